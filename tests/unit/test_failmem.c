@@ -32,7 +32,7 @@ START_TEST(fails_all_from_the_chosen_one)
 {
     failmem_arm_from(2);
     char *a = strndup("abc", 2);
-    void *b = realloc(a, 16);
+    void *b = realloc(NULL, 16);
     char *c = strdup("c");
     bool failed = failmem_disarm();
     ck_assert_str_eq(a, "ab");

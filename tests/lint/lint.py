@@ -1,0 +1,259 @@
+#!/usr/bin/python3
+"""The tree's own rules, those that neither the compilers nor clang-tidy can see.
+
+    tests/lint/lint.py [ROOT]
+
+Prints one line a finding, `path:line: what is wrong`, and exits 1 if there is any. Each check is a
+function from a Tree to findings and stands in CHECKS; test_lint.py shows each one failing.
+"""
+
+import pathlib
+import re
+import sys
+
+LAYERS = ["base", "policy", "exchange", "edge", "daemon"]
+
+# A library's header, and the only file that may include it.
+OWNERS = [
+    (re.compile(r"microhttpd"), re.compile(r"src/edge/frontend\.c")),
+    (re.compile(r"curl/"), re.compile(r"src/edge/upstream\.c")),
+    (re.compile(r"ini\.h"), re.compile(r"src/daemon/config[^/]*\.c")),
+]
+
+# policy/ takes time and randomness as arguments and touches nothing outside.
+IMPURE_HEADERS = re.compile(
+    r"^(time\.h|unistd\.h|uv\.h|fcntl\.h|poll\.h|pthread\.h|threads\.h|signal\.h|syslog\.h|netdb\.h"
+    r"|systemd/|netinet/|arpa/|sys/(?!types\.h)|curl/|microhttpd)")
+IMPURE_CALLS = re.compile(
+    r"\b(getenv|secure_getenv|clock|clock_gettime|gettimeofday|getrandom|getentropy|random|fopen"
+    r"|printf|puts|perror)\s*\(")
+LOGGING = re.compile(r"\b(f?printf|v?fprintf|puts|fputs|perror|syslog|sd_journal_\w+)\s*\(")
+
+FORBIDDEN = re.compile(
+    r"\b(v?sprintf|strcpy|stpcpy|strcat|strtok|atoi|atol|atoll|atof|rand|srand|time|gets|alloca"
+    r"|sleep|usleep)\s*\(")
+
+MAX_FUNCTION = 80
+MAX_FILE = 500
+
+WAITS_AND_SKIPS = {
+    ".py": re.compile(r"\btime\.sleep\(|\basyncio\.sleep\((?!0\))|\bfrom time import .*\bsleep\b"
+                      r"|\bpytest\.(skip|xfail|importorskip)\b|\bmark\.(skip|skipif|xfail)\b"
+                      r"|\bunittest\.skip|\bskipTest\("),
+    ".c": re.compile(r"\b(sleep|usleep|nanosleep|clock_nanosleep|thrd_sleep)\s*\("),
+    ".sh": re.compile(r"(^|[;&|]|\bdo|\bthen)\s*sleep\s"),
+    ".js": re.compile(r"\b(test|it|describe)\.(skip|todo)\b|\bt\.skip\("),
+    ".mjs": re.compile(r"\b(test|it|describe)\.(skip|todo)\b|\bt\.skip\("),
+}
+# Programs the tests use, not tests: the provider delays answers by order, a benchmark measures time.
+NOT_TESTS = ("tests/provider/", "tests/bench/", "tests/demo/", "tests/lint/")
+
+LEFTOVERS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+TEXT = {".c", ".h", ".py", ".sh", ".js", ".mjs", ".md", ".txt", ".conf", ".service", ".socket", ".json",
+        ".cmake", ".html", ".ini", ".toml", ".yml", ".1", ""}
+NOT_OURS = {".git", ".cache", "build", "node_modules", "__pycache__", ".pytest_cache"}
+
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
+C_TOKEN = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""", re.DOTALL)
+
+
+def without_comments_and_strings(text):
+    """Blanks them out; every other character keeps its line."""
+    def blank(match):
+        token = match.group()
+        if token[0] == "/":
+            return re.sub(r"[^\n]", " ", token)
+        return token[0] + " " * (len(token) - 2) + token[-1]
+    return C_TOKEN.sub(blank, text)
+
+
+def line_of(text, position):
+    return text.count("\n", 0, position) + 1
+
+
+class File:
+    def __init__(self, root, path):
+        self.name = path.relative_to(root).as_posix()
+        self.suffix = path.suffix
+        self.text = path.read_text(errors="replace")
+        self.code = without_comments_and_strings(self.text) if self.suffix in (".c", ".h") else self.text
+        self.folder = self.name.split("/")[1] if self.name.startswith("src/") else None
+        # (line, is it a system header, name), includes in comments left out
+        self.includes = [
+            (line_of(self.text, m.start()), m.group(1) == "<", m.group(2))
+            for m in INCLUDE.finditer(self.text) if self.code[m.start():m.end()].strip()
+        ] if self.suffix in (".c", ".h") else []
+
+    def grep(self, pattern, text=None):
+        for number, line in enumerate((self.code if text is None else text).split("\n"), 1):
+            match = pattern.search(line)
+            if match:
+                yield number, match.group().strip()
+
+
+class Tree:
+    def __init__(self, root):
+        self.root = pathlib.Path(root)
+        self.files = [File(self.root, p) for p in sorted(self.root.rglob("*"))
+                      if p.is_file() and not p.is_symlink() and p.suffix in TEXT
+                      and not NOT_OURS & set(p.relative_to(self.root).parts)]
+
+    def sources(self):
+        return [f for f in self.files if f.name.startswith("src/") and f.suffix in (".c", ".h")]
+
+
+def layers(tree):
+    """A folder of src/ includes only itself and the folders below it."""
+    for f in tree.sources():
+        if f.folder not in LAYERS:
+            yield f.name, 1, f"src/{f.folder}/ is not a layer ({', '.join(LAYERS)})"
+            continue
+        for line, system, name in f.includes:
+            if system:
+                continue
+            layer = name.split("/")[0]
+            if layer not in LAYERS:
+                yield f.name, line, f'"{name}": write the path from src/, as "{f.folder}/{name}"'
+            elif LAYERS.index(layer) > LAYERS.index(f.folder):
+                yield f.name, line, f'{f.folder}/ must not know {layer}/: "{name}"'
+
+
+def library_owners(tree):
+    """One file alone knows each big library."""
+    for f in tree.sources():
+        for line, _, name in f.includes:
+            for header, owner in OWNERS:
+                if header.match(name) and not owner.fullmatch(f.name):
+                    yield f.name, line, f"only {owner.pattern} may include <{name}>"
+
+
+def edges_apart(tree):
+    """The two edges do not know each other."""
+    for f in tree.sources():
+        for here, there in (("frontend", "upstream"), ("upstream", "frontend")):
+            for line, _, name in f.includes:
+                if f.name.startswith(f"src/edge/{here}") and name.startswith(f"edge/{there}"):
+                    yield f.name, line, f"edge/{here} must not know edge/{there}"
+
+
+def no_logging_below(tree):
+    """policy/ and base/ never log."""
+    for f in tree.sources():
+        if f.folder not in ("base", "policy") or f.name in ("src/base/log.c", "src/base/log.h"):
+            continue
+        for line, _, name in f.includes:
+            if name == "base/log.h":
+                yield f.name, line, f"{f.folder}/ never logs"
+        for line, what in f.grep(LOGGING):
+            yield f.name, line, f"{f.folder}/ never logs or prints: {what}"
+
+
+def pure_policy(tree):
+    """policy/ has no clock, no I/O, no environment and no state of its own."""
+    variable = re.compile(r"^(?:static|extern|_Thread_local)\b(?!.*\bconst\b)(?!.*\()[^;={]*[;=]")
+    for f in tree.sources():
+        if f.folder != "policy":
+            continue
+        for line, system, name in f.includes:
+            if system and IMPURE_HEADERS.match(name):
+                yield f.name, line, f"policy/ is pure: no <{name}>"
+        for line, what in f.grep(IMPURE_CALLS):
+            yield f.name, line, f"policy/ is pure: {what}"
+        for line, what in f.grep(variable):
+            yield f.name, line, f"policy/ has no state of its own: {what}"
+
+
+def forbidden_functions(tree):
+    """Calls that overflow, guess, hide state or stall the loop."""
+    for f in tree.sources():
+        for line, what in f.grep(FORBIDDEN):
+            yield f.name, line, f"forbidden: {what}"
+
+
+def function_length(tree):
+    """No function is over 80 lines."""
+    for f in tree.files:
+        if f.suffix != ".c":
+            continue
+        start = None
+        for number, line in enumerate(f.code.split("\n"), 1):
+            if line.startswith("{"):
+                start = number
+            elif line.startswith("}") and start is not None:
+                if number - start - 1 > MAX_FUNCTION:
+                    yield f.name, start, f"a function of {number - start - 1} lines, over {MAX_FUNCTION}"
+                start = None
+
+
+def file_length(tree):
+    """No source file is over 500 lines."""
+    for f in tree.sources():
+        lines = f.text.count("\n")
+        if lines > MAX_FILE:
+            yield f.name, lines, f"{lines} lines, over {MAX_FILE}: split it"
+
+
+def opening_sentence(tree):
+    """A source file opens with one plain sentence on what it is."""
+    for f in tree.sources():
+        if not f.text.startswith("/*"):
+            yield f.name, 1, "open with a comment: one plain sentence on what this file is"
+
+
+def leftovers(tree):
+    """Nothing is left for later in a comment."""
+    for f in tree.files:
+        if f.name.startswith("tests/lint/"):
+            continue
+        for line, what in f.grep(LEFTOVERS, f.text):
+            yield f.name, line, f"{what}: do it or open an issue"
+
+
+def waits_and_skips(tree):
+    """A test waits for what it needs (a log line, a metric, a byte) and is never skipped."""
+    for f in tree.files:
+        pattern = WAITS_AND_SKIPS.get(f.suffix)
+        if pattern and f.name.startswith("tests/") and not f.name.startswith(NOT_TESTS):
+            for line, what in f.grep(pattern):
+                yield f.name, line, f"no sleeps and no skips in tests: {what}"
+
+
+def include_cycles(tree):
+    """No header reaches itself through its includes."""
+    graph = {f.name[len("src/"):]: [n for _, system, n in f.includes if not system]
+             for f in tree.sources()}
+    done, path = set(), []
+
+    def visit(name):
+        if name in path:
+            yield path[path.index(name):] + [name]
+        elif name in graph and name not in done:
+            path.append(name)
+            for other in graph[name]:
+                yield from visit(other)
+            path.pop()
+            done.add(name)
+
+    for name in sorted(graph):
+        for cycle in visit(name):
+            yield "src/" + cycle[0], 1, "include cycle: " + " > ".join(cycle)
+
+
+CHECKS = [layers, library_owners, edges_apart, no_logging_below, pure_policy, forbidden_functions,
+          function_length, file_length, opening_sentence, leftovers, waits_and_skips, include_cycles]
+
+
+def main():
+    root = sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[2]
+    tree = Tree(root)
+    findings = [f"{name}:{line}: {message} [{check.__name__}]"
+                for check in CHECKS for name, line, message in check(tree)]
+    for finding in findings:
+        print(finding)
+    print(f"lint: {len(CHECKS)} checks, {len(tree.files)} files, {len(findings)} findings",
+          file=sys.stderr)
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Every check of lint.py fails on a snippet that is wrong, passes one that is right, and passes the tree."""
+
+import pathlib
+
+import lint
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+OPEN = "/* A file. */\n"
+
+
+def findings(tmp_path, check, files):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return list(check(lint.Tree(tmp_path)))
+
+
+def long_function(lines):
+    return "int f(void)\n{\n" + "    g();\n" * lines + "}\n"
+
+
+BAD = [
+    (lint.layers, {"src/base/a.c": '#include "policy/hint.h"\n'}),
+    (lint.layers, {"src/policy/a.h": '#include "exchange/exchange.h"\n'}),
+    (lint.layers, {"src/exchange/a.c": '#  include "edge/spool.h"\n'}),
+    (lint.layers, {"src/edge/a.c": '#include "daemon/config.h"\n'}),
+    (lint.layers, {"src/edge/a.c": '#include "spool.h"\n'}),
+    (lint.layers, {"src/edge/a.c": '#include "../daemon/config.h"\n'}),
+    (lint.layers, {"src/util/a.c": ""}),
+    (lint.library_owners, {"src/edge/admin.c": "#include <microhttpd.h>\n"}),
+    (lint.library_owners, {"src/edge/frontend.h": "#include <microhttpd.h>\n"}),
+    (lint.library_owners, {"src/edge/frontend.c": "#include <curl/curl.h>\n"}),
+    (lint.library_owners, {"src/daemon/worker.c": "#include <curl/multi.h>\n"}),
+    (lint.library_owners, {"src/daemon/main.c": "#include <ini.h>\n"}),
+    (lint.edges_apart, {"src/edge/frontend.c": '#include "edge/upstream.h"\n'}),
+    (lint.edges_apart, {"src/edge/upstream.c": '#include "edge/frontend.h"\n'}),
+    (lint.no_logging_below, {"src/base/buf.c": '#include "base/log.h"\n'}),
+    (lint.no_logging_below, {"src/policy/hint.c": '#include "base/log.h"\n'}),
+    (lint.no_logging_below, {"src/policy/hint.c": 'void f(void) { fprintf(stderr, "x"); }\n'}),
+    (lint.no_logging_below, {"src/base/buf.c": 'void f(void) { syslog(1, "x"); }\n'}),
+    (lint.pure_policy, {"src/policy/hint.c": "#include <time.h>\n"}),
+    (lint.pure_policy, {"src/policy/hint.h": "#include <sys/socket.h>\n"}),
+    (lint.pure_policy, {"src/policy/hint.c": "#include <unistd.h>\n"}),
+    (lint.pure_policy, {"src/policy/hint.c": "#include <uv.h>\n"}),
+    (lint.pure_policy, {"src/policy/hint.c": 'void f(void) { getenv("X"); }\n'}),
+    (lint.pure_policy, {"src/policy/hint.c": "void f(void) { clock_gettime(0, &t); }\n"}),
+    (lint.pure_policy, {"src/policy/hint.c": "static int calls;\n"}),
+    (lint.pure_policy, {"src/policy/hint.c": "static struct x last = {0};\n"}),
+    *[(lint.forbidden_functions, {"src/edge/a.c": f"void f(void) {{ {call}; }}\n"}) for call in (
+        "sprintf(b, s)", "vsprintf(b, s, a)", "strcpy(a, b)", "strcat(a, b)", "strtok(a, b)",
+        "atoi(s)", "atof(s)", "rand()", "time(NULL)", "sleep(1)", "x = time (0)")],
+    (lint.function_length, {"src/edge/a.c": long_function(81)}),
+    (lint.function_length, {"tests/unit/test_a.c": long_function(81)}),
+    (lint.file_length, {"src/edge/a.c": "\n" * 501}),
+    (lint.opening_sentence, {"src/edge/a.c": "#include <stdio.h>\n"}),
+    (lint.leftovers, {"src/edge/a.c": "/* TODO: later */\n"}),
+    (lint.leftovers, {"tests/blackbox/test_a.py": "# FIXME\n"}),
+    (lint.leftovers, {"dev": "# XXX\n"}),
+    (lint.leftovers, {"README.md": "TODO\n"}),
+    (lint.waits_and_skips, {"tests/blackbox/test_a.py": "time.sleep(1)\n"}),
+    (lint.waits_and_skips, {"tests/blackbox/test_a.py": "await asyncio.sleep(0.1)\n"}),
+    (lint.waits_and_skips, {"tests/blackbox/test_a.py": "from time import monotonic, sleep\n"}),
+    (lint.waits_and_skips, {"tests/blackbox/test_a.py": "@pytest.mark.skipif(True)\n"}),
+    (lint.waits_and_skips, {"tests/blackbox/test_a.py": "pytest.skip('no')\n"}),
+    (lint.waits_and_skips, {"tests/sdk/conftest.py": "openai = pytest.importorskip('openai')\n"}),
+    (lint.waits_and_skips, {"tests/unit/test_a.c": "void f(void) { usleep(10); }\n"}),
+    (lint.waits_and_skips, {"tests/service/a.sh": "start & sleep 1\n"}),
+    (lint.waits_and_skips, {"tests/sdk/node4/a.mjs": "test.skip('x')\n"}),
+    (lint.include_cycles, {"src/base/a.h": '#include "base/b.h"\n',
+                           "src/base/b.h": '#include "base/c.h"\n',
+                           "src/base/c.h": '#include "base/a.h"\n'}),
+    (lint.include_cycles, {"src/base/a.h": '#include "base/a.h"\n'}),
+]
+
+GOOD = [
+    (lint.layers, {"src/exchange/a.c": OPEN + '#include "exchange/a.h"\n#include "policy/hint.h"\n'
+                                              '#include "base/buf.h"\n#include <uv.h>\n'}),
+    (lint.layers, {"src/base/a.c": '/* #include "policy/hint.h" */\n'}),
+    (lint.library_owners, {"src/edge/frontend.c": "#include <microhttpd.h>\n",
+                           "src/edge/upstream.c": "#include <curl/curl.h>\n",
+                           "src/daemon/config_file.c": "#include <ini.h>\n"}),
+    (lint.edges_apart, {"src/edge/frontend.c": '#include "edge/frontend.h"\n'}),
+    (lint.no_logging_below, {"src/base/log.c": '#include "base/log.h"\nvoid f(void) { fputs(s, f); }\n',
+                             "src/base/str.c": "void f(void) { snprintf(b, n, s); }\n",
+                             "src/exchange/a.c": '#include "base/log.h"\n'}),
+    (lint.pure_policy, {"src/policy/hint.c": "#include <stdint.h>\n#include <sys/types.h>\n"
+                                             "static const int days[] = {31};\n"
+                                             "static int parse(int a);\n"}),
+    (lint.forbidden_functions, {"src/edge/a.c": '/* time( */ char *s = "sprintf(";\n'
+                                                "void f(void) { snprintf(b, 1, s); uptime(1); }\n"}),
+    (lint.function_length, {"src/edge/a.c": long_function(80)}),
+    (lint.file_length, {"src/edge/a.c": "\n" * 500}),
+    (lint.opening_sentence, {"src/edge/a.c": OPEN}),
+    (lint.leftovers, {"src/edge/a.c": "/* nothing to do */\n", "build/x.c": "/* TODO */\n"}),
+    (lint.waits_and_skips, {"tests/blackbox/test_a.py": "await asyncio.sleep(0)\n",
+                            "tests/provider/main.c": "nanosleep(&t, NULL);\n"}),
+    (lint.include_cycles, {"src/base/a.h": '#include "base/b.h"\n', "src/base/b.h": "",
+                           "src/base/c.h": '#include "base/b.h"\n#include "base/a.h"\n'}),
+]
+
+
+def name_of(case):
+    return f"{case[0].__name__}-{'-'.join(case[1])}"
+
+
+@pytest.mark.parametrize("check, files", BAD, ids=map(name_of, BAD))
+def test_check_fails_on_bad_snippet(tmp_path, check, files):
+    assert len(findings(tmp_path, check, files)) == 1
+
+
+@pytest.mark.parametrize("check, files", GOOD, ids=map(name_of, GOOD))
+def test_check_passes_good_snippet(tmp_path, check, files):
+    assert findings(tmp_path, check, files) == []
+
+
+def test_every_check_is_tried():
+    assert {check for check, _ in BAD} == set(lint.CHECKS) == {check for check, _ in GOOD}
+
+
+@pytest.mark.parametrize("check", lint.CHECKS, ids=lambda check: check.__name__)
+def test_tree(check):
+    assert list(check(lint.Tree(ROOT))) == []

@@ -1,0 +1,135 @@
+/* Grows by doubling up to the cap; a failed append leaves the content alone and is remembered. */
+#include "base/buf.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUF_MIN 64
+
+void buf_init(struct buf *b, size_t cap)
+{
+    *b = (struct buf){.cap = cap};
+}
+
+void buf_deinit(struct buf *b)
+{
+    free(b->p);
+    *b = (struct buf){.cap = b->cap};
+}
+
+void buf_reset(struct buf *b, size_t keep)
+{
+    if (b->size > keep)
+        buf_deinit(b);
+    b->len = 0;
+    b->failed = false;
+}
+
+int buf_reserve(struct buf *b, size_t n)
+{
+    if (n <= b->size - b->len)
+        return 0;
+    if (n > b->cap - b->len)
+        return -EFBIG;
+
+    size_t need = b->len + n;
+    size_t size = b->size > b->cap / 2 ? b->cap : b->size * 2;
+    if (size < BUF_MIN)
+        size = BUF_MIN < b->cap ? BUF_MIN : b->cap;
+    if (size < need)
+        size = need;
+    char *p = realloc(b->p, size);
+    if (!p)
+        return -ENOMEM;
+    b->p = p;
+    b->size = size;
+    return 0;
+}
+
+/* Room for an append: as buf_reserve, but a failure sticks. */
+static int make_room(struct buf *b, size_t n)
+{
+    if (b->failed)
+        return -ENOMEM;
+    int r = buf_reserve(b, n);
+    if (r < 0)
+        b->failed = true;
+    return r;
+}
+
+int buf_add(struct buf *b, const void *data, size_t n)
+{
+    int r = make_room(b, n);
+    if (r < 0 || n == 0)
+        return r;
+    memcpy(b->p + b->len, data, n);
+    b->len += n;
+    return 0;
+}
+
+int buf_add_str(struct buf *b, struct str s)
+{
+    return buf_add(b, s.p, s.n);
+}
+
+int buf_addc(struct buf *b, char c)
+{
+    return buf_add(b, &c, 1);
+}
+
+/* vsnprintf terminates, so one byte more than the text is asked for; where only that byte passes
+ * the cap the append fails too. */
+__attribute__((format(printf, 2, 0))) static int add_formatted(struct buf *b, const char *fmt,
+                                                               va_list args)
+{
+    char small[256];
+    va_list again;
+
+    va_copy(again, args);
+    int n = vsnprintf(small, sizeof small, fmt, args);
+    int r = n < 0 ? -ENOMEM : 0;
+    if (r < 0) {
+        b->failed = true;
+    } else if ((size_t)n < sizeof small) {
+        r = buf_add(b, small, (size_t)n);
+    } else {
+        r = make_room(b, (size_t)n + 1);
+        if (r == 0) {
+            (void)vsnprintf(b->p + b->len, (size_t)n + 1, fmt, again);
+            b->len += (size_t)n;
+        }
+    }
+    va_end(again);
+    return r;
+}
+
+int buf_printf(struct buf *b, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    int r = add_formatted(b, fmt, args);
+    va_end(args);
+    return r;
+}
+
+void buf_consume(struct buf *b, size_t n)
+{
+    assert(n <= b->len);
+    if (n == 0)
+        return;
+    memmove(b->p, b->p + n, b->len - n);
+    b->len -= n;
+}
+
+char *buf_steal(struct buf *b, size_t *ret_len)
+{
+    char *p = b->p;
+
+    *ret_len = b->len;
+    *b = (struct buf){.cap = b->cap};
+    return p;
+}

@@ -1,0 +1,314 @@
+/* Walks a JSON object once, at one level, and never goes back. */
+#include "base/json_scan.h"
+
+struct cursor {
+    const char *p;
+    const char *end;
+};
+
+static void skip_space(struct cursor *c)
+{
+    while (c->p < c->end && (*c->p == ' ' || *c->p == '\t' || *c->p == '\r' || *c->p == '\n'))
+        c->p++;
+}
+
+/* From behind an opening quote to behind the closing one. A quote counts as escaped when an odd
+ * number of backslashes stands before it; the run is counted back no further than the previous
+ * quote, so each byte is looked at twice at most. */
+static bool skip_string(struct cursor *c)
+{
+    const char *start = c->p;
+
+    while (c->p < c->end) {
+        const char *quote = memchr(c->p, '"', (size_t)(c->end - c->p));
+        if (!quote)
+            break;
+        const char *back = quote;
+        while (back > start && back[-1] == '\\')
+            back--;
+        c->p = quote + 1;
+        if ((quote - back) % 2 == 0)
+            return true;
+        start = c->p;
+    }
+    c->p = c->end;
+    return false;
+}
+
+/* From an opening bracket to behind the one that closes it. Depth is a count, not recursion, and
+ * the kinds of brackets are not matched up. */
+static bool skip_nested(struct cursor *c)
+{
+    size_t depth = 0;
+
+    while (c->p < c->end) {
+        switch (*c->p++) {
+        case '"':
+            if (!skip_string(c))
+                return false;
+            break;
+        case '{':
+        case '[':
+            depth++;
+            break;
+        case '}':
+        case ']':
+            if (--depth == 0)
+                return true;
+            break;
+        default:
+            break;
+        }
+    }
+    return false;
+}
+
+/* A number or one of the three words: all up to what may follow a value. */
+static enum json_type skip_word(struct cursor *c)
+{
+    const char *start = c->p;
+
+    while (c->p < c->end && !memchr(",}] \t\r\n", *c->p, 7))
+        c->p++;
+    struct str word = {start, (size_t)(c->p - start)};
+    if (word.n == 0)
+        return JSON_NONE;
+    if (word.p[0] == '-' || (word.p[0] >= '0' && word.p[0] <= '9'))
+        return JSON_NUMBER;
+    if (str_eq(word, STR("null")))
+        return JSON_NULL;
+    if (str_eq(word, STR("true")))
+        return JSON_TRUE;
+    return str_eq(word, STR("false")) ? JSON_FALSE : JSON_NONE;
+}
+
+/* Takes the value at the cursor; false where there is none or it does not end. */
+static bool take_value(struct cursor *c, struct json_value *ret_value)
+{
+    if (c->p == c->end)
+        return false;
+
+    const char *start = c->p;
+    enum json_type type;
+    if (*start == '"') {
+        c->p++;
+        if (!skip_string(c))
+            return false;
+        *ret_value = (struct json_value){JSON_STRING, {start + 1, (size_t)(c->p - start) - 2}};
+        return true;
+    }
+    if (*start == '{' || *start == '[') {
+        if (!skip_nested(c))
+            return false;
+        type = *start == '{' ? JSON_OBJECT : JSON_ARRAY;
+    } else {
+        type = skip_word(c);
+        if (type == JSON_NONE)
+            return false;
+    }
+    *ret_value = (struct json_value){type, {start, (size_t)(c->p - start)}};
+    return true;
+}
+
+/* A key may be spelled with escapes ("mod\u0065l"), and every real parser would find it. */
+static bool key_is(struct str raw, struct str key)
+{
+    char plain[128];
+
+    if (str_eq(raw, key))
+        return true;
+    if (raw.n <= key.n || raw.n > 6 * key.n || key.n >= sizeof plain || !memchr(raw.p, '\\', raw.n))
+        return false;
+    size_t n = json_unescape(raw, plain, sizeof plain);
+    return str_eq((struct str){plain, n}, key);
+}
+
+static void note(struct json_want *wants, size_t n, struct str raw_key, struct json_value value)
+{
+    for (size_t i = 0; i < n; i++)
+        if (key_is(raw_key, wants[i].key))
+            wants[i].value = value;
+}
+
+bool json_scan(struct str text, struct json_want *wants, size_t n)
+{
+    struct cursor c = {text.p, text.n ? text.p + text.n : text.p};
+
+    for (size_t i = 0; i < n; i++)
+        wants[i].value = (struct json_value){.type = JSON_NONE};
+    skip_space(&c);
+    if (c.p == c.end || *c.p++ != '{')
+        return false;
+    skip_space(&c);
+    if (c.p < c.end && *c.p == '}')
+        return true;
+    for (;;) {
+        struct json_value key, value;
+
+        skip_space(&c);
+        if (c.p == c.end || *c.p != '"' || !take_value(&c, &key))
+            return false;
+        skip_space(&c);
+        if (c.p == c.end || *c.p++ != ':')
+            return false;
+        skip_space(&c);
+        if (!take_value(&c, &value))
+            return false;
+        note(wants, n, key.text, value);
+        skip_space(&c);
+        if (c.p == c.end || (*c.p != ',' && *c.p != '}'))
+            return false;
+        if (*c.p++ == '}')
+            return true;
+    }
+}
+
+struct json_value json_scan_one(struct str text, struct str key)
+{
+    struct json_want want = {.key = key};
+
+    (void)json_scan(text, &want, 1);
+    return want.value;
+}
+
+/* --- unescaping --- */
+
+#define REPLACEMENT 0xfffdu
+
+/* Four hex digits at `p`, or a value no 16 bits hold. */
+static unsigned hex4(struct str s)
+{
+    unsigned value = 0;
+
+    if (s.n < 4)
+        return 0x10000;
+    for (size_t i = 0; i < 4; i++) {
+        char c = s.p[i];
+        unsigned digit = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+                         : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
+                                                : 16;
+        if (digit == 16)
+            return 0x10000;
+        value = value * 16 + digit;
+    }
+    return value;
+}
+
+static struct str after(struct str s, size_t n)
+{
+    return (struct str){s.p + n, s.n - n};
+}
+
+/* The character behind "\u"; a lone half of a surrogate pair becomes U+FFFD. */
+static unsigned take_unicode(struct str *s)
+{
+    unsigned high = hex4(*s);
+
+    if (high > 0xffff)
+        return REPLACEMENT;
+    *s = after(*s, 4);
+    if (high < 0xd800 || high > 0xdfff)
+        return high;
+    if (high > 0xdbff || !str_starts(*s, STR("\\u")))
+        return REPLACEMENT;
+    unsigned low = hex4(after(*s, 2));
+    if (low < 0xdc00 || low > 0xdfff)
+        return REPLACEMENT;
+    *s = after(*s, 6);
+    return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+}
+
+/* Writes a code point as UTF-8 and returns its length. */
+static size_t put_utf8(unsigned c, char out[4])
+{
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    if (c < 0x800) {
+        out[0] = (char)(0xc0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 0x3f));
+        return 2;
+    }
+    if (c < 0x10000) {
+        out[0] = (char)(0xe0 | c >> 12);
+        out[1] = (char)(0x80 | (c >> 6 & 0x3f));
+        out[2] = (char)(0x80 | (c & 0x3f));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | c >> 18);
+    out[1] = (char)(0x80 | (c >> 12 & 0x3f));
+    out[2] = (char)(0x80 | (c >> 6 & 0x3f));
+    out[3] = (char)(0x80 | (c & 0x3f));
+    return 4;
+}
+
+/* Takes what stands behind a backslash. */
+static unsigned take_escape(struct str *s)
+{
+    if (s->n == 0)
+        return REPLACEMENT;
+
+    char c = s->p[0];
+    *s = after(*s, 1);
+    switch (c) {
+    case 'u':
+        return take_unicode(s);
+    case '"':
+    case '\\':
+    case '/':
+        return (unsigned char)c;
+    case 'b':
+    case 'f':
+    case 'n':
+    case 'r':
+    case 't':
+        return ' ';
+    default:
+        return REPLACEMENT;
+    }
+}
+
+/* Takes one character, escaped or plain, into `out`; returns its length there. C0 and C1 controls
+ * and DEL become a space, bytes that are no UTF-8 the replacement character. */
+static size_t take_char(struct str *s, char out[4])
+{
+    if (s->p[0] == '\\') {
+        *s = after(*s, 1);
+        unsigned c = take_escape(s);
+        return put_utf8(c < 0x20 || (c >= 0x7f && c <= 0x9f) ? ' ' : c, out);
+    }
+
+    size_t n = str_utf8(*s);
+    const unsigned char *p = (const unsigned char *)s->p;
+    if (n == 0) {
+        *s = after(*s, 1);
+        return put_utf8(REPLACEMENT, out);
+    }
+    bool control =
+        (n == 1 && (p[0] < 0x20 || p[0] == 0x7f)) || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
+    *s = after(*s, n);
+    if (control)
+        return put_utf8(' ', out);
+    memcpy(out, p, n);
+    return n;
+}
+
+size_t json_unescape(struct str raw, char *out, size_t size)
+{
+    size_t len = 0;
+
+    if (size == 0)
+        return 0;
+    while (raw.n > 0) {
+        char one[4];
+        size_t n = take_char(&raw, one);
+        if (len + n >= size)
+            break;
+        memcpy(out + len, one, n);
+        len += n;
+    }
+    out[len] = '\0';
+    return len;
+}

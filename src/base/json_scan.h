@@ -1,0 +1,48 @@
+/* Finds single keys at the top level of a JSON object without building a tree.
+ *
+ * For the hot path: what a request asks for (`model`, `stream`) and what kind of object an answer
+ * is (`error`). It walks the text once, skipping nested values, allocates nothing and accepts
+ * anything that is well-formed enough to find its way (RFC 8259 grammar is not fully checked:
+ * use cJSON where validity matters). */
+#ifndef RETRYD_BASE_JSON_SCAN_H
+#define RETRYD_BASE_JSON_SCAN_H
+
+#include <stdbool.h>
+
+#include "base/str.h"
+
+enum json_type {
+    JSON_NONE, /* the key is not there */
+    JSON_NULL,
+    JSON_FALSE,
+    JSON_TRUE,
+    JSON_NUMBER,
+    JSON_STRING,
+    JSON_ARRAY,
+    JSON_OBJECT,
+};
+
+struct json_value {
+    enum json_type type;
+    struct str text; /* the raw text; of a string without its quotes, escapes left as they are */
+};
+
+/* What is looked for: `key` in, `value` out. */
+struct json_want {
+    struct str key;
+    struct json_value value;
+};
+
+/* Looks up each of the `n` wanted keys in the object `text`. A key that stands twice gives its
+ * last value, as most parsers do. True when the text was an object whose end was found; with
+ * false the values found so far stand. Stops early only at the end of the object. */
+bool json_scan(struct str text, struct json_want *wants, size_t n);
+
+/* One key of the object `text`. JSON_NONE where it is missing or `text` is no object. */
+struct json_value json_scan_one(struct str text, struct str key);
+
+/* The text of a JSON string value with its escapes undone, as UTF-8, cut at `size`-1 bytes (never
+ * amid a character) and terminated. Returns its length. Control characters become spaces. */
+size_t json_unescape(struct str raw, char *out, size_t size);
+
+#endif

@@ -1,0 +1,472 @@
+/* Builds log lines in each thread's own memory and writes them from a thread that may wait. */
+#include "base/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+
+#define LINE_MAX_BYTES 4096         /* of a line, its newline included */
+#define LINE_CLOSE     32           /* kept free for what closes a line that was cut */
+#define BATCH_BYTES    (32 * 1024)  /* what a thread collects before it hands over by itself */
+#define QUEUE_BYTES    (512 * 1024) /* twice: one fills while the other is written */
+#define STOP_WAIT_MS   1000
+
+struct line {
+    bool json;
+    bool cut;
+    size_t len;
+    time_t stamp_second; /* what `stamp` says */
+    char stamp[24];      /* 2026-01-02T03:04:05 */
+    char text[LINE_MAX_BYTES];
+};
+
+/* A thread's own: the line in the making, and those that wait for log_flush. */
+struct local {
+    struct line line;
+    bool open; /* between log_begin and log_end of a line that is wanted */
+    enum log_level level;
+    size_t batch_len;
+    unsigned batch_lines;
+    char batch[BATCH_BYTES];
+};
+
+static _Thread_local struct local *local;
+
+static atomic_int wanted_level = LOG_INFO;
+static atomic_bool wanted_json;
+static atomic_uint_fast64_t dropped;
+
+/* `lock` covers all of it but `out`, which is the writer's alone while it runs. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;  /* the writer: something to write, or stop */
+    pthread_cond_t ended; /* log_stop: the writer is done */
+    pthread_t thread;
+    bool running, stopping, done;
+    int fd;
+    struct buf in, out;
+} writer = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = STDERR_FILENO};
+
+/* --- one line --- */
+
+static void put(struct line *l, const char *text, size_t n)
+{
+    memcpy(l->text + l->len, text, n);
+    l->len += n;
+}
+
+/* Whether `n` bytes fit and leave room to close the line; where not, the line is cut here. */
+static bool fits(struct line *l, size_t n)
+{
+    if (l->len + n + LINE_CLOSE > sizeof l->text)
+        l->cut = true;
+    return !l->cut;
+}
+
+/* The escaped form of the character `s` begins with; its bytes in `*ret_used`. */
+static struct str escaped(struct str s, char space[8], size_t *ret_used)
+{
+    const unsigned char *p = (const unsigned char *)s.p;
+    size_t n = str_utf8(s);
+
+    *ret_used = n ? n : 1;
+    if (n == 0)
+        return STR("\xef\xbf\xbd");
+    if (p[0] == '"')
+        return STR("\\\"");
+    if (p[0] == '\\')
+        return STR("\\\\");
+    if (p[0] == '\n')
+        return STR("\\n");
+    if (p[0] == '\r')
+        return STR("\\r");
+    if (p[0] == '\t')
+        return STR("\\t");
+    bool c1 = n == 2 && p[0] == 0xc2 && p[1] < 0xa0;
+    if (p[0] < 0x20 || p[0] == 0x7f || c1) {
+        int len = snprintf(space, 8, "\\u%04x", c1 ? p[1] : p[0]);
+        return (struct str){space, (size_t)len};
+    }
+    return (struct str){s.p, n};
+}
+
+static void put_quoted(struct line *l, struct str s)
+{
+    put(l, "\"", 1);
+    while (s.n > 0) {
+        char space[8];
+        size_t used;
+        struct str one = escaped(s, space, &used);
+        if (!fits(l, one.n))
+            break;
+        put(l, one.p, one.n);
+        s = (struct str){s.p + used, s.n - used};
+    }
+    put(l, "\"", 1);
+}
+
+/* Whether a logfmt value stands without quotes: printable, and nothing a reader would split at. */
+static bool is_plain(struct str s)
+{
+    if (s.n == 0)
+        return false;
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] <= ' ' || s.p[i] >= 0x7f || s.p[i] == '"' || s.p[i] == '=' || s.p[i] == '\\')
+            return false;
+    return true;
+}
+
+/* Puts what separates fields and names this one: true where its value fits at least in part. */
+static bool put_key(struct line *l, const char *key)
+{
+    size_t n = strlen(key);
+
+    if (l->cut || !fits(l, n + 8))
+        return false;
+    if (l->json) {
+        put(l, ",\"", 2);
+        put(l, key, n);
+        put(l, "\":", 2);
+    } else {
+        put(l, " ", 1);
+        put(l, key, n);
+        put(l, "=", 1);
+    }
+    return true;
+}
+
+static void put_str(struct line *l, const char *key, struct str value)
+{
+    if (!put_key(l, key))
+        return;
+    bool whole = l->len + value.n + LINE_CLOSE <= sizeof l->text;
+    if (!l->json && whole && is_plain(value))
+        put(l, value.p, value.n);
+    else
+        put_quoted(l, value);
+}
+
+static void put_u64(struct line *l, const char *key, uint64_t value)
+{
+    char text[24];
+    int n = snprintf(text, sizeof text, "%" PRIu64, value);
+
+    if (fits(l, strlen(key) + 4 + (size_t)n) && put_key(l, key))
+        put(l, text, (size_t)n);
+}
+
+/* The date is made once a second: gmtime_r takes a lock of the C library's. */
+static void put_time(struct line *l)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    if (now.tv_sec != l->stamp_second || l->stamp[0] == '\0') {
+        struct tm tm;
+        (void)gmtime_r(&now.tv_sec, &tm);
+        (void)strftime(l->stamp, sizeof l->stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+        l->stamp_second = now.tv_sec;
+    }
+    int n = snprintf(l->text, sizeof l->text, l->json ? "{\"ts\":\"%s.%03uZ\"" : "ts=%s.%03uZ",
+                     l->stamp, (unsigned)(now.tv_nsec / 1000000) % 1000);
+    l->len = (size_t)n;
+}
+
+static void line_begin(struct line *l, enum log_level level, struct str msg)
+{
+    static const char *const words[] = {"debug", "info", "warn", "error"};
+
+    l->json = atomic_load_explicit(&wanted_json, memory_order_relaxed);
+    l->cut = false;
+    put_time(l);
+    put_str(l, "level", str_from(words[level]));
+    if (put_key(l, "msg"))
+        put_quoted(l, msg);
+}
+
+static void line_end(struct line *l)
+{
+    if (l->cut)
+        l->json ? put(l, ",\"cut\":true", 11) : put(l, " cut=true", 9);
+    l->json ? put(l, "}\n", 2) : put(l, "\n", 1);
+}
+
+/* --- writing --- */
+
+/* All of it, waiting as long as it takes; false when the descriptor fails. */
+static bool write_all(int fd, const char *p, size_t n)
+{
+    while (n > 0) {
+        ssize_t written = write(fd, p, n);
+        if (written > 0) {
+            p += written;
+            n -= (size_t)written;
+        } else if (written < 0 && errno == EAGAIN) {
+            struct pollfd waited = {.fd = fd, .events = POLLOUT};
+            (void)poll(&waited, 1, -1);
+        } else if (written == 0 || errno != EINTR) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void count_dropped(uint64_t lines)
+{
+    atomic_fetch_add_explicit(&dropped, lines, memory_order_relaxed);
+}
+
+static uint64_t count_lines(const char *p, size_t n)
+{
+    uint64_t lines = 0;
+
+    for (size_t i = 0; i < n; i++)
+        lines += p[i] == '\n';
+    return lines;
+}
+
+/* Cancellation is how log_stop ends a write that does not come back, so it is on only here, where
+ * nothing is held. */
+static bool write_cancellable(int fd, const char *p, size_t n)
+{
+    int was;
+
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &was);
+    bool ok = write_all(fd, p, n);
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
+    return ok;
+}
+
+/* Says how many lines were lost since the last time it said so. */
+static void report_drops(int fd, struct line *l, uint64_t *reported)
+{
+    uint64_t total = log_dropped();
+
+    if (total == *reported)
+        return;
+    line_begin(l, LOG_WARN, STR("log lines dropped"));
+    put_u64(l, "dropped", total - *reported);
+    line_end(l);
+    *reported = total;
+    (void)write_cancellable(fd, l->text, l->len);
+}
+
+/* Waits until there is something to write and takes it into `out`; false when all is done. */
+static bool writer_take(void)
+{
+    (void)pthread_mutex_lock(&writer.lock);
+    while (writer.in.len == 0 && !writer.stopping)
+        (void)pthread_cond_wait(&writer.wake, &writer.lock);
+    struct buf filled = writer.in;
+    writer.in = writer.out;
+    writer.out = filled;
+    (void)pthread_mutex_unlock(&writer.lock);
+    return filled.len > 0;
+}
+
+static void *writer_main(void *unused)
+{
+    static struct line line; /* one writer at a time: log_stop joins it */
+    uint64_t reported = log_dropped();
+    int was;
+
+    (void)unused;
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
+    while (writer_take()) {
+        if (!write_cancellable(writer.fd, writer.out.p, writer.out.len))
+            count_dropped(count_lines(writer.out.p, writer.out.len));
+        else
+            report_drops(writer.fd, &line, &reported);
+        buf_reset(&writer.out, QUEUE_BYTES);
+    }
+    (void)pthread_mutex_lock(&writer.lock);
+    writer.done = true;
+    (void)pthread_cond_signal(&writer.ended);
+    (void)pthread_mutex_unlock(&writer.lock);
+    return NULL;
+}
+
+static void conds_init(void)
+{
+    pthread_condattr_t monotonic;
+
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&writer.wake, NULL);
+    (void)pthread_cond_init(&writer.ended, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
+}
+
+int log_start(int fd, enum log_level level, bool json)
+{
+    sigset_t all, before;
+
+    log_configure(level, json);
+    conds_init();
+    (void)pthread_mutex_lock(&writer.lock);
+    writer.fd = fd;
+    writer.stopping = writer.done = false;
+    buf_init(&writer.in, QUEUE_BYTES);
+    buf_init(&writer.out, QUEUE_BYTES);
+    /* Signals belong to the loops. */
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    int r = -pthread_create(&writer.thread, NULL, writer_main, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    writer.running = r == 0;
+    (void)pthread_mutex_unlock(&writer.lock);
+    return r;
+}
+
+void log_stop(void)
+{
+    struct timespec until;
+
+    log_flush();
+    (void)pthread_mutex_lock(&writer.lock);
+    if (!writer.running) {
+        (void)pthread_mutex_unlock(&writer.lock);
+        return;
+    }
+    writer.stopping = true;
+    writer.running = false;
+    (void)pthread_cond_signal(&writer.wake);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += STOP_WAIT_MS / 1000;
+    int r = 0;
+    while (!writer.done && r == 0)
+        r = pthread_cond_timedwait(&writer.ended, &writer.lock, &until);
+    bool stuck = !writer.done;
+    (void)pthread_mutex_unlock(&writer.lock);
+
+    if (stuck)
+        (void)pthread_cancel(writer.thread);
+    (void)pthread_join(writer.thread, NULL);
+    (void)pthread_cond_destroy(&writer.wake);
+    (void)pthread_cond_destroy(&writer.ended);
+    buf_deinit(&writer.in);
+    buf_deinit(&writer.out);
+}
+
+/* --- the calling thread's side --- */
+
+void log_configure(enum log_level level, bool json)
+{
+    atomic_store_explicit(&wanted_level, (int)level, memory_order_relaxed);
+    atomic_store_explicit(&wanted_json, json, memory_order_relaxed);
+}
+
+bool log_enabled(enum log_level level)
+{
+    return (int)level >= atomic_load_explicit(&wanted_level, memory_order_relaxed);
+}
+
+uint64_t log_dropped(void)
+{
+    return atomic_load_explicit(&dropped, memory_order_relaxed);
+}
+
+void log_begin(enum log_level level, const char *msg)
+{
+    if (local)
+        local->open = false;
+    if (!log_enabled(level))
+        return;
+    if (!local) {
+        local = calloc(1, sizeof *local);
+        if (!local) {
+            count_dropped(1);
+            return;
+        }
+    }
+    local->open = true;
+    local->level = level;
+    line_begin(&local->line, level, str_from(msg));
+}
+
+void log_str(const char *key, struct str value)
+{
+    if (local && local->open)
+        put_str(&local->line, key, value);
+}
+
+void log_text(const char *key, const char *value)
+{
+    log_str(key, str_from(value));
+}
+
+void log_u64(const char *key, uint64_t value)
+{
+    if (local && local->open)
+        put_u64(&local->line, key, value);
+}
+
+void log_end(void)
+{
+    if (!local || !local->open)
+        return;
+    local->open = false;
+    line_end(&local->line);
+    if (local->line.len > sizeof local->batch - local->batch_len)
+        log_flush();
+    memcpy(local->batch + local->batch_len, local->line.text, local->line.len);
+    local->batch_len += local->line.len;
+    local->batch_lines++;
+    if (local->level >= LOG_WARN)
+        log_flush();
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+    char msg[1024];
+    va_list args;
+
+    if (!log_enabled(level))
+        return;
+    va_start(args, fmt);
+    (void)vsnprintf(msg, sizeof msg, fmt, args);
+    va_end(args);
+    log_begin(level, msg);
+    log_end();
+    log_flush();
+}
+
+void log_flush(void)
+{
+    if (!local || local->batch_len == 0)
+        return;
+
+    (void)pthread_mutex_lock(&writer.lock);
+    bool running = writer.running;
+    if (running) {
+        if (buf_add(&writer.in, local->batch, local->batch_len) < 0) {
+            writer.in.failed = false; /* there is room again once the writer moves */
+            count_dropped(local->batch_lines);
+        }
+        (void)pthread_cond_signal(&writer.wake);
+    }
+    int fd = writer.fd;
+    (void)pthread_mutex_unlock(&writer.lock);
+
+    if (!running && !write_all(fd, local->batch, local->batch_len))
+        count_dropped(local->batch_lines);
+    local->batch_len = 0;
+    local->batch_lines = 0;
+}
+
+void log_thread_done(void)
+{
+    log_flush();
+    free(local);
+    local = NULL;
+}

@@ -1,0 +1,183 @@
+/* Comparing, cutting and reading slices of text. */
+#include "base/str.h"
+
+#include <stdlib.h>
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static bool same_folded(const char *a, const char *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (lower(a[i]) != lower(b[i]))
+            return false;
+    return true;
+}
+
+/* memcmp must not see NULL, which an empty slice may hold. */
+bool str_eq(struct str a, struct str b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+bool str_ieq(struct str a, struct str b)
+{
+    return a.n == b.n && same_folded(a.p, b.p, a.n);
+}
+
+bool str_starts(struct str s, struct str prefix)
+{
+    return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);
+}
+
+bool str_istarts(struct str s, struct str prefix)
+{
+    return s.n >= prefix.n && same_folded(s.p, prefix.p, prefix.n);
+}
+
+ptrdiff_t str_ifind(struct str s, struct str needle)
+{
+    for (size_t i = 0; needle.n <= s.n - i; i++) {
+        if (same_folded(s.p + i, needle.p, needle.n))
+            return (ptrdiff_t)i;
+        if (i == s.n)
+            break;
+    }
+    return -1;
+}
+
+struct str str_trim(struct str s)
+{
+    while (s.n > 0 && is_space(s.p[0])) {
+        s.p++;
+        s.n--;
+    }
+    while (s.n > 0 && is_space(s.p[s.n - 1]))
+        s.n--;
+    return s;
+}
+
+bool str_next(struct str *rest, char sep, struct str *ret_piece)
+{
+    if (rest->n == 0)
+        return false;
+
+    const char *end = memchr(rest->p, sep, rest->n);
+    size_t n = end ? (size_t)(end - rest->p) : rest->n;
+    size_t used = end ? n + 1 : n;
+    *ret_piece = str_trim((struct str){rest->p, n});
+    *rest = (struct str){rest->p + used, rest->n - used};
+    return true;
+}
+
+bool str_to_u64(struct str s, uint64_t *ret_value)
+{
+    uint64_t value = 0;
+
+    if (s.n == 0)
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+        uint64_t digit = (uint64_t)(s.p[i] - '0');
+        if (value > (UINT64_MAX - digit) / 10)
+            return false;
+        value = value * 10 + digit;
+    }
+    *ret_value = value;
+    return true;
+}
+
+/* Digits beyond what a double holds only cost precision; 300 of them before the point are refused
+ * so that the result stays finite. */
+bool str_to_decimal(struct str s, double *ret_value)
+{
+    double value = 0, scale = 1;
+    bool point = false;
+
+    if (s.n == 0 || s.n > 300 || s.p[0] < '0' || s.p[0] > '9')
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] == '.' && !point) {
+            point = true;
+            continue;
+        }
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+        if (point && scale > 1e17)
+            continue;
+        value = value * 10 + (s.p[i] - '0');
+        if (point)
+            scale *= 10;
+    }
+    *ret_value = value / scale;
+    return true;
+}
+
+char *str_dup(struct str s)
+{
+    char *copy = malloc(s.n + 1);
+
+    if (!copy)
+        return NULL;
+    if (s.n > 0)
+        memcpy(copy, s.p, s.n);
+    copy[s.n] = '\0';
+    return copy;
+}
+
+/* On a mismatch only the last star is tried again, one character further: an earlier star could
+ * match nothing that this one cannot, so the time is at most pattern * text. */
+bool str_glob(const char *pattern, struct str s)
+{
+    const char *star = NULL;
+    size_t i = 0, star_i = 0;
+
+    while (i < s.n) {
+        if (*pattern == '*') {
+            star = ++pattern;
+            star_i = i;
+        } else if (*pattern && (*pattern == '?' || *pattern == s.p[i])) {
+            pattern++;
+            i++;
+        } else if (star) {
+            pattern = star;
+            i = ++star_i;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return *pattern == '\0';
+}
+
+/* Unicode 15, table 3-7: no overlong forms, no surrogates, nothing beyond U+10FFFF. */
+size_t str_utf8(struct str s)
+{
+    if (s.n == 0)
+        return 0;
+
+    const unsigned char *p = (const unsigned char *)s.p;
+    if (p[0] < 0x80)
+        return 1;
+
+    size_t len = p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    if (len == 0 || s.n < len)
+        return 0;
+    unsigned char low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
+    unsigned char high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
+    if (p[1] < low || p[1] > high)
+        return 0;
+    for (size_t i = 2; i < len; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    return len;
+}

@@ -1,0 +1,56 @@
+/* Slices of text that somebody else owns, and the few comparisons and numbers HTTP needs. */
+#ifndef RETRYD_BASE_STR_H
+#define RETRYD_BASE_STR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* A view: `p` is not terminated and not owned. An empty slice may have p == NULL. */
+struct str {
+    const char *p;
+    size_t n;
+};
+
+#define STR(literal) ((struct str){(literal), sizeof(literal) - 1})
+
+static inline struct str str_from(const char *s)
+{
+    return (struct str){s, s ? strlen(s) : 0};
+}
+
+/* Exact and ASCII case-insensitive equality. */
+bool str_eq(struct str a, struct str b);
+bool str_ieq(struct str a, struct str b);
+
+bool str_starts(struct str s, struct str prefix);
+bool str_istarts(struct str s, struct str prefix);
+
+/* Where `needle` starts in `s`, ASCII case-insensitively; -1 when nowhere. */
+ptrdiff_t str_ifind(struct str s, struct str needle);
+
+/* Without spaces and tabs (and CR, LF) at either end. */
+struct str str_trim(struct str s);
+
+/* Cuts the next piece up to `sep` off the front of `*rest`, trimmed. False when nothing is left. */
+bool str_next(struct str *rest, char sep, struct str *ret_piece);
+
+/* The whole of `s` as a decimal number; false on anything else, on overflow too. */
+bool str_to_u64(struct str s, uint64_t *ret_value);
+
+/* The whole of `s` as a non-negative decimal with an optional fraction ("1", "0.25", "12.");
+ * false on anything else (signs, exponents, inf, nan, more than 300 characters). */
+bool str_to_decimal(struct str s, double *ret_value);
+
+/* A heap copy, terminated; NULL when out of memory. */
+char *str_dup(struct str s);
+
+/* Shell-like match of the whole of `s`: `*` any run, `?` one character, all else itself. */
+bool str_glob(const char *pattern, struct str s);
+
+/* Bytes of the UTF-8 character `s` begins with, 1 to 4; 0 where `s` is empty or begins with none
+ * (an overlong form, a surrogate, a stray or missing continuation). */
+size_t str_utf8(struct str s);
+
+#endif

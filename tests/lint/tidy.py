@@ -1,0 +1,62 @@
+#!/usr/bin/python3
+"""Runs clang-tidy over every file of a build, on all cores, and only where something changed.
+
+    tests/lint/tidy.py BUILD_DIR CACHE_DIR
+
+A file that was found clean leaves a stamp in CACHE_DIR, named after all that went into the finding:
+the file, the tree's headers, the compile command, .clang-tidy and clang-tidy's version.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def digest(*parts):
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()
+
+
+def main():
+    build, cache = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    cache.mkdir(parents=True, exist_ok=True)
+    version = subprocess.run(["clang-tidy", "--version"], check=True, capture_output=True).stdout
+    headers = [p.read_bytes() for folder in ("src", "tests") for p in sorted((ROOT / folder).rglob("*.h"))]
+    common = digest(version, (ROOT / ".clang-tidy").read_bytes(), *headers)
+
+    stamps = {}
+    for entry in json.loads((build / "compile_commands.json").read_text()):
+        source = pathlib.Path(entry["file"])
+        stamps[source] = cache / digest(common.encode(), entry["command"].encode(), source.read_bytes())
+    stale = [source for source, stamp in stamps.items() if not stamp.exists()]
+
+    def tidy(source):
+        run = subprocess.run(["clang-tidy", "-p", str(build), "--quiet", str(source)],
+                             capture_output=True, text=True)
+        if run.returncode == 0:
+            stamps[source].touch()
+        return source, run
+
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for source, run in pool.map(tidy, sorted(stale)):
+            if run.returncode != 0:
+                failed += 1
+                print(run.stdout.strip() or run.stderr.strip())
+    for old in set(cache.iterdir()) - set(stamps.values()):
+        old.unlink()
+    print(f"clang-tidy: {len(stamps)} files, {len(stale)} looked at, {failed} with findings",
+          file=sys.stderr)
+    return 1 if failed or not stamps else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

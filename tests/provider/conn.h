@@ -1,0 +1,57 @@
+/* One connection: reads requests, has them answered, notices when the peer leaves. */
+#ifndef PROVIDER_CONN_H
+#define PROVIDER_CONN_H
+
+#include "link.h"
+#include "player.h"
+#include "server.h"
+
+/*
+ *            ┌──────────────────────────────────────────┐
+ *   READ ──> ANSWER ──> DRAIN (a body nobody wanted) ───┤      any ──> closed
+ *    │ ^        └──> LINGER (FIN sent, bytes to come)   │
+ *    │ └────────────────────────────────────────────────┘
+ *    └──> WAIT (a control request that waits) ──> READ         MUTE: never answers
+ */
+enum conn_state { CONN_READ, CONN_ANSWER, CONN_DRAIN, CONN_LINGER, CONN_WAIT, CONN_MUTE };
+
+/* What a control request waits for: *counter == count, or >= count. */
+struct waiter {
+    const uint64_t *counter;
+    uint64_t count;
+    bool exactly;
+};
+
+struct conn {
+    struct link link; /* first: link callbacks cast back */
+    uv_timer_t timer;
+    unsigned handles;
+    enum conn_state state;
+    struct server *server;
+    struct conn *prev;
+    struct conn *next;
+    uint64_t id;
+    uint64_t n_requests;
+    struct request req;
+    struct buf in; /* read, but not yet looked at */
+    struct player player;
+    struct record *record; /* of the current or the last request */
+    struct waiter waiter;
+    uint64_t epoch;
+    double t_first;
+    bool control;
+    bool closed;
+    bool feeding;
+    bool began;     /* the first byte of a request is in */
+    bool head_seen; /* its head is in */
+    bool answered;  /* its answer is complete */
+    bool told_to_continue;
+};
+
+void conn_accept(struct server *s, uv_stream_t *stream, bool is_pipe, SSL_CTX *ctx);
+void conn_close(struct conn *c);
+struct conn *conn_next_in_list(struct conn *c);
+/* Answers a control request and reads on. */
+void conn_reply(struct conn *c, int status, const char *body, size_t len);
+
+#endif

@@ -345,9 +345,9 @@ static bool parse_after(struct parse *p, const cJSON *v)
         }
     }
     p->a->after = true;
-    return cJSON_IsObject(v) && (p->a->after_close || p->a->after_send != NULL) ?
-               true :
-               complain(p, v->string, "must have send or close");
+    return cJSON_IsObject(v) && (p->a->after_close || p->a->after_send != NULL)
+               ? true
+               : complain(p, v->string, "must have send or close");
 }
 
 static bool parse_wire(struct parse *p, const cJSON *v)

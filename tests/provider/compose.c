@@ -226,9 +226,9 @@ static void strike(struct job *j, enum limit_at at)
     if (limit->how == LIMIT_PAUSE) {
         return;
     }
-    program_op(j->p, limit->how == LIMIT_RESET ? OP_RESET :
-                     limit->how == LIMIT_FIN   ? OP_FIN :
-                                                 OP_SILENCE);
+    program_op(j->p, limit->how == LIMIT_RESET ? OP_RESET
+                     : limit->how == LIMIT_FIN ? OP_FIN
+                                               : OP_SILENCE);
     j->finished = true;
 }
 

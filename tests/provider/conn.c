@@ -252,8 +252,8 @@ static struct answer_key make_key(const struct conn *c, const struct answer *a)
         .head = strcmp(req->method, "HEAD") == 0,
         .http10 = req->http10,
         /* A client told nothing may never send the body it announced (RFC 9110 10.1.1). */
-        .keep_alive = req->keep_alive && (req->state == REQUEST_DONE || !req->expects_continue ||
-                                          c->told_to_continue),
+        .keep_alive = req->keep_alive &&
+                      (req->state == REQUEST_DONE || !req->expects_continue || c->told_to_continue),
     };
 
     if (a->preset == PRESET_AUTO) {
@@ -359,7 +359,7 @@ static void on_head(struct conn *c)
         }
     }
     if (c->req.expects_continue && c->req.state != REQUEST_DONE) {
-        uv_buf_t b = uv_buf_init((char *)(uintptr_t)"HTTP/1.1 100 Continue\r\n\r\n", 25);
+        uv_buf_t b = uv_buf_init((char *)(uintptr_t) "HTTP/1.1 100 Continue\r\n\r\n", 25);
 
         c->told_to_continue = true;
         if (link_write(&c->link, &b, 1) < 0) {
@@ -388,8 +388,9 @@ static void refuse(struct conn *c)
     struct buf text = {0};
     uv_buf_t b;
 
-    buf_printf(&text, "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: "
-                      "%zu\r\nconnection: close\r\n\r\n%s\n",
+    buf_printf(&text,
+               "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: "
+               "%zu\r\nconnection: close\r\n\r\n%s\n",
                strlen(c->req.error) + 1, c->req.error);
     if (!c->server->quiet) {
         fprintf(stderr, "provider: refused: %s\n", c->req.error);
@@ -574,8 +575,10 @@ void conn_reply(struct conn *c, int status, const char *body, size_t len)
     uv_buf_t b[2];
 
     (void)uv_timer_stop(&c->timer);
-    buf_printf(&head, "HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: "
-                      "%zu\r\n\r\n", status, status_reason(status), len);
+    buf_printf(&head,
+               "HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: "
+               "%zu\r\n\r\n",
+               status, status_reason(status), len);
     b[0] = uv_buf_init(head.data, (unsigned)head.len);
     b[1] = uv_buf_init((char *)(uintptr_t)body, (unsigned)len);
     if (link_write(&c->link, b, 2) < 0) {

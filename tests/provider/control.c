@@ -37,8 +37,8 @@ static void put_script(struct conn *c)
     struct script *script = NULL;
 
     if (c->req.body.len == c->req.body_len) {
-        script = script_parse(c->req.body.data != NULL ? c->req.body.data : "", c->req.body.len,
-                              error);
+        script =
+            script_parse(c->req.body.data != NULL ? c->req.body.data : "", c->req.body.len, error);
     }
     if (script == NULL) {
         reply_error(c, 400, error);
@@ -100,9 +100,12 @@ static bool parse_wait(struct conn *c, const char *query)
     const struct {
         const char *name;
         const uint64_t *counter;
-    } names[] = {{"requests", &s->book.requests},       {"heads", &s->book.heads},
-                 {"answered", &s->book.answered},       {"closed", &s->book.closed},
-                 {"connections", &s->connections},      {"tls_handshakes", &s->handshakes},
+    } names[] = {{"requests", &s->book.requests},
+                 {"heads", &s->book.heads},
+                 {"answered", &s->book.answered},
+                 {"closed", &s->book.closed},
+                 {"connections", &s->connections},
+                 {"tls_handshakes", &s->handshakes},
                  {"open", &s->open}};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -126,8 +129,9 @@ static void wait_for(struct conn *c)
     uint64_t timeout_ms = 10000;
 
     if (!parse_wait(c, query)) {
-        reply_error(c, 400, "wait for requests, heads, answered, closed, connections, "
-                            "tls_handshakes or open");
+        reply_error(c, 400,
+                    "wait for requests, heads, answered, closed, connections, "
+                    "tls_handshakes or open");
         return;
     }
     (void)query_number(query, "timeout_ms", &timeout_ms);
@@ -169,9 +173,9 @@ static const struct route {
     const char *path;
     void (*handle)(struct conn *c);
 } routes[] = {
-    {"PUT", "/_/script", put_script},       {"GET", "/_/record", NULL},
-    {"DELETE", "/_/record", clear_record},  {"GET", "/_/stats", reply_stats},
-    {"GET", "/_/wait", wait_for},           {"GET", "/_/ping", NULL},
+    {"PUT", "/_/script", put_script},      {"GET", "/_/record", NULL},
+    {"DELETE", "/_/record", clear_record}, {"GET", "/_/stats", reply_stats},
+    {"GET", "/_/wait", wait_for},          {"GET", "/_/ping", NULL},
 };
 
 void control_handle(struct conn *c)

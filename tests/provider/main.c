@@ -28,11 +28,11 @@ static int parse_port(const char *text)
 static int parse_options(struct options *o, int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"port", required_argument, NULL, 'p'},  {"tls-port", required_argument, NULL, 't'},
-        {"cert", required_argument, NULL, 'c'},  {"key", required_argument, NULL, 'k'},
-        {"unix", required_argument, NULL, 'u'},  {"script", required_argument, NULL, 's'},
-        {"no-record", no_argument, NULL, 'n'},   {"quiet", no_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0},
+        {"port", required_argument, NULL, 'p'}, {"tls-port", required_argument, NULL, 't'},
+        {"cert", required_argument, NULL, 'c'}, {"key", required_argument, NULL, 'k'},
+        {"unix", required_argument, NULL, 'u'}, {"script", required_argument, NULL, 's'},
+        {"no-record", no_argument, NULL, 'n'},  {"quiet", no_argument, NULL, 'q'},
+        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
     };
     int c;
 

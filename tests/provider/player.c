@@ -84,7 +84,7 @@ static enum play play_pattern(struct player *p, const struct op *op)
         int len = snprintf(line, sizeof(line), "%zx\r\n", n);
 
         b[0] = uv_buf_init(line, (unsigned)len);
-        b[2] = uv_buf_init((char *)(uintptr_t)"\r\n", 2);
+        b[2] = uv_buf_init((char *)(uintptr_t) "\r\n", 2);
         framing = (size_t)len + 2;
         return wrote(p, op, n, framing, link_write(p->link, b, 3));
     }

@@ -10,9 +10,9 @@ struct scene {
     struct body *body;
     struct buf *out; /* body->bytes */
     const struct answer *a;
-    const char *model;  /* the text of a JSON string */
-    struct buf text;    /* the whole content */
-    size_t *cuts;       /* where each of the n deltas ends in text */
+    const char *model; /* the text of a JSON string */
+    struct buf text;   /* the whole content */
+    size_t *cuts;      /* where each of the n deltas ends in text */
     uint32_t n;
     uint32_t sequence;
     long long created;
@@ -132,8 +132,10 @@ static void end_event(struct scene *s)
 static void put_usage(struct scene *s, const char *in, const char *out)
 {
     buf_printf(s->out, "{\"%s\":9,\"%s\":%u,\"total_tokens\":%u", in, out, s->n, s->n + 9);
-    buf_printf(s->out, ",\"%s_details\":{\"cached_tokens\":0},\"%s_details\":"
-                       "{\"reasoning_tokens\":0}}", in, out);
+    buf_printf(s->out,
+               ",\"%s_details\":{\"cached_tokens\":0},\"%s_details\":"
+               "{\"reasoning_tokens\":0}}",
+               in, out);
 }
 
 /* ---- chat completions and completions ---- */
@@ -141,8 +143,9 @@ static void put_usage(struct scene *s, const char *in, const char *out)
 static void chat_whole(struct scene *s, bool chat)
 {
     body_begin(s->body);
-    buf_printf(s->out, "{\"id\":\"%s-%s\",\"object\":\"%s\",\"created\":%lld,\"model\":\"%s\","
-                       "\"choices\":[{\"index\":0,",
+    buf_printf(s->out,
+               "{\"id\":\"%s-%s\",\"object\":\"%s\",\"created\":%lld,\"model\":\"%s\","
+               "\"choices\":[{\"index\":0,",
                chat ? "chatcmpl" : "cmpl", NUMBER_MARK,
                chat ? "chat.completion" : "text_completion", s->created, s->model);
     buf_str(s->out, chat ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":");
@@ -159,8 +162,9 @@ static void chat_whole(struct scene *s, bool chat)
 
 static void chunk_open(struct scene *s, bool chat)
 {
-    buf_printf(s->out, "data: {\"id\":\"%s-%s\",\"object\":\"%s\",\"created\":%lld,"
-                       "\"model\":\"%s\",\"system_fingerprint\":\"fp_provider\",\"choices\":[",
+    buf_printf(s->out,
+               "data: {\"id\":\"%s-%s\",\"object\":\"%s\",\"created\":%lld,"
+               "\"model\":\"%s\",\"system_fingerprint\":\"fp_provider\",\"choices\":[",
                chat ? "chatcmpl" : "cmpl", NUMBER_MARK,
                chat ? "chat.completion.chunk" : "text_completion", s->created, s->model);
 }
@@ -234,8 +238,9 @@ static void put_part(struct scene *s, bool full)
 
 static void put_item(struct scene *s, bool full)
 {
-    buf_printf(s->out, "{\"id\":\"msg_%s\",\"type\":\"message\",\"status\":\"%s\","
-                       "\"role\":\"assistant\",\"content\":[",
+    buf_printf(s->out,
+               "{\"id\":\"msg_%s\",\"type\":\"message\",\"status\":\"%s\","
+               "\"role\":\"assistant\",\"content\":[",
                NUMBER_MARK, full ? "completed" : "in_progress");
     if (full) {
         put_part(s, true);
@@ -245,10 +250,11 @@ static void put_item(struct scene *s, bool full)
 
 static void put_response(struct scene *s, bool full)
 {
-    buf_printf(s->out, "{\"id\":\"resp_%s\",\"object\":\"response\",\"created_at\":%lld,"
-                       "\"status\":\"%s\",\"background\":false,\"error\":null,"
-                       "\"incomplete_details\":null,\"instructions\":null,"
-                       "\"max_output_tokens\":null,\"model\":\"%s\",\"output\":[",
+    buf_printf(s->out,
+               "{\"id\":\"resp_%s\",\"object\":\"response\",\"created_at\":%lld,"
+               "\"status\":\"%s\",\"background\":false,\"error\":null,"
+               "\"incomplete_details\":null,\"instructions\":null,"
+               "\"max_output_tokens\":null,\"model\":\"%s\",\"output\":[",
                NUMBER_MARK, s->created, full ? "completed" : "in_progress", s->model);
     if (full) {
         put_item(s, true);
@@ -362,8 +368,10 @@ static void embeddings(struct scene *s, bool base64)
 
 static void put_model(struct scene *s, const char *id)
 {
-    buf_printf(s->out, "{\"id\":\"%s\",\"object\":\"model\",\"created\":%lld,"
-                       "\"owned_by\":\"provider\"}", id, s->created);
+    buf_printf(s->out,
+               "{\"id\":\"%s\",\"object\":\"model\",\"created\":%lld,"
+               "\"owned_by\":\"provider\"}",
+               id, s->created);
 }
 
 static void models(struct scene *s)
@@ -476,15 +484,33 @@ const char *status_reason(int status)
         int status;
         const char *reason;
     } reasons[] = {
-        {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"},
-        {301, "Moved Permanently"}, {302, "Found"}, {304, "Not Modified"},
-        {307, "Temporary Redirect"}, {308, "Permanent Redirect"}, {400, "Bad Request"},
-        {401, "Unauthorized"}, {402, "Payment Required"}, {403, "Forbidden"},
-        {404, "Not Found"}, {408, "Request Timeout"}, {409, "Conflict"},
-        {413, "Content Too Large"}, {422, "Unprocessable Content"}, {425, "Too Early"},
-        {429, "Too Many Requests"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
-        {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"},
-        {505, "HTTP Version Not Supported"}, {529, "Site is overloaded"},
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {402, "Payment Required"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {413, "Content Too Large"},
+        {422, "Unprocessable Content"},
+        {425, "Too Early"},
+        {429, "Too Many Requests"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"},
+        {529, "Site is overloaded"},
     };
 
     for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {

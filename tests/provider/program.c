@@ -77,9 +77,8 @@ void program_seal(struct program *p)
     size_t at = 0;
     char *found;
 
-    while (p->bytes.len - at >= NUMBER_LEN &&
-           (found = memmem(p->bytes.data + at, p->bytes.len - at, NUMBER_MARK, NUMBER_LEN)) !=
-               NULL) {
+    while (p->bytes.len - at >= NUMBER_LEN && (found = memmem(p->bytes.data + at, p->bytes.len - at,
+                                                              NUMBER_MARK, NUMBER_LEN)) != NULL) {
         at = (size_t)(found - p->bytes.data);
         p->patches = must_realloc(p->patches, (p->n_patches + 1) * sizeof(*p->patches));
         p->patches[p->n_patches++] = at;

@@ -44,10 +44,10 @@ static bool parse_match(struct rule *r, const cJSON *match, char *error)
 
     cJSON_ArrayForEach(v, match)
     {
-        const char **field = strcmp(v->string, "method") == 0 ? &r->method :
-                             strcmp(v->string, "path") == 0   ? &r->path :
-                             strcmp(v->string, "model") == 0  ? &r->model :
-                                                                NULL;
+        const char **field = strcmp(v->string, "method") == 0  ? &r->method
+                             : strcmp(v->string, "path") == 0  ? &r->path
+                             : strcmp(v->string, "model") == 0 ? &r->model
+                                                               : NULL;
         if (field != NULL && cJSON_IsString(v)) {
             *field = v->valuestring;
         } else if (strcmp(v->string, "header") == 0 && cJSON_IsObject(v)) {

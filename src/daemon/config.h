@@ -1,0 +1,137 @@
+/* The configuration: one immutable, reference-counted snapshot of everything a user can set.
+ *
+ * Read from one INI file (DESIGN.md 3). The table in config_table.c has a row per key and drives
+ * parsing, defaults, bounds, --check, --dump-config, --help and the check of the sample file. */
+#ifndef RETRYD_DAEMON_CONFIG_H
+#define RETRYD_DAEMON_CONFIG_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "base/secret.h"
+#include "policy/settings.h"
+
+struct string_list {
+    char **items;
+    unsigned count;
+};
+
+enum http_version { HTTP_VERSION_AUTO, HTTP_VERSION_1_1, HTTP_VERSION_2 };
+enum log_format { LOG_LOGFMT, LOG_JSON };
+enum log_access { ACCESS_ALL, ACCESS_RETRIED, ACCESS_FAILED, ACCESS_OFF };
+
+struct config_server {
+    struct string_list listen; /* host:port, [v6]:port or unix:PATH; syntax checked */
+    unsigned workers;          /* 0: auto, one per usable CPU */
+    unsigned max_connections;
+    uint64_t max_body;
+    uint64_t memory_body;
+    uint64_t hold_limit;
+    char *spool_dir;
+    uint64_t drain_timeout_ms;
+    struct string_list allowed_hosts;
+    struct string_list allowed_origins;
+    char *client_keys_file; /* "" where none */
+    bool insecure_listen;
+};
+
+struct config_admin {
+    char *listen; /* host:port, unix:PATH, or "off" */
+};
+
+struct config_log {
+    int level; /* enum log_level of base/log.h */
+    enum log_format format;
+    enum log_access access;
+};
+
+struct config_header {
+    char *name;
+    char *value;
+};
+
+struct config_upstream {
+    char *name;
+    char *url;         /* as configured, without a trailing slash; or unix:PATH:/base */
+    char *origin;      /* "https://host:port" part, for libcurl; "http://localhost" with a socket */
+    char *base_path;   /* the url's path, "" or "/v1", without a trailing slash */
+    char *host;        /* for Proxy-Status and logs */
+    char *unix_socket; /* path of a Unix socket to connect to; "" where none */
+    bool tls;
+    char *api_key_env;
+    char *api_key_file;
+    struct secret **keys; /* loaded; key_count 0: the client's own passes through */
+    unsigned key_count;
+    char *auth_header;
+    struct config_header *headers; /* header.NAME = value */
+    unsigned header_count;
+    struct config_header *models; /* model.NAME = the upstream's own name for it */
+    unsigned model_count;
+    char *idempotency_header; /* "" where none */
+    char *ca_file;
+    char *proxy;
+    enum http_version http_version;
+    unsigned max_concurrency;
+    unsigned requests_per_minute;
+};
+
+struct config_route {
+    char *name;
+    char *base; /* the client's base path, "/v1"; "" where it is "/" */
+    char *path; /* glob on what follows it */
+    char *model;
+    struct string_list upstream_names;
+    const struct config_upstream **upstreams; /* resolved; upstream_count >= 1 */
+    unsigned upstream_count;
+    struct string_list fallback_models;
+    struct string_list fallback_on;
+    struct route_settings settings; /* the global ones with this route's overrides */
+};
+
+struct config {
+    atomic_uint refs;
+    char *path; /* the file; NULL for the built-in defaults */
+    struct config_server server;
+    struct config_admin admin;
+    struct config_log log;
+    char *shared_redis; /* "" where none */
+    struct route_settings defaults;
+    struct config_upstream *upstreams; /* in file order; at least one */
+    unsigned upstream_count;
+    struct config_route *routes; /* in file order, then a catch-all (base /v1, first upstream) */
+    unsigned route_count;
+};
+
+/* Reads `path` (NULL: the defaults), loads the key files it names, resolves routes to upstreams.
+ * Every problem is appended to `problems` as one line "FILE:LINE: [section] key: what was found;
+ * what would be right", all of them, not only the first. Returns a snapshot with one reference, or
+ * NULL with `problems` not empty. Keys of clauses that a later version brings into force are
+ * accepted; where one is set, a line goes to `notes` ("accepted, not in force in this version").
+ * Secrets never appear in either.
+ * With NULL, errno says what kind of problem was the worst: ENOMEM; EINVAL (a value or the form of
+ * the file); ENOENT (the file cannot be read, for whatever reason); ENXIO (nothing worse than a
+ * route that names an upstream which is not there); ENOKEY (nothing worse than API keys that
+ * cannot be had). */
+struct config *config_load(const char *path, struct buf *problems, struct buf *notes);
+
+struct config *config_ref(struct config *c);
+void config_unref(struct config *c); /* frees with the last reference; thread-safe; NULL is fine */
+
+/* Writes the configuration in force as INI, secrets masked ("***"), loadable again. */
+void config_dump(const struct config *c, FILE *out);
+
+/* Writes every key with default, unit, bounds and help: for --help. */
+void config_help(FILE *out);
+
+/* Names (in `out`, comma-separated) of settings that differ and need a restart. */
+void config_diff_restart(const struct config *old, const struct config *now, struct buf *out);
+
+/* The route for a request: the first whose base, path and model match. `path` is the raw target's
+ * path without the query; `model` may be empty. NULL when no base matches. */
+const struct config_route *config_route_for(const struct config *c, struct str path,
+                                            struct str model);
+
+#endif

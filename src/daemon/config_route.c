@@ -1,0 +1,90 @@
+/* Routes: which upstreams one names, and which one a request takes. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/config_table.h"
+
+static const struct config_upstream *find_upstream(const struct config *c, const char *name)
+{
+    for (unsigned i = 0; i < c->upstream_count; i++) {
+        if (!strcmp(c->upstreams[i].name, name))
+            return &c->upstreams[i];
+    }
+    return NULL;
+}
+
+static void list_upstreams(const struct config *c, struct buf *out)
+{
+    for (unsigned i = 0; i < c->upstream_count; i++)
+        buf_printf(out, "%s%s", i ? ", " : "", c->upstreams[i].name);
+}
+
+static void no_such_upstream(const struct config *c, const char *name,
+                             const struct config_origin *o, struct config_report *r)
+{
+    char quoted[CONFIG_QUOTED_MAX];
+    struct buf known;
+
+    buf_init(&known, 512);
+    list_upstreams(c, &known);
+    config_problem(r, FAULT_UPSTREAM, config_origin_line(o, "route", "upstreams"),
+                   "[%s] upstreams: found %s; expected names of [upstream] sections (%.*s%s)",
+                   o->title, config_quote(str_from(name), quoted), (int)known.len,
+                   known.p ? known.p : "", known.failed ? ", ..." : "");
+    buf_deinit(&known);
+}
+
+void config_finish_route(const struct config *c, struct config_route *route,
+                         const struct config_origin *o, struct config_report *r)
+{
+    const struct string_list *names = &route->upstream_names;
+    unsigned n = names->count ? names->count : 1;
+
+    route->upstreams = calloc(n, sizeof(*route->upstreams));
+    if (!route->upstreams) {
+        config_no_memory(r);
+        return;
+    }
+    if (names->count == 0)
+        route->upstreams[route->upstream_count++] = &c->upstreams[0];
+    for (unsigned i = 0; i < names->count; i++) {
+        const struct config_upstream *u = find_upstream(c, names->items[i]);
+
+        if (u)
+            route->upstreams[route->upstream_count++] = u;
+        else
+            no_such_upstream(c, names->items[i], o, r);
+    }
+    if (names->count > 1)
+        config_note(r, config_origin_line(o, "route", "upstreams"),
+                    "[%s] upstreams: this version uses the first of them (more than one, C18, is "
+                    "not in force yet)",
+                    o->title);
+}
+
+/* What follows the base, which ends where a segment does: /v1 is a base of /v1/chat, not of /v10. */
+static bool below(const char *base, struct str path, struct str *ret_rest)
+{
+    size_t n = strlen(base);
+
+    if (!str_starts(path, (struct str){base, n}))
+        return false;
+    if (path.n > n && path.p[n] != '/')
+        return false;
+    *ret_rest = (struct str){path.p + n, path.n - n};
+    return true;
+}
+
+const struct config_route *config_route_for(const struct config *c, struct str path,
+                                            struct str model)
+{
+    for (unsigned i = 0; i < c->route_count; i++) {
+        const struct config_route *route = &c->routes[i];
+        struct str rest;
+
+        if (below(route->base, path, &rest) && str_glob(route->path, rest) &&
+            str_glob(route->model, model))
+            return route;
+    }
+    return NULL;
+}

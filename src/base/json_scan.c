@@ -1,6 +1,8 @@
 /* Walks a JSON object once, at one level, and never goes back. */
 #include "base/json_scan.h"
 
+#include <stdio.h>
+
 struct cursor {
     const char *p;
     const char *end;
@@ -171,7 +173,7 @@ struct json_value json_scan_one(struct str text, struct str key)
     return want.value;
 }
 
-/* --- unescaping --- */
+/* --- escapes ---------------------------------------------------------------------------------- */
 
 #define REPLACEMENT 0xfffdu
 
@@ -311,4 +313,30 @@ size_t json_unescape(struct str raw, char *out, size_t size)
     }
     out[len] = '\0';
     return len;
+}
+
+struct str json_escape(struct str s, char space[JSON_ESCAPE_MAX], size_t *ret_used)
+{
+    const unsigned char *p = (const unsigned char *)s.p;
+    size_t n = str_utf8(s);
+
+    *ret_used = n ? n : 1;
+    if (n == 0)
+        return STR("\xef\xbf\xbd");
+    if (p[0] == '"')
+        return STR("\\\"");
+    if (p[0] == '\\')
+        return STR("\\\\");
+    if (p[0] == '\n')
+        return STR("\\n");
+    if (p[0] == '\r')
+        return STR("\\r");
+    if (p[0] == '\t')
+        return STR("\\t");
+    bool c1 = n == 2 && p[0] == 0xc2 && p[1] < 0xa0;
+    if (p[0] < 0x20 || p[0] == 0x7f || c1) {
+        int len = snprintf(space, JSON_ESCAPE_MAX, "\\u%04x", c1 ? p[1] : p[0]);
+        return (struct str){space, (size_t)len};
+    }
+    return (struct str){s.p, n};
 }

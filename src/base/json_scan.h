@@ -42,7 +42,14 @@ bool json_scan(struct str text, struct json_want *wants, size_t n);
 struct json_value json_scan_one(struct str text, struct str key);
 
 /* The text of a JSON string value with its escapes undone, as UTF-8, cut at `size`-1 bytes (never
- * amid a character) and terminated. Returns its length. Control characters become spaces. */
+ * amid a character) and terminated. Returns its length. Control characters become spaces, what is
+ * no UTF-8 becomes U+FFFD. */
 size_t json_unescape(struct str raw, char *out, size_t size);
+
+/* The escaped form, for a JSON string, of the character that the non-empty `s` begins with: a
+ * slice of `s` itself or of `space`. C0 and C1 controls and DEL are escaped, a byte that is no
+ * UTF-8 becomes U+FFFD. `*ret_used`: how many bytes of `s` it stands for. */
+#define JSON_ESCAPE_MAX 8
+struct str json_escape(struct str s, char space[JSON_ESCAPE_MAX], size_t *ret_used);
 
 #endif

@@ -14,12 +14,13 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/json_scan.h"
 
-#define LINE_MAX_BYTES 4096         /* of a line, its newline included */
-#define LINE_CLOSE     32           /* kept free for what closes a line that was cut */
-#define BATCH_BYTES    (32 * 1024)  /* what a thread collects before it hands over by itself */
-#define QUEUE_BYTES    (512 * 1024) /* twice: one fills while the other is written */
-#define STOP_WAIT_MS   1000
+#define LINE_MAX_BYTES 4096      /* of a line, its newline included */
+#define LINE_CLOSE 32            /* kept free for what closes a line that was cut */
+#define BATCH_BYTES (32 * 1024)  /* what a thread collects before it hands over by itself */
+#define QUEUE_BYTES (512 * 1024) /* twice: one fills while the other is written */
+#define STOP_WAIT_MS 1000
 
 struct line {
     bool json;
@@ -57,7 +58,7 @@ static struct {
     struct buf in, out;
 } writer = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = STDERR_FILENO};
 
-/* --- one line --- */
+/* --- one line --------------------------------------------------------------------------------- */
 
 static void put(struct line *l, const char *text, size_t n)
 {
@@ -73,40 +74,13 @@ static bool fits(struct line *l, size_t n)
     return !l->cut;
 }
 
-/* The escaped form of the character `s` begins with; its bytes in `*ret_used`. */
-static struct str escaped(struct str s, char space[8], size_t *ret_used)
-{
-    const unsigned char *p = (const unsigned char *)s.p;
-    size_t n = str_utf8(s);
-
-    *ret_used = n ? n : 1;
-    if (n == 0)
-        return STR("\xef\xbf\xbd");
-    if (p[0] == '"')
-        return STR("\\\"");
-    if (p[0] == '\\')
-        return STR("\\\\");
-    if (p[0] == '\n')
-        return STR("\\n");
-    if (p[0] == '\r')
-        return STR("\\r");
-    if (p[0] == '\t')
-        return STR("\\t");
-    bool c1 = n == 2 && p[0] == 0xc2 && p[1] < 0xa0;
-    if (p[0] < 0x20 || p[0] == 0x7f || c1) {
-        int len = snprintf(space, 8, "\\u%04x", c1 ? p[1] : p[0]);
-        return (struct str){space, (size_t)len};
-    }
-    return (struct str){s.p, n};
-}
-
 static void put_quoted(struct line *l, struct str s)
 {
     put(l, "\"", 1);
     while (s.n > 0) {
-        char space[8];
+        char space[JSON_ESCAPE_MAX];
         size_t used;
-        struct str one = escaped(s, space, &used);
+        struct str one = json_escape(s, space, &used);
         if (!fits(l, one.n))
             break;
         put(l, one.p, one.n);
@@ -201,7 +175,7 @@ static void line_end(struct line *l)
     l->json ? put(l, "}\n", 2) : put(l, "\n", 1);
 }
 
-/* --- writing --- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* All of it, waiting as long as it takes; false when the descriptor fails. */
 static bool write_all(int fd, const char *p, size_t n)
@@ -358,7 +332,7 @@ void log_stop(void)
     buf_deinit(&writer.out);
 }
 
-/* --- the calling thread's side --- */
+/* --- the calling thread's side ---------------------------------------------------------------- */
 
 void log_configure(enum log_level level, bool json)
 {

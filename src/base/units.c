@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #define NS_PER_MS 1000000u
-#define NS_PER_S  1000000000u
+#define NS_PER_S 1000000000u
 
 struct unit {
     struct str name;

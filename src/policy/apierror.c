@@ -1,0 +1,380 @@
+/* Finds out what an error object is about, from its code, its type, or, failing both, its words. */
+#include "policy/apierror.h"
+
+#include "base/json_scan.h"
+#include "base/units.h"
+
+#define BODY_MAX (1024 * 1024) /* no error is longer; a longer body is not looked at */
+#define HINT_TEXT_MAX 4096     /* how much of a message is searched for a wait */
+
+struct word_kind {
+    struct str word;
+    enum apierror_kind kind;
+};
+
+/* Codes and types, any case. OpenAI's first, then what other servers say for the same. */
+#define W(text, kind)                             \
+    {                                             \
+        {text, sizeof(text) - 1}, APIERROR_##kind \
+    }
+static const struct word_kind words[] = {
+    W("insufficient_quota", QUOTA),
+    W("credit_balance_exhausted", QUOTA),
+    W("organization_spend_limit_exceeded", QUOTA),
+    W("project_spend_limit_exceeded", QUOTA),
+    W("organization_usage_limit_exceeded", QUOTA),
+    W("billing_hard_limit_reached", QUOTA),
+    W("billing_not_active", QUOTA),
+    W("billing_error", QUOTA), /* Anthropic */
+    W("insufficient_credits", QUOTA),
+    W("invalid_api_key", KEY),
+    W("account_deactivated", KEY),
+    W("authentication_error", KEY), /* Anthropic */
+    W("unauthenticated", KEY),      /* Google */
+    W("model_not_found", MODEL),
+    W("DeploymentNotFound", MODEL), /* Azure */
+    W("unknown_model", MODEL),
+    W("context_length_exceeded", CONTEXT),
+    W("exceed_context_size_error", CONTEXT), /* llama.cpp */
+    W("content_policy_violation", CONTENT_POLICY),
+    W("content_filter", CONTENT_POLICY),
+    W("ResponsibleAIPolicyViolation", CONTENT_POLICY), /* Azure */
+    W("moderation_blocked", CONTENT_POLICY),
+    W("slow_down", OVERLOADED),
+    W("server_is_overloaded", OVERLOADED),
+    W("overloaded_error", OVERLOADED), /* Anthropic */
+    W("unavailable", OVERLOADED),      /* Google */
+    W("rate_limit_exceeded", RATE_LIMIT),
+    W("rate_limit_error", RATE_LIMIT), /* Anthropic */
+    W("RateLimitReached", RATE_LIMIT), /* Azure */
+    W("too_many_requests", RATE_LIMIT),
+    W("resource_exhausted", RATE_LIMIT), /* Google */
+};
+#undef W
+
+static enum apierror_kind kind_of_word(const char *word)
+{
+    struct str s = str_from(word);
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (str_ieq(s, words[i].word))
+            return words[i].kind;
+    return APIERROR_OTHER;
+}
+
+static bool says(struct str message, struct str words_wanted)
+{
+    return str_ifind(message, words_wanted) >= 0;
+}
+
+/* Servers without codes of their own (vLLM, Ollama, Anthropic) say it in words that are as fixed
+ * as a code. */
+static enum apierror_kind kind_of_message(struct str m)
+{
+    if (says(m, STR("maximum context length")) || str_istarts(m, STR("prompt is too long")))
+        return APIERROR_CONTEXT;
+    if (str_istarts(m, STR("the model ")) && says(m, STR("does not exist")))
+        return APIERROR_MODEL;
+    if (str_istarts(m, STR("model ")) && says(m, STR("not found")))
+        return APIERROR_MODEL;
+    return APIERROR_OTHER;
+}
+
+/* "Request too large for gpt-4o ... on tokens per min (TPM): Limit 30000, Requested 40000" comes
+ * as a 429 with rate_limit_exceeded, but no wait makes it fit: it asks for another model, as a
+ * context overflow does. */
+static enum apierror_kind kind_of(const struct apierror *e, const char *google_status)
+{
+    struct str message = str_from(e->message);
+    enum apierror_kind kind;
+
+    if (str_istarts(message, STR("request too large for ")))
+        return APIERROR_CONTEXT;
+    kind = kind_of_word(e->code);
+    if (kind == APIERROR_OTHER)
+        kind = kind_of_word(e->type);
+    if (kind == APIERROR_OTHER)
+        kind = kind_of_word(google_status);
+    if (kind == APIERROR_OTHER)
+        kind = kind_of_message(message);
+    if (kind == APIERROR_OTHER && e->status == 402)
+        kind = APIERROR_QUOTA;
+    return kind;
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+/* The text of a string, or a number as it stands; anything else is no text. */
+static void take_text(const struct json_value *v, char *out, size_t size)
+{
+    out[0] = '\0';
+    if (v->type == JSON_STRING)
+        (void)json_unescape(v->text, out, size);
+    else if (v->type == JSON_NUMBER && v->text.n < size)
+        (void)json_unescape(v->text, out, size);
+}
+
+/* A server may quote the key it refuses: what follows "sk-" is blanked, for the log. */
+static void mask_keys(char *message)
+{
+    for (char *p = message; (p = strstr(p, "sk-")) != NULL;) {
+        p += 3;
+        while ((*p >= '0' && *p <= '9') || (*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z') ||
+               *p == '-' || *p == '_')
+            *p++ = '*';
+    }
+}
+
+static void take_message(const struct json_value *v, struct apierror *e)
+{
+    if (v->type != JSON_STRING)
+        return;
+    (void)json_unescape(v->text, e->message, sizeof e->message);
+    mask_keys(e->message);
+
+    struct str text = v->text;
+    if (text.n > HINT_TEXT_MAX)
+        text.n = HINT_TEXT_MAX;
+    e->has_hint = apierror_message_hint(text, &e->hint_ms);
+}
+
+static unsigned error_status(const char *text)
+{
+    uint64_t n;
+
+    return str_to_u64(str_from(text), &n) && n >= 400 && n <= 599 ? (unsigned)n : 0;
+}
+
+/* The keys of interest, at the top of a body or inside its `error`. */
+enum { ERROR, MESSAGE, TYPE, CODE, STATUS, DETAIL, OBJECT, RESPONSE, WANTS };
+
+static void scan(struct str text, struct json_want wants[WANTS])
+{
+    static const struct str keys[WANTS] = {
+        [ERROR] = {"error", 5},   [MESSAGE] = {"message", 7},   [TYPE] = {"type", 4},
+        [CODE] = {"code", 4},     [STATUS] = {"status", 6},     [DETAIL] = {"detail", 6},
+        [OBJECT] = {"object", 6}, [RESPONSE] = {"response", 8},
+    };
+
+    for (int i = 0; i < WANTS; i++)
+        wants[i].key = keys[i];
+    (void)json_scan(text, wants, WANTS); /* what was found in a cut body counts too */
+}
+
+static bool is_text(const struct json_want *w, struct str text)
+{
+    return w->value.type == JSON_STRING && str_eq(w->value.text, text);
+}
+
+/* An object with fields of an error: its own, and its kind from them. */
+static void read_fields(struct json_want wants[WANTS], bool own_type, struct apierror *e)
+{
+    char google_status[64];
+
+    take_text(&wants[CODE].value, e->code, sizeof e->code);
+    if (own_type)
+        take_text(&wants[TYPE].value, e->type, sizeof e->type);
+    take_text(&wants[STATUS].value, google_status, sizeof google_status);
+    take_message(&wants[MESSAGE].value, e);
+    e->status = error_status(e->code);
+    if (e->status == 0)
+        e->status = error_status(google_status);
+    e->kind = kind_of(e, google_status);
+}
+
+/* {"error":{...}}; {} says that there was none. */
+static void read_error_object(struct str text, struct apierror *e)
+{
+    struct json_want wants[WANTS];
+
+    if (text.n < 2 || str_trim((struct str){text.p + 1, text.n - 2}).n == 0)
+        return;
+    scan(text, wants);
+    read_fields(wants, true, e);
+}
+
+/* {"error":"text"}: the text is a message or a code; a code and a type may stand beside it. */
+static void read_error_text(struct json_want beside[WANTS], struct apierror *e)
+{
+    const struct json_value *text = &beside[ERROR].value;
+
+    if (text->text.n == 0)
+        return;
+    beside[MESSAGE].value = *text;
+    read_fields(beside, true, e);
+    if (e->kind == APIERROR_OTHER)
+        e->kind = kind_of_word(e->message);
+}
+
+/* A resource (a stored response, a fine-tuning job) may carry an `error` that tells how the thing
+ * itself ended: fetching it succeeded. Completions are no such things. */
+static bool is_resource(const struct json_want *object)
+{
+    struct str s = object->value.text;
+
+    return object->value.type == JSON_STRING && !str_eq(s, STR("error")) &&
+           !str_starts(s, STR("chat.completion")) && !str_eq(s, STR("text_completion"));
+}
+
+/* {"message":...} and {"detail":...} may also be a good answer's fields: only what their code says
+ * can make an error of them. */
+static void read_loose(struct json_want wants[WANTS], struct apierror *e)
+{
+    if (wants[MESSAGE].value.type == JSON_STRING) {
+        read_fields(wants, true, e);
+        if (kind_of_word(e->code) == APIERROR_OTHER)
+            e->kind = APIERROR_NONE;
+    } else {
+        take_message(&wants[DETAIL].value, e);
+    }
+}
+
+static void read_object(struct str text, struct apierror *e)
+{
+    struct json_want wants[WANTS];
+
+    scan(text, wants);
+    if (is_text(&wants[TYPE], STR("response.failed"))) {
+        struct json_value error = json_scan_one(wants[RESPONSE].value.text, STR("error"));
+        e->kind = APIERROR_OTHER; /* it failed, whether it says why or not */
+        if (error.type == JSON_OBJECT)
+            read_error_object(error.text, e);
+    } else if (wants[ERROR].value.type == JSON_OBJECT || wants[ERROR].value.type == JSON_STRING) {
+        if (is_resource(&wants[OBJECT]))
+            return;
+        if (wants[ERROR].value.type == JSON_OBJECT)
+            read_error_object(wants[ERROR].value.text, e);
+        else
+            read_error_text(wants, e);
+    } else if (is_text(&wants[TYPE], STR("error"))) {
+        read_fields(wants, false, e);
+    } else if (is_text(&wants[OBJECT], STR("error"))) {
+        read_fields(wants, true, e);
+    } else {
+        read_loose(wants, e);
+    }
+}
+
+void apierror_parse(struct str body, struct apierror *ret_error)
+{
+    *ret_error = (struct apierror){.kind = APIERROR_NONE};
+    if (body.n > BODY_MAX)
+        return;
+    body = str_trim(body);
+    if (body.n > 0 && body.p[0] == '[') /* Google: [{"error":{...}}] */
+        body = str_trim((struct str){body.p + 1, body.n - 1});
+    if (body.n > 0 && body.p[0] == '{')
+        read_object(body, ret_error);
+}
+
+/* --- the wait in a message -------------------------------------------------------------------- */
+
+static bool is_word_char(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.';
+}
+
+static struct str skip(struct str s, size_t n)
+{
+    return (struct str){s.p + n, s.n - n};
+}
+
+static struct str cut_word(struct str *s)
+{
+    size_t n = 0;
+
+    *s = str_trim(*s);
+    while (n < s->n && is_word_char(s->p[n]))
+        n++;
+    struct str word = {s->p, n};
+    *s = skip(*s, n);
+    while (word.n > 0 && word.p[word.n - 1] == '.')
+        word.n--;
+    return word;
+}
+
+/* The configuration's name for a unit spelled out, or NULL. */
+static const char *unit_of(struct str word)
+{
+    static const struct {
+        struct str name;
+        const char *unit;
+    } units[] = {
+        {{"millisecond", 11}, "ms"}, {{"ms", 2}, "ms"},  {{"second", 6}, "s"},
+        {{"sec", 3}, "s"},           {{"s", 1}, "s"},    {{"minute", 6}, "m"},
+        {{"min", 3}, "m"},           {{"hour", 4}, "h"}, {{"day", 3}, "d"},
+    };
+
+    if (word.n > 2 && (word.p[word.n - 1] | 0x20) == 's')
+        word.n--;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (str_ieq(word, units[i].name))
+            return units[i].unit;
+    return NULL;
+}
+
+/* "9.816s", "6m0s" or "12 seconds" at the start of `s`. */
+static bool read_wait(struct str s, uint64_t *ret_ms)
+{
+    struct str number = cut_word(&s);
+    const char *unit;
+    char text[32];
+
+    if (number.n == 0 || number.n > 24)
+        return false;
+    if (!str_eq(number, STR("0")) && units_go_duration(number, ret_ms))
+        return true;
+    unit = unit_of(cut_word(&s));
+    if (!unit)
+        return false;
+    memcpy(text, number.p, number.n);
+    memcpy(text + number.n, unit, strlen(unit));
+    return units_duration((struct str){text, number.n + strlen(unit)}, ret_ms);
+}
+
+bool apierror_message_hint(struct str message, uint64_t *ret_ms)
+{
+    static const struct str phrases[] = {
+        {"try again in ", 13}, {"try again after ", 16}, {"retry after ", 12}, {"retry in ", 9}};
+
+    for (size_t i = 0; i < sizeof phrases / sizeof phrases[0]; i++) {
+        struct str rest = message;
+        ptrdiff_t at;
+
+        while ((at = str_ifind(rest, phrases[i])) >= 0) {
+            rest = skip(rest, (size_t)at + phrases[i].n);
+            if (read_wait(rest, ret_ms))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
+static void add_string(struct buf *out, const char *text)
+{
+    if (!text) {
+        (void)buf_add_str(out, STR("null"));
+        return;
+    }
+    (void)buf_addc(out, '"');
+    for (struct str s = str_from(text); s.n > 0;) {
+        char space[JSON_ESCAPE_MAX];
+        size_t used;
+        (void)buf_add_str(out, json_escape(s, space, &used));
+        s = skip(s, used);
+    }
+    (void)buf_addc(out, '"');
+}
+
+int apierror_write(struct buf *out, const char *message, const char *type, const char *code)
+{
+    (void)buf_add_str(out, STR("{\"error\":{\"message\":"));
+    add_string(out, message);
+    (void)buf_add_str(out, STR(",\"type\":"));
+    add_string(out, type);
+    (void)buf_add_str(out, STR(",\"param\":null,\"code\":"));
+    add_string(out, code);
+    return buf_add_str(out, STR("}}"));
+}

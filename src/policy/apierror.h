@@ -1,0 +1,57 @@
+/* Reads the error object of an OpenAI-like answer, and writes retryd's own in the same shape.
+ *
+ * Shapes understood: {"error":{"message","type","param","code"}} with a string, number or null
+ * code; {"error":"text"}; {"type":"error","error":{...}} (Anthropic); a flat
+ * {"type":"error","code","message"} (Responses events); {"type":"response.failed","response":
+ * {"error":{...}}}; a flat {"object":"error",...} (vLLM); [{"error":{...}}] (Google);
+ * {"message":...} and {"detail":...}, which good answers may look like too: they give the texts,
+ * but kind NONE unless their code decides. An `error` that is null or empty is none, and so is one
+ * in a resource ({"object":"fine_tuning.job","error":{...}}): it tells how that thing ended, not
+ * the request. Completions are no resources: OpenRouter sends their errors so.
+ * Sources: the API's error-codes page; FACTS: OpenRouter's numeric codes, vLLM, Azure. */
+#ifndef RETRYD_POLICY_APIERROR_H
+#define RETRYD_POLICY_APIERROR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/str.h"
+
+/* What the error is about, as far as retrying goes. */
+enum apierror_kind {
+    APIERROR_NONE,  /* the body holds no error object */
+    APIERROR_OTHER, /* it does, and nothing in it decides */
+    APIERROR_RATE_LIMIT,
+    APIERROR_OVERLOADED,     /* slow_down, server_is_overloaded, overloaded_error */
+    APIERROR_QUOTA,          /* insufficient_quota and its kin; a 402 */
+    APIERROR_KEY,            /* invalid, revoked or missing key */
+    APIERROR_MODEL,          /* model_not_found, DeploymentNotFound */
+    APIERROR_CONTEXT,        /* context_length_exceeded; a "Request too large for" the rate limit */
+    APIERROR_CONTENT_POLICY, /* content_policy_violation, content_filter */
+};
+
+struct apierror {
+    enum apierror_kind kind;
+    char code[64]; /* "" where there is none; a number in decimal */
+    char type[64];
+    char message[256]; /* for the log, "sk-" keys masked; never more of a body is kept */
+    unsigned status;   /* a numeric code in 400..599, as OpenRouter and vLLM send it; else 0 */
+    bool has_hint;     /* the message names a wait: "try again in 1.2s", "retry after 6 seconds" */
+    uint64_t hint_ms;
+};
+
+/* Reads `body` (an answer's body, or the data of an event), already decoded. Total: any bytes are
+ * fine, and bytes that are no JSON give APIERROR_NONE, as a body over 1 MiB does: no error is that
+ * long. A body that was cut off gives what could be read. Nothing is allocated. */
+void apierror_parse(struct str body, struct apierror *ret_error);
+
+/* Finds the wait a message names, in ms. "try again in 9.816s", "976ms", "6m0s", "1 second",
+ * "retry after 12 seconds". */
+bool apierror_message_hint(struct str message, uint64_t *ret_ms);
+
+/* Appends {"error":{"message":...,"type":...,"param":null,"code":...}}, any of them null for NULL.
+ * 0, -ENOMEM or -EFBIG (then `out` has failed, and holds a part). */
+int apierror_write(struct buf *out, const char *message, const char *type, const char *code);
+
+#endif

@@ -1,0 +1,68 @@
+/* Takes the smallest of what the configuration and the client allow. */
+#include "policy/deadline.h"
+
+#define NODE_GIVES_UP_MS (300 * 1000)
+#define LONGEST_MS (UINT64_C(1) << 52) /* exact in a double */
+
+static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
+{
+    return v < low ? low : v > high ? high : v;
+}
+
+/* What is left of a client's patience once the answer's way back to it is allowed for. */
+static uint64_t less_margin(uint64_t declared_ms)
+{
+    uint64_t margin = clamp(declared_ms / 20, 50, 2000);
+
+    return declared_ms - (margin < declared_ms / 2 ? margin : declared_ms / 2);
+}
+
+/* A header's seconds in ms; 0 where it is absent, malformed or nothing. */
+static uint64_t declared(const struct headers *request, struct str name)
+{
+    struct str value;
+    double seconds;
+
+    if (!headers_get(request, name, &value) || !str_to_decimal(str_trim(value), &seconds))
+        return 0;
+    seconds *= 1000;
+    return seconds < (double)LONGEST_MS ? (uint64_t)seconds : LONGEST_MS;
+}
+
+static void lower(struct deadline *d, uint64_t start_ms, uint64_t after_ms,
+                  enum deadline_source source)
+{
+    if (after_ms == 0 || after_ms >= DEADLINE_NONE - start_ms || start_ms + after_ms >= d->at_ms)
+        return;
+    d->at_ms = start_ms + after_ms;
+    d->source = source;
+}
+
+static bool is_node(const struct headers *request)
+{
+    struct str runtime;
+
+    return headers_get(request, STR("x-stainless-runtime"), &runtime) &&
+           str_ieq(str_trim(runtime), STR("node"));
+}
+
+struct deadline deadline_of(const struct headers *request, uint64_t start_ms, uint64_t config_ms,
+                            uint64_t override_ms)
+{
+    struct deadline d = {DEADLINE_NONE, DEADLINE_FROM_NOBODY};
+    const uint64_t by_client[] = {
+        declared(request, STR("x-stainless-read-timeout")),
+        declared(request, STR("x-stainless-timeout")),
+        override_ms,
+    };
+    bool said = false;
+
+    lower(&d, start_ms, config_ms, DEADLINE_FROM_CONFIG);
+    for (size_t i = 0; i < sizeof by_client / sizeof by_client[0]; i++) {
+        said |= by_client[i] > 0;
+        lower(&d, start_ms, less_margin(by_client[i]), DEADLINE_FROM_CLIENT);
+    }
+    if (!said && is_node(request))
+        lower(&d, start_ms, less_margin(NODE_GIVES_UP_MS), DEADLINE_FROM_RUNTIME);
+    return d;
+}

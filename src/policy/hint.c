@@ -1,0 +1,333 @@
+/* Reads the waits that answers ask for, in all the forms they come in. */
+#include "policy/hint.h"
+
+#include <assert.h>
+
+#include "base/units.h"
+
+#define FOREVER_MS (UINT64_C(1) << 52) /* exact in a double; no date or wait goes beyond it */
+
+/* --- dates ------------------------------------------------------------------------------------ */
+
+struct civil {
+    unsigned year, month, day, hour, minute, second;
+};
+
+static bool take(struct str *s, char c)
+{
+    if (s->n == 0 || s->p[0] != c)
+        return false;
+    *s = (struct str){s->p + 1, s->n - 1};
+    return true;
+}
+
+/* Exactly `digits` digits. */
+static bool take_number(struct str *s, unsigned digits, unsigned *ret_value)
+{
+    uint64_t value;
+
+    if (s->n < digits || !str_to_u64((struct str){s->p, digits}, &value))
+        return false;
+    *s = (struct str){s->p + digits, s->n - digits};
+    *ret_value = (unsigned)value;
+    return true;
+}
+
+static bool take_month(struct str *s, unsigned *ret_month)
+{
+    static const char names[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
+    for (unsigned m = 0; m < 12; m++) {
+        if (str_istarts(*s, (struct str){names + 3 * (size_t)m, 3})) {
+            *s = (struct str){s->p + 3, s->n - 3};
+            *ret_month = m + 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* hh:mm:ss */
+static bool take_clock(struct str *s, struct civil *c)
+{
+    return take_number(s, 2, &c->hour) && take(s, ':') && take_number(s, 2, &c->minute) &&
+           take(s, ':') && take_number(s, 2, &c->second);
+}
+
+static bool is_leap(unsigned year)
+{
+    return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+}
+
+/* Days from 1970-01-01 to the first of a month in the proleptic Gregorian calendar; year >= 1. */
+static int64_t days_before(unsigned year, unsigned month)
+{
+    static const unsigned days[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    int64_t y = (int64_t)year - 1;
+    int64_t leap_day = month > 2 && is_leap(year);
+
+    return y * 365 + y / 4 - y / 100 + y / 400 + days[month - 1] + leap_day - 719162;
+}
+
+static bool is_date(const struct civil *c)
+{
+    static const unsigned char days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+
+    if (c->year < 1 || c->month < 1 || c->month > 12 || c->day < 1)
+        return false;
+    unsigned last = days[c->month - 1] + (c->month == 2 && is_leap(c->year));
+    return c->day <= last && c->hour <= 23 && c->minute <= 59 && c->second <= 60;
+}
+
+/* Seconds since 1970. A leap second counts as the first of the next minute. */
+static int64_t seconds_of(const struct civil *c)
+{
+    int64_t days = days_before(c->year, c->month) + c->day - 1;
+
+    return days * 86400 + c->hour * 3600 + c->minute * 60 + c->second;
+}
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT", behind the comma. */
+static bool take_imf(struct str s, struct civil *c)
+{
+    return take(&s, ' ') && take_number(&s, 2, &c->day) && take(&s, ' ') &&
+           take_month(&s, &c->month) && take(&s, ' ') && take_number(&s, 4, &c->year) &&
+           take(&s, ' ') && take_clock(&s, c) && str_eq(s, STR(" GMT"));
+}
+
+/* "Sunday, 06-Nov-94 08:49:37 GMT", behind the comma; the year from 1970 to 2069. */
+static bool take_rfc850(struct str s, struct civil *c)
+{
+    bool ok = take(&s, ' ') && take_number(&s, 2, &c->day) && take(&s, '-') &&
+              take_month(&s, &c->month) && take(&s, '-') && take_number(&s, 2, &c->year) &&
+              take(&s, ' ') && take_clock(&s, c) && str_eq(s, STR(" GMT"));
+
+    if (ok)
+        c->year += c->year < 70 ? 2000 : 1900;
+    return ok;
+}
+
+/* "Sun Nov  6 08:49:37 1994", behind the day's name. */
+static bool take_asctime(struct str s, struct civil *c)
+{
+    if (!take(&s, ' ') || !take_month(&s, &c->month) || !take(&s, ' '))
+        return false;
+    bool day = take(&s, ' ') ? take_number(&s, 1, &c->day) : take_number(&s, 2, &c->day);
+    return day && take(&s, ' ') && take_clock(&s, c) && take(&s, ' ') &&
+           take_number(&s, 4, &c->year) && s.n == 0;
+}
+
+/* The day's name is skipped unread: it says nothing the date does not. */
+bool hint_http_date(struct str s, uint64_t *ret_unix_ms)
+{
+    struct civil c = {0};
+
+    s = str_trim(s);
+    struct str name = s;
+    while (s.n > 0 && ((s.p[0] | 0x20) >= 'a' && (s.p[0] | 0x20) <= 'z'))
+        s = (struct str){s.p + 1, s.n - 1};
+    if (name.n - s.n < 3)
+        return false;
+    bool ok = take(&s, ',') ? take_imf(s, &c) || take_rfc850(s, &c) : take_asctime(s, &c);
+    if (!ok || !is_date(&c))
+        return false;
+    int64_t seconds = seconds_of(&c);
+    *ret_unix_ms = seconds < 0 ? 0 : (uint64_t)seconds * 1000;
+    return true;
+}
+
+/* ".678": milliseconds, rounded up; nothing there is 0. */
+static bool take_fraction(struct str *s, unsigned *ret_ms)
+{
+    unsigned ms = 0, place = 100;
+    bool more = false;
+
+    *ret_ms = 0;
+    if (!take(s, '.'))
+        return true;
+    if (s->n == 0 || s->p[0] < '0' || s->p[0] > '9')
+        return false;
+    while (s->n > 0 && s->p[0] >= '0' && s->p[0] <= '9') {
+        unsigned digit = (unsigned)(s->p[0] - '0');
+        ms += digit * place;
+        more |= place == 0 && digit > 0;
+        place /= 10;
+        *s = (struct str){s->p + 1, s->n - 1};
+    }
+    *ret_ms = ms + more;
+    return true;
+}
+
+/* "Z" or "+02:00", the rest of `s`, as seconds east of Greenwich. */
+static bool take_offset(struct str s, int64_t *ret_seconds)
+{
+    unsigned hours, minutes;
+
+    *ret_seconds = 0;
+    if (str_ieq(s, STR("z")))
+        return true;
+    bool east = take(&s, '+');
+    if (!east && !take(&s, '-'))
+        return false;
+    if (!take_number(&s, 2, &hours) || !take(&s, ':') || !take_number(&s, 2, &minutes) || s.n > 0 ||
+        hours > 23 || minutes > 59)
+        return false;
+    int64_t seconds = (int64_t)hours * 3600 + (int64_t)minutes * 60;
+    *ret_seconds = east ? seconds : -seconds;
+    return true;
+}
+
+bool hint_rfc3339(struct str s, uint64_t *ret_unix_ms)
+{
+    struct civil c = {0};
+    unsigned ms;
+    int64_t offset;
+
+    s = str_trim(s);
+    if (!take_number(&s, 4, &c.year) || !take(&s, '-') || !take_number(&s, 2, &c.month) ||
+        !take(&s, '-') || !take_number(&s, 2, &c.day))
+        return false;
+    if (!take(&s, 'T') && !take(&s, 't') && !take(&s, ' '))
+        return false;
+    if (!take_clock(&s, &c) || !take_fraction(&s, &ms) || !take_offset(s, &offset) || !is_date(&c))
+        return false;
+    int64_t seconds = seconds_of(&c) - offset;
+    *ret_unix_ms = seconds < 0 ? 0 : (uint64_t)seconds * 1000 + ms;
+    return true;
+}
+
+/* --- single fields ---------------------------------------------------------------------------- */
+
+static uint64_t until(uint64_t then_ms, uint64_t now_ms)
+{
+    return then_ms > now_ms ? then_ms - now_ms : 0;
+}
+
+/* A decimal number of units of `unit_ms`, rounded up. */
+static bool decimal_ms(struct str s, double unit_ms, uint64_t *ret_ms)
+{
+    double value;
+
+    if (!str_to_decimal(str_trim(s), &value))
+        return false;
+    value *= unit_ms;
+    if (value >= (double)FOREVER_MS) {
+        *ret_ms = FOREVER_MS;
+        return true;
+    }
+    uint64_t whole = (uint64_t)value;
+    *ret_ms = whole + ((double)whole < value);
+    return true;
+}
+
+static bool read_retry_after(struct str s, uint64_t unix_ms, uint64_t *ret_ms)
+{
+    uint64_t date;
+
+    if (decimal_ms(s, 1000, ret_ms))
+        return true;
+    if (!hint_http_date(s, &date))
+        return false;
+    *ret_ms = until(date, unix_ms);
+    return true;
+}
+
+/* "1s", "6m0s", a bare number of seconds (as some servers have it), or a time of day. */
+static bool read_reset(struct str s, uint64_t unix_ms, uint64_t *ret_ms)
+{
+    uint64_t date;
+
+    s = str_trim(s);
+    if (units_go_duration(s, ret_ms) || decimal_ms(s, 1000, ret_ms))
+        return true;
+    if (!hint_rfc3339(s, &date))
+        return false;
+    *ret_ms = until(date, unix_ms);
+    return true;
+}
+
+/* --- buckets ---------------------------------------------------------------------------------- */
+
+#define NAME_MAX_BYTES 96
+
+/* The name of the reset that goes with a bucket's `remaining` field: the word replaced. Empty
+ * where `name` is of no bucket. */
+static struct str reset_name(struct str name, char space[NAME_MAX_BYTES])
+{
+    static const struct str remaining = {"remaining", 9}, reset = {"reset", 5};
+    ptrdiff_t at = str_ifind(name, remaining);
+
+    if (at < 0 || name.n > NAME_MAX_BYTES)
+        return (struct str){space, 0};
+    if (!str_istarts(name, STR("x-ratelimit-")) && !str_istarts(name, STR("anthropic-ratelimit-")))
+        return (struct str){space, 0};
+    size_t head = (size_t)at, tail = name.n - head - remaining.n;
+    memcpy(space, name.p, head);
+    memcpy(space + head, reset.p, reset.n);
+    memcpy(space + head + reset.n, name.p + head + remaining.n, tail);
+    return (struct str){space, head + reset.n + tail};
+}
+
+static bool is_zero(struct str s)
+{
+    double value;
+
+    return str_to_decimal(str_trim(s), &value) && value <= 0;
+}
+
+/* The longest reset among the empty buckets. */
+static bool read_buckets(const struct headers *h, uint64_t unix_ms, uint64_t *ret_ms)
+{
+    bool found = false;
+    uint64_t longest = 0;
+
+    for (unsigned i = 0; i < h->count; i++) {
+        char space[NAME_MAX_BYTES];
+        struct str reset, name = reset_name(headers_name(h, i), space);
+        uint64_t ms;
+
+        if (name.n == 0 || !is_zero(headers_value(h, i)) || !headers_get(h, name, &reset))
+            continue;
+        if (!read_reset(reset, unix_ms, &ms))
+            continue;
+        found = true;
+        if (ms > longest)
+            longest = ms;
+    }
+    if (found)
+        *ret_ms = longest;
+    return found;
+}
+
+/* --- all of them, in order -------------------------------------------------------------------- */
+
+struct hint hint_read(const struct headers *headers, const struct apierror *error, uint64_t unix_ms,
+                      uint64_t max_delay_ms)
+{
+    struct str v;
+    uint64_t ms;
+
+    if (headers_get(headers, STR("retry-after-ms"), &v) && decimal_ms(v, 1, &ms))
+        return (struct hint){HINT_RETRY_AFTER_MS, ms};
+    if (headers_get(headers, STR("retry-after"), &v) && read_retry_after(v, unix_ms, &ms))
+        return (struct hint){HINT_RETRY_AFTER, ms};
+    if (error && error->has_hint)
+        return (struct hint){HINT_MESSAGE, error->hint_ms};
+    if (read_buckets(headers, unix_ms, &ms))
+        return (struct hint){HINT_BUCKET, ms < max_delay_ms ? ms : max_delay_ms};
+    return (struct hint){HINT_NONE, 0};
+}
+
+const char *hint_source_word(enum hint_source s)
+{
+    static const char *const words[] = {
+        [HINT_NONE] = "none",
+        [HINT_RETRY_AFTER_MS] = "retry_after_ms",
+        [HINT_RETRY_AFTER] = "retry_after",
+        [HINT_MESSAGE] = "message",
+        [HINT_BUCKET] = "bucket",
+    };
+
+    assert((unsigned)s < sizeof words / sizeof words[0]);
+    return words[s];
+}

@@ -1,0 +1,44 @@
+/* How long the upstream asks us to wait (contract C6).
+ *
+ * In this order: retry-after-ms; retry-after (integer, float or HTTP-date: RFC 9110 10.2.3); the
+ * error message's own words; and only where none is given the reset of a rate-limit bucket whose
+ * remaining is 0 (x-ratelimit-*, anthropic-ratelimit-*), which tells when the bucket is full
+ * again, not when a request fits, and so is capped by the backoff's max_delay. */
+#ifndef RETRYD_POLICY_HINT_H
+#define RETRYD_POLICY_HINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "policy/apierror.h"
+#include "policy/headers.h"
+
+enum hint_source {
+    HINT_NONE,
+    HINT_RETRY_AFTER_MS,
+    HINT_RETRY_AFTER,
+    HINT_MESSAGE,
+    HINT_BUCKET, /* weak: already capped at max_delay */
+};
+
+struct hint {
+    enum hint_source source;
+    uint64_t delay_ms; /* 0 with HINT_NONE */
+};
+
+/* `headers` and `error` are of the same answer; `error` may be NULL. `unix_ms` is the wall clock,
+ * for HTTP-dates and RFC 3339 resets: one in the past gives 0 ms. Malformed or negative values are
+ * skipped as if absent. Where several buckets are empty the longest counts. */
+struct hint hint_read(const struct headers *headers, const struct apierror *error, uint64_t unix_ms,
+                      uint64_t max_delay_ms);
+
+const char *hint_source_word(enum hint_source s);
+
+/* IMF-fixdate, RFC 850 and asctime forms (RFC 9110 5.6.7) as ms since 1970; no locale, no TZ. What
+ * is before 1970 gives 0; a two-digit year lies in 1970..2069. */
+bool hint_http_date(struct str s, uint64_t *ret_unix_ms);
+
+/* RFC 3339, "2026-01-02T03:04:05[.678]Z" or with an offset, as ms since 1970. */
+bool hint_rfc3339(struct str s, uint64_t *ret_unix_ms);
+
+#endif

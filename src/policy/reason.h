@@ -1,0 +1,60 @@
+/* Why an attempt ended as it did: one word that logs, metrics and error codes share. */
+#ifndef RETRYD_POLICY_REASON_H
+#define RETRYD_POLICY_REASON_H
+
+/* X(constant, word). The word is stable: it is a metric label, a log value, and, where retryd
+ * itself has to answer, the error's `code`. */
+#define REASONS(X)                                    \
+    X(OK, "ok")                                       \
+    X(DNS, "dns_failed")                              \
+    X(CONNECT, "connect_failed")                      \
+    X(TLS, "tls_failed")                              \
+    X(CERTIFICATE, "certificate_rejected")            \
+    X(PROXY, "proxy_failed")                          \
+    X(STALE, "stale_connection")                      \
+    X(LOST_UPLOAD, "upload_broken")                   \
+    X(LOST, "connection_lost")                        \
+    X(TRUNCATED, "answer_truncated")                  \
+    X(BAD_ANSWER, "answer_unreadable")                \
+    X(CONNECT_TIMEOUT, "connect_timeout")             \
+    X(UPLOAD_TIMEOUT, "upload_timeout")               \
+    X(FIRST_BYTE_TIMEOUT, "first_byte_timeout")       \
+    X(FIRST_CONTENT_TIMEOUT, "first_content_timeout") \
+    X(IDLE_TIMEOUT, "idle_timeout")                   \
+    X(TOTAL_TIMEOUT, "total_timeout")                 \
+    X(DEADLINE, "deadline_exceeded")                  \
+    X(REQUEST_TIMEOUT, "request_timeout")             \
+    X(CONFLICT, "conflict")                           \
+    X(TOO_EARLY, "too_early")                         \
+    X(RATE_LIMIT, "rate_limited")                     \
+    X(OVERLOADED, "overloaded")                       \
+    X(SERVER_ERROR, "server_error")                   \
+    X(BAD_GATEWAY, "bad_gateway")                     \
+    X(GATEWAY_TIMEOUT, "gateway_timeout")             \
+    X(ERROR_IN_BODY, "error_in_body")                 \
+    X(ERROR_IN_STREAM, "error_in_stream")             \
+    X(EMPTY_STREAM, "empty_stream")                   \
+    X(UPSTREAM_SAYS_RETRY, "upstream_says_retry")     \
+    X(UPSTREAM_SAYS_NO, "upstream_says_no_retry")     \
+    X(QUOTA, "quota_exhausted")                       \
+    X(KEY, "key_rejected")                            \
+    X(PERMISSION, "permission_denied")                \
+    X(MODEL, "model_unknown")                         \
+    X(CONTEXT, "context_too_long")                    \
+    X(CONTENT_POLICY, "content_policy")               \
+    X(CLIENT_ERROR, "client_error")                   \
+    X(NOT_IMPLEMENTED, "not_implemented")             \
+    X(INTERNAL, "internal_error")                     \
+    X(CLIENT_GONE, "client_gone")
+
+enum reason {
+#define X(constant, word) REASON_##constant,
+    REASONS(X)
+#undef X
+        REASON_COUNT
+};
+
+/* The word; never NULL. */
+const char *reason_word(enum reason r);
+
+#endif

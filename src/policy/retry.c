@@ -1,0 +1,66 @@
+/* Asks each question that can end a request's retries, in order, and the delay last. */
+#include "policy/retry.h"
+
+#include <assert.h>
+
+#include "policy/backoff.h"
+#include "policy/deadline.h"
+
+static struct retry_decision give_up(const char *why_not)
+{
+    return (struct retry_decision){RETRY_GIVE_UP, 0, why_not};
+}
+
+static const char *forbidden(const struct retry_settings *s, const struct retry_question *q)
+{
+    if (q->blocked)
+        return q->blocked;
+    if (q->verdict.kind == VERDICT_FINAL)
+        return "the same request would fail again";
+    if (q->no_retry)
+        return "the caller asked for a single attempt";
+    if (q->attempts_made >= q->max_attempts)
+        return "all attempts are used up";
+    if (q->verdict.ambiguous && !s->retry_ambiguous)
+        return "it may have been processed and retry_ambiguous is off";
+    return NULL;
+}
+
+/* The longest delay after which an attempt can still start; false where there is none. */
+static bool room_before_deadline(const struct retry_question *q, uint64_t *ret_room_ms)
+{
+    if (q->deadline_ms == DEADLINE_NONE) {
+        *ret_room_ms = UINT64_MAX;
+        return true;
+    }
+    if (q->deadline_ms < RETRY_MIN_ATTEMPT_MS || q->deadline_ms - RETRY_MIN_ATTEMPT_MS < q->now_ms)
+        return false;
+    *ret_room_ms = q->deadline_ms - RETRY_MIN_ATTEMPT_MS - q->now_ms;
+    return true;
+}
+
+struct retry_decision retry_decide(const struct retry_settings *s, const struct retry_question *q)
+{
+    const char *why_not = forbidden(s, q);
+    bool strong = q->hint.source != HINT_NONE && q->hint.source != HINT_BUCKET;
+    uint64_t room_ms;
+
+    assert(q->verdict.kind != VERDICT_GOOD && q->attempts_made >= 1);
+    if (why_not)
+        return give_up(why_not);
+    if (strong && q->hint.delay_ms > s->max_hint_ms)
+        return give_up("the upstream asks for a longer wait than max_hint");
+    if (!room_before_deadline(q, &room_ms))
+        return give_up("no time is left before the deadline");
+    if (q->verdict.reason == REASON_STALE)
+        return (struct retry_decision){RETRY_AGAIN, 0, NULL};
+    if (strong && q->hint.delay_ms > room_ms)
+        return give_up("the upstream asks for a wait beyond the deadline");
+
+    uint64_t backoff_ms = backoff_delay(&s->backoff, q->attempts_made, q->random);
+    uint64_t delay_ms = backoff_with_hint(&s->backoff, q->attempts_made, &q->hint, q->random);
+    if (backoff_ms > room_ms || q->hint.delay_ms > room_ms)
+        return give_up("the wait would pass the deadline");
+    /* Both floors fit: only the jitter above a hint may be cut. */
+    return (struct retry_decision){RETRY_AGAIN, delay_ms < room_ms ? delay_ms : room_ms, NULL};
+}

@@ -1,0 +1,45 @@
+/* What to do after a failed attempt: the one place where that is decided. */
+#ifndef RETRYD_POLICY_RETRY_H
+#define RETRYD_POLICY_RETRY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "policy/classify.h"
+#include "policy/hint.h"
+#include "policy/settings.h"
+
+enum retry_action {
+    RETRY_AGAIN,   /* after delay_ms */
+    RETRY_GIVE_UP, /* the failure is final; `why_not` says why */
+};
+
+struct retry_decision {
+    enum retry_action action;
+    uint64_t delay_ms;
+    const char *why_not; /* RETRY_GIVE_UP: a static sentence fragment, logged as it stands */
+};
+
+struct retry_question {
+    struct verdict verdict; /* RETRY or FINAL, not GOOD */
+    struct hint hint;
+    unsigned attempts_made; /* >= 1 */
+    unsigned max_attempts;  /* the settings', or the caller's override */
+    bool no_retry;          /* the caller asked for a single attempt */
+    const char *blocked;    /* NULL, or a reason set earlier that forbids any repeat */
+    uint64_t now_ms;
+    uint64_t deadline_ms; /* absolute; DEADLINE_NONE */
+    uint64_t random;
+};
+
+/* An attempt is not started with less than this left before the deadline: it could not finish. */
+#define RETRY_MIN_ATTEMPT_MS 50
+
+/* Checks in this order: blocked, verdict FINAL, no_retry, attempts used up, ambiguous and
+ * forbidden, hint beyond max_hint, hint or backoff beyond the deadline. A stale connection is
+ * repeated without delay (nothing was sent). A weak (bucket) hint or plain backoff that does not
+ * fit before the deadline is a give-up too: retryd never sleeps past it. The jitter above a hint
+ * is cut to fit; max_hint is no matter of a weak one, which max_delay caps already. */
+struct retry_decision retry_decide(const struct retry_settings *s, const struct retry_question *q);
+
+#endif

@@ -1,0 +1,78 @@
+/* What a route may be told about retrying, timing and streaming: the knobs, as configured.
+ *
+ * DESIGN: sections [retry], [timeout], [stream], [breaker] and a route's overrides of them. All
+ * times in milliseconds. A settings object never changes once a request has seen it. */
+#ifndef RETRYD_POLICY_SETTINGS_H
+#define RETRYD_POLICY_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum jitter {
+    JITTER_NONE,  /* the exact exponential */
+    JITTER_FULL,  /* uniform in [0, d] */
+    JITTER_EQUAL, /* d/2 fixed, d/2 uniform */
+};
+
+/* The causes `retry_on` can name; a set of bits. */
+enum retry_on {
+    RETRY_ON_CONNECT = 1 << 0, /* DNS, connect, TLS: nothing was sent */
+    RETRY_ON_RESET = 1 << 1,   /* lost before the answer was whole, or an answer that is none */
+    RETRY_ON_TIMEOUT = 1 << 2,
+    RETRY_ON_408 = 1 << 3,
+    RETRY_ON_409 = 1 << 4,
+    RETRY_ON_425 = 1 << 5,
+    RETRY_ON_429 = 1 << 6,
+    RETRY_ON_5XX = 1 << 7, /* every 5xx but 501 and 505 */
+    RETRY_ON_ALL = (1 << 8) - 1,
+};
+
+enum stream_mode { STREAM_LIVE, STREAM_SPLICE, STREAM_HOLD };
+
+struct backoff_settings {
+    uint64_t initial_delay_ms;
+    double multiplier; /* >= 1 */
+    uint64_t max_delay_ms;
+    enum jitter jitter;
+};
+
+struct retry_settings {
+    unsigned max_attempts;      /* all attempts of a request, the first one too; >= 1 */
+    unsigned attempts_per_tier; /* >= 1 */
+    struct backoff_settings backoff;
+    unsigned retry_on; /* enum retry_on bits */
+    bool retry_ambiguous;
+    uint64_t max_hint_ms;
+    uint64_t deadline_ms; /* 0: none */
+    unsigned budget_percent;
+    unsigned budget_min; /* retries a second that are always allowed */
+};
+
+struct timeout_settings {
+    uint64_t connect_ms;
+    uint64_t first_byte_ms;    /* until the response head; 0: none */
+    uint64_t first_content_ms; /* until a stream's first content; 0: none */
+    uint64_t idle_ms;          /* between two pieces of an answer; 0: none */
+    uint64_t total_ms;         /* one attempt in all; 0: none */
+};
+
+struct stream_settings {
+    enum stream_mode mode;
+    uint64_t heartbeat_ms; /* 0: off */
+};
+
+struct breaker_settings {
+    unsigned failures;
+    unsigned failure_rate_percent;
+    uint64_t window_ms;
+    uint64_t open_for_ms;
+};
+
+struct route_settings {
+    struct retry_settings retry;
+    struct timeout_settings timeout;
+    struct stream_settings stream;
+    struct breaker_settings breaker;
+};
+
+#endif

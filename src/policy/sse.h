@@ -1,0 +1,40 @@
+/* Frames a server-sent event stream: finds where each event ends, at any split of the input.
+ *
+ * WHATWG HTML 9.2.5-6: lines end in LF, CR or CRLF; an empty line ends an event; a BOM may come
+ * first. Bytes are never changed, copied or kept: the caller holds them, and the reader remembers
+ * only a state. Events of comments alone are events here, too: they have to pass through. */
+#ifndef RETRYD_POLICY_SSE_H
+#define RETRYD_POLICY_SSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/str.h"
+
+struct sse_reader {
+    unsigned char state;
+    size_t scanned; /* bytes of the current event already looked at */
+};
+
+void sse_init(struct sse_reader *r);
+
+/* `pending` starts at the current event's first byte and holds all that has come since. Returns
+ * the length of the event, its closing empty line included, once that is whole; else 0. Call
+ * again with the rest after consuming it. Each byte is looked at once however often it is called.
+ * An event that closes with a CR at the very end of the input is whole at once; an LF that then
+ * follows is an event of its own, a blank one, so that a stream in CRLF never ends with a rest
+ * that looks like half an event. So is any blank line between events. */
+size_t sse_next(struct sse_reader *r, struct str pending);
+
+/* The fields of one whole event. `data` is the first data line; `data_lines` how many there are.
+ * All are slices of `event`. `comment_only`: nothing but comments and blank lines. */
+struct sse_event {
+    struct str type; /* of the event: field; empty where none */
+    struct str data;
+    unsigned data_lines;
+    struct str error_field; /* llama.cpp's invalid "error: {...}" field; empty where none */
+    bool comment_only;
+};
+void sse_parse(struct str event, struct sse_event *ret_event);
+
+#endif

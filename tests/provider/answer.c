@@ -452,6 +452,7 @@ static const struct row {
     {"cut", ROW_PARSE, 0, parse_cut},
     {"stall", ROW_PARSE, 0, parse_stall},
     {"on", ROW_PARSE, 0, parse_on},
+    {"drain", ROW_BOOL, FIELD(drain), NULL},
     {"after", ROW_PARSE, 0, parse_after},
     {"early_hints", ROW_BOOL, FIELD(early_hints), NULL},
     {"trailers", ROW_PARSE, 0, parse_trailers},

@@ -85,6 +85,7 @@ struct answer {
     enum framing framing;
     bool close;
     bool on_head;
+    bool drain;
     bool early_hints;
     uint32_t pace_bytes;
     uint32_t pace_ms;

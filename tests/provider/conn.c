@@ -178,6 +178,7 @@ static void conn_next(struct conn *c)
     if (c->closed) {
         return;
     }
+    c->draining = false;
     if (c->req.state == REQUEST_DONE) {
         begin_read(c);
     } else {
@@ -301,7 +302,10 @@ static void conn_answer(struct conn *c, const struct pick *pick)
     log_answer(c, program->status);
     c->state = CONN_ANSWER;
     if (c->req.state != REQUEST_DONE) {
-        link_pause(&c->link);
+        c->draining = pick->answer->drain;
+        if (!c->draining) {
+            link_pause(&c->link);
+        }
     }
     player_load(&c->player, program, ++s->serial);
     c->player.record = c->record;
@@ -445,6 +449,27 @@ static size_t feed_step(struct conn *c, const char *data, size_t len)
     return n;
 }
 
+/* Bytes that come while an answer is given: the rest of a body that is to be read all the same,
+ * and what is looked at later. */
+static void keep_input(struct conn *c, const char *data, size_t len)
+{
+    while (c->draining && len > 0) {
+        size_t n = request_feed(&c->req, data, len);
+
+        record_body(&c->server->book, c->record, c->req.span, c->req.span_len);
+        data += n;
+        len -= n;
+        if (c->req.state == REQUEST_DONE) {
+            record_body_end(c->record);
+        }
+        c->draining = c->req.state < REQUEST_DONE;
+    }
+    buf_add(&c->in, data, len);
+    if (c->in.len > IN_MAX) {
+        link_pause(&c->link);
+    }
+}
+
 static void conn_feed(struct conn *c, const char *data, size_t len)
 {
     c->feeding = true;
@@ -456,7 +481,7 @@ static void conn_feed(struct conn *c, const char *data, size_t len)
     }
     c->feeding = false;
     if (!c->closed && c->state != CONN_LINGER) {
-        buf_add(&c->in, data, len);
+        keep_input(c, data, len);
     }
 }
 
@@ -471,10 +496,7 @@ static void on_data(struct link *link, const char *bytes, size_t len)
         break;
     case CONN_ANSWER:
     case CONN_WAIT:
-        buf_add(&c->in, bytes, len);
-        if (c->in.len > IN_MAX) {
-            link_pause(&c->link);
-        }
+        keep_input(c, bytes, len);
         break;
     default:
         break; /* lingering or mute: nobody looks at it */

@@ -46,6 +46,7 @@ struct conn {
     bool head_seen; /* its head is in */
     bool answered;  /* its answer is complete */
     bool told_to_continue;
+    bool draining; /* reads on during an answer that was given at the head */
 };
 
 void conn_accept(struct server *s, uv_stream_t *stream, bool is_pipe, SSL_CTX *ctx);

@@ -25,17 +25,19 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buf)
     *ret_buf = uv_buf_init(cipher_chunk, CHUNK);
 }
 
-static void tls_flush(struct link *link)
+static int tls_flush(struct link *link)
 {
     char *bytes;
     size_t len = tls_pending(link->tls, &bytes);
+    int rc = 0;
 
     if (len > 0) {
         uv_buf_t b = uv_buf_init(bytes, (unsigned)len);
 
-        (void)raw_write(link, &b, 1);
+        rc = raw_write(link, &b, 1);
         tls_sent(link->tls);
     }
+    return rc;
 }
 
 /* Returns false when the link is of no more use. */
@@ -47,7 +49,7 @@ static bool tls_open(struct link *link)
         return true;
     }
     result = tls_handshake(link->tls);
-    tls_flush(link);
+    (void)tls_flush(link);
     if (result == TLS_OK) {
         link->events->on_tls(link);
     }
@@ -71,7 +73,7 @@ static void tls_input(struct link *link, const char *bytes, size_t len)
     if (link->closed) {
         return;
     }
-    tls_flush(link);
+    (void)tls_flush(link); /* a peer that has left is met by the next read */
     if (result == TLS_CLOSED || result == TLS_FAILED) {
         link->events->on_gone(link);
     }
@@ -276,8 +278,7 @@ int link_write(struct link *link, const uv_buf_t *bufs, unsigned n)
             return UV_EPIPE;
         }
     }
-    tls_flush(link);
-    return 0;
+    return tls_flush(link);
 }
 
 bool link_busy(const struct link *link)
@@ -312,7 +313,7 @@ void link_notify(struct link *link)
 {
     if (link->tls != NULL && !link->closed) {
         tls_shutdown(link->tls);
-        tls_flush(link);
+        (void)tls_flush(link);
     }
 }
 

@@ -6,7 +6,7 @@
 
 enum {
     SLICE = PATTERN_SLICE,
-    TURN = 2 * 1024 * 1024 /* bytes or steps until other connections get their turn */
+    TURN = 4 * 1024 * 1024 /* bytes or steps until other connections get their turn */
 };
 
 void player_load(struct player *p, struct program *program, uint64_t serial)
@@ -173,7 +173,7 @@ enum play player_play(struct player *p)
             return PLAY_END;
         }
         if (turn > TURN) {
-            return wait_ms(p, 0);
+            return wait_ms(p, 1); /* with 0 libuv would run the timer again before it polls */
         }
         turn += op->kind == OP_PATTERN ? SLICE : 64 + (op->len < SLICE ? op->len : SLICE);
         result = play_op(p, op);

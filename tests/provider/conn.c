@@ -12,140 +12,6 @@ enum { IN_MAX = 1024 * 1024 };
 
 static void conn_play(struct conn *c);
 
-/* ---- counting ---- */
-
-static void changed(struct conn *c)
-{
-    c->server->changed = true;
-}
-
-/* A request of before the last clear counts no more. */
-static void count(struct conn *c, uint64_t *counter)
-{
-    if (c->epoch == c->server->book.epoch) {
-        (*counter)++;
-    }
-    changed(c);
-}
-
-static void mark_answered(struct conn *c)
-{
-    if (c->head_seen && !c->answered && !c->control) {
-        record_mark(c->record, T_ANSWER_END);
-        count(c, &c->server->book.answered);
-    }
-    c->answered = true;
-}
-
-/* ---- the end of a connection ---- */
-
-static void maybe_free(struct conn *c)
-{
-    struct server *s = c->server;
-
-    if (--c->handles > 0) {
-        return;
-    }
-    if (c->prev != NULL) {
-        c->prev->next = c->next;
-    } else {
-        s->conns = c->next;
-    }
-    if (c->next != NULL) {
-        c->next->prev = c->prev;
-    }
-    request_free(&c->req);
-    buf_free(&c->in);
-    record_unref(c->record);
-    free(c);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-    maybe_free(handle->data);
-}
-
-static void on_link_closed(struct link *link)
-{
-    maybe_free((struct conn *)link);
-}
-
-/* All but the socket itself, which the caller closes in its way. */
-static void let_go(struct conn *c)
-{
-    c->closed = true;
-    player_unload(&c->player);
-    uv_close((uv_handle_t *)&c->timer, on_timer_closed);
-    if (c->state == CONN_WAIT) {
-        c->server->waiting--;
-    }
-    if (!c->control) {
-        c->server->open--;
-    }
-    changed(c);
-}
-
-void conn_close(struct conn *c)
-{
-    if (!c->closed) {
-        let_go(c);
-        link_close(&c->link);
-    }
-}
-
-static void conn_reset(struct conn *c)
-{
-    mark_answered(c);
-    if (!c->closed) {
-        let_go(c);
-        link_reset(&c->link);
-    }
-}
-
-/* The peer has left. */
-static void conn_gone(struct conn *c)
-{
-    if (c->closed) {
-        return;
-    }
-    record_mark(c->record, T_CLOSED);
-    if (c->head_seen && !c->answered && !c->control) {
-        if (c->record != NULL) {
-            c->record->closed_early = true;
-        }
-        count(c, &c->server->book.closed);
-    }
-    conn_close(c);
-}
-
-/* Whether all the peer has sent so far has been read, as far as one can know. */
-static bool all_read(struct conn *c)
-{
-    bool whole = c->head_seen ? c->req.state == REQUEST_DONE : c->req.state != REQUEST_BAD;
-
-    return whole && !link_unread(&c->link);
-}
-
-/* Our FIN. A close with bytes unread would be a reset, so those are read first. */
-static void conn_finish(struct conn *c, bool notify)
-{
-    mark_answered(c);
-    if (notify) {
-        link_notify(&c->link);
-    }
-    if (c->closed) {
-        return;
-    }
-    if (all_read(c)) {
-        conn_close(c);
-        return;
-    }
-    player_unload(&c->player);
-    c->state = CONN_LINGER;
-    link_half_close(&c->link);
-    link_resume(&c->link);
-}
-
 /* ---- answering ---- */
 
 static void conn_feed(struct conn *c, const char *data, size_t len);
@@ -193,7 +59,7 @@ static void conn_play(struct conn *c)
     enum play play;
 
     while ((play = player_play(&c->player)) == PLAY_END) {
-        mark_answered(c);
+        conn_answered(c);
     }
     switch (play) {
     case PLAY_STOP:
@@ -293,7 +159,7 @@ static void conn_answer(struct conn *c, const struct pick *pick)
     struct answer_key key = make_key(c, pick->answer);
     struct program *program = answer_program(pick->answer, &key);
 
-    count(c, &s->book.requests);
+    conn_count(c, &s->book.requests);
     if (c->record != NULL) {
         c->record->rule = pick->rule;
         c->record->answer = pick->index;
@@ -322,7 +188,7 @@ static void become_control(struct conn *c)
         c->control = true;
         s->open--;
         s->connections -= s->connections > 0 ? 1 : 0;
-        changed(c);
+        conn_changed(c);
     }
 }
 
@@ -334,7 +200,7 @@ static void new_record(struct conn *c)
     c->epoch = s->book.epoch;
     s->requests++;
     c->n_requests++;
-    count(c, &s->book.heads);
+    conn_count(c, &s->book.heads);
     c->record = book_add(&s->book, &c->req);
     if (c->record != NULL) {
         c->record->conn = c->id;
@@ -523,7 +389,12 @@ static void on_tls(struct link *link)
 
     c->server->handshakes++;
     c->server->resumed += tls_resumed(link->tls) ? 1 : 0;
-    changed(c);
+    conn_changed(c);
+}
+
+static void on_link_closed(struct link *link)
+{
+    conn_unref((struct conn *)link);
 }
 
 static const struct link_events events = {
@@ -570,7 +441,7 @@ void conn_accept(struct server *s, uv_stream_t *stream, bool is_pipe, SSL_CTX *c
     s->conns = c;
     s->connections++;
     s->open++;
-    changed(c);
+    conn_changed(c);
     (void)uv_timer_init(s->loop, &c->timer);
     c->timer.data = c;
     c->handles = 2;

@@ -51,6 +51,20 @@ struct conn {
 
 void conn_accept(struct server *s, uv_stream_t *stream, bool is_pipe, SSL_CTX *ctx);
 void conn_close(struct conn *c);
+/* RST. */
+void conn_reset(struct conn *c);
+/* The peer has left. */
+void conn_gone(struct conn *c);
+/* Our FIN, after the close_notify of TLS if notify. It may first have to read what comes. */
+void conn_finish(struct conn *c, bool notify);
+/* Drops one of the two handles that keep it; the last frees it. */
+void conn_unref(struct conn *c);
+/* The answer is complete, or as complete as the script wants it. */
+void conn_answered(struct conn *c);
+/* Counts for the epoch of the current request: one of before the last clear counts no more. */
+void conn_count(struct conn *c, uint64_t *counter);
+/* Something that a test may be waiting for has changed. */
+void conn_changed(struct conn *c);
 struct conn *conn_next_in_list(struct conn *c);
 /* Answers a control request and reads on. */
 void conn_reply(struct conn *c, int status, const char *body, size_t len);

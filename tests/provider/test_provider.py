@@ -93,6 +93,7 @@ class Wire:
     def raw_end(self):
         """How the TCP connection under TLS ends."""
         with socket.socket(fileno=os.dup(self.sock.fileno())) as raw:
+            raw.settimeout(20)
             try:
                 while raw.recv(65536):
                     pass

@@ -1,0 +1,33 @@
+# The sidecar image: the release build, and only the libraries it needs.
+#
+#   docker build -t retryd .
+#
+# Beside the application in one pod (or with --network container:NAME) it answers on the pod's own
+# 127.0.0.1:4290. To reach it from outside, mount a /etc/retryd/retryd.conf that listens elsewhere and
+# names a client_keys_file.
+
+FROM docker.io/library/debian:bookworm-slim AS builder
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        gcc libc6-dev cmake ninja-build pkgconf libuv1-dev libmicrohttpd-dev \
+        libcurl4-openssl-dev libcjson-dev libinih-dev zlib1g-dev libsystemd-dev libmimalloc-dev
+WORKDIR /retryd
+COPY . .
+RUN cmake --preset release && cmake --build --preset release --target retryd \
+    && DESTDIR=/out cmake --install build/release --strip \
+    && rm -rf /out/usr/lib/systemd
+
+FROM docker.io/library/debian:bookworm-slim
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        ca-certificates libuv1 libmicrohttpd12 libcurl4 libcjson1 libinih1 zlib1g libsystemd0 \
+        libmimalloc2.0 \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=builder /out/ /
+# A number, so that a platform can see that it is not root.
+USER 10001:10001
+EXPOSE 4290 4291
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/usr/bin/retryd", "--health"]
+ENTRYPOINT ["/usr/bin/retryd"]
+CMD ["-c", "/etc/retryd/retryd.conf"]

@@ -421,6 +421,9 @@ static bool check_whole(struct parse *p)
     if (a->wire != NULL && (a->preset != PRESET_NONE || bodies > 0 || a->status != 0)) {
         return parse_complain(p, "wire", "stands alone (with \"on\")");
     }
+    if (a->encoding != ENCODING_NONE && a->body_bytes > PROGRAM_BYTES_MAX) {
+        return parse_complain(p, "body_bytes", "is too much to compress: at most 256 MiB");
+    }
     if (a->trailers != NULL && a->framing == FRAMING_AUTO) {
         a->framing = FRAMING_CHUNKED;
     }

@@ -23,6 +23,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from client import Provider, ProviderError, ProviderTimeout, pattern  # noqa: E402
 
+AT_ONCE_MS = 500  # far below any delay here, and enough for a busy machine
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -375,9 +376,9 @@ def test_stream_timing(provider, wire):
     head = now_ms()
     arrivals = [arrival for arrival, _ in wire.chunks()]
     assert head - start >= 99
-    assert arrivals[0] - head >= 70
-    assert arrivals[1] - arrivals[0] >= 110
-    assert arrivals[2] - arrivals[1] >= 50 and arrivals[3] - arrivals[2] >= 50
+    # Counted from the start: a late reader sees them close together, but none too early.
+    for arrival, least in zip(arrivals, (180, 300, 360, 420)):
+        assert arrival - start >= least - 2
     record = provider.wait(answered=1)[0]
     assert start <= record["t_first"] <= record["t_head"] <= record["t_body"]
     assert record["t_body"] + 99 <= record["t_answer_start"] <= head
@@ -510,17 +511,19 @@ def test_lying_content_length(provider, wire):
 
 def test_pace(provider, wire):
     provider.answers({"body": "abcdefghij", "chunked": True, "pace": {"bytes": 4, "every_ms": 50}})
+    start = now_ms()
     wire.request()
     wire.head()
     chunks = list(wire.chunks())
     assert [data for _, data in chunks] == [b"abcd", b"efgh", b"ij"]
-    assert chunks[2][0] - chunks[0][0] >= 90
+    assert chunks[2][0] - start >= 98
     provider.answers({"body_bytes": 300, "chunked": True, "pace": {"bytes": 100, "every_ms": 50}})
+    start = now_ms()
     wire.request()
     wire.head()
     chunks = list(wire.chunks())
     assert b"".join(data for _, data in chunks) == pattern(300)
-    assert len(chunks) == 3 and chunks[2][0] - chunks[0][0] >= 90
+    assert len(chunks) == 3 and chunks[2][0] - start >= 98
 
 
 def test_pace_splits_events(provider, wire):
@@ -590,16 +593,17 @@ def test_stall_until_the_peer_leaves(provider, where, received):
         left = now_ms()
     record = provider.wait(closed=1)[0]
     assert record["closed_early"] is True and record["t_answer_end"] is None
-    assert left <= record["t_closed"] < left + 100
+    assert left <= record["t_closed"] < left + AT_ONCE_MS
     provider.wait(open=0)
 
 
 def test_stall_for_a_while(provider, wire):
     provider.answers({"preset": "chat_stream", "stall": {"after_events": 2, "for_ms": 150}})
+    start = now_ms()
     wire.request()
     wire.head()
     chunks = list(wire.chunks())
-    assert chunks[1][1].endswith(b"\n\n") and chunks[2][0] - chunks[1][0] >= 140
+    assert chunks[1][1].endswith(b"\n\n") and chunks[2][0] - start >= 148
     assert chunks[-1][1] == b"data: [DONE]\n\n"
     provider.answers({"body": "0123456789", "chunked": True,
                       "stall": {"after_bytes": 5, "for_ms": 50}})
@@ -623,7 +627,7 @@ def test_the_peers_leaving_is_seen_at_once(provider, answer, reset):
             wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         left = now_ms()
     record = provider.wait(closed=1)[0]
-    assert record["closed_early"] is True and left <= record["t_closed"] < left + 100
+    assert record["closed_early"] is True and left <= record["t_closed"] < left + AT_ONCE_MS
 
 
 def test_leaving_in_the_middle_of_the_upload(provider):
@@ -668,7 +672,7 @@ def test_leaving_while_the_body_is_not_read(provider):
         wire.send("POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nsome")
         provider.wait(requests=1)
         left = now_ms()
-    assert provider.wait(closed=1)[0]["t_closed"] < left + 100
+    assert provider.wait(closed=1)[0]["t_closed"] < left + AT_ONCE_MS
 
 
 def test_unread_body_holds_the_sender_back(provider):
@@ -934,6 +938,7 @@ def test_replacing_the_script_leaves_answers_under_way(provider, wire):
     ({"rules": [{"answers": [{"wire": [{"sned": "x"}]}]}]}, "each step is one of"),
     ({"rules": [{"answers": [{"wire": [{"repeat": {"count": 0, "ops": []}}]}]}]},
      "nothing to repeat"),
+    ({"default": {"body_bytes": 10**12, "gzip": True}}, "too much to compress"),
     ({"rules": [{"answers": [{"delay_ms": "5"}]}]}, "must be a number"),
     ({"default": 5}, "must be an object"), ({"on_accept": {"count": 1}}, "on_accept is"),
     ({"rules": [{"answers": [{"headers": {"a": 1}}]}]}, "must have strings")])

@@ -48,7 +48,6 @@ static enum play wrote(struct player *p, const struct op *op, size_t n, size_t f
         return PLAY_GONE;
     }
     if (p->record != NULL) {
-        record_mark(p->record, T_ANSWER_START);
         p->record->sent += n + framing;
     }
     p->done += n;
@@ -65,6 +64,7 @@ static enum play play_send(struct player *p, const struct op *op)
     size_t off = op->off + (size_t)p->done;
     uv_buf_t b;
 
+    record_mark(p->record, T_ANSWER_START); /* before the peer can see it */
     program_patch(p->program, off, n, p->number);
     b = uv_buf_init(p->program->bytes.data + off, (unsigned)n);
     return wrote(p, op, n, 0, link_write(p->link, &b, 1));
@@ -79,6 +79,7 @@ static enum play play_pattern(struct player *p, const struct op *op)
     size_t framing = 0;
     uv_buf_t b[3];
 
+    record_mark(p->record, T_ANSWER_START);
     b[1] = uv_buf_init((char *)(uintptr_t)pattern_at(op->start + p->done), (unsigned)n);
     if (op->chunked) {
         int len = snprintf(line, sizeof(line), "%zx\r\n", n);

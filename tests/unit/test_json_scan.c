@@ -1,0 +1,255 @@
+/* The key finder: what it finds, and that no input leads it astray. */
+
+#include "base/json_scan.h"
+
+#include <check.h>
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* `text` in memory of its own, so that a sanitizer sees a read beyond it. */
+static bool scan_exact(const char *text, size_t n, struct json_want *wants, size_t count)
+{
+    char *copy = malloc(n ? n : 1);
+
+    memcpy(copy, text, n);
+    bool whole = json_scan((struct str){copy, n}, wants, count);
+    free(copy);
+    return whole;
+}
+
+START_TEST(values_of_every_type)
+{
+    static const struct {
+        const char *text;
+        enum json_type type;
+        const char *raw;
+    } cases[] = {
+        {"{\"k\":null}", JSON_NULL, "null"},
+        {"{\"k\":true}", JSON_TRUE, "true"},
+        {"{ \"k\" : false }", JSON_FALSE, "false"},
+        {"{\"k\":-1.5e3,\"l\":2}", JSON_NUMBER, "-1.5e3"},
+        {"{\"k\":\"v\"}", JSON_STRING, "v"},
+        {"{\"k\":\"\"}", JSON_STRING, ""},
+        {"{\"k\":\"a\\\"b\\\\\"}", JSON_STRING, "a\\\"b\\\\"},
+        {"{\"k\":[1,[2],\"]\"]}", JSON_ARRAY, "[1,[2],\"]\"]"},
+        {"{\"k\":{\"k\":\"inner}\"}}", JSON_OBJECT, "{\"k\":\"inner}\"}"},
+        {"\r\n\t {\"a\":{\"k\":1},\"k\":\"outer\"}", JSON_STRING, "outer"},
+        {"{\"k\":1,\"k\":2}", JSON_NUMBER, "2"},
+        {"{\"\\u006b\":7}", JSON_NUMBER, "7"},
+        {"{\"a\":\"k\",\"b\":[\"k\"]}", JSON_NONE, ""},
+        {"{}", JSON_NONE, ""},
+        {"{\"K\":1}", JSON_NONE, ""},
+        {"{\"kk\":1}", JSON_NONE, ""},
+        {"[{\"k\":1}]", JSON_NONE, ""},
+        {"\"k\"", JSON_NONE, ""},
+        {"", JSON_NONE, ""},
+        {"{\"k\":nul}", JSON_NONE, ""},
+        {"{\"k\":}", JSON_NONE, ""},
+        {"{\"k\"}", JSON_NONE, ""},
+        {"{k:1}", JSON_NONE, ""},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct json_value v = json_scan_one(str_from(cases[i].text), STR("k"));
+        ck_assert_msg(v.type == cases[i].type, "%s: %d", cases[i].text, v.type);
+        ck_assert_msg(str_eq(v.text, str_from(cases[i].raw)), "%s", cases[i].text);
+    }
+}
+END_TEST
+
+START_TEST(true_only_for_an_object_that_ends)
+{
+    static const char text[] = "{\"a\":[1,{\"x\":\"}\\\"\"}],\"b\":\"\\\\\",\"c\":tru";
+    static const char *const bad[] = {"{\"a\":1,}", "{,}",   "{\"a\" 1}", "{\"a\":1 \"b\":2}",
+                                      "{\"a\":1]",  "{1:2}", "{\"a\"",    "{\""};
+    struct json_want want = {.key = STR("b")};
+
+    for (size_t n = 0; n < sizeof text; n++)
+        ck_assert_msg(!scan_exact(text, n, &want, 1), "the first %zu", n);
+    ck_assert_int_eq(want.value.type, JSON_STRING); /* what was found in a cut text stands */
+    for (size_t i = 0; i < COUNT(bad); i++)
+        ck_assert_msg(!json_scan(str_from(bad[i]), NULL, 0), "%s", bad[i]);
+    ck_assert(json_scan(STR("{\"a\":1} trailing"), NULL, 0));
+}
+END_TEST
+
+/* An old value must not survive into the next scan. */
+START_TEST(wants_are_cleared)
+{
+    struct json_want want = {.key = STR("a")};
+
+    ck_assert(json_scan(STR("{\"a\":1}"), &want, 1));
+    ck_assert(!json_scan(STR("nothing"), &want, 1));
+    ck_assert_int_eq(want.value.type, JSON_NONE);
+}
+END_TEST
+
+static double seconds_for(const char *text, size_t n)
+{
+    clock_t start = clock();
+
+    (void)json_scan((struct str){text, n}, NULL, 0);
+    return (double)(clock() - start) / CLOCKS_PER_SEC;
+}
+
+/* Deep nesting, endless strings, nothing but quotes or backslashes: linear in time, flat in stack. */
+START_TEST(huge_and_nasty)
+{
+    enum { N = 8 * 1024 * 1024 };
+    static const char fills[] = "[{\"\\ ,:1";
+    char *text = malloc(N);
+
+    for (size_t i = 0; fills[i]; i++) {
+        memset(text, fills[i], N);
+        memcpy(text, "{\"a\":", 5);
+        ck_assert_double_lt(seconds_for(text, N), 2);
+        memcpy(text, "{\"a\":\"", 6);
+        ck_assert_double_lt(seconds_for(text, N), 2);
+    }
+    for (size_t i = 6; i + 1 < N; i += 2)
+        memcpy(text + i, "\\\"", 2);
+    ck_assert_double_lt(seconds_for(text, N), 2);
+    free(text);
+}
+END_TEST
+
+static unsigned next_random(unsigned *seed)
+{
+    *seed = *seed * 1103515245u + 12345u;
+    return *seed >> 16;
+}
+
+/* Whatever cJSON takes for an object, the key finder walks through, and sees the same types. */
+START_TEST(agrees_with_a_parser_on_mutated_texts)
+{
+    static const char seed_text[] =
+        "{\"model\":\"gpt-4o\",\"n\":1.5,\"stream\":true,\"x\":null,\"m\":[{\"a\":\"\\u00e9\\\"\"}]}";
+    static const char alphabet[] = "{}[]\",:\\ \nntf0e-u";
+    unsigned seed = 1, parsed = 0;
+    char text[sizeof seed_text];
+
+    for (unsigned round = 0; round < 200000; round++) {
+        memcpy(text, seed_text, sizeof text);
+        for (unsigned i = 0; i <= round % 3; i++)
+            text[next_random(&seed) % (sizeof text - 1)] =
+                alphabet[next_random(&seed) % (sizeof alphabet - 1)];
+        struct json_want wants[] = {{.key = STR("model")}, {.key = STR("stream")}};
+        bool whole = scan_exact(text, strlen(text), wants, 2);
+        cJSON *tree = cJSON_Parse(text);
+        if (tree && cJSON_IsObject(tree)) {
+            parsed++;
+            const cJSON *model = cJSON_GetObjectItemCaseSensitive(tree, "model");
+            if (!whole || (model != NULL) != (wants[0].value.type != JSON_NONE))
+                ck_abort_msg("%s", text);
+            if (model && !!cJSON_IsString(model) != (wants[0].value.type == JSON_STRING))
+                ck_abort_msg("%s", text);
+        }
+        cJSON_Delete(tree);
+    }
+    ck_assert_uint_gt(parsed, 10000);
+}
+END_TEST
+
+START_TEST(unescaping)
+{
+    static const struct {
+        const char *raw, *plain;
+    } cases[] = {
+        {"", ""},
+        {"plain", "plain"},
+        {"a\\\"b\\\\c\\/d", "a\"b\\c/d"},
+        {"a\\nb\\tc\\rd\\be\\ff", "a b c d e f"},
+        {"\\u0041\\u00e9\\u20ac", "A\xc3\xa9\xe2\x82\xac"},
+        {"\\ud83d\\ude00", "\xf0\x9f\x98\x80"},
+        {"\\ud83d", "\xef\xbf\xbd"},
+        {"\\ude00x", "\xef\xbf\xbdx"},
+        {"\\ud83d\\u0041", "\xef\xbf\xbd"
+                           "A"},
+        {"\\u12", "\xef\xbf\xbd"
+                  "12"},
+        {"\\q", "\xef\xbf\xbd"},
+        {"\\", "\xef\xbf\xbd"},
+        {"\\u0000\\u001b\\u009b", "   "},
+        {"\x01\x7f\xc2\x9b", "   "},
+        {"\xff\xc3", "\xef\xbf\xbd\xef\xbf\xbd"},
+    };
+    char out[64];
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        size_t n = json_unescape(str_from(cases[i].raw), out, sizeof out);
+        ck_assert_str_eq(out, cases[i].plain);
+        ck_assert_uint_eq(n, strlen(out));
+    }
+}
+END_TEST
+
+START_TEST(unescaping_never_cuts_a_character)
+{
+    static const char raw[] = "a\\u00e9\xe2\x82\xac\\ud83d\\ude00z";
+    static const size_t whole[] = {0, 1, 3, 6, 10, 11};
+    char out[16];
+
+    ck_assert_uint_eq(json_unescape(STR("x"), out, 0), 0);
+    for (size_t size = 1; size <= sizeof out; size++) {
+        size_t n = json_unescape(STR(raw), out, size), want = 0;
+        for (size_t i = 0; i < COUNT(whole); i++)
+            if (whole[i] < size)
+                want = whole[i];
+        ck_assert_uint_eq(n, want);
+        ck_assert_int_eq(out[n], '\0');
+    }
+}
+END_TEST
+
+/* Escaping and a parser's undoing give the text back, for every character of the basic plane. */
+START_TEST(escaping_reads_back)
+{
+    for (unsigned c = 1; c < 0x10000; c++) {
+        char utf8[8], space[JSON_ESCAPE_MAX], quoted[32];
+        size_t used;
+        if (c >= 0xd800 && c <= 0xdfff)
+            continue;
+        size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : 3;
+        utf8[0] = (char)(n == 1 ? c : n == 2 ? 0xc0 | c >> 6 : 0xe0 | c >> 12);
+        if (n == 3)
+            utf8[1] = (char)(0x80 | (c >> 6 & 0x3f));
+        if (n > 1)
+            utf8[n - 1] = (char)(0x80 | (c & 0x3f));
+        utf8[n] = '\0';
+        struct str e = json_escape((struct str){utf8, n}, space, &used);
+        if (used != n)
+            ck_abort_msg("U+%04X", c);
+        quoted[0] = '"';
+        memcpy(quoted + 1, e.p, e.n);
+        memcpy(quoted + 1 + e.n, "\"", 2);
+        cJSON *tree = cJSON_Parse(quoted);
+        if (!tree || strcmp(cJSON_GetStringValue(tree), utf8) != 0)
+            ck_abort_msg("U+%04X: %s", c, quoted);
+        cJSON_Delete(tree);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("json_scan");
+    TCase *tcase = tcase_create("json_scan");
+    tcase_add_test(tcase, values_of_every_type);
+    tcase_add_test(tcase, true_only_for_an_object_that_ends);
+    tcase_add_test(tcase, wants_are_cleared);
+    tcase_add_test(tcase, huge_and_nasty);
+    tcase_add_test(tcase, agrees_with_a_parser_on_mutated_texts);
+    tcase_add_test(tcase, unescaping);
+    tcase_add_test(tcase, unescaping_never_cuts_a_character);
+    tcase_add_test(tcase, escaping_reads_back);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -116,11 +116,9 @@ static bool too_many(const struct config_text *text, const char *kind, struct co
 }
 
 /* Upstreams come before the routes that name them, and the global settings before both. */
-static void load_all(struct config *c, const char *path, struct config_report *r)
+static void load_parts(struct config *c, const char *path, bool globals_only,
+                       struct config_report *r)
 {
-    static void (*const steps[])(struct config *, const struct config_text *,
-                                 struct config_report *) = {load_globals, load_upstreams,
-                                                            load_routes};
     struct config_text text = {0};
 
     if (path) {
@@ -130,8 +128,11 @@ static void load_all(struct config *c, const char *path, struct config_report *r
         config_read(path, &text, r);
     }
     if (!r->faults[FAULT_FILE] && !too_many(&text, "upstream", r) && !too_many(&text, "route", r)) {
-        for (size_t i = 0; i < sizeof steps / sizeof steps[0] && !r->faults[FAULT_MEMORY]; i++)
-            steps[i](c, &text, r);
+        load_globals(c, &text, r);
+        if (!globals_only && !r->faults[FAULT_MEMORY])
+            load_upstreams(c, &text, r);
+        if (!globals_only && !r->faults[FAULT_MEMORY])
+            load_routes(c, &text, r);
     }
     config_text_deinit(&text);
 }
@@ -193,7 +194,8 @@ static void config_free(struct config *c)
     free(c);
 }
 
-struct config *config_load(const char *path, struct buf *problems, struct buf *notes)
+static struct config *load(const char *path, bool globals_only, struct buf *problems,
+                           struct buf *notes)
 {
     struct config *c = calloc(1, sizeof *c);
     struct config_report report;
@@ -202,7 +204,7 @@ struct config *config_load(const char *path, struct buf *problems, struct buf *n
     config_report_init(&report, path);
     if (c) {
         atomic_init(&c->refs, 1);
-        load_all(c, path, &report);
+        load_parts(c, path, globals_only, &report);
     } else {
         config_no_memory(&report);
     }
@@ -216,6 +218,22 @@ struct config *config_load(const char *path, struct buf *problems, struct buf *n
     if (error)
         errno = error;
     return c;
+}
+
+struct config *config_load(const char *path, struct buf *problems, struct buf *notes)
+{
+    return load(path, false, problems, notes);
+}
+
+char *config_admin_address(const char *path, struct buf *problems)
+{
+    struct config *c = load(path, true, problems, NULL);
+    char *address = c ? strdup(c->admin.listen) : NULL;
+
+    if (c && !address)
+        buf_printf(problems, "%s: out of memory\n", path ? path : "defaults");
+    config_unref(c);
+    return address;
 }
 
 struct config *config_ref(struct config *c)

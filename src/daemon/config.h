@@ -112,10 +112,14 @@ struct config {
  * accepted; where one is set, a line goes to `notes` ("accepted, not in force in this version").
  * Secrets never appear in either.
  * With NULL, errno says what kind of problem was the worst: ENOMEM; EINVAL (a value or the form of
- * the file); ENOENT (the file cannot be read, for whatever reason); ENXIO (nothing worse than a
+ * the file); EACCES (the user may not read the file); ENOENT (it cannot be read for another reason); ENXIO (nothing worse than a
  * route that names an upstream which is not there); ENOKEY (nothing worse than API keys that
  * cannot be had). */
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes);
+
+/* The address of the admin listener alone, without upstreams, keys and routes: on the heap. NULL
+ * with `problems` not empty, as above. For --health, which runs beside the daemon. */
+char *config_admin_address(const char *path, struct buf *problems);
 
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c); /* frees with the last reference; thread-safe; NULL is fine */

@@ -58,6 +58,9 @@ void config_check_listeners(const struct config *c, const struct config_origin *
 
     if (c->server.listen.count == 0)
         config_problem(r, FAULT_VALUE, line, "[server] listen: expected at least one address");
+    if (c->server.listen.count > CONFIG_LISTEN_MAX)
+        config_problem(r, FAULT_VALUE, line, "[server] listen: expected at most %d addresses",
+                       CONFIG_LISTEN_MAX);
     for (unsigned i = 0; i < c->server.listen.count; i++) {
         const char *address = c->server.listen.items[i];
 

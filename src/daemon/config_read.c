@@ -382,6 +382,20 @@ static void parse(struct str content, struct config_text *text, struct config_re
         config_no_memory(report);
 }
 
+static void unreadable(struct config_report *r, int error)
+{
+    if (error == ENOMEM) {
+        config_no_memory(r);
+        return;
+    }
+    if (error == EACCES || error == EPERM)
+        r->faults[FAULT_DENIED] = true;
+    if (error == EFBIG)
+        config_problem(r, FAULT_FILE, 0, "larger than %d bytes: not a configuration", FILE_MAX);
+    else
+        config_problem(r, FAULT_FILE, 0, "cannot be read: %s", strerror(error));
+}
+
 void config_read(const char *path, struct config_text *text, struct config_report *r)
 {
     struct buf content;
@@ -389,12 +403,8 @@ void config_read(const char *path, struct config_text *text, struct config_repor
 
     buf_init(&content, FILE_MAX);
     rc = read_file(path, &content);
-    if (rc == -ENOMEM)
-        config_no_memory(r);
-    else if (rc == -EFBIG)
-        config_problem(r, FAULT_FILE, 0, "larger than %d bytes: not a configuration", FILE_MAX);
-    else if (rc < 0)
-        config_problem(r, FAULT_FILE, 0, "cannot be read: %s", strerror(-rc));
+    if (rc < 0)
+        unreadable(r, -rc);
     else if (content.len > 0)
         parse(buf_str(&content), text, r);
     if (content.p)

@@ -139,8 +139,8 @@ void config_report_write(struct config_report *r, struct buf *problems, struct b
 int config_report_errno(const struct config_report *r)
 {
     static const int errors[FAULT_COUNT] = {
-        [FAULT_MEMORY] = ENOMEM,  [FAULT_VALUE] = EINVAL, [FAULT_FILE] = ENOENT,
-        [FAULT_UPSTREAM] = ENXIO, [FAULT_KEY] = ENOKEY,
+        [FAULT_MEMORY] = ENOMEM, [FAULT_DENIED] = EACCES,  [FAULT_VALUE] = EINVAL,
+        [FAULT_FILE] = ENOENT,   [FAULT_UPSTREAM] = ENXIO, [FAULT_KEY] = ENOKEY,
     };
 
     for (unsigned i = 0; i < FAULT_COUNT; i++) {

@@ -146,6 +146,8 @@ struct config_url {
     struct str path;      /* without trailing slashes */
 };
 
+#define CONFIG_LISTEN_MAX 16 /* addresses of [server] listen */
+
 /* NULL, or what is wrong with an address to listen on. `ret_loopback` (may be NULL): only this
  * machine can reach it. */
 const char *config_address_check(struct str address, bool *ret_loopback);
@@ -164,6 +166,7 @@ char *config_url_text(struct str url);
 enum config_fault {
     FAULT_MEMORY,   /* ENOMEM */
     FAULT_VALUE,    /* EINVAL */
+    FAULT_DENIED,   /* EACCES: the user may not read the file; FAULT_FILE is set too */
     FAULT_FILE,     /* ENOENT: the file itself cannot be read */
     FAULT_UPSTREAM, /* ENXIO: a route names an upstream that is not there */
     FAULT_KEY,      /* ENOKEY: the API keys */

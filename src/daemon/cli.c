@@ -1,0 +1,288 @@
+/* Reads the command line and answers what needs no running daemon. */
+#include "daemon/cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT_MAX (1024 * 1024)
+
+static const char usage[] =
+    "Usage: retryd [-c FILE] [--check | --dump-config | --health]\n"
+    "       retryd --help | --version\n"
+    "\n"
+    "Forwards requests of OpenAI clients and retries what is worth it. Point a client at\n"
+    "http://127.0.0.1:4290/v1, for example with OPENAI_BASE_URL.\n"
+    "\n"
+    "  -c, --config FILE  read the configuration from FILE; without it the defaults below hold\n"
+    "      --check        say what is wrong with the configuration, or that it is ok\n"
+    "      --dump-config  write the configuration in force, secrets masked\n"
+    "      --health       ask a running retryd whether it is well; exits with 0 or 1\n"
+    "      --version      write the version\n"
+    "  -h, --help         write this\n"
+    "\n"
+    "Signals: SIGTERM ends it after the requests in flight, a second one at once; SIGHUP reads\n"
+    "the configuration again.\n"
+    "\n"
+    "Exit codes:\n"
+    "  0  all is well                         4  an address to listen on is in use\n"
+    "  1  failed while running; not healthy   5  no permission for an address or a file\n"
+    "  2  the command line is wrong           6  an API key's file or variable is bad\n"
+    "  3  the configuration is wrong          7  a route names an unknown upstream\n"
+    "\n"
+    "The configuration file has sections, and in them lines of key = value. Lines that start with\n"
+    "# or ; are comments, and so is what follows a space and a ; behind a value. A list may go on\n"
+    "over indented lines.\n"
+    "Durations: 250ms, 30s, 10m, 2h, 1d. Sizes: 512, 64K, 512M, 2G. All keys with their defaults:\n"
+    "\n";
+
+/* --- parsing ---------------------------------------------------------------------------------- */
+
+enum { OPTION_CHECK = 256, OPTION_DUMP, OPTION_VERSION, OPTION_HEALTH };
+
+static const struct option options[] = {
+    {"config", required_argument, NULL, 'c'},
+    {"check", no_argument, NULL, OPTION_CHECK},
+    {"dump-config", no_argument, NULL, OPTION_DUMP},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"help", no_argument, NULL, 'h'},
+    {"health", no_argument, NULL, OPTION_HEALTH},
+    {NULL, 0, NULL, 0},
+};
+
+static enum cli_exit complain(FILE *err, const char *what, const char *which)
+{
+    char quoted[128];
+
+    /* The command line is nobody's secret, but it may hold what a terminal obeys. */
+    snprintf(quoted, sizeof quoted, "%s", which);
+    for (char *p = quoted; *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    }
+    fprintf(err, "retryd: %s%s%s; retryd --help tells more\n", what, quoted[0] ? " " : "", quoted);
+    return CLI_USAGE;
+}
+
+static enum cli_exit set_mode(struct cli *cli, enum cli_mode mode, FILE *err)
+{
+    if (cli->mode != CLI_RUN && cli->mode != mode)
+        return complain(err,
+                        "only one of --check, --dump-config, --health, --version and --help "
+                        "at a time",
+                        "");
+    cli->mode = mode;
+    return CLI_OK;
+}
+
+static enum cli_exit set_config(struct cli *cli, const char *path, FILE *err)
+{
+    if (cli->config)
+        return complain(err, "-c is given twice; expected one file", "");
+    if (!path[0])
+        return complain(err, "-c needs the name of a file", "");
+    cli->config = path;
+    return CLI_OK;
+}
+
+/* getopt leaves a short option in optopt; a long one is the word it has just passed. */
+static enum cli_exit unknown_option(char **argv, FILE *err)
+{
+    char shown[] = {'-', (char)optopt, '\0'};
+
+    return complain(err, "cannot make sense of",
+                    optopt > 0 && optopt < OPTION_CHECK ? shown : argv[optind - 1]);
+}
+
+static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE *err)
+{
+    switch (option) {
+    case 'c':
+        return set_config(cli, optarg, err);
+    case 'h':
+        return set_mode(cli, CLI_HELP, err);
+    case OPTION_CHECK:
+        return set_mode(cli, CLI_CHECK, err);
+    case OPTION_DUMP:
+        return set_mode(cli, CLI_DUMP, err);
+    case OPTION_VERSION:
+        return set_mode(cli, CLI_VERSION, err);
+    case OPTION_HEALTH:
+        return set_mode(cli, CLI_HEALTH, err);
+    case ':':
+        return complain(err, "-c needs the name of a file", "");
+    default:
+        return unknown_option(argv, err);
+    }
+}
+
+enum cli_exit cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err)
+{
+    struct cli cli = {.mode = CLI_RUN};
+    int option;
+
+    optind = 0; /* glibc: start anew, whoever used it before */
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":c:h", options, NULL)) != -1) {
+        enum cli_exit problem = take_option(option, argv, &cli, err);
+
+        if (problem)
+            return problem;
+    }
+    if (optind < argc)
+        return complain(err, "cannot make sense of", argv[optind]);
+    *ret_cli = cli;
+    return CLI_OK;
+}
+
+/* --- exit codes ------------------------------------------------------------------------------- */
+
+enum cli_exit cli_exit_for(int error)
+{
+    switch (error < 0 ? -error : error) {
+    case 0:
+        return CLI_OK;
+    case EADDRINUSE:
+        return CLI_ADDRESS_IN_USE;
+    case EACCES:
+    case EPERM:
+        return CLI_PERMISSION;
+    default:
+        return CLI_FAILED;
+    }
+}
+
+static enum cli_exit exit_for_load(int error)
+{
+    switch (error) {
+    case ENOMEM:
+        return CLI_FAILED;
+    case ENOKEY:
+        return CLI_KEY_FILE;
+    case ENXIO:
+        return CLI_NO_UPSTREAM;
+    case EACCES:
+        return CLI_PERMISSION;
+    default:
+        return CLI_CONFIG;
+    }
+}
+
+/* --- answers ---------------------------------------------------------------------------------- */
+
+static void put_buf(const struct buf *b, FILE *out)
+{
+    if (b->len)
+        fwrite(b->p, 1, b->len, out);
+}
+
+struct config *cli_load(const char *path, struct buf *notes, FILE *err, enum cli_exit *ret_exit)
+{
+    struct buf problems;
+    struct config *c;
+    int error;
+
+    buf_init(&problems, TEXT_MAX);
+    errno = 0;
+    c = config_load(path, &problems, notes);
+    error = errno;
+    put_buf(&problems, err);
+    buf_deinit(&problems);
+    *ret_exit = c ? CLI_OK : exit_for_load(error);
+    return c;
+}
+
+static enum cli_exit check(const struct cli *cli, FILE *out, FILE *err)
+{
+    enum cli_exit result;
+    struct config *c;
+    struct buf notes;
+
+    buf_init(&notes, TEXT_MAX);
+    c = cli_load(cli->config, &notes, err, &result);
+    if (c) {
+        fprintf(out, "%s: ok\n", cli->config ? cli->config : "defaults");
+        put_buf(&notes, out);
+    }
+    buf_deinit(&notes);
+    config_unref(c);
+    return result;
+}
+
+static enum cli_exit dump(const struct cli *cli, FILE *out, FILE *err)
+{
+    enum cli_exit result;
+    struct config *c = cli_load(cli->config, NULL, err, &result);
+
+    if (c)
+        config_dump(c, out);
+    config_unref(c);
+    return result;
+}
+
+/* A container's health check knows 0 and 1 only. The keys are not needed, and whoever asks may not
+ * be allowed to read them. */
+static enum cli_exit health(const struct cli *cli, FILE *out, FILE *err)
+{
+    struct buf problems;
+    char *address;
+    enum cli_exit result = CLI_FAILED;
+
+    buf_init(&problems, TEXT_MAX);
+    address = config_admin_address(cli->config, &problems);
+    if (address)
+        result = cli_health(address, out, err);
+    else
+        put_buf(&problems, err);
+    free(address);
+    buf_deinit(&problems);
+    return result;
+}
+
+static enum cli_exit version(const char *const *libraries, FILE *out)
+{
+    fprintf(out, "retryd %s", RETRYD_VERSION);
+    for (unsigned i = 0; libraries && libraries[i]; i++)
+        fprintf(out, "%s%s", i ? ", " : " (", libraries[i]);
+    fputs(libraries && libraries[0] ? ")\n" : "\n", out);
+    return CLI_OK;
+}
+
+static enum cli_exit help(FILE *out)
+{
+    fputs(usage, out);
+    config_help(out);
+    return CLI_OK;
+}
+
+static enum cli_exit answer(const struct cli *cli, const char *const *libraries, FILE *out,
+                            FILE *err)
+{
+    switch (cli->mode) {
+    case CLI_CHECK:
+        return check(cli, out, err);
+    case CLI_DUMP:
+        return dump(cli, out, err);
+    case CLI_VERSION:
+        return version(libraries, out);
+    case CLI_HELP:
+        return help(out);
+    case CLI_HEALTH:
+        return health(cli, out, err);
+    case CLI_RUN:
+        break;
+    }
+    return CLI_FAILED;
+}
+
+enum cli_exit cli_answer(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err)
+{
+    enum cli_exit result = answer(cli, libraries, out, err);
+
+    if ((fflush(out) != 0 || ferror(out)) && result == CLI_OK) {
+        fprintf(err, "retryd: cannot write: %s\n", strerror(errno));
+        result = CLI_FAILED;
+    }
+    return result;
+}

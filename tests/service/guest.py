@@ -1,0 +1,246 @@
+"""Runs inside the booted system: tries the units and writes what came of it to /results.json.
+
+Each check_ function is one test; they run in this order, each from a state in which retryd is stopped.
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+CONF = pathlib.Path("/etc/retryd/retryd.conf")
+KEY = "sk-from-the-credential"
+CHAT = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]})
+DEADLINE = 20
+
+
+def sh(*command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}"
+    return done.stdout.strip()
+
+
+def show(name, unit="retryd.service"):
+    return sh("systemctl", "show", "--value", "-p", name, unit)
+
+
+def get(port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def ask(connection=None):
+    """One chat completion through retryd; returns status and headers."""
+    connection = connection or http.client.HTTPConnection("127.0.0.1", 4290, timeout=DEADLINE)
+    connection.request("POST", "/v1/chat/completions", CHAT,
+                       {"Content-Type": "application/json", "Authorization": "Bearer sk-client"})
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status, dict(answer.getheaders())
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=DEADLINE)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(DEADLINE)
+        self.sock.connect(self.path)
+
+
+class Asking(threading.Thread):
+    """A chat completion under way."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.result = None
+        self.start()
+
+    def run(self):
+        try:
+            self.result = ask()
+        except Exception as error:  # shown by the check that waits for it
+            self.result = error
+
+    def status(self):
+        self.join(DEADLINE)
+        assert isinstance(self.result, tuple), f"the request under way came to nothing: {self.result!r}"
+        return self.result[0]
+
+
+def configure(provider, extra=""):
+    CONF.write_text(f"[upstream openai]\nurl = {provider.base_url}\n{extra}")
+
+
+def check_starts_as_installed(provider):
+    sh("systemctl", "start", "retryd.service")  # returns when the daemon has said READY=1
+    assert show("ActiveState") == "active"
+    assert show("Type") == "notify"
+    assert get(4291, "/healthz")[0] == 200
+    status = pathlib.Path(f"/proc/{show('MainPID')}/status").read_text()
+    uid = next(line.split()[1] for line in status.splitlines() if line.startswith("Uid:"))
+    assert uid != "0", "the daemon runs as root"
+
+
+def check_can_be_enabled(provider):
+    sh("systemctl", "enable", "retryd.service", "retryd.socket")
+    assert sh("systemctl", "is-enabled", "retryd.service", "retryd.socket") == "enabled\nenabled"
+    sh("systemctl", "disable", "retryd.service", "retryd.socket")
+
+
+def check_rides_out_a_failure(provider):
+    configure(provider)
+    provider.answers({"preset": "error", "status": 503}, {"preset": "auto"})
+    sh("systemctl", "start", "retryd.service")
+    status, headers = ask()
+    assert status == 200, headers
+    assert len(provider.record()) == 2
+
+
+def check_reload_keeps_a_running_request(provider):
+    configure(provider)
+    provider.answers({"preset": "auto", "delay_ms": 1500})
+    sh("systemctl", "start", "retryd.service")
+    pid = show("MainPID")
+    asking = Asking()
+    provider.wait(requests=1)
+    sh("systemctl", "reload", "retryd.service")
+    assert asking.status() == 200
+    assert show("MainPID") == pid
+    assert show("ActiveState") == "active"
+    assert len(provider.record()) == 1, "the request was made again"
+    provider.answers({"preset": "auto"})
+    assert ask()[0] == 200
+
+
+def check_reload_takes_the_new_file(provider):
+    configure(provider, "[retry]\nmax_attempts = 1\n")
+    provider.answers({"preset": "error", "status": 503})
+    sh("systemctl", "start", "retryd.service")
+    assert ask()[0] == 503
+    configure(provider, "[retry]\nmax_attempts = 2\ninitial_delay = 10ms\n")
+    sh("systemctl", "reload", "retryd.service")
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:  # a signal: the daemon takes the file a moment after reload returns
+        provider.clear()
+        assert ask()[0] == 503
+        if len(provider.record()) == 2:
+            return
+    raise AssertionError("the new max_attempts never came into force")
+
+
+def check_stop_drains(provider):
+    configure(provider)
+    provider.answers({"preset": "auto", "delay_ms": 1500})
+    sh("systemctl", "start", "retryd.service")
+    asking = Asking()
+    provider.wait(requests=1)
+    sh("systemctl", "stop", "retryd.service")
+    assert asking.status() == 200
+    assert show("Result") == "success"
+    assert show("ExecMainStatus") == "0"
+
+
+def check_socket_starts_the_service(provider):
+    configure(provider)
+    sh("systemctl", "start", "retryd.socket")
+    assert show("ActiveState") == "inactive"
+    assert ask()[0] == 200
+    assert show("ActiveState") == "active"
+
+
+def check_socket_waits_while_the_service_is_down(provider):
+    configure(provider)
+    sh("systemctl", "start", "retryd.socket", "retryd.service")
+    first = show("MainPID")
+    sh("systemctl", "stop", "retryd.service")
+    assert ask()[0] == 200
+    assert show("MainPID") not in (first, "0")
+
+
+def check_killed_is_started_again(provider):
+    configure(provider)
+    sh("systemctl", "start", "retryd.socket", "retryd.service")
+    first = int(show("MainPID"))
+    os.kill(first, signal.SIGKILL)
+    end = time.monotonic() + DEADLINE
+    while show("NRestarts") == "0" and time.monotonic() < end:
+        pass
+    assert show("NRestarts") == "1"
+    assert ask()[0] == 200
+
+
+def check_key_from_a_credential(provider):
+    pathlib.Path("/etc/retryd/openai-key").write_text(KEY + "\n")
+    os.chmod("/etc/retryd/openai-key", 0o600)
+    drop_in = pathlib.Path("/etc/systemd/system/retryd.service.d/key.conf")
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.write_text("[Service]\nLoadCredential=openai-key:/etc/retryd/openai-key\n")
+    sh("systemctl", "daemon-reload")
+    configure(provider, "api_key_file = /run/credentials/retryd.service/openai-key\n")
+    sh("systemctl", "start", "retryd.service")
+    assert ask()[0] == 200
+    assert f"Bearer {KEY}" in json.dumps(provider.record())
+    drop_in.unlink()
+    sh("systemctl", "daemon-reload")
+
+
+def check_unix_socket(provider):
+    configure(provider, "[server]\nlisten = unix:/run/retryd/retryd.sock\n")
+    sh("systemctl", "start", "retryd.service")
+    assert os.stat("/run/retryd").st_mode & 0o777 == 0o750
+    assert ask(UnixConnection("/run/retryd/retryd.sock"))[0] == 200
+
+
+def check_key_is_in_no_journal(provider):
+    journal = sh("journalctl", "--no-pager", "-o", "cat", "-u", "retryd.service")
+    assert journal, "retryd logged nothing at all"
+    assert KEY not in journal
+    assert "sk-client" not in journal
+
+
+CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items())
+          if name.startswith("check_")}
+
+
+def clean_up(provider):
+    sh("systemctl", "stop", "retryd.socket", "retryd.service")
+    subprocess.run(["systemctl", "reset-failed", "retryd.socket", "retryd.service"], capture_output=True)
+    provider.answers({"preset": "auto"})
+    provider.clear()
+
+
+def main():
+    sys.path.insert(0, "/opt/retryd-test")
+    from client import Provider  # the provider's own client, copied beside this file
+
+    results = {}
+    with Provider("/opt/retryd-test/provider") as provider:
+        for name, check in CHECKS.items():
+            began = time.time()
+            try:
+                clean_up(provider)
+                check(provider)
+                results[name] = None
+            except Exception:
+                journal = subprocess.run(
+                    ["journalctl", "--no-pager", f"--since=@{began:.3f}", "-u", "retryd.service",
+                     "-u", "retryd.socket"],
+                    capture_output=True, text=True).stdout
+                results[name] = traceback.format_exc() + journal
+    pathlib.Path("/results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

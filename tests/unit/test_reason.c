@@ -1,0 +1,34 @@
+/* The reasons' words: every one there, unique, and fit for a metric label. */
+
+#include "policy/reason.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+START_TEST(words_are_unique_labels)
+{
+    for (int a = 0; a < REASON_COUNT; a++) {
+        const char *word = reason_word((enum reason)a);
+        ck_assert_uint_gt(strlen(word), 0);
+        ck_assert_uint_eq(strspn(word, "abcdefghijklmnopqrstuvwxyz_"), strlen(word));
+        for (int b = 0; b < a; b++)
+            ck_assert_str_ne(word, reason_word((enum reason)b));
+    }
+    ck_assert_str_eq(reason_word(REASON_OK), "ok");
+    ck_assert_str_eq(reason_word(REASON_CLIENT_GONE), "client_gone");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("reason");
+    TCase *tcase = tcase_create("reason");
+    tcase_add_test(tcase, words_are_unique_labels);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

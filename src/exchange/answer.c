@@ -1,0 +1,180 @@
+/* Builds what the client is told. */
+#include "exchange/answer.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "policy/apierror.h"
+
+unsigned answer_status_for(enum reason r)
+{
+    switch (r) {
+    case REASON_CONNECT_TIMEOUT:
+    case REASON_UPLOAD_TIMEOUT:
+    case REASON_FIRST_BYTE_TIMEOUT:
+    case REASON_FIRST_CONTENT_TIMEOUT:
+    case REASON_IDLE_TIMEOUT:
+    case REASON_TOTAL_TIMEOUT:
+    case REASON_DEADLINE:
+        return 504;
+    case REASON_INTERNAL:
+        return 503;
+    default:
+        return 502;
+    }
+}
+
+const char *answer_advice(enum reason r)
+{
+    switch (r) {
+    case REASON_DNS:
+        return "Check the host name in the upstream's url and this machine's DNS.";
+    case REASON_CONNECT:
+    case REASON_CONNECT_TIMEOUT:
+        return "Check that the upstream's url is right and that this machine can reach it.";
+    case REASON_TLS:
+        return "Check that the upstream speaks TLS at that port.";
+    case REASON_CERTIFICATE:
+        return "Check the upstream's url, and ca_file if it uses a private CA.";
+    case REASON_PROXY:
+        return "Check the upstream's proxy setting.";
+    case REASON_FIRST_BYTE_TIMEOUT:
+    case REASON_IDLE_TIMEOUT:
+    case REASON_TOTAL_TIMEOUT:
+        return "Raise the timeout in retryd's [timeout] section if answers may take this long.";
+    case REASON_DEADLINE:
+        return "Raise the client's timeout or retryd's deadline if answers may take this long.";
+    default:
+        return "";
+    }
+}
+
+/* RFC 9209 2.3: the error types that fit. */
+static const char *proxy_error(enum reason r)
+{
+    switch (r) {
+    case REASON_DNS:
+        return "dns_error";
+    case REASON_CONNECT:
+    case REASON_PROXY:
+        return "destination_unavailable";
+    case REASON_TLS:
+        return "tls_protocol_error";
+    case REASON_CERTIFICATE:
+        return "tls_certificate_error";
+    case REASON_STALE:
+    case REASON_LOST:
+    case REASON_LOST_UPLOAD:
+        return "connection_terminated";
+    case REASON_TRUNCATED:
+        return "http_response_incomplete";
+    case REASON_CONNECT_TIMEOUT:
+        return "connection_timeout";
+    case REASON_UPLOAD_TIMEOUT:
+        return "connection_write_timeout";
+    case REASON_FIRST_BYTE_TIMEOUT:
+    case REASON_FIRST_CONTENT_TIMEOUT:
+    case REASON_IDLE_TIMEOUT:
+    case REASON_TOTAL_TIMEOUT:
+    case REASON_DEADLINE:
+        return "http_response_timeout";
+    case REASON_CLIENT_ERROR:
+        return "http_request_error";
+    case REASON_INTERNAL:
+        return "proxy_internal_error";
+    default:
+        return "http_protocol_error";
+    }
+}
+
+/* A structured-field string (RFC 8941 3.3.3) holds printable ASCII; the rest becomes `?`. */
+static void add_sf_string(struct buf *b, const char *s)
+{
+    buf_addc(b, '"');
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\')
+            buf_addc(b, '\\');
+        buf_addc(b, *s < 0x20 || *s > 0x7e ? '?' : *s);
+    }
+    buf_addc(b, '"');
+}
+
+static int add_proxy_status(struct headers *h, const struct answer_facts *f)
+{
+    struct buf v;
+    int rc;
+
+    buf_init(&v, 1024);
+    buf_add_str(&v, STR("retryd"));
+    if (f->received_status) {
+        buf_printf(&v, "; received-status=%u", f->received_status);
+    } else if (f->reason != REASON_OK) {
+        buf_printf(&v, "; error=%s", proxy_error(f->reason));
+    }
+    if (f->host && f->host[0]) {
+        buf_add_str(&v, STR("; next-hop="));
+        add_sf_string(&v, f->host);
+    }
+    if (!f->received_status && f->detail && f->detail[0]) {
+        buf_add_str(&v, STR("; details="));
+        add_sf_string(&v, f->detail);
+    }
+    rc = v.failed ? -ENOMEM : headers_add(h, STR("Proxy-Status"), buf_str(&v));
+    buf_deinit(&v);
+    return rc;
+}
+
+static int add_number(struct headers *h, struct str name, uint64_t value)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    return headers_add(h, name, str_from(text));
+}
+
+int answer_add_facts(struct headers *h, const struct answer_facts *f)
+{
+    int rc = add_number(h, STR("x-retryd-attempts"), f->attempts);
+
+    if (rc == 0)
+        rc = add_number(h, STR("x-retryd-wait-ms"), f->wait_ms);
+    if (rc == 0 && f->target)
+        rc = headers_add(h, STR("x-retryd-target"), str_from(f->target));
+    return rc == 0 ? add_proxy_status(h, f) : rc;
+}
+
+int answer_from_upstream(struct answer_head *ret, unsigned status, const struct headers *upstream,
+                         const struct answer_facts *f)
+{
+    bool failure = status >= 400;
+    int rc = 0;
+
+    ret->status = status;
+    for (unsigned i = 0; rc == 0 && i < upstream->count; i++) {
+        struct str name = headers_name(upstream, i);
+
+        if (headers_hop_by_hop(upstream, name) || str_ieq(name, STR("content-length")) ||
+            (failure && str_ieq(name, STR("x-should-retry"))))
+            continue;
+        rc = headers_add(&ret->headers, name, headers_value(upstream, i));
+    }
+    if (rc == 0 && failure)
+        rc = headers_add(&ret->headers, STR("x-should-retry"), STR("false"));
+    return rc == 0 ? answer_add_facts(&ret->headers, f) : rc;
+}
+
+int answer_own_error(struct answer_head *ret, struct buf *ret_body, unsigned status,
+                     const char *message, const char *type, const char *code,
+                     const struct answer_facts *f)
+{
+    int rc;
+
+    ret->status = status ? status : answer_status_for(f->reason);
+    rc = apierror_write(ret_body, message, type, code ? code : reason_word(f->reason));
+    ret->content_length = ret_body->len;
+    if (rc == 0)
+        rc = headers_add(&ret->headers, STR("Content-Type"), STR("application/json"));
+    if (rc == 0)
+        rc = headers_add(&ret->headers, STR("x-should-retry"), STR("false"));
+    return rc == 0 ? answer_add_facts(&ret->headers, f) : rc;
+}

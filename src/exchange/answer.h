@@ -1,0 +1,41 @@
+/* Builds what the client is told: heads from upstream answers, and retryd's own errors. */
+#ifndef RETRYD_EXCHANGE_ANSWER_H
+#define RETRYD_EXCHANGE_ANSWER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "exchange/message.h"
+#include "policy/reason.h"
+
+/* What retryd adds to every answer (C25). */
+struct answer_facts {
+    unsigned attempts;
+    uint64_t wait_ms;
+    const char *target; /* NULL where none was chosen */
+    const char *host;
+    unsigned received_status; /* from the upstream; 0 where retryd answers itself */
+    enum reason reason;       /* where retryd answers itself */
+    const char *detail;       /* for Proxy-Status; may be "" */
+};
+
+/* Adds x-retryd-attempts, x-retryd-wait-ms, x-retryd-target and Proxy-Status (RFC 9209). */
+int answer_add_facts(struct headers *h, const struct answer_facts *f);
+
+/* A head from an upstream's answer: end-to-end fields unchanged and in order, then the facts;
+ * a status of 400 or more gets `x-should-retry: false` in place of the upstream's (C8). */
+int answer_from_upstream(struct answer_head *ret, unsigned status, const struct headers *upstream,
+                         const struct answer_facts *f);
+
+/* retryd's own error: head and JSON body in the API's shape. `status` 0: the one that fits
+ * `f->reason` (502, 503 or 504). `code` NULL: the reason's word. */
+int answer_own_error(struct answer_head *ret, struct buf *ret_body, unsigned status,
+                     const char *message, const char *type, const char *code,
+                     const struct answer_facts *f);
+
+unsigned answer_status_for(enum reason r);
+
+/* What a person can do about it: one sentence; "" where there is nothing to say. */
+const char *answer_advice(enum reason r);
+
+#endif

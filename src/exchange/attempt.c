@@ -1,0 +1,36 @@
+/* One upstream attempt: what came back and has not been taken yet. */
+#include "exchange/attempt.h"
+
+#include <string.h>
+
+/* What an attempt's buffer may keep between attempts: most answers fit, big ones are given back. */
+#define KEEP_BYTES (64 * 1024)
+
+void attempt_init(struct attempt *a)
+{
+    memset(a, 0, sizeof(*a));
+    headers_init(&a->headers);
+    buf_init(&a->body, SIZE_MAX / 2);
+}
+
+void attempt_deinit(struct attempt *a)
+{
+    headers_deinit(&a->headers);
+    buf_deinit(&a->body);
+}
+
+void attempt_reset(struct attempt *a)
+{
+    headers_reset(&a->headers);
+    buf_reset(&a->body, KEEP_BYTES);
+    a->head_done = false;
+    a->status = 0;
+    a->done = false;
+    a->transport = TRANSPORT_WHOLE;
+    a->detail[0] = '\0';
+    a->paused = false;
+    a->received = 0;
+    a->running = false;
+    a->fresh = false;
+    a->upload_whole = false;
+}

@@ -1,0 +1,43 @@
+/* One upstream attempt: the letterbox between libcurl's callbacks and the exchange.
+ *
+ * The upstream adapter fills it in from its callbacks and calls the notify function it was given;
+ * the exchange reads it in its own turn. Neither calls into the other. */
+#ifndef RETRYD_EXCHANGE_ATTEMPT_H
+#define RETRYD_EXCHANGE_ATTEMPT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "policy/classify.h"
+#include "policy/headers.h"
+
+#define ATTEMPT_DETAIL_MAX 256
+
+struct attempt {
+    /* What came back, in the order it comes. */
+    bool head_done; /* status and headers are final (1xx heads have been discarded) */
+    unsigned status;
+    struct headers headers;
+    struct buf body; /* bytes that came and were not taken yet, still content-coded */
+    bool done;       /* nothing more will come; `transport` is set */
+    enum transport transport;
+    char detail[ATTEMPT_DETAIL_MAX]; /* transport failures: what failed, for a person; else "" */
+
+    /* Flow control: at `high_water` bytes in `body` the adapter stops reading and sets `paused`. */
+    size_t high_water;
+    bool paused;
+    uint64_t received; /* body bytes in all */
+
+    bool fresh;        /* in: do not use a kept connection */
+    bool upload_whole; /* the whole request was handed to the network */
+    uint64_t started_ms;
+    uint64_t last_piece_ms; /* when head or body bytes last came */
+    bool running;           /* between start and done or cancel */
+};
+
+void attempt_init(struct attempt *a);
+void attempt_deinit(struct attempt *a);
+void attempt_reset(struct attempt *a); /* ready for the next one; memory is kept */
+
+#endif

@@ -1,0 +1,189 @@
+/* One client request's life, from its first byte to the last byte of its answer.
+ *
+ *                    +---------------------------------------------+
+ *                    |                                             v
+ *   RECEIVING --> QUEUED --> ATTEMPTING --> HOLDING --> RELAYING --> DONE
+ *       |            ^         |   ^  |       |  |                    ^
+ *       |            |         v   |  |       v  |                    |
+ *       |            +------- BACKOFF-|-------+  |                    |
+ *       +-----------------------------+----------+--------------------+
+ *
+ * RECEIVING   the request's body is coming in
+ * QUEUED      it waits for its turn at a target (gates and limits)
+ * ATTEMPTING  an attempt is under way and has no status yet
+ * HOLDING     the attempt has a status; nothing of the answer has gone to the client
+ * BACKOFF     the attempt failed; the next one waits for its time
+ * RELAYING    the answer is committed and goes to the client; no way back
+ * DONE        the answer is whole, or cut, or the client is gone
+ *
+ * It suspends (leaves exchange_step) only to wait for: body bytes or the end of the request
+ * (RECEIVING); the attempt's head, bytes or end, or a time (ATTEMPTING, HOLDING, RELAYING); a time
+ * (BACKOFF); the client taking bytes (RELAYING). Whoever brings one of these calls exchange_step.
+ * The client can leave in any state.
+ *
+ * An exchange does no I/O of its own: it reaches the world through struct exchange_ops, and tests
+ * put a fake world there with a clock they turn by hand. It belongs to one worker and has no locks. */
+#ifndef RETRYD_EXCHANGE_EXCHANGE_H
+#define RETRYD_EXCHANGE_EXCHANGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "exchange/attempt.h"
+#include "exchange/message.h"
+#include "exchange/request.h"
+#include "exchange/target.h"
+#include "policy/deadline.h"
+#include "policy/retry.h"
+#include "policy/sse.h"
+
+enum exchange_state {
+    EXCHANGE_RECEIVING,
+    EXCHANGE_QUEUED,
+    EXCHANGE_ATTEMPTING,
+    EXCHANGE_HOLDING,
+    EXCHANGE_BACKOFF,
+    EXCHANGE_RELAYING,
+    EXCHANGE_DONE,
+};
+
+const char *exchange_state_word(enum exchange_state s);
+
+/* How it ended: the termination code of its log line. */
+enum exchange_end {
+    END_NONE,        /* not yet */
+    END_ANSWERED,    /* the upstream's answer, whole, below 400 */
+    END_FAILED,      /* a final error, the upstream's or ours */
+    END_REFUSED,     /* refused before any attempt */
+    END_BROKEN,      /* broke after commit; the client was told */
+    END_CLIENT_GONE, /* the client left */
+};
+
+const char *exchange_end_word(enum exchange_end e);
+
+struct exchange;
+
+/* A failed attempt, as told to the world for the log and the counters. */
+struct attempt_report {
+    struct verdict verdict;
+    unsigned number; /* 1 for the first */
+    unsigned status; /* 0 where no status came */
+    struct retry_decision decision;
+    struct hint hint;
+    const struct apierror *error;
+    const char *detail; /* transport failures; else "" */
+    uint64_t duration_ms;
+    bool duplicate; /* it may have been processed, and is made again (C28) */
+};
+
+/* The world. `w` is the context given to exchange_init. Everything happens on the one worker. */
+struct exchange_ops {
+    uint64_t (*now_ms)(void *w);  /* monotonic */
+    uint64_t (*unix_ms)(void *w); /* wall clock */
+    uint64_t (*random)(void *w);  /* uniform 64 bits */
+
+    /* The route for a complete request head and its model ("" if unknown). 0, or -ENOENT. The plan
+     * stays valid as long as the exchange. */
+    int (*plan)(void *w, struct exchange *x, struct str model, struct plan *ret_plan);
+
+    /* Starts x->attempt (reset, with high_water set) with the request, its outgoing `headers` and
+     * `target` path on plan.target. 0 or -errno, and then nothing was started. The world fills
+     * x->attempt in and sees to it that exchange_step is called after each change. */
+    int (*attempt_start)(void *w, struct exchange *x, const char *path,
+                         const struct headers *headers);
+    void (*attempt_cancel)(void *w, struct exchange *x); /* at once; no callback follows */
+    void (*attempt_resume)(void *w, struct exchange *x); /* reading again after `paused` */
+
+    /* Asks for exchange_step at `at_ms` or (harmlessly) earlier; TIMER_OFF: at no time. */
+    void (*timer_set)(void *w, struct exchange *x, uint64_t at_ms);
+
+    /* The answer: whole (takes `body`'s memory), or its head with the bytes to be pulled by
+     * exchange_pull. 0 or -errno: then the connection is cut. */
+    int (*answer_whole)(void *w, struct exchange *x, const struct answer_head *head,
+                        struct buf *body);
+    int (*answer_begin)(void *w, struct exchange *x, const struct answer_head *head);
+    void (*answer_wake)(void *w, struct exchange *x); /* exchange_pull has news */
+    void (*answer_cut)(void *w, struct exchange *x);  /* close so that the client sees a break */
+
+    /* For the log and the counters. */
+    void (*attempt_failed)(void *w, struct exchange *x, const struct attempt_report *r);
+    void (*ended)(void *w, struct exchange *x);
+};
+
+#define TIMER_OFF UINT64_MAX
+
+struct exchange_limits {
+    uint64_t hold_limit; /* bytes of an answer held before it is committed */
+    uint64_t max_body;   /* bytes of a request's body */
+};
+
+struct exchange {
+    unsigned magic;
+    enum exchange_state state;
+    enum exchange_end end;
+    const struct exchange_ops *ops;
+    void *world;
+    struct exchange_limits limits;
+
+    struct request request;
+    struct plan plan;
+    struct deadline deadline;
+    unsigned max_attempts;
+    bool request_complete;
+    bool client_gone;
+
+    struct attempt attempt;
+    unsigned attempts;        /* made so far */
+    unsigned duplicates;      /* possible double charges */
+    uint64_t wait_ms;         /* spent in BACKOFF */
+    uint64_t next_at_ms;      /* BACKOFF: when the next attempt starts */
+    uint64_t backoff_since;   /* BACKOFF: when it began */
+    const char *cannot_retry; /* a reason, set once, logged as it stands; NULL while it can */
+    enum reason last_reason;  /* of the last failed attempt; REASON_OK before */
+    char last_detail[ATTEMPT_DETAIL_MAX];
+
+    /* The last whole error answer of an upstream, kept in case it turns out to be the final one. */
+    bool has_error_answer;
+    unsigned error_status;
+    struct headers error_headers;
+    struct buf error_body;
+
+    /* The answer on its way: bytes [taken, released) of attempt.body may go to the client. */
+    unsigned status; /* of the answer given; 0 before */
+    bool streaming;  /* the answer is an event stream */
+    struct sse_reader sse;
+    size_t taken;
+    size_t released;
+    bool answer_ended;  /* nothing will be added to what is released */
+    bool cut;           /* ... and the end is a break */
+    bool pulled_end;    /* the client's side has taken the end */
+    uint64_t events;    /* forwarded */
+    uint64_t bytes_out; /* handed to the client */
+
+    uint64_t started_ms;
+    uint64_t first_byte_ms; /* when it was committed; 0 before */
+    uint64_t ended_ms;
+    void *tag; /* the world's own */
+};
+
+/* 0 or -ENOMEM. The head is filled in by the caller through x->request.head before the first
+ * exchange_body or exchange_request_done. */
+int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *world,
+                  const struct exchange_limits *limits);
+/* Cancels what runs; tells nobody. */
+void exchange_deinit(struct exchange *x);
+
+/* Recorders: they store what happened; exchange_step acts on it. */
+int exchange_body(struct exchange *x, const void *data, size_t n); /* 0, -ENOMEM, -EFBIG */
+void exchange_request_done(struct exchange *x);
+void exchange_client_gone(struct exchange *x);
+
+/* Does all that can be done now. Never called from within a library's callback. */
+void exchange_step(struct exchange *x);
+
+/* For the world while RELAYING: copies up to `max` released bytes to `to`. > 0: so many;
+ * 0: nothing now; PULL_END: the answer is whole; PULL_CUT: the connection must break. */
+enum { PULL_END = -1, PULL_CUT = -2 };
+ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max);
+
+#endif

@@ -1,0 +1,206 @@
+/* What retryd reads from a client's request, and the request as the upstream shall see it. */
+#include "exchange/request.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/json_scan.h"
+#include "base/units.h"
+#include "exchange/decode.h"
+
+#define OVERRIDE_ATTEMPTS_MAX 100
+
+static void make_id(char out[REQUEST_ID_MAX], uint64_t a, uint64_t b)
+{
+    /* RFC 9562 version 4, variant 10. */
+    snprintf(out, REQUEST_ID_MAX, "%08x-%04x-4%03x-%04x-%012llx", (unsigned)(a >> 32),
+             (unsigned)(a >> 16) & 0xffff, (unsigned)a & 0xfff,
+             (((unsigned)(b >> 48)) & 0x3fff) | 0x8000,
+             (unsigned long long)(b & 0xffffffffffffULL));
+}
+
+void request_init(struct request *r, uint64_t max_body, uint64_t random_a, uint64_t random_b)
+{
+    memset(r, 0, sizeof(*r));
+    request_head_init(&r->head);
+    buf_init(&r->body, max_body);
+    make_id(r->id, random_a, random_b);
+}
+
+void request_deinit(struct request *r)
+{
+    request_head_deinit(&r->head);
+    buf_deinit(&r->body);
+}
+
+static int bad(char *ret, size_t size, const char *name, struct str value, const char *expected)
+{
+    snprintf(ret, size, "header %s: found \"%.*s\"; expected %s", name,
+             (int)(value.n > 40 ? 40 : value.n), value.p ? value.p : "", expected);
+    return -EINVAL;
+}
+
+static bool yes(struct str v, bool *ret)
+{
+    *ret = str_ieq(v, STR("yes")) || str_ieq(v, STR("true")) || str_ieq(v, STR("1"));
+    return *ret || str_ieq(v, STR("no")) || str_ieq(v, STR("false")) || str_ieq(v, STR("0"));
+}
+
+/* "1.5" is seconds, as the SDKs' own headers have it; "1500ms" and the like work too. */
+static bool deadline_value(struct str v, uint64_t *ret_ms)
+{
+    double seconds;
+
+    if (str_to_decimal(v, &seconds) && seconds <= 1e9) {
+        *ret_ms = (uint64_t)(seconds * 1000);
+        return *ret_ms > 0;
+    }
+    return units_duration(v, ret_ms) && *ret_ms > 0;
+}
+
+static int read_overrides(struct request *r, char *ret_problem, size_t size)
+{
+    const struct headers *h = &r->head.headers;
+    struct str v;
+    uint64_t n;
+
+    if (headers_get(h, STR("x-retryd-max-attempts"), &v)) {
+        if (!str_to_u64(v, &n) || n < 1 || n > OVERRIDE_ATTEMPTS_MAX)
+            return bad(ret_problem, size, "x-retryd-max-attempts", v, "a number from 1 to 100");
+        r->overrides.max_attempts = (unsigned)n;
+    }
+    if (headers_get(h, STR("x-retryd-deadline"), &v) &&
+        !deadline_value(v, &r->overrides.deadline_ms))
+        return bad(ret_problem, size, "x-retryd-deadline", v,
+                   "seconds such as 2.5, or a duration such as 1500ms or 30s");
+    if (headers_get(h, STR("x-retryd-no-retry"), &v) && !yes(v, &r->overrides.no_retry))
+        return bad(ret_problem, size, "x-retryd-no-retry", v, "yes or no");
+    if (headers_get(h, STR("x-retryd-stream-mode"), &v) && !str_ieq(v, STR("live")))
+        return bad(ret_problem, size, "x-retryd-stream-mode", v,
+                   "live, the only mode of this version");
+    return 0;
+}
+
+int request_read(struct request *r, char *ret_problem, size_t size)
+{
+    struct json_want wants[] = {{.key = STR("model")}, {.key = STR("stream")}};
+    struct str body = str_trim(buf_str(&r->body));
+    struct str v;
+    uint64_t n;
+
+    if (body.n > 0 && body.p[0] == '{') {
+        json_scan(body, wants, 2);
+        if (wants[0].value.type == JSON_STRING)
+            json_unescape(wants[0].value.text, r->model, sizeof(r->model));
+        r->stream = wants[1].value.type == JSON_TRUE;
+    }
+    if (headers_get(&r->head.headers, STR("x-stainless-retry-count"), &v) && str_to_u64(v, &n))
+        r->sdk_retry = n > 1000 ? 1000 : (unsigned)n;
+    return read_overrides(r, ret_problem, size);
+}
+
+/* Takes the codings that retryd cannot read (br, zstd, `*`) out of an Accept-Encoding value. */
+static int readable_codings(struct str value, struct headers *out)
+{
+    struct str rest = value, piece;
+    char kept[256] = "";
+    size_t len = 0;
+
+    while (str_next(&rest, ',', &piece)) {
+        struct str params = piece, coding;
+
+        if (!str_next(&params, ';', &coding) || !decode_knows(coding))
+            continue;
+        if (len + piece.n + 3 > sizeof(kept))
+            break;
+        len += (size_t)snprintf(kept + len, sizeof(kept) - len, "%s%.*s", len ? ", " : "",
+                                (int)piece.n, piece.p);
+    }
+    return headers_add(out, STR("Accept-Encoding"), len ? str_from(kept) : STR("identity"));
+}
+
+/* Fields that this hop writes itself, or that are addressed to retryd. */
+static bool is_ours(struct str name)
+{
+    return str_istarts(name, STR("x-retryd-")) || str_ieq(name, STR("host")) ||
+           str_ieq(name, STR("content-length")) || str_ieq(name, STR("expect"));
+}
+
+static bool target_sets(const struct target *t, struct str name)
+{
+    if (t->key.n > 0 &&
+        (str_ieq(name, str_from(t->auth_header)) || str_ieq(name, STR("authorization"))))
+        return true;
+    for (unsigned i = 0; i < t->header_count; i++)
+        if (str_ieq(name, str_from(t->headers[i].name)))
+            return true;
+    return false;
+}
+
+static int add_key(const struct target *t, struct headers *out)
+{
+    char bearer[2048];
+    int n;
+
+    if (!str_ieq(str_from(t->auth_header), STR("authorization")))
+        return headers_add(out, str_from(t->auth_header), t->key);
+    n = snprintf(bearer, sizeof(bearer), "Bearer %.*s", (int)t->key.n, t->key.p);
+    if (n < 0 || (size_t)n >= sizeof(bearer))
+        return -E2BIG;
+    n = headers_add(out, str_from(t->auth_header), str_from(bearer));
+    explicit_bzero(bearer, sizeof(bearer));
+    return n;
+}
+
+static int add_target_headers(const struct request *r, const struct target *t, struct headers *out)
+{
+    struct str wanted = str_from(t->idempotency_header);
+    int rc = t->key.n > 0 ? add_key(t, out) : 0;
+
+    for (unsigned i = 0; rc == 0 && i < t->header_count; i++)
+        rc = headers_add(out, str_from(t->headers[i].name), str_from(t->headers[i].value));
+    /* The caller's own idempotency key is better than ours: it spans the caller's repeats too. */
+    if (rc == 0 && wanted.n > 0 && !headers_get(out, wanted, NULL))
+        rc = headers_add(out, wanted, str_from(r->id));
+    return rc;
+}
+
+static int outgoing_target(const struct request *r, const struct plan *plan, struct buf *out)
+{
+    struct str whole = buf_str(&r->head.target);
+    int rc = buf_add_str(out, str_from(plan->target.base_path));
+
+    if (rc == 0)
+        rc = buf_add(out, whole.p + plan->base.n, whole.n - plan->base.n);
+    if (rc == 0 && (out->len == 0 || out->p[0] != '/')) {
+        /* A base of "/" or a bare query: an origin-form target starts with a slash. */
+        struct buf t;
+
+        buf_init(&t, out->cap);
+        buf_addc(&t, '/');
+        rc = buf_add(&t, out->p, out->len);
+        buf_deinit(out);
+        *out = t;
+    }
+    return rc == 0 ? buf_addc(out, '\0') : rc;
+}
+
+int request_outgoing(const struct request *r, const struct plan *plan, struct buf *ret_target,
+                     struct headers *ret_headers)
+{
+    const struct headers *h = &r->head.headers;
+    int rc = outgoing_target(r, plan, ret_target);
+
+    for (unsigned i = 0; rc == 0 && i < h->count; i++) {
+        struct str name = headers_name(h, i), value = headers_value(h, i);
+
+        if (is_ours(name) || headers_hop_by_hop(h, name) || target_sets(&plan->target, name))
+            continue;
+        if (str_ieq(name, STR("accept-encoding")))
+            rc = r->stream ? headers_add(ret_headers, name, STR("identity"))
+                           : readable_codings(value, ret_headers);
+        else
+            rc = headers_add(ret_headers, name, value);
+    }
+    return rc == 0 ? add_target_headers(r, &plan->target, ret_headers) : rc;
+}

@@ -1,0 +1,46 @@
+/* A client's request: its head, its replayable body, and what retryd reads from both. */
+#ifndef RETRYD_EXCHANGE_REQUEST_H
+#define RETRYD_EXCHANGE_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "exchange/message.h"
+#include "exchange/target.h"
+
+#define MODEL_MAX 128
+#define REQUEST_ID_MAX 37
+
+/* The caller's own wishes (C26), from x-retryd-* headers; those are never forwarded. */
+struct request_overrides {
+    unsigned max_attempts; /* 0: not given */
+    uint64_t deadline_ms;  /* 0: not given */
+    bool no_retry;
+};
+
+struct request {
+    struct request_head head;
+    struct buf body;
+    char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
+    char model[MODEL_MAX];   /* the body's "model"; "" where there is none */
+    bool stream;             /* the body's "stream" is true */
+    unsigned sdk_retry;      /* x-stainless-retry-count */
+    struct request_overrides overrides;
+};
+
+void request_init(struct request *r, uint64_t max_body, uint64_t random_a, uint64_t random_b);
+void request_deinit(struct request *r);
+
+/* Reads model, stream, overrides and the SDK's retry count once the body is whole. 0, or -EINVAL
+ * with a sentence for the caller in `ret_problem` about the override that is wrong. */
+int request_read(struct request *r, char *ret_problem, size_t size);
+
+/* The headers and the origin-form target of an attempt at `plan`: end-to-end fields in their
+ * order; without retryd's own, Host, Content-Length, Expect; with the target's key and headers.
+ * Codings that retryd cannot read are taken out of Accept-Encoding, so that an error can be
+ * understood whatever its coding; a stream is asked for without any, so that its events can be
+ * seen. 0, -ENOMEM or -E2BIG. */
+int request_outgoing(const struct request *r, const struct plan *plan, struct buf *ret_target,
+                     struct headers *ret_headers);
+
+#endif

@@ -1,0 +1,653 @@
+/* Drives libmicrohttpd: connections, requests, answers. */
+#include "edge/frontend.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "edge/frontend_check.h"
+#include "exchange/answer.h"
+#include "exchange/exchange.h"
+
+#define REQUEST_MAGIC 0x66726571u
+#define POOL_BYTES (32 * 1024) /* per connection: also the limit of a head, and of a chunk */
+#define STREAM_BLOCK 4096
+#define HEAD_TIME_MS 15000        /* a new connection's first head must be whole by then */
+#define KEEPALIVE_TIME_MS 75000   /* the next head on a kept connection likewise */
+#define BODY_CHECK_MS 10000       /* in each such time ... */
+#define BODY_CHECK_BYTES 1024     /* ... so much of a body must come */
+#define SWALLOW_BYTES (64u << 20) /* of a refused body, so that the client reads why */
+#define KEEPALIVE_IDLE_S 30
+#define KEEPALIVE_INTERVAL_S 15
+
+struct frontend {
+    uv_loop_t *loop;
+    const struct frontend_handler *handler;
+    void *ctx;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    struct list connections;
+    unsigned count;
+    uint64_t closed;
+    bool dirty;
+    bool draining;
+    void (*wake)(void *arg);
+    void *wake_arg;
+};
+
+/* The client's end of a connection: watched by us, since a suspended one is not by libmicrohttpd. */
+struct connection {
+    struct frontend *f;
+    struct list node;
+    uv_poll_t watch;
+    uv_timer_t timer;
+    unsigned handles; /* libuv handles not closed yet */
+    int fd;
+    uint64_t head_by_ms; /* the next head must be whole by then */
+    struct frontend_request *current;
+    bool gone;
+};
+
+struct frontend_request {
+    unsigned magic;
+    struct frontend *f;
+    struct connection *c;
+    struct MHD_Connection *mhd;
+    struct request_head head;
+    void *user; /* the owner's; NULL when it never saw the request */
+    bool is_head;
+    bool started;  /* the first handler call has been */
+    bool complete; /* on_complete was called */
+    bool answered; /* a response is queued */
+    bool suspended;
+    bool cut;
+    unsigned refused; /* status to answer with once the body has been swallowed */
+    const char *why;
+    uint64_t body_bytes;
+    uint64_t body_mark; /* body_bytes at the last check */
+};
+
+const char *frontend_version(void)
+{
+    static char text[64];
+
+    snprintf(text, sizeof(text), "libmicrohttpd/%s", MHD_get_version());
+    return text;
+}
+
+static void mark_dirty(struct frontend *f)
+{
+    f->dirty = true;
+    f->wake(f->wake_arg);
+}
+
+static void resume(struct frontend_request *r)
+{
+    if (!r->suspended)
+        return;
+    r->suspended = false;
+    MHD_resume_connection(r->mhd);
+    mark_dirty(r->f);
+}
+
+static void suspend(struct frontend_request *r)
+{
+    r->suspended = true;
+    MHD_suspend_connection(r->mhd);
+}
+
+/* --- answers --------------------------------------------------------------------------------- */
+
+static int add_headers(struct frontend *f, struct MHD_Response *response,
+                       const struct answer_head *head)
+{
+    const struct headers *h = &head->headers;
+
+    for (unsigned i = 0; i < h->count; i++)
+        /* Refused are only values that no HTTP message should carry (empty ones, too). */
+        (void)MHD_add_response_header(response, headers_name(h, i).p, headers_value(h, i).p);
+    if (f->draining && MHD_add_response_header(response, "Connection", "close") != MHD_YES)
+        return -ENOMEM;
+    return 0;
+}
+
+static int queue(struct frontend_request *r, struct MHD_Response *response,
+                 const struct answer_head *head)
+{
+    enum MHD_Result rc = MHD_NO;
+
+    if (!response)
+        return -ENOMEM;
+    if (add_headers(r->f, response, head) == 0)
+        rc = MHD_queue_response(r->mhd, head->status, response);
+    MHD_destroy_response(response);
+    if (rc != MHD_YES)
+        return -ENOMEM;
+    r->answered = true;
+    resume(r);
+    return 0;
+}
+
+static ssize_t no_bytes(void *cls, uint64_t pos, char *to, size_t max)
+{
+    (void)cls;
+    (void)pos;
+    (void)to;
+    (void)max;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+static bool bodiless(const struct frontend_request *r, unsigned status)
+{
+    return status == 204 || status == 304 || r->is_head;
+}
+
+int frontend_whole(struct frontend_request *r, const struct answer_head *head, struct buf *body)
+{
+    struct MHD_Response *response;
+    size_t n;
+    char *p;
+
+    if (r->answered)
+        return -EALREADY;
+    if (bodiless(r, head->status) && body->len == 0 && head->content_length != 0) {
+        /* The length is told, the body is not sent. */
+        response = MHD_create_response_from_callback(
+            head->content_length == LENGTH_UNKNOWN ? MHD_SIZE_UNKNOWN : head->content_length,
+            STREAM_BLOCK, no_bytes, NULL, NULL);
+        return queue(r, response, head);
+    }
+    p = buf_steal(body, &n);
+    response =
+        MHD_create_response_from_buffer(n, p, n ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (!response || n == 0)
+        free(p);
+    return queue(r, response, head);
+}
+
+/* libmicrohttpd asks for bytes; without any it must sleep until frontend_wake. */
+static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
+{
+    struct frontend_request *r = cls;
+    ptrdiff_t n;
+
+    (void)pos;
+    assert(r->magic == REQUEST_MAGIC);
+    if (r->cut)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    n = r->f->handler->on_pull(r->user, to, max);
+    if (n > 0)
+        return n;
+    if (n == PULL_END)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    if (n == PULL_CUT)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    suspend(r);
+    return 0;
+}
+
+int frontend_stream(struct frontend_request *r, const struct answer_head *head)
+{
+    if (r->answered)
+        return -EALREADY;
+    return queue(r,
+                 MHD_create_response_from_callback(head->content_length == LENGTH_UNKNOWN
+                                                       ? MHD_SIZE_UNKNOWN
+                                                       : head->content_length,
+                                                   STREAM_BLOCK, read_stream, r, NULL),
+                 head);
+}
+
+void frontend_wake(struct frontend_request *r)
+{
+    resume(r);
+}
+
+void frontend_cut(struct frontend_request *r)
+{
+    r->cut = true;
+    resume(r);
+}
+
+/* retryd's own refusal, in the API's shape. */
+static enum MHD_Result refuse(struct frontend_request *r, unsigned status, const char *why)
+{
+    struct answer_facts facts = {.reason = REASON_CLIENT_ERROR};
+    struct answer_head head;
+    struct buf body;
+    int rc;
+
+    answer_head_init(&head);
+    buf_init(&body, 4096);
+    rc = answer_own_error(&head, &body, status, why,
+                          status >= 500 ? "server_error" : "invalid_request_error",
+                          status == 413   ? "request_too_large"
+                          : status == 403 ? "not_allowed"
+                          : status == 501 ? "not_supported"
+                          : status == 503 ? "overloaded"
+                                          : "bad_request",
+                          &facts);
+    if (rc == 0)
+        rc = frontend_whole(r, &head, &body);
+    buf_deinit(&body);
+    answer_head_deinit(&head);
+    r->f->handler->on_refused(r->f->ctx, status, why);
+    return rc == 0 ? MHD_YES : MHD_NO;
+}
+
+/* --- requests ---------------------------------------------------------------------------------- */
+
+/* The first that is heard of a request: its raw target, before percent-decoding. */
+static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
+{
+    struct frontend *f = cls;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct frontend_request *r = calloc(1, sizeof(*r));
+
+    if (!r || !info || !info->socket_context) {
+        free(r);
+        return NULL;
+    }
+    r->magic = REQUEST_MAGIC;
+    r->f = f;
+    r->mhd = mhd;
+    r->c = info->socket_context;
+    r->c->current = r;
+    request_head_init(&r->head);
+    request_head_text(&r->head.target, uri);
+    return r;
+}
+
+static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *key,
+                                   size_t key_size, const char *value, size_t value_size)
+{
+    struct frontend_request *r = cls;
+
+    (void)kind;
+    if (headers_add(&r->head.headers, (struct str){key, key_size},
+                    (struct str){value, value_size}) < 0) {
+        r->refused = 431;
+        r->why = "the request's head is too large";
+        return MHD_NO;
+    }
+    return MHD_YES;
+}
+
+static unsigned status_of(int rc)
+{
+    switch (rc) {
+    case -EFBIG:
+        return 413;
+    case -EACCES:
+        return 403;
+    case -ENOTSUP:
+        return 501;
+    default:
+        return 503;
+    }
+}
+
+/* The head is in. A response queued here closes the connection: for refusals only. */
+static enum MHD_Result first_call(struct frontend_request *r, const char *method,
+                                  const char *version)
+{
+    const char *why = NULL;
+    char text[200] = "";
+    unsigned status;
+    int rc;
+
+    r->started = true;
+    request_head_text(&r->head.method, method);
+    r->is_head = !strcmp(method, "HEAD"); /* the owner may take the head */
+    MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, take_header, r);
+    if (r->refused)
+        return refuse(r, r->refused, r->why);
+    if (r->head.target.failed || r->head.method.failed)
+        return MHD_NO;
+    status = frontend_check(&r->head, version, &why);
+    if (status)
+        return refuse(r, status, why);
+    rc = r->f->handler->on_head(r->f->ctx, r, &r->head, &r->user, text, sizeof(text));
+    if (rc < 0) {
+        r->user = NULL;
+        return refuse(r, status_of(rc), text);
+    }
+    uv_timer_start(&r->c->timer, r->c->timer.timer_cb, BODY_CHECK_MS, 0);
+    return MHD_YES;
+}
+
+/* A response cannot be queued amid a body: what is too much is read and dropped, up to a bound. */
+static enum MHD_Result take_body(struct frontend_request *r, const char *data, size_t *size)
+{
+    size_t n = *size;
+    int rc = 0;
+
+    *size = 0;
+    r->body_bytes += n;
+    if (r->refused)
+        return r->body_bytes > r->body_mark + SWALLOW_BYTES ? MHD_NO : MHD_YES;
+    rc = r->f->handler->on_body(r->user, data, n);
+    if (rc < 0) {
+        r->refused = status_of(rc);
+        r->why = rc == -EFBIG ? "the request's body is larger than max_body"
+                              : "out of memory for the request's body";
+        r->body_mark = r->body_bytes;
+    }
+    return MHD_YES;
+}
+
+static enum MHD_Result last_call(struct frontend_request *r)
+{
+    if (r->cut)
+        return MHD_NO;
+    if (r->answered)
+        return MHD_YES;
+    if (r->refused)
+        return refuse(r, r->refused, r->why);
+    if (!r->complete) {
+        r->complete = true;
+        uv_timer_stop(&r->c->timer);
+        r->f->handler->on_complete(r->user);
+        if (r->c->gone)
+            r->f->handler->on_gone(r->user);
+    }
+    if (!r->answered)
+        suspend(r);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *size, void **req_cls)
+{
+    struct frontend_request *r = *req_cls;
+
+    (void)cls;
+    (void)mhd;
+    (void)url;
+    if (!r)
+        return MHD_NO;
+    assert(r->magic == REQUEST_MAGIC);
+    if (!r->started)
+        return first_call(r, method, version);
+    if (*size > 0)
+        return take_body(r, data, size);
+    return last_call(r);
+}
+
+static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
+                         enum MHD_RequestTerminationCode code)
+{
+    struct frontend *f = cls;
+    struct frontend_request *r = *req_cls;
+
+    (void)mhd;
+    (void)code; /* not to be trusted: a client that left counts as completed, too */
+    if (!r)
+        return;
+    assert(r->magic == REQUEST_MAGIC);
+    *req_cls = NULL;
+    r->c->current = NULL;
+    r->c->head_by_ms = uv_now(f->loop) + KEEPALIVE_TIME_MS;
+    if (!uv_is_closing((uv_handle_t *)&r->c->timer))
+        uv_timer_start(&r->c->timer, r->c->timer.timer_cb, KEEPALIVE_TIME_MS, 0);
+    if (r->user)
+        f->handler->on_closed(r->user);
+    request_head_deinit(&r->head);
+    r->magic = 0;
+    free(r);
+}
+
+/* --- connections --------------------------------------------------------------------------------- */
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct connection *c = handle->data;
+
+    if (--c->handles == 0)
+        free(c);
+}
+
+/* The client has closed, or half closed, its side: either way it is taken to be gone. */
+static void on_disconnect(uv_poll_t *watch, int status, int events)
+{
+    struct connection *c = watch->data;
+
+    (void)status;
+    (void)events;
+    uv_poll_stop(watch);
+    c->gone = true;
+    if (c->current && c->current->complete) {
+        c->f->handler->on_gone(c->current->user);
+        c->f->wake(c->f->wake_arg);
+    }
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct connection *c = timer->data;
+    struct frontend_request *r = c->current;
+
+    if (r && r->complete)
+        return;
+    if (r && r->started && r->body_bytes >= r->body_mark + BODY_CHECK_BYTES) {
+        r->body_mark = r->body_bytes;
+        uv_timer_start(timer, on_timer, BODY_CHECK_MS, 0);
+        return;
+    }
+    /* libmicrohttpd sees the end of its connection and reaps it. */
+    shutdown(c->fd, SHUT_RDWR);
+}
+
+static struct connection *connection_new(struct frontend *f, int fd)
+{
+    struct connection *c = calloc(1, sizeof(*c));
+
+    if (!c)
+        return NULL;
+    c->f = f;
+    c->fd = fd;
+    if (uv_poll_init(f->loop, &c->watch, fd) < 0) {
+        free(c);
+        return NULL;
+    }
+    uv_timer_init(f->loop, &c->timer);
+    c->watch.data = c->timer.data = c;
+    c->handles = 2;
+    uv_poll_start(&c->watch, UV_DISCONNECT, on_disconnect);
+    uv_timer_start(&c->timer, on_timer, HEAD_TIME_MS, 0);
+    list_init(&c->node);
+    list_append(&f->connections, &c->node);
+    f->count++;
+    return c;
+}
+
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct frontend *f = cls;
+    struct connection *c = *socket_context;
+    const union MHD_ConnectionInfo *info;
+
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+        *socket_context = info ? connection_new(f, info->connect_fd) : NULL;
+        return;
+    }
+    if (!c)
+        return;
+    *socket_context = NULL;
+    list_remove(&c->node);
+    f->count--;
+    f->closed++;
+    uv_close((uv_handle_t *)&c->watch, on_handle_closed);
+    uv_close((uv_handle_t *)&c->timer, on_handle_closed);
+    f->wake(f->wake_arg);
+}
+
+static void keep_alive(int fd)
+{
+    int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S;
+
+    /* Unix sockets refuse the TCP ones; none of them matters enough to fail for. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+}
+
+int frontend_add(struct frontend *f, int fd)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t n = sizeof(peer);
+
+    if (getpeername(fd, (struct sockaddr *)&peer, &n) < 0)
+        n = sizeof(peer.ss_family);
+    keep_alive(fd);
+    /* It closes the socket where it fails. */
+    if (MHD_add_connection(f->daemon, fd, (struct sockaddr *)&peer, n) != MHD_YES) {
+        f->closed++;
+        return -EIO;
+    }
+    mark_dirty(f);
+    return 0;
+}
+
+unsigned frontend_connections(const struct frontend *f)
+{
+    return f->count;
+}
+
+uint64_t frontend_closed_total(const struct frontend *f)
+{
+    return f->closed;
+}
+
+void frontend_drain(struct frontend *f)
+{
+    char c;
+
+    f->draining = true;
+    for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
+        struct connection *conn = LIST_ENTRY(n, struct connection, node);
+
+        /* A request that is already in the socket is still served. */
+        if (!conn->current && recv(conn->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+            shutdown(conn->fd, SHUT_RDWR);
+    }
+    mark_dirty(f);
+}
+
+void frontend_abort(struct frontend *f)
+{
+    for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
+        struct connection *c = LIST_ENTRY(n, struct connection, node);
+
+        shutdown(c->fd, SHUT_RDWR);
+        if (c->current)
+            frontend_cut(c->current);
+    }
+    mark_dirty(f);
+}
+
+/* --- the daemon ----------------------------------------------------------------------------------- */
+
+static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *s)
+{
+    (void)cls;
+    (void)mhd;
+    return strlen(s);
+}
+
+static void on_library_message(void *cls, const char *fmt, va_list ap)
+{
+    char text[400];
+
+    (void)cls;
+    if (!log_enabled(LOG_DEBUG))
+        return;
+    vsnprintf(text, sizeof(text), fmt, ap);
+    log_begin(LOG_DEBUG, "libmicrohttpd");
+    log_str("text", str_trim(str_from(text)));
+    log_end();
+}
+
+static void on_ready(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    mark_dirty(poll->data);
+}
+
+static struct MHD_Daemon *start_daemon(struct frontend *f, unsigned max_connections)
+{
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
+        NULL, NULL, on_request, f, MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
+        MHD_OPTION_URI_LOG_CALLBACK, on_target, f, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+        f, MHD_OPTION_CONNECTION_LIMIT, max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)POOL_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_OPTION_END);
+}
+
+struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *handler, void *ctx,
+                              unsigned max_connections, void (*wake)(void *arg), void *wake_arg)
+{
+    struct frontend *f = calloc(1, sizeof(*f));
+    const union MHD_DaemonInfo *info;
+
+    if (!f)
+        return NULL;
+    f->loop = loop;
+    f->handler = handler;
+    f->ctx = ctx;
+    f->wake = wake;
+    f->wake_arg = wake_arg;
+    list_init(&f->connections);
+    f->daemon = start_daemon(f, max_connections);
+    info = f->daemon ? MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+    if (!info || uv_poll_init(loop, &f->poll, info->epoll_fd) < 0) {
+        if (f->daemon)
+            MHD_stop_daemon(f->daemon);
+        free(f);
+        return NULL;
+    }
+    f->poll.data = f;
+    uv_poll_start(&f->poll, UV_READABLE, on_ready);
+    return f;
+}
+
+static void on_frontend_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void frontend_close(struct frontend *f)
+{
+    uv_close((uv_handle_t *)&f->poll, on_frontend_closed);
+    MHD_stop_daemon(f->daemon);
+}
+
+bool frontend_turn(struct frontend *f)
+{
+    MHD_UNSIGNED_LONG_LONG timeout;
+
+    if (!f->dirty)
+        return false;
+    f->dirty = false;
+    MHD_run(f->daemon);
+    /* We set no timeouts of its own: 0 means that it has more to do right now. */
+    if (MHD_get_timeout(f->daemon, &timeout) == MHD_YES && timeout == 0)
+        f->dirty = true;
+    return true;
+}

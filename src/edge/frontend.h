@@ -1,0 +1,73 @@
+/* The way in: HTTP requests through libmicrohttpd, on a libuv loop.
+ *
+ * One frontend per loop. Accepted sockets are handed to it; its owner gets each request piece by
+ * piece through struct frontend_handler, called from within libmicrohttpd: those functions only
+ * record, and the owner acts in its own turn. What libmicrohttpd is too lenient about is refused
+ * here before the owner sees it (frontend_check.h); slow and idle clients are cut off by deadlines of
+ * our own, since inactivity timers do not stop a slow drip. */
+#ifndef RETRYD_EDGE_FRONTEND_H
+#define RETRYD_EDGE_FRONTEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <uv.h>
+
+#include "exchange/message.h"
+
+struct frontend;
+struct frontend_request; /* between on_head and on_closed */
+
+struct frontend_handler {
+    /* The head is valid. Its content may be taken (and must then be left initialised). 0: the body
+     * follows; -EFBIG: 413; -EACCES: 403; -ENOTSUP: 501; -ENOMEM or -EBUSY: 503; with a sentence
+     * for the client in `ret_why`. `*ret_user` is kept for the other calls. */
+    int (*on_head)(void *ctx, struct frontend_request *r, struct request_head *head,
+                   void **ret_user, char *ret_why, size_t why_size);
+    int (*on_body)(void *user, const void *data, size_t n); /* 0, -EFBIG, -ENOMEM */
+    void (*on_complete)(void *user);
+    void (*on_gone)(void *user); /* the client left, at any time after on_complete */
+    /* Bytes of a streamed answer: as exchange_pull. */
+    ptrdiff_t (*on_pull)(void *user, char *to, size_t max);
+    /* The request is over and `r` is gone. Called once for each on_head that returned 0. */
+    void (*on_closed)(void *user);
+    /* A request was refused before or in on_head: for the counters. */
+    void (*on_refused)(void *ctx, unsigned status, const char *why);
+};
+
+/* `wake` is called when frontend_turn has something to do. NULL when out of memory. */
+struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *handler, void *ctx,
+                              unsigned max_connections, void (*wake)(void *arg), void *wake_arg);
+/* No connection may be left. Starts closing its libuv handles; the memory goes with the loop. */
+void frontend_close(struct frontend *f);
+
+/* Takes an accepted socket over. -errno: it was closed. */
+int frontend_add(struct frontend *f, int fd);
+
+/* Answers r with a whole body, whose memory is taken. Once per request; after on_complete, which
+ * may itself call it. 0 or -errno. */
+int frontend_whole(struct frontend_request *r, const struct answer_head *head, struct buf *body);
+
+/* Answers r with a head now and bytes from on_pull. 0 or -errno. */
+int frontend_stream(struct frontend_request *r, const struct answer_head *head);
+
+/* on_pull has news. */
+void frontend_wake(struct frontend_request *r);
+
+/* Ends the connection so that the client can tell it broke. */
+void frontend_cut(struct frontend_request *r);
+
+/* Lets libmicrohttpd do what is due. True when it did anything. */
+bool frontend_turn(struct frontend *f);
+
+unsigned frontend_connections(const struct frontend *f);
+/* Sockets given to frontend_add that are closed by now. */
+uint64_t frontend_closed_total(const struct frontend *f);
+
+/* Closes idle connections; the others close after their current answer. */
+void frontend_drain(struct frontend *f);
+/* Cuts all connections. */
+void frontend_abort(struct frontend *f);
+
+const char *frontend_version(void);
+
+#endif

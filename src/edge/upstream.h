@@ -1,0 +1,83 @@
+/* The way out: upstream attempts through libcurl, driven by a libuv loop.
+ *
+ * One upstream per worker: a curl multi handle with its connection cache, DNS cache and TLS
+ * sessions. Callbacks of libcurl only record into struct attempt; upstream_turn acts.
+ *
+ * What it sees to (FACTS-libs.md): a request is sent once, for a repeat is the policy's to decide
+ * (libcurl would re-send a POST silently); an idle connection that speaks or closes is thrown away
+ * at once and one that has unread bytes is never used (libcurl 7.88 would take them for the next
+ * answer); resolving never blocks the loop; the CA file is parsed once, before traffic. */
+#ifndef RETRYD_EDGE_UPSTREAM_H
+#define RETRYD_EDGE_UPSTREAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "exchange/attempt.h"
+
+struct upstream;
+struct transfer; /* one attempt on its way */
+
+enum upstream_http { UPSTREAM_HTTP_AUTO, UPSTREAM_HTTP_1_1, UPSTREAM_HTTP_2 };
+
+/* How to reach one configured upstream. Strings belong to the caller and outlive the transfer. An
+ * `id` names these settings: handles set up for the same id are re-used without setting it again. */
+struct upstream_link {
+    uint64_t id;
+    const char *origin;      /* "https://host:port" */
+    const char *unix_socket; /* "" or the path of a socket to connect to */
+    const char *ca_file;     /* "" for the system's */
+    const char *proxy;       /* "" for none; the environment is never asked */
+    enum upstream_http http;
+};
+
+struct upstream_request {
+    const struct upstream_link *link;
+    const char *method;
+    const char *target; /* origin-form path and query */
+    const struct headers *headers;
+    const char *body; /* owned by the caller until the transfer has ended */
+    size_t body_len;
+    uint64_t connect_timeout_ms; /* 0: none */
+};
+
+/* For the whole process, before any thread: 0 or -errno. */
+int upstream_global_init(void);
+void upstream_global_deinit(void);
+/* "libcurl/7.88.1 OpenSSL/3.0.15 ..." */
+const char *upstream_version(void);
+
+/* `wake` is called when there is something for upstream_turn to do, so that a turn follows. NULL
+ * when out of memory. */
+struct upstream *upstream_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg);
+/* No transfer may run. Starts closing its libuv handles; the memory goes when the loop has run. */
+void upstream_close(struct upstream *u);
+
+/* Parses the link's CA file ahead of the first connection. Sends nothing anywhere. */
+void upstream_warm(struct upstream *u, const struct upstream_link *link);
+
+/* Starts an attempt. From now on until `*ret` has ended or was cancelled, `a` is filled in and
+ * notify(arg) called after each change. 0 or -errno. The headers are copied. */
+int upstream_start(struct upstream *u, const struct upstream_request *request, struct attempt *a,
+                   void (*notify)(void *arg), void *arg, struct transfer **ret);
+
+/* Ends it now; no notify follows. Sets a->upload_whole. The transfer is gone. */
+void upstream_cancel(struct transfer *t);
+
+/* Reads on after a->paused. */
+void upstream_resume(struct transfer *t);
+
+/* Does what has come due and ends what is over: a->done is set, notify is called, and the transfer
+ * is gone (its owner must forget it). True when it did anything. */
+bool upstream_turn(struct upstream *u);
+
+struct upstream_stats {
+    uint64_t connections;   /* opened */
+    uint64_t reused;        /* requests sent on a kept connection */
+    uint64_t stale;         /* kept connections thrown away: closed or dirty while idle */
+    uint64_t resend_vetoed; /* silent re-sends of libcurl that were stopped */
+};
+void upstream_stats(const struct upstream *u, struct upstream_stats *ret);
+
+#endif

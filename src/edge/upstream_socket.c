@@ -1,0 +1,269 @@
+/* The sockets under libcurl's connections. */
+#include "edge/upstream_socket.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+void socket_close_fd(int fd)
+{
+    close(fd);
+}
+
+void sockets_init(struct socket_table *t, uv_loop_t *loop,
+                  void (*on_ready)(void *arg, int fd, int events, bool error),
+                  void (*on_idle_noise)(void *arg), void *arg)
+{
+    memset(t, 0, sizeof(*t));
+    t->loop = loop;
+    t->on_ready = on_ready;
+    t->on_idle_noise = on_idle_noise;
+    t->arg = arg;
+    list_init(&t->unsorted);
+    for (int i = 0; i < SOCKET_BUCKETS; i++)
+        list_init(&t->buckets[i]);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static void drop(struct socket_table *t, struct upstream_socket *s)
+{
+    t->by_fd[s->fd] = NULL;
+    list_remove(&s->node);
+    uv_close((uv_handle_t *)&s->poll, on_closed);
+}
+
+void sockets_deinit(struct socket_table *t)
+{
+    for (int fd = 0; fd < t->size; fd++)
+        if (t->by_fd[fd])
+            drop(t, t->by_fd[fd]);
+    free(t->by_fd);
+    t->by_fd = NULL;
+    t->size = 0;
+}
+
+static int make_room(struct socket_table *t, int fd)
+{
+    int size = t->size ? t->size : 64;
+    struct upstream_socket **grown;
+
+    while (size <= fd)
+        size *= 2;
+    if (size == t->size)
+        return 0;
+    grown = realloc(t->by_fd, (size_t)size * sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    memset(grown + t->size, 0, (size_t)(size - t->size) * sizeof(*grown));
+    t->by_fd = grown;
+    t->size = size;
+    return 0;
+}
+
+static struct upstream_socket *add(struct socket_table *t, int fd, bool opened_here)
+{
+    struct upstream_socket *s;
+
+    if (make_room(t, fd) < 0)
+        return NULL;
+    s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    if (uv_poll_init(t->loop, &s->poll, fd) < 0) {
+        free(s);
+        return NULL;
+    }
+    s->poll.data = s;
+    s->table = t;
+    s->fd = fd;
+    s->opened_here = opened_here;
+    s->serial = ++t->serials;
+    t->by_fd[fd] = s;
+    list_init(&s->node);
+    list_append(&t->unsorted, &s->node);
+    return s;
+}
+
+int socket_add(struct socket_table *t, int fd)
+{
+    return add(t, fd, true) ? 0 : -ENOMEM;
+}
+
+void socket_remove(struct socket_table *t, int fd)
+{
+    if (fd < t->size && t->by_fd[fd])
+        drop(t, t->by_fd[fd]);
+}
+
+struct upstream_socket *socket_of(struct socket_table *t, int fd)
+{
+    if (fd < t->size && t->by_fd[fd])
+        return t->by_fd[fd];
+    return add(t, fd, false);
+}
+
+void socket_discard(struct upstream_socket *s)
+{
+    char waste[4096];
+
+    s->discarded = true;
+    for (int i = 0; i < 64 && recv(s->fd, waste, sizeof(waste), MSG_DONTWAIT) > 0; i++)
+        ;
+    shutdown(s->fd, SHUT_RDWR);
+    uv_poll_stop(&s->poll);
+    s->armed = 0;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct upstream_socket *s = poll->data;
+
+    if (status < 0)
+        s->armed = 0; /* libuv has stopped watching */
+    if (s->wanted) {
+        s->table->on_ready(s->table->arg, s->fd, events, status < 0);
+        return;
+    }
+    if (s->busy || s->uses == 0 || s->may_speak_idle) {
+        /* Paused, connecting or HTTP/2: libcurl will ask when it wants it. */
+        uv_poll_stop(&s->poll);
+        s->armed = 0;
+        return;
+    }
+    socket_discard(s);
+    s->table->on_idle_noise(s->table->arg);
+}
+
+static int arm(struct upstream_socket *s, int events)
+{
+    if (s->armed == events)
+        return 0;
+    s->armed = events;
+    return uv_poll_start(&s->poll, events, on_poll) < 0 ? -1 : 0;
+}
+
+int socket_want(struct upstream_socket *s, int events)
+{
+    s->wanted = events;
+    if (events)
+        return arm(s, events);
+    if (!s->opened_here) {
+        /* libcurl closes this one by itself, perhaps right now. */
+        drop(s->table, s);
+        return 0;
+    }
+    /* Most often the next answer is waited for on it: stay armed for reading. */
+    return s->discarded || s->armed == 0 ? 0 : arm(s, UV_READABLE);
+}
+
+struct socket_ref socket_begin(struct upstream_socket *s)
+{
+    s->uses++;
+    s->busy++;
+    return (struct socket_ref){.fd = s->fd, .serial = s->serial};
+}
+
+struct upstream_socket *socket_deref(struct socket_table *t, struct socket_ref ref)
+{
+    struct upstream_socket *s = ref.serial && ref.fd < t->size ? t->by_fd[ref.fd] : NULL;
+
+    return s && s->serial == ref.serial ? s : NULL;
+}
+
+void socket_end(struct socket_table *t, struct socket_ref ref)
+{
+    struct upstream_socket *s = socket_deref(t, ref);
+
+    if (!s)
+        return;
+    s->busy--;
+    if (s->busy == 0 && s->wanted == 0 && !s->discarded)
+        arm(s, UV_READABLE);
+}
+
+static int port_of(int fd)
+{
+    struct sockaddr_storage a;
+    socklen_t n = sizeof(a);
+
+    if (getsockname(fd, (struct sockaddr *)&a, &n) < 0)
+        return 0;
+    if (a.ss_family == AF_INET)
+        return ntohs(((struct sockaddr_in *)&a)->sin_port);
+    if (a.ss_family == AF_INET6)
+        return ntohs(((struct sockaddr_in6 *)&a)->sin6_port);
+    return 0;
+}
+
+static struct upstream_socket *find(struct list *head, int port)
+{
+    for (struct list *n = head->next; n != head; n = n->next) {
+        struct upstream_socket *s = LIST_ENTRY(n, struct upstream_socket, node);
+
+        if (s->local_port == port)
+            return s;
+    }
+    return NULL;
+}
+
+/* A socket learns its port when it has connected: those that have move to their bucket now. */
+static void sort_new(struct socket_table *t)
+{
+    struct list *n = t->unsorted.next;
+
+    while (n != &t->unsorted) {
+        struct upstream_socket *s = LIST_ENTRY(n, struct upstream_socket, node);
+
+        n = n->next;
+        s->local_port = port_of(s->fd);
+        if (s->local_port > 0) {
+            list_remove(&s->node);
+            list_append(&t->buckets[s->local_port % SOCKET_BUCKETS], &s->node);
+        }
+    }
+}
+
+struct upstream_socket *socket_by_port(struct socket_table *t, int local_port)
+{
+    struct upstream_socket *s;
+
+    if (local_port <= 0)
+        return NULL;
+    s = find(&t->buckets[local_port % SOCKET_BUCKETS], local_port);
+    if (s)
+        return s;
+    sort_new(t);
+    return find(&t->buckets[local_port % SOCKET_BUCKETS], local_port);
+}
+
+bool socket_dirty(const struct upstream_socket *s)
+{
+    char c;
+
+    if (s->uses == 0 || s->busy > 0 || s->may_speak_idle)
+        return false;
+    if (s->discarded)
+        return true;
+    return !(recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
+}
+
+bool sockets_any_dirty(struct socket_table *t)
+{
+    for (struct list *n = t->unsorted.next; n != &t->unsorted; n = n->next) {
+        struct upstream_socket *s = LIST_ENTRY(n, struct upstream_socket, node);
+        char c;
+
+        if (s->opened_here && s->uses > 0 && s->busy == 0 && !s->may_speak_idle &&
+            !(recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN))
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,92 @@
+/* The sockets under libcurl's connections, watched for as long as they live.
+ *
+ * libcurl asks for a poll handle per transfer and forgets it in between; here the handle stays with
+ * the socket, which saves two epoll_ctl a request, and an idle connection stays watched: one that
+ * becomes readable while nothing is asked of it is closed by its peer or dirty, and is shut down at
+ * once, so that libcurl finds it dead and never takes its bytes for an answer. */
+#ifndef RETRYD_EDGE_UPSTREAM_SOCKET_H
+#define RETRYD_EDGE_UPSTREAM_SOCKET_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "base/list.h"
+
+#define SOCKET_BUCKETS 256
+
+struct socket_table;
+
+struct upstream_socket {
+    uv_poll_t poll;
+    struct list node; /* in its table's bucket by local port, or in `unsorted` */
+    struct socket_table *table;
+    int fd;
+    int local_port; /* 0: not known yet, or a Unix socket */
+    int wanted;     /* libuv events asked for; 0: idle */
+    int armed;      /* libuv events the loop watches now */
+    bool opened_here;
+    bool discarded;
+    bool may_speak_idle; /* HTTP/2: frames on an idle connection are normal */
+    unsigned uses;       /* requests sent on it */
+    unsigned busy;       /* requests on it now */
+    uint64_t serial;     /* fds come again, serials do not */
+};
+
+struct socket_table {
+    uv_loop_t *loop;
+    struct upstream_socket **by_fd;
+    int size;
+    uint64_t serials;
+    struct list unsorted;
+    struct list buckets[SOCKET_BUCKETS];
+    void (*on_ready)(void *arg, int fd, int events, bool error);
+    void (*on_idle_noise)(void *arg);
+    void *arg;
+};
+
+/* `on_ready`: a wanted event. `on_idle_noise`: an idle socket was thrown away. */
+void sockets_init(struct socket_table *t, uv_loop_t *loop,
+                  void (*on_ready)(void *arg, int fd, int events, bool error),
+                  void (*on_idle_noise)(void *arg), void *arg);
+void sockets_deinit(struct socket_table *t); /* all sockets have been removed */
+
+/* A socket opened by us. 0 or -errno. */
+int socket_add(struct socket_table *t, int fd);
+/* Before its fd is closed. */
+void socket_remove(struct socket_table *t, int fd);
+
+/* The entry of `fd`; one that libcurl opened itself (its resolver's wake-up) is added. NULL when
+ * out of memory. */
+struct upstream_socket *socket_of(struct socket_table *t, int fd);
+
+/* Which socket a request went out on; survives the socket. */
+struct socket_ref {
+    int fd;
+    uint64_t serial; /* 0: none */
+};
+
+/* A request goes out on it, and is over. Between the two the socket is not idle, even while libcurl
+ * wants nothing of it. */
+struct socket_ref socket_begin(struct upstream_socket *s);
+void socket_end(struct socket_table *t, struct socket_ref ref);
+
+/* The socket, if it is still there. */
+struct upstream_socket *socket_deref(struct socket_table *t, struct socket_ref ref);
+
+/* Watches for `events` (UV_READABLE, UV_WRITABLE); 0: idle. 0 or -1. */
+int socket_want(struct upstream_socket *s, int events);
+
+/* The socket with that local port; NULL where there is none. */
+struct upstream_socket *socket_by_port(struct socket_table *t, int local_port);
+
+/* Whether a kept connection has bytes or an end waiting that nobody asked for. */
+bool socket_dirty(const struct upstream_socket *s);
+/* The same of any idle socket without a port (a Unix socket). */
+bool sockets_any_dirty(struct socket_table *t);
+
+/* Empties and shuts the connection down, so that libcurl finds it dead. */
+void socket_discard(struct upstream_socket *s);
+
+void socket_close_fd(int fd);
+
+#endif

@@ -92,7 +92,7 @@ static enum cli_exit unknown_option(char **argv, FILE *err)
     char shown[] = {'-', (char)optopt, '\0'};
 
     return complain(err, "cannot make sense of",
-                    optopt > 0 && optopt < OPTION_CHECK ? shown : argv[optind - 1]);
+                    optopt != 0 && optopt < OPTION_CHECK ? shown : argv[optind - 1]);
 }
 
 static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE *err)

@@ -1,0 +1,105 @@
+/* Writes the lines about requests. Never a header, never a body, never a key: ids, names, numbers. */
+#include "daemon/access_log.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+
+static void add_names(const struct exchange *x)
+{
+    log_text("id", x->request.id);
+    if (x->request.model[0])
+        log_text("model", x->request.model);
+    if (x->plan.target.name)
+        log_text("target", x->plan.target.name);
+}
+
+static void attempt_sentence(const struct exchange *x, const struct attempt_report *r, char *out,
+                             size_t size)
+{
+    char status[16] = "", next[64];
+
+    if (r->status)
+        snprintf(status, sizeof(status), "%u ", r->status);
+    if (r->decision.action == RETRY_AGAIN)
+        snprintf(next, sizeof(next), "next in %.1f s", (double)r->decision.delay_ms / 1000);
+    else
+        snprintf(next, sizeof(next), "final");
+    snprintf(out, size, "attempt %u of %u failed: %s%s; %s", r->number, x->max_attempts, status,
+             reason_word(r->verdict.reason), next);
+}
+
+void access_log_attempt(const struct exchange *x, const struct attempt_report *r)
+{
+    char sentence[160];
+
+    if (!log_enabled(LOG_INFO))
+        return;
+    attempt_sentence(x, r, sentence, sizeof(sentence));
+    log_begin(LOG_INFO, sentence);
+    add_names(x);
+    log_u64("attempt", r->number);
+    if (r->status)
+        log_u64("status", r->status);
+    log_text("reason", reason_word(r->verdict.reason));
+    if (r->error && r->error->code[0])
+        log_text("code", r->error->code);
+    if (r->detail[0])
+        log_text("detail", r->detail);
+    log_u64("duration_ms", r->duration_ms);
+    if (r->decision.action == RETRY_AGAIN) {
+        log_u64("wait_ms", r->decision.delay_ms);
+        if (r->hint.source != HINT_NONE) {
+            log_text("hint", hint_source_word(r->hint.source));
+            log_u64("hint_ms", r->hint.delay_ms);
+        }
+    } else {
+        log_text("cannot_retry", r->decision.why_not);
+    }
+    if (r->duplicate)
+        log_text("possible_duplicate", "yes");
+    log_end();
+}
+
+static bool wanted(const struct exchange *x, enum log_access access)
+{
+    switch (access) {
+    case ACCESS_ALL:
+        return true;
+    case ACCESS_RETRIED:
+        return x->attempts > 1 || x->end != END_ANSWERED;
+    case ACCESS_FAILED:
+        return x->end != END_ANSWERED;
+    case ACCESS_OFF:
+        break;
+    }
+    return false;
+}
+
+void access_log_request(const struct exchange *x, enum log_access access)
+{
+    struct str path = request_path(&x->request.head);
+
+    if (!wanted(x, access) || !log_enabled(LOG_INFO))
+        return;
+    log_begin(LOG_INFO, "request");
+    add_names(x);
+    log_str("method", buf_str(&x->request.head.method));
+    log_str("path", path);
+    log_text("end", exchange_end_word(x->end));
+    if (x->status)
+        log_u64("status", x->status);
+    log_u64("attempts", x->attempts);
+    log_u64("wait_ms", x->wait_ms);
+    if (x->first_byte_ms)
+        log_u64("first_byte_ms", x->first_byte_ms - x->started_ms);
+    log_u64("duration_ms", x->ended_ms - x->started_ms);
+    log_u64("bytes", x->bytes_out);
+    if (x->end != END_ANSWERED && x->last_reason != REASON_OK)
+        log_text("reason", reason_word(x->last_reason));
+    if (x->request.sdk_retry)
+        log_u64("sdk_retry", x->request.sdk_retry);
+    if (x->duplicates)
+        log_u64("possible_duplicates", x->duplicates);
+    log_end();
+}

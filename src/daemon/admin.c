@@ -1,0 +1,203 @@
+/* Answers the few requests that are about retryd itself. */
+#include "daemon/admin.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "edge/frontend.h"
+#include "edge/frontend_check.h"
+#include "exchange/answer.h"
+
+#define ADMIN_CONNECTIONS 64
+#define METRICS_BYTES_MAX (1024 * 1024)
+
+struct admin {
+    struct frontend *frontend;
+    const struct admin_source *source;
+    void *ctx;
+};
+
+struct page {
+    struct admin *a;
+    struct frontend_request *r;
+    struct request_head head;
+};
+
+/* The page names no secret, but a web page has no business here either (DNS rebinding). */
+static const char *const hosts[] = {"localhost", "127.0.0.1", "[::1]"};
+
+static int on_head(void *ctx, struct frontend_request *r, struct request_head *head,
+                   void **ret_user, char *ret_why, size_t size)
+{
+    struct string_view_list allowed = {hosts, sizeof(hosts) / sizeof(hosts[0])}, none = {NULL, 0};
+    const char *why = NULL;
+    struct page *p;
+
+    if (!frontend_may_enter(&head->headers, allowed, none, &why)) {
+        snprintf(ret_why, size, "%s", why);
+        return -EACCES;
+    }
+    p = calloc(1, sizeof(*p));
+    if (!p)
+        return -ENOMEM;
+    p->a = ctx;
+    p->r = r;
+    p->head = *head;
+    request_head_init(head);
+    *ret_user = p;
+    return 0;
+}
+
+static int on_body(void *user, const void *data, size_t n)
+{
+    (void)user;
+    (void)data;
+    (void)n;
+    return 0;
+}
+
+static int answer(struct page *p, unsigned status, const char *type, struct buf *body)
+{
+    struct answer_head head;
+    int rc;
+
+    answer_head_init(&head);
+    head.status = status;
+    head.content_length = body->len;
+    rc = headers_add(&head.headers, STR("Content-Type"), str_from(type));
+    if (rc == 0)
+        rc = headers_add(&head.headers, STR("Cache-Control"), STR("no-store"));
+    if (rc == 0)
+        rc = frontend_whole(p->r, &head, body);
+    answer_head_deinit(&head);
+    return rc;
+}
+
+static int say(struct page *p, unsigned status, const char *text)
+{
+    struct buf body;
+    int rc;
+
+    buf_init(&body, 4096);
+    buf_printf(&body, "%s\n", text);
+    rc = answer(p, status, "text/plain; charset=utf-8", &body);
+    buf_deinit(&body);
+    return rc;
+}
+
+static int write_metrics(struct page *p)
+{
+    struct buf body;
+    int rc;
+
+    buf_init(&body, METRICS_BYTES_MAX);
+    p->a->source->metrics(p->a->ctx, &body);
+    rc = body.failed ? -ENOMEM : answer(p, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+    buf_deinit(&body);
+    return rc;
+}
+
+static int serve(struct page *p)
+{
+    struct str path = request_path(&p->head);
+
+    if (!request_is(&p->head, "GET") && !request_is(&p->head, "HEAD"))
+        return say(p, 405, "only GET and HEAD");
+    if (str_eq(path, STR("/healthz")))
+        return say(p, 200, "ok");
+    if (str_eq(path, STR("/readyz")))
+        return p->a->source->ready(p->a->ctx) ? say(p, 200, "ready") : say(p, 503, "draining");
+    if (str_eq(path, STR("/metrics")))
+        return write_metrics(p);
+    return say(p, 404, "not found; there are /healthz, /readyz and /metrics");
+}
+
+static void on_complete(void *user)
+{
+    struct page *p = user;
+
+    if (serve(p) < 0)
+        frontend_cut(p->r);
+}
+
+static void on_gone(void *user)
+{
+    (void)user;
+}
+
+static ptrdiff_t on_pull(void *user, char *to, size_t max)
+{
+    (void)user;
+    (void)to;
+    (void)max;
+    return -1;
+}
+
+static void on_closed(void *user)
+{
+    struct page *p = user;
+
+    request_head_deinit(&p->head);
+    free(p);
+}
+
+static void on_refused(void *ctx, unsigned status, const char *why)
+{
+    (void)ctx;
+    (void)status;
+    (void)why;
+}
+
+static const struct frontend_handler handler = {
+    .on_head = on_head,
+    .on_body = on_body,
+    .on_complete = on_complete,
+    .on_gone = on_gone,
+    .on_pull = on_pull,
+    .on_closed = on_closed,
+    .on_refused = on_refused,
+};
+
+struct admin *admin_new(uv_loop_t *loop, const struct admin_source *source, void *ctx,
+                        void (*wake)(void *arg), void *wake_arg)
+{
+    struct admin *a = calloc(1, sizeof(*a));
+
+    if (!a)
+        return NULL;
+    a->source = source;
+    a->ctx = ctx;
+    a->frontend = frontend_new(loop, &handler, a, ADMIN_CONNECTIONS, wake, wake_arg);
+    if (!a->frontend) {
+        free(a);
+        return NULL;
+    }
+    return a;
+}
+
+int admin_add(struct admin *a, int fd)
+{
+    return frontend_add(a->frontend, fd);
+}
+
+bool admin_turn(struct admin *a)
+{
+    return frontend_turn(a->frontend);
+}
+
+void admin_abort(struct admin *a)
+{
+    frontend_abort(a->frontend);
+}
+
+bool admin_idle(const struct admin *a)
+{
+    return frontend_connections(a->frontend) == 0;
+}
+
+void admin_close(struct admin *a)
+{
+    frontend_close(a->frontend);
+    free(a);
+}

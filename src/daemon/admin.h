@@ -1,0 +1,27 @@
+/* The admin listener: /healthz, /readyz and /metrics, on the main loop. */
+#ifndef RETRYD_DAEMON_ADMIN_H
+#define RETRYD_DAEMON_ADMIN_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "base/buf.h"
+
+struct admin;
+
+struct admin_source {
+    bool (*ready)(void *ctx); /* requests are being served, and new ones too */
+    void (*metrics)(void *ctx, struct buf *out);
+};
+
+/* NULL when out of memory. `wake`: admin_turn has something to do. */
+struct admin *admin_new(uv_loop_t *loop, const struct admin_source *source, void *ctx,
+                        void (*wake)(void *arg), void *wake_arg);
+int admin_add(struct admin *a, int fd); /* an accepted connection */
+bool admin_turn(struct admin *a);
+/* Cuts what is left. Runs until admin_idle, then close. */
+void admin_abort(struct admin *a);
+bool admin_idle(const struct admin *a);
+void admin_close(struct admin *a);
+
+#endif

@@ -1,0 +1,70 @@
+/* What is counted: one set of counters per worker, written by that worker alone, summed when read. */
+#ifndef RETRYD_DAEMON_METRICS_H
+#define RETRYD_DAEMON_METRICS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "exchange/exchange.h"
+#include "policy/reason.h"
+
+/* X(field, name, help) */
+#define METRICS_COUNTERS(X)                                                                        \
+    X(requests, "retryd_requests_total", "Requests taken in.")                                     \
+    X(refused, "retryd_refused_total", "Requests refused before any attempt.")                     \
+    X(rescued, "retryd_rescued_total",                                                             \
+      "Requests that failed at first and were answered in the end.")                               \
+    X(attempts, "retryd_attempts_total", "Attempts made at upstreams.")                            \
+    X(wait_ms, "retryd_wait_milliseconds_total", "Time that requests spent waiting to try again.") \
+    X(duplicates, "retryd_possible_duplicates_total",                                              \
+      "Attempts repeated though the one before may have been processed and charged.")              \
+    X(sdk_retries, "retryd_sdk_retries_total", "Requests that an SDK sent again on its own.")      \
+    X(bytes_out, "retryd_answer_bytes_total", "Bytes of answers handed to clients.")               \
+    X(events, "retryd_stream_events_total", "Stream events forwarded.")                            \
+    X(connections_opened, "retryd_upstream_connections_total", "Connections opened to upstreams.") \
+    X(connections_reused, "retryd_upstream_reused_total", "Attempts sent on a kept connection.")   \
+    X(connections_stale, "retryd_upstream_stale_total",                                            \
+      "Kept connections thrown away because they were closed or had unexpected bytes.")            \
+    X(resends_vetoed, "retryd_resends_vetoed_total",                                               \
+      "Silent repeats by the HTTP library that were stopped.")
+
+/* X(field, name, help) */
+#define METRICS_GAUGES(X)                                                   \
+    X(active, "retryd_requests_active", "Requests in progress.")            \
+    X(connections, "retryd_client_connections", "Open client connections.") \
+    X(lag_max_ms, "retryd_loop_lag_max_milliseconds",                       \
+      "The longest turn of an event loop since the last time this was read.")
+
+#define METRICS_BUCKETS 10 /* of request durations; see metrics.c */
+
+struct metrics {
+#define X(field, name, help) _Atomic uint64_t field;
+    METRICS_COUNTERS(X)
+    METRICS_GAUGES(X)
+#undef X
+    _Atomic uint64_t ends[END_CLIENT_GONE + 1];     /* requests by how they ended */
+    _Atomic uint64_t failures[REASON_COUNT];        /* failed attempts by reason */
+    _Atomic uint64_t retries[REASON_COUNT];         /* ... that were followed by another */
+    _Atomic uint64_t duration[METRICS_BUCKETS + 1]; /* requests by duration */
+    _Atomic uint64_t duration_ms;
+};
+
+/* Only the owning worker writes: no read-modify-write is needed. */
+static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static inline void metrics_set(_Atomic uint64_t *gauge, uint64_t n)
+{
+    atomic_store_explicit(gauge, n, memory_order_relaxed);
+}
+
+void metrics_duration(struct metrics *m, uint64_t ms);
+
+/* Writes the sum of `count` sets in the Prometheus text format 0.0.4. */
+void metrics_write(struct metrics *const *sets, unsigned count, struct buf *out);
+
+#endif

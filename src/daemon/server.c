@@ -1,0 +1,527 @@
+/* The main thread: accepts, spreads connections over the workers, and listens to signals. */
+#include "daemon/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/log.h"
+#include "daemon/admin.h"
+#include "daemon/listen.h"
+#include "daemon/worker.h"
+
+#define ACCEPTS_PER_TURN 64
+#define PROBLEMS_BYTES_MAX (64 * 1024)
+
+struct server;
+
+struct door {
+    struct server *s;
+    struct listener listener;
+    uv_poll_t poll;
+    bool admin;
+    bool open;
+};
+
+struct server {
+    uv_loop_t loop;
+    struct config *config;
+    struct worker **workers;
+    unsigned worker_count;
+    struct admin *admin;
+    struct door doors[LISTEN_MAX + 1];
+    unsigned door_count;
+    uv_signal_t term, interrupt, hangup;
+    uv_timer_t drain_timer, watchdog;
+    uv_async_t change;
+    uv_prepare_t prepare;
+    uint64_t watchdog_ms;
+    uint64_t pongs_seen;
+    int spare_fd; /* given up for a moment when there are no more descriptors */
+    bool full;    /* max_connections: the doors are shut until one closes */
+    bool draining, aborting, closed;
+    bool admin_work;
+};
+
+/* --- accepting ---------------------------------------------------------------------------------- */
+
+static unsigned total_load(const struct server *s, struct worker **ret_least)
+{
+    unsigned total = 0, least = UINT32_MAX;
+
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        unsigned load = worker_load(s->workers[i]);
+
+        total += load;
+        if (load < least) {
+            least = load;
+            *ret_least = s->workers[i];
+        }
+    }
+    return total;
+}
+
+/* Out of descriptors: without taking the connection the listener would stay ready and spin. */
+static void shed_one(struct server *s, int listen_fd)
+{
+    int fd;
+
+    if (s->spare_fd < 0)
+        return;
+    close(s->spare_fd);
+    fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    log_line(LOG_WARN, "out of file descriptors: a connection was closed unserved; raise the limit "
+                       "(LimitNOFILE, ulimit -n)");
+}
+
+static void on_door(uv_poll_t *poll, int status, int events);
+
+static void set_doors(struct server *s, bool open)
+{
+    for (unsigned i = 0; i < s->door_count; i++) {
+        struct door *d = &s->doors[i];
+
+        if (!d->open || d->admin)
+            continue;
+        if (open)
+            uv_poll_start(&d->poll, UV_READABLE, on_door);
+        else
+            uv_poll_stop(&d->poll);
+    }
+}
+
+/* Where the connection goes; NULL when max_connections are open already. */
+static struct worker *choose_worker(struct server *s)
+{
+    struct worker *least = NULL;
+
+    if (total_load(s, &least) < s->config->server.max_connections)
+        return least;
+    s->full = true;
+    set_doors(s, false);
+    log_line(LOG_WARN, "max_connections (%u) are open: new ones wait",
+             s->config->server.max_connections);
+    return NULL;
+}
+
+static void on_door(uv_poll_t *poll, int status, int events)
+{
+    struct door *d = poll->data;
+    struct server *s = d->s;
+
+    (void)status;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        struct worker *w = d->admin ? NULL : choose_worker(s);
+        int fd;
+
+        if (!d->admin && !w)
+            return;
+        fd = accept4(d->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE)
+                shed_one(s, d->listener.fd);
+            if (errno != EINTR && errno != ECONNABORTED)
+                return;
+        } else if (d->admin) {
+            (void)admin_add(s->admin, fd);
+        } else {
+            (void)worker_add(w, fd);
+        }
+    }
+}
+
+static int open_door(struct server *s, const struct listener *l, bool admin)
+{
+    struct door *d = &s->doors[s->door_count];
+
+    d->s = s;
+    d->listener = *l;
+    d->admin = admin;
+    if (uv_poll_init(&s->loop, &d->poll, l->fd) < 0) {
+        listen_close(&d->listener);
+        return -ENOMEM;
+    }
+    d->poll.data = d;
+    d->open = true;
+    s->door_count++;
+    uv_poll_start(&d->poll, UV_READABLE, on_door);
+    log_line(LOG_INFO, "listening on %s%s", l->name, admin ? " (admin)" : "");
+    return 0;
+}
+
+static int open_address(struct server *s, const char *address, bool admin)
+{
+    struct listener l;
+    char why[256];
+    int rc;
+
+    if (s->door_count > LISTEN_MAX) {
+        log_line(LOG_ERROR, "more than %d addresses to listen on", LISTEN_MAX);
+        return -E2BIG;
+    }
+    rc = listen_open(address, &l, why, sizeof(why));
+    if (rc < 0) {
+        log_line(LOG_ERROR, "%s", why);
+        return rc;
+    }
+    return open_door(s, &l, admin);
+}
+
+static int open_doors(struct server *s)
+{
+    const struct config *c = s->config;
+    struct listener inherited[LISTEN_MAX];
+    int n = listen_inherited(inherited), rc = 0;
+
+    if (n < 0) {
+        log_line(LOG_ERROR, "a socket passed by systemd is not a listening stream socket");
+        return n;
+    }
+    /* Sockets that systemd holds stand for server.listen: it keeps them across our restarts. */
+    for (int i = 0; rc == 0 && i < n; i++)
+        rc = open_door(s, &inherited[i], false);
+    for (unsigned i = 0; rc == 0 && n == 0 && i < c->server.listen.count; i++)
+        rc = open_address(s, c->server.listen.items[i], false);
+    if (rc == 0 && strcmp(c->admin.listen, "off") != 0)
+        rc = open_address(s, c->admin.listen, true);
+    return rc;
+}
+
+static void shut_door(struct door *d)
+{
+    if (!d->open)
+        return;
+    d->open = false;
+    uv_close((uv_handle_t *)&d->poll, NULL);
+    listen_close(&d->listener);
+}
+
+/* --- the admin pages ---------------------------------------------------------------------------- */
+
+static bool is_ready(void *ctx)
+{
+    return !((struct server *)ctx)->draining;
+}
+
+static void write_metrics(void *ctx, struct buf *out)
+{
+    struct server *s = ctx;
+    struct metrics **sets = calloc(s->worker_count, sizeof(*sets));
+
+    if (!sets) {
+        out->failed = true;
+        return;
+    }
+    for (unsigned i = 0; i < s->worker_count; i++)
+        sets[i] = worker_metrics(s->workers[i]);
+    buf_printf(out, "# HELP retryd_info The version.\n# TYPE retryd_info gauge\n"
+                    "retryd_info{version=\"" RETRYD_VERSION "\"} 1\n");
+    metrics_write(sets, s->worker_count, out);
+    free(sets);
+}
+
+static const struct admin_source admin_source = {.ready = is_ready, .metrics = write_metrics};
+
+static void wake_admin(void *arg)
+{
+    ((struct server *)arg)->admin_work = true;
+}
+
+/* --- ending --------------------------------------------------------------------------------------- */
+
+static void close_handles(struct server *s)
+{
+    uv_handle_t *handles[] = {(uv_handle_t *)&s->term,     (uv_handle_t *)&s->interrupt,
+                              (uv_handle_t *)&s->hangup,   (uv_handle_t *)&s->drain_timer,
+                              (uv_handle_t *)&s->watchdog, (uv_handle_t *)&s->change,
+                              (uv_handle_t *)&s->prepare};
+
+    if (s->closed)
+        return;
+    s->closed = true;
+    for (unsigned i = 0; i < s->door_count; i++)
+        shut_door(&s->doors[i]);
+    for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
+        if (handles[i]->loop)
+            uv_close(handles[i], NULL);
+    if (s->admin)
+        admin_close(s->admin);
+    s->admin = NULL;
+}
+
+static bool all_stopped(const struct server *s)
+{
+    for (unsigned i = 0; i < s->worker_count; i++)
+        if (!worker_stopped(s->workers[i]))
+            return false;
+    return true;
+}
+
+static void abort_all(struct server *s, const char *why)
+{
+    if (s->aborting)
+        return;
+    s->aborting = true;
+    log_line(LOG_WARN, "%s: cutting what is left", why);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_abort(s->workers[i]);
+}
+
+static void on_drain_timeout(uv_timer_t *timer)
+{
+    abort_all(timer->data, "drain_timeout has passed");
+}
+
+static void on_term(uv_signal_t *signal, int number)
+{
+    struct server *s = signal->data;
+
+    (void)number;
+    if (s->draining) {
+        abort_all(s, "second signal");
+        return;
+    }
+    s->draining = true;
+    sd_notify(0, "STOPPING=1\nSTATUS=Finishing running requests");
+    log_line(LOG_INFO, "ending: finishing running requests for at most %llu ms",
+             (unsigned long long)s->config->server.drain_timeout_ms);
+    for (unsigned i = 0; i < s->door_count; i++)
+        if (!s->doors[i].admin)
+            shut_door(&s->doors[i]);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_drain(s->workers[i]);
+    uv_timer_start(&s->drain_timer, on_drain_timeout, s->config->server.drain_timeout_ms, 0);
+}
+
+/* A worker says that a connection has closed, or that it has stopped. */
+static void on_change(uv_async_t *async)
+{
+    struct server *s = async->data;
+    struct worker *least = NULL;
+
+    if (s->full && !s->draining && total_load(s, &least) < s->config->server.max_connections) {
+        s->full = false;
+        set_doors(s, true);
+    }
+    if (s->draining && all_stopped(s) && s->admin)
+        admin_abort(s->admin);
+    else if (s->draining && all_stopped(s))
+        close_handles(s);
+}
+
+static void on_worker_change(void *arg)
+{
+    uv_async_send(&((struct server *)arg)->change);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct server *s = prepare->data;
+
+    while (s->admin_work && s->admin) {
+        s->admin_work = false;
+        (void)admin_turn(s->admin);
+    }
+    if (s->draining && all_stopped(s) && s->admin && admin_idle(s->admin))
+        close_handles(s);
+    log_flush();
+}
+
+/* --- reloading ---------------------------------------------------------------------------------------- */
+
+static void log_lines(enum log_level level, const struct buf *text)
+{
+    struct str rest = buf_str(text), line;
+
+    while (str_next(&rest, '\n', &line))
+        if (line.n > 0)
+            log_line(level, "%.*s", (int)line.n, line.p);
+}
+
+static void adopt(struct server *s, struct config *now)
+{
+    struct buf restart;
+
+    buf_init(&restart, PROBLEMS_BYTES_MAX);
+    config_diff_restart(s->config, now, &restart);
+    if (restart.len > 0)
+        log_line(LOG_WARN, "changed, but in force only after a restart: %.*s", (int)restart.len,
+                 restart.p);
+    buf_deinit(&restart);
+    config_unref(s->config);
+    s->config = now;
+    log_configure((enum log_level)now->log.level, now->log.format == LOG_JSON);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_configure(s->workers[i], now);
+    log_line(LOG_INFO, "configuration reloaded from %s", now->path);
+}
+
+static void on_hangup(uv_signal_t *signal, int number)
+{
+    struct server *s = signal->data;
+    struct buf problems, notes;
+    struct config *now;
+
+    (void)number;
+    if (!s->config->path) {
+        log_line(LOG_INFO, "reload: no configuration file was given, nothing to read");
+        return;
+    }
+    if (s->draining)
+        return;
+    sd_notify(0, "RELOADING=1");
+    buf_init(&problems, PROBLEMS_BYTES_MAX);
+    buf_init(&notes, PROBLEMS_BYTES_MAX);
+    now = config_load(s->config->path, &problems, &notes);
+    log_lines(LOG_WARN, &notes);
+    if (now) {
+        adopt(s, now);
+    } else {
+        log_lines(LOG_ERROR, &problems);
+        log_line(LOG_ERROR, "reload failed: the configuration in force stays as it was");
+    }
+    buf_deinit(&problems);
+    buf_deinit(&notes);
+    sd_notify(0, "READY=1");
+}
+
+/* --- the watchdog ------------------------------------------------------------------------------------- */
+
+/* The ping goes out only when every worker has answered since the last one. */
+static void on_watchdog(uv_timer_t *timer)
+{
+    struct server *s = timer->data;
+    uint64_t least = UINT64_MAX;
+
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        uint64_t pongs = worker_pongs(s->workers[i]);
+
+        least = pongs < least ? pongs : least;
+        worker_ping(s->workers[i]);
+    }
+    if (least > s->pongs_seen || s->draining)
+        sd_notify(0, "WATCHDOG=1");
+    s->pongs_seen = least;
+}
+
+static void start_watchdog(struct server *s)
+{
+    uint64_t usec = 0;
+
+    if (sd_watchdog_enabled(0, &usec) <= 0 || usec < 4000)
+        return;
+    s->watchdog_ms = usec / 4000; /* two chances to answer before it is too late */
+    uv_timer_start(&s->watchdog, on_watchdog, 0, s->watchdog_ms);
+}
+
+/* --- starting ------------------------------------------------------------------------------------------- */
+
+static int set_up_loop(struct server *s)
+{
+    int rc = uv_loop_init(&s->loop);
+
+    if (rc < 0)
+        return rc;
+    uv_signal_init(&s->loop, &s->term);
+    uv_signal_init(&s->loop, &s->interrupt);
+    uv_signal_init(&s->loop, &s->hangup);
+    uv_timer_init(&s->loop, &s->drain_timer);
+    uv_timer_init(&s->loop, &s->watchdog);
+    uv_prepare_init(&s->loop, &s->prepare);
+    rc = uv_async_init(&s->loop, &s->change, on_change);
+    if (rc < 0)
+        return rc;
+    s->term.data = s->interrupt.data = s->hangup.data = s;
+    s->drain_timer.data = s->watchdog.data = s->prepare.data = s->change.data = s;
+    uv_signal_start(&s->term, on_term, SIGTERM);
+    uv_signal_start(&s->interrupt, on_term, SIGINT);
+    uv_signal_start(&s->hangup, on_hangup, SIGHUP);
+    uv_prepare_start(&s->prepare, on_prepare);
+    return 0;
+}
+
+static int start_workers(struct server *s)
+{
+    unsigned n = s->config->server.workers;
+    int rc = 0;
+
+    if (n == 0)
+        n = uv_available_parallelism();
+    s->workers = calloc(n, sizeof(*s->workers));
+    if (!s->workers)
+        return -ENOMEM;
+    for (unsigned i = 0; i < n; i++) {
+        struct worker *w = worker_new(s->config, on_worker_change, s, &rc);
+
+        if (!w) {
+            log_line(LOG_ERROR, "worker %u could not be started: %s", i, strerror(-rc));
+            return rc;
+        }
+        s->workers[s->worker_count++] = w;
+    }
+    return 0;
+}
+
+static int start(struct server *s)
+{
+    int rc;
+
+    s->admin = admin_new(&s->loop, &admin_source, s, wake_admin, s);
+    if (!s->admin)
+        return -ENOMEM;
+    rc = open_doors(s);
+    if (rc == 0)
+        rc = start_workers(s);
+    if (rc < 0)
+        return rc;
+    start_watchdog(s);
+    log_line(LOG_INFO, "retryd " RETRYD_VERSION " is ready (%u worker%s)", s->worker_count,
+             s->worker_count == 1 ? "" : "s");
+    sd_notify(0, "READY=1\nSTATUS=Serving");
+    return 0;
+}
+
+static void end(struct server *s)
+{
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        if (!worker_stopped(s->workers[i]))
+            worker_abort(s->workers[i]);
+        worker_free(s->workers[i]);
+    }
+    free(s->workers);
+    close_handles(s);
+    uv_run(&s->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&s->loop);
+    if (s->spare_fd >= 0)
+        close(s->spare_fd);
+    config_unref(s->config);
+}
+
+int server_run(struct config *config)
+{
+    struct server s;
+    int rc;
+
+    memset(&s, 0, sizeof(s));
+    s.config = config;
+    s.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    rc = set_up_loop(&s);
+    if (rc == 0)
+        rc = start(&s);
+    if (rc == 0)
+        uv_run(&s.loop, UV_RUN_DEFAULT);
+    end(&s);
+    if (rc == 0)
+        log_line(LOG_INFO, "retryd has ended");
+    return rc;
+}

@@ -1,0 +1,31 @@
+/* A configuration as one worker uses it: each upstream's link and target, ready to be copied. */
+#ifndef RETRYD_DAEMON_WIRING_H
+#define RETRYD_DAEMON_WIRING_H
+
+#include "daemon/config.h"
+#include "edge/frontend_check.h"
+#include "edge/upstream.h"
+#include "exchange/target.h"
+
+struct wire {
+    struct upstream_link link;
+    struct target target;
+    struct target_header *headers;
+};
+
+/* Counted by its worker alone: each request in progress holds one reference. */
+struct wiring {
+    unsigned refs;
+    struct config *config;
+    struct wire *wires; /* one per upstream, in the configuration's order */
+    struct string_view_list hosts, origins;
+};
+
+struct wiring *wiring_new(struct config *config); /* references it; NULL when out of memory */
+struct wiring *wiring_ref(struct wiring *w);
+void wiring_unref(struct wiring *w);
+
+/* The plan for a request: 0, or -ENOENT where no route's base fits. */
+int wiring_plan(const struct wiring *w, struct str path, struct str model, struct plan *ret_plan);
+
+#endif

@@ -56,8 +56,6 @@ void config_check_listeners(const struct config *c, const struct config_origin *
     unsigned line = key_line(o, "server", "listen"), admin_line = key_line(o, "admin", "listen");
     const char *admin = c->admin.listen;
 
-    if (c->server.listen.count == 0)
-        config_problem(r, FAULT_VALUE, line, "[server] listen: expected at least one address");
     if (c->server.listen.count > CONFIG_LISTEN_MAX)
         config_problem(r, FAULT_VALUE, line, "[server] listen: expected at most %d addresses",
                        CONFIG_LISTEN_MAX);

@@ -165,6 +165,16 @@ static int parse_list(const struct config_row *row, struct str text, struct stri
     return 0;
 }
 
+/* At least one: without an address nobody could come. */
+static int parse_addresses(const struct config_row *row, struct str text, struct string_list *list,
+                           struct str *ret_bad, const char **ret_expected)
+{
+    unsigned before = list->count;
+    int rc = parse_list(row, text, list, ret_bad, ret_expected);
+
+    return rc == 0 && list->count == before ? -EINVAL : rc;
+}
+
 /* --- numbers ---------------------------------------------------------------------------------- */
 
 static bool in_bounds(const struct config_row *row, uint64_t value)
@@ -344,9 +354,7 @@ int config_value_parse(const struct config_row *row, struct str text, void *fiel
     case CONFIG_LIST:
         return parse_list(row, text, field, ret_bad, ret_expected);
     case CONFIG_ADDRESSES:
-        if (text.n == 0)
-            return -EINVAL;
-        return parse_list(row, text, field, ret_bad, ret_expected);
+        return parse_addresses(row, text, field, ret_bad, ret_expected);
     case CONFIG_HEADER:
     case CONFIG_MODEL:
         return 0; /* the default: none; an upstream's own are read in config.c */

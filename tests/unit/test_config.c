@@ -1,0 +1,432 @@
+/* Every key: its default, a good value, a bad one and what is said of it, its bounds. */
+#include <check.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "config_text.h"
+#include "daemon/config_table.h"
+
+/* What stands in the dump for a default (NULL: no line) and for a good value; what is said of a bad
+ * one behind `found "..."; expected `. A bad value of NULL: there is none. */
+struct sample {
+    const char *section, *key, *fallback, *good, *shown, *bad, *expected;
+};
+
+#define TIME "a duration such as 250ms, 30s or 10m"
+#define BYTES "a size such as 64K, 512M or 2G"
+#define COUNT "a whole number"
+
+static const struct sample samples[] = {
+    {"server", "listen", "127.0.0.1:4290", "[::1]:80,unix:/run/x.sock , localhost:0",
+     "[::1]:80, unix:/run/x.sock, localhost:0", "",
+     "one or more of ADDRESS:PORT, [IPV6]:PORT or unix:/PATH, comma-separated"},
+    {"server", "workers", "auto", "8", "8", "some", COUNT " or auto (at least 1, at most 256)"},
+    {"server", "max_connections", "4096", "10", "10", "0", COUNT " (at least 1, at most 1000000)"},
+    {"server", "max_body", "512M", "2G", "2G", "1T", BYTES " (at least 1K, at most 16G)"},
+    {"server", "memory_body", "1M", "64K", "64K", "-1", BYTES " (at least 1K, at most 1G)"},
+    {"server", "hold_limit", "4M", "1048576", "1M", "big", BYTES " (at least 1K, at most 1G)"},
+    {"server", "spool_dir", "/var/tmp", "/spool", "/spool", NULL, NULL},
+    {"server", "drain_timeout", "30s", "0", "0", "5", TIME " (at most 1h)"},
+    {"server", "allowed_hosts", "localhost, 127.0.0.1, [::1]", "a,b ,c", "a, b, c", "a b",
+     "a comma-separated list"},
+    {"server", "allowed_origins", "", "https://a.example", "https://a.example", "a b",
+     "a comma-separated list"},
+    {"server", "client_keys_file", "", "/etc/keys", "/etc/keys", NULL, NULL},
+    {"server", "insecure_listen", "no", "TRUE", "yes", "maybe", "yes or no"},
+    {"admin", "listen", "127.0.0.1:4291", "OFF", "off", "4291",
+     "ADDRESS:PORT, [IPV6]:PORT or unix:/PATH"},
+    {"log", "level", "info", "warn", "warn", "loud", "debug, info, warn or error"},
+    {"log", "format", "logfmt", "JSON", "json", "xml", "logfmt or json"},
+    {"log", "access", "all", "retried", "retried", "none", "all, retried, failed or off"},
+    {"upstream", "url", "https://api.openai.com/v1", "HTTP://h:80/x//", "http://h:80/x", "h/v1",
+     "a URL that starts with https://, http:// or unix:/"},
+    {"upstream", "api_key_env", "", "RETRYD_TEST_KEY", "RETRYD_TEST_KEY", "a-b",
+     "the name of an environment variable, such as OPENAI_API_KEY, not the key"},
+    {"upstream", "api_key_file", "", "./keys", "./keys", NULL, NULL},
+    {"upstream", "auth_header", "Authorization", "api-key", "api-key", "",
+     "the name of a header, such as Authorization"},
+    {"upstream", "header.X-Org", NULL, "o; p", "o; p", NULL, NULL},
+    {"upstream", "idempotency_header", "", "Idempotency-Key", "Idempotency-Key", "a b",
+     "the name of a header, such as Authorization"},
+    {"upstream", "ca_file", "", "./keys", "./keys", NULL, NULL},
+    {"upstream", "proxy", "", "http://u:p@h:1", "http://***@h:1", "ftp://h",
+     "a URL such as http://proxy.example:3128 (http, https, socks4, socks4a, socks5 or socks5h)"},
+    {"upstream", "http_version", "auto", "1.1", "1.1", "3", "auto, 1.1 or 2"},
+    {"upstream", "max_concurrency", "0", "7", "7", "x", COUNT " (at most 1000000)"},
+    {"upstream", "requests_per_minute", "0", "600", "600", "1.5", COUNT " (at most 10000000)"},
+    {"upstream", "model.gpt-4o", NULL, "mine", "mine", NULL, NULL},
+    {"retry", "max_attempts", "5", "1", "1", "0", COUNT " (at least 1, at most 100)"},
+    {"retry", "attempts_per_tier", "3", "2", "2", "0", COUNT " (at least 1, at most 100)"},
+    {"retry", "initial_delay", "1s", "0.5s", "500ms", "0", TIME " (at least 1ms, at most 1h)"},
+    {"retry", "multiplier", "2", "1.5", "1.5", "0.9",
+     "a number such as 2 or 1.5 (at least 1, at most 100)"},
+    {"retry", "max_delay", "1m", "90s", "90s", "1 fortnight", TIME " (at least 1ms, at most 1d)"},
+    {"retry", "jitter", "equal", "Full", "full", "half", "none, full or equal"},
+    {"retry", "retry_on", "connect, reset, timeout, 408, 409, 425, 429, 5xx", "5XX, connect",
+     "connect, 5xx", "500",
+     "none, or a comma-separated list of connect, reset, timeout, 408, 409, 425, 429 or 5xx"},
+    {"retry", "retry_ambiguous", "yes", "off", "no", "2", "yes or no"},
+    {"retry", "max_hint", "2m", "10s", "10s", "x", TIME " (at most 1d)"},
+    {"retry", "deadline", "10m", "0", "0", "-1s", TIME " (at most 1d)"},
+    {"retry", "budget", "20%", "100%", "100%", "20", "a percentage such as 20% (at most 1000%)"},
+    {"retry", "budget_min", "10", "0", "0", "%", COUNT " (at most 1000000)"},
+    {"timeout", "connect", "5s", "250ms", "250ms", "0", TIME " (at least 1ms, at most 10m)"},
+    {"timeout", "first_byte", "5m", "0", "0", "", TIME " (at most 1d)"},
+    {"timeout", "first_content", "5m", "1s", "1s", "s", TIME " (at most 1d)"},
+    {"timeout", "idle", "1m", "2h", "2h", "2w", TIME " (at most 1d)"},
+    {"timeout", "total", "0", "1d", "1d", "2d", TIME " (at most 1d)"},
+    {"stream", "mode", "live", "splice", "splice", "fast", "live, splice or hold"},
+    {"stream", "heartbeat", "0", "15s", "15s", "15", TIME " (at most 1h)"},
+    {"breaker", "failures", "5", "3", "3", "0", COUNT " (at least 1, at most 10000)"},
+    {"breaker", "failure_rate", "50%", "1%", "1%", "0%",
+     "a percentage such as 20% (at least 1%, at most 100%)"},
+    {"breaker", "window", "30s", "1s", "1s", "999ms", TIME " (at least 1s, at most 1h)"},
+    {"breaker", "open_for", "15s", "1ms", "1ms", "0", TIME " (at least 1ms, at most 1h)"},
+    {"route", "base", "/v1", "/", "/", "v1", "a path such as /v1"},
+    {"route", "path", "*", "/chat/*", "/chat/*", "chat", "a pattern that starts with / or *"},
+    {"route", "model", "*", "gpt-?o*", "gpt-?o*", "a b",
+     "a pattern such as gpt-4o*, without spaces"},
+    {"route", "upstreams", "", "openai", "openai", "a b", "a comma-separated list"},
+    {"route", "fallback_models", "", "m1,m2,", "m1, m2", "m 1", "a comma-separated list"},
+    {"route", "fallback_on", "error, timeout, context_length", "timeout", "timeout", "quota",
+     "a comma-separated list of error, timeout or context_length"},
+    {"shared", "redis", "", "redis://h", "redis://h", NULL, NULL},
+};
+#define SAMPLES (sizeof samples / sizeof samples[0])
+
+static const char *title_of(const char *section)
+{
+    if (!strcmp(section, "upstream"))
+        return "upstream openai";
+    return strcmp(section, "route") != 0 ? section : "route r";
+}
+
+static struct loaded load_key(const char *section, const char *key, const char *value)
+{
+    char text[512];
+
+    snprintf(text, sizeof text, "[%s]\n%s = %s\n", title_of(section), key, value);
+    return config_text_load(text);
+}
+
+/* Asserts what the dump says; NULL: nothing. */
+static void shows(const struct config *c, const struct sample *s, const char *wanted)
+{
+    char section[64], *dump = config_text_dump(c), *value;
+
+    snprintf(section, sizeof section, "[%s]", title_of(s->section));
+    value = config_text_value(dump, section, s->key);
+    ck_assert_pstr_eq(value, wanted);
+    free(value);
+    free(dump);
+}
+
+START_TEST(every_row_has_a_sample)
+{
+    for (unsigned i = 0; i < config_row_count; i++) {
+        bool found = false;
+
+        for (size_t k = 0; k < SAMPLES; k++)
+            found |= config_row_find(samples[k].section, samples[k].key) == &config_rows[i];
+        ck_assert_msg(found, "[%s] %s has no sample", config_rows[i].section, config_rows[i].key);
+    }
+}
+END_TEST
+
+START_TEST(each_default)
+{
+    const struct sample *s = &samples[_i];
+    char text[64];
+    struct loaded l;
+
+    snprintf(text, sizeof text, "[%s]\n", title_of(s->section));
+    l = config_text_load(text);
+    ck_assert_str_eq(l.problems, "");
+    shows(l.config, s, s->fallback);
+    loaded_deinit(&l);
+}
+END_TEST
+
+START_TEST(each_good_value)
+{
+    const struct sample *s = &samples[_i];
+    struct loaded l;
+
+    ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "k", 1), 0);
+    config_text_write("keys", "k\n", 2);
+    l = load_key(s->section, s->key, s->good);
+    ck_assert_str_eq(l.problems, "");
+    shows(l.config, s, s->shown);
+    loaded_deinit(&l);
+}
+END_TEST
+
+START_TEST(each_bad_value)
+{
+    const struct sample *s = &samples[_i];
+    char wanted[512], found[64];
+    struct loaded l;
+
+    if (!s->bad)
+        return;
+    l = load_key(s->section, s->key, s->bad);
+    ck_assert_ptr_null(l.config);
+    ck_assert_int_eq(l.error, EINVAL);
+    snprintf(found, sizeof found, "\"%s\"", s->bad);
+    snprintf(wanted, sizeof wanted, "t.conf:2: [%s] %s: found %s; expected %s\n",
+             title_of(s->section), s->key,
+             strcmp(s->key, "api_key_env") ? found : "something that is not shown", s->expected);
+    ck_assert_str_eq(l.problems, wanted);
+}
+END_TEST
+
+/* A number of the row's unit: the bounds are taken, one step beyond is not. */
+static void bound(const struct config_row *row, uint64_t value, bool good)
+{
+    static const char *const units[] = {[CONFIG_DURATION] = "ms", [CONFIG_PERCENT] = "%"};
+    char text[64];
+    struct loaded l;
+
+    snprintf(text, sizeof text, "%llu%s", (unsigned long long)value,
+             row->type == CONFIG_DURATION || row->type == CONFIG_PERCENT ? units[row->type] : "");
+    l = load_key(row->section, row->key, text);
+    /* The waits are bound to each other as well. */
+    if (l.config == NULL && good)
+        ck_assert_ptr_nonnull(strstr(l.problems, "is less than initial_delay"));
+    else
+        ck_assert_msg((l.config != NULL) == good, "[%s] %s = %s", row->section, row->key, text);
+    loaded_deinit(&l);
+}
+
+START_TEST(each_bound)
+{
+    for (unsigned i = 0; i < config_row_count; i++) {
+        const struct config_row *row = &config_rows[i];
+
+        if (row->type > CONFIG_PERCENT)
+            continue;
+        ck_assert_uint_gt(row->max, row->min);
+        bound(row, row->min, true);
+        if (row->min)
+            bound(row, row->min - 1, false);
+        bound(row, row->max, true);
+        bound(row, row->max + 1, false);
+        bound(row, UINT64_MAX, false);
+    }
+}
+END_TEST
+
+static void has_server_defaults(const struct config *c)
+{
+    ck_assert_uint_eq(c->server.listen.count, 1);
+    ck_assert_str_eq(c->server.listen.items[0], "127.0.0.1:4290");
+    ck_assert_uint_eq(c->server.workers, 0);
+    ck_assert_uint_eq(c->server.max_connections, 4096);
+    ck_assert_uint_eq(c->server.max_body, 512u << 20);
+    ck_assert_uint_eq(c->server.memory_body, 1u << 20);
+    ck_assert_uint_eq(c->server.hold_limit, 4u << 20);
+    ck_assert_str_eq(c->server.spool_dir, "/var/tmp");
+    ck_assert_uint_eq(c->server.drain_timeout_ms, 30000);
+    ck_assert_uint_eq(c->server.allowed_hosts.count, 3);
+    ck_assert_uint_eq(c->server.allowed_origins.count, 0);
+    ck_assert_str_eq(c->server.client_keys_file, "");
+    ck_assert(!c->server.insecure_listen);
+    ck_assert_str_eq(c->admin.listen, "127.0.0.1:4291");
+    ck_assert_int_eq(c->log.level, LOG_INFO);
+    ck_assert_int_eq(c->log.format, LOG_LOGFMT);
+    ck_assert_int_eq(c->log.access, ACCESS_ALL);
+}
+
+static void has_settings_defaults(const struct route_settings *s)
+{
+    ck_assert_uint_eq(s->retry.max_attempts, 5);
+    ck_assert_uint_eq(s->retry.attempts_per_tier, 3);
+    ck_assert_uint_eq(s->retry.backoff.initial_delay_ms, 1000);
+    ck_assert(fabs(s->retry.backoff.multiplier - 2) < 1e-9);
+    ck_assert_uint_eq(s->retry.backoff.max_delay_ms, 60000);
+    ck_assert_int_eq(s->retry.backoff.jitter, JITTER_EQUAL);
+    ck_assert_uint_eq(s->retry.retry_on, RETRY_ON_ALL);
+    ck_assert(s->retry.retry_ambiguous);
+    ck_assert_uint_eq(s->retry.max_hint_ms, 120000);
+    ck_assert_uint_eq(s->retry.deadline_ms, 600000);
+    ck_assert_uint_eq(s->retry.budget_percent, 20);
+    ck_assert_uint_eq(s->retry.budget_min, 10);
+    ck_assert_uint_eq(s->timeout.connect_ms, 5000);
+    ck_assert_uint_eq(s->timeout.first_byte_ms, 300000);
+    ck_assert_uint_eq(s->timeout.first_content_ms, 300000);
+    ck_assert_uint_eq(s->timeout.idle_ms, 60000);
+    ck_assert_uint_eq(s->timeout.total_ms, 0);
+    ck_assert_int_eq(s->stream.mode, STREAM_LIVE);
+    ck_assert_uint_eq(s->stream.heartbeat_ms, 0);
+    ck_assert_uint_eq(s->breaker.failures, 5);
+    ck_assert_uint_eq(s->breaker.failure_rate_percent, 50);
+    ck_assert_uint_eq(s->breaker.window_ms, 30000);
+    ck_assert_uint_eq(s->breaker.open_for_ms, 15000);
+}
+
+static void has_default_upstream(const struct config *c)
+{
+    const struct config_upstream *u = &c->upstreams[0];
+
+    ck_assert_uint_eq(c->upstream_count, 1);
+    ck_assert_str_eq(u->name, "openai");
+    ck_assert_str_eq(u->url, "https://api.openai.com/v1");
+    ck_assert_str_eq(u->origin, "https://api.openai.com");
+    ck_assert_str_eq(u->base_path, "/v1");
+    ck_assert_str_eq(u->host, "api.openai.com");
+    ck_assert_str_eq(u->unix_socket, "");
+    ck_assert(u->tls);
+    ck_assert_uint_eq(u->key_count, 0);
+    ck_assert_str_eq(u->auth_header, "Authorization");
+    ck_assert_int_eq(u->http_version, HTTP_VERSION_AUTO);
+}
+
+/* Without a file, and with a file that sets something else, an upstream is there all the same. */
+START_TEST(without_a_file_the_defaults)
+{
+    struct loaded l = config_text_load("[log]\nlevel = info\n");
+    struct buf problems, notes;
+    struct config *c;
+
+    buf_init(&problems, 1024);
+    buf_init(&notes, 1024);
+    c = config_load(NULL, &problems, &notes);
+    ck_assert_ptr_nonnull(c);
+    ck_assert_uint_eq(problems.len + notes.len, 0);
+    ck_assert_ptr_null(c->path);
+    has_server_defaults(c);
+    has_settings_defaults(&c->defaults);
+    has_default_upstream(c);
+    ck_assert_uint_eq(c->route_count, 1);
+    has_settings_defaults(&c->routes[0].settings);
+    ck_assert_ptr_eq(c->routes[0].upstreams[0], &c->upstreams[0]);
+    ck_assert_str_eq(l.config->path, "t.conf");
+    has_default_upstream(l.config);
+    config_unref(config_ref(c));
+    config_unref(c);
+    config_unref(NULL);
+    loaded_deinit(&l);
+}
+END_TEST
+
+START_TEST(url_parts)
+{
+    static const struct {
+        const char *url, *origin, *path, *host, *socket;
+        bool tls;
+    } urls[] = {
+        {"https://H.example", "https://H.example", "", "H.example", "", true},
+        {"http://127.0.0.1:8080/a/b/", "http://127.0.0.1:8080", "/a/b", "127.0.0.1", "", false},
+        {"https://[::1]:8443/v1", "https://[::1]:8443", "/v1", "[::1]", "", true},
+        {"unix:/run/x.sock", "http://localhost", "", "localhost", "/run/x.sock", false},
+        {"unix:/run/x.sock:/v1/", "http://localhost", "/v1", "localhost", "/run/x.sock", false},
+        {"unix:/run/a:b:/", "http://localhost", "", "localhost", "/run/a:b", false},
+    };
+
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        struct loaded l = load_key("upstream", "url", urls[i].url);
+        const struct config_upstream *u;
+
+        ck_assert_str_eq(l.problems, "");
+        u = &l.config->upstreams[0];
+        ck_assert_str_eq(u->origin, urls[i].origin);
+        ck_assert_str_eq(u->base_path, urls[i].path);
+        ck_assert_str_eq(u->host, urls[i].host);
+        ck_assert_str_eq(u->unix_socket, urls[i].socket);
+        ck_assert_int_eq(u->tls, urls[i].tls);
+        loaded_deinit(&l);
+    }
+}
+END_TEST
+
+START_TEST(urls_that_are_none)
+{
+    static const char *const urls[][2] = {
+        {"ftp://h", "https://, http:// or unix:/"},
+        {"https://", "the name of a host"},
+        {"https:///v1", "the name of a host"},
+        {"https://u:secretpw@h/v1", "without a user name or password"},
+        {"https://h/v1?key=secretpw", "without a query or fragment"},
+        {"https://h/#x", "without a query or fragment"},
+        {"https://h:0/", "a port from 1 to 65535"},
+        {"https://h:65536/", "a port from 1 to 65535"},
+        {"https://h:/", "a port from 1 to 65535"},
+        {"https://[::zz]/", "the name of a host"},
+        {"https://h h/", "without spaces"},
+        {"https://h\xc3\xa9/", "printable ASCII"},
+        {"unix:run/x", "an absolute path after unix:"},
+        {"unix:", "an absolute path after unix:"},
+    };
+
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        struct loaded l = load_key("upstream", "url", urls[i][0]);
+
+        ck_assert_ptr_null(l.config);
+        ck_assert_msg(strstr(l.problems, urls[i][1]) != NULL, "%s", l.problems);
+        ck_assert_ptr_null(strstr(l.problems, "secretpw"));
+    }
+}
+END_TEST
+
+START_TEST(only_openai_may_leave_the_url_out)
+{
+    struct loaded l = config_text_load("[server]\n[upstream azure]\nauth_header = api-key\n");
+
+    ck_assert_str_eq(l.problems,
+                     "t.conf:2: [upstream azure] url: is missing; expected a URL such as "
+                     "https://api.openai.com/v1 (only the upstream named openai may leave it "
+                     "out)\n");
+}
+END_TEST
+
+/* --- which settings a restart needs ------------------------------------------------------------ */
+
+START_TEST(restart_names_what_a_reload_cannot_change)
+{
+    struct loaded a = config_text_load("[retry]\nmax_attempts = 2\n");
+    struct loaded b = config_text_load("[server]\nlisten = 127.0.0.1:1, [::1]:2\nworkers = 3\n"
+                                       "max_connections = 5\nmax_body = 1M\n"
+                                       "[admin]\nlisten = off\n");
+    struct buf out;
+
+    buf_init(&out, 1024);
+    config_diff_restart(a.config, a.config, &out);
+    ck_assert_uint_eq(out.len, 0);
+    config_diff_restart(a.config, b.config, &out);
+    buf_addc(&out, '\0');
+    ck_assert_str_eq(out.p, "server.listen, server.workers, server.max_connections, admin.listen");
+    buf_deinit(&out);
+    loaded_deinit(&a);
+    loaded_deinit(&b);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("config");
+    TCase *keys = tcase_create("keys"), *whole = tcase_create("whole");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_test(keys, every_row_has_a_sample);
+    tcase_add_loop_test(keys, each_default, 0, (int)SAMPLES);
+    tcase_add_loop_test(keys, each_good_value, 0, (int)SAMPLES);
+    tcase_add_loop_test(keys, each_bad_value, 0, (int)SAMPLES);
+    tcase_add_test(keys, each_bound);
+    tcase_add_test(whole, without_a_file_the_defaults);
+    tcase_add_test(whole, url_parts);
+    tcase_add_test(whole, urls_that_are_none);
+    tcase_add_test(whole, only_openai_may_leave_the_url_out);
+    tcase_add_test(whole, restart_names_what_a_reload_cannot_change);
+    suite_add_tcase(suite, keys);
+    suite_add_tcase(suite, whole);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

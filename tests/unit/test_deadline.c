@@ -1,0 +1,121 @@
+/* Deadlines: who declared what, the margin, and the smallest of all (C7). */
+
+#include "policy/deadline.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define START 1000000
+
+static const struct {
+    const char *read_timeout, *timeout, *runtime; /* NULL: no such header */
+    uint64_t config_ms, override_ms;
+    uint64_t after_ms; /* 0: none */
+    enum deadline_source source;
+} cases[] = {
+    {NULL, NULL, NULL, 0, 0, 0, DEADLINE_FROM_NOBODY},
+    {NULL, NULL, NULL, 600000, 0, 600000, DEADLINE_FROM_CONFIG},
+    {"600", NULL, NULL, 0, 0, 598000, DEADLINE_FROM_CLIENT},
+    {"600.0", NULL, NULL, 600000, 0, 598000, DEADLINE_FROM_CLIENT},
+    {"600", NULL, NULL, 500000, 0, 500000, DEADLINE_FROM_CONFIG},
+    {NULL, "20", NULL, 0, 0, 19000, DEADLINE_FROM_CLIENT},
+    {NULL, "10", NULL, 0, 0, 9500, DEADLINE_FROM_CLIENT},
+    {NULL, "1", NULL, 0, 0, 950, DEADLINE_FROM_CLIENT},
+    {"0.5", NULL, NULL, 0, 0, 450, DEADLINE_FROM_CLIENT},
+    {"0.08", NULL, NULL, 0, 0, 40, DEADLINE_FROM_CLIENT},
+    {"0.001", NULL, NULL, 0, 0, 1, DEADLINE_FROM_CLIENT},
+    {"0.0001", NULL, NULL, 0, 0, 0, DEADLINE_FROM_NOBODY},
+    {"20", "10", NULL, 0, 0, 9500, DEADLINE_FROM_CLIENT},
+    {"10", "20", NULL, 0, 0, 9500, DEADLINE_FROM_CLIENT},
+    {"20", "30", NULL, 0, 1000, 950, DEADLINE_FROM_CLIENT},
+    {NULL, NULL, NULL, 5000, 100000, 5000, DEADLINE_FROM_CONFIG},
+    {NULL, NULL, NULL, 0, 100, 50, DEADLINE_FROM_CLIENT},
+    {NULL, NULL, NULL, 0, 1, 1, DEADLINE_FROM_CLIENT},
+    {NULL, NULL, NULL, 0, UINT64_MAX, 0, DEADLINE_FROM_NOBODY},
+    {NULL, NULL, NULL, UINT64_MAX, 0, 0, DEADLINE_FROM_NOBODY},
+    {NULL, NULL, "node", 0, 0, 298000, DEADLINE_FROM_RUNTIME},
+    {NULL, NULL, "Node", 600000, 0, 298000, DEADLINE_FROM_RUNTIME},
+    {NULL, NULL, "node", 100000, 0, 100000, DEADLINE_FROM_CONFIG},
+    {NULL, "600", "node", 0, 0, 598000, DEADLINE_FROM_CLIENT},
+    {NULL, NULL, "node", 0, 900000, 898000, DEADLINE_FROM_CLIENT},
+    {NULL, "0", "node", 0, 0, 298000, DEADLINE_FROM_RUNTIME},
+    {NULL, "soon", "node", 0, 0, 298000, DEADLINE_FROM_RUNTIME},
+    {NULL, NULL, "CPython", 0, 0, 0, DEADLINE_FROM_NOBODY},
+    {NULL, NULL, "nodes", 0, 0, 0, DEADLINE_FROM_NOBODY},
+    {"0", NULL, NULL, 0, 0, 0, DEADLINE_FROM_NOBODY},
+    {"-5", NULL, NULL, 0, 0, 0, DEADLINE_FROM_NOBODY},
+    {"None", NULL, NULL, 0, 0, 0, DEADLINE_FROM_NOBODY},
+    {"", NULL, NULL, 0, 0, 0, DEADLINE_FROM_NOBODY},
+    {"1e9", NULL, NULL, 0, 0, 0, DEADLINE_FROM_NOBODY},
+    {" 10 ", NULL, NULL, 0, 0, 9500, DEADLINE_FROM_CLIENT},
+    {"99999999999999999999999", NULL, NULL, 0, 0, (UINT64_C(1) << 52) - 2000, DEADLINE_FROM_CLIENT},
+};
+
+static void add(struct headers *h, const char *name, const char *value)
+{
+    if (value)
+        ck_assert_int_eq(headers_add(h, str_from(name), str_from(value)), 0);
+}
+
+START_TEST(the_smallest_counts)
+{
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct headers h;
+        headers_init(&h);
+        add(&h, "x-stainless-read-timeout", cases[i].read_timeout);
+        add(&h, "X-Stainless-Timeout", cases[i].timeout);
+        add(&h, "X-Stainless-Runtime", cases[i].runtime);
+        struct deadline d = deadline_of(&h, START, cases[i].config_ms, cases[i].override_ms);
+        uint64_t want = cases[i].after_ms ? START + cases[i].after_ms : DEADLINE_NONE;
+        headers_deinit(&h);
+        ck_assert_msg(d.at_ms == want, "case %zu: %llu", i, (unsigned long long)d.at_ms);
+        ck_assert_msg(d.source == cases[i].source, "case %zu: source %d", i, d.source);
+    }
+}
+END_TEST
+
+/* Whatever the client declares, the answer comes earlier, and never before half of it has gone. */
+START_TEST(the_margin_over_all_times)
+{
+    struct headers none;
+    uint64_t last = 0;
+
+    headers_init(&none);
+    for (uint64_t ms = 1; ms < 2000000; ms += 1 + ms / 500) {
+        uint64_t left = deadline_of(&none, START, 0, ms).at_ms - START;
+        if (left < ms - ms / 2 || (ms > 1 && left >= ms) || ms - left > 2000 || left < last)
+            ck_abort_msg("%llu left of %llu", (unsigned long long)left, (unsigned long long)ms);
+        last = left;
+    }
+    headers_deinit(&none);
+}
+END_TEST
+
+START_TEST(near_the_end_of_time)
+{
+    struct headers none;
+
+    headers_init(&none);
+    for (uint64_t before = 0; before < 5000; before++) {
+        struct deadline d = deadline_of(&none, UINT64_MAX - before, 1000, 4000);
+        ck_assert_msg(d.at_ms > UINT64_MAX - before || d.at_ms == DEADLINE_NONE, "wrapped around");
+    }
+    headers_deinit(&none);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("deadline");
+    TCase *tcase = tcase_create("deadline");
+    tcase_add_test(tcase, the_smallest_counts);
+    tcase_add_test(tcase, the_margin_over_all_times);
+    tcase_add_test(tcase, near_the_end_of_time);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

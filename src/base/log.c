@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #define BATCH_BYTES (32 * 1024)  /* what a thread collects before it hands over by itself */
 #define QUEUE_BYTES (512 * 1024) /* twice: one fills while the other is written */
 #define STOP_WAIT_MS 1000
+#define WRITER_LOOKS_UP_MS 50 /* how often a waiting writer sees whether it is still wanted */
 
 struct line {
     bool json;
@@ -54,6 +56,7 @@ static struct {
     pthread_cond_t ended; /* log_stop: the writer is done */
     pthread_t thread;
     bool running, stopping, done;
+    atomic_bool given_up; /* no more time for what is left */
     int fd;
     struct buf in, out;
 } writer = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = STDERR_FILENO};
@@ -195,6 +198,26 @@ static bool write_all(int fd, const char *p, size_t n)
     return true;
 }
 
+/* The writer's way: it never enters a write that blocks, so that log_stop can call it off. A pipe
+ * that polls as writable takes PIPE_BUF bytes at once (pipe(7)). */
+static bool write_while_wanted(int fd, const char *p, size_t n)
+{
+    while (n > 0) {
+        struct pollfd waited = {.fd = fd, .events = POLLOUT};
+        int ready = poll(&waited, 1, WRITER_LOOKS_UP_MS);
+        if (atomic_load(&writer.given_up))
+            return false;
+        if (ready <= 0)
+            continue;
+        size_t piece = n < PIPE_BUF ? n : PIPE_BUF;
+        if (!write_all(fd, p, piece))
+            return false;
+        p += piece;
+        n -= piece;
+    }
+    return true;
+}
+
 static void count_dropped(uint64_t lines)
 {
     atomic_fetch_add_explicit(&dropped, lines, memory_order_relaxed);
@@ -209,18 +232,6 @@ static uint64_t count_lines(const char *p, size_t n)
     return lines;
 }
 
-/* Cancellation is how log_stop ends a write that does not come back, so it is on only here, where
- * nothing is held. */
-static bool write_cancellable(int fd, const char *p, size_t n)
-{
-    int was;
-
-    (void)pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &was);
-    bool ok = write_all(fd, p, n);
-    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
-    return ok;
-}
-
 /* Says how many lines were lost since the last time it said so. */
 static void report_drops(int fd, struct line *l, uint64_t *reported)
 {
@@ -232,7 +243,7 @@ static void report_drops(int fd, struct line *l, uint64_t *reported)
     put_u64(l, "dropped", total - *reported);
     line_end(l);
     *reported = total;
-    (void)write_cancellable(fd, l->text, l->len);
+    (void)write_while_wanted(fd, l->text, l->len);
 }
 
 /* Waits until there is something to write and takes it into `out`; false when all is done. */
@@ -252,12 +263,10 @@ static void *writer_main(void *unused)
 {
     static struct line line; /* one writer at a time: log_stop joins it */
     uint64_t reported = log_dropped();
-    int was;
 
     (void)unused;
-    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
     while (writer_take()) {
-        if (!write_cancellable(writer.fd, writer.out.p, writer.out.len))
+        if (!write_while_wanted(writer.fd, writer.out.p, writer.out.len))
             count_dropped(count_lines(writer.out.p, writer.out.len));
         else
             report_drops(writer.fd, &line, &reported);
@@ -290,6 +299,7 @@ int log_start(int fd, enum log_level level, bool json)
     (void)pthread_mutex_lock(&writer.lock);
     writer.fd = fd;
     writer.stopping = writer.done = false;
+    atomic_store(&writer.given_up, false);
     buf_init(&writer.in, QUEUE_BYTES);
     buf_init(&writer.out, QUEUE_BYTES);
     /* Signals belong to the loops. */
@@ -302,10 +312,26 @@ int log_start(int fd, enum log_level level, bool json)
     return r;
 }
 
-void log_stop(void)
+/* Waits for the writer's end, at most `ms`; with the lock held. */
+static bool wait_done(uint64_t ms)
 {
     struct timespec until;
+    int r = 0;
 
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(ms / 1000);
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    while (!writer.done && r == 0)
+        r = pthread_cond_timedwait(&writer.ended, &writer.lock, &until);
+    return writer.done;
+}
+
+void log_stop(void)
+{
     log_flush();
     (void)pthread_mutex_lock(&writer.lock);
     if (!writer.running) {
@@ -315,16 +341,15 @@ void log_stop(void)
     writer.stopping = true;
     writer.running = false;
     (void)pthread_cond_signal(&writer.wake);
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += STOP_WAIT_MS / 1000;
-    int r = 0;
-    while (!writer.done && r == 0)
-        r = pthread_cond_timedwait(&writer.ended, &writer.lock, &until);
-    bool stuck = !writer.done;
+    bool done = wait_done(STOP_WAIT_MS);
+    atomic_store(&writer.given_up, true);
+    done = done || wait_done(4 * WRITER_LOOKS_UP_MS);
     (void)pthread_mutex_unlock(&writer.lock);
 
-    if (stuck)
-        (void)pthread_cancel(writer.thread);
+    if (!done) { /* in a write that blocks all the same: it keeps what it uses */
+        (void)pthread_detach(writer.thread);
+        return;
+    }
     (void)pthread_join(writer.thread, NULL);
     (void)pthread_cond_destroy(&writer.wake);
     (void)pthread_cond_destroy(&writer.ended);

@@ -6,205 +6,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "base/log.h"
-#include "daemon/admin.h"
-#include "daemon/listen.h"
-#include "daemon/worker.h"
+#include "daemon/server_private.h"
 
-#define ACCEPTS_PER_TURN 64
 #define PROBLEMS_BYTES_MAX (64 * 1024)
-
-struct server;
-
-struct door {
-    struct server *s;
-    struct listener listener;
-    uv_poll_t poll;
-    bool admin;
-    bool open;
-};
-
-struct server {
-    uv_loop_t loop;
-    struct config *config;
-    struct worker **workers;
-    unsigned worker_count;
-    struct admin *admin;
-    struct door doors[LISTEN_MAX + 1];
-    unsigned door_count;
-    uv_signal_t term, interrupt, hangup;
-    uv_timer_t drain_timer, watchdog;
-    uv_async_t change;
-    uv_prepare_t prepare;
-    uint64_t watchdog_ms;
-    uint64_t pongs_seen;
-    int spare_fd; /* given up for a moment when there are no more descriptors */
-    bool full;    /* max_connections: the doors are shut until one closes */
-    bool draining, aborting, closed;
-    bool admin_work;
-};
-
-/* --- accepting ---------------------------------------------------------------------------------- */
-
-static unsigned total_load(const struct server *s, struct worker **ret_least)
-{
-    unsigned total = 0, least = UINT32_MAX;
-
-    for (unsigned i = 0; i < s->worker_count; i++) {
-        unsigned load = worker_load(s->workers[i]);
-
-        total += load;
-        if (load < least) {
-            least = load;
-            *ret_least = s->workers[i];
-        }
-    }
-    return total;
-}
-
-/* Out of descriptors: without taking the connection the listener would stay ready and spin. */
-static void shed_one(struct server *s, int listen_fd)
-{
-    int fd;
-
-    if (s->spare_fd < 0)
-        return;
-    close(s->spare_fd);
-    fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd >= 0)
-        close(fd);
-    s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    log_line(LOG_WARN, "out of file descriptors: a connection was closed unserved; raise the limit "
-                       "(LimitNOFILE, ulimit -n)");
-}
-
-static void on_door(uv_poll_t *poll, int status, int events);
-
-static void set_doors(struct server *s, bool open)
-{
-    for (unsigned i = 0; i < s->door_count; i++) {
-        struct door *d = &s->doors[i];
-
-        if (!d->open || d->admin)
-            continue;
-        if (open)
-            uv_poll_start(&d->poll, UV_READABLE, on_door);
-        else
-            uv_poll_stop(&d->poll);
-    }
-}
-
-/* Where the connection goes; NULL when max_connections are open already. */
-static struct worker *choose_worker(struct server *s)
-{
-    struct worker *least = NULL;
-
-    if (total_load(s, &least) < s->config->server.max_connections)
-        return least;
-    s->full = true;
-    set_doors(s, false);
-    log_line(LOG_WARN, "max_connections (%u) are open: new ones wait",
-             s->config->server.max_connections);
-    return NULL;
-}
-
-static void on_door(uv_poll_t *poll, int status, int events)
-{
-    struct door *d = poll->data;
-    struct server *s = d->s;
-
-    (void)status;
-    (void)events;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        struct worker *w = d->admin ? NULL : choose_worker(s);
-        int fd;
-
-        if (!d->admin && !w)
-            return;
-        fd = accept4(d->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE)
-                shed_one(s, d->listener.fd);
-            if (errno != EINTR && errno != ECONNABORTED)
-                return;
-        } else if (d->admin) {
-            (void)admin_add(s->admin, fd);
-        } else {
-            (void)worker_add(w, fd);
-        }
-    }
-}
-
-static int open_door(struct server *s, const struct listener *l, bool admin)
-{
-    struct door *d = &s->doors[s->door_count];
-
-    d->s = s;
-    d->listener = *l;
-    d->admin = admin;
-    if (uv_poll_init(&s->loop, &d->poll, l->fd) < 0) {
-        listen_close(&d->listener);
-        return -ENOMEM;
-    }
-    d->poll.data = d;
-    d->open = true;
-    s->door_count++;
-    uv_poll_start(&d->poll, UV_READABLE, on_door);
-    log_line(LOG_INFO, "listening on %s%s", l->name, admin ? " (admin)" : "");
-    return 0;
-}
-
-static int open_address(struct server *s, const char *address, bool admin)
-{
-    struct listener l;
-    char why[256];
-    int rc;
-
-    if (s->door_count > LISTEN_MAX) {
-        log_line(LOG_ERROR, "more than %d addresses to listen on", LISTEN_MAX);
-        return -E2BIG;
-    }
-    rc = listen_open(address, &l, why, sizeof(why));
-    if (rc < 0) {
-        log_line(LOG_ERROR, "%s", why);
-        return rc;
-    }
-    return open_door(s, &l, admin);
-}
-
-static int open_doors(struct server *s)
-{
-    const struct config *c = s->config;
-    struct listener inherited[LISTEN_MAX];
-    int n = listen_inherited(inherited), rc = 0;
-
-    if (n < 0) {
-        log_line(LOG_ERROR, "a socket passed by systemd is not a listening stream socket");
-        return n;
-    }
-    /* Sockets that systemd holds stand for server.listen: it keeps them across our restarts. */
-    for (int i = 0; rc == 0 && i < n; i++)
-        rc = open_door(s, &inherited[i], false);
-    for (unsigned i = 0; rc == 0 && n == 0 && i < c->server.listen.count; i++)
-        rc = open_address(s, c->server.listen.items[i], false);
-    if (rc == 0 && strcmp(c->admin.listen, "off") != 0)
-        rc = open_address(s, c->admin.listen, true);
-    return rc;
-}
-
-static void shut_door(struct door *d)
-{
-    if (!d->open)
-        return;
-    d->open = false;
-    uv_close((uv_handle_t *)&d->poll, NULL);
-    listen_close(&d->listener);
-}
 
 /* --- the admin pages ---------------------------------------------------------------------------- */
 
@@ -249,8 +58,7 @@ static void close_handles(struct server *s)
     if (s->closed)
         return;
     s->closed = true;
-    for (unsigned i = 0; i < s->door_count; i++)
-        shut_door(&s->doors[i]);
+    doors_close(s, true);
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
         if (handles[i]->loop)
             uv_close(handles[i], NULL);
@@ -295,9 +103,7 @@ static void on_term(uv_signal_t *signal, int number)
     sd_notify(0, "STOPPING=1\nSTATUS=Finishing running requests");
     log_line(LOG_INFO, "ending: finishing running requests for at most %llu ms",
              (unsigned long long)s->config->server.drain_timeout_ms);
-    for (unsigned i = 0; i < s->door_count; i++)
-        if (!s->doors[i].admin)
-            shut_door(&s->doors[i]);
+    doors_close(s, false);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_drain(s->workers[i]);
     uv_timer_start(&s->drain_timer, on_drain_timeout, s->config->server.drain_timeout_ms, 0);
@@ -307,16 +113,11 @@ static void on_term(uv_signal_t *signal, int number)
 static void on_change(uv_async_t *async)
 {
     struct server *s = async->data;
-    struct worker *least = NULL;
 
-    if (s->full && !s->draining && total_load(s, &least) < s->config->server.max_connections) {
-        s->full = false;
-        set_doors(s, true);
-    }
+    doors_check(s);
+    /* The prepare step sees the admin connections off, then everything ends. */
     if (s->draining && all_stopped(s) && s->admin)
         admin_abort(s->admin);
-    else if (s->draining && all_stopped(s))
-        close_handles(s);
 }
 
 static void on_worker_change(void *arg)
@@ -479,7 +280,7 @@ static int start(struct server *s)
     s->admin = admin_new(&s->loop, &admin_source, s, wake_admin, s);
     if (!s->admin)
         return -ENOMEM;
-    rc = open_doors(s);
+    rc = doors_open(s);
     if (rc == 0)
         rc = start_workers(s);
     if (rc < 0)

@@ -1,80 +1,21 @@
-/* Drives libmicrohttpd: connections, requests, answers. */
+/* Drives libmicrohttpd: requests and answers. */
 #include "edge/frontend.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
-#include <microhttpd.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
-#include "base/list.h"
 #include "base/log.h"
 #include "edge/frontend_check.h"
+#include "edge/frontend_private.h"
 #include "exchange/answer.h"
 #include "exchange/exchange.h"
 
-#define REQUEST_MAGIC 0x66726571u
 #define POOL_BYTES (32 * 1024) /* per connection: also the limit of a head, and of a chunk */
 #define STREAM_BLOCK 4096
-#define HEAD_TIME_MS 15000        /* a new connection's first head must be whole by then */
-#define KEEPALIVE_TIME_MS 75000   /* the next head on a kept connection likewise */
-#define BODY_CHECK_MS 10000       /* in each such time ... */
-#define BODY_CHECK_BYTES 1024     /* ... so much of a body must come */
 #define SWALLOW_BYTES (64u << 20) /* of a refused body, so that the client reads why */
-#define KEEPALIVE_IDLE_S 30
-#define KEEPALIVE_INTERVAL_S 15
-
-struct frontend {
-    uv_loop_t *loop;
-    const struct frontend_handler *handler;
-    void *ctx;
-    struct MHD_Daemon *daemon;
-    uv_poll_t poll;
-    struct list connections;
-    unsigned count;
-    uint64_t closed;
-    bool dirty;
-    bool draining;
-    void (*wake)(void *arg);
-    void *wake_arg;
-};
-
-/* The client's end of a connection: watched by us, since a suspended one is not by libmicrohttpd. */
-struct connection {
-    struct frontend *f;
-    struct list node;
-    uv_poll_t watch;
-    uv_timer_t timer;
-    unsigned handles; /* libuv handles not closed yet */
-    int fd;
-    uint64_t head_by_ms; /* the next head must be whole by then */
-    struct frontend_request *current;
-    bool gone;
-};
-
-struct frontend_request {
-    unsigned magic;
-    struct frontend *f;
-    struct connection *c;
-    struct MHD_Connection *mhd;
-    struct request_head head;
-    void *user; /* the owner's; NULL when it never saw the request */
-    bool is_head;
-    bool started;  /* the first handler call has been */
-    bool complete; /* on_complete was called */
-    bool answered; /* a response is queued */
-    bool suspended;
-    bool cut;
-    unsigned refused; /* status to answer with once the body has been swallowed */
-    const char *why;
-    uint64_t body_bytes;
-    uint64_t body_mark; /* body_bytes at the last check */
-};
 
 const char *frontend_version(void)
 {
@@ -84,7 +25,7 @@ const char *frontend_version(void)
     return text;
 }
 
-static void mark_dirty(struct frontend *f)
+void frontend_dirty(struct frontend *f)
 {
     f->dirty = true;
     f->wake(f->wake_arg);
@@ -96,7 +37,7 @@ static void resume(struct frontend_request *r)
         return;
     r->suspended = false;
     MHD_resume_connection(r->mhd);
-    mark_dirty(r->f);
+    frontend_dirty(r->f);
 }
 
 static void suspend(struct frontend_request *r)
@@ -322,7 +263,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
         r->user = NULL;
         return refuse(r, status_of(rc), text);
     }
-    uv_timer_start(&r->c->timer, r->c->timer.timer_cb, BODY_CHECK_MS, 0);
+    connection_expect_body(r->c);
     return MHD_YES;
 }
 
@@ -356,7 +297,7 @@ static enum MHD_Result last_call(struct frontend_request *r)
         return refuse(r, r->refused, r->why);
     if (!r->complete) {
         r->complete = true;
-        uv_timer_stop(&r->c->timer);
+        connection_expect_nothing(r->c);
         r->f->handler->on_complete(r->user);
         if (r->c->gone)
             r->f->handler->on_gone(r->user);
@@ -398,165 +339,12 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
     assert(r->magic == REQUEST_MAGIC);
     *req_cls = NULL;
     r->c->current = NULL;
-    r->c->head_by_ms = uv_now(f->loop) + KEEPALIVE_TIME_MS;
-    if (!uv_is_closing((uv_handle_t *)&r->c->timer))
-        uv_timer_start(&r->c->timer, r->c->timer.timer_cb, KEEPALIVE_TIME_MS, 0);
+    connection_expect_head(r->c);
     if (r->user)
         f->handler->on_closed(r->user);
     request_head_deinit(&r->head);
     r->magic = 0;
     free(r);
-}
-
-/* --- connections --------------------------------------------------------------------------------- */
-
-static void on_handle_closed(uv_handle_t *handle)
-{
-    struct connection *c = handle->data;
-
-    if (--c->handles == 0)
-        free(c);
-}
-
-/* The client has closed, or half closed, its side: either way it is taken to be gone. */
-static void on_disconnect(uv_poll_t *watch, int status, int events)
-{
-    struct connection *c = watch->data;
-
-    (void)status;
-    (void)events;
-    uv_poll_stop(watch);
-    c->gone = true;
-    if (c->current && c->current->complete) {
-        c->f->handler->on_gone(c->current->user);
-        c->f->wake(c->f->wake_arg);
-    }
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-    struct connection *c = timer->data;
-    struct frontend_request *r = c->current;
-
-    if (r && r->complete)
-        return;
-    if (r && r->started && r->body_bytes >= r->body_mark + BODY_CHECK_BYTES) {
-        r->body_mark = r->body_bytes;
-        uv_timer_start(timer, on_timer, BODY_CHECK_MS, 0);
-        return;
-    }
-    /* libmicrohttpd sees the end of its connection and reaps it. */
-    shutdown(c->fd, SHUT_RDWR);
-}
-
-static struct connection *connection_new(struct frontend *f, int fd)
-{
-    struct connection *c = calloc(1, sizeof(*c));
-
-    if (!c)
-        return NULL;
-    c->f = f;
-    c->fd = fd;
-    if (uv_poll_init(f->loop, &c->watch, fd) < 0) {
-        free(c);
-        return NULL;
-    }
-    uv_timer_init(f->loop, &c->timer);
-    c->watch.data = c->timer.data = c;
-    c->handles = 2;
-    uv_poll_start(&c->watch, UV_DISCONNECT, on_disconnect);
-    uv_timer_start(&c->timer, on_timer, HEAD_TIME_MS, 0);
-    list_init(&c->node);
-    list_append(&f->connections, &c->node);
-    f->count++;
-    return c;
-}
-
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
-                          enum MHD_ConnectionNotificationCode code)
-{
-    struct frontend *f = cls;
-    struct connection *c = *socket_context;
-    const union MHD_ConnectionInfo *info;
-
-    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-        *socket_context = info ? connection_new(f, info->connect_fd) : NULL;
-        return;
-    }
-    if (!c)
-        return;
-    *socket_context = NULL;
-    list_remove(&c->node);
-    f->count--;
-    f->closed++;
-    uv_close((uv_handle_t *)&c->watch, on_handle_closed);
-    uv_close((uv_handle_t *)&c->timer, on_handle_closed);
-    f->wake(f->wake_arg);
-}
-
-static void keep_alive(int fd)
-{
-    int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S;
-
-    /* Unix sockets refuse the TCP ones; none of them matters enough to fail for. */
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-}
-
-int frontend_add(struct frontend *f, int fd)
-{
-    struct sockaddr_storage peer = {0};
-    socklen_t n = sizeof(peer);
-
-    if (getpeername(fd, (struct sockaddr *)&peer, &n) < 0)
-        n = sizeof(peer.ss_family);
-    keep_alive(fd);
-    /* It closes the socket where it fails. */
-    if (MHD_add_connection(f->daemon, fd, (struct sockaddr *)&peer, n) != MHD_YES) {
-        f->closed++;
-        return -EIO;
-    }
-    mark_dirty(f);
-    return 0;
-}
-
-unsigned frontend_connections(const struct frontend *f)
-{
-    return f->count;
-}
-
-uint64_t frontend_closed_total(const struct frontend *f)
-{
-    return f->closed;
-}
-
-void frontend_drain(struct frontend *f)
-{
-    char c;
-
-    f->draining = true;
-    for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
-        struct connection *conn = LIST_ENTRY(n, struct connection, node);
-
-        /* A request that is already in the socket is still served. */
-        if (!conn->current && recv(conn->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
-            shutdown(conn->fd, SHUT_RDWR);
-    }
-    mark_dirty(f);
-}
-
-void frontend_abort(struct frontend *f)
-{
-    for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
-        struct connection *c = LIST_ENTRY(n, struct connection, node);
-
-        shutdown(c->fd, SHUT_RDWR);
-        if (c->current)
-            frontend_cut(c->current);
-    }
-    mark_dirty(f);
 }
 
 /* --- the daemon ----------------------------------------------------------------------------------- */
@@ -585,7 +373,7 @@ static void on_ready(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    mark_dirty(poll->data);
+    frontend_dirty(poll->data);
 }
 
 static struct MHD_Daemon *start_daemon(struct frontend *f, unsigned max_connections)
@@ -594,10 +382,10 @@ static struct MHD_Daemon *start_daemon(struct frontend *f, unsigned max_connecti
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
         NULL, NULL, on_request, f, MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
         MHD_OPTION_URI_LOG_CALLBACK, on_target, f, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-        f, MHD_OPTION_CONNECTION_LIMIT, max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)POOL_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-        MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION,
+        connection_notify, f, MHD_OPTION_CONNECTION_LIMIT, max_connections,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 }
 
 struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *handler, void *ctx,

@@ -6,6 +6,13 @@
 
 #include "policy/apierror.h"
 
+bool answer_is_type(const struct headers *h, struct str type)
+{
+    struct str v;
+
+    return headers_get(h, STR("content-type"), &v) && str_istarts(v, type);
+}
+
 unsigned answer_status_for(enum reason r)
 {
     switch (r) {

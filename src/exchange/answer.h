@@ -8,6 +8,9 @@
 #include "exchange/message.h"
 #include "policy/reason.h"
 
+/* Whether an answer's Content-Type begins with `type`. */
+bool answer_is_type(const struct headers *h, struct str type);
+
 /* What retryd adds to every answer (C25). */
 struct answer_facts {
     unsigned attempts;

@@ -6,11 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "exchange/decode.h"
 #include "exchange/exchange_private.h"
 
 #define EXCHANGE_MAGIC 0x72657478u
-#define ERROR_TEXT_MAX (256 * 1024) /* of a decoded error body; the rest does not matter */
 #define BIT(state) (1u << (state))
 
 /* The moves that the diagram in exchange.h shows; every state may go to DONE. */
@@ -84,7 +82,7 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
     return 0;
 }
 
-static void stop_attempt(struct exchange *x)
+void exchange_stop_attempt(struct exchange *x)
 {
     if (x->attempt.running)
         x->ops->attempt_cancel(x->world, x);
@@ -94,7 +92,7 @@ static void stop_attempt(struct exchange *x)
 void exchange_deinit(struct exchange *x)
 {
     assert(x->magic == EXCHANGE_MAGIC);
-    stop_attempt(x);
+    exchange_stop_attempt(x);
     request_deinit(&x->request);
     attempt_deinit(&x->attempt);
     headers_deinit(&x->error_headers);
@@ -118,22 +116,13 @@ void exchange_client_gone(struct exchange *x)
     x->client_gone = true;
 }
 
-static void cannot_retry(struct exchange *x, const char *why)
+void exchange_cannot_retry(struct exchange *x, const char *why)
 {
     if (!x->cannot_retry)
         x->cannot_retry = why;
 }
 
 /* --- attempts --------------------------------------------------------------------------------- */
-
-static void judge(struct exchange *x, const struct outcome *o);
-
-static void judge_transport(struct exchange *x, enum transport t)
-{
-    struct outcome o = {.transport = t};
-
-    judge(x, &o);
-}
 
 static int send_attempt(struct exchange *x)
 {
@@ -179,233 +168,6 @@ static void take_turn(struct exchange *x)
 {
     exchange_set(x, EXCHANGE_QUEUED);
     start_attempt(x, false);
-}
-
-/* --- judging ---------------------------------------------------------------------------------- */
-
-static bool is_type(const struct headers *h, struct str type)
-{
-    struct str v;
-
-    return headers_get(h, STR("content-type"), &v) && str_istarts(v, type);
-}
-
-static bool may_hold_error(const struct attempt *a, struct str text)
-{
-    if (a->status >= 400)
-        return true;
-    return a->status >= 200 && a->status < 300 && text.n > 0 && text.p[0] == '{' &&
-           str_ifind((struct str){text.p, text.n < 512 ? text.n : 512}, STR("\"error\"")) >= 0;
-}
-
-/* Reads the error object out of the attempt's body, whatever its coding. */
-static void read_error(const struct attempt *a, struct apierror *ret)
-{
-    struct str coding = {NULL, 0};
-    struct buf text;
-
-    memset(ret, 0, sizeof(*ret));
-    if (a->status < 400 && !is_type(&a->headers, STR("application/json")))
-        return;
-    headers_get(&a->headers, STR("content-encoding"), &coding);
-    if (coding.n == 0) {
-        struct str body = str_trim(buf_str(&a->body));
-
-        if (body.n > ERROR_TEXT_MAX)
-            body.n = ERROR_TEXT_MAX;
-        if (may_hold_error(a, body))
-            apierror_parse(body, ret);
-        return;
-    }
-    buf_init(&text, ERROR_TEXT_MAX);
-    if (decode_body(coding, buf_str(&a->body), &text) == 0 &&
-        may_hold_error(a, str_trim(buf_str(&text))))
-        apierror_parse(str_trim(buf_str(&text)), ret);
-    buf_deinit(&text);
-}
-
-/* An answer that calls itself good and holds an error is delivered with the error's own status. */
-static unsigned status_to_tell(unsigned status, const struct apierror *e)
-{
-    if (status >= 400 || !e || e->kind == APIERROR_NONE)
-        return status;
-    return e->status ? e->status : 502;
-}
-
-static void keep_error_answer(struct exchange *x, unsigned status)
-{
-    struct headers h = x->error_headers;
-    struct buf b = x->error_body;
-
-    x->error_headers = x->attempt.headers;
-    x->error_body = x->attempt.body;
-    x->attempt.headers = h;
-    x->attempt.body = b;
-    x->error_status = status;
-    x->has_error_answer = true;
-}
-
-static const char *give_up_detail(const struct exchange *x)
-{
-    return x->last_detail[0] ? x->last_detail : reason_word(x->last_reason);
-}
-
-static void tell_failure(struct exchange *x)
-{
-    char message[512];
-    const char *advice = answer_advice(x->last_reason);
-
-    if (x->has_error_answer) {
-        relay_kept_error(x);
-        return;
-    }
-    snprintf(message, sizeof(message),
-             "retryd: no answer from upstream %s after %u attempt%s: %s.%s%s", x->plan.target.name,
-             x->attempts, x->attempts == 1 ? "" : "s", give_up_detail(x), *advice ? " " : "",
-             advice);
-    relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
-}
-
-static struct retry_decision decide(struct exchange *x, const struct verdict *v,
-                                    const struct hint *hint)
-{
-    struct retry_question q = {
-        .verdict = *v,
-        .hint = *hint,
-        .attempts_made = x->attempts,
-        .max_attempts = x->max_attempts,
-        .no_retry = x->request.overrides.no_retry,
-        .blocked = x->cannot_retry,
-        .now_ms = x->ops->now_ms(x->world),
-        .deadline_ms = x->deadline.at_ms,
-        .random = x->ops->random(x->world),
-    };
-    struct retry_decision d = retry_decide(&x->plan.settings->retry, &q);
-
-    if (d.action == RETRY_GIVE_UP)
-        cannot_retry(x, d.why_not);
-    return d;
-}
-
-static void report(struct exchange *x, const struct outcome *o, const struct verdict *v,
-                   const struct retry_decision *d, const struct hint *hint)
-{
-    struct attempt_report r = {
-        .verdict = *v,
-        .number = x->attempts,
-        .status = o->status,
-        .decision = *d,
-        .hint = *hint,
-        .error = o->error,
-        .detail = x->attempt.detail,
-        .duration_ms = x->ops->now_ms(x->world) - x->attempt.started_ms,
-        .duplicate = v->ambiguous && d->action == RETRY_AGAIN,
-    };
-
-    x->last_reason = v->reason;
-    snprintf(x->last_detail, sizeof(x->last_detail), "%s", x->attempt.detail);
-    if (r.duplicate)
-        x->duplicates++;
-    x->ops->attempt_failed(x->world, x, &r);
-}
-
-static void back_off(struct exchange *x, uint64_t delay_ms)
-{
-    x->backoff_since = x->ops->now_ms(x->world);
-    x->next_at_ms = x->backoff_since + delay_ms;
-    exchange_set(x, EXCHANGE_BACKOFF);
-}
-
-/* The attempt is over, or what has come of it is enough to judge it: deliver, repeat or give up. */
-static void judge(struct exchange *x, const struct outcome *o)
-{
-    struct verdict v = classify(o, x->plan.settings->retry.retry_on);
-    /* A stream goes out event by event even when all of it is here already. */
-    bool whole = x->attempt.done && o->transport == TRANSPORT_WHOLE && !x->streaming;
-    unsigned tell = status_to_tell(o->status, o->error);
-    struct retry_decision d;
-    struct hint hint = {.source = HINT_NONE};
-
-    if (v.kind == VERDICT_GOOD) {
-        x->last_reason = REASON_OK;
-        if (whole)
-            relay_whole(x, tell);
-        else
-            relay_commit(x);
-        return;
-    }
-    if (o->headers)
-        hint = hint_read(o->headers, o->error, x->ops->unix_ms(x->world),
-                         x->plan.settings->retry.backoff.max_delay_ms);
-    d = decide(x, &v, &hint);
-    report(x, o, &v, &d, &hint);
-    if (d.action == RETRY_GIVE_UP && o->headers && o->transport == TRANSPORT_WHOLE && !o->empty) {
-        /* The upstream's own last word, even where more of it is still to come. */
-        if (whole)
-            relay_whole(x, tell);
-        else
-            relay_commit(x);
-        return;
-    }
-    stop_attempt(x);
-    if (whole && o->headers && !o->empty)
-        keep_error_answer(x, tell);
-    if (d.action == RETRY_AGAIN)
-        back_off(x, d.delay_ms);
-    else
-        tell_failure(x);
-}
-
-static void judge_answer(struct exchange *x)
-{
-    struct attempt *a = &x->attempt;
-    struct apierror error;
-    struct outcome o = {
-        .transport = a->done ? a->transport : TRANSPORT_WHOLE,
-        .status = a->status,
-        .headers = a->head_done ? &a->headers : NULL,
-        .error = &error,
-        .stream = x->streaming,
-        .empty = x->streaming,
-    };
-
-    read_error(a, &error);
-    judge(x, &o);
-}
-
-/* A stream is judged by its first event; one that ends before is judged as an answer. */
-static void hold_stream(struct exchange *x)
-{
-    struct attempt *a = &x->attempt;
-    struct sse_event event;
-    struct apierror error = {.kind = APIERROR_NONE};
-    struct outcome o = {
-        .transport = TRANSPORT_WHOLE, .status = a->status, .headers = &a->headers, .stream = true};
-
-    if (relay_first_event(x, &event) == 0) {
-        if (a->done)
-            judge_answer(x);
-        else if (a->paused)
-            relay_commit(x);
-        return;
-    }
-    if (event.error_field.n > 0)
-        apierror_parse(event.error_field, &error);
-    else if (str_ieq(event.type, STR("error")) || str_starts(event.data, STR("{\"error\"")) ||
-             str_starts(event.data, STR("{\"type\":\"error\"")))
-        apierror_parse(event.data, &error);
-    o.error = &error;
-    judge(x, &o);
-}
-
-static void hold(struct exchange *x)
-{
-    struct attempt *a = &x->attempt;
-
-    if (x->streaming)
-        hold_stream(x);
-    else if (a->done || a->paused)
-        judge_answer(x);
 }
 
 /* --- times ------------------------------------------------------------------------------------ */
@@ -465,27 +227,11 @@ static enum transport timeout_kind(struct exchange *x, uint64_t now)
     return kind;
 }
 
-static void deadline_passed(struct exchange *x)
-{
-    struct verdict v = {.kind = VERDICT_FINAL, .reason = REASON_DEADLINE, .ambiguous = true};
-    struct retry_decision d = {.action = RETRY_GIVE_UP, .why_not = "the deadline has passed"};
-    struct hint none = {.source = HINT_NONE};
-    struct outcome o = {.transport = TRANSPORT_TOTAL_TIMEOUT, .status = x->attempt.status};
-
-    stop_attempt(x);
-    snprintf(x->attempt.detail, sizeof(x->attempt.detail), "the deadline of %llu ms has passed%s",
-             (unsigned long long)(x->deadline.at_ms - x->started_ms),
-             x->deadline.source == DEADLINE_FROM_CONFIG ? "" : " (declared by the client)");
-    cannot_retry(x, d.why_not);
-    report(x, &o, &v, &d, &none);
-    tell_failure(x);
-}
-
 static void attempt_timed_out(struct exchange *x, uint64_t now)
 {
     enum transport kind;
 
-    stop_attempt(x);
+    exchange_stop_attempt(x);
     kind = timeout_kind(x, now);
     x->attempt.done = true;
     x->attempt.transport = kind;
@@ -504,7 +250,7 @@ static bool on_time(struct exchange *x)
         x->wait_ms += now - x->backoff_since;
         take_turn(x);
     } else if (x->state != EXCHANGE_RELAYING && now >= x->deadline.at_ms) {
-        deadline_passed(x);
+        judge_deadline(x);
     } else {
         attempt_timed_out(x, now);
     }
@@ -563,7 +309,7 @@ static void attempting(struct exchange *x)
         replace_stale(x);
     } else if (a->head_done) {
         x->streaming = a->status < 300 && !x->request.head.http_1_0 &&
-                       is_type(&a->headers, STR("text/event-stream")) &&
+                       answer_is_type(&a->headers, STR("text/event-stream")) &&
                        !headers_get(&a->headers, STR("content-encoding"), NULL);
         exchange_set(x, EXCHANGE_HOLDING);
     } else if (a->done) {
@@ -583,7 +329,7 @@ static void step_once(struct exchange *x)
         attempting(x);
         break;
     case EXCHANGE_HOLDING:
-        hold(x);
+        judge_held(x);
         break;
     case EXCHANGE_RELAYING:
         relay_step(x);
@@ -597,9 +343,9 @@ static void step_once(struct exchange *x)
 
 static void leave(struct exchange *x)
 {
-    stop_attempt(x);
+    exchange_stop_attempt(x);
     x->last_reason = REASON_CLIENT_GONE;
-    cannot_retry(x, "the client is gone");
+    exchange_cannot_retry(x, "the client is gone");
     exchange_end(x, END_CLIENT_GONE);
 }
 

@@ -1,4 +1,4 @@
-/* What the two halves of the exchange share: exchange.c decides, relay.c delivers. */
+/* What the parts of the exchange share: exchange.c lives, judge.c decides, relay.c delivers. */
 #ifndef RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 #define RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 
@@ -10,6 +10,19 @@ void exchange_set(struct exchange *x, enum exchange_state to);
 
 /* Ends it: DONE, told to the world once. */
 void exchange_end(struct exchange *x, enum exchange_end end);
+
+/* Cancels the attempt if it runs. */
+void exchange_stop_attempt(struct exchange *x);
+
+/* Remembers the first reason why no other attempt can follow. */
+void exchange_cannot_retry(struct exchange *x, const char *why);
+
+/* HOLDING: looks at what has come of the answer, and acts once that is enough to judge it. */
+void judge_held(struct exchange *x);
+/* An attempt that brought no answer has ended. */
+void judge_transport(struct exchange *x, enum transport t);
+/* The deadline has passed before anything was committed. */
+void judge_deadline(struct exchange *x);
 
 /* The facts of C25 as they stand. `received`: the status that the upstream sent; 0 for our own. */
 struct answer_facts relay_facts(const struct exchange *x, unsigned received, enum reason reason);

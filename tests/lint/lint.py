@@ -13,10 +13,10 @@ import sys
 
 LAYERS = ["base", "policy", "exchange", "edge", "daemon"]
 
-# A library's header, and the only file that may include it.
+# A library's header, and the only module (its files by prefix) that may include it.
 OWNERS = [
-    (re.compile(r"microhttpd"), re.compile(r"src/edge/frontend\.c")),
-    (re.compile(r"curl/"), re.compile(r"src/edge/upstream\.c")),
+    (re.compile(r"microhttpd"), re.compile(r"src/edge/frontend(_[a-z]+)?\.[ch]")),
+    (re.compile(r"curl/"), re.compile(r"src/edge/upstream(_[a-z]+)?\.[ch]")),
     (re.compile(r"ini\.h"), re.compile(r"src/daemon/config[^/]*\.c")),
 ]
 

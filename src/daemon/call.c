@@ -1,0 +1,427 @@
+/* The requests of a worker: each one's exchange, and the two ends it stands between. */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "daemon/access_log.h"
+#include "daemon/worker_private.h"
+
+#define CALL_MAGIC 0x63616c6cu
+#define KEEP_CALLS 512 /* finished calls kept for re-use */
+
+/* --- the world of an exchange -------------------------------------------------------------------- */
+
+static uint64_t world_now(void *world)
+{
+    struct worker *w = world;
+
+    return uv_now(&w->loop);
+}
+
+static uint64_t world_unix(void *world)
+{
+    struct timespec t;
+
+    (void)world;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static uint64_t rotl(uint64_t x, int k)
+{
+    return (x << k) | (x >> (64 - k));
+}
+
+/* xoshiro256** 1.0 (Blackman and Vigna, 2018): jitter and ids, nothing secret. */
+static uint64_t world_random(void *world)
+{
+    uint64_t *s = ((struct worker *)world)->random_state;
+    uint64_t result = rotl(s[1] * 5, 7) * 9, t = s[1] << 17;
+
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = rotl(s[3], 45);
+    return result;
+}
+
+static struct call *call_of(struct exchange *x)
+{
+    struct call *c = x->tag;
+
+    assert(c->magic == CALL_MAGIC);
+    return c;
+}
+
+void call_enqueue(struct call *c)
+{
+    if (list_empty(&c->run))
+        list_append(&c->w->run, &c->run);
+    c->w->work = true;
+}
+
+static void on_attempt_change(void *arg)
+{
+    call_enqueue(arg);
+}
+
+static int world_plan(void *world, struct exchange *x, struct str model, struct plan *ret_plan)
+{
+    (void)world;
+    return wiring_plan(call_of(x)->wiring, request_path(&x->request.head), model, ret_plan);
+}
+
+static int world_attempt_start(void *world, struct exchange *x, const char *path,
+                               const struct headers *headers)
+{
+    struct worker *w = world;
+    struct call *c = call_of(x);
+    const struct wire *wire = x->plan.target.upstream;
+    struct upstream_request request = {
+        .link = &wire->link,
+        .method = x->request.head.method.p,
+        .target = path,
+        .headers = headers,
+        .body = x->request.body.p,
+        .body_len = x->request.body.len,
+        .connect_timeout_ms = x->plan.settings->timeout.connect_ms,
+    };
+
+    metrics_add(&w->metrics.attempts, 1);
+    return upstream_start(w->upstream, &request, &x->attempt, on_attempt_change, c, &c->t);
+}
+
+static void world_attempt_cancel(void *world, struct exchange *x)
+{
+    struct call *c = call_of(x);
+
+    (void)world;
+    if (c->t)
+        upstream_cancel(c->t);
+    c->t = NULL;
+}
+
+static void world_attempt_resume(void *world, struct exchange *x)
+{
+    struct call *c = call_of(x);
+
+    (void)world;
+    if (c->t)
+        upstream_resume(c->t);
+}
+
+static void on_call_timer(uv_timer_t *timer)
+{
+    struct call *c = timer->data;
+
+    c->armed_at = TIMER_OFF;
+    call_enqueue(c);
+}
+
+/* Firing early is harmless, so an armed timer is only moved when it would fire too late. */
+static void world_timer_set(void *world, struct exchange *x, uint64_t at_ms)
+{
+    struct call *c = call_of(x);
+    uint64_t now = world_now(world);
+
+    if (at_ms >= c->armed_at)
+        return;
+    c->armed_at = at_ms;
+    uv_timer_start(&c->timer, on_call_timer, at_ms > now ? at_ms - now : 0, 0);
+}
+
+static int world_answer_whole(void *world, struct exchange *x, const struct answer_head *head,
+                              struct buf *body)
+{
+    struct call *c = call_of(x);
+
+    (void)world;
+    return c->r ? frontend_whole(c->r, head, body) : -EPIPE;
+}
+
+static int world_answer_begin(void *world, struct exchange *x, const struct answer_head *head)
+{
+    struct call *c = call_of(x);
+
+    (void)world;
+    return c->r ? frontend_stream(c->r, head) : -EPIPE;
+}
+
+static void world_answer_wake(void *world, struct exchange *x)
+{
+    struct call *c = call_of(x);
+
+    (void)world;
+    if (c->r)
+        frontend_wake(c->r);
+}
+
+static void world_answer_cut(void *world, struct exchange *x)
+{
+    struct call *c = call_of(x);
+
+    (void)world;
+    if (c->r)
+        frontend_cut(c->r);
+}
+
+static void world_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r)
+{
+    struct worker *w = world;
+
+    metrics_add(&w->metrics.failures[r->verdict.reason], 1);
+    if (r->decision.action == RETRY_AGAIN)
+        metrics_add(&w->metrics.retries[r->verdict.reason], 1);
+    if (r->duplicate)
+        metrics_add(&w->metrics.duplicates, 1);
+    access_log_attempt(x, r);
+}
+
+static void world_ended(void *world, struct exchange *x)
+{
+    struct worker *w = world;
+    struct metrics *m = &w->metrics;
+
+    metrics_add(&m->ends[x->end], 1);
+    metrics_add(&m->wait_ms, x->wait_ms);
+    metrics_add(&m->bytes_out, x->bytes_out);
+    metrics_add(&m->events, x->events);
+    if (x->end == END_ANSWERED && x->attempts > 1)
+        metrics_add(&m->rescued, 1);
+    if (x->end == END_REFUSED)
+        metrics_add(&m->refused, 1);
+    if (x->request.sdk_retry)
+        metrics_add(&m->sdk_retries, 1);
+    metrics_duration(m, x->ended_ms - x->started_ms);
+    access_log_request(x, w->wiring->config->log.access);
+}
+
+static const struct exchange_ops world_ops = {
+    .now_ms = world_now,
+    .unix_ms = world_unix,
+    .random = world_random,
+    .plan = world_plan,
+    .attempt_start = world_attempt_start,
+    .attempt_cancel = world_attempt_cancel,
+    .attempt_resume = world_attempt_resume,
+    .timer_set = world_timer_set,
+    .answer_whole = world_answer_whole,
+    .answer_begin = world_answer_begin,
+    .answer_wake = world_answer_wake,
+    .answer_cut = world_answer_cut,
+    .attempt_failed = world_attempt_failed,
+    .ended = world_ended,
+};
+
+/* --- calls ------------------------------------------------------------------------------------------ */
+
+static struct call *call_take(struct worker *w)
+{
+    struct list *node = list_pop(&w->kept);
+    struct call *c;
+
+    if (node) {
+        w->kept_count--;
+        return LIST_ENTRY(node, struct call, node);
+    }
+    c = calloc(1, sizeof(*c));
+    if (!c)
+        return NULL;
+    c->w = w;
+    c->magic = CALL_MAGIC;
+    list_init(&c->run);
+    list_init(&c->node);
+    uv_timer_init(&w->loop, &c->timer);
+    c->timer.data = c;
+    return c;
+}
+
+static void on_call_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static void call_free(struct call *c)
+{
+    uv_close((uv_handle_t *)&c->timer, on_call_closed);
+}
+
+void call_free_kept(struct worker *w)
+{
+    struct list *node;
+
+    while ((node = list_pop(&w->kept)))
+        call_free(LIST_ENTRY(node, struct call, node));
+}
+
+static struct call *call_begin(struct worker *w, struct frontend_request *r)
+{
+    struct call *c = call_take(w);
+    struct exchange_limits limits = {
+        .hold_limit = w->wiring->config->server.hold_limit,
+        .max_body = w->wiring->config->server.max_body,
+    };
+
+    if (!c)
+        return NULL;
+    c->r = r;
+    c->t = NULL;
+    c->armed_at = TIMER_OFF;
+    c->wiring = wiring_ref(w->wiring);
+    exchange_init(&c->x, &world_ops, w, &limits);
+    c->x.tag = c;
+    list_append(&w->active, &c->node);
+    w->active_count++;
+    return c;
+}
+
+/* Both ends are closed: nobody points here any more. */
+static void call_end(struct call *c)
+{
+    struct worker *w = c->w;
+
+    exchange_deinit(&c->x);
+    wiring_unref(c->wiring);
+    c->wiring = NULL;
+    uv_timer_stop(&c->timer);
+    list_remove(&c->run);
+    list_remove(&c->node);
+    w->active_count--;
+    if (w->kept_count >= KEEP_CALLS || w->closing) {
+        call_free(c);
+        return;
+    }
+    list_append(&w->kept, &c->node);
+    w->kept_count++;
+}
+
+/* An exchange that has ended lets its client's end finish; that closing ends the call. */
+void call_run(struct call *c)
+{
+    if (!c->r)
+        exchange_client_gone(&c->x);
+    if (c->x.attempt.done)
+        c->t = NULL;
+    exchange_step(&c->x);
+    if (c->x.state != EXCHANGE_DONE)
+        return;
+    if (!c->r)
+        call_end(c);
+    else if (c->x.end == END_CLIENT_GONE)
+        frontend_cut(c->r);
+}
+
+/* --- what the frontend brings -------------------------------------------------------------------------- */
+
+static int refuse_head(const struct worker *w, const struct request_head *head, char *ret_why,
+                       size_t size)
+{
+    const struct config_server *s = &w->wiring->config->server;
+    const char *why = NULL;
+    struct str v;
+
+    if (!frontend_may_enter(&head->headers, w->wiring->hosts, w->wiring->origins, &why)) {
+        snprintf(ret_why, size, "%s", why);
+        return -EACCES;
+    }
+    if (headers_get(&head->headers, STR("upgrade"), &v) && str_ieq(v, STR("websocket"))) {
+        snprintf(
+            ret_why, size,
+            "retryd: WebSocket connections are not passed through; send them to the API itself");
+        return -ENOTSUP;
+    }
+    if (head->content_length != LENGTH_UNKNOWN && head->content_length > s->max_body) {
+        snprintf(ret_why, size, "retryd: the body of %llu bytes is larger than max_body (%llu)",
+                 (unsigned long long)head->content_length, (unsigned long long)s->max_body);
+        return -EFBIG;
+    }
+    return 0;
+}
+
+static int on_head(void *ctx, struct frontend_request *r, struct request_head *head,
+                   void **ret_user, char *ret_why, size_t size)
+{
+    struct worker *w = ctx;
+    int rc = refuse_head(w, head, ret_why, size);
+    struct call *c;
+
+    metrics_add(&w->metrics.requests, 1);
+    if (rc < 0)
+        return rc;
+    c = call_begin(w, r);
+    if (!c) {
+        snprintf(ret_why, size, "retryd: out of memory; try again");
+        return -ENOMEM;
+    }
+    request_head_deinit(&c->x.request.head);
+    c->x.request.head = *head;
+    request_head_init(head);
+    *ret_user = c;
+    return 0;
+}
+
+static int on_body(void *user, const void *data, size_t n)
+{
+    return exchange_body(&((struct call *)user)->x, data, n);
+}
+
+static void on_complete(void *user)
+{
+    struct call *c = user;
+
+    exchange_request_done(&c->x);
+    call_enqueue(c);
+}
+
+static void on_gone(void *user)
+{
+    struct call *c = user;
+
+    exchange_client_gone(&c->x);
+    call_enqueue(c);
+}
+
+static ptrdiff_t on_pull(void *user, char *to, size_t max)
+{
+    struct call *c = user;
+    ptrdiff_t n = exchange_pull(&c->x, to, max);
+
+    /* Taking bytes may let a paused upstream go on; taking the end is the end. */
+    if (n < 0 || c->x.attempt.paused)
+        call_enqueue(c);
+    return n;
+}
+
+static void on_closed(void *user)
+{
+    struct call *c = user;
+
+    c->r = NULL;
+    call_enqueue(c);
+}
+
+static void on_refused(void *ctx, unsigned status, const char *why)
+{
+    struct worker *w = ctx;
+
+    metrics_add(&w->metrics.refused, 1);
+    log_begin(LOG_INFO, "request refused");
+    log_u64("status", status);
+    log_text("why", why);
+    log_end();
+}
+
+const struct frontend_handler call_handler = {
+    .on_head = on_head,
+    .on_body = on_body,
+    .on_complete = on_complete,
+    .on_gone = on_gone,
+    .on_pull = on_pull,
+    .on_closed = on_closed,
+    .on_refused = on_refused,
+};

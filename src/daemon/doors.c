@@ -1,0 +1,183 @@
+/* Takes connections in and spreads them over the workers. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "daemon/server_private.h"
+
+#define ACCEPTS_PER_TURN 64
+
+static unsigned total_load(const struct server *s, struct worker **ret_least)
+{
+    unsigned total = 0, least = UINT32_MAX;
+
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        unsigned load = worker_load(s->workers[i]);
+
+        total += load;
+        if (load < least) {
+            least = load;
+            *ret_least = s->workers[i];
+        }
+    }
+    return total;
+}
+
+/* Out of descriptors: without taking the connection the listener would stay ready and spin. */
+static void shed_one(struct server *s, int listen_fd)
+{
+    int fd;
+
+    if (s->spare_fd < 0)
+        return;
+    close(s->spare_fd);
+    fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    log_line(LOG_WARN, "out of file descriptors: a connection was closed unserved; raise the limit "
+                       "(LimitNOFILE, ulimit -n)");
+}
+
+static void on_door(uv_poll_t *poll, int status, int events);
+
+static void set_doors(struct server *s, bool open)
+{
+    for (unsigned i = 0; i < s->door_count; i++) {
+        struct door *d = &s->doors[i];
+
+        if (!d->open || d->admin)
+            continue;
+        if (open)
+            uv_poll_start(&d->poll, UV_READABLE, on_door);
+        else
+            uv_poll_stop(&d->poll);
+    }
+}
+
+/* Where the connection goes; NULL when max_connections are open already. */
+static struct worker *choose_worker(struct server *s)
+{
+    struct worker *least = NULL;
+
+    if (total_load(s, &least) < s->config->server.max_connections)
+        return least;
+    s->full = true;
+    set_doors(s, false);
+    log_line(LOG_WARN, "max_connections (%u) are open: new ones wait",
+             s->config->server.max_connections);
+    return NULL;
+}
+
+static void on_door(uv_poll_t *poll, int status, int events)
+{
+    struct door *d = poll->data;
+    struct server *s = d->s;
+
+    (void)status;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        struct worker *w = d->admin ? NULL : choose_worker(s);
+        int fd;
+
+        if (!d->admin && !w)
+            return;
+        fd = accept4(d->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE)
+                shed_one(s, d->listener.fd);
+            if (errno != EINTR && errno != ECONNABORTED)
+                return;
+        } else if (d->admin) {
+            (void)admin_add(s->admin, fd);
+        } else {
+            (void)worker_add(w, fd);
+        }
+    }
+}
+
+static int open_door(struct server *s, const struct listener *l, bool admin)
+{
+    struct door *d = &s->doors[s->door_count];
+
+    d->s = s;
+    d->listener = *l;
+    d->admin = admin;
+    if (uv_poll_init(&s->loop, &d->poll, l->fd) < 0) {
+        listen_close(&d->listener);
+        return -ENOMEM;
+    }
+    d->poll.data = d;
+    d->open = true;
+    s->door_count++;
+    uv_poll_start(&d->poll, UV_READABLE, on_door);
+    log_line(LOG_INFO, "listening on %s%s", l->name, admin ? " (admin)" : "");
+    return 0;
+}
+
+static int open_address(struct server *s, const char *address, bool admin)
+{
+    struct listener l;
+    char why[256];
+    int rc;
+
+    if (s->door_count > LISTEN_MAX) {
+        log_line(LOG_ERROR, "more than %d addresses to listen on", LISTEN_MAX);
+        return -E2BIG;
+    }
+    rc = listen_open(address, &l, why, sizeof(why));
+    if (rc < 0) {
+        log_line(LOG_ERROR, "%s", why);
+        return rc;
+    }
+    return open_door(s, &l, admin);
+}
+
+int doors_open(struct server *s)
+{
+    const struct config *c = s->config;
+    struct listener inherited[LISTEN_MAX];
+    int n = listen_inherited(inherited), rc = 0;
+
+    if (n < 0) {
+        log_line(LOG_ERROR, "a socket passed by systemd is not a listening stream socket");
+        return n;
+    }
+    /* Sockets that systemd holds stand for server.listen: it keeps them across our restarts. */
+    for (int i = 0; rc == 0 && i < n; i++)
+        rc = open_door(s, &inherited[i], false);
+    for (unsigned i = 0; rc == 0 && n == 0 && i < c->server.listen.count; i++)
+        rc = open_address(s, c->server.listen.items[i], false);
+    if (rc == 0 && strcmp(c->admin.listen, "off") != 0)
+        rc = open_address(s, c->admin.listen, true);
+    return rc;
+}
+
+static void shut_door(struct door *d)
+{
+    if (!d->open)
+        return;
+    d->open = false;
+    uv_close((uv_handle_t *)&d->poll, NULL);
+    listen_close(&d->listener);
+}
+
+void doors_close(struct server *s, bool admin_too)
+{
+    for (unsigned i = 0; i < s->door_count; i++)
+        if (admin_too || !s->doors[i].admin)
+            shut_door(&s->doors[i]);
+}
+
+void doors_check(struct server *s)
+{
+    struct worker *least = NULL;
+
+    if (!s->full || s->draining || total_load(s, &least) >= s->config->server.max_connections)
+        return;
+    s->full = false;
+    set_doors(s, true);
+}

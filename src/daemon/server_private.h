@@ -1,0 +1,49 @@
+/* What the main thread's files share: server.c is its life, doors.c takes connections in. */
+#ifndef RETRYD_DAEMON_SERVER_PRIVATE_H
+#define RETRYD_DAEMON_SERVER_PRIVATE_H
+
+#include <uv.h>
+
+#include "daemon/admin.h"
+#include "daemon/listen.h"
+#include "daemon/server.h"
+#include "daemon/worker.h"
+
+struct server;
+
+struct door {
+    struct server *s;
+    struct listener listener;
+    uv_poll_t poll;
+    bool admin;
+    bool open;
+};
+
+struct server {
+    uv_loop_t loop;
+    struct config *config;
+    struct worker **workers;
+    unsigned worker_count;
+    struct admin *admin;
+    struct door doors[LISTEN_MAX + 1];
+    unsigned door_count;
+    uv_signal_t term, interrupt, hangup;
+    uv_timer_t drain_timer, watchdog;
+    uv_async_t change;
+    uv_prepare_t prepare;
+    uint64_t watchdog_ms;
+    uint64_t pongs_seen;
+    int spare_fd; /* given up for a moment when there are no more descriptors */
+    bool full;    /* max_connections: the doors are shut until one closes */
+    bool draining, aborting, closed;
+    bool admin_work;
+};
+
+/* Opens all addresses, or takes over systemd's sockets. 0, or -errno after logging why. */
+int doors_open(struct server *s);
+/* Closes those for clients, and those for admins too. */
+void doors_close(struct server *s, bool admin_too);
+/* A connection has closed: where max_connections kept the doors shut, they may open again. */
+void doors_check(struct server *s);
+
+#endif

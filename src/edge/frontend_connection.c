@@ -1,0 +1,180 @@
+/* The clients' connections: watched for their end, and cut off when they are too slow. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "edge/frontend_private.h"
+
+#define HEAD_TIME_MS 15000      /* a new connection's first head must be whole by then */
+#define KEEPALIVE_TIME_MS 75000 /* the next head on a kept connection likewise */
+#define BODY_CHECK_MS 10000     /* in each such time ... */
+#define BODY_CHECK_BYTES 1024   /* ... so much of a body must come */
+#define KEEPALIVE_IDLE_S 30
+#define KEEPALIVE_INTERVAL_S 15
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct connection *c = handle->data;
+
+    if (--c->handles == 0)
+        free(c);
+}
+
+/* The client has closed, or half closed, its side: either way it is taken to be gone. */
+static void on_disconnect(uv_poll_t *watch, int status, int events)
+{
+    struct connection *c = watch->data;
+
+    (void)status;
+    (void)events;
+    uv_poll_stop(watch);
+    c->gone = true;
+    if (c->current && c->current->complete) {
+        c->f->handler->on_gone(c->current->user);
+        c->f->wake(c->f->wake_arg);
+    }
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct connection *c = timer->data;
+    struct frontend_request *r = c->current;
+
+    if (r && r->complete)
+        return;
+    if (r && r->started && r->body_bytes >= r->body_mark + BODY_CHECK_BYTES) {
+        r->body_mark = r->body_bytes;
+        uv_timer_start(timer, on_timer, BODY_CHECK_MS, 0);
+        return;
+    }
+    /* libmicrohttpd sees the end of its connection and reaps it. */
+    shutdown(c->fd, SHUT_RDWR);
+}
+
+void connection_expect_body(struct connection *c)
+{
+    uv_timer_start(&c->timer, on_timer, BODY_CHECK_MS, 0);
+}
+
+void connection_expect_nothing(struct connection *c)
+{
+    uv_timer_stop(&c->timer);
+}
+
+void connection_expect_head(struct connection *c)
+{
+    if (!uv_is_closing((uv_handle_t *)&c->timer))
+        uv_timer_start(&c->timer, on_timer, KEEPALIVE_TIME_MS, 0);
+}
+
+static struct connection *connection_new(struct frontend *f, int fd)
+{
+    struct connection *c = calloc(1, sizeof(*c));
+
+    if (!c)
+        return NULL;
+    c->f = f;
+    c->fd = fd;
+    if (uv_poll_init(f->loop, &c->watch, fd) < 0) {
+        free(c);
+        return NULL;
+    }
+    uv_timer_init(f->loop, &c->timer);
+    c->watch.data = c->timer.data = c;
+    c->handles = 2;
+    uv_poll_start(&c->watch, UV_DISCONNECT, on_disconnect);
+    uv_timer_start(&c->timer, on_timer, HEAD_TIME_MS, 0);
+    list_init(&c->node);
+    list_append(&f->connections, &c->node);
+    f->count++;
+    return c;
+}
+
+void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                       enum MHD_ConnectionNotificationCode code)
+{
+    struct frontend *f = cls;
+    struct connection *c = *socket_context;
+    const union MHD_ConnectionInfo *info;
+
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+        *socket_context = info ? connection_new(f, info->connect_fd) : NULL;
+        return;
+    }
+    if (!c)
+        return;
+    *socket_context = NULL;
+    list_remove(&c->node);
+    f->count--;
+    f->closed++;
+    uv_close((uv_handle_t *)&c->watch, on_handle_closed);
+    uv_close((uv_handle_t *)&c->timer, on_handle_closed);
+    f->wake(f->wake_arg);
+}
+
+static void keep_alive(int fd)
+{
+    int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S;
+
+    /* Unix sockets refuse the TCP ones; none of them matters enough to fail for. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+}
+
+int frontend_add(struct frontend *f, int fd)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t n = sizeof(peer);
+
+    if (getpeername(fd, (struct sockaddr *)&peer, &n) < 0)
+        n = sizeof(peer.ss_family);
+    keep_alive(fd);
+    /* It closes the socket where it fails. */
+    if (MHD_add_connection(f->daemon, fd, (struct sockaddr *)&peer, n) != MHD_YES) {
+        f->closed++;
+        return -EIO;
+    }
+    frontend_dirty(f);
+    return 0;
+}
+
+unsigned frontend_connections(const struct frontend *f)
+{
+    return f->count;
+}
+
+uint64_t frontend_closed_total(const struct frontend *f)
+{
+    return f->closed;
+}
+
+void frontend_drain(struct frontend *f)
+{
+    char c;
+
+    f->draining = true;
+    for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
+        struct connection *conn = LIST_ENTRY(n, struct connection, node);
+
+        /* A request that is already in the socket is still served. */
+        if (!conn->current && recv(conn->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+            shutdown(conn->fd, SHUT_RDWR);
+    }
+    frontend_dirty(f);
+}
+
+void frontend_abort(struct frontend *f)
+{
+    for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
+        struct connection *c = LIST_ENTRY(n, struct connection, node);
+
+        shutdown(c->fd, SHUT_RDWR);
+        if (c->current)
+            frontend_cut(c->current);
+    }
+    frontend_dirty(f);
+}

@@ -1,0 +1,72 @@
+/* What the files of the way in share. Private to frontend*.c. */
+#ifndef RETRYD_EDGE_FRONTEND_PRIVATE_H
+#define RETRYD_EDGE_FRONTEND_PRIVATE_H
+
+#include <microhttpd.h>
+
+#include "base/list.h"
+#include "edge/frontend.h"
+
+#define REQUEST_MAGIC 0x66726571u
+
+struct frontend {
+    uv_loop_t *loop;
+    const struct frontend_handler *handler;
+    void *ctx;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    struct list connections;
+    unsigned count;
+    uint64_t closed;
+    bool dirty;
+    bool draining;
+    void (*wake)(void *arg);
+    void *wake_arg;
+};
+
+/* The client's end of a connection: watched by us, since a suspended one is not by libmicrohttpd. */
+struct connection {
+    struct frontend *f;
+    struct list node;
+    uv_poll_t watch;
+    uv_timer_t timer;
+    unsigned handles; /* libuv handles not closed yet */
+    int fd;
+    struct frontend_request *current;
+    bool gone;
+};
+
+struct frontend_request {
+    unsigned magic;
+    struct frontend *f;
+    struct connection *c;
+    struct MHD_Connection *mhd;
+    struct request_head head;
+    void *user; /* the owner's; NULL when it never saw the request */
+    bool is_head;
+    bool started;  /* the first handler call has been */
+    bool complete; /* on_complete was called */
+    bool answered; /* a response is queued */
+    bool suspended;
+    bool cut;
+    unsigned refused; /* status to answer with once the body has been swallowed */
+    const char *why;
+    uint64_t body_bytes;
+    uint64_t body_mark; /* body_bytes at the last check */
+};
+
+/* libmicrohttpd has something to do: a turn must follow. */
+void frontend_dirty(struct frontend *f);
+
+/* A connection of libmicrohttpd's has come or gone (MHD_NotifyConnectionCallback). */
+void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                       enum MHD_ConnectionNotificationCode code);
+
+/* The head is in: from now on the body must keep coming. */
+void connection_expect_body(struct connection *c);
+/* The request is in: its answer may take its time. */
+void connection_expect_nothing(struct connection *c);
+/* The answer is out: the next head is waited for. */
+void connection_expect_head(struct connection *c);
+
+#endif

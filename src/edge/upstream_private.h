@@ -1,0 +1,64 @@
+/* What the files of the way out share. Private to upstream*.c. */
+#ifndef RETRYD_EDGE_UPSTREAM_PRIVATE_H
+#define RETRYD_EDGE_UPSTREAM_PRIVATE_H
+
+#include <curl/curl.h>
+
+#include "base/list.h"
+#include "edge/upstream.h"
+#include "edge/upstream_socket.h"
+
+#define TRANSFER_MAGIC 0x74726e73u
+
+enum veto { VETO_NONE, VETO_STALE, VETO_RESEND };
+
+struct upstream {
+    CURLM *multi;
+    CURLSH *share;
+    uv_timer_t timer;
+    bool timer_due;
+    struct socket_table sockets;
+    struct list free; /* transfers with a configured easy handle */
+    unsigned free_count;
+    struct upstream_stats stats;
+    void (*wake)(void *arg);
+    void *arg;
+    unsigned closing;
+};
+
+struct transfer {
+    unsigned magic;
+    struct list node;
+    struct upstream *u;
+    CURL *easy;
+    uint64_t link_id; /* what `easy` is set up for; 0: nothing */
+    struct attempt *a;
+    void (*notify)(void *arg);
+    void *arg;
+    struct curl_slist *headers; /* one block: nodes, then text */
+    char *url;
+    size_t body_len;
+    unsigned sends;
+    enum veto veto;
+    struct socket_ref socket; /* the connection it was sent on */
+    const char *broke;        /* why a callback stopped it */
+    char errbuf[CURL_ERROR_SIZE];
+};
+
+/* libcurl's sockets are ours: opened, watched and closed here. */
+curl_socket_t upstream_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address);
+int upstream_close_socket(void *arg, curl_socket_t fd);
+
+/* The file that holds the certificates to trust on that link. */
+const char *transfer_ca_file(const struct upstream_link *l);
+
+/* Sets the handle up for a request, from scratch where it last served another link. 0 or -ENOMEM. */
+int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool fresh);
+
+/* Whether the whole request has been handed to the network. */
+bool transfer_upload_whole(const struct transfer *t);
+
+/* Records in the attempt how libcurl's result looks from outside: upload_whole, transport, detail. */
+void transfer_outcome(struct transfer *t, CURLcode rc);
+
+#endif

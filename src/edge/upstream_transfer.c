@@ -1,0 +1,377 @@
+/* One transfer: what libcurl is told of a request, and what it tells of the answer. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edge/upstream_private.h"
+
+#define MAX_IDLE_SECONDS 60L       /* kept connections; the upstream's close is seen anyway */
+#define KEEPALIVE_IDLE_SECONDS 30L /* a silent answer may take ten minutes: keep NATs awake */
+#define KEEPALIVE_INTERVAL_SECONDS 15L
+#define HTTP2_FIT 0x080400 /* older ones lose requests on GOAWAY and REFUSED_STREAM */
+#define DEFAULT_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
+
+/* --- what libcurl tells of a transfer ------------------------------------------------------------ */
+
+static size_t stop(struct transfer *t, const char *why)
+{
+    t->broke = why;
+    return 0;
+}
+
+static void take_status_line(struct attempt *a, struct str line)
+{
+    struct str rest = line, version, code;
+    uint64_t status = 0;
+
+    /* Each block starts anew: 1xx heads come before the final one. */
+    headers_reset(&a->headers);
+    a->status = 0;
+    if (str_next(&rest, ' ', &version) && str_next(&rest, ' ', &code) && str_to_u64(code, &status))
+        a->status = (unsigned)status;
+}
+
+static size_t header_callback(char *data, size_t size, size_t count, void *arg)
+{
+    struct transfer *t = arg;
+    struct attempt *a = t->a;
+    size_t n = size * count;
+    struct str line = {data, n};
+    const char *colon;
+
+    if (a->head_done) /* trailers */
+        return n;
+    if (str_starts(line, STR("HTTP/"))) {
+        take_status_line(a, str_trim(line));
+        return n;
+    }
+    line = str_trim(line);
+    if (line.n == 0) {
+        if (a->status >= 200) {
+            a->head_done = true;
+            a->last_piece_ms = uv_now(t->u->sockets.loop);
+            t->notify(t->arg);
+        }
+        return n;
+    }
+    colon = memchr(line.p, ':', line.n);
+    if (!colon)
+        return n;
+    if (headers_add(&a->headers, str_trim((struct str){line.p, (size_t)(colon - line.p)}),
+                    str_trim((struct str){colon + 1, line.n - (size_t)(colon - line.p) - 1})) < 0)
+        return stop(t, "the head of the answer is too large");
+    return n;
+}
+
+static size_t write_callback(char *data, size_t size, size_t count, void *arg)
+{
+    struct transfer *t = arg;
+    struct attempt *a = t->a;
+    size_t n = size * count;
+
+    if (a->body.len >= a->high_water) {
+        a->paused = true;
+        t->notify(t->arg);
+        return CURL_WRITEFUNC_PAUSE;
+    }
+    if (buf_add(&a->body, data, n) < 0)
+        return stop(t, "out of memory");
+    a->received += n;
+    a->last_piece_ms = uv_now(t->u->sockets.loop);
+    t->notify(t->arg);
+    return n;
+}
+
+/* Runs before each send of a request. The first one is ours; a second one is libcurl repeating it
+ * on its own, which only our policy may decide. */
+static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int primary_port,
+                           int local_port)
+{
+    struct transfer *t = arg;
+    struct upstream *u = t->u;
+    struct upstream_socket *s = socket_by_port(&u->sockets, local_port);
+
+    (void)primary_ip;
+    (void)local_ip;
+    (void)primary_port;
+    if (t->sends > 0) {
+        t->veto = VETO_RESEND;
+        u->stats.resend_vetoed++;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    if (s ? socket_dirty(s) : local_port == 0 && sockets_any_dirty(&u->sockets)) {
+        t->veto = VETO_STALE;
+        u->stats.stale++;
+        if (s && !s->discarded)
+            socket_discard(s);
+        return CURL_PREREQFUNC_ABORT;
+    }
+    if (s && s->uses > 0)
+        u->stats.reused++;
+    if (s)
+        t->socket = socket_begin(s);
+    t->sends++;
+    return CURL_PREREQFUNC_OK;
+}
+
+/* --- starting ------------------------------------------------------------------------------------- */
+
+static size_t header_bytes(const struct headers *h)
+{
+    size_t n = 0;
+
+    for (unsigned i = 0; i < h->count; i++)
+        n += headers_name(h, i).n + headers_value(h, i).n + sizeof(": ");
+    return n;
+}
+
+/* libcurl adds these of its own unless it is told not to. */
+static const char *const unwanted[] = {"Expect:", "Accept:", "Content-Type:", "User-Agent:"};
+#define UNWANTED_COUNT (sizeof(unwanted) / sizeof(unwanted[0]))
+
+static char *write_header(char *to, struct str name, struct str value)
+{
+    memcpy(to, name.p, name.n);
+    to += name.n;
+    if (value.n == 0) {
+        *to++ = ';'; /* libcurl's way to send an empty value */
+    } else {
+        *to++ = ':';
+        *to++ = ' ';
+        memcpy(to, value.p, value.n);
+        to += value.n;
+    }
+    *to++ = '\0';
+    return to;
+}
+
+static bool lists(const struct headers *h, const char *unwanted_line)
+{
+    return headers_get(h, (struct str){unwanted_line, strlen(unwanted_line) - 1}, NULL);
+}
+
+/* A curl_slist in one block: libcurl only reads it. NULL when out of memory. */
+static struct curl_slist *make_list(const struct headers *h)
+{
+    size_t n = h->count + UNWANTED_COUNT, used = 0;
+    struct curl_slist *list = malloc(n * sizeof(*list) + header_bytes(h));
+    char *text = (char *)(list + n);
+
+    if (!list)
+        return NULL;
+    for (size_t i = 0; i < UNWANTED_COUNT; i++)
+        if (!lists(h, unwanted[i]))
+            list[used++].data = (char *)(uintptr_t)unwanted[i];
+    for (unsigned i = 0; i < h->count; i++) {
+        list[used++].data = text;
+        text = write_header(text, headers_name(h, i), headers_value(h, i));
+    }
+    for (size_t i = 0; i + 1 < used; i++)
+        list[i].next = &list[i + 1];
+    list[used - 1].next = NULL;
+    return list;
+}
+
+static long http_version(enum upstream_http wanted)
+{
+    const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
+
+    if (wanted == UPSTREAM_HTTP_1_1 || v->version_num < HTTP2_FIT)
+        return CURL_HTTP_VERSION_1_1;
+    return CURL_HTTP_VERSION_2TLS;
+}
+
+const char *transfer_ca_file(const struct upstream_link *l)
+{
+    const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
+
+    if (l->ca_file[0])
+        return l->ca_file;
+    return v->cainfo && v->cainfo[0] ? v->cainfo : DEFAULT_CA_FILE;
+}
+
+static void set_callbacks(struct transfer *t)
+{
+    CURL *e = t->easy;
+
+    curl_easy_setopt(e, CURLOPT_PRIVATE, t);
+    curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->errbuf);
+    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, header_callback);
+    curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
+    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, write_callback);
+    curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+    curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, prereq_callback);
+    curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
+    curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, upstream_open_socket);
+    curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t->u);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, upstream_close_socket);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->u);
+}
+
+/* What is the same for every request on a link. */
+static void set_link(struct transfer *t, const struct upstream_link *l)
+{
+    CURL *e = t->easy;
+
+    curl_easy_reset(e);
+    set_callbacks(t);
+    curl_easy_setopt(e, CURLOPT_SHARE, t->u->share);
+    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* never wait for a hung resolver */
+    curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(e, CURLOPT_PROXY, l->proxy);
+    curl_easy_setopt(e, CURLOPT_NOPROXY, "");
+    curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    curl_easy_setopt(e, CURLOPT_HTTP_VERSION, http_version(l->http));
+    curl_easy_setopt(e, CURLOPT_HTTP_TRANSFER_DECODING, 1L);
+    curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
+    curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
+    curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS);
+    /* With a CApath, libcurl parses all certificates again for every connection. */
+    curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
+    curl_easy_setopt(e, CURLOPT_CAINFO, transfer_ca_file(l));
+    if (l->unix_socket[0])
+        curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->unix_socket);
+    t->link_id = l->id;
+}
+
+static void set_method(CURL *e, const struct upstream_request *r)
+{
+    bool post = r->body_len > 0 || !strcmp(r->method, "POST") || !strcmp(r->method, "PUT") ||
+                !strcmp(r->method, "PATCH");
+
+    curl_easy_setopt(e, CURLOPT_HTTPGET, 1L); /* undoes NOBODY and POST of an earlier use */
+    curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, NULL);
+    if (post) {
+        curl_easy_setopt(e, CURLOPT_POST, 1L);
+        curl_easy_setopt(e, CURLOPT_POSTFIELDS, r->body_len ? r->body : "");
+        curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
+    } else if (!strcmp(r->method, "HEAD")) {
+        curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+        return;
+    }
+    if (strcmp(r->method, post ? "POST" : "GET"))
+        curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
+}
+
+int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool fresh)
+{
+    size_t n = strlen(r->link->origin) + strlen(r->target) + 1;
+
+    t->sends = 0;
+    t->veto = VETO_NONE;
+    t->socket = (struct socket_ref){.serial = 0};
+    t->broke = NULL;
+    t->errbuf[0] = '\0';
+    t->body_len = r->body_len;
+    t->headers = make_list(r->headers);
+    t->url = malloc(n);
+    if (!t->headers || !t->url)
+        return -ENOMEM;
+    snprintf(t->url, n, "%s%s", r->link->origin, r->target);
+    if (t->link_id != r->link->id)
+        set_link(t, r->link);
+    set_method(t->easy, r);
+    curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
+    curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
+    /* 0 would mean libcurl's default of 300 s. */
+    curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS,
+                     r->connect_timeout_ms ? (long)r->connect_timeout_ms : 24L * 3600 * 1000);
+    return curl_easy_setopt(t->easy, CURLOPT_URL, t->url) == CURLE_OK ? 0 : -ENOMEM;
+}
+
+/* --- how it ended ---------------------------------------------------------------------- */
+
+bool transfer_upload_whole(const struct transfer *t)
+{
+    curl_off_t sent = 0;
+
+    curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+    return t->sends > 0 && (uint64_t)sent >= t->body_len;
+}
+
+/* Nothing was sent: what kept it from being? */
+static enum transport failed_before_send(CURLcode rc)
+{
+    switch (rc) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+        return TRANSPORT_DNS;
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_PROXY:
+    case CURLE_RECV_ERROR: /* the proxy refused the tunnel */
+        return TRANSPORT_PROXY;
+    case CURLE_OPERATION_TIMEDOUT:
+        return TRANSPORT_CONNECT_TIMEOUT;
+    case CURLE_SSL_CONNECT_ERROR:
+        return TRANSPORT_TLS;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+        return TRANSPORT_CERTIFICATE;
+    case CURLE_OUT_OF_MEMORY:
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+        return TRANSPORT_INTERNAL;
+    default:
+        return TRANSPORT_CONNECT;
+    }
+}
+
+static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
+{
+    switch (rc) {
+    case CURLE_PARTIAL_FILE:
+        return TRANSPORT_TRUNCATED;
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_WEIRD_SERVER_REPLY:
+#if LIBCURL_VERSION_NUM >= 0x080600
+    case CURLE_TOO_LARGE:
+#endif
+        return TRANSPORT_BAD_ANSWER;
+    case CURLE_OUT_OF_MEMORY:
+        return TRANSPORT_INTERNAL;
+    case CURLE_WRITE_ERROR:
+        return t->a->head_done ? TRANSPORT_INTERNAL : TRANSPORT_BAD_ANSWER;
+    default:
+        if (t->a->head_done)
+            return TRANSPORT_TRUNCATED;
+        return t->a->upload_whole ? TRANSPORT_LOST : TRANSPORT_LOST_UPLOAD;
+    }
+}
+
+static enum transport transport_of(const struct transfer *t, CURLcode rc)
+{
+    if (rc == CURLE_OK)
+        return t->a->head_done ? TRANSPORT_WHOLE : TRANSPORT_BAD_ANSWER;
+    if (t->veto == VETO_STALE)
+        return TRANSPORT_STALE;
+    if (t->veto == VETO_RESEND)
+        return TRANSPORT_LOST;
+    return t->sends == 0 ? failed_before_send(rc) : failed_after_send(t, rc);
+}
+
+static void describe(struct transfer *t, CURLcode rc)
+{
+    const char *what = t->errbuf[0] ? t->errbuf : curl_easy_strerror(rc);
+
+    if (rc == CURLE_OK && t->a->head_done)
+        return;
+    if (t->broke)
+        what = t->broke;
+    else if (t->veto == VETO_STALE)
+        what = "a kept connection was closed or dirty";
+    else if (t->veto == VETO_RESEND)
+        what = "the connection was lost before any answer";
+    snprintf(t->a->detail, sizeof(t->a->detail), "%s", what);
+}
+
+void transfer_outcome(struct transfer *t, CURLcode rc)
+{
+    t->a->upload_whole = transfer_upload_whole(t);
+    t->a->transport = transport_of(t, rc);
+    describe(t, rc);
+}

@@ -1,0 +1,249 @@
+/* Judges attempts: deliver the answer, make another attempt, or tell the failure. */
+#include <stdio.h>
+#include <string.h>
+
+#include "exchange/decode.h"
+#include "exchange/exchange_private.h"
+
+#define ERROR_TEXT_MAX (256 * 1024) /* of a decoded error body; the rest does not matter */
+
+static bool may_hold_error(const struct attempt *a, struct str text)
+{
+    if (a->status >= 400)
+        return true;
+    return a->status >= 200 && a->status < 300 && text.n > 0 && text.p[0] == '{' &&
+           str_ifind((struct str){text.p, text.n < 512 ? text.n : 512}, STR("\"error\"")) >= 0;
+}
+
+/* Reads the error object out of the attempt's body, whatever its coding. */
+static void read_error(const struct attempt *a, struct apierror *ret)
+{
+    struct str coding = {NULL, 0};
+    struct buf text;
+
+    memset(ret, 0, sizeof(*ret));
+    if (a->status < 400 && !answer_is_type(&a->headers, STR("application/json")))
+        return;
+    headers_get(&a->headers, STR("content-encoding"), &coding);
+    if (coding.n == 0) {
+        struct str body = str_trim(buf_str(&a->body));
+
+        if (body.n > ERROR_TEXT_MAX)
+            body.n = ERROR_TEXT_MAX;
+        if (may_hold_error(a, body))
+            apierror_parse(body, ret);
+        return;
+    }
+    buf_init(&text, ERROR_TEXT_MAX);
+    if (decode_body(coding, buf_str(&a->body), &text) == 0 &&
+        may_hold_error(a, str_trim(buf_str(&text))))
+        apierror_parse(str_trim(buf_str(&text)), ret);
+    buf_deinit(&text);
+}
+
+/* An answer that calls itself good and holds an error is delivered with the error's own status. */
+static unsigned status_to_tell(unsigned status, const struct apierror *e)
+{
+    if (status >= 400 || !e || e->kind == APIERROR_NONE)
+        return status;
+    return e->status ? e->status : 502;
+}
+
+static void keep_error_answer(struct exchange *x, unsigned status)
+{
+    struct headers h = x->error_headers;
+    struct buf b = x->error_body;
+
+    x->error_headers = x->attempt.headers;
+    x->error_body = x->attempt.body;
+    x->attempt.headers = h;
+    x->attempt.body = b;
+    x->error_status = status;
+    x->has_error_answer = true;
+}
+
+static const char *give_up_detail(const struct exchange *x)
+{
+    return x->last_detail[0] ? x->last_detail : reason_word(x->last_reason);
+}
+
+static void tell_failure(struct exchange *x)
+{
+    char message[512];
+    const char *advice = answer_advice(x->last_reason);
+
+    if (x->has_error_answer) {
+        relay_kept_error(x);
+        return;
+    }
+    snprintf(message, sizeof(message),
+             "retryd: no answer from upstream %s after %u attempt%s: %s.%s%s", x->plan.target.name,
+             x->attempts, x->attempts == 1 ? "" : "s", give_up_detail(x), *advice ? " " : "",
+             advice);
+    relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
+}
+
+static struct retry_decision decide(struct exchange *x, const struct verdict *v,
+                                    const struct hint *hint)
+{
+    struct retry_question q = {
+        .verdict = *v,
+        .hint = *hint,
+        .attempts_made = x->attempts,
+        .max_attempts = x->max_attempts,
+        .no_retry = x->request.overrides.no_retry,
+        .blocked = x->cannot_retry,
+        .now_ms = x->ops->now_ms(x->world),
+        .deadline_ms = x->deadline.at_ms,
+        .random = x->ops->random(x->world),
+    };
+    struct retry_decision d = retry_decide(&x->plan.settings->retry, &q);
+
+    if (d.action == RETRY_GIVE_UP)
+        exchange_cannot_retry(x, d.why_not);
+    return d;
+}
+
+static void report(struct exchange *x, const struct outcome *o, const struct verdict *v,
+                   const struct retry_decision *d, const struct hint *hint)
+{
+    struct attempt_report r = {
+        .verdict = *v,
+        .number = x->attempts,
+        .status = o->status,
+        .decision = *d,
+        .hint = *hint,
+        .error = o->error,
+        .detail = x->attempt.detail,
+        .duration_ms = x->ops->now_ms(x->world) - x->attempt.started_ms,
+        .duplicate = v->ambiguous && d->action == RETRY_AGAIN,
+    };
+
+    x->last_reason = v->reason;
+    snprintf(x->last_detail, sizeof(x->last_detail), "%s", x->attempt.detail);
+    if (r.duplicate)
+        x->duplicates++;
+    x->ops->attempt_failed(x->world, x, &r);
+}
+
+static void back_off(struct exchange *x, uint64_t delay_ms)
+{
+    x->backoff_since = x->ops->now_ms(x->world);
+    x->next_at_ms = x->backoff_since + delay_ms;
+    exchange_set(x, EXCHANGE_BACKOFF);
+}
+
+/* The attempt is over, or what has come of it is enough to judge it: deliver, repeat or give up. */
+static void judge(struct exchange *x, const struct outcome *o)
+{
+    struct verdict v = classify(o, x->plan.settings->retry.retry_on);
+    /* A stream goes out event by event even when all of it is here already. */
+    bool whole = x->attempt.done && o->transport == TRANSPORT_WHOLE && !x->streaming;
+    unsigned tell = status_to_tell(o->status, o->error);
+    struct retry_decision d;
+    struct hint hint = {.source = HINT_NONE};
+
+    if (v.kind == VERDICT_GOOD) {
+        x->last_reason = REASON_OK;
+        if (whole)
+            relay_whole(x, tell);
+        else
+            relay_commit(x);
+        return;
+    }
+    if (o->headers)
+        hint = hint_read(o->headers, o->error, x->ops->unix_ms(x->world),
+                         x->plan.settings->retry.backoff.max_delay_ms);
+    d = decide(x, &v, &hint);
+    report(x, o, &v, &d, &hint);
+    if (d.action == RETRY_GIVE_UP && o->headers && o->transport == TRANSPORT_WHOLE && !o->empty) {
+        /* The upstream's own last word, even where more of it is still to come. */
+        if (whole)
+            relay_whole(x, tell);
+        else
+            relay_commit(x);
+        return;
+    }
+    exchange_stop_attempt(x);
+    if (whole && o->headers && !o->empty)
+        keep_error_answer(x, tell);
+    if (d.action == RETRY_AGAIN)
+        back_off(x, d.delay_ms);
+    else
+        tell_failure(x);
+}
+
+void judge_transport(struct exchange *x, enum transport t)
+{
+    struct outcome o = {.transport = t};
+
+    judge(x, &o);
+}
+
+static void judge_answer(struct exchange *x)
+{
+    struct attempt *a = &x->attempt;
+    struct apierror error;
+    struct outcome o = {
+        .transport = a->done ? a->transport : TRANSPORT_WHOLE,
+        .status = a->status,
+        .headers = a->head_done ? &a->headers : NULL,
+        .error = &error,
+        .stream = x->streaming,
+        .empty = x->streaming,
+    };
+
+    read_error(a, &error);
+    judge(x, &o);
+}
+
+/* A stream is judged by its first event; one that ends before is judged as an answer. */
+static void hold_stream(struct exchange *x)
+{
+    struct attempt *a = &x->attempt;
+    struct sse_event event;
+    struct apierror error = {.kind = APIERROR_NONE};
+    struct outcome o = {
+        .transport = TRANSPORT_WHOLE, .status = a->status, .headers = &a->headers, .stream = true};
+
+    if (relay_first_event(x, &event) == 0) {
+        if (a->done)
+            judge_answer(x);
+        else if (a->paused)
+            relay_commit(x);
+        return;
+    }
+    if (event.error_field.n > 0)
+        apierror_parse(event.error_field, &error);
+    else if (str_ieq(event.type, STR("error")) || str_starts(event.data, STR("{\"error\"")) ||
+             str_starts(event.data, STR("{\"type\":\"error\"")))
+        apierror_parse(event.data, &error);
+    o.error = &error;
+    judge(x, &o);
+}
+
+void judge_held(struct exchange *x)
+{
+    struct attempt *a = &x->attempt;
+
+    if (x->streaming)
+        hold_stream(x);
+    else if (a->done || a->paused)
+        judge_answer(x);
+}
+
+void judge_deadline(struct exchange *x)
+{
+    struct verdict v = {.kind = VERDICT_FINAL, .reason = REASON_DEADLINE, .ambiguous = true};
+    struct retry_decision d = {.action = RETRY_GIVE_UP, .why_not = "the deadline has passed"};
+    struct hint none = {.source = HINT_NONE};
+    struct outcome o = {.transport = TRANSPORT_TOTAL_TIMEOUT, .status = x->attempt.status};
+
+    exchange_stop_attempt(x);
+    snprintf(x->attempt.detail, sizeof(x->attempt.detail), "the deadline of %llu ms has passed%s",
+             (unsigned long long)(x->deadline.at_ms - x->started_ms),
+             x->deadline.source == DEADLINE_FROM_CONFIG ? "" : " (declared by the client)");
+    exchange_cannot_retry(x, d.why_not);
+    report(x, &o, &v, &d, &none);
+    tell_failure(x);
+}

@@ -44,12 +44,11 @@ bool str_istarts(struct str s, struct str prefix)
 
 ptrdiff_t str_ifind(struct str s, struct str needle)
 {
-    for (size_t i = 0; needle.n <= s.n - i; i++) {
+    if (needle.n == 0)
+        return 0;
+    for (size_t i = 0; i + needle.n <= s.n; i++)
         if (same_folded(s.p + i, needle.p, needle.n))
             return (ptrdiff_t)i;
-        if (i == s.n)
-            break;
-    }
     return -1;
 }
 

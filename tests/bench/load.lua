@@ -1,0 +1,23 @@
+-- What wrk sends: one POST, made once; and how it tells what came of it, as one line of JSON.
+-- Arguments: the file that holds the body.
+
+function init(args)
+    local file = assert(io.open(args[1], "rb"))
+    wrk.method = "POST"
+    wrk.body = file:read("*a")
+    wrk.headers["Content-Type"] = "application/json"
+    wrk.headers["Authorization"] = "Bearer sk-bench"
+    file:close()
+    request_bytes = wrk.format()
+end
+
+function request()
+    return request_bytes
+end
+
+function done(summary)
+    local e = summary.errors
+    io.write(string.format(
+        '\n{"requests":%d,"bytes":%d,"errors":%d}\n', summary.requests, summary.bytes,
+        e.connect + e.read + e.write + e.status + e.timeout))
+end

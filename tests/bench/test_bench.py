@@ -1,0 +1,91 @@
+"""The benchmark itself: a quick run measures all three, and the judgement judges."""
+
+import argparse
+import importlib.machinery
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+RUN = pathlib.Path(__file__).resolve().parent / "run"
+
+
+def load_run():
+    loader = importlib.machinery.SourceFileLoader("bench_run", str(RUN))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench_run", loader))
+    loader.exec_module(module)
+    return module
+
+
+bench = load_run()
+CASES = [name for name, _, _ in bench.CASES]
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """(what the quick run printed, what it wrote as JSON)"""
+    figures = tmp_path_factory.mktemp("bench") / "figures.json"
+    done = subprocess.run([RUN, "--quick", "--json", figures], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, json.loads(figures.read_text())
+
+
+def test_the_table_has_every_case(quick):
+    text, figures = quick
+    cell = r"\s+([\d.]+) \([\d.]+-[\d.]+\)"
+    for case in CASES:
+        found = re.search(f"^{case}{cell * 3}\\s+([\\d.]+)\\s+([\\d.]+)$", text, re.MULTILINE)
+        assert found, text
+        assert all(float(n) > 0 for n in found.groups())
+        ratio = figures["summary"][case]["ratio"]
+        assert float(found[4]) == pytest.approx(ratio["nginx"], abs=0.01)
+        assert float(found[5]) == pytest.approx(ratio["HAProxy"], abs=0.01)
+
+
+def test_the_machine_is_told(quick):
+    machine = quick[0].splitlines()[0]
+    assert re.fullmatch(r"machine: \d+ cores \(.*\), Linux \S+; retryd \d\S* \(libmicrohttpd \d\S*, "
+                        r"libcurl \d\S*\), nginx \d\S*, HAProxy \d\S*, wrk \d\S*", machine), machine
+
+
+def test_every_proxy_served(quick):
+    for case, by_proxy in quick[1]["results"].items():
+        assert set(by_proxy) == {"retryd", "nginx", "HAProxy"}
+        for name, rounds in by_proxy.items():
+            assert len(rounds) == 1, (case, name)
+            assert rounds[0]["rate"] > 50, (case, name)
+
+
+def test_events_pass_singly(quick):
+    """Otherwise the cost of an event would be that of a part of a batch."""
+    for name, rounds in quick[1]["results"][CASES[-1]].items():
+        assert rounds[0]["events_per_read"] < 2, name
+
+
+def judged(ratio, quick):
+    summary = {CASES[0]: {"cpu_us": {}, "ratio": {"nginx": 9.0, "HAProxy": ratio}}}
+    return bench.judge(summary, argparse.Namespace(quick=quick))
+
+
+def test_the_bar():
+    assert judged(2.0, quick=False) == 0
+    assert judged(2.01, quick=False) == 1
+    assert judged(2.01, quick=True) == 0
+
+
+def test_ratios_are_taken_round_by_round():
+    mine, theirs = ([{"cpu_us": float(n)} for n in ns] for ns in ((10, 40, 30), (10, 20, 30)))
+    assert bench.ratio(mine, theirs) == 1.0
+
+
+def test_without_the_programs_it_says_what_is_missing():
+    env = {k: v for k, v in os.environ.items() if k != "RETRYD_BIN"}
+    done = subprocess.run([RUN, "--quick"], env={**env, "PATH": "/nonexistent"},
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "needs RETRYD_BIN, wrk" in done.stderr

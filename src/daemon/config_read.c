@@ -121,8 +121,11 @@ static bool section_add(struct config_section *s, const char *key, const char *v
 
 /* --- section lines --------------------------------------------------------------------------- */
 
+/* Names are shown wherever the thing is; a key pasted as one is not taken. */
 static bool is_name(struct str s)
 {
+    if (str_istarts(s, STR("sk-")))
+        return false;
     for (size_t i = 0; i < s.n; i++) {
         unsigned char c = (unsigned char)s.p[i];
 
@@ -249,6 +252,16 @@ static bool has_control(struct str s)
     return false;
 }
 
+/* Some releases of inih leave the comment behind a continued value in it (55 does). */
+static struct str without_comment(struct str line)
+{
+    for (size_t i = 1; i < line.n; i++) {
+        if (line.p[i] == ';' && (line.p[i - 1] == ' ' || line.p[i - 1] == '\t'))
+            line.n = i;
+    }
+    return line;
+}
+
 static struct str cut_line(struct reader *r)
 {
     const char *end = memchr(r->rest.p, '\n', r->rest.n);
@@ -292,7 +305,7 @@ static struct str filter_line(struct reader *r, struct str line, size_t room)
         return (struct str){0};
     }
     r->awaiting = true;
-    return line;
+    return r->continues ? without_comment(line) : line;
 }
 
 static char *next_line(char *out, int size, void *user)

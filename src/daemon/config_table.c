@@ -298,6 +298,14 @@ static bool near(const char *meant, size_t far)
     return far <= (third > 2 ? third : 2) && far < strlen(meant);
 }
 
+/* One begins with the other: api_key for api_key_env. */
+static bool part_of(const char *a, const char *b)
+{
+    size_t n = least(strlen(a), strlen(b));
+
+    return n >= 5 && strncmp(a, b, n) == 0;
+}
+
 const char *config_section_nearest(const char *name)
 {
     const char *best = NULL;
@@ -322,23 +330,37 @@ static void full_key(const char *section, const struct config_row *row, struct b
     buf_printf(out, "%s%s", row->key, is_prefix_row(row) ? "NAME" : "");
 }
 
+/* How far `key` is from the row's own name in such a section; WORD_MAX: too far to be it. */
+static size_t row_distance(const struct config_row *row, const char *section, const char *key)
+{
+    bool own = !strcmp(row->section, section);
+    char name[WORD_MAX * 2], head[WORD_MAX + 1];
+    size_t far;
+
+    if (!own && (strcmp(section, "route") != 0 || !config_section_overridable(row->section)))
+        return WORD_MAX;
+    if (own)
+        snprintf(name, sizeof name, "%s", row->key);
+    else
+        snprintf(name, sizeof name, "%s.%s", row->section, row->key);
+    /* Of haeder.X-Org only what stands before the name counts. */
+    snprintf(head, sizeof head, "%s", key);
+    if (is_prefix_row(row) && strchr(head, '.'))
+        strchr(head, '.')[1] = '\0';
+    far = distance(head, name);
+    return near(row->key, far) || part_of(head, name) ? far : WORD_MAX;
+}
+
 static const struct config_row *nearest_row(const char *section, const char *key)
 {
     const struct config_row *best = NULL;
     size_t best_far = WORD_MAX;
 
     for (unsigned i = 0; i < config_row_count; i++) {
-        const struct config_row *row = &config_rows[i];
-        char name[WORD_MAX * 2];
-        bool own = !strcmp(row->section, section);
-        size_t far;
+        size_t far = row_distance(&config_rows[i], section, key);
 
-        if (!own && (strcmp(section, "route") != 0 || !config_section_overridable(row->section)))
-            continue;
-        snprintf(name, sizeof name, "%s.%s", row->section, row->key);
-        far = distance(key, own ? row->key : name);
-        if (far < best_far && near(row->key, far)) {
-            best = row;
+        if (far < best_far) {
+            best = &config_rows[i];
             best_far = far;
         }
     }

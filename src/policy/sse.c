@@ -94,16 +94,15 @@ size_t sse_next(struct sse_reader *r, struct str pending)
     return 0;
 }
 
-/* Cuts the first line off, without its end. False when nothing is left. */
+/* Cuts the first line off, without its end. False when nothing is left. CRLF counts as two ends:
+ * the empty line between them is one more of those that are skipped. */
 static bool next_line(struct str *rest, struct str *ret_line)
 {
     if (rest->n == 0)
         return false;
 
     size_t n = find_line_end(*rest, 0);
-    size_t used = n;
-    if (used < rest->n)
-        used += rest->p[n] == '\r' && n + 1 < rest->n && rest->p[n + 1] == '\n' ? 2 : 1;
+    size_t used = n < rest->n ? n + 1 : n;
     *ret_line = (struct str){rest->p, n};
     *rest = (struct str){rest->p + used, rest->n - used};
     return true;

@@ -80,6 +80,8 @@ static const struct row rows[] = {
     {"{\"error\":\"invalid_api_key\"}", APIERROR_KEY, "", "", "invalid_api_key", 0},
     {"{\"code\":\"invalid_api_key\",\"error\":\"bad\"}", APIERROR_KEY, "invalid_api_key", "", "bad",
      0},
+    {"{\"error\":\"bad\",\"type\":\"overloaded_error\"}", APIERROR_OVERLOADED, "",
+     "overloaded_error", "bad", 0},
     {"{\"code\":400,\"message\":\"m\",\"type\":\"exceed_context_size_error\"}", APIERROR_NONE,
      "400", "exceed_context_size_error", "m", 400},
     {"{\"error\":{\"code\":400,\"message\":\"m\",\"type\":\"exceed_context_size_error\"}}",

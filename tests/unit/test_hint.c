@@ -160,6 +160,7 @@ START_TEST(dates_that_are_none)
                                       "Sun Nov 6 08:49:37 1994",
                                       "Sun Nov  6 08:49:37 1994 GMT",
                                       "Sunday, 06-Nov-1994 08:49:37 GMT",
+                                      "Sunday, 06-Nov-94 08:49:37 UTC",
                                       "Sun, 06 Nov -994 08:49:37 GMT"};
     static const char *const bad_rfc3339[] = {"",
                                               "2026-01-02",
@@ -182,6 +183,25 @@ START_TEST(dates_that_are_none)
     for (size_t i = 0; i < COUNT(bad_rfc3339); i++)
         ck_assert_msg(!hint_rfc3339(str_from(bad_rfc3339[i]), &ms), "%s", bad_rfc3339[i]);
     ck_assert_uint_eq(ms, 7);
+}
+END_TEST
+
+/* The last day of each month is one, and the day after it none. */
+START_TEST(months_end_where_they_do)
+{
+    static const char names[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    static const unsigned last[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+
+    for (unsigned m = 0; m < 12; m++)
+        for (unsigned day = 0; day < 100; day++) {
+            char text[64];
+            uint64_t ms;
+            (void)snprintf(text, sizeof text, "Mon, %02u %.3s 2026 00:00:00 GMT", day,
+                           names + 3 * (size_t)m);
+            bool want = day >= 1 && day <= last[m];
+            if (hint_http_date(str_from(text), &ms) != want)
+                ck_abort_msg("%s", text);
+        }
 }
 END_TEST
 
@@ -253,6 +273,7 @@ int main(void)
     tcase_add_test(tcase, words);
     tcase_add_test(tcase, dates_against_the_c_library);
     tcase_add_test(tcase, dates_that_are_none);
+    tcase_add_test(tcase, months_end_where_they_do);
     tcase_add_test(tcase, dates_at_the_edges);
     tcase_add_test(tcase, damaged_dates);
     suite_add_tcase(suite, tcase);

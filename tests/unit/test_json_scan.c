@@ -48,6 +48,7 @@ START_TEST(values_of_every_type)
         {"\"k\"", JSON_NONE, ""},
         {"", JSON_NONE, ""},
         {"{\"k\":nul}", JSON_NONE, ""},
+        {"{\"k\":\"no end", JSON_NONE, ""},
         {"{\"k\":}", JSON_NONE, ""},
         {"{\"k\"}", JSON_NONE, ""},
         {"{k:1}", JSON_NONE, ""},
@@ -175,6 +176,13 @@ START_TEST(unescaping)
         {"\\", "\xef\xbf\xbd"},
         {"\\u0000\\u001b\\u009b", "   "},
         {"\x01\x7f\xc2\x9b", "   "},
+        {"\\u0020\\u007f\\u009f\\u00a0\\u001F", "   \xc2\xa0 "},
+        {"\xc2\x9f\xc2\xa0", " \xc2\xa0"},
+        {"\\ud7ff\\ue000\\uFFFF", "\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf"},
+        {"\\ud800\\udc00\\udbff\\udfff", "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf"},
+        {"\\udbff\\u0041\\u00g0", "\xef\xbf\xbd"
+                                  "A\xef\xbf\xbd"
+                                  "00g0"},
         {"\xff\xc3", "\xef\xbf\xbd\xef\xbf\xbd"},
     };
     char out[64];

@@ -232,7 +232,7 @@ static enum cli_exit health(const struct cli *cli, FILE *out, FILE *err)
     buf_init(&problems, TEXT_MAX);
     address = config_admin_address(cli->config, &problems);
     if (address)
-        result = cli_health(address, out, err);
+        result = cli_health(address, CLI_HEALTH_PATIENCE_MS, out, err);
     else
         put_buf(&problems, err);
     free(address);

@@ -47,7 +47,9 @@ struct config *cli_load(const char *path, struct buf *notes, FILE *err, enum cli
 enum cli_exit cli_exit_for(int error);
 
 /* Asks the admin listener at `address` (as in [admin] listen) for /healthz and writes one line: to
- * `out` and CLI_OK when it answers 200 within 3 seconds, else to `err` and CLI_FAILED. Blocks. */
-enum cli_exit cli_health(const char *address, FILE *out, FILE *err);
+ * `out` and CLI_OK when it answers 200 within `patience_ms`, else to `err` and CLI_FAILED. Blocks
+ * for so long at the most. */
+#define CLI_HEALTH_PATIENCE_MS 3000
+enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, FILE *err);
 
 #endif

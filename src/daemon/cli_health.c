@@ -14,7 +14,6 @@
 #include "base/str.h"
 #include "daemon/cli.h"
 
-#define PATIENCE_MS 3000
 #define STATUS_LINE_MAX 256
 
 static const char request[] = "GET /healthz HTTP/1.1\r\n"
@@ -160,9 +159,9 @@ static ssize_t read_status(int fd, char *line, size_t size, uint64_t until_ms)
 }
 
 /* HTTP/1.1 200 OK: the three digits, or -errno. */
-static int ask(int fd, const union address *a, socklen_t size)
+static int ask(int fd, const union address *a, socklen_t size, uint64_t until_ms)
 {
-    uint64_t until_ms = now_ms() + PATIENCE_MS, status;
+    uint64_t status;
     char line[STATUS_LINE_MAX];
     ssize_t n = connect_to(fd, a, size, until_ms);
 
@@ -178,7 +177,7 @@ static int ask(int fd, const union address *a, socklen_t size)
     return (int)status;
 }
 
-enum cli_exit cli_health(const char *address, FILE *out, FILE *err)
+enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, FILE *err)
 {
     union address a;
     socklen_t size;
@@ -189,7 +188,7 @@ enum cli_exit cli_health(const char *address, FILE *out, FILE *err)
         return CLI_FAILED;
     }
     fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    rc = fd < 0 ? -errno : ask(fd, &a, size);
+    rc = fd < 0 ? -errno : ask(fd, &a, size, now_ms() + patience_ms);
     if (fd >= 0)
         close(fd);
     if (rc == 200) {

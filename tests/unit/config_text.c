@@ -41,6 +41,8 @@ void config_text_write(const char *name, const void *text, size_t n)
     FILE *f;
 
     config_text_folder();
+    /* A file that is cut to nothing and written again is flushed to disk by some file systems. */
+    (void)unlink(name);
     f = fopen(name, "w");
     ck_assert_ptr_nonnull(f);
     ck_assert_uint_eq(fwrite(text, 1, n, f), n);

@@ -137,9 +137,8 @@ START_TEST(every_row_has_a_sample)
 }
 END_TEST
 
-START_TEST(each_default)
+static void check_default(const struct sample *s)
 {
-    const struct sample *s = &samples[_i];
     char text[64];
     struct loaded l;
 
@@ -149,11 +148,16 @@ START_TEST(each_default)
     shows(l.config, s, s->fallback);
     loaded_deinit(&l);
 }
+
+START_TEST(each_default)
+{
+    for (size_t i = 0; i < SAMPLES; i++)
+        check_default(&samples[i]);
+}
 END_TEST
 
-START_TEST(each_good_value)
+static void check_good_value(const struct sample *s)
 {
-    const struct sample *s = &samples[_i];
     struct loaded l;
 
     ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "k", 1), 0);
@@ -163,11 +167,16 @@ START_TEST(each_good_value)
     shows(l.config, s, s->shown);
     loaded_deinit(&l);
 }
+
+START_TEST(each_good_value)
+{
+    for (size_t i = 0; i < SAMPLES; i++)
+        check_good_value(&samples[i]);
+}
 END_TEST
 
-START_TEST(each_bad_value)
+static void check_bad_value(const struct sample *s)
 {
-    const struct sample *s = &samples[_i];
     char wanted[512], found[64];
     struct loaded l;
 
@@ -181,6 +190,12 @@ START_TEST(each_bad_value)
              title_of(s->section), s->key,
              strcmp(s->key, "api_key_env") ? found : "something that is not shown", s->expected);
     ck_assert_str_eq(l.problems, wanted);
+}
+
+START_TEST(each_bad_value)
+{
+    for (size_t i = 0; i < SAMPLES; i++)
+        check_bad_value(&samples[i]);
 }
 END_TEST
 
@@ -413,9 +428,9 @@ int main(void)
     int failed;
 
     tcase_add_test(keys, every_row_has_a_sample);
-    tcase_add_loop_test(keys, each_default, 0, (int)SAMPLES);
-    tcase_add_loop_test(keys, each_good_value, 0, (int)SAMPLES);
-    tcase_add_loop_test(keys, each_bad_value, 0, (int)SAMPLES);
+    tcase_add_test(keys, each_default);
+    tcase_add_test(keys, each_good_value);
+    tcase_add_test(keys, each_bad_value);
     tcase_add_test(keys, each_bound);
     tcase_add_test(whole, without_a_file_the_defaults);
     tcase_add_test(whole, url_parts);

@@ -74,6 +74,8 @@ static struct upstream_socket *add(struct socket_table *t, int fd, bool opened_h
 
     if (make_room(t, fd) < 0)
         return NULL;
+    if (t->by_fd[fd]) /* closed behind our back before it was ever watched */
+        drop(t, t->by_fd[fd]);
     s = calloc(1, sizeof(*s));
     if (!s)
         return NULL;
@@ -155,8 +157,9 @@ int socket_want(struct upstream_socket *s, int events)
     s->wanted = events;
     if (events)
         return arm(s, events);
-    if (!s->opened_here) {
-        /* libcurl closes this one by itself, perhaps right now. */
+    if (!s->opened_here || s->uses == 0) {
+        /* libcurl closes this one by itself, perhaps right now: its own, or one that it gives up
+         * before it has connected (7.88 closes those without asking its close callback). */
         drop(s->table, s);
         return 0;
     }

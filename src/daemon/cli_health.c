@@ -162,7 +162,7 @@ static ssize_t read_status(int fd, char *line, size_t size, uint64_t until_ms)
 static int ask(int fd, const union address *a, socklen_t size, uint64_t until_ms)
 {
     uint64_t status;
-    char line[STATUS_LINE_MAX];
+    char line[STATUS_LINE_MAX] = {0};
     ssize_t n = connect_to(fd, a, size, until_ms);
 
     if (n == 0)

@@ -43,6 +43,23 @@ static void check_reachable(const struct config *c, const char *section, const c
                         : "");
 }
 
+/* Others would call this machine by a name that the default list does not have. */
+static void note_hosts(const struct config *c, const struct config_origin *o,
+                       struct config_report *r)
+{
+    for (unsigned i = 0; i < c->server.listen.count; i++) {
+        bool loopback;
+
+        if (config_address_check(str_from(c->server.listen.items[i]), &loopback) || loopback)
+            continue;
+        if (!key_line(o, "server", "allowed_hosts"))
+            config_note(r, key_line(o, "server", "listen"),
+                        "[server] allowed_hosts: is not set, so that requests from other machines "
+                        "get 403; add the name or address by which they call this one");
+        return;
+    }
+}
+
 static bool any_port(const char *address)
 {
     size_t n = strlen(address);
@@ -69,6 +86,7 @@ void config_check_listeners(const struct config *c, const struct config_origin *
                            "own, or off",
                            admin);
     }
+    note_hosts(c, o, r);
     if (strcmp(admin, "off") != 0)
         check_reachable(c, "admin", admin, admin_line, r);
 }

@@ -56,11 +56,22 @@ START_TEST(C29_other_addresses_are_refused)
         l = config_text_load(text);
         ck_assert_ptr_null(l.config);
         ck_assert_ptr_nonnull(strstr(l.problems, "which other machines can reach"));
-        snprintf(text, sizeof text, "[server]\nlisten = %s\ninsecure_listen = yes\n", addresses[i]);
+        snprintf(text, sizeof text,
+                 "[server]\nlisten = %s\ninsecure_listen = yes\n"
+                 "allowed_hosts = h\n",
+                 addresses[i]);
         is_good(text, "");
     }
     is_bad("[server]\nlisten = 0.0.0.0:1\ninsecure_listen = no\n", EINVAL,
            "t.conf:2: " REACHABLE("server", "0.0.0.0:1") "\n");
+}
+END_TEST
+
+START_TEST(reachable_addresses_need_names)
+{
+    is_good("[server]\ninsecure_listen = yes\nlisten = [::1]:1, 0.0.0.0:1, [::]:2\n",
+            "t.conf:3: [server] allowed_hosts: is not set, so that requests from other machines "
+            "get 403; add the name or address by which they call this one\n");
 }
 END_TEST
 
@@ -416,6 +427,7 @@ int main(void)
 
     tcase_add_test(all, C29_loopback_and_unix_need_no_word);
     tcase_add_test(all, C29_other_addresses_are_refused);
+    tcase_add_test(all, reachable_addresses_need_names);
     tcase_add_test(all, C29_client_keys_do_not_count_yet);
     tcase_add_test(all, C29_holds_for_the_admin_pages);
     tcase_add_test(all, addresses_that_are_none);

@@ -235,7 +235,9 @@ static void attempt_timed_out(struct exchange *x, uint64_t now)
     kind = timeout_kind(x, now);
     x->attempt.done = true;
     x->attempt.transport = kind;
-    if (x->state != EXCHANGE_RELAYING)
+    if (x->state == EXCHANGE_HOLDING)
+        judge_answer(x); /* what came of it may hold a status worth knowing, and a hint */
+    else if (x->state == EXCHANGE_ATTEMPTING)
         judge_transport(x, kind);
 }
 

@@ -19,6 +19,8 @@ void exchange_cannot_retry(struct exchange *x, const char *why);
 
 /* HOLDING: looks at what has come of the answer, and acts once that is enough to judge it. */
 void judge_held(struct exchange *x);
+/* An attempt has ended, or was ended, after the head of its answer had come. */
+void judge_answer(struct exchange *x);
 /* An attempt that brought no answer has ended. */
 void judge_transport(struct exchange *x, enum transport t);
 /* The deadline has passed before anything was committed. */

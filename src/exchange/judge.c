@@ -7,12 +7,16 @@
 
 #define ERROR_TEXT_MAX (256 * 1024) /* of a decoded error body; the rest does not matter */
 
+/* Spares most good answers and events the parser. */
+static bool speaks_of_error(struct str text)
+{
+    return text.n > 0 && text.p[0] == '{' &&
+           str_ifind((struct str){text.p, text.n < 512 ? text.n : 512}, STR("\"error\"")) >= 0;
+}
+
 static bool may_hold_error(const struct attempt *a, struct str text)
 {
-    if (a->status >= 400)
-        return true;
-    return a->status >= 200 && a->status < 300 && text.n > 0 && text.p[0] == '{' &&
-           str_ifind((struct str){text.p, text.n < 512 ? text.n : 512}, STR("\"error\"")) >= 0;
+    return a->status >= 400 || (a->status >= 200 && a->status < 300 && speaks_of_error(text));
 }
 
 /* Reads the error object out of the attempt's body, whatever its coding. */
@@ -180,7 +184,7 @@ void judge_transport(struct exchange *x, enum transport t)
     judge(x, &o);
 }
 
-static void judge_answer(struct exchange *x)
+void judge_answer(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
     struct apierror error;
@@ -213,11 +217,13 @@ static void hold_stream(struct exchange *x)
             relay_commit(x);
         return;
     }
-    if (event.error_field.n > 0)
-        apierror_parse(event.error_field, &error);
-    else if (str_ieq(event.type, STR("error")) || str_starts(event.data, STR("{\"error\"")) ||
-             str_starts(event.data, STR("{\"type\":\"error\"")))
+    if (event.error_field.n > 0 || str_ieq(event.type, STR("error"))) {
+        apierror_parse(event.error_field.n > 0 ? event.error_field : event.data, &error);
+        if (error.kind == APIERROR_NONE) /* it is one by its name, whatever its shape */
+            error.kind = APIERROR_OTHER;
+    } else if (speaks_of_error(event.data)) {
         apierror_parse(event.data, &error);
+    }
     o.error = &error;
     judge(x, &o);
 }

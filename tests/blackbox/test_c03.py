@@ -1,0 +1,264 @@
+"""C3: what is worth another attempt, and what is not, each cause met on the wire."""
+
+import contextlib
+import socket
+
+import pytest
+from cases import AUTO, Case, error, pair, run
+from raw import CHAT, Raw, ask, text_of
+
+STREAM = {"stream": True}
+
+
+@contextlib.contextmanager
+def closed_port():
+    """A port where connections are refused, for as long as the block lasts."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        yield s.getsockname()[1]
+
+
+def head(text):
+    return {"wire": [{"send": text}, {"fin": True}]}
+
+
+STATUSES = {
+    408: "request_timeout", 409: "conflict", 425: "too_early", 429: "rate_limited",
+    500: "server_error", 502: "bad_gateway", 503: "overloaded", 504: "gateway_timeout",
+    520: "server_error", 521: "server_error", 522: "server_error", 523: "server_error",
+    524: "gateway_timeout", 525: "server_error", 526: "server_error", 527: "server_error",
+    529: "overloaded", 507: "server_error", 599: "server_error",
+}
+
+# name: (the first answer, the reason in the log, the status in the log or None, request fields)
+RETRIED = {
+    **{f"status-{s}": (error(s), reason, s, {}) for s, reason in STATUSES.items()},
+    **{f"bare-{s}": ({"status": s, "body": "<html>oops</html>"}, reason, s, {})
+       for s, reason in ((429, "rate_limited"), (500, "server_error"), (502, "bad_gateway"))},
+    "reset-before-the-answer": ({"cut": {"before_head": True}}, "connection_lost", None, {}),
+    "closed-before-the-answer": ({"cut": {"before_head": True, "how": "fin"}}, "connection_lost",
+                                 None, {}),
+    "reset-amid-the-head": ({"wire": [{"send": "HTTP/1.1 200 OK\r\ncontent-le"}, {"reset": True}]},
+                            "connection_lost", None, {}),
+    "reset-after-the-head": ({"preset": "auto", "cut": {"after_head": True}}, "answer_truncated", 200, {}),
+    "reset-amid-the-body": ({"preset": "auto", "cut": {"after_bytes": 20}}, "answer_truncated", 200, {}),
+    "short-of-its-length": ({"preset": "auto", "framing": "length",
+                             "cut": {"after_bytes": 20, "how": "fin"}}, "answer_truncated", 200, {}),
+    "chunk-unfinished": ({"preset": "auto", "framing": "chunked",
+                          "cut": {"after_bytes": 20, "how": "fin"}}, "answer_truncated", 200, {}),
+    "last-chunk-missing": (head("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+                                "2\r\n{}\r\n"), "answer_truncated", 200, {}),
+    "chunk-size-is-no-number": (head("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+                                     "zz\r\n{}\r\n0\r\n\r\n"), "answer_truncated", 200, {}),
+    "not-http": (head("SSH-2.0-OpenSSH_9.2p1\r\n\r\n"), "answer_unreadable", None, {}),
+    "not-http-at-all": ({"wire": [{"send_b64": "AAECAwQFBgcICQ=="}, {"fin": True}]},
+                        "answer_unreadable", None, {}),
+    "error-object-in-a-200": ({"status": 200, "json": {"error": {"message": "m", "code": None}}},
+                              "error_in_body", 200, {}),
+    "error-500-in-a-200": ({"status": 200, "json": {"error": {"message": "m", "code": 500}}},
+                           "server_error", 200, {}),
+    "error-429-in-a-200": ({"status": 200, "json": {"error": {"message": "m", "code": 429}}},
+                           "rate_limited", 200, {}),
+    "gzipped-error-in-a-200": ({"status": 200, "json": {"error": {"message": "m"}}, "gzip": True},
+                               "error_in_body", 200, {}),
+    "stream-starts-with-an-error": ({"sse": [{"error": {"message": "m", "code": "x"}}]},
+                                    "error_in_stream", 200, STREAM),
+    "stream-starts-with-error-event": (
+        {"sse": ['event: error\ndata: {"type":"error","code":"x","message":"m"}\n\n']},
+        "error_in_stream", 200, STREAM),
+    "stream-error-after-comments": ({"sse": [": one\n\n", ":\n\n", {"error": {"message": "m"}}]},
+                                    "error_in_stream", 200, STREAM),
+    "stream-with-llama-error": ({"sse": ['error: {"code":500,"message":"m"}\n\n']},
+                                "server_error", 200, STREAM),
+    "stream-with-llama-error-at-last": ({"sse": [": ping\n\n", 'error: {"message":"m"}\n\n']},
+                                        "error_in_stream", 200, STREAM),
+    "stream-with-unnamed-error": ({"sse": ['event: error\ndata: {"detail":"m"}\n\n']},
+                                  "error_in_stream", 200, STREAM),
+    "stream-with-openrouter-error": (
+        {"sse": [{"id": "gen-1", "object": "chat.completion.chunk", "choices": [],
+                  "error": {"code": 502, "message": "m"}}]}, "bad_gateway", 200, STREAM),
+    "stream-with-spaces": ({"sse": ['data: { "error" : { "message" : "m" } }\n\n']},
+                           "error_in_stream", 200, STREAM),
+    "stream-with-vllm-overload": ({"sse": [{"error": {"message": "m", "code": 503}}]},
+                                  "overloaded", 200, STREAM),
+    "stream-breaks-before-an-event": ({"preset": "chat_stream", "cut": {"after_head": True}},
+                                      "answer_truncated", 200, STREAM),
+    "stream-breaks-amid-an-event": ({"preset": "chat_stream", "cut": {"after_bytes": 10}},
+                                    "answer_truncated", 200, STREAM),
+    "stream-ends-before-an-event": ({"sse": []}, "empty_stream", 200, STREAM),
+    "stream-ends-after-a-comment": ({"sse": [": hello\n\n"]}, "empty_stream", 200, STREAM),
+}
+
+FINAL = [400, 401, 402, 403, 404, 405, 406, 410, 411, 413, 415, 418, 422, 451, 501, 505]
+
+
+@pytest.fixture(scope="module")
+def seen():
+    cases = {name: Case([first, AUTO], more=more) for name, (first, _, _, more) in RETRIED.items()}
+    cases |= {f"final-{s}": Case([error(s), AUTO]) for s in FINAL}
+    cases |= {f"final-bare-{s}": Case([{"status": s, "body": "no"}, AUTO]) for s in FINAL}
+    with pair() as (provider, daemon):
+        yield run(provider, daemon, cases)
+
+
+@pytest.mark.parametrize("name", RETRIED)
+def test_c03_is_retried(seen, name):
+    case = seen[name]
+    _, reason, status, more = RETRIED[name]
+    assert case.answer.status == 200, case.lines
+    assert [a["answer"] for a in case.attempts] == [0, 1]
+    assert case.fact("x-retryd-attempts") == "2"
+    failure, = case.failures
+    assert (failure["reason"], failure.get("status")) == (reason, str(status) if status else None)
+    if more:
+        assert text_of(case.answer.body) and case.answer.body.endswith(b"data: [DONE]\n\n")
+    else:
+        assert case.answer.json()["choices"]
+
+
+@pytest.mark.parametrize("kind", ["final", "final-bare"])
+@pytest.mark.parametrize("status", FINAL)
+def test_c03_is_final(seen, status, kind):
+    case = seen[f"{kind}-{status}"]
+    assert case.answer.status == status
+    assert len(case.attempts) == 1
+    assert case.failures[0]["cannot_retry"] == "the same request would fail again"
+
+
+def test_c03_good_answers_are_not_repeated():
+    """What only looks like a failure: an error told of something else, redirects, empty answers."""
+    answers = {
+        "null-error": {"status": 200, "json": {"id": "x", "error": None}},
+        "empty-error": {"status": 200, "json": {"id": "x", "error": {}}},
+        "a-failed-job": {"status": 200, "json": {"object": "fine_tuning.job", "error": {"code": "x"}}},
+        "text-about-errors": {"status": 200, "body": '{"error":{"code":"x"}}',
+                              "headers": {"content-type": "text/plain"}},
+        "redirect": {"status": 302, "headers": {"location": "/elsewhere"}, "body": ""},
+        "nothing": {"status": 204},
+        "empty": {"status": 200, "body": ""},
+    }
+    with pair() as (provider, daemon):
+        seen = run(provider, daemon, {n: Case([a, error(500)]) for n, a in answers.items()})
+    for name, case in seen.items():
+        assert len(case.attempts) == 1, name
+        assert case.answer.status == answers[name]["status"], name
+
+
+# --- nobody there ----------------------------------------------------------------------------------
+
+def test_c03_connection_refused():
+    with closed_port() as port, pair(f"http://127.0.0.1:{port}/v1") as (_, daemon):
+        answer = ask(daemon)
+        assert (answer.status, answer.error["code"]) == (502, "connect_failed")
+        assert answer.header("x-retryd-attempts") == "5"
+        assert daemon.metric('retryd_retries_total{reason="connect_failed"}') == 4
+
+
+def test_c03_connection_refused_at_first(retryd):
+    """The upstream comes up while retryd waits."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        d = retryd(f"http://127.0.0.1:{s.getsockname()[1]}/v1",
+                   retry={"initial_delay": "20ms", "multiplier": "1", "max_attempts": "100"})
+        with Raw(d) as client:
+            client.request(body=CHAT)
+            d.wait_log("attempt 2 of 100 failed: connect_failed")
+            s.listen()
+            upstream, _ = s.accept()
+            with upstream:
+                upstream.recv(65536)
+                upstream.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                assert client.answer().status == 200
+
+
+def test_c03_no_such_host():
+    with pair("http://nosuch.invalid/v1", retry={"initial_delay": "20ms", "max_attempts": "2"},
+              timeout={"connect": "60s"}) as (_, daemon):
+        answer = ask(daemon)
+        assert (answer.status, answer.error["code"]) == (502, "dns_failed")
+        assert answer.header("x-retryd-attempts") == "2"
+        assert "nosuch.invalid" in answer.error["message"]
+
+
+# --- silence ---------------------------------------------------------------------------------------
+
+SLOW = {"preset": "chat", "text": "x" * 4000, "pace": {"bytes": 10, "every_ms": 100}}
+SILENT = {
+    "before-the-head": ({"stall": {"before_head": True}}, "first_byte_timeout", None, {}),
+    "after-the-head": ({"preset": "auto", "stall": {"after_head": True}}, "idle_timeout", 200, {}),
+    "amid-the-body": ({"preset": "auto", "stall": {"after_bytes": 20}}, "idle_timeout", 200, {}),
+    "before-an-event": ({"preset": "auto", "stall": {"after_head": True}}, "idle_timeout", 200, STREAM),
+    "too-slow": (SLOW, "total_timeout", 200, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def timed_out():
+    cases = {name: Case([first, AUTO], more=more) for name, (first, _, _, more) in SILENT.items()}
+    with pair(timeout={"first_byte": "800ms", "idle": "700ms", "total": "1500ms"}) as (p, daemon):
+        yield run(p, daemon, cases)
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_c03_timeouts_are_retried(timed_out, name):
+    case = timed_out[name]
+    _, reason, status, _ = SILENT[name]
+    assert case.answer.status == 200, case.lines
+    assert [a["answer"] for a in case.attempts] == [0, 1]
+    failure, = case.failures
+    assert (failure["reason"], failure.get("status")) == (reason, str(status) if status else None)
+    wanted = {"first_byte_timeout": 800, "idle_timeout": 700, "total_timeout": 1500}[reason]
+    assert wanted <= int(failure["duration_ms"]) < wanted + 500
+
+
+def test_c03_connect_timeout(retryd):
+    """A listener whose queue is full answers no SYN: on Linux the connection just waits."""
+    with socket.socket() as s, contextlib.ExitStack() as stack:
+        s.bind(("127.0.0.1", 0))
+        s.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(s.getsockname())
+        d = retryd(f"http://127.0.0.1:{s.getsockname()[1]}/v1", timeout={"connect": "150ms"},
+                   retry={"initial_delay": "20ms", "max_attempts": "2"})
+        answer = ask(d)
+        assert (answer.status, answer.error["code"]) == (504, "connect_timeout")
+        assert answer.header("x-retryd-attempts") == "2"
+
+
+# --- retry_on --------------------------------------------------------------------------------------
+
+CAUSES = {"reset": RETRIED["reset-before-the-answer"][0], "408": error(408), "409": error(409),
+          "425": error(425), "429": error(429), "5xx": error(503),
+          "timeout": {"stall": {"before_head": True}}}
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    """For each cause a route that retries on it alone, one that does not, and one for none."""
+    routes, cases = "", {}
+    for cause, first in CAUSES.items():
+        others = ", ".join(c for c in [*CAUSES, "connect"] if c != cause)
+        for kind, value in (("only", cause), ("not", others), ("none", "none")):
+            name = f"{kind}-{cause}"
+            routes += f"[route {name}]\nmodel = {name}\nretry.retry_on = {value}\n"
+            cases[name] = Case([first, AUTO])
+    with pair(config=routes, timeout={"first_byte": "800ms"}) as (provider, daemon):
+        yield run(provider, daemon, cases)
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_c03_retry_on(chosen, cause):
+    assert len(chosen[f"only-{cause}"].attempts) == 2
+    assert chosen[f"only-{cause}"].answer.status == 200
+    for kind in ("not", "none"):
+        assert len(chosen[f"{kind}-{cause}"].attempts) == 1
+        assert chosen[f"{kind}-{cause}"].answer.status >= 400
+
+
+def test_c03_retry_on_connect(retryd):
+    with closed_port() as port:
+        d = retryd(f"http://127.0.0.1:{port}/v1",
+                   retry={"initial_delay": "20ms", "retry_on": "reset, timeout, 5xx"})
+        assert ask(d).header("x-retryd-attempts") == "1"

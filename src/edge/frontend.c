@@ -356,7 +356,8 @@ static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *s)
     return strlen(s);
 }
 
-static void on_library_message(void *cls, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void on_library_message(void *cls, const char *fmt,
+                                                                     va_list ap)
 {
     char text[400];
 

@@ -304,13 +304,30 @@ static void note_protocol(struct transfer *t)
     s->may_speak_idle = version >= CURL_HTTP_VERSION_2_0;
 }
 
+/* A Unix socket's whole answer may come within the very call that sent the request: then libcurl
+ * never asked to have the socket watched, and only now does it tell which one it was. */
+static void note_unseen_socket(struct transfer *t)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    struct upstream_socket *s;
+
+    if (t->socket.serial != 0 || t->sends == 0 ||
+        curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD)
+        return;
+    s = socket_by_fd(&t->u->sockets, fd);
+    if (s)
+        t->socket = socket_begin(s);
+}
+
 static void finish(struct transfer *t, CURLcode rc)
 {
     struct attempt *a = t->a;
 
     transfer_outcome(t, rc);
-    if (rc == CURLE_OK)
+    if (rc == CURLE_OK) {
+        note_unseen_socket(t);
         note_protocol(t);
+    }
     curl_multi_remove_handle(t->u->multi, t->easy);
     socket_end(&t->u->sockets, t->socket);
     a->done = true;

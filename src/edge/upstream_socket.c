@@ -112,6 +112,11 @@ struct upstream_socket *socket_of(struct socket_table *t, int fd)
     return add(t, fd, false);
 }
 
+struct upstream_socket *socket_by_fd(struct socket_table *t, int fd)
+{
+    return fd >= 0 && fd < t->size ? t->by_fd[fd] : NULL;
+}
+
 void socket_discard(struct upstream_socket *s)
 {
     char waste[4096];

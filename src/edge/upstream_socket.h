@@ -76,6 +76,9 @@ struct upstream_socket *socket_deref(struct socket_table *t, struct socket_ref r
 /* Watches for `events` (UV_READABLE, UV_WRITABLE); 0: idle. 0 or -1. */
 int socket_want(struct upstream_socket *s, int events);
 
+/* The entry of `fd`; NULL where there is none. */
+struct upstream_socket *socket_by_fd(struct socket_table *t, int fd);
+
 /* The socket with that local port; NULL where there is none. */
 struct upstream_socket *socket_by_port(struct socket_table *t, int local_port);
 

@@ -84,7 +84,7 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
 
 void exchange_stop_attempt(struct exchange *x)
 {
-    if (x->attempt.running)
+    if (x->attempt.running && !x->attempt.done)
         x->ops->attempt_cancel(x->world, x);
     x->attempt.running = false;
 }
@@ -146,10 +146,15 @@ static void start_attempt(struct exchange *x, bool fresh)
     uint64_t now = x->ops->now_ms(x->world);
     int rc;
 
+    if (now >= x->deadline.at_ms) {
+        judge_too_late(x);
+        return;
+    }
     exchange_set(x, EXCHANGE_ATTEMPTING);
     attempt_reset(a);
     sse_init(&x->sse);
     x->released = 0;
+    x->events = 0;
     a->fresh = fresh;
     a->high_water = x->limits.hold_limit;
     a->started_ms = a->last_piece_ms = now;
@@ -358,7 +363,7 @@ void exchange_step(struct exchange *x)
     assert(x->magic == EXCHANGE_MAGIC);
     if (x->state == EXCHANGE_DONE)
         return;
-    if (x->client_gone) {
+    if (x->client_gone && !x->pulled_end) {
         leave(x);
         return;
     }

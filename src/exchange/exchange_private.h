@@ -25,6 +25,9 @@ void judge_answer(struct exchange *x);
 void judge_transport(struct exchange *x, enum transport t);
 /* The deadline has passed before anything was committed. */
 void judge_deadline(struct exchange *x);
+/* QUEUED: the deadline has passed before the next attempt could start (a long upload, a late
+ * timer, a stale connection): it is not made. */
+void judge_too_late(struct exchange *x);
 
 /* The facts of C25 as they stand. `received`: the status that the upstream sent; 0 for our own. */
 struct answer_facts relay_facts(const struct exchange *x, unsigned received, enum reason reason);

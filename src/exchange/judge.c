@@ -238,6 +238,13 @@ void judge_held(struct exchange *x)
         judge_answer(x);
 }
 
+static void describe_deadline(const struct exchange *x, char out[ATTEMPT_DETAIL_MAX])
+{
+    snprintf(out, ATTEMPT_DETAIL_MAX, "the deadline of %llu ms has passed%s",
+             (unsigned long long)(x->deadline.at_ms - x->started_ms),
+             x->deadline.source == DEADLINE_FROM_CONFIG ? "" : " (declared by the client)");
+}
+
 void judge_deadline(struct exchange *x)
 {
     struct verdict v = {.kind = VERDICT_FINAL, .reason = REASON_DEADLINE, .ambiguous = true};
@@ -246,10 +253,18 @@ void judge_deadline(struct exchange *x)
     struct outcome o = {.transport = TRANSPORT_TOTAL_TIMEOUT, .status = x->attempt.status};
 
     exchange_stop_attempt(x);
-    snprintf(x->attempt.detail, sizeof(x->attempt.detail), "the deadline of %llu ms has passed%s",
-             (unsigned long long)(x->deadline.at_ms - x->started_ms),
-             x->deadline.source == DEADLINE_FROM_CONFIG ? "" : " (declared by the client)");
+    describe_deadline(x, x->attempt.detail);
     exchange_cannot_retry(x, d.why_not);
     report(x, &o, &v, &d, &none);
+    tell_failure(x);
+}
+
+void judge_too_late(struct exchange *x)
+{
+    exchange_cannot_retry(x, "the deadline has passed");
+    if (x->last_reason == REASON_OK) { /* no attempt has failed that could be told instead */
+        x->last_reason = REASON_DEADLINE;
+        describe_deadline(x, x->last_detail);
+    }
     tell_failure(x);
 }

@@ -1,0 +1,570 @@
+/* The world of an exchange under test: a clock turned by hand, scripted attempts, a client. */
+#include "fake_world.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define WRITE_MAX (16 * 1024) /* bytes that libcurl hands over at once */
+#define SPINS_MAX 1000        /* steps without time going on: more is a busy loop */
+
+static void wrong(struct fake_world *w, const char *what)
+{
+    if (!w->wrong)
+        w->wrong = what;
+}
+
+uint64_t fake_random(uint64_t *state)
+{
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * 2685821657736338717u;
+}
+
+int fake_add_headers(struct headers *h, const char *lines)
+{
+    struct str rest = str_from(lines ? lines : ""), line;
+
+    while (str_next(&rest, '\n', &line)) {
+        struct str name;
+
+        if (line.n == 0)
+            continue;
+        if (!str_next(&line, ':', &name))
+            return -EINVAL;
+        int rc = headers_add(h, name, str_trim(line));
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* --- the clock ---------------------------------------------------------------------------------- */
+
+static uint64_t op_now(void *world)
+{
+    return ((struct fake_world *)world)->now_ms;
+}
+
+static uint64_t op_unix(void *world)
+{
+    struct fake_world *w = world;
+
+    return w->unix_ms + w->now_ms;
+}
+
+static uint64_t op_random(void *world)
+{
+    return fake_random(&((struct fake_world *)world)->random);
+}
+
+static void op_timer_set(void *world, struct exchange *x, uint64_t at_ms)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    if (at_ms != TIMER_OFF && at_ms + w->timer_late_ms >= at_ms)
+        at_ms += w->timer_late_ms;
+    if (!w->timer_lazy || at_ms < w->timer_ms)
+        w->timer_ms = at_ms;
+}
+
+/* --- attempts ----------------------------------------------------------------------------------- */
+
+static int op_plan(void *world, struct exchange *x, struct str model, struct plan *ret_plan)
+{
+    struct fake_world *w = world;
+
+    (void)model;
+    if (x->state != EXCHANGE_RECEIVING)
+        wrong(w, "planned twice");
+    if (w->plan_fails)
+        return w->plan_fails;
+    *ret_plan = (struct plan){
+        .route = "test",
+        .base = STR("/v1"),
+        .settings = &w->settings,
+        .target = {.name = "openai",
+                   .host = "api.example",
+                   .base_path = w->base_path,
+                   .auth_header = "Authorization",
+                   .key = w->key,
+                   .idempotency_header = w->idempotency_header},
+    };
+    return 0;
+}
+
+static const struct fake_piece *next_piece(const struct fake_world *w)
+{
+    if (w->piece >= FAKE_PIECES || !w->current->pieces[w->piece].text)
+        return NULL;
+    return &w->current->pieces[w->piece];
+}
+
+/* When the attempt's next event comes, counted from now. */
+static void plan_next(struct fake_world *w)
+{
+    const struct fake_attempt *s = w->current;
+    const struct fake_piece *piece = next_piece(w);
+    uint64_t in = s->end_ms;
+
+    if (s->status != 0 && !w->head_given)
+        in = s->head_ms;
+    else if (piece)
+        in = w->piece_done ? 0 : piece->after_ms;
+    else if (s->hangs)
+        in = FAKE_NEVER;
+    w->next_ms = in == FAKE_NEVER ? FAKE_NEVER : w->now_ms + in;
+}
+
+static void end_attempt(struct fake_world *w)
+{
+    struct attempt *a = &w->x.attempt;
+
+    a->transport = w->current->end;
+    snprintf(a->detail, sizeof(a->detail), "%s", w->current->detail ? w->current->detail : "");
+    a->upload_whole = !w->current->upload_stuck;
+    a->done = true;
+    w->start[w->starts - 1].gone_ms = w->now_ms;
+    w->current = NULL;
+}
+
+/* One write of the current piece. False where the attempt had to pause. */
+static bool write_piece(struct fake_world *w, const struct fake_piece *piece)
+{
+    struct attempt *a = &w->x.attempt;
+    size_t n = (piece->n ? piece->n : strlen(piece->text)) - w->piece_done;
+    bool last = n <= WRITE_MAX;
+
+    if (a->body.len >= a->high_water) {
+        a->paused = true;
+        return false;
+    }
+    if (!last)
+        n = WRITE_MAX;
+    if (buf_add(&a->body, piece->text + w->piece_done, n) < 0) {
+        snprintf(a->detail, sizeof(a->detail), "out of memory");
+        a->transport = TRANSPORT_INTERNAL;
+        a->done = true;
+        w->start[w->starts - 1].gone_ms = w->now_ms;
+        w->current = NULL;
+        return true;
+    }
+    a->received += n;
+    w->piece_done = last ? 0 : w->piece_done + n;
+    w->piece += last;
+    return true;
+}
+
+/* The attempt's event that is due. */
+static void attempt_event(struct fake_world *w)
+{
+    struct attempt *a = &w->x.attempt;
+    const struct fake_piece *piece = next_piece(w);
+
+    w->dirty = true;
+    if (w->current->status != 0 && !w->head_given) {
+        if (fake_add_headers(&a->headers, w->current->headers) < 0) {
+            a->transport = TRANSPORT_BAD_ANSWER;
+            a->done = true;
+            w->start[w->starts - 1].gone_ms = w->now_ms;
+            w->current = NULL;
+            return;
+        }
+        a->status = w->current->status;
+        a->head_done = true;
+        w->head_given = true;
+    } else if (!piece) {
+        end_attempt(w);
+        return;
+    } else if (!write_piece(w, piece)) {
+        return;
+    }
+    a->last_piece_ms = w->now_ms;
+    if (w->current)
+        plan_next(w);
+}
+
+static void attempt_events(struct fake_world *w)
+{
+    while (w->current && !w->x.attempt.paused && w->next_ms <= w->now_ms)
+        attempt_event(w);
+}
+
+static int op_attempt_start(void *world, struct exchange *x, const char *path,
+                            const struct headers *headers)
+{
+    struct fake_world *w = world;
+    unsigned n = w->starts < w->script_len ? w->starts : w->script_len - 1;
+    const struct fake_attempt *s = &w->script[n];
+
+    if (w->current || x->attempt.running)
+        wrong(w, "two attempts at once");
+    if (x->state != EXCHANGE_ATTEMPTING)
+        wrong(w, "an attempt started outside ATTEMPTING");
+    if (x->attempt.body.len > 0 || x->attempt.done || x->attempt.head_done)
+        wrong(w, "an attempt started with the last one's remains");
+    if (x->attempt.high_water == 0)
+        wrong(w, "an attempt without a high-water mark");
+    if (w->starts == FAKE_ATTEMPTS) {
+        wrong(w, "too many attempts");
+        return -EMFILE;
+    }
+    w->start[w->starts++] = (struct fake_start){
+        .at_ms = w->now_ms, .gone_ms = FAKE_NEVER, .fresh = x->attempt.fresh, .script = n};
+    if (s->start_fails) {
+        w->start[w->starts - 1].gone_ms = w->now_ms;
+        return s->start_fails;
+    }
+    buf_reset(&w->path, SIZE_MAX);
+    buf_add_str(&w->path, str_from(path));
+    headers_reset(&w->sent);
+    for (unsigned i = 0; i < headers->count; i++)
+        if (headers_add(&w->sent, headers_name(headers, i), headers_value(headers, i)) < 0)
+            w->path.failed = true;
+    w->current = s;
+    w->piece = 0;
+    w->piece_done = 0;
+    w->head_given = false;
+    plan_next(w);
+    if (s->at_once)
+        attempt_events(w);
+    return 0;
+}
+
+static void op_attempt_cancel(void *world, struct exchange *x)
+{
+    struct fake_world *w = world;
+
+    if (!w->current) {
+        wrong(w, "cancelled what does not run");
+        return;
+    }
+    x->attempt.upload_whole = !w->current->upload_stuck;
+    w->start[w->starts - 1].gone_ms = w->now_ms;
+    w->start[w->starts - 1].cancelled = true;
+    w->current = NULL;
+    w->cancels++;
+}
+
+/* As in libcurl the write that was refused comes again before this returns. */
+static void op_attempt_resume(void *world, struct exchange *x)
+{
+    struct fake_world *w = world;
+
+    if (!w->current || !x->attempt.paused) {
+        wrong(w, "resumed what is not paused");
+        return;
+    }
+    w->resumes++;
+    x->attempt.paused = false;
+    attempt_events(w);
+}
+
+static void op_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r)
+{
+    struct fake_world *w = world;
+
+    if (r->number != x->attempts)
+        wrong(w, "an attempt reported under another's number");
+    if (w->failures > 0 && w->reports[w->failures - 1].number >= r->number)
+        wrong(w, "an attempt judged twice");
+    if (w->failures < FAKE_ATTEMPTS)
+        w->reports[w->failures] = *r;
+    w->failures++;
+}
+
+/* --- the answer --------------------------------------------------------------------------------- */
+
+static int take_head(struct fake_world *w, const struct answer_head *head)
+{
+    int rc = 0;
+
+    if (w->wholes + w->begins > 0)
+        wrong(w, "answered twice");
+    if (w->x.client_gone)
+        wrong(w, "answered a client that is gone");
+    w->answered_ms = w->now_ms;
+    w->head.status = head->status;
+    w->head.content_length = head->content_length;
+    for (unsigned i = 0; rc == 0 && i < head->headers.count; i++)
+        rc = headers_add(&w->head.headers, headers_name(&head->headers, i),
+                         headers_value(&head->headers, i));
+    return rc;
+}
+
+static int op_answer_whole(void *world, struct exchange *x, const struct answer_head *head,
+                           struct buf *body)
+{
+    struct fake_world *w = world;
+    int rc = w->whole_fails ? w->whole_fails : take_head(w, head);
+    struct buf taken = *body;
+
+    (void)x;
+    buf_init(body, body->cap);
+    if (rc == 0 && !w->body.p) {
+        w->body = taken;
+        w->wholes++;
+    } else {
+        buf_deinit(&taken);
+    }
+    return rc;
+}
+
+static int op_answer_begin(void *world, struct exchange *x, const struct answer_head *head)
+{
+    struct fake_world *w = world;
+    int rc = w->begin_fails ? w->begin_fails : take_head(w, head);
+
+    (void)x;
+    if (rc < 0)
+        return rc;
+    w->begins++;
+    w->asleep = false;
+    w->pull_ms = w->now_ms;
+    return 0;
+}
+
+static void op_answer_wake(void *world, struct exchange *x)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    w->wakes++;
+    if (w->asleep)
+        w->pull_ms = w->now_ms;
+    w->asleep = false;
+}
+
+static void op_answer_cut(void *world, struct exchange *x)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    w->cuts++;
+    w->got_cut = true;
+}
+
+static void op_ended(void *world, struct exchange *x)
+{
+    struct fake_world *w = world;
+
+    w->ended++;
+    if (w->current || x->attempt.running)
+        wrong(w, "ended with an attempt under way");
+    if (x->end == END_NONE)
+        wrong(w, "ended without saying how");
+}
+
+static const struct exchange_ops fake_ops = {
+    .now_ms = op_now,
+    .unix_ms = op_unix,
+    .random = op_random,
+    .plan = op_plan,
+    .attempt_start = op_attempt_start,
+    .attempt_cancel = op_attempt_cancel,
+    .attempt_resume = op_attempt_resume,
+    .timer_set = op_timer_set,
+    .answer_whole = op_answer_whole,
+    .answer_begin = op_answer_begin,
+    .answer_wake = op_answer_wake,
+    .answer_cut = op_answer_cut,
+    .attempt_failed = op_attempt_failed,
+    .ended = op_ended,
+};
+
+/* --- the client --------------------------------------------------------------------------------- */
+
+static bool client_reads(const struct fake_world *w)
+{
+    return w->begins > 0 && !w->got_end && !w->got_cut && !w->asleep && !w->x.client_gone &&
+           !(w->client.stops_at && w->now_ms >= w->client.stops_at);
+}
+
+static void client_pulls(struct fake_world *w)
+{
+    char piece[4096];
+    size_t max = w->client.pull_max ? w->client.pull_max : sizeof(piece);
+    ptrdiff_t n = exchange_pull(&w->x, piece, max);
+
+    if (n < 0 || w->x.attempt.paused)
+        w->dirty = true;
+    if (n == PULL_END)
+        w->got_end = true;
+    else if (n == PULL_CUT)
+        w->got_cut = true;
+    else if (n == 0)
+        w->asleep = true;
+    else if (n < 0 || (size_t)n > max)
+        wrong(w, "a pull outside its bounds");
+    else
+        buf_add(&w->body, piece, (size_t)n);
+    if (w->got_end && w->client.leaves_with_the_end)
+        exchange_client_gone(&w->x);
+    w->pull_ms = w->now_ms + w->client.every_ms;
+}
+
+/* --- time --------------------------------------------------------------------------------------- */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t next_event(const struct fake_world *w)
+{
+    const struct fake_client *c = &w->client;
+    uint64_t at = FAKE_NEVER;
+
+    if (w->x.state == EXCHANGE_DONE)
+        return at;
+    at = w->timer_ms;
+    if (!w->x.request_complete)
+        at = earlier(at, w->request_ms);
+    if (w->current && !w->x.attempt.paused)
+        at = earlier(at, w->next_ms);
+    if (client_reads(w))
+        at = earlier(at, w->pull_ms);
+    if (c->leaves_at && !w->x.client_gone)
+        at = earlier(at, c->leaves_at);
+    return at < w->now_ms ? w->now_ms : at;
+}
+
+static void things_happen(struct fake_world *w)
+{
+    if (!w->x.request_complete && w->now_ms >= w->request_ms && !w->x.client_gone) {
+        exchange_request_done(&w->x);
+        w->dirty = true;
+    }
+    attempt_events(w);
+    if (client_reads(w) && w->pull_ms <= w->now_ms)
+        client_pulls(w);
+    if (w->client.leaves_at && w->now_ms >= w->client.leaves_at && !w->x.client_gone) {
+        exchange_client_gone(&w->x);
+        w->dirty = true;
+    }
+    if (w->timer_ms <= w->now_ms) {
+        w->timer_ms = TIMER_OFF;
+        w->dirty = true;
+    }
+    if (w->step_at_random && fake_random(&w->random) % 4 == 0)
+        w->dirty = true;
+}
+
+static void step(struct fake_world *w)
+{
+    w->dirty = false;
+    w->steps++;
+    exchange_step(&w->x);
+    w->states |= 1u << w->x.state;
+    if (w->x.state == EXCHANGE_RELAYING && w->x.attempt.body.len > w->most_held)
+        w->most_held = w->x.attempt.body.len;
+}
+
+bool fake_turn(struct fake_world *w)
+{
+    uint64_t at = next_event(w);
+    unsigned spins = 0;
+
+    if (at == FAKE_NEVER) {
+        w->stuck = w->x.state != EXCHANGE_DONE && w->x.request_complete && w->client.stops_at == 0;
+        return false;
+    }
+    w->now_ms = at;
+    things_happen(w);
+    while (w->dirty && !w->wrong) {
+        step(w);
+        if (++spins > SPINS_MAX)
+            wrong(w, "a busy loop");
+        if (w->x.state == EXCHANGE_DONE)
+            break;
+        attempt_events(w);
+    }
+    return w->x.state != EXCHANGE_DONE && !w->wrong;
+}
+
+void fake_run(struct fake_world *w)
+{
+    while (fake_turn(w))
+        ;
+}
+
+void fake_run_until(struct fake_world *w, uint64_t at_ms)
+{
+    while (next_event(w) < at_ms && fake_turn(w))
+        ;
+}
+
+/* --- beginning and end --------------------------------------------------------------------------- */
+
+void fake_init(struct fake_world *w)
+{
+    memset(w, 0, sizeof(*w));
+    w->settings = (struct route_settings){
+        .retry = {.max_attempts = 5,
+                  .attempts_per_tier = 3,
+                  .backoff = {1000, 2, 60000, JITTER_NONE},
+                  .retry_on = RETRY_ON_ALL,
+                  .retry_ambiguous = true,
+                  .max_hint_ms = 120000,
+                  .deadline_ms = 600000},
+        .timeout = {.connect_ms = 5000, .first_byte_ms = 300000, .idle_ms = 60000},
+    };
+    w->limits = (struct exchange_limits){.hold_limit = 4 << 20, .max_body = 1 << 20};
+    w->base_path = "/v1";
+    w->idempotency_header = "";
+    w->unix_ms = 1700000000000;
+    w->random = 88172645463325252u;
+    w->timer_ms = TIMER_OFF;
+    buf_init(&w->path, 1 << 20);
+    buf_init(&w->body, SIZE_MAX / 2);
+    headers_init(&w->sent);
+    answer_head_init(&w->head);
+}
+
+void fake_deinit(struct fake_world *w)
+{
+    if (w->begun)
+        exchange_deinit(&w->x);
+    if (w->current)
+        wrong(w, "an attempt outlived its exchange");
+    buf_deinit(&w->path);
+    buf_deinit(&w->body);
+    headers_deinit(&w->sent);
+    answer_head_deinit(&w->head);
+}
+
+void fake_begin(struct fake_world *w, const char *method, const char *target, const char *headers,
+                const char *body)
+{
+    struct request_head *head = &w->x.request.head;
+    int rc = exchange_init(&w->x, &fake_ops, w, &w->limits);
+
+    w->begun = rc == 0;
+    if (rc == 0)
+        rc = request_head_text(&head->method, method);
+    if (rc == 0)
+        rc = request_head_text(&head->target, target);
+    if (rc == 0)
+        rc = fake_add_headers(&head->headers, headers);
+    if (rc == 0)
+        rc = exchange_body(&w->x, body ? body : "", body ? strlen(body) : 0);
+    if (rc < 0)
+        wrong(w, "the request could not be stored");
+    w->states = 1u << w->x.state;
+}
+
+void fake_begin_chat(struct fake_world *w, bool stream)
+{
+    fake_begin(w, "POST", "/v1/chat/completions", "Content-Type: application/json\n",
+               stream ? "{\"model\":\"gpt-x\",\"stream\":true}" : "{\"model\":\"gpt-x\"}");
+}
+
+struct str fake_header(const struct fake_world *w, const char *name)
+{
+    struct str v = STR("");
+
+    headers_get(&w->head.headers, str_from(name), &v);
+    return v;
+}

@@ -1,0 +1,135 @@
+/* A world for one exchange: virtual time, upstream attempts that follow a script, and a client.
+ *
+ * It does what the worker and the two edges do, and no more: exchange_step is called only after
+ * something changed, so that a wake the exchange forgets to ask for leaves it stuck, and the test
+ * sees that. Attempts pause at the high-water mark as the real adapter does. Everything that
+ * crosses struct exchange_ops is recorded, and what the contract forbids is counted in `wrong`.
+ *
+ * Nothing here uses check or allocates, but for the records that grow through struct buf: their
+ * failed allocations are the test's to look for (`wrong` names them). */
+#ifndef RETRYD_FAKE_WORLD_H
+#define RETRYD_FAKE_WORLD_H
+
+#include "exchange/exchange.h"
+
+#define FAKE_PIECES 8
+#define FAKE_ATTEMPTS 64
+#define FAKE_NEVER UINT64_MAX
+
+struct fake_piece {
+    uint64_t after_ms;
+    const char *text;
+    size_t n; /* 0: up to the terminator */
+};
+
+/* An attempt: its head, its body in pieces, its end; each after the one before. */
+struct fake_attempt {
+    int start_fails;     /* -errno from attempt_start */
+    unsigned status;     /* 0: it ends without a head */
+    uint64_t head_ms;    /* until the head */
+    const char *headers; /* "Name: value\n" each */
+    struct fake_piece pieces[FAKE_PIECES];
+    uint64_t end_ms;
+    enum transport end;
+    const char *detail;
+    bool hangs;        /* silence instead of the end (or of the head, where status is 0) */
+    bool upload_stuck; /* the request does not get through */
+    bool at_once; /* head, first piece and, without delays, the end come within attempt_start */
+};
+
+struct fake_client {
+    size_t pull_max;          /* bytes a pull; 0: 4096 */
+    uint64_t every_ms;        /* between pulls; 0: as fast as it goes */
+    uint64_t stops_at;        /* takes nothing from then on, but stays; 0: never */
+    uint64_t leaves_at;       /* 0: stays to the end */
+    bool leaves_with_the_end; /* closes in the very turn in which it takes the end */
+};
+
+/* What was seen of one attempt. */
+struct fake_start {
+    uint64_t at_ms;
+    uint64_t gone_ms; /* ended or cancelled */
+    bool fresh;
+    bool cancelled;
+    unsigned script; /* which one it followed */
+};
+
+struct fake_world {
+    /* Set by the test before fake_begin. */
+    struct route_settings settings;
+    struct exchange_limits limits;
+    const struct fake_attempt *script;
+    unsigned script_len; /* beyond it each attempt follows the last */
+    struct fake_client client;
+    const char *base_path;
+    struct str key;
+    const char *idempotency_header;
+    int plan_fails, whole_fails, begin_fails; /* -errno */
+    uint64_t timer_late_ms;                   /* timers fire so much too late */
+    bool timer_lazy;     /* a later time does not move the timer, as in the worker */
+    bool step_at_random; /* steps nobody asked for: harmless by contract */
+    uint64_t request_ms; /* until the request is whole */
+
+    struct exchange x;
+    uint64_t now_ms;
+    uint64_t unix_ms; /* at now_ms == 0 */
+    uint64_t random;
+    uint64_t steps;
+    bool begun;
+    bool dirty; /* exchange_step is due */
+
+    /* The attempt under way. */
+    const struct fake_attempt *current;
+    unsigned piece;
+    size_t piece_done;
+    bool head_given;
+    uint64_t next_ms; /* of its next event */
+
+    uint64_t timer_ms;
+    uint64_t pull_ms; /* the client's next pull */
+    bool asleep;      /* it pulled nothing and waits for answer_wake */
+
+    /* Recorded. */
+    const char *wrong; /* the first breach of contract; NULL: none */
+    bool stuck;        /* nothing was due, and it had not ended */
+    unsigned starts, cancels, resumes, failures, ended, wholes, begins, cuts, wakes;
+    struct fake_start start[FAKE_ATTEMPTS];
+    struct attempt_report reports[FAKE_ATTEMPTS]; /* pointers in them are not to be followed */
+    struct buf path;                              /* of the last attempt */
+    struct headers sent;                          /* ... and its headers */
+    struct answer_head head;                      /* of the answer */
+    struct buf body;                              /* what the client has got of it */
+    bool got_end, got_cut;
+    uint64_t answered_ms;
+    size_t most_held; /* bytes of the attempt's buffer, at most, while committed */
+    unsigned states;  /* bits of the states seen from outside */
+};
+
+/* Sensible settings, an empty script, a fast client, and the request that fake_request makes. */
+void fake_init(struct fake_world *w);
+void fake_deinit(struct fake_world *w);
+
+/* Begins the exchange with a request: `headers` as in struct fake_attempt; both may be NULL. */
+void fake_begin(struct fake_world *w, const char *method, const char *target, const char *headers,
+                const char *body);
+
+/* A chat request, whose "stream" is as given. */
+void fake_begin_chat(struct fake_world *w, bool stream);
+
+/* Goes to the next event and does all that is due then. False when nothing will come any more. */
+bool fake_turn(struct fake_world *w);
+
+/* To the end, or at least to that time. */
+void fake_run(struct fake_world *w);
+void fake_run_until(struct fake_world *w, uint64_t at_ms);
+
+/* A value of the answer's head; "" where there is none. */
+struct str fake_header(const struct fake_world *w, const char *name);
+
+/* xorshift64*: for tests that draw. */
+uint64_t fake_random(uint64_t *state);
+
+/* Adds "Name: value\n" lines. */
+int fake_add_headers(struct headers *h, const char *lines);
+
+#endif

@@ -14,11 +14,12 @@
 
 /* --- the world of an exchange -------------------------------------------------------------------- */
 
+/* Not the loop's time, which stands still during a turn: waits would be counted from before the
+ * answer that asks for them. */
 static uint64_t world_now(void *world)
 {
-    struct worker *w = world;
-
-    return uv_now(&w->loop);
+    (void)world;
+    return uv_hrtime() / 1000000;
 }
 
 static uint64_t world_unix(void *world)
@@ -123,16 +124,17 @@ static void on_call_timer(uv_timer_t *timer)
     call_enqueue(c);
 }
 
-/* Firing early is harmless, so an armed timer is only moved when it would fire too late. */
+/* Firing early is harmless, so an armed timer is only moved when it would fire too late. It fires
+ * when that millisecond is over: the one a wait began in may have been, and no hint is undercut. */
 static void world_timer_set(void *world, struct exchange *x, uint64_t at_ms)
 {
     struct call *c = call_of(x);
-    uint64_t now = world_now(world);
+    uint64_t now = uv_now(&((struct worker *)world)->loop);
 
     if (at_ms >= c->armed_at)
         return;
     c->armed_at = at_ms;
-    uv_timer_start(&c->timer, on_call_timer, at_ms > now ? at_ms - now : 0, 0);
+    uv_timer_start(&c->timer, on_call_timer, at_ms >= now ? at_ms - now + 1 : 0, 0);
 }
 
 static int world_answer_whole(void *world, struct exchange *x, const struct answer_head *head,

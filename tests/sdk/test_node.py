@@ -23,7 +23,7 @@ def driver(request):
     shutil.copy2(HERE / "driver.mjs", folder)
     installed = json.loads((folder / "node_modules/openai/package.json").read_text())
     assert installed["version"].split(".")[0] == str(request.param)
-    return [os.environ.get("NODE", "node"), folder / "driver.mjs"]
+    return [os.environ["NODE"], folder / "driver.mjs"]
 
 
 @pytest.fixture

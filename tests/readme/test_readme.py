@@ -1,0 +1,243 @@
+"""Every command of README.md is tried: here, or by the test that is named for it.
+
+A command that stands in neither table fails, and so does an entry without its command. The examples
+for the SDKs are run by tests/sdk/test_readme_examples.py.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(os.environ["RETRYD_SOURCE_DIR"])
+README = (ROOT / "README.md").read_text()
+DEFAULT_LISTEN, DEFAULT_ADMIN = "127.0.0.1:4290", "127.0.0.1:4291"
+
+# Commands that need a booted systemd, a container engine or hours: who tries them.
+TRIED_ELSEWHERE = {
+    "./dev demo": ("tests/demo/test_demo.py", "test_every_request_is_answered_and_every_failure_shown"),
+    "./dev test": (".ci/run", "exec ./dev test"),
+    "./dev bench": ("tests/bench/test_bench.py", "def test_"),
+    "sudo systemctl daemon-reload": ("tests/service/guest.py", '"systemctl", "daemon-reload"'),
+    "sudo systemctl enable --now retryd.socket retryd.service":
+        ("tests/service/guest.py", "def check_can_be_enabled"),
+    "systemctl status retryd": ("tests/service/guest.py", "def check_starts_as_installed"),
+    "sudo systemctl reload retryd":
+        ("tests/service/guest.py", "def check_reload_keeps_a_running_request"),
+    "docker build -t retryd .": ("tests/service/test_image.py", "def built"),
+    "docker run -d --name retryd --network container:my-app retryd":
+        ("tests/service/test_image.py", "def test_answers_on_healthz"),
+}
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    """Each command of the shell blocks, lines that go on joined."""
+    text = "".join(blocks("sh")).replace("\\\n", " ")
+    return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines() if line.strip()]
+
+
+def command(start):
+    """The one command that starts so."""
+    found = [c for c in commands() if c.startswith(start)]
+    assert len(found) == 1, f"{start!r}: {found}"
+    return found[0]
+
+
+def shell(text, **environment):
+    return subprocess.run(["sh", "-euc", text], capture_output=True, text=True, timeout=100, cwd=ROOT,
+                          env={**os.environ, **environment})
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """What the README's install command puts where, below a folder of the test's own."""
+    build = pathlib.Path(os.environ["RETRYD_BIN"]).parent
+    text = command("sudo cmake --install").removeprefix("sudo ").replace("build/release", str(build))
+    done = shell(text, DESTDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+# The rest, by how they begin, and the test below that tries them.
+TRIED_HERE = {
+    "./dev build": "test_build",
+    "sudo cmake --install": "test_install",
+    "retryd": "test_runs_without_a_configuration",
+    "export OPENAI_BASE_URL=": "test_exported_url",
+    "curl http://127.0.0.1:4290/v1/chat/completions": "test_curl",
+    "retryd -c /etc/retryd/retryd.conf --check": "test_check_and_dump",
+    "retryd -c /etc/retryd/retryd.conf --dump-config": "test_check_and_dump",
+    "retryd -c /etc/retryd/retryd.conf": "test_runs_with_the_configuration",
+    "curl http://127.0.0.1:4291/metrics": "test_metrics",
+}
+
+
+def here_for(text):
+    """The entry of TRIED_HERE for a command: the longest that fits. `retryd` must fit as a whole."""
+    fitting = [start for start in TRIED_HERE
+               if text == start or (text.startswith(start) and not start.startswith("retryd"))]
+    return max(fitting, key=len, default=None)
+
+
+def test_every_command_is_tried():
+    untried = [c for c in commands() if c not in TRIED_ELSEWHERE and not here_for(c)]
+    assert untried == []
+    assert {here_for(c) for c in commands()} - {None} == set(TRIED_HERE)
+    assert set(TRIED_ELSEWHERE) - set(commands()) == set()
+    assert set(TRIED_HERE.values()) <= set(globals())
+
+
+@pytest.mark.parametrize("text", TRIED_ELSEWHERE)
+def test_the_test_named_for_a_command_exists(text):
+    file, what = TRIED_ELSEWHERE[text]
+    assert what in (ROOT / file).read_text()
+
+
+def test_every_dev_command_is_known_to_dev():
+    told = shell("./dev help").stdout
+    used = [c.split()[1] for c in commands() if c.startswith("./dev ")]
+    assert used
+    assert all(re.search(rf"^  {word}\b", told, re.MULTILINE) for word in used)
+    assert "--no-sdk" in told
+
+
+def test_build():
+    done = shell(command("./dev build"))
+    assert done.returncode == 0, done.stderr
+    assert os.access(ROOT / "build/release/retryd", os.X_OK)
+
+
+def test_install(installed):
+    for path in ("usr/bin/retryd", "etc/retryd/retryd.conf", "usr/lib/systemd/system/retryd.service",
+                 "usr/lib/systemd/system/retryd.socket"):
+        assert (installed / path).is_file(), path
+
+
+# The default ports may be in use here: it gets a network of its own.
+PROBE = """
+import fcntl, socket, struct, subprocess, sys, urllib.request
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
+d = subprocess.Popen(sys.argv[1:], stderr=subprocess.PIPE, text=True)
+for line in d.stderr:
+    if "is ready" in line:
+        break
+print(urllib.request.build_opener(urllib.request.ProxyHandler({})).open("http://%s/healthz").status)
+with socket.create_connection(("127.0.0.1", 4290)) as s:
+    s.sendall(b"GET /nothing HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    print(s.recv(4096).decode().split()[1])
+d.terminate()
+d.stderr.read()
+print(d.wait())
+""" % DEFAULT_ADMIN
+
+
+def run_in_own_network(text, installed):
+    words = [str(installed / "usr/bin/retryd"), *text.split()[1:]]
+    words = [str(installed) + w if w.startswith("/etc/") else w for w in words]
+    done = subprocess.run(["unshare", "--map-root-user", "--net", sys.executable, "-c", PROBE, *words],
+                          capture_output=True, text=True, timeout=100)
+    assert done.stderr == ""
+    assert done.stdout.split() == ["200", "404", "0"]
+
+
+def test_runs_without_a_configuration(installed):
+    run_in_own_network("retryd", installed)
+
+
+def test_runs_with_the_configuration(installed):
+    run_in_own_network("retryd -c /etc/retryd/retryd.conf", installed)
+
+
+@pytest.fixture
+def daemon(provider, retryd):
+    provider.answers({"preset": "error", "status": 503}, {"preset": "auto", "text": "Hello."})
+    return retryd()
+
+
+def at(daemon, text):
+    return text.replace(DEFAULT_LISTEN, daemon.listeners[0]).replace(DEFAULT_ADMIN, daemon.admin_address)
+
+
+def test_exported_url(daemon, provider):
+    done = shell(at(daemon, command("export OPENAI_BASE_URL=")) +
+                 '; curl -qsS --noproxy "*" "$OPENAI_BASE_URL/models"')
+    assert json.loads(done.stdout)["object"] == "list"
+    assert [r["target"] for r in provider.record()] == ["/v1/models"] * 2
+
+
+def test_curl(daemon, provider):
+    done = shell(at(daemon, command("curl http://127.0.0.1:4290/v1/chat/completions")),
+                 OPENAI_API_KEY="sk-readme", no_proxy="*")
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == "Hello."
+    record = provider.record()
+    assert len(record) == 2
+    assert all(["Authorization", "Bearer sk-readme"] in r["headers"] for r in record)
+
+
+def test_metrics(daemon):
+    done = shell(at(daemon, command("curl http://127.0.0.1:4291/metrics")), no_proxy="*")
+    assert "retryd_" in done.stdout
+
+
+def test_check_and_dump(installed):
+    for start in ("--check", "--dump-config"):
+        text = command(f"retryd -c /etc/retryd/retryd.conf {start}")
+        done = shell(f"{installed}/usr/bin/" + text.replace("/etc/", f"{installed}/etc/"))
+        assert done.returncode == 0, done.stderr
+    assert "listen = 127.0.0.1:4290" in done.stdout
+
+
+# --- the rest ---
+
+
+@pytest.mark.parametrize("text", blocks("ini"))
+def test_configuration_is_in_force_as_it_stands(text, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("sk-readme\n")
+    key.chmod(0o600)
+    conf = tmp_path / "retryd.conf"
+    conf.write_text(text.replace("/etc/retryd/openai-key", str(key)))
+    done = shell(f'"$RETRYD_BIN" -c {conf} --check')
+    assert done.returncode == 0, done.stderr
+    assert "not in force" not in done.stdout + done.stderr
+
+
+def test_no_other_kind_of_block():
+    kinds = set(re.findall(r"^```(\w+)$", README, re.MULTILINE))
+    assert kinds == {"sh", "ini", "python", "js"}
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_headers_are_told(daemon):
+    named = re.findall(r"^\| `([\w-]+)[`:]", README.split("## What the caller is told")[1], re.MULTILINE)
+    done = shell(f'curl -qsS --noproxy "*" -D - -o /dev/null {daemon.base_url}/chat/completions '
+                 "-d '{\"model\":\"gpt-4o\"}'")
+    told = done.stdout.lower()
+    assert {"x-retryd-attempts", "x-retryd-wait-ms", "x-retryd-target", "Proxy-Status"} < set(named)
+    assert all(f"\n{name.lower()}:" in told for name in named if name != "x-should-retry")
+
+
+def test_overrides_are_taken(daemon, provider):
+    line = next(p for p in README.split("\n\n") if p.startswith("A request may carry"))
+    overrides = re.findall(r"`(x-retryd-[\w-]+: \S+)`", line)
+    assert len(overrides) == 3
+    headers = " ".join(f"-H '{o}'" for o in overrides)
+    done = shell(f'curl -qsS --noproxy "*" {headers} -w "%{{http_code}}" -o /dev/null {daemon.base_url}/models')
+    assert done.stdout == "503"
+    record = provider.record()
+    assert len(record) == 1
+    assert not [name for name, _ in record[0]["headers"] if name.lower().startswith("x-retryd-")]

@@ -8,6 +8,7 @@
 #include "policy/apierror.h"
 
 #define RELAY_HIGH_WATER (256 * 1024) /* bytes of a committed answer that wait for the client */
+#define EVENT_MAX (16u << 20)         /* of a stream: an image in one event is several MiB long */
 #define OWN_BODY_MAX 4096
 
 struct answer_facts relay_facts(const struct exchange *x, unsigned received, enum reason reason)
@@ -136,20 +137,23 @@ static void release_events(struct exchange *x)
 }
 
 /* One error event in the form that every SDK raises (FACTS-sdk-api.md 2): nested for all, nested
- * and flat at once for the Responses API. */
+ * and flat at once for the Responses API. Without memory for it the connection breaks instead. */
 static void add_error_event(struct exchange *x, enum reason reason)
 {
     struct str path = request_path(&x->request.head);
     struct str tail = STR("/responses");
     struct buf *out = &x->attempt.body;
+    size_t before = out->len;
     char message[ATTEMPT_DETAIL_MAX + 80];
     struct buf error;
 
     snprintf(message, sizeof(message), "retryd: the stream from upstream %s broke: %s",
              x->plan.target.name, x->attempt.detail[0] ? x->attempt.detail : reason_word(reason));
     buf_init(&error, OWN_BODY_MAX);
-    apierror_write(&error, message, "server_error", reason_word(reason));
-    if (path.n >= tail.n && str_eq((struct str){path.p + path.n - tail.n, tail.n}, tail)) {
+    out->failed = apierror_write(&error, message, "server_error", reason_word(reason)) < 0;
+    if (out->failed) {
+        /* nothing is added */
+    } else if (path.n >= tail.n && str_eq((struct str){path.p + path.n - tail.n, tail.n}, tail)) {
         struct str nested = buf_str(&error);
 
         /* {"error":{...}} loses its first brace, so that the flat fields stand beside it. */
@@ -163,8 +167,20 @@ static void add_error_event(struct exchange *x, enum reason reason)
         buf_add_str(out, buf_str(&error));
     }
     buf_add_str(out, STR("\n\n"));
-    x->cut = error.failed || out->failed;
+    x->cut = out->failed;
+    if (x->cut)
+        out->len = before;
     buf_deinit(&error);
+}
+
+/* Whether `rest` is an event but for its empty line. One without data would be an event that
+ * SDKs cannot read. */
+static bool lacks_empty_line(struct str rest)
+{
+    struct sse_event event;
+
+    sse_parse(rest, &event);
+    return rest.p[rest.n - 1] == '\n' && (event.data_lines > 0 || event.comment_only);
 }
 
 /* The end of a committed stream: what is left over is no whole event. A last event that lacks only
@@ -173,13 +189,13 @@ static void end_stream(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
     struct str rest = pending(x);
-    struct outcome o = {.transport = a->transport, .status = a->status, .headers = &a->headers};
+    struct outcome o = {.transport = a->transport};
     enum reason reason = REASON_TRUNCATED;
 
     if (a->transport == TRANSPORT_WHOLE && rest.n == 0)
         return;
-    if (a->transport == TRANSPORT_WHOLE && rest.p[rest.n - 1] == '\n') {
-        buf_addc(&a->body, '\n');
+    if (a->transport == TRANSPORT_WHOLE && lacks_empty_line(rest) &&
+        buf_addc(&a->body, '\n') == 0) {
         x->released = a->body.len;
         x->events++;
         return;
@@ -216,7 +232,7 @@ void relay_commit(struct exchange *x)
     rc = answer_from_upstream(&head, x->attempt.status, &x->attempt.headers, &f);
     if (!x->streaming)
         head.content_length = upstream_length(&x->attempt.headers);
-    x->cannot_retry = "the answer is committed";
+    exchange_cannot_retry(x, "the answer is committed");
     x->status = head.status;
     x->first_byte_ms = x->ops->now_ms(x->world);
     x->attempt.high_water = RELAY_HIGH_WATER;
@@ -227,9 +243,7 @@ void relay_commit(struct exchange *x)
         exchange_set(x, EXCHANGE_RELAYING);
         return;
     }
-    if (x->attempt.running)
-        x->ops->attempt_cancel(x->world, x);
-    x->attempt.running = false;
+    exchange_stop_attempt(x);
     x->ops->answer_cut(x->world, x);
     exchange_end(x, END_BROKEN);
 }
@@ -241,11 +255,58 @@ static void finish(struct exchange *x)
     exchange_end(x, x->end);
 }
 
-void relay_step(struct exchange *x)
+/* Moves what the client has not taken yet to the front. */
+static void forget_taken(struct exchange *x)
+{
+    buf_consume(&x->attempt.body, x->taken);
+    x->released -= x->taken;
+    x->taken = 0;
+}
+
+/* The client has all that is released, and the event that is to follow fills the buffer to its
+ * mark: more of it has to come first. False where it is larger than any event may be. */
+static bool raise_mark(struct attempt *a)
+{
+    if (a->high_water >= EVENT_MAX)
+        return false;
+    a->high_water = a->high_water < EVENT_MAX / 2 ? a->high_water * 2 : EVENT_MAX;
+    return true;
+}
+
+static void break_off(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
+
+    exchange_stop_attempt(x);
+    a->done = true;
+    a->transport = TRANSPORT_BAD_ANSWER;
+    snprintf(a->detail, sizeof(a->detail), "an event of the stream is larger than %u MiB",
+             EVENT_MAX >> 20);
+    end_answer(x);
+    x->ops->answer_wake(x->world, x);
+}
+
+/* Lets a paused attempt go on once the client has taken enough. What it took counts against the
+ * mark until it is forgotten: without that the attempt would pause again at once. */
+static void go_on(struct exchange *x)
+{
+    struct attempt *a = &x->attempt;
+    bool starved = x->streaming && x->released == x->taken;
+
+    if (!a->paused || (!starved && a->body.len - x->taken >= RELAY_HIGH_WATER / 2))
+        return;
+    forget_taken(x);
+    if (a->body.len >= a->high_water && !raise_mark(a)) {
+        break_off(x);
+        return;
+    }
+    a->last_piece_ms = x->ops->now_ms(x->world);
+    x->ops->attempt_resume(x->world, x);
+}
+
+void relay_step(struct exchange *x)
+{
     size_t had = x->released;
-    bool news;
 
     if (x->pulled_end) {
         finish(x);
@@ -256,16 +317,15 @@ void relay_step(struct exchange *x)
     if (x->streaming)
         release_events(x);
     else
-        x->released = a->body.len;
-    if (a->done)
+        x->released = x->attempt.body.len;
+    if (x->attempt.done)
         end_answer(x);
-    news = x->released > had || x->answer_ended;
-    if (a->paused && a->body.len - x->taken < RELAY_HIGH_WATER / 2) {
-        a->last_piece_ms = x->ops->now_ms(x->world);
-        x->ops->attempt_resume(x->world, x);
-    }
-    if (news)
+    if (x->released > had || x->answer_ended) {
+        x->attempt.high_water = RELAY_HIGH_WATER;
         x->ops->answer_wake(x->world, x);
+    }
+    if (!x->answer_ended)
+        go_on(x);
 }
 
 ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max)
@@ -287,10 +347,7 @@ ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max)
     x->taken += n;
     x->bytes_out += n;
     /* Moves what is left down only when that is cheap or overdue. */
-    if (x->taken == x->released || x->taken > RELAY_HIGH_WATER) {
-        buf_consume(b, x->taken);
-        x->released -= x->taken;
-        x->taken = 0;
-    }
+    if (x->taken == x->released || x->taken > RELAY_HIGH_WATER)
+        forget_taken(x);
     return (ptrdiff_t)n;
 }

@@ -22,7 +22,18 @@ static void on_handle_closed(uv_handle_t *handle)
         free(c);
 }
 
-/* The client has closed, or half closed, its side: either way it is taken to be gone. */
+static void on_timer(uv_timer_t *timer);
+
+/* Once the client is gone there is nothing to expect any more: the next turn of the loop ends it. */
+static void expect_within(struct connection *c, uint64_t ms)
+{
+    if (!uv_is_closing((uv_handle_t *)&c->timer))
+        uv_timer_start(&c->timer, on_timer, c->gone ? 0 : ms, 0);
+}
+
+/* The client has closed, or half closed, its side: either way it is taken to be gone. An end that
+ * comes together with bytes before it is lost on libmicrohttpd, which would wait for more of the
+ * request; it gets one turn to read those bytes, and to write what it has to say about them. */
 static void on_disconnect(uv_poll_t *watch, int status, int events)
 {
     struct connection *c = watch->data;
@@ -34,6 +45,8 @@ static void on_disconnect(uv_poll_t *watch, int status, int events)
     if (c->current && c->current->complete) {
         c->f->handler->on_gone(c->current->user);
         c->f->wake(c->f->wake_arg);
+    } else {
+        expect_within(c, 0);
     }
 }
 
@@ -44,7 +57,7 @@ static void on_timer(uv_timer_t *timer)
 
     if (r && r->complete)
         return;
-    if (r && r->started && r->body_bytes >= r->body_mark + BODY_CHECK_BYTES) {
+    if (!c->gone && r && r->started && r->body_bytes >= r->body_mark + BODY_CHECK_BYTES) {
         r->body_mark = r->body_bytes;
         uv_timer_start(timer, on_timer, BODY_CHECK_MS, 0);
         return;
@@ -55,7 +68,7 @@ static void on_timer(uv_timer_t *timer)
 
 void connection_expect_body(struct connection *c)
 {
-    uv_timer_start(&c->timer, on_timer, BODY_CHECK_MS, 0);
+    expect_within(c, BODY_CHECK_MS);
 }
 
 void connection_expect_nothing(struct connection *c)
@@ -65,8 +78,7 @@ void connection_expect_nothing(struct connection *c)
 
 void connection_expect_head(struct connection *c)
 {
-    if (!uv_is_closing((uv_handle_t *)&c->timer))
-        uv_timer_start(&c->timer, on_timer, KEEPALIVE_TIME_MS, 0);
+    expect_within(c, KEEPALIVE_TIME_MS);
 }
 
 static struct connection *connection_new(struct frontend *f, int fd)

@@ -199,7 +199,7 @@ void socket_end(struct socket_table *t, struct socket_ref ref)
 
 static int port_of(int fd)
 {
-    struct sockaddr_storage a;
+    struct sockaddr_storage a = {0};
     socklen_t n = sizeof(a);
 
     if (getsockname(fd, (struct sockaddr *)&a, &n) < 0)

@@ -36,7 +36,7 @@ void program_unref(struct program *p)
 
 struct op *program_op(struct program *p, enum op_kind kind)
 {
-    if (p->n_ops == p->cap_ops) {
+    if (!p->ops || p->n_ops == p->cap_ops) {
         p->cap_ops = p->cap_ops > 0 ? p->cap_ops * 2 : 8;
         p->ops = must_realloc(p->ops, p->cap_ops * sizeof(*p->ops));
     }

@@ -1,6 +1,7 @@
 /* Which answer a request gets: rules, and how far each has come in its list. */
 #include "script.h"
 
+#include <assert.h>
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +43,7 @@ static bool parse_match(struct rule *r, const cJSON *match, char *error)
     const cJSON *v;
     const cJSON *h;
 
+    assert(r);
     cJSON_ArrayForEach(v, match)
     {
         const char **field = strcmp(v->string, "method") == 0  ? &r->method

@@ -222,7 +222,7 @@ static int op_attempt_start(void *world, struct exchange *x, const char *path,
     headers_reset(&w->sent);
     for (unsigned i = 0; i < headers->count; i++)
         if (headers_add(&w->sent, headers_name(headers, i), headers_value(headers, i)) < 0)
-            w->path.failed = true;
+            return -ENOMEM;
     w->current = s;
     w->piece = 0;
     w->piece_done = 0;
@@ -303,7 +303,8 @@ static int op_answer_whole(void *world, struct exchange *x, const struct answer_
 
     (void)x;
     buf_init(body, body->cap);
-    if (rc == 0 && !w->body.p) {
+    if (rc == 0 && w->body.len == 0) {
+        buf_deinit(&w->body);
         w->body = taken;
         w->wholes++;
     } else {
@@ -452,11 +453,46 @@ static void things_happen(struct fake_world *w)
         w->dirty = true;
 }
 
+static uint64_t since(uint64_t start_ms, uint64_t timeout_ms)
+{
+    return timeout_ms ? start_ms + timeout_ms : FAKE_NEVER;
+}
+
+/* By when the exchange must act though nothing else happens; counted here once more. */
+static uint64_t must_act_by(const struct fake_world *w)
+{
+    const struct exchange *x = &w->x;
+    const struct timeout_settings *t = &w->settings.timeout;
+    uint64_t started = w->starts ? w->start[w->starts - 1].at_ms : 0;
+    uint64_t total = since(started, t->total_ms);
+    uint64_t idle = earlier(total, since(x->attempt.last_piece_ms, t->idle_ms));
+
+    switch (x->state) {
+    case EXCHANGE_BACKOFF:
+        return x->next_at_ms;
+    case EXCHANGE_ATTEMPTING:
+        return earlier(x->deadline.at_ms, earlier(total, since(started, t->first_byte_ms)));
+    case EXCHANGE_HOLDING:
+        return earlier(x->deadline.at_ms, idle);
+    case EXCHANGE_RELAYING:
+        return w->current && !x->attempt.paused ? idle : FAKE_NEVER;
+    default:
+        return FAKE_NEVER;
+    }
+}
+
 static void step(struct fake_world *w)
 {
+    uint64_t by;
+
     w->dirty = false;
     w->steps++;
     exchange_step(&w->x);
+    by = must_act_by(w);
+    if (by != FAKE_NEVER && w->timer_ms > by + w->timer_late_ms && !w->dirty)
+        wrong(w, "a wait without a timer");
+    if (w->x.state == EXCHANGE_QUEUED)
+        wrong(w, "left in QUEUED");
     w->states |= 1u << w->x.state;
     if (w->x.state == EXCHANGE_RELAYING && w->x.attempt.body.len > w->most_held)
         w->most_held = w->x.attempt.body.len;
@@ -550,8 +586,7 @@ void fake_begin(struct fake_world *w, const char *method, const char *target, co
         rc = fake_add_headers(&head->headers, headers);
     if (rc == 0)
         rc = exchange_body(&w->x, body ? body : "", body ? strlen(body) : 0);
-    if (rc < 0)
-        wrong(w, "the request could not be stored");
+    w->begin_rc = rc;
     w->states = 1u << w->x.state;
 }
 

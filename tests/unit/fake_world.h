@@ -12,8 +12,8 @@
 
 #include "exchange/exchange.h"
 
-#define FAKE_PIECES 8
-#define FAKE_ATTEMPTS 64
+#define FAKE_PIECES 16
+#define FAKE_ATTEMPTS 24
 #define FAKE_NEVER UINT64_MAX
 
 struct fake_piece {
@@ -76,7 +76,8 @@ struct fake_world {
     uint64_t random;
     uint64_t steps;
     bool begun;
-    bool dirty; /* exchange_step is due */
+    int begin_rc; /* 0, or -ENOMEM: the request could not be stored */
+    bool dirty;   /* exchange_step is due */
 
     /* The attempt under way. */
     const struct fake_attempt *current;

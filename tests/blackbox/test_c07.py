@@ -1,0 +1,204 @@
+"""C7: the answer begins before the caller gives up, and no wait goes past that."""
+
+import socket
+
+import pytest
+from cases import AUTO, Case, calm, error, pair, run
+from raw import CHAT, Raw, ask, text_of
+
+SILENT = {"stall": {"before_head": True}}
+ROUTES = """
+[route second]
+model = configured*
+retry.deadline = 1s
+[route slow]
+model = slow-*
+retry.initial_delay = 5s
+retry.jitter = none
+[route patient]
+model = patient*
+retry.max_hint = 10m
+retry.max_delay = 10m
+[route patient-without-deadline]
+model = endless*
+retry.max_hint = 10m
+retry.deadline = 0
+"""
+# name: (headers, the deadline in ms that the client declares, or None for the configured one)
+KEPT = {
+    "read-timeout": (["x-stainless-read-timeout: 1"], 1000),
+    "read-timeout-upper-case": (["X-Stainless-Read-Timeout: 1"], 1000),
+    "read-timeout-fraction": (["x-stainless-read-timeout: 1.25"], 1250),
+    "timeout": (["X-Stainless-Timeout: 1"], 1000),
+    "override-number": (["x-retryd-deadline: 1"], 1000),
+    "override-fraction": (["x-retryd-deadline: 0.75"], 750),
+    "override-ms": (["x-retryd-deadline: 500ms"], 500),
+    "override-s": (["x-retryd-deadline: 1s"], 1000),
+    "smallest-of-the-clients": (["x-stainless-read-timeout: 60", "x-stainless-timeout: 1",
+                                 "x-retryd-deadline: 30"], 1000),
+    "smallest-is-the-override": (["x-stainless-read-timeout: 60", "x-retryd-deadline: 1"], 1000),
+    "configured": ([], None),
+    "configured-is-smaller": (["x-stainless-read-timeout: 60"], None),
+    "configured-is-larger": (["x-stainless-read-timeout: 0.8"], 800),
+    "malformed": (["x-stainless-read-timeout: NaN", "x-stainless-timeout: 0"], 1000),
+}
+
+
+@pytest.fixture(scope="module")
+def machine():
+    with pair(config=ROUTES) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def silent(machine):
+    cases = {name: Case([SILENT], headers=headers) for name, (headers, _) in KEPT.items()
+             if not name.startswith("malformed")}
+    cases["configured-malformed"] = Case([SILENT], headers=KEPT["malformed"][0])
+    return calm(lambda: run(*machine, cases), lambda seen: [
+        (seen[name].took_ms, *patience(declared)) for name, (_, declared) in KEPT.items() if name in seen])
+
+
+def patience(declared):
+    """From when to when the answer may come, in ms."""
+    return (1000, 1500) if declared is None else (0.8 * declared, declared)
+
+
+@pytest.mark.parametrize("name", [n for n in KEPT if not n.startswith("malformed")])
+def test_c07_is_kept(silent, name):
+    case = silent[name]
+    declared = KEPT[name][1]
+    assert case.answer.status == 504
+    assert (case.answer.error["code"], case.answer.error["type"]) == ("deadline_exceeded", "server_error")
+    least, most = patience(declared)
+    assert least <= case.took_ms < most
+
+
+def test_c07_malformed_is_ignored(silent):
+    assert 1000 <= silent["configured-malformed"].took_ms < 1500
+
+
+def test_c07_the_message_says_what_and_who(silent):
+    assert "the deadline of 950 ms has passed (declared by the client)" in \
+        silent["read-timeout"].answer.error["message"]
+    assert "the deadline of 1000 ms has passed." in silent["configured"].answer.error["message"]
+
+
+def test_c07_the_upstream_is_let_go(machine):
+    provider, daemon = machine
+    provider.answers(SILENT)
+    provider.clear()
+    assert ask(daemon, headers=["x-retryd-deadline: 300ms"]).status == 504
+    assert provider.wait(closed=1)[0]["closed_early"]
+
+
+# --- waits and attempts before it --------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def fits(machine):
+    second = ["x-retryd-deadline: 1"]
+    cases = {
+        "slow-backoff": Case([error(503), AUTO], headers=second),
+        "hint": Case([{**error(503), "headers": {"retry-after": "1"}}, AUTO], headers=second),
+        "hint-fits": Case([{**error(503), "headers": {"retry-after": "0.4"}}, AUTO], headers=second),
+        "error-then-silence": Case([error(500, message="first"), SILENT], headers=second),
+        "error-then-half": Case([error(503), {"preset": "auto", "stall": {"after_bytes": 9}}],
+                                headers=second),
+        "reset-then-silence": Case([{"cut": {"before_head": True}}, SILENT], headers=second),
+        "late-errors": Case([{**error(503), "delay_ms": 400}], headers=second),
+        "half-a-body": Case([{"preset": "auto", "stall": {"after_bytes": 9}}], headers=second),
+        "silent-stream": Case([{"preset": "auto", "stall": {"after_head": True}}], headers=second,
+                              more={"stream": True}),
+        "live": Case([{"preset": "chat_stream", "events": 10, "interval_ms": 150}],
+                     headers=["x-stainless-read-timeout: 1"], more={"stream": True}),
+    }
+    return calm(lambda: run(*machine, cases), lambda seen: [
+        (case.took_ms, 0, 1000) for name, case in seen.items()])
+
+
+@pytest.mark.parametrize("name", ["slow-backoff", "hint"])
+def test_c07_no_wait_past_it(fits, name):
+    """The wait does not fit: the answer comes at once, not when the time is up."""
+    case = fits[name]
+    assert case.answer.status == 503
+    assert len(case.attempts) == 1
+    assert case.took_ms < 500
+    assert "deadline" in case.failures[0]["cannot_retry"]
+
+
+def test_c07_what_fits_is_waited_for(fits):
+    assert fits["hint-fits"].answer.status == 200
+
+
+@pytest.mark.parametrize("name", ["error-then-silence", "error-then-half"])
+def test_c07_the_last_error_rather_than_our_own(fits, name):
+    case = fits[name]
+    assert case.answer.status == case.attempts[0]["status"]
+    assert case.answer.json()["error"]["message"] == ("first" if name == "error-then-silence" else "x")
+    assert case.fact("x-retryd-attempts") == "2"
+    assert 800 <= case.took_ms < 1000
+
+
+@pytest.mark.parametrize("name", ["reset-then-silence", "half-a-body", "silent-stream"])
+def test_c07_before_the_answer_is_whole(fits, name):
+    case = fits[name]
+    assert (case.answer.status, case.answer.error["code"]) == (504, "deadline_exceeded")
+    assert 800 <= case.took_ms < 1000
+
+
+def test_c07_slow_errors_end_with_the_last_of_them(fits):
+    case = fits["late-errors"]
+    assert case.answer.status == 503
+    assert 2 <= len(case.attempts) <= 3
+    assert case.took_ms < 1000
+
+
+def test_c07_a_live_stream_goes_on(fits):
+    case = fits["live"]
+    assert case.answer.status == 200
+    assert case.answer.body.endswith(b"data: [DONE]\n\n")
+    assert text_of(case.answer.body).split() == [f"w{i}" for i in range(1, 11)]
+    record, = case.attempts
+    assert record["t_answer_end"] - record["t_first"] > 1300
+
+
+def test_c07_while_connecting(retryd):
+    """A listener whose queue is full answers no SYN: the attempt is given up while it connects."""
+    with socket.socket() as s, socket.socket() as one, socket.socket() as two:
+        s.bind(("127.0.0.1", 0))
+        s.listen(0)
+        for filler in (one, two):
+            filler.setblocking(False)
+            filler.connect_ex(s.getsockname())
+        d = retryd(f"http://127.0.0.1:{s.getsockname()[1]}/v1")
+        for _ in range(2):  # it is still there afterwards
+            answer = ask(d, headers=["x-retryd-deadline: 200ms"])
+            assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
+
+
+# --- Node ------------------------------------------------------------------------------------------
+
+NODE = "X-Stainless-Runtime: node"
+LONG = {**error(429), "headers": {"retry-after": "299.5"}}
+
+
+def test_c07_node_gives_up_after_300_seconds(machine):
+    """What Node does not say is known all the same: a wait of 299.5 s is of no use to it."""
+    seen = run(*machine, {"patient": Case([LONG, AUTO], headers=[NODE]),
+                          "endless": Case([LONG, AUTO], headers=[NODE])})
+    for case in seen.values():
+        assert (case.answer.status, len(case.attempts)) == (429, 1)
+        assert case.failures[0]["cannot_retry"] == "the upstream asks for a wait beyond the deadline"
+
+
+@pytest.mark.parametrize("headers", [[], ["X-Stainless-Runtime: CPython"],
+                                     [NODE, "X-Stainless-Timeout: 600"]])
+def test_c07_others_wait_longer(machine, headers):
+    provider, daemon = machine
+    provider.answers(LONG, AUTO)
+    start = len(daemon.lines)
+    with Raw(daemon) as c:
+        c.request(body={**CHAT, "model": "patient"}, headers=headers)
+        line = daemon.wait_log("attempt 1 of 5 failed: 429 rate_limited; next in ", start=start)
+        assert int(line["wait_ms"]) >= 299500
+    daemon.wait_line("end=client_gone", start=start)

@@ -177,6 +177,7 @@ def test_exported_url(daemon, provider):
 def test_curl(daemon, provider):
     done = shell(at(daemon, command("curl http://127.0.0.1:4290/v1/chat/completions")),
                  OPENAI_API_KEY="sk-readme", no_proxy="*")
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["choices"][0]["message"]["content"] == "Hello."
     record = provider.record()
     assert len(record) == 2

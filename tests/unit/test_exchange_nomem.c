@@ -1,0 +1,235 @@
+/* Each allocation of an exchange fails once in turn: the client gets its answer, an error or a
+ * break that it can see, never a wrong answer; and nothing leaks (the sanitizer looks at exit). */
+
+#include <cJSON.h>
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "failmem.h"
+#include "fake_world.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define STREAM "Content-Type: text/event-stream\n"
+#define JSON "Content-Type: application/json\n"
+#define LIMITED "{\"error\":{\"message\":\"slow\",\"code\":\"rate_limit_exceeded\"}}"
+#define SIXTYFOUR "data: 1\n\ndata: 3456789012345678901234567890123456789012345678901234\n"
+
+static char large[20000];
+
+struct scenario {
+    const char *name;
+    const char *target, *headers;
+    struct fake_attempt script[3];
+    unsigned attempts;
+    const char *answer; /* the good one; for streams: their whole events */
+    const char *error;  /* an upstream's error that may be passed on; NULL: none */
+};
+
+static const struct scenario scenarios[] = {
+    {.name = "a plain answer",
+     .target = "/v1/models",
+     .headers = "Accept-Encoding: br, gzip\nX-A: b\n",
+     .script = {{.status = 200, .headers = JSON, .pieces = {{0, "{\"a\":1}", 0}}}},
+     .attempts = 1,
+     .answer = "{\"a\":1}"},
+    {.name = "retried",
+     .target = "/v1/models?x=1",
+     .script = {{.status = 429, .headers = JSON, .pieces = {{0, LIMITED, 0}}},
+                {.end = TRANSPORT_LOST, .detail = "lost"},
+                {.status = 200, .headers = JSON, .pieces = {{0, "{\"a\":1}", 0}}}},
+     .attempts = 3,
+     .answer = "{\"a\":1}",
+     .error = LIMITED},
+    {.name = "a kept error",
+     .target = "/v1/models",
+     .script = {{.status = 429, .headers = JSON, .pieces = {{0, LIMITED, 0}}},
+                {.end = TRANSPORT_STALE},
+                {.end = TRANSPORT_DNS, .detail = "no such host"}},
+     .attempts = 3,
+     .error = LIMITED},
+    {.name = "our own error",
+     .target = "/v1/models",
+     .script = {{.end = TRANSPORT_CONNECT, .detail = "refused"}},
+     .attempts = 1},
+    {.name = "refused",
+     .target = "/v1/models",
+     .headers = "x-retryd-deadline: soon\n",
+     .script = {{.end = TRANSPORT_CONNECT}},
+     .attempts = 1},
+    {.name = "a stream",
+     .target = "/v1/chat/completions",
+     .script =
+         {{.status = 200,
+           .headers = STREAM,
+           .pieces = {{0, ": a\n\ndata: 1\n\n", 0}, {9, "data: 2\n\nda", 0}, {9, "ta: 3\n\n", 0}}}},
+     .attempts = 1,
+     .answer = ": a\n\ndata: 1\n\ndata: 2\n\ndata: 3\n\n"},
+    {.name = "a stream that breaks",
+     .target = "/v1/chat/completions",
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, "data: 1\n\n", 0}, {9, "data: 2\n\nda", 0}},
+                 .end = TRANSPORT_TRUNCATED}},
+     .attempts = 1,
+     .answer = "data: 1\n\ndata: 2\n\n"},
+    {.name = "a responses stream that breaks",
+     .target = "/v1/responses",
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, "data: 1\n\n", 0}, {9, "data: 2\n\nda", 0}},
+                 .end = TRANSPORT_TRUNCATED}},
+     .attempts = 1,
+     .answer = "data: 1\n\ndata: 2\n\n"},
+    {.name = "a stream that lacks its last empty line, and the room for it",
+     .target = "/v1/chat/completions",
+     .script = {{.status = 200, .headers = STREAM, .pieces = {{0, SIXTYFOUR, 0}}}},
+     .attempts = 1,
+     .answer = SIXTYFOUR "\n"},
+    {.name = "a stream that begins with an error",
+     .target = "/v1/chat/completions",
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, "data: {\"error\":{\"message\":\"m\"}}\n\n", 0}}},
+                {.status = 200, .headers = STREAM, .pieces = {{0, "data: 1\n\n", 0}}}},
+     .attempts = 2,
+     .answer = "data: 1\n\n"},
+    {.name = "an answer beyond hold_limit",
+     .target = "/v1/models",
+     .script = {{.status = 200,
+                 .headers = "Content-Length: 19999\n",
+                 .pieces = {{0, large, 9000}, {1, large, 9000}, {1, large, 1999}}}},
+     .attempts = 1,
+     .answer = large},
+    {.name = "an error body in gzip that is none",
+     .target = "/v1/models",
+     .script = {{.status = 500,
+                 .headers = JSON "Content-Encoding: gzip\n",
+                 .pieces = {{0, "no gzip at all", 0}}},
+                {.status = 200, .headers = JSON, .pieces = {{0, "{}", 0}}}},
+     .attempts = 2,
+     .answer = "{}",
+     .error = "no gzip at all"},
+};
+
+static struct fake_world w;
+
+static void run(const struct scenario *s)
+{
+    w.script = s->script;
+    w.script_len = s->attempts;
+    w.settings.retry.max_attempts = 3;
+    w.limits.hold_limit = 5000;
+    w.key = STR("k");
+    w.idempotency_header = "Idempotency-Key";
+    fake_begin(&w, "POST", s->target, s->headers, "{\"model\":\"m\",\"stream\":true}");
+    if (w.begin_rc == 0)
+        fake_run(&w);
+}
+
+/* One whole event of ours, whose JSON can be read. */
+static bool error_event(struct str event)
+{
+    ptrdiff_t at = str_ifind(event, STR("data: {"));
+    cJSON *json;
+    bool ok;
+
+    if (at < 0 || event.n < 8 || memcmp(event.p + event.n - 2, "\n\n", 2) != 0)
+        return false;
+    json = cJSON_ParseWithLength(event.p + at + 6, event.n - (size_t)at - 8);
+    ok = cJSON_HasObjectItem(cJSON_GetObjectItem(json, "error"), "code");
+    cJSON_Delete(json);
+    return ok;
+}
+
+static bool own_error(struct str body)
+{
+    cJSON *json = cJSON_ParseWithLength(body.p, body.n);
+    bool ok = cJSON_HasObjectItem(cJSON_GetObjectItem(json, "error"), "code");
+
+    cJSON_Delete(json);
+    return ok;
+}
+
+/* NULL, or what the client must not see. */
+static const char *unacceptable(const struct scenario *s)
+{
+    struct str got = buf_str(&w.body), answer = str_from(s->answer ? s->answer : "");
+    size_t same = 0;
+
+    if (w.wrong)
+        return w.wrong;
+    if (w.stuck || w.x.state != EXCHANGE_DONE || w.ended != 1)
+        return "it did not end";
+    if (w.wholes + w.begins + w.cuts != 1)
+        return "neither one answer nor one cut";
+    if (w.cuts)
+        return w.x.end == END_BROKEN ? NULL : "a cut counted as an answer";
+    if (w.wholes && w.head.status < 400)
+        return s->answer && str_eq(got, answer) ? NULL : "a wrong answer";
+    if (w.wholes)
+        return (s->error && str_eq(got, str_from(s->error))) || own_error(got) ? NULL
+                                                                               : "a wrong error";
+    while (same < got.n && same < answer.n && got.p[same] == answer.p[same])
+        same++;
+    if (w.got_end && w.x.end == END_ANSWERED)
+        return same == answer.n && got.n == same ? NULL : "a stream that is not the upstream's";
+    if (w.got_end) {
+        while (same > 0 && (same < 2 || memcmp(got.p + same - 2, "\n\n", 2) != 0))
+            same--; /* the error event may begin as the next one would have */
+        return error_event((struct str){got.p + same, got.n - same}) ? NULL : "no error event";
+    }
+    return same == got.n ? NULL : "bytes that are not the upstream's";
+}
+
+/* How many allocations there are to fail. */
+static size_t fail_each(const struct scenario *s, bool from)
+{
+    size_t n = 1;
+
+    for (bool failed = true; failed; n++) {
+        const char *what = NULL;
+
+        fake_init(&w);
+        /* The test's own memory is not what is tried here. */
+        buf_reserve(&w.body, 64 * 1024);
+        if (from)
+            failmem_arm_from(n);
+        else
+            failmem_arm(n);
+        run(s);
+        failed = failmem_disarm();
+        if (w.begin_rc == 0)
+            what = unacceptable(s);
+        ck_assert_msg(!what, "%s: allocation %zu%s: %s", s->name, n,
+                      from ? " and all after it" : "", what);
+        fake_deinit(&w);
+    }
+    return n - 2;
+}
+
+START_TEST(each_allocation_fails)
+{
+    size_t n = fail_each(&scenarios[_i], false);
+
+    ck_assert_uint_ge(n, 5);
+    ck_assert_uint_eq(fail_each(&scenarios[_i], true), n);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("exchange_nomem");
+    TCase *c = tcase_create("allocations");
+
+    memset(large, 'x', sizeof(large) - 1);
+    tcase_add_loop_test(c, each_allocation_fails, 0, COUNT(scenarios));
+    suite_add_tcase(s, c);
+
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

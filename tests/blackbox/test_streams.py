@@ -1,0 +1,211 @@
+"""Event streams: each event the moment it is whole, never a part of one, and told when they break."""
+
+import json
+
+import pytest
+from client import pattern
+from raw import (CHAT, STREAM, Raw, ask, attempts_logged, events_of, memory_kib, now_ms, pass_time, text_of,
+                 wait_requests)
+
+RESPONSES = {"model": "gpt-4o", "input": "hi", "stream": True}
+
+
+def timed_chunks(c):
+    """(time, data) of each chunk as it comes."""
+    return [(now_ms(), data) for data in c.chunks()]
+
+
+def test_c11_each_event_passes_when_it_is_whole(provider, retryd):
+    """Every event reaches the client before the provider has sent the next one."""
+    interval = 150
+    provider.answers({"preset": "chat_stream", "events": 8, "interval_ms": interval})
+    d = retryd()
+    with Raw(d) as c:
+        c.request(body=STREAM)
+        c.answer_head()
+        got = timed_chunks(c)
+    began = provider.wait(answered=1)[0]["t_answer_start"]
+    deltas = [at for at, data in got if b'"content":"w' in data.replace(b" ", b"")]
+    assert len(deltas) == 8, got
+    for n, at in enumerate(deltas):
+        assert at < began + (n + 1) * interval - 20, f"event {n + 1} came {at - began} ms after the start"
+        assert at >= began + n * interval - 5
+
+
+@pytest.mark.parametrize("ending", ["\n\n", "\r\n\r\n"])
+@pytest.mark.parametrize("pace", [1, 7, 0])
+def test_c11_bytes_are_identical_and_events_whole(provider, retryd, ending, pace):
+    """Comments, unknown fields and any line end pass as they are, however the bytes come."""
+    line = ending[:len(ending) // 2]
+    events = [": a comment", "event: x" + line + "id: 7" + line + 'data: {"n":1}', ": another", 'data: {"text":"é中"}',
+              "retry: 10", 'data: {"a":' + line + "data: 1}", "unknown: field" + line + 'data:{"b":2}', "data: [DONE]"]
+    body = "".join(e + ending for e in events).encode()
+    answer = {"headers": {"content-type": "text/event-stream"}, "body": body.decode(), "chunked": True}
+    if pace:
+        answer["pace"] = {"bytes": pace, "every_ms": 1}
+    provider.answers(answer)
+    d = retryd()
+    with Raw(d) as c:
+        c.request(body=STREAM)
+        assert c.answer_head().header("content-type") == "text/event-stream"
+        pieces = list(c.chunks())
+        assert c.is_open()
+    assert b"".join(pieces) == body
+    for piece in pieces:
+        # A CR at the end of what has come so far ends an event; its LF may come by itself.
+        assert piece.endswith((b"\n\n", b"\r\n\r\n", b"\r\n\r")) or piece == b"\n", pieces
+
+
+@pytest.mark.parametrize("n", range(1, 60, 7))
+def test_c11_no_part_of_an_event_passes(provider, retryd, n):
+    """The stream stops within its second event: the client has the first, and then the break."""
+    first, second = 'data: {"n":1}\n\n', 'data: {"n":2,"more":"' + "x" * 40 + '"}\n\n'
+    provider.answers({"headers": {"content-type": "text/event-stream"}, "body": first + second, "chunked": True,
+                      "cut": {"after_bytes": len(first) + n, "delay_ms": 50}})
+    d = retryd()
+    answer = ask(d, STREAM)
+    assert answer.body.startswith(first.encode() + b"data: {\"error\""), answer.body
+    assert b'"n":2' not in answer.body
+
+
+@pytest.mark.parametrize("bad", [
+    {"cut": {"before_head": True}}, {"cut": {"after_head": True}}, {"cut": {"after_bytes": 20}},
+    {"cut": {"after_bytes": 20, "how": "fin"}}, {"preset": "error", "status": 503},
+    {"sse": [{"error": {"message": "overloaded", "type": "server_error", "code": None, "param": None}}]},
+    {"sse": []}, {"sse": [": only a comment\n\n"]}])
+def test_c3_retried_until_the_first_event(provider, retryd, bad):
+    provider.answers(bad if "sse" in bad else {"preset": "chat_stream", **bad}, {"preset": "chat_stream", "text": "whole again", "events": 2})
+    d = retryd()
+    answer = ask(d, STREAM)
+    assert answer.status == 200
+    assert text_of(answer.body) == "whole again"
+    assert answer.header("x-retryd-attempts") == "2"
+    wait_requests(d, 1)
+    assert attempts_logged(d) == 2 == len(provider.record())
+
+
+@pytest.mark.parametrize("how", ["reset", "fin"])
+def test_c12_break_after_the_first_event_chat(provider, retryd, how):
+    provider.answers({"preset": "chat_stream", "events": 10, "cut": {"after_deltas": 4, "how": how}})
+    d = retryd()
+    with Raw(d) as c:
+        c.request(body=STREAM)
+        answer = c.answer()
+        assert c.is_open(), "a stream that is told to have broken needs no cut connection"
+    last = json.loads(events_of(answer.body)[-1])
+    assert set(last) == {"error"}
+    assert last["error"]["message"].startswith("retryd:")
+    assert set(last["error"]) >= {"message", "type", "param", "code"}
+    assert b"[DONE]" not in answer.body
+    assert answer.body.count(b'"content":"') + answer.body.count(b'"content": "') >= 4
+    line = wait_requests(d, 1)[0]
+    assert line["end"] == "broken" and line["attempts"] == "1"
+    assert len(provider.record()) == 1, "after the first event there is no way back"
+
+
+def test_c12_break_after_the_first_event_responses(provider, retryd):
+    provider.answers({"preset": "responses_stream", "events": 10, "cut": {"after_events": 5}})
+    d = retryd()
+    answer = ask(d, RESPONSES, path="/v1/responses")
+    last = answer.body.decode().rstrip("\n").split("\n\n")[-1].split("\n")
+    assert last[0] == "event: error"
+    told = json.loads(last[1].removeprefix("data: "))
+    assert told["type"] == "error" and isinstance(told["sequence_number"], int)
+    assert told["message"] and told["code"] and told["param"] is None
+    assert told["error"]["message"].startswith("retryd:")
+    assert "response.completed" not in answer.body.decode()
+
+
+def test_idle_timeout_amid_a_stream(provider, retryd):
+    provider.answers({"preset": "chat_stream", "events": 10, "stall": {"after_deltas": 3}})
+    d = retryd(timeout={"idle": "300ms"})
+    with Raw(d) as c:
+        c.request(body=STREAM)
+        c.answer_head()
+        got = timed_chunks(c)
+        assert c.is_open()
+    assert 290 < got[-1][0] - got[-2][0] < 600
+    error = json.loads(events_of(got[-1][1])[-1])["error"]
+    assert error["code"] == "idle_timeout"
+    record = provider.wait(closed=1)
+    assert record[0]["t_closed"] - got[-1][0] < 100
+    assert wait_requests(d, 1)[0]["reason"] == "idle_timeout"
+
+
+def test_idle_timeout_is_not_the_streams_length(provider, retryd):
+    """A stream may take longer than any timeout, as long as something comes."""
+    provider.answers({"preset": "chat_stream", "events": 12, "interval_ms": 100})
+    d = retryd(timeout={"idle": "400ms", "first_byte": "400ms"}, retry={"deadline": "600ms"})
+    answer = ask(d, STREAM)
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+
+
+def test_keep_alive_after_streams(provider, retryd):
+    provider.answers({"preset": "chat_stream"}, {"preset": "chat_stream", "cut": {"after_deltas": 2}},
+                     {"preset": "auto"}, then="cycle")
+    d = retryd()
+    with Raw(d) as c:
+        for n in range(12):
+            c.request(body=CHAT if n % 3 == 2 else STREAM)
+            assert c.answer().status == 200
+        assert c.is_open()
+
+
+@pytest.mark.parametrize("size", [300_000, 1_500_000, 6_000_000])
+def test_large_events_pass(provider, retryd, size):
+    """One event may be larger than every buffer: an image in pieces, a completed response."""
+    small = '{"n":1}'
+    large = json.dumps({"image": "x" * size})
+    whole = [f"data: {e}\n\n" for e in (small, large, small, "[DONE]")]
+    provider.answers({"sse": whole}, {"sse": whole[1:2] + whole[3:]})
+    d = retryd()
+    assert [len(e) for e in events_of(ask(d, STREAM).body)] == [7, len(large), 7, 6]
+    assert [len(e) for e in events_of(ask(d, STREAM).body)] == [len(large), 6]
+
+
+# --- backpressure ------------------------------------------------------------------------------------
+
+MIB = 1 << 20
+
+
+def test_c16_slow_client_slows_the_upstream(provider, retryd):
+    """100 MB that nobody reads yet stay where they are: at the provider."""
+    size = 100_000_000
+    provider.answers({"body_bytes": size})
+    d = retryd()
+    before = memory_kib(d.pid)
+    with Raw(d, receive_buffer=65536) as c:
+        c.request(body=CHAT)
+        assert c.answer_head().header("content-length") == str(size)
+        pass_time(0.5)
+        held = provider.record()[-1]["sent"]
+        assert held < 30 * MIB, "the provider could send all the same"
+        expected = pattern(size)
+        assert c.exactly(MIB) == expected[:MIB]
+        at = MIB
+        while at < size:
+            view = c.data or c.sock.recv(MIB)
+            c.data = b""
+            assert expected[at:at + len(view)] == view
+            at += len(view)
+        assert c.is_open()
+    peak = memory_kib(d.pid, "VmHWM")
+    assert peak - before < 48 * 1024, f"memory grew by {peak - before} KiB"
+
+
+def test_c16_slow_reader_of_a_stream(provider, retryd):
+    event = 'data: {"x":"' + "y" * 4000 + '"}\n\n'
+    count = 12_000
+    head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    provider.answers({"wire": [{"send": head}, {"repeat": {"count": count, "ops": [{"send": event}]}}, {"fin": True}]})
+    d = retryd()
+    before = memory_kib(d.pid)
+    with Raw(d, receive_buffer=65536) as c:
+        c.request(body=STREAM)
+        c.answer_head()
+        pass_time(0.5)
+        assert provider.record()[-1]["sent"] < count * len(event) * 0.6
+        total = sum(len(data) for data in c.chunks())
+    assert total == count * len(event)
+    grown = memory_kib(d.pid, "VmHWM") - before
+    assert grown < 40 * 1024, f"memory grew by {grown} KiB"

@@ -17,13 +17,14 @@ bool decode_knows(struct str coding)
     return is_gzip(coding) || str_ieq(coding, STR("deflate")) || str_ieq(coding, STR("identity"));
 }
 
-/* Inflates until the text, the input or the room ends. */
+/* Inflates until the text, the input or the room ends. A full piece may have more behind it, of
+ * input that is taken in already. */
 static int inflate_into(z_stream *z, struct buf *out)
 {
     unsigned char piece[PIECE];
     int rc = Z_OK;
 
-    while (rc == Z_OK && z->avail_in > 0) {
+    while (rc == Z_OK && (z->avail_in > 0 || z->avail_out == 0)) {
         size_t room = out->cap - out->len;
         size_t got;
 

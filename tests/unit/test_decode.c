@@ -1,0 +1,254 @@
+/* Undoing content codings: what a compressor made, at any cut, with any room; and bytes that are none. */
+
+#include "exchange/decode.h"
+
+#include <check.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+#include "failmem.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define TEXT 50000
+
+static char text[TEXT];           /* compresses well, and not to nothing */
+static unsigned char coded[TEXT]; /* of the current coding */
+static size_t coded_len;
+
+static const struct {
+    const char *name;
+    int window_bits;
+} codings[] = {{"gzip", MAX_WBITS + 16},
+               {"x-gzip", MAX_WBITS + 16},
+               {"GZip", MAX_WBITS + 16},
+               {"deflate", MAX_WBITS},
+               {"Deflate", -MAX_WBITS}}; /* bare, as some servers send it */
+
+static void compress_text(int window_bits, size_t n)
+{
+    z_stream z = {0};
+
+    ck_assert_int_eq(deflateInit2(&z, 9, Z_DEFLATED, window_bits, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    z.next_in = (Bytef *)text;
+    z.avail_in = (uInt)n;
+    z.next_out = coded;
+    z.avail_out = sizeof(coded);
+    ck_assert_int_eq(deflate(&z, Z_FINISH), Z_STREAM_END);
+    coded_len = z.total_out;
+    deflateEnd(&z);
+}
+
+static void encode(int window_bits, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        text[i] = (char)(i % 97 == 0 ? 'A' + (int)(i / 97 % 53) : ' ' + (int)(i % 64));
+    compress_text(window_bits, n);
+}
+
+static struct str coded_part(size_t n)
+{
+    return (struct str){(const char *)coded, n};
+}
+
+START_TEST(gives_the_text_back)
+{
+    static const size_t sizes[] = {1, 100, 4095, 4096, 4097, 8192, 30000, TEXT};
+
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        struct buf out;
+
+        encode(codings[_i].window_bits, sizes[i]);
+        buf_init(&out, TEXT + 10);
+        ck_assert_int_eq(decode_body(str_from(codings[_i].name), coded_part(coded_len), &out), 0);
+        ck_assert_msg(out.len == sizes[i], "%s: %zu of %zu bytes", codings[_i].name, out.len,
+                      sizes[i]);
+        ck_assert_mem_eq(out.p, text, out.len);
+        buf_deinit(&out);
+    }
+}
+END_TEST
+
+/* The last input byte may stand for much more text than a piece of output takes. */
+START_TEST(the_end_of_a_long_run)
+{
+    for (size_t n = 4090; n < 8460; n += n == 4360 ? 3826 : 1) {
+        struct buf out;
+
+        memset(text, 'x', n);
+        compress_text(codings[_i].window_bits, n);
+        buf_init(&out, TEXT);
+        ck_assert_int_eq(decode_body(str_from(codings[_i].name), coded_part(coded_len), &out), 0);
+        ck_assert_msg(out.len == n, "%s: %zu of %zu bytes", codings[_i].name, out.len, n);
+        buf_deinit(&out);
+    }
+}
+END_TEST
+
+/* An error is cut off where the room ends: its beginning is what matters. */
+START_TEST(stops_where_the_room_ends)
+{
+    encode(codings[_i].window_bits, TEXT);
+    for (size_t room = 1; room < TEXT; room = room * 3 + 1) {
+        struct buf out;
+
+        buf_init(&out, room);
+        ck_assert_int_eq(decode_body(str_from(codings[_i].name), coded_part(coded_len), &out), 0);
+        ck_assert_uint_eq(out.len, room);
+        ck_assert_mem_eq(out.p, text, room);
+        buf_deinit(&out);
+    }
+}
+END_TEST
+
+/* Cut off at each byte: never more than was sent, and never something else. */
+START_TEST(a_body_that_ends_early)
+{
+    size_t most = 0;
+
+    encode(codings[_i].window_bits, 9000);
+    for (size_t cut = 0; cut < coded_len; cut++) {
+        struct buf out;
+        int rc;
+
+        buf_init(&out, TEXT);
+        rc = decode_body(str_from(codings[_i].name), coded_part(cut), &out);
+        ck_assert(rc == 0 || (rc == -EBADMSG && out.len == 0));
+        ck_assert(out.len <= 9000 && out.len >= most);
+        if (out.len > 0)
+            ck_assert_mem_eq(out.p, text, out.len);
+        most = out.len;
+        buf_deinit(&out);
+    }
+    ck_assert_uint_gt(most, 8000);
+}
+END_TEST
+
+START_TEST(appends_to_what_is_there)
+{
+    struct buf out;
+
+    encode(MAX_WBITS + 16, 10);
+    buf_init(&out, 100);
+    buf_add_str(&out, STR("before"));
+    ck_assert_int_eq(decode_body(STR("gzip"), coded_part(coded_len), &out), 0);
+    ck_assert_uint_eq(out.len, 16);
+    ck_assert_mem_eq(out.p, "before", 6);
+    ck_assert_mem_eq(out.p + 6, text, 10);
+    buf_deinit(&out);
+}
+END_TEST
+
+START_TEST(identity_and_none_pass)
+{
+    static const char *const names[] = {"", "identity", "Identity"};
+
+    for (size_t i = 0; i < COUNT(names); i++) {
+        struct buf out;
+
+        buf_init(&out, 4);
+        ck_assert_int_eq(decode_body(str_from(names[i]), STR("abcdef"), &out), 0);
+        ck_assert(str_eq(buf_str(&out), STR("abcd")));
+        buf_deinit(&out);
+    }
+}
+END_TEST
+
+START_TEST(other_codings_are_refused)
+{
+    static const char *const names[] = {"br", "zstd", "gzip, gzip", "compress", "gzip;q=1"};
+
+    for (size_t i = 0; i < COUNT(names); i++) {
+        struct buf out;
+
+        buf_init(&out, 100);
+        ck_assert_int_eq(decode_body(str_from(names[i]), STR("abc"), &out), -EPROTONOSUPPORT);
+        ck_assert_uint_eq(out.len, 0);
+        ck_assert(!decode_knows(str_from(names[i])));
+        buf_deinit(&out);
+    }
+    ck_assert(decode_knows(STR("GZIP")) && decode_knows(STR("x-gzip")));
+    ck_assert(decode_knows(STR("deflate")) && decode_knows(STR("identity")));
+}
+END_TEST
+
+START_TEST(bytes_that_are_none)
+{
+    static const char *const bodies[] = {"", "{\"error\":1}", "\x1f\x8b", "\x1f\x8b\x08\xff",
+                                         "\xff"};
+
+    for (size_t i = 0; i < COUNT(bodies); i++) {
+        struct buf out;
+
+        buf_init(&out, 100);
+        ck_assert_int_eq(decode_body(STR("gzip"), str_from(bodies[i]), &out), -EBADMSG);
+        ck_assert_uint_eq(out.len, 0);
+        buf_deinit(&out);
+    }
+}
+END_TEST
+
+/* Any byte spoilt: an end or an error, and never more than the room. */
+START_TEST(spoilt_bodies)
+{
+    for (size_t i = 0; i < COUNT(codings); i++) {
+        encode(codings[i].window_bits, 3000);
+        for (size_t at = 0; at < coded_len; at++) {
+            struct buf out;
+
+            buf_init(&out, 5000);
+            coded[at] ^= (unsigned char)(1u << at % 8);
+            int rc = decode_body(str_from(codings[i].name), coded_part(coded_len), &out);
+            coded[at] ^= (unsigned char)(1u << at % 8);
+            ck_assert(rc == 0 || rc == -EBADMSG);
+            ck_assert_uint_le(out.len, 5000);
+            buf_deinit(&out);
+        }
+    }
+}
+END_TEST
+
+START_TEST(without_memory)
+{
+    encode(MAX_WBITS + 16, TEXT);
+    for (size_t n = 1;; n++) {
+        struct buf out;
+
+        buf_init(&out, TEXT);
+        failmem_arm(n);
+        int rc = decode_body(STR("gzip"), coded_part(coded_len), &out);
+        bool failed = failmem_disarm();
+        ck_assert_int_eq(rc, failed ? -ENOMEM : 0);
+        buf_deinit(&out);
+        if (!failed)
+            break;
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("decode");
+    TCase *c = tcase_create("decode");
+
+    tcase_add_loop_test(c, gives_the_text_back, 0, COUNT(codings));
+    tcase_add_loop_test(c, the_end_of_a_long_run, 0, COUNT(codings));
+    tcase_add_loop_test(c, stops_where_the_room_ends, 0, COUNT(codings));
+    tcase_add_loop_test(c, a_body_that_ends_early, 0, COUNT(codings));
+    tcase_add_test(c, appends_to_what_is_there);
+    tcase_add_test(c, identity_and_none_pass);
+    tcase_add_test(c, other_codings_are_refused);
+    tcase_add_test(c, bytes_that_are_none);
+    tcase_add_test(c, spoilt_bodies);
+    tcase_add_test(c, without_memory);
+    suite_add_tcase(s, c);
+
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

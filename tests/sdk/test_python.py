@@ -238,6 +238,26 @@ def test_client_that_leaves_ends_the_attempt(provider, retryd, environment):
     assert d.wait_log('msg="request"')["end"] == "client_gone"
 
 
+def test_cancelled_task_ends_the_attempt(provider, retryd, environment):
+    d = retryd()
+    environment(d)
+    provider.answers({"preset": "auto", "delay_ms": 60_000})
+
+    async def ask_and_cancel():
+        async with AsyncOpenAI() as c:
+            task = asyncio.create_task(c.chat.completions.create(**CHAT))
+            await asyncio.to_thread(provider.wait, requests=1)
+            left = time.monotonic() * 1000
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return left
+
+    left = asyncio.run(ask_and_cancel())
+    assert provider.wait(closed=1)[0]["t_closed"] - left < 100
+    assert d.wait_log('msg="request"')["end"] == "client_gone"
+
+
 # --- streams that break ---
 
 

@@ -145,9 +145,9 @@ static int add_key(const struct target *t, struct headers *out)
     if (!str_ieq(str_from(t->auth_header), STR("authorization")))
         return headers_add(out, str_from(t->auth_header), t->key);
     n = snprintf(bearer, sizeof(bearer), "Bearer %.*s", (int)t->key.n, t->key.p);
-    if (n < 0 || (size_t)n >= sizeof(bearer))
-        return -E2BIG;
-    n = headers_add(out, str_from(t->auth_header), str_from(bearer));
+    n = n < 0 || (size_t)n >= sizeof(bearer)
+            ? -E2BIG
+            : headers_add(out, str_from(t->auth_header), str_from(bearer));
     explicit_bzero(bearer, sizeof(bearer));
     return n;
 }

@@ -1,0 +1,458 @@
+/* A request: what is read from it, and what of it goes upstream. */
+
+#include "exchange/request.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "failmem.h"
+#include "fake_world.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+static struct request r;
+static struct plan plan;
+static struct buf target;
+static struct headers out;
+static char problem[200];
+
+static void set_up(void)
+{
+    request_init(&r, 1000, 0x0123456789abcdef, 0xfedcba9876543210);
+    plan = (struct plan){.base = STR("/v1"),
+                         .target = {.name = "openai",
+                                    .host = "api.example",
+                                    .base_path = "/v1",
+                                    .auth_header = "Authorization",
+                                    .idempotency_header = ""}};
+    buf_init(&target, HEADERS_BYTES_MAX);
+    headers_init(&out);
+}
+
+static void tear_down(void)
+{
+    request_deinit(&r);
+    buf_deinit(&target);
+    headers_deinit(&out);
+}
+
+static void again(void)
+{
+    tear_down();
+    set_up();
+}
+
+static void fill(const char *to, const char *headers, const char *body)
+{
+    ck_assert_int_eq(request_head_text(&r.head.method, "POST"), 0);
+    ck_assert_int_eq(request_head_text(&r.head.target, to), 0);
+    ck_assert_int_eq(fake_add_headers(&r.head.headers, headers), 0);
+    ck_assert_int_eq(buf_add_str(&r.body, str_from(body)), 0);
+}
+
+/* The outgoing headers as "Name: value\n" lines. */
+static const char *sent(void)
+{
+    static char lines[4096];
+    size_t n = 0;
+
+    lines[0] = '\0';
+    for (unsigned i = 0; i < out.count; i++)
+        n += (size_t)snprintf(lines + n, sizeof(lines) - n, "%s: %s\n", headers_name(&out, i).p,
+                              headers_value(&out, i).p);
+    return lines;
+}
+
+/* --- reading -------------------------------------------------------------------------------------- */
+
+START_TEST(ids_are_uuids_of_version_4)
+{
+    ck_assert_str_eq(r.id, "01234567-89ab-4def-bedc-ba9876543210");
+    request_deinit(&r);
+    request_init(&r, 1000, UINT64_MAX, UINT64_MAX);
+    ck_assert_str_eq(r.id, "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    request_deinit(&r);
+    request_init(&r, 1000, 0, 0);
+    ck_assert_str_eq(r.id, "00000000-0000-4000-8000-000000000000");
+}
+END_TEST
+
+START_TEST(model_and_stream)
+{
+    static const struct {
+        const char *body, *model;
+        bool stream;
+    } rows[] = {
+        {"{\"model\":\"gpt-4o\",\"stream\":true}", "gpt-4o", true},
+        {" \r\n{ \"stream\" : true , \"x\":{\"model\":\"inner\"}, \"model\" : \"m\\u00e4\" }",
+         "m\xc3\xa4", true},
+        {"{\"model\":\"a\",\"stream\":false}", "a", false},
+        {"{\"model\":\"a\",\"stream\":\"true\"}", "a", false},
+        {"{\"model\":7}", "", false},
+        {"[{\"model\":\"a\"}]", "", false},
+        {"", "", false},
+        {"--boundary\r\nname=\"model\"\r\n", "", false},
+        {"{\"model\":\"a\"", "a", false},
+        {"{\"messages\":[{\"content\":\"\\\"model\\\":\\\"x\\\"\"}],\"model\":\"b\"}", "b", false},
+    };
+
+    fill("/v1/x", NULL, rows[_i].body);
+    ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
+    ck_assert_str_eq(r.model, rows[_i].model);
+    ck_assert_int_eq(r.stream, rows[_i].stream);
+}
+END_TEST
+
+START_TEST(a_model_too_long_is_cut_or_left_out)
+{
+    char body[600] = "{\"model\":\"";
+
+    memset(body + 10, 'm', 500);
+    memcpy(body + 510, "\"}", 3);
+    fill("/v1/x", NULL, body);
+    ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
+    ck_assert_uint_lt(strlen(r.model), MODEL_MAX);
+}
+END_TEST
+
+START_TEST(overrides)
+{
+    static const struct {
+        const char *headers;
+        struct request_overrides want;
+        unsigned sdk_retry;
+    } rows[] = {
+        {"", {0, 0, false}, 0},
+        {"x-retryd-max-attempts: 1\n", {1, 0, false}, 0},
+        {"X-Retryd-Max-Attempts: 100\n", {100, 0, false}, 0},
+        {"x-retryd-deadline: 2.5\n", {0, 2500, false}, 0},
+        {"x-retryd-deadline: 30s\n", {0, 30000, false}, 0},
+        {"x-retryd-deadline: 1500ms\n", {0, 1500, false}, 0},
+        {"x-retryd-deadline: 0.001\n", {0, 1, false}, 0},
+        {"x-retryd-no-retry: true\nx-retryd-stream-mode: LIVE\n", {0, 0, true}, 0},
+        {"x-retryd-no-retry: no\n", {0, 0, false}, 0},
+        {"x-stainless-retry-count: 2\n", {0, 0, false}, 2},
+        {"x-stainless-retry-count: 99999999999\n", {0, 0, false}, 1000},
+        {"x-stainless-retry-count: two\n", {0, 0, false}, 0},
+    };
+
+    fill("/v1/x", rows[_i].headers, "{}");
+    ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
+    ck_assert_uint_eq(r.overrides.max_attempts, rows[_i].want.max_attempts);
+    ck_assert_uint_eq(r.overrides.deadline_ms, rows[_i].want.deadline_ms);
+    ck_assert_int_eq(r.overrides.no_retry, rows[_i].want.no_retry);
+    ck_assert_uint_eq(r.sdk_retry, rows[_i].sdk_retry);
+}
+END_TEST
+
+START_TEST(bad_overrides_are_named)
+{
+    static const struct {
+        const char *headers, *problem;
+    } rows[] = {
+        {"x-retryd-max-attempts: 0\n",
+         "header x-retryd-max-attempts: found \"0\"; expected a number from 1 to 100"},
+        {"x-retryd-max-attempts: 101\n",
+         "header x-retryd-max-attempts: found \"101\"; expected a number from 1 to 100"},
+        {"x-retryd-max-attempts: -1\n",
+         "header x-retryd-max-attempts: found \"-1\"; expected a number from 1 to 100"},
+        {"x-retryd-deadline: 0\n",
+         "header x-retryd-deadline: found \"0\"; expected seconds such as "
+         "2.5, or a duration such as 1500ms or 30s"},
+        {"x-retryd-deadline: soon\n",
+         "header x-retryd-deadline: found \"soon\"; expected seconds such as 2.5, or a duration "
+         "such as 1500ms or 30s"},
+        {"x-retryd-no-retry: maybe\n",
+         "header x-retryd-no-retry: found \"maybe\"; expected yes or no"},
+        {"x-retryd-no-retry:\n", "header x-retryd-no-retry: found \"\"; expected yes or no"},
+        {"x-retryd-stream-mode: hold\n", "header x-retryd-stream-mode: found \"hold\"; expected "
+                                         "live, the only mode of this version"},
+        {"x-retryd-no-retry: 0123456789012345678901234567890123456789toolong\n",
+         "header x-retryd-no-retry: found \"0123456789012345678901234567890123456789\"; expected "
+         "yes or no"},
+    };
+
+    fill("/v1/x", rows[_i].headers, "{}");
+    ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), -EINVAL);
+    ck_assert_str_eq(problem, rows[_i].problem);
+}
+END_TEST
+
+/* --- going out ------------------------------------------------------------------------------------- */
+
+START_TEST(targets)
+{
+    static const struct {
+        const char *base, *base_path, *target, *want;
+    } rows[] = {
+        {"/v1", "/v1", "/v1/chat/completions", "/v1/chat/completions"},
+        {"/v1", "/openai/v1", "/v1/a%2Fb/../c?q=%20&x", "/openai/v1/a%2Fb/../c?q=%20&x"},
+        {"/v1", "", "/v1/models", "/models"},
+        {"/v1", "", "/v1", "/"},
+        {"/v1", "", "/v1?x=1", "/?x=1"},
+        {"/v1", "/api", "/v1?x=1", "/api?x=1"},
+        {"", "/v1", "/models", "/v1/models"},
+        {"/", "", "/models", "/models"},
+    };
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        again();
+        fill(rows[i].target, NULL, "");
+        plan.base = str_from(rows[i].base);
+        plan.target.base_path = rows[i].base_path;
+        ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
+        ck_assert_str_eq(target.p, rows[i].want);
+    }
+}
+END_TEST
+
+START_TEST(end_to_end_fields_in_their_order)
+{
+    fill("/v1/x",
+         "Host: 127.0.0.1:4290\nB: 2\nConnection: keep-alive, X-Hop\nX-Hop: 1\nTE: trailers\n"
+         "Transfer-Encoding: chunked\nContent-Length: 5\nExpect: 100-continue\nKeep-Alive: 5\n"
+         "Proxy-Authorization: x\nUpgrade: h2c\nX-Retryd-Deadline: 5\nx-retryd-anything: 1\n"
+         "Authorization: Bearer mine\nA: 1\nB: 3\nX-Stainless-Retry-Count: 0\nX-Empty:\n",
+         "12345");
+    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
+    ck_assert_str_eq(sent(), "B: 2\nAuthorization: Bearer mine\nA: 1\nB: 3\n"
+                             "X-Stainless-Retry-Count: 0\nX-Empty: \n");
+}
+END_TEST
+
+START_TEST(the_targets_key_stands_for_the_clients)
+{
+    static const struct target_header extra[] = {{"X-Org", "o"}, {"User-Agent", "mine"}};
+
+    fill("/v1/x", "authorization: Bearer client\nUser-Agent: sdk\napi-key: k\nA: 1\n", "");
+    plan.target.key = STR("sk-target");
+    plan.target.headers = extra;
+    plan.target.header_count = 2;
+    plan.target.auth_header = _i == 0 ? "Authorization" : "api-key";
+    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
+    ck_assert_str_eq(sent(), _i == 0 ? "api-key: k\nA: 1\nAuthorization: Bearer sk-target\n"
+                                       "X-Org: o\nUser-Agent: mine\n"
+                                     : "A: 1\napi-key: sk-target\nX-Org: o\nUser-Agent: mine\n");
+}
+END_TEST
+
+START_TEST(a_key_too_long_is_refused)
+{
+    static char key[4096];
+
+    memset(key, 'k', sizeof(key));
+    fill("/v1/x", NULL, "");
+    plan.target.key = (struct str){key, 2048 - sizeof("Bearer ")};
+    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
+    again();
+    fill("/v1/x", NULL, "");
+    plan.target.key = (struct str){key, 2048 - sizeof("Bearer ") + 1};
+    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), -E2BIG);
+}
+END_TEST
+
+START_TEST(only_codings_that_can_be_read_are_asked_for)
+{
+    static const struct {
+        const char *asked, *want;
+    } rows[] = {
+        {"gzip, deflate, br, zstd", "gzip, deflate"},
+        {"br;q=1.0, gzip;q=0.8, *;q=0.1", "gzip;q=0.8"},
+        {"br", "identity"},
+        {"*", "identity"},
+        {"", "identity"},
+        {"identity;q=1, GZIP", "identity;q=1, GZIP"},
+        {",, gzip ,", "gzip"},
+    };
+    char line[200];
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        for (int stream = 0; stream < 2; stream++) {
+            again();
+            snprintf(line, sizeof(line), "accept-encoding: %s\n", rows[i].asked);
+            fill("/v1/x", line, stream ? "{\"stream\":true}" : "{}");
+            ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
+            ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
+            ck_assert_uint_eq(out.count, 1);
+            ck_assert(str_eq(headers_value(&out, 0), str_from(stream ? "identity" : rows[i].want)));
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_list_of_codings_without_end)
+{
+    static char line[4000];
+    size_t n = (size_t)snprintf(line, sizeof(line), "Accept-Encoding: gzip");
+
+    while (n < sizeof(line) - 20)
+        n += (size_t)snprintf(line + n, sizeof(line) - n, ", deflate;q=0.5");
+    fill("/v1/x", line, "");
+    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
+    ck_assert(str_starts(headers_value(&out, 0), STR("gzip, deflate;q=0.5, deflate;q=0.5")));
+    ck_assert_uint_lt(headers_value(&out, 0).n, 256);
+}
+END_TEST
+
+START_TEST(idempotency_keys)
+{
+    plan.target.idempotency_header = "Idempotency-Key";
+    fill("/v1/x", _i == 0 ? "A: 1\n" : "IDEMPOTENCY-KEY: mine\n", "");
+    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
+    ck_assert_str_eq(sent(), _i == 0 ? "A: 1\nIdempotency-Key: "
+                                       "01234567-89ab-4def-bedc-ba9876543210\n"
+                                     : "IDEMPOTENCY-KEY: mine\n");
+}
+END_TEST
+
+START_TEST(too_much_to_send)
+{
+    fill("/v1/x", NULL, "");
+    for (int i = 0; i < HEADERS_MAX; i++)
+        ck_assert_int_eq(headers_add(&r.head.headers, STR("A"), STR("1")), 0);
+    plan.target.idempotency_header = "Idempotency-Key";
+    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), -E2BIG);
+}
+END_TEST
+
+START_TEST(bodies_are_capped)
+{
+    static const char k[1000] = "";
+
+    ck_assert_int_eq(buf_add(&r.body, k, 1000), 0);
+    ck_assert_int_eq(buf_add(&r.body, k, 1), -EFBIG);
+}
+END_TEST
+
+START_TEST(without_memory)
+{
+    fill("/v1/x", "A: 1\nAccept-Encoding: br\n", "{}");
+    plan.target.key = STR("k");
+    plan.target.base_path = "";
+    plan.target.idempotency_header = "Idempotency-Key";
+    plan.base = STR("/v1/x"); /* the slash has to be put in front */
+    for (size_t n = 1, failed = 1; failed; n++) {
+        failmem_arm(n);
+        int rc = request_outgoing(&r, &plan, &target, &out);
+        failed = failmem_disarm();
+        ck_assert_int_eq(rc, failed ? -ENOMEM : 0);
+        if (!failed)
+            ck_assert_str_eq(target.p, "/");
+        buf_deinit(&target);
+        headers_deinit(&out);
+    }
+}
+END_TEST
+
+/* --- heads ----------------------------------------------------------------------------------------- */
+
+START_TEST(path_and_query)
+{
+    static const struct {
+        const char *target, *path, *query;
+    } rows[] = {{"/a", "/a", ""},
+                {"/a?", "/a", ""},
+                {"/a?b?c", "/a", "b?c"},
+                {"", "", ""},
+                {"?x", "", "x"}};
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        ck_assert_int_eq(request_head_text(&r.head.target, rows[i].target), 0);
+        ck_assert(str_eq(request_path(&r.head), str_from(rows[i].path)));
+        ck_assert(str_eq(request_query(&r.head), str_from(rows[i].query)));
+        ck_assert_str_eq(r.head.target.p, rows[i].target);
+    }
+}
+END_TEST
+
+START_TEST(methods_and_targets_are_capped)
+{
+    size_t n = (size_t)64 * 1024;
+    char *longest = malloc(n + 1);
+
+    ck_assert_ptr_nonnull(longest);
+    memset(longest, 'a', n);
+    longest[n] = '\0';
+    ck_assert_int_eq(request_head_text(&r.head.target, longest), -EFBIG);
+    ck_assert(r.head.target.failed);
+    ck_assert_int_eq(request_head_text(&r.head.target, longest + 1), 0);
+    ck_assert_uint_eq(r.head.target.len, n - 1);
+    free(longest);
+    ck_assert_int_eq(request_head_text(&r.head.method, "PATCH"), 0);
+    ck_assert(request_is(&r.head, "PATCH") && !request_is(&r.head, "patch"));
+}
+END_TEST
+
+START_TEST(an_attempt_is_reset_for_the_next)
+{
+    static const char piece[1000] = "";
+    struct attempt a;
+
+    attempt_init(&a);
+    for (int i = 0; i < 100; i++)
+        ck_assert_int_eq(buf_add(&a.body, piece, sizeof(piece)), 0);
+    ck_assert_int_eq(headers_add(&a.headers, STR("A"), STR("1")), 0);
+    a.head_done = a.done = a.paused = a.fresh = a.upload_whole = a.running = true;
+    a.body.failed = true;
+    a.status = 500;
+    a.transport = TRANSPORT_LOST;
+    a.received = 5;
+    snprintf(a.detail, sizeof(a.detail), "x");
+    attempt_reset(&a);
+    ck_assert(!a.head_done && !a.done && !a.paused && !a.fresh && !a.upload_whole && !a.running);
+    ck_assert(!a.body.failed);
+    ck_assert_uint_eq(a.body.len + a.body.size + a.headers.count + a.status + a.received, 0);
+    ck_assert_int_eq(a.transport, TRANSPORT_WHOLE);
+    ck_assert_str_eq(a.detail, "");
+    ck_assert_int_eq(buf_add(&a.body, piece, sizeof(piece)), 0);
+    attempt_reset(&a);
+    ck_assert_uint_ge(a.body.size, sizeof(piece)); /* small memory is kept */
+    attempt_deinit(&a);
+}
+END_TEST
+
+static void add_reading(TCase *c)
+{
+    tcase_add_test(c, ids_are_uuids_of_version_4);
+    tcase_add_loop_test(c, model_and_stream, 0, 10);
+    tcase_add_test(c, a_model_too_long_is_cut_or_left_out);
+    tcase_add_loop_test(c, overrides, 0, 12);
+    tcase_add_loop_test(c, bad_overrides_are_named, 0, 9);
+    tcase_add_test(c, path_and_query);
+    tcase_add_test(c, methods_and_targets_are_capped);
+    tcase_add_test(c, an_attempt_is_reset_for_the_next);
+}
+
+static void add_sending(TCase *c)
+{
+    tcase_add_test(c, targets);
+    tcase_add_test(c, end_to_end_fields_in_their_order);
+    tcase_add_loop_test(c, the_targets_key_stands_for_the_clients, 0, 2);
+    tcase_add_test(c, a_key_too_long_is_refused);
+    tcase_add_test(c, only_codings_that_can_be_read_are_asked_for);
+    tcase_add_test(c, a_list_of_codings_without_end);
+    tcase_add_loop_test(c, idempotency_keys, 0, 2);
+    tcase_add_test(c, too_much_to_send);
+    tcase_add_test(c, bodies_are_capped);
+    tcase_add_test(c, without_memory);
+}
+
+int main(void)
+{
+    Suite *s = suite_create("request");
+    TCase *c = tcase_create("request");
+
+    tcase_add_checked_fixture(c, set_up, tear_down);
+    add_reading(c);
+    add_sending(c);
+    suite_add_tcase(s, c);
+
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -105,6 +105,9 @@ int frontend_whole(struct frontend_request *r, const struct answer_head *head, s
         response = MHD_create_response_from_callback(
             head->content_length == LENGTH_UNKNOWN ? MHD_SIZE_UNKNOWN : head->content_length,
             STREAM_BLOCK, no_bytes, NULL, NULL);
+        /* Without a length it would be chunked, and the last chunk sent where no body may be. */
+        if (response && head->content_length == LENGTH_UNKNOWN && head->status != 204)
+            MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
         return queue(r, response, head);
     }
     p = buf_steal(body, &n);

@@ -154,8 +154,7 @@ static const char *const texts[] = {
     ": c\n\ndata: 1\n\n: c\n\n\n\nevent: x\ndata: 2\ndata: 3\n\n",
     "data: 1\r\n\r\nid: 7\r\ndata: 2\r\n\r\n: c\r\n\r\ndata: 3\r\n\r\n",
     "data: 1\r\rdata: 2\r\r",
-    "\xef\xbb\xbf"
-    "data: 1\n\ndata: 2\n\n",
+    "\357\273\277data: 1\n\ndata: 2\n\n",
 };
 
 /* Ends where an event may end. */
@@ -340,8 +339,7 @@ START_TEST(a_stream_whose_first_event_is_an_error_is_made_again)
         ": ping\n\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n",
         "event: error\ndata: {\"code\":\"server_error\",\"message\":\"m\"}\n\n",
         "error: {\"code\":500,\"message\":\"m\"}\n\n",
-        "data: {\"id\":\"gen-1\",\"object\":\"chat.completion.chunk\",\"choices\":[],"
-        "\"error\":{\"code\":502,\"message\":\"m\"}}\n\n",
+        "data: {\"id\":\"g\",\"choices\":[],\"error\":{\"code\":502,\"message\":\"m\"}}\n\n",
         "data: {\"type\": \"error\", \"error\": {\"type\": \"api_error\", \"message\": \"m\"}}\n\n",
     };
     struct fake_attempt script[] = {

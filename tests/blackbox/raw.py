@@ -271,3 +271,11 @@ def wait_metric(daemon, name, at_least, timeout=10):
 def pass_time(seconds, *socks):
     """Waits for one of the sockets to become readable; the ones that did."""
     return select.select(socks, [], [], seconds)[0]
+
+
+def wait_idle(daemon, timeout=10):
+    """Waits until no request is in progress; the samples then."""
+    deadline = now_ms() + timeout * 1000
+    while (samples := daemon.metrics())["retryd_requests_active"] > 0:
+        assert now_ms() < deadline, f"{samples['retryd_requests_active']} requests do not end"
+    return samples

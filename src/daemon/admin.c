@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "edge/frontend.h"
-#include "edge/frontend_check.h"
 #include "exchange/answer.h"
 
 #define ADMIN_CONNECTIONS 64
@@ -24,24 +23,21 @@ struct page {
     struct request_head head;
 };
 
-/* The page names no secret, but a web page has no business here either (DNS rebinding). */
-static const char *const hosts[] = {"localhost", "127.0.0.1", "[::1]"};
-
 static int on_head(void *ctx, struct frontend_request *r, struct request_head *head,
                    void **ret_user, char *ret_why, size_t size)
 {
-    struct string_view_list allowed = {hosts, sizeof(hosts) / sizeof(hosts[0])}, none = {NULL, 0};
+    struct admin *a = ctx;
     const char *why = NULL;
     struct page *p;
 
-    if (!frontend_may_enter(&head->headers, allowed, none, &why)) {
+    if (!a->source->may_enter(a->ctx, &head->headers, &why)) {
         snprintf(ret_why, size, "%s", why);
         return -EACCES;
     }
     p = calloc(1, sizeof(*p));
     if (!p)
         return -ENOMEM;
-    p->a = ctx;
+    p->a = a;
     p->r = r;
     p->head = *head;
     request_head_init(head);

@@ -6,10 +6,13 @@
 #include <uv.h>
 
 #include "base/buf.h"
+#include "policy/headers.h"
 
 struct admin;
 
 struct admin_source {
+    /* Whether a request with these headers may see the pages; else a sentence why not. */
+    bool (*may_enter)(void *ctx, const struct headers *h, const char **ret_why);
     bool (*ready)(void *ctx); /* requests are being served, and new ones too */
     void (*metrics)(void *ctx, struct buf *out);
 };

@@ -138,4 +138,7 @@ void config_diff_restart(const struct config *old, const struct config *now, str
 const struct config_route *config_route_for(const struct config *c, struct str path,
                                             struct str model);
 
+/* Whether an address to listen on ("127.0.0.1:4291", "unix:PATH") is out of other machines' reach. */
+bool config_address_is_local(const char *address);
+
 #endif

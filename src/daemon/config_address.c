@@ -245,3 +245,10 @@ const char *config_proxy_check(struct str url)
     }
     return form;
 }
+
+bool config_address_is_local(const char *address)
+{
+    bool loopback;
+
+    return !config_address_check(str_from(address), &loopback) && loopback;
+}

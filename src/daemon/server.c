@@ -12,10 +12,28 @@
 
 #include "base/log.h"
 #include "daemon/server_private.h"
+#include "edge/frontend_check.h"
 
 #define PROBLEMS_BYTES_MAX (64 * 1024)
 
 /* --- the admin pages ---------------------------------------------------------------------------- */
+
+/* The pages hold no secret, but a web page has no business there either (DNS rebinding). Whoever
+ * opened them to other machines cannot list the names that a scraper uses: there any Host will do. */
+static bool may_see_admin(void *ctx, const struct headers *h, const char **ret_why)
+{
+    const struct config *c = ((struct server *)ctx)->config;
+    const struct string_list *l = &c->server.allowed_hosts;
+    struct string_view_list hosts = {(const char *const *)l->items, l->count}, none = {NULL, 0};
+    struct str host;
+    const char *any;
+
+    if (!config_address_is_local(c->admin.listen) && headers_get(h, STR("host"), &host)) {
+        any = host.p;
+        hosts = (struct string_view_list){&any, 1};
+    }
+    return frontend_may_enter(h, hosts, none, ret_why);
+}
 
 static bool is_ready(void *ctx)
 {
@@ -39,7 +57,8 @@ static void write_metrics(void *ctx, struct buf *out)
     free(sets);
 }
 
-static const struct admin_source admin_source = {.ready = is_ready, .metrics = write_metrics};
+static const struct admin_source admin_source = {
+    .may_enter = may_see_admin, .ready = is_ready, .metrics = write_metrics};
 
 static void wake_admin(void *arg)
 {

@@ -116,12 +116,12 @@ void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_cont
         *socket_context = info ? connection_new(f, info->connect_fd) : NULL;
         return;
     }
+    f->closed++;
     if (!c)
         return;
     *socket_context = NULL;
     list_remove(&c->node);
     f->count--;
-    f->closed++;
     uv_close((uv_handle_t *)&c->watch, on_handle_closed);
     uv_close((uv_handle_t *)&c->timer, on_handle_closed);
     f->wake(f->wake_arg);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +68,18 @@ static void wake_admin(void *arg)
 
 /* --- ending --------------------------------------------------------------------------------------- */
 
+/* From here on it ends by itself: a signal must not turn that into a death by signal. */
+static void block_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 static void close_handles(struct server *s)
 {
     uv_handle_t *handles[] = {(uv_handle_t *)&s->term,     (uv_handle_t *)&s->interrupt,
@@ -77,6 +90,7 @@ static void close_handles(struct server *s)
     if (s->closed)
         return;
     s->closed = true;
+    block_signals();
     doors_close(s, true);
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
         if (handles[i]->loop)

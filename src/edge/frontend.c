@@ -241,6 +241,27 @@ static unsigned status_of(int rc)
     }
 }
 
+/* A client that writes first and reads later would see its connection reset, not the reason, if its
+ * body were left unread: the answer waits for the body, unless that is too much or was asked about. */
+static bool swallows(struct frontend_request *r)
+{
+    uint64_t n = r->head.content_length;
+
+    return n != 0 && (n <= SWALLOW_BYTES || n == LENGTH_UNKNOWN) &&
+           !headers_get(&r->head.headers, STR("expect"), NULL);
+}
+
+static enum MHD_Result refuse_head(struct frontend_request *r, unsigned status, const char *why)
+{
+    if (!swallows(r))
+        return refuse(r, status, why);
+    snprintf(r->why_text, sizeof(r->why_text), "%s", why);
+    r->refused = status;
+    r->why = r->why_text;
+    connection_expect_body(r->c);
+    return MHD_YES;
+}
+
 /* The head is in. A response queued here closes the connection: for refusals only. */
 static enum MHD_Result first_call(struct frontend_request *r, const char *method,
                                   const char *version)
@@ -264,7 +285,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     rc = r->f->handler->on_head(r->f->ctx, r, &r->head, &r->user, text, sizeof(text));
     if (rc < 0) {
         r->user = NULL;
-        return refuse(r, status_of(rc), text);
+        return refuse_head(r, status_of(rc), text);
     }
     connection_expect_body(r->c);
     return MHD_YES;
@@ -279,13 +300,13 @@ static enum MHD_Result take_body(struct frontend_request *r, const char *data, s
     *size = 0;
     r->body_bytes += n;
     if (r->refused)
-        return r->body_bytes > r->body_mark + SWALLOW_BYTES ? MHD_NO : MHD_YES;
+        return r->body_bytes > r->refused_at + SWALLOW_BYTES ? MHD_NO : MHD_YES;
     rc = r->f->handler->on_body(r->user, data, n);
     if (rc < 0) {
         r->refused = status_of(rc);
         r->why = rc == -EFBIG ? "the request's body is larger than max_body"
                               : "out of memory for the request's body";
-        r->body_mark = r->body_bytes;
+        r->refused_at = r->body_bytes;
     }
     return MHD_YES;
 }

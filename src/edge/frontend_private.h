@@ -51,8 +51,10 @@ struct frontend_request {
     bool cut;
     unsigned refused; /* status to answer with once the body has been swallowed */
     const char *why;
+    char why_text[200];
     uint64_t body_bytes;
     uint64_t body_mark; /* body_bytes at the last check */
+    uint64_t refused_at; /* body_bytes when it was refused */
 };
 
 /* libmicrohttpd has something to do: a turn must follow. */

@@ -412,6 +412,8 @@ static void on_refused(void *ctx, unsigned status, const char *why)
     struct worker *w = ctx;
 
     metrics_add(&w->metrics.refused, 1);
+    if (w->wiring->config->log.access == ACCESS_OFF)
+        return;
     log_begin(LOG_INFO, "request refused");
     log_u64("status", status);
     log_text("why", why);

@@ -134,16 +134,24 @@ static bool listed(struct str s, struct string_view_list list)
 bool frontend_may_enter(const struct headers *h, struct string_view_list hosts,
                         struct string_view_list origins, const char **ret_why)
 {
+    bool has_origin = false;
     struct str v;
 
     if (!headers_get(h, STR("host"), &v) || !(listed(v, hosts) || listed(without_port(v), hosts))) {
         *ret_why = "retryd: this Host is not in allowed_hosts";
         return false;
     }
-    if (headers_get(h, STR("origin"), &v)) {
+    for (unsigned i = 0; i < h->count; i++) {
+        if (!str_ieq(headers_name(h, i), STR("origin")))
+            continue;
+        has_origin = true;
+        if (listed(headers_value(h, i), origins))
+            continue;
         *ret_why = "retryd: this Origin is not in allowed_origins: web pages may not use retryd";
-        return listed(v, origins);
+        return false;
     }
+    if (has_origin)
+        return true;
     *ret_why = "retryd: requests from web pages of other sites are refused";
     return !headers_get(h, STR("sec-fetch-site"), &v) ||
            !(str_ieq(v, STR("cross-site")) || str_ieq(v, STR("same-site")));

@@ -10,9 +10,9 @@ with SIGTERM and fails if it did not end cleanly: a wrong exit code, a sanitizer
 """
 
 import http.client
+import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import tempfile
@@ -20,7 +20,8 @@ import threading
 import time
 
 READY = re.compile(r"retryd \S+ is ready")
-LISTENING = re.compile(r'msg="listening on (\S+?)( \(admin\))?"')
+LISTENING = re.compile(r'msg"?[=:]"listening on (\S+?)( \(admin\))?"')
+FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
 SANITIZER = re.compile(r"(AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion)")
 
 
@@ -31,9 +32,8 @@ class DaemonError(Exception):
 def parse_logfmt(line):
     """The fields of one line: ts=... level=info msg="..." id=..."""
     fields = {}
-    for part in shlex.split(line):
-        key, _, value = part.partition("=")
-        fields[key] = value
+    for key, value in FIELD.findall(line):
+        fields[key] = json.loads(value) if value.startswith('"') else value
     return fields
 
 

@@ -1,0 +1,267 @@
+"""C24, C25, C26: what the caller is told, and what it may ask for."""
+
+import base64
+import contextlib
+import re
+import socket
+
+import pytest
+from cases import AUTO, Case, error, pair, run
+from raw import CHAT, STREAM, Raw, ask
+
+BLOB = bytes(range(256)) * 8
+BREAK = {"cut": {"before_head": True}}
+SILENT = {"stall": {"before_head": True}}
+
+
+@pytest.fixture(scope="module")
+def machine():
+    with pair(retry={"initial_delay": "5ms"}, server={"max_body": "64K"},
+              timeout={"first_byte": "900ms", "idle": "700ms"}) as both:
+        yield both
+
+
+# --- C24: the upstream's last word -----------------------------------------------------------------
+
+LAST = {
+    "json": {"status": 503, "body": ' {"error" : {"message":"caf\\u00e9"}}\n\n', "headers": {"X-Mark": "1"}},
+    "bytes": {"status": 500, "body_b64": base64.b64encode(BLOB).decode()},
+    "html": {"status": 502, "body": "<html>502</html>", "headers": {"content-type": "text/html"}},
+    "empty": {"status": 504, "body": ""},
+    "gzip": {"status": 529, "body": '{"error":{"message":"x"}}' * 50, "encoding": "gzip"},
+    "chunked": {"status": 429, "body": '{"error":{"message":"x"}}', "framing": "chunked"},
+    "until-close": {"status": 500, "body": "the end", "framing": "close"},
+    "verdict": {**error(401, code="invalid_api_key"), "headers": {"www-authenticate": "Bearer"}},
+    "large": {"status": 500, "body_bytes": 3 << 20},
+    "larger-than-held": {"status": 500, "body_bytes": 5 << 20},
+}
+
+
+def without_ours(headers):
+    ours = {"x-retryd-attempts", "x-retryd-wait-ms", "x-retryd-target", "proxy-status", "x-should-retry",
+            "content-length", "transfer-encoding", "connection", "date", "x-request-id", "keep-alive"}
+    return [(n, v) for n, v in headers if n.lower() not in ours]
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_c24_last_error_byte_for_byte(machine, name):
+    provider, daemon = machine
+    provider.answers(LAST[name])
+    direct = ask(("127.0.0.1", provider.port), headers=["Accept-Encoding: gzip"])
+    provider.answers(error(500), {"status": 503, "body": "another"}, LAST[name])
+    got = ask(daemon, headers=["Accept-Encoding: gzip", "x-retryd-max-attempts: 3"])
+    assert got.status == direct.status == LAST[name]["status"]
+    assert got.body == direct.body
+    assert without_ours(got.headers) == without_ours(direct.headers)
+    assert got.header("x-retryd-attempts") == "3"
+
+
+def test_c24_last_error_before_a_break(machine):
+    """Where the last attempt brought no answer, the one before it did."""
+    provider, daemon = machine
+    told = {"status": 503, "body": "told", "headers": {"x-mark": "yes"}}
+    for last in (BREAK, {**error(500), "cut": {"after_bytes": 3}}):
+        provider.answers(error(500), told, last)
+        got = ask(daemon, headers=["x-retryd-max-attempts: 3"])
+        assert (got.status, got.body, got.header("x-mark")) == (503, b"told", "yes")
+        assert got.header("x-retryd-attempts") == "3"
+
+
+def test_c24_a_failure_in_a_200_becomes_one(machine):
+    """Its body is the upstream's, byte for byte; its status no longer says that all is well."""
+    provider, daemon = machine
+    for code, status in ((None, 502), (503, 503), ("insufficient_quota", 502)):
+        provider.answers({"status": 200, "json": {"error": {"message": "m", "code": code}}})
+        direct = ask(("127.0.0.1", provider.port))
+        got = ask(daemon, headers=["x-retryd-no-retry: yes"])
+        assert (got.status, got.body) == (status, direct.body)
+        assert got.header("x-should-retry") == "false"
+
+
+@contextlib.contextmanager
+def closed_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        yield s.getsockname()[1]
+
+
+OWN = {  # (the answer, status, code, Proxy-Status error, words of the message)
+    "reset": (BREAK, 502, "connection_lost", "connection_terminated", "after 2 attempts"),
+    "truncated": ({"preset": "auto", "cut": {"after_bytes": 9}}, 502, "answer_truncated",
+                  "http_response_incomplete", "after 2 attempts"),
+    "not-http": ({"wire": [{"send": "SSH-2.0\r\n\r\n"}, {"fin": True}]}, 502, "answer_unreadable",
+                 "http_protocol_error", "after 2 attempts"),
+    "silence": (SILENT, 504, "first_byte_timeout", "http_response_timeout", "silence for 900 ms"),
+    "idle": ({"preset": "auto", "stall": {"after_bytes": 9}}, 504, "idle_timeout", "http_response_timeout",
+             "silence for 700 ms"),
+    "empty-stream": ({"sse": []}, 502, "empty_stream", "http_protocol_error", "after 2 attempts"),
+}
+
+
+@pytest.fixture(scope="module")
+def own(machine):
+    return run(*machine, {n: Case([o[0]], headers=["x-retryd-max-attempts: 2"], more={"stream": True}
+                                  if n == "empty-stream" else {}) for n, o in OWN.items()})
+
+
+def assert_own(answer, status, code, proxy_error, words):
+    assert answer.status == status
+    body = answer.error
+    assert (body["type"], body["param"], body["code"]) == ("server_error", None, code)
+    assert body["message"].startswith("retryd: no answer from upstream test after ")
+    assert words in body["message"]
+    assert set(answer.json()) == {"error"}
+    assert proxy_status(answer)["error"] == proxy_error
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_c24_own_errors(own, name):
+    assert_own(own[name].answer, *OWN[name][1:])
+    assert own[name].fact("x-retryd-attempts") == "2"
+
+
+def test_c24_own_error_of_a_refused_connection():
+    with closed_port() as port, pair(f"http://127.0.0.1:{port}/v1", retry={"max_attempts": "1"}) as (_, d):
+        answer = ask(d)
+        assert_own(answer, 502, "connect_failed", "destination_unavailable", "Check that the upstream's url")
+        assert str(port) in answer.error["message"]
+
+
+def test_c24_own_error_of_retryd_itself(tmp_path, provider, retryd):
+    """A key that no header line can hold: nothing was sent, and it is not the upstream's fault."""
+    (tmp_path / "key").write_text("k" * 3000)
+    d = retryd(upstream_settings={"api_key_file": tmp_path / "key"})
+    answer = ask(d)
+    assert_own(answer, 503, "internal_error", "proxy_internal_error", "could not be started")
+    assert provider.record() == []
+    assert "k" * 50 not in answer.body.decode() + d.log
+
+
+# --- C25 -------------------------------------------------------------------------------------------
+
+def proxy_status(answer):
+    """RFC 9209: the parameters of the one member of the list that retryd writes."""
+    value, = answer.all("proxy-status")
+    name, *rest = re.split(r';\s*(?=(?:[^"]|"(?:\\.|[^"\\])*")*$)', value)
+    assert name == "retryd"
+    parameters = {}
+    for part in rest:
+        key, sep, item = part.partition("=")
+        assert sep and re.fullmatch(r"[a-z*][a-z0-9_.*-]*", key), value
+        assert re.fullmatch(r'\d+|[A-Za-z*][\w:/.*-]*|"(?:[ !#-\[\]-~]|\\["\\])*"', item), value
+        assert key not in parameters
+        parameters[key] = item.strip('"')
+    return parameters
+
+
+def facts(answer):
+    for name in ("x-retryd-attempts", "x-retryd-wait-ms", "proxy-status"):
+        assert len(answer.all(name)) == 1, (name, answer.headers)
+    return (int(answer.header("x-retryd-attempts")), int(answer.header("x-retryd-wait-ms")),
+            answer.header("x-retryd-target"), proxy_status(answer))
+
+
+UPSTREAM = {"next-hop": "127.0.0.1"}
+
+
+@pytest.mark.parametrize("name, answers, request_, wanted", [
+    ("good", [AUTO], {}, (1, "200")),
+    ("stream", [AUTO], {"body": STREAM}, (1, "200")),
+    ("rescued", [error(503), error(500), AUTO], {}, (3, "200")),
+    ("rescued-stream", [error(503), AUTO], {"body": STREAM}, (2, "200")),
+    ("head", [{"status": 200, "body": ""}], {"method": "HEAD", "body": None}, (1, "200")),
+    ("no-content", [{"status": 204}], {}, (1, "204")),
+    ("verdict", [error(404)], {}, (1, "404")),
+    ("failed", [error(503)], {}, (5, "503")),
+    ("large", [{"status": 200, "body_bytes": 5 << 20}], {}, (1, "200")),
+    ("error-in-200", [{"status": 200, "json": {"error": {"message": "m", "code": 503}}}], {}, (5, "200")),
+], ids=lambda v: v if isinstance(v, str) else "")
+def test_c25_facts_of_an_upstreams_answer(machine, name, answers, request_, wanted):
+    provider, daemon = machine
+    provider.answers(*answers)
+    attempts, waited, target, status = facts(ask(daemon, **request_))
+    assert (attempts, target) == (wanted[0], "test")
+    assert (waited >= 5 // 2 * (attempts - 1)) and (attempts > 1 or waited == 0)
+    assert status == {"received-status": wanted[1], **UPSTREAM}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_c25_facts_of_our_own_answer(own, name):
+    attempts, waited, target, status = facts(own[name].answer)
+    assert (attempts, target) == (2, "test") and waited > 0
+    assert status["next-hop"] == "127.0.0.1" and "received-status" not in status
+
+
+REFUSALS = {
+    "bad-override": ({"headers": ["x-retryd-max-attempts: 0"]}, 400, "invalid_retryd_header"),
+    "no-route": ({"path": "/v2/x"}, 404, "no_route"),
+    "host": ({"host": "evil.example"}, 403, "not_allowed"),
+    "origin": ({"headers": ["Origin: https://evil.example"]}, 403, "not_allowed"),
+    "websocket": ({"headers": ["Upgrade: websocket"]}, 501, "not_supported"),
+    "too-large": ({"body": b"x" * 70000}, 413, "request_too_large"),
+    "malformed": ({"headers": ["Content-Length: 1", "Transfer-Encoding: chunked"]}, 400, "bad_request"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_c25_facts_of_a_refusal(machine, name):
+    provider, daemon = machine
+    how, status, code = REFUSALS[name]
+    provider.clear()
+    with Raw(daemon) as c:
+        c.request(**{"body": CHAT, **how})
+        answer = c.answer()
+    assert (answer.status, answer.error["code"]) == (status, code)
+    attempts, waited, target, told = facts(answer)
+    assert (attempts, waited, target) == (0, 0, None)
+    assert told["error"] == "http_request_error"
+    assert provider.record() == []
+
+
+# --- C26 -------------------------------------------------------------------------------------------
+
+def test_c26_overrides_are_not_forwarded(machine):
+    provider, daemon = machine
+    provider.answers(error(503), AUTO)
+    provider.clear()
+    own_headers = ["x-retryd-max-attempts: 2", "X-Retryd-Deadline: 30s", "x-retryd-stream-mode: live",
+                   "X-RETRYD-NO-RETRY: no", "x-retryd-unknown: 1"]
+    assert ask(daemon, headers=[*own_headers, "x-stays: 1"]).status == 200
+    for attempt in provider.record():
+        names = [n.lower() for n, _ in attempt["headers"]]
+        assert "x-stays" in names
+        assert not [n for n in names if n.startswith("x-retryd")]
+
+
+BAD = {
+    "x-retryd-max-attempts": ["0", "-1", "101", "five", "1.5", "", "2 3", "99999999999999999999"],
+    "x-retryd-deadline": ["0", "-1", "soon", "", "5 s", "0ms", "1e400", "nan", "inf"],
+    "x-retryd-no-retry": ["maybe", "", "2"],
+    "x-retryd-stream-mode": ["splice", "hold", "fast", ""],
+}
+
+
+@pytest.mark.parametrize("name, value", [(n, v) for n, values in BAD.items() for v in values])
+def test_c26_bad_values(machine, name, value):
+    provider, daemon = machine
+    provider.clear()
+    answer = ask(daemon, headers=[f"{name}: {value}"])
+    assert answer.status == 400
+    assert (answer.error["code"], answer.error["type"]) == ("invalid_retryd_header", "invalid_request_error")
+    assert name in answer.error["message"] and f'"{value}"' in answer.error["message"]
+    assert "expected" in answer.error["message"]
+    assert provider.record() == []
+
+
+def test_c26_bad_values_are_quoted_safely(machine):
+    answer = ask(machine[1], headers=['x-retryd-deadline: "\\caf\xe9' + "x" * 500])
+    assert answer.status == 400 and len(answer.error["message"]) < 400
+
+
+def test_c26_good_values(machine):
+    provider, daemon = machine
+    for header in ("x-retryd-max-attempts: 100", "x-retryd-max-attempts: 1", "x-retryd-deadline: 1.5",
+                   "x-retryd-deadline: 1500ms", "x-retryd-deadline: 10m", "x-retryd-no-retry: yes",
+                   "x-retryd-no-retry: 0", "x-retryd-stream-mode: live", "x-retryd-stream-mode: Live"):
+        provider.answers(AUTO)
+        assert ask(daemon, headers=[header]).status == 200, header

@@ -1,0 +1,179 @@
+"""C31: an upstream's key comes from a file, a credential or the environment, and is shown nowhere."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+from cases import AUTO, error
+from daemon import Retryd
+from raw import CHAT, STREAM, ask
+
+KEY = "sk-CANARY-0123456789abcdef"
+CLIENT = "sk-CLIENT-CANARY"
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    path = tmp_path / "openai-key"
+    path.write_text(KEY + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def sources(key_file):
+    return {
+        "file": ({"api_key_file": key_file}, {}),
+        "environment": ({"api_key_env": "MY_KEY"}, {"MY_KEY": KEY}),
+        "credential": ({"api_key_file": key_file.name}, {"CREDENTIALS_DIRECTORY": str(key_file.parent)}),
+    }
+
+
+def sent(provider, name):
+    return [[v for n, v in attempt["headers"] if n.lower() == name] for attempt in provider.record()]
+
+
+@pytest.mark.parametrize("source", ["file", "environment", "credential"])
+def test_c31_key_replaces_the_clients(provider, retryd, key_file, source):
+    settings, env = sources(key_file)[source]
+    d = retryd(upstream_settings=settings, env=env)
+    provider.answers(error(503), AUTO)
+    for headers in ([], [f"Authorization: Bearer {CLIENT}"], [f"AUTHORIZATION: Basic {CLIENT}"]):
+        assert ask(d, headers=headers).status == 200
+    assert len(provider.record()) == 4
+    assert sent(provider, "authorization") == [[f"Bearer {KEY}"]] * 4
+
+
+@pytest.mark.parametrize("source", ["file", "environment", "credential"])
+def test_c31_api_key_header(provider, retryd, key_file, source):
+    """Azure's form: the bare key; the client's own Authorization has no business there."""
+    settings, env = sources(key_file)[source]
+    d = retryd(upstream_settings={**settings, "auth_header": "api-key"}, env=env)
+    ask(d, headers=[f"Authorization: Bearer {CLIENT}", f"Api-Key: {CLIENT}"])
+    assert sent(provider, "api-key") == [[KEY]]
+    assert sent(provider, "authorization") == [[]]
+
+
+def test_c31_no_key_passes_the_clients(provider, retryd):
+    ask(retryd(), headers=[f"Authorization: Bearer {CLIENT}", "api-key: other"])
+    assert sent(provider, "authorization") == [[f"Bearer {CLIENT}"]]
+    assert sent(provider, "api-key") == [["other"]]
+
+
+@pytest.mark.parametrize("text", [f"{KEY}", f"\n\n{KEY}\r\n", f"# the team's\n  {KEY}  \n", f"{KEY}\nsk-second\n"])
+def test_c31_forms_of_a_key_file(provider, retryd, tmp_path, text):
+    (tmp_path / "key").write_bytes(text.encode())
+    ask(retryd(upstream_settings={"api_key_file": tmp_path / "key"}))
+    assert sent(provider, "authorization") == [[f"Bearer {KEY}"]]
+
+
+def run_retryd(*args, env=None):
+    return subprocess.run([os.environ["RETRYD_BIN"], *args], env={**os.environ, **(env or {})},
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.parametrize("source", ["file", "environment", "credential"])
+def test_c31_key_is_shown_nowhere(provider, retryd, key_file, source):
+    """Not in the log at its most talkative, nor in metrics, errors, --check, --dump-config or argv."""
+    settings, env = sources(key_file)[source]
+    d = retryd(upstream_settings=settings, env=env, log={"level": "debug"}, retry={"max_attempts": "2",
+                                                                                  "initial_delay": "1ms"})
+    shown = ""
+    for answer in (AUTO, error(401, message=f"Incorrect API key provided: {KEY}"), error(503),
+                   {"cut": {"before_head": True}}, {"stall": {"before_head": True}}):
+        provider.answers(answer)
+        for body in (CHAT, STREAM):
+            got = ask(d, body, headers=["x-retryd-deadline: 300ms", f"Authorization: {CLIENT}"])
+            shown += str(got.headers)
+            if KEY not in answer.get("message", ""):  # what the upstream quotes is its own affair
+                shown += got.body.decode()
+    shown += "".join(d.admin(page)[1] for page in ("/metrics", "/healthz", "/readyz"))
+    for flag in ("--dump-config", "--check"):
+        done = run_retryd("-c", d.config_path, flag, env=env)
+        assert done.returncode == 0, done.stderr
+        shown += done.stdout + done.stderr
+    with open(f"/proc/{d.pid}/cmdline", encoding="utf-8") as f:
+        shown += f.read()
+    d.stop()
+    assert len(d.lines) > 10
+    assert "CANARY" not in shown + d.log
+    assert "0123456789abcdef" not in shown + d.log
+
+
+@pytest.mark.parametrize("key", ["sk-CANARY with spaces", "sk-CANARY\x01", "sk-CANAR\u00dd"])
+@pytest.mark.parametrize("source", ["file", "environment"])
+def test_c31_a_bad_key_is_not_quoted(tmp_path, source, key):
+    (tmp_path / "key").write_text(key)
+    value = f"api_key_file = {tmp_path / 'key'}" if source == "file" else "api_key_env = MY_KEY"
+    (tmp_path / "conf").write_text(f"[upstream x]\nurl = http://127.0.0.1:1/v1\n{value}\n")
+    done = run_retryd("-c", str(tmp_path / "conf"), "--check", env={"MY_KEY": key})
+    assert done.returncode != 0
+    assert "is no key" in done.stdout + done.stderr
+    assert "CANAR" not in done.stdout + done.stderr
+
+
+def test_c31_reload_takes_a_new_key(provider, retryd, key_file):
+    """A key is rotated by writing the file and a SIGHUP."""
+    d = retryd(upstream_settings={"api_key_file": key_file})
+    ask(d)
+    key_file.write_text("sk-NEW")
+    d.signal(1)
+    d.wait_line("configuration reloaded")
+    for _ in range(2000):
+        ask(d)
+        if sent(provider, "authorization")[-1] == ["Bearer sk-NEW"]:
+            break
+    values = [v for v, in sent(provider, "authorization")]
+    assert values[0] == f"Bearer {KEY}" and values[-1] == "Bearer sk-NEW"
+    assert set(values) == {f"Bearer {KEY}", "Bearer sk-NEW"}
+
+
+# --- the process -----------------------------------------------------------------------------------
+
+def test_c31_no_core_file(retryd):
+    with open(f"/proc/{retryd().pid}/limits", encoding="utf-8") as f:
+        limits = [line.split() for line in f if line.startswith("Max core file size")]
+    assert [line[4:6] for line in limits] == [["0", "0"]]
+
+
+class Readable(Retryd):
+    """Its configuration can be read by whoever it runs as."""
+
+    def write_config(self, text):
+        super().write_config(text)
+        os.chmod(self._folder.name, 0o755)
+        os.chmod(self.config_path, 0o644)
+
+
+NOBODY = 65534
+
+
+def drop():
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+
+def owner(pid):
+    return os.stat(f"/proc/{pid}/environ").st_uid
+
+
+def test_c31_not_dumpable(provider, monkeypatch):
+    """Who runs it owns what /proc tells of a process, unless the process is not dumpable: then it is
+    root's, and neither a debugger nor a core file of that user gets at the keys (proc(5))."""
+    user = os.getuid() or NOBODY
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        binary = os.path.join(folder, "retryd")
+        shutil.copy(os.environ["RETRYD_BIN"], binary)
+        os.chmod(binary, 0o755)
+        monkeypatch.setenv("RETRYD_BIN", binary)
+        with Readable(provider.base_url, preexec=drop) as d:
+            with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, preexec_fn=drop) as other:
+                assert owner(other.pid) == user  # what any other program shows
+                other.stdin.close()
+            assert owner(d.pid) == 0
+            with open(f"/proc/{d.pid}/status", encoding="utf-8") as f:
+                assert f"Uid:\t{user}\t{user}" in f.read()

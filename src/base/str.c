@@ -76,6 +76,17 @@ bool str_next(struct str *rest, char sep, struct str *ret_piece)
     return true;
 }
 
+struct str str_decimal(uint64_t value, char space[STR_DECIMAL_MAX])
+{
+    char *p = space + STR_DECIMAL_MAX;
+
+    do {
+        *--p = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    return (struct str){p, (size_t)(space + STR_DECIMAL_MAX - p)};
+}
+
 bool str_to_u64(struct str s, uint64_t *ret_value)
 {
     uint64_t value = 0;

@@ -36,6 +36,10 @@ struct str str_trim(struct str s);
 /* Cuts the next piece up to `sep` off the front of `*rest`, trimmed. False when nothing is left. */
 bool str_next(struct str *rest, char sep, struct str *ret_piece);
 
+/* The number in decimal, written to the end of `space`. */
+#define STR_DECIMAL_MAX 20
+struct str str_decimal(uint64_t value, char space[STR_DECIMAL_MAX]);
+
 /* The whole of `s` as a decimal number; false on anything else, on overflow too. */
 bool str_to_u64(struct str s, uint64_t *ret_value);
 

@@ -2,7 +2,6 @@
 #include "exchange/answer.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #include "policy/apierror.h"
 
@@ -108,15 +107,18 @@ static void add_sf_string(struct buf *b, const char *s)
 
 static int add_proxy_status(struct headers *h, const struct answer_facts *f)
 {
+    char number[STR_DECIMAL_MAX];
     struct buf v;
     int rc;
 
     buf_init(&v, 1024);
     buf_add_str(&v, STR("retryd"));
     if (f->received_status) {
-        buf_printf(&v, "; received-status=%u", f->received_status);
+        buf_add_str(&v, STR("; received-status="));
+        buf_add_str(&v, str_decimal(f->received_status, number));
     } else if (f->reason != REASON_OK) {
-        buf_printf(&v, "; error=%s", proxy_error(f->reason));
+        buf_add_str(&v, STR("; error="));
+        buf_add_str(&v, str_from(proxy_error(f->reason)));
     }
     if (f->host && f->host[0]) {
         buf_add_str(&v, STR("; next-hop="));
@@ -133,10 +135,9 @@ static int add_proxy_status(struct headers *h, const struct answer_facts *f)
 
 static int add_number(struct headers *h, struct str name, uint64_t value)
 {
-    char text[24];
+    char text[STR_DECIMAL_MAX];
 
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-    return headers_add(h, name, str_from(text));
+    return headers_add(h, name, str_decimal(value, text));
 }
 
 int answer_add_facts(struct headers *h, const struct answer_facts *f)

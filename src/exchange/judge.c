@@ -10,8 +10,10 @@
 /* Spares most good answers and events the parser. */
 static bool speaks_of_error(struct str text)
 {
+    static const char key[] = "\"error\"";
+
     return text.n > 0 && text.p[0] == '{' &&
-           str_ifind((struct str){text.p, text.n < 512 ? text.n : 512}, STR("\"error\"")) >= 0;
+           memmem(text.p, text.n < 512 ? text.n : 512, key, sizeof(key) - 1);
 }
 
 static bool may_hold_error(const struct attempt *a, struct str text)

@@ -84,6 +84,11 @@ START_TEST(whole_numbers)
     static const char *const bad[] = {
         "", "-1", "+1", " 1", "1 ", "0x1", "1.0", "18446744073709551616", "99999999999999999999999",
         "a"};
+    static const struct {
+        uint64_t value;
+        const char *text;
+    } written[] = {
+        {0, "0"}, {9, "9"}, {10, "10"}, {4096, "4096"}, {UINT64_MAX, "18446744073709551615"}};
     uint64_t v = 7;
 
     for (size_t i = 0; i < COUNT(bad); i++)
@@ -93,6 +98,14 @@ START_TEST(whole_numbers)
     ck_assert_uint_eq(v, 0);
     ck_assert(str_to_u64(STR("18446744073709551615"), &v));
     ck_assert(v == UINT64_MAX);
+    for (unsigned i = 0; i < COUNT(written); i++) {
+        char space[STR_DECIMAL_MAX];
+        uint64_t back;
+
+        ck_assert(str_eq(str_decimal(written[i].value, space), str_from(written[i].text)));
+        ck_assert(str_to_u64(str_decimal(written[i].value, space), &back));
+        ck_assert_uint_eq(back, written[i].value);
+    }
     ck_assert(str_to_u64(STR("0000000000000000000000012"), &v));
     ck_assert_uint_eq(v, 12);
 }

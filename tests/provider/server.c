@@ -4,6 +4,7 @@
 #include "control.h"
 
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,10 +155,17 @@ int server_start(struct server *s, uv_loop_t *loop, const struct options *option
 
 void server_stop(struct server *s)
 {
+    sigset_t ending;
+
     if (s->stopping) {
         return;
     }
     s->stopping = true;
+    /* A second signal on the way out must not make it a death by signal. */
+    (void)sigemptyset(&ending);
+    (void)sigaddset(&ending, SIGTERM);
+    (void)sigaddset(&ending, SIGINT);
+    (void)sigprocmask(SIG_BLOCK, &ending, NULL);
     uv_close((uv_handle_t *)&s->prepare, NULL);
     for (size_t i = 0; i < 2; i++) {
         uv_close((uv_handle_t *)&s->signals[i], NULL);

@@ -9,10 +9,12 @@ static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
     return v < low ? low : v > high ? high : v;
 }
 
-/* What is left of a client's patience once the answer's way back to it is allowed for. */
+/* What is left of a client's patience once the request's way here and the answer's way back are
+ * allowed for. Its clock runs before its request is seen here: openai for Node takes some 50 ms for
+ * the first connection of a process. */
 static uint64_t less_margin(uint64_t declared_ms)
 {
-    uint64_t margin = clamp(declared_ms / 20, 50, 2000);
+    uint64_t margin = clamp(declared_ms / 20, 100, 2000);
 
     return declared_ms - (margin < declared_ms / 2 ? margin : declared_ms / 2);
 }

@@ -22,7 +22,7 @@ struct deadline {
 
 /* `start_ms`: when the request began. `config_ms`: the route's, 0 for none. `override_ms`: from
  * x-retryd-deadline, 0 for none. From the client's declared time a margin is taken (5 %, at least
- * 50 ms and at most 2 s, and never more than half of it), so that retryd answers before the client
+ * 100 ms and at most 2 s, and never more than half of it), so that retryd answers before the client
  * gives up; the smallest counts. The header values are seconds, fractions allowed; malformed or
  * zero ones are ignored. A declared timeout is per try of the SDK, not of all its tries. */
 struct deadline deadline_of(const struct headers *request, uint64_t start_ms, uint64_t config_ms,

@@ -79,7 +79,7 @@ def test_c07_malformed_is_ignored(silent):
 
 
 def test_c07_the_message_says_what_and_who(silent):
-    assert "the deadline of 950 ms has passed (declared by the client)" in \
+    assert "the deadline of 900 ms has passed (declared by the client)" in \
         silent["read-timeout"].answer.error["message"]
     assert "the deadline of 1000 ms has passed." in silent["configured"].answer.error["message"]
 

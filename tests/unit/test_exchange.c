@@ -539,7 +539,7 @@ START_TEST(the_clients_deadline_counts)
     } rows[] = {
         {"x-stainless-read-timeout: 10\n", 9500}, {"X-Stainless-Timeout: 100\n", 98000},
         {"X-Stainless-Runtime: node\n", 298000},  {"x-retryd-deadline: 2.5\n", 2375},
-        {"x-retryd-deadline: 1500ms\n", 1425},
+        {"x-retryd-deadline: 1500ms\n", 1400},
     };
 
     follow(&silent, 1);

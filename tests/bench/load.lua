@@ -1,5 +1,6 @@
 -- What wrk sends: one POST, made once; and how it tells what came of it, as one line of JSON.
--- Arguments: the file that holds the body.
+-- Arguments: the file that holds the body; the mean pause of a connection before each request, in
+-- milliseconds (0: none).
 
 function init(args)
     local file = assert(io.open(args[1], "rb"))
@@ -9,6 +10,13 @@ function init(args)
     wrk.headers["Authorization"] = "Bearer sk-bench"
     file:close()
     request_bytes = wrk.format()
+    local pause = tonumber(args[2])
+    if pause > 0 then
+        -- wrk looks for a function of this name after init.
+        function delay()
+            return math.random(0, 2 * pause)
+        end
+    end
 end
 
 function request()

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -9,6 +10,8 @@
 #include "daemon/server_private.h"
 
 #define ACCEPTS_PER_TURN 64
+#define FILES_OF_THE_PROCESS 32 /* listeners, admins, signals, the log */
+#define FILES_OF_A_WORKER 8     /* its loop and its libraries */
 
 static unsigned total_load(const struct server *s, struct worker **ret_least)
 {
@@ -24,6 +27,27 @@ static unsigned total_load(const struct server *s, struct worker **ret_least)
         }
     }
     return total;
+}
+
+/* Each client may need a connection to an upstream as well. Where the descriptors do not go round,
+ * clients wait to be let in: better than to be let in and turned away, or to starve the others. */
+static unsigned connection_limit(const struct config_server *c)
+{
+    unsigned workers = c->workers ? c->workers : uv_available_parallelism();
+    rlim_t ours = FILES_OF_THE_PROCESS + (rlim_t)workers * FILES_OF_A_WORKER, room = 1;
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY)
+        return c->max_connections;
+    if (files.rlim_cur > ours + 2)
+        room = (files.rlim_cur - ours) / 2;
+    if (room >= c->max_connections)
+        return c->max_connections;
+    log_line(LOG_WARN,
+             "the limit of %llu file descriptors is enough for %u connections, not for "
+             "max_connections (%u); raise it (LimitNOFILE, ulimit -n)",
+             (unsigned long long)files.rlim_cur, (unsigned)room, c->max_connections);
+    return (unsigned)room;
 }
 
 /* Out of descriptors: without taking the connection the listener would stay ready and spin. */
@@ -63,12 +87,11 @@ static struct worker *choose_worker(struct server *s)
 {
     struct worker *least = NULL;
 
-    if (total_load(s, &least) < s->config->server.max_connections)
+    if (total_load(s, &least) < s->max_connections)
         return least;
     s->full = true;
     set_doors(s, false);
-    log_line(LOG_WARN, "max_connections (%u) are open: new ones wait",
-             s->config->server.max_connections);
+    log_line(LOG_WARN, "max_connections (%u) are open: new ones wait", s->max_connections);
     return NULL;
 }
 
@@ -142,6 +165,7 @@ int doors_open(struct server *s)
     struct listener inherited[LISTEN_MAX];
     int n = listen_inherited(inherited), rc = 0;
 
+    s->max_connections = connection_limit(&c->server);
     if (n < 0) {
         log_line(LOG_ERROR, "a socket passed by systemd is not a listening stream socket");
         return n;
@@ -176,7 +200,7 @@ void doors_check(struct server *s)
 {
     struct worker *least = NULL;
 
-    if (!s->full || s->draining || total_load(s, &least) >= s->config->server.max_connections)
+    if (!s->full || s->draining || total_load(s, &least) >= s->max_connections)
         return;
     s->full = false;
     set_doors(s, true);

@@ -33,8 +33,9 @@ struct server {
     uv_prepare_t prepare;
     uint64_t watchdog_ms;
     uint64_t pongs_seen;
-    int spare_fd; /* given up for a moment when there are no more descriptors */
-    bool full;    /* max_connections: the doors are shut until one closes */
+    int spare_fd;             /* given up for a moment when there are no more descriptors */
+    unsigned max_connections; /* in force since the start */
+    bool full;                /* so many are open: the doors are shut until one closes */
     bool draining, aborting, closed;
     bool admin_work;
 };

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 from daemon import READY, DaemonError, Retryd
-from raw import CHAT, STREAM, Raw, ask, cpu_ms, memory_kib, now_ms, pass_time, wait_metric, wait_requests
+from raw import CHAT, STREAM, Closed, Raw, ask, cpu_ms, memory_kib, now_ms, pass_time, wait_requests
 
 OK, FAILED, USAGE, CONFIG, IN_USE, PERMISSION, KEY_FILE, NO_UPSTREAM = range(8)
 
@@ -456,14 +456,37 @@ def test_max_connections_wait_and_are_served(provider, retryd):
     assert ask(d).status == 200
 
 
+def comes_in(d):
+    try:
+        return ask(d).status == 200
+    except (Closed, OSError):
+        return False
+
+
 def few_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
 
-def test_out_of_descriptors(provider, retryd):
-    """Whom it cannot serve it turns away; it neither spins nor ends, and comes back to itself."""
-    provider.answers({"preset": "auto", "delay_ms": 800})
+def test_few_descriptors_make_clients_wait(provider, retryd):
+    """Fewer than max_connections would need: said at the start, and all are served in their turn."""
+    provider.answers({"preset": "auto", "delay_ms": 50})
     d = retryd(preexec=few_files, retry={"max_attempts": 1})
+    assert "max_connections" in d.wait_line("the limit of 64 file descriptors")
+    clients = [Raw(d) for _ in range(150)]
+    for c in clients:
+        c.request(body=CHAT, headers=["Connection: close"])
+    for c in clients:
+        assert c.answer().status == 200
+        c.close()
+    assert len(provider.record()) == 150
+    assert "out of file descriptors" not in d.log
+
+
+def test_out_of_descriptors(provider, retryd):
+    """Taken away while it runs: whom it cannot serve it turns away; it neither spins nor ends."""
+    provider.answers({"preset": "auto", "delay_ms": 800})
+    d = retryd(retry={"max_attempts": 1})
+    resource.prlimit(d.pid, resource.RLIMIT_NOFILE, (64, 64))
     clients = [Raw(d) for _ in range(150)]
     for c in clients:
         try:
@@ -478,13 +501,28 @@ def test_out_of_descriptors(provider, retryd):
     for c in clients:
         try:
             served += c.answer().status in (200, 502, 503)
-        except Exception:
+        except (Closed, OSError):
             pass
         c.close()
     assert 5 <= served < 150
     provider.answers({"preset": "auto"})
+    deadline = now_ms() + 10_000
+    while not comes_in(d):  # it has yet to notice that they left
+        assert now_ms() < deadline
     for _ in range(20):
         assert ask(d).status == 200
+
+
+def test_max_connections_stays_until_a_restart(provider, retryd):
+    d = retryd(server={"max_connections": 80})
+    reconfigure(d, provider.base_url, server={"max_connections": 400})
+    assert "max_connections" in "\n".join(reload(d))
+    clients = [Raw(d) for _ in range(200)]
+    for c in clients:
+        c.request(body=CHAT, headers=["Connection: close"])
+    for c in clients:
+        assert c.answer().status == 200
+        c.close()
 
 
 class Deaf(Retryd):

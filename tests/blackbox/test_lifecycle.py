@@ -46,7 +46,8 @@ def test_reload_under_load_loses_nothing(provider, retryd):
     """Requests and streams that run, and those that come, over 20 reloads."""
     provider.answers({"preset": "error", "status": 503}, {"preset": "auto", "interval_ms": 5, "delay_ms": 5},
                      {"preset": "auto", "interval_ms": 5}, then="cycle")
-    d = retryd(server={"workers": 2})
+    patient = {"initial_delay": "5ms", "max_delay": "20ms", "max_attempts": 50}
+    d = retryd(server={"workers": 2}, retry=patient)
     stop, results, lock = threading.Event(), [], threading.Lock()
 
     def client(n):
@@ -62,7 +63,7 @@ def test_reload_under_load_loses_nothing(provider, retryd):
         t.start()
     try:
         for n in range(20):
-            reconfigure(d, provider.base_url, stream={"heartbeat": 0}, timeout={"idle": f"{20 + n}s"})
+            reconfigure(d, provider.base_url, retry=patient, timeout={"idle": f"{20 + n}s"})
             assert "configuration reloaded" in "\n".join(reload(d))
             d.wait_line('msg="?request"? ', count=10 * (n + 1))
     finally:

@@ -16,7 +16,7 @@ def timed_chunks(c):
 
 
 def test_c11_each_event_passes_when_it_is_whole(provider, retryd):
-    """Every event reaches the client before the provider has sent the next one."""
+    """Each reaches the client before the provider has sent the next one."""
     interval = 150
     provider.answers({"preset": "chat_stream", "events": 8, "interval_ms": interval})
     d = retryd()
@@ -24,12 +24,13 @@ def test_c11_each_event_passes_when_it_is_whole(provider, retryd):
         c.request(body=STREAM)
         c.answer_head()
         got = timed_chunks(c)
-    began = provider.wait(answered=1)[0]["t_answer_start"]
+    record = provider.wait(answered=1)[0]
     deltas = [at for at, data in got if b'"content":"w' in data.replace(b" ", b"")]
     assert len(deltas) == 8, got
-    for n, at in enumerate(deltas):
-        assert at < began + (n + 1) * interval - 20, f"event {n + 1} came {at - began} ms after the start"
-        assert at >= began + n * interval - 5
+    # Were one kept until the next has come, the first would be late; were several, they would come at once.
+    assert deltas[0] - record["t_answer_start"] < interval * 0.7
+    gaps = [after - before for before, after in zip(deltas, deltas[1:])]
+    assert min(gaps) > interval * 0.5, gaps
 
 
 @pytest.mark.parametrize("ending", ["\n\n", "\r\n\r\n"])

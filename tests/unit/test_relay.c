@@ -395,6 +395,29 @@ START_TEST(a_stream_without_an_event_is_made_again)
 }
 END_TEST
 
+/* What was seen of the first attempt's half event says nothing about the second one's. */
+START_TEST(each_attempt_is_read_from_its_first_byte)
+{
+    static const struct fake_attempt script[] = {
+        {.status = 200,
+         .headers = STREAM,
+         .pieces = {{0, "data: a long half event", 0}},
+         .end_ms = 1,
+         .end = TRANSPORT_TRUNCATED},
+        {.status = 200,
+         .headers = STREAM,
+         .pieces = {{0, "data: 1\n\n", 0}, {5, "data: 2\n\n", 0}}}};
+
+    follow(script, 2);
+    fake_begin_chat(&w, true);
+    fake_run_until(&w, 1003);
+    ck_assert(body_is(STR("data: 1\n\n")));
+    run_to_end();
+    streamed(END_ANSWERED);
+    ck_assert_uint_eq(w.x.events, 2);
+}
+END_TEST
+
 START_TEST(a_stream_that_brings_only_comments_times_out)
 {
     static const struct fake_attempt script[] = {
@@ -648,6 +671,7 @@ static void add_streams(TCase *c)
     tcase_add_loop_test(c, a_stream_whose_first_event_is_an_error_is_made_again, 0, 6);
     tcase_add_loop_test(c, no_error_is_seen_where_there_is_none, 0, 4);
     tcase_add_loop_test(c, a_stream_without_an_event_is_made_again, 0, 3);
+    tcase_add_test(c, each_attempt_is_read_from_its_first_byte);
     tcase_add_test(c, a_stream_that_brings_only_comments_times_out);
     tcase_add_loop_test(c, streams_that_are_held_to_their_end, 0, 2);
     tcase_add_test(c, a_stream_that_cannot_begin_is_cut);

@@ -47,8 +47,9 @@ static unsigned check_line(struct request_head *head, const char *version, const
     if (target.n == 0 || target.p[0] != '/')
         return refuse(400, "the request target must start with a slash", ret_why);
     for (size_t i = 0; i < target.n; i++)
-        if ((unsigned char)target.p[i] <= 0x20 || target.p[i] == 0x7f)
-            return refuse(400, "the request target holds a control character", ret_why);
+        if ((unsigned char)target.p[i] <= 0x20 || target.p[i] == 0x7f || target.p[i] == '#')
+            return refuse(400, "the request target holds a control character or a fragment",
+                          ret_why);
     return 0;
 }
 

@@ -361,6 +361,7 @@ BAD_REQUESTS = {
     "asterisk": head_of("OPTIONS", "*"),
     "target without a slash": post("Content-Length: 2", path="v1/chat/completions"),
     "control in the target": post("Content-Length: 2", path="/v1/chat\x01/completions"),
+    "fragment in the target": post("Content-Length: 2", path="/v1/chat/completions#x"),
     "connect": head_of("CONNECT", "localhost:443"),
     "connect with a path": head_of("CONNECT", "/v1/models"),
     "trace": head_of("TRACE", "/v1/models"),

@@ -381,7 +381,8 @@ static void one_exchange(void)
 {
     bool with_huge = number % 1024 == 0;
 
-    drawing = (seed + number) * 0x9e3779b97f4a7c15u | 1;
+    /* Far apart for neighbouring seeds, which would share all but one exchange otherwise. */
+    drawing = (seed * 0xbf58476d1ce4e5b9u + number) * 0x9e3779b97f4a7c15u | 1;
     fake_random(&drawing);
     draw_script(with_huge);
     fake_init(&w);

@@ -117,57 +117,65 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
 
 /* --- starting ------------------------------------------------------------------------------------- */
 
-static size_t header_bytes(const struct headers *h)
-{
-    size_t n = 0;
-
-    for (unsigned i = 0; i < h->count; i++)
-        n += headers_name(h, i).n + headers_value(h, i).n + sizeof(": ");
-    return n;
-}
-
-/* libcurl adds these of its own unless it is told not to. */
+/* libcurl adds these of its own unless it is told not to. An entry without a value only says so. */
 static const char *const unwanted[] = {"Expect:", "Accept:", "Content-Type:", "User-Agent:"};
 #define UNWANTED_COUNT (sizeof(unwanted) / sizeof(unwanted[0]))
 
-static char *write_header(char *to, struct str name, struct str value)
+static size_t header_bytes(const struct headers *h)
 {
-    memcpy(to, name.p, name.n);
-    to += name.n;
-    if (value.n == 0) {
-        *to++ = ';'; /* libcurl's way to send an empty value */
-    } else {
-        *to++ = ':';
-        *to++ = ' ';
-        memcpy(to, value.p, value.n);
-        to += value.n;
+    size_t n = 1;
+
+    for (unsigned i = 0; i < h->count; i++)
+        n += headers_name(h, i).n + headers_value(h, i).n + sizeof(": \r\n");
+    return n;
+}
+
+static char *put(char *to, struct str s)
+{
+    memcpy(to, s.p, s.n);
+    return to + s.n;
+}
+
+/* All fields as one text, the way they go over the wire. */
+static void write_fields(char *to, const struct headers *h, unsigned from)
+{
+    for (unsigned i = from; i < h->count; i++) {
+        if (i > from)
+            to = put(to, STR("\r\n"));
+        to = put(to, headers_name(h, i));
+        to = put(to, STR(": "));
+        to = put(to, headers_value(h, i));
     }
-    *to++ = '\0';
-    return to;
+    *to = '\0';
 }
 
-static bool lists(const struct headers *h, const char *unwanted_line)
-{
-    return headers_get(h, (struct str){unwanted_line, strlen(unwanted_line) - 1}, NULL);
-}
-
-/* A curl_slist in one block: libcurl only reads it. NULL when out of memory. */
+/* A curl_slist in one block: libcurl only reads it. It writes an entry out as it stands, line ends
+ * too, and formatting each field on its own cost a tenth of its time: so all fields are one entry.
+ * No value holds a line end of its own (frontend_check, and the configuration's checks). Only
+ * leading fields without a value need their own entry, in libcurl's form for that. NULL when out of
+ * memory. */
 static struct curl_slist *make_list(const struct headers *h)
 {
     size_t n = h->count + UNWANTED_COUNT, used = 0;
     struct curl_slist *list = malloc(n * sizeof(*list) + header_bytes(h));
     char *text = (char *)(list + n);
+    unsigned i = 0;
 
     if (!list)
         return NULL;
-    for (size_t i = 0; i < UNWANTED_COUNT; i++)
-        if (!lists(h, unwanted[i]))
-            list[used++].data = (char *)(uintptr_t)unwanted[i];
-    for (unsigned i = 0; i < h->count; i++) {
-        list[used++].data = text;
-        text = write_header(text, headers_name(h, i), headers_value(h, i));
+    while (used < UNWANTED_COUNT) {
+        list[used].data = (char *)(uintptr_t)unwanted[used];
+        used++;
     }
-    for (size_t i = 0; i + 1 < used; i++)
+    for (; i < h->count && headers_value(h, i).n == 0; i++) {
+        list[used++].data = text;
+        text = put(put(text, headers_name(h, i)), (struct str){";", 2});
+    }
+    if (i < h->count) {
+        list[used++].data = text;
+        write_fields(text, h, i);
+    }
+    for (i = 0; i + 1 < used; i++)
         list[i].next = &list[i + 1];
     list[used - 1].next = NULL;
     return list;

@@ -2,7 +2,8 @@
 CPU time that they have used.
 
 They do the same work: one worker on one core, connections to the upstream kept alive, no access
-log. Each runs in the foreground as the current user, on free loopback ports, out of a folder that
+log; a request is read whole and kept so that it can be made again, up to four more times, on the
+failures that each can see; four header fields tell the client about it. Each runs in the foreground as the current user, on free loopback ports, out of a folder that
 goes with it.
 """
 
@@ -183,11 +184,18 @@ http {{
     access_log off; {temp}
     keepalive_requests 1000000000;
     upstream bench {{
-        server 127.0.0.1:{self.upstream_port};
+        server 127.0.0.1:{self.upstream_port} max_fails=0;
+        server 127.0.0.1:{self.upstream_port} max_fails=0 backup;
         keepalive 1024; keepalive_requests 1000000000;
     }}
     proxy_http_version 1.1;
     proxy_set_header Connection "";
+    proxy_next_upstream error timeout http_500 http_502 http_503 http_504 http_429 non_idempotent;
+    proxy_next_upstream_tries 5;
+    add_header x-proxy-attempts $upstream_status always;
+    add_header x-proxy-wait $upstream_connect_time always;
+    add_header x-proxy-target bench always;
+    add_header Proxy-Status "nginx; received-status=$upstream_status; next-hop=bench" always;
     server {{
         listen 127.0.0.1:{self.port};
         location /v1/ {{ proxy_pass http://bench; }}
@@ -229,10 +237,17 @@ defaults
     option http-keep-alive
     option http-no-delay
     http-reuse always
+    option http-buffer-request
+    retries 4
+    retry-on all-retryable-errors
 frontend in
     bind 127.0.0.1:{self.port}
     default_backend bench
 backend bench
+    http-response set-header x-proxy-attempts %rc
+    http-response set-header x-proxy-wait %Tw
+    http-response set-header x-proxy-target bench
+    http-response set-header Proxy-Status "haproxy; received-status=%[status]; next-hop=bench"
     server one 127.0.0.1:{self.upstream_port}
 """)
         return ["haproxy", "-db", "-q", "-f", path]

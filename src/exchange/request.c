@@ -40,7 +40,7 @@ void request_deinit(struct request *r)
 
 static int bad(char *ret, size_t size, const char *name, struct str value, const char *expected)
 {
-    snprintf(ret, size, "header %s: found \"%.*s\"; expected %s", name,
+    snprintf(ret, size, "retryd: header %s: found \"%.*s\"; expected %s", name,
              (int)(value.n > 40 ? 40 : value.n), value.p ? value.p : "", expected);
     return -EINVAL;
 }
@@ -97,8 +97,11 @@ int request_read(struct request *r, char *ret_problem, size_t size)
         json_scan(body, wants, 2);
         if (wants[0].value.type == JSON_STRING)
             json_unescape(wants[0].value.text, r->model, sizeof(r->model));
-        r->stream = wants[1].value.type == JSON_TRUE;
+        r->may_stream = wants[1].value.type == JSON_TRUE;
+    } else {
+        r->may_stream = body.n > 0; /* a form: speech, transcriptions and images can stream */
     }
+    r->may_stream |= str_ifind(request_query(&r->head), STR("stream=true")) >= 0;
     if (headers_get(&r->head.headers, STR("x-stainless-retry-count"), &v) && str_to_u64(v, &n))
         r->sdk_retry = n > 1000 ? 1000 : (unsigned)n;
     return read_overrides(r, ret_problem, size);
@@ -202,8 +205,8 @@ int request_outgoing(const struct request *r, const struct plan *plan, struct bu
         if (is_ours(name) || headers_hop_by_hop(h, name) || target_sets(&plan->target, name))
             continue;
         if (str_ieq(name, STR("accept-encoding")))
-            rc = r->stream ? headers_add(ret_headers, name, STR("identity"))
-                           : readable_codings(value, ret_headers);
+            rc = r->may_stream ? headers_add(ret_headers, name, STR("identity"))
+                               : readable_codings(value, ret_headers);
         else
             rc = headers_add(ret_headers, name, value);
     }

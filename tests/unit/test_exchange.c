@@ -747,7 +747,8 @@ START_TEST(a_bad_override_is_refused)
     run_to_end();
     own_error(400, "invalid_retryd_header", message, sizeof(message));
     ck_assert_str_eq(
-        message, "header x-retryd-max-attempts: found \"many\"; expected a number from 1 to 100");
+        message,
+        "retryd: header x-retryd-max-attempts: found \"many\"; expected a number from 1 to 100");
     ck_assert_uint_eq(w.starts, 0);
     ck_assert_int_eq(w.x.end, END_REFUSED);
 }

@@ -154,25 +154,27 @@ START_TEST(bad_overrides_are_named)
         const char *headers, *problem;
     } rows[] = {
         {"x-retryd-max-attempts: 0\n",
-         "header x-retryd-max-attempts: found \"0\"; expected a number from 1 to 100"},
+         "retryd: header x-retryd-max-attempts: found \"0\"; expected a number from 1 to 100"},
         {"x-retryd-max-attempts: 101\n",
-         "header x-retryd-max-attempts: found \"101\"; expected a number from 1 to 100"},
+         "retryd: header x-retryd-max-attempts: found \"101\"; expected a number from 1 to 100"},
         {"x-retryd-max-attempts: -1\n",
-         "header x-retryd-max-attempts: found \"-1\"; expected a number from 1 to 100"},
+         "retryd: header x-retryd-max-attempts: found \"-1\"; expected a number from 1 to 100"},
         {"x-retryd-deadline: 0\n",
-         "header x-retryd-deadline: found \"0\"; expected seconds such as "
+         "retryd: header x-retryd-deadline: found \"0\"; expected seconds such as "
          "2.5, or a duration such as 1500ms or 30s"},
         {"x-retryd-deadline: soon\n",
-         "header x-retryd-deadline: found \"soon\"; expected seconds such as 2.5, or a duration "
-         "such as 1500ms or 30s"},
+         "retryd: header x-retryd-deadline: found \"soon\"; expected seconds such as "
+         "2.5, or a duration such as 1500ms or 30s"},
         {"x-retryd-no-retry: maybe\n",
-         "header x-retryd-no-retry: found \"maybe\"; expected yes or no"},
-        {"x-retryd-no-retry:\n", "header x-retryd-no-retry: found \"\"; expected yes or no"},
-        {"x-retryd-stream-mode: hold\n", "header x-retryd-stream-mode: found \"hold\"; expected "
-                                         "live, the only mode of this version"},
+         "retryd: header x-retryd-no-retry: found \"maybe\"; expected yes or no"},
+        {"x-retryd-no-retry:\n",
+         "retryd: header x-retryd-no-retry: found \"\"; expected yes or no"},
+        {"x-retryd-stream-mode: hold\n",
+         "retryd: header x-retryd-stream-mode: found \"hold\"; expected "
+         "live, the only mode of this version"},
         {"x-retryd-no-retry: 0123456789012345678901234567890123456789toolong\n",
-         "header x-retryd-no-retry: found \"0123456789012345678901234567890123456789\"; expected "
-         "yes or no"},
+         "retryd: header x-retryd-no-retry: found \"0123456789012345678901234567890123456789\"; "
+         "expected yes or no"},
     };
 
     fill("/v1/x", rows[_i].headers, "{}");

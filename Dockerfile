@@ -4,7 +4,8 @@
 #
 # Beside the application in one pod (or with --network container:NAME) it answers on the pod's own
 # 127.0.0.1:4290. To reach it from outside, mount a /etc/retryd/retryd.conf that listens elsewhere and
-# names a client_keys_file.
+# has `insecure_listen = yes` and the names it is reached by in `allowed_hosts`: whoever reaches it
+# spends your key.
 
 FROM docker.io/library/debian:bookworm-slim AS builder
 RUN apt-get update \

@@ -161,7 +161,9 @@ int answer_from_upstream(struct answer_head *ret, unsigned status, const struct 
     for (unsigned i = 0; rc == 0 && i < upstream->count; i++) {
         struct str name = headers_name(upstream, i);
 
+        /* An upstream that is a retryd itself has its own facts; the client asked this one. */
         if (headers_hop_by_hop(upstream, name) || str_ieq(name, STR("content-length")) ||
+            str_istarts(name, STR("x-retryd-")) ||
             (failure && str_ieq(name, STR("x-should-retry"))))
             continue;
         rc = headers_add(&ret->headers, name, headers_value(upstream, i));

@@ -306,6 +306,19 @@ static void replace_stale(struct exchange *x)
     start_attempt(x, true);
 }
 
+/* An HTTP/1.0 client gets its answer whole, for it could not see a break; and coded events cannot
+ * be told apart here. */
+static bool is_stream(const struct exchange *x)
+{
+    const struct attempt *a = &x->attempt;
+    struct str coding;
+
+    return a->status < 300 && !x->request.head.http_1_0 &&
+           answer_is_type(&a->headers, STR("text/event-stream")) &&
+           (!headers_get(&a->headers, STR("content-encoding"), &coding) ||
+            str_ieq(coding, STR("identity")));
+}
+
 static void attempting(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
@@ -315,9 +328,7 @@ static void attempting(struct exchange *x)
     if (a->done && a->transport == TRANSPORT_STALE && !a->fresh) {
         replace_stale(x);
     } else if (a->head_done) {
-        x->streaming = a->status < 300 && !x->request.head.http_1_0 &&
-                       answer_is_type(&a->headers, STR("text/event-stream")) &&
-                       !headers_get(&a->headers, STR("content-encoding"), NULL);
+        x->streaming = is_stream(x);
         exchange_set(x, EXCHANGE_HOLDING);
     } else if (a->done) {
         judge_transport(x, a->transport);

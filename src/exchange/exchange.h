@@ -144,7 +144,8 @@ struct exchange {
 
     /* The last whole error answer of an upstream, kept in case it turns out to be the final one. */
     bool has_error_answer;
-    unsigned error_status;
+    unsigned error_status;   /* to tell */
+    unsigned error_received; /* as it came */
     struct headers error_headers;
     struct buf error_body;
 

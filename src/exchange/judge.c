@@ -65,6 +65,7 @@ static void keep_error_answer(struct exchange *x, unsigned status)
     x->attempt.headers = h;
     x->attempt.body = b;
     x->error_status = status;
+    x->error_received = x->attempt.status;
     x->has_error_answer = true;
 }
 
@@ -163,7 +164,9 @@ static void judge(struct exchange *x, const struct outcome *o)
     d = decide(x, &v, &hint);
     report(x, o, &v, &d, &hint);
     if (d.action == RETRY_GIVE_UP && o->headers && o->transport == TRANSPORT_WHOLE && !o->empty) {
-        /* The upstream's own last word, even where more of it is still to come. */
+        /* The upstream's own last word, even where more of it is still to come, or where it calls
+         * itself a success: a stream that begins with an error. */
+        x->end = END_FAILED;
         if (whole)
             relay_whole(x, tell);
         else

@@ -79,7 +79,7 @@ void relay_whole(struct exchange *x, unsigned status)
 
 void relay_kept_error(struct exchange *x)
 {
-    deliver(x, x->error_status, x->error_status, &x->error_headers, &x->error_body);
+    deliver(x, x->error_status, x->error_received, &x->error_headers, &x->error_body);
 }
 
 void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status, enum reason reason,

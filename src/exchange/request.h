@@ -23,7 +23,7 @@ struct request {
     struct buf body;
     char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
     char model[MODEL_MAX];   /* the body's "model"; "" where there is none */
-    bool stream;             /* the body's "stream" is true */
+    bool may_stream;         /* the answer may be an event stream, as far as one can tell */
     unsigned sdk_retry;      /* x-stainless-retry-count */
     struct request_overrides overrides;
 };
@@ -31,7 +31,7 @@ struct request {
 void request_init(struct request *r, uint64_t max_body, uint64_t random_a, uint64_t random_b);
 void request_deinit(struct request *r);
 
-/* Reads model, stream, overrides and the SDK's retry count once the body is whole. 0, or -EINVAL
+/* Reads model, whether a stream may come, overrides and the SDK's retry count once the body is whole. 0, or -EINVAL
  * with a sentence for the caller in `ret_problem` about the override that is wrong. */
 int request_read(struct request *r, char *ret_problem, size_t size);
 

@@ -188,6 +188,26 @@ START_TEST(failures_say_that_they_are_final)
 }
 END_TEST
 
+/* Behind retryd there may be another one: its facts are not this one's. */
+START_TEST(facts_of_another_retryd_are_dropped)
+{
+    struct answer_facts f = {.received_status = 200, .attempts = 2};
+    struct headers h;
+    unsigned count = 0;
+
+    headers_init(&h);
+    fake_add_headers(&h, "X-Retryd-Attempts: 9\nx-retryd-other: a\nx-request-id: r\n");
+    ck_assert_int_eq(answer_from_upstream(&head, 200, &h, &f), 0);
+    for (unsigned i = 0; i < head.headers.count; i++)
+        count += str_ieq(headers_name(&head.headers, i), STR("x-retryd-attempts"));
+    ck_assert_uint_eq(count, 1);
+    ck_assert(is("x-retryd-attempts", "2"));
+    ck_assert(!headers_get(&head.headers, STR("x-retryd-other"), NULL));
+    ck_assert(is("x-request-id", "r"));
+    headers_deinit(&h);
+}
+END_TEST
+
 START_TEST(an_error_of_our_own)
 {
     struct answer_facts f = {.reason = REASON_FIRST_BYTE_TIMEOUT, .detail = "silence"};
@@ -267,6 +287,7 @@ int main(void)
     tcase_add_test(c, every_reason_has_a_status_and_a_registered_error);
     tcase_add_test(c, an_upstreams_head_in_its_order);
     tcase_add_loop_test(c, failures_say_that_they_are_final, 399, 401);
+    tcase_add_test(c, facts_of_another_retryd_are_dropped);
     tcase_add_test(c, an_error_of_our_own);
     tcase_add_test(c, status_and_code_can_be_given);
     tcase_add_test(c, types_are_matched_by_their_beginning);

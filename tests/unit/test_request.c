@@ -84,7 +84,7 @@ START_TEST(model_and_stream)
 {
     static const struct {
         const char *body, *model;
-        bool stream;
+        bool stream; /* may come */
     } rows[] = {
         {"{\"model\":\"gpt-4o\",\"stream\":true}", "gpt-4o", true},
         {" \r\n{ \"stream\" : true , \"x\":{\"model\":\"inner\"}, \"model\" : \"m\\u00e4\" }",
@@ -92,9 +92,9 @@ START_TEST(model_and_stream)
         {"{\"model\":\"a\",\"stream\":false}", "a", false},
         {"{\"model\":\"a\",\"stream\":\"true\"}", "a", false},
         {"{\"model\":7}", "", false},
-        {"[{\"model\":\"a\"}]", "", false},
+        {"[{\"model\":\"a\"}]", "", true}, /* nothing is known of it */
         {"", "", false},
-        {"--boundary\r\nname=\"model\"\r\n", "", false},
+        {"--boundary\r\nname=\"model\"\r\n", "", true},
         {"{\"model\":\"a\"", "a", false},
         {"{\"messages\":[{\"content\":\"\\\"model\\\":\\\"x\\\"\"}],\"model\":\"b\"}", "b", false},
     };
@@ -102,7 +102,21 @@ START_TEST(model_and_stream)
     fill("/v1/x", NULL, rows[_i].body);
     ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
     ck_assert_str_eq(r.model, rows[_i].model);
-    ck_assert_int_eq(r.stream, rows[_i].stream);
+    ck_assert_int_eq(r.may_stream, rows[_i].stream);
+}
+END_TEST
+
+START_TEST(a_query_can_ask_for_a_stream)
+{
+    static const char *const targets[] = {"/v1/responses/r1", "/v1/responses/r1?stream=false",
+                                          "/v1/responses/r1?a=1&stream=true&starting_after=4"};
+
+    for (size_t i = 0; i < COUNT(targets); i++) {
+        again();
+        fill(targets[i], NULL, "");
+        ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
+        ck_assert_int_eq(r.may_stream, i == 2);
+    }
 }
 END_TEST
 
@@ -420,6 +434,7 @@ static void add_reading(TCase *c)
 {
     tcase_add_test(c, ids_are_uuids_of_version_4);
     tcase_add_loop_test(c, model_and_stream, 0, 10);
+    tcase_add_test(c, a_query_can_ask_for_a_stream);
     tcase_add_test(c, a_model_too_long_is_cut_or_left_out);
     tcase_add_loop_test(c, overrides, 0, 12);
     tcase_add_loop_test(c, bad_overrides_are_named, 0, 9);

@@ -15,12 +15,14 @@ static struct judged good(void)
 
 static struct judged again(enum reason reason, bool ambiguous, unsigned causes)
 {
-    return (struct judged){{VERDICT_RETRY, reason, ambiguous, false}, causes};
+    return (struct judged){{.kind = VERDICT_RETRY, .reason = reason, .ambiguous = ambiguous},
+                           causes};
 }
 
 static struct judged final(enum reason reason, bool ambiguous, bool movable)
 {
-    return (struct judged){{VERDICT_FINAL, reason, ambiguous, movable}, 0};
+    return (struct judged){
+        {.kind = VERDICT_FINAL, .reason = reason, .ambiguous = ambiguous, .movable = movable}, 0};
 }
 
 /* A request that was not sent whole cannot have been processed; one that was may have been, unless
@@ -236,14 +238,15 @@ struct verdict classify(const struct outcome *o, unsigned retry_on)
         return v;
     if (upstream_says(o, &retry)) {
         if (retry && v.kind == VERDICT_FINAL)
-            return (struct verdict){VERDICT_RETRY, REASON_UPSTREAM_SAYS_RETRY, v.ambiguous, false};
+            return again(REASON_UPSTREAM_SAYS_RETRY, v.ambiguous, 0).verdict;
         if (!retry && v.kind == VERDICT_RETRY)
-            return (struct verdict){VERDICT_FINAL, REASON_UPSTREAM_SAYS_NO, v.ambiguous, true};
+            return final(REASON_UPSTREAM_SAYS_NO, v.ambiguous, true).verdict;
         return v;
     }
     if (v.kind == VERDICT_RETRY && j.causes != 0 && (j.causes & retry_on) == 0) {
         v.kind = VERDICT_FINAL;
         v.movable = true;
+        v.excluded = true;
     }
     return v;
 }

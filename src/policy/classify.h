@@ -53,6 +53,7 @@ struct verdict {
     enum reason reason;
     bool ambiguous; /* it may have been processed (and charged): C28 */
     bool movable;   /* FINAL only: another key, upstream or model may serve it */
+    bool excluded;  /* FINAL only: worth another attempt, but `retry_on` leaves it out */
 };
 
 /* Total and pure. `retry_on` is a set of enum retry_on. Order: a verdict in the body beats the
@@ -60,8 +61,8 @@ struct verdict {
  * A status the body contradicts (an error object under a 2xx) takes the error's own numeric status
  * where it has one. 3xx and 1xx finals pass through as GOOD: they are answers. An error status
  * whose body broke off counts by its status where that is worth a retry, else as the break, not
- * ambiguous. What `retry_on` leaves out is FINAL and movable, with the reason it had. A stale
- * connection is always repeated. */
+ * ambiguous. What `retry_on` leaves out is FINAL, movable and excluded, with the reason it had. A
+ * stale connection is always repeated. */
 struct verdict classify(const struct outcome *o, unsigned retry_on);
 
 #endif

@@ -15,6 +15,8 @@ static const char *forbidden(const struct retry_settings *s, const struct retry_
 {
     if (q->blocked)
         return q->blocked;
+    if (q->verdict.excluded)
+        return "retry_on leaves this failure out";
     if (q->verdict.kind == VERDICT_FINAL)
         return "the same request would fail again";
     if (q->no_retry)

@@ -255,6 +255,8 @@ def test_c03_retry_on(chosen, cause):
     for kind in ("not", "none"):
         assert len(chosen[f"{kind}-{cause}"].attempts) == 1
         assert chosen[f"{kind}-{cause}"].answer.status >= 400
+        failure, = chosen[f"{kind}-{cause}"].failures
+        assert failure["cannot_retry"] == "retry_on leaves this failure out"
 
 
 def test_c03_retry_on_connect(retryd):

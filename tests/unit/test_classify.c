@@ -200,15 +200,16 @@ static void compare(const struct outcome *o, enum should should, unsigned retry_
 {
     struct verdict v = classify(o, retry_on);
     struct expected e = expect(o, should, retry_on);
+    bool excluded = e.kind == VERDICT_FINAL && e.causes != 0; /* it was a RETRY before */
 
     compared++;
     if (v.kind != e.kind || v.reason != e.reason || v.ambiguous != e.ambiguous ||
-        v.movable != e.movable)
+        v.movable != e.movable || v.excluded != excluded)
         ck_abort_msg("transport %d status %u kind %d should %d retry_on %x stream %d empty %d: "
-                     "%d %s %d %d, not %d %s %d %d",
+                     "%d %s %d %d %d, not %d %s %d %d %d",
                      o->transport, o->status, o->error->kind, should, retry_on, o->stream, o->empty,
-                     v.kind, reason_word(v.reason), v.ambiguous, v.movable, e.kind,
-                     reason_word(e.reason), e.ambiguous, e.movable);
+                     v.kind, reason_word(v.reason), v.ambiguous, v.movable, v.excluded, e.kind,
+                     reason_word(e.reason), e.ambiguous, e.movable, excluded);
 }
 
 /* All x-should-retry, with every cause alone, with all and with none. */

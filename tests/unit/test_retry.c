@@ -20,20 +20,21 @@ static const struct retry_settings defaults = {.max_attempts = 5,
 
 static struct retry_question plain_question(void)
 {
-    return (struct retry_question){.verdict = {VERDICT_RETRY, REASON_SERVER_ERROR, false, false},
-                                   .attempts_made = 1,
-                                   .max_attempts = 5,
-                                   .now_ms = 1000000,
-                                   .deadline_ms = DEADLINE_NONE,
-                                   .random = 4711};
+    return (struct retry_question){
+        .verdict = {.kind = VERDICT_RETRY, .reason = REASON_SERVER_ERROR},
+        .attempts_made = 1,
+        .max_attempts = 5,
+        .now_ms = 1000000,
+        .deadline_ms = DEADLINE_NONE,
+        .random = 4711};
 }
 
 /* Each obstacle on top of all later ones: the earliest in the order is the one that is told. */
 START_TEST(reasons_in_order)
 {
-    static const char *const words[] = {
-        "committed",       "would fail again", "single attempt", "used up",
-        "retry_ambiguous", "max_hint",         "no time",        NULL};
+    static const char *const words[] = {"committed",      "retry_on leaves", "would fail again",
+                                        "single attempt", "used up",         "retry_ambiguous",
+                                        "max_hint",       "no time",         NULL};
     struct retry_settings s = defaults;
     struct retry_question q = plain_question();
 
@@ -42,7 +43,8 @@ START_TEST(reasons_in_order)
     q.hint = (struct hint){HINT_RETRY_AFTER, 120001};
     q.attempts_made = 5;
     q.no_retry = true;
-    q.verdict = (struct verdict){VERDICT_FINAL, REASON_CLIENT_ERROR, true, false};
+    q.verdict = (struct verdict){
+        .kind = VERDICT_FINAL, .reason = REASON_CLIENT_ERROR, .ambiguous = true, .excluded = true};
     q.blocked = "the answer is committed";
     for (int i = 0; words[i]; i++) {
         struct retry_decision d = retry_decide(&s, &q);
@@ -53,18 +55,21 @@ START_TEST(reasons_in_order)
             q.blocked = NULL;
             break;
         case 1:
-            q.verdict.kind = VERDICT_RETRY;
+            q.verdict.excluded = false;
             break;
         case 2:
-            q.no_retry = false;
+            q.verdict.kind = VERDICT_RETRY;
             break;
         case 3:
-            q.attempts_made = 1;
+            q.no_retry = false;
             break;
         case 4:
-            q.verdict.ambiguous = false;
+            q.attempts_made = 1;
             break;
         case 5:
+            q.verdict.ambiguous = false;
+            break;
+        case 6:
             q.hint = (struct hint){HINT_NONE, 0};
             break;
         default:

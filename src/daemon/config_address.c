@@ -44,7 +44,7 @@ static bool is_port(struct str port, uint64_t least)
 
 static const char *socket_check(struct str path)
 {
-    if (path.n == 0 || path.p[0] != '/')
+    if (!str_starts(path, STR("/")))
         return "an absolute path after unix:";
     if (path.n > SOCKET_PATH_MAX)
         return "a socket's path of at most 107 bytes";

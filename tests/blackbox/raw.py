@@ -241,6 +241,30 @@ def cpu_ms(pid):
     return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
+def wanted_ms(pid):
+    """Time that a process's threads have spent on a CPU or waiting for one, as far as the kernel says."""
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as f:
+                total += sum(map(int, f.read().split()[:2])) / 1e6
+        except FileNotFoundError:  # the thread has ended, or the kernel keeps no account
+            pass
+    return total or cpu_ms(pid)
+
+
+def comes_to_rest(pid, within=2.5):
+    """Whether it sleeps for most of some quarter of a second. What spins never does: however busy the
+    machine is, it has a CPU or wants one. What only has much to do is through with it some time."""
+    deadline = now_ms() + within * 1000
+    while now_ms() < deadline:
+        start, before = now_ms(), wanted_ms(pid)
+        pass_time(0.25)
+        if wanted_ms(pid) - before < (now_ms() - start) / 2:
+            return True
+    return False
+
+
 def memory_kib(pid, what="VmRSS"):
     with open(f"/proc/{pid}/status", encoding="utf-8") as f:
         for line in f:

@@ -9,6 +9,7 @@
 
 #define HEAD_TIME_MS 15000      /* a new connection's first head must be whole by then */
 #define KEEPALIVE_TIME_MS 75000 /* the next head on a kept connection likewise */
+#define DRAIN_HEAD_TIME_MS 1000 /* while draining, a head that is on its way likewise */
 #define BODY_CHECK_MS 10000     /* in each such time ... */
 #define BODY_CHECK_BYTES 1024   /* ... so much of a body must come */
 #define KEEPALIVE_IDLE_S 30
@@ -50,6 +51,13 @@ static void on_disconnect(uv_poll_t *watch, int status, int events)
     }
 }
 
+static bool has_unread(const struct connection *c)
+{
+    char byte;
+
+    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct connection *c = timer->data;
@@ -57,6 +65,11 @@ static void on_timer(uv_timer_t *timer)
 
     if (r && r->complete)
         return;
+    /* A request that came just before the drain would have closed its connection is still served. */
+    if (!r && !c->gone && c->f->draining && has_unread(c)) {
+        expect_within(c, DRAIN_HEAD_TIME_MS);
+        return;
+    }
     if (!c->gone && r && r->started && r->body_bytes >= r->body_mark + BODY_CHECK_BYTES) {
         r->body_mark = r->body_bytes;
         uv_timer_start(timer, on_timer, BODY_CHECK_MS, 0);
@@ -78,7 +91,9 @@ void connection_expect_nothing(struct connection *c)
 
 void connection_expect_head(struct connection *c)
 {
-    expect_within(c, KEEPALIVE_TIME_MS);
+    /* While draining there is no next one, unless it is here already; but this is called from
+     * within libmicrohttpd, which may have read it: the timer looks, once that has returned. */
+    expect_within(c, c->f->draining ? 0 : KEEPALIVE_TIME_MS);
 }
 
 static struct connection *connection_new(struct frontend *f, int fd)
@@ -97,7 +112,7 @@ static struct connection *connection_new(struct frontend *f, int fd)
     c->watch.data = c->timer.data = c;
     c->handles = 2;
     uv_poll_start(&c->watch, UV_DISCONNECT, on_disconnect);
-    uv_timer_start(&c->timer, on_timer, HEAD_TIME_MS, 0);
+    uv_timer_start(&c->timer, on_timer, f->draining ? DRAIN_HEAD_TIME_MS : HEAD_TIME_MS, 0);
     list_init(&c->node);
     list_append(&f->connections, &c->node);
     f->count++;
@@ -166,15 +181,14 @@ uint64_t frontend_closed_total(const struct frontend *f)
 
 void frontend_drain(struct frontend *f)
 {
-    char c;
-
     f->draining = true;
     for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
-        struct connection *conn = LIST_ENTRY(n, struct connection, node);
+        struct connection *c = LIST_ENTRY(n, struct connection, node);
 
-        /* A request that is already in the socket is still served. */
-        if (!conn->current && recv(conn->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
-            shutdown(conn->fd, SHUT_RDWR);
+        if (!c->current && !has_unread(c))
+            shutdown(c->fd, SHUT_RDWR);
+        else if (!c->current || !c->current->started)
+            expect_within(c, DRAIN_HEAD_TIME_MS);
     }
     frontend_dirty(f);
 }

@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+from client import pattern
 from daemon import READY, DaemonError, Retryd
 from raw import (CHAT, STREAM, Closed, Raw, ask, comes_to_rest, memory_kib, now_ms, pass_time,
                  wait_requests)
@@ -154,6 +155,45 @@ def test_term_drains(provider, retryd, number):
         assert request.is_closed() and stream.is_closed()
         assert d.wait(timeout=5) == 0
     assert [r["end"] for r in d.requests()].count("answered") == 2
+
+
+@pytest.mark.parametrize("pipelined", ["", "before", "after"])
+def test_term_ends_with_the_streams_that_had_begun(provider, retryd, pipelined):
+    """Their heads promise a kept connection: it is closed all the same, once every byte is out."""
+    size = 3_000_000
+    answer = {"body_bytes": size, "chunked": True, "pace": {"bytes": 250_000, "every_ms": 40}}
+    provider.answers(answer, {"preset": "auto"})
+    d = retryd(server={"drain_timeout": "30s", "hold_limit": "64K"})
+    with Raw(d, receive_buffer=16384) as c:
+        c.request(body=CHAT)
+        if pipelined == "before":
+            c.request(body=CHAT)
+        head = c.answer_head()
+        assert (head.header("connection") or "keep-alive").lower() != "close"
+        began = now_ms()
+        d.signal(signal.SIGTERM)
+        d.wait_line("ending: finishing")
+        if pipelined == "after":
+            c.request(body=CHAT)
+        assert b"".join(c.chunks()) == pattern(size)
+        if pipelined:
+            again = c.answer()
+            assert again.status == 200 and again.header("connection").lower() == "close"
+        assert c.is_closed(within=5)
+        assert d.wait(timeout=10) == 0
+        assert now_ms() - began < 10_000
+
+
+def test_term_does_not_wait_for_half_a_head(provider, retryd):
+    d = retryd(server={"drain_timeout": "30s"})
+    with Raw(d) as c:
+        c.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: local")
+        assert ask(d).status == 200  # by now the half has been read
+        began = now_ms()
+        d.signal(signal.SIGTERM)
+        assert c.is_closed(within=10)
+        assert d.wait(timeout=5) == 0
+        assert now_ms() - began < 5000
 
 
 def test_term_drains_a_request_that_backs_off(provider, retryd):

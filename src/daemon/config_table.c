@@ -154,7 +154,8 @@ const struct config_row config_rows[] = {
      .max = 10 * MINUTES, .fallback = "5s", .help = "name lookup, connection and TLS"},
     {"timeout", "first_byte", CONFIG_DURATION, IN_SETTINGS(timeout.first_byte_ms),
      .max = 24 * HOURS, .fallback = "5m", .zero_means = "no limit",
-     .help = "until the head of the answer"},
+     .help = "until the head of the answer; one that is silent for longer needs more here, and in "
+             "deadline and the client's timeout"},
     {"timeout", "first_content", CONFIG_DURATION, IN_SETTINGS(timeout.first_content_ms),
      .max = 24 * HOURS, .fallback = "5m", .zero_means = "no limit", .later = "C10",
      .help = "until a stream's first content"},

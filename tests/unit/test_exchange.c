@@ -595,6 +595,38 @@ START_TEST(no_timeouts)
 }
 END_TEST
 
+/* Ten minutes before the head, on one attempt: idle counts only from the head on. */
+START_TEST(long_silence_before_the_head)
+{
+    static const uint64_t first_bytes[] = {0, 900000};
+    static const struct fake_attempt slow = {
+        .status = 200, .head_ms = 600000, .headers = JSON, .pieces = {{0, "{\"id\":1}", 0}}};
+
+    w.settings.timeout =
+        (struct timeout_settings){.first_byte_ms = first_bytes[_i], .idle_ms = 60000};
+    w.settings.retry.deadline_ms = 1200000;
+    run(&slow, 1);
+    answered(200, "{\"id\":1}", 1);
+    ck_assert_uint_eq(w.starts, 1);
+    ck_assert_uint_eq(w.failures, 0);
+    ck_assert_uint_eq(w.now_ms, 600000);
+}
+END_TEST
+
+/* With the default it is taken for dead after five minutes, and asked for again. */
+START_TEST(long_silence_is_repeated_by_default)
+{
+    const struct fake_attempt script[] = {{.status = 200, .head_ms = 600000}, fine};
+
+    w.settings.timeout.first_byte_ms = 300000;
+    w.settings.retry.deadline_ms = 600000;
+    run(script, 2);
+    answered(200, "{\"id\":1}", 2);
+    ck_assert_uint_eq(w.start[0].gone_ms, 300000);
+    ck_assert_int_eq(w.reports[0].verdict.reason, REASON_FIRST_BYTE_TIMEOUT);
+}
+END_TEST
+
 /* The status has said enough: neither the hint is lost nor a second charge feared. */
 START_TEST(an_error_whose_body_stalls_counts_by_its_status)
 {
@@ -831,6 +863,8 @@ static void add_times_and_clients(Suite *s)
     tcase_add_loop_test(c, the_clients_deadline_counts, 0, 5);
     tcase_add_loop_test(c, timeouts_of_an_attempt, 0, 6);
     tcase_add_test(c, no_timeouts);
+    tcase_add_loop_test(c, long_silence_before_the_head, 0, 2);
+    tcase_add_test(c, long_silence_is_repeated_by_default);
     tcase_add_test(c, an_error_whose_body_stalls_counts_by_its_status);
     c = begin_case(s, "clients");
     tcase_add_loop_test(c, a_client_that_leaves_ends_it_once, 0, 5);

@@ -1,6 +1,7 @@
 /* The sockets under libcurl's connections. */
 #include "edge/upstream_socket.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -197,32 +198,63 @@ void socket_end(struct socket_table *t, struct socket_ref ref)
         arm(s, UV_READABLE);
 }
 
-static int port_of(int fd)
+static bool read_end(struct socket_end *end, const struct sockaddr_storage *a)
 {
-    struct sockaddr_storage a = {0};
-    socklen_t n = sizeof(a);
+    const struct sockaddr_in *in = (const struct sockaddr_in *)a;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)a;
 
-    if (getsockname(fd, (struct sockaddr *)&a, &n) < 0)
-        return 0;
-    if (a.ss_family == AF_INET)
-        return ntohs(((struct sockaddr_in *)&a)->sin_port);
-    if (a.ss_family == AF_INET6)
-        return ntohs(((struct sockaddr_in6 *)&a)->sin6_port);
-    return 0;
+    end->family = a->ss_family;
+    if (a->ss_family == AF_INET) {
+        end->port = ntohs(in->sin_port);
+        memcpy(end->ip, &in->sin_addr, sizeof(in->sin_addr));
+    } else if (a->ss_family == AF_INET6) {
+        end->port = ntohs(in6->sin6_port);
+        memcpy(end->ip, &in6->sin6_addr, sizeof(in6->sin6_addr));
+    }
+    return end->port > 0;
 }
 
-static struct upstream_socket *find(struct list *head, int port)
+/* False for one that has not connected, or is a Unix socket. */
+static bool ends_of(int fd, struct socket_ends *ends)
+{
+    struct sockaddr_storage local = {0}, peer = {0};
+    socklen_t n_local = sizeof(local), n_peer = sizeof(peer);
+
+    memset(ends, 0, sizeof(*ends));
+    return getsockname(fd, (struct sockaddr *)&local, &n_local) == 0 &&
+           getpeername(fd, (struct sockaddr *)&peer, &n_peer) == 0 &&
+           read_end(&ends->local, &local) && read_end(&ends->peer, &peer);
+}
+
+static bool parse_end(struct socket_end *end, const char *ip, int port)
+{
+    end->family = strchr(ip, ':') ? AF_INET6 : AF_INET;
+    end->port = port;
+    return port > 0 && inet_pton(end->family, ip, end->ip) == 1;
+}
+
+static bool same_end(const struct socket_end *a, const struct socket_end *b)
+{
+    return a->family == b->family && a->port == b->port && !memcmp(a->ip, b->ip, sizeof(a->ip));
+}
+
+static struct list *bucket_of(struct socket_table *t, const struct socket_ends *ends)
+{
+    return &t->buckets[ends->local.port % SOCKET_BUCKETS];
+}
+
+static struct upstream_socket *find(struct list *head, const struct socket_ends *ends)
 {
     for (struct list *n = head->next; n != head; n = n->next) {
         struct upstream_socket *s = LIST_ENTRY(n, struct upstream_socket, node);
 
-        if (s->local_port == port)
+        if (same_end(&s->ends.local, &ends->local) && same_end(&s->ends.peer, &ends->peer))
             return s;
     }
     return NULL;
 }
 
-/* A socket learns its port when it has connected: those that have move to their bucket now. */
+/* A socket learns its ends when it has connected: those that have move to their bucket now. */
 static void sort_new(struct socket_table *t)
 {
     struct list *n = t->unsorted.next;
@@ -231,25 +263,26 @@ static void sort_new(struct socket_table *t)
         struct upstream_socket *s = LIST_ENTRY(n, struct upstream_socket, node);
 
         n = n->next;
-        s->local_port = port_of(s->fd);
-        if (s->local_port > 0) {
+        if (ends_of(s->fd, &s->ends)) {
             list_remove(&s->node);
-            list_append(&t->buckets[s->local_port % SOCKET_BUCKETS], &s->node);
+            list_append(bucket_of(t, &s->ends), &s->node);
         }
     }
 }
 
-struct upstream_socket *socket_by_port(struct socket_table *t, int local_port)
+struct upstream_socket *socket_by_ends(struct socket_table *t, const char *local_ip, int local_port,
+                                       const char *peer_ip, int peer_port)
 {
+    struct socket_ends ends = {0};
     struct upstream_socket *s;
 
-    if (local_port <= 0)
+    if (!parse_end(&ends.local, local_ip, local_port) || !parse_end(&ends.peer, peer_ip, peer_port))
         return NULL;
-    s = find(&t->buckets[local_port % SOCKET_BUCKETS], local_port);
+    s = find(bucket_of(t, &ends), &ends);
     if (s)
         return s;
     sort_new(t);
-    return find(&t->buckets[local_port % SOCKET_BUCKETS], local_port);
+    return find(bucket_of(t, &ends), &ends);
 }
 
 bool socket_dirty(const struct upstream_socket *s)

@@ -16,14 +16,25 @@
 
 struct socket_table;
 
+/* Where a connection begins and ends. Only the two together name it: Linux gives one local port to
+ * several connections, as long as their peers differ. */
+struct socket_end {
+    int family;
+    int port;
+    unsigned char ip[16]; /* IPv4: the first four */
+};
+struct socket_ends {
+    struct socket_end local, peer;
+};
+
 struct upstream_socket {
     uv_poll_t poll;
     struct list node; /* in its table's bucket by local port, or in `unsorted` */
     struct socket_table *table;
     int fd;
-    int local_port; /* 0: not known yet, or a Unix socket */
-    int wanted;     /* libuv events asked for; 0: idle */
-    int armed;      /* libuv events the loop watches now */
+    struct socket_ends ends; /* set while it is in a bucket */
+    int wanted;              /* libuv events asked for; 0: idle */
+    int armed;               /* libuv events the loop watches now */
     bool opened_here;
     bool discarded;
     bool may_speak_idle; /* HTTP/2: frames on an idle connection are normal */
@@ -79,8 +90,9 @@ int socket_want(struct upstream_socket *s, int events);
 /* The entry of `fd`; NULL where there is none. */
 struct upstream_socket *socket_by_fd(struct socket_table *t, int fd);
 
-/* The socket with that local port; NULL where there is none. */
-struct upstream_socket *socket_by_port(struct socket_table *t, int local_port);
+/* The connection between these two, as libcurl writes them; NULL where there is none. */
+struct upstream_socket *socket_by_ends(struct socket_table *t, const char *local_ip, int local_port,
+                                       const char *peer_ip, int peer_port);
 
 /* Whether a kept connection has bytes or an end waiting that nobody asked for. */
 bool socket_dirty(const struct upstream_socket *s);

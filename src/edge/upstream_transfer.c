@@ -90,11 +90,9 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
 {
     struct transfer *t = arg;
     struct upstream *u = t->u;
-    struct upstream_socket *s = socket_by_port(&u->sockets, local_port);
+    struct upstream_socket *s =
+        socket_by_ends(&u->sockets, local_ip, local_port, primary_ip, primary_port);
 
-    (void)primary_ip;
-    (void)local_ip;
-    (void)primary_port;
     if (t->sends > 0) {
         t->veto = VETO_RESEND;
         u->stats.resend_vetoed++;

@@ -8,6 +8,7 @@ import os
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -140,6 +141,51 @@ def test_c1_bytes_behind_an_answer_end_its_connection(link, retryd):
     assert [r["conn_n"] for r in link.provider.record()] == [1] * 10
     wait_requests(d, 10)
     assert attempts_logged(d) == 10
+
+
+# A network of its own with so few local ports that connections to two upstreams share them. Clients
+# come through a Unix socket and take none.
+SHARED_PORTS = r"""
+import fcntl, os, socket, struct, sys
+from client import Provider
+from daemon import Retryd
+from raw import CHAT, Raw
+
+folder, poison = sys.argv[1:]
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 0x49))  # SIOCSIFFLAGS: up, running
+binary = os.environ["PROVIDER_BIN"]
+with Provider(binary, quiet=True) as a, Provider(binary, quiet=True) as b:
+    a.answers({"preset": "auto", "delay_ms": 200})
+    b.answers({"preset": "auto", "text": "clean", "after": {"delay_ms": 50, "send": poison}})
+    with Retryd(a.base_url, server={"listen": f"unix:{folder}/retryd.sock"}, admin={"listen": "off"},
+                config=f"[upstream b]\nurl = {b.base_url}\n[route b]\nmodel = b*\nupstreams = b\n"
+                       "[route all]\nupstreams = test\n") as d:
+        with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as f:
+            f.write("40000 40007")
+        clients = [Raw(d) for _ in range(8)]
+        for c in clients:
+            c.request(body=CHAT)
+        for c in clients:
+            assert c.answer().status == 200
+        assert a.stats()["connections"] == 8
+        for n in range(1, 4):
+            clients[0].request(body={**CHAT, "model": "b"})
+            answer = clients[0].answer()
+            assert b"POISON" not in answer.body, answer.body
+            assert answer.json()["choices"][0]["message"]["content"] == "clean"
+            b.wait(open=0)  # the poisoned connection is thrown away while idle
+            assert b.stats()["connections"] == n
+"""
+
+
+def test_c1_unsolicited_bytes_where_connections_share_a_local_port(tmp_path):
+    """One local port leads to both upstreams: the dirty connection is told from the clean one."""
+    done = subprocess.run(["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "-n",
+                           sys.executable, "-c", SHARED_PORTS, str(tmp_path), POISON],
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_c28_idle_close_costs_nothing(link, retryd):

@@ -245,6 +245,14 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
     t->link_id = l->id;
 }
 
+static bool is_head(const struct upstream_request *r)
+{
+    return !strcmp(r->method, "HEAD");
+}
+
+/* HEAD goes out without its body, and so without a Content-Length (headers never has one): with a
+ * body libcurl would take it for a POST by another name, and wait for the body of an answer that
+ * has none. Nothing is lost: a body has no meaning there (RFC 9110, 9.3.2). */
 static void set_method(CURL *e, const struct upstream_request *r)
 {
     bool post = r->body_len > 0 || !strcmp(r->method, "POST") || !strcmp(r->method, "PUT") ||
@@ -252,13 +260,14 @@ static void set_method(CURL *e, const struct upstream_request *r)
 
     curl_easy_setopt(e, CURLOPT_HTTPGET, 1L); /* undoes NOBODY and POST of an earlier use */
     curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, NULL);
+    if (is_head(r)) {
+        curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+        return;
+    }
     if (post) {
         curl_easy_setopt(e, CURLOPT_POST, 1L);
         curl_easy_setopt(e, CURLOPT_POSTFIELDS, r->body_len ? r->body : "");
         curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
-    } else if (!strcmp(r->method, "HEAD")) {
-        curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
-        return;
     }
     if (strcmp(r->method, post ? "POST" : "GET"))
         curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
@@ -273,7 +282,7 @@ int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool 
     t->socket = (struct socket_ref){.serial = 0};
     t->broke = NULL;
     t->errbuf[0] = '\0';
-    t->body_len = r->body_len;
+    t->body_len = is_head(r) ? 0 : r->body_len;
     t->headers = make_list(r->headers);
     t->url = malloc(n);
     if (!t->headers || !t->url)

@@ -1,5 +1,6 @@
 """The ways to an upstream: plain, TLS, proxy, Unix socket; what is reused, and what is told."""
 
+import json
 import os
 import pwd
 import re
@@ -93,6 +94,27 @@ def test_concurrent_requests_have_connections_of_their_own(provider, retryd):
             assert c.answer().status == 200
             c.close()
     assert provider.stats()["connections"] == 40
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_head_leaves_its_body_behind(provider, retryd, kept):
+    """A body has no meaning there, and libcurl would wait for an answer's."""
+    provider.answers({"preset": "models"})
+    d = retryd(retry={"max_attempts": 1}, timeout={"first_byte": "2s", "idle": "2s"})
+    with Raw(d) as c:
+        if kept:
+            c.request(body=CHAT)
+            assert c.answer().status == 200
+        for body in (CHAT, None, CHAT):
+            c.request("HEAD", "/v1/models", body)
+            assert c.answer("HEAD").status == 200
+        c.request(body=CHAT)
+        assert c.answer().status == 200
+    heads = [r for r in provider.record() if r["method"] == "HEAD"]
+    assert [r["body_len"] for r in heads] == [0, 0, 0]
+    assert not any(n.lower() in ("content-length", "transfer-encoding") for r in heads for n, _ in r["headers"])
+    assert provider.record()[-1]["body"] == json.dumps(CHAT)
+    assert provider.stats()["connections"] == 1
 
 
 # --- certificates ----------------------------------------------------------------------------------

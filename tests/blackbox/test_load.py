@@ -11,11 +11,12 @@ import struct
 from collections import Counter
 
 import pytest
-from raw import CHAT, STREAM, head_of, now_ms, wait_idle, wait_requests
+from raw import CHAT, STREAM, head_of, now_ms, wait_idle, wait_metric, wait_requests
 
 pytestmark = pytest.mark.tsan
 
 COUNT = 1000
+ALL_IN_MS = 4000  # no first answer comes before; all are in within a tenth of it
 
 
 def payload(n, body, path="/v1/chat/completions"):
@@ -82,14 +83,25 @@ def compare(provider, requests, attempts):
     assert logged == Counter(attempts.values())
 
 
+def in_flight(provider, d):
+    """Waits until every client's first attempt is at the provider, none of them answered; returns how
+    many requests retryd has in progress then."""
+    provider.wait(heads=COUNT, timeout=ALL_IN_MS / 1000)
+    wait_metric(d, "retryd_requests_active", COUNT)
+    active = d.metric("retryd_requests_active")
+    assert provider.stats()["answered"] == 0, "the first answer came before the last request was in"
+    return active
+
+
 def test_c3_thousand_with_a_third_failing(provider, retryd):
-    """Each third client's first attempt fails, each in another way."""
+    """1 000 at the same time, and each third client's first attempt fails, each in another way."""
     bad = [{"preset": "error", "status": 503}, {"preset": "error", "status": 429}, {"cut": {"before_head": True}},
            {"preset": "chat", "cut": {"after_bytes": 20}}, {"cut": {"before_head": True, "how": "fin"}},
            {"preset": "error", "status": 500, "close": True}]
-    rules = [{"match": {"header": {"x-n": f"*{k}x"}}, "key": "x-n", "answers": [b, {"preset": "auto", "delay_ms": 30}]}
+    rules = [{"match": {"header": {"x-n": f"*{k}x"}}, "key": "x-n",
+              "answers": [{**b, "delay_ms": ALL_IN_MS}, {"preset": "auto", "delay_ms": 30}]}
              for k, b in enumerate(bad)]
-    provider.rules(*rules, default={"preset": "auto", "delay_ms": 100})
+    provider.rules(*rules, default={"preset": "auto", "delay_ms": ALL_IN_MS})
     d = retryd(server={"workers": 2}, retry={"initial_delay": "50ms"})
 
     # Clients that are to fail at first carry the kind of the failure in their number.
@@ -99,7 +111,9 @@ def test_c3_thousand_with_a_third_failing(provider, retryd):
     def one(n):
         return payload(name(n), CHAT)
 
-    answers = Crowd(d, [one(n) for n in range(COUNT)]).run()
+    crowd = Crowd(d, [one(n) for n in range(COUNT)])
+    assert in_flight(provider, d) == COUNT
+    answers = crowd.run()
     for n, answer in enumerate(answers):
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), (n, answer[:400])

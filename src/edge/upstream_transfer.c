@@ -48,6 +48,8 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
     }
     line = str_trim(line);
     if (line.n == 0) {
+        if (a->status == 101) /* what follows would be another protocol */
+            return stop(t, "the upstream switched protocols (status 101), which nobody asked for");
         if (a->status >= 200) {
             a->head_done = true;
             a->last_piece_ms = uv_now(t->u->sockets.loop);
@@ -336,16 +338,28 @@ static enum transport failed_before_send(CURLcode rc)
     }
 }
 
+/* libcurl holds a line of the head to 100 KiB. Before 8.6 it calls a longer one lack of memory, which
+ * is far less likely to come just there. */
+static bool is_line_too_large(const struct transfer *t, CURLcode rc)
+{
+    if (t->sends == 0 || t->a->head_done)
+        return false;
+#if LIBCURL_VERSION_NUM >= 0x080600
+    return rc == CURLE_TOO_LARGE;
+#else
+    return rc == CURLE_OUT_OF_MEMORY;
+#endif
+}
+
 static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
 {
+    if (is_line_too_large(t, rc))
+        return TRANSPORT_BAD_ANSWER;
     switch (rc) {
     case CURLE_PARTIAL_FILE:
         return TRANSPORT_TRUNCATED;
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_WEIRD_SERVER_REPLY:
-#if LIBCURL_VERSION_NUM >= 0x080600
-    case CURLE_TOO_LARGE:
-#endif
         return TRANSPORT_BAD_ANSWER;
     case CURLE_OUT_OF_MEMORY:
         return TRANSPORT_INTERNAL;
@@ -381,6 +395,10 @@ static void describe(struct transfer *t, CURLcode rc)
         what = "a kept connection was closed or dirty";
     else if (t->veto == VETO_RESEND)
         what = "the connection was lost before any answer";
+    else if (is_line_too_large(t, rc))
+        what = "a line in the head of the answer is too large";
+    else if (rc == CURLE_OK)
+        what = "the answer ended before its head did";
     snprintf(t->a->detail, sizeof(t->a->detail), "%s", what);
 }
 

@@ -329,6 +329,35 @@ def test_environment_excepts_nothing_from_the_proxy(provider, retryd, tmp_path):
     assert "via" in [n.lower() for n, _ in provider.record()[0]["headers"]]
 
 
+# --- answers that are none ---------------------------------------------------------------------------
+
+
+def head_with(field, status="200 OK"):
+    return f"HTTP/1.1 {status}\r\n{field}\r\ncontent-length: 2\r\n\r\n{{}}"
+
+
+BAD_HEADS = {
+    "an unasked switch": ("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+                          "switched protocols"),
+    "a field too large": (head_with("x: " + "y" * 120_000), "too large"),
+    "a reason too large": (head_with("x: y", "200 " + "O" * 120_000), "too large"),
+    "fields too large together": (head_with("\r\n".join(["x: " + "y" * 4000] * 100)), "too large"),
+    "too many fields": (head_with("\r\n".join(["x: y"] * 200)), "too large"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_HEADS)
+def test_heads_that_cannot_be_taken(provider, retryd, name):
+    wire, words = BAD_HEADS[name]
+    provider.answers({"wire": [{"send": wire}]})
+    d = retryd(retry={"max_attempts": 1}, timeout={"first_byte": "2s"})
+    answer = ask(d)
+    assert answer.status == 502
+    assert words in answer.error["message"], answer.error
+    assert "error=http_protocol_error" in answer.header("proxy-status")
+    assert words in answer.header("proxy-status")
+
+
 # --- long silence ----------------------------------------------------------------------------------
 
 

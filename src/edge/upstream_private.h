@@ -32,6 +32,7 @@ struct transfer {
     struct upstream *u;
     CURL *easy;
     uint64_t link_id; /* what `easy` is set up for; 0: nothing */
+    bool tls_proxy;   /* that link's proxy is reached over TLS */
     struct attempt *a;
     void (*notify)(void *arg);
     void *arg;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "edge/upstream_private.h"
 
@@ -244,6 +245,7 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
     curl_easy_setopt(e, CURLOPT_CAINFO, transfer_ca_file(l));
     if (l->unix_socket[0])
         curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->unix_socket);
+    t->tls_proxy = !strncasecmp(l->proxy, "https:", 6);
     t->link_id = l->id;
 }
 
@@ -383,6 +385,28 @@ static enum transport transport_of(const struct transfer *t, CURLcode rc)
     return t->sends == 0 ? failed_before_send(rc) : failed_after_send(t, rc);
 }
 
+/* Whose certificate was looked at: that of a proxy with TLS, until it has opened the tunnel. */
+static struct str certificate_owner(const struct transfer *t)
+{
+    const char *host = t->url + strlen("https://");
+    long tunnel = 0;
+
+    curl_easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &tunnel);
+    if (t->tls_proxy && tunnel == 0)
+        return STR("the proxy");
+    return (struct str){host, *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/")};
+}
+
+static void describe_certificate(struct transfer *t, const char *what)
+{
+    struct str owner = certificate_owner(t);
+    int n = snprintf(t->a->detail, sizeof(t->a->detail),
+                     "the certificate of %.*s does not verify: %s", (int)owner.n, owner.p, what);
+
+    if (n >= (int)sizeof(t->a->detail)) /* both may name a long host */
+        memcpy(t->a->detail + sizeof(t->a->detail) - 4, "...", 4);
+}
+
 static void describe(struct transfer *t, CURLcode rc)
 {
     const char *what = t->errbuf[0] ? t->errbuf : curl_easy_strerror(rc);
@@ -399,7 +423,10 @@ static void describe(struct transfer *t, CURLcode rc)
         what = "a line in the head of the answer is too large";
     else if (rc == CURLE_OK)
         what = "the answer ended before its head did";
-    snprintf(t->a->detail, sizeof(t->a->detail), "%s", what);
+    if (!t->broke && rc == CURLE_PEER_FAILED_VERIFICATION)
+        describe_certificate(t, what);
+    else
+        snprintf(t->a->detail, sizeof(t->a->detail), "%s", what);
 }
 
 void transfer_outcome(struct transfer *t, CURLcode rc)

@@ -138,6 +138,7 @@ def test_c4_rejected_certificates_are_verdicts(pki, retryd, name):  # noqa: F811
         assert answer.status == 502
         assert answer.error["code"] == "certificate_rejected"
         assert word in answer.error["message"], answer.error
+        assert f"the certificate of {host} does not verify: SSL" in answer.error["message"], answer.error
         assert "ca_file" in answer.error["message"]
         assert answer.header("x-retryd-attempts") == "1", "a certificate does not get better"
         assert "error=tls_certificate_error" in answer.header("proxy-status")
@@ -290,6 +291,17 @@ def test_certificates_are_checked_behind_a_proxy(pki, retryd, tmp_path):  # noqa
         answer = ask(d)
         assert answer.error["code"] == "certificate_rejected"
         assert answer.header("x-retryd-attempts") == "1"
+
+
+def test_certificates_of_proxies_are_told_as_theirs(secure, pki, retryd, provider):  # noqa: F811
+    """The proxy's own certificate does not verify; the upstream is never asked."""
+    for url in (url_of(secure), provider.base_url):
+        d = retryd(url, upstream_settings={"proxy": f"https://127.0.0.1:{secure.tls_port}",
+                                           "ca_file": pki.other_ca})
+        answer = ask(d)
+        assert answer.error["code"] == "certificate_rejected"
+        assert "the certificate of the proxy does not verify" in answer.error["message"], answer.error
+    assert secure.record() == [] == provider.record()
 
 
 def test_proxy_refuses_the_tunnel(secure, pki, retryd, tmp_path):  # noqa: F811

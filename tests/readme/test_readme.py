@@ -1,4 +1,5 @@
-"""Every command of README.md is tried: here, or by the test that is named for it.
+"""Every command of README.md is tried: here, or by the test that is named for it. The manual page says
+what --help says.
 
 A command that stands in neither table fails, and so does an entry without its command. The examples
 for the SDKs are run by tests/sdk/test_readme_examples.py.
@@ -8,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -117,7 +119,7 @@ def test_build():
 
 def test_install(installed):
     for path in ("usr/bin/retryd", "etc/retryd/retryd.conf", "usr/lib/systemd/system/retryd.service",
-                 "usr/lib/systemd/system/retryd.socket"):
+                 "usr/lib/systemd/system/retryd.socket", "usr/share/man/man1/retryd.1"):
         assert (installed / path).is_file(), path
 
 
@@ -195,6 +197,49 @@ def test_check_and_dump(installed):
         done = shell(f"{installed}/usr/bin/" + text.replace("/etc/", f"{installed}/etc/"))
         assert done.returncode == 0, done.stderr
     assert "listen = 127.0.0.1:4290" in done.stdout
+
+
+# --- docs/retryd.1 ---
+
+MANUAL = (ROOT / "docs/retryd.1").read_text()
+
+
+def usage():
+    """--help as far as the configuration's keys."""
+    return shell('"$RETRYD_BIN" --help').stdout.partition("All keys with their defaults")[0]
+
+
+def test_manual_has_the_options_of_help():
+    in_help = re.findall(r"^  (?:-(\w), |    )--([\w-]+)(?: ([A-Z]+))?", usage(), re.MULTILINE)
+    in_manual = re.findall(r"^\.It Fl (?:(\w) , Fl )?\\-([\w-]+)(?: Ar (\w+))?$", MANUAL, re.MULTILINE)
+    assert len(in_help) >= 6
+    assert [(short, long, value.upper()) for short, long, value in in_manual] == in_help
+    synopsis = MANUAL.partition(".Sh SYNOPSIS")[2].partition(".Sh")[0]
+    assert all(f"Fl \\-{long}" in synopsis or f"Fl {short} " in synopsis for short, long, _ in in_help)
+
+
+def test_manual_has_the_exit_codes_of_help():
+    codes = usage().partition("Exit codes:\n")[2].partition("\n\n")[0]
+    in_help = {code: text for line in codes.splitlines()
+               for code, text in re.findall(r"(?:^| {2})(\d)  (.+?)(?= {3}|$)", line)}
+    section = MANUAL.partition(".Sh EXIT STATUS")[2].partition(".Sh")[0]
+    in_manual = dict(re.findall(r"^\.It (\d)\n(.+)\.$", section, re.MULTILINE))
+    assert len(in_help) >= 8
+    assert {code: text[0].lower() + text[1:] for code, text in in_manual.items()} == in_help
+
+
+def test_manual_has_the_signals_of_help():
+    named = set(re.findall(r"SIG[A-Z]+", usage()))
+    assert named and named <= set(re.findall(r"SIG[A-Z]+", MANUAL))
+
+
+@pytest.mark.parametrize("tool", ["mandoc -T lint -W warning", "man --warnings -l"])
+def test_manual_is_well_formed(tool):
+    """By what of the two is here: a machine without manual pages need not get them for this."""
+    if shutil.which(tool.split()[0]):
+        done = shell(f"{tool} docs/retryd.1")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "retryd.1:" not in done.stdout
 
 
 # --- the rest ---

@@ -117,6 +117,12 @@ static void on_complete(void *user)
         frontend_cut(p->r);
 }
 
+static void on_body_refused(void *user, unsigned status)
+{
+    (void)user;
+    (void)status;
+}
+
 static void on_gone(void *user)
 {
     (void)user;
@@ -149,6 +155,7 @@ static const struct frontend_handler handler = {
     .on_head = on_head,
     .on_body = on_body,
     .on_complete = on_complete,
+    .on_body_refused = on_body_refused,
     .on_gone = on_gone,
     .on_pull = on_pull,
     .on_closed = on_closed,

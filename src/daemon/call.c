@@ -380,6 +380,14 @@ static void on_complete(void *user)
     call_enqueue(c);
 }
 
+static void on_body_refused(void *user, unsigned status)
+{
+    struct call *c = user;
+
+    exchange_refused(&c->x, status);
+    call_enqueue(c);
+}
+
 static void on_gone(void *user)
 {
     struct call *c = user;
@@ -424,6 +432,7 @@ const struct frontend_handler call_handler = {
     .on_head = on_head,
     .on_body = on_body,
     .on_complete = on_complete,
+    .on_body_refused = on_body_refused,
     .on_gone = on_gone,
     .on_pull = on_pull,
     .on_closed = on_closed,

@@ -186,7 +186,8 @@ static enum MHD_Result refuse(struct frontend_request *r, unsigned status, const
         rc = frontend_whole(r, &head, &body);
     buf_deinit(&body);
     answer_head_deinit(&head);
-    r->f->handler->on_refused(r->f->ctx, status, why);
+    if (!r->user)
+        r->f->handler->on_refused(r->f->ctx, status, why);
     return rc == 0 ? MHD_YES : MHD_NO;
 }
 
@@ -300,6 +301,8 @@ static enum MHD_Result take_body(struct frontend_request *r, const char *data, s
     int rc = 0;
 
     *size = 0;
+    if (r->cut) /* its owner is done with it */
+        return MHD_NO;
     r->body_bytes += n;
     if (r->refused)
         return r->body_bytes > r->refused_at + SWALLOW_BYTES ? MHD_NO : MHD_YES;
@@ -309,6 +312,7 @@ static enum MHD_Result take_body(struct frontend_request *r, const char *data, s
         r->why = rc == -EFBIG ? "the request's body is larger than max_body"
                               : "out of memory for the request's body";
         r->refused_at = r->body_bytes;
+        r->f->handler->on_body_refused(r->user, r->refused);
     }
     return MHD_YES;
 }
@@ -352,6 +356,16 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     return last_call(r);
 }
 
+/* libmicrohttpd answers a body that it cannot read by itself, and tells nobody. */
+static void refused_by_library(struct frontend_request *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_HTTP_STATUS);
+
+    if (info && info->http_status >= 400)
+        r->f->handler->on_body_refused(r->user, info->http_status);
+}
+
 static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
                          enum MHD_RequestTerminationCode code)
 {
@@ -365,6 +379,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
     assert(r->magic == REQUEST_MAGIC);
     *req_cls = NULL;
     r->c->current = NULL;
+    if (r->user && !r->complete && !r->refused && !r->cut)
+        refused_by_library(r);
     connection_expect_head(r->c);
     if (r->user)
         f->handler->on_closed(r->user);

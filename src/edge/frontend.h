@@ -25,12 +25,15 @@ struct frontend_handler {
                    void **ret_user, char *ret_why, size_t why_size);
     int (*on_body)(void *user, const void *data, size_t n); /* 0, -EFBIG, -ENOMEM */
     void (*on_complete)(void *user);
+    /* Instead of on_complete: the body was refused with `status`, by on_body or by
+     * libmicrohttpd. The client is told so here; no answer of the owner's may follow. */
+    void (*on_body_refused)(void *user, unsigned status);
     void (*on_gone)(void *user); /* the client left, at any time after on_complete */
     /* Bytes of a streamed answer: as exchange_pull. */
     ptrdiff_t (*on_pull)(void *user, char *to, size_t max);
     /* The request is over and `r` is gone. Called once for each on_head that returned 0. */
     void (*on_closed)(void *user);
-    /* A request was refused before or in on_head: for the counters. */
+    /* A request was refused before or in on_head: for the counters. Nothing else is heard of it. */
     void (*on_refused)(void *ctx, unsigned status, const char *why);
 };
 

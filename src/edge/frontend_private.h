@@ -53,7 +53,7 @@ struct frontend_request {
     const char *why;
     char why_text[200];
     uint64_t body_bytes;
-    uint64_t body_mark; /* body_bytes at the last check */
+    uint64_t body_mark;  /* body_bytes at the last check */
     uint64_t refused_at; /* body_bytes when it was refused */
 };
 

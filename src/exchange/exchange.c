@@ -111,6 +111,12 @@ void exchange_request_done(struct exchange *x)
     x->request_complete = true;
 }
 
+void exchange_refused(struct exchange *x, unsigned status)
+{
+    assert(x->state == EXCHANGE_RECEIVING && status >= 400);
+    x->refused = status;
+}
+
 void exchange_client_gone(struct exchange *x)
 {
     x->client_gone = true;
@@ -281,6 +287,12 @@ static void receive(struct exchange *x)
     char problem[200];
     int rc;
 
+    if (x->refused) {
+        x->status = x->refused;
+        x->last_reason = x->refused < 500 ? REASON_CLIENT_ERROR : REASON_INTERNAL;
+        exchange_end(x, END_REFUSED);
+        return;
+    }
     if (!x->request_complete)
         return;
     if (request_read(&x->request, problem, sizeof(problem)) < 0) {
@@ -374,7 +386,7 @@ void exchange_step(struct exchange *x)
     assert(x->magic == EXCHANGE_MAGIC);
     if (x->state == EXCHANGE_DONE)
         return;
-    if (x->client_gone && !x->pulled_end) {
+    if (x->client_gone && !x->pulled_end && !x->refused) {
         leave(x);
         return;
     }

@@ -130,6 +130,7 @@ struct exchange {
     struct deadline deadline;
     unsigned max_attempts;
     bool request_complete;
+    unsigned refused; /* the body was refused with this status; 0: it was not */
     bool client_gone;
 
     struct attempt attempt;
@@ -177,6 +178,8 @@ void exchange_deinit(struct exchange *x);
 /* Recorders: they store what happened; exchange_step acts on it. */
 int exchange_body(struct exchange *x, const void *data, size_t n); /* 0, -ENOMEM, -EFBIG */
 void exchange_request_done(struct exchange *x);
+/* Instead of exchange_request_done: the world has refused the body, and tells the client so. */
+void exchange_refused(struct exchange *x, unsigned status);
 void exchange_client_gone(struct exchange *x);
 
 /* Does all that can be done now. Never called from within a library's callback. */

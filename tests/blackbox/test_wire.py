@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from client import pattern
-from raw import CHAT, STREAM, Closed, Raw, ask, head_of, now_ms, wait_requests
+from raw import CHAT, STREAM, Closed, Raw, ask, head_of, now_ms, wait_idle, wait_metric, wait_requests
 
 CHAT_BYTES = json.dumps(CHAT).encode()
 PATH = "/v1/chat/completions"
@@ -139,6 +139,39 @@ def test_c15_max_body(provider, retryd):
                 assert answer.error["code"] == "request_too_large"
                 assert "max_body" in answer.error["message"]
     assert len(provider.record()) == 4
+
+
+@pytest.mark.parametrize("chunks,status", [(50, 413), (0, 400), (3, 400)])
+def test_a_refused_body_is_told_as_that(provider, retryd, chunks, status):
+    """Too large, or not in chunks: the client did not leave, and neither the log nor the counters say so."""
+    d = retryd(server={"max_body": "64K"})
+    with Raw(d) as c:
+        c.send(head_of("POST", PATH, ["Transfer-Encoding: chunked"]))
+        for _ in range(chunks):
+            c.chunk(b"x" * 5000)
+        c.send(b"0\r\n\r\n" if status == 413 else b"no chunk\r\n")
+        assert c.answer().status == status
+    line = wait_requests(d, 1)[0]
+    assert (line["end"], line["status"], line["reason"]) == ("refused", str(status), "client_error")
+    assert line["attempts"] == "0"
+    samples = wait_idle(d)
+    assert samples['retryd_requests_ended_total{end="refused"}'] == 1
+    assert samples.get('retryd_requests_ended_total{end="client_gone"}', 0) == 0
+    assert samples["retryd_refused_total"] == samples["retryd_requests_total"] == 1
+    assert "request refused" not in d.log, "it is told once"
+    assert provider.record() == []
+
+
+def test_a_client_that_leaves_amid_its_body_is_told_as_that(provider, retryd):
+    d = retryd()
+    for n, leave in enumerate((Raw.close, Raw.reset, Raw.half_close), 1):
+        with Raw(d) as c:
+            c.send(head_of("POST", PATH, ["Transfer-Encoding: chunked"]))
+            c.chunk(b"{")
+            wait_metric(d, "retryd_requests_total", n)
+            leave(c)
+            d.wait_line("end=client_gone", count=n)
+    assert "end=refused" not in d.log
 
 
 def test_c15_refused_at_the_head(provider, retryd):

@@ -3,8 +3,8 @@ CPU time that they have used.
 
 They do the same work: one worker on one core, connections to the upstream kept alive, no access
 log; a request is read whole and kept so that it can be made again, up to four more times, on the
-failures that each can see; four header fields tell the client about it. Each runs in the foreground as the current user, on free loopback ports, out of a folder that
-goes with it.
+failures that each can see; four header fields tell the client about it. Each runs in the foreground
+as the current user, on free loopback ports, out of a folder that goes with it.
 """
 
 import contextlib

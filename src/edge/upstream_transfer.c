@@ -277,6 +277,19 @@ static void set_method(CURL *e, const struct upstream_request *r)
         curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
 }
 
+/* libcurl 8 drops the question mark of an empty query: such a target is given to it as it stands.
+ * A proxy that is asked for a page of an http upstream, and not for a tunnel, wants the whole URL. */
+static void set_target(struct transfer *t, const struct upstream_request *r)
+{
+    size_t n = strlen(r->target);
+    bool empty_query = n > 0 && r->target[n - 1] == '?';
+    bool whole_url =
+        !strncasecmp(r->link->proxy, "http", 4) && !strncmp(r->link->origin, "http:", 5);
+
+    curl_easy_setopt(t->easy, CURLOPT_REQUEST_TARGET,
+                     empty_query ? (whole_url ? t->url : r->target) : NULL);
+}
+
 int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool fresh)
 {
     size_t n = strlen(r->link->origin) + strlen(r->target) + 1;
@@ -295,6 +308,7 @@ int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool 
     if (t->link_id != r->link->id)
         set_link(t, r->link);
     set_method(t->easy, r);
+    set_target(t, r);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
     curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
     /* 0 would mean libcurl's default of 300 s. */

@@ -271,6 +271,17 @@ def test_http_through_a_proxy(provider, retryd, tmp_path):
         assert {r["target"] for r in provider.record()} == {"/v1/chat/completions"}
 
 
+def test_targets_through_a_proxy(provider, retryd, tmp_path):
+    targets = ["/v1/a?", "/v1/a", "/v1/a?b=c?", "/v1/?", "/v1/?x"]
+    with Tinyproxy(tmp_path) as proxy:
+        d = retryd(upstream_settings={"proxy": proxy.url})
+        with Raw(d) as c:
+            for target in targets:
+                c.request("GET", target)
+                assert c.answer().status == 200
+    assert [r["target"] for r in provider.record()] == targets
+
+
 def test_https_through_a_proxy(secure, pki, retryd, tmp_path):  # noqa: F811
     with Tinyproxy(tmp_path) as proxy:
         d = retryd(url_of(secure), upstream_settings={"proxy": proxy.url, "ca_file": pki.ca})

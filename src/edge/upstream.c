@@ -257,7 +257,9 @@ static void recycle(struct transfer *t)
     t->headers = NULL;
     t->url = NULL;
     t->a = NULL;
-    if (u->free_count >= KEEP_HANDLES) {
+    /* One that did not get to send may have ended while resolving. libcurl 8.14 forgets to free the
+     * name of such a handle when it is used again (curl issue 17602). */
+    if (u->free_count >= KEEP_HANDLES || t->sends == 0) {
         free_transfer(t);
         return;
     }

@@ -423,6 +423,10 @@ BAD_REQUESTS = {
 BY_THE_PARSER = {"a list of lengths", "negative length", "length with a plus", "length in hex",
                  "length with junk", "length beyond 64 bits", "no host", "version 2.0", "version 0.9",
                  "chunk size not hex", "negative chunk", "chunk beyond 64 bits", "chunk longer than told"}
+# ... and these 1.0 does.
+BY_A_NEWER_PARSER = {"length and chunked", "chunked and length", "coding twice in a line", "chunked not last",
+                     "coding before chunked", "unknown coding", "identity", "vertical tab before chunked",
+                     "space in a name", "space before the colon"}
 
 
 def test_smuggled_requests_are_refused(provider, retryd):
@@ -436,7 +440,8 @@ def test_smuggled_requests_are_refused(provider, retryd):
         assert answer.header("connection").lower() == "close", name
         if name not in BY_THE_PARSER:
             assert rest == b"", (name, rest)
-            assert answer.error["message"], name
+            if name not in BY_A_NEWER_PARSER or answer.header("content-type"):
+                assert answer.error["message"], name
         assert b" 200 " not in rest, (name, rest)
     assert provider.record() == []
     assert d.metric("retryd_attempts_total") == 0

@@ -73,8 +73,13 @@ static void on_attempt_change(void *arg)
 
 static int world_plan(void *world, struct exchange *x, struct str model, struct plan *ret_plan)
 {
+    struct call *c = call_of(x);
+    int rc = wiring_plan(c->wiring, request_path(&x->request.head), model, ret_plan);
+
     (void)world;
-    return wiring_plan(call_of(x)->wiring, request_path(&x->request.head), model, ret_plan);
+    if (rc == 0 && c->r)
+        frontend_stall_limit(c->r, ret_plan->settings->timeout.idle_ms);
+    return rc;
 }
 
 static int world_attempt_start(void *world, struct exchange *x, const char *path,

@@ -160,7 +160,8 @@ const struct config_row config_rows[] = {
      .max = 24 * HOURS, .fallback = "5m", .zero_means = "no limit", .later = "C10",
      .help = "until a stream's first content"},
     {"timeout", "idle", CONFIG_DURATION, IN_SETTINGS(timeout.idle_ms), .max = 24 * HOURS,
-     .fallback = "60s", .zero_means = "no limit", .help = "between two pieces of an answer"},
+     .fallback = "60s", .zero_means = "no limit",
+     .help = "between two pieces of an answer, and for a client to take some of it"},
     {"timeout", "total", CONFIG_DURATION, IN_SETTINGS(timeout.total_ms), .max = 24 * HOURS,
      .fallback = "0", .zero_means = "no limit", .help = "one attempt in all"},
 

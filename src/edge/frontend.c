@@ -17,6 +17,7 @@
  * zeroes all of it after each request: 32 KiB cost 2.7 us more. */
 #define POOL_BYTES (16 * 1024)
 #define STREAM_BLOCK 4096
+#define STALL_TIME_MS 60000
 #define SWALLOW_BYTES (64u << 20) /* of a refused body, so that the client reads why */
 
 const char *frontend_version(void)
@@ -76,6 +77,7 @@ static int queue(struct frontend_request *r, struct MHD_Response *response,
     if (rc != MHD_YES)
         return -ENOMEM;
     r->answered = true;
+    connection_expect_taking(r->c);
     resume(r);
     return 0;
 }
@@ -128,15 +130,19 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
 
     (void)pos;
     assert(r->magic == REQUEST_MAGIC);
-    if (r->cut)
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    n = r->f->handler->on_pull(r->user, to, max);
-    if (n > 0)
+    n = r->cut ? PULL_CUT : r->f->handler->on_pull(r->user, to, max);
+    if (n > 0) {
+        r->pulled += (uint64_t)n;
         return n;
+    }
     if (n == PULL_END)
         return MHD_CONTENT_READER_END_OF_STREAM;
-    if (n == PULL_CUT)
+    if (n == PULL_CUT) {
+        /* There the end of the connection is the end of the answer: only a reset breaks it. */
+        if (r->http_1_0)
+            connection_reset(r->c);
         return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
     suspend(r);
     return 0;
 }
@@ -151,6 +157,11 @@ int frontend_stream(struct frontend_request *r, const struct answer_head *head)
                                                        : head->content_length,
                                                    STREAM_BLOCK, read_stream, r, NULL),
                  head);
+}
+
+void frontend_stall_limit(struct frontend_request *r, uint64_t ms)
+{
+    r->stall_ms = ms;
 }
 
 void frontend_wake(struct frontend_request *r)
@@ -208,6 +219,7 @@ static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
     r->magic = REQUEST_MAGIC;
     r->f = f;
     r->mhd = mhd;
+    r->stall_ms = STALL_TIME_MS;
     r->c = info->socket_context;
     r->c->current = r;
     request_head_init(&r->head);
@@ -285,6 +297,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     status = frontend_check(&r->head, version, &why);
     if (status)
         return refuse(r, status, why);
+    r->http_1_0 = r->head.http_1_0;
     rc = r->f->handler->on_head(r->f->ctx, r, &r->head, &r->user, text, sizeof(text));
     if (rc < 0) {
         r->user = NULL;

@@ -46,6 +46,9 @@ void frontend_close(struct frontend *f);
 /* Takes an accepted socket over. -errno: it was closed. */
 int frontend_add(struct frontend *f, int fd);
 
+/* A client that takes nothing of its answer for `ms` is cut off; 0: never. A minute unless told. */
+void frontend_stall_limit(struct frontend_request *r, uint64_t ms);
+
 /* Answers r with a whole body, whose memory is taken. Once per request; after on_complete, which
  * may itself call it. 0 or -errno. */
 int frontend_whole(struct frontend_request *r, const struct answer_head *head, struct buf *body);

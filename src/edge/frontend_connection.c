@@ -1,8 +1,10 @@
 /* The clients' connections: watched for their end, and cut off when they are too slow. */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "edge/frontend_private.h"
@@ -58,13 +60,60 @@ static bool has_unread(const struct connection *c)
     return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
+void connection_reset(struct connection *c)
+{
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+
+    /* TCP's own way to take a connection back: the peer gets a reset, what the kernel still held
+     * for it is freed, and the descriptor stays libmicrohttpd's to close. Unix sockets have none. */
+    if (connect(c->fd, &none, sizeof(none)) < 0)
+        shutdown(c->fd, SHUT_RDWR);
+}
+
+/* How far the client has come with its answer: a number that moves when it takes something. False
+ * where that cannot be told: a Unix socket shows how much waits in it, which for a whole answer is
+ * the same again as soon as libmicrohttpd has filled it up. Those are bounded by hold_limit. */
+static bool read_taken(const struct connection *c, uint64_t *ret_taken)
+{
+    const struct frontend_request *r = c->current;
+    uint64_t
+        info[16]; /* the kernel's struct tcp_info, up to tcpi_bytes_acked, which libc's lacks */
+    socklen_t n = sizeof(info);
+
+    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, info, &n) < 0 || n < sizeof(info)) {
+        *ret_taken = r->pulled;
+        return r->pulled > 0;
+    }
+    *ret_taken = r->pulled + info[15];
+    return true;
+}
+
+/* An answer goes out. Where it waits for its upstream, nothing is left unacknowledged. */
+static void check_taking(struct connection *c)
+{
+    uint64_t taken = 0;
+    int waiting = 0;
+
+    if (!read_taken(c, &taken) || ioctl(c->fd, SIOCOUTQ, &waiting) < 0)
+        waiting = 0;
+    if (waiting > 0 && taken == c->taken) {
+        connection_reset(c);
+        return;
+    }
+    c->taken = taken;
+    uv_timer_start(&c->timer, on_timer, c->current->stall_ms, 0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct connection *c = timer->data;
     struct frontend_request *r = c->current;
 
-    if (r && r->complete)
+    if (r && r->complete) {
+        if (r->answered)
+            check_taking(c);
         return;
+    }
     /* A request that came just before the drain would have closed its connection is still served. */
     if (!r && !c->gone && c->f->draining && has_unread(c)) {
         expect_within(c, DRAIN_HEAD_TIME_MS);
@@ -87,6 +136,15 @@ void connection_expect_body(struct connection *c)
 void connection_expect_nothing(struct connection *c)
 {
     uv_timer_stop(&c->timer);
+}
+
+void connection_expect_taking(struct connection *c)
+{
+    const struct frontend_request *r = c->current;
+
+    c->taken = UINT64_MAX;
+    if (r->complete && r->stall_ms > 0)
+        uv_timer_start(&c->timer, on_timer, r->stall_ms, 0);
 }
 
 void connection_expect_head(struct connection *c)
@@ -198,7 +256,10 @@ void frontend_abort(struct frontend *f)
     for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
         struct connection *c = LIST_ENTRY(n, struct connection, node);
 
-        shutdown(c->fd, SHUT_RDWR);
+        if (c->current && c->current->http_1_0)
+            connection_reset(c);
+        else
+            shutdown(c->fd, SHUT_RDWR);
         if (c->current)
             frontend_cut(c->current);
     }

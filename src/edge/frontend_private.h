@@ -34,6 +34,7 @@ struct connection {
     int fd;
     struct frontend_request *current;
     bool gone;
+    uint64_t taken; /* how far the client had come with its answer at the last check */
 };
 
 struct frontend_request {
@@ -44,6 +45,7 @@ struct frontend_request {
     struct request_head head;
     void *user; /* the owner's; NULL when it never saw the request */
     bool is_head;
+    bool http_1_0;
     bool started;  /* the first handler call has been */
     bool complete; /* on_complete was called */
     bool answered; /* a response is queued */
@@ -52,6 +54,8 @@ struct frontend_request {
     unsigned refused; /* status to answer with once the body has been swallowed */
     const char *why;
     char why_text[200];
+    uint64_t stall_ms; /* the client takes something of its answer in each such time; 0: never */
+    uint64_t pulled;   /* bytes of a streamed answer handed to libmicrohttpd */
     uint64_t body_bytes;
     uint64_t body_mark;  /* body_bytes at the last check */
     uint64_t refused_at; /* body_bytes when it was refused */
@@ -68,6 +72,10 @@ void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_cont
 void connection_expect_body(struct connection *c);
 /* The request is in: its answer may take its time. */
 void connection_expect_nothing(struct connection *c);
+/* The answer goes out: from now on the client must keep taking it. */
+void connection_expect_taking(struct connection *c);
+/* Ends it so that the client can tell a break from an end, even without any framing. */
+void connection_reset(struct connection *c);
 /* The answer is out: the next head is waited for. */
 void connection_expect_head(struct connection *c);
 

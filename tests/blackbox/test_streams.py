@@ -4,7 +4,7 @@ import json
 
 import pytest
 from client import pattern
-from raw import (CHAT, STREAM, Raw, ask, attempts_logged, events_of, memory_kib, now_ms, pass_time, text_of,
+from raw import (CHAT, STREAM, Raw, ask, attempts_logged, events_of, memory_kib, now_ms, pass_time, text_of, wait_idle,
                  wait_requests)
 
 RESPONSES = {"model": "gpt-4o", "input": "hi", "stream": True}
@@ -210,3 +210,48 @@ def test_c16_slow_reader_of_a_stream(provider, retryd):
     assert total == count * len(event)
     grown = memory_kib(d.pid, "VmHWM") - before
     assert grown < 40 * 1024, f"memory grew by {grown} KiB"
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+@pytest.mark.parametrize("size", [12_000_000, 60_000_000])
+def test_a_client_that_takes_nothing_is_cut_off(provider, retryd, size, half_closed):
+    """timeout.idle bounds the client, too: held answers and streams that nobody reads do not stay for ever."""
+    provider.answers({"body_bytes": size})
+    d = retryd(timeout={"idle": "400ms"}, server={"hold_limit": "16M"})
+    with Raw(d, receive_buffer=16384) as c:
+        c.request(body=CHAT)
+        wait_requests(d, 1) if size < 16 * MIB else c.answer_head()
+        if half_closed:
+            c.half_close()
+        began = now_ms()
+        while d.metric("retryd_client_connections") > 0:
+            assert now_ms() - began < 5000
+        wait_idle(d)
+        assert len(c.rest()) < size
+
+
+def test_a_client_that_takes_a_little_now_and_then_stays(provider, retryd):
+    size = 3_000_000
+    provider.answers({"body_bytes": size})
+    d = retryd(timeout={"idle": "400ms"}, server={"hold_limit": "4M"})
+    with Raw(d, receive_buffer=16384) as c:
+        c.request(body=CHAT)
+        c.answer_head()
+        got = c.exactly(len(c.data))
+        for _ in range(12):
+            pass_time(0.2)
+            got += c.data + c.sock.recv(100_000)
+            c.data = b""
+        got += c.exactly(size - len(got))
+        assert got == pattern(size)
+        assert c.is_open()
+
+
+def test_a_client_that_waits_for_its_upstream_stays(provider, retryd):
+    """Nothing comes, so there is nothing that the client could take."""
+    provider.answers({"preset": "chat_stream", "events": 3, "interval_ms": 900}, {"preset": "auto", "delay_ms": 1500})
+    d = retryd(timeout={"idle": "1s"})
+    with Raw(d) as c:
+        for body in (STREAM, CHAT):
+            c.request(body=body)
+            assert c.answer().status == 200

@@ -186,6 +186,9 @@ http {{
     upstream bench {{
         server 127.0.0.1:{self.upstream_port} max_fails=0;
         server 127.0.0.1:{self.upstream_port} max_fails=0 backup;
+        server 127.0.0.1:{self.upstream_port} max_fails=0 backup;
+        server 127.0.0.1:{self.upstream_port} max_fails=0 backup;
+        server 127.0.0.1:{self.upstream_port} max_fails=0 backup;
         keepalive 1024; keepalive_requests 1000000000;
     }}
     proxy_http_version 1.1;

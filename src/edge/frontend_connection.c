@@ -76,8 +76,7 @@ void connection_reset(struct connection *c)
 static bool read_taken(const struct connection *c, uint64_t *ret_taken)
 {
     const struct frontend_request *r = c->current;
-    uint64_t
-        info[16]; /* the kernel's struct tcp_info, up to tcpi_bytes_acked, which libc's lacks */
+    uint64_t info[16]; /* the kernel's struct tcp_info up to tcpi_bytes_acked; libc's lacks it */
     socklen_t n = sizeof(info);
 
     if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, info, &n) < 0 || n < sizeof(info)) {

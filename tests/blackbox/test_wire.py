@@ -373,6 +373,15 @@ def test_http_1_0_answer_that_breaks_is_a_reset(provider, retryd):
         assert c.answer().body == pattern(3_000_000)
 
 
+@pytest.mark.parametrize("date", [[], ["Sun, 06 Nov 1994 08:49:37 GMT"]])
+def test_c1_date_is_the_upstreams(provider, retryd, date):
+    head = "".join(f"{line}\r\n" for line in ["HTTP/1.1 200 OK", *(f"Date: {d}" for d in date), "Content-Length: 2"])
+    provider.answers({"wire": [{"send": head + "\r\n{}"}, {"fin": True}]})
+    answer = ask(retryd())
+    assert answer.json() == {}
+    assert answer.all("date") == date
+
+
 def test_connection_close_is_kept_to(provider, retryd):
     d = retryd()
     for body in (CHAT, STREAM):

@@ -14,6 +14,7 @@
 #define DRAIN_HEAD_TIME_MS 1000 /* while draining, a head that is on its way likewise */
 #define BODY_CHECK_MS 10000     /* in each such time ... */
 #define BODY_CHECK_BYTES 1024   /* ... so much of a body must come */
+#define NEVER UINT64_MAX
 #define KEEPALIVE_IDLE_S 30
 #define KEEPALIVE_INTERVAL_S 15
 
@@ -27,11 +28,23 @@ static void on_handle_closed(uv_handle_t *handle)
 
 static void on_timer(uv_timer_t *timer);
 
+/* A timer that fires too early looks again: it is only moved where it would fire too late, which
+ * spares a busy connection three moves a request. */
+static void expect_by(struct connection *c, uint64_t ms)
+{
+    uint64_t now = uv_now(c->f->loop);
+
+    c->due_ms = now + ms;
+    if (c->due_ms >= c->armed_ms || uv_is_closing((uv_handle_t *)&c->timer))
+        return;
+    c->armed_ms = c->due_ms;
+    uv_timer_start(&c->timer, on_timer, ms, 0);
+}
+
 /* Once the client is gone there is nothing to expect any more: the next turn of the loop ends it. */
 static void expect_within(struct connection *c, uint64_t ms)
 {
-    if (!uv_is_closing((uv_handle_t *)&c->timer))
-        uv_timer_start(&c->timer, on_timer, c->gone ? 0 : ms, 0);
+    expect_by(c, c->gone ? 0 : ms);
 }
 
 /* The client has closed, or half closed, its side: either way it is taken to be gone. An end that
@@ -100,12 +113,11 @@ static void check_taking(struct connection *c)
         return;
     }
     c->taken = taken;
-    uv_timer_start(&c->timer, on_timer, c->current->stall_ms, 0);
+    expect_by(c, c->current->stall_ms);
 }
 
-static void on_timer(uv_timer_t *timer)
+static void overdue(struct connection *c)
 {
-    struct connection *c = timer->data;
     struct frontend_request *r = c->current;
 
     if (r && r->complete) {
@@ -120,11 +132,27 @@ static void on_timer(uv_timer_t *timer)
     }
     if (!c->gone && r && r->started && r->body_bytes >= r->body_mark + BODY_CHECK_BYTES) {
         r->body_mark = r->body_bytes;
-        uv_timer_start(timer, on_timer, BODY_CHECK_MS, 0);
+        expect_by(c, BODY_CHECK_MS);
         return;
     }
     /* libmicrohttpd sees the end of its connection and reaps it. */
     shutdown(c->fd, SHUT_RDWR);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct connection *c = timer->data;
+    uint64_t now = uv_now(c->f->loop), due = c->due_ms;
+
+    c->armed_ms = NEVER;
+    if (due == NEVER)
+        return;
+    if (now < due) {
+        expect_by(c, due - now);
+        return;
+    }
+    c->due_ms = NEVER;
+    overdue(c);
 }
 
 void connection_expect_body(struct connection *c)
@@ -134,7 +162,7 @@ void connection_expect_body(struct connection *c)
 
 void connection_expect_nothing(struct connection *c)
 {
-    uv_timer_stop(&c->timer);
+    c->due_ms = NEVER;
 }
 
 void connection_expect_taking(struct connection *c)
@@ -143,7 +171,7 @@ void connection_expect_taking(struct connection *c)
 
     c->taken = UINT64_MAX;
     if (r->complete && r->stall_ms > 0)
-        uv_timer_start(&c->timer, on_timer, r->stall_ms, 0);
+        expect_by(c, r->stall_ms);
 }
 
 void connection_expect_head(struct connection *c)
@@ -169,7 +197,8 @@ static struct connection *connection_new(struct frontend *f, int fd)
     c->watch.data = c->timer.data = c;
     c->handles = 2;
     uv_poll_start(&c->watch, UV_DISCONNECT, on_disconnect);
-    uv_timer_start(&c->timer, on_timer, f->draining ? DRAIN_HEAD_TIME_MS : HEAD_TIME_MS, 0);
+    c->armed_ms = NEVER;
+    expect_by(c, f->draining ? DRAIN_HEAD_TIME_MS : HEAD_TIME_MS);
     list_init(&c->node);
     list_append(&f->connections, &c->node);
     f->count++;

@@ -30,7 +30,9 @@ struct connection {
     struct list node;
     uv_poll_t watch;
     uv_timer_t timer;
-    unsigned handles; /* libuv handles not closed yet */
+    uint64_t due_ms;   /* when what is expected is overdue, in the loop's time */
+    uint64_t armed_ms; /* when the timer fires: not later than that */
+    unsigned handles;  /* libuv handles not closed yet */
     int fd;
     struct frontend_request *current;
     bool gone;

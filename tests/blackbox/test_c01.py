@@ -136,6 +136,19 @@ def test_c01_accept_encoding(machine, asked):
         assert [v for n, v in seen["headers"] if n == "Accept-Encoding"] == [wanted]
 
 
+def test_c01_forms_and_queries_that_can_stream_are_asked_for_without_coding(machine):
+    """Coded events could not be passed on one by one."""
+    form = b'--b\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n--b--\r\n'
+    cases = [
+        (dict(body=form, path="/v1/audio/transcriptions"), "identity"),
+        (dict(method="GET", body=b"", path="/v1/responses/r?stream=true&starting_after=3"), "identity"),
+        (dict(method="GET", body=b"", path="/v1/responses/r"), "gzip"),
+    ]
+    for request, wanted in cases:
+        _, seen = reach(machine, headers=["Accept-Encoding: gzip"], **request)
+        assert [v for n, v in seen["headers"] if n == "Accept-Encoding"] == [wanted]
+
+
 def test_c01_large_bodies_both_ways(machine):
     body = pattern(5 << 20)
     got, seen = reach(machine, body, path="/v1/files", answer={"status": 200, "body_bytes": 5 << 20})

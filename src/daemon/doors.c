@@ -10,6 +10,7 @@
 #include "daemon/server_private.h"
 
 #define ACCEPTS_PER_TURN 64
+#define PAUSE_MS 100            /* of listening, when there are no descriptors at all */
 #define FILES_OF_THE_PROCESS 32 /* listeners, admins, signals, the log */
 #define FILES_OF_A_WORKER 8     /* its loop and its libraries */
 
@@ -50,36 +51,59 @@ static unsigned connection_limit(const struct config_server *c)
     return (unsigned)room;
 }
 
-/* Out of descriptors: without taking the connection the listener would stay ready and spin. */
-static void shed_one(struct server *s, int listen_fd)
-{
-    int fd;
-
-    if (s->spare_fd < 0)
-        return;
-    close(s->spare_fd);
-    fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd >= 0)
-        close(fd);
-    s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    log_line(LOG_WARN, "out of file descriptors: a connection was closed unserved; raise the limit "
-                       "(LimitNOFILE, ulimit -n)");
-}
-
 static void on_door(uv_poll_t *poll, int status, int events);
 
-static void set_doors(struct server *s, bool open)
+/* Starts or stops listening at the doors for clients, or at those for admins. */
+static void set_doors(struct server *s, bool admin, bool open)
 {
     for (unsigned i = 0; i < s->door_count; i++) {
         struct door *d = &s->doors[i];
 
-        if (!d->open || d->admin)
+        if (!d->open || d->admin != admin)
             continue;
         if (open)
             uv_poll_start(&d->poll, UV_READABLE, on_door);
         else
             uv_poll_stop(&d->poll);
     }
+}
+
+static void on_pause_over(uv_timer_t *timer)
+{
+    struct server *s = timer->data;
+
+    if (s->spare_fd < 0)
+        s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    set_doors(s, true, true);
+    if (!s->full)
+        set_doors(s, false, true);
+}
+
+/* Not even the spare descriptor is left: a worker was faster. A listener that stays ready would
+ * make the loop spin, so nobody listens for a moment. */
+static void pause_doors(struct server *s)
+{
+    set_doors(s, false, false);
+    set_doors(s, true, false);
+    uv_timer_start(&s->pause, on_pause_over, PAUSE_MS, 0);
+}
+
+/* Out of descriptors: the spare one serves to take a connection and close it. */
+static void shed_one(struct server *s, int listen_fd)
+{
+    int fd;
+
+    if (s->spare_fd >= 0) {
+        close(s->spare_fd);
+        fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0)
+            close(fd);
+        s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        log_line(LOG_WARN, "out of file descriptors: a connection was closed unserved; raise the "
+                           "limit (LimitNOFILE, ulimit -n)");
+    }
+    if (s->spare_fd < 0)
+        pause_doors(s);
 }
 
 /* Where the connection goes; NULL when max_connections are open already. */
@@ -90,7 +114,7 @@ static struct worker *choose_worker(struct server *s)
     if (total_load(s, &least) < s->max_connections)
         return least;
     s->full = true;
-    set_doors(s, false);
+    set_doors(s, false, false);
     log_line(LOG_WARN, "max_connections (%u) are open: new ones wait", s->max_connections);
     return NULL;
 }
@@ -203,5 +227,5 @@ void doors_check(struct server *s)
     if (!s->full || s->draining || total_load(s, &least) >= s->max_connections)
         return;
     s->full = false;
-    set_doors(s, true);
+    set_doors(s, false, true);
 }

@@ -82,10 +82,10 @@ static void block_signals(void)
 
 static void close_handles(struct server *s)
 {
-    uv_handle_t *handles[] = {(uv_handle_t *)&s->term,     (uv_handle_t *)&s->interrupt,
-                              (uv_handle_t *)&s->hangup,   (uv_handle_t *)&s->drain_timer,
-                              (uv_handle_t *)&s->watchdog, (uv_handle_t *)&s->change,
-                              (uv_handle_t *)&s->prepare};
+    uv_handle_t *handles[] = {(uv_handle_t *)&s->term,   (uv_handle_t *)&s->interrupt,
+                              (uv_handle_t *)&s->hangup, (uv_handle_t *)&s->drain_timer,
+                              (uv_handle_t *)&s->pause,  (uv_handle_t *)&s->watchdog,
+                              (uv_handle_t *)&s->change, (uv_handle_t *)&s->prepare};
 
     if (s->closed)
         return;
@@ -270,13 +270,14 @@ static int set_up_loop(struct server *s)
     uv_signal_init(&s->loop, &s->interrupt);
     uv_signal_init(&s->loop, &s->hangup);
     uv_timer_init(&s->loop, &s->drain_timer);
+    uv_timer_init(&s->loop, &s->pause);
     uv_timer_init(&s->loop, &s->watchdog);
     uv_prepare_init(&s->loop, &s->prepare);
     rc = uv_async_init(&s->loop, &s->change, on_change);
     if (rc < 0)
         return rc;
     s->term.data = s->interrupt.data = s->hangup.data = s;
-    s->drain_timer.data = s->watchdog.data = s->prepare.data = s->change.data = s;
+    s->pause.data = s->drain_timer.data = s->watchdog.data = s->prepare.data = s->change.data = s;
     uv_signal_start(&s->term, on_term, SIGTERM);
     uv_signal_start(&s->interrupt, on_term, SIGINT);
     uv_signal_start(&s->hangup, on_hangup, SIGHUP);

@@ -28,7 +28,7 @@ struct server {
     struct door doors[LISTEN_MAX + 1];
     unsigned door_count;
     uv_signal_t term, interrupt, hangup;
-    uv_timer_t drain_timer, watchdog;
+    uv_timer_t drain_timer, watchdog, pause;
     uv_async_t change;
     uv_prepare_t prepare;
     uint64_t watchdog_ms;

@@ -1,168 +1,26 @@
-/* Walks a JSON object once, at one level, and never goes back. */
+/* Finds keys in one walk over an object, and undoes and makes the escapes of strings. */
 #include "base/json_scan.h"
 
 #include <stdio.h>
 
-struct cursor {
-    const char *p;
-    const char *end;
-};
-
-static void skip_space(struct cursor *c)
-{
-    while (c->p < c->end && (*c->p == ' ' || *c->p == '\t' || *c->p == '\r' || *c->p == '\n'))
-        c->p++;
-}
-
-/* From behind an opening quote to behind the closing one. A quote counts as escaped when an odd
- * number of backslashes stands before it; the run is counted back no further than the previous
- * quote, so each byte is looked at twice at most. */
-static bool skip_string(struct cursor *c)
-{
-    const char *start = c->p;
-
-    while (c->p < c->end) {
-        const char *quote = memchr(c->p, '"', (size_t)(c->end - c->p));
-        if (!quote)
-            break;
-        const char *back = quote;
-        while (back > start && back[-1] == '\\')
-            back--;
-        c->p = quote + 1;
-        if ((quote - back) % 2 == 0)
-            return true;
-        start = c->p;
-    }
-    c->p = c->end;
-    return false;
-}
-
-/* From an opening bracket to behind the one that closes it. Depth is a count, not recursion, and
- * the kinds of brackets are not matched up. */
-static bool skip_nested(struct cursor *c)
-{
-    size_t depth = 0;
-
-    while (c->p < c->end) {
-        switch (*c->p++) {
-        case '"':
-            if (!skip_string(c))
-                return false;
-            break;
-        case '{':
-        case '[':
-            depth++;
-            break;
-        case '}':
-        case ']':
-            if (--depth == 0)
-                return true;
-            break;
-        default:
-            break;
-        }
-    }
-    return false;
-}
-
-/* A number or one of the three words: all up to what may follow a value. */
-static enum json_type skip_word(struct cursor *c)
-{
-    const char *start = c->p;
-
-    while (c->p < c->end && !memchr(",}] \t\r\n", *c->p, 7))
-        c->p++;
-    struct str word = {start, (size_t)(c->p - start)};
-    if (word.n == 0)
-        return JSON_NONE;
-    if (word.p[0] == '-' || (word.p[0] >= '0' && word.p[0] <= '9'))
-        return JSON_NUMBER;
-    if (str_eq(word, STR("null")))
-        return JSON_NULL;
-    if (str_eq(word, STR("true")))
-        return JSON_TRUE;
-    return str_eq(word, STR("false")) ? JSON_FALSE : JSON_NONE;
-}
-
-/* Takes the value at the cursor; false where there is none or it does not end. */
-static bool take_value(struct cursor *c, struct json_value *ret_value)
-{
-    if (c->p == c->end)
-        return false;
-
-    const char *start = c->p;
-    enum json_type type;
-    if (*start == '"') {
-        c->p++;
-        if (!skip_string(c))
-            return false;
-        *ret_value = (struct json_value){JSON_STRING, {start + 1, (size_t)(c->p - start) - 2}};
-        return true;
-    }
-    if (*start == '{' || *start == '[') {
-        if (!skip_nested(c))
-            return false;
-        type = *start == '{' ? JSON_OBJECT : JSON_ARRAY;
-    } else {
-        type = skip_word(c);
-        if (type == JSON_NONE)
-            return false;
-    }
-    *ret_value = (struct json_value){type, {start, (size_t)(c->p - start)}};
-    return true;
-}
-
-/* A key may be spelled with escapes ("mod\u0065l"), and every real parser would find it. */
-static bool key_is(struct str raw, struct str key)
-{
-    char plain[128];
-
-    if (str_eq(raw, key))
-        return true;
-    if (raw.n <= key.n || raw.n > 6 * key.n || key.n >= sizeof plain || !memchr(raw.p, '\\', raw.n))
-        return false;
-    size_t n = json_unescape(raw, plain, sizeof plain);
-    return str_eq((struct str){plain, n}, key);
-}
-
 static void note(struct json_want *wants, size_t n, struct str raw_key, struct json_value value)
 {
     for (size_t i = 0; i < n; i++)
-        if (key_is(raw_key, wants[i].key))
+        if (json_key_is(raw_key, wants[i].key))
             wants[i].value = value;
 }
 
 bool json_scan(struct str text, struct json_want *wants, size_t n)
 {
-    struct cursor c = {text.p, text.n ? text.p + text.n : text.p};
+    struct json_iter i = json_iter(text);
+    struct json_value value;
+    struct str key;
 
-    for (size_t i = 0; i < n; i++)
-        wants[i].value = (struct json_value){.type = JSON_NONE};
-    skip_space(&c);
-    if (c.p == c.end || *c.p++ != '{')
-        return false;
-    skip_space(&c);
-    if (c.p < c.end && *c.p == '}')
-        return true;
-    for (;;) {
-        struct json_value key, value;
-
-        skip_space(&c);
-        if (c.p == c.end || *c.p != '"' || !take_value(&c, &key))
-            return false;
-        skip_space(&c);
-        if (c.p == c.end || *c.p++ != ':')
-            return false;
-        skip_space(&c);
-        if (!take_value(&c, &value))
-            return false;
-        note(wants, n, key.text, value);
-        skip_space(&c);
-        if (c.p == c.end || (*c.p != ',' && *c.p != '}'))
-            return false;
-        if (*c.p++ == '}')
-            return true;
-    }
+    for (size_t w = 0; w < n; w++)
+        wants[w].value = (struct json_value){.type = JSON_NONE};
+    while (json_next_member(&i, &key, &value))
+        note(wants, n, key, value);
+    return i.whole;
 }
 
 struct json_value json_scan_one(struct str text, struct str key)

@@ -9,23 +9,8 @@
 
 #include <stdbool.h>
 
+#include "base/json_iter.h"
 #include "base/str.h"
-
-enum json_type {
-    JSON_NONE, /* the key is not there */
-    JSON_NULL,
-    JSON_FALSE,
-    JSON_TRUE,
-    JSON_NUMBER,
-    JSON_STRING,
-    JSON_ARRAY,
-    JSON_OBJECT,
-};
-
-struct json_value {
-    enum json_type type;
-    struct str text; /* the raw text; of a string without its quotes, escapes left as they are */
-};
 
 /* What is looked for: `key` in, `value` out. */
 struct json_want {

@@ -1,0 +1,67 @@
+/* Which API a path belongs to. */
+
+#include "exchange/dialect.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+START_TEST(paths)
+{
+    static const struct {
+        const char *path;
+        enum dialect want;
+    } cases[] = {
+        {"/v1/chat/completions", DIALECT_CHAT},
+        {"/chat/completions", DIALECT_CHAT},
+        {"/v1/chat/completions?a=/responses", DIALECT_CHAT},
+        {"/v1/chat/completions/", DIALECT_CHAT},
+        {"/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", DIALECT_CHAT},
+        {"/openai/deployments/responses/chat/completions", DIALECT_CHAT},
+        {"/v1/completions", DIALECT_COMPLETIONS},
+        {"/openai/deployments/d/completions?api-version=1", DIALECT_COMPLETIONS},
+        {"/openai/deployments/chat/completions", DIALECT_COMPLETIONS},
+        {"/v1/responses", DIALECT_RESPONSES},
+        {"/v1/responses?stream=true", DIALECT_RESPONSES},
+        {"/v1/responses/resp_1?stream=true&starting_after=7", DIALECT_RESPONSES},
+        {"/responses/resp_1", DIALECT_RESPONSES},
+        {"/openai/v1/responses", DIALECT_RESPONSES},
+        {"/v1/messages", DIALECT_MESSAGES},
+        {"/v1/messages?beta=true", DIALECT_MESSAGES},
+        {"/v1/chat/completions/chatcmpl-1", DIALECT_OTHER},
+        {"/v1/chat/completions/chatcmpl-1/messages", DIALECT_OTHER},
+        {"/v1/threads/thread_1/messages", DIALECT_OTHER},
+        {"/v1/responses/resp_1/cancel", DIALECT_OTHER},
+        {"/v1/responses/resp_1/input_items", DIALECT_OTHER},
+        {"/v1/responses/input_tokens", DIALECT_OTHER},
+        {"/v1/responses/compact", DIALECT_OTHER},
+        {"/v1/my-completions", DIALECT_OTHER},
+        {"/v1/my-chat/completions", DIALECT_COMPLETIONS},
+        {"/v1/messages/count_tokens", DIALECT_OTHER},
+        {"/v1/models", DIALECT_OTHER},
+        {"/v1/models?x=/chat/completions", DIALECT_OTHER},
+        {"completions", DIALECT_OTHER},
+        {"/", DIALECT_OTHER},
+        {"", DIALECT_OTHER},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        enum dialect got = dialect_of(str_from(cases[i].path));
+        ck_assert_msg(got == cases[i].want, "%s: %d", cases[i].path, got);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("dialect");
+    TCase *tcase = tcase_create("dialect");
+    tcase_add_test(tcase, paths);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -121,26 +121,67 @@ static struct str cut_name(struct str *line)
     return name;
 }
 
+/* Cuts the next field off that is neither a comment nor a blank line. False when none is left. */
+static bool next_field(struct str *rest, struct str *ret_name, struct str *ret_value)
+{
+    struct str line;
+
+    while (next_line(rest, &line)) {
+        if (line.n == 0 || line.p[0] == ':')
+            continue;
+        *ret_name = cut_name(&line);
+        *ret_value = line;
+        return true;
+    }
+    return false;
+}
+
+static struct str without_mark(struct str event)
+{
+    bool marked = str_starts(event, STR("\xef\xbb\xbf"));
+
+    return marked ? (struct str){event.p + 3, event.n - 3} : event;
+}
+
 void sse_parse(struct str event, struct sse_event *ret_event)
 {
     struct sse_event e = {.comment_only = true};
-    struct str line;
+    struct str name, value;
 
-    if (str_starts(event, STR("\xef\xbb\xbf")))
-        event = (struct str){event.p + 3, event.n - 3};
-    while (next_line(&event, &line)) {
-        if (line.n == 0 || line.p[0] == ':')
-            continue;
+    event = without_mark(event);
+    while (next_field(&event, &name, &value)) {
         e.comment_only = false;
-        struct str name = cut_name(&line);
         if (str_eq(name, STR("data"))) {
             if (e.data_lines++ == 0)
-                e.data = line;
+                e.data = value;
         } else if (str_eq(name, STR("event"))) {
-            e.type = line;
+            e.type = value;
         } else if (str_eq(name, STR("error"))) {
-            e.error_field = line;
+            e.error_field = value;
+        } else if (str_eq(name, STR("id"))) {
+            e.has_id = true;
+        } else if (str_eq(name, STR("retry"))) {
+            e.has_retry = true;
         }
     }
     *ret_event = e;
+}
+
+int sse_join(struct str event, struct buf *out)
+{
+    struct str name, value;
+    bool first = true;
+    int r = 0;
+
+    event = without_mark(event);
+    while (r == 0 && next_field(&event, &name, &value)) {
+        if (!str_eq(name, STR("data")))
+            continue;
+        if (!first)
+            r = buf_addc(out, '\n');
+        if (r == 0)
+            r = buf_add_str(out, value);
+        first = false;
+    }
+    return r;
 }

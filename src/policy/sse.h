@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/buf.h"
 #include "base/str.h"
 
 struct sse_reader {
@@ -27,14 +28,23 @@ void sse_init(struct sse_reader *r);
 size_t sse_next(struct sse_reader *r, struct str pending);
 
 /* The fields of one whole event. `data` is the first data line; `data_lines` how many there are.
- * All are slices of `event`. `comment_only`: nothing but comments and blank lines. */
+ * All are slices of `event`. `comment_only`: nothing but comments and blank lines. `has_id`,
+ * `has_retry`: the fields occurred, whatever their value; Python's SDK takes an event for one with
+ * data because of them. A mark in front of a later event is skipped too, though only the stream's
+ * first one is none of its text. */
 struct sse_event {
     struct str type; /* of the event: field; empty where none */
     struct str data;
     unsigned data_lines;
     struct str error_field; /* llama.cpp's invalid "error: {...}" field; empty where none */
+    bool has_id, has_retry;
     bool comment_only;
 };
 void sse_parse(struct str event, struct sse_event *ret_event);
+
+/* Appends the event's data as a client sees it: all data lines, joined with LF. For events of one
+ * data line sse_parse gives the same without a copy. 0, -ENOMEM or -EFBIG (then `out` has failed,
+ * and holds a part). */
+int sse_join(struct str event, struct buf *out);
 
 #endif

@@ -1,19 +1,49 @@
-/* Undoes an answer's content coding, as far as needed to understand an error in it. */
+/* Undoes an answer's content coding, as far as needed to understand what is in it. */
 #ifndef RETRYD_EXCHANGE_DECODE_H
 #define RETRYD_EXCHANGE_DECODE_H
 
 #include <stdbool.h>
+#include <zlib.h>
 
 #include "base/buf.h"
 #include "base/str.h"
 
-/* Decodes `body` by `coding` (a Content-Encoding value: gzip, x-gzip or deflate, RFC 9110 8.4.1)
- * and appends at most what `out` has room for; a longer text is cut there. 0 also for a body that
- * ends early: what could be read is there. -EPROTONOSUPPORT for other codings and for several at
- * once, -EBADMSG where nothing could be read, -ENOMEM. */
+/* Decodes a body that comes in pieces. Codings (RFC 9110 8.4.1, values of Content-Encoding, any
+ * case): gzip and x-gzip, one member or several; deflate, in zlib's format or, as some servers send
+ * it, bare; identity, which "" stands for as well. Of a coded body's text about 40 KiB are in
+ * memory at a time, whatever its length. */
+struct decoder {
+    z_stream z; /* zlib keeps a pointer to it: a decoder must not be moved */
+    unsigned char form;
+    bool open;             /* z is to be ended */
+    bool whole;            /* the coded stream said that it ended */
+    bool over;             /* ... and what comes now is ignored */
+    int error;             /* of the first failed feed; sticks */
+    unsigned char head[2]; /* deflate: the bytes that tell its format */
+    unsigned char head_len;
+};
+
+/* 0, -EPROTONOSUPPORT for other codings and for several at once, -ENOMEM. After a failure there is
+ * nothing to deinit, and it is fine to do so. */
+int decoder_init(struct decoder *d, struct str coding);
+void decoder_deinit(struct decoder *d);
+
+/* Decodes the next piece and hands the text to `sink`, in pieces of any size but 0, which are valid
+ * only during the call. Bytes behind the coded stream's end are ignored. 0; -EBADMSG where the
+ * bytes are not of that coding, -ENOMEM; what could be read was handed over before, and every later
+ * call fails in the same way. */
+int decoder_feed(struct decoder *d, struct str coded, void (*sink)(void *arg, struct str plain),
+                 void *arg);
+
+/* Whether the body may end here: its coding's end was there. Always so for identity. */
+bool decoder_whole(const struct decoder *d);
+
+/* Decodes `body` by `coding` and appends at most what `out` has room for; a longer text is cut
+ * there. 0 also for a body that ends early: what could be read is there. -EPROTONOSUPPORT for
+ * other codings and for several at once, -EBADMSG where nothing could be read, -ENOMEM. */
 int decode_body(struct str coding, struct str body, struct buf *out);
 
-/* Whether retryd can read that coding: the three above and identity. */
+/* Whether retryd can read that coding: those above, and identity by its name only. */
 bool decode_knows(struct str coding);
 
 #endif

@@ -35,8 +35,7 @@ struct json_value json_scan_one(struct str text, struct str key)
 
 #define REPLACEMENT 0xfffdu
 
-/* Four hex digits at `p`, or a value no 16 bits hold. */
-static unsigned hex4(struct str s)
+unsigned json_hex4(struct str s)
 {
     unsigned value = 0;
 
@@ -63,7 +62,7 @@ static struct str after(struct str s, size_t n)
 /* The character behind "\u"; a lone half of a surrogate pair becomes U+FFFD. */
 static unsigned take_unicode(struct str *s)
 {
-    unsigned high = hex4(*s);
+    unsigned high = json_hex4(*s);
 
     if (high > 0xffff)
         return REPLACEMENT;
@@ -72,15 +71,14 @@ static unsigned take_unicode(struct str *s)
         return high;
     if (high > 0xdbff || !str_starts(*s, STR("\\u")))
         return REPLACEMENT;
-    unsigned low = hex4(after(*s, 2));
+    unsigned low = json_hex4(after(*s, 2));
     if (low < 0xdc00 || low > 0xdfff)
         return REPLACEMENT;
     *s = after(*s, 6);
     return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
 }
 
-/* Writes a code point as UTF-8 and returns its length. */
-static size_t put_utf8(unsigned c, char out[4])
+size_t json_put_utf8(unsigned c, char out[4])
 {
     if (c < 0x80) {
         out[0] = (char)c;
@@ -137,20 +135,20 @@ static size_t take_char(struct str *s, char out[4])
     if (s->p[0] == '\\') {
         *s = after(*s, 1);
         unsigned c = take_escape(s);
-        return put_utf8(c < 0x20 || (c >= 0x7f && c <= 0x9f) ? ' ' : c, out);
+        return json_put_utf8(c < 0x20 || (c >= 0x7f && c <= 0x9f) ? ' ' : c, out);
     }
 
     size_t n = str_utf8(*s);
     const unsigned char *p = (const unsigned char *)s->p;
     if (n == 0) {
         *s = after(*s, 1);
-        return put_utf8(REPLACEMENT, out);
+        return json_put_utf8(REPLACEMENT, out);
     }
     bool control =
         (n == 1 && (p[0] < 0x20 || p[0] == 0x7f)) || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
     *s = after(*s, n);
     if (control)
-        return put_utf8(' ', out);
+        return json_put_utf8(' ', out);
     memcpy(out, p, n);
     return n;
 }

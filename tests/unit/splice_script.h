@@ -1,0 +1,58 @@
+/* Answers for the tests of splice, written from a script, and a client that adds them up. */
+
+#ifndef RETRYD_SPLICE_SCRIPT_H
+#define RETRYD_SPLICE_SCRIPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/str.h"
+#include "exchange/splice.h"
+
+/* What an answer says, and how it is cut and spelled. */
+struct script {
+    enum dialect dialect;
+    const char *name; /* in its ids: two answers have two */
+    size_t chunk;     /* characters in one event; 0: all */
+    int spelling;     /* 0: UTF-8 as it is; 1: with escapes, also where none is needed */
+    const char *reasoning, *content, *refusal, *second; /* second: of choice 1 */
+    const char *arguments[2];
+    const char *finish; /* NULL: the usual one */
+};
+
+/* The script that all tests start from. */
+extern const struct script script_whole;
+
+struct events {
+    struct str at[400]; /* whole SSE events, each memory of its own */
+    size_t n;
+};
+
+void script_write(const struct script *script, struct events *ret_events);
+void events_add(struct events *events, const char *data);
+void events_free(struct events *events);
+
+/* The data of an event that has one data line. */
+struct str event_data(struct str event);
+
+/* A client adds up what it gets as the SDKs do: texts by channel, what is given twice stands twice. */
+struct view {
+    struct {
+        char key[96];
+        struct buf text;
+    } entries[120];
+    size_t n;
+    long sequence; /* the next one */
+};
+
+void view_event(struct view *view, struct str event);
+void view_free(struct view *view);
+
+/* What one channel holds; "" where there is none. */
+const char *view_text(const struct view *view, const char *key);
+
+/* Both as text, to be compared. The caller frees it. */
+char *view_print(const struct view *view);
+
+#endif

@@ -61,6 +61,15 @@ void access_log_attempt(const struct exchange *x, const struct attempt_report *r
     log_end();
 }
 
+void access_log_dropped(const struct exchange *x, bool malformed)
+{
+    log_begin(LOG_WARN, malformed ? "an event of the stream is not JSON and was left out"
+                                  : "an event of the stream has no data and was left out");
+    add_names(x);
+    log_u64("attempt", x->attempts);
+    log_end();
+}
+
 static bool wanted(const struct exchange *x, enum log_access access)
 {
     switch (access) {
@@ -95,6 +104,10 @@ void access_log_request(const struct exchange *x, enum log_access access)
         log_u64("first_byte_ms", x->first_byte_ms - x->started_ms);
     log_u64("duration_ms", x->ended_ms - x->started_ms);
     log_u64("bytes", x->bytes_out);
+    if (x->dropped)
+        log_u64("dropped_events", x->dropped);
+    if (x->splices)
+        log_u64("spliced", x->splices);
     if (x->end != END_ANSWERED && x->last_reason != REASON_OK)
         log_text("reason", reason_word(x->last_reason));
     if (x->request.sdk_retry)

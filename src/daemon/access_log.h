@@ -9,6 +9,9 @@
 void access_log_attempt(const struct exchange *x, const struct attempt_report *r);
 
 /* The request as it ended, if `access` asks for it. */
+/* The first event that was left out of a request's stream. */
+void access_log_dropped(const struct exchange *x, bool malformed);
+
 void access_log_request(const struct exchange *x, enum log_access access);
 
 #endif

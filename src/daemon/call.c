@@ -82,19 +82,18 @@ static int world_plan(void *world, struct exchange *x, struct str model, struct 
     return rc;
 }
 
-static int world_attempt_start(void *world, struct exchange *x, const char *path,
-                               const struct headers *headers)
+static int world_attempt_start(void *world, struct exchange *x, const struct outgoing *o)
 {
     struct worker *w = world;
     struct call *c = call_of(x);
     const struct wire *wire = x->plan.target.upstream;
     struct upstream_request request = {
         .link = &wire->link,
-        .method = x->request.head.method.p,
-        .target = path,
-        .headers = headers,
+        .method = o->method,
+        .target = o->target,
+        .headers = o->headers,
         .body = x->request.body.p,
-        .body_len = x->request.body.len,
+        .body_len = o->with_body ? x->request.body.len : 0,
         .connect_timeout_ms = x->plan.settings->timeout.connect_ms,
     };
 
@@ -189,6 +188,15 @@ static void world_attempt_failed(void *world, struct exchange *x, const struct a
     access_log_attempt(x, r);
 }
 
+static void world_event_dropped(void *world, struct exchange *x, bool malformed)
+{
+    struct worker *w = world;
+
+    metrics_add(malformed ? &w->metrics.events_malformed : &w->metrics.events_unfit, 1);
+    if (x->dropped == 1)
+        access_log_dropped(x, malformed);
+}
+
 static void world_ended(void *world, struct exchange *x)
 {
     struct worker *w = world;
@@ -198,6 +206,8 @@ static void world_ended(void *world, struct exchange *x)
     metrics_add(&m->wait_ms, x->wait_ms);
     metrics_add(&m->bytes_out, x->bytes_out);
     metrics_add(&m->events, x->events);
+    if (x->end == END_ANSWERED && x->splices)
+        metrics_add(&m->spliced, 1);
     if (x->end == END_ANSWERED && x->attempts > 1)
         metrics_add(&m->rescued, 1);
     if (x->end == END_REFUSED)
@@ -222,6 +232,7 @@ static const struct exchange_ops world_ops = {
     .answer_wake = world_answer_wake,
     .answer_cut = world_answer_cut,
     .attempt_failed = world_attempt_failed,
+    .event_dropped = world_event_dropped,
     .ended = world_ended,
 };
 

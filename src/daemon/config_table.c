@@ -157,20 +157,22 @@ const struct config_row config_rows[] = {
      .help = "until the head of the answer; one that is silent for longer needs more here, and in "
              "deadline and the client's timeout"},
     {"timeout", "first_content", CONFIG_DURATION, IN_SETTINGS(timeout.first_content_ms),
-     .max = 24 * HOURS, .fallback = "5m", .zero_means = "no limit", .later = "C10",
-     .help = "until a stream's first content"},
+     .max = 24 * HOURS, .fallback = "5m", .zero_means = "no limit",
+     .help = "until a stream's first content, however much it announces"},
     {"timeout", "idle", CONFIG_DURATION, IN_SETTINGS(timeout.idle_ms), .max = 24 * HOURS,
      .fallback = "60s", .zero_means = "no limit",
-     .help = "between two pieces of an answer, and for a client to take some of it"},
+     .help = "between two pieces of an answer (of a stream: from its first content on), and for a "
+             "client to take some of it"},
     {"timeout", "total", CONFIG_DURATION, IN_SETTINGS(timeout.total_ms), .max = 24 * HOURS,
      .fallback = "0", .zero_means = "no limit", .help = "one attempt in all"},
 
     {"stream", "mode", CONFIG_ENUM, IN_SETTINGS(stream.mode), .choices = stream_modes,
-     .fallback = "live", .later = "C13: splice and hold",
-     .help = "live passes events on at once; splice mends a break; hold waits for the end"},
+     .fallback = "live",
+     .help = "live passes events on at once and tells a break; splice mends it; hold waits for the "
+             "whole answer"},
     {"stream", "heartbeat", CONFIG_DURATION, IN_SETTINGS(stream.heartbeat_ms), .max = 1 * HOURS,
-     .fallback = "0", .zero_means = "none", .later = "C14",
-     .help = "comments sent so often while a stream waits"},
+     .fallback = "0", .zero_means = "none",
+     .help = "comments sent so often while a stream waits, from then on with status 200"},
 
     {"breaker", "failures", CONFIG_INTEGER, IN_SETTINGS(breaker.failures), .min = 1, .max = 10000,
      .fallback = "5", .later = "C20", .help = "failures in a row that open it"},

@@ -22,6 +22,11 @@
     X(sdk_retries, "retryd_sdk_retries_total", "Requests that an SDK sent again on its own.")      \
     X(bytes_out, "retryd_answer_bytes_total", "Bytes of answers handed to clients.")               \
     X(events, "retryd_stream_events_total", "Stream events forwarded.")                            \
+    X(events_malformed, "retryd_stream_events_malformed_total",                                    \
+      "Stream events left out because they were not JSON.")                                        \
+    X(events_unfit, "retryd_stream_events_unfit_total",                                            \
+      "Stream events left out because they had no data, which SDKs cannot read.")                  \
+    X(spliced, "retryd_streams_spliced_total", "Broken streams that another attempt continued.")   \
     X(connections_opened, "retryd_upstream_connections_total", "Connections opened to upstreams.") \
     X(connections_reused, "retryd_upstream_reused_total", "Attempts sent on a kept connection.")   \
     X(connections_stale, "retryd_upstream_stale_total",                                            \

@@ -14,13 +14,13 @@
 /* The moves that the diagram in exchange.h shows; every state may go to DONE. */
 static const unsigned allowed_moves[] = {
     [EXCHANGE_RECEIVING] = BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_QUEUED] = BIT(EXCHANGE_ATTEMPTING) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_ATTEMPTING] =
-        BIT(EXCHANGE_HOLDING) | BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_DONE),
+    [EXCHANGE_QUEUED] = BIT(EXCHANGE_ATTEMPTING) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
+    [EXCHANGE_ATTEMPTING] = BIT(EXCHANGE_HOLDING) | BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) |
+                            BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
     [EXCHANGE_HOLDING] =
         BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
     [EXCHANGE_BACKOFF] = BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_RELAYING] = BIT(EXCHANGE_DONE),
+    [EXCHANGE_RELAYING] = BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_DONE),
     [EXCHANGE_DONE] = 0,
 };
 
@@ -77,7 +77,9 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
     attempt_init(&x->attempt);
     headers_init(&x->error_headers);
     buf_init(&x->error_body, SIZE_MAX / 2);
-    sse_init(&x->sse);
+    buf_init(&x->rewritten, SIZE_MAX / 2);
+    outbox_init(&x->out);
+    guard_init(&x->guard, DIALECT_OTHER, false);
     x->started_ms = ops->now_ms(world);
     return 0;
 }
@@ -97,6 +99,10 @@ void exchange_deinit(struct exchange *x)
     attempt_deinit(&x->attempt);
     headers_deinit(&x->error_headers);
     buf_deinit(&x->error_body);
+    buf_deinit(&x->rewritten);
+    outbox_deinit(&x->out);
+    guard_deinit(&x->guard);
+    splice_free(x->splice);
     x->magic = 0;
 }
 
@@ -132,15 +138,25 @@ void exchange_cannot_retry(struct exchange *x, const char *why)
 
 static int send_attempt(struct exchange *x)
 {
+    struct outgoing o = {.method = x->request.head.method.p, .with_body = true};
     struct headers headers;
     struct buf target;
     int rc;
 
     headers_init(&headers);
     buf_init(&target, HEADERS_BYTES_MAX);
-    rc = request_outgoing(&x->request, &x->plan, &target, &headers);
+    if (x->resuming) {
+        o.method = "GET";
+        o.with_body = false;
+        rc = request_resuming(&x->request, &x->plan, str_from(x->guard.response_id.p),
+                              x->guard.sequence - 1, &target, &headers);
+    } else {
+        rc = request_outgoing(&x->request, &x->plan, &target, &headers);
+    }
+    o.target = target.p;
+    o.headers = &headers;
     if (rc == 0)
-        rc = x->ops->attempt_start(x->world, x, target.p, &headers);
+        rc = x->ops->attempt_start(x->world, x, &o);
     headers_deinit(&headers);
     buf_deinit(&target);
     return rc;
@@ -159,8 +175,6 @@ static void start_attempt(struct exchange *x, bool fresh)
     exchange_set(x, EXCHANGE_ATTEMPTING);
     attempt_reset(a);
     sse_init(&x->sse);
-    x->released = 0;
-    x->events = 0;
     a->fresh = fresh;
     a->high_water = x->limits.hold_limit;
     a->started_ms = a->last_piece_ms = now;
@@ -175,111 +189,42 @@ static void start_attempt(struct exchange *x, bool fresh)
 }
 
 /* Issue by issue gates and limits come to stand here; today every turn comes at once. */
-static void take_turn(struct exchange *x)
+void exchange_take_turn(struct exchange *x)
 {
     exchange_set(x, EXCHANGE_QUEUED);
     start_attempt(x, false);
 }
 
-/* --- times ------------------------------------------------------------------------------------ */
-
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t after(uint64_t since, uint64_t timeout_ms)
-{
-    return timeout_ms ? since + timeout_ms : TIMER_OFF;
-}
-
-/* When this state has waited long enough. DEADLINE_NONE and TIMER_OFF are the same number. */
-static uint64_t next_time(const struct exchange *x)
-{
-    const struct attempt *a = &x->attempt;
-    const struct timeout_settings *t;
-    uint64_t total;
-
-    if (x->state == EXCHANGE_BACKOFF)
-        return x->next_at_ms;
-    if (x->state < EXCHANGE_ATTEMPTING || x->state == EXCHANGE_DONE)
-        return TIMER_OFF;
-    t = &x->plan.settings->timeout;
-    total = after(a->started_ms, t->total_ms);
-    if (x->state == EXCHANGE_ATTEMPTING)
-        return earlier(x->deadline.at_ms, earlier(total, after(a->started_ms, t->first_byte_ms)));
-    if (!a->running || a->paused)
-        return TIMER_OFF;
-    total = earlier(total, after(a->last_piece_ms, t->idle_ms));
-    return x->state == EXCHANGE_HOLDING ? earlier(x->deadline.at_ms, total) : total;
-}
-
-/* Which of the times has passed, and what a person should read about it. */
-static enum transport timeout_kind(struct exchange *x, uint64_t now)
-{
-    const struct timeout_settings *t = &x->plan.settings->timeout;
-    struct attempt *a = &x->attempt;
-    enum transport kind = TRANSPORT_IDLE_TIMEOUT;
-    uint64_t limit = t->idle_ms;
-
-    if (now >= after(a->started_ms, t->total_ms)) {
-        kind = TRANSPORT_TOTAL_TIMEOUT;
-        limit = t->total_ms;
-    } else if (!a->head_done) {
-        kind = a->upload_whole ? TRANSPORT_FIRST_BYTE_TIMEOUT : TRANSPORT_UPLOAD_TIMEOUT;
-        limit = t->first_byte_ms;
-    }
-    snprintf(a->detail, sizeof(a->detail), "%s for %llu ms",
-             kind == TRANSPORT_UPLOAD_TIMEOUT ? "the request could not be sent" : "silence",
-             (unsigned long long)limit);
-    if (kind == TRANSPORT_TOTAL_TIMEOUT)
-        snprintf(a->detail, sizeof(a->detail), "the answer was not whole after %llu ms",
-                 (unsigned long long)limit);
-    return kind;
-}
-
-static void attempt_timed_out(struct exchange *x, uint64_t now)
-{
-    enum transport kind;
-
-    exchange_stop_attempt(x);
-    kind = timeout_kind(x, now);
-    x->attempt.done = true;
-    x->attempt.transport = kind;
-    if (x->state == EXCHANGE_HOLDING)
-        judge_answer(x); /* what came of it may hold a status worth knowing, and a hint */
-    else if (x->state == EXCHANGE_ATTEMPTING)
-        judge_transport(x, kind);
-}
-
-/* Acts on a time that has come. True when it changed something. */
-static bool on_time(struct exchange *x)
-{
-    uint64_t now = x->ops->now_ms(x->world);
-
-    if (now < next_time(x))
-        return false;
-    if (x->state == EXCHANGE_BACKOFF) {
-        x->wait_ms += now - x->backoff_since;
-        take_turn(x);
-    } else if (x->state != EXCHANGE_RELAYING && now >= x->deadline.at_ms) {
-        judge_deadline(x);
-    } else {
-        attempt_timed_out(x, now);
-    }
-    return true;
-}
-
 /* --- the turn --------------------------------------------------------------------------------- */
+
+void exchange_set_deadline(struct exchange *x, uint64_t since_ms, bool declared)
+{
+    static const struct headers nothing;
+    const struct headers *h = declared ? &x->request.head.headers : &nothing;
+
+    x->deadline = deadline_of(h, since_ms, x->plan.settings->retry.deadline_ms,
+                              x->request.overrides.deadline_ms);
+}
+
+/* An HTTP/1.0 client gets its answer whole, for it could not see a break. */
+static enum stream_mode mode_of(const struct exchange *x)
+{
+    const struct request *r = &x->request;
+
+    if (r->head.http_1_0)
+        return STREAM_HOLD;
+    return r->overrides.has_stream_mode ? r->overrides.stream_mode : x->plan.settings->stream.mode;
+}
 
 static void set_limits(struct exchange *x)
 {
-    const struct request_overrides *o = &x->request.overrides;
-    const struct retry_settings *s = &x->plan.settings->retry;
+    unsigned wish = x->request.overrides.max_attempts;
 
-    x->max_attempts = o->max_attempts ? o->max_attempts : s->max_attempts;
-    x->deadline =
-        deadline_of(&x->request.head.headers, x->started_ms, s->deadline_ms, o->deadline_ms);
+    x->max_attempts = wish ? wish : x->plan.settings->retry.max_attempts;
+    x->mode = mode_of(x);
+    x->spoke_ms = x->ops->now_ms(x->world);
+    guard_init(&x->guard, dialect_of(request_path(&x->request.head)), x->request.usage_wanted);
+    exchange_set_deadline(x, x->started_ms, true);
 }
 
 static void receive(struct exchange *x)
@@ -306,7 +251,7 @@ static void receive(struct exchange *x)
         return;
     }
     set_limits(x);
-    take_turn(x);
+    exchange_take_turn(x);
 }
 
 /* A kept connection that proved dead before anything was sent is no attempt: go again at once, on
@@ -318,15 +263,13 @@ static void replace_stale(struct exchange *x)
     start_attempt(x, true);
 }
 
-/* An HTTP/1.0 client gets its answer whole, for it could not see a break; and coded events cannot
- * be told apart here. */
+/* Coded events cannot be told apart here. */
 static bool is_stream(const struct exchange *x)
 {
     const struct attempt *a = &x->attempt;
     struct str coding;
 
-    return a->status < 300 && !x->request.head.http_1_0 &&
-           answer_is_type(&a->headers, STR("text/event-stream")) &&
+    return a->status < 300 && answer_is_type(&a->headers, STR("text/event-stream")) &&
            (!headers_get(&a->headers, STR("content-encoding"), &coding) ||
             str_ieq(coding, STR("identity")));
 }
@@ -341,13 +284,15 @@ static void attempting(struct exchange *x)
         replace_stale(x);
     } else if (a->head_done) {
         x->streaming = is_stream(x);
+        if (x->streaming)
+            stream_start(x);
         exchange_set(x, EXCHANGE_HOLDING);
     } else if (a->done) {
         judge_transport(x, a->transport);
     }
 }
 
-static void step_once(struct exchange *x)
+void exchange_look(struct exchange *x)
 {
     if (x->attempt.done)
         x->attempt.running = false;
@@ -359,7 +304,10 @@ static void step_once(struct exchange *x)
         attempting(x);
         break;
     case EXCHANGE_HOLDING:
-        judge_held(x);
+        if (x->streaming)
+            stream_step(x);
+        else
+            judge_held(x);
         break;
     case EXCHANGE_RELAYING:
         relay_step(x);
@@ -392,8 +340,8 @@ void exchange_step(struct exchange *x)
     }
     do {
         before = x->state;
-        step_once(x);
-    } while (x->state != EXCHANGE_DONE && (x->state != before || on_time(x)));
+        exchange_look(x);
+    } while (x->state != EXCHANGE_DONE && (x->state != before || times_act(x)));
     if (x->state != EXCHANGE_DONE)
-        x->ops->timer_set(x->world, x, next_time(x));
+        x->ops->timer_set(x->world, x, times_next(x));
 }

@@ -3,23 +3,26 @@
  *                    +---------------------------------------------+
  *                    |                                             v
  *   RECEIVING --> QUEUED --> ATTEMPTING --> HOLDING --> RELAYING --> DONE
- *       |            ^         |   ^  |       |  |                    ^
- *       |            |         v   |  |       v  |                    |
- *       |            +------- BACKOFF-|-------+  |                    |
+ *       |            ^         |   ^  |       |  |          |         ^
+ *       |            |         v   |  |       v  |          |         |
+ *       |            +------- BACKOFF-|-------+--|----------+         |
  *       +-----------------------------+----------+--------------------+
  *
  * RECEIVING   the request's body is coming in
  * QUEUED      it waits for its turn at a target (gates and limits)
  * ATTEMPTING  an attempt is under way and has no status yet
- * HOLDING     the attempt has a status; nothing of the answer has gone to the client
+ * HOLDING     the attempt has a status; nothing of its answer has gone to the client
  * BACKOFF     the attempt failed; the next one waits for its time
- * RELAYING    the answer is committed and goes to the client; no way back
+ * RELAYING    the answer is committed and goes to the client. The only way back: a stream broke
+ *             that another attempt can continue (stream mode splice), so that the client never
+ *             knows; or the answer was held and is given up
  * DONE        the answer is whole, or cut, or the client is gone
  *
  * It suspends (leaves exchange_step) only to wait for: body bytes or the end of the request
  * (RECEIVING); the attempt's head, bytes or end, or a time (ATTEMPTING, HOLDING, RELAYING); a time
  * (BACKOFF); the client taking bytes (RELAYING). Whoever brings one of these calls exchange_step.
- * The client can leave in any state.
+ * The client can leave in any state. Where a stream's heartbeat or a part of it has gone out already
+ * (`begun`), a failure is told by the last event of that stream: from any state to RELAYING.
  *
  * An exchange does no I/O of its own: it reaches the world through struct exchange_ops, and tests
  * put a fake world there with a clock they turn by hand. It belongs to one worker and has no locks. */
@@ -30,8 +33,11 @@
 #include <stdint.h>
 
 #include "exchange/attempt.h"
+#include "exchange/guard.h"
 #include "exchange/message.h"
+#include "exchange/outbox.h"
 #include "exchange/request.h"
+#include "exchange/splice.h"
 #include "exchange/target.h"
 #include "policy/deadline.h"
 #include "policy/retry.h"
@@ -86,11 +92,10 @@ struct exchange_ops {
      * stays valid as long as the exchange. */
     int (*plan)(void *w, struct exchange *x, struct str model, struct plan *ret_plan);
 
-    /* Starts x->attempt (reset, with high_water set) with the request, its outgoing `headers` and
-     * `target` path on plan.target. 0 or -errno, and then nothing was started. The world fills
-     * x->attempt in and sees to it that exchange_step is called after each change. */
-    int (*attempt_start)(void *w, struct exchange *x, const char *path,
-                         const struct headers *headers);
+    /* Starts x->attempt (reset, with high_water set) with the request as it is to go out to
+     * plan.target. 0 or -errno, and then nothing was started. The world fills x->attempt in and
+     * sees to it that exchange_step is called after each change. */
+    int (*attempt_start)(void *w, struct exchange *x, const struct outgoing *o);
     void (*attempt_cancel)(void *w, struct exchange *x); /* at once; no callback follows */
     void (*attempt_resume)(void *w, struct exchange *x); /* reading again after `paused` */
 
@@ -107,6 +112,8 @@ struct exchange_ops {
 
     /* For the log and the counters. */
     void (*attempt_failed)(void *w, struct exchange *x, const struct attempt_report *r);
+    /* An event of a stream was left out: it was no JSON, or nothing that SDKs can read. */
+    void (*event_dropped)(void *w, struct exchange *x, bool malformed);
     void (*ended)(void *w, struct exchange *x);
 };
 
@@ -150,17 +157,33 @@ struct exchange {
     struct headers error_headers;
     struct buf error_body;
 
-    /* The answer on its way: bytes [taken, released) of attempt.body may go to the client. */
+    /* The answer on its way. */
     unsigned status; /* of the answer given; 0 before */
-    bool streaming;  /* the answer is an event stream */
-    struct sse_reader sse;
-    size_t taken;
-    size_t released;
+    struct outbox out;
+    bool begun;         /* its head has gone out */
+    bool committed;     /* ... and a part of an attempt's answer may have */
     bool answer_ended;  /* nothing will be added to what is released */
     bool cut;           /* ... and the end is a break */
     bool pulled_end;    /* the client's side has taken the end */
     uint64_t events;    /* forwarded */
+    uint64_t dropped;   /* events left out */
     uint64_t bytes_out; /* handed to the client */
+    uint64_t spoke_ms;  /* when the client was last given something to read */
+
+    /* Where the attempt's answer is an event stream. */
+    bool streaming;
+    enum stream_mode mode;
+    struct sse_reader sse;
+    struct guard guard;
+    struct splice *splice; /* remembers what the client has; NULL where a break is final */
+    struct buf rewritten;  /* an event that takes another's place */
+    unsigned splices;      /* attempts that continued what the client has */
+    bool passed;           /* content of this attempt is new to the client */
+    bool resuming;         /* the next attempt asks for the rest of a Responses stream */
+    struct {
+        struct str event; /* of the upstream that ended its answer; empty: none did */
+        const struct guard_seen *seen;
+    } last_words; /* only while it is judged */
 
     uint64_t started_ms;
     uint64_t first_byte_ms; /* when it was committed; 0 before */

@@ -1,4 +1,5 @@
-/* What the parts of the exchange share: exchange.c lives, judge.c decides, relay.c delivers. */
+/* What the parts of the exchange share: exchange.c lives, times.c waits, judge.c
+ * decides, stream.c looks at events, relay.c delivers. */
 #ifndef RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 #define RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 
@@ -14,13 +15,29 @@ void exchange_end(struct exchange *x, enum exchange_end end);
 /* Cancels the attempt if it runs. */
 void exchange_stop_attempt(struct exchange *x);
 
+/* Counts the deadline from `since_ms` on: what the client declared holds between two signs of life,
+ * and `declared` leaves it out. */
+void exchange_set_deadline(struct exchange *x, uint64_t since_ms, bool declared);
+
 /* Remembers the first reason why no other attempt can follow. */
 void exchange_cannot_retry(struct exchange *x, const char *why);
 
-/* HOLDING: looks at what has come of the answer, and acts once that is enough to judge it. */
+/* The next attempt may start: from RECEIVING or BACKOFF. */
+void exchange_take_turn(struct exchange *x);
+
+/* Acts on what has come, as the state asks for. */
+void exchange_look(struct exchange *x);
+
+/* When this state has waited long enough: a timeout, the deadline, the end of a backoff, the next
+ * heartbeat. TIMER_OFF: never. */
+uint64_t times_next(const struct exchange *x);
+/* Acts on a time that has come. True when it changed something. */
+bool times_act(struct exchange *x);
+
+/* HOLDING, not of a stream: looks at what has come, and acts once that is enough to judge it. */
 void judge_held(struct exchange *x);
-/* An attempt has ended, or was ended, after the head of its answer had come. */
-void judge_answer(struct exchange *x);
+/* A stream broke, ended too early, or told an error. */
+void judge_stream(struct exchange *x, const struct outcome *o);
 /* An attempt that brought no answer has ended. */
 void judge_transport(struct exchange *x, enum transport t);
 /* The deadline has passed before anything was committed. */
@@ -42,14 +59,41 @@ void relay_kept_error(struct exchange *x);
 void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status, enum reason reason,
                      const char *code, const char *message);
 
-/* Commits the attempt's answer while it is still coming: the only way into RELAYING. */
+/* Begins the answer of a stream before there is one, for a heartbeat. False where it cannot, and then
+ * the exchange has ended. */
+bool relay_begin_early(struct exchange *x);
+
+/* Commits the attempt's answer: the only way for it into RELAYING. */
 void relay_commit(struct exchange *x);
+
+/* RELAYING: lets the client have what was held, and tells it. */
+void relay_release(struct exchange *x);
+
+/* HOLDING or RELAYING: the answer is whole, and ends behind what was added to it. */
+void relay_end(struct exchange *x);
+
+/* Ends an answer that has begun, or a stream that may, with the event that tells its failure. */
+void relay_last_words(struct exchange *x);
+
+/* A slow client slows the upstream down: this many bytes of a committed answer may wait for it, and
+ * what waits is taken off the mark at which the attempt has to pause. */
+#define RELAY_WAITING_MAX (256 * 1024)
+size_t relay_mark(const struct exchange *x);
+
+/* The paused attempt goes on. */
+void relay_resume(struct exchange *x);
 
 /* RELAYING: moves what has come on towards the client, and ends the answer when it is over. */
 void relay_step(struct exchange *x);
 
-/* The length of the first event in the stream's buffer that is more than comments; looks at each
- * event once. 0 while there is none. */
-size_t relay_first_event(struct exchange *x, struct sse_event *ret_event);
+/* The head of an attempt's answer has come, and it is a stream. */
+void stream_start(struct exchange *x);
+
+/* HOLDING or RELAYING, of a stream: looks at what has come; commits it, passes it on, judges it. */
+void stream_step(struct exchange *x);
+
+/* Whether the stream that broke can be read on where it broke: a response that runs on in the
+ * background, with its id known. */
+bool stream_resumable(const struct exchange *x);
 
 #endif

@@ -79,6 +79,10 @@ static void tell_failure(struct exchange *x)
     char message[512];
     const char *advice = answer_advice(x->last_reason);
 
+    if (x->begun || x->last_words.event.n > 0) {
+        relay_last_words(x);
+        return;
+    }
     if (x->has_error_answer) {
         relay_kept_error(x);
         return;
@@ -140,22 +144,62 @@ static void back_off(struct exchange *x, uint64_t delay_ms)
     exchange_set(x, EXCHANGE_BACKOFF);
 }
 
+static bool is_whole(const struct exchange *x, const struct outcome *o)
+{
+    return x->attempt.done && o->transport == TRANSPORT_WHOLE && !x->streaming;
+}
+
+static void deliver(struct exchange *x, const struct outcome *o)
+{
+    if (is_whole(x, o))
+        relay_whole(x, status_to_tell(o->status, o->error));
+    else
+        relay_commit(x);
+}
+
+static void try_again(struct exchange *x, const struct outcome *o, uint64_t delay_ms)
+{
+    exchange_stop_attempt(x);
+    if (is_whole(x, o) && o->headers && !o->empty && !o->malformed)
+        keep_error_answer(x, status_to_tell(o->status, o->error));
+    x->resuming = stream_resumable(x);
+    if (!x->resuming)
+        outbox_drop_held(&x->out);
+    back_off(x, delay_ms);
+}
+
+/* What is not to be repeated: the upstream's own last word, even where more of it is still to come,
+ * or ours where there is none. */
+static void give_up(struct exchange *x, const struct outcome *o)
+{
+    bool is_answer =
+        o->headers && o->transport == TRANSPORT_WHOLE && !o->empty && !o->malformed && !o->differs;
+
+    if (is_answer && !x->streaming && !x->begun) {
+        x->end = END_FAILED;
+        deliver(x, o);
+        return;
+    }
+    if (is_answer && is_whole(x, o))
+        keep_error_answer(x, status_to_tell(o->status, o->error));
+    exchange_stop_attempt(x);
+    tell_failure(x);
+}
+
 /* The attempt is over, or what has come of it is enough to judge it: deliver, repeat or give up. */
 static void judge(struct exchange *x, const struct outcome *o)
 {
     struct verdict v = classify(o, x->plan.settings->retry.retry_on);
-    /* A stream goes out event by event even when all of it is here already. */
-    bool whole = x->attempt.done && o->transport == TRANSPORT_WHOLE && !x->streaming;
-    unsigned tell = status_to_tell(o->status, o->error);
     struct retry_decision d;
     struct hint hint = {.source = HINT_NONE};
 
+    if (v.kind == VERDICT_GOOD && x->begun) {
+        snprintf(x->attempt.detail, sizeof(x->attempt.detail), "an answer that is no event stream");
+        v = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_BAD_ANSWER, .ambiguous = true};
+    }
     if (v.kind == VERDICT_GOOD) {
         x->last_reason = REASON_OK;
-        if (whole)
-            relay_whole(x, tell);
-        else
-            relay_commit(x);
+        deliver(x, o);
         return;
     }
     if (o->headers)
@@ -163,23 +207,10 @@ static void judge(struct exchange *x, const struct outcome *o)
                          x->plan.settings->retry.backoff.max_delay_ms);
     d = decide(x, &v, &hint);
     report(x, o, &v, &d, &hint);
-    if (d.action == RETRY_GIVE_UP && o->headers && o->transport == TRANSPORT_WHOLE && !o->empty) {
-        /* The upstream's own last word, even where more of it is still to come, or where it calls
-         * itself a success: a stream that begins with an error. */
-        x->end = END_FAILED;
-        if (whole)
-            relay_whole(x, tell);
-        else
-            relay_commit(x);
-        return;
-    }
-    exchange_stop_attempt(x);
-    if (whole && o->headers && !o->empty)
-        keep_error_answer(x, tell);
     if (d.action == RETRY_AGAIN)
-        back_off(x, d.delay_ms);
+        try_again(x, o, d.delay_ms);
     else
-        tell_failure(x);
+        give_up(x, o);
 }
 
 void judge_transport(struct exchange *x, enum transport t)
@@ -189,58 +220,29 @@ void judge_transport(struct exchange *x, enum transport t)
     judge(x, &o);
 }
 
-void judge_answer(struct exchange *x)
+/* A part of the answer is with the client: from here on it waits for the rest. */
+void judge_stream(struct exchange *x, const struct outcome *o)
+{
+    if (x->committed)
+        exchange_set_deadline(x, x->ops->now_ms(x->world), true);
+    judge(x, o);
+}
+
+void judge_held(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
     struct apierror error;
     struct outcome o = {
         .transport = a->done ? a->transport : TRANSPORT_WHOLE,
         .status = a->status,
-        .headers = a->head_done ? &a->headers : NULL,
+        .headers = &a->headers,
         .error = &error,
-        .stream = x->streaming,
-        .empty = x->streaming,
     };
 
+    if (!a->done && !a->paused)
+        return;
     read_error(a, &error);
     judge(x, &o);
-}
-
-/* A stream is judged by its first event; one that ends before is judged as an answer. */
-static void hold_stream(struct exchange *x)
-{
-    struct attempt *a = &x->attempt;
-    struct sse_event event;
-    struct apierror error = {.kind = APIERROR_NONE};
-    struct outcome o = {
-        .transport = TRANSPORT_WHOLE, .status = a->status, .headers = &a->headers, .stream = true};
-
-    if (relay_first_event(x, &event) == 0) {
-        if (a->done)
-            judge_answer(x);
-        else if (a->paused)
-            relay_commit(x);
-        return;
-    }
-    if (event.error_field.n > 0 || str_ieq(event.type, STR("error"))) {
-        apierror_parse(event.error_field.n > 0 ? event.error_field : event.data, &error);
-        if (error.kind == APIERROR_NONE) /* it is one by its name, whatever its shape */
-            error.kind = APIERROR_OTHER;
-    } else if (speaks_of_error(event.data)) {
-        apierror_parse(event.data, &error);
-    }
-    o.error = &error;
-    judge(x, &o);
-}
-
-void judge_held(struct exchange *x)
-{
-    struct attempt *a = &x->attempt;
-
-    if (x->streaming)
-        hold_stream(x);
-    else if (a->done || a->paused)
-        judge_answer(x);
 }
 
 static void describe_deadline(const struct exchange *x, char out[ATTEMPT_DETAIL_MAX])

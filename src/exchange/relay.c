@@ -1,15 +1,14 @@
 /* Delivers the answer: whole, or piece by piece once it is committed. */
 #include <assert.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "exchange/decode.h"
+#include "exchange/error_event.h"
 #include "exchange/exchange_private.h"
-#include "policy/apierror.h"
 
-#define RELAY_HIGH_WATER (256 * 1024) /* bytes of a committed answer that wait for the client */
-#define EVENT_MAX (16u << 20)         /* of a stream: an image in one event is several MiB long */
 #define OWN_BODY_MAX 4096
+#define ERROR_TEXT_MAX (256 * 1024)
 
 struct answer_facts relay_facts(const struct exchange *x, unsigned received, enum reason reason)
 {
@@ -37,6 +36,8 @@ static bool bodiless(const struct exchange *x, unsigned status)
 {
     return request_is(&x->request.head, "HEAD") || status == 204 || status == 304;
 }
+
+/* --- whole answers ------------------------------------------------------------------------------ */
 
 /* Hands a whole answer over; where that fails the client sees its connection break. */
 static void hand_over(struct exchange *x, struct answer_head *head, struct buf *body,
@@ -103,126 +104,26 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
     answer_head_deinit(&head);
 }
 
-/* --- streams ---------------------------------------------------------------------------------- */
+/* --- answers that go out as they come ------------------------------------------------------------- */
 
-static struct str pending(const struct exchange *x)
+/* The head goes out. False where it cannot, and then the exchange has ended. */
+static bool begin(struct exchange *x, int rc, struct answer_head *head)
 {
-    const struct buf *b = &x->attempt.body;
-
-    return (struct str){b->p + x->released, b->len - x->released};
+    x->status = head->status;
+    if (rc == 0)
+        rc = x->ops->answer_begin(x->world, x, head);
+    answer_head_deinit(head);
+    x->begun = rc == 0;
+    if (x->begun)
+        return true;
+    exchange_stop_attempt(x);
+    x->ops->answer_cut(x->world, x);
+    exchange_end(x, END_BROKEN);
+    return false;
 }
 
-size_t relay_first_event(struct exchange *x, struct sse_event *ret_event)
-{
-    size_t n;
-
-    while (x->attempt.body.len > x->released && (n = sse_next(&x->sse, pending(x))) > 0) {
-        sse_parse((struct str){x->attempt.body.p + x->released, n}, ret_event);
-        x->released += n;
-        x->events++;
-        if (!ret_event->comment_only)
-            return n;
-    }
-    return 0;
-}
-
-static void release_events(struct exchange *x)
-{
-    size_t n;
-
-    while (x->attempt.body.len > x->released && (n = sse_next(&x->sse, pending(x))) > 0) {
-        x->released += n;
-        x->events++;
-    }
-}
-
-/* One error event in the form that every SDK raises (FACTS-sdk-api.md 2): nested for all, nested
- * and flat at once for the Responses API. Without memory for it the connection breaks instead. */
-static void add_error_event(struct exchange *x, enum reason reason)
-{
-    struct str path = request_path(&x->request.head);
-    struct str tail = STR("/responses");
-    struct buf *out = &x->attempt.body;
-    size_t before = out->len;
-    char message[ATTEMPT_DETAIL_MAX + 80];
-    struct buf error;
-
-    snprintf(message, sizeof(message), "retryd: the stream from upstream %s broke: %s",
-             x->plan.target.name, x->attempt.detail[0] ? x->attempt.detail : reason_word(reason));
-    buf_init(&error, OWN_BODY_MAX);
-    out->failed = apierror_write(&error, message, "server_error", reason_word(reason)) < 0;
-    if (out->failed) {
-        /* nothing is added */
-    } else if (path.n >= tail.n && str_eq((struct str){path.p + path.n - tail.n, tail.n}, tail)) {
-        struct str nested = buf_str(&error);
-
-        /* {"error":{...}} loses its first brace, so that the flat fields stand beside it. */
-        buf_printf(out,
-                   "event: error\ndata: {\"type\":\"error\",\"sequence_number\":%llu,"
-                   "\"code\":\"%s\",\"message\":\"the stream broke\",\"param\":null,",
-                   (unsigned long long)x->events, reason_word(reason));
-        buf_add(out, nested.p + 1, nested.n - 1);
-    } else {
-        buf_add_str(out, STR("data: "));
-        buf_add_str(out, buf_str(&error));
-    }
-    buf_add_str(out, STR("\n\n"));
-    x->cut = out->failed;
-    if (x->cut)
-        out->len = before;
-    buf_deinit(&error);
-}
-
-/* Whether `rest` is an event but for its empty line. One without data would be an event that
- * SDKs cannot read. */
-static bool lacks_empty_line(struct str rest)
-{
-    struct sse_event event;
-
-    sse_parse(rest, &event);
-    return rest.p[rest.n - 1] == '\n' && (event.data_lines > 0 || event.comment_only);
-}
-
-/* The end of a committed stream: what is left over is no whole event. A last event that lacks only
- * its empty line is completed; anything else is a break, and is told. */
-static void end_stream(struct exchange *x)
-{
-    struct attempt *a = &x->attempt;
-    struct str rest = pending(x);
-    struct outcome o = {.transport = a->transport};
-    enum reason reason = REASON_TRUNCATED;
-
-    if (a->transport == TRANSPORT_WHOLE && rest.n == 0)
-        return;
-    if (a->transport == TRANSPORT_WHOLE && lacks_empty_line(rest) &&
-        buf_addc(&a->body, '\n') == 0) {
-        x->released = a->body.len;
-        x->events++;
-        return;
-    }
-    if (a->transport != TRANSPORT_WHOLE)
-        reason = classify(&o, RETRY_ON_ALL).reason;
-    x->last_reason = reason;
-    a->body.len = x->released; /* the half event never passes */
-    add_error_event(x, reason);
-    x->released = a->body.len;
-    x->end = END_BROKEN;
-}
-
-static void end_answer(struct exchange *x)
-{
-    x->answer_ended = true;
-    if (x->streaming) {
-        end_stream(x);
-    } else if (x->attempt.transport != TRANSPORT_WHOLE) {
-        x->cut = true;
-        x->last_reason = REASON_TRUNCATED;
-        x->end = END_BROKEN;
-    }
-}
-
-/* Commit: from here on the client has part of this answer, and no other can take its place. */
-void relay_commit(struct exchange *x)
+/* With the head of the attempt's answer. */
+static bool begin_from_upstream(struct exchange *x)
 {
     struct answer_facts f = relay_facts(x, x->attempt.status, REASON_OK);
     struct answer_head head;
@@ -232,21 +133,165 @@ void relay_commit(struct exchange *x)
     rc = answer_from_upstream(&head, x->attempt.status, &x->attempt.headers, &f);
     if (!x->streaming)
         head.content_length = upstream_length(&x->attempt.headers);
-    exchange_cannot_retry(x, "the answer is committed");
-    x->status = head.status;
-    x->first_byte_ms = x->ops->now_ms(x->world);
-    x->attempt.high_water = RELAY_HIGH_WATER;
+    return begin(x, rc, &head);
+}
+
+bool relay_begin_early(struct exchange *x)
+{
+    struct answer_facts f = relay_facts(x, 0, REASON_OK);
+    struct answer_head head;
+    int rc;
+
+    answer_head_init(&head);
+    head.status = 200;
+    head.content_length = LENGTH_UNKNOWN;
+    rc = headers_add(&head.headers, STR("Content-Type"), STR("text/event-stream; charset=utf-8"));
     if (rc == 0)
-        rc = x->ops->answer_begin(x->world, x, &head);
-    answer_head_deinit(&head);
-    if (rc == 0) {
-        exchange_set(x, EXCHANGE_RELAYING);
+        rc = headers_add(&head.headers, STR("Cache-Control"), STR("no-cache"));
+    if (rc == 0)
+        rc = answer_add_facts(&head.headers, &f);
+    return begin(x, rc, &head);
+}
+
+/* Commit: from here on the client has part of this answer. Another one can take over only where it
+ * continues this one: spliced, or resumed. */
+void relay_commit(struct exchange *x)
+{
+    if (!x->begun && !begin_from_upstream(x))
+        return;
+    if (x->committed)
+        x->splices++;
+    else
+        x->first_byte_ms = x->ops->now_ms(x->world);
+    x->committed = true;
+    x->has_error_answer = false; /* of an earlier attempt: it is not what may end this one */
+    if (!(x->splice && splice_possible(x->splice)) && !(x->streaming && stream_resumable(x)))
+        exchange_cannot_retry(x, "the answer is committed");
+    exchange_set(x, EXCHANGE_RELAYING);
+}
+
+void relay_release(struct exchange *x)
+{
+    if (outbox_held(&x->out) == 0 && !x->answer_ended)
+        return;
+    outbox_release(&x->out);
+    x->spoke_ms = x->ops->now_ms(x->world);
+    x->ops->answer_wake(x->world, x);
+}
+
+void relay_end(struct exchange *x)
+{
+    if (x->request.head.http_1_0 && !x->begun) {
+        deliver(x, x->attempt.status, x->attempt.status, &x->attempt.headers, &x->out.bytes);
         return;
     }
-    exchange_stop_attempt(x);
-    x->ops->answer_cut(x->world, x);
-    exchange_end(x, END_BROKEN);
+    if (x->state == EXCHANGE_HOLDING)
+        relay_commit(x);
+    if (x->state == EXCHANGE_DONE)
+        return;
+    x->answer_ended = true;
+    relay_release(x);
 }
+
+size_t relay_mark(const struct exchange *x)
+{
+    size_t waiting = outbox_waiting(&x->out);
+
+    return waiting < RELAY_WAITING_MAX ? RELAY_WAITING_MAX - waiting : 0;
+}
+
+void relay_resume(struct exchange *x)
+{
+    x->attempt.last_piece_ms = x->ops->now_ms(x->world);
+    x->ops->attempt_resume(x->world, x);
+}
+
+/* --- the last words of an answer that failed --------------------------------------------------- */
+
+static int own_object(const struct exchange *x, struct buf *out)
+{
+    char message[ATTEMPT_DETAIL_MAX + 120];
+    const char *code = reason_word(x->last_reason);
+
+    snprintf(message, sizeof(message), "retryd: %s upstream %s %s: %s",
+             x->committed ? "the stream from" : "no answer from", x->plan.target.name,
+             x->committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code);
+    return error_event_own(out, message, code);
+}
+
+/* The kept error answer, whatever its coding. */
+static int kept_object(const struct exchange *x, struct buf *out)
+{
+    struct str coding = {NULL, 0};
+    struct apierror error;
+    struct buf text;
+    int rc;
+
+    buf_init(&text, ERROR_TEXT_MAX);
+    headers_get(&x->error_headers, STR("content-encoding"), &coding);
+    rc = decode_body(coding, buf_str(&x->error_body), &text);
+    apierror_parse(buf_str(&text), &error);
+    if (rc == 0)
+        rc = error_event_object(out, buf_str(&text), &error);
+    buf_deinit(&text);
+    return rc;
+}
+
+static uint64_t next_sequence(const struct exchange *x)
+{
+    struct str id;
+    uint64_t last;
+
+    if (x->splice && splice_resume_point(x->splice, &id, &last))
+        return last + 1;
+    return x->guard.sequence ? x->guard.sequence : x->events;
+}
+
+/* Adds the one event that tells; the upstream's own where it sent one. */
+static int add_last_words(struct exchange *x)
+{
+    const struct guard_seen *seen = x->last_words.event.n > 0 ? x->last_words.seen : NULL;
+    struct buf object;
+    int rc = 0;
+
+    if (seen && (seen->raised || seen->is_answer)) {
+        rc = outbox_add(&x->out, x->last_words.event);
+        x->events++;
+        if (seen->raised || rc < 0)
+            return rc;
+    }
+    buf_init(&object, ERROR_TEXT_MAX);
+    if (seen)
+        rc = error_event_object(&object, seen->data, &seen->error);
+    else
+        rc = x->has_error_answer ? kept_object(x, &object) : own_object(x, &object);
+    if (rc == 0)
+        rc = error_event_write(&x->out.bytes, x->guard.dialect, next_sequence(x), buf_str(&object));
+    buf_deinit(&object);
+    x->events++;
+    return rc;
+}
+
+void relay_last_words(struct exchange *x)
+{
+    exchange_stop_attempt(x);
+    /* What was held announces the answer that the upstream's own error event ends. */
+    if (x->last_words.event.n == 0 || x->mode == STREAM_HOLD)
+        outbox_drop_held(&x->out);
+    if (!x->begun && !begin_from_upstream(x))
+        return;
+    /* Without memory for it the connection breaks instead. */
+    x->cut = add_last_words(x) < 0;
+    x->end = x->committed ? END_BROKEN : END_FAILED;
+    x->answer_ended = true;
+    if (x->first_byte_ms == 0)
+        x->first_byte_ms = x->ops->now_ms(x->world);
+    if (x->state != EXCHANGE_RELAYING)
+        exchange_set(x, EXCHANGE_RELAYING);
+    relay_release(x);
+}
+
+/* --- relaying ------------------------------------------------------------------------------------- */
 
 static void finish(struct exchange *x)
 {
@@ -255,99 +300,52 @@ static void finish(struct exchange *x)
     exchange_end(x, x->end);
 }
 
-/* Moves what the client has not taken yet to the front. */
-static void forget_taken(struct exchange *x)
-{
-    buf_consume(&x->attempt.body, x->taken);
-    x->released -= x->taken;
-    x->taken = 0;
-}
-
-/* The client has all that is released, and the event that is to follow fills the buffer to its
- * mark: more of it has to come first. False where it is larger than any event may be. */
-static bool raise_mark(struct attempt *a)
-{
-    if (a->high_water >= EVENT_MAX)
-        return false;
-    a->high_water = a->high_water < EVENT_MAX / 2 ? a->high_water * 2 : EVENT_MAX;
-    return true;
-}
-
-static void break_off(struct exchange *x)
+/* An answer that is no stream: bytes pass as they come, and a break is passed on as one. */
+static void relay_bytes(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
+    bool lost = a->body.len > 0 && outbox_move(&x->out, &a->body) < 0;
 
-    exchange_stop_attempt(x);
-    a->done = true;
-    a->transport = TRANSPORT_BAD_ANSWER;
-    snprintf(a->detail, sizeof(a->detail), "an event of the stream is larger than %u MiB",
-             EVENT_MAX >> 20);
-    end_answer(x);
-    x->ops->answer_wake(x->world, x);
-}
-
-/* Lets a paused attempt go on once the client has taken enough. What it took counts against the
- * mark until it is forgotten: without that the attempt would pause again at once. */
-static void go_on(struct exchange *x)
-{
-    struct attempt *a = &x->attempt;
-    bool starved = x->streaming && x->released == x->taken;
-
-    if (!a->paused || (!starved && a->body.len - x->taken >= RELAY_HIGH_WATER / 2))
-        return;
-    forget_taken(x);
-    if (a->body.len >= a->high_water && !raise_mark(a)) {
-        break_off(x);
-        return;
+    if (lost)
+        exchange_stop_attempt(x);
+    if (a->done || lost) {
+        x->answer_ended = true;
+        x->cut = lost || a->transport != TRANSPORT_WHOLE;
+        if (x->cut) {
+            x->last_reason = REASON_TRUNCATED;
+            x->end = END_BROKEN;
+        }
     }
-    a->last_piece_ms = x->ops->now_ms(x->world);
-    x->ops->attempt_resume(x->world, x);
+    relay_release(x);
+    a->high_water = relay_mark(x);
+    if (!x->answer_ended && a->paused && outbox_waiting(&x->out) < RELAY_WAITING_MAX / 2)
+        relay_resume(x);
 }
 
 void relay_step(struct exchange *x)
 {
-    size_t had = x->released;
-
-    if (x->pulled_end) {
+    if (x->pulled_end)
         finish(x);
+    else if (x->answer_ended)
         return;
-    }
-    if (x->answer_ended)
-        return;
-    if (x->streaming)
-        release_events(x);
+    else if (x->streaming)
+        stream_step(x);
     else
-        x->released = x->attempt.body.len;
-    if (x->attempt.done)
-        end_answer(x);
-    if (x->released > had || x->answer_ended) {
-        x->attempt.high_water = RELAY_HIGH_WATER;
-        x->ops->answer_wake(x->world, x);
-    }
-    if (!x->answer_ended)
-        go_on(x);
+        relay_bytes(x);
 }
 
 ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max)
 {
-    struct buf *b = &x->attempt.body;
-    size_t n = x->released - x->taken;
+    size_t n;
 
-    if (x->state != EXCHANGE_RELAYING)
+    if (!x->begun || x->state == EXCHANGE_DONE)
         return PULL_CUT;
-    if (n == 0) {
-        if (!x->answer_ended)
-            return 0;
-        x->pulled_end = true;
-        return x->cut ? PULL_CUT : PULL_END;
-    }
-    if (n > max)
-        n = max;
-    memcpy(to, b->p + x->taken, n);
-    x->taken += n;
+    n = outbox_take(&x->out, to, max);
     x->bytes_out += n;
-    /* Moves what is left down only when that is cheap or overdue. */
-    if (x->taken == x->released || x->taken > RELAY_HIGH_WATER)
-        forget_taken(x);
-    return (ptrdiff_t)n;
+    if (n > 0)
+        return (ptrdiff_t)n;
+    if (!x->answer_ended)
+        return 0;
+    x->pulled_end = true;
+    return x->cut ? PULL_CUT : PULL_END;
 }

@@ -63,6 +63,24 @@ static bool deadline_value(struct str v, uint64_t *ret_ms)
     return units_duration(v, ret_ms) && *ret_ms > 0;
 }
 
+static bool stream_mode_value(struct str v, struct request_overrides *o)
+{
+    static const struct {
+        struct str word;
+        enum stream_mode mode;
+    } modes[] = {
+        {{"live", 4}, STREAM_LIVE}, {{"splice", 6}, STREAM_SPLICE}, {{"hold", 4}, STREAM_HOLD}};
+
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        if (!str_ieq(v, modes[i].word))
+            continue;
+        o->has_stream_mode = true;
+        o->stream_mode = modes[i].mode;
+        return true;
+    }
+    return false;
+}
+
 static int read_overrides(struct request *r, char *ret_problem, size_t size)
 {
     const struct headers *h = &r->head.headers;
@@ -80,24 +98,30 @@ static int read_overrides(struct request *r, char *ret_problem, size_t size)
                    "seconds such as 2.5, or a duration such as 1500ms or 30s");
     if (headers_get(h, STR("x-retryd-no-retry"), &v) && !yes(v, &r->overrides.no_retry))
         return bad(ret_problem, size, "x-retryd-no-retry", v, "yes or no");
-    if (headers_get(h, STR("x-retryd-stream-mode"), &v) && !str_ieq(v, STR("live")))
-        return bad(ret_problem, size, "x-retryd-stream-mode", v,
-                   "live, the only mode of this version");
+    if (headers_get(h, STR("x-retryd-stream-mode"), &v) && !stream_mode_value(v, &r->overrides))
+        return bad(ret_problem, size, "x-retryd-stream-mode", v, "live, splice or hold");
     return 0;
 }
 
 int request_read(struct request *r, char *ret_problem, size_t size)
 {
-    struct json_want wants[] = {{.key = STR("model")}, {.key = STR("stream")}};
+    enum { MODEL, STREAM, OPTIONS, BACKGROUND, WANTS };
+    struct json_want wants[WANTS] = {{.key = STR("model")},
+                                     {.key = STR("stream")},
+                                     {.key = STR("stream_options")},
+                                     {.key = STR("background")}};
     struct str body = str_trim(buf_str(&r->body));
     struct str v;
     uint64_t n;
 
     if (body.n > 0 && body.p[0] == '{') {
-        json_scan(body, wants, 2);
-        if (wants[0].value.type == JSON_STRING)
-            json_unescape(wants[0].value.text, r->model, sizeof(r->model));
-        r->may_stream = wants[1].value.type == JSON_TRUE;
+        json_scan(body, wants, WANTS);
+        if (wants[MODEL].value.type == JSON_STRING)
+            json_unescape(wants[MODEL].value.text, r->model, sizeof(r->model));
+        r->may_stream = r->stream = wants[STREAM].value.type == JSON_TRUE;
+        r->background = wants[BACKGROUND].value.type == JSON_TRUE;
+        r->usage_wanted =
+            json_scan_one(wants[OPTIONS].value.text, STR("include_usage")).type == JSON_TRUE;
     } else {
         r->may_stream = body.n > 0; /* a form: speech, transcriptions and images can stream */
     }
@@ -173,9 +197,8 @@ static int add_target_headers(const struct request *r, const struct target *t, s
     return rc;
 }
 
-static int outgoing_target(const struct request *r, const struct plan *plan, struct buf *out)
+static int outgoing_target(const struct plan *plan, struct str whole, struct buf *out)
 {
-    struct str whole = buf_str(&r->head.target);
     int rc = buf_add_str(out, str_from(plan->target.base_path));
 
     if (rc == 0)
@@ -193,22 +216,50 @@ static int outgoing_target(const struct request *r, const struct plan *plan, str
     return rc == 0 ? buf_addc(out, '\0') : rc;
 }
 
-int request_outgoing(const struct request *r, const struct plan *plan, struct buf *ret_target,
-                     struct headers *ret_headers)
+static int outgoing_headers(const struct request *r, const struct plan *plan, bool with_body,
+                            struct headers *out)
 {
     const struct headers *h = &r->head.headers;
-    int rc = outgoing_target(r, plan, ret_target);
+    int rc = 0;
 
     for (unsigned i = 0; rc == 0 && i < h->count; i++) {
         struct str name = headers_name(h, i), value = headers_value(h, i);
 
-        if (is_ours(name) || headers_hop_by_hop(h, name) || target_sets(&plan->target, name))
+        if (is_ours(name) || headers_hop_by_hop(h, name) || target_sets(&plan->target, name) ||
+            (!with_body && str_istarts(name, STR("content-"))))
             continue;
         if (str_ieq(name, STR("accept-encoding")))
-            rc = r->may_stream ? headers_add(ret_headers, name, STR("identity"))
-                               : readable_codings(value, ret_headers);
+            rc = r->may_stream ? headers_add(out, name, STR("identity"))
+                               : readable_codings(value, out);
         else
-            rc = headers_add(ret_headers, name, value);
+            rc = headers_add(out, name, value);
     }
-    return rc == 0 ? add_target_headers(r, &plan->target, ret_headers) : rc;
+    return rc == 0 ? add_target_headers(r, &plan->target, out) : rc;
+}
+
+int request_outgoing(const struct request *r, const struct plan *plan, struct buf *ret_target,
+                     struct headers *ret_headers)
+{
+    int rc = outgoing_target(plan, buf_str(&r->head.target), ret_target);
+
+    return rc == 0 ? outgoing_headers(r, plan, true, ret_headers) : rc;
+}
+
+int request_resuming(const struct request *r, const struct plan *plan, struct str response_id,
+                     uint64_t after, struct buf *ret_target, struct headers *ret_headers)
+{
+    struct str path = request_path(&r->head);
+    struct buf target;
+    int rc;
+
+    buf_init(&target, HEADERS_BYTES_MAX);
+    buf_add_str(&target, path);
+    if (request_is(&r->head, "POST")) { /* else it names the response already */
+        buf_addc(&target, '/');
+        buf_add_str(&target, response_id);
+    }
+    buf_printf(&target, "?stream=true&starting_after=%llu", (unsigned long long)after);
+    rc = target.failed ? -ENOMEM : outgoing_target(plan, buf_str(&target), ret_target);
+    buf_deinit(&target);
+    return rc == 0 ? outgoing_headers(r, plan, false, ret_headers) : rc;
 }

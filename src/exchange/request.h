@@ -7,6 +7,7 @@
 
 #include "exchange/message.h"
 #include "exchange/target.h"
+#include "policy/settings.h"
 
 #define MODEL_MAX 128
 #define REQUEST_ID_MAX 37
@@ -16,6 +17,8 @@ struct request_overrides {
     unsigned max_attempts; /* 0: not given */
     uint64_t deadline_ms;  /* 0: not given */
     bool no_retry;
+    bool has_stream_mode;
+    enum stream_mode stream_mode;
 };
 
 struct request {
@@ -24,6 +27,9 @@ struct request {
     char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
     char model[MODEL_MAX];   /* the body's "model"; "" where there is none */
     bool may_stream;         /* the answer may be an event stream, as far as one can tell */
+    bool stream;             /* the JSON body asks for one */
+    bool usage_wanted;       /* ... and for a chunk with its usage */
+    bool background;         /* a response that goes on without a client (Responses API) */
     unsigned sdk_retry;      /* x-stainless-retry-count */
     struct request_overrides overrides;
 };
@@ -42,5 +48,18 @@ int request_read(struct request *r, char *ret_problem, size_t size);
  * seen. 0, -ENOMEM or -E2BIG. */
 int request_outgoing(const struct request *r, const struct plan *plan, struct buf *ret_target,
                      struct headers *ret_headers);
+
+/* What goes out in an attempt. */
+struct outgoing {
+    const char *method;
+    const char *target; /* origin-form */
+    const struct headers *headers;
+    bool with_body; /* the request's */
+};
+
+/* The same for reading on, behind event number `after`, in the stream of a Responses API response
+ * that runs in the background: GET .../responses/ID?stream=true&starting_after=N, without a body. */
+int request_resuming(const struct request *r, const struct plan *plan, struct str response_id,
+                     uint64_t after, struct buf *ret_target, struct headers *ret_headers);
 
 #endif

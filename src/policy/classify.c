@@ -146,8 +146,12 @@ static struct judged by_success(const struct outcome *o)
 {
     if (o->error && o->error->kind != APIERROR_NONE)
         return by_contradiction(o);
-    if (o->stream && o->empty)
-        return again(REASON_EMPTY_STREAM, true, RETRY_ON_RESET);
+    if (o->differs)
+        return final(REASON_DIFFERS, true, false);
+    if (o->malformed)
+        return again(REASON_MALFORMED, true, RETRY_ON_RESET);
+    if (o->empty)
+        return again(o->stream ? REASON_EMPTY_STREAM : REASON_EMPTY_ANSWER, true, RETRY_ON_RESET);
     return good();
 }
 

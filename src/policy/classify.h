@@ -39,7 +39,9 @@ struct outcome {
     const struct headers *headers; /* of the answer; NULL where none came */
     const struct apierror *error;  /* of the body or of a stream's first event; kind NONE if none */
     bool stream;                   /* the answer is an event stream */
-    bool empty;                    /* a stream that ended before its first event */
+    bool empty;                    /* a stream without content; or nothing came that was promised */
+    bool malformed;                /* not JSON where JSON was promised */
+    bool differs;                  /* not the answer that the client has a part of */
 };
 
 enum verdict_kind {

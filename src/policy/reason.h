@@ -34,6 +34,9 @@
     X(ERROR_IN_BODY, "error_in_body")                 \
     X(ERROR_IN_STREAM, "error_in_stream")             \
     X(EMPTY_STREAM, "empty_stream")                   \
+    X(EMPTY_ANSWER, "empty_answer")                   \
+    X(MALFORMED, "answer_malformed")                  \
+    X(DIFFERS, "answer_differs")                      \
     X(UPSTREAM_SAYS_RETRY, "upstream_says_retry")     \
     X(UPSTREAM_SAYS_NO, "upstream_says_no_retry")     \
     X(QUOTA, "quota_exhausted")                       \

@@ -237,7 +237,7 @@ BAD = {
     "x-retryd-max-attempts": ["0", "-1", "101", "five", "1.5", "", "2 3", "99999999999999999999"],
     "x-retryd-deadline": ["0", "-1", "soon", "", "5 s", "0ms", "1e400", "nan", "inf"],
     "x-retryd-no-retry": ["maybe", "", "2"],
-    "x-retryd-stream-mode": ["splice", "hold", "fast", ""],
+    "x-retryd-stream-mode": ["fast", "", "live,hold"],
 }
 
 

@@ -7,6 +7,7 @@ from client import pattern
 from raw import (CHAT, STREAM, Raw, ask, attempts_logged, events_of, memory_kib, now_ms, pass_time, text_of, wait_idle,
                  wait_requests)
 
+SPEECH = "/v1/audio/speech"  # of whose streams only the framing is known
 RESPONSES = {"model": "gpt-4o", "input": "hi", "stream": True}
 
 
@@ -47,7 +48,7 @@ def test_c11_bytes_are_identical_and_events_whole(provider, retryd, ending, pace
     provider.answers(answer)
     d = retryd()
     with Raw(d) as c:
-        c.request(body=STREAM)
+        c.request(body=STREAM, path=SPEECH)
         assert c.answer_head().header("content-type") == "text/event-stream"
         pieces = list(c.chunks())
         assert c.is_open()
@@ -202,7 +203,7 @@ def test_c16_slow_reader_of_a_stream(provider, retryd):
     d = retryd()
     before = memory_kib(d.pid)
     with Raw(d, receive_buffer=65536) as c:
-        c.request(body=STREAM)
+        c.request(body=STREAM, path=SPEECH)
         c.answer_head()
         pass_time(0.5)
         assert provider.record()[-1]["sent"] < count * len(event) * 0.6

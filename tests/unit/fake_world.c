@@ -192,8 +192,7 @@ static void attempt_events(struct fake_world *w)
         attempt_event(w);
 }
 
-static int op_attempt_start(void *world, struct exchange *x, const char *path,
-                            const struct headers *headers)
+static int op_attempt_start(void *world, struct exchange *x, const struct outgoing *o)
 {
     struct fake_world *w = world;
     unsigned n = w->starts < w->script_len ? w->starts : w->script_len - 1;
@@ -218,10 +217,12 @@ static int op_attempt_start(void *world, struct exchange *x, const char *path,
         return s->start_fails;
     }
     buf_reset(&w->path, SIZE_MAX);
-    buf_add_str(&w->path, str_from(path));
+    buf_add_str(&w->path, str_from(o->target));
+    w->with_body = o->with_body;
+    w->method_is_get = !strcmp(o->method, "GET");
     headers_reset(&w->sent);
-    for (unsigned i = 0; i < headers->count; i++)
-        if (headers_add(&w->sent, headers_name(headers, i), headers_value(headers, i)) < 0)
+    for (unsigned i = 0; i < o->headers->count; i++)
+        if (headers_add(&w->sent, headers_name(o->headers, i), headers_value(o->headers, i)) < 0)
             return -ENOMEM;
     w->current = s;
     w->piece = 0;
@@ -273,6 +274,16 @@ static void op_attempt_failed(void *world, struct exchange *x, const struct atte
     if (w->failures < FAKE_ATTEMPTS)
         w->reports[w->failures] = *r;
     w->failures++;
+}
+
+static void op_event_dropped(void *world, struct exchange *x, bool malformed)
+{
+    struct fake_world *w = world;
+
+    w->dropped_malformed += malformed;
+    w->dropped_unfit += !malformed;
+    if (x->dropped != w->dropped_malformed + w->dropped_unfit)
+        wrong(w, "a dropped event was not counted");
 }
 
 /* --- the answer --------------------------------------------------------------------------------- */
@@ -372,6 +383,7 @@ static const struct exchange_ops fake_ops = {
     .answer_wake = op_answer_wake,
     .answer_cut = op_answer_cut,
     .attempt_failed = op_attempt_failed,
+    .event_dropped = op_event_dropped,
     .ended = op_ended,
 };
 
@@ -465,7 +477,10 @@ static uint64_t must_act_by(const struct fake_world *w)
     const struct timeout_settings *t = &w->settings.timeout;
     uint64_t started = w->starts ? w->start[w->starts - 1].at_ms : 0;
     uint64_t total = since(started, t->total_ms);
-    uint64_t idle = earlier(total, since(x->attempt.last_piece_ms, t->idle_ms));
+    uint64_t idle = earlier(total, x->streaming && !x->guard.content
+                                       ? since(started, t->first_content_ms)
+                                       : since(x->attempt.last_piece_ms, t->idle_ms));
+    bool alive = x->begun && x->streaming && x->guard.content;
 
     switch (x->state) {
     case EXCHANGE_BACKOFF:
@@ -473,12 +488,19 @@ static uint64_t must_act_by(const struct fake_world *w)
     case EXCHANGE_ATTEMPTING:
         return earlier(x->deadline.at_ms, earlier(total, since(started, t->first_byte_ms)));
     case EXCHANGE_HOLDING:
-        return earlier(x->deadline.at_ms, idle);
+        if (x->attempt.paused)
+            return FAKE_NEVER;
+        return alive ? idle : earlier(x->deadline.at_ms, idle);
     case EXCHANGE_RELAYING:
         return w->current && !x->attempt.paused ? idle : FAKE_NEVER;
     default:
         return FAKE_NEVER;
     }
+}
+
+static size_t held(const struct exchange *x)
+{
+    return x->attempt.body.len + x->out.bytes.len - x->out.taken;
 }
 
 static void step(struct fake_world *w)
@@ -494,8 +516,8 @@ static void step(struct fake_world *w)
     if (w->x.state == EXCHANGE_QUEUED)
         wrong(w, "left in QUEUED");
     w->states |= 1u << w->x.state;
-    if (w->x.state == EXCHANGE_RELAYING && w->x.attempt.body.len > w->most_held)
-        w->most_held = w->x.attempt.body.len;
+    if (w->x.state == EXCHANGE_RELAYING && held(&w->x) > w->most_held)
+        w->most_held = held(&w->x);
 }
 
 bool fake_turn(struct fake_world *w)
@@ -545,7 +567,10 @@ void fake_init(struct fake_world *w)
                   .retry_ambiguous = true,
                   .max_hint_ms = 120000,
                   .deadline_ms = 600000},
-        .timeout = {.connect_ms = 5000, .first_byte_ms = 300000, .idle_ms = 60000},
+        .timeout = {.connect_ms = 5000,
+                    .first_byte_ms = 300000,
+                    .first_content_ms = 300000,
+                    .idle_ms = 60000},
     };
     w->limits = (struct exchange_limits){.hold_limit = 4 << 20, .max_body = 1 << 20};
     w->base_path = "/v1";

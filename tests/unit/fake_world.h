@@ -91,8 +91,10 @@ struct fake_world {
     bool asleep;      /* it pulled nothing and waits for answer_wake */
 
     /* Recorded. */
-    const char *wrong; /* the first breach of contract; NULL: none */
-    bool stuck;        /* nothing was due, and it had not ended */
+    const char *wrong;             /* the first breach of contract; NULL: none */
+    bool stuck;                    /* nothing was due, and it had not ended */
+    bool with_body, method_is_get; /* of the last attempt */
+    unsigned dropped_malformed, dropped_unfit;
     unsigned starts, cancels, resumes, failures, ended, wholes, begins, cuts, wakes;
     struct fake_start start[FAKE_ATTEMPTS];
     struct attempt_report reports[FAKE_ATTEMPTS]; /* pointers in them are not to be followed */
@@ -102,7 +104,7 @@ struct fake_world {
     struct buf body;                              /* what the client has got of it */
     bool got_end, got_cut;
     uint64_t answered_ms;
-    size_t most_held; /* bytes of the attempt's buffer, at most, while committed */
+    size_t most_held; /* bytes of the answer in memory, at most, while committed */
     unsigned states;  /* bits of the states seen from outside */
 };
 

@@ -399,9 +399,7 @@ START_TEST(later_keys_are_noted)
             "2", "[server] memory_body",
             "C15") "t.conf:3: [server] allowed_origins: requests from these origins are let in; the CORS "
                    "answers that browsers ask for are not in force in this version (C30)\n" LATER(
-                       "5", "[breaker] failures",
-                       "C20") LATER("7", "[stream] mode",
-                                    "C13: splice and hold") LATER("8", "[stream] heartbeat", "C14")
+                       "5", "[breaker] failures", "C20")
                        LATER("10", "[shared] redis", "the shared view") LATER(
                            "13", "[upstream a] model.x",
                            "C18") "t.conf:17: [route r] upstreams: this version uses the first of them (more than one, "

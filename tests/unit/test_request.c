@@ -139,18 +139,22 @@ START_TEST(overrides)
         struct request_overrides want;
         unsigned sdk_retry;
     } rows[] = {
-        {"", {0, 0, false}, 0},
-        {"x-retryd-max-attempts: 1\n", {1, 0, false}, 0},
-        {"X-Retryd-Max-Attempts: 100\n", {100, 0, false}, 0},
-        {"x-retryd-deadline: 2.5\n", {0, 2500, false}, 0},
-        {"x-retryd-deadline: 30s\n", {0, 30000, false}, 0},
-        {"x-retryd-deadline: 1500ms\n", {0, 1500, false}, 0},
-        {"x-retryd-deadline: 0.001\n", {0, 1, false}, 0},
-        {"x-retryd-no-retry: true\nx-retryd-stream-mode: LIVE\n", {0, 0, true}, 0},
-        {"x-retryd-no-retry: no\n", {0, 0, false}, 0},
-        {"x-stainless-retry-count: 2\n", {0, 0, false}, 2},
-        {"x-stainless-retry-count: 99999999999\n", {0, 0, false}, 1000},
-        {"x-stainless-retry-count: two\n", {0, 0, false}, 0},
+        {"", {0, 0, false, false, STREAM_LIVE}, 0},
+        {"x-retryd-max-attempts: 1\n", {1, 0, false, false, STREAM_LIVE}, 0},
+        {"X-Retryd-Max-Attempts: 100\n", {100, 0, false, false, STREAM_LIVE}, 0},
+        {"x-retryd-deadline: 2.5\n", {0, 2500, false, false, STREAM_LIVE}, 0},
+        {"x-retryd-deadline: 30s\n", {0, 30000, false, false, STREAM_LIVE}, 0},
+        {"x-retryd-deadline: 1500ms\n", {0, 1500, false, false, STREAM_LIVE}, 0},
+        {"x-retryd-deadline: 0.001\n", {0, 1, false, false, STREAM_LIVE}, 0},
+        {"x-retryd-no-retry: true\nx-retryd-stream-mode: LIVE\n",
+         {0, 0, true, true, STREAM_LIVE},
+         0},
+        {"x-retryd-stream-mode: splice\n", {0, 0, false, true, STREAM_SPLICE}, 0},
+        {"x-retryd-stream-mode: Hold\n", {0, 0, false, true, STREAM_HOLD}, 0},
+        {"x-retryd-no-retry: no\n", {0, 0, false, false, STREAM_LIVE}, 0},
+        {"x-stainless-retry-count: 2\n", {0, 0, false, false, STREAM_LIVE}, 2},
+        {"x-stainless-retry-count: 99999999999\n", {0, 0, false, false, STREAM_LIVE}, 1000},
+        {"x-stainless-retry-count: two\n", {0, 0, false, false, STREAM_LIVE}, 0},
     };
 
     fill("/v1/x", rows[_i].headers, "{}");
@@ -158,6 +162,8 @@ START_TEST(overrides)
     ck_assert_uint_eq(r.overrides.max_attempts, rows[_i].want.max_attempts);
     ck_assert_uint_eq(r.overrides.deadline_ms, rows[_i].want.deadline_ms);
     ck_assert_int_eq(r.overrides.no_retry, rows[_i].want.no_retry);
+    ck_assert_int_eq(r.overrides.has_stream_mode, rows[_i].want.has_stream_mode);
+    ck_assert_int_eq(r.overrides.stream_mode, rows[_i].want.stream_mode);
     ck_assert_uint_eq(r.sdk_retry, rows[_i].sdk_retry);
 }
 END_TEST
@@ -183,9 +189,8 @@ START_TEST(bad_overrides_are_named)
          "retryd: header x-retryd-no-retry: found \"maybe\"; expected yes or no"},
         {"x-retryd-no-retry:\n",
          "retryd: header x-retryd-no-retry: found \"\"; expected yes or no"},
-        {"x-retryd-stream-mode: hold\n",
-         "retryd: header x-retryd-stream-mode: found \"hold\"; expected "
-         "live, the only mode of this version"},
+        {"x-retryd-stream-mode: fast\n",
+         "retryd: header x-retryd-stream-mode: found \"fast\"; expected live, splice or hold"},
         {"x-retryd-no-retry: 0123456789012345678901234567890123456789toolong\n",
          "retryd: header x-retryd-no-retry: found \"0123456789012345678901234567890123456789\"; "
          "expected yes or no"},

@@ -1,0 +1,106 @@
+/* Writes an error as an event of a stream. */
+#include "exchange/error_event.h"
+
+#include <errno.h>
+
+#include "base/json_check.h"
+#include "base/json_iter.h"
+#include "base/json_scan.h"
+
+/* One line: in valid JSON line ends stand between tokens only, where a space does as well. */
+static void add_line(struct buf *out, struct str text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        (void)buf_addc(out, text.p[i] == '\n' || text.p[i] == '\r' ? ' ' : text.p[i]);
+}
+
+/* A string or a number as a string, anything else as null: what the SDKs' types allow. */
+static void add_text(struct buf *out, const struct json_value *v)
+{
+    bool text = v->type == JSON_STRING || v->type == JSON_NUMBER;
+
+    (void)buf_add_str(out, text ? STR("\"") : STR("null"));
+    if (!text)
+        return;
+    (void)buf_add_str(out, v->text);
+    (void)buf_addc(out, '"');
+}
+
+static void add_flat(struct buf *out, uint64_t sequence, struct str error)
+{
+    struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}, {.key = STR("param")}};
+
+    json_scan(error, w, 3);
+    (void)buf_printf(out,
+                     "event: error\ndata: {\"type\":\"error\",\"sequence_number\":%llu,\"code\":",
+                     (unsigned long long)sequence);
+    add_text(out, &w[0].value);
+    (void)buf_add_str(out, STR(",\"message\":"));
+    add_text(out, &w[1].value);
+    (void)buf_add_str(out, STR(",\"param\":"));
+    add_text(out, &w[2].value);
+    (void)buf_add_str(out, STR(",\"error\":"));
+}
+
+int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, struct str error)
+{
+    size_t before = out->len;
+
+    if (dialect == DIALECT_RESPONSES)
+        add_flat(out, sequence, error);
+    else if (dialect == DIALECT_MESSAGES)
+        (void)buf_add_str(out, STR("event: error\ndata: {\"type\":\"error\",\"error\":"));
+    else
+        (void)buf_add_str(out, STR("data: {\"error\":"));
+    add_line(out, error);
+    (void)buf_add_str(out, STR("}\n\n"));
+    if (!out->failed)
+        return 0;
+    out->len = before;
+    out->failed = false;
+    return -ENOMEM;
+}
+
+/* The object under `error`, wherever the API put it. */
+static struct json_value find_object(struct str body)
+{
+    struct json_want w[] = {{.key = STR("error")}, {.key = STR("response")}};
+
+    body = str_trim(body);
+    if (!json_valid(body))
+        return (struct json_value){.type = JSON_NONE};
+    json_scan(body, w, 2);
+    if (w[0].value.type != JSON_OBJECT && w[1].value.type == JSON_OBJECT)
+        return json_scan_one(w[1].value.text, STR("error"));
+    return w[0].value;
+}
+
+/* apierror_write writes {"error":{...}}: what is wanted is within. */
+static int add_object(struct buf *out, const char *message, const char *type, const char *code)
+{
+    struct buf whole;
+    int rc;
+
+    buf_init(&whole, 4096);
+    rc = apierror_write(&whole, message, type, code);
+    if (rc == 0)
+        rc = buf_add_str(out, json_scan_one(buf_str(&whole), STR("error")).text);
+    buf_deinit(&whole);
+    return rc;
+}
+
+int error_event_own(struct buf *out, const char *message, const char *code)
+{
+    return add_object(out, message, "server_error", code);
+}
+
+int error_event_object(struct buf *out, struct str body, const struct apierror *read)
+{
+    struct json_value object = find_object(body);
+
+    if (object.type == JSON_OBJECT)
+        return buf_add_str(out, object.text);
+    return add_object(out, read->message[0] ? read->message : "the upstream reported an error",
+                      read->type[0] ? read->type : "server_error",
+                      read->code[0] ? read->code : NULL);
+}

@@ -1,0 +1,23 @@
+/* Writes the event that tells, in a stream that has begun, that its answer failed.
+ *
+ * In the form that every SDK raises as an error (FACTS-sdk-api.md 2): `error` as an object for all
+ * streams, and for the Responses API the flat fields beside it, which its own documentation shows. */
+#ifndef RETRYD_EXCHANGE_ERROR_EVENT_H
+#define RETRYD_EXCHANGE_ERROR_EVENT_H
+
+#include "exchange/dialect.h"
+#include "policy/apierror.h"
+
+/* Appends the event. `error` is the error object as JSON text, {"message":...,"code":...}; line
+ * ends within it become spaces. `sequence` is the event's number in a Responses stream. 0 or -ENOMEM
+ * (then `out` is as it was). */
+int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, struct str error);
+
+/* Appends an error object of retryd's own. 0 or -ENOMEM. */
+int error_event_own(struct buf *out, const char *message, const char *code);
+
+/* Appends the error object of a failed answer's body, or else of what was read from it: as the API
+ * gave it where it gave one. 0 or -ENOMEM. */
+int error_event_object(struct buf *out, struct str body, const struct apierror *read);
+
+#endif

@@ -1,0 +1,346 @@
+/* Tells content from announcements, ends and errors, event by event. */
+#include "exchange/guard.h"
+
+#include <string.h>
+
+#include "base/json_check.h"
+#include "base/json_iter.h"
+#include "base/json_scan.h"
+#include "policy/sse.h"
+
+#define RESPONSE_ID_MAX 256
+#define JOINED_MAX (16u << 20)
+
+void guard_init(struct guard *g, enum dialect dialect, bool usage_wanted)
+{
+    memset(g, 0, sizeof(*g));
+    g->dialect = dialect;
+    g->usage_wanted = usage_wanted;
+    buf_init(&g->response_id, RESPONSE_ID_MAX);
+    buf_init(&g->joined, JOINED_MAX);
+}
+
+void guard_deinit(struct guard *g)
+{
+    buf_deinit(&g->response_id);
+    buf_deinit(&g->joined);
+}
+
+void guard_reset(struct guard *g)
+{
+    buf_reset(&g->response_id, RESPONSE_ID_MAX);
+    buf_reset(&g->joined, 0);
+    g->content = g->marker = g->failed = g->usage = g->id_seen = false;
+    g->choices = g->finished = g->sequence = 0;
+}
+
+/* In the streams that are known here every event's data is JSON, but for [DONE]. */
+static bool is_known(const struct guard *g)
+{
+    return g->dialect != DIALECT_OTHER;
+}
+
+/* The SDKs of OpenAI's API, which read each event's data as JSON, even where it has none. */
+static bool needs_data(const struct guard *g)
+{
+    return is_known(g) && g->dialect != DIALECT_MESSAGES;
+}
+
+static bool is_done_mark(struct str data)
+{
+    return str_starts(data, STR("[DONE]"));
+}
+
+/* Spares most events a parser: none of the error shapes lacks this key or value, and in a text the
+ * closing quote would stand behind a backslash. */
+static bool speaks_of_error(struct str data)
+{
+    return memmem(data.p, data.n, "\"error\"", 7) != NULL;
+}
+
+/* --- chat completions and completions ------------------------------------------------------------ */
+
+static bool is_something(const struct json_value *v)
+{
+    switch (v->type) {
+    case JSON_STRING:
+        return v->text.n > 0;
+    case JSON_ARRAY:
+    case JSON_OBJECT:
+        return v->text.n > 2;
+    default:
+        return false;
+    }
+}
+
+/* A delta that only names a role, or whose texts are all empty, announces the answer. */
+static bool has_content(struct str delta)
+{
+    struct json_iter i = json_iter(delta);
+    struct str key;
+    struct json_value v;
+
+    while (json_next_member(&i, &key, &v))
+        if (!str_eq(key, STR("role")) && is_something(&v))
+            return true;
+    return false;
+}
+
+static uint64_t bit_of(const struct json_value *index)
+{
+    uint64_t n;
+
+    if (index->type != JSON_NUMBER || !str_to_u64(index->text, &n))
+        n = 0;
+    return 1ULL << (n < 63 ? n : 63);
+}
+
+static enum guard_kind look_at_choice(struct guard *g, struct str choice)
+{
+    enum { INDEX, DELTA, TEXT, FINISH, WANTS };
+    struct json_want w[WANTS] = {{.key = STR("index")},
+                                 {.key = STR("delta")},
+                                 {.key = STR("text")},
+                                 {.key = STR("finish_reason")}};
+    uint64_t bit;
+
+    json_scan(choice, w, WANTS);
+    bit = bit_of(&w[INDEX].value);
+    g->choices |= bit;
+    if (w[FINISH].value.type == JSON_STRING) {
+        g->finished |= bit;
+        return GUARD_CONTENT;
+    }
+    if (w[DELTA].value.type == JSON_OBJECT)
+        return !g->content && has_content(w[DELTA].value.text) ? GUARD_CONTENT : GUARD_LIFECYCLE;
+    if (w[TEXT].value.type == JSON_STRING)
+        return is_something(&w[TEXT].value) ? GUARD_CONTENT : GUARD_LIFECYCLE;
+    return GUARD_CONTENT;
+}
+
+static enum guard_kind look_at_chunk(struct guard *g, struct str data)
+{
+    struct json_want w[] = {{.key = STR("choices")}, {.key = STR("usage")}};
+    enum guard_kind kind = GUARD_LIFECYCLE;
+    struct json_value choice;
+    struct json_iter i;
+
+    json_scan(data, w, 2);
+    if (w[1].value.type == JSON_OBJECT)
+        g->usage = true;
+    if (w[0].value.type != JSON_ARRAY)
+        return GUARD_CONTENT;
+    i = json_iter(w[0].value.text);
+    while (json_next_element(&i, &choice))
+        if (look_at_choice(g, choice.text) == GUARD_CONTENT)
+            kind = GUARD_CONTENT;
+    return kind;
+}
+
+/* --- typed events: Responses and messages --------------------------------------------------------- */
+
+struct event_type {
+    struct str type;
+    enum guard_kind kind;
+};
+
+static const struct event_type responses_types[] = {
+    {{"response.created", 16}, GUARD_LIFECYCLE},
+    {{"response.queued", 15}, GUARD_LIFECYCLE},
+    {{"response.in_progress", 20}, GUARD_LIFECYCLE},
+    {{"response.output_item.added", 26}, GUARD_LIFECYCLE},
+    {{"response.content_part.added", 27}, GUARD_LIFECYCLE},
+    {{"keepalive", 9}, GUARD_LIFECYCLE},
+    {{"ping", 4}, GUARD_LIFECYCLE},
+    {{"response.completed", 18}, GUARD_END},
+    {{"response.incomplete", 19}, GUARD_END},
+};
+
+static const struct event_type messages_types[] = {
+    {{"message_start", 13}, GUARD_LIFECYCLE},
+    {{"ping", 4}, GUARD_LIFECYCLE},
+    {{"content_block_start", 19}, GUARD_LIFECYCLE},
+    {{"message_stop", 12}, GUARD_END},
+};
+
+static enum guard_kind kind_of(const struct event_type *types, size_t n, struct str type)
+{
+    for (size_t i = 0; i < n; i++)
+        if (str_eq(type, types[i].type))
+            return types[i].kind;
+    return GUARD_CONTENT;
+}
+
+/* It is going to be part of a path. */
+static bool is_plain_id(struct str id)
+{
+    for (size_t i = 0; i < id.n; i++)
+        if (!(id.p[i] >= '0' && id.p[i] <= '9') && !(id.p[i] >= 'a' && id.p[i] <= 'z') &&
+            !(id.p[i] >= 'A' && id.p[i] <= 'Z') && id.p[i] != '_' && id.p[i] != '-')
+            return false;
+    return id.n > 0 && id.n < RESPONSE_ID_MAX;
+}
+
+static void note_response_id(struct guard *g, const struct json_value *response)
+{
+    struct json_value id;
+
+    if (g->response_id.len > 0 || response->type != JSON_OBJECT)
+        return;
+    id = json_scan_one(response->text, STR("id"));
+    if (id.type != JSON_STRING || !is_plain_id(id.text))
+        return;
+    buf_add_str(&g->response_id, id.text);
+    if (buf_addc(&g->response_id, '\0') < 0)
+        buf_reset(&g->response_id, 0);
+}
+
+static enum guard_kind look_at_response(struct guard *g, struct str data)
+{
+    struct json_want w[] = {
+        {.key = STR("type")}, {.key = STR("sequence_number")}, {.key = STR("response")}};
+    uint64_t n;
+
+    json_scan(data, w, 3);
+    if (w[1].value.type == JSON_NUMBER && str_to_u64(w[1].value.text, &n))
+        g->sequence = n + 1;
+    note_response_id(g, &w[2].value);
+    return kind_of(responses_types, sizeof(responses_types) / sizeof(responses_types[0]),
+                   w[0].value.text);
+}
+
+static enum guard_kind look_at_message(struct str data)
+{
+    struct json_value type = json_scan_one(data, STR("type"));
+
+    return kind_of(messages_types, sizeof(messages_types) / sizeof(messages_types[0]), type.text);
+}
+
+/* --- errors ------------------------------------------------------------------------------------- */
+
+/* Whether an event says that the answer failed. What is called an error is one, whatever it holds;
+ * elsewhere the data decides. */
+static bool is_error(const struct guard *g, const struct sse_event *e, struct guard_seen *seen)
+{
+    bool named = e->error_field.n > 0 || str_ieq(e->type, STR("error"));
+
+    if (!named && !speaks_of_error(seen->data) &&
+        !(g->dialect == DIALECT_RESPONSES && memmem(seen->data.p, seen->data.n, ".failed\"", 8)))
+        return false;
+    apierror_parse(e->error_field.n > 0 ? e->error_field : seen->data, &seen->error);
+    if (named && seen->error.kind == APIERROR_NONE)
+        seen->error.kind = APIERROR_OTHER;
+    return seen->error.kind != APIERROR_NONE;
+}
+
+/* What every SDK raises is an `error` that is an object, or a text, in the event's data. */
+static void describe_error(struct guard *g, struct guard_seen *seen)
+{
+    struct json_want w[] = {{.key = STR("error")}, {.key = STR("type")}};
+
+    json_scan(seen->data, w, 2);
+    seen->kind = GUARD_ERROR;
+    seen->raised = !needs_data(g) || (is_something(&w[0].value) && json_valid(seen->data));
+    seen->is_answer = str_eq(w[1].value.text, STR("response.failed"));
+    g->failed = true;
+}
+
+/* --- the events -------------------------------------------------------------------------------- */
+
+/* The event's data in one piece. False when there is no memory for it. */
+static bool join(struct guard *g, struct str event, const struct sse_event *e, struct str *ret_data)
+{
+    *ret_data = e->data;
+    if (e->data_lines < 2)
+        return true;
+    buf_reset(&g->joined, 4096);
+    if (sse_join(event, &g->joined) < 0)
+        return false;
+    *ret_data = buf_str(&g->joined);
+    return true;
+}
+
+static enum guard_kind look_at_data(struct guard *g, struct str data)
+{
+    if (is_done_mark(data))
+        return GUARD_END;
+    switch (g->dialect) {
+    case DIALECT_CHAT:
+    case DIALECT_COMPLETIONS:
+        return look_at_chunk(g, data);
+    case DIALECT_RESPONSES:
+        return look_at_response(g, data);
+    case DIALECT_MESSAGES:
+        return look_at_message(data);
+    case DIALECT_OTHER:
+        break;
+    }
+    return GUARD_CONTENT;
+}
+
+static enum guard_kind look_at_dataless(struct guard *g, const struct sse_event *e)
+{
+    bool unfit = needs_data(g) && (!e->comment_only || g->id_seen);
+
+    return unfit ? GUARD_UNFIT : e->comment_only ? GUARD_FILLER : GUARD_LIFECYCLE;
+}
+
+void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
+{
+    struct sse_event e;
+
+    sse_parse(event, &e);
+    g->id_seen |= e.has_id;
+    ret->data = e.data;
+    if (e.data_lines == 0 && e.error_field.n == 0) {
+        ret->kind = look_at_dataless(g, &e);
+        return;
+    }
+    if (!join(g, event, &e, &ret->data)) {
+        ret->kind = GUARD_MALFORMED;
+        return;
+    }
+    if (is_error(g, &e, ret)) {
+        describe_error(g, ret);
+        return;
+    }
+    if (e.data_lines == 0) {
+        ret->kind = GUARD_UNFIT;
+        return;
+    }
+    if (is_known(g) && !is_done_mark(ret->data) && !json_valid(ret->data)) {
+        ret->kind = GUARD_MALFORMED;
+        return;
+    }
+    ret->kind = look_at_data(g, ret->data);
+    g->content |= ret->kind == GUARD_CONTENT;
+    g->marker |= ret->kind == GUARD_END;
+}
+
+bool guard_empty(const struct guard *g)
+{
+    bool is_chunks = g->dialect == DIALECT_CHAT || g->dialect == DIALECT_COMPLETIONS;
+
+    return !g->content && (is_chunks || !g->marker);
+}
+
+bool guard_whole(const struct guard *g, bool broke)
+{
+    bool all_finished = g->finished != 0 && g->finished == g->choices;
+
+    if (g->marker)
+        return true;
+    switch (g->dialect) {
+    case DIALECT_CHAT:
+    case DIALECT_COMPLETIONS:
+        /* Some providers never send the usage they are asked for, nor [DONE]; one that is cut off
+         * in between has not said all. */
+        return all_finished && (!broke || !g->usage_wanted || g->usage);
+    case DIALECT_RESPONSES:
+    case DIALECT_MESSAGES:
+        return false;
+    case DIALECT_OTHER:
+        break;
+    }
+    return !broke;
+}

@@ -1,0 +1,68 @@
+/* Knows what the events of a stream mean: whether they are part of an answer yet, whether the answer
+ * has said that it is whole, whether it says that it failed.
+ *
+ * It looks at whole events as policy/sse frames them, one after the other, and never changes one.
+ * Sources: the API reference's streaming events (chat, completions, Responses), Anthropic's
+ * streaming page (messages), and what other servers were seen to send: OpenRouter's numeric codes,
+ * vLLM's {"object":"error"}, llama.cpp's `error:` field. */
+#ifndef RETRYD_EXCHANGE_GUARD_H
+#define RETRYD_EXCHANGE_GUARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "exchange/dialect.h"
+#include "policy/apierror.h"
+
+enum guard_kind {
+    GUARD_FILLER,    /* comments and blank lines: a sign of life */
+    GUARD_LIFECYCLE, /* announces an answer (role chunk, response.created): no part of one yet */
+    GUARD_CONTENT,   /* part of the answer; whatever is not known counts as that */
+    GUARD_END,       /* the marker that says the answer is whole */
+    GUARD_ERROR,     /* says that the answer failed */
+    GUARD_UNFIT,     /* has no data: the SDKs of the streams known here raise parse errors on it */
+    GUARD_MALFORMED, /* not JSON where JSON is due */
+};
+
+struct guard {
+    enum dialect dialect;
+    bool usage_wanted;      /* the request asked for a usage chunk */
+    bool content;           /* a part of the answer has come */
+    bool marker;            /* [DONE], response.completed and the like */
+    bool failed;            /* a GUARD_ERROR has come */
+    bool usage;             /* a usage chunk */
+    bool id_seen;           /* an `id:` field: from then on SDKs stumble over comments, too */
+    uint64_t choices;       /* bits of the choices that have begun ... */
+    uint64_t finished;      /* ... and of those that gave a finish_reason */
+    uint64_t sequence;      /* Responses: the sequence number that comes next */
+    struct buf response_id; /* Responses: as response.created gave it, terminated; empty before */
+    struct buf joined;      /* the data of an event with several data lines */
+};
+
+/* Of one event. */
+struct guard_seen {
+    enum guard_kind kind;
+    struct str data; /* its data lines, joined; valid until the event or the guard changes */
+    /* GUARD_ERROR only: */
+    struct apierror error;
+    bool raised;    /* every SDK raises it as it stands; else it needs to be told once more */
+    bool is_answer; /* it is an event of the API's own, too, and passes as well (response.failed) */
+};
+
+/* Sets it up for the answer to a request; allocates nothing. */
+void guard_init(struct guard *g, enum dialect dialect, bool usage_wanted);
+void guard_deinit(struct guard *g);
+/* Another answer to the same request begins. */
+void guard_reset(struct guard *g);
+
+/* Looks at the next event, its closing blank line included. Out of memory counts as malformed. */
+void guard_look(struct guard *g, struct str event, struct guard_seen *ret);
+
+/* Whether the answer is whole as far as it came (C12). `broke`: the connection did not end in good
+ * order. In a stream whose marks are not known here, only that order tells. */
+bool guard_whole(const struct guard *g, bool broke);
+
+/* Whether nothing of an answer has come, though some may have been announced, or an end. */
+bool guard_empty(const struct guard *g);
+
+#endif

@@ -1,0 +1,337 @@
+/* Streams: looks at what has come event by event, and moves it on towards the client. */
+#include <stdio.h>
+#include <string.h>
+
+#include "exchange/exchange_private.h"
+
+#define TOO_LARGE "the answer is too large to be spliced"
+#define EVENT_MAX (16u << 20) /* an image in one event is several MiB long */
+
+/* What becomes of an event. */
+enum fate {
+    FATE_PASS,
+    FATE_DROP,
+    FATE_REPLACE, /* by what stands in x->rewritten */
+    FATE_OVER,    /* it ends the attempt: struct over tells how */
+};
+
+/* How an event ended its attempt. */
+struct over {
+    struct outcome outcome;
+    struct guard_seen seen;
+};
+
+void stream_start(struct exchange *x)
+{
+    bool spliceable = x->guard.dialect <= DIALECT_RESPONSES && x->mode == STREAM_SPLICE;
+
+    x->attempt.high_water = RELAY_WAITING_MAX;
+    x->passed = false;
+    if (x->resuming)
+        return;
+    guard_reset(&x->guard);
+    if (x->committed) {
+        splice_restart(x->splice);
+        return;
+    }
+    x->events = 0;
+    splice_free(x->splice);
+    x->splice = spliceable ? splice_new(x->guard.dialect, x->limits.hold_limit) : NULL;
+}
+
+bool stream_resumable(const struct exchange *x)
+{
+    return x->mode != STREAM_LIVE || !x->committed
+               ? x->guard.response_id.len > 0 &&
+                     (x->request.background || !request_is(&x->request.head, "POST"))
+               : false;
+}
+
+/* --- one event ------------------------------------------------------------------------------------ */
+
+static enum fate drop(struct exchange *x, enum guard_kind kind)
+{
+    x->dropped++;
+    x->ops->event_dropped(x->world, x, kind == GUARD_MALFORMED);
+    return FATE_DROP;
+}
+
+static enum fate over(struct over *o, struct outcome outcome)
+{
+    o->outcome = outcome;
+    return FATE_OVER;
+}
+
+/* Lets the event through where it is new to the client. */
+static enum fate through_splice(struct exchange *x, struct str event, const struct guard_seen *seen,
+                                struct over *o)
+{
+    enum splice_action action;
+
+    if (!x->splice || seen->kind == GUARD_FILLER)
+        return FATE_PASS;
+    buf_reset(&x->rewritten, SIZE_MAX);
+    action = splice_event(x->splice, event, seen->data, &x->rewritten);
+    if (x->committed && !splice_possible(x->splice))
+        exchange_cannot_retry(x, TOO_LARGE);
+    switch (action) {
+    case SPLICE_PASS:
+        return FATE_PASS;
+    case SPLICE_REWRITTEN:
+        return FATE_REPLACE;
+    case SPLICE_SKIP:
+        return FATE_DROP;
+    case SPLICE_DIFFERS:
+    case SPLICE_FAILED:
+        break;
+    }
+    exchange_cannot_retry(x, "the new answer differs from what the client has");
+    snprintf(x->attempt.detail, sizeof(x->attempt.detail),
+             "the new answer is not the one that broke");
+    return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .differs = true});
+}
+
+static enum fate look_at(struct exchange *x, struct str event, struct over *o)
+{
+    struct guard_seen *seen = &o->seen;
+    enum fate fate;
+
+    guard_look(&x->guard, event, seen);
+    switch (seen->kind) {
+    case GUARD_UNFIT:
+        return drop(x, seen->kind);
+    case GUARD_MALFORMED:
+        if (x->cannot_retry && x->committed)
+            return drop(x, seen->kind);
+        return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .malformed = true});
+    case GUARD_ERROR:
+        if (x->guard.dialect == DIALECT_OTHER && x->committed)
+            return FATE_PASS;
+        return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .error = &seen->error});
+    case GUARD_END:
+        if (guard_empty(&x->guard))
+            return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .empty = true});
+        break;
+    default:
+        break;
+    }
+    fate = through_splice(x, event, seen, o);
+    if ((fate == FATE_PASS || fate == FATE_REPLACE) && (x->guard.content || x->guard.marker))
+        x->passed = true;
+    return fate;
+}
+
+/* Judges the attempt by the event that ended it. */
+static void judge_over(struct exchange *x, struct over *o, struct str event)
+{
+    o->outcome.status = x->attempt.status;
+    o->outcome.headers = x->committed ? NULL : &x->attempt.headers;
+    o->outcome.stream = true;
+    if (o->outcome.error) {
+        x->last_words.event = event;
+        x->last_words.seen = &o->seen;
+    }
+    judge_stream(x, &o->outcome);
+    x->last_words.event.n = 0;
+}
+
+/* --- all that has come ------------------------------------------------------------------------- */
+
+/* Events of the attempt's buffer that pass as they are, one after the other. */
+struct run {
+    size_t from, to;
+};
+
+/* Moves the run on, without a copy where it is all there is. */
+static bool move_run(struct exchange *x, struct run *run)
+{
+    struct buf *b = &x->attempt.body;
+    int rc = 0;
+
+    if (run->from == 0 && run->to == b->len && b->len > 0)
+        rc = outbox_move(&x->out, b);
+    else if (run->to > run->from)
+        rc = outbox_add(&x->out, (struct str){b->p + run->from, run->to - run->from});
+    run->from = run->to;
+    return rc == 0;
+}
+
+static bool move_on(struct exchange *x, struct run *run, enum fate fate, size_t end)
+{
+    if (fate == FATE_PASS) {
+        run->to = end;
+        x->events++;
+        return true;
+    }
+    if (!move_run(x, run))
+        return false;
+    run->from = run->to = end;
+    if (fate != FATE_REPLACE)
+        return true;
+    x->events++;
+    return outbox_add(&x->out, buf_str(&x->rewritten)) == 0;
+}
+
+static void out_of_memory(struct exchange *x)
+{
+    struct outcome o = {.transport = TRANSPORT_INTERNAL, .stream = true};
+
+    snprintf(x->attempt.detail, sizeof(x->attempt.detail), "out of memory");
+    judge_stream(x, &o);
+}
+
+/* Looks at each whole event. False where the attempt was judged. */
+static bool take_events(struct exchange *x)
+{
+    struct buf *b = &x->attempt.body;
+    struct run run = {0, 0};
+    size_t at = 0, n;
+
+    while (at < b->len && (n = sse_next(&x->sse, (struct str){b->p + at, b->len - at})) > 0) {
+        struct str event = {b->p + at, n};
+        struct over o;
+        enum fate fate = look_at(x, event, &o);
+
+        if (!move_on(x, &run, fate, at + n)) {
+            out_of_memory(x);
+            return false;
+        }
+        if (fate == FATE_OVER) {
+            judge_over(x, &o, event);
+            return false;
+        }
+        at += n;
+    }
+    if (!move_run(x, &run)) {
+        out_of_memory(x);
+        return false;
+    }
+    buf_consume(b, b->len ? at : 0);
+    return true;
+}
+
+/* --- the end ------------------------------------------------------------------------------------ */
+
+/* Whether what is left is an event but for its empty line. One without data would be an event that
+ * SDKs cannot read. */
+static bool lacks_empty_line(const struct buf *rest)
+{
+    struct sse_event event;
+
+    if (rest->len == 0 || rest->p[rest->len - 1] != '\n')
+        return false;
+    sse_parse(buf_str(rest), &event);
+    return event.data_lines > 0 || event.comment_only;
+}
+
+/* Nothing more comes of an answer that was not whole. */
+static void judge_broken(struct exchange *x, bool broke)
+{
+    struct attempt *a = &x->attempt;
+    struct outcome o = {.transport = a->transport,
+                        .status = a->status,
+                        .headers = x->committed ? NULL : &a->headers,
+                        .stream = true,
+                        .empty = guard_empty(&x->guard) && !x->committed};
+
+    if (o.transport == TRANSPORT_WHOLE && !o.empty) {
+        o.transport = TRANSPORT_TRUNCATED;
+        snprintf(a->detail, sizeof(a->detail), "%s",
+                 broke ? "it ended within an event" : "it ended before it was whole");
+    }
+    judge_stream(x, &o);
+}
+
+static void end_stream(struct exchange *x)
+{
+    struct attempt *a = &x->attempt;
+    bool broke = a->transport != TRANSPORT_WHOLE || a->body.len > 0;
+
+    if (guard_empty(&x->guard) || !guard_whole(&x->guard, broke)) {
+        judge_broken(x, broke);
+        return;
+    }
+    /* All of the answer is there, only not the mark behind it that some clients wait for. */
+    if (broke && !x->guard.marker && x->guard.dialect != DIALECT_OTHER &&
+        outbox_add(&x->out, STR("data: [DONE]\n\n")) < 0) {
+        out_of_memory(x);
+        return;
+    }
+    a->transport = TRANSPORT_WHOLE;
+    relay_end(x);
+}
+
+/* --- holding, flowing -------------------------------------------------------------------------- */
+
+static bool may_commit(const struct exchange *x)
+{
+    if (x->mode != STREAM_HOLD)
+        return x->passed;
+    /* A length can be told only at the end. */
+    return x->guard.marker && !x->request.head.http_1_0;
+}
+
+/* More than may be held came of an answer that is to be held whole: it goes out as it comes. */
+static bool must_commit(const struct exchange *x)
+{
+    return outbox_held(&x->out) > x->limits.hold_limit;
+}
+
+/* An event fills the buffer to its mark, and the client has all that was before it. */
+static bool raise_mark(struct exchange *x)
+{
+    struct attempt *a = &x->attempt;
+
+    if (a->high_water < EVENT_MAX) {
+        a->high_water = a->high_water < EVENT_MAX / 2 ? a->high_water * 2 : EVENT_MAX;
+        return true;
+    }
+    exchange_stop_attempt(x);
+    a->done = true;
+    a->transport = TRANSPORT_BAD_ANSWER;
+    snprintf(a->detail, sizeof(a->detail), "an event of the stream is larger than %u MiB",
+             EVENT_MAX >> 20);
+    return false;
+}
+
+/* Sets the mark at which the attempt pauses, and lets it go on. */
+static void flow(struct exchange *x)
+{
+    struct attempt *a = &x->attempt;
+    size_t waiting = outbox_waiting(&x->out);
+
+    if (a->body.len < RELAY_WAITING_MAX || waiting > 0)
+        a->high_water = relay_mark(x);
+    if (!a->paused || waiting > RELAY_WAITING_MAX / 2)
+        return;
+    if (a->body.len >= a->high_water) {
+        if (waiting > 0)
+            return;
+        if (!raise_mark(x)) {
+            judge_broken(x, true);
+            return;
+        }
+    }
+    relay_resume(x);
+}
+
+void stream_step(struct exchange *x)
+{
+    struct attempt *a = &x->attempt;
+
+    if (!take_events(x))
+        return;
+    if (a->done && a->transport == TRANSPORT_WHOLE && lacks_empty_line(&a->body) &&
+        buf_addc(&a->body, '\n') == 0 && !take_events(x))
+        return;
+    if (a->done) {
+        end_stream(x);
+        return;
+    }
+    if (x->state == EXCHANGE_HOLDING && (may_commit(x) || must_commit(x)))
+        relay_commit(x);
+    if (x->state == EXCHANGE_RELAYING)
+        relay_release(x);
+    if (x->state != EXCHANGE_DONE)
+        flow(x);
+}

@@ -1,0 +1,147 @@
+/* Knows when an exchange has waited long enough, and what follows then. */
+#include <stdio.h>
+
+#include "exchange/exchange_private.h"
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t after(uint64_t since, uint64_t timeout_ms)
+{
+    return timeout_ms ? since + timeout_ms : TIMER_OFF;
+}
+
+/* Until its first content a stream has a time of its own: it may think for minutes after it has
+ * said hello. From then on, and in all other answers, no two pieces may be too far apart. */
+static bool awaits_content(const struct exchange *x)
+{
+    return x->streaming && !x->guard.content;
+}
+
+/* An answer that is held whole may take longer than the deadline, as a live one may, once the client
+ * is kept waiting by heartbeats: then the attempt that is under way is not ended by it. */
+static uint64_t deadline_now(const struct exchange *x)
+{
+    bool alive = x->begun && x->streaming && x->guard.content;
+
+    return x->state == EXCHANGE_RELAYING || alive ? TIMER_OFF : x->deadline.at_ms;
+}
+
+/* When the attempt has taken too long. DEADLINE_NONE and TIMER_OFF are the same number. */
+static uint64_t attempt_limit(const struct exchange *x)
+{
+    const struct timeout_settings *t = &x->plan.settings->timeout;
+    const struct attempt *a = &x->attempt;
+    uint64_t total = earlier(deadline_now(x), after(a->started_ms, t->total_ms));
+
+    if (x->state == EXCHANGE_ATTEMPTING)
+        return earlier(total, after(a->started_ms, t->first_byte_ms));
+    if (!a->running || a->paused)
+        return TIMER_OFF;
+    if (awaits_content(x))
+        return earlier(total, after(a->started_ms, t->first_content_ms));
+    return earlier(total, after(a->last_piece_ms, t->idle_ms));
+}
+
+/* When the next keep-alive comment is due (C14). An answer that turns out to be no stream has none,
+ * and neither has a client that could not tell a comment from a part of its answer. */
+static uint64_t beat_time(const struct exchange *x)
+{
+    bool has_answer = x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
+
+    if (!x->request.stream || x->request.head.http_1_0 || x->answer_ended ||
+        (has_answer && !x->streaming))
+        return TIMER_OFF;
+    return after(x->spoke_ms, x->plan.settings->stream.heartbeat_ms);
+}
+
+uint64_t times_next(const struct exchange *x)
+{
+    if (x->state == EXCHANGE_RECEIVING || x->state == EXCHANGE_DONE)
+        return TIMER_OFF;
+    if (x->state == EXCHANGE_BACKOFF)
+        return earlier(x->next_at_ms, beat_time(x));
+    if (x->state == EXCHANGE_QUEUED)
+        return beat_time(x);
+    return earlier(attempt_limit(x), beat_time(x));
+}
+
+/* Which of the times has passed, and what a person should read about it. */
+static enum transport timeout_kind(struct exchange *x, uint64_t now)
+{
+    const struct timeout_settings *t = &x->plan.settings->timeout;
+    struct attempt *a = &x->attempt;
+    enum transport kind = TRANSPORT_IDLE_TIMEOUT;
+    uint64_t limit = t->idle_ms;
+
+    if (now >= after(a->started_ms, t->total_ms)) {
+        kind = TRANSPORT_TOTAL_TIMEOUT;
+        limit = t->total_ms;
+    } else if (!a->head_done) {
+        kind = a->upload_whole ? TRANSPORT_FIRST_BYTE_TIMEOUT : TRANSPORT_UPLOAD_TIMEOUT;
+        limit = t->first_byte_ms;
+    } else if (awaits_content(x)) {
+        kind = TRANSPORT_FIRST_CONTENT_TIMEOUT;
+        limit = t->first_content_ms;
+    }
+    snprintf(a->detail, sizeof(a->detail), "%s for %llu ms",
+             kind == TRANSPORT_UPLOAD_TIMEOUT          ? "the request could not be sent"
+             : kind == TRANSPORT_FIRST_CONTENT_TIMEOUT ? "no content"
+                                                       : "silence",
+             (unsigned long long)limit);
+    if (kind == TRANSPORT_TOTAL_TIMEOUT)
+        snprintf(a->detail, sizeof(a->detail), "the answer was not whole after %llu ms",
+                 (unsigned long long)limit);
+    return kind;
+}
+
+static void attempt_timed_out(struct exchange *x, uint64_t now)
+{
+    enum transport kind;
+
+    exchange_stop_attempt(x);
+    kind = timeout_kind(x, now);
+    x->attempt.done = true;
+    x->attempt.transport = kind;
+    /* What came of an answer may hold a status worth knowing, and a hint: the next step looks. */
+    if (x->state == EXCHANGE_ATTEMPTING)
+        judge_transport(x, kind);
+    else
+        exchange_look(x);
+}
+
+/* The client hears that its request is alive. Nothing is added where it has yet to take what there
+ * is. */
+static void beat(struct exchange *x, uint64_t now)
+{
+    x->spoke_ms = now;
+    if (!x->begun) {
+        if (!relay_begin_early(x))
+            return;
+        /* From now on no silence of ours can reach the client's own limit. */
+        exchange_set_deadline(x, x->started_ms, false);
+    }
+    if (outbox_waiting(&x->out) == 0 && outbox_insert(&x->out, STR(": retryd\n")) == 0)
+        x->ops->answer_wake(x->world, x);
+}
+
+bool times_act(struct exchange *x)
+{
+    uint64_t now = x->ops->now_ms(x->world);
+
+    if (now < times_next(x))
+        return false;
+    if (now >= beat_time(x)) {
+        beat(x, now);
+    } else if (x->state == EXCHANGE_BACKOFF) {
+        x->wait_ms += now - x->backoff_since;
+        exchange_take_turn(x);
+    } else if (now >= deadline_now(x)) {
+        judge_deadline(x);
+    } else {
+        attempt_timed_out(x, now);
+    }
+    return true;
+}

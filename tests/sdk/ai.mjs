@@ -38,11 +38,11 @@ async function run(job, result) {
 
 function describe(error) {
   if (RetryError.isInstance(error)) return describe(error.lastError);
-  const code = error.code ?? error.data?.error?.code ?? null;
+  const code = error?.code ?? error?.data?.error?.code ?? null;
   const isAPIError = APICallError.isInstance(error)
     ? error.statusCode >= 400
-    : error.name === 'AI_StreamProviderError';
-  return { ...facts(error, isAPIError), name: error.name, code };
+    : error?.name === 'AI_StreamProviderError';
+  return { ...facts(error, isAPIError), name: error?.name ?? null, code };
 }
 
 await batch(run, describe);

@@ -1,0 +1,220 @@
+"""The table of streams: what an upstream does to one, and what each client's application then meets.
+
+A row is a cause, with what the provider answers first for chat completions and for the Responses API
+(None: there is no such thing there), and the effect in each of the three modes. The provider's second
+answer is a whole stream, but in rows named "always". An effect is the same for every client, but for those in BUT.
+
+    whole(n)               the whole answer, after n attempts
+    whole(n, text)         an answer that is whole with this text
+    error(code, text, n)   the client's own API error with this code (ANY: whichever), after this text
+    raw(text)              an error that is none of the API's: a client's own fault, only in BUT
+
+Where the upstream told of an error, its message has to be in the one that the client raises. Each
+client runs in one process, all its streams at the same time, all through one daemon.
+"""
+
+import collections
+import json
+import os
+
+import pytest
+from client import Provider
+from daemon import Retryd
+from stream_causes import (ALL, ANTHROPIC, APIS, DONE, FAILED, FLAT, HALF, HALF_EVENT, INCOMPLETE, LEAD, LLAMA, NO_JSON,
+                           OPENROUTER, QUOTA, RESPONSES_NESTED, TEXT, VLLM, WHOLE, amid, before, breaks, chat_events,
+                           crlf, cut, identified, named, nested, only, stops)
+from stream_clients import CLIENTS, run_all
+
+MODES = ["live", "splice", "hold"]
+ATTEMPTS = 3  # max_attempts of the daemon
+ANY = None
+
+Effect = collections.namedtuple("Effect", "kind code text attempts requests", defaults=[1])
+
+
+def whole(attempts=1, text=TEXT):
+    return Effect("whole", ANY, text, attempts)
+
+
+def error(code=ANY, text=HALF, attempts=1):
+    return Effect("error", code, text, attempts)
+
+
+def raw(text, attempts=1):
+    return Effect("raw", ANY, text, attempts)
+
+
+def repeated(effect, requests):
+    """The same, but the client asked so many times."""
+    return effect._replace(attempts=effect.attempts * requests, requests=requests)
+
+
+def each(answer):
+    """The same cause for both APIs: answer(api)."""
+    return tuple(answer(api) for api in APIS)
+
+
+def chat(answer):
+    return answer, None
+
+
+def responses(answer):
+    return None, answer
+
+
+def told(live):
+    """Told in live mode, mended in the two others."""
+    return live, whole(2), whole(2)
+
+
+def always(effect):
+    return effect, effect, effect
+
+
+RETRIED = always(whole(2))   # before the first content every mode does the same
+UNHARMED = always(whole(1))  # nothing is wrong, or only what no client needs to see
+
+ROWS = {
+    # --- the stream ends or breaks ---
+    "nothing-but-a-role": (each(lambda api: cut(LEAD[api])), RETRIED),
+    "nothing-but-a-role-fin": (each(lambda api: cut(LEAD[api], "fin")), RETRIED),
+    "empty": (each(lambda api: only()), RETRIED),
+    "reset": (each(lambda api: cut(LEAD[api] + 2)), told(error())),
+    "fin": (each(lambda api: cut(LEAD[api] + 2, "fin")), told(error())),
+    "silence": (each(lambda api: {**WHOLE, "stall": {"after_events": LEAD[api] + 2}}), told(error("idle_timeout"))),
+    "clean-end-amid": (each(stops), told(error())),
+    "clean-end-without-a-finish": (each(lambda api: {**WHOLE, "finish": False, "done": False}), told(error(text=TEXT))),
+    "clean-end-without-done": (chat({**WHOLE, "done": False}), UNHARMED),
+    "clean-end-without-completed": (responses({**WHOLE, "done": False}), told(error(text=TEXT))),
+    "reset-before-the-usage": (chat(cut(ALL["chat"] - 2)), told(error(text=TEXT))),
+    "reset-before-done": (chat(cut(ALL["chat"] - 1)), UNHARMED),
+    "reset-before-completed": (responses(cut(ALL["responses"] - 1)), told(error(text=TEXT))),
+    "reset-after-the-last-event": (each(lambda api: cut(ALL[api])), UNHARMED),
+    "half-an-event-and-reset": (each(lambda api: breaks(api, HALF_EVENT)), told(error())),
+    "half-an-event-and-clean-end": (each(lambda api: stops(api, HALF_EVENT)), told(error())),
+    # The two make one event that is no JSON: the error in it cannot be read.
+    "half-an-event-and-an-error": (each(lambda api: stops(api, HALF_EVENT, nested())), told(error())),
+    "reset-always": (each(lambda api: cut(LEAD[api] + 2)), (error(), error(attempts=3), error(text="", attempts=3))),
+    # --- errors as events ---
+    "error": (each(lambda api: stops(api, nested())), told(error("server_is_overloaded"))),
+    "error-and-done": (chat(stops("chat", nested(), DONE)), told(error("server_is_overloaded"))),
+    "error-first": (each(lambda api: only(nested())), RETRIED),
+    "error-first-always": (each(lambda api: only(nested())), always(error("server_is_overloaded", "", 3))),
+    "error-named": (chat(stops("chat", named(nested()))), told(error("server_is_overloaded"))),
+    "error-named-nested": (responses(stops("responses", named(RESPONSES_NESTED))), told(error("server_is_overloaded"))),
+    "error-flat": (responses(stops("responses", named(FLAT))), told(error("server_error"))),
+    "error-flat-first": (responses(only(named(FLAT))), RETRIED),
+    # No repeat helps against an empty purse.
+    "error-quota": (each(lambda api: stops(api, QUOTA)),
+                    (error("insufficient_quota"), error("insufficient_quota"), error("insufficient_quota", ""))),
+    "response-failed": (responses(stops("responses", FAILED)), told(error())),
+    "response-failed-first": (responses(only(FAILED)), RETRIED),
+    "response-incomplete": (responses(stops("responses", INCOMPLETE)), always(whole(1, HALF))),
+    "error-null": (chat({"sse": chat_events(error=None)}), UNHARMED),
+    # --- what is no event, or none that a client can read ---
+    "comment": (each(lambda api: amid(api, ": comment\n")), UNHARMED),
+    "comment-first": (each(lambda api: before(api, ": comment\n\n")), UNHARMED),
+    "comment-after-an-id": (each(identified), UNHARMED),
+    "id-without-data": (each(lambda api: amid(api, "id: 7\n\n")), UNHARMED),
+    "event-without-data": (each(lambda api: amid(api, "event: ping\n\n")), UNHARMED),
+    "event-without-data-first": (each(lambda api: before(api, "event: ping\n\n")), UNHARMED),
+    "retry-field": (each(lambda api: amid(api, "retry: 10\n\n")), UNHARMED),
+    "crlf-and-empty-lines": (each(crlf), UNHARMED),
+    "no-json": (each(lambda api: amid(api, NO_JSON)), (whole(1), whole(2), whole(2))),
+    # --- other servers ---
+    "openrouter-comments": (each(lambda api: before(api, ": OPENROUTER PROCESSING\n\n", ": OPENROUTER PROCESSING\n\n")),
+                            UNHARMED),
+    "openrouter-comments-amid": (each(lambda api: amid(api, ": OPENROUTER PROCESSING\n\n")), UNHARMED),
+    "openrouter-error": (chat(stops("chat", OPENROUTER, DONE)), told(error("502"))),
+    "openrouter-error-first": (chat(only(OPENROUTER, DONE)), RETRIED),
+    "llama-ping": (each(lambda api: amid(api, ":\n\n")), UNHARMED),
+    "llama-error": (each(lambda api: stops(api, LLAMA)), told(error())),
+    "llama-error-first": (each(lambda api: only(LLAMA)), RETRIED),
+    "vllm-error": (chat(stops("chat", VLLM, DONE)), told(error("500"))),
+    "vllm-error-first": (chat(only(VLLM, DONE)), RETRIED),
+    "anthropic-error": (chat(stops("chat", ANTHROPIC)), told(error())),
+    "anthropic-error-first": (chat(only(ANTHROPIC)), RETRIED),
+}
+
+# Rows whose upstream told of an error that can be read: its message is what the client raises.
+SAYS_BOOM = {name for name in ROWS if "error" in name or name == "response-failed"} - {"half-an-event-and-an-error", "error-null"}
+
+# What a client makes of an effect where it differs, and why: {(row, client): {mode: effect}}.
+AI_ASKS_AGAIN = {
+    # It repeats by itself, twice, what has a status from 500 on or 429, or begins with an error. It looks neither at
+    # x-should-retry nor at the code, and no header can stop it.
+    "error-first-always": {mode: repeated(error("server_is_overloaded", "", 3), 3) for mode in MODES},
+    "error-quota": {"hold": repeated(error("insufficient_quota", ""), 3)},
+    "reset-always": {"hold": repeated(error(text="", attempts=3), 3)},
+}
+BUT = {
+    **{(row, client): modes for row, modes in AI_ASKS_AGAIN.items() for client in ("ai", "ai-compatible")},
+    # It takes "error": null for an error, with or without retryd.
+    ("error-null", "ai-compatible"): {mode: raw("") for mode in MODES},
+    # LangChain has switched off the repeats of the SDK below it, and with them x-should-retry; its own go by the status
+    # alone. Here it is given one repeat: its 6 would take a minute.
+    ("reset-always", "langchain"): {"hold": repeated(error(text="", attempts=3), 2)},
+}
+LANGCHAIN_REPEATS = {"reset-always": 1, "error-first-always": 0}
+
+Cell = collections.namedtuple("Cell", "row api mode client")
+
+
+def cells():
+    for row, (causes, _) in ROWS.items():
+        for api, cause in zip(APIS, causes):
+            for mode in MODES:
+                for client in CLIENTS:
+                    if cause is not None and (client, api) != ("ai-compatible", "responses"):
+                        yield Cell(row, api, mode, client)
+
+
+def name_of(cell):
+    return ".".join(cell)
+
+
+def job(cell):
+    op = "compatible" if cell.client == "ai-compatible" else cell.api
+    return {"name": name_of(cell), "op": op, "model": name_of(cell), "headers": {"x-retryd-stream-mode": cell.mode},
+            "max_retries": LANGCHAIN_REPEATS.get(cell.row, 6)}
+
+
+def rule(cell):
+    causes, _ = ROWS[cell.row]
+    first = causes[APIS.index(cell.api)]
+    return {"match": {"model": name_of(cell)}, "answers": [first] if "always" in cell.row else [first, WHOLE]}
+
+
+Seen = collections.namedtuple("Seen", "told attempts requests")
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """{name of a cell: what its client told, the attempts that the provider saw, the requests in the log}."""
+    # A busy machine may let a stream wait for a second; the silent ones are found all the same.
+    settings = {"retry": {"initial_delay": "20ms", "max_attempts": ATTEMPTS}, "timeout": {"idle": "4s"}}
+    with Provider(os.environ["PROVIDER_BIN"], quiet=True) as provider, Retryd(provider.base_url, **settings) as daemon:
+        provider.rules(*map(rule, cells()))
+        jobs = collections.defaultdict(list)
+        for cell in cells():
+            jobs[cell.client].append(job(cell))
+        told = {t["name"]: t for ts in run_all(daemon.base_url, jobs).values() for t in ts}
+        attempts = collections.Counter(json.loads(r["body"])["model"] for r in provider.record())
+    requests = collections.Counter(line["model"] for line in daemon.requests())
+    return {name: Seen(told[name], attempts[name], requests[name]) for name in told}
+
+
+@pytest.mark.parametrize("cell", list(cells()), ids=name_of)
+def test_c12_stream(cell, seen):
+    effect = BUT.get((cell.row, cell.client), {}).get(cell.mode, ROWS[cell.row][1][MODES.index(cell.mode)])
+    told, attempts, requests = seen[name_of(cell)]
+    story = f"{requests} requests, {attempts} attempts, and the client told {json.dumps(told)}"
+    problem = told["error"]
+    if effect.kind == "whole":
+        assert told["kind"] == "whole" and told["finish"], story
+    else:
+        assert told["kind"] == "error" and problem["isAPIError"] == (effect.kind == "error"), story
+        assert effect.code in (ANY, str(problem["code"])), story
+        assert cell.row not in SAYS_BOOM or effect.kind == "raw" or "boom" in problem["message"], story
+    assert told["text"] == effect.text, story
+    assert (attempts, requests) == (effect.attempts, effect.requests), story

@@ -1,0 +1,321 @@
+"""C13: what each of the modes makes of a stream that breaks, wherever it does."""
+
+import json
+
+import pytest
+from cases import error, pair, run
+from streams import (MODES, READ, assert_broken, assert_whole, case, chat_events, choice, chunk, read_chat, sse, usage,
+                     DONE)
+
+# Each API's stream of 60 events: how many come before the first text, and after the last.
+SIZE = 60
+LEAD = {"chat": 1, "responses": 4}
+TAIL = {"chat": 3, "responses": 4}
+WORDS = {api: SIZE - LEAD[api] - TAIL[api] for api in LEAD}
+# The stream is whole after this many: what [DONE] says has then been said.
+ENOUGH = {"chat": SIZE - 1, "responses": SIZE}
+
+
+@pytest.fixture(scope="module")
+def both():
+    with pair(retry={"initial_delay": "20ms", "budget_min": 100000}) as running:
+        yield running
+
+
+def words(count, start=1):
+    return "".join(f"w{i} " for i in range(start, start + count))
+
+
+def text_of(api):
+    return words(WORDS[api]).strip()
+
+
+def said(api, events):
+    """The text in the first so many events of the stream."""
+    count = min(max(events - LEAD[api], 0), WORDS[api])
+    return text_of(api) if count == WORDS[api] else words(count)
+
+
+def answer(api, **how):
+    return {"preset": f"{api}_stream", "events": WORDS[api], "usage": True, **how}
+
+
+def cut(api, events, how="reset", **more):
+    place = {"after_events": events} if events else {"after_head": True}
+    return answer(api, cut={**place, "how": how, "delay_ms": 20}, **more)
+
+
+def outcome(seen, api):
+    """(what the client was told, attempts made) of a stream that was answered."""
+    assert seen.problem is None, repr(seen.problem)
+    assert seen.answer.status == 200, seen.answer.body
+    assert seen.answer.header("content-type").startswith("text/event-stream")
+    return READ[api](seen.answer.body), len(seen.attempts)
+
+
+# --- every place where a stream of 60 events can break ---
+
+
+@pytest.fixture(scope="module")
+def cut_everywhere(both):
+    """What came of each cut: cut_everywhere(api, mode) gives [(events before the cut, told, attempts)]."""
+    def cut_all(api, mode):
+        cases = {f"{api}-{mode}-{n}": case(api, [cut(api, n, "reset" if n % 4 else "fin"), answer(api)], mode)
+                 for n in range(SIZE + 1)}
+        found = run(*both, cases)
+        return [(n, *outcome(seen, api)) for n, seen in enumerate(found.values())]
+    return cut_all
+
+
+@pytest.mark.parametrize("api", LEAD)
+@pytest.mark.parametrize("mode", ["splice", "hold"])
+def test_c13_a_cut_after_any_event_is_mended(mode, api, cut_everywhere):
+    for n, told, attempts in cut_everywhere(api, mode):
+        assert_whole(told, api, text_of(api))
+        assert attempts == (1 if n >= ENOUGH[api] else 2), n
+        counted, = told.usages
+        assert counted["total_tokens"] == WORDS[api] + 9, n
+
+
+@pytest.mark.parametrize("api", LEAD)
+def test_c12_a_cut_after_any_event_is_told(api, cut_everywhere):
+    for n, told, attempts in cut_everywhere(api, "live"):
+        if n <= LEAD[api]:
+            assert_whole(told, api, text_of(api))
+            assert attempts == 2, n
+            continue
+        assert attempts == 1, n
+        if n >= ENOUGH[api]:
+            assert_whole(told, api, text_of(api))
+        else:
+            assert told.error is not None and told.ends == 0, n
+            assert told.text == said(api, n)
+
+
+def test_c12_without_a_promise_of_usage_the_finish_is_enough(both):
+    """A client that did not ask for the usage misses nothing when the stream breaks before it."""
+    n = LEAD["chat"] + WORDS["chat"] + 1
+    asked = {mode: case("chat", [cut("chat", n, usage=False)], mode, stream_options=None) for mode in MODES}
+    for seen in run(*both, asked).values():
+        told, attempts = outcome(seen, "chat")
+        assert_whole(told, "chat", text_of("chat"))
+        assert attempts == 1
+
+
+def test_c12_the_legacy_completions(both):
+    """They are told of, and mended, as chat completions are."""
+    bad = {"preset": "completions_stream", "events": 9, "cut": {"after_deltas": 4, "delay_ms": 20}}
+    good = {"preset": "completions_stream", "events": 9}
+    seen = run(*both, {mode: case("completions", [bad, good], mode) for mode in MODES})
+    assert_broken(outcome(seen["live"], "completions")[0], words(4))
+    for mode in ("splice", "hold"):
+        assert_whole(outcome(seen[mode], "completions")[0], "completions", words(9).strip())
+
+
+# --- what may differ in the repeated answer, and what may not ---
+
+
+@pytest.mark.parametrize("api", LEAD)
+def test_c13_other_pieces_of_the_same_text(api, both):
+    cases = {f"{pieces}-{n}": case(api, [cut(api, n), answer(api, text=text_of(api), events=pieces)], "splice")
+             for pieces in (1, 2, 7, 55, 150) for n in (5, 6, 31, 54, 57)}
+    for name, seen in run(*both, cases).items():
+        told, attempts = outcome(seen, api)
+        assert_whole(told, api, text_of(api))
+        assert attempts == 2, name
+
+
+@pytest.mark.parametrize("api", LEAD)
+def test_c13_at_a_difference_the_break_is_told(api, both):
+    """The client has 20 words. What does not begin with them cannot continue them."""
+    given = words(20)
+    others = {"first": "x" + given[1:] + "and more", "last": given[:-2] + "x and more", "amid": words(9) + "x more",
+              "shorter": words(9), "nothing": " "}
+    cases = {name: case(api, [cut(api, LEAD[api] + 20), answer(api, text=text, events=9)], "splice")
+             for name, text in others.items()}
+    for seen in run(*both, cases).values():
+        told, _ = outcome(seen, api)
+        assert_broken(told, given)
+
+
+@pytest.mark.parametrize("api", LEAD)
+def test_c13_what_follows_may_differ(api, both):
+    """There is nothing yet that it could contradict."""
+    text = words(20) + "and now for something else"
+    asked = case(api, [cut(api, LEAD[api] + 20), answer(api, text=text, events=9)], "splice")
+    told, attempts = outcome(run(*both, {"a": asked})["a"], api)
+    assert_whole(told, api, text)
+    assert attempts == 2
+
+
+@pytest.mark.parametrize("api", LEAD)
+def test_c13_held_answers_may_differ(api, both):
+    """The client has had nothing: it gets the second answer alone."""
+    asked = case(api, [cut(api, LEAD[api] + 20), answer(api, text="something else", events=2)], "hold")
+    told, _ = outcome(run(*both, {"a": asked})["a"], api)
+    assert_whole(told, api, "something else")
+
+
+@pytest.mark.parametrize("mode", ["splice", "hold"])
+@pytest.mark.parametrize("api", LEAD)
+def test_c13_mended_more_than_once(api, mode, both):
+    """The second answer breaks, too: later than the first, sooner, before its text, or not with a break."""
+    lead = LEAD[api]
+    firsts = {"later": [10, 20], "sooner": [20, 10], "same": [10, 10], "lead": [10, lead], "head": [10, 0],
+              "thrice": [10, 20, 30], "up-and-down": [30, 12, 40, 20]}
+    cases = {name: case(api, [*(cut(api, n) for n in ns), answer(api)], mode) for name, ns in firsts.items()}
+    cases["status"] = case(api, [cut(api, 10), error(503), cut(api, 20), error(429), answer(api)], mode)
+    for name, seen in run(*both, cases).items():
+        told, attempts = outcome(seen, api)
+        assert_whole(told, api, text_of(api))
+        assert attempts == len(cases[name].answers), name
+
+
+@pytest.mark.parametrize("api", LEAD)
+def test_c13_when_every_attempt_breaks(api, both):
+    """Splice tells it in the stream that has begun, after the most that any attempt said; hold by a status."""
+    cuts = [cut(api, LEAD[api] + n) for n in (5, 12, 8, 3, 9)]
+    seen = run(*both, {mode: case(api, cuts, mode) for mode in ("splice", "hold")})
+    told, attempts = outcome(seen["splice"], api)
+    assert_broken(told, words(12))
+    assert attempts == 5 == len(seen["hold"].attempts)
+    assert seen["hold"].answer.status in (502, 504)
+    assert seen["hold"].answer.error["type"] == "server_error"
+
+
+# --- more than one text ---
+
+
+def call(index, arguments="", **more):
+    function = {"arguments": arguments, **({"name": more["name"]} if "name" in more else {})}
+    extra = {"id": more["id"], "type": "function"} if "id" in more else {}
+    return {"tool_calls": [{"index": index, **extra, "function": function}]}
+
+
+ARGUMENTS = ['{"city": "Z\u00fcrich", "unit": "C"}', '{"zone": "Europe/Z\u00fcrich"}']
+
+
+def pieces(text, size):
+    return [text[i:i + size] for i in range(0, len(text), size)]
+
+
+def tool_events(size, number):
+    """Two calls, their arguments in pieces of a size, with ids of this answer."""
+    deltas = []
+    for index, arguments in enumerate(ARGUMENTS):
+        deltas.append(call(index, id=f"call_{number}_{index}", name=f"tool{index}"))
+        deltas += [call(index, piece) for piece in pieces(arguments, size)]
+    return chat_events(*deltas, finish="tool_calls", number=number)
+
+
+@pytest.mark.parametrize("mode", ["splice", "hold"])
+def test_c13_tool_calls(mode, both):
+    """Arguments in other pieces; each call is begun once, and keeps the id that it began with."""
+    first = tool_events(5, 1)
+    cases = {f"{n}-{size}": case("chat", [sse(first, n), sse(tool_events(size, 2))], mode)
+             for n in range(1, len(first)) for size in (2, 7, 100)}
+    for name, seen in run(*both, cases).items():
+        told, _ = outcome(seen, "chat")
+        assert_whole(told, "chat", "")
+        assert told.finishes[0] == ["tool_calls"]
+        for index, arguments in enumerate(ARGUMENTS):
+            tool = told.tools[index]
+            assert tool["arguments"] == arguments, name
+            assert tool["names"] == [f"tool{index}"] and len(tool["ids"]) == 1, name
+
+
+def test_c13_other_arguments_are_a_difference(both):
+    first, second = tool_events(5, 1), tool_events(5, 2)
+    other = [event.replace("city", "town") for event in second]
+    told, _ = outcome(run(*both, {"a": case("chat", [sse(first, 6), sse(other)], "splice")})["a"], "chat")
+    assert_broken(told, "")
+    assert ARGUMENTS[0].startswith(told.tools[0]["arguments"]) and len(told.tools[0]["arguments"]) > 5
+
+
+def two_choices(order, number):
+    """Two texts of six words each, one word after the other in this order of choices."""
+    texts = [[f"a{i} " for i in range(6)], [f"b{i} " for i in range(6)]]
+    events = [chunk(choice({"role": "assistant", "content": ""}, index=i), number=number) for i in (0, 1)]
+    for index in order:
+        if texts[index]:
+            events.append(chunk(choice({"content": texts[index].pop(0)}, index=index), number=number))
+        if not texts[index]:
+            events.append(chunk(choice({}, "stop", index), number=number))
+    return [*events, usage(number), DONE]
+
+
+@pytest.mark.parametrize("mode", ["splice", "hold"])
+def test_c13_two_choices(mode, both):
+    """Whichever of the two is ahead, also where one has ended: a finish_reason of one is not the whole."""
+    orders = {"turns": [0, 1] * 6, "first": [0] * 6 + [1] * 6, "second": [1] * 6 + [0] * 6}
+    cases = {}
+    for a, first in orders.items():
+        for b, second in orders.items():
+            for n in range(2, 17):
+                answers = [sse(two_choices(first, 1), n), sse(two_choices(second, 2))]
+                cases[f"{a}-{b}-{n}"] = case("chat", answers, mode, n=2)
+    for name, seen in run(*both, cases).items():
+        told, attempts = outcome(seen, "chat")
+        assert_whole(told, "chat", "a0 a1 a2 a3 a4 a5 ", choices=2)
+        assert told.texts[1] == "b0 b1 b2 b3 b4 b5 ", name
+        assert len(told.usages) == 1 and attempts == 2, name
+
+
+def test_c12_two_choices_of_which_one_has_ended_is_a_break(both):
+    events = two_choices([0] * 6 + [1] * 6, 1)
+    told, _ = outcome(run(*both, {"a": case("chat", [sse(events, 12)], "live", n=2)})["a"], "chat")
+    assert told.error is not None
+    assert (told.texts[0], told.texts[1]) == ("a0 a1 a2 a3 a4 a5 ", "b0 b1 b2 ")
+
+
+# --- characters and lines ---
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c13_characters_split_over_reads_and_written_otherwise(mode, both):
+    """Bytes come three by three. The first answer writes characters as they are, the second escapes them."""
+    deltas = ["Gr\u00fc\u00dfe ", "\u4e2d\u6587", " \U0001f642", "\u00e9t\u00e9", ' "quoted\\" /', "\n\tend"]
+
+    def spell(deltas, number, ascii_only):
+        def written(event):
+            value = json.loads(event[6:])
+            return "data: " + json.dumps(value, ensure_ascii=ascii_only) + "\n\n"
+        return [event if event == DONE else written(event) for event in chat_events(*deltas, number=number)]
+
+    whole = "".join(deltas)
+    first = spell(deltas, 1, False)
+    cases = {f"{n}-{size}": case("chat", [sse(first, n, pace={"bytes": 3, "every_ms": 1}, chunked=True),
+                                          sse(spell(pieces(whole, size), 2, True))], mode)
+             for n in range(1, len(first)) for size in (1, 5, 99)}
+    for name, seen in run(*both, cases).items():
+        told, attempts = outcome(seen, "chat")
+        n = int(name.split("-")[0])
+        if mode == "live" and 1 < n < len(first) - 1:
+            assert told.error is not None and told.text == "".join(deltas[:n - 1])
+        else:
+            assert_whole(told, "chat", whole)
+            assert attempts == (2 if n < len(first) - 1 else 1), name
+
+
+# --- where a mode comes from ---
+
+
+def test_c13_the_mode_of_the_configuration_and_of_the_request():
+    """The request's header goes over it, and does not reach the upstream."""
+    with pair(retry={"initial_delay": "20ms"}, stream={"mode": "splice"}) as running:
+        bad = [cut("chat", 10), answer("chat")]
+        seen = run(*running, {"configured": case("chat", bad), "live": case("chat", bad, "live")})
+        assert_whole(outcome(seen["configured"], "chat")[0], "chat", text_of("chat"))
+        assert_broken(outcome(seen["live"], "chat")[0], said("chat", 10))
+        names = {name.lower() for attempt in seen["live"].attempts for name, _ in attempt["headers"]}
+        assert "x-retryd-stream-mode" not in names
+
+
+def test_c13_a_held_stream_comes_as_one(both):
+    """Nothing of it is there before it is whole, and no retry shows but in the facts."""
+    asked = case("chat", [sse(chat_events("a", "b", "c"), 3), sse(chat_events("x", "y", number=2))], "hold")
+    seen = run(*both, {"a": asked})["a"]
+    told = read_chat(seen.answer.body)
+    assert_whole(told, "chat", "xy")
+    assert told.ids == {"chatcmpl-2"}
+    assert seen.fact("x-retryd-attempts") == "2"

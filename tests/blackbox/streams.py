@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import json
 
-from cases import Case
+from cases import Case, run
 
 MODES = ["live", "splice", "hold"]
 PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "completions": "/v1/completions"}
@@ -35,6 +35,14 @@ def case(api, answers, mode=None, then="repeat", headers=(), **more):
     asked = [] if mode is None else [f"x-retryd-stream-mode: {mode}"]
     return Case(answers, [*asked, *headers], json.dumps(request_of(api, "gpt-4o", **more)).encode(),
                 path=PATHS[api], then=then)
+
+
+def run_batches(provider, daemon, cases, size=64):
+    """As run does, but at most so many at a time."""
+    found, names = {}, list(cases)
+    for at in range(0, len(names), size):
+        found.update(run(provider, daemon, {name: cases[name] for name in names[at:at + size]}))
+    return found
 
 
 # --- answers, event by event ---

@@ -36,7 +36,7 @@ def whole_events(offset):
 def cut_at(offset):
     place = {"after_bytes": offset} if offset else {"after_head": True}
     how = "reset" if offset % 2 else "fin"
-    return {"sse": EVENTS, "chunked": True, "cut": {**place, "how": how, "delay_ms": 20}}
+    return {"sse": EVENTS, "chunked": True, "cut": {**place, "how": how, "delay_ms": 50}}
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -8,7 +8,7 @@ from raw import CHAT, Raw, head_of, now_ms, pass_time
 from streams import (DONE, KEEP_ALIVE, MODES, PATHS, READ, assert_broken, assert_whole, chat_events, data, read_chat,
                      request_of, sse)
 
-BEAT = 100  # ms between two comments
+BEAT = 60  # ms between two comments
 TEXT = "w1 w2 w3"
 GOOD = {"preset": "auto", "events": 3}
 LATE = {**GOOD, "delay_ms": 4 * BEAT + 50}
@@ -23,8 +23,8 @@ def daemon(retryd):
 class Heard:
     """An answer with the time at which each piece of it came."""
 
-    def __init__(self, head, pieces):
-        self.head, self.pieces = head, pieces
+    def __init__(self, head, pieces, asked_ms):
+        self.head, self.pieces, self.asked_ms = head, pieces, asked_ms
         self.body = b"".join(piece for _, piece in pieces)
 
     @property
@@ -40,20 +40,23 @@ class Heard:
         return next(at for at, piece in self.pieces if mark in piece)
 
     def check(self):
-        """Comments of ours stand where one event has ended and no other begun, and are all there is."""
+        """Comments of ours stand where one event has ended and no other begun, come not more often than they
+        should, and are all there is."""
         for before in self.body.split(COMMENT)[:-1]:
             assert before == b"" or before.endswith((b"\n\n", b"\r\n\r\n")), before[-200:]
+        assert self.comments <= (now_ms() - self.asked_ms) / BEAT + 1
         assert b"\n:" not in self.rest and not self.rest.startswith(b":")
 
 
 def listen(daemon, api="chat", mode=None, headers=(), **more):
     asked = [*headers, *([] if mode is None else [f"x-retryd-stream-mode: {mode}"])]
     with Raw(daemon) as c:
+        asked_ms = now_ms()
         c.request(path=PATHS[api], body=request_of(api, "gpt-4o", **more), headers=asked)
         head = c.answer_head()
         assert head.status == 200
         assert head.header("content-type").startswith("text/event-stream")
-        heard = Heard(head, [(now_ms(), piece) for piece in c.chunks()])
+        heard = Heard(head, [(now_ms(), piece) for piece in c.chunks()], asked_ms)
     heard.check()
     return heard
 
@@ -66,7 +69,7 @@ def listen(daemon, api="chat", mode=None, headers=(), **more):
 def test_c14_while_the_head_is_waited_for(api, mode, provider, daemon):
     provider.answers(LATE)
     heard = listen(daemon, api, mode)
-    assert 2 <= heard.comments <= 8
+    assert heard.comments >= 2
     assert heard.body.startswith(COMMENT * 2)
     assert heard.first(COMMENT) < heard.first(b"data:") - BEAT
     assert_whole(READ[api](heard.body), api, TEXT)
@@ -76,7 +79,7 @@ def test_c14_while_the_head_is_waited_for(api, mode, provider, daemon):
 def test_c14_during_the_backoff(mode, provider, daemon):
     provider.answers(error(503), GOOD)
     heard = listen(daemon, mode=mode)
-    assert 2 <= heard.comments <= 8
+    assert heard.comments >= 2
     assert heard.body.startswith(COMMENT * 2)
     assert_whole(read_chat(heard.body), "chat", TEXT)
     assert len(provider.record()) == 2
@@ -117,11 +120,12 @@ def test_c14_never_amid_an_event_that_the_client_takes_slowly(provider, daemon):
     large = data({"id": "c", "choices": [{"index": 0, "delta": {"content": "x" * 4_000_000}, "finish_reason": None}]})
     provider.answers(sse([large, *chat_events("y")[2:]]))
     with Raw(daemon, receive_buffer=16384) as c:
+        asked_ms = now_ms()
         c.request(body=request_of("chat", "gpt-4o"))
         head = c.answer_head()
         provider.wait(answered=1)
         pass_time(4 * BEAT / 1000)
-        heard = Heard(head, [(now_ms(), piece) for piece in c.chunks()])
+        heard = Heard(head, [(now_ms(), piece) for piece in c.chunks()], asked_ms)
     heard.check()
     assert len(read_chat(heard.body).text) == 4_000_000
 
@@ -212,7 +216,7 @@ def test_c14_where_no_upstream_answered_the_event_is_ours(api, provider, retryd)
 
 
 def breaking(deltas):
-    return {"preset": "auto", "events": 6, "cut": {"after_deltas": deltas, "delay_ms": 20}}
+    return {"preset": "auto", "events": 6, "cut": {"after_deltas": deltas, "delay_ms": 50}}
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])

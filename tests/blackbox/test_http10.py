@@ -41,8 +41,8 @@ def test_c10_the_whole_stream_with_its_length(api, mode, provider, daemon):
 
 
 BREAKS = {
-    "reset": {**GOOD, "cut": {"after_deltas": 3, "delay_ms": 20}},
-    "fin": {**GOOD, "cut": {"after_deltas": 3, "how": "fin", "delay_ms": 20}},
+    "reset": {**GOOD, "cut": {"after_deltas": 3, "delay_ms": 50}},
+    "fin": {**GOOD, "cut": {"after_deltas": 3, "how": "fin", "delay_ms": 50}},
     "clean": {**GOOD, "done": False, "finish": False},
     "error": {"sse": [{"error": {"message": "boom", "type": "server_error", "param": None, "code": None}}]},
     "silence": {**GOOD, "stall": {"after_deltas": 3}},

@@ -19,7 +19,7 @@ ALL = {"chat": 8, "responses": 12}  # chat: finish_reason, usage, [DONE]; respon
 
 def cut(after_events, how="reset"):
     """The connection ends there, once the daemon has had the time to read what came before."""
-    return {**WHOLE, "cut": {"after_events": after_events, "how": how, "delay_ms": 30}}
+    return {**WHOLE, "cut": {"after_events": after_events, "how": how, "delay_ms": 100}}
 
 
 # --- events written out ---
@@ -121,7 +121,7 @@ def stops(api, *last):
 def breaks(api, *last):
     """Two pieces, these, and the connection is reset."""
     answer = stops(api, *last)
-    return {**answer, "cut": {"after_events": len(answer["sse"]), "delay_ms": 30}}
+    return {**answer, "cut": {"after_events": len(answer["sse"]), "delay_ms": 100}}
 
 
 def only(*events):

@@ -105,11 +105,12 @@ ROWS = {
     "error-flat": (responses(stops("responses", named(FLAT))), told(error("server_error"))),
     "error-flat-first": (responses(only(named(FLAT))), RETRIED),
     # No repeat helps against an empty purse.
-    "error-quota": (each(lambda api: stops(api, QUOTA)),
+    "error-quota-always": (each(lambda api: stops(api, QUOTA)),
                     (error("insufficient_quota"), error("insufficient_quota"), error("insufficient_quota", ""))),
     "response-failed": (responses(stops("responses", FAILED)), told(error())),
     "response-failed-first": (responses(only(FAILED)), RETRIED),
     "response-incomplete": (responses(stops("responses", INCOMPLETE)), always(whole(1, HALF))),
+    "error-text": (chat(stops("chat", {"error": "boom"})), told(error())),
     "error-null": (chat({"sse": chat_events(error=None)}), UNHARMED),
     # --- what is no event, or none that a client can read ---
     "comment": (each(lambda api: amid(api, ": comment\n")), UNHARMED),
@@ -145,7 +146,7 @@ AI_ASKS_AGAIN = {
     # code, and no header can stop it. An error that comes first in a stream it takes for a status of its own choice,
     # and loses its code; @ai-sdk/openai-compatible does not.
     "error-first-always": {mode: Effect("error", ANY, "", ANY, ANY) for mode in MODES},
-    "error-quota": {"hold": repeated(error("insufficient_quota", ""), 3)},
+    "error-quota-always": {"hold": repeated(error("insufficient_quota", ""), 3)},
     "reset-always": {"hold": repeated(error(text="", attempts=3), 3)},
 }
 BUT = {

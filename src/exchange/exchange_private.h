@@ -66,7 +66,7 @@ bool relay_begin_early(struct exchange *x);
 /* Commits the attempt's answer: the only way for it into RELAYING. */
 void relay_commit(struct exchange *x);
 
-/* RELAYING: lets the client have what was held, and tells it. */
+/* Committed: lets the client have what was held, and tells it. */
 void relay_release(struct exchange *x);
 
 /* HOLDING or RELAYING: the answer is whole, and ends behind what was added to it. */

@@ -163,7 +163,9 @@ static void try_again(struct exchange *x, const struct outcome *o, uint64_t dela
     if (is_whole(x, o) && o->headers && !o->empty && !o->malformed)
         keep_error_answer(x, status_to_tell(o->status, o->error));
     x->resuming = stream_resumable(x);
-    if (!x->resuming)
+    if (x->committed)
+        relay_release(x); /* what another attempt continues */
+    else if (!x->resuming)
         outbox_drop_held(&x->out);
     back_off(x, delay_ms);
 }

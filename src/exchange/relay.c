@@ -237,12 +237,14 @@ static int kept_object(const struct exchange *x, struct buf *out)
     return rc;
 }
 
+/* Numbers go on behind those that the client has. */
 static uint64_t next_sequence(const struct exchange *x)
 {
-    struct str id;
     uint64_t last;
 
-    if (x->splice && splice_resume_point(x->splice, &id, &last))
+    if (!x->committed && outbox_held(&x->out) == 0)
+        return 0;
+    if (x->splice && splice_sequence(x->splice, &last))
         return last + 1;
     return x->guard.sequence ? x->guard.sequence : x->events;
 }
@@ -274,9 +276,11 @@ static int add_last_words(struct exchange *x)
 
 void relay_last_words(struct exchange *x)
 {
-    exchange_stop_attempt(x);
     /* What was held announces the answer that the upstream's own error event ends. */
-    if (x->last_words.event.n == 0 || x->mode == STREAM_HOLD)
+    bool keep = x->committed || (x->last_words.event.n > 0 && x->mode != STREAM_HOLD);
+
+    exchange_stop_attempt(x);
+    if (!keep)
         outbox_drop_held(&x->out);
     if (!x->begun && !begin_from_upstream(x))
         return;

@@ -48,6 +48,13 @@ void splice_restart(struct splice *s)
     }
 }
 
+bool splice_sequence(const struct splice *s, uint64_t *ret_sequence)
+{
+    if (s->has_sequence)
+        *ret_sequence = s->sequence;
+    return s->has_sequence;
+}
+
 bool splice_resume_point(const struct splice *s, struct str *ret_response_id,
                          uint64_t *ret_sequence)
 {

@@ -127,6 +127,147 @@ START_TEST(a_body_that_ends_early)
 }
 END_TEST
 
+/* --- in pieces -------------------------------------------------------------------------------- */
+
+static void append(void *arg, struct str plain)
+{
+    ck_assert_uint_gt(plain.n, 0);
+    ck_assert_int_eq(buf_add_str(arg, plain), 0);
+}
+
+/* Feeds `s` in pieces of `step`, each in memory of its own. The first failure is the last one. */
+static int decode_pieces(const char *name, struct str s, size_t step, struct buf *out, bool *whole)
+{
+    struct decoder d;
+    int r = decoder_init(&d, str_from(name));
+
+    ck_assert_int_eq(r, 0);
+    for (size_t at = 0; at < s.n; at += step) {
+        size_t n = s.n - at < step ? s.n - at : step;
+        char *copy = malloc(n);
+        memcpy(copy, s.p + at, n);
+        int now = decoder_feed(&d, (struct str){copy, n}, append, out);
+        free(copy);
+        ck_assert(r == 0 || now == r);
+        r = now;
+    }
+    *whole = decoder_whole(&d);
+    decoder_deinit(&d);
+    return r;
+}
+
+START_TEST(pieces_of_any_size)
+{
+    static const size_t steps[] = {1, 2, 3, 7, 100, 1000, TEXT};
+
+    encode(codings[_i].window_bits, 9000);
+    for (size_t i = 0; i < COUNT(steps); i++)
+        for (size_t cut = 0; cut < 3; cut++) {
+            struct buf out;
+            bool whole;
+
+            buf_init(&out, TEXT);
+            ck_assert_int_eq(decode_pieces(codings[_i].name, coded_part(coded_len - cut), steps[i],
+                                           &out, &whole),
+                             0);
+            ck_assert(whole == (cut == 0));
+            ck_assert_uint_le(out.len, 9000);
+            ck_assert_mem_eq(out.p, text, out.len);
+            buf_deinit(&out);
+        }
+}
+END_TEST
+
+/* RFC 1952 2.2: a gzip stream may be several members; what is none behind the end is ignored. */
+START_TEST(behind_the_end)
+{
+    static const struct {
+        const char *name, *tail;
+        int r;
+        bool again, whole; /* the stream twice; whether the last one is whole */
+    } cases[] = {
+        {"gzip", "", 0, true, true},
+        {"gzip", "junk", 0, false, true},
+        {"gzip", "j\x1f\x8b", 0, true, true},
+        {"gzip", "\x1f\x8b", 0, false, false},
+        {"gzip", "\x1fjunk", -EBADMSG, false, false},
+        {"deflate", "\x1f\x8b", 0, false, true},
+        {"deflate", "junk", 0, false, true},
+    };
+    unsigned char twice[400];
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        bool gzip = cases[i].name[0] == 'g';
+        size_t tail = strlen(cases[i].tail), n = 0;
+        encode(gzip ? MAX_WBITS + 16 : MAX_WBITS, 30);
+        ck_assert_uint_lt(2 * coded_len + tail, sizeof twice);
+        for (int k = 0; k <= cases[i].again; k++, n += coded_len)
+            memcpy(twice + n, coded, coded_len);
+        memcpy(twice + n, cases[i].tail, tail);
+        for (size_t step = 1; step <= n + tail; step++) {
+            struct buf out;
+            bool whole;
+
+            buf_init(&out, 100);
+            ck_assert_int_eq(decode_pieces(cases[i].name, (struct str){(char *)twice, n + tail},
+                                           step, &out, &whole),
+                             cases[i].r);
+            ck_assert(whole == cases[i].whole);
+            ck_assert_uint_eq(out.len, cases[i].again ? 60 : 30);
+            buf_deinit(&out);
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_decoder_for_what_is_not_coded)
+{
+    struct decoder d;
+    struct buf out;
+    bool whole = false;
+
+    buf_init(&out, 10);
+    ck_assert_int_eq(decode_pieces("", STR("abc"), 1, &out, &whole), 0);
+    ck_assert(whole && str_eq(buf_str(&out), STR("abc")));
+    ck_assert_int_eq(decode_pieces("Identity", STR("def"), 3, &out, &whole), 0);
+    ck_assert(whole && str_eq(buf_str(&out), STR("abcdef")));
+    buf_deinit(&out);
+    ck_assert_int_eq(decoder_init(&d, STR("br")), -EPROTONOSUPPORT);
+    decoder_deinit(&d);
+    ck_assert_int_eq(decoder_init(&d, STR("gzip, gzip")), -EPROTONOSUPPORT);
+    failmem_arm(1);
+    int r = decoder_init(&d, STR("gzip"));
+    ck_assert(failmem_disarm());
+    ck_assert_int_eq(r, -ENOMEM);
+    decoder_deinit(&d);
+}
+END_TEST
+
+/* Text that grows a thousandfold stops where the room does, and soon after. */
+START_TEST(a_bomb)
+{
+    static char zeros[1 << 20];
+    struct buf out;
+    z_stream z = {0};
+
+    ck_assert_int_eq(deflateInit2(&z, 9, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    z.next_out = coded;
+    z.avail_out = sizeof(coded);
+    for (int i = 0; i < 40; i++) {
+        z.next_in = (Bytef *)zeros;
+        z.avail_in = sizeof zeros;
+        ck_assert_int_eq(deflate(&z, i == 39 ? Z_FINISH : Z_NO_FLUSH),
+                         i == 39 ? Z_STREAM_END : Z_OK);
+    }
+    coded_len = z.total_out;
+    deflateEnd(&z);
+    buf_init(&out, 1000);
+    ck_assert_int_eq(decode_body(STR("gzip"), coded_part(coded_len), &out), 0);
+    ck_assert_uint_eq(out.len, 1000);
+    buf_deinit(&out);
+}
+END_TEST
+
 START_TEST(appends_to_what_is_there)
 {
     struct buf out;
@@ -238,6 +379,10 @@ int main(void)
     tcase_add_loop_test(c, the_end_of_a_long_run, 0, COUNT(codings));
     tcase_add_loop_test(c, stops_where_the_room_ends, 0, COUNT(codings));
     tcase_add_loop_test(c, a_body_that_ends_early, 0, COUNT(codings));
+    tcase_add_loop_test(c, pieces_of_any_size, 0, COUNT(codings));
+    tcase_add_test(c, behind_the_end);
+    tcase_add_test(c, a_decoder_for_what_is_not_coded);
+    tcase_add_test(c, a_bomb);
     tcase_add_test(c, appends_to_what_is_there);
     tcase_add_test(c, identity_and_none_pass);
     tcase_add_test(c, other_codings_are_refused);

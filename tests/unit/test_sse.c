@@ -3,8 +3,11 @@
 #include "policy/sse.h"
 
 #include <check.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "failmem.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
@@ -26,6 +29,24 @@ static void tell_bytes(struct told *t, struct str s)
     t->text[t->len++] = '\n';
 }
 
+/* The joined data, which begins with the first line and has an LF fewer than lines. */
+static void tell_joined(struct told *t, struct str event, const struct sse_event *e)
+{
+    struct buf joined;
+    size_t ends = 0;
+
+    buf_init(&joined, event.n);
+    if (sse_join(event, &joined) != 0)
+        ck_abort_msg("joined data that is longer than its event");
+    for (size_t i = 0; i < joined.len; i++)
+        ends += joined.p[i] == '\n';
+    if (!str_starts(buf_str(&joined), e->data) || ends != (e->data_lines ? e->data_lines - 1 : 0))
+        ck_abort_msg("joined: %.*s", (int)joined.len, joined.p);
+    tell_bytes(t, buf_str(&joined));
+    buf_deinit(&joined);
+    t->text[t->len++] = (char)('0' + e->has_id + 2 * e->has_retry);
+}
+
 static void tell(struct told *t, struct str event)
 {
     struct sse_event e;
@@ -37,6 +58,7 @@ static void tell(struct told *t, struct str event)
     tell_bytes(t, e.type);
     tell_bytes(t, e.data);
     tell_bytes(t, e.error_field);
+    tell_joined(t, event, &e);
     t->text[t->len++] = (char)('0' + e.data_lines);
 }
 
@@ -144,6 +166,36 @@ START_TEST(the_corpus_at_every_two_splits_and_byte_by_byte)
             all[n] = n;
         feed(s, all, s.n, &split);
         ck_assert_msg(same(&whole, &split), "%zu, byte by byte", i);
+    }
+}
+END_TEST
+
+/* Streams that hold a bit of everything, at all of the 2^(n-1) ways to split them. */
+static const char *const splittable[] = {
+    "data:a\n\nid\r\rb",
+    "data\r\ndata:\r\n\r\n",
+    ":\n\r\ndata: x\r\r\n",
+    "\xef\xbb\xbf"
+    "data:\n\r\n\n",
+    "retry:1\r\n\n\r:c\n",
+};
+
+START_TEST(at_every_way_to_split)
+{
+    const char *text = splittable[_i];
+    struct str s = str_from(text);
+    struct told whole, split;
+
+    ck_assert_uint_lt(s.n, 18);
+    feed(s, NULL, 0, &whole);
+    for (size_t way = 0; way < (size_t)1 << (s.n - 1); way++) {
+        size_t cuts[18], n = 0;
+        for (size_t i = 1; i < s.n; i++)
+            if (way >> (i - 1) & 1)
+                cuts[n++] = i;
+        feed(s, cuts, n, &split);
+        if (!same(&whole, &split))
+            ck_abort_msg("way %zx", way);
     }
 }
 END_TEST
@@ -270,6 +322,81 @@ START_TEST(fields)
 }
 END_TEST
 
+START_TEST(joined_data)
+{
+    static const struct {
+        const char *event, *data;
+    } cases[] = {
+        {"data: a\n\n", "a"},
+        {"data: a\ndata: b\n\n", "a\nb"},
+        {"data: a\r\n: c\r\ndata:b\r\nevent: e\r\ndata\r\n\r\n", "a\nb\n"},
+        {"data\rdata\r\r", "\n"},
+        {"data\n\n", ""},
+        {"data: {\ndata:  \"a\":1\ndata: }\n\n", "{\n \"a\":1\n}"},
+        {"\xef\xbb\xbf"
+         "data: a\ndata: b\n\n",
+         "a\nb"},
+        {"event: x\nid: 1\ndatax: 2\n\n", ""},
+        {": data: a\n\n", ""},
+        {"data: no end\ndata: here", "no end\nhere"},
+        {"", ""},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct buf out;
+        buf_init(&out, 100);
+        buf_add_str(&out, STR("<"));
+        ck_assert_int_eq(sse_join(str_from(cases[i].event), &out), 0);
+        ck_assert_int_eq(out.p[0], '<');
+        out.p[0] = ' ';
+        buf_consume(&out, 1);
+        ck_assert_msg(str_eq(buf_str(&out), str_from(cases[i].data)), "%s", cases[i].event);
+        buf_deinit(&out);
+    }
+}
+END_TEST
+
+START_TEST(joining_without_room_or_memory)
+{
+    struct buf out;
+
+    for (size_t cap = 0; cap < 3; cap++) {
+        buf_init(&out, cap);
+        ck_assert_int_eq(sse_join(STR("data: a\ndata: b\n\n"), &out), -EFBIG);
+        ck_assert(out.failed);
+        buf_deinit(&out);
+    }
+    buf_init(&out, 3);
+    failmem_arm(1);
+    int r = sse_join(STR("data: a\ndata: b\n\n"), &out);
+    ck_assert(failmem_disarm());
+    ck_assert_int_eq(r, -ENOMEM);
+    buf_deinit(&out);
+}
+END_TEST
+
+START_TEST(id_and_retry)
+{
+    static const struct {
+        const char *event;
+        bool id, retry;
+    } cases[] = {
+        {"data: x\n\n", false, false}, {"id: 1\ndata: x\n\n", true, false},
+        {"id\n\n", true, false},       {"id:\r\r", true, false},
+        {"retry: 5\n\n", false, true}, {"retry\nid\n\n", true, true},
+        {"ids: 1\n\n", false, false},  {": id: 1\n\n", false, false},
+        {"Id: 1\n\n", false, false},   {"data: id: 1\n\n", false, false},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct sse_event e;
+        sse_parse(str_from(cases[i].event), &e);
+        ck_assert_msg(e.has_id == cases[i].id, "%s", cases[i].event);
+        ck_assert_msg(e.has_retry == cases[i].retry, "%s", cases[i].event);
+    }
+}
+END_TEST
+
 /* One huge event, in small pieces: each byte is looked at once. And nothing but lines, in CR. */
 START_TEST(huge_events_take_linear_time)
 {
@@ -328,9 +455,13 @@ int main(void)
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, the_corpus_whole);
     tcase_add_test(tcase, the_corpus_at_every_two_splits_and_byte_by_byte);
+    tcase_add_loop_test(tcase, at_every_way_to_split, 0, COUNT(splittable));
     tcase_add_test(tcase, every_short_text);
     tcase_add_test(tcase, every_short_text_behind_a_mark);
     tcase_add_test(tcase, fields);
+    tcase_add_test(tcase, joined_data);
+    tcase_add_test(tcase, joining_without_room_or_memory);
+    tcase_add_test(tcase, id_and_retry);
     tcase_add_test(tcase, huge_events_take_linear_time);
     tcase_add_test(tcase, noise);
     suite_add_tcase(suite, tcase);

@@ -1,0 +1,234 @@
+/* What an answer's head promises, and whether its body keeps it, in pieces of any size. */
+
+#include "exchange/inspect.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "failmem.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define JSON "application/json"
+
+static const char body[] = "{\"object\":\"chat.completion\",\"choices\":[{\"index\":0,\"message\":"
+                           "{\"role\":\"assistant\",\"content\":\"Hello, hello, hello!\"}}]}\n";
+
+static void set_head(struct headers *h, const char *type, const char *coding)
+{
+    headers_init(h);
+    if (type)
+        ck_assert_int_eq(headers_add(h, STR("Content-Type"), str_from(type)), 0);
+    if (coding)
+        ck_assert_int_eq(headers_add(h, STR("content-encoding"), str_from(coding)), 0);
+}
+
+static enum inspect_end inspect_pieces(const struct headers *h, struct str s, size_t step)
+{
+    struct inspect i;
+
+    inspect_begin(&i, h);
+    for (size_t at = 0; at < s.n; at += step)
+        inspect_feed(&i, (struct str){s.p + at, s.n - at < step ? s.n - at : step});
+    enum inspect_end end = inspect_end(&i);
+    if (!inspect_wants(&i) && (end == INSPECT_GOOD || end == INSPECT_EMPTY))
+        ck_abort_msg("a verdict on what was not looked at");
+    inspect_deinit(&i);
+    return end;
+}
+
+static enum inspect_end inspect(const char *type, const char *coding, struct str s)
+{
+    struct headers h;
+
+    set_head(&h, type, coding);
+    enum inspect_end end = inspect_pieces(&h, s, s.n ? s.n : 1);
+    for (size_t step = 1; step < 20; step++)
+        ck_assert_int_eq(inspect_pieces(&h, s, step), end);
+    headers_deinit(&h);
+    return end;
+}
+
+static struct str squeeze(struct str s, int window_bits, unsigned char *out, size_t size)
+{
+    z_stream z = {0};
+
+    ck_assert_int_eq(deflateInit2(&z, 9, Z_DEFLATED, window_bits, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    z.next_in = (Bytef *)(uintptr_t)s.p;
+    z.avail_in = (uInt)s.n;
+    z.next_out = out;
+    z.avail_out = (uInt)size;
+    ck_assert_int_eq(deflate(&z, Z_FINISH), Z_STREAM_END);
+    deflateEnd(&z);
+    return (struct str){(const char *)out, z.total_out};
+}
+
+START_TEST(which_types_promise)
+{
+    static const char *const json[] = {JSON,
+                                       "Application/JSON",
+                                       "application/json; charset=utf-8",
+                                       "application/json ;x",
+                                       "application/problem+json",
+                                       "application/vnd.api+json; charset=utf-8",
+                                       "model/gltf+JSON"};
+    static const char *const other[] = {"text/event-stream",
+                                        "application/jsonl",
+                                        "application/json-seq",
+                                        "application/x-ndjson",
+                                        "text/plain; x=application/json",
+                                        "audio/mpeg",
+                                        "+json",
+                                        "json",
+                                        "",
+                                        " "};
+
+    for (size_t i = 0; i < COUNT(json); i++) {
+        ck_assert_msg(inspect(json[i], NULL, STR(body)) == INSPECT_GOOD, "%s", json[i]);
+        ck_assert_int_eq(inspect(json[i], NULL, STR("{")), INSPECT_BAD);
+    }
+    for (size_t i = 0; i < COUNT(other); i++)
+        ck_assert_msg(inspect(other[i], NULL, STR("{")) == INSPECT_NOTHING, "%s", other[i]);
+    ck_assert_int_eq(inspect(NULL, NULL, STR("{")), INSPECT_NOTHING);
+}
+END_TEST
+
+START_TEST(json_in_plain)
+{
+    for (size_t n = 1; n < sizeof body - 2; n++)
+        ck_assert_msg(inspect(JSON, NULL, (struct str){body, n}) == INSPECT_BAD, "%zu", n);
+    ck_assert_int_eq(inspect(JSON, NULL, (struct str){body, sizeof body - 2}), INSPECT_GOOD);
+    ck_assert_int_eq(inspect(JSON, NULL, STR("")), INSPECT_EMPTY);
+    ck_assert_int_eq(inspect(JSON, NULL, STR("\r\n ")), INSPECT_EMPTY);
+    ck_assert_int_eq(inspect(JSON, NULL, STR("\xef\xbb\xbf{}")), INSPECT_GOOD);
+    ck_assert_int_eq(inspect(JSON, NULL, STR("[NaN]")), INSPECT_GOOD);
+    ck_assert_int_eq(inspect(JSON, NULL, STR("<html>")), INSPECT_BAD);
+    ck_assert_int_eq(inspect(JSON, NULL, STR("{} {}")), INSPECT_BAD);
+    ck_assert_int_eq(inspect(JSON, "identity", STR("{")), INSPECT_BAD);
+    ck_assert_int_eq(inspect(JSON, "", STR("{")), INSPECT_BAD);
+}
+END_TEST
+
+static const struct {
+    const char *name;
+    int window_bits;
+} codings[] = {{"gzip", MAX_WBITS + 16},
+               {"X-Gzip", MAX_WBITS + 16},
+               {"deflate", MAX_WBITS},
+               {"deflate", -MAX_WBITS}};
+
+START_TEST(coded_json)
+{
+    const char *name = codings[_i].name;
+    unsigned char out[512];
+    struct str coded = squeeze(STR(body), codings[_i].window_bits, out, sizeof out);
+
+    ck_assert_int_eq(inspect(JSON, name, coded), INSPECT_GOOD);
+    ck_assert_int_eq(inspect("text/plain", name, coded), INSPECT_GOOD);
+    ck_assert_int_eq(inspect(NULL, name, STR("")), INSPECT_NOTHING);
+    ck_assert_int_eq(inspect(JSON, name, STR("")), INSPECT_EMPTY);
+    ck_assert_int_eq(inspect(JSON, name, STR("{\"error\":{\"code\":null}}")), INSPECT_BAD);
+    for (size_t n = 1; n < coded.n; n++) {
+        ck_assert_int_eq(inspect(JSON, name, (struct str){coded.p, n}), INSPECT_BAD);
+        ck_assert_int_eq(inspect(NULL, name, (struct str){coded.p, n}), INSPECT_BAD);
+    }
+    coded = squeeze(STR("{\"a\":"), codings[_i].window_bits, out, sizeof out);
+    ck_assert_int_eq(inspect(JSON, name, coded), INSPECT_BAD);
+    ck_assert_int_eq(inspect("audio/mpeg", name, coded), INSPECT_GOOD);
+    coded = squeeze(STR("\n"), codings[_i].window_bits, out, sizeof out);
+    ck_assert_int_eq(inspect(JSON, name, coded), INSPECT_EMPTY);
+}
+END_TEST
+
+START_TEST(codings_that_cannot_be_read)
+{
+    static const char *const names[] = {"br", "zstd", "gzip, gzip", "gzip, br", "compress"};
+    struct headers h;
+
+    for (size_t i = 0; i < COUNT(names); i++) {
+        ck_assert_int_eq(inspect(JSON, names[i], STR("{")), INSPECT_NOTHING);
+        ck_assert_int_eq(inspect(JSON, names[i], STR("")), INSPECT_NOTHING);
+    }
+    set_head(&h, JSON, "gzip"); /* two fields are a list, too */
+    ck_assert_int_eq(headers_add(&h, STR("Content-Encoding"), STR("gzip")), 0);
+    ck_assert_int_eq(inspect_pieces(&h, STR("{"), 1), INSPECT_NOTHING);
+    headers_deinit(&h);
+    set_head(&h, JSON, "identity");
+    ck_assert_int_eq(headers_add(&h, STR("Content-Encoding"), STR("")), 0);
+    ck_assert_int_eq(inspect_pieces(&h, STR("{"), 1), INSPECT_BAD);
+    headers_deinit(&h);
+}
+END_TEST
+
+/* A caller need not feed what is lost, and nothing is asked of what promised nothing. */
+START_TEST(what_is_wanted)
+{
+    struct headers h;
+    struct inspect i;
+
+    set_head(&h, JSON, NULL);
+    inspect_begin(&i, &h);
+    ck_assert(inspect_wants(&i));
+    inspect_feed(&i, STR("{}"));
+    ck_assert(inspect_wants(&i));
+    ck_assert_int_eq(inspect_end(&i), INSPECT_GOOD);
+    inspect_feed(&i, STR("x"));
+    ck_assert(!inspect_wants(&i));
+    ck_assert_int_eq(inspect_end(&i), INSPECT_BAD);
+    inspect_deinit(&i);
+    headers_deinit(&h);
+    set_head(&h, "audio/mpeg", NULL);
+    inspect_begin(&i, &h);
+    ck_assert(!inspect_wants(&i));
+    inspect_deinit(&i);
+    headers_deinit(&h);
+}
+END_TEST
+
+/* Plain JSON costs no allocation; without memory for zlib the answer has promised nothing. */
+START_TEST(memory)
+{
+    unsigned char out[512];
+    struct str coded = squeeze(STR(body), MAX_WBITS + 16, out, sizeof out);
+    struct headers h;
+
+    set_head(&h, JSON, NULL);
+    failmem_arm_from(1);
+    enum inspect_end end = inspect_pieces(&h, STR(body), 7);
+    ck_assert(!failmem_disarm());
+    ck_assert_int_eq(end, INSPECT_GOOD);
+    headers_deinit(&h);
+
+    set_head(&h, JSON, "gzip");
+    size_t n = 1;
+    for (;; n++) {
+        failmem_arm(n);
+        end = inspect_pieces(&h, coded, 7);
+        bool failed = failmem_disarm();
+        ck_assert_int_eq(end, failed ? INSPECT_NOTHING : INSPECT_GOOD);
+        if (!failed)
+            break;
+    }
+    ck_assert_uint_gt(n, 2); /* zlib's state, and later its window */
+    headers_deinit(&h);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("inspect");
+    TCase *tcase = tcase_create("inspect");
+    tcase_set_timeout(tcase, 30);
+    tcase_add_test(tcase, which_types_promise);
+    tcase_add_test(tcase, json_in_plain);
+    tcase_add_loop_test(tcase, coded_json, 0, COUNT(codings));
+    tcase_add_test(tcase, codings_that_cannot_be_read);
+    tcase_add_test(tcase, what_is_wanted);
+    tcase_add_test(tcase, memory);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

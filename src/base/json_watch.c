@@ -79,9 +79,10 @@ static void find_watch(struct json_keeper *k)
         key.n = json_unescape(key, plain, sizeof plain);
         key.p = plain;
     }
-    for (size_t i = 0; i < k->count && !k->found; i++)
-        if (str_eq(key, k->watches[i].key))
-            k->found = &k->watches[i];
+    struct json_watch *end = k->watches + k->count;
+    for (struct json_watch *w = k->watches; w < end; w++)
+        if (str_eq(key, w->key))
+            k->found = w;
 }
 
 void json_keeper_end(struct json_keeper *k, const char *to)

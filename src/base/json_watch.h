@@ -17,7 +17,8 @@
  * `text` is the raw text, not terminated: of a string without its quotes, escapes left as they are;
  * of a number or a word all of it; of arrays and objects none. `cut`: the text was longer than fits
  * and is its beginning; an escape may be cut in two. A key that stands twice gives its last value.
- * Values stand as soon as they begin: ask json_check_end whether the text was sound. */
+ * Values stand as soon as they begin: ask json_check_end whether the text was sound. In one that was
+ * not they may be parts, and depend on how it was cut into pieces. */
 struct json_watch {
     struct str key;
     enum json_type type; /* JSON_NONE: has not come; NaN and its like: JSON_NUMBER */

@@ -1,0 +1,179 @@
+/* Content codings: any bytes as coded ones, at any split; and the input as text that was coded. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "exchange/inspect.h"
+#include "fuzz.h"
+
+#define CAP (1 << 24)
+
+static const struct {
+    struct str name;
+    int window_bits; /* as deflateInit2 has them; 0: not coded */
+} codings[] = {
+    {{"gzip", 4}, 9 + 16}, {{"deflate", 7}, 9}, {{"deflate", 7}, -9}, {{"identity", 8}, 0}};
+#define CODINGS (sizeof codings / sizeof codings[0])
+
+struct outcome {
+    struct buf text;
+    int r;
+    bool whole;
+};
+
+static void append(void *arg, struct str plain)
+{
+    FUZZ_CHECK(plain.n > 0);
+    FUZZ_CHECK(buf_add_str(arg, plain) == 0);
+}
+
+static void decode(struct str coding, struct str coded, enum fuzz_way way, struct outcome *o)
+{
+    struct fuzz_cutter cutter;
+    struct decoder d;
+    struct str piece;
+
+    buf_init(&o->text, CAP);
+    o->r = 0;
+    FUZZ_CHECK(decoder_init(&d, coding) == 0);
+    fuzz_cut(&cutter, way, coded);
+    while (fuzz_piece(&cutter, &piece)) {
+        int r = decoder_feed(&d, piece, append, &o->text);
+        FUZZ_CHECK(r == 0 || r == -EBADMSG);
+        FUZZ_CHECK(o->r == 0 || r == o->r);
+        o->r = r;
+    }
+    o->whole = decoder_whole(&d);
+    FUZZ_CHECK(!o->whole || o->r == 0);
+    decoder_deinit(&d);
+}
+
+/* All ways give the first one's outcome, and decode_body its beginning. */
+static void decode_all_ways(struct str coding, struct str coded, struct outcome *ret)
+{
+    struct buf room;
+
+    decode(coding, coded, FUZZ_WHOLE, ret);
+    for (enum fuzz_way way = FUZZ_BYTES; way < FUZZ_WAYS; way++) {
+        struct outcome o;
+        decode(coding, coded, way, &o);
+        FUZZ_CHECK(o.r == ret->r && o.whole == ret->whole);
+        FUZZ_CHECK(str_eq(buf_str(&o.text), buf_str(&ret->text)));
+        buf_deinit(&o.text);
+    }
+    buf_init(&room, 1 + fuzz_pick(coded, 1, 2000));
+    int r = decode_body(coding, coded, &room);
+    FUZZ_CHECK((r == 0) == (ret->whole || ret->text.len > 0));
+    FUZZ_CHECK(room.len == (ret->text.len < room.cap ? ret->text.len : room.cap));
+    FUZZ_CHECK(room.len == 0 || memcmp(room.p, ret->text.p, room.len) == 0);
+    buf_deinit(&room);
+}
+
+static enum inspect_end inspect(struct str type, struct str coding, struct str body,
+                                enum fuzz_way way)
+{
+    struct fuzz_cutter cutter;
+    struct headers h;
+    struct inspect i;
+    struct str piece;
+
+    headers_init(&h);
+    FUZZ_CHECK(headers_add(&h, STR("content-type"), type) == 0);
+    FUZZ_CHECK(headers_add(&h, STR("content-encoding"), coding) == 0);
+    inspect_begin(&i, &h);
+    headers_deinit(&h);
+    fuzz_cut(&cutter, way, body);
+    while (fuzz_piece(&cutter, &piece))
+        inspect_feed(&i, piece);
+    enum inspect_end end = inspect_end(&i);
+    inspect_deinit(&i);
+    return end;
+}
+
+/* What the answer is, told from the decoded text. */
+static enum inspect_end verdict(const struct outcome *o, bool coded, bool json, struct str body)
+{
+    struct json_check c;
+
+    if (!coded && !json)
+        return INSPECT_NOTHING;
+    if (body.n == 0)
+        return json ? INSPECT_EMPTY : INSPECT_NOTHING;
+    if (o->r < 0 || !o->whole)
+        return INSPECT_BAD;
+    if (!json)
+        return INSPECT_GOOD;
+    json_check_init(&c);
+    json_check_feed(&c, buf_str(&o->text));
+    enum json_check_end end = json_check_end(&c);
+    return end == JSON_CHECK_EMPTY   ? INSPECT_EMPTY
+           : end == JSON_CHECK_VALID ? INSPECT_GOOD
+                                     : INSPECT_BAD;
+}
+
+static void inspect_all_ways(size_t coding, struct str body, const struct outcome *o)
+{
+    static const struct str types[] = {{"audio/mpeg", 10}, {"application/json", 16}};
+
+    for (size_t json = 0; json < 2; json++) {
+        enum inspect_end want = verdict(o, codings[coding].window_bits != 0, json, body);
+        for (enum fuzz_way way = 0; way < FUZZ_WAYS; way++)
+            FUZZ_CHECK(inspect(types[json], codings[coding].name, body, way) == want);
+    }
+}
+
+/* Codes `text`; levels vary. A small window and little memory, for the fuzzer's sake. */
+static void encode(struct str text, int window_bits, struct buf *out)
+{
+    unsigned char space[1024];
+    z_stream z = {0};
+    int rc = Z_OK;
+
+    FUZZ_CHECK(deflateInit2(&z, (int)fuzz_pick(text, 2, 10), Z_DEFLATED, window_bits, 1,
+                            Z_DEFAULT_STRATEGY) == Z_OK);
+    z.next_in = (Bytef *)(uintptr_t)text.p;
+    z.avail_in = (uInt)text.n;
+    while (rc != Z_STREAM_END) {
+        z.next_out = space;
+        z.avail_out = sizeof space;
+        rc = deflate(&z, Z_FINISH);
+        FUZZ_CHECK(rc == Z_OK || rc == Z_STREAM_END);
+        FUZZ_CHECK(buf_add(out, space, sizeof space - z.avail_out) == 0);
+    }
+    deflateEnd(&z);
+}
+
+/* The text comes back from its code, and a part of the code is never taken for the whole. */
+static void round_trip(struct str text, size_t coding)
+{
+    struct buf coded;
+    struct outcome o;
+
+    buf_init(&coded, CAP);
+    encode(text, codings[coding].window_bits, &coded);
+    decode_all_ways(codings[coding].name, buf_str(&coded), &o);
+    FUZZ_CHECK(o.r == 0 && o.whole && str_eq(buf_str(&o.text), text));
+    inspect_all_ways(coding, buf_str(&coded), &o);
+    buf_deinit(&o.text);
+
+    struct str part = {coded.p, fuzz_pick(text, 3, coded.len)};
+    decode_all_ways(codings[coding].name, part, &o);
+    FUZZ_CHECK(!o.whole);
+    inspect_all_ways(coding, part, &o);
+    buf_deinit(&o.text);
+    buf_deinit(&coded);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct str input = {(const char *)data, size};
+
+    for (size_t i = 0; i < CODINGS; i++) {
+        struct outcome o;
+        decode_all_ways(codings[i].name, input, &o);
+        inspect_all_ways(i, input, &o);
+        buf_deinit(&o.text);
+        if (codings[i].window_bits != 0)
+            round_trip(input, i);
+    }
+    return 0;
+}

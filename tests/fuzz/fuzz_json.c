@@ -1,0 +1,127 @@
+/* JSON in all the ways retryd reads it: validity, keys, watched keys, error objects, waits. */
+#include <stdlib.h>
+
+#include "base/json_check.h"
+#include "fuzz.h"
+#include "json_oracle.h"
+#include "policy/apierror.h"
+
+enum { WATCHES = 3 };
+
+static const struct str keys[WATCHES] = {{"error", 5}, {"model", 5}, {"a", 1}};
+
+/* Values stand for what the text is so far; what a lost text holds depends on the split. */
+static enum json_check_end check(struct str input, enum fuzz_way way, struct json_watch *watches,
+                                 bool *ret_lost)
+{
+    struct fuzz_cutter cutter;
+    struct json_check c;
+    struct str piece;
+    bool lost = false;
+
+    for (size_t i = 0; i < WATCHES; i++)
+        watches[i].key = keys[i];
+    json_check_init(&c);
+    json_check_watch(&c, watches, WATCHES);
+    fuzz_cut(&cutter, way, input);
+    while (fuzz_piece(&cutter, &piece)) {
+        json_check_feed(&c, piece);
+        FUZZ_CHECK(!lost || json_check_is_lost(&c));
+        lost = json_check_is_lost(&c);
+        FUZZ_CHECK(!lost || json_check_end(&c) == JSON_CHECK_INVALID);
+    }
+    *ret_lost = lost;
+    return json_check_end(&c);
+}
+
+static bool same(const struct json_watch *a, const struct json_watch *b)
+{
+    return a->type == b->type && a->n == b->n && a->cut == b->cut &&
+           memcmp(a->text, b->text, a->n) == 0;
+}
+
+static bool is_utf8(struct str s)
+{
+    while (s.n > 0) {
+        size_t n = str_utf8(s);
+        if (n == 0)
+            return false;
+        s = (struct str){s.p + n, s.n - n};
+    }
+    return true;
+}
+
+/* In a valid object both ways find the same values. */
+static void compare_values(const struct json_watch *watches, const struct json_want *wants)
+{
+    for (size_t i = 0; i < WATCHES; i++) {
+        const struct json_watch *w = &watches[i];
+        struct json_value v = wants[i].value;
+
+        FUZZ_CHECK(w->type == v.type);
+        if (v.type == JSON_ARRAY || v.type == JSON_OBJECT)
+            v.text.n = 0;
+        FUZZ_CHECK(w->cut == (v.text.n > sizeof w->text));
+        FUZZ_CHECK(w->n == (w->cut ? sizeof w->text : v.text.n));
+        FUZZ_CHECK(w->n == 0 || memcmp(w->text, v.text.p, w->n) == 0);
+    }
+}
+
+static void scan(struct str input, bool valid, const struct json_watch *watches)
+{
+    struct json_want wants[WATCHES];
+
+    for (size_t i = 0; i < WATCHES; i++)
+        wants[i].key = keys[i];
+    bool object = json_scan(input, wants, WATCHES);
+    for (size_t i = 0; i < WATCHES; i++) {
+        struct json_value v = wants[i].value;
+        char plain[16];
+
+        FUZZ_CHECK(v.text.n == 0 ||
+                   (v.text.p >= input.p && v.text.p + v.text.n <= input.p + input.n));
+        size_t n = json_unescape(v.text, plain, sizeof plain);
+        FUZZ_CHECK(n < sizeof plain && is_utf8((struct str){plain, n}));
+    }
+    if (!valid || !json_oracle_comparable(input))
+        return;
+    FUZZ_CHECK(object == (str_trim(input).p[0] == '{'));
+    if (object)
+        compare_values(watches, wants);
+}
+
+static void read_error(struct str input)
+{
+    struct apierror e;
+    uint64_t ms = 0;
+
+    apierror_parse(input, &e);
+    FUZZ_CHECK(strlen(e.code) < sizeof e.code && strlen(e.type) < sizeof e.type);
+    FUZZ_CHECK(is_utf8(str_from(e.message)) && is_utf8(str_from(e.code)));
+    FUZZ_CHECK(e.status == 0 || (e.status >= 400 && e.status <= 599));
+    (void)apierror_message_hint(input, &ms);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct str input = {(const char *)data, size};
+    struct json_watch watches[WATCHES], again[WATCHES];
+    bool lost, lost_again;
+    enum json_check_end end = check(input, FUZZ_WHOLE, watches, &lost);
+    bool valid = end == JSON_CHECK_VALID;
+
+    for (enum fuzz_way way = FUZZ_BYTES; way < FUZZ_WAYS; way++) {
+        FUZZ_CHECK(check(input, way, again, &lost_again) == end);
+        FUZZ_CHECK(lost_again == lost);
+        for (size_t i = 0; i < WATCHES && !lost; i++)
+            FUZZ_CHECK(same(&watches[i], &again[i]));
+    }
+    bool marked = str_starts(input, STR("\xef\xbb\xbf"));
+    FUZZ_CHECK(json_valid(input) == (valid && !marked && is_utf8(input)));
+    if (!marked && json_oracle_comparable(input))
+        FUZZ_CHECK(json_oracle_valid(input) == valid);
+    if (!marked)
+        scan(input, valid, watches);
+    read_error(input);
+    return 0;
+}

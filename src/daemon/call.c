@@ -147,6 +147,7 @@ static int world_answer_whole(void *world, struct exchange *x, const struct answ
     struct call *c = call_of(x);
 
     (void)world;
+    c->answered = body->size; /* libmicrohttpd holds it until the client has it */
     return c->r ? frontend_whole(c->r, head, body) : -EPIPE;
 }
 
@@ -231,6 +232,15 @@ static const struct exchange_ops world_ops = {
     .answer_begin = world_answer_begin,
     .answer_wake = world_answer_wake,
     .answer_cut = world_answer_cut,
+    .spool_open = call_spool_open,
+    .spool_close = call_spool_close,
+    .spool_write = call_spool_write,
+    .spool_full = call_spool_full,
+    .spool_flush = call_spool_flush,
+    .spool_state = call_spool_state,
+    .spool_read = call_spool_read,
+    .spool_memory = call_spool_memory,
+    .pressed = call_pressed,
     .attempt_failed = world_attempt_failed,
     .event_dropped = world_event_dropped,
     .ended = world_ended,
@@ -304,6 +314,8 @@ static void call_end(struct call *c)
     struct worker *w = c->w;
 
     exchange_deinit(&c->x);
+    c->answered = 0;
+    call_count(c);
     wiring_unref(c->wiring);
     c->wiring = NULL;
     uv_timer_stop(&c->timer);
@@ -326,6 +338,7 @@ void call_run(struct call *c)
     if (c->x.attempt.done)
         c->t = NULL;
     exchange_step(&c->x);
+    call_count(c);
     if (c->x.state != EXCHANGE_DONE)
         return;
     if (!c->r)
@@ -385,7 +398,11 @@ static int on_head(void *ctx, struct frontend_request *r, struct request_head *h
 
 static int on_body(void *user, const void *data, size_t n)
 {
-    return exchange_body(&((struct call *)user)->x, data, n);
+    struct call *c = user;
+    int rc = exchange_body(&c->x, data, n);
+
+    call_count(c);
+    return rc;
 }
 
 static void on_complete(void *user)

@@ -34,6 +34,7 @@ static void load_globals(struct config *c, const struct config_text *text, struc
         return;
     t.origin.line = 0;
     config_check_listeners(c, &t.origin, r);
+    config_check_spool(c, &t.origin, r);
     t.origin.title = "retry";
     config_check_settings(&c->defaults, &t.origin, r);
 }

@@ -29,6 +29,7 @@ struct config_server {
     unsigned max_connections;
     uint64_t max_body;
     uint64_t memory_body;
+    uint64_t max_buffered;
     uint64_t hold_limit;
     char *spool_dir;
     uint64_t drain_timeout_ms;

@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "daemon/config_table.h"
+#include "edge/spool.h"
 
 static unsigned key_line(const struct config_origin *o, const char *section, const char *key)
 {
@@ -89,6 +90,22 @@ void config_check_listeners(const struct config *c, const struct config_origin *
     note_hosts(c, o, r);
     if (strcmp(admin, "off") != 0)
         check_reachable(c, "admin", admin, admin_line, r);
+}
+
+/* --- the spool ---------------------------------------------------------------------------------- */
+
+/* No reason not to start: all but the largest requests are served without it. */
+void config_check_spool(const struct config *c, const struct config_origin *o,
+                        struct config_report *r)
+{
+    int rc = spool_probe(c->server.spool_dir);
+    char quoted[CONFIG_QUOTED_MAX];
+
+    if (rc < 0)
+        config_note(r, key_line(o, "server", "spool_dir"),
+                    "[server] spool_dir: no file can be made in %s (%s): requests with bodies "
+                    "larger than memory_body will get 507",
+                    config_quote(str_from(c->server.spool_dir), quoted), strerror(-rc));
 }
 
 /* --- retries ---------------------------------------------------------------------------------- */

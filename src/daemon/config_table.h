@@ -272,6 +272,9 @@ unsigned config_origin_line(const struct config_origin *o, const char *section, 
 
 void config_check_listeners(const struct config *c, const struct config_origin *o,
                             struct config_report *r);
+/* Notes a spool_dir that cannot be used; makes a file there to see. */
+void config_check_spool(const struct config *c, const struct config_origin *o,
+                        struct config_report *r);
 void config_check_settings(const struct route_settings *s, const struct config_origin *o,
                            struct config_report *r);
 

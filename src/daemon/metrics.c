@@ -2,6 +2,7 @@
 #include "daemon/metrics.h"
 
 #include "base/log.h"
+#include "daemon/pressure.h"
 
 static const uint64_t bucket_limits_ms[METRICS_BUCKETS] = {10,   50,    100,   500,   1000,
                                                            5000, 10000, 30000, 60000, 300000};
@@ -68,6 +69,9 @@ static void write_gauges(struct metrics *const *sets, unsigned count, struct buf
                    : (unsigned long long)sum(sets, count, offsetof(struct metrics, field)));
     METRICS_GAUGES(X)
 #undef X
+    head(out, "retryd_buffered_bytes_max", "gauge",
+         "The most of retryd_buffered_bytes that was seen.");
+    buf_printf(out, "retryd_buffered_bytes_max %llu\n", (unsigned long long)pressure_most());
 }
 
 static void write_by_reason(struct metrics *const *sets, unsigned count, struct buf *out,

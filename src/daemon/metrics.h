@@ -32,13 +32,16 @@
     X(connections_stale, "retryd_upstream_stale_total",                                            \
       "Kept connections thrown away because they were closed or had unexpected bytes.")            \
     X(resends_vetoed, "retryd_resends_vetoed_total",                                               \
-      "Silent repeats by the HTTP library that were stopped.")
+      "Silent repeats by the HTTP library that were stopped.")                                     \
+    X(spooled_bytes, "retryd_spooled_bytes_total", "Bytes put into files instead of memory.")      \
+    X(shed, "retryd_requests_shed_total", "Requests refused because memory was short.")
 
 /* X(field, name, help) */
-#define METRICS_GAUGES(X)                                                   \
-    X(active, "retryd_requests_active", "Requests in progress.")            \
-    X(connections, "retryd_client_connections", "Open client connections.") \
-    X(lag_max_ms, "retryd_loop_lag_max_milliseconds",                       \
+#define METRICS_GAUGES(X)                                                           \
+    X(active, "retryd_requests_active", "Requests in progress.")                    \
+    X(connections, "retryd_client_connections", "Open client connections.")         \
+    X(buffered, "retryd_buffered_bytes", "Bodies and answers in memory, in bytes.") \
+    X(lag_max_ms, "retryd_loop_lag_max_milliseconds",                               \
       "The longest turn of an event loop since the last time this was read.")
 
 #define METRICS_BUCKETS 10 /* of request durations; see metrics.c */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/pressure.h"
 #include "daemon/worker_private.h"
 
 #define ROUNDS_PER_TURN 16 /* before the loop looks at its sockets again */
@@ -36,6 +37,8 @@ static void publish(struct worker *w)
     metrics_set(&m->resends_vetoed, s.resend_vetoed);
     metrics_set(&m->active, w->active_count);
     metrics_set(&m->connections, frontend_connections(w->frontend));
+    metrics_set(&m->buffered, w->buffered);
+    pressure_tell(&w->buffered_told, w->buffered);
     if (closed != atomic_load_explicit(&w->closed, memory_order_relaxed)) {
         atomic_store_explicit(&w->closed, closed, memory_order_release);
         w->on_change(w->arg);

@@ -21,6 +21,9 @@ struct call {
     struct wiring *wiring;
     uv_timer_t timer;
     uint64_t armed_at; /* when the timer will fire; TIMER_OFF: it will not */
+    size_t held;       /* bytes counted for it in the worker's `buffered` */
+    size_t answered;   /* ... of them the answer that was handed over */
+    bool spool_warned; /* that its spool failed is in the log */
     struct list run;   /* in the worker's run queue, or on no list */
     struct list node;  /* among the worker's calls, active or kept */
 };
@@ -50,6 +53,8 @@ struct worker {
     bool draining, aborting, closing;
     uint64_t turn_began_ns;
     uint64_t random_state[4];
+    size_t buffered;      /* bytes that its calls hold */
+    size_t buffered_told; /* ... as far as all workers know (daemon/pressure.h) */
     struct inbox inbox;
     struct metrics metrics;
     atomic_uint given;  /* connections handed over */
@@ -68,6 +73,20 @@ void call_run(struct call *c);
 
 /* Puts a call that has news into the run queue. */
 void call_enqueue(struct call *c);
+
+/* Counts the memory that it holds now. */
+void call_count(struct call *c);
+
+/* The world's spools and its memory: see struct exchange_ops. */
+int call_spool_open(void *world, struct exchange *x, struct spool **ret);
+void call_spool_close(void *world, struct spool *s);
+ptrdiff_t call_spool_write(void *world, struct spool *s, const void *data, size_t n);
+bool call_spool_full(void *world, const struct spool *s);
+void call_spool_flush(void *world, struct spool *s);
+int call_spool_state(void *world, const struct spool *s);
+ptrdiff_t call_spool_read(void *world, struct spool *s, uint64_t offset, void *to, size_t max);
+size_t call_spool_memory(void *world, const struct spool *s);
+bool call_pressed(void *world);
 
 /* Frees the calls kept for re-use. */
 void call_free_kept(struct worker *w);

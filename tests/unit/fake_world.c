@@ -286,6 +286,58 @@ static void op_event_dropped(void *world, struct exchange *x, bool malformed)
         wrong(w, "a dropped event was not counted");
 }
 
+/* --- spools ------------------------------------------------------------------------------------- */
+
+static int op_spool_open(void *world, struct exchange *x, struct spool **ret)
+{
+    (void)x;
+    return fake_spool_open(&((struct fake_world *)world)->disk, ret);
+}
+
+static void op_spool_close(void *world, struct spool *s)
+{
+    (void)world;
+    fake_spool_close(s);
+}
+
+static ptrdiff_t op_spool_write(void *world, struct spool *s, const void *data, size_t n)
+{
+    return fake_spool_write(s, data, n, ((struct fake_world *)world)->now_ms);
+}
+
+static bool op_spool_full(void *world, const struct spool *s)
+{
+    (void)world;
+    return fake_spool_full(s);
+}
+
+static void op_spool_flush(void *world, struct spool *s)
+{
+    fake_spool_flush(s, ((struct fake_world *)world)->now_ms);
+}
+
+static int op_spool_state(void *world, const struct spool *s)
+{
+    (void)world;
+    return fake_spool_state(s);
+}
+
+static ptrdiff_t op_spool_read(void *world, struct spool *s, uint64_t offset, void *to, size_t max)
+{
+    return fake_spool_read(s, offset, to, max, ((struct fake_world *)world)->now_ms);
+}
+
+static size_t op_spool_memory(void *world, const struct spool *s)
+{
+    (void)world;
+    return fake_spool_memory(s);
+}
+
+static bool op_pressed(void *world)
+{
+    return ((struct fake_world *)world)->pressed;
+}
+
 /* --- the answer --------------------------------------------------------------------------------- */
 
 static int take_head(struct fake_world *w, const struct answer_head *head)
@@ -382,6 +434,15 @@ static const struct exchange_ops fake_ops = {
     .answer_begin = op_answer_begin,
     .answer_wake = op_answer_wake,
     .answer_cut = op_answer_cut,
+    .spool_open = op_spool_open,
+    .spool_close = op_spool_close,
+    .spool_write = op_spool_write,
+    .spool_full = op_spool_full,
+    .spool_flush = op_spool_flush,
+    .spool_state = op_spool_state,
+    .spool_read = op_spool_read,
+    .spool_memory = op_spool_memory,
+    .pressed = op_pressed,
     .attempt_failed = op_attempt_failed,
     .event_dropped = op_event_dropped,
     .ended = op_ended,
@@ -432,7 +493,7 @@ static uint64_t next_event(const struct fake_world *w)
 
     if (w->x.state == EXCHANGE_DONE)
         return at;
-    at = w->timer_ms;
+    at = earlier(w->timer_ms, fake_disk_next(&w->disk));
     if (!w->x.request_complete)
         at = earlier(at, w->request_ms);
     if (w->current && !w->x.attempt.paused)
@@ -450,6 +511,8 @@ static void things_happen(struct fake_world *w)
         exchange_request_done(&w->x);
         w->dirty = true;
     }
+    if (fake_disk_turn(&w->disk, w->now_ms))
+        w->dirty = true;
     attempt_events(w);
     if (client_reads(w) && w->pull_ms <= w->now_ms)
         client_pulls(w);
@@ -590,6 +653,8 @@ void fake_deinit(struct fake_world *w)
         exchange_deinit(&w->x);
     if (w->current)
         wrong(w, "an attempt outlived its exchange");
+    if (w->disk.opened != w->disk.closed)
+        wrong(w, "a spool outlived its exchange");
     buf_deinit(&w->path);
     buf_deinit(&w->body);
     headers_deinit(&w->sent);

@@ -11,6 +11,7 @@
 #define RETRYD_FAKE_WORLD_H
 
 #include "exchange/exchange.h"
+#include "fake_spool.h"
 
 #define FAKE_PIECES 16
 #define FAKE_ATTEMPTS 24
@@ -69,6 +70,8 @@ struct fake_world {
     bool timer_lazy;     /* a later time does not move the timer, as in the worker */
     bool step_at_random; /* steps nobody asked for: harmless by contract */
     uint64_t request_ms; /* until the request is whole */
+    struct fake_disk disk;
+    bool pressed; /* memory is short */
 
     struct exchange x;
     uint64_t now_ms;

@@ -172,10 +172,12 @@ START_TEST(check_says_what_is_wrong_or_ok)
 {
     answers(CLI_CHECK, NULL, CLI_OK, "defaults: ok\n", "");
     write_config("[server]\nspool_dir = /x\n");
-    answers(CLI_CHECK, "t.conf", CLI_OK,
-            "t.conf: ok\n"
-            "t.conf:2: [server] spool_dir: accepted, not in force in this version (C15)\n",
-            "");
+    answers(
+        CLI_CHECK, "t.conf", CLI_OK,
+        "t.conf: ok\n"
+        "t.conf:2: [server] spool_dir: no file can be made in \"/x\" (No such file or directory): "
+        "requests with bodies larger than memory_body will get 507\n",
+        "");
     write_config("[log]\nlevel = x\n");
     answers(CLI_CHECK, "t.conf", CLI_CONFIG, "",
             "t.conf:2: [log] level: found \"x\"; expected debug, info, warn or error\n");

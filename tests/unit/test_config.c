@@ -28,6 +28,7 @@ static const struct sample samples[] = {
     {"server", "max_connections", "4096", "10", "10", "0", COUNT " (at least 1, at most 1000000)"},
     {"server", "max_body", "512M", "2G", "2G", "1T", BYTES " (at least 1K, at most 16G)"},
     {"server", "memory_body", "1M", "64K", "64K", "-1", BYTES " (at least 1K, at most 1G)"},
+    {"server", "max_buffered", "512M", "1G", "1G", "2T", BYTES " (at least 1M, at most 1T)"},
     {"server", "hold_limit", "4M", "1048576", "1M", "big", BYTES " (at least 1K, at most 1G)"},
     {"server", "spool_dir", "/var/tmp", "/spool", "/spool", NULL, NULL},
     {"server", "drain_timeout", "30s", "0", "0", "5", TIME " (at most 1h)"},

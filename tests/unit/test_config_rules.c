@@ -391,13 +391,13 @@ END_TEST
 START_TEST(later_keys_are_noted)
 {
     is_good(
-        "[server]\nmemory_body = 2M\nallowed_origins = https://a\n[breaker]\nfailures = 5\n"
+        "[server]\nclient_keys_file = /k\nallowed_origins = https://a\n[breaker]\nfailures = 5\n"
         "[stream]\nmode = hold\nheartbeat = 15s\n[shared]\nredis = h\n"
         "[upstream a]\nurl = http://a\nmodel.x = y\n[upstream b]\nurl = http://b\n"
         "[route r]\nupstreams = a, b\nretry.budget = 5%\n",
         LATER(
-            "2", "[server] memory_body",
-            "C15") "t.conf:3: [server] allowed_origins: requests from these origins are let in; the CORS "
+            "2", "[server] client_keys_file",
+            "C29") "t.conf:3: [server] allowed_origins: requests from these origins are let in; the CORS "
                    "answers that browsers ask for are not in force in this version (C30)\n" LATER(
                        "5", "[breaker] failures", "C20")
                        LATER("10", "[shared] redis", "the shared view") LATER(

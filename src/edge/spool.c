@@ -1,0 +1,381 @@
+/* Keeps bytes in a file without a name, and the loop out of the disk's way. */
+#include "edge/spool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SPOOL_MAGIC 0x73706f6cu
+
+/* One piece of I/O in the thread pool; one of each kind is under way at most. While `busy` its
+ * fields belong to the pool's thread. */
+struct job {
+    uv_work_t work;
+    bool busy;
+    char *p;
+    size_t n;
+    uint64_t at;
+    int rc;
+};
+
+struct spool {
+    unsigned magic;
+    uv_loop_t *loop;
+    void (*notify)(void *arg);
+    void *arg;
+    int error; /* sticky */
+    int fd;    /* -1 until the first write has made it; a writing job's while it is busy */
+    bool flushing;
+    bool closed;
+    uint64_t appended;
+    uint64_t stored; /* bytes [0, stored) are in the file */
+
+    /* Bytes are gathered in blocks[current] while the other one may be on its way to the file. */
+    char *blocks[2];
+    unsigned current;
+    size_t filled;
+    struct job writing;
+
+    /* What was read ahead: bytes [at, at + n) of the file, once `busy` is over. */
+    struct job reading;
+    uv_work_t closing;
+    char dir[];
+};
+
+/* --- in the thread pool --------------------------------------------------------------------- */
+
+static int open_named(const char *dir)
+{
+    char name[4096];
+    int n = snprintf(name, sizeof(name), "%s/retryd.XXXXXX", dir);
+    int fd;
+
+    if (n < 0 || (size_t)n >= sizeof(name))
+        return -ENAMETOOLONG;
+    fd = mkostemp(name, O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    unlink(name);
+    return fd;
+}
+
+/* Not every file system knows files without a name. */
+static int open_file(const char *dir)
+{
+    int fd = open(dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+
+    if (fd >= 0)
+        return fd;
+    return errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL ? open_named(dir) : -errno;
+}
+
+int spool_probe(const char *dir)
+{
+    int fd = open_file(dir);
+
+    if (fd < 0)
+        return fd;
+    close(fd);
+    return 0;
+}
+
+static void write_block(uv_work_t *work)
+{
+    struct spool *s = work->data;
+    struct job *j = &s->writing;
+    size_t done = 0;
+
+    if (s->fd < 0)
+        s->fd = open_file(s->dir);
+    j->rc = s->fd < 0 ? s->fd : 0;
+    while (j->rc == 0 && done < j->n) {
+        ssize_t n = pwrite(s->fd, j->p + done, j->n - done, (off_t)(j->at + done));
+
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            j->rc = n == 0 ? -EIO : -errno;
+    }
+}
+
+static void read_block(uv_work_t *work)
+{
+    struct spool *s = work->data;
+    struct job *j = &s->reading;
+    size_t done = 0;
+
+    j->rc = 0;
+    while (j->rc == 0 && done < j->n) {
+        ssize_t n = pread(s->fd, j->p + done, j->n - done, (off_t)(j->at + done));
+
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || errno != EINTR) /* nobody else could have made it shorter */
+            j->rc = n == 0 ? -EIO : -errno;
+    }
+}
+
+/* Giving back a large file's space takes the disk's time, too. */
+static void close_file(uv_work_t *work)
+{
+    close(((struct spool *)work->data)->fd);
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void on_file_closed(uv_work_t *work, int status)
+{
+    (void)status;
+    free(work->data);
+}
+
+static void give_back_blocks(struct spool *s)
+{
+    for (int i = 0; i < 2; i++) {
+        free(s->blocks[i]);
+        s->blocks[i] = NULL;
+    }
+}
+
+static void give_back_read(struct spool *s)
+{
+    free(s->reading.p);
+    s->reading.p = NULL;
+    s->reading.n = 0;
+}
+
+static void end_if_idle(struct spool *s)
+{
+    if (s->writing.busy || s->reading.busy)
+        return;
+    give_back_blocks(s);
+    give_back_read(s);
+    s->magic = 0;
+    s->closing.data = s;
+    if (s->fd < 0 || uv_queue_work(s->loop, &s->closing, close_file, on_file_closed) < 0) {
+        if (s->fd >= 0)
+            close(s->fd);
+        free(s);
+    }
+}
+
+void spool_free(struct spool *s)
+{
+    if (!s)
+        return;
+    assert(s->magic == SPOOL_MAGIC && !s->closed);
+    s->closed = true;
+    if (s->writing.busy)
+        uv_cancel((uv_req_t *)&s->writing.work); /* it works only while the job waits */
+    if (s->reading.busy)
+        uv_cancel((uv_req_t *)&s->reading.work);
+    end_if_idle(s);
+}
+
+/* A job is over, on the loop's thread. False when nobody is interested any more. */
+static bool job_over(struct spool *s, struct job *j, int status)
+{
+    assert(s->magic == SPOOL_MAGIC);
+    j->busy = false;
+    if (s->closed) {
+        end_if_idle(s);
+        return false;
+    }
+    if (status < 0)
+        j->rc = status;
+    if (j->rc < 0 && s->error == 0)
+        s->error = j->rc;
+    return true;
+}
+
+static void start_job(struct spool *s, struct job *j, uv_work_cb work, uv_after_work_cb after)
+{
+    int rc;
+
+    j->busy = true;
+    j->work.data = s;
+    rc = uv_queue_work(s->loop, &j->work, work, after);
+    assert(rc == 0);
+    (void)rc;
+}
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
+static void on_written(uv_work_t *work, int status);
+
+/* Sends the block that was gathered on its way, where it is full or wanted, and nothing else is. */
+static void write_on(struct spool *s)
+{
+    struct job *j = &s->writing;
+
+    if (j->busy || s->error)
+        return;
+    if (s->filled == SPOOL_BLOCK || (s->flushing && s->filled > 0)) {
+        j->p = s->blocks[s->current];
+        j->n = s->filled;
+        j->at = s->stored;
+        s->current = !s->current;
+        s->filled = 0;
+        start_job(s, j, write_block, on_written);
+    } else if (s->flushing && s->filled == 0) {
+        s->flushing = false;
+        give_back_blocks(s);
+    }
+}
+
+static void on_written(uv_work_t *work, int status)
+{
+    struct spool *s = work->data;
+
+    if (!job_over(s, &s->writing, status))
+        return;
+    if (s->error)
+        give_back_blocks(s);
+    else
+        s->stored += s->writing.n;
+    write_on(s);
+    s->notify(s->arg);
+}
+
+struct spool *spool_new(uv_loop_t *loop, const char *dir, void (*notify)(void *arg), void *arg)
+{
+    size_t n = strlen(dir) + 1;
+    struct spool *s = calloc(1, sizeof(*s) + n);
+
+    if (!s)
+        return NULL;
+    s->magic = SPOOL_MAGIC;
+    s->loop = loop;
+    s->notify = notify;
+    s->arg = arg;
+    s->fd = -1;
+    memcpy(s->dir, dir, n);
+    return s;
+}
+
+bool spool_full(const struct spool *s)
+{
+    return s->filled == SPOOL_BLOCK && s->error == 0;
+}
+
+/* The block that is gathered in. It is made when it is first needed: short bodies need only one. */
+static char *gathering_block(struct spool *s)
+{
+    char **block = &s->blocks[s->current];
+
+    if (!*block)
+        *block = malloc(SPOOL_BLOCK);
+    if (!*block)
+        s->error = -ENOMEM;
+    return *block;
+}
+
+ssize_t spool_write(struct spool *s, const void *data, size_t n)
+{
+    size_t taken = 0;
+
+    assert(s->magic == SPOOL_MAGIC);
+    while (taken < n && s->error == 0 && s->filled < SPOOL_BLOCK) {
+        char *block = gathering_block(s);
+        size_t piece = n - taken < SPOOL_BLOCK - s->filled ? n - taken : SPOOL_BLOCK - s->filled;
+
+        if (!block)
+            break;
+        memcpy(block + s->filled, (const char *)data + taken, piece);
+        s->filled += piece;
+        taken += piece;
+        s->appended += piece;
+        write_on(s);
+    }
+    return s->error ? s->error : (ssize_t)taken;
+}
+
+void spool_flush(struct spool *s)
+{
+    assert(s->magic == SPOOL_MAGIC);
+    s->flushing = true;
+    write_on(s);
+}
+
+int spool_state(const struct spool *s)
+{
+    if (s->error)
+        return s->error;
+    return s->stored < s->appended ? -EAGAIN : 0;
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static void on_read(uv_work_t *work, int status)
+{
+    struct spool *s = work->data;
+
+    if (job_over(s, &s->reading, status))
+        s->notify(s->arg);
+}
+
+static void read_on(struct spool *s, uint64_t offset)
+{
+    struct job *j = &s->reading;
+    uint64_t left = s->stored - offset;
+
+    if (!j->p)
+        j->p = malloc(SPOOL_BLOCK);
+    if (!j->p) {
+        s->error = -ENOMEM;
+        return;
+    }
+    j->at = offset;
+    j->n = left < SPOOL_BLOCK ? (size_t)left : SPOOL_BLOCK;
+    start_job(s, j, read_block, on_read);
+}
+
+/* Copies from what was read ahead, and sets about the next block once this one is used up. */
+static size_t take(struct spool *s, uint64_t offset, void *to, size_t max)
+{
+    struct job *j = &s->reading;
+    size_t skip = (size_t)(offset - j->at), n = j->n - skip;
+
+    if (n > max)
+        n = max;
+    memcpy(to, j->p + skip, n);
+    if (offset + n == s->appended)
+        give_back_read(s);
+    else if (skip + n == j->n && offset + n < s->stored)
+        read_on(s, offset + n);
+    return n;
+}
+
+ssize_t spool_read(struct spool *s, uint64_t offset, void *to, size_t max)
+{
+    struct job *j = &s->reading;
+
+    assert(s->magic == SPOOL_MAGIC && offset <= s->appended);
+    if (s->error)
+        return s->error;
+    if (offset == s->appended || max == 0)
+        return 0;
+    if (j->busy)
+        return -EAGAIN;
+    if (offset >= j->at && offset - j->at < j->n)
+        return (ssize_t)take(s, offset, to, max);
+    if (offset >= s->stored)
+        spool_flush(s);
+    else
+        read_on(s, offset);
+    return s->error ? s->error : -EAGAIN;
+}
+
+uint64_t spool_length(const struct spool *s)
+{
+    return s->appended;
+}
+
+size_t spool_memory(const struct spool *s)
+{
+    return (size_t)(!!s->blocks[0] + !!s->blocks[1] + !!s->reading.p) * SPOOL_BLOCK;
+}

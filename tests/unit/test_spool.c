@@ -1,0 +1,320 @@
+/* The spool on a real loop and a real folder: what is appended is read back, whatever the blocks. */
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "edge/spool.h"
+#include "failmem.h"
+
+static uv_loop_t loop;
+static unsigned news;
+static char pattern[4 * SPOOL_BLOCK + 5];
+
+static void on_news(void *arg)
+{
+    (void)arg;
+    news++;
+}
+
+static void set_up(void)
+{
+    ck_assert_int_eq(uv_loop_init(&loop), 0);
+    for (size_t i = 0; i < sizeof(pattern); i++)
+        pattern[i] = (char)(i * 7 + i / 251);
+    news = 0;
+}
+
+static void tear_down(void)
+{
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+}
+
+static struct spool *spool_in(const char *dir)
+{
+    struct spool *s = spool_new(&loop, dir, on_news, NULL);
+
+    ck_assert_ptr_nonnull(s);
+    return s;
+}
+
+/* Waits for the next news of the only spool. */
+static void await_news(void)
+{
+    unsigned before = news;
+
+    while (news == before && uv_run(&loop, UV_RUN_ONCE))
+        ; /* no ck_assert: it allocates */
+}
+
+static void append(struct spool *s, const char *data, size_t n, size_t piece)
+{
+    while (n > 0) {
+        ssize_t taken = spool_write(s, data, n < piece ? n : piece);
+
+        ck_assert_int_ge(taken, 0);
+        data += taken;
+        n -= (size_t)taken;
+        if (spool_full(s))
+            await_news();
+        else
+            ck_assert_int_gt(taken, 0);
+    }
+}
+
+static int flush(struct spool *s)
+{
+    spool_flush(s);
+    while (spool_state(s) == -EAGAIN)
+        await_news();
+    return spool_state(s);
+}
+
+static ssize_t read_some(struct spool *s, uint64_t offset, void *to, size_t max)
+{
+    ssize_t n;
+
+    while ((n = spool_read(s, offset, to, max)) == -EAGAIN)
+        await_news();
+    return n;
+}
+
+static void expect(struct spool *s, size_t from, size_t to, size_t piece)
+{
+    char got[8192];
+
+    while (from < to) {
+        ssize_t n = read_some(s, from, got, piece);
+
+        ck_assert_int_gt(n, 0);
+        ck_assert_int_eq(memcmp(got, pattern + from, (size_t)n), 0);
+        from += (size_t)n;
+    }
+    ck_assert_uint_eq(from, to);
+}
+
+static const size_t lengths[] = {1,
+                                 SPOOL_BLOCK - 1,
+                                 SPOOL_BLOCK,
+                                 SPOOL_BLOCK + 1,
+                                 2 * SPOOL_BLOCK,
+                                 2 * SPOOL_BLOCK + 1,
+                                 sizeof(pattern)};
+
+START_TEST(reads_back_what_was_appended)
+{
+    size_t n = lengths[_i];
+    struct spool *s = spool_in("/var/tmp");
+
+    append(s, pattern, n, 5000);
+    ck_assert_uint_eq(spool_length(s), n);
+    ck_assert_int_eq(flush(s), 0);
+    ck_assert_uint_eq(spool_memory(s), 0);
+    expect(s, 0, n, 8192);
+    ck_assert_int_eq(spool_read(s, n, pattern, 1), 0);
+    ck_assert_uint_eq(spool_memory(s), 0);
+    expect(s, 0, n, 4999);
+    expect(s, n / 2, n, 8192);
+    spool_free(s);
+}
+END_TEST
+
+START_TEST(reads_while_it_grows)
+{
+    struct spool *s = spool_in("/var/tmp");
+    char got[10];
+
+    ck_assert_int_eq(spool_read(s, 0, got, 10), 0);
+    for (size_t at = 0; at + 30000 < sizeof(pattern); at += 30000) {
+        append(s, pattern + at, 30000, 30000);
+        expect(s, at, at + 30000, 8000);
+    }
+    spool_free(s);
+}
+END_TEST
+
+START_TEST(takes_two_blocks_and_no_more)
+{
+    struct spool *s = spool_in("/var/tmp");
+
+    ck_assert_int_eq(spool_write(s, pattern, sizeof(pattern)), 2 * SPOOL_BLOCK);
+    ck_assert(spool_full(s));
+    ck_assert_int_eq(spool_write(s, pattern, 1), 0);
+    ck_assert_uint_eq(spool_memory(s), 2 * SPOOL_BLOCK);
+    await_news();
+    ck_assert(!spool_full(s));
+    append(s, pattern + 2 * SPOOL_BLOCK, sizeof(pattern) - 2 * SPOOL_BLOCK, SIZE_MAX);
+    ck_assert_int_eq(flush(s), 0);
+    expect(s, 0, sizeof(pattern), 8192);
+    spool_free(s);
+}
+END_TEST
+
+/* A retry begins anew while what the last attempt wanted is still being read. */
+START_TEST(begins_anew_amid_a_read)
+{
+    struct spool *s = spool_in("/var/tmp");
+    char got[10];
+
+    append(s, pattern, sizeof(pattern), SIZE_MAX);
+    ck_assert_int_eq(flush(s), 0);
+    ck_assert_int_eq(spool_read(s, 3 * SPOOL_BLOCK, got, 10), -EAGAIN);
+    expect(s, 0, sizeof(pattern), 8192);
+    spool_free(s);
+}
+END_TEST
+
+/* What is under way when it is freed ends by itself; tear_down sees that the loop does. */
+START_TEST(freed_at_any_time)
+{
+    struct spool *s = spool_in("/var/tmp");
+    char got[10];
+
+    spool_free(NULL);
+    spool_free(s);
+    s = spool_in("/var/tmp");
+    spool_write(s, pattern, 2 * SPOOL_BLOCK);
+    spool_free(s);
+    s = spool_in("/var/tmp");
+    append(s, pattern, sizeof(pattern), SIZE_MAX);
+    ck_assert_int_eq(flush(s), 0);
+    spool_write(s, pattern, 2 * SPOOL_BLOCK);
+    ck_assert_int_eq(spool_read(s, 5, got, 10), -EAGAIN);
+    spool_free(s);
+    news = 0;
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_uint_eq(news, 0);
+}
+END_TEST
+
+START_TEST(a_folder_that_is_not_there)
+{
+    struct spool *s = spool_in("/var/tmp/is not there");
+    char got[1];
+
+    ck_assert_int_eq(spool_write(s, pattern, 10), 10);
+    ck_assert_int_eq(flush(s), -ENOENT);
+    ck_assert_int_eq(spool_write(s, pattern, 10), -ENOENT);
+    ck_assert_int_eq(spool_read(s, 0, got, 1), -ENOENT);
+    ck_assert(!spool_full(s));
+    ck_assert_uint_eq(spool_memory(s), 0);
+    spool_free(s);
+    ck_assert_int_eq(spool_probe("/var/tmp/is not there"), -ENOENT);
+    ck_assert_int_eq(spool_probe("/dev/null"), -ENOTDIR);
+    ck_assert_int_eq(spool_probe("/var/tmp"), 0);
+}
+END_TEST
+
+/* As a full disk, but anyone can make one: the process may write no larger file. */
+START_TEST(no_more_space)
+{
+    struct rlimit limit = {SPOOL_BLOCK + 1000, RLIM_INFINITY};
+    struct spool *s = spool_in("/var/tmp");
+    ssize_t taken;
+
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    while ((taken = spool_write(s, pattern, 10000)) >= 0)
+        if (spool_full(s))
+            await_news();
+    ck_assert_int_eq(taken, -EFBIG);
+    ck_assert_int_eq(flush(s), -EFBIG);
+    ck_assert_int_eq(spool_read(s, 0, pattern, 1), -EFBIG);
+    spool_free(s);
+}
+END_TEST
+
+static unsigned entries(const char *dir)
+{
+    DIR *d = opendir(dir);
+    unsigned n = 0;
+
+    ck_assert_ptr_nonnull(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+START_TEST(leaves_no_name_and_no_descriptor)
+{
+    char dir[] = "/var/tmp/retryd-test.XXXXXX";
+    unsigned before;
+    struct spool *s;
+
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    before = entries("/proc/self/fd");
+    s = spool_in(dir);
+    append(s, pattern, sizeof(pattern), SIZE_MAX);
+    ck_assert_int_eq(flush(s), 0);
+    ck_assert_uint_eq(entries("/proc/self/fd"), before + 1);
+    ck_assert_uint_eq(entries(dir), 2);
+    spool_free(s);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_uint_eq(entries("/proc/self/fd"), before);
+    ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
+/* Each allocation fails in turn: the spool says so, or has done it all. */
+START_TEST(each_allocation_fails)
+{
+    bool failed = true;
+
+    /* The first use of the loop's threads allocates, for once. */
+    struct spool *s = spool_in("/var/tmp");
+    append(s, pattern, 1, 1);
+    ck_assert_int_eq(flush(s), 0);
+    spool_free(s);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    for (size_t n = 1; failed; n++) {
+        char got[1];
+        int rc = 0;
+
+        failmem_arm(n);
+        s = spool_new(&loop, "/var/tmp", on_news, NULL);
+        rc = s && spool_write(s, pattern, 2 * SPOOL_BLOCK) == 2 * SPOOL_BLOCK ? 0 : -1;
+        if (rc == 0)
+            rc = flush(s);
+        if (rc == 0)
+            rc = read_some(s, 0, got, 1) == 1 ? 0 : -1;
+        failed = failmem_disarm();
+        ck_assert(failed == (rc < 0));
+        ck_assert(!s || !failed || spool_state(s) == -ENOMEM);
+        spool_free(s);
+        uv_run(&loop, UV_RUN_DEFAULT);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("spool");
+    TCase *c = tcase_create("spool");
+
+    tcase_add_checked_fixture(c, set_up, tear_down);
+    tcase_add_loop_test(c, reads_back_what_was_appended, 0,
+                        (int)(sizeof(lengths) / sizeof(lengths[0])));
+    tcase_add_test(c, reads_while_it_grows);
+    tcase_add_test(c, takes_two_blocks_and_no_more);
+    tcase_add_test(c, begins_anew_amid_a_read);
+    tcase_add_test(c, freed_at_any_time);
+    tcase_add_test(c, a_folder_that_is_not_there);
+    tcase_add_test(c, no_more_space);
+    tcase_add_test(c, leaves_no_name_and_no_descriptor);
+    tcase_add_test(c, each_allocation_fails);
+    suite_add_tcase(s, c);
+
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

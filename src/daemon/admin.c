@@ -45,12 +45,13 @@ static int on_head(void *ctx, struct frontend_request *r, struct request_head *h
     return 0;
 }
 
-static int on_body(void *user, const void *data, size_t n)
+static ptrdiff_t on_body(void *user, const void *data, size_t n, char *ret_why, size_t why_size)
 {
     (void)user;
     (void)data;
-    (void)n;
-    return 0;
+    (void)ret_why;
+    (void)why_size;
+    return (ptrdiff_t)n;
 }
 
 static int answer(struct page *p, unsigned status, const char *type, struct buf *body)

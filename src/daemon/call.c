@@ -92,8 +92,9 @@ static int world_attempt_start(void *world, struct exchange *x, const struct out
         .method = o->method,
         .target = o->target,
         .headers = o->headers,
-        .body = x->request.body.p,
-        .body_len = o->with_body ? x->request.body.len : 0,
+        .body = body_in_memory(&x->request.body) ? body_text(&x->request.body).p : NULL,
+        .body_len = o->with_body ? x->request.body.length : 0,
+        .read = call_read_body,
         .connect_timeout_ms = x->plan.settings->timeout.connect_ms,
     };
 
@@ -293,6 +294,8 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
     struct exchange_limits limits = {
         .hold_limit = w->wiring->config->server.hold_limit,
         .max_body = w->wiring->config->server.max_body,
+        .memory_body = w->wiring->config->server.memory_body,
+        .spool_dir = w->wiring->config->server.spool_dir,
     };
 
     if (!c)
@@ -301,6 +304,7 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
     c->t = NULL;
     c->armed_at = TIMER_OFF;
     c->wiring = wiring_ref(w->wiring);
+    c->spool_warned = false;
     exchange_init(&c->x, &world_ops, w, &limits);
     c->x.tag = c;
     list_append(&w->active, &c->node);
@@ -338,6 +342,7 @@ void call_run(struct call *c)
     if (c->x.attempt.done)
         c->t = NULL;
     exchange_step(&c->x);
+    call_pass_body(c);
     call_count(c);
     if (c->x.state != EXCHANGE_DONE)
         return;
@@ -349,7 +354,7 @@ void call_run(struct call *c)
 
 /* --- what the frontend brings -------------------------------------------------------------------------- */
 
-static int refuse_head(const struct worker *w, const struct request_head *head, char *ret_why,
+static int refuse_head(struct worker *w, const struct request_head *head, char *ret_why,
                        size_t size)
 {
     const struct config_server *s = &w->wiring->config->server;
@@ -371,7 +376,7 @@ static int refuse_head(const struct worker *w, const struct request_head *head, 
                  (unsigned long long)head->content_length, (unsigned long long)s->max_body);
         return -EFBIG;
     }
-    return 0;
+    return call_shed(w, ret_why, size);
 }
 
 static int on_head(void *ctx, struct frontend_request *r, struct request_head *head,
@@ -394,15 +399,6 @@ static int on_head(void *ctx, struct frontend_request *r, struct request_head *h
     request_head_init(head);
     *ret_user = c;
     return 0;
-}
-
-static int on_body(void *user, const void *data, size_t n)
-{
-    struct call *c = user;
-    int rc = exchange_body(&c->x, data, n);
-
-    call_count(c);
-    return rc;
 }
 
 static void on_complete(void *user)
@@ -463,7 +459,7 @@ static void on_refused(void *ctx, unsigned status, const char *why)
 
 const struct frontend_handler call_handler = {
     .on_head = on_head,
-    .on_body = on_body,
+    .on_body = call_on_body,
     .on_complete = on_complete,
     .on_body_refused = on_body_refused,
     .on_gone = on_gone,

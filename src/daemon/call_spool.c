@@ -1,6 +1,9 @@
-/* What a call keeps: its spools, and the count of the memory that it holds. */
+/* What a call keeps: its request's body, its spools, and the count of the memory that it holds. */
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
+#include "base/log.h"
 #include "daemon/pressure.h"
 #include "daemon/worker_private.h"
 #include "edge/spool.h"
@@ -87,14 +90,11 @@ bool call_pressed(void *world)
     return pressure_is_high(buffered(w), w->wiring->config->server.max_buffered);
 }
 
-/* Cheap enough for every step: most requests hold nothing that counts before they are whole. */
+/* Cheap enough for every step: it is the sum of a few fields. */
 void call_count(struct call *c)
 {
-    const struct exchange *x = &c->x;
     struct worker *w = c->w;
-    /* A call that has ended holds nothing: its exchange's buffers are empty. */
-    size_t now = c->answered + x->request.body.size + x->attempt.body.size + x->error_body.size;
-    size_t untold;
+    size_t now = c->answered + exchange_memory(&c->x), untold;
 
     if (now == c->held)
         return;
@@ -104,4 +104,68 @@ void call_count(struct call *c)
                                             : w->buffered_told - w->buffered;
     if (untold >= TELL_BYTES)
         pressure_tell(&w->buffered_told, w->buffered);
+}
+
+int call_shed(struct worker *w, char *ret_why, size_t size)
+{
+    uint64_t bytes = buffered(w), cap = w->wiring->config->server.max_buffered;
+
+    if (!pressure_is_full(bytes, cap))
+        return 0;
+    metrics_add(&w->metrics.shed, 1);
+    snprintf(ret_why, size,
+             "retryd: the requests under way hold %llu MiB of memory and may hold %llu MiB; try "
+             "again in a second, or raise max_buffered",
+             (unsigned long long)(bytes >> 20), (unsigned long long)(cap >> 20));
+    return -EBUSY;
+}
+
+/* --- the request's body ----------------------------------------------------------------------------- */
+
+static void warn_of_spool(struct call *c)
+{
+    int error = c->x.request.body.error;
+
+    if (error == 0 || c->spool_warned)
+        return;
+    c->spool_warned = true;
+    log_begin(LOG_WARN, "a request's body could not be kept in a file");
+    log_text("id", c->x.request.id);
+    log_text("spool_dir", c->x.limits.spool_dir);
+    log_text("why", strerror(-error));
+    log_end();
+}
+
+ptrdiff_t call_on_body(void *user, const void *data, size_t n, char *ret_why, size_t why_size)
+{
+    struct call *c = user;
+    ptrdiff_t taken = exchange_body(&c->x, data, n);
+
+    call_count(c);
+    if (taken < 0) {
+        exchange_body_problem(&c->x, (int)taken, ret_why, why_size);
+        warn_of_spool(c);
+    }
+    return taken;
+}
+
+ptrdiff_t call_read_body(void *arg, uint64_t offset, void *to, size_t max)
+{
+    struct call *c = arg;
+    ptrdiff_t n = body_read(&c->x.request.body, offset, to, max);
+
+    if (n < 0)
+        warn_of_spool(c);
+    return n;
+}
+
+void call_pass_body(struct call *c)
+{
+    if (body_in_memory(&c->x.request.body))
+        return;
+    warn_of_spool(c);
+    if (c->r && !body_full(&c->x.request.body))
+        frontend_upload_on(c->r);
+    if (c->t)
+        upstream_upload_ready(c->t);
 }

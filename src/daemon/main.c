@@ -74,6 +74,7 @@ int main(int argc, char **argv)
 
     guard_secrets();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is one request's problem */
     rc = (int)cli_parse(argc, argv, &cli, stderr);
     if (rc != CLI_OK)
         return rc;

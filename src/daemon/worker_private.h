@@ -74,8 +74,17 @@ void call_run(struct call *c);
 /* Puts a call that has news into the run queue. */
 void call_enqueue(struct call *c);
 
+/* The request's body on its way in (struct frontend_handler) and out (struct upstream_request). */
+ptrdiff_t call_on_body(void *user, const void *data, size_t n, char *ret_why, size_t why_size);
+ptrdiff_t call_read_body(void *arg, uint64_t offset, void *to, size_t max);
+/* Lets whichever way waited go on, where there is room or bytes now. */
+void call_pass_body(struct call *c);
+
 /* Counts the memory that it holds now. */
 void call_count(struct call *c);
+
+/* 0, or -EBUSY with a sentence for the client while there is no memory for new requests. */
+int call_shed(struct worker *w, char *ret_why, size_t size);
 
 /* The world's spools and its memory: see struct exchange_ops. */
 int call_spool_open(void *world, struct exchange *x, struct spool **ret);

@@ -18,7 +18,6 @@
 #define POOL_BYTES (16 * 1024)
 #define STREAM_BLOCK 4096
 #define STALL_TIME_MS 60000
-#define SWALLOW_BYTES (64u << 20) /* of a refused body, so that the client reads why */
 
 const char *frontend_version(void)
 {
@@ -34,16 +33,16 @@ void frontend_dirty(struct frontend *f)
     f->wake(f->wake_arg);
 }
 
-static void resume(struct frontend_request *r)
+void frontend_resume(struct frontend_request *r)
 {
     if (!r->suspended)
         return;
-    r->suspended = false;
+    r->suspended = r->held_back = false;
     MHD_resume_connection(r->mhd);
     frontend_dirty(r->f);
 }
 
-static void suspend(struct frontend_request *r)
+void frontend_suspend(struct frontend_request *r)
 {
     r->suspended = true;
     MHD_suspend_connection(r->mhd);
@@ -78,7 +77,7 @@ static int queue(struct frontend_request *r, struct MHD_Response *response,
         return -ENOMEM;
     r->answered = true;
     connection_expect_taking(r->c);
-    resume(r);
+    frontend_resume(r);
     return 0;
 }
 
@@ -143,7 +142,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
             connection_reset(r->c);
         return MHD_CONTENT_READER_END_WITH_ERROR;
     }
-    suspend(r);
+    frontend_suspend(r);
     return 0;
 }
 
@@ -166,19 +165,21 @@ void frontend_stall_limit(struct frontend_request *r, uint64_t ms)
 
 void frontend_wake(struct frontend_request *r)
 {
-    resume(r);
+    frontend_resume(r);
 }
 
 void frontend_cut(struct frontend_request *r)
 {
     r->cut = true;
-    resume(r);
+    frontend_resume(r);
 }
 
 /* retryd's own refusal, in the API's shape. */
 static enum MHD_Result refuse(struct frontend_request *r, unsigned status, const char *why)
 {
-    struct answer_facts facts = {.reason = REASON_CLIENT_ERROR};
+    bool ours = status == 503 || status == 507;
+    struct answer_facts facts = {.reason = ours ? REASON_INTERNAL : REASON_CLIENT_ERROR,
+                                 .come_again = status == 503};
     struct answer_head head;
     struct buf body;
     int rc;
@@ -191,6 +192,7 @@ static enum MHD_Result refuse(struct frontend_request *r, unsigned status, const
                           : status == 403 ? "not_allowed"
                           : status == 501 ? "not_supported"
                           : status == 503 ? "overloaded"
+                          : status == 507 ? "insufficient_storage"
                                           : "bad_request",
                           &facts);
     if (rc == 0)
@@ -242,33 +244,9 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-static unsigned status_of(int rc)
-{
-    switch (rc) {
-    case -EFBIG:
-        return 413;
-    case -EACCES:
-        return 403;
-    case -ENOTSUP:
-        return 501;
-    default:
-        return 503;
-    }
-}
-
-/* A client that writes first and reads later would see its connection reset, not the reason, if its
- * body were left unread: the answer waits for the body, unless that is too much or was asked about. */
-static bool swallows(struct frontend_request *r)
-{
-    uint64_t n = r->head.content_length;
-
-    return n != 0 && (n <= SWALLOW_BYTES || n == LENGTH_UNKNOWN) &&
-           !headers_get(&r->head.headers, STR("expect"), NULL);
-}
-
 static enum MHD_Result refuse_head(struct frontend_request *r, unsigned status, const char *why)
 {
-    if (!swallows(r))
+    if (!body_swallows(r))
         return refuse(r, status, why);
     snprintf(r->why_text, sizeof(r->why_text), "%s", why);
     r->refused = status;
@@ -282,7 +260,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
                                   const char *version)
 {
     const char *why = NULL;
-    char text[200] = "";
+    char text[sizeof(r->why_text)] = "";
     unsigned status;
     int rc;
 
@@ -301,32 +279,9 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     rc = r->f->handler->on_head(r->f->ctx, r, &r->head, &r->user, text, sizeof(text));
     if (rc < 0) {
         r->user = NULL;
-        return refuse_head(r, status_of(rc), text);
+        return refuse_head(r, frontend_status(rc), text);
     }
     connection_expect_body(r->c);
-    return MHD_YES;
-}
-
-/* A response cannot be queued amid a body: what is too much is read and dropped, up to a bound. */
-static enum MHD_Result take_body(struct frontend_request *r, const char *data, size_t *size)
-{
-    size_t n = *size;
-    int rc = 0;
-
-    *size = 0;
-    if (r->cut) /* its owner is done with it */
-        return MHD_NO;
-    r->body_bytes += n;
-    if (r->refused)
-        return r->body_bytes > r->refused_at + SWALLOW_BYTES ? MHD_NO : MHD_YES;
-    rc = r->f->handler->on_body(r->user, data, n);
-    if (rc < 0) {
-        r->refused = status_of(rc);
-        r->why = rc == -EFBIG ? "the request's body is larger than max_body"
-                              : "out of memory for the request's body";
-        r->refused_at = r->body_bytes;
-        r->f->handler->on_body_refused(r->user, r->refused);
-    }
     return MHD_YES;
 }
 
@@ -346,7 +301,7 @@ static enum MHD_Result last_call(struct frontend_request *r)
             r->f->handler->on_gone(r->user);
     }
     if (!r->answered)
-        suspend(r);
+        frontend_suspend(r);
     return MHD_YES;
 }
 
@@ -365,7 +320,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     if (!r->started)
         return first_call(r, method, version);
     if (*size > 0)
-        return take_body(r, data, size);
+        return body_take(r, data, size);
     return last_call(r);
 }
 

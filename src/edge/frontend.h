@@ -19,11 +19,14 @@ struct frontend_request; /* between on_head and on_closed */
 
 struct frontend_handler {
     /* The head is valid. Its content may be taken (and must then be left initialised). 0: the body
-     * follows; -EFBIG: 413; -EACCES: 403; -ENOTSUP: 501; -ENOMEM or -EBUSY: 503; with a sentence
-     * for the client in `ret_why`. `*ret_user` is kept for the other calls. */
+     * follows; -EFBIG: 413; -EACCES: 403; -ENOTSUP: 501; -ENOMEM or -EBUSY: 503, and the client may
+     * come again; with a sentence for it in `ret_why`. `*ret_user` is kept for the other calls. */
     int (*on_head)(void *ctx, struct frontend_request *r, struct request_head *head,
                    void **ret_user, char *ret_why, size_t why_size);
-    int (*on_body)(void *user, const void *data, size_t n); /* 0, -EFBIG, -ENOMEM */
+    /* How many of the bytes were taken: where fewer than `n`, the client is not read from until
+     * frontend_upload_on, and the rest comes again. Else -EFBIG: 413; -ENOSPC: 507; -ENOMEM: 503;
+     * with a sentence in `ret_why`. */
+    ptrdiff_t (*on_body)(void *user, const void *data, size_t n, char *ret_why, size_t why_size);
     void (*on_complete)(void *user);
     /* Instead of on_complete: the body was refused with `status`, by on_body or by
      * libmicrohttpd. The client is told so here; no answer of the owner's may follow. */
@@ -45,6 +48,9 @@ void frontend_close(struct frontend *f);
 
 /* Takes an accepted socket over. -errno: it was closed. */
 int frontend_add(struct frontend *f, int fd);
+
+/* There is room for more of the body. Harmless where nothing was held back. */
+void frontend_upload_on(struct frontend_request *r);
 
 /* A client that takes nothing of its answer for `ms` is cut off; 0: never. A minute unless told. */
 void frontend_stall_limit(struct frontend_request *r, uint64_t ms);

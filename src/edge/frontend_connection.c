@@ -125,6 +125,15 @@ static void overdue(struct connection *c)
             check_taking(c);
         return;
     }
+    /* It is not the client that is slow; but one that is gone is let go, which libmicrohttpd would
+     * not see of a connection that is suspended. */
+    if (r && r->held_back) {
+        if (c->gone)
+            frontend_cut(r);
+        else
+            expect_by(c, BODY_CHECK_MS);
+        return;
+    }
     /* A request that came just before the drain would have closed its connection is still served. */
     if (!r && !c->gone && c->f->draining && has_unread(c)) {
         expect_within(c, DRAIN_HEAD_TIME_MS);
@@ -157,6 +166,7 @@ static void on_timer(uv_timer_t *timer)
 
 void connection_expect_body(struct connection *c)
 {
+    c->current->body_mark = c->current->body_bytes;
     expect_within(c, BODY_CHECK_MS);
 }
 

@@ -52,10 +52,11 @@ struct frontend_request {
     bool complete; /* on_complete was called */
     bool answered; /* a response is queued */
     bool suspended;
+    bool held_back; /* ... amid its body, which its owner cannot take now */
     bool cut;
     unsigned refused; /* status to answer with once the body has been swallowed */
     const char *why;
-    char why_text[200];
+    char why_text[512];
     uint64_t stall_ms; /* the client takes something of its answer in each such time; 0: never */
     uint64_t pulled;   /* bytes of a streamed answer handed to libmicrohttpd */
     uint64_t body_bytes;
@@ -65,6 +66,17 @@ struct frontend_request {
 
 /* libmicrohttpd has something to do: a turn must follow. */
 void frontend_dirty(struct frontend *f);
+
+/* Takes the connection out of libmicrohttpd's sight, and puts it back. */
+void frontend_suspend(struct frontend_request *r);
+void frontend_resume(struct frontend_request *r);
+
+/* Whether the body of a request that is refused should be read and dropped before it is told. */
+bool body_swallows(const struct frontend_request *r);
+/* More of the body: `*size` bytes come in, and those that were not taken stay. */
+enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *size);
+/* The status that tells the client of such an error. */
+unsigned frontend_status(int rc);
 
 /* A connection of libmicrohttpd's has come or gone (MHD_NotifyConnectionCallback). */
 void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,

@@ -346,13 +346,6 @@ void upstream_cancel(struct transfer *t)
     recycle(t);
 }
 
-void upstream_resume(struct transfer *t)
-{
-    assert(t->magic == TRANSFER_MAGIC);
-    t->a->paused = false;
-    curl_easy_pause(t->easy, CURLPAUSE_CONT);
-}
-
 bool upstream_turn(struct upstream *u)
 {
     bool did = false;

@@ -11,6 +11,7 @@
 #define RETRYD_EDGE_UPSTREAM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -37,8 +38,12 @@ struct upstream_request {
     const char *method;
     const char *target; /* origin-form path and query */
     const struct headers *headers;
-    const char *body; /* owned by the caller until the transfer has ended */
-    size_t body_len;
+    const char *body; /* owned by the caller until the transfer has ended; NULL: `read` brings it */
+    uint64_t body_len;
+    /* For a body that is not in memory; `arg` is that of upstream_start. Copies up to `max` bytes
+     * from `offset` on. > 0: so many; -EAGAIN: they are not there yet, and upstream_upload_ready
+     * follows; else -errno, which ends the attempt as TRANSPORT_INTERNAL. */
+    ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);
     uint64_t connect_timeout_ms; /* 0: none */
 };
 
@@ -67,6 +72,9 @@ void upstream_cancel(struct transfer *t);
 
 /* Reads on after a->paused. */
 void upstream_resume(struct transfer *t);
+
+/* Sends on after `read` had nothing; harmless where it had. */
+void upstream_upload_ready(struct transfer *t);
 
 /* Does what has come due and ends what is over: a->done is set, notify is called, and the transfer
  * is gone (its owner must forget it). True when it did anything. */

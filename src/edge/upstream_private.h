@@ -38,11 +38,16 @@ struct transfer {
     void *arg;
     struct curl_slist *headers; /* one block: nodes, then text */
     char *url;
-    size_t body_len;
+    uint64_t body_len;
+    ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max); /* NULL: it is in memory */
+    uint64_t read_at;   /* the next byte to be read */
+    bool upload_paused; /* `read` had nothing; libcurl waits for upstream_upload_ready */
+    int read_failed;    /* -errno of `read` */
     unsigned sends;
     enum veto veto;
     struct socket_ref socket; /* the connection it was sent on */
     const char *broke;        /* why a callback stopped it */
+    char broke_text[160];     /* ... where that has to be put together */
     char errbuf[CURL_ERROR_SIZE];
 };
 
@@ -55,6 +60,9 @@ const char *transfer_ca_file(const struct upstream_link *l);
 
 /* Sets the handle up for a request, from scratch where it last served another link. 0 or -ENOMEM. */
 int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool fresh);
+
+/* Tells libcurl where the body of a POST comes from: memory, or t->read. */
+void transfer_set_body(struct transfer *t, const struct upstream_request *r);
 
 /* Whether the whole request has been handed to the network. */
 bool transfer_upload_whole(const struct transfer *t);

@@ -257,8 +257,9 @@ static bool is_head(const struct upstream_request *r)
 /* HEAD goes out without its body, and so without a Content-Length (headers never has one): with a
  * body libcurl would take it for a POST by another name, and wait for the body of an answer that
  * has none. Nothing is lost: a body has no meaning there (RFC 9110, 9.3.2). */
-static void set_method(CURL *e, const struct upstream_request *r)
+static void set_method(struct transfer *t, const struct upstream_request *r)
 {
+    CURL *e = t->easy;
     bool post = r->body_len > 0 || !strcmp(r->method, "POST") || !strcmp(r->method, "PUT") ||
                 !strcmp(r->method, "PATCH");
 
@@ -270,8 +271,7 @@ static void set_method(CURL *e, const struct upstream_request *r)
     }
     if (post) {
         curl_easy_setopt(e, CURLOPT_POST, 1L);
-        curl_easy_setopt(e, CURLOPT_POSTFIELDS, r->body_len ? r->body : "");
-        curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
+        transfer_set_body(t, r);
     }
     if (strcmp(r->method, post ? "POST" : "GET"))
         curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
@@ -298,6 +298,8 @@ int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool 
     t->veto = VETO_NONE;
     t->socket = (struct socket_ref){.serial = 0};
     t->broke = NULL;
+    t->upload_paused = false;
+    t->read_failed = 0;
     t->errbuf[0] = '\0';
     t->body_len = is_head(r) ? 0 : r->body_len;
     t->headers = make_list(r->headers);
@@ -307,7 +309,7 @@ int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool 
     snprintf(t->url, n, "%s%s", r->link->origin, r->target);
     if (t->link_id != r->link->id)
         set_link(t, r->link);
-    set_method(t->easy, r);
+    set_method(t, r);
     set_target(t, r);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
     curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
@@ -396,6 +398,8 @@ static enum transport transport_of(const struct transfer *t, CURLcode rc)
         return TRANSPORT_STALE;
     if (t->veto == VETO_RESEND)
         return TRANSPORT_LOST;
+    if (t->read_failed)
+        return TRANSPORT_INTERNAL;
     return t->sends == 0 ? failed_before_send(rc) : failed_after_send(t, rc);
 }
 

@@ -185,6 +185,9 @@ int answer_own_error(struct answer_head *ret, struct buf *ret_body, unsigned sta
     if (rc == 0)
         rc = headers_add(&ret->headers, STR("Content-Type"), STR("application/json"));
     if (rc == 0)
-        rc = headers_add(&ret->headers, STR("x-should-retry"), STR("false"));
+        rc = headers_add(&ret->headers, STR("x-should-retry"),
+                         f->come_again ? STR("true") : STR("false"));
+    if (rc == 0 && f->come_again)
+        rc = headers_add(&ret->headers, STR("Retry-After"), STR("1"));
     return rc == 0 ? answer_add_facts(&ret->headers, f) : rc;
 }

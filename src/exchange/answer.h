@@ -20,6 +20,7 @@ struct answer_facts {
     unsigned received_status; /* from the upstream; 0 where retryd answers itself */
     enum reason reason;       /* where retryd answers itself */
     const char *detail;       /* for Proxy-Status; may be "" */
+    bool come_again;          /* an error of our own that nothing was tried for: repeat it soon */
 };
 
 /* Adds x-retryd-attempts, x-retryd-wait-ms, x-retryd-target and Proxy-Status (RFC 9209). */

@@ -74,6 +74,7 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
     x->world = world;
     x->limits = *limits;
     request_init(&x->request, limits->max_body, ops->random(world), ops->random(world));
+    body_may_spool(&x->request.body, x, limits->memory_body);
     attempt_init(&x->attempt);
     headers_init(&x->error_headers);
     buf_init(&x->error_body, SIZE_MAX / 2);
@@ -106,15 +107,36 @@ void exchange_deinit(struct exchange *x)
     x->magic = 0;
 }
 
-int exchange_body(struct exchange *x, const void *data, size_t n)
+ptrdiff_t exchange_body(struct exchange *x, const void *data, size_t n)
 {
     assert(x->state == EXCHANGE_RECEIVING);
-    return buf_add(&x->request.body, data, n);
+    return body_append(&x->request.body, data, n);
+}
+
+void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size_t size)
+{
+    if (rc == -EFBIG)
+        snprintf(ret_why, size, "retryd: the request's body is larger than max_body (%llu)",
+                 (unsigned long long)x->limits.max_body);
+    else if (rc == -ENOSPC)
+        snprintf(ret_why, size,
+                 "retryd: the request's body could not be kept in spool_dir (%s): %s; make room "
+                 "there or set another folder",
+                 x->limits.spool_dir, strerror(-x->request.body.error));
+    else
+        snprintf(ret_why, size, "retryd: out of memory for the request's body; try again");
+}
+
+size_t exchange_memory(const struct exchange *x)
+{
+    return body_memory(&x->request.body) + x->attempt.body.size + x->out.bytes.size +
+           x->error_body.size;
 }
 
 void exchange_request_done(struct exchange *x)
 {
     x->request_complete = true;
+    body_finish(&x->request.body);
 }
 
 void exchange_refused(struct exchange *x, unsigned status)
@@ -227,6 +249,16 @@ static void set_limits(struct exchange *x)
     exchange_set_deadline(x, x->started_ms, true);
 }
 
+static void body_lost(struct exchange *x, int rc)
+{
+    bool no_memory = rc == -ENOMEM;
+    char problem[512];
+
+    exchange_body_problem(x, no_memory ? rc : -ENOSPC, problem, sizeof(problem));
+    relay_own_error(x, END_REFUSED, no_memory ? 503 : 507, REASON_INTERNAL,
+                    no_memory ? "overloaded" : "insufficient_storage", problem);
+}
+
 static void receive(struct exchange *x)
 {
     char problem[200];
@@ -238,8 +270,13 @@ static void receive(struct exchange *x)
         exchange_end(x, END_REFUSED);
         return;
     }
-    if (!x->request_complete)
+    rc = body_go_on(&x->request.body);
+    if (!x->request_complete || rc == -EAGAIN)
         return;
+    if (rc < 0) {
+        body_lost(x, rc);
+        return;
+    }
     if (request_read(&x->request, problem, sizeof(problem)) < 0) {
         relay_own_error(x, END_REFUSED, 400, REASON_CLIENT_ERROR, "invalid_retryd_header", problem);
         return;

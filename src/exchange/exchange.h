@@ -139,8 +139,10 @@ struct exchange_ops {
 #define TIMER_OFF UINT64_MAX
 
 struct exchange_limits {
-    uint64_t hold_limit; /* bytes of an answer held before it is committed */
-    uint64_t max_body;   /* bytes of a request's body */
+    uint64_t hold_limit;   /* bytes of an answer held before it is committed */
+    uint64_t max_body;     /* bytes of a request's body */
+    uint64_t memory_body;  /* ... of them kept in memory; a larger one goes to a spool */
+    const char *spool_dir; /* where that is, for messages; outlives the exchange */
 };
 
 struct exchange {
@@ -218,11 +220,17 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
 void exchange_deinit(struct exchange *x);
 
 /* Recorders: they store what happened; exchange_step acts on it. */
-int exchange_body(struct exchange *x, const void *data, size_t n); /* 0, -ENOMEM, -EFBIG */
+ptrdiff_t exchange_body(struct exchange *x, const void *data, size_t n); /* as body_append */
 void exchange_request_done(struct exchange *x);
 /* Instead of exchange_request_done: the world has refused the body, and tells the client so. */
 void exchange_refused(struct exchange *x, unsigned status);
 void exchange_client_gone(struct exchange *x);
+
+/* A sentence for the client about a body that was not taken: `rc` from exchange_body. */
+void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size_t size);
+
+/* Bytes that it holds of what the client and the upstream sent. */
+size_t exchange_memory(const struct exchange *x);
 
 /* Does all that can be done now. Never called from within a library's callback. */
 void exchange_step(struct exchange *x);

@@ -93,8 +93,9 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
     answer_head_init(&head);
     buf_init(&body, OWN_BODY_MAX);
     if (answer_own_error(&head, &body, status, message,
-                         end == END_REFUSED ? "invalid_request_error" : "server_error", code,
-                         &f) < 0) {
+                         end == END_REFUSED && status < 500 ? "invalid_request_error"
+                                                            : "server_error",
+                         code, &f) < 0) {
         x->ops->answer_cut(x->world, x);
         exchange_end(x, END_BROKEN);
     } else {

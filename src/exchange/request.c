@@ -28,14 +28,14 @@ void request_init(struct request *r, uint64_t max_body, uint64_t random_a, uint6
 {
     memset(r, 0, sizeof(*r));
     request_head_init(&r->head);
-    buf_init(&r->body, max_body);
+    body_init(&r->body, max_body);
     make_id(r->id, random_a, random_b);
 }
 
 void request_deinit(struct request *r)
 {
     request_head_deinit(&r->head);
-    buf_deinit(&r->body);
+    body_deinit(&r->body);
 }
 
 static int bad(char *ret, size_t size, const char *name, struct str value, const char *expected)
@@ -105,25 +105,21 @@ static int read_overrides(struct request *r, char *ret_problem, size_t size)
 
 int request_read(struct request *r, char *ret_problem, size_t size)
 {
-    enum { MODEL, STREAM, OPTIONS, BACKGROUND, WANTS };
-    struct json_want wants[WANTS] = {{.key = STR("model")},
-                                     {.key = STR("stream")},
-                                     {.key = STR("stream_options")},
-                                     {.key = STR("background")}};
-    struct str body = str_trim(buf_str(&r->body));
+    struct json_value values[BODY_KEYS];
     struct str v;
     uint64_t n;
 
-    if (body.n > 0 && body.p[0] == '{') {
-        json_scan(body, wants, WANTS);
-        if (wants[MODEL].value.type == JSON_STRING)
-            json_unescape(wants[MODEL].value.text, r->model, sizeof(r->model));
-        r->may_stream = r->stream = wants[STREAM].value.type == JSON_TRUE;
-        r->background = wants[BACKGROUND].value.type == JSON_TRUE;
+    if (body_values(&r->body, values)) {
+        if (values[BODY_MODEL].type == JSON_STRING)
+            json_unescape(values[BODY_MODEL].text, r->model, sizeof(r->model));
+        r->stream = values[BODY_STREAM].type == JSON_TRUE;
+        r->background = values[BODY_BACKGROUND].type == JSON_TRUE;
+        r->may_stream = r->stream;
         r->usage_wanted =
-            json_scan_one(wants[OPTIONS].value.text, STR("include_usage")).type == JSON_TRUE;
+            json_scan_one(values[BODY_OPTIONS].text, STR("include_usage")).type == JSON_TRUE;
     } else {
-        r->may_stream = body.n > 0; /* a form: speech, transcriptions and images can stream */
+        r->may_stream =
+            r->body.length > 0; /* a form: speech, transcriptions and images can stream */
     }
     r->may_stream |= str_ifind(request_query(&r->head), STR("stream=true")) >= 0;
     if (headers_get(&r->head.headers, STR("x-stainless-retry-count"), &v) && str_to_u64(v, &n))

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "exchange/body.h"
 #include "exchange/message.h"
 #include "exchange/target.h"
 #include "policy/settings.h"
@@ -23,9 +24,11 @@ struct request_overrides {
 
 struct request {
     struct request_head head;
-    struct buf body;
+    struct body body;
     char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
     char model[MODEL_MAX];   /* the body's "model"; "" where there is none */
+    bool stream;             /* a JSON body that says "stream": true */
+    bool background;         /* ... and "background": true */
     bool may_stream;         /* the answer may be an event stream, as far as one can tell */
     bool stream;             /* the JSON body asks for one */
     bool usage_wanted;       /* ... and for a chunk with its usage */
@@ -37,8 +40,9 @@ struct request {
 void request_init(struct request *r, uint64_t max_body, uint64_t random_a, uint64_t random_b);
 void request_deinit(struct request *r);
 
-/* Reads model, whether a stream may come, overrides and the SDK's retry count once the body is whole. 0, or -EINVAL
- * with a sentence for the caller in `ret_problem` about the override that is wrong. */
+/* Reads model, whether a stream may come, overrides and the SDK's retry count once the body is
+ * finished. 0, or -EINVAL with a sentence for the caller in `ret_problem` about the override that
+ * is wrong. */
 int request_read(struct request *r, char *ret_problem, size_t size);
 
 /* The headers and the origin-form target of an attempt at `plan`: end-to-end fields in their

@@ -124,7 +124,7 @@ static void end_attempt(struct fake_world *w)
 
     a->transport = w->current->end;
     snprintf(a->detail, sizeof(a->detail), "%s", w->current->detail ? w->current->detail : "");
-    a->upload_whole = !w->current->upload_stuck;
+    a->upload_whole = !w->current->upload_stuck && w->sent_all;
     a->done = true;
     w->start[w->starts - 1].gone_ms = w->now_ms;
     w->current = NULL;
@@ -186,8 +186,48 @@ static void attempt_event(struct fake_world *w)
         plan_next(w);
 }
 
+static void end_at_once(struct fake_world *w, const char *why)
+{
+    struct attempt *a = &w->x.attempt;
+
+    snprintf(a->detail, sizeof(a->detail), "%s", why);
+    a->transport = TRANSPORT_INTERNAL;
+    a->done = true;
+    w->start[w->starts - 1].gone_ms = w->now_ms;
+    w->current = NULL;
+    w->dirty = true;
+}
+
+/* The request's body, as far as it can be had now: it must be what the client sent. */
+static void send_body(struct fake_world *w)
+{
+    char piece[5000];
+    ptrdiff_t n;
+
+    if (w->sent_all)
+        return;
+    while ((n = body_read(&w->x.request.body, w->sent_bytes, piece, sizeof(piece))) > 0) {
+        if (w->sent_bytes + (size_t)n > w->upload_len ||
+            memcmp(piece, w->upload + w->sent_bytes, (size_t)n) != 0)
+            wrong(w, "a body that is not the client's");
+        w->sent_bytes += (size_t)n;
+    }
+    w->start[w->starts - 1].sent = w->sent_bytes;
+    if (n == -EAGAIN)
+        return;
+    w->sent_all = true;
+    if (n < 0)
+        end_at_once(w, "the body could not be read");
+    else if (w->sent_bytes != w->upload_len)
+        wrong(w, "a body cut short");
+    if (w->current && !w->current->early)
+        plan_next(w);
+}
+
 static void attempt_events(struct fake_world *w)
 {
+    if (w->current && !w->current->upload_stuck)
+        send_body(w);
     while (w->current && !w->x.attempt.paused && w->next_ms <= w->now_ms)
         attempt_event(w);
 }
@@ -228,7 +268,13 @@ static int op_attempt_start(void *world, struct exchange *x, const struct outgoi
     w->piece = 0;
     w->piece_done = 0;
     w->head_given = false;
-    plan_next(w);
+    w->sent_bytes = 0;
+    w->sent_all = s->upload_stuck;
+    w->next_ms = FAKE_NEVER;
+    if (s->early || s->upload_stuck)
+        plan_next(w);
+    else
+        send_body(w);
     if (s->at_once)
         attempt_events(w);
     return 0;
@@ -242,7 +288,7 @@ static void op_attempt_cancel(void *world, struct exchange *x)
         wrong(w, "cancelled what does not run");
         return;
     }
-    x->attempt.upload_whole = !w->current->upload_stuck;
+    x->attempt.upload_whole = !w->current->upload_stuck && w->sent_all;
     w->start[w->starts - 1].gone_ms = w->now_ms;
     w->start[w->starts - 1].cancelled = true;
     w->current = NULL;
@@ -494,7 +540,7 @@ static uint64_t next_event(const struct fake_world *w)
     if (w->x.state == EXCHANGE_DONE)
         return at;
     at = earlier(w->timer_ms, fake_disk_next(&w->disk));
-    if (!w->x.request_complete)
+    if (!w->x.request_complete && w->upload_at == w->upload_len)
         at = earlier(at, w->request_ms);
     if (w->current && !w->x.attempt.paused)
         at = earlier(at, w->next_ms);
@@ -505,12 +551,46 @@ static uint64_t next_event(const struct fake_world *w)
     return at < w->now_ms ? w->now_ms : at;
 }
 
-static void things_happen(struct fake_world *w)
+static unsigned status_of(ptrdiff_t rc)
 {
-    if (!w->x.request_complete && w->now_ms >= w->request_ms && !w->x.client_gone) {
+    return rc == -EFBIG ? 413 : rc == -ENOSPC ? 507 : 503;
+}
+
+/* Brings what the exchange can take of the client's body. */
+static ptrdiff_t upload_some(struct fake_world *w)
+{
+    size_t most = w->upload_piece ? w->upload_piece : 16384;
+    ptrdiff_t n = 1;
+
+    while (n > 0 && w->upload_at < w->upload_len) {
+        size_t left = w->upload_len - w->upload_at;
+
+        n = exchange_body(&w->x, w->upload + w->upload_at, left < most ? left : most);
+        if (n > 0)
+            w->upload_at += (size_t)n;
+        if (n == 0 && !body_full(&w->x.request.body))
+            wrong(w, "nothing taken though it is not full");
+    }
+    return n < 0 ? n : 0;
+}
+
+static void request_comes(struct fake_world *w)
+{
+    ptrdiff_t rc = upload_some(w);
+
+    if (rc < 0) {
+        exchange_refused(&w->x, status_of(rc));
+        w->dirty = true;
+    } else if (w->upload_at == w->upload_len && w->now_ms >= w->request_ms) {
         exchange_request_done(&w->x);
         w->dirty = true;
     }
+}
+
+static void things_happen(struct fake_world *w)
+{
+    if (!w->x.request_complete && !w->x.client_gone && !w->x.refused)
+        request_comes(w);
     if (fake_disk_turn(&w->disk, w->now_ms))
         w->dirty = true;
     attempt_events(w);
@@ -635,7 +715,8 @@ void fake_init(struct fake_world *w)
                     .first_content_ms = 300000,
                     .idle_ms = 60000},
     };
-    w->limits = (struct exchange_limits){.hold_limit = 4 << 20, .max_body = 1 << 20};
+    w->limits = (struct exchange_limits){
+        .hold_limit = 4 << 20, .max_body = 1 << 20, .memory_body = 1 << 20, .spool_dir = "/spool"};
     w->base_path = "/v1";
     w->idempotency_header = "";
     w->unix_ms = 1700000000000;
@@ -661,6 +742,15 @@ void fake_deinit(struct fake_world *w)
     answer_head_deinit(&w->head);
 }
 
+static ptrdiff_t begin_upload(struct fake_world *w, const char *body)
+{
+    if (!w->upload) {
+        w->upload = body;
+        w->upload_len = strlen(body);
+    }
+    return upload_some(w);
+}
+
 void fake_begin(struct fake_world *w, const char *method, const char *target, const char *headers,
                 const char *body)
 {
@@ -675,7 +765,7 @@ void fake_begin(struct fake_world *w, const char *method, const char *target, co
     if (rc == 0)
         rc = fake_add_headers(&head->headers, headers);
     if (rc == 0)
-        rc = exchange_body(&w->x, body ? body : "", body ? strlen(body) : 0);
+        rc = (int)begin_upload(w, body ? body : "");
     w->begin_rc = rc;
     w->states = 1u << w->x.state;
 }

@@ -35,6 +35,7 @@ struct fake_attempt {
     const char *detail;
     bool hangs;        /* silence instead of the end (or of the head, where status is 0) */
     bool upload_stuck; /* the request does not get through */
+    bool early;        /* does not wait for the request to get through */
     bool at_once; /* head, first piece and, without delays, the end come within attempt_start */
 };
 
@@ -52,6 +53,7 @@ struct fake_start {
     uint64_t gone_ms; /* ended or cancelled */
     bool fresh;
     bool cancelled;
+    size_t sent;     /* bytes of the request's body */
     unsigned script; /* which one it followed */
 };
 
@@ -70,6 +72,9 @@ struct fake_world {
     bool timer_lazy;     /* a later time does not move the timer, as in the worker */
     bool step_at_random; /* steps nobody asked for: harmless by contract */
     uint64_t request_ms; /* until the request is whole */
+    const char *upload;  /* the request's body; fake_begin's unless set */
+    size_t upload_len;
+    size_t upload_piece; /* bytes that come at once; 0: 16 KiB */
     struct fake_disk disk;
     bool pressed; /* memory is short */
 
@@ -87,7 +92,11 @@ struct fake_world {
     unsigned piece;
     size_t piece_done;
     bool head_given;
+    size_t sent_bytes; /* of the request's body */
+    bool sent_all;
     uint64_t next_ms; /* of its next event */
+
+    size_t upload_at; /* bytes of the body that were taken */
 
     uint64_t timer_ms;
     uint64_t pull_ms; /* the client's next pull */

@@ -1,0 +1,81 @@
+/* Requests' bodies: handed on as they come, held back where their owner has no room, and dropped where
+ * the request is refused. */
+#include <errno.h>
+
+#include "edge/frontend_private.h"
+
+#define SWALLOW_BYTES (64u << 20) /* of a refused body, so that the client reads why */
+
+unsigned frontend_status(int rc)
+{
+    switch (rc) {
+    case -EFBIG:
+        return 413;
+    case -EACCES:
+        return 403;
+    case -ENOTSUP:
+        return 501;
+    case -ENOSPC:
+        return 507;
+    default:
+        return 503;
+    }
+}
+
+/* A client that writes first and reads later would see its connection reset, not the reason, if its
+ * body were left unread: the answer waits for the body, unless that is too much or was asked about. */
+bool body_swallows(const struct frontend_request *r)
+{
+    uint64_t n = r->head.content_length;
+
+    return n != 0 && (n <= SWALLOW_BYTES || n == LENGTH_UNKNOWN) &&
+           !headers_get(&r->head.headers, STR("expect"), NULL);
+}
+
+static void refuse_body(struct frontend_request *r, int rc)
+{
+    r->refused = frontend_status(rc);
+    r->why = r->why_text;
+    r->refused_at = r->body_bytes;
+    r->f->handler->on_body_refused(r->user, r->refused);
+}
+
+/* Bytes that are left unread make libmicrohttpd spin unless the connection is suspended. It comes
+ * with them again once that is over. */
+static void hold_back(struct frontend_request *r)
+{
+    r->held_back = true;
+    frontend_suspend(r);
+}
+
+/* A response cannot be queued amid a body: what is too much is read and dropped, up to a bound. */
+enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *size)
+{
+    size_t n = *size;
+    ptrdiff_t taken;
+
+    if (r->cut) /* its owner is done with it */
+        return MHD_NO;
+    if (!r->refused) {
+        taken = r->f->handler->on_body(r->user, data, n, r->why_text, sizeof(r->why_text));
+        if (taken >= 0) {
+            *size = n - (size_t)taken;
+            r->body_bytes += (size_t)taken;
+            if (*size > 0)
+                hold_back(r);
+            return MHD_YES;
+        }
+        refuse_body(r, (int)taken);
+    }
+    *size = 0;
+    r->body_bytes += n;
+    return r->body_bytes > r->refused_at + SWALLOW_BYTES ? MHD_NO : MHD_YES;
+}
+
+void frontend_upload_on(struct frontend_request *r)
+{
+    if (!r->held_back)
+        return;
+    connection_expect_body(r->c);
+    frontend_resume(r);
+}

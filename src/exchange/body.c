@@ -1,0 +1,261 @@
+/* Keeps a request's body: in memory while it is small, else in a file. */
+#include "exchange/body.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/json_check.h"
+#include "exchange/exchange.h"
+
+/* A spool's own blocks take more memory than a smaller body would. */
+#define WORTH_SPOOLING (256u * 1024)
+
+struct body_glance {
+    char first; /* character that is no white space; '\0': none yet */
+    struct json_check check;
+    struct json_watch watches[BODY_KEYS];
+};
+
+static const struct str key_names[BODY_KEYS] = {
+    [BODY_MODEL] = {"model", 5},
+    [BODY_STREAM] = {"stream", 6},
+    [BODY_OPTIONS] = {"stream_options", 14},
+    [BODY_BACKGROUND] = {"background", 10},
+};
+
+void body_init(struct body *b, uint64_t max)
+{
+    *b = (struct body){.max = max, .memory_max = max};
+    buf_init(&b->memory, max < SIZE_MAX / 2 ? (size_t)max : SIZE_MAX / 2);
+}
+
+void body_deinit(struct body *b)
+{
+    if (b->spool)
+        b->x->ops->spool_close(b->x->world, b->spool);
+    b->spool = NULL;
+    free(b->glance);
+    b->glance = NULL;
+    buf_deinit(&b->memory);
+}
+
+void body_may_spool(struct body *b, struct exchange *x, uint64_t memory_max)
+{
+    assert(b->length == 0);
+    b->x = x;
+    b->memory_max = memory_max;
+    if (memory_max < b->memory.cap)
+        b->memory.cap = (size_t)memory_max;
+}
+
+/* --- what passes by ----------------------------------------------------------------------------- */
+
+static struct body_glance *glance_new(void)
+{
+    struct body_glance *g = calloc(1, sizeof(*g));
+
+    if (!g)
+        return NULL;
+    for (unsigned i = 0; i < BODY_KEYS; i++)
+        g->watches[i].key = key_names[i];
+    json_check_init(&g->check);
+    json_check_watch(&g->check, g->watches, BODY_KEYS);
+    return g;
+}
+
+/* Forms and files are not looked through: they are known by their first character. */
+static void glance_at(struct body_glance *g, const char *data, size_t n)
+{
+    struct str piece = {data, n};
+
+    if (g->first == '\0') {
+        struct str rest = str_trim(piece);
+
+        if (rest.n == 0)
+            return;
+        g->first = rest.p[0];
+    }
+    if (g->first == '{')
+        json_check_feed(&g->check, piece);
+}
+
+/* --- spooling ----------------------------------------------------------------------------------- */
+
+/* A body that says at once that it is long need not pass through memory. */
+static uint64_t least_length(const struct body *b, size_t n)
+{
+    uint64_t told = b->x->request.head.content_length, known = b->length + n;
+
+    return told != LENGTH_UNKNOWN && told > known ? told : known;
+}
+
+static bool should_spool(const struct body *b, size_t n)
+{
+    uint64_t length;
+
+    if (!b->x)
+        return false;
+    length = least_length(b, n);
+    return length > b->memory_max || (length > WORTH_SPOOLING && b->x->ops->pressed(b->x->world));
+}
+
+static ptrdiff_t failed(struct body *b, int rc)
+{
+    b->error = rc;
+    return rc == -ENOMEM ? -ENOMEM : -ENOSPC;
+}
+
+static int start_spooling(struct body *b)
+{
+    int rc;
+
+    b->glance = glance_new();
+    if (!b->glance)
+        return -ENOMEM;
+    rc = b->x->ops->spool_open(b->x->world, b->x, &b->spool);
+    return rc < 0 ? (int)failed(b, rc) : 0;
+}
+
+static ptrdiff_t spool(struct body *b, const char *data, size_t n)
+{
+    ptrdiff_t taken = b->x->ops->spool_write(b->x->world, b->spool, data, n);
+
+    if (taken < 0)
+        return failed(b, (int)taken);
+    glance_at(b->glance, data, (size_t)taken);
+    return taken;
+}
+
+static void move_memory(struct body *b)
+{
+    ptrdiff_t n = 1;
+
+    while (n > 0 && b->moved < b->memory.len) {
+        n = spool(b, b->memory.p + b->moved, b->memory.len - b->moved);
+        if (n > 0)
+            b->moved += (size_t)n;
+    }
+    if (b->moved == b->memory.len || b->error) {
+        buf_deinit(&b->memory);
+        b->moved = 0;
+    }
+}
+
+int body_go_on(struct body *b)
+{
+    int rc = b->error;
+
+    if (!b->spool || rc)
+        return rc;
+    move_memory(b);
+    if (b->error || b->memory.len > 0)
+        return b->error ? b->error : -EAGAIN;
+    rc = b->x->ops->spool_state(b->x->world, b->spool);
+    if (rc == -EAGAIN && b->finished)
+        b->x->ops->spool_flush(b->x->world, b->spool);
+    if (rc < 0 && rc != -EAGAIN)
+        failed(b, rc);
+    return rc;
+}
+
+/* --- growing ------------------------------------------------------------------------------------ */
+
+static ptrdiff_t append(struct body *b, const void *data, size_t n)
+{
+    int rc = 0;
+
+    if (!b->spool && should_spool(b, n))
+        rc = start_spooling(b);
+    if (rc == 0 && !b->spool)
+        rc = buf_add(&b->memory, data, n);
+    if (rc < 0 || !b->spool)
+        return rc < 0 ? rc : (ptrdiff_t)n;
+    if (b->memory.len > 0)
+        move_memory(b);
+    if (b->error)
+        return failed(b, b->error);
+    return b->memory.len > 0 ? 0 : spool(b, data, n);
+}
+
+ptrdiff_t body_append(struct body *b, const void *data, size_t n)
+{
+    ptrdiff_t taken;
+
+    assert(!b->finished);
+    if (b->error)
+        return failed(b, b->error);
+    if (n > b->max - b->length)
+        return -EFBIG;
+    taken = append(b, data, n);
+    if (taken > 0)
+        b->length += (uint64_t)taken;
+    return taken;
+}
+
+bool body_full(const struct body *b)
+{
+    return b->spool && !b->error &&
+           (b->memory.len > 0 || b->x->ops->spool_full(b->x->world, b->spool));
+}
+
+void body_finish(struct body *b)
+{
+    b->finished = true;
+}
+
+/* --- reading ------------------------------------------------------------------------------------ */
+
+bool body_in_memory(const struct body *b)
+{
+    return !b->spool;
+}
+
+struct str body_text(const struct body *b)
+{
+    assert(!b->spool);
+    return buf_str(&b->memory);
+}
+
+ptrdiff_t body_read(struct body *b, uint64_t offset, void *to, size_t max)
+{
+    uint64_t left = b->length - offset;
+
+    assert(b->finished && offset <= b->length);
+    if (b->spool)
+        return b->x->ops->spool_read(b->x->world, b->spool, offset, to, max);
+    if (max > left)
+        max = (size_t)left;
+    if (max > 0)
+        memcpy(to, b->memory.p + offset, max);
+    return (ptrdiff_t)max;
+}
+
+bool body_values(const struct body *b, struct json_value ret[BODY_KEYS])
+{
+    struct json_want wants[BODY_KEYS];
+    struct str text;
+
+    for (unsigned i = 0; i < BODY_KEYS; i++)
+        wants[i] = (struct json_want){.key = key_names[i]};
+    if (b->spool) {
+        for (unsigned i = 0; i < BODY_KEYS; i++) {
+            const struct json_watch *w = &b->glance->watches[i];
+
+            ret[i] = (struct json_value){w->type, {w->text, w->n}};
+        }
+        return b->glance->first == '{';
+    }
+    text = str_trim(buf_str(&b->memory));
+    if (text.n == 0 || text.p[0] != '{')
+        return false;
+    json_scan(text, wants, BODY_KEYS);
+    for (unsigned i = 0; i < BODY_KEYS; i++)
+        ret[i] = wants[i].value;
+    return true;
+}
+
+size_t body_memory(const struct body *b)
+{
+    return b->memory.size + (b->spool ? b->x->ops->spool_memory(b->x->world, b->spool) : 0);
+}

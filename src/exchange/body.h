@@ -1,0 +1,78 @@
+/* A request's body that can be sent again and again: in memory while it is small, else in a spool.
+ *
+ * It grows until body_finish and never changes after that. A body is spooled as a whole: what was in
+ * memory moves to the spool, and its memory is given back. While that lasts, or while the disk is
+ * slower than the client, it takes no more bytes (body_full), and whoever brings them has to wait.
+ * What a spooled JSON body says at its top level is kept as it passes by, for the body as a whole
+ * is never in memory again. */
+#ifndef RETRYD_EXCHANGE_BODY_H
+#define RETRYD_EXCHANGE_BODY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/json_scan.h"
+
+struct exchange;
+struct spool;
+struct body_glance; /* what was seen of a spooled body while it passed by */
+
+/* The keys that a body may be asked for. */
+enum body_key { BODY_MODEL, BODY_STREAM, BODY_OPTIONS, BODY_BACKGROUND, BODY_KEYS };
+
+struct body {
+    uint64_t max;    /* bytes */
+    uint64_t length; /* so far */
+    bool finished;
+
+    struct buf memory;  /* all of it, but for what the spool has taken */
+    struct exchange *x; /* whose world has spools; NULL: it stays in memory */
+    uint64_t memory_max;
+
+    struct spool *spool; /* NULL: it is in memory */
+    size_t moved;        /* bytes of `memory` that the spool has taken */
+    int error;           /* -errno of the spool, sticky; 0 */
+    struct body_glance *glance;
+};
+
+/* An empty one that takes up to `max` bytes, in memory. */
+void body_init(struct body *b, uint64_t max);
+void body_deinit(struct body *b);
+
+/* From `memory_max` bytes on it goes to a spool of that exchange's world; under pressure, earlier.
+ * Before the first byte. */
+void body_may_spool(struct body *b, struct exchange *x, uint64_t memory_max);
+
+/* How many of the `n` bytes were taken (fewer than n while it is full: bring the rest later), or
+ * -EFBIG (it would pass `max`), -ENOMEM, -ENOSPC (the spool has failed: `error` tells why). */
+ptrdiff_t body_append(struct body *b, const void *data, size_t n);
+
+/* body_append would take nothing now, and would not fail either. */
+bool body_full(const struct body *b);
+
+/* The last byte was taken. */
+void body_finish(struct body *b);
+
+/* Moves on what waits to be spooled; call it after news of the spool. 0: the body, once finished,
+ * can be sent; -EAGAIN: news will follow; else the spool's error. */
+int body_go_on(struct body *b);
+
+/* Whether body_text has it. */
+bool body_in_memory(const struct body *b);
+struct str body_text(const struct body *b);
+
+/* Copies up to `max` bytes from `offset` on. > 0: so many; 0: its end; -EAGAIN: they are being
+ * read, news will follow; else the spool's error. */
+ptrdiff_t body_read(struct body *b, uint64_t offset, void *to, size_t max);
+
+/* What a finished body that is a JSON object has for these keys; JSON_NONE where it has nothing. The
+ * texts are valid as long as the body; those of a spooled one may be cut, and
+ * only their type is known of objects and arrays. False: it is no object. */
+bool body_values(const struct body *b, struct json_value ret[BODY_KEYS]);
+
+/* Bytes of memory that it takes now, its spool's included. */
+size_t body_memory(const struct body *b);
+
+#endif

@@ -106,7 +106,7 @@ ptrdiff_t fake_spool_read(struct spool *s, uint64_t offset, void *to, size_t max
 
 size_t fake_spool_memory(const struct spool *s)
 {
-    return pending(s) + (s->reading ? s->n : 0);
+    return s->error ? 0 : pending(s) + (s->reading ? s->n : 0);
 }
 
 static uint64_t next_of(const struct spool *s)

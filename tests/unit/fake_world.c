@@ -532,6 +532,11 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+static bool awaits_request(const struct fake_world *w)
+{
+    return !w->x.request_complete && !w->x.client_gone && !w->x.refused;
+}
+
 static uint64_t next_event(const struct fake_world *w)
 {
     const struct fake_client *c = &w->client;
@@ -540,8 +545,10 @@ static uint64_t next_event(const struct fake_world *w)
     if (w->x.state == EXCHANGE_DONE)
         return at;
     at = earlier(w->timer_ms, fake_disk_next(&w->disk));
-    if (!w->x.request_complete && w->upload_at == w->upload_len)
+    if (awaits_request(w) && w->upload_at == w->upload_len)
         at = earlier(at, w->request_ms);
+    else if (awaits_request(w) && !body_full(&w->x.request.body))
+        at = w->now_ms;
     if (w->current && !w->x.attempt.paused)
         at = earlier(at, w->next_ms);
     if (client_reads(w))
@@ -589,7 +596,7 @@ static void request_comes(struct fake_world *w)
 
 static void things_happen(struct fake_world *w)
 {
-    if (!w->x.request_complete && !w->x.client_gone && !w->x.refused)
+    if (awaits_request(w))
         request_comes(w);
     if (fake_disk_turn(&w->disk, w->now_ms))
         w->dirty = true;

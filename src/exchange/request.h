@@ -27,11 +27,9 @@ struct request {
     struct body body;
     char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
     char model[MODEL_MAX];   /* the body's "model"; "" where there is none */
-    bool stream;             /* a JSON body that says "stream": true */
-    bool background;         /* ... and "background": true */
     bool may_stream;         /* the answer may be an event stream, as far as one can tell */
     bool stream;             /* the JSON body asks for one */
-    bool usage_wanted;       /* ... and for a chunk with its usage */
+    bool usage_wanted;       /* ... and for a chunk with its usage (not seen in a spooled body) */
     bool background;         /* a response that goes on without a client (Responses API) */
     unsigned sdk_retry;      /* x-stainless-retry-count */
     struct request_overrides overrides;

@@ -16,6 +16,9 @@ from cases import Case, run
 MODES = ["live", "splice", "hold"]
 PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "completions": "/v1/completions"}
 KEEP_ALIVE = ": retryd\n"
+# Before a cut: what came before it has then been passed on, also where the daemon has much to do. A stream
+# whose end is known before any of it went out may be asked for again in every mode.
+PAUSE_MS = 200
 
 # --- requests ---
 
@@ -77,7 +80,7 @@ def chat_events(*deltas, finish="stop", number=0):
 
 def sse(events, cut=None, **how):
     """An answer with these events, cut off after so many of them."""
-    place = {} if cut is None else {"cut": {"after_events": cut, "delay_ms": 50}}
+    place = {} if cut is None else {"cut": {"after_events": cut, "delay_ms": PAUSE_MS}}
     return {"sse": events, **place, **how}
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 from cases import pair
-from streams import DONE, MODES, case, data, read_chat, run_batches
+from streams import DONE, MODES, PAUSE_MS, case, data, read_chat, run_batches
 
 # As short as a chat stream can be, so that every byte of it can be tried.
 EVENTS = [data({"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
-          for delta, finish in (({"role": "assistant"}, None), ({"content": "ab"}, None), ({"content": "c\u00e9"}, None),
-                                ({}, "stop"))] + [DONE]
+          for delta, finish in (({"role": "assistant"}, None), ({"content": "ab"}, None),
+                                ({"content": "c\u00e9"}, None), ({}, "stop"))] + [DONE]
 BODY = "".join(EVENTS)
 TEXT = "abc\u00e9"
 SAID = ["", "", "ab", TEXT, TEXT, TEXT]  # the text in the first so many events
@@ -36,7 +36,7 @@ def whole_events(offset):
 def cut_at(offset):
     place = {"after_bytes": offset} if offset else {"after_head": True}
     how = "reset" if offset % 2 else "fin"
-    return {"sse": EVENTS, "chunked": True, "cut": {**place, "how": how, "delay_ms": 50}}
+    return {"sse": EVENTS, "chunked": True, "cut": {**place, "how": how, "delay_ms": PAUSE_MS}}
 
 
 @pytest.mark.parametrize("mode", MODES)

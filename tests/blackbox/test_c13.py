@@ -4,8 +4,8 @@ import json
 
 import pytest
 from cases import error, pair, run
-from streams import (MODES, READ, assert_broken, assert_whole, case, chat_events, choice, chunk, read_chat, sse, usage,
-                     DONE)
+from streams import (DONE, MODES, PAUSE_MS, READ, assert_broken, assert_whole, case, chat_events, choice, chunk,
+                     read_chat, sse, usage)
 
 # Each API's stream of 60 events: how many come before the first text, and after the last.
 SIZE = 60
@@ -42,7 +42,7 @@ def answer(api, **how):
 
 def cut(api, events, how="reset", **more):
     place = {"after_events": events} if events else {"after_head": True}
-    return answer(api, cut={**place, "how": how, "delay_ms": 50}, **more)
+    return answer(api, cut={**place, "how": how, "delay_ms": PAUSE_MS}, **more)
 
 
 def outcome(seen, api):
@@ -104,7 +104,7 @@ def test_c12_without_a_promise_of_usage_the_finish_is_enough(both):
 
 def test_c12_the_legacy_completions(both):
     """They are told of, and mended, as chat completions are."""
-    bad = {"preset": "completions_stream", "events": 9, "cut": {"after_deltas": 4, "delay_ms": 50}}
+    bad = {"preset": "completions_stream", "events": 9, "cut": {"after_deltas": 4, "delay_ms": PAUSE_MS}}
     good = {"preset": "completions_stream", "events": 9}
     seen = run(*both, {mode: case("completions", [bad, good], mode) for mode in MODES})
     assert_broken(outcome(seen["live"], "completions")[0], words(4))

@@ -12,14 +12,18 @@ HALF = "".join(PIECES[:2])
 WHOLE = {"preset": "auto", "text": TEXT, "events": len(PIECES), "usage": True}
 APIS = ["chat", "responses"]
 
+# How long it is silent before it goes wrong: all that came before has then been passed on, also where
+# the daemon has much to do. A stream whose end is known before any of it went out may be asked for again.
+PAUSE_MS = 400
+
 # How many events come before the first piece of text, and how many there are in all.
 LEAD = {"chat": 1, "responses": 4}
 ALL = {"chat": 8, "responses": 12}  # chat: finish_reason, usage, [DONE]; responses: four that finish
 
 
 def cut(after_events, how="reset"):
-    """The connection ends there, once the daemon has had the time to read what came before."""
-    return {**WHOLE, "cut": {"after_events": after_events, "how": how, "delay_ms": 100}}
+    """The connection ends there."""
+    return {**WHOLE, "cut": {"after_events": after_events, "how": how, "delay_ms": PAUSE_MS}}
 
 
 # --- events written out ---
@@ -113,15 +117,29 @@ def crlf(api):
 # --- streams that stop ---
 
 
+def pausing(api, events):
+    """These events, with the pause after the second piece."""
+    return {"sse": events, "stall": {"after_events": LEAD[api] + 2, "for_ms": PAUSE_MS}}
+
+
 def stops(api, *last):
     """Two pieces, these, and the end of the answer in good order."""
-    return {"sse": [*EVENTS[api]()[:LEAD[api] + 2], *last]}
+    return pausing(api, [*EVENTS[api]()[:LEAD[api] + 2], *last])
+
+
+def unfinished(api):
+    """All pieces and the end of the answer in good order, but nothing that says so."""
+    return pausing(api, EVENTS[api]()[:LEAD[api] + len(PIECES)])
+
+
+def but_completed():
+    """A Responses stream that lacks its last event only."""
+    return pausing("responses", responses_events()[:-1])
 
 
 def breaks(api, *last):
     """Two pieces, these, and the connection is reset."""
-    answer = stops(api, *last)
-    return {**answer, "cut": {"after_events": len(answer["sse"]), "delay_ms": 100}}
+    return {"sse": stops(api, *last)["sse"], "cut": cut(LEAD[api] + 2 + len(last))["cut"]}
 
 
 def only(*events):

@@ -233,15 +233,26 @@ static bool is_error(const struct guard *g, const struct sse_event *e, struct gu
     return seen->error.kind != APIERROR_NONE;
 }
 
-/* What every SDK raises is an `error` that is an object, or a text, in the event's data. */
-static void describe_error(struct guard *g, struct guard_seen *seen)
+/* What every SDK raises is an `error` that is an object; in a Responses stream only in an event of
+ * that name and type, and beside choices not by all. */
+static void describe_error(struct guard *g, const struct sse_event *e, struct guard_seen *seen)
 {
-    struct json_want w[] = {{.key = STR("error")}, {.key = STR("type")}};
+    enum { ERROR, TYPE, CHOICES, WANTS };
+    struct json_want w[WANTS] = {
+        {.key = STR("error")}, {.key = STR("type")}, {.key = STR("choices")}};
+    bool named;
 
-    json_scan(seen->data, w, 2);
+    json_scan(seen->data, w, WANTS);
+    named = str_eq(e->type, STR("error")) && str_eq(w[TYPE].value.text, STR("error"));
     seen->kind = GUARD_ERROR;
-    seen->raised = !needs_data(g) || (is_something(&w[0].value) && json_valid(seen->data));
-    seen->is_answer = str_eq(w[1].value.text, STR("response.failed"));
+    seen->is_answer =
+        str_eq(w[TYPE].value.text, STR("response.failed")) || w[CHOICES].value.type == JSON_ARRAY;
+    seen->raised = w[ERROR].value.type == JSON_OBJECT && !seen->is_answer &&
+                   (named || g->dialect != DIALECT_RESPONSES);
+    if (!json_valid(seen->data))
+        seen->raised = seen->is_answer = false;
+    if (!needs_data(g)) /* of whose SDKs nothing is known that would be better */
+        seen->raised = true;
     g->failed = true;
 }
 
@@ -301,7 +312,7 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
         return;
     }
     if (is_error(g, &e, ret)) {
-        describe_error(g, ret);
+        describe_error(g, &e, ret);
         return;
     }
     if (e.data_lines == 0) {

@@ -46,7 +46,7 @@ struct guard_seen {
     /* GUARD_ERROR only: */
     struct apierror error;
     bool raised;    /* every SDK raises it as it stands; else it needs to be told once more */
-    bool is_answer; /* it is an event of the API's own, too, and passes as well (response.failed) */
+    bool is_answer; /* it holds more than the error (response.failed, choices), and passes, too */
 };
 
 /* Sets it up for the answer to a request; allocates nothing. */

@@ -60,12 +60,17 @@ static bool skip_nested(struct json_iter *c)
     return false;
 }
 
+static bool ends_word(char c)
+{
+    return c == ',' || c == '}' || c == ']' || c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 /* A number or one of the three words: all up to what may follow a value. */
 static enum json_type skip_word(struct json_iter *c)
 {
     const char *start = c->p;
 
-    while (c->p < c->end && !memchr(",}] \t\r\n", *c->p, 7))
+    while (c->p < c->end && !ends_word(*c->p))
         c->p++;
     struct str word = {start, (size_t)(c->p - start)};
     if (word.n == 0)
@@ -173,13 +178,10 @@ bool json_next_element(struct json_iter *i, struct json_value *ret_value)
 
 /* --- keys and numbers ------------------------------------------------------------------------- */
 
-/* A key may be spelled with escapes ("mod\u0065l"), and every real parser would find it. */
-bool json_key_is(struct str raw_key, struct str key)
+bool json_key_is_escaped(struct str raw_key, struct str key)
 {
     char plain[128];
 
-    if (str_eq(raw_key, key))
-        return true;
     if (raw_key.n <= key.n || raw_key.n > 6 * key.n || key.n >= sizeof plain ||
         !memchr(raw_key.p, '\\', raw_key.n))
         return false;

@@ -46,9 +46,17 @@ struct json_iter json_iter(struct str text);
 bool json_next_member(struct json_iter *i, struct str *ret_key, struct json_value *ret_value);
 bool json_next_element(struct json_iter *i, struct json_value *ret_value);
 
-/* Whether a raw key means `key`, however it is spelled (an escaped spelling is known for keys of up
- * to 127 bytes). */
-bool json_key_is(struct str raw_key, struct str key);
+/* Whether a raw key means `key`, however it is spelled: "mod\u0065l" is "model", as it is for every
+ * real parser (known for keys of up to 127 bytes). An escaped spelling is longer and begins with the
+ * same character or a backslash, so most keys that are others are told at a glance. */
+bool json_key_is_escaped(struct str raw_key, struct str key);
+
+static inline bool json_key_is(struct str raw_key, struct str key)
+{
+    if (raw_key.n < key.n || (key.n > 0 && raw_key.p[0] != key.p[0] && raw_key.p[0] != '\\'))
+        return false;
+    return raw_key.n == key.n ? str_eq(raw_key, key) : json_key_is_escaped(raw_key, key);
+}
 
 /* The value as a whole number; false on other types, signs, fractions, exponents and overflow. */
 bool json_to_u64(struct json_value value, uint64_t *ret_number);

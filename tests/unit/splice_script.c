@@ -319,3 +319,15 @@ void script_write(const struct script *script, struct events *ret_events)
     else
         write_responses(script, ret_events);
 }
+
+const char **script_text(struct script *s, size_t i)
+{
+    const char **all[] = {&s->reasoning, &s->content,      &s->refusal,
+                          &s->second,    &s->arguments[0], &s->arguments[1]};
+
+    if (s->dialect == DIALECT_COMPLETIONS)
+        return i < 2 ? all[i * 2 + 1] : NULL;
+    if (s->dialect == DIALECT_RESPONSES)
+        return i < 3 ? all[i] : i == 3 ? all[4] : NULL;
+    return i < sizeof all / sizeof all[0] ? all[i] : NULL;
+}

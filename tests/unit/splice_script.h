@@ -24,6 +24,9 @@ struct script {
 /* The script that all tests start from. */
 extern const struct script script_whole;
 
+/* The texts that its dialect has, by number; NULL behind the last. */
+const char **script_text(struct script *script, size_t i);
+
 struct events {
     struct str at[400]; /* whole SSE events, each memory of its own */
     size_t n;
@@ -52,7 +55,16 @@ void view_free(struct view *view);
 /* What one channel holds; "" where there is none. */
 const char *view_text(const struct view *view, const char *key);
 
-/* Both as text, to be compared. The caller frees it. */
+/* All of it as text, to be compared; and what a whole answer comes to. The caller frees it. */
 char *view_print(const struct view *view);
+char *view_print_whole(const struct events *events);
+
+/* The first `n` events go through splice and, as it decides, to the client; the last action. */
+#define VIEW_CAP 65536
+enum splice_action view_play(struct splice *s, const struct events *events, size_t n,
+                             struct view *view);
+
+/* Fails the test where the client has anything else than `whole`; the rest is said then. */
+void view_check(const struct view *view, const char *whole, const char *what, size_t a, size_t b);
 
 #endif

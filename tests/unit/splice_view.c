@@ -217,3 +217,42 @@ char *view_print(const struct view *view)
     hide_origin(b.p);
     return buf_steal(&b, &len);
 }
+
+char *view_print_whole(const struct events *events)
+{
+    struct view view = {.n = 0};
+
+    for (size_t i = 0; i < events->n; i++)
+        view_event(&view, events->at[i]);
+    char *text = view_print(&view);
+    view_free(&view);
+    return text;
+}
+
+enum splice_action view_play(struct splice *s, const struct events *events, size_t n,
+                             struct view *view)
+{
+    enum splice_action action = SPLICE_PASS;
+    struct buf out;
+
+    buf_init(&out, VIEW_CAP);
+    for (size_t i = 0; i < n && action < SPLICE_DIFFERS; i++) {
+        struct str event = events->at[i];
+        action = splice_event(s, event, event_data(event), &out);
+        if (action == SPLICE_PASS)
+            view_event(view, event);
+        else if (action == SPLICE_REWRITTEN)
+            view_event(view, buf_str(&out));
+    }
+    buf_deinit(&out);
+    return action;
+}
+
+void view_check(const struct view *view, const char *whole, const char *what, size_t a, size_t b)
+{
+    char *got = view_print(view);
+
+    if (strcmp(got, whole) != 0)
+        ck_abort_msg("%s %zu %zu:\n%s\ninstead of\n%s", what, a, b, got, whole);
+    free(got);
+}

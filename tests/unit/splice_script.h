@@ -64,6 +64,23 @@ char *view_print_whole(const struct events *events);
 enum splice_action view_play(struct splice *s, const struct events *events, size_t n,
                              struct view *view);
 
+/* One event of an answer and what must come of it. */
+struct step {
+    const char *data; /* or RESTART */
+    const char *want; /* SAME, SKIPPED, DIFFERS, or the data of the rewritten event */
+};
+#define SAME "="
+#define SKIPPED "-"
+#define DIFFERS "!"
+#define RESTART "restart"
+
+void steps_run(enum dialect dialect, const struct step *steps, size_t n);
+#define RUN(dialect, ...)                                          \
+    do {                                                           \
+        const struct step steps[] = {__VA_ARGS__};                 \
+        steps_run(dialect, steps, sizeof steps / sizeof steps[0]); \
+    } while (0)
+
 /* Fails the test where the client has anything else than `whole`; the rest is said then. */
 void view_check(const struct view *view, const char *whole, const char *what, size_t a, size_t b);
 

@@ -256,3 +256,44 @@ void view_check(const struct view *view, const char *whole, const char *what, si
         ck_abort_msg("%s %zu %zu:\n%s\ninstead of\n%s", what, a, b, got, whole);
     free(got);
 }
+
+/* --- single events ---------------------------------------------------------------------------- */
+
+static void take_step(struct splice *s, const struct step *step, struct buf *out)
+{
+    char event[2000], wanted[2000];
+
+    int n = snprintf(event, sizeof event, "id: 7\r\ndata: %s\n\n", step->data);
+    ck_assert_int_lt(n, sizeof event);
+    struct str data = {event + 13, (size_t)n - 15};
+    enum splice_action action = splice_event(s, (struct str){event, (size_t)n}, data, out);
+    enum splice_action want = strcmp(step->want, SAME) == 0      ? SPLICE_PASS
+                              : strcmp(step->want, SKIPPED) == 0 ? SPLICE_SKIP
+                              : strcmp(step->want, DIFFERS) == 0 ? SPLICE_DIFFERS
+                                                                 : SPLICE_REWRITTEN;
+    ck_assert_msg(action == want, "%s: %d instead of %d: %.*s", step->data, action, want,
+                  action == SPLICE_REWRITTEN ? (int)out->len : 0, out->p);
+    if (action != SPLICE_REWRITTEN)
+        return;
+    (void)snprintf(wanted, sizeof wanted, "id: 7\r\ndata: %s\n\n", step->want);
+    ck_assert_msg(str_eq(buf_str(out), str_from(wanted)), "%.*s instead of %s", (int)out->len,
+                  out->p, wanted);
+}
+
+void steps_run(enum dialect dialect, const struct step *steps, size_t n)
+{
+    struct splice *s = splice_new(dialect, 10000);
+    struct buf out;
+
+    buf_init(&out, 10000);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(steps[i].data, RESTART) == 0) {
+            ck_assert(splice_possible(s));
+            splice_restart(s);
+        } else {
+            take_step(s, &steps[i], &out);
+        }
+    }
+    buf_deinit(&out);
+    splice_free(s);
+}

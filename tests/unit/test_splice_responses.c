@@ -1,0 +1,184 @@
+/* Single events of Responses, byte by byte: ids, numbers, items, and where a stream is resumed. */
+
+#include "exchange/splice.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+#include "splice_script.h"
+
+#define SEQ(n) "\"sequence_number\":" #n
+#define DELTA(n, item, text)                                                                     \
+    "{\"type\":\"response.output_text.delta\"," SEQ(n) ",\"item_id\":\"" item                    \
+                                                       "\",\"output_index\":0,\"delta\":\"" text \
+                                                       "\"}"
+#define ITEM(kind, n, fields)                                                                     \
+    "{\"type\":\"response.output_item." kind "\"," SEQ(n) ",\"output_index\":0,\"item\":{" fields \
+                                                          "}}"
+
+START_TEST(numbers_and_ids_go_on)
+{
+    RUN(DIALECT_RESPONSES,
+        {"{\"type\":\"response.created\"," SEQ(0) ",\"response\":{\"id\":\"r1\",\"created_at\":1}}",
+         SAME},
+        {ITEM("added", 1, "\"id\":\"m1\",\"type\":\"message\""), SAME},
+        {DELTA(2, "m1", "ab"), SAME}, {RESTART, ""},
+        {"{\"type\":\"response.created\"," SEQ(0) ",\"response\":{\"id\":\"r2\",\"created_at\":2}}",
+         SKIPPED},
+        {"{\"type\":\"response.queued\"," SEQ(1) ",\"response\":{\"id\":\"r2\",\"created_at\":2}}",
+         "{\"type\":\"response.queued\"," SEQ(3) ",\"response\":{\"id\":\"r1\",\"created_at\":1}}"},
+        {ITEM("added", 2, "\"id\":\"m2\",\"type\":\"message\""), SKIPPED},
+        {DELTA(3, "m2", "a"), SKIPPED}, {DELTA(4, "m2", "bc"), DELTA(4, "m1", "c")},
+        {DELTA(5, "m2", "d"), DELTA(5, "m1", "d")}, {DELTA(7, "m1", "e"), DELTA(6, "m1", "e")},
+        {ITEM("done", 8, "\"id\":\"m2\",\"type\":\"message\""),
+         ITEM("done", 7, "\"id\":\"m1\",\"type\":\"message\"")},
+        {"{\"type\":\"response.completed\"," SEQ(
+             9) ",\"response\":{\"id\":\"r2\",\"output\":["
+                "{\"id\":\"m2\",\"type\":\"message\"},{\"id\":\"f2\",\"call_id\":\"c2\"}]}}",
+         "{\"type\":\"response.completed\"," SEQ(
+             8) ",\"response\":{\"id\":\"r1\",\"output\":["
+                "{\"id\":\"m1\",\"type\":\"message\"},{\"id\":\"f2\",\"call_id\":\"c2\"}]}}"});
+}
+END_TEST
+
+START_TEST(another_kind_of_item_differs)
+{
+    RUN(DIALECT_RESPONSES, {ITEM("added", 0, "\"type\":\"message\""), SAME}, {RESTART, ""},
+        {ITEM("added", 0, "\"type\":\"reasoning\""), DIFFERS});
+    RUN(DIALECT_RESPONSES, {ITEM("added", 0, "\"type\":\"function_call\",\"name\":\"f\""), SAME},
+        {RESTART, ""}, {ITEM("added", 0, "\"type\":\"function_call\",\"name\":\"g\""), DIFFERS});
+    RUN(DIALECT_RESPONSES,
+        {"{\"type\":\"response.content_part.added\",\"output_index\":0,\"content_index\":0,"
+         "\"part\":{\"type\":\"output_text\"}}",
+         SAME},
+        {RESTART, ""},
+        {"{\"type\":\"response.content_part.added\",\"output_index\":0,\"content_index\":0,"
+         "\"part\":{\"type\":\"refusal\"}}",
+         DIFFERS});
+}
+END_TEST
+
+#define TEXT_DONE(n, text) \
+    "{\"type\":\"response.output_text.done\"," SEQ(n) ",\"output_index\":0,\"text\":\"" text "\"}"
+
+START_TEST(whole_texts_agree)
+{
+    RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab"), SAME}, {RESTART, ""},
+        {DELTA(0, "m", "abc"), DELTA(1, "m", "c")},
+        {TEXT_DONE(1, "ab\\u0063"), TEXT_DONE(2, "ab\\u0063")}, {RESTART, ""},
+        {DELTA(0, "m", "abc"), SKIPPED}, {TEXT_DONE(1, "abc"), SKIPPED},
+        {DELTA(2, "m", "d"), DIFFERS});
+    RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab"), SAME}, {RESTART, ""},
+        {DELTA(0, "m", "abc"), DELTA(1, "m", "c")}, {TEXT_DONE(1, "abd"), DIFFERS});
+    RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab"), SAME}, {RESTART, ""},
+        {DELTA(0, "m", "a"), SKIPPED}, {TEXT_DONE(1, "a"), DIFFERS});
+    RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab"), SAME}, {RESTART, ""},
+        {DELTA(0, "m", "a"), SKIPPED}, {ITEM("done", 1, "\"type\":\"message\""), DIFFERS});
+    RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab"), SAME}, {RESTART, ""},
+        {"{\"type\":\"response.completed\"," SEQ(1) "}", DIFFERS});
+    RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab"), SAME}, {RESTART, ""},
+        {"{\"type\":\"response.incomplete\"," SEQ(1) "}", DIFFERS});
+    /* How an upstream sums up its own answer is not judged. */
+    RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab "), SAME}, {TEXT_DONE(1, "ab"), SAME});
+}
+END_TEST
+
+START_TEST(indexes_tell_channels_apart)
+{
+    RUN(DIALECT_RESPONSES,
+        {"{\"type\":\"response.shell.delta\",\"output_index\":0,\"command_index\":0,\"delta\":\"a\"}",
+         SAME},
+        {"{\"type\":\"response.shell.delta\",\"output_index\":0,\"command_index\":1,\"delta\":\"b\"}",
+         SAME},
+        {RESTART, ""},
+        {"{\"type\":\"response.shell.delta\",\"output_index\":0,\"command_index\":0,\"delta\":\"a\"}",
+         SKIPPED},
+        {"{\"type\":\"response.shell.delta\",\"output_index\":0,\"command_index\":1,\"delta\":\"bc\"}",
+         "{\"type\":\"response.shell.delta\",\"output_index\":0,\"command_index\":1,\"delta\":\"c\"}"});
+}
+END_TEST
+
+/* Encrypted content is bound to its item's id. */
+START_TEST(sealed_items)
+{
+    RUN(DIALECT_RESPONSES, {ITEM("added", 0, "\"id\":\"i1\",\"type\":\"reasoning\""), SAME},
+        {RESTART, ""}, {ITEM("added", 0, "\"id\":\"i2\",\"type\":\"reasoning\""), SKIPPED},
+        {ITEM("done", 1, "\"id\":\"i2\",\"encrypted_content\":\"x\""), DIFFERS});
+    RUN(DIALECT_RESPONSES, {ITEM("done", 0, "\"id\":\"i1\",\"encrypted_content\":\"w\""), SAME},
+        {RESTART, ""}, {ITEM("done", 0, "\"id\":\"i2\",\"encrypted_content\":\"x\""), SKIPPED},
+        {"{\"type\":\"response.completed\"," SEQ(
+             1) ",\"response\":{\"output\":[{\"id\":\"i2\",\"encrypted_content\":\"x\"}]}}",
+         SAME});
+}
+END_TEST
+
+START_TEST(logprobs_of_a_response)
+{
+    RUN(DIALECT_RESPONSES,
+        {"{\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":\"a\"}", SAME},
+        {RESTART, ""},
+        {"{\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":\"ab\","
+         "\"logprobs\":[{\"token\":\"ab\"}]}",
+         "{\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":\"b\","
+         "\"logprobs\":[]}"});
+}
+END_TEST
+
+static void event(struct splice *s, const char *data, struct buf *out)
+{
+    ck_assert_int_lt(splice_event(s, str_from(data), str_from(data), out), SPLICE_DIFFERS);
+}
+
+START_TEST(resume_points)
+{
+    struct splice *s = splice_new(DIALECT_RESPONSES, 20);
+    struct str id = {NULL, 0};
+    struct buf out;
+    uint64_t n = 0;
+
+    buf_init(&out, 1000);
+    ck_assert(!splice_resume_point(s, &id, &n));
+    event(s, "{\"type\":\"response.created\"," SEQ(0) ",\"response\":{\"id\":\"r1\"}}", &out);
+    event(s, DELTA(1, "m", "ab"), &out);
+    ck_assert(splice_resume_point(s, &id, &n));
+    ck_assert(str_eq(id, STR("r1")) && n == 1);
+
+    splice_restart(s);
+    ck_assert(!splice_resume_point(s, &id, &n));
+    event(s, "{\"type\":\"response.created\"," SEQ(0) ",\"response\":{\"id\":\"r2\"}}", &out);
+    event(s, DELTA(1, "m", "a"), &out);
+    ck_assert(splice_resume_point(s, &id, &n));
+    ck_assert(str_eq(id, STR("r2")) && n == 1);
+    splice_free(s);
+
+    /* It needs no text, so it goes on beyond the cap. */
+    s = splice_new(DIALECT_RESPONSES, 20);
+    event(s, "{\"type\":\"response.created\"," SEQ(0) ",\"response\":{\"id\":\"r1\"}}", &out);
+    event(s, DELTA(1, "m", "more than what the cap holds"), &out);
+    event(s, DELTA(2, "m", "b"), &out);
+    ck_assert(!splice_possible(s));
+    ck_assert(splice_resume_point(s, &id, &n));
+    ck_assert(str_eq(id, STR("r1")) && n == 2);
+    splice_free(s);
+    buf_deinit(&out);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("splice_responses");
+    TCase *tcase = tcase_create("splice_responses");
+    tcase_add_test(tcase, numbers_and_ids_go_on);
+    tcase_add_test(tcase, another_kind_of_item_differs);
+    tcase_add_test(tcase, whole_texts_agree);
+    tcase_add_test(tcase, indexes_tell_channels_apart);
+    tcase_add_test(tcase, sealed_items);
+    tcase_add_test(tcase, logprobs_of_a_response);
+    tcase_add_test(tcase, resume_points);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,4 +1,6 @@
 /* Rewrites an event: spans of its data are replaced, all other bytes stay as they are. */
+#include <assert.h>
+
 #include "exchange/splice_private.h"
 
 /* --- what to change --------------------------------------------------------------------------- */
@@ -158,8 +160,7 @@ static void add_data(const struct splice *s, struct str data, bool joined, struc
 
     for (size_t i = 0; i < s->n_edits; i++) {
         const struct splice_edit *edit = &s->edits[i];
-        if (edit->p < p)
-            continue; /* a key that stands twice, within what is replaced already */
+        assert(edit->p >= p); /* each value is looked at once, so no two spans overlap */
         add_span(out, (struct str){p, (size_t)(edit->p - p)}, joined);
         (void)buf_add_str(out, edit->own_n ? (struct str){edit->own, edit->own_n} : edit->with);
         p = edit->p + edit->n;

@@ -33,6 +33,8 @@ START_TEST(escapes)
     RUN(DIALECT_CHAT, {CONTENT("a\\n"), SAME}, {RESTART, ""}, {CONTENT("a "), DIFFERS});
     RUN(DIALECT_CHAT, {CONTENT("a"), SAME}, {RESTART, ""},
         {CONTENT("a\\u00e9\\n\\\\"), CONTENT("\\u00e9\\n\\\\")});
+    /* Half a character of UTF-8 is no half of a pair. */
+    RUN(DIALECT_CHAT, {CONTENT("a\xe2"), SAME}, {RESTART, ""}, {CONTENT("a\\u20ac"), DIFFERS});
 }
 END_TEST
 
@@ -112,6 +114,11 @@ START_TEST(what_is_given_once)
         {RESTART, ""},
         {CHAT("{\"audio\":{\"id\":\"a2\",\"transcript\":\"tu\",\"expires_at\":1}}"),
          CHAT("{\"audio\":{\"id\":null,\"transcript\":\"u\",\"expires_at\":1}}")});
+    /* That it was taken out of an event is not that it was given again. */
+    RUN(DIALECT_CHAT, {CHAT("{\"role\":\"r\",\"content\":\"a\"}"), SAME}, {RESTART, ""},
+        {CHAT("{\"role\":\"r\",\"content\":\"ab\"}"), CHAT("{\"role\":null,\"content\":\"b\"}")},
+        {RESTART, ""},
+        {CHAT("{\"role\":\"r\",\"content\":\"abc\"}"), CHAT("{\"role\":null,\"content\":\"c\"}")});
 }
 END_TEST
 
@@ -132,6 +139,18 @@ START_TEST(tool_calls_of_other_kinds)
              "{\"tool_calls\":[{\"function\":{\"name\":\"f\"}},{\"function\":{\"name\":\"gh\"}}]}"),
          CHAT(
              "{\"tool_calls\":[{\"function\":{\"name\":\"\"}},{\"function\":{\"name\":\"h\"}}]}")});
+}
+END_TEST
+
+/* The same name in another object is another channel. */
+START_TEST(objects_are_told_apart)
+{
+    RUN(DIALECT_CHAT, {TOOL(0, "\"function\":{\"name\":\"f\"}"), SAME}, {RESTART, ""},
+        {TOOL(0, "\"custom\":{\"name\":\"f\"}"), DIFFERS});
+    RUN(DIALECT_CHAT, {CHAT("{\"function_call\":{\"name\":\"f\"}}"), SAME}, {RESTART, ""},
+        {CHAT("{\"name\":\"f\"}"), DIFFERS});
+    RUN(DIALECT_CHAT, {CHAT("{\"audio\":{\"transcript\":\"f\"}}"), SAME}, {RESTART, ""},
+        {CHAT("{\"transcript\":\"f\"}"), DIFFERS});
 }
 END_TEST
 
@@ -163,6 +182,8 @@ START_TEST(unknown_members)
     /* Events that say nothing are skipped as often as they went out. */
     RUN(DIALECT_CHAT, {CHAT("{}"), SAME}, {"{\"choices\":[]}", SAME}, {RESTART, ""},
         {CHAT("{}"), SKIPPED}, {CHAT("{}"), SKIPPED}, {CHAT("{}"), SAME});
+    RUN(DIALECT_CHAT, {CHAT("{\"refs\":[{\"u\":1}]}"), SAME}, {RESTART, ""},
+        {CHAT("{\"refs\":[]}"), SAME}, {CHAT("{\"refs\":[{\"u\":1}]}"), SKIPPED});
 }
 END_TEST
 
@@ -173,6 +194,11 @@ START_TEST(logprobs_of_a_cut_text)
         {"{\"choices\":[{\"text\":\"abc\",\"logprobs\":{\"t\":[1,2]}}]}",
          "{\"choices\":[{\"text\":\"c\",\"logprobs\":null}]}"},
         {"{\"choices\":[{\"text\":\"d\",\"logprobs\":{\"t\":[3]}}]}", SAME});
+    RUN(DIALECT_COMPLETIONS, {"{\"choices\":[{\"index\":0,\"text\":\"a\"}]}", SAME}, {RESTART, ""},
+        {"{\"choices\":[{\"index\":0,\"text\":\"ab\",\"logprobs\":{}},"
+         "{\"index\":1,\"text\":\"c\",\"logprobs\":{}}]}",
+         "{\"choices\":[{\"index\":0,\"text\":\"b\",\"logprobs\":null},"
+         "{\"index\":1,\"text\":\"c\",\"logprobs\":{}}]}"});
 }
 END_TEST
 
@@ -207,6 +233,9 @@ START_TEST(usage_is_told_once)
         {RESTART, ""}, {"{\"choices\":[{\"delta\":{\"content\":\"a\"}}]," USAGE "}", SKIPPED},
         {"{\"choices\":[{\"delta\":{\"content\":\"bc\"}}]," USAGE "}",
          "{\"choices\":[{\"delta\":{\"content\":\"c\"}}]," USAGE "}"});
+    RUN(DIALECT_CHAT, {"{\"choices\":[{\"delta\":{\"content\":\"ab\"}}]," USAGE "}", SAME},
+        {RESTART, ""}, {"{\"choices\":[{\"delta\":{\"content\":\"a\"}}]," USAGE "}", SKIPPED},
+        {"{\"choices\":[{\"delta\":{\"content\":\"b\"}}]," USAGE "}", SKIPPED});
 }
 END_TEST
 
@@ -272,6 +301,7 @@ int main(void)
     tcase_add_test(tcase, another_order_differs);
     tcase_add_test(tcase, what_is_given_once);
     tcase_add_test(tcase, tool_calls_of_other_kinds);
+    tcase_add_test(tcase, objects_are_told_apart);
     tcase_add_test(tcase, tool_calls_that_cannot_be_told_apart);
     tcase_add_test(tcase, unknown_members);
     tcase_add_test(tcase, logprobs_of_a_cut_text);

@@ -80,6 +80,25 @@ START_TEST(too_many_parts)
 }
 END_TEST
 
+/* Ids count, too. */
+START_TEST(ids_beyond_the_cap)
+{
+    struct splice *s = splice_new(DIALECT_CHAT, 100);
+    char data[200];
+
+    for (unsigned i = 0; i < 20; i++) {
+        int n = snprintf(data, sizeof data,
+                         "{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":%u,"
+                         "\"id\":\"0123456789\"}]}}]}",
+                         i);
+        struct str text = {data, (size_t)n};
+        ck_assert_int_eq(splice_event(s, text, text, NULL), SPLICE_PASS);
+        ck_assert(splice_possible(s) == (i < 10));
+    }
+    splice_free(s);
+}
+END_TEST
+
 /* Each allocation fails in turn, once or from then on: what goes out is the whole answer, or what
  * the client has is a beginning of it and the failure is told. */
 static void fail_each(enum dialect d, bool from, const struct events *first,
@@ -237,6 +256,7 @@ int main(void)
     int each = (int)COUNT(dialects);
     tcase_add_loop_test(tcase, caps, 0, each);
     tcase_add_test(tcase, too_many_parts);
+    tcase_add_test(tcase, ids_beyond_the_cap);
     tcase_add_loop_test(tcase, no_memory, 0, each);
     tcase_add_test(tcase, random_answers);
     tcase_add_test(tcase, mutated_events);

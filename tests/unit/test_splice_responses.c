@@ -80,6 +80,8 @@ START_TEST(whole_texts_agree)
         {"{\"type\":\"response.incomplete\"," SEQ(1) "}", DIFFERS});
     /* How an upstream sums up its own answer is not judged. */
     RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab "), SAME}, {TEXT_DONE(1, "ab"), SAME});
+    RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab"), SAME}, {RESTART, ""},
+        {DELTA(0, "m", "ab"), SKIPPED}, {TEXT_DONE(1, "abc"), DIFFERS});
 }
 END_TEST
 
@@ -95,6 +97,20 @@ START_TEST(indexes_tell_channels_apart)
          SKIPPED},
         {"{\"type\":\"response.shell.delta\",\"output_index\":0,\"command_index\":1,\"delta\":\"bc\"}",
          "{\"type\":\"response.shell.delta\",\"output_index\":0,\"command_index\":1,\"delta\":\"c\"}"});
+}
+END_TEST
+
+#define AUDIO(type, member, text) \
+    "{\"type\":\"response.audio.transcript." type "\",\"" member "\":\"" text "\"}"
+
+/* What names no item belongs to none, and ends none. */
+START_TEST(events_without_an_item)
+{
+    RUN(DIALECT_RESPONSES, {AUDIO("delta", "delta", "ab"), SAME}, {RESTART, ""},
+        {AUDIO("delta", "delta", "a"), SKIPPED}, {AUDIO("done", "transcript", "a"), DIFFERS});
+    RUN(DIALECT_RESPONSES, {AUDIO("delta", "delta", "a"), SAME}, {DELTA(0, "m", "b"), SAME},
+        {RESTART, ""}, {AUDIO("delta", "delta", "a"), SKIPPED},
+        {AUDIO("done", "transcript", "a"), SAME}, {DELTA(0, "m", "b"), SKIPPED});
 }
 END_TEST
 
@@ -145,7 +161,11 @@ START_TEST(resume_points)
 
     splice_restart(s);
     ck_assert(!splice_resume_point(s, &id, &n));
-    event(s, "{\"type\":\"response.created\"," SEQ(0) ",\"response\":{\"id\":\"r2\"}}", &out);
+    event(s, DELTA(0, "m", "a"), &out);
+    ck_assert(!splice_resume_point(s, &id, &n));
+    splice_restart(s);
+    event(s, "{\"type\":\"response.created\",\"response\":{\"id\":\"r2\"}}", &out);
+    ck_assert(!splice_resume_point(s, &id, &n));
     event(s, DELTA(1, "m", "a"), &out);
     ck_assert(splice_resume_point(s, &id, &n));
     ck_assert(str_eq(id, STR("r2")) && n == 1);
@@ -172,6 +192,7 @@ int main(void)
     tcase_add_test(tcase, another_kind_of_item_differs);
     tcase_add_test(tcase, whole_texts_agree);
     tcase_add_test(tcase, indexes_tell_channels_apart);
+    tcase_add_test(tcase, events_without_an_item);
     tcase_add_test(tcase, sealed_items);
     tcase_add_test(tcase, logprobs_of_a_response);
     tcase_add_test(tcase, resume_points);

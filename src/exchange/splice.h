@@ -38,14 +38,17 @@ enum splice_action {
     SPLICE_FAILED,    /* no memory to tell: as SPLICE_DIFFERS. Only after a restart */
 };
 
-/* Each event that the client gets or would get, in order, error events left out. `event`: all its
- * bytes, the empty line that closes it included. `data`: its data, lines joined, valid JSON or
- * "[DONE]"; either a slice of `event` or memory of its own. What stands in `out` is overwritten;
- * it is the caller's, and its cap has to hold an event that grew by some hundred bytes.
+/* Each event that the client gets or would get, in order, error events left out. Events that are
+ * held come once they go out: what is told here, the client has. Those without data need not come.
  *
- * A new answer that came to an end ([DONE], a terminal event) went on to the client only where it
- * held all that the client had; one that ends without either is a broken one, again. After
- * SPLICE_DIFFERS yet another attempt may be made: what the client has is still known. */
+ * `event`: all its bytes, the empty line that closes it included. `data`: its data, lines joined,
+ * valid JSON or "[DONE]"; either a slice of `event` or memory of its own. What stands in `out` is
+ * overwritten; it is the caller's, and its cap has to hold an event that grew by some hundred
+ * bytes. The first answer always passes and needs no `out`.
+ *
+ * A new answer's end ([DONE], a finish_reason, a terminal event) passes only where it said all that
+ * the client has. After SPLICE_DIFFERS yet another attempt may be made, where splice_possible: what
+ * the client has is still known. */
 enum splice_action splice_event(struct splice *s, struct str event, struct str data,
                                 struct buf *out);
 

@@ -1,9 +1,9 @@
 /* Walks the members of a JSON object or the elements of an array without a tree.
  *
- * One level at a time: a nested value is skipped whole and handed out as its raw text, which another
- * walk may take. Nothing is allocated, each byte is looked at twice at most, and any bytes do: on
- * bad text the walk ends early and never reads beyond (RFC 8259 grammar is not fully checked, as
- * base/json_scan.h says). */
+ * One level at a time: a nested value is skipped whole and handed out as its raw text, which
+ * another walk may take. Nothing is allocated, each byte is looked at twice at most, and any bytes
+ * do: on bad text the walk ends early and never reads beyond (RFC 8259 grammar is not fully
+ * checked, as base/json_scan.h says). */
 #ifndef RETRYD_BASE_JSON_ITER_H
 #define RETRYD_BASE_JSON_ITER_H
 
@@ -47,8 +47,8 @@ bool json_next_member(struct json_iter *i, struct str *ret_key, struct json_valu
 bool json_next_element(struct json_iter *i, struct json_value *ret_value);
 
 /* Whether a raw key means `key`, however it is spelled: "mod\u0065l" is "model", as it is for every
- * real parser (known for keys of up to 127 bytes). An escaped spelling is longer and begins with the
- * same character or a backslash, so most keys that are others are told at a glance. */
+ * real parser (known for keys of up to 127 bytes). An escaped spelling is longer and begins with
+ * the same character or a backslash, so most keys that are others are told at a glance. */
 bool json_key_is_escaped(struct str raw_key, struct str key);
 
 static inline bool json_key_is(struct str raw_key, struct str key)

@@ -37,8 +37,8 @@ size_t json_unescape(struct str raw, char *out, size_t size);
 #define JSON_ESCAPE_MAX 8
 struct str json_escape(struct str s, char space[JSON_ESCAPE_MAX], size_t *ret_used);
 
-/* The pieces that escapes are undone with: the value of the four hex digits that `s` begins with, or
- * 0x10000 where it begins with none; and a code point, or a half of a surrogate pair, as UTF-8,
+/* The pieces that escapes are undone with: the value of the four hex digits that `s` begins with,
+ * or 0x10000 where it begins with none; and a code point, or a half of a surrogate pair, as UTF-8,
  * which returns its length. */
 unsigned json_hex4(struct str s);
 size_t json_put_utf8(unsigned c, char out[4]);

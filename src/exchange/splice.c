@@ -1,7 +1,7 @@
 /* Judges each event of a new answer against what the client has, and remembers what goes out.
  *
  * Judging changes only what belongs to the attempt (`matched`, `seen`). What the client has is
- * changed once it is sure that the event goes out, so that an answer that differs spoils nothing. */
+ * changed once it is sure that the event goes out, so an answer that differs spoils nothing. */
 #include "exchange/splice.h"
 
 #include <assert.h>
@@ -186,7 +186,8 @@ static bool is_closed(const struct splice *s, const struct splice_key *key)
 }
 
 /* What only the event as a whole shows. New text comes where all other text of its choice or item
- * is repeated, as it did in the first answer, and not behind an end; an end comes behind all text. */
+ * is repeated, as it did in the first answer, and not behind an end; an end comes behind all of
+ * it. */
 static bool judge_order(const struct splice *s, const struct splice_piece *piece)
 {
     if (piece->kind == SPLICE_CLOSE)

@@ -120,7 +120,7 @@ struct splice_piece *splice_put_single(struct splice *s, enum splice_single whic
 void splice_put_whole(struct splice *s, struct splice_key channel, struct json_value value);
 void splice_put_logprobs(struct splice *s, uint32_t group, struct json_value value);
 
-/* Makes room in an array for one element more, doubling; false, with `failed` set, where it cannot. */
+/* Makes room in an array for one element more; false, with `failed` set, where it cannot. */
 bool splice_grow(struct splice *s, void **array, size_t *size, size_t n, size_t element);
 
 /* Remembers a value or more of a channel's text (first `half`, then the raw `text`). False where

@@ -1,8 +1,9 @@
 /* An event of a Responses stream in pieces.
  *
- * Each event has a type. "response.output_text.delta" is text of the channel "response.output_text";
- * all other types happen a number of times in their place. The place is the item (output_index), the
- * part of it (content_index) and any other index (summary_index, annotation_index, ...). */
+ * Each event has a type. "response.output_text.delta" is text of the channel
+ * "response.output_text"; all other types happen a number of times in their place. The place is
+ * the item (output_index), the part of it (content_index) and any other index (summary_index,
+ * annotation_index, ...). */
 #include "base/json_scan.h"
 
 #include "exchange/splice_private.h"

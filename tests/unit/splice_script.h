@@ -39,7 +39,7 @@ void events_free(struct events *events);
 /* The data of an event that has one data line. */
 struct str event_data(struct str event);
 
-/* A client adds up what it gets as the SDKs do: texts by channel, what is given twice stands twice. */
+/* A client adds up what it gets as the SDKs do: what is given twice stands twice. */
 struct view {
     struct {
         char key[96];

@@ -1,4 +1,5 @@
-/* Single events of chat and completions, byte by byte: what splice rewrites, what it leaves alone, and what it refuses. */
+/* Single events of chat and completions, byte by byte: what splice rewrites, what it
+ * leaves alone, and what it refuses. */
 
 #include "exchange/splice.h"
 

@@ -79,7 +79,7 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
     headers_init(&x->error_headers);
     buf_init(&x->error_body, SIZE_MAX / 2);
     buf_init(&x->rewritten, SIZE_MAX / 2);
-    outbox_init(&x->out);
+    outbox_init(&x->out, x);
     guard_init(&x->guard, DIALECT_OTHER, false);
     x->started_ms = ops->now_ms(world);
     return 0;
@@ -103,6 +103,7 @@ void exchange_deinit(struct exchange *x)
     buf_deinit(&x->rewritten);
     outbox_deinit(&x->out);
     guard_deinit(&x->guard);
+    inspect_deinit(&x->inspect);
     splice_free(x->splice);
     x->magic = 0;
 }
@@ -129,7 +130,7 @@ void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size
 
 size_t exchange_memory(const struct exchange *x)
 {
-    return body_memory(&x->request.body) + x->attempt.body.size + x->out.bytes.size +
+    return body_memory(&x->request.body) + x->attempt.body.size + outbox_memory(&x->out) +
            x->error_body.size;
 }
 
@@ -323,6 +324,8 @@ static void attempting(struct exchange *x)
         x->streaming = is_stream(x);
         if (x->streaming)
             stream_start(x);
+        else
+            judge_start(x);
         exchange_set(x, EXCHANGE_HOLDING);
     } else if (a->done) {
         judge_transport(x, a->transport);
@@ -379,6 +382,8 @@ void exchange_step(struct exchange *x)
         before = x->state;
         exchange_look(x);
     } while (x->state != EXCHANGE_DONE && (x->state != before || times_act(x)));
+    if (x->out.spool_awaited)
+        x->ops->answer_wake(x->world, x);
     if (x->state != EXCHANGE_DONE)
         x->ops->timer_set(x->world, x, times_next(x));
 }

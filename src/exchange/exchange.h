@@ -34,6 +34,7 @@
 
 #include "exchange/attempt.h"
 #include "exchange/guard.h"
+#include "exchange/inspect.h"
 #include "exchange/message.h"
 #include "exchange/outbox.h"
 #include "exchange/request.h"
@@ -190,6 +191,10 @@ struct exchange {
     uint64_t dropped;   /* events left out */
     uint64_t bytes_out; /* handed to the client */
     uint64_t spoke_ms;  /* when the client was last given something to read */
+
+    /* Where the attempt's answer is none. */
+    struct inspect inspect;
+    size_t inspected; /* bytes of attempt.body */
 
     /* Where the attempt's answer is an event stream. */
     bool streaming;

@@ -34,6 +34,9 @@ uint64_t times_next(const struct exchange *x);
 /* Acts on a time that has come. True when it changed something. */
 bool times_act(struct exchange *x);
 
+/* The head of an attempt's answer has come, and it is no stream. */
+void judge_start(struct exchange *x);
+
 /* HOLDING, not of a stream: looks at what has come, and acts once that is enough to judge it. */
 void judge_held(struct exchange *x);
 /* A stream broke, ended too early, or told an error. */
@@ -51,6 +54,9 @@ struct answer_facts relay_facts(const struct exchange *x, unsigned received, enu
 
 /* Delivers the attempt's whole answer with `status`; it is done and nothing was sent before. */
 void relay_whole(struct exchange *x, unsigned status);
+
+/* The Content-Length of an answer; LENGTH_UNKNOWN where it has none. */
+uint64_t relay_upstream_length(const struct headers *h);
 
 /* Delivers the kept error answer. */
 void relay_kept_error(struct exchange *x);

@@ -230,9 +230,44 @@ void judge_stream(struct exchange *x, const struct outcome *o)
     judge(x, o);
 }
 
+/* An answer that calls itself good has to be what it says it is. */
+static bool is_inspected(const struct exchange *x)
+{
+    unsigned status = x->attempt.status;
+
+    return status >= 200 && status < 300 && status != 204 && status != 205 &&
+           !request_is(&x->request.head, "HEAD");
+}
+
+void judge_start(struct exchange *x)
+{
+    x->inspected = 0;
+    inspect_deinit(&x->inspect);
+    if (is_inspected(x))
+        inspect_begin(&x->inspect, &x->attempt.headers);
+}
+
+static void inspect_news(struct exchange *x)
+{
+    struct str body = buf_str(&x->attempt.body);
+
+    if (body.n > x->inspected)
+        inspect_feed(&x->inspect, (struct str){body.p + x->inspected, body.n - x->inspected});
+    x->inspected = body.n;
+}
+
+/* It is longer than what may be held: it need not be held at all. */
+static bool is_too_long(const struct exchange *x)
+{
+    uint64_t n = relay_upstream_length(&x->attempt.headers);
+
+    return n != LENGTH_UNKNOWN && n > x->limits.hold_limit && x->attempt.status < 400;
+}
+
 void judge_held(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
+    enum inspect_end end = INSPECT_NOTHING;
     struct apierror error;
     struct outcome o = {
         .transport = a->done ? a->transport : TRANSPORT_WHOLE,
@@ -241,8 +276,14 @@ void judge_held(struct exchange *x)
         .error = &error,
     };
 
-    if (!a->done && !a->paused)
+    if (is_inspected(x)) {
+        inspect_news(x);
+        end = a->done && a->transport == TRANSPORT_WHOLE ? inspect_end(&x->inspect) : end;
+    }
+    if (!a->done && !a->paused && !is_too_long(x))
         return;
+    o.empty = end == INSPECT_EMPTY;
+    o.malformed = end == INSPECT_BAD;
     read_error(a, &error);
     judge(x, &o);
 }

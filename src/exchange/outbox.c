@@ -1,22 +1,53 @@
 /* Keeps what goes to the client apart from what may still be replaced. */
 #include "exchange/outbox.h"
 
+#include <errno.h>
 #include <string.h>
 
-#define FORGET_BYTES (256 * 1024) /* taken bytes are moved out of the way at the latest then */
-#define KEEP_BYTES \
-    (512 * 1024) /* of memory, once there is nothing in it: more than is ever
-                                   * in it but once, before the first byte of a held answer goes */
+#include "exchange/exchange.h"
 
-void outbox_init(struct outbox *o)
+#define FORGET_BYTES (256 * 1024) /* taken bytes are moved out of the way at the latest then */
+/* Of memory, once there is nothing in it: more than there is, but for a held answer's first bytes. */
+#define KEEP_BYTES (512 * 1024)
+
+void outbox_init(struct outbox *o, struct exchange *x)
 {
-    *o = (struct outbox){.taken = 0};
+    *o = (struct outbox){.x = x};
     buf_init(&o->bytes, SIZE_MAX / 2);
+}
+
+static void close_spool(struct outbox *o)
+{
+    if (o->spool)
+        o->x->ops->spool_close(o->x->world, o->spool);
+    o->spool = NULL;
+    o->spool_held = o->spool_awaited = o->spool_sealed = false;
+    o->lead = o->moved = 0;
+    o->spooled = o->read = 0;
+}
+
+/* What is not stored yet goes from memory after all. */
+static void stop_unloading(struct outbox *o)
+{
+    if (o->moved == 0)
+        return;
+    o->moved = 0;
+    o->spool_sealed = true;
+    if (o->spooled == 0)
+        close_spool(o);
 }
 
 void outbox_deinit(struct outbox *o)
 {
+    close_spool(o);
     buf_deinit(&o->bytes);
+}
+
+/* --- in memory ---------------------------------------------------------------------------------- */
+
+static size_t waiting_in_memory(const struct outbox *o)
+{
+    return o->released - o->taken;
 }
 
 static void forget_taken(struct outbox *o)
@@ -42,7 +73,7 @@ int outbox_move(struct outbox *o, struct buf *from)
     struct buf empty;
     int rc;
 
-    if (o->taken == o->bytes.len) {
+    if (o->taken == o->bytes.len && !o->spool) {
         empty = o->bytes;
         o->bytes = *from;
         *from = empty;
@@ -58,7 +89,7 @@ int outbox_move(struct outbox *o, struct buf *from)
 
 int outbox_insert(struct outbox *o, struct str s)
 {
-    size_t held = outbox_held(o);
+    size_t held = o->bytes.len - o->released;
     int rc = outbox_add(o, s);
 
     if (rc < 0)
@@ -71,20 +102,25 @@ int outbox_insert(struct outbox *o, struct str s)
 
 void outbox_release(struct outbox *o)
 {
+    if (o->spool && o->spool_held) {
+        stop_unloading(o);
+        o->lead = waiting_in_memory(o);
+        o->spool_held = false;
+    }
     o->released = o->bytes.len;
 }
 
 void outbox_drop_held(struct outbox *o)
 {
+    if (o->spool_held)
+        close_spool(o);
     o->bytes.len = o->released;
 }
 
-size_t outbox_take(struct outbox *o, char *to, size_t max)
+static size_t take_from_memory(struct outbox *o, size_t limit, char *to, size_t max)
 {
-    size_t n = outbox_waiting(o);
+    size_t n = limit < max ? limit : max;
 
-    if (n > max)
-        n = max;
     if (n == 0)
         return 0;
     memcpy(to, o->bytes.p + o->taken, n);
@@ -93,4 +129,130 @@ size_t outbox_take(struct outbox *o, char *to, size_t max)
     if (o->taken == o->bytes.len || o->taken > FORGET_BYTES)
         forget_taken(o);
     return n;
+}
+
+/* --- the spool ---------------------------------------------------------------------------------- */
+
+/* Where in memory the spool's bytes belong. */
+static size_t spool_place(const struct outbox *o)
+{
+    return o->spool_held ? o->released : o->taken + o->lead;
+}
+
+static void cut(struct outbox *o, size_t at, size_t n)
+{
+    struct buf *b = &o->bytes;
+
+    memmove(b->p + at, b->p + at + n, b->len - at - n);
+    b->len -= n;
+    if (!o->spool_held)
+        o->released -= n;
+}
+
+static int begin_unloading(struct outbox *o, size_t keep)
+{
+    int rc = o->x->ops->spool_open(o->x->world, o->x, &o->spool);
+
+    if (rc < 0)
+        return rc;
+    o->spool_held = o->bytes.len > o->released;
+    o->lead = o->spool_held ? 0 : keep;
+    return 0;
+}
+
+/* Writes as much as the spool takes: 0 when that is all, -EAGAIN, or its error. */
+static int write_out(struct outbox *o, size_t at)
+{
+    const struct exchange_ops *ops = o->x->ops;
+    ptrdiff_t n = 1;
+
+    while (o->bytes.len > at + o->moved && n > 0) {
+        size_t from = at + o->moved;
+
+        n = ops->spool_write(o->x->world, o->spool, o->bytes.p + from, o->bytes.len - from);
+        if (n < 0)
+            return (int)n;
+        o->moved += (size_t)n;
+    }
+    if (o->bytes.len > at + o->moved)
+        return -EAGAIN;
+    ops->spool_flush(o->x->world, o->spool);
+    return ops->spool_state(o->x->world, o->spool);
+}
+
+int outbox_unload(struct outbox *o, size_t keep)
+{
+    size_t at;
+    int rc = 0;
+
+    if (o->spool_sealed)
+        return -EBUSY;
+    if (!o->spool)
+        rc = begin_unloading(o, keep);
+    if (rc < 0)
+        return rc;
+    at = spool_place(o);
+    rc = write_out(o, at);
+    if (rc == -EAGAIN)
+        return rc;
+    if (rc < 0) {
+        bool lost = o->spooled > 0;
+
+        stop_unloading(o);
+        return lost ? -EIO : rc;
+    }
+    o->spooled += o->moved;
+    cut(o, at, o->moved);
+    o->moved = 0;
+    return 0;
+}
+
+static ptrdiff_t take_from_spool(struct outbox *o, char *to, size_t max)
+{
+    uint64_t left = o->spooled - o->read;
+    ptrdiff_t n =
+        o->x->ops->spool_read(o->x->world, o->spool, o->read, to, max < left ? max : (size_t)left);
+
+    o->spool_awaited = n == -EAGAIN;
+    if (n == -EAGAIN || n == 0)
+        return 0;
+    if (n < 0)
+        return n;
+    o->read += (uint64_t)n;
+    return n;
+}
+
+ptrdiff_t outbox_take(struct outbox *o, char *to, size_t max)
+{
+    size_t n;
+
+    if (o->spool && !o->spool_held && o->lead == 0) {
+        if (o->read < o->spooled)
+            return take_from_spool(o, to, max);
+        stop_unloading(o); /* the client is faster than the disk */
+        if (o->spool)
+            close_spool(o);
+    }
+    if (!o->spool || o->spool_held)
+        return (ptrdiff_t)take_from_memory(o, waiting_in_memory(o), to, max);
+    n = take_from_memory(o, o->lead, to, max);
+    o->lead -= n;
+    return (ptrdiff_t)n;
+}
+
+/* --- how much there is -------------------------------------------------------------------------- */
+
+uint64_t outbox_waiting(const struct outbox *o)
+{
+    return waiting_in_memory(o) + (o->spool && !o->spool_held ? o->spooled - o->read : 0);
+}
+
+uint64_t outbox_held(const struct outbox *o)
+{
+    return o->bytes.len - o->released + (o->spool_held ? o->spooled : 0);
+}
+
+size_t outbox_memory(const struct outbox *o)
+{
+    return o->bytes.size + (o->spool ? o->x->ops->spool_memory(o->x->world, o->spool) : 0);
 }

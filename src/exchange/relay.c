@@ -7,6 +7,8 @@
 #include "exchange/error_event.h"
 #include "exchange/exchange_private.h"
 
+#define KEEP_IN_MEMORY \
+    (64 * 1024) /* of an answer that goes to a spool: the client starts with it */
 #define OWN_BODY_MAX 4096
 #define ERROR_TEXT_MAX (256 * 1024)
 
@@ -23,7 +25,7 @@ struct answer_facts relay_facts(const struct exchange *x, unsigned received, enu
     };
 }
 
-static uint64_t upstream_length(const struct headers *h)
+uint64_t relay_upstream_length(const struct headers *h)
 {
     struct str v;
     uint64_t n;
@@ -67,7 +69,7 @@ static void deliver(struct exchange *x, unsigned status, unsigned received,
         x->ops->answer_cut(x->world, x);
         exchange_end(x, END_BROKEN);
     } else {
-        head.content_length = bodiless(x, status) ? upstream_length(headers) : body->len;
+        head.content_length = bodiless(x, status) ? relay_upstream_length(headers) : body->len;
         hand_over(x, &head, body, status < 400 ? END_ANSWERED : END_FAILED);
     }
     answer_head_deinit(&head);
@@ -133,7 +135,9 @@ static bool begin_from_upstream(struct exchange *x)
     answer_head_init(&head);
     rc = answer_from_upstream(&head, x->attempt.status, &x->attempt.headers, &f);
     if (!x->streaming)
-        head.content_length = upstream_length(&x->attempt.headers);
+        head.content_length = relay_upstream_length(&x->attempt.headers);
+    else if (x->request.head.http_1_0 && x->attempt.done && x->attempt.transport == TRANSPORT_WHOLE)
+        head.content_length = outbox_held(&x->out);
     return begin(x, rc, &head);
 }
 
@@ -154,6 +158,17 @@ bool relay_begin_early(struct exchange *x)
     return begin(x, rc, &head);
 }
 
+/* What was held of an answer that is too long for that has no place in memory any more, should the
+ * client be slow to take it. */
+static void begin_bytes(struct exchange *x)
+{
+    if (outbox_move(&x->out, &x->attempt.body) < 0)
+        return; /* it stays where it is, and goes from there */
+    outbox_release(&x->out);
+    if (outbox_waiting(&x->out) > RELAY_WAITING_MAX)
+        (void)outbox_unload(&x->out, KEEP_IN_MEMORY);
+}
+
 /* Commit: from here on the client has part of this answer. Another one can take over only where it
  * continues this one: spliced, or resumed. */
 void relay_commit(struct exchange *x)
@@ -169,6 +184,8 @@ void relay_commit(struct exchange *x)
     if (!(x->splice && splice_possible(x->splice)) && !(x->streaming && stream_resumable(x)))
         exchange_cannot_retry(x, "the answer is committed");
     exchange_set(x, EXCHANGE_RELAYING);
+    if (!x->streaming)
+        begin_bytes(x);
 }
 
 void relay_release(struct exchange *x)
@@ -182,7 +199,7 @@ void relay_release(struct exchange *x)
 
 void relay_end(struct exchange *x)
 {
-    if (x->request.head.http_1_0 && !x->begun) {
+    if (x->request.head.http_1_0 && !x->begun && !x->out.spool) {
         deliver(x, x->attempt.status, x->attempt.status, &x->attempt.headers, &x->out.bytes);
         return;
     }
@@ -196,9 +213,9 @@ void relay_end(struct exchange *x)
 
 size_t relay_mark(const struct exchange *x)
 {
-    size_t waiting = outbox_waiting(&x->out);
+    uint64_t waiting = outbox_waiting(&x->out);
 
-    return waiting < RELAY_WAITING_MAX ? RELAY_WAITING_MAX - waiting : 0;
+    return waiting < RELAY_WAITING_MAX ? (size_t)(RELAY_WAITING_MAX - waiting) : 0;
 }
 
 void relay_resume(struct exchange *x)
@@ -329,6 +346,8 @@ static void relay_bytes(struct exchange *x)
 
 void relay_step(struct exchange *x)
 {
+    if (x->out.moved > 0)
+        (void)outbox_unload(&x->out, 0); /* where that fails it goes from memory */
     if (x->pulled_end)
         finish(x);
     else if (x->answer_ended)
@@ -341,15 +360,22 @@ void relay_step(struct exchange *x)
 
 ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max)
 {
-    size_t n;
+    ptrdiff_t n;
 
     if (!x->begun || x->state == EXCHANGE_DONE)
         return PULL_CUT;
     n = outbox_take(&x->out, to, max);
-    x->bytes_out += n;
-    if (n > 0)
-        return (ptrdiff_t)n;
-    if (!x->answer_ended)
+    if (n > 0) {
+        x->bytes_out += (uint64_t)n;
+        return n;
+    }
+    if (n < 0) { /* the spool has failed: what it had is lost */
+        x->cut = x->pulled_end = true;
+        x->end = END_BROKEN;
+        x->last_reason = REASON_INTERNAL;
+        return PULL_CUT;
+    }
+    if (!x->answer_ended || outbox_waiting(&x->out) > 0)
         return 0;
     x->pulled_end = true;
     return x->cut ? PULL_CUT : PULL_END;

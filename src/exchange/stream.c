@@ -1,9 +1,12 @@
 /* Streams: looks at what has come event by event, and moves it on towards the client. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "exchange/exchange_private.h"
 
+#define HELD_IN_MEMORY \
+    (512 * 1024) /* of an answer that is held whole; more of it goes to a spool */
 #define TOO_LARGE "the answer is too large to be spliced"
 #define EVENT_MAX (16u << 20) /* an image in one event is several MiB long */
 
@@ -172,12 +175,23 @@ static bool move_on(struct exchange *x, struct run *run, enum fate fate, size_t 
     return outbox_add(&x->out, buf_str(&x->rewritten)) == 0;
 }
 
-static void out_of_memory(struct exchange *x)
+static void judge_internal(struct exchange *x, const char *what)
 {
     struct outcome o = {.transport = TRANSPORT_INTERNAL, .stream = true};
 
-    snprintf(x->attempt.detail, sizeof(x->attempt.detail), "out of memory");
+    snprintf(x->attempt.detail, sizeof(x->attempt.detail), "%s", what);
     judge_stream(x, &o);
+}
+
+static void out_of_memory(struct exchange *x)
+{
+    judge_internal(x, "out of memory");
+}
+
+static void spool_lost(struct exchange *x)
+{
+    outbox_drop_held(&x->out);
+    judge_internal(x, "what was held in spool_dir is lost");
 }
 
 /* Looks at each whole event. False where the attempt was judged. */
@@ -271,10 +285,25 @@ static bool may_commit(const struct exchange *x)
     return x->guard.marker && !x->request.head.http_1_0;
 }
 
-/* More than may be held came of an answer that is to be held whole: it goes out as it comes. */
+/* What is held of an answer goes to a spool before it is too much for memory. False where the spool
+ * lost what it had. */
+static bool spill(struct exchange *x)
+{
+    struct outbox *o = &x->out;
+    size_t in_memory = o->bytes.len - o->released;
+
+    if (x->mode != STREAM_HOLD || x->state != EXCHANGE_HOLDING || in_memory <= HELD_IN_MEMORY)
+        return true;
+    return outbox_unload(o, 0) != -EIO;
+}
+
+/* More came than may be held of an answer that is to be held whole: it goes out as it comes. */
 static bool must_commit(const struct exchange *x)
 {
-    return outbox_held(&x->out) > x->limits.hold_limit;
+    uint64_t in_memory = x->out.bytes.len - x->out.released;
+
+    return outbox_held(&x->out) > x->limits.max_body ||
+           (in_memory > x->limits.hold_limit && x->out.moved == 0);
 }
 
 /* An event fills the buffer to its mark, and the client has all that was before it. */
@@ -298,11 +327,12 @@ static bool raise_mark(struct exchange *x)
 static void flow(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
-    size_t waiting = outbox_waiting(&x->out);
+    uint64_t waiting = outbox_waiting(&x->out);
+    bool disk_is_slow = x->out.spool_held && x->out.moved > 0;
 
     if (a->body.len < RELAY_WAITING_MAX || waiting > 0)
-        a->high_water = relay_mark(x);
-    if (!a->paused || waiting > RELAY_WAITING_MAX / 2)
+        a->high_water = disk_is_slow ? 0 : relay_mark(x);
+    if (!a->paused || disk_is_slow || waiting > RELAY_WAITING_MAX / 2)
         return;
     if (a->body.len >= a->high_water) {
         if (waiting > 0)
@@ -326,6 +356,10 @@ void stream_step(struct exchange *x)
         return;
     if (a->done) {
         end_stream(x);
+        return;
+    }
+    if (!spill(x)) {
+        spool_lost(x);
         return;
     }
     if (x->state == EXCHANGE_HOLDING && (may_commit(x) || must_commit(x)))

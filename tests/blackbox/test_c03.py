@@ -187,7 +187,8 @@ SILENT = {
     "before-the-head": ({"stall": {"before_head": True}}, "first_byte_timeout", None, {}),
     "after-the-head": ({"preset": "auto", "stall": {"after_head": True}}, "idle_timeout", 200, {}),
     "amid-the-body": ({"preset": "auto", "stall": {"after_bytes": 20}}, "idle_timeout", 200, {}),
-    "before-an-event": ({"preset": "auto", "stall": {"after_head": True}}, "idle_timeout", 200, STREAM),
+    "before-an-event": ({"preset": "auto", "stall": {"after_head": True}}, "first_content_timeout", 200, STREAM),
+    "before-content": ({"preset": "auto", "stall": {"after_events": 1}}, "first_content_timeout", 200, STREAM),
     "too-slow": (SLOW, "total_timeout", 200, {}),
 }
 
@@ -195,7 +196,7 @@ SILENT = {
 @pytest.fixture(scope="module")
 def timed_out():
     cases = {name: Case([first, AUTO], more=more) for name, (first, _, _, more) in SILENT.items()}
-    with pair(timeout={"first_byte": "800ms", "idle": "700ms", "total": "1500ms"}) as (p, daemon):
+    with pair(timeout={"first_byte": "800ms", "first_content": "900ms", "idle": "700ms", "total": "1500ms"}) as (p, daemon):
         yield run(p, daemon, cases)
 
 

@@ -88,7 +88,8 @@ def test_c3_retried_until_the_first_event(provider, retryd, bad):
 
 @pytest.mark.parametrize("how", ["reset", "fin"])
 def test_c12_break_after_the_first_event_chat(provider, retryd, how):
-    provider.answers({"preset": "chat_stream", "events": 10, "cut": {"after_deltas": 4, "how": how}})
+    provider.answers({"preset": "chat_stream", "events": 10,
+                      "cut": {"after_deltas": 4, "how": how, "delay_ms": 200}})
     d = retryd()
     with Raw(d) as c:
         c.request(body=STREAM)

@@ -459,11 +459,11 @@ START_TEST(streams_that_are_held_to_their_end)
 {
     const struct fake_attempt script[] = {
         {.status = 200,
-         .headers = _i == 0 ? STREAM : STREAM "Content-Encoding: gzip\n",
+         .headers = _i == 0 ? STREAM : STREAM "Content-Encoding: br\n",
          .pieces = {{0, "data: 1\n\n", 0}, {50, "da", 0}},
          .end = TRANSPORT_TRUNCATED},
         {.status = 200,
-         .headers = _i == 0 ? STREAM : STREAM "Content-Encoding: gzip\n",
+         .headers = _i == 0 ? STREAM : STREAM "Content-Encoding: br\n",
          .pieces = {{0, "data: 1\n\n", 0}, {50, "data: 2\n\n", 0}}}};
 
     follow(script, 2);

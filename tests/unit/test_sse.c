@@ -172,12 +172,8 @@ END_TEST
 
 /* Streams that hold a bit of everything, at all of the 2^(n-1) ways to split them. */
 static const char *const splittable[] = {
-    "data:a\n\nid\r\rb",
-    "data\r\ndata:\r\n\r\n",
-    ":\n\r\ndata: x\r\r\n",
-    "\xef\xbb\xbf"
-    "data:\n\r\n\n",
-    "retry:1\r\n\n\r:c\n",
+    "data:a\n\nid\r\rb",         "data\r\ndata:\r\n\r\n", ":\n\r\ndata: x\r\r\n",
+    "\357\273\277data:\n\r\n\n", "retry:1\r\n\n\r:c\n",
 };
 
 START_TEST(at_every_way_to_split)

@@ -241,6 +241,7 @@ def leave_by(c, how):
     return at
 
 
+@pytest.mark.tsan
 @pytest.mark.parametrize("how", ["close", "reset", "half_close"])
 def test_c15_cancelled_uploads_leave_nothing(provider, retryd, tmp_path, how):
     """Neither descriptors nor bytes on the disk nor memory: there would be too little of each for all."""
@@ -280,6 +281,7 @@ def test_c17_gone_while_it_is_sent_from_the_file(provider, retryd, how):
 # --- reload and shutdown ---------------------------------------------------------------------------
 
 
+@pytest.mark.tsan
 def test_c15_a_reload_amid_an_upload(provider, retryd, tmp_path):
     """The request keeps the folder that it began with; the next one has the new one."""
     provider.answers(*TWICE)
@@ -315,6 +317,7 @@ def test_c15_a_drain_waits_for_the_upload(provider, retryd):
     assert [r["body_sha256"] for r in provider.record()] == [sha(body)]
 
 
+@pytest.mark.tsan
 def test_c15_an_end_amid_uploads_and_replays(provider, retryd):
     """Spools in every state, and no time to finish: nothing is left behind (the sanitizer looks)."""
     provider.answers({"status": 200, "on": "head", "drain": True, "stall": {"before_head": True}})

@@ -208,7 +208,7 @@ def test_c03_timeouts_are_retried(timed_out, name):
     assert [a["answer"] for a in case.attempts] == [0, 1]
     failure, = case.failures
     assert (failure["reason"], failure.get("status")) == (reason, str(status) if status else None)
-    wanted = {"first_byte_timeout": 800, "idle_timeout": 700, "total_timeout": 1500}[reason]
+    wanted = {"first_byte_timeout": 800, "first_content_timeout": 900, "idle_timeout": 700, "total_timeout": 1500}[reason]
     assert wanted <= int(failure["duration_ms"]) < wanted + 500
 
 

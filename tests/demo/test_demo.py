@@ -14,19 +14,19 @@ def run(**env):
 
 def rows(output):
     """(the provider's answers, directly, by retryd, attempts) of each row."""
-    found = re.findall(r"^(?:chat|stream|responses) +(.+?)  +(.+?)  +(.+?)  +(\d) +[\d.]+ s$", output, re.M)
+    found = re.findall(r"^(?:chat|stream|responses|splice|hold) +(.+?)  +(.+?)  +(.+?)  +(\d) +[\d.]+ s$", output, re.M)
     return [(what, directly, by, int(attempts)) for what, directly, by, attempts in found]
 
 
 def test_every_request_is_answered_and_every_failure_shown():
     done = run()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "demo: 9 of 9 requests answered; 11 failures ridden out"
+    assert done.stdout.splitlines()[-1] == "demo: 11 of 11 requests answered; 13 failures ridden out"
     shown = rows(done.stdout)
-    assert len(shown) == 10
+    assert len(shown) == 12
     assert [directly for _, directly, _, _ in shown].count("answered") == 1
-    assert [by for _, _, by, _ in shown] == ["answered"] * 9 + ["error 429"]
-    assert [attempts for *_, attempts in shown] == [1, 3, 2, 2, 2, 2, 3, 2, 3, 1]
+    assert [by for _, _, by, _ in shown] == ["answered"] * 11 + ["error 429"]
+    assert [attempts for *_, attempts in shown] == [1, 3, 2, 2, 2, 2, 3, 2, 3, 2, 2, 1]
     assert "attempt 2 of 5 failed: 503 overloaded; next in" in done.stdout
 
 
@@ -42,7 +42,7 @@ def test_says_so_when_failures_are_not_ridden_out(tmp_path):
     once.chmod(0o755)
     done = run(RETRYD_BIN=str(once))
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == "demo: 1 of 9 requests answered; 0 failures ridden out"
+    assert done.stdout.splitlines()[-1] == "demo: 1 of 11 requests answered; 0 failures ridden out"
     assert "demo: 503 twice, then good: the client saw error 503\n" in done.stderr
 
 

@@ -6,6 +6,9 @@
 # 127.0.0.1:4290. To reach it from outside, mount a /etc/retryd/retryd.conf that listens elsewhere and
 # has `insecure_listen = yes` and the names it is reached by in `allowed_hosts`: whoever reaches it
 # spends your key.
+#
+# Large request bodies wait in /var/tmp: with a read-only root file system, mount something writable
+# there, or set spool_dir.
 
 FROM docker.io/library/debian:bookworm-slim AS builder
 RUN apt-get update \

@@ -276,6 +276,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     if (status)
         return refuse(r, status, why);
     r->http_1_0 = r->head.http_1_0;
+    r->told = r->head.content_length;
     rc = r->f->handler->on_head(r->f->ctx, r, &r->head, &r->user, text, sizeof(text));
     if (rc < 0) {
         r->user = NULL;

@@ -4,7 +4,7 @@
 
 #include "edge/frontend_private.h"
 
-#define SWALLOW_BYTES (64u << 20) /* of a refused body, so that the client reads why */
+#define SWALLOW_BYTES (64u << 20) /* of a body refused at the head, or of one of unknown length */
 
 unsigned frontend_status(int rc)
 {
@@ -30,6 +30,13 @@ bool body_swallows(const struct frontend_request *r)
 
     return n != 0 && (n <= SWALLOW_BYTES || n == LENGTH_UNKNOWN) &&
            !headers_get(&r->head.headers, STR("expect"), NULL);
+}
+
+/* A length that was accepted at the head is read to its end, however long: it costs nothing but
+ * time, and the client may read only then. */
+static bool swallowed_enough(const struct frontend_request *r)
+{
+    return r->told == LENGTH_UNKNOWN && r->body_bytes > r->refused_at + SWALLOW_BYTES;
 }
 
 static void refuse_body(struct frontend_request *r, int rc)
@@ -69,7 +76,7 @@ enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *
     }
     *size = 0;
     r->body_bytes += n;
-    return r->body_bytes > r->refused_at + SWALLOW_BYTES ? MHD_NO : MHD_YES;
+    return swallowed_enough(r) ? MHD_NO : MHD_YES;
 }
 
 void frontend_upload_on(struct frontend_request *r)

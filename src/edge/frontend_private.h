@@ -59,6 +59,7 @@ struct frontend_request {
     char why_text[512];
     uint64_t stall_ms; /* the client takes something of its answer in each such time; 0: never */
     uint64_t pulled;   /* bytes of a streamed answer handed to libmicrohttpd */
+    uint64_t told; /* length of the body, as in struct request_head; its owner may take the head */
     uint64_t body_bytes;
     uint64_t body_mark;  /* body_bytes at the last check */
     uint64_t refused_at; /* body_bytes when it was refused */

@@ -211,6 +211,17 @@ def test_c15_the_last_block_does_not_fit(provider, retryd, tmp_path):
     assert provider.record() == []
 
 
+def test_c15_a_long_upload_reads_why(provider, retryd, tmp_path):
+    """A client that writes all of it before it reads anything is told, too."""
+    d = retryd(server={"spool_dir": tmp_path}, wrap=small_disk("1m", tmp_path))
+    with Raw(d) as c:
+        begin(c, 150 * MIB)
+        for piece in pieces_of(150):
+            c.send(piece)
+        expect_507(c.answer(), tmp_path, "No space left on device")
+        assert ask(d).status == 200
+
+
 def test_c15_a_limit_on_file_sizes_is_no_signal(provider, retryd):
     """The kernel's way to say it, SIGXFSZ, would end the whole process."""
     d = retryd(preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB)))

@@ -164,6 +164,7 @@ int answer_from_upstream(struct answer_head *ret, unsigned status, const struct 
         /* An upstream that is a retryd itself has its own facts; the client asked this one. */
         if (headers_hop_by_hop(upstream, name) || str_ieq(name, STR("content-length")) ||
             str_istarts(name, STR("x-retryd-")) ||
+            (f->decoded && str_ieq(name, STR("content-encoding"))) ||
             (failure && str_ieq(name, STR("x-should-retry"))))
             continue;
         rc = headers_add(&ret->headers, name, headers_value(upstream, i));

@@ -20,6 +20,7 @@ struct answer_facts {
     unsigned received_status; /* from the upstream; 0 where retryd answers itself */
     enum reason reason;       /* where retryd answers itself */
     const char *detail;       /* for Proxy-Status; may be "" */
+    bool decoded;             /* the upstream's body lost its coding on the way */
     bool come_again;          /* an error of our own that nothing was tried for: repeat it soon */
 };
 

@@ -79,6 +79,7 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
     headers_init(&x->error_headers);
     buf_init(&x->error_body, SIZE_MAX / 2);
     buf_init(&x->rewritten, SIZE_MAX / 2);
+    buf_init(&x->plain, SIZE_MAX / 2);
     outbox_init(&x->out, x);
     guard_init(&x->guard, DIALECT_OTHER, false);
     x->started_ms = ops->now_ms(world);
@@ -101,10 +102,13 @@ void exchange_deinit(struct exchange *x)
     headers_deinit(&x->error_headers);
     buf_deinit(&x->error_body);
     buf_deinit(&x->rewritten);
+    buf_deinit(&x->plain);
+    decoder_deinit(&x->decoder);
     outbox_deinit(&x->out);
     guard_deinit(&x->guard);
     inspect_deinit(&x->inspect);
     splice_free(x->splice);
+    x->splice = NULL; /* what it holds may still be asked for */
     x->magic = 0;
 }
 
@@ -130,8 +134,8 @@ void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size
 
 size_t exchange_memory(const struct exchange *x)
 {
-    return body_memory(&x->request.body) + x->attempt.body.size + outbox_memory(&x->out) +
-           x->error_body.size;
+    return body_memory(&x->request.body) + x->attempt.body.size + x->plain.size +
+           outbox_memory(&x->out) + (x->splice ? splice_memory(x->splice) : 0) + x->error_body.size;
 }
 
 void exchange_request_done(struct exchange *x)
@@ -301,15 +305,14 @@ static void replace_stale(struct exchange *x)
     start_attempt(x, true);
 }
 
-/* Coded events cannot be told apart here. */
+/* A stream in a coding that cannot be undone here is passed on unseen. */
 static bool is_stream(const struct exchange *x)
 {
     const struct attempt *a = &x->attempt;
     struct str coding;
 
     return a->status < 300 && answer_is_type(&a->headers, STR("text/event-stream")) &&
-           (!headers_get(&a->headers, STR("content-encoding"), &coding) ||
-            str_ieq(coding, STR("identity")));
+           (!headers_get(&a->headers, STR("content-encoding"), &coding) || decode_knows(coding));
 }
 
 static void attempting(struct exchange *x)

@@ -198,6 +198,9 @@ struct exchange {
 
     /* Where the attempt's answer is an event stream. */
     bool streaming;
+    bool coded; /* with a coding that is undone here: events cannot be told apart in it */
+    struct decoder decoder;
+    struct buf plain; /* its text; of the others' attempt.body is that */
     enum stream_mode mode;
     struct sse_reader sse;
     struct guard guard;

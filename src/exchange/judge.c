@@ -256,12 +256,17 @@ static void inspect_news(struct exchange *x)
     x->inspected = body.n;
 }
 
-/* It is longer than what may be held: it need not be held at all. */
+/* It is longer than what may be held, and so need not be held at all; or memory is getting short. */
 static bool is_too_long(const struct exchange *x)
 {
-    uint64_t n = relay_upstream_length(&x->attempt.headers);
+    const struct attempt *a = &x->attempt;
+    uint64_t n;
 
-    return n != LENGTH_UNKNOWN && n > x->limits.hold_limit && x->attempt.status < 400;
+    if (a->status >= 400)
+        return false;
+    n = relay_upstream_length(&a->headers);
+    return (n != LENGTH_UNKNOWN && n > x->limits.hold_limit) ||
+           (a->body.len > RELAY_WAITING_MAX && x->ops->pressed(x->world));
 }
 
 void judge_held(struct exchange *x)

@@ -22,6 +22,7 @@ struct answer_facts relay_facts(const struct exchange *x, unsigned received, enu
         .received_status = received,
         .reason = reason,
         .detail = x->last_detail,
+        .decoded = received && x->streaming && x->coded,
     };
 }
 

@@ -48,6 +48,11 @@ void splice_restart(struct splice *s)
     }
 }
 
+size_t splice_memory(const struct splice *s)
+{
+    return sizeof(*s) + s->n_parts * sizeof(struct splice_part) + s->used;
+}
+
 bool splice_sequence(const struct splice *s, uint64_t *ret_sequence)
 {
     if (s->has_sequence)

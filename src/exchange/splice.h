@@ -68,6 +68,9 @@ void splice_restart(struct splice *s);
 bool splice_resume_point(const struct splice *s, struct str *ret_response_id,
                          uint64_t *ret_sequence);
 
+/* Bytes of memory that the remembered texts take, about. */
+size_t splice_memory(const struct splice *s);
+
 /* The number of the last Responses event that went out, as the client knows it. False: there is none. */
 bool splice_sequence(const struct splice *s, uint64_t *ret_sequence);
 

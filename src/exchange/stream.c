@@ -9,6 +9,8 @@
     (512 * 1024) /* of an answer that is held whole; more of it goes to a spool */
 #define TOO_LARGE "the answer is too large to be spliced"
 #define EVENT_MAX (16u << 20) /* an image in one event is several MiB long */
+#define TOO_LONG "an event of the stream is larger than 16 MiB"
+#define DECODE_PIECE 4096
 
 /* What becomes of an event. */
 enum fate {
@@ -24,12 +26,31 @@ struct over {
     struct guard_seen seen;
 };
 
+/* Where the events come in. */
+static struct buf *source(struct exchange *x)
+{
+    return x->coded ? &x->plain : &x->attempt.body;
+}
+
+/* A coding that nobody asked for: without memory to undo it the attempt is as good as broken. */
+static void start_decoding(struct exchange *x)
+{
+    struct str coding = {NULL, 0};
+
+    headers_get(&x->attempt.headers, STR("content-encoding"), &coding);
+    x->coded = coding.n > 0 && !str_ieq(coding, STR("identity"));
+    buf_reset(&x->plain, 0);
+    decoder_deinit(&x->decoder);
+    x->plain.failed = x->coded && decoder_init(&x->decoder, coding) < 0;
+}
+
 void stream_start(struct exchange *x)
 {
     bool spliceable = x->guard.dialect <= DIALECT_RESPONSES && x->mode == STREAM_SPLICE;
 
     x->attempt.high_water = RELAY_WAITING_MAX;
     x->passed = false;
+    start_decoding(x);
     if (x->resuming)
         return;
     guard_reset(&x->guard);
@@ -148,7 +169,7 @@ struct run {
 /* Moves the run on, without a copy where it is all there is. */
 static bool move_run(struct exchange *x, struct run *run)
 {
-    struct buf *b = &x->attempt.body;
+    struct buf *b = source(x);
     int rc = 0;
 
     if (run->from == 0 && run->to == b->len && b->len > 0)
@@ -194,10 +215,40 @@ static void spool_lost(struct exchange *x)
     judge_internal(x, "what was held in spool_dir is lost");
 }
 
+/* Nothing more comes of an answer that was not whole. */
+static void judge_broken(struct exchange *x, bool broke)
+{
+    struct attempt *a = &x->attempt;
+    struct outcome o = {.transport = a->transport,
+                        .status = a->status,
+                        .headers = x->committed ? NULL : &a->headers,
+                        .stream = true,
+                        .empty = guard_empty(&x->guard) && !x->committed};
+
+    if (o.transport == TRANSPORT_WHOLE && !o.empty) {
+        o.transport = TRANSPORT_TRUNCATED;
+        snprintf(a->detail, sizeof(a->detail), "%s",
+                 broke ? "it ended within an event" : "it ended before it was whole");
+    }
+    judge_stream(x, &o);
+}
+
+/* What comes cannot be understood. */
+static void break_off(struct exchange *x, const char *why)
+{
+    struct attempt *a = &x->attempt;
+
+    exchange_stop_attempt(x);
+    a->done = true;
+    a->transport = TRANSPORT_BAD_ANSWER;
+    snprintf(a->detail, sizeof(a->detail), "%s", why);
+    judge_broken(x, true);
+}
+
 /* Looks at each whole event. False where the attempt was judged. */
 static bool take_events(struct exchange *x)
 {
-    struct buf *b = &x->attempt.body;
+    struct buf *b = source(x);
     struct run run = {0, 0};
     size_t at = 0, n;
 
@@ -224,6 +275,42 @@ static bool take_events(struct exchange *x)
     return true;
 }
 
+static void add_plain(void *arg, struct str text)
+{
+    struct exchange *x = arg;
+
+    buf_add_str(&x->plain, text);
+}
+
+/* Undoes the coding piece by piece: each may become a thousand times as long. */
+static bool take_coded_events(struct exchange *x)
+{
+    struct attempt *a = &x->attempt;
+    bool goes_on = true;
+
+    while (goes_on && a->body.len > 0) {
+        size_t n = a->body.len < DECODE_PIECE ? a->body.len : DECODE_PIECE;
+        int rc = decoder_feed(&x->decoder, (struct str){a->body.p, n}, add_plain, x);
+
+        buf_consume(&a->body, n);
+        if (x->plain.failed || rc == -ENOMEM) {
+            out_of_memory(x);
+            return false;
+        }
+        goes_on = take_events(x);
+        if (goes_on && rc < 0) {
+            break_off(x, "what came is not in the coding that its head names");
+            return false;
+        }
+    }
+    return goes_on;
+}
+
+static bool take_all(struct exchange *x)
+{
+    return x->coded ? take_coded_events(x) : take_events(x);
+}
+
 /* --- the end ------------------------------------------------------------------------------------ */
 
 /* Whether what is left is an event but for its empty line. One without data would be an event that
@@ -238,28 +325,11 @@ static bool lacks_empty_line(const struct buf *rest)
     return event.data_lines > 0 || event.comment_only;
 }
 
-/* Nothing more comes of an answer that was not whole. */
-static void judge_broken(struct exchange *x, bool broke)
-{
-    struct attempt *a = &x->attempt;
-    struct outcome o = {.transport = a->transport,
-                        .status = a->status,
-                        .headers = x->committed ? NULL : &a->headers,
-                        .stream = true,
-                        .empty = guard_empty(&x->guard) && !x->committed};
-
-    if (o.transport == TRANSPORT_WHOLE && !o.empty) {
-        o.transport = TRANSPORT_TRUNCATED;
-        snprintf(a->detail, sizeof(a->detail), "%s",
-                 broke ? "it ended within an event" : "it ended before it was whole");
-    }
-    judge_stream(x, &o);
-}
-
 static void end_stream(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
-    bool broke = a->transport != TRANSPORT_WHOLE || a->body.len > 0;
+    bool broke = a->transport != TRANSPORT_WHOLE || source(x)->len > 0 ||
+                 (x->coded && !decoder_whole(&x->decoder));
 
     if (guard_empty(&x->guard) || !guard_whole(&x->guard, broke)) {
         judge_broken(x, broke);
@@ -315,11 +385,6 @@ static bool raise_mark(struct exchange *x)
         a->high_water = a->high_water < EVENT_MAX / 2 ? a->high_water * 2 : EVENT_MAX;
         return true;
     }
-    exchange_stop_attempt(x);
-    a->done = true;
-    a->transport = TRANSPORT_BAD_ANSWER;
-    snprintf(a->detail, sizeof(a->detail), "an event of the stream is larger than %u MiB",
-             EVENT_MAX >> 20);
     return false;
 }
 
@@ -338,7 +403,7 @@ static void flow(struct exchange *x)
         if (waiting > 0)
             return;
         if (!raise_mark(x)) {
-            judge_broken(x, true);
+            break_off(x, TOO_LONG);
             return;
         }
     }
@@ -349,10 +414,14 @@ void stream_step(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
 
-    if (!take_events(x))
+    if (!take_all(x))
         return;
-    if (a->done && a->transport == TRANSPORT_WHOLE && lacks_empty_line(&a->body) &&
-        buf_addc(&a->body, '\n') == 0 && !take_events(x))
+    if (x->plain.len > EVENT_MAX) {
+        break_off(x, TOO_LONG);
+        return;
+    }
+    if (a->done && a->transport == TRANSPORT_WHOLE && lacks_empty_line(source(x)) &&
+        buf_addc(source(x), '\n') == 0 && !take_events(x))
         return;
     if (a->done) {
         end_stream(x);

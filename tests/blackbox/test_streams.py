@@ -268,3 +268,49 @@ def test_c27_a_stream_that_begins_with_an_error_in_its_last_attempt_has_failed(p
     line = d.wait_log('msg="request"')
     assert (line["end"], line["attempts"], line["reason"]) == ("failed", "3", "error_in_stream")
     assert d.metric("retryd_rescued_total") == 0
+
+
+# --- compressed, though nobody asked for it -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_c11_a_compressed_stream_is_undone_and_passes_event_by_event(provider, retryd, coding):
+    interval = 150
+    provider.answers({"preset": "chat_stream", "events": 6, "interval_ms": interval, "encoding": coding})
+    d = retryd()
+    with Raw(d) as c:
+        c.request(body=STREAM, headers=["Accept-Encoding: gzip, deflate"])
+        head = c.answer_head()
+        got = timed_chunks(c)
+    assert head.header("content-encoding") is None
+    assert dict(provider.record()[0]["headers"])["Accept-Encoding"] == "identity"
+    body = b"".join(data for _, data in got)
+    assert text_of(body).split() == [f"w{n}" for n in range(1, 7)]
+    deltas = [at for at, data in got if b'"content":"w' in data.replace(b" ", b"")]
+    assert min(after - before for before, after in zip(deltas, deltas[1:])) > interval * 0.5
+
+
+@pytest.mark.parametrize("mode", ["live", "splice", "hold"])
+@pytest.mark.parametrize("bad", [{"cut": {"after_deltas": 3, "delay_ms": 200}}, {"finish": False, "done": False}],
+                         ids=["cut", "ends-early"])
+def test_c12_a_compressed_stream_that_breaks(provider, retryd, mode, bad):
+    whole = {"preset": "chat_stream", "text": "one two three four five", "events": 5}
+    # Without an end its text must be a part of the whole one, too.
+    part = {**whole, **bad, **({} if "cut" in bad else {"text": "one two ", "events": 2, "interval_ms": 100})}
+    provider.answers({**part, "encoding": "gzip"}, {**whole, "encoding": "gzip"})
+    d = retryd()
+    answer = ask(d, STREAM, headers=[f"x-retryd-stream-mode: {mode}"])
+    if mode == "live":
+        assert set(json.loads(events_of(answer.body)[-1])) == {"error"}
+        assert b"[DONE]" not in answer.body
+    else:
+        assert text_of(answer.body) == whole["text"]
+        assert events_of(answer.body).count("[DONE]") == 1
+
+
+def test_c11_what_is_not_in_its_coding_is_asked_for_again(provider, retryd):
+    provider.answers({"headers": {"content-type": "text/event-stream", "content-encoding": "gzip"},
+                      "body": "data: {\"choices\":[]}\n\n"}, {"preset": "chat_stream", "text": "good"})
+    d = retryd()
+    assert text_of(ask(d, STREAM).body) == "good"
+    assert d.wait_log("attempt 1 of 5")["reason"] == "answer_unreadable"

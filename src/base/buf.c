@@ -125,6 +125,20 @@ void buf_consume(struct buf *b, size_t n)
     b->len -= n;
 }
 
+void buf_trim(struct buf *b, size_t keep)
+{
+    size_t size = b->len > keep ? b->len : keep;
+    char *p;
+
+    if (size == 0 || b->size <= size)
+        return;
+    p = realloc(b->p, size);
+    if (!p)
+        return; /* what cannot be made smaller is large enough */
+    b->p = p;
+    b->size = size;
+}
+
 char *buf_steal(struct buf *b, size_t *ret_len)
 {
     char *p = b->p;

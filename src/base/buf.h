@@ -39,6 +39,9 @@ int buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf
 /* Removes the first n bytes (n <= len), moving the rest down. */
 void buf_consume(struct buf *b, size_t n);
 
+/* Gives back what is allocated beyond the content and beyond `keep`. */
+void buf_trim(struct buf *b, size_t keep);
+
 /* Hands the memory over to the caller, who frees it; the buffer is empty afterwards. */
 char *buf_steal(struct buf *b, size_t *ret_len);
 

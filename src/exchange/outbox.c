@@ -204,6 +204,8 @@ int outbox_unload(struct outbox *o, size_t keep)
     o->spooled += o->moved;
     cut(o, at, o->moved);
     o->moved = 0;
+    if (o->bytes.size > 2 * KEEP_BYTES)
+        buf_trim(&o->bytes, KEEP_BYTES);
     return 0;
 }
 
@@ -229,9 +231,12 @@ ptrdiff_t outbox_take(struct outbox *o, char *to, size_t max)
     if (o->spool && !o->spool_held && o->lead == 0) {
         if (o->read < o->spooled)
             return take_from_spool(o, to, max);
-        stop_unloading(o); /* the client is faster than the disk */
-        if (o->spool)
-            close_spool(o);
+        /* A client that is faster than the disk waits for it: it seems faster than it is, until the
+         * kernel's buffers are full. */
+        o->spool_awaited = o->moved > 0;
+        if (o->spool_awaited)
+            return 0;
+        close_spool(o);
     }
     if (!o->spool || o->spool_held)
         return (ptrdiff_t)take_from_memory(o, waiting_in_memory(o), to, max);

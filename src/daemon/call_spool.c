@@ -106,18 +106,30 @@ void call_count(struct call *c)
         pressure_tell(&w->buffered_told, w->buffered);
 }
 
-int call_shed(struct worker *w, char *ret_why, size_t size)
+static int shed(struct worker *w, char *ret_why, size_t size)
 {
-    uint64_t bytes = buffered(w), cap = w->wiring->config->server.max_buffered;
-
-    if (!pressure_is_full(bytes, cap))
-        return 0;
     metrics_add(&w->metrics.shed, 1);
     snprintf(ret_why, size,
              "retryd: the requests under way hold %llu MiB of memory and may hold %llu MiB; try "
              "again in a second, or raise max_buffered",
-             (unsigned long long)(bytes >> 20), (unsigned long long)(cap >> 20));
+             (unsigned long long)(buffered(w) >> 20),
+             (unsigned long long)(w->wiring->config->server.max_buffered >> 20));
     return -EBUSY;
+}
+
+int call_shed(struct worker *w, char *ret_why, size_t size)
+{
+    return pressure_is_full(buffered(w), w->wiring->config->server.max_buffered)
+               ? shed(w, ret_why, size)
+               : 0;
+}
+
+/* Requests whose heads came in time could still fill all memory together with their bodies. Those
+ * that have a file take no more of it. */
+static bool must_shed(const struct call *c)
+{
+    return body_in_memory(&c->x.request.body) &&
+           pressure_is_over(buffered(c->w), c->w->wiring->config->server.max_buffered);
 }
 
 /* --- the request's body ----------------------------------------------------------------------------- */
@@ -139,8 +151,11 @@ static void warn_of_spool(struct call *c)
 ptrdiff_t call_on_body(void *user, const void *data, size_t n, char *ret_why, size_t why_size)
 {
     struct call *c = user;
-    ptrdiff_t taken = exchange_body(&c->x, data, n);
+    ptrdiff_t taken;
 
+    if (must_shed(c))
+        return shed(c->w, ret_why, why_size);
+    taken = exchange_body(&c->x, data, n);
     call_count(c);
     if (taken < 0) {
         exchange_body_problem(&c->x, (int)taken, ret_why, why_size);

@@ -41,3 +41,8 @@ bool pressure_is_full(uint64_t bytes, uint64_t cap)
 {
     return bytes >= cap / 100 * 95;
 }
+
+bool pressure_is_over(uint64_t bytes, uint64_t cap)
+{
+    return bytes >= cap;
+}

@@ -19,7 +19,9 @@ uint64_t pressure_most(void);
 
 /* Above half of the cap bodies go to their spools at once ... */
 bool pressure_is_high(uint64_t bytes, uint64_t cap);
-/* ... and from 95 % on new requests are refused. */
+/* ... from 95 % on new requests are refused ... */
 bool pressure_is_full(uint64_t bytes, uint64_t cap);
+/* ... and at the cap those that are still coming in, unless they have a file already. */
+bool pressure_is_over(uint64_t bytes, uint64_t cap);
 
 #endif

@@ -24,7 +24,7 @@ struct frontend_handler {
     int (*on_head)(void *ctx, struct frontend_request *r, struct request_head *head,
                    void **ret_user, char *ret_why, size_t why_size);
     /* How many of the bytes were taken: where fewer than `n`, the client is not read from until
-     * frontend_upload_on, and the rest comes again. Else -EFBIG: 413; -ENOSPC: 507; -ENOMEM: 503;
+     * frontend_upload_on, and the rest comes again. Else -EFBIG: 413; -ENOSPC: 507; -ENOMEM or -EBUSY: 503;
      * with a sentence in `ret_why`. */
     ptrdiff_t (*on_body)(void *user, const void *data, size_t n, char *ret_why, size_t why_size);
     void (*on_complete)(void *user);

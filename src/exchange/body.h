@@ -68,8 +68,8 @@ struct str body_text(const struct body *b);
 ptrdiff_t body_read(struct body *b, uint64_t offset, void *to, size_t max);
 
 /* What a finished body that is a JSON object has for these keys; JSON_NONE where it has nothing. The
- * texts are valid as long as the body; those of a spooled one may be cut, and
- * only their type is known of objects and arrays. False: it is no object. */
+ * texts are valid as long as the body; those of a spooled one may be cut, and of objects and arrays
+ * only their type is known. False: it is no object. */
 bool body_values(const struct body *b, struct json_value ret[BODY_KEYS]);
 
 /* Bytes of memory that it takes now, its spool's included. */

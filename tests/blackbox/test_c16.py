@@ -132,6 +132,31 @@ def test_c16_new_requests_are_refused_before_memory_is_gone(provider, retryd):
     assert d.metric("retryd_buffered_bytes_max") < 4 * MIB + 512 * KIB
 
 
+def test_c16_bodies_under_way_cannot_pass_the_cap(provider, retryd):
+    """Their heads all came while there was room. What does not fit is told to come again; the rest is served."""
+    d = retryd(server={"max_buffered": "4M"})
+    body, count = pattern(250 * KIB), 40
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Raw(d)) for _ in range(count)]
+        for c in clients:
+            begin(c, len(body))
+        wait_metric(d, "retryd_requests_total", count)
+        for c in clients:
+            c.send(body[:-1])
+        for c in clients:
+            c.send(body[-1:])
+        answers = [c.answer() for c in clients]
+        shed = [a for a in answers if a.status == 503]
+        assert all(a.status == 200 for a in answers if a not in shed)
+        assert all((a.header("retry-after"), a.json()["error"]["code"]) == ("1", "overloaded") for a in shed)
+        assert all(ask(d).status == 200 for _ in range(3))
+    assert len(provider.record()) == count - len(shed) + 3
+    samples = wait_idle(d)
+    assert samples["retryd_requests_shed_total"] == len(shed)
+    assert samples["retryd_buffered_bytes_max"] < 4 * MIB + 512 * KIB
+    assert samples["retryd_buffered_bytes"] == 0
+
+
 def test_c16_above_half_of_the_cap_bodies_go_to_files(provider, retryd):
     """Each alone stays in memory."""
     provider.answers({"preset": "auto", "stall": {"before_head": True}}, {"preset": "auto"})

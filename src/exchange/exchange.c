@@ -203,7 +203,9 @@ static void start_attempt(struct exchange *x, bool fresh)
     attempt_reset(a);
     sse_init(&x->sse);
     a->fresh = fresh;
-    a->high_water = x->limits.hold_limit;
+    /* Until it is known what kind of answer it is. */
+    a->high_water =
+        x->limits.hold_limit < RELAY_WAITING_MAX ? x->limits.hold_limit : RELAY_WAITING_MAX;
     a->started_ms = a->last_piece_ms = now;
     x->attempts++;
     rc = send_attempt(x);

@@ -241,7 +241,12 @@ static bool is_inspected(const struct exchange *x)
 
 void judge_start(struct exchange *x)
 {
+    struct attempt *a = &x->attempt;
+
     x->inspected = 0;
+    a->high_water = x->limits.hold_limit;
+    if (a->paused && !a->done && a->body.len < a->high_water)
+        relay_resume(x);
     inspect_deinit(&x->inspect);
     if (is_inspected(x))
         inspect_begin(&x->inspect, &x->attempt.headers);

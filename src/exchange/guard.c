@@ -233,26 +233,41 @@ static bool is_error(const struct guard *g, const struct sse_event *e, struct gu
     return seen->error.kind != APIERROR_NONE;
 }
 
-/* What every SDK raises is an `error` that is an object; in a Responses stream only in an event of
- * that name and type, and beside choices not by all. */
+/* What every SDK raises as it stands. OpenAI's raise an `error` that is an object, in a Responses
+ * stream only in an event of that name and type; Anthropic's go by the event's name; of other streams
+ * nothing is known. An event without data reaches no client. */
+static bool is_raised(const struct guard *g, const struct sse_event *e, struct str data,
+                      const struct json_value *error, const struct json_value *type)
+{
+    bool named = str_eq(e->type, STR("error"));
+
+    if (e->data_lines == 0)
+        return false;
+    if (g->dialect == DIALECT_OTHER)
+        return true;
+    if (!json_valid(data))
+        return false;
+    if (g->dialect == DIALECT_MESSAGES)
+        return named;
+    return error->type == JSON_OBJECT &&
+           (g->dialect != DIALECT_RESPONSES || (named && str_eq(type->text, STR("error"))));
+}
+
 static void describe_error(struct guard *g, const struct sse_event *e, struct guard_seen *seen)
 {
     enum { ERROR, TYPE, CHOICES, WANTS };
     struct json_want w[WANTS] = {
         {.key = STR("error")}, {.key = STR("type")}, {.key = STR("choices")}};
-    bool named;
 
     json_scan(seen->data, w, WANTS);
-    named = str_eq(e->type, STR("error")) && str_eq(w[TYPE].value.text, STR("error"));
     seen->kind = GUARD_ERROR;
+    seen->raised = is_raised(g, e, seen->data, &w[ERROR].value, &w[TYPE].value);
+    /* Beside choices not every SDK looks for an error. */
     seen->is_answer =
-        str_eq(w[TYPE].value.text, STR("response.failed")) || w[CHOICES].value.type == JSON_ARRAY;
-    seen->raised = w[ERROR].value.type == JSON_OBJECT && !seen->is_answer &&
-                   (named || g->dialect != DIALECT_RESPONSES);
-    if (!json_valid(seen->data))
-        seen->raised = seen->is_answer = false;
-    if (!needs_data(g)) /* of whose SDKs nothing is known that would be better */
-        seen->raised = true;
+        needs_data(g) && json_valid(seen->data) &&
+        (str_eq(w[TYPE].value.text, STR("response.failed")) || w[CHOICES].value.type == JSON_ARRAY);
+    if (seen->is_answer)
+        seen->raised = false;
     g->failed = true;
 }
 

@@ -1,0 +1,235 @@
+/* Errors told within a stream: one event, in the shapes that the SDKs raise as an error. */
+
+#include "exchange/error_event.h"
+
+#include <cJSON.h>
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "failmem.h"
+#include "policy/sse.h"
+
+#define LONG "{\"message\":\"one that is longer than what a buffer has for nothing\"}"
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+static struct buf out;
+
+static void set_up(void)
+{
+    buf_init(&out, 1 << 20);
+}
+
+static void tear_down(void)
+{
+    buf_deinit(&out);
+}
+
+/* The data of the one whole event in `out`, of the given name, as JSON. */
+static cJSON *event_json(const char *name)
+{
+    struct sse_reader r;
+    struct sse_event e;
+    cJSON *json;
+
+    sse_init(&r);
+    ck_assert_uint_eq(sse_next(&r, buf_str(&out)), out.len);
+    sse_parse(buf_str(&out), &e);
+    ck_assert(str_eq(e.type, str_from(name)));
+    ck_assert_uint_eq(e.data_lines, 1);
+    ck_assert_ptr_null(memchr(out.p, '\r', out.len));
+    json = cJSON_ParseWithLength(e.data.p, e.data.n);
+    ck_assert_ptr_nonnull(json);
+    return json;
+}
+
+static void is_text(const cJSON *object, const char *key, const char *text)
+{
+    const cJSON *v = cJSON_GetObjectItem(object, key);
+
+    ck_assert_msg(v != NULL, "no %s", key);
+    if (text)
+        ck_assert_str_eq(cJSON_GetStringValue(v), text);
+    else
+        ck_assert(cJSON_IsNull(v));
+}
+
+/* Its members as the SDKs' types have them: strings or null. `object`: what stands under error. */
+static const struct {
+    const char *object, *code, *message, *param;
+} objects[] = {
+    {"{\"message\":\"m\",\"type\":\"server_error\",\"param\":null,\"code\":\"c\"}", "c", "m", NULL},
+    {"{\"code\":502,\"message\":\"m\"}", "502", "m", NULL},
+    {"{\"message\":\"m\",\"code\":null,\"param\":\"p\"}", NULL, "m", "p"},
+    {"{}", NULL, NULL, NULL},
+    {"{\"code\":true,\"message\":{\"a\":1},\"param\":[1]}", NULL, NULL, NULL},
+    {"{\n  \"message\": \"a \\\"b\\\" \\n \\u00e9\",\r\n  \"code\": \"c\"\r}", "c",
+     "a \"b\" \n \xc3\xa9", NULL},
+    {"{\"message\":\"\",\"code\":\"\"}", "", "", NULL},
+};
+
+START_TEST(nested_for_all_and_flat_for_responses)
+{
+    struct str object = str_from(objects[_i].object);
+    cJSON *json, *want = cJSON_Parse(objects[_i].object);
+
+    ck_assert_int_eq(error_event_write(&out, DIALECT_RESPONSES, 41, object), 0);
+    json = event_json("error");
+    is_text(json, "type", "error");
+    is_text(json, "code", objects[_i].code);
+    is_text(json, "message", objects[_i].message);
+    is_text(json, "param", objects[_i].param);
+    ck_assert_int_eq((int)cJSON_GetNumberValue(cJSON_GetObjectItem(json, "sequence_number")), 41);
+    ck_assert(cJSON_Compare(cJSON_GetObjectItem(json, "error"), want, true));
+    cJSON_Delete(json);
+    cJSON_Delete(want);
+}
+END_TEST
+
+START_TEST(nested_alone_elsewhere)
+{
+    static const enum dialect dialects[] = {DIALECT_CHAT, DIALECT_COMPLETIONS, DIALECT_OTHER};
+    struct str object = str_from(objects[_i].object);
+    cJSON *json, *want = cJSON_Parse(objects[_i].object);
+
+    for (size_t i = 0; i < COUNT(dialects); i++) {
+        buf_reset(&out, 0);
+        ck_assert_int_eq(error_event_write(&out, dialects[i], 41, object), 0);
+        json = event_json("");
+        ck_assert_int_eq(cJSON_GetArraySize(json), 1);
+        ck_assert(cJSON_Compare(cJSON_GetObjectItem(json, "error"), want, true));
+        cJSON_Delete(json);
+    }
+    buf_reset(&out, 0);
+    ck_assert_int_eq(error_event_write(&out, DIALECT_MESSAGES, 41, object), 0);
+    json = event_json("error");
+    is_text(json, "type", "error");
+    ck_assert(cJSON_Compare(cJSON_GetObjectItem(json, "error"), want, true));
+    cJSON_Delete(json);
+    cJSON_Delete(want);
+}
+END_TEST
+
+START_TEST(it_stands_behind_what_was_there)
+{
+    ck_assert_int_eq(buf_add_str(&out, STR("data: 1\n\n")), 0);
+    ck_assert_int_eq(error_event_write(&out, DIALECT_CHAT, 0, STR("{\"message\":\"m\"}")), 0);
+    ck_assert(str_eq(buf_str(&out), STR("data: 1\n\ndata: {\"error\":{\"message\":\"m\"}}\n\n")));
+}
+END_TEST
+
+START_TEST(an_error_of_our_own)
+{
+    cJSON *json;
+
+    ck_assert_int_eq(error_event_own(&out, "it \"broke\"\n", "answer_truncated"), 0);
+    json = cJSON_ParseWithLength(out.p, out.len);
+    is_text(json, "message", "it \"broke\"\n");
+    is_text(json, "type", "server_error");
+    is_text(json, "param", NULL);
+    is_text(json, "code", "answer_truncated");
+    cJSON_Delete(json);
+}
+END_TEST
+
+/* --- what an upstream said ----------------------------------------------------------------------- */
+
+static const struct {
+    const char *body, *object; /* NULL: made from what was read */
+    const char *message, *type, *code;
+} bodies[] = {
+    {"{\"error\":{\"message\":\"m\",\"code\":429,\"metadata\":{\"x\":1}}}",
+     "{\"message\":\"m\",\"code\":429,\"metadata\":{\"x\":1}}", NULL, NULL, NULL},
+    {" \n{ \"error\" : { \"message\":\"m\" } }\n", "{ \"message\":\"m\" }", NULL, NULL, NULL},
+    {"{\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"c\",\"message\":\"m\"}}}",
+     "{\"code\":\"c\",\"message\":\"m\"}", NULL, NULL, NULL},
+    {"{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}",
+     "{\"type\":\"overloaded_error\",\"message\":\"m\"}", NULL, NULL, NULL},
+    {"{\"type\":\"response.failed\",\"response\":{\"error\":null}}", NULL,
+     "the upstream reported an error", "server_error", NULL},
+    {"{\"type\":\"error\",\"code\":\"c\",\"message\":\"m\"}", NULL, "m", "server_error", "c"},
+    {"{\"object\":\"error\",\"message\":\"m\",\"type\":\"t\",\"code\":404}", NULL, "m", "t", "404"},
+    {"{\"error\":\"it failed\"}", NULL, "it failed", "server_error", NULL},
+    {"{\"error\":{\"message\":\"m\"}", NULL, "m", "server_error", NULL},
+    {"<html>", NULL, "the upstream reported an error", "server_error", NULL},
+    {"", NULL, "the upstream reported an error", "server_error", NULL},
+};
+
+START_TEST(the_upstreams_own_object_where_there_is_one)
+{
+    struct str body = str_from(bodies[_i].body);
+    struct apierror read;
+    cJSON *json;
+
+    apierror_parse(body, &read);
+    ck_assert_int_eq(error_event_object(&out, body, &read), 0);
+    if (bodies[_i].object) {
+        ck_assert(str_eq(buf_str(&out), str_from(bodies[_i].object)));
+        return;
+    }
+    json = cJSON_ParseWithLength(out.p, out.len);
+    is_text(json, "message", bodies[_i].message);
+    is_text(json, "type", bodies[_i].type);
+    is_text(json, "param", NULL);
+    is_text(json, "code", bodies[_i].code);
+    cJSON_Delete(json);
+}
+END_TEST
+
+/* --- memory ------------------------------------------------------------------------------------- */
+
+static int write_all(void)
+{
+    struct apierror read = {.message = "m"};
+    int rc = error_event_own(&out, "a message", "code");
+
+    if (rc == 0)
+        rc = error_event_object(&out, STR("<html>"), &read);
+    return rc;
+}
+
+START_TEST(each_allocation_fails)
+{
+    static const enum dialect dialects[] = {DIALECT_CHAT, DIALECT_RESPONSES, DIALECT_MESSAGES};
+    bool failed = true;
+
+    for (size_t n = 1; failed; n++) {
+        buf_deinit(&out);
+        failmem_arm(n);
+        int rc = write_all();
+        failed = failmem_disarm();
+        ck_assert_int_eq(rc, failed ? -ENOMEM : 0);
+    }
+    for (size_t i = 0; i < COUNT(dialects); i++) {
+        buf_deinit(&out);
+        ck_assert_int_eq(buf_add_str(&out, STR("data: 1\n\n")), 0);
+        failmem_arm(1);
+        int rc = error_event_write(&out, dialects[i], 7, STR(LONG));
+        ck_assert(failmem_disarm());
+        ck_assert_int_eq(rc, -ENOMEM);
+        ck_assert(!out.failed);
+        ck_assert(str_eq(buf_str(&out), STR("data: 1\n\n")));
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("error_event");
+    TCase *c = tcase_create("events");
+
+    tcase_add_checked_fixture(c, set_up, tear_down);
+    tcase_add_loop_test(c, nested_for_all_and_flat_for_responses, 0, COUNT(objects));
+    tcase_add_loop_test(c, nested_alone_elsewhere, 0, COUNT(objects));
+    tcase_add_test(c, it_stands_behind_what_was_there);
+    tcase_add_test(c, an_error_of_our_own);
+    tcase_add_loop_test(c, the_upstreams_own_object_where_there_is_one, 0, COUNT(bodies));
+    tcase_add_test(c, each_allocation_fails);
+    suite_add_tcase(s, c);
+
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -387,8 +387,10 @@ void exchange_step(struct exchange *x)
         before = x->state;
         exchange_look(x);
     } while (x->state != EXCHANGE_DONE && (x->state != before || times_act(x)));
-    if (x->out.spool_awaited)
+    if (x->out.spool_awaited) { /* it asks again, and finds the spool's news, or its failure */
+        x->out.spool_awaited = false;
         x->ops->answer_wake(x->world, x);
+    }
     if (x->state != EXCHANGE_DONE)
         x->ops->timer_set(x->world, x, times_next(x));
 }

@@ -249,7 +249,7 @@ static bool is_raised(const struct guard *g, const struct sse_event *e, struct s
         return false;
     if (g->dialect == DIALECT_MESSAGES)
         return named;
-    return error->type == JSON_OBJECT &&
+    return error->type == JSON_OBJECT && is_something(error) &&
            (g->dialect != DIALECT_RESPONSES || (named && str_eq(type->text, STR("error"))));
 }
 

@@ -21,7 +21,7 @@ static void close_spool(struct outbox *o)
     if (o->spool)
         o->x->ops->spool_close(o->x->world, o->spool);
     o->spool = NULL;
-    o->spool_held = o->spool_awaited = o->spool_sealed = false;
+    o->spool_held = o->spool_sealed = false;
     o->lead = o->moved = 0;
     o->spooled = o->read = 0;
 }

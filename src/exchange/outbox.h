@@ -20,7 +20,7 @@ struct outbox {
 
     struct spool *spool;    /* NULL: there is none */
     bool spool_held;        /* what it has is held, too: it lies at `released` */
-    bool spool_awaited;     /* the client waits for its bytes */
+    bool spool_awaited;     /* the client asked for its bytes in vain: wake it after news */
     bool spool_sealed;      /* nothing more goes into it */
     size_t lead;            /* not held: bytes from `taken` on that come before it */
     size_t moved;           /* bytes behind it that it has, too: in memory until they are stored */

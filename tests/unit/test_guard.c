@@ -239,10 +239,11 @@ static const struct {
     {CHAT,
      "data: {\"id\":\"g\",\"object\":\"chat.completion.chunk\",\"error\":{\"code\":429,\"message\":"
      "\"m\"},\"choices\":[{\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}\n\n",
-     APIERROR_OTHER, "429", "m", true, false}, /* OpenRouter */
+     APIERROR_OTHER, "429", "m", false, true}, /* OpenRouter: not every SDK looks beside choices */
     {CHAT, "data: {\"object\":\"error\",\"message\":\"m\",\"type\":\"t\",\"code\":400}\n\n",
      APIERROR_OTHER, "400", "m", false, false}, /* vLLM's flat one */
-    {CHAT, "data: {\"error\":\"m\"}\n\n", APIERROR_OTHER, "", "m", true, false},
+    {CHAT, "data: {\"error\":\"m\"}\n\n", APIERROR_OTHER, "", "m", false, false},
+    {RESP, "data: {\"error\":{\"message\":\"m\"}}\n\n", APIERROR_OTHER, "", "m", false, false},
     {CHAT, "data: {\"error\":\ndata: {\"message\":\"m\"}}\n\n", APIERROR_OTHER, "", "m", true,
      false},
     {CHAT, "error: {\"code\":500,\"message\":\"m\"}\n\n", APIERROR_OTHER, "500", "m", false,

@@ -6,13 +6,74 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "exchange/exchange.h"
 #include "failmem.h"
+#include "fake_spool.h"
 
 static struct outbox o;
 
+/* --- a world that has spools, and nothing else ----------------------------------------------------- */
+
+static struct exchange x;
+static struct fake_disk disk;
+static uint64_t now_ms;
+
+static int op_open(void *w, struct exchange *of, struct spool **ret)
+{
+    (void)of;
+    return fake_spool_open(w, ret);
+}
+
+static void op_close(void *w, struct spool *s)
+{
+    (void)w;
+    fake_spool_close(s);
+}
+
+static ptrdiff_t op_write(void *w, struct spool *s, const void *data, size_t n)
+{
+    (void)w;
+    return fake_spool_write(s, data, n, now_ms);
+}
+
+static void op_flush(void *w, struct spool *s)
+{
+    (void)w;
+    fake_spool_flush(s, now_ms);
+}
+
+static int op_state(void *w, const struct spool *s)
+{
+    (void)w;
+    return fake_spool_state(s);
+}
+
+static ptrdiff_t op_read(void *w, struct spool *s, uint64_t offset, void *to, size_t max)
+{
+    (void)w;
+    return fake_spool_read(s, offset, to, max, now_ms);
+}
+
+static size_t op_memory(void *w, const struct spool *s)
+{
+    (void)w;
+    return fake_spool_memory(s);
+}
+
+static const struct exchange_ops ops = {.spool_open = op_open,
+                                        .spool_close = op_close,
+                                        .spool_write = op_write,
+                                        .spool_flush = op_flush,
+                                        .spool_state = op_state,
+                                        .spool_read = op_read,
+                                        .spool_memory = op_memory};
+
 static void set_up(void)
 {
-    outbox_init(&o);
+    memset(&disk, 0, sizeof(disk));
+    now_ms = 0;
+    x = (struct exchange){.ops = &ops, .world = &disk};
+    outbox_init(&o, &x);
 }
 
 static void tear_down(void)
@@ -29,10 +90,10 @@ static void add(const char *text)
 static void takes(size_t max, const char *text)
 {
     char to[64];
-    size_t n = outbox_take(&o, to, max);
+    ptrdiff_t n = outbox_take(&o, to, max);
 
-    ck_assert_uint_eq(n, strlen(text));
-    ck_assert_mem_eq(to, text, n);
+    ck_assert_int_eq(n, (ptrdiff_t)strlen(text));
+    ck_assert_mem_eq(to, text, (size_t)n);
 }
 
 static struct buf with_text(const char *text)
@@ -163,6 +224,166 @@ START_TEST(what_was_taken_is_forgotten)
 }
 END_TEST
 
+/* --- the spool --------------------------------------------------------------------------------- */
+
+#define LONG 100000
+
+static char text[LONG + 1000];
+
+static void number(void)
+{
+    for (size_t i = 0; i < sizeof(text); i++)
+        text[i] = (char)('a' + (i * 7 + i / 251) % 26);
+}
+
+/* Lets the disk work until nothing is under way, asking to go on with the unloading after all news. */
+static int unload(size_t keep)
+{
+    int rc = outbox_unload(&o, keep);
+
+    while (rc == -EAGAIN && fake_disk_next(&disk) != UINT64_MAX) {
+        now_ms = fake_disk_next(&disk);
+        fake_disk_turn(&disk, now_ms);
+        rc = outbox_unload(&o, keep);
+    }
+    return rc;
+}
+
+/* All that may go is text[from, to), in whatever pieces; the disk works whenever it has to. */
+static void gives(size_t from, size_t to)
+{
+    char piece[5000];
+    size_t at = from;
+
+    while (at < to) {
+        ptrdiff_t n = outbox_take(&o, piece, 1 + at % sizeof(piece));
+
+        ck_assert_int_ge(n, 0);
+        ck_assert_uint_le(at + (size_t)n, to);
+        ck_assert_mem_eq(piece, text + at, (size_t)n);
+        at += (size_t)n;
+        if (n > 0)
+            continue;
+        ck_assert(o.spool_awaited);
+        ck_assert(fake_disk_next(&disk) != UINT64_MAX);
+        now_ms = fake_disk_next(&disk);
+        fake_disk_turn(&disk, now_ms);
+        if (o.moved > 0)
+            (void)outbox_unload(&o, 0);
+    }
+    ck_assert_int_eq(outbox_take(&o, piece, sizeof(piece)), 0);
+    ck_assert_uint_eq(outbox_waiting(&o), 0);
+}
+
+static void hold(size_t from, size_t to)
+{
+    ck_assert_int_eq(outbox_add(&o, (struct str){text + from, to - from}), 0);
+}
+
+START_TEST(a_long_answer_leaves_memory)
+{
+    number();
+    hold(0, LONG);
+    outbox_release(&o);
+    ck_assert_int_eq(unload(1000), 0);
+    ck_assert_uint_eq(outbox_waiting(&o), LONG);
+    ck_assert_uint_eq(o.bytes.len, 1000);
+    hold(LONG, LONG + 500); /* what comes meanwhile goes behind it */
+    outbox_release(&o);
+    gives(0, LONG + 500);
+    ck_assert_ptr_null(o.spool);
+    ck_assert_uint_eq(disk.opened, disk.closed);
+}
+END_TEST
+
+START_TEST(what_is_held_waits_in_the_spool)
+{
+    number();
+    hold(10, LONG / 2);
+    ck_assert_int_eq(outbox_insert(&o, (struct str){text, 4}), 0);
+    ck_assert_int_eq(unload(0), 0);
+    ck_assert_uint_eq(o.bytes.len, 4);
+    ck_assert_uint_eq(outbox_held(&o), LONG / 2 - 10);
+    ck_assert_uint_eq(outbox_waiting(&o), 4);
+    hold(LONG / 2, LONG);
+    ck_assert_int_eq(outbox_insert(&o, (struct str){text + 4, 6}), 0);
+    ck_assert_int_eq(unload(0), 0);
+    hold(LONG, LONG + 7);
+    outbox_release(&o);
+    ck_assert_uint_eq(outbox_held(&o), 0);
+    gives(0, LONG + 7);
+}
+END_TEST
+
+START_TEST(what_was_held_in_vain_is_gone)
+{
+    number();
+    hold(0, LONG);
+    ck_assert_int_eq(unload(0), 0);
+    outbox_drop_held(&o);
+    ck_assert_uint_eq(outbox_held(&o), 0);
+    ck_assert_uint_eq(disk.closed, 1);
+    hold(0, 10);
+    outbox_release(&o);
+    gives(0, 10);
+}
+END_TEST
+
+/* Released amid its way to the disk: what is not stored goes from memory. */
+START_TEST(nobody_waits_for_what_is_released_early)
+{
+    number();
+    disk.store_ms = 10;
+    hold(0, LONG / 2);
+    if (_i == 1)
+        ck_assert_int_eq(unload(0), 0);
+    hold(LONG / 2, LONG);
+    ck_assert_int_eq(outbox_unload(&o, 0), -EAGAIN);
+    outbox_release(&o);
+    gives(0, LONG);
+    ck_assert_uint_eq(disk.opened, disk.closed);
+}
+END_TEST
+
+START_TEST(without_a_disk_it_stays_in_memory)
+{
+    number();
+    if (_i == 0)
+        disk.open_fails = -EACCES;
+    else
+        disk.store_fails = -ENOSPC;
+    disk.fails_at = _i == 2 ? 3 * FAKE_BLOCK : 0;
+    hold(0, LONG);
+    if (_i < 3)
+        outbox_release(&o);
+    ck_assert_int_eq(unload(100), _i == 0 ? -EACCES : -ENOSPC);
+    outbox_release(&o);
+    ck_assert_uint_eq(outbox_waiting(&o), LONG);
+    gives(0, LONG);
+}
+END_TEST
+
+START_TEST(what_a_broken_disk_had_is_lost)
+{
+    char piece[100];
+
+    number();
+    hold(0, LONG / 2);
+    ck_assert_int_eq(unload(0), 0);
+    if (_i == 0) {
+        disk.store_fails = -EIO;
+        hold(LONG / 2, LONG);
+        ck_assert_int_eq(unload(0), -EIO);
+        return;
+    }
+    disk.read_fails = -EIO;
+    outbox_release(&o);
+    ck_assert_int_eq(outbox_take(&o, piece, sizeof(piece)), 0);
+    fake_disk_turn(&disk, now_ms = fake_disk_next(&disk));
+    ck_assert_int_eq(outbox_take(&o, piece, sizeof(piece)), -EIO);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("outbox");
@@ -174,6 +395,12 @@ int main(void)
     tcase_add_test(c, moving_takes_the_memory_where_it_can);
     tcase_add_test(c, it_survives_a_lack_of_memory);
     tcase_add_test(c, what_was_taken_is_forgotten);
+    tcase_add_test(c, a_long_answer_leaves_memory);
+    tcase_add_test(c, what_is_held_waits_in_the_spool);
+    tcase_add_test(c, what_was_held_in_vain_is_gone);
+    tcase_add_loop_test(c, nobody_waits_for_what_is_released_early, 0, 2);
+    tcase_add_loop_test(c, without_a_disk_it_stays_in_memory, 0, 4);
+    tcase_add_loop_test(c, what_a_broken_disk_had_is_lost, 0, 2);
     suite_add_tcase(s, c);
 
     SRunner *runner = srunner_create(s);

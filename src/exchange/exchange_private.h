@@ -83,7 +83,7 @@ void relay_last_words(struct exchange *x);
 
 /* A slow client slows the upstream down: this many bytes of a committed answer may wait for it, and
  * what waits is taken off the mark at which the attempt has to pause. */
-#define RELAY_WAITING_MAX (256 * 1024)
+#define RELAY_WAITING_MAX (128 * 1024)
 size_t relay_mark(const struct exchange *x);
 
 /* The paused attempt goes on. */

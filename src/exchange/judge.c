@@ -239,14 +239,29 @@ static bool is_inspected(const struct exchange *x)
            !request_is(&x->request.head, "HEAD");
 }
 
+/* It is longer than what may be held, and so need not be held at all; or memory is getting short. */
+static bool is_too_long(const struct exchange *x)
+{
+    const struct attempt *a = &x->attempt;
+    uint64_t n;
+
+    if (a->status >= 400)
+        return false;
+    n = relay_upstream_length(&a->headers);
+    return (n != LENGTH_UNKNOWN && n > x->limits.hold_limit) ||
+           (a->body.len > RELAY_WAITING_MAX && x->ops->pressed(x->world));
+}
+
 void judge_start(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
 
     x->inspected = 0;
-    a->high_water = x->limits.hold_limit;
-    if (a->paused && !a->done && a->body.len < a->high_water)
-        relay_resume(x);
+    if (!is_too_long(x)) {
+        a->high_water = x->limits.hold_limit;
+        if (a->paused && !a->done && a->body.len < a->high_water)
+            relay_resume(x);
+    }
     inspect_deinit(&x->inspect);
     if (is_inspected(x))
         inspect_begin(&x->inspect, &x->attempt.headers);
@@ -259,19 +274,6 @@ static void inspect_news(struct exchange *x)
     if (body.n > x->inspected)
         inspect_feed(&x->inspect, (struct str){body.p + x->inspected, body.n - x->inspected});
     x->inspected = body.n;
-}
-
-/* It is longer than what may be held, and so need not be held at all; or memory is getting short. */
-static bool is_too_long(const struct exchange *x)
-{
-    const struct attempt *a = &x->attempt;
-    uint64_t n;
-
-    if (a->status >= 400)
-        return false;
-    n = relay_upstream_length(&a->headers);
-    return (n != LENGTH_UNKNOWN && n > x->limits.hold_limit) ||
-           (a->body.len > RELAY_WAITING_MAX && x->ops->pressed(x->world));
 }
 
 void judge_held(struct exchange *x)

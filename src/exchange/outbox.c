@@ -6,7 +6,7 @@
 
 #include "exchange/exchange.h"
 
-#define FORGET_BYTES (256 * 1024) /* taken bytes are moved out of the way at the latest then */
+#define FORGET_BYTES (64 * 1024) /* taken bytes are moved out of the way at the latest then */
 /* Of memory, once there is nothing in it: more than there is, but for a held answer's first bytes. */
 #define KEEP_BYTES (512 * 1024)
 

@@ -12,7 +12,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define STREAM "Content-Type: text/event-stream; charset=utf-8\n"
-#define HIGH_WATER (256 * 1024)
+#define HIGH_WATER (128 * 1024)
 #define WRITE_MAX (16 * 1024)
 
 static struct fake_world w;

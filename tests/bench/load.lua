@@ -1,6 +1,6 @@
 -- What wrk sends: one POST, made once; and how it tells what came of it, as one line of JSON.
 -- Arguments: the file that holds the body; the mean pause of a connection before each request, in
--- milliseconds (0: none).
+-- milliseconds (0: none); one more header field's line, or "".
 
 function init(args)
     local file = assert(io.open(args[1], "rb"))
@@ -8,6 +8,10 @@ function init(args)
     wrk.body = file:read("*a")
     wrk.headers["Content-Type"] = "application/json"
     wrk.headers["Authorization"] = "Bearer sk-bench"
+    local name, value = string.match(args[3], "^(.-): (.*)$")
+    if name then
+        wrk.headers[name] = value
+    end
     file:close()
     request_bytes = wrk.format()
     local pause = tonumber(args[2])

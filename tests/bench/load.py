@@ -9,7 +9,11 @@ import threading
 
 from proxies import BenchError
 
-TARGET = "/v1/chat/completions"
+CHAT = "/v1/chat/completions"
+# What may be asked for: a path, and a header field's line. The events are the same on each path.
+CHAT_STREAM = (CHAT, "")
+OTHER_STREAM = ("/v1/audio/speech", "")  # of its streams retryd knows the framing alone
+SPLICED_STREAM = (CHAT, "x-retryd-stream-mode: splice")
 EVENTS = 200  # paced ones in each stream; the role, the finish and [DONE] come on top
 INTERVAL_MS = 5
 BODY_BYTES = 1024
@@ -36,9 +40,10 @@ class StreamReader(threading.Thread):
     """Reads whole streams, one after the other, as a client would: how many events does one read
     bring, and how many bytes does one stream have on the wire?"""
 
-    def __init__(self, port):
+    def __init__(self, port, stream):
         super().__init__(daemon=True)
         self.port = port
+        self.path, self.field = stream
         self.over = threading.Event()
         self.reads = self.events = self.bytes = self.streams = 0
         self.problem = None
@@ -52,7 +57,8 @@ class StreamReader(threading.Thread):
 
     def one_stream(self):
         body = chat_body(True)
-        head = (f"POST {TARGET} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+        head = (f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+                + (self.field and self.field + "\r\n") +
                 f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n")
         got = b""
         with socket.create_connection(("127.0.0.1", self.port), 30) as s:
@@ -87,11 +93,13 @@ class Load:
                 f.write(chat_body(stream))
 
     def wrk(self, port, connections, seconds, stream, pause_ms=0):
+        """`stream`: one of those above, None for a plain answer."""
+        path, field = stream or (CHAT, "")
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "load.lua")
         done = subprocess.run(
             ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", script,
-             f"http://127.0.0.1:{port}{TARGET}", "--", self.bodies[stream],
-             str(pause_ms)],
+             f"http://127.0.0.1:{port}{path}", "--", self.bodies[bool(stream)],
+             str(pause_ms), field],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=seconds + 60)
         text = done.stdout.decode("utf-8", "replace")
         told = re.findall(r"^\{.*\}$", text, re.MULTILINE)
@@ -110,20 +118,20 @@ class Load:
     def requests(self, proxy, connections, seconds, pause_ms=0):
         """CPU microseconds of one request."""
         before = proxy.cpu_ns()
-        result = self.wrk(proxy.port, connections, seconds, False, pause_ms)
+        result = self.wrk(proxy.port, connections, seconds, None, pause_ms)
         if not result["requests"]:
             raise BenchError(f"{proxy.name} answered nothing in {seconds} s")
         return {"cpu_us": proxy.cpu_ns_since(before) / 1000 / result["requests"],
                 "rate": result["requests"] / seconds}
 
-    def events(self, proxy, connections, seconds):
+    def events(self, proxy, connections, seconds, stream=CHAT_STREAM):
         """CPU microseconds of one event. wrk counts bytes, those of unfinished streams too; the reader
         beside it tells how many bytes an event has behind this proxy."""
-        reader = StreamReader(proxy.stream_port)
+        reader = StreamReader(proxy.stream_port, stream)
         before = proxy.cpu_ns()
         reader.start()
         try:
-            result = self.wrk(proxy.stream_port, connections, seconds, True)
+            result = self.wrk(proxy.stream_port, connections, seconds, stream)
         finally:
             reader.over.set()
         reader.finish()

@@ -67,15 +67,35 @@ def test_events_pass_singly(quick):
         assert rounds[0]["events_per_read"] < 2, name
 
 
-def judged(ratio, quick):
+def test_the_guard_is_measured_on_the_same_events(quick):
+    text, figures = quick
+    found = re.search(r"^retryd's stream guard, of an event: guarded \S+ \(\S+\) = ([\d.]+) times, "
+                      r"unguarded \S+ \(\S+\), spliced \S+ \(\S+\) = ([\d.]+) times$", text, re.MULTILINE)
+    assert found, text
+    ratio = figures["guard_summary"]["ratio"]
+    assert float(found[1]) == pytest.approx(ratio["guarded"], abs=0.01)
+    assert float(found[2]) == pytest.approx(ratio["spliced"], abs=0.01)
+    for name, rounds in figures["guard"].items():
+        assert len(rounds) == 1, name
+        assert rounds[0]["rate"] > 50, name
+        assert rounds[0]["events_per_read"] < 2, name
+
+
+def judged(ratio, quick, guard=1.0):
     summary = {CASES[0]: {"cpu_us": {}, "ratio": {"nginx": 9.0, "HAProxy": ratio}}}
-    return bench.judge(summary, argparse.Namespace(quick=quick))
+    return bench.judge(summary, guard, argparse.Namespace(quick=quick))
 
 
 def test_the_bar():
     assert judged(2.0, quick=False) == 0
     assert judged(2.01, quick=False) == 1
     assert judged(2.01, quick=True) == 0
+
+
+def test_the_bar_of_the_guard():
+    assert judged(1.0, quick=False, guard=1.5) == 0
+    assert judged(1.0, quick=False, guard=1.51) == 1
+    assert judged(1.0, quick=True, guard=1.51) == 0
 
 
 def test_ratios_are_taken_round_by_round():

@@ -315,7 +315,7 @@ static void look(struct splice *s, struct str data)
     s->n_pieces = 0;
     s->failed = false;
     s->sequence_value = (struct json_value){.type = JSON_NONE};
-    if (str_eq(data, STR("[DONE]"))) {
+    if (str_starts(data, STR("[DONE]"))) { /* as the SDKs see it */
         struct splice_key all = {SPLICE_CLOSE, {SPLICE_ANY, SPLICE_ANY, SPLICE_ANY}, {NULL, 0}};
         (void)splice_put(s, all, (struct json_value){0});
     } else if (s->dialect == DIALECT_RESPONSES) {

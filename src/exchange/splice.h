@@ -42,7 +42,7 @@ enum splice_action {
  * held come once they go out: what is told here, the client has. Those without data need not come.
  *
  * `event`: all its bytes, the empty line that closes it included. `data`: its data, lines joined,
- * valid JSON or "[DONE]"; either a slice of `event` or memory of its own. What stands in `out` is
+ * valid JSON or what begins with "[DONE]"; either a slice of `event` or memory of its own. What stands in `out` is
  * overwritten; it is the caller's, and its cap has to hold an event that grew by some hundred
  * bytes. The first answer always passes and needs no `out`.
  *

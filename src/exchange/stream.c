@@ -47,14 +47,17 @@ static void start_decoding(struct exchange *x)
 void stream_start(struct exchange *x)
 {
     bool spliceable = x->guard.dialect <= DIALECT_RESPONSES && x->mode == STREAM_SPLICE;
+    uint64_t choices;
 
     x->attempt.high_water = RELAY_WAITING_MAX;
     x->passed = false;
     start_decoding(x);
     if (x->resuming)
         return;
+    choices = x->guard.choices;
     guard_reset(&x->guard);
     if (x->committed) {
+        x->guard.choices = choices; /* the client has a part of each: each has to end */
         splice_restart(x->splice);
         return;
     }

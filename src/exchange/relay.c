@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json_iter.h"
+#include "base/json_scan.h"
 #include "exchange/decode.h"
 #include "exchange/error_event.h"
 #include "exchange/exchange_private.h"
@@ -256,11 +258,14 @@ static int kept_object(const struct exchange *x, struct buf *out)
     return rc;
 }
 
-/* Numbers go on behind those that the client has. */
-static uint64_t next_sequence(const struct exchange *x)
+/* Numbers go on behind those that the client has. `seen`: the upstream's own last event, or NULL. */
+static uint64_t next_sequence(const struct exchange *x, const struct guard_seen *seen)
 {
     uint64_t last;
 
+    if (seen && seen->is_answer &&
+        json_to_u64(json_scan_one(seen->data, STR("sequence_number")), &last))
+        return last + 1;
     if (!x->committed && outbox_held(&x->out) == 0)
         return 0;
     if (x->splice && splice_sequence(x->splice, &last))
@@ -287,7 +292,8 @@ static int add_last_words(struct exchange *x)
     else
         rc = x->has_error_answer ? kept_object(x, &object) : own_object(x, &object);
     if (rc == 0)
-        rc = error_event_write(&x->out.bytes, x->guard.dialect, next_sequence(x), buf_str(&object));
+        rc = error_event_write(&x->out.bytes, x->guard.dialect, next_sequence(x, seen),
+                               buf_str(&object));
     buf_deinit(&object);
     x->events++;
     return rc;

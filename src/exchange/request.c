@@ -241,6 +241,22 @@ int request_outgoing(const struct request *r, const struct plan *plan, struct bu
     return rc == 0 ? outgoing_headers(r, plan, true, ret_headers) : rc;
 }
 
+/* What else the query asks for (Azure's api-version) is asked for again. */
+static void add_other_parameters(struct str query, struct buf *out)
+{
+    struct str parameter;
+
+    while (str_next(&query, '&', &parameter)) {
+        struct str rest = parameter, name = {NULL, 0};
+
+        (void)str_next(&rest, '=', &name);
+        if (name.n == 0 || str_eq(name, STR("stream")) || str_eq(name, STR("starting_after")))
+            continue;
+        (void)buf_addc(out, '&');
+        (void)buf_add_str(out, parameter);
+    }
+}
+
 int request_resuming(const struct request *r, const struct plan *plan, struct str response_id,
                      uint64_t after, struct buf *ret_target, struct headers *ret_headers)
 {
@@ -249,12 +265,15 @@ int request_resuming(const struct request *r, const struct plan *plan, struct st
     int rc;
 
     buf_init(&target, HEADERS_BYTES_MAX);
+    if (path.n > 0 && path.p[path.n - 1] == '/')
+        path.n--;
     buf_add_str(&target, path);
     if (request_is(&r->head, "POST")) { /* else it names the response already */
         buf_addc(&target, '/');
         buf_add_str(&target, response_id);
     }
     buf_printf(&target, "?stream=true&starting_after=%llu", (unsigned long long)after);
+    add_other_parameters(request_query(&r->head), &target);
     rc = target.failed ? -ENOMEM : outgoing_target(plan, buf_str(&target), ret_target);
     buf_deinit(&target);
     return rc == 0 ? outgoing_headers(r, plan, false, ret_headers) : rc;

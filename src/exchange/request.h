@@ -60,7 +60,8 @@ struct outgoing {
 };
 
 /* The same for reading on, behind event number `after`, in the stream of a Responses API response
- * that runs in the background: GET .../responses/ID?stream=true&starting_after=N, without a body. */
+ * that runs in the background: GET .../responses/ID?stream=true&starting_after=N, without a body;
+ * other parameters of the client's query stay. */
 int request_resuming(const struct request *r, const struct plan *plan, struct str response_id,
                      uint64_t after, struct buf *ret_target, struct headers *ret_headers);
 

@@ -195,15 +195,18 @@ static void note_response_id(struct guard *g, const struct json_value *response)
         buf_reset(&g->response_id, 0);
 }
 
-static enum guard_kind look_at_response(struct guard *g, struct str data)
+static enum guard_kind look_at_response(struct guard *g, struct str data, bool *ret_repeated)
 {
     struct json_want w[] = {
         {.key = STR("type")}, {.key = STR("sequence_number")}, {.key = STR("response")}};
     uint64_t n;
 
     json_scan(data, w, 3);
-    if (w[1].value.type == JSON_NUMBER && str_to_u64(w[1].value.text, &n))
-        g->sequence = n + 1;
+    if (json_to_u64(w[1].value, &n)) {
+        *ret_repeated = n < g->sequence;
+        if (n < UINT64_MAX && n >= g->sequence)
+            g->sequence = n + 1;
+    }
     note_response_id(g, &w[2].value);
     return kind_of(responses_types, sizeof(responses_types) / sizeof(responses_types[0]),
                    w[0].value.text);
@@ -286,7 +289,7 @@ static bool join(struct guard *g, struct str event, const struct sse_event *e, s
     return true;
 }
 
-static enum guard_kind look_at_data(struct guard *g, struct str data)
+static enum guard_kind look_at_data(struct guard *g, struct str data, bool *ret_repeated)
 {
     if (is_done_mark(data))
         return GUARD_END;
@@ -295,7 +298,7 @@ static enum guard_kind look_at_data(struct guard *g, struct str data)
     case DIALECT_COMPLETIONS:
         return look_at_chunk(g, data);
     case DIALECT_RESPONSES:
-        return look_at_response(g, data);
+        return look_at_response(g, data, ret_repeated);
     case DIALECT_MESSAGES:
         return look_at_message(data);
     case DIALECT_OTHER:
@@ -318,6 +321,7 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
     sse_parse(event, &e);
     g->id_seen |= e.has_id;
     ret->data = e.data;
+    ret->repeated = false;
     if (e.data_lines == 0 && e.error_field.n == 0) {
         ret->kind = look_at_dataless(g, &e);
         return;
@@ -338,7 +342,7 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
         ret->kind = GUARD_MALFORMED;
         return;
     }
-    ret->kind = look_at_data(g, ret->data);
+    ret->kind = look_at_data(g, ret->data, &ret->repeated);
     g->content |= ret->kind == GUARD_CONTENT;
     g->marker |= ret->kind == GUARD_END;
 }

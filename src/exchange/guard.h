@@ -43,6 +43,7 @@ struct guard {
 struct guard_seen {
     enum guard_kind kind;
     struct str data; /* its data lines, joined; valid until the event or the guard changes */
+    bool repeated;   /* Responses: its sequence number is not behind the last one */
     /* GUARD_ERROR only: */
     struct apierror error;
     bool raised;    /* every SDK raises it as it stands; else it needs to be told once more */

@@ -68,10 +68,10 @@ void stream_start(struct exchange *x)
 
 bool stream_resumable(const struct exchange *x)
 {
-    return x->mode != STREAM_LIVE || !x->committed
-               ? x->guard.response_id.len > 0 &&
-                     (x->request.background || !request_is(&x->request.head, "POST"))
-               : false;
+    bool runs_on = x->request.background || !request_is(&x->request.head, "POST");
+
+    return (x->mode != STREAM_LIVE || !x->committed) && runs_on && x->guard.response_id.len > 0 &&
+           x->guard.sequence > 0;
 }
 
 /* --- one event ------------------------------------------------------------------------------------ */
@@ -142,6 +142,8 @@ static enum fate look_at(struct exchange *x, struct str event, struct over *o)
     default:
         break;
     }
+    if (x->resuming && seen->repeated)
+        return FATE_DROP; /* an upstream that has no ear for starting_after */
     fate = through_splice(x, event, seen, o);
     if ((fate == FATE_PASS || fate == FATE_REPLACE) && (x->guard.content || x->guard.marker))
         x->passed = true;

@@ -199,6 +199,8 @@ static void judge(struct exchange *x, const struct outcome *o)
         snprintf(x->attempt.detail, sizeof(x->attempt.detail), "an answer that is no event stream");
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_BAD_ANSWER, .ambiguous = true};
     }
+    if (stream_resumable(x))
+        v.ambiguous = false; /* what was begun is read on: nothing is made twice */
     if (v.kind == VERDICT_GOOD) {
         x->last_reason = REASON_OK;
         deliver(x, o);

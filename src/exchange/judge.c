@@ -60,6 +60,8 @@ static void keep_error_answer(struct exchange *x, unsigned status)
     struct headers h = x->error_headers;
     struct buf b = x->error_body;
 
+    if (status < 400) /* a good answer, but no stream: the client cannot be given it any more */
+        return;
     x->error_headers = x->attempt.headers;
     x->error_body = x->attempt.body;
     x->attempt.headers = h;

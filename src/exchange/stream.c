@@ -201,6 +201,21 @@ static bool move_on(struct exchange *x, struct run *run, enum fate fate, size_t 
     return outbox_add(&x->out, buf_str(&x->rewritten)) == 0;
 }
 
+/* A byte order mark is one at the start of a stream only, and there a heartbeat or another attempt's
+ * events may stand before it: a client would not know the event's first line. */
+static bool skip_mark(struct exchange *x, struct run *run, struct str *event)
+{
+    struct str mark = STR("\xef\xbb\xbf");
+
+    if (!str_starts(*event, mark) || (!x->begun && x->plan.settings->stream.heartbeat_ms == 0))
+        return true;
+    if (!move_run(x, run))
+        return false;
+    run->from = run->to += mark.n;
+    *event = (struct str){event->p + mark.n, event->n - mark.n};
+    return true;
+}
+
 static void judge_internal(struct exchange *x, const char *what)
 {
     struct outcome o = {.transport = TRANSPORT_INTERNAL, .stream = true};
@@ -260,9 +275,12 @@ static bool take_events(struct exchange *x)
     while (at < b->len && (n = sse_next(&x->sse, (struct str){b->p + at, b->len - at})) > 0) {
         struct str event = {b->p + at, n};
         struct over o;
-        enum fate fate = look_at(x, event, &o);
+        enum fate fate = FATE_DROP;
+        bool ok = skip_mark(x, &run, &event);
 
-        if (!move_on(x, &run, fate, at + n)) {
+        if (ok)
+            fate = look_at(x, event, &o);
+        if (!ok || !move_on(x, &run, fate, at + n)) {
             out_of_memory(x);
             return false;
         }

@@ -1,0 +1,525 @@
+/* A stream's times, in virtual time: first content, idle, the deadline, and the heartbeat. */
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stream_text.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define SSE "Content-Type: text/event-stream\n"
+#define JSON "Content-Type: application/json\n"
+#define CHUNK(delta) "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":" delta "}]}\n\n"
+#define ROLE CHUNK("{\"role\":\"assistant\"}")
+#define TEXT(text) CHUNK("{\"content\":\"" text "\"}")
+#define STOP \
+    "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+#define DONE "data: [DONE]\n\n"
+#define WHOLE ROLE TEXT("Hello") TEXT(" you") STOP DONE
+#define BEAT ": retryd\n"
+#define LIVE STREAM_LIVE
+#define SPLICE STREAM_SPLICE
+#define HOLD STREAM_HOLD
+
+static struct fake_world w;
+
+static void set_up(void)
+{
+    fake_init(&w);
+}
+
+static void tear_down(void)
+{
+    fake_deinit(&w);
+    ck_assert_msg(!w.wrong, "%s", w.wrong);
+}
+
+static void again(void)
+{
+    tear_down();
+    set_up();
+}
+
+static void begin(const struct fake_attempt *script, unsigned n, enum stream_mode mode)
+{
+    w.script = script;
+    w.script_len = n;
+    w.settings.stream.mode = mode;
+    fake_begin(&w, "POST", "/v1/chat/completions", NULL, "{\"stream\":true}");
+}
+
+static void finish(void)
+{
+    fake_run(&w);
+    ck_assert_msg(!w.wrong, "%s", w.wrong);
+    ck_assert(!w.stuck);
+    ck_assert_uint_eq(w.ended, 1);
+}
+
+static void run(const struct fake_attempt *script, unsigned n, enum stream_mode mode)
+{
+    begin(script, n, mode);
+    finish();
+}
+
+static bool body_is(const char *text)
+{
+    return str_eq(buf_str(&w.body), str_from(text));
+}
+
+static void answered(const char *text)
+{
+    ck_assert_int_eq(w.x.end, END_ANSWERED);
+    ck_assert_msg(body_is(text), "%.*s", (int)w.body.len, w.body.p);
+}
+
+/* Behind `text` the client has one error event of that code. */
+static void told(const char *text, const char *code, enum exchange_end end)
+{
+    size_t n = strlen(text);
+    struct stream_told t;
+
+    ck_assert_int_eq(w.x.end, end);
+    ck_assert_uint_gt(w.body.len, n);
+    ck_assert_msg(memcmp(w.body.p, text, n) == 0, "%.*s", (int)w.body.len, w.body.p);
+    stream_read((struct str){w.body.p + n, w.body.len - n}, &t);
+    free(t.answer);
+    ck_assert(t.events == 1 && t.errors == 1 && t.rest == 0);
+    ck_assert_str_eq(t.code, code);
+}
+
+static const struct fake_attempt at_once = {
+    .status = 200, .headers = SSE, .pieces = {{0, WHOLE, 0}}};
+
+/* --- timeouts --------------------------------------------------------------------------------------- */
+
+/* A model may think for minutes behind its hello: no other time is in force until it speaks. */
+START_TEST(first_content_is_a_time_of_its_own)
+{
+    const struct fake_attempt thinks = {.status = 200,
+                                        .head_ms = 50,
+                                        .headers = SSE,
+                                        .pieces = {{0, ROLE, 0},
+                                                   {800, ": c\n\n", 0},
+                                                   {800, ROLE, 0},
+                                                   {300, TEXT("Hello"), 0},
+                                                   {90, TEXT(" you") STOP DONE, 0}}};
+
+    w.settings.timeout =
+        (struct timeout_settings){.first_byte_ms = 100, .idle_ms = 100, .first_content_ms = 2000};
+    run(&thinks, 1, (enum stream_mode)_i);
+    answered(ROLE ": c\n\n" ROLE TEXT("Hello") TEXT(" you") STOP DONE);
+    ck_assert_uint_eq(w.starts, 1);
+}
+END_TEST
+
+/* It counts from the start of the attempt, whatever came that is no content. */
+START_TEST(no_content_for_too_long)
+{
+    const struct fake_attempt script[] = {
+        {.status = 200,
+         .head_ms = 50,
+         .headers = SSE,
+         .pieces = {{0, ROLE, 0}, {800, ": c\n\n", 0}, {800, ROLE, 0}, {800, TEXT("late"), 0}}},
+        at_once};
+
+    w.settings.timeout.first_content_ms = 2000;
+    run(script, 2, (enum stream_mode)_i);
+    answered(WHOLE);
+    ck_assert_uint_eq(w.start[0].gone_ms, 2000);
+    ck_assert(w.start[0].cancelled);
+    ck_assert_int_eq(w.reports[0].verdict.reason, REASON_FIRST_CONTENT_TIMEOUT);
+    ck_assert_str_eq(w.x.last_detail, "no content for 2000 ms");
+}
+END_TEST
+
+/* And again for the answer that takes over, whose content the client has already. */
+START_TEST(each_attempt_has_its_times)
+{
+    const struct fake_attempt script[] = {
+        {.status = 200, .headers = SSE, .pieces = {{0, ROLE TEXT("Hello"), 0}}, .hangs = true},
+        {.status = 200, .headers = SSE, .pieces = {{0, ROLE, 0}}, .hangs = true},
+        {.status = 200, .hangs = true, .headers = SSE, .head_ms = 900},
+        {.status = 200,
+         .headers = SSE,
+         .pieces = {{0, ROLE TEXT("Hel"), 0}, {200, TEXT("lo"), 0}, {200, TEXT(" you"), 0}},
+         .hangs = true},
+        {.status = 200, .headers = SSE, .pieces = {{400, WHOLE, 0}}}};
+    static const enum reason reasons[] = {REASON_IDLE_TIMEOUT, REASON_FIRST_CONTENT_TIMEOUT,
+                                          REASON_FIRST_BYTE_TIMEOUT, REASON_IDLE_TIMEOUT};
+    static const uint64_t ages[] = {300, 500, 700, 700};
+
+    w.settings.timeout =
+        (struct timeout_settings){.first_byte_ms = 700, .idle_ms = 300, .first_content_ms = 500};
+    run(script, 5, SPLICE);
+    answered(ROLE TEXT("Hello") TEXT(" you") STOP DONE);
+    for (unsigned i = 0; i < COUNT(reasons); i++) {
+        ck_assert_int_eq(w.reports[i].verdict.reason, reasons[i]);
+        ck_assert_uint_eq(w.start[i].gone_ms - w.start[i].at_ms, ages[i]);
+    }
+    ck_assert_uint_eq(w.x.splices, 2);
+}
+END_TEST
+
+/* Any sign of life counts once there is content. */
+START_TEST(a_stream_that_keeps_coming_is_not_ended)
+{
+    struct fake_attempt a = {.status = 200, .headers = SSE};
+
+    a.pieces[0] = (struct fake_piece){90, ROLE TEXT("Hello"), 0};
+    for (unsigned i = 1; i < FAKE_PIECES - 1; i++) /* the last one of them is half an event, too */
+        a.pieces[i] = (struct fake_piece){90,
+                                          i % 3 == 0   ? ": c\n\n"
+                                          : i % 3 == 1 ? TEXT("x")
+                                                       : "data: {\"choices\":[",
+                                          0};
+    for (unsigned i = 2; i < FAKE_PIECES - 1; i += 3)
+        a.pieces[i + 1] = (struct fake_piece){90, "]}\n\n", 0};
+    a.pieces[FAKE_PIECES - 1].text = "]}\n\n" STOP DONE;
+    w.settings.timeout =
+        (struct timeout_settings){.first_byte_ms = 100, .idle_ms = 100, .first_content_ms = 100};
+    w.settings.retry.deadline_ms = _i == HOLD ? 5000 : 150;
+    run(&a, 1, (enum stream_mode)_i);
+    ck_assert_int_eq(w.x.end, END_ANSWERED);
+    ck_assert_uint_eq(w.starts, 1);
+    ck_assert_uint_eq(w.now_ms, FAKE_PIECES * 90);
+}
+END_TEST
+
+START_TEST(the_deadline_ends_what_is_not_committed)
+{
+    const struct fake_attempt slow = {
+        .status = 200,
+        .headers = SSE,
+        .pieces = {{10, ROLE, 0}, {90, TEXT("Hello"), 0}, {900, TEXT(" you") STOP DONE, 0}}};
+
+    w.settings.retry.deadline_ms = 500;
+    run(&slow, 1, (enum stream_mode)_i);
+    if (_i != HOLD) {
+        answered(WHOLE);
+        return;
+    }
+    ck_assert_uint_eq(w.now_ms, 500);
+    ck_assert_uint_eq(w.head.status, 504);
+    ck_assert_int_eq(w.x.end, END_FAILED);
+    ck_assert_int_eq(w.x.last_reason, REASON_DEADLINE);
+}
+END_TEST
+
+/* Kept waiting by heartbeats, a client is as well off as with a live stream. */
+START_TEST(the_deadline_does_not_end_content_that_comes)
+{
+    const struct fake_attempt slow = {.status = 200,
+                                      .headers = SSE,
+                                      .pieces = {{10, ROLE, 0},
+                                                 {90, TEXT("Hello"), 0},
+                                                 {350, ": c\n\n", 0},
+                                                 {350, TEXT(" you"), 0},
+                                                 {350, STOP DONE, 0}}};
+
+    w.settings.retry.deadline_ms = 500;
+    w.settings.stream.heartbeat_ms = 400;
+    run(&slow, 1, HOLD);
+    ck_assert_int_eq(w.x.end, END_ANSWERED);
+    ck_assert(body_is(BEAT BEAT ROLE TEXT("Hello") ": c\n\n" TEXT(" you") STOP DONE));
+    ck_assert_uint_eq(w.now_ms, 1150);
+}
+END_TEST
+
+START_TEST(the_deadline_ends_an_attempt_without_content)
+{
+    const struct fake_attempt slow = {
+        .status = 200, .headers = SSE, .pieces = {{10, ROLE, 0}}, .hangs = true};
+
+    w.settings.retry.deadline_ms = 500;
+    w.settings.stream.heartbeat_ms = 200;
+    run(&slow, 1, (enum stream_mode)_i);
+    told(BEAT BEAT, "deadline_exceeded", END_FAILED);
+    ck_assert_uint_eq(w.now_ms, 500);
+}
+END_TEST
+
+/* --- the heartbeat ---------------------------------------------------------------------------------- */
+
+/* In every state that waits: for the head, for content, for the next attempt, within the stream. */
+START_TEST(it_beats_wherever_it_waits)
+{
+    const struct fake_attempt script[] = {
+        {.head_ms = 0, .end_ms = 250, .end = TRANSPORT_LOST},
+        {.status = 200,
+         .head_ms = 150,
+         .headers = SSE,
+         .pieces = {{0, ROLE, 0}, {250, ": c\n\n", 0}, {0, TEXT("Hello"), 0}},
+         .end_ms = 10},
+        {.status = 200,
+         .headers = SSE,
+         .pieces = {{150, ROLE TEXT("Hello"), 0},
+                    {250, TEXT(" you"), 0},
+                    {150, STOP "data: [DO", 0},
+                    {150, "NE]\n\n", 0}}}};
+    struct stream_told t;
+
+    w.settings.stream.heartbeat_ms = 100;
+    w.settings.retry.backoff.initial_delay_ms = 250;
+    w.settings.retry.backoff.multiplier = 1;
+    w.settings.retry.max_attempts = 3;
+    run(script, 3, SPLICE);
+    ck_assert_int_eq(w.x.end, END_ANSWERED);
+    stream_read(buf_str(&w.body), &t);
+    free(t.answer);
+    ck_assert_uint_eq(t.rest, 0);
+    ck_assert_uint_eq(t.errors, 0);
+    /* 0 to 250, 500, 650, 900; then from 900 on */
+    ck_assert_msg(body_is(BEAT BEAT BEAT BEAT BEAT BEAT BEAT BEAT ROLE ": c\n\n" TEXT("Hello")
+                              BEAT BEAT BEAT BEAT BEAT BEAT TEXT(" you") BEAT STOP BEAT DONE),
+                  "%.*s", (int)w.body.len, w.body.p);
+    ck_assert_uint_eq(w.head.status, 200);
+    ck_assert(str_eq(fake_header(&w, "content-type"), STR("text/event-stream; charset=utf-8")));
+    ck_assert(str_eq(fake_header(&w, "cache-control"), STR("no-cache")));
+    ck_assert_uint_eq(w.answered_ms, 100);
+    ck_assert_uint_eq(w.x.first_byte_ms, 900); /* of an answer */
+}
+END_TEST
+
+/* What is held is not given away by it, and half an event not broken up. */
+START_TEST(it_beats_in_front_of_what_is_held)
+{
+    const struct fake_attempt a = {.status = 200,
+                                   .headers = SSE,
+                                   .pieces = {{10, ROLE, 0},
+                                              {140, "data: {\"choices\"", 0},
+                                              {100, ":[]}\n\n", 0},
+                                              {10, TEXT("Hello") STOP DONE, 0}}};
+
+    w.settings.stream.heartbeat_ms = 100;
+    begin(&a, 1, (enum stream_mode)_i);
+    fake_run_until(&w, 245);
+    ck_assert(body_is(BEAT BEAT));
+    ck_assert_int_eq(w.x.state, EXCHANGE_HOLDING);
+    finish();
+    answered(BEAT BEAT ROLE "data: {\"choices\":[]}\n\n" TEXT("Hello") STOP DONE);
+}
+END_TEST
+
+/* No answer at all is due to a client that could not read it. */
+START_TEST(it_does_not_beat)
+{
+    static const struct {
+        const char *body, *headers;
+        bool http_1_0;
+    } rows[] = {
+        {"{}", SSE, false},
+        {"{\"stream\":false}", SSE, false},
+        {"not json: \"stream\":true", SSE, false},
+        {"{\"stream\":true}", SSE, true},
+    };
+    struct fake_attempt a = {.status = 200,
+                             .head_ms = 500,
+                             .headers = rows[_i].headers,
+                             .pieces = {{500, WHOLE, 0}},
+                             .end_ms = 500};
+
+    w.settings.stream.heartbeat_ms = 100;
+    w.script = &a;
+    w.script_len = 1;
+    fake_begin(&w, "POST", "/v1/chat/completions", NULL, rows[_i].body);
+    w.x.request.head.http_1_0 = rows[_i].http_1_0;
+    finish();
+    answered(WHOLE);
+    ck_assert_uint_eq(w.answered_ms, rows[_i].http_1_0 ? 1500 : 1000);
+}
+END_TEST
+
+/* An answer that turns out to be none of a stream has its own status, if that comes in time. */
+START_TEST(it_does_not_beat_into_another_answer)
+{
+    const struct fake_attempt a = {.status = 200,
+                                   .head_ms = 50,
+                                   .headers = JSON,
+                                   .pieces = {{500, "{\"a\":", 0}, {500, "1}", 0}},
+                                   .end_ms = 100};
+
+    w.settings.stream.heartbeat_ms = 100;
+    run(&a, 1, (enum stream_mode)_i);
+    ck_assert_uint_eq(w.wholes, 1);
+    answered("{\"a\":1}");
+}
+END_TEST
+
+START_TEST(it_does_not_pile_up)
+{
+    const struct fake_attempt a = {.status = 200,
+                                   .headers = SSE,
+                                   .pieces = {{0, ROLE TEXT("Hello"), 0}, {5000, STOP DONE, 0}}};
+    struct stream_told t;
+
+    w.settings.stream.heartbeat_ms = 100;
+    w.client = (struct fake_client){.pull_max = 10, .every_ms = 150};
+    run(&a, 1, LIVE);
+    ck_assert_int_eq(w.x.end, END_ANSWERED);
+    stream_read(buf_str(&w.body), &t);
+    free(t.answer);
+    ck_assert_uint_eq(t.rest, 0);
+    ck_assert_uint_ge(t.beats, 10);
+    ck_assert_uint_le(t.beats, 5000 / 150);
+}
+END_TEST
+
+START_TEST(it_cannot_begin)
+{
+    const struct fake_attempt a = {.status = 200, .head_ms = 500, .headers = SSE};
+
+    w.settings.stream.heartbeat_ms = 100;
+    w.begin_fails = -ENOMEM;
+    run(&a, 1, LIVE);
+    ck_assert_uint_eq(w.cuts, 1);
+    ck_assert_uint_eq(w.cancels, 1);
+    ck_assert_int_eq(w.x.end, END_BROKEN);
+}
+END_TEST
+
+/* --- failures behind a heartbeat --------------------------------------------------------------------- */
+
+/* The status has gone out: the failure is an event, with the upstream's own error object. */
+START_TEST(a_failure_is_told_as_an_event)
+{
+    static const char object[] = "{\"message\":\"no\",\"code\":\"insufficient_quota\",\"x\":[1]}";
+    static const struct {
+        struct fake_attempt a;
+        const char *code, *object;
+    } rows[] = {
+        {{.status = 429,
+          .head_ms = 150,
+          .headers = JSON,
+          .pieces =
+              {{0, "{\n \"error\":{\"message\":\"no\",\"code\":\"insufficient_quota\",\"x\":[1]}}",
+                0}}},
+         "insufficient_quota",
+         object},
+        {{.status = 400, .head_ms = 150, .headers = "", .pieces = {{0, "<html>", 0}}}, "", NULL},
+        {{.status = 404, .head_ms = 150, .headers = JSON}, "", NULL},
+        {{.status = 503,
+          .head_ms = 150,
+          .headers = JSON "x-should-retry: false\n",
+          .pieces = {{0, "{\"error\":{\"code\":\"busy\"}}", 0}}},
+         "busy",
+         "{\"code\":\"busy\"}"},
+        {{.end_ms = 150, .end = TRANSPORT_CERTIFICATE, .detail = "bad"},
+         "certificate_rejected",
+         NULL},
+        {{.start_fails = 0, .end_ms = 150, .end = TRANSPORT_INTERNAL}, "internal_error", NULL},
+    };
+    ptrdiff_t at;
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        again();
+        w.settings.stream.heartbeat_ms = 100;
+        run(&rows[i].a, 1, (enum stream_mode)_i);
+        ck_assert_uint_eq(w.head.status, 200);
+        ck_assert_uint_eq(w.starts, 1);
+        told(BEAT, rows[i].code, END_FAILED);
+        at = rows[i].object ? str_ifind(buf_str(&w.body), str_from(rows[i].object)) : 0;
+        ck_assert_int_ge(at, 0);
+    }
+}
+END_TEST
+
+/* A good answer that is no stream cannot follow: it is asked for again, in vain. */
+START_TEST(an_answer_that_is_no_stream)
+{
+    const struct fake_attempt script[] = {
+        {.status = 200, .head_ms = 150, .headers = JSON, .pieces = {{0, "{\"a\":1}", 0}}}, at_once};
+
+    w.settings.stream.heartbeat_ms = 100;
+    w.settings.retry.backoff.initial_delay_ms = 50;
+    run(script, _i == 0 ? 1 : 2, LIVE);
+    ck_assert_int_eq(w.reports[0].verdict.reason, REASON_BAD_ANSWER);
+    if (_i == 0) {
+        struct stream_told t;
+        stream_read(buf_str(&w.body), &t);
+        free(t.answer);
+        ck_assert(t.events == 1 && t.errors == 1 && t.rest == 0);
+        ck_assert_str_eq(t.code, "answer_unreadable");
+        ck_assert_uint_eq(w.starts, 5);
+    } else {
+        answered(BEAT BEAT WHOLE);
+    }
+}
+END_TEST
+
+/* After a heartbeat all attempts are still to be had, and the first whole answer is given. */
+START_TEST(a_failure_behind_it_is_made_again)
+{
+    const struct fake_attempt script[] = {
+        {.status = 429,
+         .head_ms = 150,
+         .headers = JSON "retry-after-ms: 120\n",
+         .pieces = {{0, "{\"error\":{\"code\":\"rate_limit_exceeded\"}}", 0}}},
+        {.status = 200, .headers = SSE, .pieces = {{0, ROLE, 0}}, .end = TRANSPORT_TRUNCATED},
+        at_once};
+    struct stream_told t;
+
+    w.settings.stream.heartbeat_ms = 100;
+    run(script, 3, (enum stream_mode)_i);
+    ck_assert_int_eq(w.x.end, END_ANSWERED);
+    ck_assert_uint_eq(w.starts, 3);
+    stream_read(buf_str(&w.body), &t);
+    free(t.answer);
+    ck_assert_uint_eq(t.errors, 0);
+    ck_assert_uint_ge(t.beats, 10);
+    ck_assert(
+        str_eq((struct str){w.body.p + t.beats * strlen(BEAT), w.body.len - t.beats * strlen(BEAT)},
+               STR(WHOLE)));
+}
+END_TEST
+
+/* A mark at the start of a stream is none within one: a client would not read the first event. */
+START_TEST(a_mark_behind_a_heartbeat)
+{
+    const struct fake_attempt a = {
+        .status = 200, .headers = SSE, .pieces = {{150, "\xef\xbb\xbf" WHOLE, 0}}};
+
+    w.settings.stream.heartbeat_ms = 100;
+    run(&a, 1, (enum stream_mode)_i);
+    answered(BEAT WHOLE);
+}
+END_TEST
+
+/* --- all of them -------------------------------------------------------------------------------------- */
+
+int main(void)
+{
+    Suite *s = suite_create("stream_times");
+    TCase *c = tcase_create("timeouts");
+
+    tcase_add_checked_fixture(c, set_up, tear_down);
+    tcase_add_loop_test(c, first_content_is_a_time_of_its_own, 0, 3);
+    tcase_add_loop_test(c, no_content_for_too_long, 0, 3);
+    tcase_add_test(c, each_attempt_has_its_times);
+    tcase_add_loop_test(c, a_stream_that_keeps_coming_is_not_ended, 0, 3);
+    tcase_add_loop_test(c, the_deadline_ends_what_is_not_committed, 0, 3);
+    tcase_add_test(c, the_deadline_does_not_end_content_that_comes);
+    tcase_add_loop_test(c, the_deadline_ends_an_attempt_without_content, 0, 3);
+    suite_add_tcase(s, c);
+    c = tcase_create("heartbeat");
+    tcase_add_checked_fixture(c, set_up, tear_down);
+    tcase_add_test(c, it_beats_wherever_it_waits);
+    tcase_add_loop_test(c, it_beats_in_front_of_what_is_held, 0, 3);
+    tcase_add_loop_test(c, it_does_not_beat, 0, 4);
+    tcase_add_loop_test(c, it_does_not_beat_into_another_answer, 0, 3);
+    tcase_add_test(c, it_does_not_pile_up);
+    tcase_add_test(c, it_cannot_begin);
+    tcase_add_loop_test(c, a_failure_is_told_as_an_event, 0, 3);
+    tcase_add_loop_test(c, an_answer_that_is_no_stream, 0, 2);
+    tcase_add_loop_test(c, a_failure_behind_it_is_made_again, 0, 3);
+    tcase_add_loop_test(c, a_mark_behind_a_heartbeat, 0, 3);
+    suite_add_tcase(s, c);
+
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

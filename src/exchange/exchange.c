@@ -202,6 +202,7 @@ static void start_attempt(struct exchange *x, bool fresh)
     exchange_set(x, EXCHANGE_ATTEMPTING);
     attempt_reset(a);
     sse_init(&x->sse);
+    x->streaming = false; /* nothing of this one has come, whatever the last one was */
     a->fresh = fresh;
     /* Until it is known what kind of answer it is. */
     a->high_water =

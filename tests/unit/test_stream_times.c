@@ -241,6 +241,26 @@ START_TEST(the_deadline_ends_an_attempt_without_content)
 }
 END_TEST
 
+/* The last attempt's content says nothing about this one's. */
+START_TEST(the_deadline_ends_the_next_attempt)
+{
+    const struct fake_attempt script[] = {{.status = 200,
+                                           .headers = SSE,
+                                           .pieces = {{10, ROLE TEXT("Hello"), 0}},
+                                           .end_ms = 240,
+                                           .end = TRANSPORT_TRUNCATED},
+                                          {.hangs = true}};
+
+    w.settings.retry.deadline_ms = 500;
+    w.settings.retry.backoff.initial_delay_ms = 10;
+    w.settings.stream.heartbeat_ms = 200;
+    run(script, 2, HOLD);
+    told(BEAT BEAT, "deadline_exceeded", END_FAILED);
+    ck_assert_uint_eq(w.starts, 2);
+    ck_assert_uint_eq(w.now_ms, 500);
+}
+END_TEST
+
 /* --- the heartbeat ---------------------------------------------------------------------------------- */
 
 /* In every state that waits: for the head, for content, for the next attempt, within the stream. */
@@ -502,6 +522,7 @@ int main(void)
     tcase_add_loop_test(c, the_deadline_ends_what_is_not_committed, 0, 3);
     tcase_add_test(c, the_deadline_does_not_end_content_that_comes);
     tcase_add_loop_test(c, the_deadline_ends_an_attempt_without_content, 0, 3);
+    tcase_add_test(c, the_deadline_ends_the_next_attempt);
     suite_add_tcase(s, c);
     c = tcase_create("heartbeat");
     tcase_add_checked_fixture(c, set_up, tear_down);

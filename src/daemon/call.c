@@ -431,7 +431,7 @@ static ptrdiff_t on_pull(void *user, char *to, size_t max)
     ptrdiff_t n = exchange_pull(&c->x, to, max);
 
     /* Taking bytes may let a paused upstream go on; taking the end is the end. */
-    if (n < 0 || c->x.attempt.paused)
+    if (n < 0 || exchange_wants_room(&c->x))
         call_enqueue(c);
     return n;
 }

@@ -207,6 +207,7 @@ struct exchange {
     struct splice *splice; /* remembers what the client has; NULL where a break is final */
     struct buf rewritten;  /* an event that takes another's place */
     unsigned splices;      /* attempts that continued what the client has */
+    bool no_spool;         /* what is held stays in memory: there is no place for it elsewhere */
     bool passed;           /* content of this attempt is new to the client */
     bool resuming;         /* the next attempt asks for the rest of a Responses stream */
     struct {
@@ -247,5 +248,8 @@ void exchange_step(struct exchange *x);
  * 0: nothing now; PULL_END: the answer is whole; PULL_CUT: the connection must break. */
 enum { PULL_END = -1, PULL_CUT = -2 };
 ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max);
+
+/* Whether exchange_step is to be called after a pull, for there is room now for what waited. */
+bool exchange_wants_room(const struct exchange *x);
 
 #endif

@@ -39,6 +39,8 @@ void judge_start(struct exchange *x);
 
 /* HOLDING, not of a stream: looks at what has come, and acts once that is enough to judge it. */
 void judge_held(struct exchange *x);
+/* Whether an attempt that ended so would be followed by another. Where not, no other will. */
+bool judge_may_repeat(struct exchange *x, const struct outcome *o);
 /* A stream broke, ended too early, or told an error. */
 void judge_stream(struct exchange *x, const struct outcome *o);
 /* An attempt that brought no answer has ended. */
@@ -97,6 +99,10 @@ void stream_start(struct exchange *x);
 
 /* HOLDING or RELAYING, of a stream: looks at what has come; commits it, passes it on, judges it. */
 void stream_step(struct exchange *x);
+
+/* Whether more of a stream has come than could be looked at yet: its client is slow, and its coding
+ * makes much of little. */
+bool stream_has_more(const struct exchange *x);
 
 /* Whether the stream that broke can be read on where it broke: a response that runs on in the
  * background, with its id known. */

@@ -219,6 +219,14 @@ static void judge(struct exchange *x, const struct outcome *o)
         give_up(x, o);
 }
 
+bool judge_may_repeat(struct exchange *x, const struct outcome *o)
+{
+    struct verdict v = classify(o, x->plan.settings->retry.retry_on);
+    struct hint none = {.source = HINT_NONE};
+
+    return decide(x, &v, &none).action == RETRY_AGAIN;
+}
+
 void judge_transport(struct exchange *x, enum transport t)
 {
     struct outcome o = {.transport = t};

@@ -365,6 +365,11 @@ void relay_step(struct exchange *x)
         relay_bytes(x);
 }
 
+bool exchange_wants_room(const struct exchange *x)
+{
+    return x->attempt.paused || stream_has_more(x);
+}
+
 ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max)
 {
     ptrdiff_t n;

@@ -3,28 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "exchange/exchange_private.h"
+#include "exchange/stream_private.h"
 
 #define HELD_IN_MEMORY \
-    (512 * 1024) /* of an answer that is held whole; more of it goes to a spool */
-#define TOO_LARGE "the answer is too large to be spliced"
+    (512 * 1024)              /* of an answer that is held whole; more of it goes to a spool */
 #define EVENT_MAX (16u << 20) /* an image in one event is several MiB long */
 #define TOO_LONG "an event of the stream is larger than 16 MiB"
-#define DECODE_PIECE 4096
-
-/* What becomes of an event. */
-enum fate {
-    FATE_PASS,
-    FATE_DROP,
-    FATE_REPLACE, /* by what stands in x->rewritten */
-    FATE_OVER,    /* it ends the attempt: struct over tells how */
-};
-
-/* How an event ended its attempt. */
-struct over {
-    struct outcome outcome;
-    struct guard_seen seen;
-};
+#define DECODE_PIECE 1024 /* may become a thousand times as long */
+#define PLAIN_MAX (EVENT_MAX + 2 * 1024 * DECODE_PIECE)
 
 /* Where the events come in. */
 static struct buf *source(struct exchange *x)
@@ -72,96 +58,6 @@ bool stream_resumable(const struct exchange *x)
 
     return (x->mode != STREAM_LIVE || !x->committed) && runs_on && x->guard.response_id.len > 0 &&
            x->guard.sequence > 0;
-}
-
-/* --- one event ------------------------------------------------------------------------------------ */
-
-static enum fate drop(struct exchange *x, enum guard_kind kind)
-{
-    x->dropped++;
-    x->ops->event_dropped(x->world, x, kind == GUARD_MALFORMED);
-    return FATE_DROP;
-}
-
-static enum fate over(struct over *o, struct outcome outcome)
-{
-    o->outcome = outcome;
-    return FATE_OVER;
-}
-
-/* Lets the event through where it is new to the client. */
-static enum fate through_splice(struct exchange *x, struct str event, const struct guard_seen *seen,
-                                struct over *o)
-{
-    enum splice_action action;
-
-    if (!x->splice || seen->kind == GUARD_FILLER)
-        return FATE_PASS;
-    buf_reset(&x->rewritten, SIZE_MAX);
-    action = splice_event(x->splice, event, seen->data, &x->rewritten);
-    if (x->committed && !splice_possible(x->splice))
-        exchange_cannot_retry(x, TOO_LARGE);
-    switch (action) {
-    case SPLICE_PASS:
-        return FATE_PASS;
-    case SPLICE_REWRITTEN:
-        return FATE_REPLACE;
-    case SPLICE_SKIP:
-        return FATE_DROP;
-    case SPLICE_DIFFERS:
-    case SPLICE_FAILED:
-        break;
-    }
-    exchange_cannot_retry(x, "the new answer differs from what the client has");
-    snprintf(x->attempt.detail, sizeof(x->attempt.detail),
-             "the new answer is not the one that broke");
-    return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .differs = true});
-}
-
-static enum fate look_at(struct exchange *x, struct str event, struct over *o)
-{
-    struct guard_seen *seen = &o->seen;
-    enum fate fate;
-
-    guard_look(&x->guard, event, seen);
-    switch (seen->kind) {
-    case GUARD_UNFIT:
-        return drop(x, seen->kind);
-    case GUARD_MALFORMED:
-        if (x->cannot_retry && x->committed)
-            return drop(x, seen->kind);
-        return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .malformed = true});
-    case GUARD_ERROR:
-        if (x->guard.dialect == DIALECT_OTHER && x->committed)
-            return FATE_PASS;
-        return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .error = &seen->error});
-    case GUARD_END:
-        if (guard_empty(&x->guard))
-            return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .empty = true});
-        break;
-    default:
-        break;
-    }
-    if (x->resuming && seen->repeated)
-        return FATE_DROP; /* an upstream that has no ear for starting_after */
-    fate = through_splice(x, event, seen, o);
-    if ((fate == FATE_PASS || fate == FATE_REPLACE) && (x->guard.content || x->guard.marker))
-        x->passed = true;
-    return fate;
-}
-
-/* Judges the attempt by the event that ended it. */
-static void judge_over(struct exchange *x, struct over *o, struct str event)
-{
-    o->outcome.status = x->attempt.status;
-    o->outcome.headers = x->committed ? NULL : &x->attempt.headers;
-    o->outcome.stream = true;
-    if (o->outcome.error) {
-        x->last_words.event = event;
-        x->last_words.seen = &o->seen;
-    }
-    judge_stream(x, &o->outcome);
-    x->last_words.event.n = 0;
 }
 
 /* --- all that has come ------------------------------------------------------------------------- */
@@ -279,13 +175,13 @@ static bool take_events(struct exchange *x)
         bool ok = skip_mark(x, &run, &event);
 
         if (ok)
-            fate = look_at(x, event, &o);
+            fate = stream_look(x, event, &o);
         if (!ok || !move_on(x, &run, fate, at + n)) {
             out_of_memory(x);
             return false;
         }
         if (fate == FATE_OVER) {
-            judge_over(x, &o, event);
+            stream_judge_over(x, &o, event);
             return false;
         }
         at += n;
@@ -305,33 +201,24 @@ static void add_plain(void *arg, struct str text)
     buf_add_str(&x->plain, text);
 }
 
-/* Undoes the coding piece by piece: each may become a thousand times as long. */
-static bool take_coded_events(struct exchange *x)
+/* Undoes the coding of the next piece. False where the attempt was judged. */
+static bool decode_piece(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
-    bool goes_on = true;
+    size_t n = a->body.len < DECODE_PIECE ? a->body.len : DECODE_PIECE;
+    int rc = n ? decoder_feed(&x->decoder, (struct str){a->body.p, n}, add_plain, x) : 0;
 
-    while (goes_on && a->body.len > 0) {
-        size_t n = a->body.len < DECODE_PIECE ? a->body.len : DECODE_PIECE;
-        int rc = decoder_feed(&x->decoder, (struct str){a->body.p, n}, add_plain, x);
-
-        buf_consume(&a->body, n);
-        if (x->plain.failed || rc == -ENOMEM) {
-            out_of_memory(x);
-            return false;
-        }
-        goes_on = take_events(x);
-        if (goes_on && rc < 0) {
-            break_off(x, "what came is not in the coding that its head names");
-            return false;
-        }
+    buf_consume(&a->body, n);
+    if (x->plain.failed || rc == -ENOMEM) {
+        out_of_memory(x);
+        return false;
     }
-    return goes_on;
-}
-
-static bool take_all(struct exchange *x)
-{
-    return x->coded ? take_coded_events(x) : take_events(x);
+    if (rc < 0 || x->plain.len > PLAIN_MAX) {
+        if (take_events(x))
+            break_off(x, rc < 0 ? "what came is not in the coding that its head names" : TOO_LONG);
+        return false;
+    }
+    return true;
 }
 
 /* --- the end ------------------------------------------------------------------------------------ */
@@ -378,25 +265,45 @@ static bool may_commit(const struct exchange *x)
     return x->guard.marker && !x->request.head.http_1_0;
 }
 
+static size_t held_in_memory(const struct exchange *x)
+{
+    return x->out.bytes.len - x->out.released;
+}
+
 /* What is held of an answer goes to a spool before it is too much for memory. False where the spool
  * lost what it had. */
 static bool spill(struct exchange *x)
 {
-    struct outbox *o = &x->out;
-    size_t in_memory = o->bytes.len - o->released;
+    size_t most = x->limits.hold_limit < HELD_IN_MEMORY ? x->limits.hold_limit : HELD_IN_MEMORY;
+    int rc;
 
-    if (x->mode != STREAM_HOLD || x->state != EXCHANGE_HOLDING || in_memory <= HELD_IN_MEMORY)
+    if (x->mode != STREAM_HOLD || x->state != EXCHANGE_HOLDING || x->no_spool ||
+        held_in_memory(x) <= most)
         return true;
-    return outbox_unload(o, 0) != -EIO;
+    rc = outbox_unload(&x->out, 0);
+    x->no_spool = rc < 0 && rc != -EAGAIN;
+    return rc != -EIO;
 }
 
 /* More came than may be held of an answer that is to be held whole: it goes out as it comes. */
 static bool must_commit(const struct exchange *x)
 {
-    uint64_t in_memory = x->out.bytes.len - x->out.released;
-
     return outbox_held(&x->out) > x->limits.max_body ||
-           (in_memory > x->limits.hold_limit && x->out.moved == 0);
+           (x->no_spool && held_in_memory(x) > x->limits.hold_limit);
+}
+
+/* Commits, passes on, spools what has come. False where the attempt was judged or all is over. */
+static bool settle(struct exchange *x)
+{
+    if (!spill(x)) {
+        spool_lost(x);
+        return false;
+    }
+    if (x->state == EXCHANGE_HOLDING && (may_commit(x) || must_commit(x)))
+        relay_commit(x);
+    if (x->state == EXCHANGE_RELAYING)
+        relay_release(x);
+    return x->state != EXCHANGE_DONE;
 }
 
 /* An event fills the buffer to its mark, and the client has all that was before it. */
@@ -411,16 +318,32 @@ static bool raise_mark(struct exchange *x)
     return false;
 }
 
+static bool disk_is_slow(const struct exchange *x)
+{
+    return x->out.spool_held && x->out.moved > 0;
+}
+
+bool stream_has_more(const struct exchange *x)
+{
+    return x->streaming && x->coded && x->attempt.body.len > 0;
+}
+
+/* Whether more of a coded stream may be undone now: it, too, goes no faster than its client. */
+static bool has_room(const struct exchange *x)
+{
+    return outbox_waiting(&x->out) < RELAY_WAITING_MAX && !disk_is_slow(x);
+}
+
 /* Sets the mark at which the attempt pauses, and lets it go on. */
 static void flow(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
     uint64_t waiting = outbox_waiting(&x->out);
-    bool disk_is_slow = x->out.spool_held && x->out.moved > 0;
+    bool is_full = disk_is_slow(x) || stream_has_more(x);
 
     if (a->body.len < RELAY_WAITING_MAX || waiting > 0)
-        a->high_water = disk_is_slow ? 0 : relay_mark(x);
-    if (!a->paused || disk_is_slow || waiting > RELAY_WAITING_MAX / 2)
+        a->high_water = is_full ? 0 : relay_mark(x);
+    if (!a->paused || is_full || waiting > RELAY_WAITING_MAX / 2)
         return;
     if (a->body.len >= a->high_water) {
         if (waiting > 0)
@@ -433,31 +356,26 @@ static void flow(struct exchange *x)
     relay_resume(x);
 }
 
+/* An event is complete but for its empty line, and so is the stream: it is one, too. */
+static bool complete_last(struct exchange *x)
+{
+    return !lacks_empty_line(source(x)) || buf_addc(source(x), '\n') < 0 || take_events(x);
+}
+
 void stream_step(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
 
-    if (!take_all(x))
+    while (stream_has_more(x) && has_room(x))
+        if (!decode_piece(x) || !take_events(x) || (stream_has_more(x) && !settle(x)))
+            return;
+    if (!x->coded && !take_events(x))
         return;
-    if (x->plain.len > EVENT_MAX) {
-        break_off(x, TOO_LONG);
-        return;
-    }
-    if (a->done && a->transport == TRANSPORT_WHOLE && lacks_empty_line(source(x)) &&
-        buf_addc(source(x), '\n') == 0 && !take_events(x))
-        return;
-    if (a->done) {
-        end_stream(x);
+    if (a->done && !stream_has_more(x)) {
+        if (a->transport != TRANSPORT_WHOLE || complete_last(x))
+            end_stream(x);
         return;
     }
-    if (!spill(x)) {
-        spool_lost(x);
-        return;
-    }
-    if (x->state == EXCHANGE_HOLDING && (may_commit(x) || must_commit(x)))
-        relay_commit(x);
-    if (x->state == EXCHANGE_RELAYING)
-        relay_release(x);
-    if (x->state != EXCHANGE_DONE)
+    if (settle(x))
         flow(x);
 }

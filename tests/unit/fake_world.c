@@ -508,7 +508,7 @@ static void client_pulls(struct fake_world *w)
     size_t max = w->client.pull_max ? w->client.pull_max : sizeof(piece);
     ptrdiff_t n = exchange_pull(&w->x, piece, max);
 
-    if (n < 0 || w->x.attempt.paused)
+    if (n < 0 || exchange_wants_room(&w->x))
         w->dirty = true;
     if (n == PULL_END)
         w->got_end = true;

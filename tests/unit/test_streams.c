@@ -680,9 +680,19 @@ START_TEST(too_much_to_be_remembered)
 }
 END_TEST
 
+/* What memory cannot hold a file does. */
+START_TEST(much_that_is_held)
+{
+    w.limits.hold_limit = 100;
+    chat(broken(ROLE TEXT("Hello") TEXT(" you") TEXT(" all")), whole(WHOLE), HOLD);
+    answered(WHOLE, 2);
+}
+END_TEST
+
 START_TEST(too_much_to_be_held)
 {
     w.limits.hold_limit = 200;
+    w.disk.open_fails = -EACCES;
     chat(broken(ROLE TEXT("Hello") TEXT(" you") TEXT(" all")), whole(WHOLE), HOLD);
     ck_assert_uint_eq(w.starts, 1);
     ck_assert_str_eq(w.x.cannot_retry, "the answer is committed");
@@ -881,6 +891,7 @@ static void add_limits(TCase *c)
     tcase_add_loop_test(c, an_end_too_early_is_another_answer, 0, 4);
     tcase_add_loop_test(c, all_choices_that_the_client_has_must_end, 0, 2);
     tcase_add_test(c, too_much_to_be_remembered);
+    tcase_add_test(c, much_that_is_held);
     tcase_add_test(c, too_much_to_be_held);
     tcase_add_test(c, an_error_status_while_mending);
     tcase_add_loop_test(c, a_finish_reason_without_a_mark, 0, 3);

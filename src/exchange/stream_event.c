@@ -1,0 +1,120 @@
+/* Decides what becomes of one event of a stream: it passes, stays away, or ends the attempt. */
+#include <stdio.h>
+
+#include "exchange/stream_private.h"
+
+#define TOO_LARGE "the answer is too large to be spliced"
+
+static enum fate drop(struct exchange *x, enum guard_kind kind)
+{
+    x->dropped++;
+    x->ops->event_dropped(x->world, x, kind == GUARD_MALFORMED);
+    return FATE_DROP;
+}
+
+static enum fate over(struct over *o, struct outcome outcome)
+{
+    o->outcome = outcome;
+    return FATE_OVER;
+}
+
+/* Lets the event through where it is new to the client. */
+static enum fate through_splice(struct exchange *x, struct str event, const struct guard_seen *seen,
+                                struct over *o)
+{
+    enum splice_action action;
+
+    if (!x->splice || seen->kind == GUARD_FILLER)
+        return FATE_PASS;
+    buf_reset(&x->rewritten, SIZE_MAX);
+    action = splice_event(x->splice, event, seen->data, &x->rewritten);
+    if (x->committed && !splice_possible(x->splice) && !stream_resumable(x))
+        exchange_cannot_retry(x, TOO_LARGE);
+    switch (action) {
+    case SPLICE_PASS:
+        return FATE_PASS;
+    case SPLICE_REWRITTEN:
+        return FATE_REPLACE;
+    case SPLICE_SKIP:
+        return FATE_DROP;
+    case SPLICE_DIFFERS:
+    case SPLICE_FAILED:
+        break;
+    }
+    exchange_cannot_retry(x, "the new answer differs from what the client has");
+    snprintf(x->attempt.detail, sizeof(x->attempt.detail),
+             "the new answer is not the one that broke");
+    return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .differs = true});
+}
+
+/* An event that is no JSON. What is held may still be made again; what is not, or cannot be, goes on
+ * without it (C11). Only an answer that is to be held whole has to be whole. */
+static enum fate look_at_malformed(struct exchange *x, struct over *o)
+{
+    struct outcome outcome = {.transport = TRANSPORT_WHOLE,
+                              .status = x->attempt.status,
+                              .stream = true,
+                              .malformed = true};
+    bool held = x->mode == STREAM_HOLD && x->guard.content;
+
+    if (x->mode == STREAM_LIVE && x->passed)
+        return drop(x, GUARD_MALFORMED);
+    if (!held && !judge_may_repeat(x, &outcome))
+        return drop(x, GUARD_MALFORMED);
+    return over(o, outcome);
+}
+
+/* The answer has said that it is whole: nothing behind that can unmake it. */
+static enum fate look_behind_the_end(struct exchange *x, const struct guard_seen *seen)
+{
+    if (seen->kind == GUARD_UNFIT || seen->kind == GUARD_MALFORMED || seen->kind == GUARD_ERROR)
+        return drop(x, seen->kind);
+    return FATE_PASS;
+}
+
+enum fate stream_look(struct exchange *x, struct str event, struct over *o)
+{
+    struct guard_seen *seen = &o->seen;
+    bool ended = x->guard.marker;
+    enum fate fate;
+
+    guard_look(&x->guard, event, seen);
+    if (ended)
+        return look_behind_the_end(x, seen);
+    switch (seen->kind) {
+    case GUARD_UNFIT:
+        return drop(x, seen->kind);
+    case GUARD_MALFORMED:
+        return look_at_malformed(x, o);
+    case GUARD_ERROR:
+        if (x->guard.dialect == DIALECT_OTHER && x->committed)
+            return FATE_PASS;
+        return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .error = &seen->error});
+    case GUARD_END:
+        if (guard_empty(&x->guard))
+            return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .empty = true});
+        break;
+    default:
+        break;
+    }
+    if (x->resuming && seen->repeated)
+        return FATE_DROP; /* an upstream that has no ear for starting_after */
+    fate = through_splice(x, event, seen, o);
+    if ((fate == FATE_PASS || fate == FATE_REPLACE) && (x->guard.content || x->guard.marker))
+        x->passed = true;
+    return fate;
+}
+
+/* Judges the attempt by the event that ended it. */
+void stream_judge_over(struct exchange *x, struct over *o, struct str event)
+{
+    o->outcome.status = x->attempt.status;
+    o->outcome.headers = x->committed ? NULL : &x->attempt.headers;
+    o->outcome.stream = true;
+    if (o->outcome.error) {
+        x->last_words.event = event;
+        x->last_words.seen = &o->seen;
+    }
+    judge_stream(x, &o->outcome);
+    x->last_words.event.n = 0;
+}

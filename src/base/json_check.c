@@ -5,7 +5,8 @@
  *     string = DQUOTE *(byte from 0x20 on but DQUOTE and "\" / escape) DQUOTE
  *
  * Each state's function takes all it can of the piece, so that a string, a number or a run of white
- * space costs one turn, however long it is. */
+ * space costs one turn, however long it is; a key takes the colon behind it along, and a comma the
+ * key, where they are there. */
 #include "base/json_check.h"
 
 #include <endian.h>
@@ -152,8 +153,13 @@ static const char *take_string(struct json_check *c, const char *p, const char *
         return lost(c, p);
     if (c->keeper.what)
         json_keeper_end(&c->keeper, p);
+    p++;
     c->state = c->in_key ? COLON : AFTER_VALUE;
-    return p + 1;
+    if (c->in_key && p < end && *p == ':') {
+        c->state = VALUE;
+        p++;
+    }
+    return p;
 }
 
 /* At the opening quote. Goes on to the closing one at once: most strings are short and whole. */
@@ -166,11 +172,81 @@ static const char *start_string(struct json_check *c, bool key, const char *p, c
     return take_string(c, p + 1, end);
 }
 
-static const char *start_word(struct json_check *c, const char *rest, const char *p)
+static const char *take_word(struct json_check *c, const char *p, const char *end)
+{
+    while (p < end && *c->word && *p == *c->word) {
+        p++;
+        c->word++;
+    }
+    if (!*c->word) {
+        c->state = AFTER_VALUE;
+        if (c->keeper.what)
+            json_keeper_end(&c->keeper, p);
+    } else if (p < end) {
+        return lost(c, p);
+    }
+    return p;
+}
+
+/* At a word's first byte; `rest` must follow. */
+static const char *start_word(struct json_check *c, const char *rest, const char *p,
+                              const char *end)
 {
     c->word = rest;
     c->state = WORD;
-    return p + 1;
+    return take_word(c, p + 1, end);
+}
+
+/* Where a number stands after `b`; AFTER_VALUE when it ended before it. */
+static enum state step_number(enum state state, char b)
+{
+    bool digit = is_digit(b), e = (b | 0x20) == 'e';
+
+    switch (state) {
+    case MINUS:
+        return b == '0' ? ZERO : digit ? INTEGER : BAD;
+    case ZERO:
+    case INTEGER:
+        if (digit)
+            return state == ZERO ? BAD : INTEGER;
+        return b == '.' ? POINT : e ? EXPONENT : AFTER_VALUE;
+    case POINT:
+        return digit ? FRACTION : BAD;
+    case FRACTION:
+        return digit ? FRACTION : e ? EXPONENT : AFTER_VALUE;
+    case EXPONENT:
+        return b == '+' || b == '-' ? EXPONENT_SIGN : digit ? EXPONENT_DIGITS : BAD;
+    case EXPONENT_SIGN:
+        return digit ? EXPONENT_DIGITS : BAD;
+    default:
+        return digit ? EXPONENT_DIGITS : AFTER_VALUE;
+    }
+}
+
+static const char *take_number(struct json_check *c, const char *p, const char *end)
+{
+    enum state state = (enum state)c->state;
+
+    if (state == MINUS && *p == 'I')
+        return start_word(c, "nfinity", p, end);
+    for (; p < end; p++) {
+        if (is_digit(*p) && (state == FRACTION || state == INTEGER))
+            continue;
+        state = step_number(state, *p);
+        if (state == AFTER_VALUE || state == BAD)
+            break;
+    }
+    c->state = (unsigned char)state;
+    if (state == AFTER_VALUE && c->keeper.what)
+        json_keeper_end(&c->keeper, p);
+    return p;
+}
+
+static const char *start_number(struct json_check *c, enum state state, const char *p,
+                                const char *end)
+{
+    c->state = (unsigned char)state;
+    return take_number(c, p + 1, end);
 }
 
 static enum json_type type_at(char c)
@@ -206,24 +282,22 @@ static const char *take_value(struct json_check *c, const char *p, const char *e
     case '[':
         return open_nest(c, false, p);
     case 't':
-        return start_word(c, "rue", p);
+        return start_word(c, "rue", p, end);
     case 'f':
-        return start_word(c, "alse", p);
+        return start_word(c, "alse", p, end);
     case 'n':
-        return start_word(c, "ull", p);
+        return start_word(c, "ull", p, end);
     case 'N':
-        return start_word(c, "aN", p);
+        return start_word(c, "aN", p, end);
     case 'I':
-        return start_word(c, "nfinity", p);
+        return start_word(c, "nfinity", p, end);
     case '-':
         c->state = MINUS;
         return p + 1;
     case '0':
-        c->state = ZERO;
-        return p + 1;
+        return start_number(c, ZERO, p, end);
     default:
-        c->state = is_digit(*p) ? INTEGER : BAD;
-        return p + 1;
+        return is_digit(*p) ? start_number(c, INTEGER, p, end) : lost(c, p);
     }
 }
 
@@ -237,7 +311,7 @@ static const char *take_key(struct json_check *c, const char *p, const char *end
 }
 
 /* At a byte that is no white space, with a value behind it. */
-static const char *take_after(struct json_check *c, const char *p)
+static const char *take_after(struct json_check *c, const char *p, const char *end)
 {
     if (c->depth == 0)
         return lost(c, p);
@@ -245,7 +319,8 @@ static const char *take_after(struct json_check *c, const char *p)
     bool object = in_object(c);
     if (*p == ',') {
         c->state = object ? KEY : VALUE;
-        return p + 1;
+        p++;
+        return object && p < end && *p == '"' ? start_string(c, true, p, end) : p;
     }
     return *p == (object ? '}' : ']') ? close_nest(c, p) : lost(c, p);
 }
@@ -263,7 +338,7 @@ static const char *take_between(struct json_check *c, const char *p, const char 
     case FIRST_VALUE:
         return *p == ']' ? close_nest(c, p) : take_value(c, p, end);
     case AFTER_VALUE:
-        return take_after(c, p);
+        return take_after(c, p, end);
     default:
         return take_value(c, p, end);
     }
@@ -297,67 +372,6 @@ static const char *take_hex(struct json_check *c, const char *p)
     if (--c->hex_left == 0)
         c->state = STRING;
     return p + 1;
-}
-
-static const char *take_word(struct json_check *c, const char *p, const char *end)
-{
-    while (p < end && *c->word && *p == *c->word) {
-        p++;
-        c->word++;
-    }
-    if (!*c->word) {
-        c->state = AFTER_VALUE;
-        if (c->keeper.what)
-            json_keeper_end(&c->keeper, p);
-    } else if (p < end) {
-        return lost(c, p);
-    }
-    return p;
-}
-
-/* Where a number stands after `b`; AFTER_VALUE when it ended before it. */
-static enum state step_number(enum state state, char b)
-{
-    bool digit = is_digit(b), e = (b | 0x20) == 'e';
-
-    switch (state) {
-    case MINUS:
-        return b == '0' ? ZERO : digit ? INTEGER : BAD;
-    case ZERO:
-    case INTEGER:
-        if (digit)
-            return state == ZERO ? BAD : INTEGER;
-        return b == '.' ? POINT : e ? EXPONENT : AFTER_VALUE;
-    case POINT:
-        return digit ? FRACTION : BAD;
-    case FRACTION:
-        return digit ? FRACTION : e ? EXPONENT : AFTER_VALUE;
-    case EXPONENT:
-        return b == '+' || b == '-' ? EXPONENT_SIGN : digit ? EXPONENT_DIGITS : BAD;
-    case EXPONENT_SIGN:
-        return digit ? EXPONENT_DIGITS : BAD;
-    default:
-        return digit ? EXPONENT_DIGITS : AFTER_VALUE;
-    }
-}
-
-static const char *take_number(struct json_check *c, const char *p, const char *end)
-{
-    enum state state = (enum state)c->state;
-
-    if (state == MINUS && *p == 'I')
-        return start_word(c, "nfinity", p);
-    for (; p < end; p++) {
-        if (is_digit(*p) && (state == FRACTION || state == INTEGER))
-            continue;
-        state = step_number(state, *p);
-        if (state == AFTER_VALUE || state == BAD)
-            break;
-    }
-    c->state = (unsigned char)state;
-    if (state == AFTER_VALUE && c->keeper.what)
-        json_keeper_end(&c->keeper, p);
-    return p;
 }
 
 /* A mark's later bytes, or what comes first in the text. */

@@ -425,6 +425,11 @@ static void on_gone(void *user)
     call_enqueue(c);
 }
 
+static void on_stalled(void *user)
+{
+    exchange_client_stalled(&((struct call *)user)->x);
+}
+
 static ptrdiff_t on_pull(void *user, char *to, size_t max)
 {
     struct call *c = user;
@@ -463,6 +468,7 @@ const struct frontend_handler call_handler = {
     .on_complete = on_complete,
     .on_body_refused = on_body_refused,
     .on_gone = on_gone,
+    .on_stalled = on_stalled,
     .on_pull = on_pull,
     .on_closed = on_closed,
     .on_refused = on_refused,

@@ -32,6 +32,8 @@ struct frontend_handler {
      * libmicrohttpd. The client is told so here; no answer of the owner's may follow. */
     void (*on_body_refused)(void *user, unsigned status);
     void (*on_gone)(void *user); /* the client left, at any time after on_complete */
+    /* Before that, where it was cut off for taking nothing of its answer. May be NULL. */
+    void (*on_stalled)(void *user);
     /* Bytes of a streamed answer: as exchange_pull. */
     ptrdiff_t (*on_pull)(void *user, char *to, size_t max);
     /* The request is over and `r` is gone. Called once for each on_head that returned 0. */

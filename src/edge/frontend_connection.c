@@ -109,6 +109,8 @@ static void check_taking(struct connection *c)
     if (!read_taken(c, &taken) || ioctl(c->fd, SIOCOUTQ, &waiting) < 0)
         waiting = 0;
     if (waiting > 0 && taken == c->taken) {
+        if (c->f->handler->on_stalled && c->current->user)
+            c->f->handler->on_stalled(c->current->user);
         connection_reset(c);
         return;
     }

@@ -21,6 +21,7 @@ static const struct str key_names[BODY_KEYS] = {
     [BODY_MODEL] = {"model", 5},
     [BODY_STREAM] = {"stream", 6},
     [BODY_OPTIONS] = {"stream_options", 14},
+    [BODY_N] = {"n", 1},
     [BODY_BACKGROUND] = {"background", 10},
 };
 

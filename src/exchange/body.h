@@ -20,7 +20,7 @@ struct spool;
 struct body_glance; /* what was seen of a spooled body while it passed by */
 
 /* The keys that a body may be asked for. */
-enum body_key { BODY_MODEL, BODY_STREAM, BODY_OPTIONS, BODY_BACKGROUND, BODY_KEYS };
+enum body_key { BODY_MODEL, BODY_STREAM, BODY_OPTIONS, BODY_N, BODY_BACKGROUND, BODY_KEYS };
 
 struct body {
     uint64_t max;    /* bytes */

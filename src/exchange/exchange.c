@@ -81,7 +81,7 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
     buf_init(&x->rewritten, SIZE_MAX / 2);
     buf_init(&x->plain, SIZE_MAX / 2);
     outbox_init(&x->out, x);
-    guard_init(&x->guard, DIALECT_OTHER, false);
+    guard_init(&x->guard, DIALECT_OTHER, 1, false);
     x->started_ms = ops->now_ms(world);
     return 0;
 }
@@ -153,6 +153,11 @@ void exchange_refused(struct exchange *x, unsigned status)
 void exchange_client_gone(struct exchange *x)
 {
     x->client_gone = true;
+}
+
+void exchange_client_stalled(struct exchange *x)
+{
+    x->client_stalled = true;
 }
 
 void exchange_cannot_retry(struct exchange *x, const char *why)
@@ -253,7 +258,8 @@ static void set_limits(struct exchange *x)
     x->max_attempts = wish ? wish : x->plan.settings->retry.max_attempts;
     x->mode = mode_of(x);
     x->spoke_ms = x->ops->now_ms(x->world);
-    guard_init(&x->guard, dialect_of(request_path(&x->request.head)), x->request.usage_wanted);
+    guard_init(&x->guard, dialect_of(request_path(&x->request.head)), x->request.choices,
+               x->request.usage_wanted);
     exchange_set_deadline(x, x->started_ms, true);
 }
 
@@ -308,13 +314,17 @@ static void replace_stale(struct exchange *x)
     start_attempt(x, true);
 }
 
-/* A stream in a coding that cannot be undone here is passed on unseen. */
+/* What was asked for as a stream, and comes without a name, is taken for one. A stream in a coding that
+ * cannot be undone here is passed on unseen. */
 static bool is_stream(const struct exchange *x)
 {
     const struct attempt *a = &x->attempt;
+    bool is_named = answer_is_type(&a->headers, STR("text/event-stream"));
+    bool is_nameless = x->request.stream && x->guard.dialect != DIALECT_OTHER &&
+                       !headers_get(&a->headers, STR("content-type"), NULL);
     struct str coding;
 
-    return a->status < 300 && answer_is_type(&a->headers, STR("text/event-stream")) &&
+    return a->status < 300 && a->status != 204 && (is_named || is_nameless) &&
            (!headers_get(&a->headers, STR("content-encoding"), &coding) || decode_knows(coding));
 }
 
@@ -368,8 +378,9 @@ void exchange_look(struct exchange *x)
 static void leave(struct exchange *x)
 {
     exchange_stop_attempt(x);
-    x->last_reason = REASON_CLIENT_GONE;
-    exchange_cannot_retry(x, "the client is gone");
+    x->last_reason = x->client_stalled ? REASON_CLIENT_STALLED : REASON_CLIENT_GONE;
+    exchange_cannot_retry(x, x->client_stalled ? "the client takes nothing of its answer"
+                                               : "the client is gone");
     exchange_end(x, END_CLIENT_GONE);
 }
 

@@ -160,7 +160,7 @@ struct exchange {
     unsigned max_attempts;
     bool request_complete;
     unsigned refused; /* the body was refused with this status; 0: it was not */
-    bool client_gone;
+    bool client_gone, client_stalled;
 
     struct attempt attempt;
     unsigned attempts;        /* made so far */
@@ -176,6 +176,7 @@ struct exchange {
     bool has_error_answer;
     unsigned error_status;   /* to tell */
     unsigned error_received; /* as it came */
+    unsigned error_attempt;  /* whose it was */
     struct headers error_headers;
     struct buf error_body;
 
@@ -209,6 +210,7 @@ struct exchange {
     unsigned splices;      /* attempts that continued what the client has */
     bool no_spool;         /* what is held stays in memory: there is no place for it elsewhere */
     bool passed;           /* content of this attempt is new to the client */
+    bool not_resumable;    /* it was tried in vain */
     bool resuming;         /* the next attempt asks for the rest of a Responses stream */
     struct {
         struct str event; /* of the upstream that ended its answer; empty: none did */
@@ -234,6 +236,8 @@ void exchange_request_done(struct exchange *x);
 /* Instead of exchange_request_done: the world has refused the body, and tells the client so. */
 void exchange_refused(struct exchange *x, unsigned status);
 void exchange_client_gone(struct exchange *x);
+/* Before exchange_client_gone: it was cut off, for it took nothing of its answer for too long. */
+void exchange_client_stalled(struct exchange *x);
 
 /* A sentence for the client about a body that was not taken: `rc` from exchange_body. */
 void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size_t size);

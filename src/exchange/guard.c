@@ -11,10 +11,11 @@
 #define RESPONSE_ID_MAX 256
 #define JOINED_MAX (16u << 20)
 
-void guard_init(struct guard *g, enum dialect dialect, bool usage_wanted)
+void guard_init(struct guard *g, enum dialect dialect, unsigned choices_wanted, bool usage_wanted)
 {
     memset(g, 0, sizeof(*g));
     g->dialect = dialect;
+    g->choices_wanted = choices_wanted;
     g->usage_wanted = usage_wanted;
     buf_init(&g->response_id, RESPONSE_ID_MAX);
     buf_init(&g->joined, JOINED_MAX);
@@ -291,8 +292,9 @@ static bool join(struct guard *g, struct str event, const struct sse_event *e, s
 
 static enum guard_kind look_at_data(struct guard *g, struct str data, bool *ret_repeated)
 {
-    if (is_done_mark(data))
-        return GUARD_END;
+    if (is_done_mark(data)) /* others say so by an event of their own, and some gateways add this */
+        return g->dialect == DIALECT_RESPONSES || g->dialect == DIALECT_MESSAGES ? GUARD_LIFECYCLE
+                                                                                 : GUARD_END;
     switch (g->dialect) {
     case DIALECT_CHAT:
     case DIALECT_COMPLETIONS:
@@ -334,8 +336,8 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
         describe_error(g, &e, ret);
         return;
     }
-    if (e.data_lines == 0) {
-        ret->kind = GUARD_UNFIT;
+    if (e.data_lines == 0 || (ret->data.n == 0 && is_known(g))) {
+        ret->kind = GUARD_UNFIT; /* by the standard such an event is none */
         return;
     }
     if (is_known(g) && !is_done_mark(ret->data) && !json_valid(ret->data)) {
@@ -356,7 +358,8 @@ bool guard_empty(const struct guard *g)
 
 bool guard_whole(const struct guard *g, bool broke)
 {
-    bool all_finished = g->finished != 0 && g->finished == g->choices;
+    bool all_finished = g->finished != 0 && g->finished == g->choices &&
+                        (unsigned)__builtin_popcountll(g->finished) >= g->choices_wanted;
 
     if (g->marker)
         return true;

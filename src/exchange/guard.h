@@ -26,17 +26,18 @@ enum guard_kind {
 
 struct guard {
     enum dialect dialect;
-    bool usage_wanted;      /* the request asked for a usage chunk */
-    bool content;           /* a part of the answer has come */
-    bool marker;            /* [DONE], response.completed and the like */
-    bool failed;            /* a GUARD_ERROR has come */
-    bool usage;             /* a usage chunk */
-    bool id_seen;           /* an `id:` field: from then on SDKs stumble over comments, too */
-    uint64_t choices;       /* bits of the choices that have begun ... */
-    uint64_t finished;      /* ... and of those that gave a finish_reason */
-    uint64_t sequence;      /* Responses: the sequence number that comes next */
-    struct buf response_id; /* Responses: as response.created gave it, terminated; empty before */
-    struct buf joined;      /* the data of an event with several data lines */
+    bool usage_wanted;       /* the request asked for a usage chunk */
+    unsigned choices_wanted; /* ... and for so many choices */
+    bool content;            /* a part of the answer has come */
+    bool marker;             /* [DONE], response.completed and the like */
+    bool failed;             /* a GUARD_ERROR has come */
+    bool usage;              /* a usage chunk */
+    bool id_seen;            /* an `id:` field: from then on SDKs stumble over comments, too */
+    uint64_t choices;        /* bits of the choices that have begun ... */
+    uint64_t finished;       /* ... and of those that gave a finish_reason */
+    uint64_t sequence;       /* Responses: the sequence number that comes next */
+    struct buf response_id;  /* Responses: as response.created gave it, terminated; empty before */
+    struct buf joined;       /* the data of an event with several data lines */
 };
 
 /* Of one event. */
@@ -50,8 +51,9 @@ struct guard_seen {
     bool is_answer; /* it holds more than the error (response.failed, choices), and passes, too */
 };
 
-/* Sets it up for the answer to a request; allocates nothing. */
-void guard_init(struct guard *g, enum dialect dialect, bool usage_wanted);
+/* Sets it up for the answer to a request that asked for so many choices (at least 1), and for a usage
+ * chunk or not; allocates nothing. */
+void guard_init(struct guard *g, enum dialect dialect, unsigned choices_wanted, bool usage_wanted);
 void guard_deinit(struct guard *g);
 /* Another answer to the same request begins. */
 void guard_reset(struct guard *g);

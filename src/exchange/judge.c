@@ -12,8 +12,7 @@ static bool speaks_of_error(struct str text)
 {
     static const char key[] = "\"error\"";
 
-    return text.n > 0 && text.p[0] == '{' &&
-           memmem(text.p, text.n < 512 ? text.n : 512, key, sizeof(key) - 1);
+    return text.n > 0 && text.p[0] == '{' && memmem(text.p, text.n, key, sizeof(key) - 1);
 }
 
 static bool may_hold_error(const struct attempt *a, struct str text)
@@ -68,6 +67,7 @@ static void keep_error_answer(struct exchange *x, unsigned status)
     x->attempt.body = b;
     x->error_status = status;
     x->error_received = x->attempt.status;
+    x->error_attempt = x->attempts;
     x->has_error_answer = true;
 }
 
@@ -200,6 +200,10 @@ static void judge(struct exchange *x, const struct outcome *o)
     if (v.kind == VERDICT_GOOD && x->begun) {
         snprintf(x->attempt.detail, sizeof(x->attempt.detail), "an answer that is no event stream");
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_BAD_ANSWER, .ambiguous = true};
+    }
+    if (x->resuming && !x->committed && v.kind == VERDICT_FINAL && o->status >= 400) {
+        x->not_resumable = true; /* it cannot be read on; but the client has nothing of it yet */
+        v = (struct verdict){.kind = VERDICT_RETRY, .reason = v.reason, .ambiguous = true};
     }
     if (stream_resumable(x))
         v.ambiguous = false; /* what was begun is read on: nothing is made twice */

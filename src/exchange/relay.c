@@ -273,6 +273,13 @@ static uint64_t next_sequence(const struct exchange *x, const struct guard_seen 
     return x->guard.sequence ? x->guard.sequence : x->events;
 }
 
+/* Before a part of an answer is with the client, the upstream's last word counts. After that, how
+ * that answer ended. */
+static bool kept_error_counts(const struct exchange *x)
+{
+    return x->has_error_answer && (!x->committed || x->error_attempt == x->attempts);
+}
+
 /* Adds the one event that tells; the upstream's own where it sent one. */
 static int add_last_words(struct exchange *x)
 {
@@ -290,7 +297,7 @@ static int add_last_words(struct exchange *x)
     if (seen)
         rc = error_event_object(&object, seen->data, &seen->error);
     else
-        rc = x->has_error_answer ? kept_object(x, &object) : own_object(x, &object);
+        rc = kept_error_counts(x) ? kept_object(x, &object) : own_object(x, &object);
     if (rc == 0)
         rc = error_event_write(&x->out.bytes, x->guard.dialect, next_sequence(x, seen),
                                buf_str(&object));

@@ -29,6 +29,7 @@ void request_init(struct request *r, uint64_t max_body, uint64_t random_a, uint6
     memset(r, 0, sizeof(*r));
     request_head_init(&r->head);
     body_init(&r->body, max_body);
+    r->choices = 1;
     make_id(r->id, random_a, random_b);
 }
 
@@ -103,6 +104,26 @@ static int read_overrides(struct request *r, char *ret_problem, size_t size)
     return 0;
 }
 
+/* Of a spooled body only the type of an object is known: where there are options they are taken to
+ * ask for it, since that is what they are for. */
+static bool wants_usage(const struct json_value *options, bool in_memory)
+{
+    if (!in_memory)
+        return options->type == JSON_OBJECT;
+    return json_scan_one(options->text, STR("include_usage")).type == JSON_TRUE;
+}
+
+#define CHOICES_MAX 64 /* what the guard can tell apart */
+
+static unsigned choices_of(struct json_value n)
+{
+    uint64_t number;
+
+    if (!json_to_u64(n, &number) || number < 1)
+        return 1;
+    return number < CHOICES_MAX ? (unsigned)number : CHOICES_MAX;
+}
+
 int request_read(struct request *r, char *ret_problem, size_t size)
 {
     struct json_value values[BODY_KEYS];
@@ -115,13 +136,14 @@ int request_read(struct request *r, char *ret_problem, size_t size)
         r->stream = values[BODY_STREAM].type == JSON_TRUE;
         r->background = values[BODY_BACKGROUND].type == JSON_TRUE;
         r->may_stream = r->stream;
-        r->usage_wanted =
-            json_scan_one(values[BODY_OPTIONS].text, STR("include_usage")).type == JSON_TRUE;
+        r->usage_wanted = wants_usage(&values[BODY_OPTIONS], body_in_memory(&r->body));
+        r->choices = choices_of(values[BODY_N]);
     } else {
         r->may_stream =
             r->body.length > 0; /* a form: speech, transcriptions and images can stream */
     }
-    r->may_stream |= str_ifind(request_query(&r->head), STR("stream=true")) >= 0;
+    if (str_ifind(request_query(&r->head), STR("stream=true")) >= 0)
+        r->may_stream = r->stream = true; /* a response that is read again */
     if (headers_get(&r->head.headers, STR("x-stainless-retry-count"), &v) && str_to_u64(v, &n))
         r->sdk_retry = n > 1000 ? 1000 : (unsigned)n;
     return read_overrides(r, ret_problem, size);

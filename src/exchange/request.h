@@ -29,7 +29,8 @@ struct request {
     char model[MODEL_MAX];   /* the body's "model"; "" where there is none */
     bool may_stream;         /* the answer may be an event stream, as far as one can tell */
     bool stream;             /* the JSON body asks for one */
-    bool usage_wanted;       /* ... and for a chunk with its usage (not seen in a spooled body) */
+    bool usage_wanted;       /* ... and for a chunk with its usage, as far as one can tell */
+    unsigned choices;        /* "n": how many it asks for; 1 unless told */
     bool background;         /* a response that goes on without a client (Responses API) */
     unsigned sdk_retry;      /* x-stainless-retry-count */
     struct request_overrides overrides;

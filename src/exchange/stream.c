@@ -54,7 +54,8 @@ void stream_start(struct exchange *x)
 
 bool stream_resumable(const struct exchange *x)
 {
-    bool runs_on = x->request.background || !request_is(&x->request.head, "POST");
+    bool runs_on =
+        !x->not_resumable && (x->request.background || !request_is(&x->request.head, "POST"));
 
     return (x->mode != STREAM_LIVE || !x->committed) && runs_on && x->guard.response_id.len > 0 &&
            x->guard.sequence > 0;

@@ -48,7 +48,8 @@
     X(CLIENT_ERROR, "client_error")                   \
     X(NOT_IMPLEMENTED, "not_implemented")             \
     X(INTERNAL, "internal_error")                     \
-    X(CLIENT_GONE, "client_gone")
+    X(CLIENT_GONE, "client_gone")                     \
+    X(CLIENT_STALLED, "client_stalled")
 
 enum reason {
 #define X(constant, word) REASON_##constant,

@@ -48,7 +48,7 @@ static enum guard_kind see(const char *text)
 static void begin(enum dialect d, bool usage_wanted)
 {
     guard_deinit(&guard);
-    guard_init(&guard, d, usage_wanted);
+    guard_init(&guard, d, 1, usage_wanted);
 }
 
 /* --- kinds --------------------------------------------------------------------------------------- */
@@ -118,7 +118,11 @@ static const struct row typed[] = {
     {RESP, TYPED("response.something.new", ""), GUARD_CONTENT},
     {RESP, TYPED("response.completed", ",\"response\":{\"id\":\"r\",\"error\":null}"), GUARD_END},
     {RESP, TYPED("response.incomplete", ",\"response\":{}"), GUARD_END},
-    {RESP, "data: [DONE]\n\n", GUARD_END},
+    {RESP, "data: [DONE]\n\n", GUARD_LIFECYCLE}, /* some gateways add it, however it ended */
+    {MSG, "data: [DONE]\n\n", GUARD_LIFECYCLE},
+    {RESP, "data:\n\n", GUARD_UNFIT},
+    {CHAT, "data: \n\n", GUARD_UNFIT}, /* by the standard it is no event */
+    {CHAT, "event: x\ndata\n\n", GUARD_UNFIT},
     {RESP, "data: {\"delta\":\"no type\"}\n\n", GUARD_CONTENT},
     {MSG, "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n",
      GUARD_LIFECYCLE},
@@ -162,8 +166,7 @@ static const struct row framing[] = {
     {CHAT, "\xef\xbb\xbf" DELTA("{\"content\":\"a\"}"), GUARD_CONTENT},
     {CHAT, "id: 1\n" DELTA("{\"content\":\"a\"}"), GUARD_CONTENT},
     {CHAT, "data:{\"choices\":[]}\n\n", GUARD_LIFECYCLE},
-    {CHAT, "data\n\n", GUARD_MALFORMED},
-    {CHAT, "data: \n\n", GUARD_MALFORMED},
+    {CHAT, "data\n\n", GUARD_UNFIT},
     {CHAT, "data: {\"choices\":[\n\n", GUARD_MALFORMED},
     {CHAT, "data: {\"choices\":[]}}\n\n", GUARD_MALFORMED},
     {CHAT, "data: {'choices':[]}\n\n", GUARD_MALFORMED},
@@ -349,7 +352,7 @@ static const struct {
     {RESP, {TYPED("response.created", "")}, false, false, false, true},
     {RESP, {TYPED("response.output_text.delta", "")}, false, false, false, false},
     {RESP, {TYPED("response.completed", "")}, true, true, true, false},
-    {RESP, {TYPED("response.created", ""), DONE}, true, true, true, false},
+    {RESP, {TYPED("response.created", ""), DONE}, false, false, false, true},
     {MSG, {"data: {\"type\":\"message_start\"}\n\n"}, false, false, false, true},
     {MSG, {"data: {\"type\":\"content_block_delta\"}\n\n"}, false, false, false, false},
     {MSG, {"data: {\"type\":\"message_stop\"}\n\n"}, true, true, true, false},

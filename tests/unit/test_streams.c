@@ -481,8 +481,8 @@ END_TEST
 
 START_TEST(malformed_events)
 {
-    static const char *const bad[] = {"data: {\"cho\n\n", "data: {\"choices\":[}\n\n", "data: \n\n",
-                                      "data: {\"a\":\"\xff\"}\n\n"};
+    static const char *const bad[] = {"data: {\"cho\n\n", "data: {\"choices\":[}\n\n",
+                                      "data: {\n\n", "data: {\"a\":\"\xff\"}\n\n"};
 
     for (size_t i = 0; i < COUNT(bad); i++) {
         char text[2000];

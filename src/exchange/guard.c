@@ -329,7 +329,7 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
         return;
     }
     if (!join(g, event, &e, &ret->data)) {
-        ret->kind = GUARD_MALFORMED;
+        ret->kind = GUARD_UNREAD;
         return;
     }
     if (is_error(g, &e, ret)) {

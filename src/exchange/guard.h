@@ -22,6 +22,7 @@ enum guard_kind {
     GUARD_ERROR,     /* says that the answer failed */
     GUARD_UNFIT,     /* has no data: the SDKs of the streams known here raise parse errors on it */
     GUARD_MALFORMED, /* not JSON where JSON is due */
+    GUARD_UNREAD,    /* there was no memory to look at it */
 };
 
 struct guard {
@@ -58,7 +59,7 @@ void guard_deinit(struct guard *g);
 /* Another answer to the same request begins. */
 void guard_reset(struct guard *g);
 
-/* Looks at the next event, its closing blank line included. Out of memory counts as malformed. */
+/* Looks at the next event, its closing blank line included. */
 void guard_look(struct guard *g, struct str event, struct guard_seen *ret);
 
 /* Whether the answer is whole as far as it came (C12). `broke`: the connection did not end in good

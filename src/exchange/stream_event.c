@@ -86,6 +86,9 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
         return drop(x, seen->kind);
     case GUARD_MALFORMED:
         return look_at_malformed(x, o);
+    case GUARD_UNREAD:
+        snprintf(x->attempt.detail, sizeof(x->attempt.detail), "out of memory");
+        return over(o, (struct outcome){.transport = TRANSPORT_INTERNAL});
     case GUARD_ERROR:
         if (x->guard.dialect == DIALECT_OTHER && x->committed)
             return FATE_PASS;

@@ -24,8 +24,31 @@ struct scenario {
     struct fake_attempt script[3];
     unsigned attempts;
     const char *answer; /* the good one; for streams: their whole events */
+    const char *other;  /* the second attempt's alone, where the first one brought nothing */
     const char *error;  /* an upstream's error that may be passed on; NULL: none */
+    const char *body;   /* the request's; NULL: the usual one */
+    enum stream_mode mode;
+    uint64_t heartbeat_ms;
+    bool http_1_0;
 };
+
+#define CHUNK(id, delta) \
+    "data: {\"id\":\"" id "\",\"choices\":[{\"index\":0,\"delta\":" delta "}]}\n\n"
+#define ROLE(id) CHUNK(id, "{\"role\":\"assistant\"}")
+#define TEXT(id, text) CHUNK(id, "{\"content\":\"" text "\"}")
+#define TWO_LINES(id, text)                                                                     \
+    "data: {\"id\":\"" id "\",\ndata: \"choices\":[{\"index\":0,\"delta\":{\"content\":\"" text \
+    "\"}}]}\n\n"
+#define STOP(id)          \
+    "data: {\"id\":\"" id \
+    "\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+#define DONE "data: [DONE]\n\n"
+#define EVENT(n, type, rest) \
+    "event: " type "\ndata: {\"type\":\"" type "\",\"sequence_number\":" n rest "}\n\n"
+#define CREATED(id) EVENT("0", "response.created", ",\"response\":{\"id\":\"" id "\"}")
+#define DELTA(n, text) \
+    EVENT(n, "response.output_text.delta", ",\"output_index\":0,\"delta\":\"" text "\"")
+#define COMPLETED(n, id) EVENT(n, "response.completed", ",\"response\":{\"id\":\"" id "\"}")
 
 static const struct scenario scenarios[] = {
     {.name = "a plain answer",
@@ -111,6 +134,129 @@ static const struct scenario scenarios[] = {
      .attempts = 2,
      .answer = "{}",
      .error = "no gzip at all"},
+    {.name = "a chat that is spliced",
+     .target = "/v1/chat/completions",
+     .mode = STREAM_SPLICE,
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, ROLE("A") TEXT("A", "Hello"), 0}, {5, TEXT("A", " y") "dat", 0}},
+                 .end = TRANSPORT_TRUNCATED},
+                {.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, ROLE("B") TEXT("B", "He") TEXT("B", "llo you"), 0},
+                            {5, TWO_LINES("B", " all") STOP("B") DONE, 0}}}},
+     .attempts = 2,
+     .answer = ROLE("A") TEXT("A", "Hello") TEXT("A", " y") TEXT(
+         "A",
+         "ou") "data: {\"id\":\"A\", \"choices\":[{\"index\":0,\"delta\":{\"content\":\" all\"}}]}\n\n" STOP("A")
+         DONE,
+     .other = ROLE("B") TEXT("B", "He") TEXT("B", "llo you") TWO_LINES("B", " all") STOP("B") DONE},
+    {.name = "a response that is spliced",
+     .target = "/v1/responses",
+     .mode = STREAM_SPLICE,
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, CREATED("A") DELTA("1", "Hello"), 0}},
+                 .end_ms = 5,
+                 .end = TRANSPORT_TRUNCATED},
+                {.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, CREATED("B") DELTA("1", "He") DELTA("2", "llo you"), 0},
+                            {5, COMPLETED("3", "B"), 0}}}},
+     .attempts = 2,
+     .answer = CREATED("A") DELTA("1", "Hello") DELTA("2", " you") COMPLETED("3", "A"),
+     .other = CREATED("B") DELTA("1", "He") DELTA("2", "llo you") COMPLETED("3", "B")},
+    {.name = "a response that is read on",
+     .target = "/v1/responses",
+     .mode = STREAM_SPLICE,
+     .body = "{\"stream\":true,\"background\":true}",
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, CREATED("A") DELTA("1", "Hello"), 0}},
+                 .end_ms = 5,
+                 .end = TRANSPORT_TRUNCATED},
+                {.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, CREATED("A") DELTA("1", "Hello") DELTA("2", " you"), 0},
+                            {5, COMPLETED("3", "A"), 0}}}},
+     .attempts = 2,
+     .answer = CREATED("A") DELTA("1", "Hello") DELTA("2", " you") COMPLETED("3", "A")},
+    {.name = "a chat that is held",
+     .target = "/v1/chat/completions",
+     .mode = STREAM_HOLD,
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, ROLE("A") TEXT("A", "Hello"), 0}, {5, TWO_LINES("A", " y"), 0}},
+                 .end = TRANSPORT_TRUNCATED},
+                {.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, ROLE("B") TEXT("B", "Hi"), 0}, {5, STOP("B") DONE, 0}}}},
+     .attempts = 2,
+     .answer = ROLE("B") TEXT("B", "Hi") STOP("B") DONE},
+    {.name = "a chat that is held for HTTP/1.0",
+     .target = "/v1/chat/completions",
+     .http_1_0 = true,
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, ROLE("B") TEXT("B", "Hi"), 0}, {5, STOP("B") DONE, 0}}}},
+     .attempts = 1,
+     .answer = ROLE("B") TEXT("B", "Hi") STOP("B") DONE},
+    {.name = "a chat that is warmed up",
+     .target = "/v1/chat/completions",
+     .mode = STREAM_HOLD,
+     .heartbeat_ms = 100,
+     .script = {{.end_ms = 250, .end = TRANSPORT_LOST, .detail = "lost"},
+                {.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{150, ROLE("B") TEXT("B", "Hi"), 0}, {150, STOP("B") DONE, 0}}}},
+     .attempts = 2,
+     .answer = ROLE("B") TEXT("B", "Hi") STOP("B") DONE},
+    {.name = "a chat that is warmed up, live, and breaks",
+     .target = "/v1/chat/completions",
+     .heartbeat_ms = 100,
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{150, ROLE("B") TEXT("B", "Hi"), 0}, {150, TEXT("B", " you"), 0}},
+                 .end = TRANSPORT_TRUNCATED}},
+     .attempts = 1,
+     .answer = ROLE("B") TEXT("B", "Hi") TEXT("B", " you")},
+    {.name = "an error behind a heartbeat",
+     .target = "/v1/chat/completions",
+     .heartbeat_ms = 100,
+     .script = {{.status = 400,
+                 .head_ms = 150,
+                 .headers = JSON,
+                 .pieces = {{0, "{\"error\":{\"message\":\"no\",\"code\":\"c\"}}", 0}}}},
+     .attempts = 1},
+    {.name = "a chat with data in two lines",
+     .target = "/v1/chat/completions",
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, ROLE("A") TEXT("A", "Hello"), 0},
+                            {5, TWO_LINES("A", " you"), 0},
+                            {5, STOP("A") DONE, 0}}}},
+     .attempts = 1,
+     .answer = ROLE("A") TEXT("A", "Hello") TWO_LINES("A", " you") STOP("A") DONE},
+    {.name = "a chat that lacks its mark",
+     .target = "/v1/chat/completions",
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, ROLE("A") TEXT("A", "Hello"), 0}, {5, STOP("A") "dat", 0}},
+                 .end = TRANSPORT_TRUNCATED}},
+     .attempts = 1,
+     .answer = ROLE("A") TEXT("A", "Hello") STOP("A") DONE},
+    {.name = "response.failed",
+     .target = "/v1/responses",
+     .script = {{.status = 200,
+                 .headers = STREAM,
+                 .pieces = {{0, CREATED("A") DELTA("1", "Hello"), 0},
+                            {5,
+                             EVENT("2", "response.failed",
+                                   ",\"response\":{\"error\":{\"code\":\"c\"}}"),
+                             0}}}},
+     .attempts = 1,
+     .answer = CREATED("A") DELTA("1", "Hello")
+         EVENT("2", "response.failed", ",\"response\":{\"error\":{\"code\":\"c\"}}")},
 };
 
 static struct fake_world w;
@@ -123,9 +269,14 @@ static void run(const struct scenario *s)
     w.limits.hold_limit = 5000;
     w.key = STR("k");
     w.idempotency_header = "Idempotency-Key";
-    fake_begin(&w, "POST", s->target, s->headers, "{\"model\":\"m\",\"stream\":true}");
-    if (w.begin_rc == 0)
-        fake_run(&w);
+    w.settings.stream.mode = s->mode;
+    w.settings.stream.heartbeat_ms = s->heartbeat_ms;
+    fake_begin(&w, "POST", s->target, s->headers,
+               s->body ? s->body : "{\"model\":\"m\",\"stream\":true}");
+    if (w.begin_rc != 0)
+        return;
+    w.x.request.head.http_1_0 = s->http_1_0;
+    fake_run(&w);
 }
 
 /* One whole event of ours, whose JSON can be read. */
@@ -152,11 +303,43 @@ static bool own_error(struct str body)
     return ok;
 }
 
+/* A beat may fall out where there is no memory for it: they are not counted. */
+static struct str without_beats(struct str got)
+{
+    static const struct str beat = {": retryd\n", 9};
+    size_t to = 0;
+
+    for (size_t at = 0; at < got.n;) {
+        if (str_starts((struct str){got.p + at, got.n - at}, beat))
+            at += beat.n;
+        else
+            w.body.p[to++] = got.p[at++];
+    }
+    return (struct str){got.p, to};
+}
+
+/* The same for what came of a stream. */
+static const char *unacceptable_stream(struct str got, struct str answer)
+{
+    size_t same = 0;
+
+    while (same < got.n && same < answer.n && got.p[same] == answer.p[same])
+        same++;
+    if (w.got_end && w.x.end == END_ANSWERED)
+        return same == answer.n && got.n == same ? NULL : "a stream that is not the upstream's";
+    if (w.got_end) {
+        while (same > 0 && (same < 2 || memcmp(got.p + same - 2, "\n\n", 2) != 0))
+            same--; /* the error event may begin as the next one would have */
+        return error_event((struct str){got.p + same, got.n - same}) ? NULL : "no error event";
+    }
+    return same == got.n ? NULL : "bytes that are not the upstream's";
+}
+
 /* NULL, or what the client must not see. */
 static const char *unacceptable(const struct scenario *s)
 {
-    struct str got = buf_str(&w.body), answer = str_from(s->answer ? s->answer : "");
-    size_t same = 0;
+    struct str got = without_beats(buf_str(&w.body)), answer = str_from(s->answer ? s->answer : "");
+    const char *what;
 
     if (w.wrong)
         return w.wrong;
@@ -171,16 +354,8 @@ static const char *unacceptable(const struct scenario *s)
     if (w.wholes)
         return (s->error && str_eq(got, str_from(s->error))) || own_error(got) ? NULL
                                                                                : "a wrong error";
-    while (same < got.n && same < answer.n && got.p[same] == answer.p[same])
-        same++;
-    if (w.got_end && w.x.end == END_ANSWERED)
-        return same == answer.n && got.n == same ? NULL : "a stream that is not the upstream's";
-    if (w.got_end) {
-        while (same > 0 && (same < 2 || memcmp(got.p + same - 2, "\n\n", 2) != 0))
-            same--; /* the error event may begin as the next one would have */
-        return error_event((struct str){got.p + same, got.n - same}) ? NULL : "no error event";
-    }
-    return same == got.n ? NULL : "bytes that are not the upstream's";
+    what = unacceptable_stream(got, answer);
+    return what && s->other ? unacceptable_stream(got, str_from(s->other)) : what;
 }
 
 /* How many allocations there are to fail. */
@@ -202,8 +377,9 @@ static size_t fail_each(const struct scenario *s, bool from)
         failed = failmem_disarm();
         if (w.begin_rc == 0)
             what = unacceptable(s);
-        ck_assert_msg(!what, "%s: allocation %zu%s: %s", s->name, n,
-                      from ? " and all after it" : "", what);
+        ck_assert_msg(!what, "%s: allocation %zu%s: %s:\n%.*s", s->name, n,
+                      from ? " and all after it" : "", what, (int)w.body.len,
+                      w.body.len ? w.body.p : "");
         fake_deinit(&w);
     }
     return n - 2;

@@ -33,17 +33,19 @@ static void start_decoding(struct exchange *x)
 void stream_start(struct exchange *x)
 {
     bool spliceable = x->guard.dialect <= DIALECT_RESPONSES && x->mode == STREAM_SPLICE;
-    uint64_t choices;
+    uint64_t choices = x->guard.choices;
+    bool id_seen = x->guard.id_seen;
 
     x->attempt.high_water = RELAY_WAITING_MAX;
     x->passed = false;
     start_decoding(x);
     if (x->resuming)
         return;
-    choices = x->guard.choices;
     guard_reset(&x->guard);
     if (x->committed) {
-        x->guard.choices = choices; /* the client has a part of each: each has to end */
+        /* The client has a part of each choice: each has to end. And it remembers the id. */
+        x->guard.choices = choices;
+        x->guard.id_seen = id_seen;
         splice_restart(x->splice);
         return;
     }

@@ -508,6 +508,16 @@ START_TEST(unfit_events_are_left_out)
 }
 END_TEST
 
+/* What a client's parser has seen of the first answer counts for the second one. */
+START_TEST(unfit_behind_an_id_of_another_attempt)
+{
+    chat(after(": c\n\n" ROLE, "id: 7\n" TEXT("Hello"), TRANSPORT_TRUNCATED),
+         whole(": c\n\n" WHOLE), SPLICE);
+    answered(": c\n\n" ROLE "id: 7\n" TEXT("Hello") TEXT(" you") STOP DONE, 2);
+    ck_assert_uint_eq(w.dropped_unfit, 1);
+}
+END_TEST
+
 START_TEST(comments_pass)
 {
     static const char text[] =
@@ -875,6 +885,7 @@ static void add_events(TCase *c)
     tcase_add_loop_test(c, an_end_without_text_is_an_answer, 0, 3);
     tcase_add_loop_test(c, malformed_events, 0, 3);
     tcase_add_loop_test(c, unfit_events_are_left_out, 0, 3);
+    tcase_add_test(c, unfit_behind_an_id_of_another_attempt);
     tcase_add_loop_test(c, comments_pass, 0, 3);
     tcase_add_loop_test(c, an_error_after_content, 0, 3);
     tcase_add_loop_test(c, a_verdict_after_content, 0, 3);

@@ -67,9 +67,15 @@ static enum fate look_at_malformed(struct exchange *x, struct over *o)
 /* The answer has said that it is whole: nothing behind that can unmake it. */
 static enum fate look_behind_the_end(struct exchange *x, const struct guard_seen *seen)
 {
-    if (seen->kind == GUARD_UNFIT || seen->kind == GUARD_MALFORMED || seen->kind == GUARD_ERROR)
+    switch (seen->kind) {
+    case GUARD_UNFIT:
+    case GUARD_MALFORMED:
+    case GUARD_UNREAD:
+    case GUARD_ERROR:
         return drop(x, seen->kind);
-    return FATE_PASS;
+    default:
+        return FATE_PASS;
+    }
 }
 
 enum fate stream_look(struct exchange *x, struct str event, struct over *o)

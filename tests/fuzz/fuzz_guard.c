@@ -52,7 +52,7 @@ static void look(struct str input, enum dialect d, enum fuzz_way way, struct buf
     size_t n;
 
     sse_init(&reader);
-    guard_init(&g, d, false);
+    guard_init(&g, d, 1, false);
     buf_init(&pending, CAP);
     fuzz_cut(&cutter, way, input);
     while (fuzz_piece(&cutter, &piece)) {
@@ -141,7 +141,7 @@ static void check_client(enum dialect d)
         return;
     FUZZ_CHECK(w.got_end && w.cuts == 0);
     sse_init(&reader);
-    guard_init(&g, d, false);
+    guard_init(&g, d, 1, false);
     while (rest.n > 0 && (n = sse_next(&reader, rest)) > 0) {
         struct str event = {rest.p, n};
         guard_look(&g, event, &seen);

@@ -237,6 +237,7 @@ void exchange_set_deadline(struct exchange *x, uint64_t since_ms, bool declared)
     static const struct headers nothing;
     const struct headers *h = declared ? &x->request.head.headers : &nothing;
 
+    x->deadline_since = since_ms;
     x->deadline = deadline_of(h, since_ms, x->plan.settings->retry.deadline_ms,
                               x->request.overrides.deadline_ms);
 }

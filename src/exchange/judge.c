@@ -199,7 +199,7 @@ static void judge(struct exchange *x, const struct outcome *o)
 
     if (v.kind == VERDICT_GOOD && x->begun) {
         snprintf(x->attempt.detail, sizeof(x->attempt.detail), "an answer that is no event stream");
-        v = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_BAD_ANSWER, .ambiguous = true};
+        v = (struct verdict){.kind = VERDICT_FINAL, .reason = REASON_BAD_ANSWER, .ambiguous = true};
     }
     if (x->resuming && !x->committed && v.kind == VERDICT_FINAL && o->status >= 400) {
         x->not_resumable = true; /* it cannot be read on; but the client has nothing of it yet */
@@ -319,7 +319,7 @@ void judge_held(struct exchange *x)
 static void describe_deadline(const struct exchange *x, char out[ATTEMPT_DETAIL_MAX])
 {
     snprintf(out, ATTEMPT_DETAIL_MAX, "the deadline of %llu ms has passed%s",
-             (unsigned long long)(x->deadline.at_ms - x->started_ms),
+             (unsigned long long)(x->deadline.at_ms - x->deadline_since),
              x->deadline.source == DEADLINE_FROM_CONFIG ? "" : " (declared by the client)");
 }
 

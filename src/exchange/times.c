@@ -20,6 +20,17 @@ static bool awaits_content(const struct exchange *x)
     return x->streaming && !x->guard.content;
 }
 
+/* A stream has said that it is whole. Servers that then keep the connection open would keep their
+ * clients waiting for nothing. */
+#define AFTER_END_MS 1000
+
+static bool has_ended(const struct exchange *x)
+{
+    bool has_answer = x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
+
+    return has_answer && x->streaming && x->guard.marker;
+}
+
 /* An answer that is held whole may take longer than the deadline, as a live one may, once the client
  * is kept waiting by heartbeats: then the attempt that is under way is not ended by it. */
 static uint64_t deadline_now(const struct exchange *x)
@@ -42,6 +53,8 @@ static uint64_t attempt_limit(const struct exchange *x)
         return TIMER_OFF;
     if (awaits_content(x))
         return earlier(total, after(a->started_ms, t->first_content_ms));
+    if (has_ended(x))
+        total = earlier(total, a->last_piece_ms + AFTER_END_MS);
     return earlier(total, after(a->last_piece_ms, t->idle_ms));
 }
 
@@ -51,7 +64,7 @@ static uint64_t beat_time(const struct exchange *x)
 {
     bool has_answer = x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
 
-    if (!x->request.stream || x->request.head.http_1_0 || x->answer_ended ||
+    if (!x->request.stream || x->request.head.http_1_0 || x->answer_ended || has_ended(x) ||
         (has_answer && !x->streaming))
         return TIMER_OFF;
     return after(x->spoke_ms, x->plan.settings->stream.heartbeat_ms);

@@ -119,7 +119,7 @@ def test_c27_a_refused_request(machine):
 
 
 def test_c27_a_broken_stream(machine):
-    cut = {"preset": "chat_stream", "events": 3, "cut": {"after_events": 2}}
+    cut = {"preset": "chat_stream", "events": 3, "cut": {"after_events": 2, "delay_ms": 200}}
     _, line, _ = told(machine, [cut], STREAM)
     assert (line["end"], line["reason"], number(line["status"], machine[2])) == \
         ("broken", "answer_truncated", 200)

@@ -446,26 +446,34 @@ START_TEST(a_failure_is_told_as_an_event)
 }
 END_TEST
 
-/* A good answer that is no stream cannot follow: it is asked for again, in vain. */
+/* A good answer that is no stream cannot follow; and asking again would bring another one. */
 START_TEST(an_answer_that_is_no_stream)
 {
     const struct fake_attempt script[] = {
-        {.status = 200, .head_ms = 150, .headers = JSON, .pieces = {{0, "{\"a\":1}", 0}}}, at_once};
+        {.status = 200, .head_ms = 150, .headers = JSON, .pieces = {{0, "{\"a\":1}", 0}}}};
+    struct stream_told t;
 
     w.settings.stream.heartbeat_ms = 100;
-    w.settings.retry.backoff.initial_delay_ms = 50;
-    run(script, _i == 0 ? 1 : 2, LIVE);
+    run(script, 1, LIVE);
     ck_assert_int_eq(w.reports[0].verdict.reason, REASON_BAD_ANSWER);
-    if (_i == 0) {
-        struct stream_told t;
-        stream_read(buf_str(&w.body), &t);
-        free(t.answer);
-        ck_assert(t.events == 1 && t.errors == 1 && t.rest == 0);
-        ck_assert_str_eq(t.code, "answer_unreadable");
-        ck_assert_uint_eq(w.starts, 5);
-    } else {
-        answered(BEAT BEAT WHOLE);
-    }
+    stream_read(buf_str(&w.body), &t);
+    free(t.answer);
+    ck_assert(t.events == 1 && t.errors == 1 && t.rest == 0);
+    ck_assert_str_eq(t.code, "answer_unreadable");
+    ck_assert_uint_eq(w.starts, 1);
+}
+END_TEST
+
+/* What keeps its connection open behind its end does not keep the client. */
+START_TEST(a_stream_that_does_not_end_behind_its_end)
+{
+    const struct fake_attempt script[] = {
+        {.status = 200, .headers = SSE, .pieces = {{10, WHOLE, 0}}, .hangs = true}};
+
+    w.settings.stream.heartbeat_ms = 100;
+    run(script, 1, (enum stream_mode)_i);
+    answered(WHOLE);
+    ck_assert_uint_eq(w.now_ms, 1010);
 }
 END_TEST
 
@@ -533,7 +541,8 @@ int main(void)
     tcase_add_test(c, it_does_not_pile_up);
     tcase_add_test(c, it_cannot_begin);
     tcase_add_loop_test(c, a_failure_is_told_as_an_event, 0, 3);
-    tcase_add_loop_test(c, an_answer_that_is_no_stream, 0, 2);
+    tcase_add_test(c, an_answer_that_is_no_stream);
+    tcase_add_loop_test(c, a_stream_that_does_not_end_behind_its_end, 0, 3);
     tcase_add_loop_test(c, a_failure_behind_it_is_made_again, 0, 3);
     tcase_add_loop_test(c, a_mark_behind_a_heartbeat, 0, 3);
     suite_add_tcase(s, c);

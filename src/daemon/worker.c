@@ -71,6 +71,12 @@ static void turn(struct worker *w)
             call_run(LIST_ENTRY(node, struct call, run));
         }
     }
+    /* What streams had to say about it has been handed to the kernel by now. */
+    if (w->aborting && !w->cut) {
+        w->cut = true;
+        w->work = true;
+        frontend_abort(w->frontend);
+    }
     if (w->work)
         uv_async_send(&w->async);
     publish(w);
@@ -143,10 +149,9 @@ static void start_abort(struct worker *w)
     for (struct list *n = w->active.next; n != &w->active; n = n->next) {
         struct call *c = LIST_ENTRY(n, struct call, node);
 
-        exchange_client_gone(&c->x);
+        exchange_abort(&c->x);
         call_enqueue(c);
     }
-    frontend_abort(w->frontend);
 }
 
 static void on_inbox(uv_async_t *async)

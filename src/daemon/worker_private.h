@@ -51,6 +51,7 @@ struct worker {
     unsigned active_count, kept_count;
     bool work;
     bool draining, aborting, closing;
+    bool cut; /* the connections that were left when it was to abort */
     uint64_t turn_began_ns;
     uint64_t random_state[4];
     size_t buffered;      /* bytes that its calls hold */

@@ -24,6 +24,7 @@ unsigned answer_status_for(enum reason r)
     case REASON_DEADLINE:
         return 504;
     case REASON_INTERNAL:
+    case REASON_SHUTDOWN:
         return 503;
     default:
         return 502;
@@ -87,6 +88,7 @@ static const char *proxy_error(enum reason r)
     case REASON_CLIENT_ERROR:
         return "http_request_error";
     case REASON_INTERNAL:
+    case REASON_SHUTDOWN:
         return "proxy_internal_error";
     default:
         return "http_protocol_error";

@@ -155,6 +155,11 @@ void exchange_client_gone(struct exchange *x)
     x->client_gone = true;
 }
 
+void exchange_abort(struct exchange *x)
+{
+    x->aborted = true;
+}
+
 void exchange_client_stalled(struct exchange *x)
 {
     x->client_stalled = true;
@@ -385,6 +390,19 @@ static void leave(struct exchange *x)
     exchange_end(x, END_CLIENT_GONE);
 }
 
+/* Before the connection is cut: its client is to know that this is no end. */
+static void abort_now(struct exchange *x)
+{
+    if (!x->begun || !x->streaming || x->answer_ended) {
+        x->client_gone = x->client_gone || !x->answer_ended;
+        return;
+    }
+    exchange_cannot_retry(x, "retryd ends");
+    x->last_reason = REASON_SHUTDOWN;
+    snprintf(x->last_detail, sizeof(x->last_detail), "retryd ends, and drain_timeout has passed");
+    relay_last_words(x);
+}
+
 void exchange_step(struct exchange *x)
 {
     enum exchange_state before;
@@ -392,6 +410,8 @@ void exchange_step(struct exchange *x)
     assert(x->magic == EXCHANGE_MAGIC);
     if (x->state == EXCHANGE_DONE)
         return;
+    if (x->aborted)
+        abort_now(x);
     if (x->client_gone && !x->pulled_end && !x->refused) {
         leave(x);
         return;

@@ -161,7 +161,7 @@ struct exchange {
     unsigned max_attempts;
     bool request_complete;
     unsigned refused; /* the body was refused with this status; 0: it was not */
-    bool client_gone, client_stalled;
+    bool client_gone, client_stalled, aborted;
 
     struct attempt attempt;
     unsigned attempts;        /* made so far */
@@ -239,6 +239,10 @@ void exchange_refused(struct exchange *x, unsigned status);
 void exchange_client_gone(struct exchange *x);
 /* Before exchange_client_gone: it was cut off, for it took nothing of its answer for too long. */
 void exchange_client_stalled(struct exchange *x);
+
+/* The world is about to end the client's connection. A stream that has begun says so, and ends; all
+ * else is as if the client had left. */
+void exchange_abort(struct exchange *x);
 
 /* A sentence for the client about a body that was not taken: `rc` from exchange_body. */
 void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size_t size);

@@ -48,6 +48,7 @@
     X(CLIENT_ERROR, "client_error")                   \
     X(NOT_IMPLEMENTED, "not_implemented")             \
     X(INTERNAL, "internal_error")                     \
+    X(SHUTDOWN, "shutting_down")                      \
     X(CLIENT_GONE, "client_gone")                     \
     X(CLIENT_STALLED, "client_stalled")
 

@@ -225,6 +225,20 @@ def test_second_term_ends_at_once(provider, retryd):
     provider.wait(closed=1)
 
 
+@pytest.mark.parametrize("mode", ["live", "splice", "hold"])
+def test_c12_a_stream_that_drain_timeout_ends_is_told(provider, retryd, mode):
+    provider.answers({"preset": "chat_stream", "events": 100, "interval_ms": 50})
+    d = retryd(server={"drain_timeout": "300ms"}, stream={"heartbeat": "100ms"})
+    with Raw(d) as c:
+        c.request(body=STREAM, headers=[f"x-retryd-stream-mode: {mode}"])
+        c.until(b": retryd" if mode == "hold" else b'"w1 ')
+        d.signal(signal.SIGTERM)
+        rest = c.rest()
+    assert b'"code":"shutting_down"' in rest and b"[DONE]" not in rest
+    assert rest.endswith(b"\n0\r\n\r\n"), "the stream ends as one that was told to have failed"
+    assert d.wait_log('msg="?request"? ')["reason"] == "shutting_down"
+
+
 def test_drain_timeout_cuts(provider, retryd):
     provider.answers({"preset": "auto", "stall": {"after_deltas": 1}})
     d = retryd(server={"drain_timeout": "400ms"})
@@ -238,7 +252,7 @@ def test_drain_timeout_cuts(provider, retryd):
         d.signal(signal.SIGTERM)
         assert d.wait(timeout=5) == 0
         assert 380 < now_ms() - began < 1500
-        assert not s.rest().endswith(b"0\r\n\r\n"), "a cut stream must not look whole"
+        assert b'data: {"error":' in s.rest(), "a cut stream must not look whole"
     assert "drain_timeout" in d.log
 
 

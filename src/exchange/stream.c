@@ -9,7 +9,7 @@
     (512 * 1024)              /* of an answer that is held whole; more of it goes to a spool */
 #define EVENT_MAX (16u << 20) /* an image in one event is several MiB long */
 #define TOO_LONG "an event of the stream is larger than 16 MiB"
-#define DECODE_PIECE 1024 /* may become a thousand times as long */
+#define DECODE_PIECE 256 /* may become a thousand times as long */
 #define PLAIN_MAX (EVENT_MAX + 2 * 1024 * DECODE_PIECE)
 
 /* Where the events come in. */
@@ -369,6 +369,9 @@ void stream_step(struct exchange *x)
 {
     struct attempt *a = &x->attempt;
 
+    /* The disk's news may have made room: that comes first. */
+    if (x->coded && disk_is_slow(x) && !settle(x))
+        return;
     while (stream_has_more(x) && has_room(x))
         if (!decode_piece(x) || !take_events(x) || (stream_has_more(x) && !settle(x)))
             return;

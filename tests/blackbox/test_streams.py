@@ -1,5 +1,7 @@
 """Event streams: each event the moment it is whole, never a part of one, and told when they break."""
 
+import base64
+import gzip
 import json
 
 import pytest
@@ -314,3 +316,22 @@ def test_c11_what_is_not_in_its_coding_is_asked_for_again(provider, retryd):
     d = retryd()
     assert text_of(ask(d, STREAM).body) == "good"
     assert d.wait_log("attempt 1 of 5")["reason"] == "answer_unreadable"
+
+
+@pytest.mark.parametrize("mode", ["live", "splice", "hold"])
+def test_c16_a_compressed_stream_goes_no_faster_than_its_client(provider, retryd, mode):
+    """Some KB of it are 20 MiB of events: undone as the client takes them, or into a file."""
+    event = 'data: {"choices":[{"index":0,"delta":{"content":"' + "y" * 4000 + '"}}]}\n\n'
+    end = 'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    plain = (event * 5000 + end).encode()
+    provider.answers({"headers": {"content-type": "text/event-stream", "content-encoding": "gzip"},
+                      "body_b64": base64.b64encode(gzip.compress(plain)).decode()})
+    d = retryd(server={"hold_limit": "1M"})
+    most = (4 if mode == "splice" else 3) * MIB  # what is spliced is remembered, up to hold_limit
+    with Raw(d, receive_buffer=16384, timeout=60) as c:
+        c.request(body=STREAM, headers=[f"x-retryd-stream-mode: {mode}"])
+        c.answer_head()
+        assert d.metric("retryd_buffered_bytes_max") < most
+        assert b"".join(c.chunks()) == plain
+    assert wait_requests(d, 1)[0]["end"] == "answered"
+    assert d.metric("retryd_buffered_bytes_max") < most

@@ -30,8 +30,11 @@ static unsigned total_load(const struct server *s, struct worker **ret_least)
     return total;
 }
 
-/* Each client may need a connection to an upstream as well. Where the descriptors do not go round,
- * clients wait to be let in: better than to be let in and turned away, or to starve the others. */
+/* Each client may need a connection to an upstream as well, and a file for its body. Where the
+ * descriptors do not go round, clients wait to be let in: better than to be let in and turned away,
+ * or to starve the others. */
+#define FILES_OF_A_CLIENT 3
+
 static unsigned connection_limit(const struct config_server *c)
 {
     unsigned workers = c->workers ? c->workers : uv_available_parallelism();
@@ -40,8 +43,8 @@ static unsigned connection_limit(const struct config_server *c)
 
     if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY)
         return c->max_connections;
-    if (files.rlim_cur > ours + 2)
-        room = (files.rlim_cur - ours) / 2;
+    if (files.rlim_cur > ours + FILES_OF_A_CLIENT)
+        room = (files.rlim_cur - ours) / FILES_OF_A_CLIENT;
     if (room >= c->max_connections)
         return c->max_connections;
     log_line(LOG_WARN,

@@ -119,6 +119,26 @@ static enum guard_kind look_at_choice(struct guard *g, struct str choice)
     return GUARD_CONTENT;
 }
 
+/* Most chunks carry on with the only choice there is: they have a finish_reason, once, and it is
+ * null. That is quicker to see than to read, and saves a third of what an event costs. Within a text
+ * the key's quotes would have backslashes before them. */
+static bool carries_on(const struct guard *g, struct str data)
+{
+    static const char key[] = "\"finish_reason\"";
+    const char *end = data.p + data.n, *p;
+
+    if (!g->content || g->choices_wanted != 1 || g->dialect != DIALECT_CHAT)
+        return false;
+    p = memmem(data.p, data.n, key, sizeof(key) - 1);
+    if (!p)
+        return false;
+    p += sizeof(key) - 1;
+    while (p < end && (*p == ':' || *p == ' '))
+        p++;
+    return (size_t)(end - p) > 4 && memcmp(p, "null", 4) == 0 &&
+           !memmem(p, (size_t)(end - p), key, sizeof(key) - 1);
+}
+
 static enum guard_kind look_at_chunk(struct guard *g, struct str data)
 {
     struct json_want w[] = {{.key = STR("choices")}, {.key = STR("usage")}};
@@ -126,6 +146,8 @@ static enum guard_kind look_at_chunk(struct guard *g, struct str data)
     struct json_value choice;
     struct json_iter i;
 
+    if (carries_on(g, data))
+        return GUARD_LIFECYCLE;
     json_scan(data, w, 2);
     if (w[1].value.type == JSON_OBJECT)
         g->usage = true;

@@ -378,6 +378,35 @@ START_TEST(it_is_whole_when_it_says_so)
 }
 END_TEST
 
+/* Choices may come one after the other: what ends between two of them is not whole. */
+START_TEST(as_many_choices_as_were_asked_for)
+{
+    static const struct {
+        unsigned wanted;
+        const char *events[5];
+        bool whole;
+    } rows[] = {
+        {1, {PART, STOP}, true},
+        {2, {PART, STOP}, false},
+        {2, {PART, STOP, PART_1}, false},
+        {2, {PART, STOP, PART_1, STOP_1}, true},
+        {1, {PART, STOP, PART_1, STOP_1}, true}, /* more than were asked for */
+        {3, {PART, STOP, PART_1, STOP_1}, false},
+        {128, {PART, STOP, PART_1, STOP_1}, false},
+        {2, {PART, DONE}, true},
+    };
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        guard_deinit(&guard);
+        guard_init(&guard, CHAT, rows[i].wanted, false);
+        for (size_t k = 0; k < 5 && rows[i].events[k]; k++)
+            (void)see(rows[i].events[k]);
+        ck_assert_int_eq(guard_whole(&guard, true), rows[i].whole);
+        ck_assert_int_eq(guard_whole(&guard, false), rows[i].whole);
+    }
+}
+END_TEST
+
 /* --- response ids, sequence numbers ------------------------------------------------------------- */
 
 static void see_id(const char *id)
@@ -477,6 +506,7 @@ int main(void)
     tcase_add_test(c, comments_are_unfit_behind_an_id);
     tcase_add_loop_test(c, each_error_is_seen_as_one, 0, COUNT(errors));
     tcase_add_loop_test(c, it_is_whole_when_it_says_so, 0, COUNT(states));
+    tcase_add_test(c, as_many_choices_as_were_asked_for);
     tcase_add_test(c, only_a_plain_id_is_kept);
     tcase_add_test(c, the_sequence_goes_on_behind_the_last_one);
     tcase_add_test(c, without_memory_an_event_is_not_read);

@@ -677,6 +677,36 @@ START_TEST(all_choices_that_the_client_has_must_end)
 }
 END_TEST
 
+/* They come one after the other: between them nothing but their number tells that it broke. */
+START_TEST(all_choices_that_were_asked_for_must_end)
+{
+    static const struct {
+        const char *body;
+        bool whole;
+    } rows[] = {
+        {"{\"stream\":true,\"n\":2}", false},
+        {"{\"stream\":true,\"n\":1}", true},
+        {"{\"stream\":true}", true},
+        {"{\"stream\":true,\"n\":null}", true},
+        {"{\"n\": 3 ,\"stream\":true}", false},
+        {"{\"stream\":true,\"n\":\"2\"}", true},
+        {"{\"stream\":true,\"n\":0}", true},
+    };
+    const struct fake_attempt a = broken(ROLE TEXT("Hello") STOP);
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        again();
+        follow(&a, 1);
+        fake_begin(&w, "POST", "/v1/chat/completions", NULL, rows[i].body);
+        finish();
+        if (rows[i].whole)
+            answered(ROLE TEXT("Hello") STOP DONE, 1);
+        else
+            told(ROLE TEXT("Hello") STOP, "answer_truncated", END_BROKEN);
+    }
+}
+END_TEST
+
 START_TEST(too_much_to_be_remembered)
 {
     w.limits.hold_limit = 40;
@@ -901,6 +931,7 @@ static void add_limits(TCase *c)
     tcase_add_test(c, another_answer_is_not_joined);
     tcase_add_loop_test(c, an_end_too_early_is_another_answer, 0, 4);
     tcase_add_loop_test(c, all_choices_that_the_client_has_must_end, 0, 2);
+    tcase_add_test(c, all_choices_that_were_asked_for_must_end);
     tcase_add_test(c, too_much_to_be_remembered);
     tcase_add_test(c, much_that_is_held);
     tcase_add_test(c, too_much_to_be_held);

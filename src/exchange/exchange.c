@@ -19,7 +19,7 @@ static const unsigned allowed_moves[] = {
                             BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
     [EXCHANGE_HOLDING] =
         BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_BACKOFF] = BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_DONE),
+    [EXCHANGE_BACKOFF] = BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
     [EXCHANGE_RELAYING] = BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_DONE),
     [EXCHANGE_DONE] = 0,
 };
@@ -320,17 +320,13 @@ static void replace_stale(struct exchange *x)
     start_attempt(x, true);
 }
 
-/* What was asked for as a stream, and comes without a name, is taken for one. A stream in a coding that
- * cannot be undone here is passed on unseen. */
+/* A stream in a coding that cannot be undone here is passed on unseen. */
 static bool is_stream(const struct exchange *x)
 {
     const struct attempt *a = &x->attempt;
-    bool is_named = answer_is_type(&a->headers, STR("text/event-stream"));
-    bool is_nameless = x->request.stream && x->guard.dialect != DIALECT_OTHER &&
-                       !headers_get(&a->headers, STR("content-type"), NULL);
     struct str coding;
 
-    return a->status < 300 && a->status != 204 && (is_named || is_nameless) &&
+    return a->status < 300 && answer_is_type(&a->headers, STR("text/event-stream")) &&
            (!headers_get(&a->headers, STR("content-encoding"), &coding) || decode_knows(coding));
 }
 
@@ -393,8 +389,14 @@ static void leave(struct exchange *x)
 /* Before the connection is cut: its client is to know that this is no end. */
 static void abort_now(struct exchange *x)
 {
-    if (!x->begun || !x->streaming || x->answer_ended) {
+    if (!x->begun_stream || x->answer_ended) {
         x->client_gone = x->client_gone || !x->answer_ended;
+        return;
+    }
+    if (x->state == EXCHANGE_RELAYING &&
+        x->guard.marker) { /* it has ended, but for its connection */
+        exchange_stop_attempt(x);
+        relay_end(x);
         return;
     }
     exchange_cannot_retry(x, "retryd ends");

@@ -185,6 +185,7 @@ struct exchange {
     unsigned status; /* of the answer given; 0 before */
     struct outbox out;
     bool begun;         /* its head has gone out */
+    bool begun_stream;  /* ... as that of an event stream */
     bool committed;     /* ... and a part of an attempt's answer may have */
     bool answer_ended;  /* nothing will be added to what is released */
     bool cut;           /* ... and the end is a break */

@@ -39,7 +39,7 @@ void judge_start(struct exchange *x);
 
 /* HOLDING, not of a stream: looks at what has come, and acts once that is enough to judge it. */
 void judge_held(struct exchange *x);
-/* Whether an attempt that ended so would be followed by another. Where not, no other will. */
+/* Whether an attempt that ended so would be followed by another. */
 bool judge_may_repeat(struct exchange *x, const struct outcome *o);
 /* A stream broke, ended too early, or told an error. */
 void judge_stream(struct exchange *x, const struct outcome *o);

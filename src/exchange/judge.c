@@ -96,8 +96,8 @@ static void tell_failure(struct exchange *x)
     relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
 }
 
-static struct retry_decision decide(struct exchange *x, const struct verdict *v,
-                                    const struct hint *hint)
+static struct retry_decision ask(struct exchange *x, const struct verdict *v,
+                                 const struct hint *hint)
 {
     struct retry_question q = {
         .verdict = *v,
@@ -110,7 +110,14 @@ static struct retry_decision decide(struct exchange *x, const struct verdict *v,
         .deadline_ms = x->deadline.at_ms,
         .random = x->ops->random(x->world),
     };
-    struct retry_decision d = retry_decide(&x->plan.settings->retry, &q);
+
+    return retry_decide(&x->plan.settings->retry, &q);
+}
+
+static struct retry_decision decide(struct exchange *x, const struct verdict *v,
+                                    const struct hint *hint)
+{
+    struct retry_decision d = ask(x, v, hint);
 
     if (d.action == RETRY_GIVE_UP)
         exchange_cannot_retry(x, d.why_not);
@@ -162,7 +169,7 @@ static void deliver(struct exchange *x, const struct outcome *o)
 static void try_again(struct exchange *x, const struct outcome *o, uint64_t delay_ms)
 {
     exchange_stop_attempt(x);
-    if (is_whole(x, o) && o->headers && !o->empty && !o->malformed)
+    if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->resuming)
         keep_error_answer(x, status_to_tell(o->status, o->error));
     x->resuming = stream_resumable(x);
     if (x->committed)
@@ -197,7 +204,10 @@ static void judge(struct exchange *x, const struct outcome *o)
     struct retry_decision d;
     struct hint hint = {.source = HINT_NONE};
 
-    if (v.kind == VERDICT_GOOD && x->begun) {
+    if (v.kind == VERDICT_GOOD && x->resuming && !x->begun) {
+        x->not_resumable = true; /* not the rest of a stream: from the beginning, then */
+        v = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_BAD_ANSWER, .ambiguous = true};
+    } else if (v.kind == VERDICT_GOOD && x->begun) {
         snprintf(x->attempt.detail, sizeof(x->attempt.detail), "an answer that is no event stream");
         v = (struct verdict){.kind = VERDICT_FINAL, .reason = REASON_BAD_ANSWER, .ambiguous = true};
     }
@@ -228,7 +238,9 @@ bool judge_may_repeat(struct exchange *x, const struct outcome *o)
     struct verdict v = classify(o, x->plan.settings->retry.retry_on);
     struct hint none = {.source = HINT_NONE};
 
-    return decide(x, &v, &none).action == RETRY_AGAIN;
+    if (x->committed)
+        exchange_set_deadline(x, x->ops->now_ms(x->world), true);
+    return ask(x, &v, &none).action == RETRY_AGAIN;
 }
 
 void judge_transport(struct exchange *x, enum transport t)

@@ -73,7 +73,7 @@ static void deliver(struct exchange *x, unsigned status, unsigned received,
         exchange_end(x, END_BROKEN);
     } else {
         head.content_length = bodiless(x, status) ? relay_upstream_length(headers) : body->len;
-        hand_over(x, &head, body, status < 400 ? END_ANSWERED : END_FAILED);
+        hand_over(x, &head, body, status < 400 && x->end != END_FAILED ? END_ANSWERED : END_FAILED);
     }
     answer_head_deinit(&head);
 }
@@ -113,13 +113,14 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
 /* --- answers that go out as they come ------------------------------------------------------------- */
 
 /* The head goes out. False where it cannot, and then the exchange has ended. */
-static bool begin(struct exchange *x, int rc, struct answer_head *head)
+static bool begin(struct exchange *x, int rc, struct answer_head *head, bool stream)
 {
     x->status = head->status;
     if (rc == 0)
         rc = x->ops->answer_begin(x->world, x, head);
     answer_head_deinit(head);
     x->begun = rc == 0;
+    x->begun_stream = x->begun && stream;
     if (x->begun)
         return true;
     exchange_stop_attempt(x);
@@ -141,7 +142,7 @@ static bool begin_from_upstream(struct exchange *x)
         head.content_length = relay_upstream_length(&x->attempt.headers);
     else if (x->request.head.http_1_0 && x->attempt.done && x->attempt.transport == TRANSPORT_WHOLE)
         head.content_length = outbox_held(&x->out);
-    return begin(x, rc, &head);
+    return begin(x, rc, &head, x->streaming);
 }
 
 bool relay_begin_early(struct exchange *x)
@@ -158,7 +159,7 @@ bool relay_begin_early(struct exchange *x)
         rc = headers_add(&head.headers, STR("Cache-Control"), STR("no-cache"));
     if (rc == 0)
         rc = answer_add_facts(&head.headers, &f);
-    return begin(x, rc, &head);
+    return begin(x, rc, &head, true);
 }
 
 /* What was held of an answer that is too long for that has no place in memory any more, should the
@@ -263,7 +264,7 @@ static uint64_t next_sequence(const struct exchange *x, const struct guard_seen 
 {
     uint64_t last;
 
-    if (seen && seen->is_answer &&
+    if (!x->splice && seen && seen->is_answer &&
         json_to_u64(json_scan_one(seen->data, STR("sequence_number")), &last))
         return last + 1;
     if (!x->committed && outbox_held(&x->out) == 0)
@@ -280,6 +281,22 @@ static bool kept_error_counts(const struct exchange *x)
     return x->has_error_answer && (!x->committed || x->error_attempt == x->attempts);
 }
 
+/* The upstream's own last event; behind a splice with the ids and numbers that the client knows. One
+ * that does not fit behind what the client has stays away. */
+static int add_last_event(struct exchange *x, const struct guard_seen *seen)
+{
+    enum splice_action action = SPLICE_PASS;
+
+    buf_reset(&x->rewritten, SIZE_MAX);
+    if (x->splice && seen->is_answer)
+        action = splice_event(x->splice, x->last_words.event, seen->data, &x->rewritten);
+    if (action != SPLICE_PASS && action != SPLICE_REWRITTEN)
+        return 0;
+    x->events++;
+    return outbox_add(&x->out,
+                      action == SPLICE_PASS ? x->last_words.event : buf_str(&x->rewritten));
+}
+
 /* Adds the one event that tells; the upstream's own where it sent one. */
 static int add_last_words(struct exchange *x)
 {
@@ -288,8 +305,7 @@ static int add_last_words(struct exchange *x)
     int rc = 0;
 
     if (seen && (seen->raised || seen->is_answer)) {
-        rc = outbox_add(&x->out, x->last_words.event);
-        x->events++;
+        rc = add_last_event(x, seen);
         if (seen->raised || rc < 0)
             return rc;
     }
@@ -306,6 +322,19 @@ static int add_last_words(struct exchange *x)
     return rc;
 }
 
+/* HTTP/1.0: all in one, with its length. */
+static void tell_whole(struct exchange *x)
+{
+    x->streaming = true; /* what was undone of its coding stays so */
+    x->end = END_FAILED;
+    if (add_last_words(x) < 0) {
+        x->ops->answer_cut(x->world, x);
+        exchange_end(x, END_BROKEN);
+        return;
+    }
+    deliver(x, x->attempt.status, x->attempt.status, &x->attempt.headers, &x->out.bytes);
+}
+
 void relay_last_words(struct exchange *x)
 {
     /* What was held announces the answer that the upstream's own error event ends. */
@@ -314,6 +343,10 @@ void relay_last_words(struct exchange *x)
     exchange_stop_attempt(x);
     if (!keep)
         outbox_drop_held(&x->out);
+    if (x->request.head.http_1_0 && !x->begun) {
+        tell_whole(x);
+        return;
+    }
     if (!x->begun && !begin_from_upstream(x))
         return;
     /* Without memory for it the connection breaks instead. */

@@ -113,6 +113,16 @@ static bool wants_usage(const struct json_value *options, bool in_memory)
     return json_scan_one(options->text, STR("include_usage")).type == JSON_TRUE;
 }
 
+static bool query_asks_for_stream(struct str query)
+{
+    struct str piece;
+
+    while (str_next(&query, '&', &piece))
+        if (str_ieq(piece, STR("stream=true")))
+            return true;
+    return false;
+}
+
 #define CHOICES_MAX 64 /* what the guard can tell apart */
 
 static unsigned choices_of(struct json_value n)
@@ -142,7 +152,7 @@ int request_read(struct request *r, char *ret_problem, size_t size)
         r->may_stream =
             r->body.length > 0; /* a form: speech, transcriptions and images can stream */
     }
-    if (str_ifind(request_query(&r->head), STR("stream=true")) >= 0)
+    if (query_asks_for_stream(request_query(&r->head)))
         r->may_stream = r->stream = true; /* a response that is read again */
     if (headers_get(&r->head.headers, STR("x-stainless-retry-count"), &v) && str_to_u64(v, &n))
         r->sdk_retry = n > 1000 ? 1000 : (unsigned)n;

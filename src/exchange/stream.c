@@ -5,9 +5,8 @@
 
 #include "exchange/stream_private.h"
 
-#define HELD_IN_MEMORY \
-    (512 * 1024)              /* of an answer that is held whole; more of it goes to a spool */
-#define EVENT_MAX (16u << 20) /* an image in one event is several MiB long */
+#define HELD_IN_MEMORY (128 * 1024) /* of an answer that is held; more of it goes to a spool */
+#define EVENT_MAX (16u << 20)       /* an image in one event is several MiB long */
 #define TOO_LONG "an event of the stream is larger than 16 MiB"
 #define DECODE_PIECE 256 /* may become a thousand times as long */
 #define PLAIN_MAX (EVENT_MAX + 2 * 1024 * DECODE_PIECE)

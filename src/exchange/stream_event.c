@@ -55,7 +55,7 @@ static enum fate look_at_malformed(struct exchange *x, struct over *o)
                               .status = x->attempt.status,
                               .stream = true,
                               .malformed = true};
-    bool held = x->mode == STREAM_HOLD && x->guard.content;
+    bool held = x->mode == STREAM_HOLD;
 
     if (x->mode == STREAM_LIVE && x->passed)
         return drop(x, GUARD_MALFORMED);

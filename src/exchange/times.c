@@ -51,10 +51,10 @@ static uint64_t attempt_limit(const struct exchange *x)
         return earlier(total, after(a->started_ms, t->first_byte_ms));
     if (!a->running || a->paused)
         return TIMER_OFF;
-    if (awaits_content(x))
-        return earlier(total, after(a->started_ms, t->first_content_ms));
     if (has_ended(x))
         total = earlier(total, a->last_piece_ms + AFTER_END_MS);
+    else if (awaits_content(x))
+        return earlier(total, after(a->started_ms, t->first_content_ms));
     return earlier(total, after(a->last_piece_ms, t->idle_ms));
 }
 

@@ -30,7 +30,8 @@ ANSWERS = {
 def without_quarantine():
     """AddressSanitizer keeps freed memory for a while, which is none that the daemon holds."""
     options = os.environ.get("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
-    return {"ASAN_OPTIONS": options + ":quarantine_size_mb=0:thread_local_quarantine_size_kb=0"}
+    return {"ASAN_OPTIONS": options + ":quarantine_size_mb=0:thread_local_quarantine_size_kb=0"
+                            ":detect_stack_use_after_return=0"}
 
 
 def warmed_up(provider, retryd, answer):

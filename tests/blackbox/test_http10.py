@@ -72,3 +72,10 @@ def test_c24_the_upstreams_own_error_with_its_own_status(provider, daemon):
     answer = ask(daemon)
     assert answer.status == 429
     assert (answer.error["code"], answer.error["message"]) == ("insufficient_quota", "No money.")
+
+
+def test_c12_an_error_that_ends_the_stream_is_in_the_answer(provider, daemon):
+    """The stream and the connection end in one piece with the event: the length counts it."""
+    refusal = 'data: {"error":{"message":"no","type":"x","param":null,"code":"content_filter"}}\n\n'
+    provider.answers({"headers": {"content-type": "text/event-stream"}, "body": refusal})
+    assert ask(daemon).body == refusal.encode()

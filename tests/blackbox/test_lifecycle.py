@@ -239,6 +239,31 @@ def test_c12_a_stream_that_drain_timeout_ends_is_told(provider, retryd, mode):
     assert d.wait_log('msg="?request"? ')["reason"] == "shutting_down"
 
 
+BROKEN = {"preset": "chat_stream", "events": 8, "cut": {"after_deltas": 3, "delay_ms": 100}}
+
+
+@pytest.mark.parametrize("answers, seen, settings", [
+    ([BROKEN], "next in", {"retry": {"initial_delay": "60s"}}),
+    ([BROKEN, {"stall": {"before_head": True}}], "next in", {"retry": {"initial_delay": "10ms"}}),
+    ([{"stall": {"before_head": True}}], "is ready", {"stream": {"heartbeat": "50ms"}}),
+    ([{"preset": "error", "status": 503}], "next in",
+     {"stream": {"heartbeat": "50ms"}, "retry": {"initial_delay": "60s"}})],
+    ids=["backoff", "attempting", "heartbeat", "heartbeat-backoff"])
+def test_c12_a_stream_that_waits_when_retryd_ends_is_told(provider, retryd, answers, seen, settings):
+    provider.answers(*answers)
+    d = retryd(server={"drain_timeout": "300ms"}, **settings)
+    with Raw(d) as c:
+        c.request(body=STREAM, headers=["x-retryd-stream-mode: splice"])
+        d.wait_line(seen)
+        c.answer_head()
+        provider.wait(requests=len(answers))
+        d.signal(signal.SIGTERM)
+        rest = c.rest()
+    assert d.wait(timeout=10) == 0
+    assert b'data: {"error":' in rest and rest.endswith(b"\n0\r\n\r\n")
+    assert d.wait_log('msg="?request"? ')["reason"] == "shutting_down"
+
+
 def test_drain_timeout_cuts(provider, retryd):
     provider.answers({"preset": "auto", "stall": {"after_deltas": 1}})
     d = retryd(server={"drain_timeout": "400ms"})

@@ -280,7 +280,7 @@ def test_headers_are_told(daemon):
 def test_overrides_are_taken(daemon, provider):
     line = next(p for p in README.split("\n\n") if p.startswith("A request may carry"))
     overrides = re.findall(r"`(x-retryd-[\w-]+: \S+)`", line)
-    assert len(overrides) == 3
+    assert len(overrides) == 4
     headers = " ".join(f"-H '{o}'" for o in overrides)
     done = shell(f'curl -qsS --noproxy "*" {headers} -w "%{{http_code}}" -o /dev/null {daemon.base_url}/models')
     assert done.stdout == "503"

@@ -107,7 +107,7 @@ static void own_error(unsigned status, const char *code, char *ret_message, size
 static const char *const moves[] = {
     [EXCHANGE_RECEIVING] = ".Q....D",  [EXCHANGE_QUEUED] = "..A..RD",
     [EXCHANGE_ATTEMPTING] = ".Q.HBRD", [EXCHANGE_HOLDING] = ".Q..BRD",
-    [EXCHANGE_BACKOFF] = ".Q....D",    [EXCHANGE_RELAYING] = "....B.D",
+    [EXCHANGE_BACKOFF] = ".Q...RD",    [EXCHANGE_RELAYING] = "....B.D",
     [EXCHANGE_DONE] = ".......",
 };
 

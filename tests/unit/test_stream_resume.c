@@ -270,6 +270,30 @@ START_TEST(a_response_that_is_gone)
 }
 END_TEST
 
+/* What comes is not the rest of the stream: with nothing of it at the client, it is made anew. */
+START_TEST(it_cannot_be_read_on)
+{
+    static const char *const none[] = {"{\"id\":\"resp_1\",\"status\":\"in_progress\"}",
+                                       "{\"error\":{\"message\":\"no such response\"}}"};
+    const struct fake_attempt script[] = {
+        stream(HEAD, TRANSPORT_TRUNCATED),
+        {.status = _i == 0 ? 200 : 404,
+         .headers = "Content-Type: application/json\n",
+         .pieces = {{0, none[_i], 0}, {.text = NULL}}},
+        stream(HEAD DELTA("2", "Hello") COMPLETED("3"), TRANSPORT_WHOLE)};
+
+    run_request(script, 3, STREAM_HOLD, "POST", "/v1/responses", BACKGROUND);
+    answered(HEAD DELTA("2", "Hello") COMPLETED("3"), 3);
+    ck_assert(!w.method_is_get);
+    again();
+    w.settings.retry.max_attempts = 3;
+    run_request((const struct fake_attempt[]){script[0], script[1], {.end = TRANSPORT_LOST}}, 3,
+                STREAM_HOLD, "POST", "/v1/responses", BACKGROUND);
+    ck_assert_int_eq(w.x.end, END_FAILED);
+    ck_assert_uint_eq(w.head.status, 502); /* the 404 was about what the client never asked for */
+}
+END_TEST
+
 START_TEST(attempts_are_counted)
 {
     const struct fake_attempt script[] = {stream(HEAD DELTA("2", "Hello"), TRANSPORT_TRUNCATED),
@@ -312,6 +336,7 @@ int main(void)
     tcase_add_test(c, what_is_asked_for);
     tcase_add_test(c, others_are_made_again);
     tcase_add_test(c, a_response_that_is_gone);
+    tcase_add_loop_test(c, it_cannot_be_read_on, 0, 2);
     tcase_add_test(c, attempts_are_counted);
     tcase_add_test(c, it_failed_after_all);
     suite_add_tcase(s, c);

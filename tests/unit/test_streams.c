@@ -497,6 +497,32 @@ START_TEST(malformed_events)
 }
 END_TEST
 
+/* What is committed waits for its rest from when it breaks, however long it has run by then. */
+START_TEST(a_malformed_event_behind_the_deadline)
+{
+    struct fake_attempt a =
+        after(ROLE TEXT("Hello"), "data: {\n\n" TEXT(" you") STOP DONE, TRANSPORT_WHOLE);
+
+    a.pieces[1].after_ms = 700;
+    w.settings.retry.deadline_ms = 500;
+    w.settings.retry.backoff.initial_delay_ms = 10;
+    chat(a, whole(WHOLE), SPLICE);
+    answered(WHOLE, 2);
+}
+END_TEST
+
+/* Whole is whole: nothing of it may be missing, on the last attempt neither. */
+START_TEST(what_is_held_lacks_no_event)
+{
+    w.settings.retry.max_attempts = 2;
+    chat(whole(ROLE "data: {\n\n" TEXT(" you") STOP DONE),
+         whole(ROLE "data: {\n\n" TEXT(" you") STOP DONE), HOLD);
+    ck_assert_int_eq(w.x.end, END_FAILED);
+    ck_assert_uint_eq(w.head.status, 502);
+    ck_assert_uint_eq(w.dropped_malformed, 0);
+}
+END_TEST
+
 START_TEST(unfit_events_are_left_out)
 {
     chat(whole("retry: 3000\n\n" ROLE "event: ping\n\n" TEXT("Hello") "id: 7\n" TEXT(" you") STOP
@@ -935,6 +961,8 @@ static void add_limits(TCase *c)
     tcase_add_test(c, too_much_to_be_remembered);
     tcase_add_test(c, much_that_is_held);
     tcase_add_test(c, too_much_to_be_held);
+    tcase_add_test(c, a_malformed_event_behind_the_deadline);
+    tcase_add_test(c, what_is_held_lacks_no_event);
     tcase_add_test(c, an_error_status_while_mending);
     tcase_add_loop_test(c, a_finish_reason_without_a_mark, 0, 3);
     tcase_add_loop_test(c, http_1_0, 0, 3);

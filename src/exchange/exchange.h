@@ -197,7 +197,8 @@ struct exchange {
 
     /* Where the attempt's answer is none. */
     struct inspect inspect;
-    size_t inspected; /* bytes of attempt.body */
+    size_t inspected;       /* bytes of attempt.body */
+    uint64_t answer_length; /* as its head has it; LENGTH_UNKNOWN */
 
     /* Where the attempt's answer is an event stream. */
     bool streaming;

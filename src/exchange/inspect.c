@@ -23,10 +23,12 @@ static bool coding_of(const struct headers *h, struct str *ret_coding)
     struct str coding = {0};
 
     for (unsigned i = 0; i < h->count; i++) {
-        struct str value = str_trim(headers_value(h, i));
+        struct str value;
 
-        if (value.n == 0 || str_ieq(value, STR("identity")) ||
-            !str_ieq(headers_name(h, i), STR("content-encoding")))
+        if (!str_ieq(headers_name(h, i), STR("content-encoding")))
+            continue;
+        value = str_trim(headers_value(h, i));
+        if (value.n == 0 || str_ieq(value, STR("identity")))
             continue;
         if (coding.n > 0)
             return false;

@@ -271,11 +271,10 @@ static bool is_inspected(const struct exchange *x)
 static bool is_too_long(const struct exchange *x)
 {
     const struct attempt *a = &x->attempt;
-    uint64_t n;
+    uint64_t n = x->answer_length;
 
     if (a->status >= 400)
         return false;
-    n = relay_upstream_length(&a->headers);
     return (n != LENGTH_UNKNOWN && n > x->limits.hold_limit) ||
            (a->body.len > RELAY_WAITING_MAX && x->ops->pressed(x->world));
 }
@@ -285,6 +284,7 @@ void judge_start(struct exchange *x)
     struct attempt *a = &x->attempt;
 
     x->inspected = 0;
+    x->answer_length = relay_upstream_length(&a->headers);
     if (!is_too_long(x)) {
         a->high_water = x->limits.hold_limit;
         if (a->paused && !a->done && a->body.len < a->high_water)

@@ -1,6 +1,7 @@
 /* What a route may be told about retrying, timing and streaming: the knobs, as configured.
  *
- * DESIGN: sections [retry], [timeout], [stream], [breaker] and a route's overrides of them. All
+ * DESIGN: sections [retry], [timeout], [stream], [breaker], [queue], [hedge] and a route's overrides
+ * of them. All
  * times in milliseconds. A settings object never changes once a request has seen it. */
 #ifndef RETRYD_POLICY_SETTINGS_H
 #define RETRYD_POLICY_SETTINGS_H
@@ -62,10 +63,26 @@ struct stream_settings {
 };
 
 struct breaker_settings {
-    unsigned failures;
-    unsigned failure_rate_percent;
+    unsigned failures;             /* in a row; 0: not counted */
+    unsigned failure_rate_percent; /* 0: not counted */
     uint64_t window_ms;
     uint64_t open_for_ms;
+};
+
+/* Waiting for a turn at a target: its gate, its limits, a probe. */
+struct queue_settings {
+    unsigned size;       /* requests that may wait, over all routes */
+    uint64_t timeout_ms; /* one wait */
+};
+
+enum hedge_what {
+    HEDGE_SAFE, /* GET and HEAD, embeddings and moderations: making them twice does no harm */
+    HEDGE_ALL,
+};
+
+struct hedge_settings {
+    uint64_t after_ms; /* silence before a second attempt joins the first; 0: off */
+    enum hedge_what requests;
 };
 
 struct route_settings {
@@ -73,6 +90,8 @@ struct route_settings {
     struct timeout_settings timeout;
     struct stream_settings stream;
     struct breaker_settings breaker;
+    struct queue_settings queue;
+    struct hedge_settings hedge;
 };
 
 #endif

@@ -145,7 +145,7 @@ static void clear_rows(void *owner, enum config_owner kind)
     for (unsigned i = 0; i < config_row_count; i++) {
         const struct config_row *row = &config_rows[i];
 
-        if (row->owner == kind && row->type != CONFIG_HEADER && row->type != CONFIG_MODEL)
+        if (row->owner == kind && !config_row_is_prefix(row))
             config_value_clear(row, config_field(row, owner));
     }
 }

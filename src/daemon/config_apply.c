@@ -32,7 +32,7 @@ static void set_default(const struct config_target *t, const struct config_row *
     struct str bad;
     int rc;
 
-    if (row->type == CONFIG_HEADER || row->type == CONFIG_MODEL)
+    if (config_row_is_prefix(row))
         return;
     rc =
         config_value_parse(row, str_from(row->fallback), config_field(row, owner), &bad, &expected);
@@ -230,7 +230,7 @@ static bool start_row(struct config_target *t, const struct config_row *row,
     unsigned *line = &t->origin.lines[config_row_index(row)];
 
     t->last = NULL;
-    if (*line && row->type != CONFIG_HEADER && row->type != CONFIG_MODEL) {
+    if (*line && !config_row_is_prefix(row)) {
         second_time(t, e, *line);
         return false;
     }
@@ -275,7 +275,7 @@ static void apply_entry(struct config_target *t, const char *section, const stru
     }
     if (!start_row(t, row, e))
         return;
-    if (row->type == CONFIG_HEADER || row->type == CONFIG_MODEL) {
+    if (config_row_is_prefix(row)) {
         if (!apply_pair(t, row, e))
             return;
     } else {

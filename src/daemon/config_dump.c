@@ -47,7 +47,7 @@ static void put_row(const struct config_row *row, const char *prefix, const void
     const void *field = config_field_const(row, owner);
     struct buf text;
 
-    if (row->type == CONFIG_HEADER || row->type == CONFIG_MODEL) {
+    if (config_row_is_prefix(row)) {
         bool headers = row->type == CONFIG_HEADER;
 
         put_pairs(row->key, headers ? u->headers : u->models,
@@ -163,8 +163,7 @@ static void help_row(const struct config_row *row, FILE *out)
 {
     struct buf text;
 
-    fprintf(out, "  %s%s =%s%s\n", row->key,
-            row->type == CONFIG_HEADER || row->type == CONFIG_MODEL ? "NAME" : "",
+    fprintf(out, "  %s%s =%s%s\n", row->key, config_row_is_prefix(row) ? "NAME" : "",
             row->fallback[0] ? " " : "", row->fallback);
     buf_init(&text, TEXT_MAX);
     config_row_describe(row, &text);

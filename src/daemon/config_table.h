@@ -2,6 +2,7 @@
  * its tests.
  *
  *   config_table.c    the rows: what can be set
+ *   config_meant.c    the nearest row to a name that is none
  *   config_value.c    the types: text to field
  *   config_show.c     the types: field to text, and what is expected
  *   config_address.c  addresses to listen on, URLs to forward to
@@ -87,6 +88,9 @@ extern const unsigned config_section_count;
  * [stream] and [breaker] as "retry.max_attempts". NULL when there is none. */
 const struct config_row *config_row_find(const char *section, const char *key);
 unsigned config_row_index(const struct config_row *row);
+
+/* Whether the key is only the beginning: header.NAME, model.NAME. */
+bool config_row_is_prefix(const struct config_row *row);
 const struct config_section_row *config_section_find(const char *name);
 
 /* The nearest name a user may have meant, or NULL when nothing is near. For a key, `out` gets what

@@ -20,7 +20,8 @@ static unsigned count_named(const struct config_text *text, const char *kind)
     return n;
 }
 
-static void load_globals(struct config *c, const struct config_text *text, struct config_report *r)
+static void load_globals(struct config *c, const struct config_text *text, bool only,
+                         struct config_report *r)
 {
     struct config_target t = {.config = c, .report = r};
 
@@ -35,6 +36,9 @@ static void load_globals(struct config *c, const struct config_text *text, struc
     t.origin.line = 0;
     config_check_listeners(c, &t.origin, r);
     config_check_spool(c, &t.origin, r);
+    /* The pages of --health need no password, nor may whoever asks for them read it. */
+    if (!only)
+        config_finish_shared(c, &t.origin, r);
     t.origin.title = "retry";
     config_check_settings(&c->defaults, &t.origin, r);
 }
@@ -129,7 +133,7 @@ static void load_parts(struct config *c, const char *path, bool globals_only,
         config_read(path, &text, r);
     }
     if (!r->faults[FAULT_FILE] && !too_many(&text, "upstream", r) && !too_many(&text, "route", r)) {
-        load_globals(c, &text, r);
+        load_globals(c, &text, globals_only, r);
         if (!globals_only && !r->faults[FAULT_MEMORY])
             load_upstreams(c, &text, r);
         if (!globals_only && !r->faults[FAULT_MEMORY])
@@ -168,6 +172,7 @@ static void upstream_deinit(struct config_upstream *u)
     free(u->base_path);
     free(u->host);
     free(u->unix_socket);
+    free(u->query);
     for (unsigned i = 0; i < u->key_count; i++)
         secret_free(u->keys[i]);
     free(u->keys);
@@ -180,6 +185,7 @@ static void route_deinit(struct config_route *route)
     clear_rows(route, OWNER_ROUTE);
     free(route->name);
     free(route->upstreams);
+    free(route->weights);
 }
 
 static void config_free(struct config *c)
@@ -189,6 +195,7 @@ static void config_free(struct config *c)
         upstream_deinit(&c->upstreams[i]);
     for (unsigned i = 0; i < c->route_count; i++)
         route_deinit(&c->routes[i]);
+    secret_free(c->shared_password);
     free(c->upstreams);
     free(c->routes);
     free(c->path);

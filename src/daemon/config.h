@@ -56,9 +56,11 @@ struct config_header {
 
 struct config_upstream {
     char *name;
-    char *url;         /* as configured, without a trailing slash; or unix:PATH:/base */
+    char *url;         /* as configured, without a trailing slash; or unix:PATH:/base?query */
     char *origin;      /* "https://host:port" part, for libcurl; "http://localhost" with a socket */
-    char *base_path;   /* the url's path, "" or "/v1", without a trailing slash */
+    char *base_path;   /* the url's path, "" or "/v1", without a trailing slash; it may contain
+                          {model} once, which stands for the upstream's name for the model */
+    char *query;       /* belongs to each request's query: "a=b&c=d"; "" where none */
     char *host;        /* for Proxy-Status and logs */
     char *unix_socket; /* path of a Unix socket to connect to; "" where none */
     bool tls;
@@ -75,9 +77,14 @@ struct config_upstream {
     char *ca_file;
     char *proxy;
     enum http_version http_version;
-    unsigned max_concurrency;
-    unsigned requests_per_minute;
+    unsigned max_concurrency;     /* 0: no limit */
+    unsigned requests_per_minute; /* 0: no limit */
+    bool adaptive_pacing;
+    uint64_t key_cooldown_ms;
 };
+
+#define CONFIG_UPSTREAMS_MAX 16 /* of one route */
+#define CONFIG_WEIGHT_MAX 1000
 
 struct config_route {
     char *name;
@@ -86,10 +93,13 @@ struct config_route {
     char *model;
     struct string_list upstream_names;
     const struct config_upstream **upstreams; /* resolved; upstream_count >= 1 */
-    unsigned upstream_count;
-    struct string_list fallback_models;
-    struct string_list fallback_on;
-    struct route_settings settings; /* the global ones with this route's overrides */
+    unsigned upstream_count;                  /* 1 to CONFIG_UPSTREAMS_MAX */
+    struct string_list weight_texts;
+    unsigned *weights; /* one for each upstream, not all 0; NULL where the first healthy one takes
+                          all */
+    struct string_list fallback_models; /* each once */
+    unsigned fallback_on;               /* enum fallback_on bits of policy/move.h */
+    struct route_settings settings;     /* the global ones with this route's overrides */
 };
 
 struct config {
@@ -98,7 +108,11 @@ struct config {
     struct config_server server;
     struct config_admin admin;
     struct config_log log;
-    char *shared_redis; /* "" where none */
+    char *shared_redis;             /* host:port, [v6]:port or unix:PATH; "" where none */
+    char *shared_redis_user;        /* "" where none */
+    char *shared_password_file;     /* "" where none */
+    struct secret *shared_password; /* loaded from it; NULL where there is no file */
+    char *shared_prefix;            /* letters, digits and ".-_:" */
     struct route_settings defaults;
     struct config_upstream *upstreams; /* in file order; at least one */
     unsigned upstream_count;
@@ -114,8 +128,8 @@ struct config {
  * Secrets never appear in either.
  * With NULL, errno says what kind of problem was the worst: ENOMEM; EINVAL (a value or the form of
  * the file); EACCES (the user may not read the file); ENOENT (it cannot be read for another reason); ENXIO (nothing worse than a
- * route that names an upstream which is not there); ENOKEY (nothing worse than API keys that
- * cannot be had). */
+ * route that names an upstream which is not there); ENOKEY (nothing worse than API keys, or the
+ * password of the shared view, that cannot be had). */
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes);
 
 /* The address of the admin listener alone, without upstreams, keys and routes: on the heap. NULL

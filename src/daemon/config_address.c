@@ -134,6 +134,48 @@ static struct str trim_slashes(struct str path)
     return path;
 }
 
+static bool has_brace(struct str s)
+{
+    return s.n && (memchr(s.p, '{', s.n) || memchr(s.p, '}', s.n));
+}
+
+/* {model} stands once or not at all, and only in the path. */
+static const char *check_braces(const struct config_url *url)
+{
+    static const struct str model = STR("{model}");
+    struct str rest = url->path;
+    bool seen = false;
+
+    if (has_brace(url->authority) || has_brace(url->socket) || has_brace(url->query))
+        return "{model} in the path of the URL, and no other braces";
+    for (; rest.n > 0; rest.p++, rest.n--) {
+        if (rest.p[0] != '{' && rest.p[0] != '}')
+            continue;
+        if (!str_starts(rest, model))
+            return "no braces but those of {model}, which stands for the name of the model";
+        if (seen)
+            return "{model} only once";
+        seen = true;
+        rest = (struct str){rest.p + model.n - 1, rest.n - model.n + 1};
+    }
+    return NULL;
+}
+
+/* A key in a query would be seen wherever the URL is. */
+static const char *check_query(struct str query)
+{
+    struct str pair, name;
+
+    while (str_next(&query, '&', &pair)) {
+        struct str value = pair;
+
+        (void)str_next(&value, '=', &name);
+        if (pair.n && (config_name_is_secret(name) || str_istarts(value, STR("sk-"))))
+            return "a query without a key in it; keys go into api_key_env or api_key_file";
+    }
+    return NULL;
+}
+
 /* unix:/path/to/socket, or unix:/path/to/socket:/base */
 static const char *parse_socket(struct str rest, struct config_url *url)
 {
@@ -164,12 +206,19 @@ const char *config_url_parse(struct str text, struct config_url *ret_url)
 {
     struct config_url url = {0};
     struct str rest;
-    const char *why, *slash;
+    const char *why, *slash, *mark;
 
     if (!config_is_visible(text))
         return "a URL of printable ASCII without spaces";
-    if (memchr(text.p, '?', text.n) || memchr(text.p, '#', text.n))
-        return "a URL without a query or fragment";
+    if (memchr(text.p, '#', text.n))
+        return "a URL without a fragment";
+    mark = memchr(text.p, '?', text.n);
+    if (mark) {
+        size_t n = (size_t)(mark - text.p);
+
+        url.query = (struct str){mark + 1, text.n - n - 1};
+        text.n = n;
+    }
     if (str_istarts(text, STR("unix:"))) {
         why = parse_socket((struct str){text.p + 5, text.n - 5}, &url);
     } else if (str_istarts(text, STR("https://")) || str_istarts(text, STR("http://"))) {
@@ -187,6 +236,10 @@ const char *config_url_parse(struct str text, struct config_url *ret_url)
     } else {
         why = "a URL that starts with https://, http:// or unix:/";
     }
+    if (!why)
+        why = check_braces(&url);
+    if (!why)
+        why = check_query(url.query);
     if (!why)
         *ret_url = url;
     return why;
@@ -211,6 +264,10 @@ char *config_url_text(struct str text)
         buf_add_str(&out, url.authority);
     }
     buf_add_str(&out, url.path);
+    if (url.query.n) {
+        buf_addc(&out, '?');
+        buf_add_str(&out, url.query);
+    }
     buf_addc(&out, '\0');
     if (out.failed) {
         buf_deinit(&out);
@@ -244,6 +301,21 @@ const char *config_proxy_check(struct str url)
         return is_host(host) ? NULL : form;
     }
     return form;
+}
+
+const char *config_server_check(struct str server)
+{
+    static const char form[] = "HOST:PORT, [IPV6]:PORT or unix:/PATH";
+    struct str host, port;
+    uint64_t n;
+
+    if (!config_is_visible(server))
+        return form;
+    if (str_starts(server, STR("unix:")))
+        return socket_check((struct str){server.p + 5, server.n - 5});
+    if (!split_port(server, &host, &port) || !is_host(host) || !str_to_u64(port, &n))
+        return form;
+    return is_port(port, 1) ? NULL : "a port from 1 to 65535 behind the host";
 }
 
 bool config_address_is_local(const char *address)

@@ -149,6 +149,11 @@ static bool apply_pair(struct config_target *t, const struct config_row *row,
 
 /* --- one entry -------------------------------------------------------------------------------- */
 
+static bool is_url(const struct config_row *row)
+{
+    return row->type == CONFIG_URL || row->type == CONFIG_PROXY || row->type == CONFIG_SERVER;
+}
+
 static void bad_value(const struct config_target *t, const struct config_row *row,
                       const struct config_entry *e, struct str bad, const char *expected)
 {
@@ -163,8 +168,7 @@ static void bad_value(const struct config_target *t, const struct config_row *ro
         config_value_expected(row, &what);
     /* A password has its place before the @ of a URL, a key behind its ?, and a key is easily
      * put where its variable's name belongs. */
-    if (row->type == CONFIG_VARIABLE ||
-        ((row->type == CONFIG_URL || row->type == CONFIG_PROXY) && strpbrk(e->value, "@?#")))
+    if (row->type == CONFIG_VARIABLE || (is_url(row) && strpbrk(e->value, "@?#")))
         found = "something that is not shown";
     else
         found = config_quote(bad, quoted);
@@ -187,11 +191,16 @@ static void unknown_key(const struct config_target *t, const char *section,
     buf_deinit(&hint);
 }
 
+static bool is_list(const struct config_row *row)
+{
+    return row->type == CONFIG_LIST || row->type == CONFIG_WEIGHTS ||
+           row->type == CONFIG_ADDRESSES || row->type == CONFIG_SET;
+}
+
 /* An indented line is a part of the value above it: right for a list, else most likely a slip. */
 static bool may_continue(const struct config_target *t, const struct config_entry *e)
 {
-    bool list = t->last->type == CONFIG_LIST || t->last->type == CONFIG_ADDRESSES ||
-                t->last->type == CONFIG_RETRY_ON;
+    bool list = is_list(t->last);
 
     if (list && !strchr(e->value, '='))
         return true;
@@ -248,8 +257,7 @@ static void apply_value(struct config_target *t, const struct config_row *row,
     int rc;
 
     /* A text is replaced when the new one is good; a list starts anew and then grows. */
-    if (!e->continues &&
-        (row->type == CONFIG_LIST || row->type == CONFIG_ADDRESSES || row->type == CONFIG_RETRY_ON))
+    if (!e->continues && is_list(row))
         config_value_clear(row, field);
     rc = config_value_parse(row, str_from(e->value), field, &bad, &expected);
     if (rc == -ENOMEM)

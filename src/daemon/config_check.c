@@ -8,7 +8,7 @@
 #include "daemon/config_table.h"
 #include "edge/spool.h"
 
-static unsigned key_line(const struct config_origin *o, const char *section, const char *key)
+unsigned config_key_line(const struct config_origin *o, const char *section, const char *key)
 {
     const struct config_row *row = config_row_find(section, key);
 
@@ -17,7 +17,7 @@ static unsigned key_line(const struct config_origin *o, const char *section, con
 
 unsigned config_origin_line(const struct config_origin *o, const char *section, const char *key)
 {
-    unsigned line = key_line(o, section, key);
+    unsigned line = config_key_line(o, section, key);
 
     return line ? line : o->line;
 }
@@ -53,8 +53,8 @@ static void note_hosts(const struct config *c, const struct config_origin *o,
 
         if (config_address_check(str_from(c->server.listen.items[i]), &loopback) || loopback)
             continue;
-        if (!key_line(o, "server", "allowed_hosts"))
-            config_note(r, key_line(o, "server", "listen"),
+        if (!config_key_line(o, "server", "allowed_hosts"))
+            config_note(r, config_key_line(o, "server", "listen"),
                         "[server] allowed_hosts: is not set, so that requests from other machines "
                         "get 403; add the name or address by which they call this one");
         return;
@@ -71,7 +71,8 @@ static bool any_port(const char *address)
 void config_check_listeners(const struct config *c, const struct config_origin *o,
                             struct config_report *r)
 {
-    unsigned line = key_line(o, "server", "listen"), admin_line = key_line(o, "admin", "listen");
+    unsigned line = config_key_line(o, "server", "listen"),
+             admin_line = config_key_line(o, "admin", "listen");
     const char *admin = c->admin.listen;
 
     if (c->server.listen.count > CONFIG_LISTEN_MAX)
@@ -102,7 +103,7 @@ void config_check_spool(const struct config *c, const struct config_origin *o,
     char quoted[CONFIG_QUOTED_MAX];
 
     if (rc < 0)
-        config_note(r, key_line(o, "server", "spool_dir"),
+        config_note(r, config_key_line(o, "server", "spool_dir"),
                     "[server] spool_dir: no file can be made in %s (%s): requests with bodies "
                     "larger than memory_body will get 507",
                     config_quote(str_from(c->server.spool_dir), quoted), strerror(-rc));
@@ -114,8 +115,8 @@ void config_check_settings(const struct route_settings *s, const struct config_o
                            struct config_report *r)
 {
     const struct backoff_settings *b = &s->retry.backoff;
-    unsigned least = key_line(o, "retry", "initial_delay"),
-             most = key_line(o, "retry", "max_delay");
+    unsigned least = config_key_line(o, "retry", "initial_delay"),
+             most = config_key_line(o, "retry", "max_delay");
     bool route = strncmp(o->title, "route ", 6) == 0;
     char a[UNITS_TEXT_MAX], z[UNITS_TEXT_MAX];
 
@@ -127,6 +128,25 @@ void config_check_settings(const struct route_settings *s, const struct config_o
         "[%s] %smax_delay: %s is less than initial_delay (%s); expected at least as much", o->title,
         route ? "retry." : "", units_duration_text(b->max_delay_ms, a),
         units_duration_text(b->initial_delay_ms, z));
+}
+
+/* --- the shared view --------------------------------------------------------------------------- */
+
+void config_finish_shared(struct config *c, const struct config_origin *o, struct config_report *r)
+{
+    static const char *const keys[] = {"redis_user", "redis_password_file"};
+    bool set[] = {c->shared_redis_user[0] != '\0', c->shared_password_file[0] != '\0'};
+
+    config_load_password(c, o, r);
+    for (size_t i = 0; !c->shared_redis[0] && i < sizeof keys / sizeof keys[0]; i++) {
+        if (set[i])
+            config_note(r, config_key_line(o, "shared", keys[i]),
+                        "[shared] %s: has no effect without redis", keys[i]);
+    }
+    if (c->shared_redis[0] && set[0] && !set[1])
+        config_problem(r, FAULT_VALUE, config_key_line(o, "shared", "redis_user"),
+                       "[shared] redis_user: redis_password_file is not set; expected both, or "
+                       "neither");
 }
 
 /* --- upstreams -------------------------------------------------------------------------------- */
@@ -160,7 +180,8 @@ static void fill_url(struct config_upstream *u, struct config_report *r)
     u->base_path = str_dup(url.path);
     u->host = str_dup(local ? STR("localhost") : url.host);
     u->unix_socket = str_dup(url.socket);
-    if (!u->origin || !u->base_path || !u->host || !u->unix_socket)
+    u->query = str_dup(url.query);
+    if (!u->origin || !u->base_path || !u->host || !u->unix_socket || !u->query)
         config_no_memory(r);
 }
 
@@ -168,7 +189,7 @@ static void fill_url(struct config_upstream *u, struct config_report *r)
 static void check_url_set(const struct config_upstream *u, const struct config_origin *o,
                           struct config_report *r)
 {
-    if (o->line && !key_line(o, "upstream", "url") && strcmp(u->name, "openai") != 0)
+    if (o->line && !config_key_line(o, "upstream", "url") && strcmp(u->name, "openai") != 0)
         config_problem(r, FAULT_VALUE, o->line,
                        "[%s] url: is missing; expected a URL such as https://api.openai.com/v1 "
                        "(only the upstream named openai may leave it out)",

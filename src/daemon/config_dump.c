@@ -56,7 +56,8 @@ static void put_row(const struct config_row *row, const char *prefix, const void
     }
     buf_init(&text, TEXT_MAX);
     config_value_text(row, field, &text);
-    if (text.len > WIDTH && (row->type == CONFIG_LIST || row->type == CONFIG_ADDRESSES))
+    if (text.len > WIDTH &&
+        (row->type == CONFIG_LIST || row->type == CONFIG_WEIGHTS || row->type == CONFIG_ADDRESSES))
         put_list(row->key, field, out);
     else
         put_pair(prefix, row->key, buf_str(&text), out);
@@ -187,6 +188,17 @@ void config_help(FILE *out)
 
 /* --- what a reload cannot change --------------------------------------------------------------- */
 
+/* A path may be as it was while the file says something else. */
+static bool password_differs(const struct config_row *row, const struct config *old,
+                             const struct config *now)
+{
+    const struct secret *was = old->shared_password, *is = now->shared_password;
+
+    if (row->offset != offsetof(struct config, shared_password_file) || !was || !is)
+        return false;
+    return !str_eq(secret_text(was), secret_text(is));
+}
+
 void config_diff_restart(const struct config *old, const struct config *now, struct buf *out)
 {
     size_t start = out->len;
@@ -201,7 +213,7 @@ void config_diff_restart(const struct config *old, const struct config *now, str
         buf_init(&is, TEXT_MAX);
         config_value_text(row, config_field_const(row, old), &was);
         config_value_text(row, config_field_const(row, now), &is);
-        if (!str_eq(buf_str(&was), buf_str(&is)))
+        if (!str_eq(buf_str(&was), buf_str(&is)) || password_differs(row, old, now))
             buf_printf(out, "%s%s.%s", out->len > start ? ", " : "", row->section, row->key);
         buf_deinit(&was);
         buf_deinit(&is);

@@ -1,5 +1,5 @@
-/* Loads an upstream's API keys from the environment or a file. What is read is wiped here and kept
- * only as secrets; no message shows any of it. */
+/* Loads an upstream's API keys from the environment or a file, and the password of the shared view
+ * from a file. What is read is wiped here and kept only as secrets; no message shows any of it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -13,11 +13,14 @@
 #define FILE_MAX (64 * 1024)
 
 struct key_file {
-    struct config_upstream *upstream;
-    const char *title;
+    const char *title; /* of the section */
+    const char *key;   /* that names the file */
+    const char *name;  /* as configured */
     unsigned line;
     struct config_report *report;
     char path[4096]; /* what is opened */
+    size_t n;
+    char text[FILE_MAX + 1]; /* what it holds: wiped before it is freed */
 };
 
 static int add_key(struct config_upstream *u, struct str text)
@@ -60,7 +63,7 @@ static void keys_from_env(struct config_upstream *u, const char *title, unsigned
 static bool find_file(struct key_file *f, const char **ret_remark)
 {
     const char *folder = getenv("CREDENTIALS_DIRECTORY");
-    const char *name = f->upstream->api_key_file;
+    const char *name = f->name;
     int n;
 
     *ret_remark = "";
@@ -95,7 +98,16 @@ static ssize_t read_up_to(int fd, char *out, size_t size)
     return (ssize_t)have;
 }
 
-static void keys_from_text(struct key_file *f, struct str rest)
+static bool has_key(const struct config_upstream *u, struct str key)
+{
+    for (unsigned i = 0; i < u->key_count; i++) {
+        if (str_eq(secret_text(u->keys[i]), key))
+            return true;
+    }
+    return false;
+}
+
+static void keys_from_text(struct config_upstream *u, struct key_file *f, struct str rest)
 {
     char quoted[CONFIG_QUOTED_MAX];
     const char *path = config_quote(str_from(f->path), quoted);
@@ -110,17 +122,22 @@ static void keys_from_text(struct key_file *f, struct str rest)
                            "without spaces",
                            f->title, n, path);
             return;
-        } else if (f->upstream->key_count == KEYS_MAX) {
+        } else if (has_key(u, line)) {
+            config_note(f->report, f->line,
+                        "[%s] api_key_file: the key on line %u of %s is there already, and counts "
+                        "once",
+                        f->title, n, path);
+        } else if (u->key_count == KEYS_MAX) {
             config_problem(f->report, FAULT_KEY, f->line,
                            "[%s] api_key_file: %s holds more than %d keys", f->title, path,
                            KEYS_MAX);
             return;
-        } else if (add_key(f->upstream, line) < 0) {
+        } else if (add_key(u, line) < 0) {
             config_no_memory(f->report);
             return;
         }
     }
-    if (f->upstream->key_count == 0)
+    if (u->key_count == 0)
         config_problem(f->report, FAULT_KEY, f->line, "[%s] api_key_file: %s holds no key",
                        f->title, path);
 }
@@ -132,70 +149,115 @@ static void note_mode(struct key_file *f, int fd)
 
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH))
         config_note(f->report, f->line,
-                    "[%s] api_key_file: everyone on this machine can read %s (mode %04o); 0600 "
-                    "would do",
-                    f->title, config_quote(str_from(f->path), quoted),
+                    "[%s] %s: everyone on this machine can read %s (mode %04o); 0600 would do",
+                    f->title, f->key, config_quote(str_from(f->path), quoted),
                     (unsigned)(st.st_mode & 07777));
 }
 
-static int read_keys(struct key_file *f, int fd)
+static void key_file_free(struct key_file *f)
 {
-    char *text = malloc(FILE_MAX + 1);
-    ssize_t n;
-
-    if (!text)
-        return -ENOMEM;
-    n = read_up_to(fd, text, FILE_MAX + 1);
-    if (n > FILE_MAX)
-        n = -EFBIG;
-    if (n >= 0)
-        keys_from_text(f, (struct str){text, (size_t)n});
-    explicit_bzero(text, FILE_MAX + 1);
-    free(text);
-    return n < 0 ? (int)n : 0;
+    explicit_bzero(f->text, sizeof f->text);
+    free(f);
 }
 
-static void keys_from_file(struct key_file *f)
+/* Opens and reads the file into f->text; false where that was reported. */
+static bool read_key_file(struct key_file *f)
 {
     char quoted[CONFIG_QUOTED_MAX];
     const char *remark;
-    int fd, rc = -ENAMETOOLONG;
+    ssize_t n = -ENAMETOOLONG;
 
     if (find_file(f, &remark)) {
-        fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        rc = fd < 0 ? -errno : 0;
+        int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+        n = -errno;
         if (fd >= 0) {
             note_mode(f, fd);
-            rc = read_keys(f, fd);
+            n = read_up_to(fd, f->text, sizeof f->text);
             close(fd);
         }
     }
-    if (rc == -ENOMEM)
-        config_no_memory(f->report);
-    else if (rc < 0)
-        config_problem(f->report, FAULT_KEY, f->line, "[%s] api_key_file: %s cannot be read: %s%s",
-                       f->title, config_quote(str_from(f->path), quoted), strerror(-rc), remark);
+    if (n == (ssize_t)sizeof f->text)
+        n = -EFBIG;
+    if (n < 0)
+        config_problem(f->report, FAULT_KEY, f->line, "[%s] %s: %s cannot be read: %s%s", f->title,
+                       f->key, config_quote(str_from(f->path), quoted), strerror((int)-n), remark);
+    else
+        f->n = (size_t)n;
+    return n >= 0;
+}
+
+static struct key_file *key_file_new(const char *key, const char *name, unsigned line,
+                                     const char *title, struct config_report *r)
+{
+    struct key_file *f = calloc(1, sizeof *f);
+
+    if (!f) {
+        config_no_memory(r);
+        return NULL;
+    }
+    f->title = title;
+    f->key = key;
+    f->name = name;
+    f->line = line;
+    f->report = r;
+    return f;
 }
 
 void config_load_keys(struct config_upstream *u, const struct config_origin *o,
                       struct config_report *r)
 {
-    struct key_file f = {.upstream = u,
-                         .title = o->title,
-                         .line = config_origin_line(o, "upstream", "api_key_file"),
-                         .report = r};
+    unsigned line = config_origin_line(o, "upstream", "api_key_file");
+    struct key_file *f;
 
-    if (u->api_key_env[0] && u->api_key_file[0])
-        config_problem(r, FAULT_VALUE, f.line,
+    if (u->api_key_env[0] && u->api_key_file[0]) {
+        config_problem(r, FAULT_VALUE, line,
                        "[%s] api_key_file: api_key_env is set as well; expected one of the two",
                        o->title);
-    else if (u->api_key_env[0])
+    } else if (u->api_key_env[0]) {
         keys_from_env(u, o->title, config_origin_line(o, "upstream", "api_key_env"), r);
-    else if (u->api_key_file[0])
-        keys_from_file(&f);
-    if (u->key_count > 1)
-        config_note(r, f.line,
-                    "[%s] api_key_file: it holds %u keys; this version uses the first of them (a "
-                    "pool of keys, C18, is not in force yet)",
-                    o->title, u->key_count);
+    } else if (u->api_key_file[0]) {
+        f = key_file_new("api_key_file", u->api_key_file, line, o->title, r);
+        if (f && read_key_file(f))
+            keys_from_text(u, f, (struct str){f->text, f->n});
+        if (f)
+            key_file_free(f);
+    }
+}
+
+/* --- the password of the shared view ------------------------------------------------------------- */
+
+static void password_from_text(struct config *c, struct key_file *f)
+{
+    char quoted[CONFIG_QUOTED_MAX];
+    const char *path = config_quote(str_from(f->path), quoted);
+    struct str rest = {f->text, f->n}, password;
+
+    if (!str_next(&rest, '\n', &password) || password.n == 0) {
+        config_problem(f->report, FAULT_KEY, f->line,
+                       "[%s] %s: the first line of %s is empty; expected the password", f->title,
+                       f->key, path);
+    } else if (memchr(password.p, '\0', password.n)) {
+        config_problem(f->report, FAULT_KEY, f->line,
+                       "[%s] %s: the first line of %s is no password; expected text", f->title,
+                       f->key, path);
+    } else {
+        c->shared_password = secret_new(password);
+        if (!c->shared_password)
+            config_no_memory(f->report);
+    }
+}
+
+void config_load_password(struct config *c, const struct config_origin *o, struct config_report *r)
+{
+    struct key_file *f;
+
+    if (!c->shared_password_file[0])
+        return;
+    f = key_file_new("redis_password_file", c->shared_password_file,
+                     config_origin_line(o, "shared", "redis_password_file"), "shared", r);
+    if (f && read_key_file(f))
+        password_from_text(c, f);
+    if (f)
+        key_file_free(f);
 }

@@ -164,10 +164,11 @@ static const struct config_section_row *section_kind(struct reader *r, struct st
         config_problem(r->report, FAULT_VALUE, r->line, "%s is not a section; did you mean [%s]?",
                        config_quote(kind, quoted), nearest);
     else
-        config_problem(r->report, FAULT_VALUE, r->line,
-                       "%s is not a section; there are [server], [admin], [log], [upstream NAME], "
-                       "[route NAME], [retry], [timeout], [stream], [breaker] and [shared]",
-                       config_quote(kind, quoted));
+        config_problem(
+            r->report, FAULT_VALUE, r->line,
+            "%s is not a section; there are [server], [admin], [log], [upstream NAME], "
+            "[route NAME], [retry], [timeout], [stream], [breaker], [queue], [hedge] and [shared]",
+            config_quote(kind, quoted));
     return NULL;
 }
 

@@ -1,8 +1,9 @@
-/* Routes: which upstreams one names, and which one a request takes. */
+/* Routes: which upstreams one names, and which route a request takes. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/config_table.h"
+#include "policy/move.h"
 
 static const struct config_upstream *find_upstream(const struct config *c, const char *name)
 {
@@ -34,6 +35,53 @@ static void no_such_upstream(const struct config *c, const char *name,
     buf_deinit(&known);
 }
 
+static void fill_weights(struct config_route *route, unsigned upstreams,
+                         const struct config_origin *o, struct config_report *r)
+{
+    const struct string_list *texts = &route->weight_texts;
+    unsigned line = config_origin_line(o, "route", "weights");
+    uint64_t weight = 0, sum = 0;
+
+    if (texts->count == 0)
+        return;
+    route->weights = calloc(texts->count, sizeof *route->weights);
+    if (!route->weights) {
+        config_no_memory(r);
+        return;
+    }
+    for (unsigned i = 0; i < texts->count; i++) {
+        (void)str_to_u64(str_from(texts->items[i]), &weight);
+        route->weights[i] = (unsigned)weight;
+        sum += weight;
+    }
+    if (texts->count != upstreams)
+        config_problem(r, FAULT_VALUE, line,
+                       "[%s] weights: found %u of them; expected one for each upstream (%u)",
+                       o->title, texts->count, upstreams);
+    else if (sum == 0)
+        config_problem(r, FAULT_VALUE, line,
+                       "[%s] weights: found only 0; expected at least one above 0", o->title);
+    else if (upstreams == 1)
+        config_note(r, line, "[%s] weights: have no effect with one upstream", o->title);
+}
+
+/* The default of fallback_on says nothing: a dump has it in every route. */
+static void note_no_fallback(const struct config_route *route, const struct config_origin *o,
+                             struct config_report *r)
+{
+    unsigned on = config_key_line(o, "route", "fallback_on");
+    unsigned attempts = config_key_line(o, "retry", "attempts_per_tier");
+
+    if (route->fallback_models.count > 0)
+        return;
+    if (on && route->fallback_on != FALLBACK_ON_ALL)
+        config_note(r, on, "[%s] fallback_on: has no effect without fallback_models", o->title);
+    if (attempts)
+        config_note(r, attempts,
+                    "[%s] retry.attempts_per_tier: has no effect without fallback_models",
+                    o->title);
+}
+
 void config_finish_route(const struct config *c, struct config_route *route,
                          const struct config_origin *o, struct config_report *r)
 {
@@ -55,11 +103,12 @@ void config_finish_route(const struct config *c, struct config_route *route,
         else
             no_such_upstream(c, names->items[i], o, r);
     }
-    if (names->count > 1)
-        config_note(r, config_origin_line(o, "route", "upstreams"),
-                    "[%s] upstreams: this version uses the first of them (more than one, C18, is "
-                    "not in force yet)",
-                    o->title);
+    if (names->count > CONFIG_UPSTREAMS_MAX)
+        config_problem(r, FAULT_VALUE, config_origin_line(o, "route", "upstreams"),
+                       "[%s] upstreams: found %u of them; expected at most %d", o->title,
+                       names->count, CONFIG_UPSTREAMS_MAX);
+    fill_weights(route, n, o, r);
+    note_no_fallback(route, o, r);
 }
 
 /* What follows the base, which ends where a segment does: /v1 is a base of /v1/chat, not of /v10. */

@@ -22,7 +22,7 @@ static void decimal_text(double value, struct buf *out)
     buf_add_str(out, str_from(text));
 }
 
-static void retry_on_text(const struct config_row *row, unsigned bits, struct buf *out)
+static void set_text(const struct config_row *row, unsigned bits, struct buf *out)
 {
     const char *comma = "";
 
@@ -91,10 +91,11 @@ void config_value_text(const struct config_row *row, const void *field, struct b
     case CONFIG_ENUM:
         buf_add_str(out, str_from(row->choices[*n]));
         break;
-    case CONFIG_RETRY_ON:
-        retry_on_text(row, *n, out);
+    case CONFIG_SET:
+        set_text(row, *n, out);
         break;
     case CONFIG_LIST:
+    case CONFIG_WEIGHTS:
     case CONFIG_ADDRESSES:
         list_text(field, out);
         break;
@@ -158,8 +159,9 @@ static const char *const expectations[] = {
     [CONFIG_PERCENT] = "a percentage such as 20%",
     [CONFIG_YES_NO] = "yes or no",
     [CONFIG_ENUM] = "",
-    [CONFIG_RETRY_ON] = "none, or a comma-separated list of ",
+    [CONFIG_SET] = "none, or a comma-separated list of ",
     [CONFIG_LIST] = "a comma-separated list",
+    [CONFIG_WEIGHTS] = "a comma-separated list of whole numbers",
     [CONFIG_ADDRESSES] = "one or more of ADDRESS:PORT, [IPV6]:PORT or unix:/PATH, comma-separated",
     [CONFIG_ADDRESS] = "ADDRESS:PORT, [IPV6]:PORT, unix:/PATH or off",
     [CONFIG_PATH] = "a path",
@@ -169,6 +171,8 @@ static const char *const expectations[] = {
     [CONFIG_PROXY] = "a URL such as http://proxy.example:3128",
     [CONFIG_BASE] = "a path such as /v1",
     [CONFIG_GLOB] = "a pattern such as gpt-4o*, without spaces",
+    [CONFIG_SERVER] = "HOST:PORT, [IPV6]:PORT or unix:/PATH",
+    [CONFIG_PREFIX] = "1 to 64 letters, digits, dots, dashes, underscores or colons",
     [CONFIG_TEXT] = "text",
     [CONFIG_HEADER] = "the header's value, one line of text",
     [CONFIG_MODEL] = "the name of a model",
@@ -177,11 +181,8 @@ static const char *const expectations[] = {
 void config_value_expected(const struct config_row *row, struct buf *out)
 {
     buf_add_str(out, str_from(expectations[row->type]));
-    if (row->choices) {
-        if (row->type == CONFIG_LIST)
-            buf_add_str(out, STR(" of "));
+    if (row->choices)
         choices_text(row, out);
-    }
     if (row->zero_word)
         buf_printf(out, " or %s", row->zero_word);
     bounds_text(row, out);
@@ -195,8 +196,9 @@ static const char *const kinds[] = {
     [CONFIG_PERCENT] = "percentage",
     [CONFIG_YES_NO] = "yes or no",
     [CONFIG_ENUM] = "",
-    [CONFIG_RETRY_ON] = "none, or any of ",
+    [CONFIG_SET] = "none, or any of ",
     [CONFIG_LIST] = "list",
+    [CONFIG_WEIGHTS] = "list of whole numbers",
     [CONFIG_ADDRESSES] = "list of ADDRESS:PORT, [IPV6]:PORT or unix:/PATH",
     [CONFIG_ADDRESS] = "ADDRESS:PORT, [IPV6]:PORT, unix:/PATH or off",
     [CONFIG_PATH] = "path",
@@ -206,6 +208,8 @@ static const char *const kinds[] = {
     [CONFIG_PROXY] = "URL",
     [CONFIG_BASE] = "path",
     [CONFIG_GLOB] = "pattern",
+    [CONFIG_SERVER] = "HOST:PORT, [IPV6]:PORT or unix:/PATH",
+    [CONFIG_PREFIX] = "letters, digits and .-_:",
     [CONFIG_TEXT] = "text",
     [CONFIG_HEADER] = "text",
     [CONFIG_MODEL] = "name of a model",
@@ -214,11 +218,8 @@ static const char *const kinds[] = {
 void config_value_kind(const struct config_row *row, struct buf *out)
 {
     buf_add_str(out, str_from(kinds[row->type]));
-    if (row->choices) {
-        if (row->type == CONFIG_LIST)
-            buf_add_str(out, STR(" of "));
+    if (row->choices)
         choices_text(row, out);
-    }
     if (row->zero_word)
         buf_printf(out, " or %s", row->zero_word);
     if (row->max == 0)

@@ -30,21 +30,24 @@ static const char *const causes[] = {"connect", "reset", "timeout", "408", "409"
                                      "425",     "429",   "5xx",     NULL};
 static const char *const stream_modes[] = {"live", "splice", "hold", NULL};
 static const char *const fallback_causes[] = {"error", "timeout", "context_length", NULL};
+static const char *const hedged[] = {"safe", "all", NULL};
 
 const struct config_section_row config_sections[] = {
-    {"server", false, "Where clients connect, and what one of them may take."},
-    {"admin", false, "Health, metrics and the status page."},
-    {"log", false, "What is written to standard error."},
-    {"upstream", true, "A provider: [upstream NAME], one section each."},
-    {"retry", false, "What is tried again, when, and how often."},
-    {"timeout", false, "How long each step of one attempt may take."},
-    {"stream", false, "Answers that come as events."},
-    {"breaker", false, "When a target counts as down."},
-    {"route", true,
+    {"server", false, false, "Where clients connect, and what one of them may take."},
+    {"admin", false, false, "Health, metrics and the status page."},
+    {"log", false, false, "What is written to standard error."},
+    {"upstream", true, false, "A provider: [upstream NAME], one section each."},
+    {"retry", false, true, "What is tried again, when, and how often."},
+    {"timeout", false, true, "How long each step of one attempt may take."},
+    {"stream", false, true, "Answers that come as events."},
+    {"breaker", false, true, "When a target (a model at an upstream) counts as down."},
+    {"queue", false, true, "Requests that wait for their turn at a target."},
+    {"hedge", false, true, "A second attempt beside one that is silent."},
+    {"route", true, false,
      "Requests that go elsewhere or by other rules: [route NAME], the first that "
-     "matches. Any key of [retry], [timeout], [stream] and [breaker] may be set "
+     "matches. Any key of [retry], [timeout], [stream], [breaker], [queue] and [hedge] may be set "
      "for one route: retry.max_attempts = 3."},
-    {"shared", false, "What several daemons know together."},
+    {"shared", false, false, "What several daemons know together."},
 };
 const unsigned config_section_count = sizeof config_sections / sizeof config_sections[0];
 
@@ -96,13 +99,19 @@ const struct config_row config_rows[] = {
      .help = "which requests get a line"},
 
     {"upstream", "url", CONFIG_URL, IN_UPSTREAM(url), .fallback = "https://api.openai.com/v1",
-     .help = "the base URL as the provider documents it, or unix:/path/to/socket:/v1 (plain HTTP)"},
+     .help = "the base URL as the provider documents it, or unix:/path/to/socket:/v1 (plain HTTP); "
+             "{model} in the path stands for the model, and a query is added to every request's"},
     {"upstream", "api_key_env", CONFIG_VARIABLE, IN_UPSTREAM(api_key_env), .fallback = "",
      .zero_means = "the client's own key passes through",
      .help = "environment variable that holds the API key"},
     {"upstream", "api_key_file", CONFIG_PATH, IN_UPSTREAM(api_key_file), .fallback = "",
      .zero_means = "the client's own key passes through",
-     .help = "file with API keys, one a line; a name without a slash is a systemd credential"},
+     .help = "file with API keys, one a line: several are a pool; a name without a slash is a "
+             "systemd credential"},
+    {"upstream", "key_cooldown", CONFIG_DURATION, IN_UPSTREAM(key_cooldown_ms), .min = 1 * SECONDS,
+     .max = 24 * HOURS, .fallback = "5m",
+     .help = "how long a key that is out of quota or rejected is left alone while the file has "
+             "others"},
     {"upstream", "auth_header", CONFIG_TOKEN, IN_UPSTREAM(auth_header), .fallback = "Authorization",
      .help = "header that carries the key; api-key for Azure"},
     {"upstream", "header.", CONFIG_HEADER, .owner = OWNER_UPSTREAM, .fallback = "",
@@ -117,19 +126,20 @@ const struct config_row config_rows[] = {
     {"upstream", "http_version", CONFIG_ENUM, IN_UPSTREAM(http_version), .choices = http_versions,
      .fallback = "auto", .help = "auto: HTTP/2 where the library at hand is fit for it"},
     {"upstream", "max_concurrency", CONFIG_INTEGER, IN_UPSTREAM(max_concurrency), .max = 1000000,
-     .fallback = "0", .zero_means = "no limit", .later = "C22",
+     .fallback = "0", .zero_means = "no limit",
      .help = "requests in flight at a time; others queue"},
     {"upstream", "requests_per_minute", CONFIG_INTEGER, IN_UPSTREAM(requests_per_minute),
-     .max = 10000000, .fallback = "0", .zero_means = "no limit", .later = "C22",
+     .max = 10000000, .fallback = "0", .zero_means = "no limit",
      .help = "requests started in a minute; others queue"},
-    {"upstream", "model.", CONFIG_MODEL, .owner = OWNER_UPSTREAM, .fallback = "", .later = "C18",
+    {"upstream", "adaptive_pacing", CONFIG_YES_NO, IN_UPSTREAM(adaptive_pacing), .fallback = "no",
+     .help = "on repeated 429s without a hint the rate falls by half, and rises again slowly"},
+    {"upstream", "model.", CONFIG_MODEL, .owner = OWNER_UPSTREAM, .fallback = "",
      .help = "model.NAME = other: the upstream's own name for a model"},
 
     {"retry", "max_attempts", CONFIG_INTEGER, IN_SETTINGS(retry.max_attempts), .min = 1, .max = 100,
      .fallback = "5", .help = "attempts of one request, the first one too"},
     {"retry", "attempts_per_tier", CONFIG_INTEGER, IN_SETTINGS(retry.attempts_per_tier), .min = 1,
-     .max = 100, .fallback = "3", .later = "C18",
-     .help = "attempts before the next fallback model is tried"},
+     .max = 100, .fallback = "3", .help = "attempts before the next fallback model is tried"},
     {"retry", "initial_delay", CONFIG_DURATION, IN_SETTINGS(retry.backoff.initial_delay_ms),
      .min = 1 * MS, .max = 1 * HOURS, .fallback = "1s", .help = "wait before the second attempt"},
     {"retry", "multiplier", CONFIG_DECIMAL, IN_SETTINGS(retry.backoff.multiplier), .min = 1,
@@ -138,7 +148,7 @@ const struct config_row config_rows[] = {
      .max = 24 * HOURS, .fallback = "60s", .help = "no wait of our own is longer"},
     {"retry", "jitter", CONFIG_ENUM, IN_SETTINGS(retry.backoff.jitter), .choices = jitters,
      .fallback = "equal", .help = "random part of a wait: none, all of it, or half of it"},
-    {"retry", "retry_on", CONFIG_RETRY_ON, IN_SETTINGS(retry.retry_on), .choices = causes,
+    {"retry", "retry_on", CONFIG_SET, IN_SETTINGS(retry.retry_on), .choices = causes,
      .fallback = "connect, reset, timeout, 408, 409, 425, 429, 5xx",
      .help = "failures worth another attempt; 5xx leaves 501 and 505 out"},
     {"retry", "retry_ambiguous", CONFIG_YES_NO, IN_SETTINGS(retry.retry_ambiguous),
@@ -150,9 +160,9 @@ const struct config_row config_rows[] = {
      .fallback = "10m", .zero_means = "none",
      .help = "time until the answer begins, all attempts and waits together"},
     {"retry", "budget", CONFIG_PERCENT, IN_SETTINGS(retry.budget_percent), .max = 1000,
-     .fallback = "20%", .later = "C9", .help = "share of retries among an upstream's requests"},
+     .fallback = "20%", .help = "share of retries among an upstream's requests"},
     {"retry", "budget_min", CONFIG_INTEGER, IN_SETTINGS(retry.budget_min), .max = 1000000,
-     .fallback = "10", .later = "C9", .help = "retries a second that the budget always allows"},
+     .fallback = "10", .help = "retries a second that the budget always allows"},
 
     {"timeout", "connect", CONFIG_DURATION, IN_SETTINGS(timeout.connect_ms), .min = 1 * MS,
      .max = 10 * MINUTES, .fallback = "5s", .help = "name lookup, connection and TLS"},
@@ -178,15 +188,31 @@ const struct config_row config_rows[] = {
      .fallback = "0", .zero_means = "none",
      .help = "comments sent so often while a stream waits, from then on with status 200"},
 
-    {"breaker", "failures", CONFIG_INTEGER, IN_SETTINGS(breaker.failures), .min = 1, .max = 10000,
-     .fallback = "5", .later = "C20", .help = "failures in a row that open it"},
-    {"breaker", "failure_rate", CONFIG_PERCENT, IN_SETTINGS(breaker.failure_rate_percent), .min = 1,
-     .max = 100, .fallback = "50%", .later = "C20",
+    {"breaker", "failures", CONFIG_INTEGER, IN_SETTINGS(breaker.failures), .max = 10000,
+     .fallback = "5", .zero_means = "not counted", .help = "failures in a row that open it"},
+    {"breaker", "failure_rate", CONFIG_PERCENT, IN_SETTINGS(breaker.failure_rate_percent),
+     .max = 100, .fallback = "50%", .zero_means = "not counted",
      .help = "share of failures in the window that opens it"},
     {"breaker", "window", CONFIG_DURATION, IN_SETTINGS(breaker.window_ms), .min = 1 * SECONDS,
-     .max = 1 * HOURS, .fallback = "30s", .later = "C20", .help = "what the rate looks back on"},
+     .max = 1 * HOURS, .fallback = "30s", .help = "what the rate looks back on"},
     {"breaker", "open_for", CONFIG_DURATION, IN_SETTINGS(breaker.open_for_ms), .min = 1 * MS,
-     .max = 1 * HOURS, .fallback = "15s", .later = "C20", .help = "wait before the first probe"},
+     .max = 1 * HOURS, .fallback = "15s", .help = "wait before the first probe"},
+
+    {"queue", "size", CONFIG_INTEGER, IN_SETTINGS(queue.size), .min = 1, .max = 1000000,
+     .fallback = "10000",
+     .help = "requests that may wait for a turn at a target, over all routes; more get 503"},
+    {"queue", "timeout", CONFIG_DURATION, IN_SETTINGS(queue.timeout_ms), .max = 24 * HOURS,
+     .fallback = "2m", .zero_means = "no limit",
+     .help = "how long one may wait for its turn; then it gets 429 or 503"},
+
+    {"hedge", "after", CONFIG_DURATION, IN_SETTINGS(hedge.after_ms), .max = 1 * HOURS,
+     .fallback = "0", .zero_means = "off",
+     .help = "silence before a second attempt joins the first; the first good answer is taken"},
+    {"hedge", "requests", CONFIG_ENUM, IN_SETTINGS(hedge.requests), .choices = hedged,
+     .fallback = "safe",
+     .help =
+         "safe: GET, HEAD, embeddings and moderations; all: whatever the route serves, and both "
+         "attempts may be charged"},
 
     {"route", "base", CONFIG_BASE, IN_ROUTE(base), .fallback = "/v1",
      .help = "the client's base path; it stands for the upstream's url"},
@@ -196,16 +222,30 @@ const struct config_row config_rows[] = {
      .help = "pattern for the model that is asked for, such as gpt-4o*"},
     {"route", "upstreams", CONFIG_LIST, IN_ROUTE(upstream_names), .fallback = "",
      .zero_means = "the first one in the file",
-     .help = "names of [upstream] sections; this version uses the first of them"},
+     .help = "names of [upstream] sections, at most 16, that can serve the model"},
+    {"route", "weights", CONFIG_WEIGHTS, IN_ROUTE(weight_texts), .min = 0, .max = CONFIG_WEIGHT_MAX,
+     .fallback = "", .zero_means = "the first healthy upstream takes all",
+     .help = "each upstream's share of the requests, in the order of upstreams"},
     {"route", "fallback_models", CONFIG_LIST, IN_ROUTE(fallback_models), .fallback = "",
-     .later = "C18", .help = "models to turn to when the one asked for fails"},
-    {"route", "fallback_on", CONFIG_LIST, IN_ROUTE(fallback_on), .choices = fallback_causes,
-     .fallback = "error, timeout, context_length", .later = "C18",
+     .zero_means = "none",
+     .help = "models to turn to, in this order, when the one asked for fails"},
+    {"route", "fallback_on", CONFIG_SET, IN_ROUTE(fallback_on), .choices = fallback_causes,
+     .fallback = "error, timeout, context_length",
      .help = "failures that lead to a fallback model"},
 
-    {"shared", "redis", CONFIG_TEXT, IN_CONFIG(shared_redis), .fallback = "",
-     .zero_means = "each daemon for itself", .later = "the shared view",
-     .help = "server that carries the shared view of rate limits"},
+    {"shared", "redis", CONFIG_SERVER, IN_CONFIG(shared_redis), .fallback = "",
+     .zero_means = "each daemon for itself", .restart = true,
+     .help = "Redis server that carries the shared view of rate limits"},
+    {"shared", "redis_user", CONFIG_TEXT, IN_CONFIG(shared_redis_user), .fallback = "",
+     .zero_means = "the server's default user", .restart = true,
+     .help = "user to log in as; needs redis_password_file"},
+    {"shared", "redis_password_file", CONFIG_PATH, IN_CONFIG(shared_password_file), .fallback = "",
+     .zero_means = "no login", .restart = true,
+     .help = "file whose first line is the password; a name without a slash is a systemd "
+             "credential"},
+    {"shared", "prefix", CONFIG_PREFIX, IN_CONFIG(shared_prefix), .fallback = "retryd",
+     .restart = true,
+     .help = "what its keys and its channel begin with; daemons of one account have the same"},
 };
 const unsigned config_row_count = sizeof config_rows / sizeof config_rows[0];
 
@@ -241,8 +281,9 @@ static const struct config_row *find_in(struct str section, const char *key)
 
 bool config_section_overridable(const char *section)
 {
-    return !strcmp(section, "retry") || !strcmp(section, "timeout") || !strcmp(section, "stream") ||
-           !strcmp(section, "breaker");
+    const struct config_section_row *row = config_section_find(section);
+
+    return row && row->overridable;
 }
 
 const struct config_row *config_row_find(const char *section, const char *key)

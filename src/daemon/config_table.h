@@ -11,7 +11,7 @@
  *   config_apply.c    entries to fields
  *   config.c          the parts of a snapshot; its life
  *   config_check.c    what one value cannot tell: conflicts, key files
- *   config_keys.c     the upstreams' API keys
+ *   config_keys.c     the upstreams' API keys, the password of the shared view
  *   config_route.c    which route a request takes
  *   config_dump.c     the snapshot as text again, the help, what needs a restart */
 #ifndef RETRYD_DAEMON_CONFIG_TABLE_H
@@ -35,8 +35,9 @@ enum config_type {
     CONFIG_PERCENT,   /* unsigned */
     CONFIG_YES_NO,    /* bool */
     CONFIG_ENUM,      /* an enum that counts up with the row's `choices` */
-    CONFIG_RETRY_ON,  /* unsigned, enum retry_on bits; bit n is choices[n]; "none": no bit */
-    CONFIG_LIST,      /* struct string_list, items of `choices` where the row has them */
+    CONFIG_SET,       /* unsigned; bit n is choices[n]; "none": no bit */
+    CONFIG_LIST,      /* struct string_list, every item once */
+    CONFIG_WEIGHTS,   /* struct string_list, whole numbers, which may repeat */
     CONFIG_ADDRESSES, /* struct string_list, at least one address to listen on */
     CONFIG_ADDRESS,   /* char *, an address to listen on, or "off" */
     CONFIG_PATH,      /* char *, a file or folder; "" for none */
@@ -46,6 +47,8 @@ enum config_type {
     CONFIG_PROXY,     /* char *, a proxy's URL; "" for none */
     CONFIG_BASE,      /* char *, a path prefix; "/" is kept as "" */
     CONFIG_GLOB,      /* char *, a pattern */
+    CONFIG_SERVER,    /* char *, a server to connect to; "" for none */
+    CONFIG_PREFIX,    /* char *, what names begin with */
     CONFIG_TEXT,      /* char *, any one line */
     CONFIG_HEADER,    /* the key is a prefix: header.NAME; struct config_upstream's headers */
     CONFIG_MODEL,     /* the key is a prefix: model.NAME; struct config_upstream's models */
@@ -73,7 +76,8 @@ struct config_row {
 
 struct config_section_row {
     const char *name;
-    bool named; /* [upstream NAME] */
+    bool named;       /* [upstream NAME] */
+    bool overridable; /* a route may set its keys too: retry.max_attempts */
     const char *help;
 };
 
@@ -84,8 +88,8 @@ extern const unsigned config_section_count;
 
 #define CONFIG_ROWS_MAX 96 /* config_row_count is below it */
 
-/* The row of `key` in a section of that kind; of a [route], also those of [retry], [timeout],
- * [stream] and [breaker] as "retry.max_attempts". NULL when there is none. */
+/* The row of `key` in a section of that kind; of a [route], also those of the sections that it may
+ * override, as "retry.max_attempts". NULL when there is none. */
 const struct config_row *config_row_find(const char *section, const char *key);
 unsigned config_row_index(const struct config_row *row);
 
@@ -133,6 +137,7 @@ void config_list_clear(struct string_list *list);
 
 /* Names and values that would be a secret, by their look: not to be shown anywhere. */
 bool config_looks_secret(struct str text);
+bool config_name_is_secret(struct str name);
 bool config_header_is_secret(const char *name, const char *value);
 
 /* RFC 9110 5.6.2; visible ASCII without spaces. */
@@ -147,7 +152,8 @@ struct config_url {
     struct str authority; /* host[:port], as written */
     struct str host;      /* with the brackets of an IPv6 address */
     struct str socket;    /* unix:PATH */
-    struct str path;      /* without trailing slashes */
+    struct str path;      /* without trailing slashes; with {model} once or not at all */
+    struct str query;     /* without the ? */
 };
 
 #define CONFIG_LISTEN_MAX 16 /* addresses of [server] listen */
@@ -159,6 +165,9 @@ const char *config_address_check(struct str address, bool *ret_loopback);
 /* NULL, or what is wrong with an upstream's URL. */
 const char *config_url_parse(struct str url, struct config_url *ret_url);
 const char *config_proxy_check(struct str url);
+
+/* NULL, or what is wrong with a server to connect to: HOST:PORT, [IPV6]:PORT or unix:/PATH. */
+const char *config_server_check(struct str server);
 
 /* A good URL in its plain form: the scheme in lower case, no slash at the end. On the heap; NULL
  * when out of memory. */
@@ -173,7 +182,7 @@ enum config_fault {
     FAULT_DENIED,   /* EACCES: the user may not read the file; FAULT_FILE is set too */
     FAULT_FILE,     /* ENOENT: the file itself cannot be read */
     FAULT_UPSTREAM, /* ENXIO: a route names an upstream that is not there */
-    FAULT_KEY,      /* ENOKEY: the API keys */
+    FAULT_KEY,      /* ENOKEY: the API keys, the password of the shared view */
     FAULT_COUNT,
 };
 
@@ -271,6 +280,9 @@ void config_apply_defaults(const struct config_target *t, enum config_owner owne
 /* Sets what the section's entries say, and reports what is wrong with them. */
 void config_apply_section(struct config_target *t, const struct config_section *s);
 
+/* The line of a key; 0 where it is not set. */
+unsigned config_key_line(const struct config_origin *o, const char *section, const char *key);
+
 /* The line of a key, else of its section. */
 unsigned config_origin_line(const struct config_origin *o, const char *section, const char *key);
 
@@ -288,7 +300,11 @@ void config_finish_upstream(struct config_upstream *u, const struct config_origi
 void config_load_keys(struct config_upstream *u, const struct config_origin *o,
                       struct config_report *r);
 
-/* Finds the upstreams that the route names. */
+/* Loads the password of the shared view, and checks what belongs together. */
+void config_finish_shared(struct config *c, const struct config_origin *o, struct config_report *r);
+void config_load_password(struct config *c, const struct config_origin *o, struct config_report *r);
+
+/* Finds the upstreams that the route names, and notes what has no effect. */
 void config_finish_route(const struct config *c, struct config_route *route,
                          const struct config_origin *o, struct config_report *r);
 

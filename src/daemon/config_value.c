@@ -7,7 +7,9 @@
 #include "base/units.h"
 #include "daemon/config_table.h"
 
-_Static_assert(sizeof(enum jitter) == sizeof(unsigned), "enums are kept as unsigned");
+_Static_assert(sizeof(enum jitter) == sizeof(unsigned) &&
+                   sizeof(enum hedge_what) == sizeof(unsigned),
+               "enums are kept as unsigned");
 
 void *config_field(const struct config_row *row, void *owner)
 {
@@ -52,6 +54,17 @@ static bool is_variable(struct str s)
     return s.n > 0;
 }
 
+static bool is_prefix(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+
+        if (c >= 0x80 || (!isalnum(c) && (c == '\0' || !strchr(".-_:", c))))
+            return false;
+    }
+    return s.n > 0 && s.n <= 64;
+}
+
 /* Long, and of the letters that keys are made of: or with the mark that OpenAI's keys carry. */
 bool config_looks_secret(struct str text)
 {
@@ -69,16 +82,21 @@ bool config_looks_secret(struct str text)
     return text.n >= 30 && digit;
 }
 
-bool config_header_is_secret(const char *name, const char *value)
+bool config_name_is_secret(struct str name)
 {
     static const struct str marks[] = {STR("auth"),   STR("key"),   STR("token"),     STR("secret"),
                                        STR("cookie"), STR("passw"), STR("credential")};
 
     for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
-        if (str_ifind(str_from(name), marks[i]) >= 0)
+        if (str_ifind(name, marks[i]) >= 0)
             return true;
     }
-    return config_looks_secret(str_from(value));
+    return false;
+}
+
+bool config_header_is_secret(const char *name, const char *value)
+{
+    return config_name_is_secret(str_from(name)) || config_looks_secret(str_from(value));
 }
 
 /* --- lists ------------------------------------------------------------------------------------ */
@@ -114,20 +132,25 @@ static int find_choice(const struct config_row *row, struct str text)
     return -1;
 }
 
+static bool in_bounds(const struct config_row *row, uint64_t value)
+{
+    return value >= row->min && (row->max == 0 || value <= row->max);
+}
+
 /* NULL, or what the row expects of an item. */
 static const char *item_problem(const struct config_row *row, struct str item, bool *ret_bad)
 {
     const char *why = NULL;
+    uint64_t n;
 
-    *ret_bad = true;
-    if (row->type == CONFIG_ADDRESSES)
+    if (row->type == CONFIG_ADDRESSES) {
         why = config_address_check(item, NULL);
-    else if (row->choices)
-        *ret_bad = find_choice(row, item) < 0;
-    else
-        *ret_bad = !config_is_visible(item) || item.p[0] == ';';
-    if (row->type == CONFIG_ADDRESSES)
         *ret_bad = why != NULL;
+    } else if (row->type == CONFIG_WEIGHTS) {
+        *ret_bad = !str_to_u64(item, &n) || !in_bounds(row, n);
+    } else {
+        *ret_bad = !config_is_visible(item) || item.p[0] == ';';
+    }
     return why;
 }
 
@@ -151,7 +174,7 @@ static int parse_list(const struct config_row *row, struct str text, struct stri
         if (piece.n == 0) /* a comma at the end of a line */
             continue;
         *ret_expected = item_problem(row, piece, &bad);
-        if (!bad && list_has(list, piece)) {
+        if (!bad && row->type != CONFIG_WEIGHTS && list_has(list, piece)) {
             *ret_expected = "every item only once";
             bad = true;
         }
@@ -176,11 +199,6 @@ static int parse_addresses(const struct config_row *row, struct str text, struct
 }
 
 /* --- numbers ---------------------------------------------------------------------------------- */
-
-static bool in_bounds(const struct config_row *row, uint64_t value)
-{
-    return value >= row->min && (row->max == 0 || value <= row->max);
-}
 
 static int parse_u64(const struct config_row *row, struct str text, uint64_t *value)
 {
@@ -245,8 +263,8 @@ static int parse_enum(const struct config_row *row, struct str text, unsigned *v
     return 0;
 }
 
-static int parse_retry_on(const struct config_row *row, struct str text, unsigned *value,
-                          struct str *ret_bad)
+static int parse_set(const struct config_row *row, struct str text, unsigned *value,
+                     struct str *ret_bad)
 {
     unsigned bits = *value;
     struct str piece;
@@ -289,6 +307,10 @@ static const char *text_problem(const struct config_row *row, struct str text)
         return config_url_parse(text, &url);
     case CONFIG_PROXY:
         return text.n ? config_proxy_check(text) : NULL;
+    case CONFIG_SERVER:
+        return text.n ? config_server_check(text) : NULL;
+    case CONFIG_PREFIX:
+        return is_prefix(text) ? NULL : "";
     case CONFIG_TOKEN:
         return config_is_token(text) || (text.n == 0 && !row->fallback[0]) ? NULL : "";
     case CONFIG_VARIABLE:
@@ -349,9 +371,10 @@ int config_value_parse(const struct config_row *row, struct str text, void *fiel
         return parse_yes_no(text, field);
     case CONFIG_ENUM:
         return parse_enum(row, text, field);
-    case CONFIG_RETRY_ON:
-        return parse_retry_on(row, text, field, ret_bad);
+    case CONFIG_SET:
+        return parse_set(row, text, field, ret_bad);
     case CONFIG_LIST:
+    case CONFIG_WEIGHTS:
         return parse_list(row, text, field, ret_bad, ret_expected);
     case CONFIG_ADDRESSES:
         return parse_addresses(row, text, field, ret_bad, ret_expected);
@@ -370,10 +393,11 @@ void config_value_clear(const struct config_row *row, void *field)
 
     switch (row->type) {
     case CONFIG_LIST:
+    case CONFIG_WEIGHTS:
     case CONFIG_ADDRESSES:
         config_list_clear(field);
         break;
-    case CONFIG_RETRY_ON:
+    case CONFIG_SET:
         *bits = 0;
         break;
     case CONFIG_ADDRESS:
@@ -384,6 +408,8 @@ void config_value_clear(const struct config_row *row, void *field)
     case CONFIG_PROXY:
     case CONFIG_BASE:
     case CONFIG_GLOB:
+    case CONFIG_SERVER:
+    case CONFIG_PREFIX:
     case CONFIG_TEXT:
         free(*text);
         *text = NULL;

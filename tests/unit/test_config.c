@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "config_text.h"
 #include "daemon/config_table.h"
+#include "policy/move.h"
 
 /* What stands in the dump for a default (NULL: no line) and for a good value; what is said of a bad
  * one behind `found "..."; expected `. A bad value of NULL: there is none. */
@@ -59,6 +60,8 @@ static const struct sample samples[] = {
     {"upstream", "http_version", "auto", "1.1", "1.1", "3", "auto, 1.1 or 2"},
     {"upstream", "max_concurrency", "0", "7", "7", "x", COUNT " (at most 1000000)"},
     {"upstream", "requests_per_minute", "0", "600", "600", "1.5", COUNT " (at most 10000000)"},
+    {"upstream", "adaptive_pacing", "no", "yes", "yes", "1", "yes or no"},
+    {"upstream", "key_cooldown", "5m", "1s", "1s", "0", TIME " (at least 1s, at most 1d)"},
     {"upstream", "model.gpt-4o", NULL, "mine", "mine", NULL, NULL},
     {"retry", "max_attempts", "5", "1", "1", "0", COUNT " (at least 1, at most 100)"},
     {"retry", "attempts_per_tier", "3", "2", "2", "0", COUNT " (at least 1, at most 100)"},
@@ -82,20 +85,31 @@ static const struct sample samples[] = {
     {"timeout", "total", "0", "1d", "1d", "2d", TIME " (at most 1d)"},
     {"stream", "mode", "live", "splice", "splice", "fast", "live, splice or hold"},
     {"stream", "heartbeat", "0", "15s", "15s", "15", TIME " (at most 1h)"},
-    {"breaker", "failures", "5", "3", "3", "0", COUNT " (at least 1, at most 10000)"},
-    {"breaker", "failure_rate", "50%", "1%", "1%", "0%",
-     "a percentage such as 20% (at least 1%, at most 100%)"},
+    {"breaker", "failures", "5", "0", "0", "no", COUNT " (at most 10000)"},
+    {"breaker", "failure_rate", "50%", "0%", "0%", "0", "a percentage such as 20% (at most 100%)"},
     {"breaker", "window", "30s", "1s", "1s", "999ms", TIME " (at least 1s, at most 1h)"},
     {"breaker", "open_for", "15s", "1ms", "1ms", "0", TIME " (at least 1ms, at most 1h)"},
+    {"queue", "size", "10000", "1", "1", "0", COUNT " (at least 1, at most 1000000)"},
+    {"queue", "timeout", "2m", "0", "0", "2", TIME " (at most 1d)"},
+    {"hedge", "after", "0", "750ms", "750ms", "off", TIME " (at most 1h)"},
+    {"hedge", "requests", "safe", "ALL", "all", "some", "safe or all"},
     {"route", "base", "/v1", "/", "/", "v1", "a path such as /v1"},
     {"route", "path", "*", "/chat/*", "/chat/*", "chat", "a pattern that starts with / or *"},
     {"route", "model", "*", "gpt-?o*", "gpt-?o*", "a b",
      "a pattern such as gpt-4o*, without spaces"},
     {"route", "upstreams", "", "openai", "openai", "a b", "a comma-separated list"},
     {"route", "fallback_models", "", "m1,m2,", "m1, m2", "m 1", "a comma-separated list"},
-    {"route", "fallback_on", "error, timeout, context_length", "timeout", "timeout", "quota",
-     "a comma-separated list of error, timeout or context_length"},
-    {"shared", "redis", "", "redis://h", "redis://h", NULL, NULL},
+    {"route", "weights", "", "7", "7", "1001",
+     "a comma-separated list of whole numbers (at most 1000)"},
+    {"route", "fallback_on", "error, timeout, context_length", "Context_length, error",
+     "error, context_length", "quota",
+     "none, or a comma-separated list of error, timeout or context_length"},
+    {"shared", "redis", "", "[::1]:6379", "[::1]:6379", "redis://h",
+     "HOST:PORT, [IPV6]:PORT or unix:/PATH"},
+    {"shared", "redis_user", "", "app", "app", NULL, NULL},
+    {"shared", "redis_password_file", "", "./keys", "./keys", NULL, NULL},
+    {"shared", "prefix", "retryd", "team:a-1_x.y", "team:a-1_x.y", "a b",
+     "1 to 64 letters, digits, dots, dashes, underscores or colons"},
 };
 #define SAMPLES (sizeof samples / sizeof samples[0])
 
@@ -282,6 +296,10 @@ static void has_settings_defaults(const struct route_settings *s)
     ck_assert_uint_eq(s->breaker.failure_rate_percent, 50);
     ck_assert_uint_eq(s->breaker.window_ms, 30000);
     ck_assert_uint_eq(s->breaker.open_for_ms, 15000);
+    ck_assert_uint_eq(s->queue.size, 10000);
+    ck_assert_uint_eq(s->queue.timeout_ms, 120000);
+    ck_assert_uint_eq(s->hedge.after_ms, 0);
+    ck_assert_int_eq(s->hedge.requests, HEDGE_SAFE);
 }
 
 static void has_default_upstream(const struct config *c)
@@ -293,12 +311,30 @@ static void has_default_upstream(const struct config *c)
     ck_assert_str_eq(u->url, "https://api.openai.com/v1");
     ck_assert_str_eq(u->origin, "https://api.openai.com");
     ck_assert_str_eq(u->base_path, "/v1");
+    ck_assert_str_eq(u->query, "");
     ck_assert_str_eq(u->host, "api.openai.com");
     ck_assert_str_eq(u->unix_socket, "");
     ck_assert(u->tls);
     ck_assert_uint_eq(u->key_count, 0);
     ck_assert_str_eq(u->auth_header, "Authorization");
     ck_assert_int_eq(u->http_version, HTTP_VERSION_AUTO);
+}
+
+static void has_no_limits(const struct config_upstream *u)
+{
+    ck_assert_uint_eq(u->max_concurrency, 0);
+    ck_assert_uint_eq(u->requests_per_minute, 0);
+    ck_assert(!u->adaptive_pacing);
+    ck_assert_uint_eq(u->key_cooldown_ms, 300000);
+}
+
+static void has_shared_defaults(const struct config *c)
+{
+    ck_assert_str_eq(c->shared_redis, "");
+    ck_assert_str_eq(c->shared_redis_user, "");
+    ck_assert_str_eq(c->shared_password_file, "");
+    ck_assert_ptr_null(c->shared_password);
+    ck_assert_str_eq(c->shared_prefix, "retryd");
 }
 
 /* Without a file, and with a file that sets something else, an upstream is there all the same. */
@@ -317,7 +353,11 @@ START_TEST(without_a_file_the_defaults)
     has_server_defaults(c);
     has_settings_defaults(&c->defaults);
     has_default_upstream(c);
+    has_no_limits(&c->upstreams[0]);
+    has_shared_defaults(c);
     ck_assert_uint_eq(c->route_count, 1);
+    ck_assert_ptr_null(c->routes[0].weights);
+    ck_assert_uint_eq(c->routes[0].fallback_on, FALLBACK_ON_ALL);
     has_settings_defaults(&c->routes[0].settings);
     ck_assert_ptr_eq(c->routes[0].upstreams[0], &c->upstreams[0]);
     ck_assert_str_eq(l.config->path, "t.conf");
@@ -329,76 +369,6 @@ START_TEST(without_a_file_the_defaults)
 }
 END_TEST
 
-START_TEST(url_parts)
-{
-    static const struct {
-        const char *url, *origin, *path, *host, *socket;
-        bool tls;
-    } urls[] = {
-        {"https://H.example", "https://H.example", "", "H.example", "", true},
-        {"http://127.0.0.1:8080/a/b/", "http://127.0.0.1:8080", "/a/b", "127.0.0.1", "", false},
-        {"https://[::1]:8443/v1", "https://[::1]:8443", "/v1", "[::1]", "", true},
-        {"unix:/run/x.sock", "http://localhost", "", "localhost", "/run/x.sock", false},
-        {"unix:/run/x.sock:/v1/", "http://localhost", "/v1", "localhost", "/run/x.sock", false},
-        {"unix:/run/a:b:/", "http://localhost", "", "localhost", "/run/a:b", false},
-    };
-
-    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
-        struct loaded l = load_key("upstream", "url", urls[i].url);
-        const struct config_upstream *u;
-
-        ck_assert_str_eq(l.problems, "");
-        u = &l.config->upstreams[0];
-        ck_assert_str_eq(u->origin, urls[i].origin);
-        ck_assert_str_eq(u->base_path, urls[i].path);
-        ck_assert_str_eq(u->host, urls[i].host);
-        ck_assert_str_eq(u->unix_socket, urls[i].socket);
-        ck_assert_int_eq(u->tls, urls[i].tls);
-        loaded_deinit(&l);
-    }
-}
-END_TEST
-
-START_TEST(urls_that_are_none)
-{
-    static const char *const urls[][2] = {
-        {"ftp://h", "https://, http:// or unix:/"},
-        {"https://", "the name of a host"},
-        {"https:///v1", "the name of a host"},
-        {"https://u:secretpw@h/v1", "without a user name or password"},
-        {"https://h/v1?key=secretpw", "without a query or fragment"},
-        {"https://h/#x", "without a query or fragment"},
-        {"https://h:0/", "a port from 1 to 65535"},
-        {"https://h:65536/", "a port from 1 to 65535"},
-        {"https://h:/", "a port from 1 to 65535"},
-        {"https://[::zz]/", "the name of a host"},
-        {"https://h h/", "without spaces"},
-        {"https://h\xc3\xa9/", "printable ASCII"},
-        {"unix:run/x", "an absolute path after unix:"},
-        {"unix:", "an absolute path after unix:"},
-    };
-
-    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
-        struct loaded l = load_key("upstream", "url", urls[i][0]);
-
-        ck_assert_ptr_null(l.config);
-        ck_assert_msg(strstr(l.problems, urls[i][1]) != NULL, "%s", l.problems);
-        ck_assert_ptr_null(strstr(l.problems, "secretpw"));
-    }
-}
-END_TEST
-
-START_TEST(only_openai_may_leave_the_url_out)
-{
-    struct loaded l = config_text_load("[server]\n[upstream azure]\nauth_header = api-key\n");
-
-    ck_assert_str_eq(l.problems,
-                     "t.conf:2: [upstream azure] url: is missing; expected a URL such as "
-                     "https://api.openai.com/v1 (only the upstream named openai may leave it "
-                     "out)\n");
-}
-END_TEST
-
 /* --- which settings a restart needs ------------------------------------------------------------ */
 
 START_TEST(restart_names_what_a_reload_cannot_change)
@@ -406,7 +376,8 @@ START_TEST(restart_names_what_a_reload_cannot_change)
     struct loaded a = config_text_load("[retry]\nmax_attempts = 2\n");
     struct loaded b = config_text_load("[server]\nlisten = 127.0.0.1:1, [::1]:2\nworkers = 3\n"
                                        "max_connections = 5\nmax_body = 1M\n"
-                                       "[admin]\nlisten = off\n");
+                                       "[admin]\nlisten = off\n"
+                                       "[shared]\nredis = h:1\nprefix = p\n");
     struct buf out;
 
     buf_init(&out, 1024);
@@ -414,7 +385,8 @@ START_TEST(restart_names_what_a_reload_cannot_change)
     ck_assert_uint_eq(out.len, 0);
     config_diff_restart(a.config, b.config, &out);
     buf_addc(&out, '\0');
-    ck_assert_str_eq(out.p, "server.listen, server.workers, server.max_connections, admin.listen");
+    ck_assert_str_eq(out.p, "server.listen, server.workers, server.max_connections, admin.listen, "
+                            "shared.redis, shared.prefix");
     buf_deinit(&out);
     loaded_deinit(&a);
     loaded_deinit(&b);
@@ -434,9 +406,6 @@ int main(void)
     tcase_add_test(keys, each_bad_value);
     tcase_add_test(keys, each_bound);
     tcase_add_test(whole, without_a_file_the_defaults);
-    tcase_add_test(whole, url_parts);
-    tcase_add_test(whole, urls_that_are_none);
-    tcase_add_test(whole, only_openai_may_leave_the_url_out);
     tcase_add_test(whole, restart_names_what_a_reload_cannot_change);
     suite_add_tcase(suite, keys);
     suite_add_tcase(suite, whole);

@@ -46,6 +46,12 @@ START_TEST(a_dump_loads_to_the_same_dump)
                 "initial_delay = 1.0005s\n[route r]\nbase = /\nretry.retry_on = 429\n"
                 "[upstream a]\nurl = unix:/a:b:/c/\nheader.Authorization = x\nheader.Z=a;b \" # c\n"
                 "proxy = socks5h://u@p@q\n");
+    is_fixpoint("[route r]\nupstreams = a, b\nweights = 0,\n  007\nfallback_on = none\n"
+                "fallback_models = m1, m2\nqueue.size = 1\nqueue.timeout = 0\nhedge.after = 1s\n"
+                "hedge.requests = all\nbreaker.failures = 0\nbreaker.failure_rate = 0%\n"
+                "[upstream a]\nurl = http://h/{model}?api-version=1\nmodel.m = n\n"
+                "[upstream b]\nurl = unix:/b?x=y\n"
+                "[shared]\nredis = unix:/r\nprefix = a:b\n");
     for (int i = 1; i < 100; i++)
         n += (size_t)snprintf(text + n, sizeof text - n, ",\n  host-%d.example", i);
     /* A value that only just fits its line. */

@@ -237,7 +237,8 @@ START_TEST(sections)
            "t.conf:1: \"severs\" is not a section; did you mean [server]?\n"
            "t.conf:3: \"Server\" is not a section; did you mean [server]?\n"
            "t.conf:4: \"nowhere\" is not a section; there are [server], [admin], [log], [upstream "
-           "NAME], [route NAME], [retry], [timeout], [stream], [breaker] and [shared]\n"
+           "NAME], [route NAME], [retry], [timeout], [stream], [breaker], [queue], [hedge] and "
+           "[shared]\n"
            "t.conf:5: [server] takes no name; found \"x\"\n"
            "t.conf:6: [upstream NAME]: found \"\" as the name; expected 1 to 64 letters, digits, "
            "dots, dashes or underscores\n"
@@ -318,9 +319,11 @@ static const char full_file[] =
     "[server]\nlisten = 127.0.0.1:1,\n  unix:/run/x\nworkers = 2\nallowed_hosts = a, b\n"
     "[admin]\nlisten = off\n[log]\nlevel = warn\n"
     "[upstream a]\nurl = https://a.example/v1\napi_key_env = RETRYD_TEST_KEY\nheader.X = y\n"
-    "model.m = n\n[upstream b]\nurl = unix:/run/b:/v1\napi_key_file = ./keys\n"
+    "model.m = n\n[upstream b]\nurl = unix:/run/b:/{model}?v=1\napi_key_file = ./keys\n"
     "[retry]\nretry_on = connect, 5xx\nmultiplier = 1.25\nbudget = 5%\n"
-    "[route r]\nupstreams = b, a\npath = /chat/*\nretry.max_attempts = 2\nstream.mode = hold\n";
+    "[route r]\nupstreams = b, a\npath = /chat/*\nretry.max_attempts = 2\nstream.mode = hold\n"
+    "weights = 1, 2\nfallback_models = m\nfallback_on = error\nqueue.size = 7\nhedge.after = 1s\n"
+    "[shared]\nredis = h:1\nredis_user = u\nredis_password_file = ./keys\nprefix = p\n";
 
 /* A small generator of our own, so that a failure comes again: xorshift (Marsaglia 2003). */
 static uint32_t next_random(uint32_t *state)

@@ -1,0 +1,158 @@
+/* An upstream's URL: its parts, and what is no URL. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config_text.h"
+
+static struct loaded load_url(const char *url)
+{
+    char text[512];
+
+    snprintf(text, sizeof text, "[upstream openai]\nurl = %s\n", url);
+    return config_text_load(text);
+}
+
+START_TEST(url_parts)
+{
+    static const struct {
+        const char *url, *origin, *path, *query, *host, *socket;
+        bool tls;
+    } urls[] = {
+        {"https://H.example", "https://H.example", "", "", "H.example", "", true},
+        {"http://127.0.0.1:8080/a/b/", "http://127.0.0.1:8080", "/a/b", "", "127.0.0.1", "", false},
+        {"https://[::1]:8443/v1", "https://[::1]:8443", "/v1", "", "[::1]", "", true},
+        {"unix:/run/x.sock", "http://localhost", "", "", "localhost", "/run/x.sock", false},
+        {"unix:/run/x.sock:/v1/", "http://localhost", "/v1", "", "localhost", "/run/x.sock", false},
+        {"unix:/run/a:b:/", "http://localhost", "", "", "localhost", "/run/a:b", false},
+        {"https://h?a=b", "https://h", "", "a=b", "h", "", true},
+        {"https://h/v1/?a=/b/&c=?", "https://h", "/v1", "a=/b/&c=?", "h", "", true},
+        {"https://h/v1?", "https://h", "/v1", "", "h", "", true},
+        {"https://x.openai.azure.com/openai/deployments/{model}?api-version=2024-10-21",
+         "https://x.openai.azure.com", "/openai/deployments/{model}", "api-version=2024-10-21",
+         "x.openai.azure.com", "", true},
+        {"http://h/a-{model}-b/c", "http://h", "/a-{model}-b/c", "", "h", "", false},
+        {"unix:/run/x?a=b", "http://localhost", "", "a=b", "localhost", "/run/x", false},
+        {"unix:/run/x:/{model}/?a=:/b", "http://localhost", "/{model}", "a=:/b", "localhost",
+         "/run/x", false},
+    };
+
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        struct loaded l = load_url(urls[i].url), again;
+        const struct config_upstream *u;
+        char *dump, *second;
+
+        ck_assert_str_eq(l.problems, "");
+        u = &l.config->upstreams[0];
+        ck_assert_str_eq(u->origin, urls[i].origin);
+        ck_assert_str_eq(u->base_path, urls[i].path);
+        ck_assert_str_eq(u->query, urls[i].query);
+        ck_assert_str_eq(u->host, urls[i].host);
+        ck_assert_str_eq(u->unix_socket, urls[i].socket);
+        ck_assert_int_eq(u->tls, urls[i].tls);
+        dump = config_text_dump(l.config);
+        again = config_text_load(dump);
+        ck_assert_str_eq(again.problems, "");
+        second = config_text_dump(again.config);
+        ck_assert_str_eq(second, dump);
+        ck_assert_str_eq(again.config->upstreams[0].query, urls[i].query);
+        free(dump);
+        free(second);
+        loaded_deinit(&l);
+        loaded_deinit(&again);
+    }
+}
+END_TEST
+
+START_TEST(urls_that_are_none)
+{
+    static const char *const urls[][2] = {
+        {"ftp://h", "https://, http:// or unix:/"},
+        {"https://", "the name of a host"},
+        {"https:///v1", "the name of a host"},
+        {"https://u:secretpw@h/v1", "without a user name or password"},
+        {"https://h/v1?key=secretpw", "a query without a key in it"},
+        {"https://h/v1?a=b&API-Key=secretpw", "a query without a key in it"},
+        {"https://h/v1?secretpw", "a query without a key in it"},
+        {"https://h/v1?x=sk-secretpw", "a query without a key in it"},
+        {"https://h/#x", "without a fragment"},
+        {"https://h/?a=b#x", "without a fragment"},
+        {"https://h:0/", "a port from 1 to 65535"},
+        {"https://h:65536/", "a port from 1 to 65535"},
+        {"https://h:/", "a port from 1 to 65535"},
+        {"https://[::zz]/", "the name of a host"},
+        {"https://h h/", "without spaces"},
+        {"https://h\xc3\xa9/", "printable ASCII"},
+        {"unix:run/x", "an absolute path after unix:"},
+        {"unix:", "an absolute path after unix:"},
+        {"unix:?a=b", "an absolute path after unix:"},
+    };
+
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        struct loaded l = load_url(urls[i][0]);
+
+        ck_assert_ptr_null(l.config);
+        ck_assert_msg(strstr(l.problems, urls[i][1]) != NULL, "%s", l.problems);
+        ck_assert_ptr_null(strstr(l.problems, "secretpw"));
+    }
+}
+END_TEST
+
+/* Braces mean one thing in one place; whatever else they may be meant for is told at once. */
+START_TEST(braces_of_urls)
+{
+    static const char none[] = "no braces but those of {model}, which stands for the name of the "
+                               "model";
+    static const char path[] = "{model} in the path of the URL, and no other braces";
+    const char *const urls[][2] = {
+        {"http://h/{Model}", none},     {"http://h/{deployment}", none},
+        {"http://h/{model", none},      {"http://h/model}", none},
+        {"http://h/{}", none},          {"http://h/{{model}}", none},
+        {"http://h/{model}}", none},    {"http://h/{model}/{model}", "{model} only once"},
+        {"http://h/x?m={model}", path}, {"http://h/{model}?m={model}", path},
+        {"unix:/run/{model}", path},    {"unix:/run/{model}:/v1", path},
+        {"unix:/run/x:/{name}", none},  {"unix:/run/x:/v1?m=}", path},
+    };
+
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        struct loaded l = load_url(urls[i][0]);
+        char wanted[256];
+
+        ck_assert_ptr_null(l.config);
+        snprintf(wanted, sizeof wanted, "expected %s\n", urls[i][1]);
+        ck_assert_msg(strstr(l.problems, wanted) != NULL, "%s: %s", urls[i][0], l.problems);
+    }
+    /* Not the name of a host in any case. */
+    ck_assert_ptr_nonnull(strstr(load_url("http://{model}.h/v1").problems, "the name of a host"));
+}
+END_TEST
+
+START_TEST(only_openai_may_leave_the_url_out)
+{
+    struct loaded l = config_text_load("[server]\n[upstream azure]\nauth_header = api-key\n");
+
+    ck_assert_str_eq(l.problems,
+                     "t.conf:2: [upstream azure] url: is missing; expected a URL such as "
+                     "https://api.openai.com/v1 (only the upstream named openai may leave it "
+                     "out)\n");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("config_url");
+    TCase *all = tcase_create("url");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_test(all, url_parts);
+    tcase_add_test(all, urls_that_are_none);
+    tcase_add_test(all, braces_of_urls);
+    tcase_add_test(all, only_openai_may_leave_the_url_out);
+    suite_add_tcase(suite, all);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -2,7 +2,7 @@
  *
  * CLOSED      Attempts go. It opens after `failures` failures in a row, or when in the last `window`
  *             at least BREAKER_VOLUME attempts ended and `failure_rate` of them failed. 0 for either
- *             turns that rule off.
+ *             turns that rule off. Only a failure opens it; closing forgets all that was counted.
  * OPEN        None goes for `open_for`; then the next one is a probe.
  * HALF_OPEN   A probe is under way. A good one closes the breaker, a bad one opens it for another
  *             `open_for`. One that does not end, or tells nothing (its client left), makes room for
@@ -45,7 +45,8 @@ struct breaker {
     enum breaker_phase phase;
     unsigned in_a_row;
     uint64_t until_ms;   /* not CLOSED: when the next probe may go */
-    uint32_t generation; /* counts its openings and probes: what went before no longer counts */
+    uint32_t generation; /* counts its openings, probes and closings: what went before no longer
+                            counts */
     struct breaker_bucket buckets[BREAKER_BUCKETS];
 };
 
@@ -60,7 +61,7 @@ void breaker_init(struct breaker *b);
 /* When an attempt may go: not after `now_ms` means now; only a probe may go where it is not CLOSED. */
 uint64_t breaker_next(const struct breaker *b, uint64_t now_ms);
 
-/* One goes; breaker_next said now. */
+/* One goes; breaker_next said now. One that goes all the same is no probe and counts for nothing. */
 struct breaker_pass breaker_enter(struct breaker *b, const struct breaker_settings *s,
                                   uint64_t now_ms);
 
@@ -70,7 +71,9 @@ enum breaker_change breaker_leave(struct breaker *b, const struct breaker_settin
                                   struct breaker_pass pass, enum breaker_news news,
                                   uint64_t now_ms);
 
-/* Another daemon has found it down, for so long from now; or working. True when that changes it. */
+/* Another daemon has found it down, for so long from now; or working. True when that changes it: a
+ * breaker that is open already stays so for the longer of the two times, and a probe that is under
+ * way still counts. */
 bool breaker_learn_open(struct breaker *b, uint64_t for_ms, uint64_t now_ms);
 bool breaker_learn_closed(struct breaker *b);
 

@@ -37,14 +37,13 @@ static void learn_most(struct gate *g)
 
 /* --- OPEN --- */
 
+/* What went in the last step still counts: late answers to it make the target warm. */
 static void become_open(struct gate *g, uint64_t now_ms)
 {
     g->phase = GATE_OPEN;
     g->opened = true;
     g->credit = COLD_CREDIT;
     g->filled_ms = now_ms;
-    g->good_ms = now_ms;
-    g->epoch++;
 }
 
 /* Time fills the credit up to the cold burst only: what is beyond it has to be earned. */
@@ -190,7 +189,6 @@ static void leave_opening(struct gate *g, enum gate_news news, uint64_t now_ms)
     if (news == GATE_GOOD) {
         g->well++;
         count_passed(g, 1);
-        g->good_ms = now_ms;
     }
     if (g->ended < g->step || g->ended < g->sent)
         return;

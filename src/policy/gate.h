@@ -44,7 +44,7 @@ struct gate {
     enum gate_phase phase;
     uint64_t until_ms;    /* CLOSED: it opens then */
     uint64_t since_ms;    /* OPENING: when the first attempt of this step went */
-    uint64_t good_ms;     /* of the last good answer */
+    uint64_t good_ms;     /* OPEN: of the last good answer */
     uint64_t filled_ms;   /* OPEN: `credit` counts from here */
     unsigned credit;      /* OPEN: attempts that may go now */
     unsigned step;        /* OPENING: attempts in this step */
@@ -65,7 +65,7 @@ void gate_init(struct gate *g, uint64_t now_ms);
 uint64_t gate_next(struct gate *g, uint64_t now_ms);
 
 /* An attempt goes; gate_next said now. Returns what gate_leave wants to know of it. One that goes
- * all the same is let go, and counts like the others. */
+ * all the same counts like the others, but for nothing while it is CLOSED. */
 uint32_t gate_enter(struct gate *g, uint64_t now_ms);
 
 /* The attempt has ended, or its status is known: the sooner it is told, the sooner others may go.

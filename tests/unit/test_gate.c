@@ -61,6 +61,24 @@ START_TEST(without_a_good_answer_it_is_cold_again)
         gate_leave(&g, g.epoch, GATE_GOOD, START);
     gate_leave(&g, g.epoch, GATE_NO_NEWS, START + 5000);
     ck_assert_uint_eq(let_go(&g, 1000, START + GATE_WARM_MS), BURST);
+
+    gate_init(&g, START);
+    for (unsigned i = 0; i < 1000; i++)
+        gate_leave(&g, g.epoch, GATE_GOOD, START);
+    gate_leave(&g, g.epoch, GATE_GOOD, START + GATE_WARM_MS);
+    ck_assert_uint_eq(let_go(&g, 1000, START + GATE_WARM_MS), BURST + 2);
+}
+END_TEST
+
+START_TEST(one_that_goes_all_the_same_takes_no_credit_that_is_not_there)
+{
+    struct gate g;
+
+    gate_init(&g, START);
+    for (unsigned i = 0; i < 2 * BURST; i++)
+        gate_enter(&g, START);
+    ck_assert_uint_eq(let_go(&g, 1000, START), 0);
+    ck_assert_uint_eq(let_go(&g, 1000, START + GATE_COLD_MS), 1);
 }
 END_TEST
 
@@ -88,6 +106,11 @@ START_TEST(a_limit_without_a_hint_takes_the_credit)
     ck_assert_int_eq(g.phase, GATE_OPEN);
     ck_assert_uint_eq(g.most, 100);
     ck_assert_uint_eq(gate_next(&g, START), START + GATE_COLD_MS);
+    gate_leave(&g, g.epoch, GATE_LIMITED, START);
+    ck_assert_uint_eq(g.most, 100);
+    gate_leave(&g, g.epoch, GATE_GOOD, START);
+    gate_leave(&g, g.epoch, GATE_LIMITED, START);
+    ck_assert_uint_eq(g.most, 1);
 }
 END_TEST
 
@@ -219,6 +242,19 @@ START_TEST(a_step_waits_for_all_of_the_one_before)
 }
 END_TEST
 
+START_TEST(a_step_of_which_not_all_have_gone_goes_on)
+{
+    struct gate g;
+    uint64_t now = opening_after(&g, 100, 1500);
+
+    step_well(&g, now);
+    step_well(&g, now);
+    for (unsigned i = 0; i < 2; i++)
+        gate_leave(&g, gate_enter(&g, now), GATE_GOOD, now);
+    ck_assert_uint_eq(let_go(&g, 1000, now), 2);
+}
+END_TEST
+
 START_TEST(a_step_that_did_not_go_all_well_is_repeated)
 {
     struct gate g;
@@ -252,6 +288,43 @@ START_TEST(attempts_that_never_end_hold_nobody_up)
     /* told once, by whoever leaves first, even one from before */
     ck_assert(gate_leave(&g, g.epoch - 1, GATE_NO_NEWS, now));
     ck_assert(!gate_leave(&g, g.epoch, GATE_GOOD, now));
+    /* that good one was of the last step, and counts */
+    ck_assert_uint_eq(let_go(&g, 1000, now), BURST + 2);
+}
+END_TEST
+
+START_TEST(what_is_no_longer_true_is_not_told)
+{
+    for (unsigned close = 0; close < 2; close++) {
+        struct gate g;
+        uint64_t now = opening_after(&g, 100, 1500);
+        while (g.phase != GATE_OPEN) {
+            let_go(&g, 1000, now);
+            now += GATE_STEP_MS;
+            gate_next(&g, now);
+        }
+        if (close)
+            gate_close(&g, 1500, now);
+        else
+            gate_reopen(&g, now);
+        ck_assert(!gate_leave(&g, g.epoch - 1, GATE_GOOD, now));
+    }
+}
+END_TEST
+
+START_TEST(what_a_step_still_waits_for_has_passed_too)
+{
+    struct gate g;
+    uint64_t now = opening_after(&g, 100, 1500);
+    uint32_t first;
+
+    step_well(&g, now);
+    first = gate_enter(&g, now);
+    gate_enter(&g, now);
+    gate_leave(&g, first, GATE_GOOD, now);
+    gate_next(&g, now + GATE_STEP_MS);
+    ck_assert_uint_eq(g.passed, 3);
+    ck_assert_uint_eq(let_go(&g, 1000, now + GATE_STEP_MS), 4);
 }
 END_TEST
 
@@ -331,6 +404,13 @@ START_TEST(a_target_that_was_down_is_felt_for_too)
     for (unsigned step = 1; step <= 16; step *= 2)
         ck_assert_uint_eq(step_well(&g, START), step);
     ck_assert_int_eq(g.phase, GATE_OPEN);
+
+    /* what passed while it was open is not what passed since */
+    g.most = 4;
+    gate_reopen(&g, START);
+    ck_assert_uint_eq(step_well(&g, START), 1);
+    ck_assert_uint_eq(step_well(&g, START), 2);
+    ck_assert_uint_eq(step_well(&g, START), 1);
 
     gate_close(&g, 1500, START);
     gate_reopen(&g, START);
@@ -575,6 +655,7 @@ int main(void)
     tcase_add_test(tcase, a_cold_target_is_not_stormed);
     tcase_add_test(tcase, good_answers_make_it_warm);
     tcase_add_test(tcase, without_a_good_answer_it_is_cold_again);
+    tcase_add_test(tcase, one_that_goes_all_the_same_takes_no_credit_that_is_not_there);
     tcase_add_test(tcase, a_clock_that_stands_or_goes_back_fills_nothing);
     tcase_add_test(tcase, a_limit_without_a_hint_takes_the_credit);
     tcase_add_test(tcase, nobody_goes_while_it_is_closed);
@@ -582,8 +663,11 @@ int main(void)
     tcase_add_test(tcase, times_near_the_end_of_the_clock);
     tcase_add_test(tcase, steps_double_up_to_what_passed_before_then_grow_by_one);
     tcase_add_test(tcase, a_step_waits_for_all_of_the_one_before);
+    tcase_add_test(tcase, a_step_of_which_not_all_have_gone_goes_on);
     tcase_add_test(tcase, a_step_that_did_not_go_all_well_is_repeated);
     tcase_add_test(tcase, attempts_that_never_end_hold_nobody_up);
+    tcase_add_test(tcase, what_is_no_longer_true_is_not_told);
+    tcase_add_test(tcase, what_a_step_still_waits_for_has_passed_too);
     tcase_add_test(tcase, a_step_that_takes_long_and_went_badly_is_repeated);
     tcase_add_test(tcase, an_idle_gap_is_one_step_at_most);
     tcase_add_test(tcase, what_went_before_a_closing_no_longer_counts);

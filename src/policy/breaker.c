@@ -16,6 +16,7 @@ static uint64_t number_of(const struct breaker_settings *s, uint64_t now_ms)
     return now_ms / (unit > 0 ? unit : 1);
 }
 
+/* All that was counted. */
 static void clear(struct breaker *b)
 {
     b->in_a_row = 0;
@@ -33,7 +34,6 @@ static void open_until(struct breaker *b, uint64_t until_ms)
 static void close_it(struct breaker *b)
 {
     b->phase = BREAKER_CLOSED;
-    b->until_ms = 0;
     b->generation++;
     clear(b);
 }
@@ -96,12 +96,14 @@ struct breaker_pass breaker_enter(struct breaker *b, const struct breaker_settin
     return (struct breaker_pass){b->generation, true};
 }
 
+/* Each opening, probe and closing has a generation of its own, so one that matches tells the phase:
+ * HALF_OPEN for a probe, CLOSED for what is none. */
 enum breaker_change breaker_leave(struct breaker *b, const struct breaker_settings *s,
                                   struct breaker_pass pass, enum breaker_news news, uint64_t now_ms)
 {
     if (pass.generation != b->generation || news == BREAKER_NO_NEWS)
         return BREAKER_STAYS;
-    if (pass.probe && b->phase == BREAKER_HALF_OPEN) {
+    if (pass.probe) {
         if (news == BREAKER_GOOD) {
             close_it(b);
             return BREAKER_CLOSES;
@@ -109,8 +111,6 @@ enum breaker_change breaker_leave(struct breaker *b, const struct breaker_settin
         open_until(b, after(now_ms, s->open_for_ms));
         return BREAKER_OPENS_AGAIN;
     }
-    if (b->phase != BREAKER_CLOSED)
-        return BREAKER_STAYS;
 
     uint64_t number = number_of(s, now_ms);
     count(b, number, news == BREAKER_BAD);

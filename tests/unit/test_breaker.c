@@ -40,6 +40,17 @@ START_TEST(failures_in_a_row_open_it)
 }
 END_TEST
 
+START_TEST(a_single_failure_may_open_it)
+{
+    static const struct breaker_settings single = {1, 0, WINDOW, OPEN_FOR};
+    struct breaker b;
+
+    breaker_init(&b);
+    ck_assert_int_eq(attempt(&b, &single, BREAKER_GOOD, START), BREAKER_STAYS);
+    ck_assert_int_eq(attempt(&b, &single, BREAKER_BAD, START), BREAKER_OPENS);
+}
+END_TEST
+
 START_TEST(failures_in_a_row_need_no_window)
 {
     struct breaker b;
@@ -182,6 +193,19 @@ START_TEST(a_good_probe_closes_it)
 }
 END_TEST
 
+START_TEST(closing_forgets_the_window_too)
+{
+    struct breaker b;
+
+    breaker_init(&b);
+    fill_window(&b, &by_rate, START, 0, 19);
+    ck_assert_int_eq(attempt(&b, &by_rate, BREAKER_BAD, START), BREAKER_OPENS);
+    ck_assert_int_eq(attempt(&b, &by_rate, BREAKER_GOOD, START + OPEN_FOR), BREAKER_CLOSES);
+    fill_window(&b, &by_rate, START + OPEN_FOR, 0, 19);
+    ck_assert_int_eq(attempt(&b, &by_rate, BREAKER_BAD, START + OPEN_FOR), BREAKER_OPENS);
+}
+END_TEST
+
 START_TEST(a_bad_probe_opens_it_again)
 {
     struct breaker b;
@@ -259,7 +283,7 @@ END_TEST
 START_TEST(one_that_goes_all_the_same_counts_for_nothing)
 {
     struct breaker b;
-    struct breaker_pass pass;
+    struct breaker_pass pass, probe;
 
     opened(&b);
     pass = breaker_enter(&b, &by_row, START + 1);
@@ -267,6 +291,13 @@ START_TEST(one_that_goes_all_the_same_counts_for_nothing)
     ck_assert_int_eq(breaker_leave(&b, &by_row, pass, BREAKER_GOOD, START + 2), BREAKER_STAYS);
     ck_assert_int_eq(b.phase, BREAKER_OPEN);
     ck_assert_uint_eq(breaker_next(&b, START + 2), START + OPEN_FOR);
+    /* nor is it taken for the probe that goes next */
+    probe = breaker_enter(&b, &by_row, START + OPEN_FOR);
+    for (unsigned i = 0; i < by_row.failures; i++)
+        breaker_leave(&b, &by_row, pass, BREAKER_BAD, START + OPEN_FOR);
+    ck_assert_int_eq(b.phase, BREAKER_HALF_OPEN);
+    ck_assert_int_eq(breaker_leave(&b, &by_row, probe, BREAKER_GOOD, START + OPEN_FOR),
+                     BREAKER_CLOSES);
 }
 END_TEST
 
@@ -445,6 +476,7 @@ int main(void)
     Suite *suite = suite_create("breaker");
     TCase *tcase = tcase_create("breaker");
     tcase_add_test(tcase, failures_in_a_row_open_it);
+    tcase_add_test(tcase, a_single_failure_may_open_it);
     tcase_add_test(tcase, failures_in_a_row_need_no_window);
     tcase_add_test(tcase, a_rate_of_failures_opens_it);
     tcase_add_test(tcase, a_few_attempts_are_no_rate_and_a_good_one_opens_nothing);
@@ -452,6 +484,7 @@ int main(void)
     tcase_add_test(tcase, a_window_of_another_length_counts_afresh);
     tcase_add_test(tcase, without_rules_it_never_opens);
     tcase_add_test(tcase, a_good_probe_closes_it);
+    tcase_add_test(tcase, closing_forgets_the_window_too);
     tcase_add_test(tcase, a_bad_probe_opens_it_again);
     tcase_add_test(tcase, a_probe_without_news_or_end_makes_room_later);
     tcase_add_test(tcase, a_late_probe_counts_while_no_other_went);

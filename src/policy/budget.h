@@ -1,7 +1,8 @@
 /* A retry budget: how many repeats an upstream is sent, beside its requests (C9).
  *
  * Over the last BUDGET_WINDOW_MS repeats are at most `percent` of the requests, plus `min` for each
- * second of it. Charged when a repeat is decided, so that a backoff's length hides nothing.
+ * second of it; the window is exact to one of its buckets. Charged when a repeat is decided, so that
+ * a backoff's length hides nothing.
  * Finagle's RetryBudget; Envoy's retry_budget. Pure: time is an argument, in ms. */
 #ifndef RETRYD_POLICY_BUDGET_H
 #define RETRYD_POLICY_BUDGET_H

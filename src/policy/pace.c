@@ -47,7 +47,6 @@ static void fall_to(struct pace *p, double per_minute, uint64_t now_ms)
 {
     p->per_minute = larger(per_minute, PACE_LEAST);
     p->fell_ms = now_ms;
-    p->rose_ms = now_ms;
     double interval_us = MINUTE_US / p->per_minute;
     rate_learn(&p->rate, interval_us > SECOND_US ? (uint64_t)interval_us : SECOND_US, now_ms);
 }

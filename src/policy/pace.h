@@ -1,11 +1,13 @@
 /* Adaptive pacing of a target: finds the rate that an upstream bears which answers 429 without
  * saying how long to wait. Additive increase, multiplicative decrease (Chiu and Jain, 1989).
  *
- * Off until PACE_REPEATED 429s without a hint came within PACE_WINDOW_MS. Then the rate is half of what was sent in
- * the last second, and halves again with each further 429, but at most once in PACE_ROUND_MS, for
- * answers to what was sent before the last fall say nothing new. Each PACE_ROUND_MS without a 429
- * it rises by a twentieth of the rate at which it was first found too high, at least by 6 a minute.
- * When it is twice that high, it is off again. Never below PACE_LEAST a minute.
+ * Off until PACE_REPEATED 429s without a hint came within PACE_WINDOW_MS. Then the rate is half of
+ * what was sent in the last second, and halves again with each further 429, but at most once in
+ * PACE_ROUND_MS, for answers to what was sent before the last fall say nothing new. After a fall the
+ * next attempt goes after a whole interval: no burst is saved up. For each PACE_ROUND_MS without a
+ * 429 it rises by a twentieth of the rate that was first found too high, at least by 6 a minute; a
+ * long gap is many of them. When it is twice that high, it is off again. Never below PACE_LEAST a
+ * minute.
  * Pure: time is an argument, in ms. */
 #ifndef RETRYD_POLICY_PACE_H
 #define RETRYD_POLICY_PACE_H
@@ -23,7 +25,7 @@
 struct pace {
     bool on;
     double per_minute; /* while on */
-    double peak;       /* ... when it was turned on */
+    double peak;       /* what was sent a minute when it was turned on, at least PACE_LEAST */
     struct rate rate;
     uint64_t last_429_ms, fell_ms, rose_ms;
     unsigned limited;           /* 429s within the window, while off */

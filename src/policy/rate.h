@@ -15,7 +15,7 @@ struct rate {
  * and change from call to call. Rounded up: who comes then may go. */
 uint64_t rate_next(const struct rate *r, double per_minute, uint64_t now_ms);
 
-/* One goes, whether it may or not. */
+/* One goes, whether it may or not: those that may not put off the next ones. */
 void rate_take(struct rate *r, double per_minute, uint64_t now_ms);
 
 /* One that was taken has not gone after all. */

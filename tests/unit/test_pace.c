@@ -133,6 +133,25 @@ START_TEST(it_rises_with_each_round_and_ends_at_twice_the_peak)
 }
 END_TEST
 
+START_TEST(turned_on_again_it_begins_afresh)
+{
+    struct pace p;
+    uint64_t now = START + PACE_ROUND_MS;
+
+    turned_on(&p, 0);
+    near(p.per_minute, PACE_LEAST);
+    enter(&p, 100, START); /* all the same: a debt of 1000 s */
+    ck_assert(pace_leave(&p, false, now));
+    ck_assert(!p.on);
+    ck_assert(!pace_leave(&p, true, now));
+    ck_assert(!p.on);
+    p.sent = p.sent_before = 0;
+    ck_assert(pace_leave(&p, true, now));
+    ck_assert(p.on);
+    ck_assert_uint_eq(pace_next(&p, now), now + 10000);
+}
+END_TEST
+
 START_TEST(a_limit_puts_off_the_rise)
 {
     struct pace p;
@@ -258,6 +277,7 @@ int main(void)
     tcase_add_test(tcase, the_last_second_is_made_of_two);
     tcase_add_test(tcase, it_halves_at_most_once_in_a_round);
     tcase_add_test(tcase, it_rises_with_each_round_and_ends_at_twice_the_peak);
+    tcase_add_test(tcase, turned_on_again_it_begins_afresh);
     tcase_add_test(tcase, a_limit_puts_off_the_rise);
     tcase_add_test(tcase, a_slow_one_rises_by_six_a_minute);
     tcase_add_test(tcase, a_long_gap_is_many_rounds);

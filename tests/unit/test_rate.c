@@ -50,6 +50,25 @@ START_TEST(as_many_at_once_as_it_gives_in_a_second)
 }
 END_TEST
 
+START_TEST(what_is_rounded_is_rounded_up)
+{
+    struct rate r = {0};
+
+    rate_take(&r, 420, START); /* every 142 857.1 us */
+    ck_assert_uint_eq(r.tat_us, START * (uint64_t)1000 + 142858);
+    ck_assert_uint_eq(rate_next(&r, 60, START), START + 143);
+    r = (struct rate){0};
+    rate_learn(&r, 1, START);
+    ck_assert_uint_eq(rate_next(&r, 60, START), START + 1);
+    r = (struct rate){0};
+    ck_assert_uint_eq(take_all(&r, 600, 0), 10);
+    /* a microsecond apart is as fast as it gets */
+    r = (struct rate){0};
+    rate_learn(&r, 1000000, START);
+    ck_assert_uint_eq(rate_next(&r, 1e300, START), START + 1);
+}
+END_TEST
+
 START_TEST(none_is_no_limit)
 {
     struct rate r = {0};
@@ -167,6 +186,7 @@ int main(void)
     Suite *suite = suite_create("rate");
     TCase *tcase = tcase_create("rate");
     tcase_add_test(tcase, as_many_at_once_as_it_gives_in_a_second);
+    tcase_add_test(tcase, what_is_rounded_is_rounded_up);
     tcase_add_test(tcase, none_is_no_limit);
     tcase_add_test(tcase, one_that_goes_all_the_same_is_a_debt);
     tcase_add_test(tcase, one_that_is_given_back_may_go_again);

@@ -73,6 +73,12 @@ class Retryd:
         server.setdefault("listen", "127.0.0.1:0")
         server.setdefault("workers", 1)
         sections.setdefault("admin", {}).setdefault("listen", "127.0.0.1:0")
+        # Cases that fail share a daemon: what it makes of many failures is not to tie them together.
+        # Tests of breakers and budgets set their own.
+        breaker = sections.setdefault("breaker", {})
+        breaker.setdefault("failures", 0)
+        breaker.setdefault("failure_rate", "0%")
+        sections.setdefault("retry", {}).setdefault("budget_min", 100000)
         if upstream is not None:
             sections["upstream test"] = {"url": upstream, **(upstream_settings or {})}
         text = ""

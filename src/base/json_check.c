@@ -420,7 +420,7 @@ void json_check_feed(struct json_check *c, struct str piece)
         return;
 
     const char *p = piece.p, *end = piece.p + piece.n;
-    c->keeper.from = p;
+    json_keeper_piece(&c->keeper, piece);
     while (p < end && c->state != BAD)
         p = take(c, p, end);
     if (c->keeper.what && c->state != BAD)

@@ -7,8 +7,17 @@ void json_keeper_init(struct json_keeper *k)
 {
     k->watches = k->found = NULL;
     k->count = 0;
-    k->from = NULL;
+    k->from = k->piece = NULL;
+    k->before = 0;
+    k->piece_len = 0;
     k->what = NOTHING;
+}
+
+void json_keeper_piece(struct json_keeper *k, struct str piece)
+{
+    k->before += k->piece_len;
+    k->from = k->piece = piece.p;
+    k->piece_len = piece.n;
 }
 
 void json_keeper_watch(struct json_keeper *k, struct json_watch *watches, size_t n)
@@ -36,6 +45,8 @@ void json_keeper_value(struct json_keeper *k, enum json_type type, const char *f
     k->found->type = type;
     k->found->n = 0;
     k->found->cut = false;
+    k->found->at = k->before + (uint64_t)(from - k->piece);
+    k->found->length = 0;
     if (type == JSON_ARRAY || type == JSON_OBJECT)
         return;
     k->what = VALUE;
@@ -62,6 +73,7 @@ void json_keeper_suspend(struct json_keeper *k, const char *to)
         k->key_len = (unsigned char)n;
     } else if (k->what == VALUE) {
         struct json_watch *w = k->found;
+        w->length += (uint64_t)(to - k->from);
         if (!append(k, to, w->text, &w->n, sizeof w->text))
             w->cut = true;
     }

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/json_scan.h"
 #include "base/str.h"
@@ -25,6 +26,8 @@ struct json_watch {
     char text[192];
     size_t n;
     bool cut;
+    uint64_t at;     /* where the text began: bytes fed before it */
+    uint64_t length; /* of the whole text, kept or not; of arrays and objects 0 */
 };
 
 /* json_check's own part. */
@@ -33,13 +36,18 @@ struct json_keeper {
     size_t count;               /* of them; 0: nothing is kept */
     struct json_watch *found;   /* the one whose key came last; NULL: none */
     const char *from;           /* what is being kept starts here in the current piece */
-    unsigned char what;         /* is being kept: nothing, a key, a value */
+    const char *piece;          /* which begins here ... */
+    uint64_t before;            /* ... behind so many bytes */
+    size_t piece_len;
+    unsigned char what; /* is being kept: nothing, a key, a value */
     bool key_cut;
     unsigned char key_len;
     char key[6 * JSON_WATCH_KEY_MAX]; /* the raw key, where there are watches */
 };
 
 void json_keeper_init(struct json_keeper *k);
+/* The next piece: what is being kept goes on at its beginning. */
+void json_keeper_piece(struct json_keeper *k, struct str piece);
 void json_keeper_watch(struct json_keeper *k, struct json_watch *watches, size_t n);
 
 /* A key's text begins at `from`. */

@@ -10,8 +10,12 @@ static void add_names(const struct exchange *x)
     log_text("id", x->request.id);
     if (x->request.model[0])
         log_text("model", x->request.model);
-    if (x->plan.target.name)
-        log_text("target", x->plan.target.name);
+    if (x->target.provider)
+        log_text("target", x->target.provider->name);
+    if (x->target.tier > 0)
+        log_str("fallback", x->target.model);
+    if (x->target.provider && x->target.provider->key_count > 1)
+        log_u64("key", x->target.key_number);
 }
 
 static void attempt_sentence(const struct exchange *x, const struct attempt_report *r, char *out,
@@ -21,7 +25,10 @@ static void attempt_sentence(const struct exchange *x, const struct attempt_repo
 
     if (r->status)
         snprintf(status, sizeof(status), "%u ", r->status);
-    if (r->decision.action == RETRY_AGAIN)
+    if (r->decision.action == RETRY_AGAIN && r->decision.move != MOVE_STAY)
+        snprintf(next, sizeof(next), "next at another %s",
+                 r->decision.move == MOVE_TIER ? "model" : "target");
+    else if (r->decision.action == RETRY_AGAIN)
         snprintf(next, sizeof(next), "next in %.1f s", (double)r->decision.delay_ms / 1000);
     else
         snprintf(next, sizeof(next), "final");

@@ -66,9 +66,15 @@ void call_enqueue(struct call *c)
     c->w->work = true;
 }
 
+/* The world of an attempt is the attempt itself: there may be two. */
 static void on_attempt_change(void *arg)
 {
-    call_enqueue(arg);
+    call_enqueue(((struct attempt *)arg)->turn.tag);
+}
+
+static struct transfer **transfer_of(struct call *c, const struct attempt *a)
+{
+    return &c->t[a - c->x.slots];
 }
 
 static int world_plan(void *world, struct exchange *x, struct str model, struct plan *ret_plan)
@@ -82,43 +88,46 @@ static int world_plan(void *world, struct exchange *x, struct str model, struct 
     return rc;
 }
 
-static int world_attempt_start(void *world, struct exchange *x, const struct outgoing *o)
+static int world_attempt_start(void *world, struct exchange *x, struct attempt *a,
+                               const struct outgoing *o)
 {
     struct worker *w = world;
     struct call *c = call_of(x);
-    const struct wire *wire = x->plan.target.upstream;
+    const struct wire *wire = a->turn.target.provider->upstream;
+    bool as_it_is = body_in_memory(&x->request.body) && a->edit.cut == 0;
     struct upstream_request request = {
         .link = &wire->link,
         .method = o->method,
-        .target = o->target,
-        .headers = o->headers,
-        .body = body_in_memory(&x->request.body) ? body_text(&x->request.body).p : NULL,
-        .body_len = o->with_body ? x->request.body.length : 0,
+        .target = o->target.p,
+        .headers = &o->headers,
+        .body = as_it_is ? body_text(&x->request.body).p : NULL,
+        .body_len = o->with_body ? body_edited_length(&x->request.body, &a->edit) : 0,
         .read = call_read_body,
         .connect_timeout_ms = x->plan.settings->timeout.connect_ms,
     };
 
+    a->turn.tag = c;
     metrics_add(&w->metrics.attempts, 1);
-    return upstream_start(w->upstream, &request, &x->attempt, on_attempt_change, c, &c->t);
+    return upstream_start(w->upstream, &request, a, on_attempt_change, a, transfer_of(c, a));
 }
 
-static void world_attempt_cancel(void *world, struct exchange *x)
+static void world_attempt_cancel(void *world, struct exchange *x, struct attempt *a)
 {
-    struct call *c = call_of(x);
+    struct transfer **t = transfer_of(call_of(x), a);
 
     (void)world;
-    if (c->t)
-        upstream_cancel(c->t);
-    c->t = NULL;
+    if (*t)
+        upstream_cancel(*t);
+    *t = NULL;
 }
 
-static void world_attempt_resume(void *world, struct exchange *x)
+static void world_attempt_resume(void *world, struct exchange *x, struct attempt *a)
 {
-    struct call *c = call_of(x);
+    struct transfer **t = transfer_of(call_of(x), a);
 
     (void)world;
-    if (c->t)
-        upstream_resume(c->t);
+    if (*t)
+        upstream_resume(*t);
 }
 
 static void on_call_timer(uv_timer_t *timer)
@@ -225,6 +234,14 @@ static const struct exchange_ops world_ops = {
     .unix_ms = world_unix,
     .random = world_random,
     .plan = world_plan,
+    .turn_ask = call_turn_ask,
+    .turn_state = call_turn_state,
+    .turn_leave = call_turn_leave,
+    .turn_tell = call_turn_tell,
+    .turn_end = call_turn_end,
+    .turn_look = call_turn_look,
+    .may_repeat = call_may_repeat,
+    .charge = call_charge,
     .attempt_start = world_attempt_start,
     .attempt_cancel = world_attempt_cancel,
     .attempt_resume = world_attempt_resume,
@@ -301,7 +318,7 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
     if (!c)
         return NULL;
     c->r = r;
-    c->t = NULL;
+    c->t[0] = c->t[1] = NULL;
     c->armed_at = TIMER_OFF;
     c->wiring = wiring_ref(w->wiring);
     c->spool_warned = false;
@@ -339,8 +356,9 @@ void call_run(struct call *c)
 {
     if (!c->r)
         exchange_client_gone(&c->x);
-    if (c->x.attempt.done)
-        c->t = NULL;
+    for (unsigned i = 0; i < 2; i++)
+        if (c->x.slots[i].done)
+            c->t[i] = NULL;
     exchange_step(&c->x);
     call_pass_body(c);
     call_count(c);

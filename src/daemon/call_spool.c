@@ -166,8 +166,9 @@ ptrdiff_t call_on_body(void *user, const void *data, size_t n, char *ret_why, si
 
 ptrdiff_t call_read_body(void *arg, uint64_t offset, void *to, size_t max)
 {
-    struct call *c = arg;
-    ptrdiff_t n = body_read(&c->x.request.body, offset, to, max);
+    struct attempt *a = arg;
+    struct call *c = a->turn.tag;
+    ptrdiff_t n = body_read_edited(&c->x.request.body, &a->edit, offset, to, max);
 
     if (n < 0)
         warn_of_spool(c);
@@ -181,6 +182,7 @@ void call_pass_body(struct call *c)
     warn_of_spool(c);
     if (c->r && !body_full(&c->x.request.body))
         frontend_upload_on(c->r);
-    if (c->t)
-        upstream_upload_ready(c->t);
+    for (unsigned i = 0; i < 2; i++)
+        if (c->t[i])
+            upstream_upload_ready(c->t[i]);
 }

@@ -55,6 +55,7 @@ static void write_metrics(void *ctx, struct buf *out)
     buf_printf(out, "# HELP retryd_info The version.\n# TYPE retryd_info gauge\n"
                     "retryd_info{version=\"" RETRYD_VERSION "\"} 1\n");
     metrics_write(sets, s->worker_count, out);
+    traffic_metrics(s->traffic, out);
     free(sets);
 }
 
@@ -98,6 +99,8 @@ static void close_handles(struct server *s)
     if (s->admin)
         admin_close(s->admin);
     s->admin = NULL;
+    if (s->traffic)
+        traffic_close(s->traffic);
 }
 
 static bool all_stopped(const struct server *s)
@@ -296,7 +299,7 @@ static int start_workers(struct server *s)
     if (!s->workers)
         return -ENOMEM;
     for (unsigned i = 0; i < n; i++) {
-        struct worker *w = worker_new(s->config, on_worker_change, s, &rc);
+        struct worker *w = worker_new(s->config, s->traffic, on_worker_change, s, &rc);
 
         if (!w) {
             log_line(LOG_ERROR, "worker %u could not be started: %s", i, strerror(-rc));
@@ -311,7 +314,8 @@ static int start(struct server *s)
 {
     int rc;
 
-    s->admin = admin_new(&s->loop, &admin_source, s, wake_admin, s);
+    s->traffic = traffic_new(&s->loop);
+    s->admin = s->traffic ? admin_new(&s->loop, &admin_source, s, wake_admin, s) : NULL;
     if (!s->admin)
         return -ENOMEM;
     rc = doors_open(s);
@@ -337,6 +341,7 @@ static void end(struct server *s)
     close_handles(s);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
+    traffic_free(s->traffic);
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     config_unref(s->config);

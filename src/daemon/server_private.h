@@ -7,6 +7,7 @@
 #include "daemon/admin.h"
 #include "daemon/listen.h"
 #include "daemon/server.h"
+#include "daemon/traffic.h"
 #include "daemon/worker.h"
 
 struct server;
@@ -25,6 +26,7 @@ struct server {
     struct worker **workers;
     unsigned worker_count;
     struct admin *admin;
+    struct traffic *traffic;
     struct door doors[LISTEN_MAX + 1];
     unsigned door_count;
     uv_signal_t term, interrupt, hangup;

@@ -1,4 +1,4 @@
-/* A configuration as one worker uses it: each upstream's link and target, ready to be copied. */
+/* A configuration as one worker uses it: each upstream as exchanges and transfers know it. */
 #ifndef RETRYD_DAEMON_WIRING_H
 #define RETRYD_DAEMON_WIRING_H
 
@@ -9,15 +9,18 @@
 
 struct wire {
     struct upstream_link link;
-    struct target target;
+    struct provider provider;
     struct target_header *headers;
+    struct target_key *keys;
+    struct target_model *models;
 };
 
 /* Counted by its worker alone: each request in progress holds one reference. */
 struct wiring {
     unsigned refs;
     struct config *config;
-    struct wire *wires; /* one per upstream, in the configuration's order */
+    struct wire *wires;              /* one per upstream, in the configuration's order */
+    const struct provider ***routes; /* each route's upstreams */
     struct string_view_list hosts, origins;
 };
 

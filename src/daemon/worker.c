@@ -170,6 +170,7 @@ static void on_inbox(uv_async_t *async)
     if (w->closing)
         return;
     w->work = true;
+    call_take_turns(w);
     if (got.config) {
         adopt(w, got.config);
         config_unref(got.config);
@@ -313,8 +314,13 @@ static void tear_down(struct worker *w)
     uv_loop_close(&w->loop);
 }
 
-struct worker *worker_new(struct config *config, void (*on_change)(void *arg), void *arg,
-                          int *ret_error)
+static void wake_for_turns(void *arg)
+{
+    uv_async_send(&((struct worker *)arg)->async);
+}
+
+struct worker *worker_new(struct config *config, struct traffic *traffic,
+                          void (*on_change)(void *arg), void *arg, int *ret_error)
 {
     struct worker *w = calloc(1, sizeof(*w));
     int rc = -ENOMEM;
@@ -325,6 +331,8 @@ struct worker *worker_new(struct config *config, void (*on_change)(void *arg), v
     list_init(&w->run);
     list_init(&w->active);
     list_init(&w->kept);
+    w->traffic = traffic;
+    turns_door_init(&w->door, wake_for_turns, w);
     w->on_change = on_change;
     w->arg = arg;
     pthread_mutex_init(&w->inbox.lock, NULL);

@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "base/list.h"
+#include "daemon/traffic.h"
 #include "daemon/wiring.h"
 #include "daemon/worker.h"
 #include "edge/frontend.h"
@@ -17,7 +18,7 @@ struct call {
     struct worker *w;
     struct exchange x;
     struct frontend_request *r; /* NULL when the client's end is closed */
-    struct transfer *t;         /* NULL while no attempt runs */
+    struct transfer *t[2];      /* of x.slots; NULL while none runs */
     struct wiring *wiring;
     uv_timer_t timer;
     uint64_t armed_at; /* when the timer will fire; TIMER_OFF: it will not */
@@ -45,6 +46,8 @@ struct worker {
     struct frontend *frontend;
     struct upstream *upstream;
     struct wiring *wiring;
+    struct traffic *traffic; /* of all workers */
+    struct turns_door door;  /* where turns are told that have been waited for */
     struct list run;
     struct list active;
     struct list kept;
@@ -97,6 +100,22 @@ int call_spool_state(void *world, const struct spool *s);
 ptrdiff_t call_spool_read(void *world, struct spool *s, uint64_t offset, void *to, size_t max);
 size_t call_spool_memory(void *world, const struct spool *s);
 bool call_pressed(void *world);
+
+/* The world's turns: see struct exchange_ops. */
+enum turn_state call_turn_ask(void *world, struct exchange *x, struct turn *turn,
+                              const struct turn_wish *wish);
+enum turn_state call_turn_state(void *world, struct exchange *x, const struct turn *turn);
+void call_turn_leave(void *world, struct exchange *x, struct turn *turn);
+void call_turn_tell(void *world, struct exchange *x, struct turn *turn,
+                    const struct turn_result *r);
+void call_turn_end(void *world, struct exchange *x, struct turn *turn);
+void call_turn_look(void *world, struct exchange *x, const struct turn_wish *wish, unsigned helps,
+                    struct turns_outlook *ret);
+bool call_may_repeat(void *world, struct exchange *x, const struct provider *p);
+void call_charge(void *world, struct exchange *x, const struct provider *p);
+
+/* Those whose turn has come go into the run queue. */
+void call_take_turns(struct worker *w);
 
 /* Frees the calls kept for re-use. */
 void call_free_kept(struct worker *w);

@@ -25,6 +25,9 @@ unsigned answer_status_for(enum reason r)
         return 504;
     case REASON_INTERNAL:
     case REASON_SHUTDOWN:
+    case REASON_UPSTREAM_DOWN:
+    case REASON_QUEUE_FULL:
+    case REASON_QUEUE_TIMEOUT:
         return 503;
     default:
         return 502;
@@ -49,6 +52,11 @@ const char *answer_advice(enum reason r)
     case REASON_IDLE_TIMEOUT:
     case REASON_TOTAL_TIMEOUT:
         return "Raise the timeout in retryd's [timeout] section if answers may take this long.";
+    case REASON_UPSTREAM_DOWN:
+        return "It failed too often of late; see [breaker] in retryd's configuration.";
+    case REASON_QUEUE_FULL:
+    case REASON_QUEUE_TIMEOUT:
+        return "See [queue] in retryd's configuration.";
     case REASON_DEADLINE:
         return "Raise the client's timeout or retryd's deadline if answers may take this long.";
     default:
@@ -64,7 +72,12 @@ static const char *proxy_error(enum reason r)
         return "dns_error";
     case REASON_CONNECT:
     case REASON_PROXY:
+    case REASON_UPSTREAM_DOWN:
         return "destination_unavailable";
+    case REASON_RATE_LIMIT:
+    case REASON_QUEUE_FULL:
+    case REASON_QUEUE_TIMEOUT:
+        return "connection_limit_reached";
     case REASON_TLS:
         return "tls_protocol_error";
     case REASON_CERTIFICATE:
@@ -150,6 +163,8 @@ int answer_add_facts(struct headers *h, const struct answer_facts *f)
         rc = add_number(h, STR("x-retryd-wait-ms"), f->wait_ms);
     if (rc == 0 && f->target)
         rc = headers_add(h, STR("x-retryd-target"), str_from(f->target));
+    if (rc == 0 && f->model)
+        rc = headers_add(h, STR("x-retryd-model"), str_from(f->model));
     return rc == 0 ? add_proxy_status(h, f) : rc;
 }
 
@@ -190,7 +205,8 @@ int answer_own_error(struct answer_head *ret, struct buf *ret_body, unsigned sta
     if (rc == 0)
         rc = headers_add(&ret->headers, STR("x-should-retry"),
                          f->come_again ? STR("true") : STR("false"));
-    if (rc == 0 && f->come_again)
-        rc = headers_add(&ret->headers, STR("Retry-After"), STR("1"));
+    if (rc == 0 && (f->come_again || f->retry_after_ms > 0))
+        rc = add_number(&ret->headers, STR("Retry-After"),
+                        f->retry_after_ms > 0 ? (f->retry_after_ms + 999) / 1000 : 1);
     return rc == 0 ? answer_add_facts(&ret->headers, f) : rc;
 }

@@ -17,14 +17,17 @@ struct answer_facts {
     uint64_t wait_ms;
     const char *target; /* NULL where none was chosen */
     const char *host;
+    const char *model; /* the fallback model that served it; NULL where it did not fall back */
     unsigned received_status; /* from the upstream; 0 where retryd answers itself */
     enum reason reason;       /* where retryd answers itself */
     const char *detail;       /* for Proxy-Status; may be "" */
     bool decoded;             /* the upstream's body lost its coding on the way */
     bool come_again;          /* an error of our own that nothing was tried for: repeat it soon */
+    uint64_t retry_after_ms;  /* ... or not before that time has passed; 0: not known */
 };
 
-/* Adds x-retryd-attempts, x-retryd-wait-ms, x-retryd-target and Proxy-Status (RFC 9209). */
+/* Adds x-retryd-attempts, x-retryd-wait-ms, x-retryd-target, after a fallback x-retryd-model, and
+ * Proxy-Status (RFC 9209). */
 int answer_add_facts(struct headers *h, const struct answer_facts *f);
 
 /* A head from an upstream's answer: end-to-end fields unchanged and in order, then the facts;

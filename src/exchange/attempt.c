@@ -11,12 +11,14 @@ void attempt_init(struct attempt *a)
     memset(a, 0, sizeof(*a));
     headers_init(&a->headers);
     buf_init(&a->body, SIZE_MAX / 2);
+    body_edit_init(&a->edit);
 }
 
 void attempt_deinit(struct attempt *a)
 {
     headers_deinit(&a->headers);
     buf_deinit(&a->body);
+    body_edit_deinit(&a->edit);
 }
 
 void attempt_reset(struct attempt *a)

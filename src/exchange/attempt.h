@@ -9,12 +9,19 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "exchange/body.h"
+#include "exchange/turns.h"
 #include "policy/classify.h"
 #include "policy/headers.h"
 
 #define ATTEMPT_DETAIL_MAX 256
 
 struct attempt {
+    struct turn turn;      /* where it goes; kept until it is over */
+    bool has_turn;         /* ... and known to be granted */
+    struct body_edit edit; /* in: what of the request's body it sends otherwise */
+    unsigned number;       /* 1 for a request's first */
+
     /* What came back, in the order it comes. */
     bool head_done; /* status and headers are final (1xx heads have been discarded) */
     unsigned status;

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/json_check.h"
 #include "exchange/exchange.h"
@@ -12,7 +13,8 @@
 #define WORTH_SPOOLING (256u * 1024)
 
 struct body_glance {
-    char first; /* character that is no white space; '\0': none yet */
+    char first;       /* character that is no white space; '\0': none yet */
+    uint64_t skipped; /* bytes before the check began */
     struct json_check check;
     struct json_watch watches[BODY_KEYS];
 };
@@ -73,8 +75,10 @@ static void glance_at(struct body_glance *g, const char *data, size_t n)
     if (g->first == '\0') {
         struct str rest = str_trim(piece);
 
-        if (rest.n == 0)
+        if (rest.n == 0) {
+            g->skipped += n;
             return;
+        }
         g->first = rest.p[0];
     }
     if (g->first == '{')
@@ -254,6 +258,55 @@ bool body_values(const struct body *b, struct json_value ret[BODY_KEYS])
     for (unsigned i = 0; i < BODY_KEYS; i++)
         ret[i] = wants[i].value;
     return true;
+}
+
+bool body_place(const struct body *b, enum body_key key, uint64_t *ret_at, uint64_t *ret_length)
+{
+    struct json_value values[BODY_KEYS];
+
+    if (!body_values(b, values) || values[key].type != JSON_STRING)
+        return false;
+    if (b->spool) {
+        *ret_at = b->glance->skipped + b->glance->watches[key].at - 1;
+        *ret_length = b->glance->watches[key].length + 2;
+    } else {
+        *ret_at = (uint64_t)(values[key].text.p - b->memory.p) - 1;
+        *ret_length = values[key].text.n + 2;
+    }
+    return true;
+}
+
+void body_edit_init(struct body_edit *e)
+{
+    *e = (struct body_edit){0};
+    buf_init(&e->put, SIZE_MAX);
+}
+
+void body_edit_deinit(struct body_edit *e)
+{
+    buf_deinit(&e->put);
+}
+
+uint64_t body_edited_length(const struct body *b, const struct body_edit *e)
+{
+    return e->cut ? b->length - e->cut + e->put.len : b->length;
+}
+
+ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t offset, void *to,
+                           size_t max)
+{
+    uint64_t put_end = e->at + e->put.len;
+
+    if (e->cut == 0)
+        return body_read(b, offset, to, max);
+    if (offset < e->at)
+        return body_read(b, offset, to, e->at - offset < max ? (size_t)(e->at - offset) : max);
+    if (offset >= put_end)
+        return body_read(b, offset - put_end + e->at + e->cut, to, max);
+    if (max > put_end - offset)
+        max = (size_t)(put_end - offset);
+    memcpy(to, e->put.p + (offset - e->at), max);
+    return (ptrdiff_t)max;
 }
 
 size_t body_memory(const struct body *b)

@@ -72,6 +72,22 @@ ptrdiff_t body_read(struct body *b, uint64_t offset, void *to, size_t max);
  * only their type is known. False: it is no object. */
 bool body_values(const struct body *b, struct json_value ret[BODY_KEYS]);
 
+/* Where in the body the value of a key stands that body_values found as a string, quotes included.
+ * False: it has none. */
+bool body_place(const struct body *b, enum body_key key, uint64_t *ret_at, uint64_t *ret_length);
+
+/* A body is sent with `put` in the place of the `cut` bytes at `at`; cut 0: as it is. */
+struct body_edit {
+    uint64_t at, cut;
+    struct buf put;
+};
+void body_edit_init(struct body_edit *e);
+void body_edit_deinit(struct body_edit *e);
+uint64_t body_edited_length(const struct body *b, const struct body_edit *e);
+/* As body_read, of the edited body. */
+ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t offset, void *to,
+                           size_t max);
+
 /* Bytes of memory that it takes now, its spool's included. */
 size_t body_memory(const struct body *b);
 

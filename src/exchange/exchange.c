@@ -59,6 +59,8 @@ void exchange_set(struct exchange *x, enum exchange_state to)
 void exchange_end(struct exchange *x, enum exchange_end end)
 {
     exchange_set(x, EXCHANGE_DONE);
+    targets_leave(x);
+    targets_release(x, x->attempt);
     x->end = end;
     x->ended_ms = x->ops->now_ms(x->world);
     x->ops->timer_set(x->world, x, TIMER_OFF);
@@ -75,7 +77,9 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
     x->limits = *limits;
     request_init(&x->request, limits->max_body, ops->random(world), ops->random(world));
     body_may_spool(&x->request.body, x, limits->memory_body);
-    attempt_init(&x->attempt);
+    attempt_init(&x->slots[0]);
+    attempt_init(&x->slots[1]);
+    x->attempt = &x->slots[0];
     headers_init(&x->error_headers);
     buf_init(&x->error_body, SIZE_MAX / 2);
     buf_init(&x->rewritten, SIZE_MAX / 2);
@@ -88,17 +92,20 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
 
 void exchange_stop_attempt(struct exchange *x)
 {
-    if (x->attempt.running && !x->attempt.done)
-        x->ops->attempt_cancel(x->world, x);
-    x->attempt.running = false;
+    if (x->attempt->running && !x->attempt->done)
+        x->ops->attempt_cancel(x->world, x, x->attempt);
+    x->attempt->running = false;
+    targets_release(x, x->attempt);
 }
 
 void exchange_deinit(struct exchange *x)
 {
     assert(x->magic == EXCHANGE_MAGIC);
     exchange_stop_attempt(x);
+    targets_leave(x);
     request_deinit(&x->request);
-    attempt_deinit(&x->attempt);
+    attempt_deinit(&x->slots[0]);
+    attempt_deinit(&x->slots[1]);
     headers_deinit(&x->error_headers);
     buf_deinit(&x->error_body);
     buf_deinit(&x->rewritten);
@@ -134,7 +141,7 @@ void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size
 
 size_t exchange_memory(const struct exchange *x)
 {
-    return body_memory(&x->request.body) + x->attempt.body.size + x->plain.size +
+    return body_memory(&x->request.body) + x->attempt->body.size + x->plain.size +
            outbox_memory(&x->out) + (x->splice ? splice_memory(x->splice) : 0) + x->error_body.size;
 }
 
@@ -175,33 +182,25 @@ void exchange_cannot_retry(struct exchange *x, const char *why)
 
 static int send_attempt(struct exchange *x)
 {
-    struct outgoing o = {.method = x->request.head.method.p, .with_body = true};
-    struct headers headers;
-    struct buf target;
+    struct attempt *a = x->attempt;
+    struct outgoing o;
     int rc;
 
-    headers_init(&headers);
-    buf_init(&target, HEADERS_BYTES_MAX);
-    if (x->resuming) {
-        o.method = "GET";
-        o.with_body = false;
-        rc = request_resuming(&x->request, &x->plan, str_from(x->guard.response_id.p),
-                              x->guard.sequence - 1, &target, &headers);
-    } else {
-        rc = request_outgoing(&x->request, &x->plan, &target, &headers);
-    }
-    o.target = target.p;
-    o.headers = &headers;
+    outgoing_init(&o);
+    if (x->resuming)
+        rc = outgoing_resume(&o, &x->request, &x->plan, &x->target,
+                             str_from(x->guard.response_id.p), x->guard.sequence - 1);
+    else
+        rc = outgoing_build(&o, &x->request, &x->plan, &x->target, &a->edit);
     if (rc == 0)
-        rc = x->ops->attempt_start(x->world, x, &o);
-    headers_deinit(&headers);
-    buf_deinit(&target);
+        rc = x->ops->attempt_start(x->world, x, a, &o);
+    outgoing_deinit(&o);
     return rc;
 }
 
-static void start_attempt(struct exchange *x, bool fresh)
+void exchange_start_attempt(struct exchange *x, bool fresh)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
     uint64_t now = x->ops->now_ms(x->world);
     int rc;
 
@@ -218,7 +217,8 @@ static void start_attempt(struct exchange *x, bool fresh)
     a->high_water =
         x->limits.hold_limit < RELAY_WAITING_MAX ? x->limits.hold_limit : RELAY_WAITING_MAX;
     a->started_ms = a->last_piece_ms = now;
-    x->attempts++;
+    a->number = ++x->attempts;
+    x->tier_attempts++;
     rc = send_attempt(x);
     if (rc == 0) {
         a->running = true;
@@ -226,13 +226,6 @@ static void start_attempt(struct exchange *x, bool fresh)
     }
     snprintf(a->detail, sizeof(a->detail), "the attempt could not be started: %s", strerror(-rc));
     judge_transport(x, TRANSPORT_INTERNAL);
-}
-
-/* Issue by issue gates and limits come to stand here; today every turn comes at once. */
-void exchange_take_turn(struct exchange *x)
-{
-    exchange_set(x, EXCHANGE_QUEUED);
-    start_attempt(x, false);
 }
 
 /* --- the turn --------------------------------------------------------------------------------- */
@@ -308,7 +301,8 @@ static void receive(struct exchange *x)
         return;
     }
     set_limits(x);
-    exchange_take_turn(x);
+    targets_begin(x);
+    targets_queue(x);
 }
 
 /* A kept connection that proved dead before anything was sent is no attempt: go again at once, on
@@ -316,14 +310,15 @@ static void receive(struct exchange *x)
 static void replace_stale(struct exchange *x)
 {
     x->attempts--;
+    x->tier_attempts--;
     exchange_set(x, EXCHANGE_QUEUED);
-    start_attempt(x, true);
+    exchange_start_attempt(x, true);
 }
 
 /* A stream in a coding that cannot be undone here is passed on unseen. */
 static bool is_stream(const struct exchange *x)
 {
-    const struct attempt *a = &x->attempt;
+    const struct attempt *a = x->attempt;
     struct str coding;
 
     return a->status < 300 && answer_is_type(&a->headers, STR("text/event-stream")) &&
@@ -332,13 +327,15 @@ static bool is_stream(const struct exchange *x)
 
 static void attempting(struct exchange *x)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
 
     if (a->done)
         a->running = false;
     if (a->done && a->transport == TRANSPORT_STALE && !a->fresh) {
         replace_stale(x);
     } else if (a->head_done) {
+        if (a->status < 300) /* a stream may think for minutes: its gate need not */
+            targets_tell(x, &(struct verdict){.kind = VERDICT_GOOD}, NULL, true);
         x->streaming = is_stream(x);
         if (x->streaming)
             stream_start(x);
@@ -352,8 +349,8 @@ static void attempting(struct exchange *x)
 
 void exchange_look(struct exchange *x)
 {
-    if (x->attempt.done)
-        x->attempt.running = false;
+    if (x->attempt->done)
+        x->attempt->running = false;
     switch (x->state) {
     case EXCHANGE_RECEIVING:
         receive(x);
@@ -371,6 +368,8 @@ void exchange_look(struct exchange *x)
         relay_step(x);
         break;
     case EXCHANGE_QUEUED:
+        targets_step(x);
+        break;
     case EXCHANGE_BACKOFF:
     case EXCHANGE_DONE:
         break;
@@ -426,6 +425,8 @@ void exchange_step(struct exchange *x)
         x->out.spool_awaited = false;
         x->ops->answer_wake(x->world, x);
     }
+    if (!x->attempt->running && x->state != EXCHANGE_QUEUED)
+        targets_release(x, x->attempt);
     if (x->state != EXCHANGE_DONE)
         x->ops->timer_set(x->world, x, times_next(x));
 }

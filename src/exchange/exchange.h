@@ -9,7 +9,7 @@
  *       +-----------------------------+----------+--------------------+
  *
  * RECEIVING   the request's body is coming in
- * QUEUED      it waits for its turn at a target (gates and limits)
+ * QUEUED      it waits for its turn at a target (exchange/turns.h)
  * ATTEMPTING  an attempt is under way and has no status yet
  * HOLDING     the attempt has a status; nothing of its answer has gone to the client
  * BACKOFF     the attempt failed; the next one waits for its time
@@ -19,7 +19,7 @@
  * DONE        the answer is whole, or cut, or the client is gone
  *
  * It suspends (leaves exchange_step) only to wait for: body bytes or the end of the request
- * (RECEIVING); the attempt's head, bytes or end, or a time (ATTEMPTING, HOLDING, RELAYING); a time
+ * (RECEIVING); its turn, or a time (QUEUED); the attempt's head, bytes or end, or a time (ATTEMPTING, HOLDING, RELAYING); a time
  * (BACKOFF); the client taking bytes (RELAYING). Whoever brings one of these calls exchange_step.
  * The client can leave in any state. Where a stream's heartbeat or a part of it has gone out already
  * (`begun`), a failure is told by the last event of that stream: from any state to RELAYING.
@@ -37,9 +37,11 @@
 #include "exchange/inspect.h"
 #include "exchange/message.h"
 #include "exchange/outbox.h"
+#include "exchange/outgoing.h"
 #include "exchange/request.h"
 #include "exchange/splice.h"
 #include "exchange/target.h"
+#include "exchange/turns.h"
 #include "policy/deadline.h"
 #include "policy/retry.h"
 #include "policy/sse.h"
@@ -94,12 +96,26 @@ struct exchange_ops {
      * stays valid as long as the exchange. */
     int (*plan)(void *w, struct exchange *x, struct str model, struct plan *ret_plan);
 
-    /* Starts x->attempt (reset, with high_water set) with the request as it is to go out to
-     * plan.target. 0 or -errno, and then nothing was started. The world fills x->attempt in and
-     * sees to it that exchange_step is called after each change. */
-    int (*attempt_start)(void *w, struct exchange *x, const struct outgoing *o);
-    void (*attempt_cancel)(void *w, struct exchange *x); /* at once; no callback follows */
-    void (*attempt_resume)(void *w, struct exchange *x); /* reading again after `paused` */
+    /* Turns at targets: as in exchange/turns.h, for all that share them. Where one is WAITING,
+     * exchange_step is called once that has changed, and asks turn_state. */
+    enum turn_state (*turn_ask)(void *w, struct exchange *x, struct turn *turn,
+                                const struct turn_wish *wish);
+    enum turn_state (*turn_state)(void *w, struct exchange *x, const struct turn *turn);
+    void (*turn_leave)(void *w, struct exchange *x, struct turn *turn);
+    void (*turn_tell)(void *w, struct exchange *x, struct turn *turn, const struct turn_result *r);
+    void (*turn_end)(void *w, struct exchange *x, struct turn *turn);
+    void (*turn_look)(void *w, struct exchange *x, const struct turn_wish *wish, unsigned helps,
+                      struct turns_outlook *ret);
+    bool (*may_repeat)(void *w, struct exchange *x, const struct provider *p);
+    void (*charge)(void *w, struct exchange *x, const struct provider *p);
+
+    /* Starts the attempt `a` (reset, with high_water set) with the request as it is to go out to
+     * its turn's target, its body as a->edit has it. 0 or -errno, and then nothing was started.
+     * The world fills `a` in and sees to it that exchange_step is called after each change. */
+    int (*attempt_start)(void *w, struct exchange *x, struct attempt *a, const struct outgoing *o);
+    void (*attempt_cancel)(void *w, struct exchange *x, struct attempt *a); /* no news follow */
+    /* Reading again after `paused`. */
+    void (*attempt_resume)(void *w, struct exchange *x, struct attempt *a);
 
     /* Asks for exchange_step at `at_ms` or (harmlessly) earlier; TIMER_OFF: at no time. */
     void (*timer_set)(void *w, struct exchange *x, uint64_t at_ms);
@@ -139,6 +155,8 @@ struct exchange_ops {
 
 #define TIMER_OFF UINT64_MAX
 
+#define TARGETS_TRIED_MAX 16 /* of one request that are remembered */
+
 struct exchange_limits {
     uint64_t hold_limit;   /* bytes of an answer held before it is committed */
     uint64_t max_body;     /* bytes of a request's body */
@@ -163,12 +181,25 @@ struct exchange {
     unsigned refused; /* the body was refused with this status; 0: it was not */
     bool client_gone, client_stalled, aborted;
 
-    struct attempt attempt;
-    unsigned attempts;        /* made so far */
-    unsigned duplicates;      /* possible double charges */
-    uint64_t wait_ms;         /* spent in BACKOFF */
-    uint64_t next_at_ms;      /* BACKOFF: when the next attempt starts */
-    uint64_t backoff_since;   /* BACKOFF: when it began */
+    struct attempt slots[2];
+    struct attempt *attempt; /* the one that is judged */
+    unsigned attempts;       /* made so far */
+    unsigned duplicates;     /* possible double charges */
+    uint64_t wait_ms;        /* spent in BACKOFF */
+    uint64_t next_at_ms;     /* BACKOFF: when the next attempt starts */
+    uint64_t backoff_since;  /* BACKOFF: when it began */
+
+    /* Where attempts go. */
+    struct target target;     /* of the last one */
+    struct turn_wish wish;    /* for the next one */
+    bool waiting;             /* QUEUED: for a turn; else one that is a moment old */
+    uint64_t queued_since;    /* QUEUED: when it began to wait */
+    unsigned tiers;           /* 1, and one for each fallback model */
+    unsigned tier_attempts;   /* made in wish.tier */
+    unsigned target_attempts; /* made at `target`, one after the other */
+    struct target_ref tried[TARGETS_TRIED_MAX];    /* since the last backoff */
+    struct target_ref excluded[TARGETS_TRIED_MAX]; /* in this tier, by a verdict */
+
     const char *cannot_retry; /* a reason, set once, logged as it stands; NULL while it can */
     enum reason last_reason;  /* of the last failed attempt; REASON_OK before */
     char last_detail[ATTEMPT_DETAIL_MAX];
@@ -180,6 +211,8 @@ struct exchange {
     unsigned error_attempt;  /* whose it was */
     struct headers error_headers;
     struct buf error_body;
+
+    uint64_t retry_after_ms; /* of an error of ours: when it may go better; 0: not known */
 
     /* The answer on its way. */
     unsigned status; /* of the answer given; 0 before */

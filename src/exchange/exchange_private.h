@@ -22,8 +22,36 @@ void exchange_set_deadline(struct exchange *x, uint64_t since_ms, bool declared)
 /* Remembers the first reason why no other attempt can follow. */
 void exchange_cannot_retry(struct exchange *x, const char *why);
 
-/* The next attempt may start: from RECEIVING or BACKOFF. */
-void exchange_take_turn(struct exchange *x);
+/* QUEUED: the attempt's turn has come. `fresh`: on a new connection. */
+void exchange_start_attempt(struct exchange *x, bool fresh);
+
+/* --- targets.c: where attempts go --- */
+
+/* The request has a plan. */
+void targets_begin(struct exchange *x);
+/* The next attempt waits for its turn: from RECEIVING, BACKOFF, or after an attempt. */
+void targets_queue(struct exchange *x);
+/* QUEUED: looks whether its turn has come. */
+void targets_step(struct exchange *x);
+/* QUEUED: it has waited for as long as one may. */
+void targets_timeout(struct exchange *x);
+/* When that is; TIMER_OFF: never. */
+uint64_t targets_time(const struct exchange *x);
+/* It waits for no turn any more. */
+void targets_leave(struct exchange *x);
+/* The attempt is over: so is its turn. Harmless where it is. */
+void targets_release(struct exchange *x, struct attempt *a);
+/* What was learned of the attempt's target. `begun`: only that an answer has begun. */
+void targets_tell(struct exchange *x, const struct verdict *v, const struct hint *hint, bool begun);
+/* What follows a failed attempt, and what is charged for it (C4, C9, C18). */
+struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,
+                                     const struct hint *hint);
+/* The same without consequences: whether there would be another attempt. */
+bool targets_would_repeat(struct exchange *x, const struct verdict *v);
+/* Another attempt was decided. */
+void targets_move(struct exchange *x, const struct verdict *v, enum move move);
+/* The name of the last attempt's upstream, for a person. */
+const char *targets_name(const struct exchange *x);
 
 /* Acts on what has come, as the state asks for. */
 void exchange_look(struct exchange *x);
@@ -48,8 +76,11 @@ void judge_transport(struct exchange *x, enum transport t);
 /* The deadline has passed before anything was committed. */
 void judge_deadline(struct exchange *x);
 /* QUEUED: the deadline has passed before the next attempt could start (a long upload, a late
- * timer, a stale connection): it is not made. */
+ * timer, a stale connection, a long queue): it is not made. */
 void judge_too_late(struct exchange *x);
+/* QUEUED: it waits in vain. `detail`: what for. `retry_after_ms`: when it might not; 0: not known. */
+void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
+                   uint64_t retry_after_ms);
 
 /* The facts of C25 as they stand. `received`: the status that the upstream sent; 0 for our own. */
 struct answer_facts relay_facts(const struct exchange *x, unsigned received, enum reason reason);

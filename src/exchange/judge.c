@@ -61,12 +61,12 @@ static void keep_error_answer(struct exchange *x, unsigned status)
 
     if (status < 400) /* a good answer, but no stream: the client cannot be given it any more */
         return;
-    x->error_headers = x->attempt.headers;
-    x->error_body = x->attempt.body;
-    x->attempt.headers = h;
-    x->attempt.body = b;
+    x->error_headers = x->attempt->headers;
+    x->error_body = x->attempt->body;
+    x->attempt->headers = h;
+    x->attempt->body = b;
     x->error_status = status;
-    x->error_received = x->attempt.status;
+    x->error_received = x->attempt->status;
     x->error_attempt = x->attempts;
     x->has_error_answer = true;
 }
@@ -90,38 +90,10 @@ static void tell_failure(struct exchange *x)
         return;
     }
     snprintf(message, sizeof(message),
-             "retryd: no answer from upstream %s after %u attempt%s: %s.%s%s", x->plan.target.name,
+             "retryd: no answer from upstream %s after %u attempt%s: %s.%s%s", targets_name(x),
              x->attempts, x->attempts == 1 ? "" : "s", give_up_detail(x), *advice ? " " : "",
              advice);
     relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
-}
-
-static struct retry_decision ask(struct exchange *x, const struct verdict *v,
-                                 const struct hint *hint)
-{
-    struct retry_question q = {
-        .verdict = *v,
-        .hint = *hint,
-        .attempts_made = x->attempts,
-        .max_attempts = x->max_attempts,
-        .no_retry = x->request.overrides.no_retry,
-        .blocked = x->cannot_retry,
-        .now_ms = x->ops->now_ms(x->world),
-        .deadline_ms = x->deadline.at_ms,
-        .random = x->ops->random(x->world),
-    };
-
-    return retry_decide(&x->plan.settings->retry, &q);
-}
-
-static struct retry_decision decide(struct exchange *x, const struct verdict *v,
-                                    const struct hint *hint)
-{
-    struct retry_decision d = ask(x, v, hint);
-
-    if (d.action == RETRY_GIVE_UP)
-        exchange_cannot_retry(x, d.why_not);
-    return d;
 }
 
 static void report(struct exchange *x, const struct outcome *o, const struct verdict *v,
@@ -134,13 +106,13 @@ static void report(struct exchange *x, const struct outcome *o, const struct ver
         .decision = *d,
         .hint = *hint,
         .error = o->error,
-        .detail = x->attempt.detail,
-        .duration_ms = x->ops->now_ms(x->world) - x->attempt.started_ms,
+        .detail = x->attempt->detail,
+        .duration_ms = x->ops->now_ms(x->world) - x->attempt->started_ms,
         .duplicate = v->ambiguous && d->action == RETRY_AGAIN,
     };
 
     x->last_reason = v->reason;
-    snprintf(x->last_detail, sizeof(x->last_detail), "%s", x->attempt.detail);
+    snprintf(x->last_detail, sizeof(x->last_detail), "%s", x->attempt->detail);
     if (r.duplicate)
         x->duplicates++;
     x->ops->attempt_failed(x->world, x, &r);
@@ -155,7 +127,7 @@ static void back_off(struct exchange *x, uint64_t delay_ms)
 
 static bool is_whole(const struct exchange *x, const struct outcome *o)
 {
-    return x->attempt.done && o->transport == TRANSPORT_WHOLE && !x->streaming;
+    return x->attempt->done && o->transport == TRANSPORT_WHOLE && !x->streaming;
 }
 
 static void deliver(struct exchange *x, const struct outcome *o)
@@ -166,7 +138,8 @@ static void deliver(struct exchange *x, const struct outcome *o)
         relay_commit(x);
 }
 
-static void try_again(struct exchange *x, const struct outcome *o, uint64_t delay_ms)
+static void try_again(struct exchange *x, const struct outcome *o, const struct verdict *v,
+                      const struct retry_decision *d)
 {
     exchange_stop_attempt(x);
     if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->resuming)
@@ -176,7 +149,8 @@ static void try_again(struct exchange *x, const struct outcome *o, uint64_t dela
         relay_release(x); /* what another attempt continues */
     else if (!x->resuming)
         outbox_drop_held(&x->out);
-    back_off(x, delay_ms);
+    targets_move(x, v, d->move);
+    back_off(x, d->delay_ms);
 }
 
 /* What is not to be repeated: the upstream's own last word, even where more of it is still to come,
@@ -208,7 +182,8 @@ static void judge(struct exchange *x, const struct outcome *o)
         x->not_resumable = true; /* not the rest of a stream: from the beginning, then */
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_BAD_ANSWER, .ambiguous = true};
     } else if (v.kind == VERDICT_GOOD && x->begun) {
-        snprintf(x->attempt.detail, sizeof(x->attempt.detail), "an answer that is no event stream");
+        snprintf(x->attempt->detail, sizeof(x->attempt->detail),
+                 "an answer that is no event stream");
         v = (struct verdict){.kind = VERDICT_FINAL, .reason = REASON_BAD_ANSWER, .ambiguous = true};
     }
     if (x->resuming && !x->committed && v.kind == VERDICT_FINAL && o->status >= 400) {
@@ -219,16 +194,18 @@ static void judge(struct exchange *x, const struct outcome *o)
         v.ambiguous = false; /* what was begun is read on: nothing is made twice */
     if (v.kind == VERDICT_GOOD) {
         x->last_reason = REASON_OK;
+        targets_tell(x, &v, NULL, false);
         deliver(x, o);
         return;
     }
     if (o->headers)
         hint = hint_read(o->headers, o->error, x->ops->unix_ms(x->world),
                          x->plan.settings->retry.backoff.max_delay_ms);
-    d = decide(x, &v, &hint);
+    targets_tell(x, &v, &hint, false);
+    d = targets_decide(x, &v, &hint);
     report(x, o, &v, &d, &hint);
     if (d.action == RETRY_AGAIN)
-        try_again(x, o, d.delay_ms);
+        try_again(x, o, &v, &d);
     else
         give_up(x, o);
 }
@@ -236,11 +213,10 @@ static void judge(struct exchange *x, const struct outcome *o)
 bool judge_may_repeat(struct exchange *x, const struct outcome *o)
 {
     struct verdict v = classify(o, x->plan.settings->retry.retry_on);
-    struct hint none = {.source = HINT_NONE};
 
     if (x->committed)
         exchange_set_deadline(x, x->ops->now_ms(x->world), true);
-    return ask(x, &v, &none).action == RETRY_AGAIN;
+    return targets_would_repeat(x, &v);
 }
 
 void judge_transport(struct exchange *x, enum transport t)
@@ -261,7 +237,7 @@ void judge_stream(struct exchange *x, const struct outcome *o)
 /* An answer that calls itself good has to be what it says it is. */
 static bool is_inspected(const struct exchange *x)
 {
-    unsigned status = x->attempt.status;
+    unsigned status = x->attempt->status;
 
     return status >= 200 && status < 300 && status != 204 && status != 205 &&
            !request_is(&x->request.head, "HEAD");
@@ -270,7 +246,7 @@ static bool is_inspected(const struct exchange *x)
 /* It is longer than what may be held, and so need not be held at all; or memory is getting short. */
 static bool is_too_long(const struct exchange *x)
 {
-    const struct attempt *a = &x->attempt;
+    const struct attempt *a = x->attempt;
     uint64_t n = x->answer_length;
 
     if (a->status >= 400)
@@ -281,7 +257,7 @@ static bool is_too_long(const struct exchange *x)
 
 void judge_start(struct exchange *x)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
 
     x->inspected = 0;
     x->answer_length = relay_upstream_length(&a->headers);
@@ -292,12 +268,12 @@ void judge_start(struct exchange *x)
     }
     inspect_deinit(&x->inspect);
     if (is_inspected(x))
-        inspect_begin(&x->inspect, &x->attempt.headers);
+        inspect_begin(&x->inspect, &x->attempt->headers);
 }
 
 static void inspect_news(struct exchange *x)
 {
-    struct str body = buf_str(&x->attempt.body);
+    struct str body = buf_str(&x->attempt->body);
 
     if (body.n > x->inspected)
         inspect_feed(&x->inspect, (struct str){body.p + x->inspected, body.n - x->inspected});
@@ -306,7 +282,7 @@ static void inspect_news(struct exchange *x)
 
 void judge_held(struct exchange *x)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
     enum inspect_end end = INSPECT_NOTHING;
     struct apierror error;
     struct outcome o = {
@@ -340,10 +316,10 @@ void judge_deadline(struct exchange *x)
     struct verdict v = {.kind = VERDICT_FINAL, .reason = REASON_DEADLINE, .ambiguous = true};
     struct retry_decision d = {.action = RETRY_GIVE_UP, .why_not = "the deadline has passed"};
     struct hint none = {.source = HINT_NONE};
-    struct outcome o = {.transport = TRANSPORT_TOTAL_TIMEOUT, .status = x->attempt.status};
+    struct outcome o = {.transport = TRANSPORT_TOTAL_TIMEOUT, .status = x->attempt->status};
 
     exchange_stop_attempt(x);
-    describe_deadline(x, x->attempt.detail);
+    describe_deadline(x, x->attempt->detail);
     exchange_cannot_retry(x, d.why_not);
     report(x, &o, &v, &d, &none);
     tell_failure(x);
@@ -357,4 +333,25 @@ void judge_too_late(struct exchange *x)
         describe_deadline(x, x->last_detail);
     }
     tell_failure(x);
+}
+
+void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
+                   uint64_t retry_after_ms)
+{
+    char message[512];
+
+    exchange_cannot_retry(x, detail);
+    if (x->attempts > 0) { /* what the last attempt came to says more */
+        tell_failure(x);
+        return;
+    }
+    x->last_reason = reason;
+    snprintf(x->last_detail, sizeof(x->last_detail), "%s", detail);
+    if (x->begun) {
+        relay_last_words(x);
+        return;
+    }
+    x->retry_after_ms = retry_after_ms;
+    snprintf(message, sizeof(message), "retryd: upstream %s: %s.", targets_name(x), detail);
+    relay_own_error(x, END_FAILED, reason == REASON_RATE_LIMIT ? 429 : 0, reason, NULL, message);
 }

@@ -19,8 +19,11 @@ struct answer_facts relay_facts(const struct exchange *x, unsigned received, enu
     return (struct answer_facts){
         .attempts = x->attempts,
         .wait_ms = x->wait_ms,
-        .target = x->plan.target.name,
-        .host = x->plan.target.host,
+        .target = x->target.provider ? x->target.provider->name : NULL,
+        .host = x->target.provider ? x->target.provider->host : NULL,
+        .model = x->target.tier > 0 ? x->target.model.p : NULL,
+        .retry_after_ms = x->retry_after_ms,
+        .come_again = reason == REASON_QUEUE_FULL,
         .received_status = received,
         .reason = reason,
         .detail = x->last_detail,
@@ -80,7 +83,7 @@ static void deliver(struct exchange *x, unsigned status, unsigned received,
 
 void relay_whole(struct exchange *x, unsigned status)
 {
-    deliver(x, status, x->attempt.status, &x->attempt.headers, &x->attempt.body);
+    deliver(x, status, x->attempt->status, &x->attempt->headers, &x->attempt->body);
 }
 
 void relay_kept_error(struct exchange *x)
@@ -132,15 +135,16 @@ static bool begin(struct exchange *x, int rc, struct answer_head *head, bool str
 /* With the head of the attempt's answer. */
 static bool begin_from_upstream(struct exchange *x)
 {
-    struct answer_facts f = relay_facts(x, x->attempt.status, REASON_OK);
+    struct answer_facts f = relay_facts(x, x->attempt->status, REASON_OK);
     struct answer_head head;
     int rc;
 
     answer_head_init(&head);
-    rc = answer_from_upstream(&head, x->attempt.status, &x->attempt.headers, &f);
+    rc = answer_from_upstream(&head, x->attempt->status, &x->attempt->headers, &f);
     if (!x->streaming)
-        head.content_length = relay_upstream_length(&x->attempt.headers);
-    else if (x->request.head.http_1_0 && x->attempt.done && x->attempt.transport == TRANSPORT_WHOLE)
+        head.content_length = relay_upstream_length(&x->attempt->headers);
+    else if (x->request.head.http_1_0 && x->attempt->done &&
+             x->attempt->transport == TRANSPORT_WHOLE)
         head.content_length = outbox_held(&x->out);
     return begin(x, rc, &head, x->streaming);
 }
@@ -166,7 +170,7 @@ bool relay_begin_early(struct exchange *x)
  * client be slow to take it. */
 static void begin_bytes(struct exchange *x)
 {
-    if (outbox_move(&x->out, &x->attempt.body) < 0)
+    if (outbox_move(&x->out, &x->attempt->body) < 0)
         return; /* it stays where it is, and goes from there */
     outbox_release(&x->out);
     if (outbox_waiting(&x->out) > RELAY_WAITING_MAX)
@@ -184,6 +188,7 @@ void relay_commit(struct exchange *x)
     else
         x->first_byte_ms = x->ops->now_ms(x->world);
     x->committed = true;
+    targets_tell(x, &(struct verdict){.kind = VERDICT_GOOD}, NULL, false);
     x->has_error_answer = false; /* of an earlier attempt: it is not what may end this one */
     if (!(x->splice && splice_possible(x->splice)) && !(x->streaming && stream_resumable(x)))
         exchange_cannot_retry(x, "the answer is committed");
@@ -204,7 +209,7 @@ void relay_release(struct exchange *x)
 void relay_end(struct exchange *x)
 {
     if (x->request.head.http_1_0 && !x->begun && !x->out.spool) {
-        deliver(x, x->attempt.status, x->attempt.status, &x->attempt.headers, &x->out.bytes);
+        deliver(x, x->attempt->status, x->attempt->status, &x->attempt->headers, &x->out.bytes);
         return;
     }
     if (x->state == EXCHANGE_HOLDING)
@@ -224,8 +229,8 @@ size_t relay_mark(const struct exchange *x)
 
 void relay_resume(struct exchange *x)
 {
-    x->attempt.last_piece_ms = x->ops->now_ms(x->world);
-    x->ops->attempt_resume(x->world, x);
+    x->attempt->last_piece_ms = x->ops->now_ms(x->world);
+    x->ops->attempt_resume(x->world, x, x->attempt);
 }
 
 /* --- the last words of an answer that failed --------------------------------------------------- */
@@ -236,7 +241,7 @@ static int own_object(const struct exchange *x, struct buf *out)
     const char *code = reason_word(x->last_reason);
 
     snprintf(message, sizeof(message), "retryd: %s upstream %s %s: %s",
-             x->committed ? "the stream from" : "no answer from", x->plan.target.name,
+             x->committed ? "the stream from" : "no answer from", targets_name(x),
              x->committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code);
     return error_event_own(out, message, code);
 }
@@ -332,7 +337,7 @@ static void tell_whole(struct exchange *x)
         exchange_end(x, END_BROKEN);
         return;
     }
-    deliver(x, x->attempt.status, x->attempt.status, &x->attempt.headers, &x->out.bytes);
+    deliver(x, x->attempt->status, x->attempt->status, &x->attempt->headers, &x->out.bytes);
 }
 
 void relay_last_words(struct exchange *x)
@@ -372,7 +377,7 @@ static void finish(struct exchange *x)
 /* An answer that is no stream: bytes pass as they come, and a break is passed on as one. */
 static void relay_bytes(struct exchange *x)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
     bool lost = a->body.len > 0 && outbox_move(&x->out, &a->body) < 0;
 
     if (lost)
@@ -407,7 +412,7 @@ void relay_step(struct exchange *x)
 
 bool exchange_wants_room(const struct exchange *x)
 {
-    return x->attempt.paused || stream_has_more(x);
+    return x->attempt->paused || stream_has_more(x);
 }
 
 ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max)

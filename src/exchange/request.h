@@ -7,7 +7,6 @@
 
 #include "exchange/body.h"
 #include "exchange/message.h"
-#include "exchange/target.h"
 #include "policy/settings.h"
 
 #define MODEL_MAX 128
@@ -43,27 +42,5 @@ void request_deinit(struct request *r);
  * finished. 0, or -EINVAL with a sentence for the caller in `ret_problem` about the override that
  * is wrong. */
 int request_read(struct request *r, char *ret_problem, size_t size);
-
-/* The headers and the origin-form target of an attempt at `plan`: end-to-end fields in their
- * order; without retryd's own, Host, Content-Length, Expect; with the target's key and headers.
- * Codings that retryd cannot read are taken out of Accept-Encoding, so that an error can be
- * understood whatever its coding; a stream is asked for without any, so that its events can be
- * seen. 0, -ENOMEM or -E2BIG. */
-int request_outgoing(const struct request *r, const struct plan *plan, struct buf *ret_target,
-                     struct headers *ret_headers);
-
-/* What goes out in an attempt. */
-struct outgoing {
-    const char *method;
-    const char *target; /* origin-form */
-    const struct headers *headers;
-    bool with_body; /* the request's */
-};
-
-/* The same for reading on, behind event number `after`, in the stream of a Responses API response
- * that runs in the background: GET .../responses/ID?stream=true&starting_after=N, without a body;
- * other parameters of the client's query stay. */
-int request_resuming(const struct request *r, const struct plan *plan, struct str response_id,
-                     uint64_t after, struct buf *ret_target, struct headers *ret_headers);
 
 #endif

@@ -14,7 +14,7 @@
 /* Where the events come in. */
 static struct buf *source(struct exchange *x)
 {
-    return x->coded ? &x->plain : &x->attempt.body;
+    return x->coded ? &x->plain : &x->attempt->body;
 }
 
 /* A coding that nobody asked for: without memory to undo it the attempt is as good as broken. */
@@ -22,7 +22,7 @@ static void start_decoding(struct exchange *x)
 {
     struct str coding = {NULL, 0};
 
-    headers_get(&x->attempt.headers, STR("content-encoding"), &coding);
+    headers_get(&x->attempt->headers, STR("content-encoding"), &coding);
     x->coded = coding.n > 0 && !str_ieq(coding, STR("identity"));
     buf_reset(&x->plain, 0);
     decoder_deinit(&x->decoder);
@@ -35,7 +35,7 @@ void stream_start(struct exchange *x)
     uint64_t choices = x->guard.choices;
     bool id_seen = x->guard.id_seen;
 
-    x->attempt.high_water = RELAY_WAITING_MAX;
+    x->attempt->high_water = RELAY_WAITING_MAX;
     x->passed = false;
     start_decoding(x);
     if (x->resuming)
@@ -118,7 +118,7 @@ static void judge_internal(struct exchange *x, const char *what)
 {
     struct outcome o = {.transport = TRANSPORT_INTERNAL, .stream = true};
 
-    snprintf(x->attempt.detail, sizeof(x->attempt.detail), "%s", what);
+    snprintf(x->attempt->detail, sizeof(x->attempt->detail), "%s", what);
     judge_stream(x, &o);
 }
 
@@ -136,7 +136,7 @@ static void spool_lost(struct exchange *x)
 /* Nothing more comes of an answer that was not whole. */
 static void judge_broken(struct exchange *x, bool broke)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
     struct outcome o = {.transport = a->transport,
                         .status = a->status,
                         .headers = x->committed ? NULL : &a->headers,
@@ -154,7 +154,7 @@ static void judge_broken(struct exchange *x, bool broke)
 /* What comes cannot be understood. */
 static void break_off(struct exchange *x, const char *why)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
 
     exchange_stop_attempt(x);
     a->done = true;
@@ -206,7 +206,7 @@ static void add_plain(void *arg, struct str text)
 /* Undoes the coding of the next piece. False where the attempt was judged. */
 static bool decode_piece(struct exchange *x)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
     size_t n = a->body.len < DECODE_PIECE ? a->body.len : DECODE_PIECE;
     int rc = n ? decoder_feed(&x->decoder, (struct str){a->body.p, n}, add_plain, x) : 0;
 
@@ -239,7 +239,7 @@ static bool lacks_empty_line(const struct buf *rest)
 
 static void end_stream(struct exchange *x)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
     bool broke = a->transport != TRANSPORT_WHOLE || source(x)->len > 0 ||
                  (x->coded && !decoder_whole(&x->decoder));
 
@@ -311,7 +311,7 @@ static bool settle(struct exchange *x)
 /* An event fills the buffer to its mark, and the client has all that was before it. */
 static bool raise_mark(struct exchange *x)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
 
     if (a->high_water < EVENT_MAX) {
         a->high_water = a->high_water < EVENT_MAX / 2 ? a->high_water * 2 : EVENT_MAX;
@@ -327,7 +327,7 @@ static bool disk_is_slow(const struct exchange *x)
 
 bool stream_has_more(const struct exchange *x)
 {
-    return x->streaming && x->coded && x->attempt.body.len > 0;
+    return x->streaming && x->coded && x->attempt->body.len > 0;
 }
 
 /* Whether more of a coded stream may be undone now: it, too, goes no faster than its client. */
@@ -339,7 +339,7 @@ static bool has_room(const struct exchange *x)
 /* Sets the mark at which the attempt pauses, and lets it go on. */
 static void flow(struct exchange *x)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
     uint64_t waiting = outbox_waiting(&x->out);
     bool is_full = disk_is_slow(x) || stream_has_more(x);
 
@@ -366,7 +366,7 @@ static bool complete_last(struct exchange *x)
 
 void stream_step(struct exchange *x)
 {
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
 
     /* The disk's news may have made room: that comes first. */
     if (x->coded && disk_is_slow(x) && !settle(x))

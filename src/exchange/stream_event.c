@@ -42,7 +42,7 @@ static enum fate through_splice(struct exchange *x, struct str event, const stru
         break;
     }
     exchange_cannot_retry(x, "the new answer differs from what the client has");
-    snprintf(x->attempt.detail, sizeof(x->attempt.detail),
+    snprintf(x->attempt->detail, sizeof(x->attempt->detail),
              "the new answer is not the one that broke");
     return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .differs = true});
 }
@@ -52,7 +52,7 @@ static enum fate through_splice(struct exchange *x, struct str event, const stru
 static enum fate look_at_malformed(struct exchange *x, struct over *o)
 {
     struct outcome outcome = {.transport = TRANSPORT_WHOLE,
-                              .status = x->attempt.status,
+                              .status = x->attempt->status,
                               .stream = true,
                               .malformed = true};
     bool held = x->mode == STREAM_HOLD;
@@ -93,7 +93,7 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
     case GUARD_MALFORMED:
         return look_at_malformed(x, o);
     case GUARD_UNREAD:
-        snprintf(x->attempt.detail, sizeof(x->attempt.detail), "out of memory");
+        snprintf(x->attempt->detail, sizeof(x->attempt->detail), "out of memory");
         return over(o, (struct outcome){.transport = TRANSPORT_INTERNAL});
     case GUARD_ERROR:
         if (x->guard.dialect == DIALECT_OTHER && x->committed)
@@ -117,8 +117,8 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
 /* Judges the attempt by the event that ended it. */
 void stream_judge_over(struct exchange *x, struct over *o, struct str event)
 {
-    o->outcome.status = x->attempt.status;
-    o->outcome.headers = x->committed ? NULL : &x->attempt.headers;
+    o->outcome.status = x->attempt->status;
+    o->outcome.headers = x->committed ? NULL : &x->attempt->headers;
     o->outcome.stream = true;
     if (o->outcome.error) {
         x->last_words.event = event;

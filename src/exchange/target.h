@@ -1,25 +1,70 @@
-/* Where an attempt goes: an upstream, a key, a model. */
+/* Where attempts can go: upstreams, their keys, and the models that are asked for there. */
 #ifndef RETRYD_EXCHANGE_TARGET_H
 #define RETRYD_EXCHANGE_TARGET_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "base/str.h"
+#include "policy/move.h"
+#include "policy/settings.h"
+
+#define PROVIDERS_MAX 16 /* upstreams of one route */
+#define KEYS_MAX 256     /* keys of one upstream */
 
 struct target_header {
     const char *name;
     const char *value;
 };
 
-/* All pointers belong to the configuration snapshot that the request holds. */
-struct target {
-    const char *name;        /* the upstream's, for logs and x-retryd-target */
-    const char *host;        /* for Proxy-Status */
-    const char *base_path;   /* stands for the route's base; "" or "/v1" */
-    const char *auth_header; /* set when `key` is */
-    struct str key;          /* empty: the client's own credentials pass through */
+struct target_key {
+    struct str text;
+    uint64_t id; /* its fingerprint (base/hash.h): what is known of it is kept under that */
+};
+
+struct target_model {
+    struct str asked; /* what clients call it */
+    const char *own;  /* what the upstream calls it */
+};
+
+/* An upstream as the configuration has it. All pointers belong to the snapshot that the request
+ * holds. */
+struct provider {
+    const char *name; /* for logs and x-retryd-target */
+    uint64_t id;      /* of name and origin: the same before and after a reload */
+    const char *host; /* for Proxy-Status */
+    const char
+        *base_path;    /* stands for the route's base; "" or "/v1"; "{model}" in it is replaced */
+    const char *query; /* added to each request's: "api-version=2024-10-21"; "" for none */
+    const char *auth_header; /* carries the key */
+    const struct target_key *keys;
+    unsigned key_count; /* 0: the client's own credentials pass through */
     const struct target_header *headers;
     unsigned header_count;
+    const struct target_model *models;
+    unsigned model_count;
     const char *idempotency_header; /* "" where the upstream has none */
-    const void *upstream;           /* the daemon's, opaque here */
+    unsigned max_concurrency;       /* 0: no limit */
+    unsigned requests_per_minute;   /* 0: no limit */
+    bool adaptive_pacing;
+    uint64_t key_cooldown_ms; /* a key that is out of quota or rejected is left alone for so long */
+    const void *upstream;     /* the daemon's, opaque here */
+};
+
+/* One attempt's: `provider` NULL before it has one. */
+struct target {
+    const struct provider *provider;
+    struct str key;      /* empty: the client's own credentials pass through */
+    unsigned key_number; /* from 1 on; 0: the client's own */
+    unsigned tier;       /* 0: the model that was asked for; n: the route's n-th fallback model */
+    struct str model; /* by the name that clients use; of tier 0 the request's, which may be "" */
+    struct str own_model; /* by the name that the upstream uses */
+};
+
+/* A target of one tier, in short. */
+struct target_ref {
+    const struct provider *provider;
+    unsigned key_number;
 };
 
 /* What the configuration says about one request. */
@@ -27,7 +72,12 @@ struct plan {
     const char *route;
     struct str base; /* the route's, a prefix of the request's path */
     const struct route_settings *settings;
-    struct target target;
+    const struct provider *const *providers; /* the route's upstreams */
+    const unsigned *weights; /* their shares; NULL: in order, the first healthy one */
+    unsigned provider_count; /* 1 to PROVIDERS_MAX */
+    const char *const *fallback_models;
+    unsigned fallback_count;
+    unsigned fallback_on; /* enum fallback_on */
 };
 
 #endif

@@ -44,7 +44,7 @@ static uint64_t deadline_now(const struct exchange *x)
 static uint64_t attempt_limit(const struct exchange *x)
 {
     const struct timeout_settings *t = &x->plan.settings->timeout;
-    const struct attempt *a = &x->attempt;
+    const struct attempt *a = x->attempt;
     uint64_t total = earlier(deadline_now(x), after(a->started_ms, t->total_ms));
 
     if (x->state == EXCHANGE_ATTEMPTING)
@@ -77,7 +77,7 @@ uint64_t times_next(const struct exchange *x)
     if (x->state == EXCHANGE_BACKOFF)
         return earlier(x->next_at_ms, beat_time(x));
     if (x->state == EXCHANGE_QUEUED)
-        return beat_time(x);
+        return earlier(targets_time(x), beat_time(x));
     return earlier(attempt_limit(x), beat_time(x));
 }
 
@@ -85,7 +85,7 @@ uint64_t times_next(const struct exchange *x)
 static enum transport timeout_kind(struct exchange *x, uint64_t now)
 {
     const struct timeout_settings *t = &x->plan.settings->timeout;
-    struct attempt *a = &x->attempt;
+    struct attempt *a = x->attempt;
     enum transport kind = TRANSPORT_IDLE_TIMEOUT;
     uint64_t limit = t->idle_ms;
 
@@ -116,8 +116,8 @@ static void attempt_timed_out(struct exchange *x, uint64_t now)
 
     exchange_stop_attempt(x);
     kind = timeout_kind(x, now);
-    x->attempt.done = true;
-    x->attempt.transport = kind;
+    x->attempt->done = true;
+    x->attempt->transport = kind;
     /* What came of an answer may hold a status worth knowing, and a hint: the next step looks. */
     if (x->state == EXCHANGE_ATTEMPTING)
         judge_transport(x, kind);
@@ -150,7 +150,9 @@ bool times_act(struct exchange *x)
         beat(x, now);
     } else if (x->state == EXCHANGE_BACKOFF) {
         x->wait_ms += now - x->backoff_since;
-        exchange_take_turn(x);
+        targets_queue(x);
+    } else if (x->state == EXCHANGE_QUEUED) {
+        targets_timeout(x);
     } else if (now >= deadline_now(x)) {
         judge_deadline(x);
     } else {

@@ -47,6 +47,9 @@
     X(CONTENT_POLICY, "content_policy")               \
     X(CLIENT_ERROR, "client_error")                   \
     X(NOT_IMPLEMENTED, "not_implemented")             \
+    X(UPSTREAM_DOWN, "upstream_down")                 \
+    X(QUEUE_FULL, "queue_full")                       \
+    X(QUEUE_TIMEOUT, "queue_timeout")                 \
     X(INTERNAL, "internal_error")                     \
     X(SHUTDOWN, "shutting_down")                      \
     X(CLIENT_GONE, "client_gone")                     \

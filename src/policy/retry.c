@@ -8,7 +8,7 @@
 
 static struct retry_decision give_up(const char *why_not)
 {
-    return (struct retry_decision){RETRY_GIVE_UP, 0, why_not};
+    return (struct retry_decision){.action = RETRY_GIVE_UP, .why_not = why_not};
 }
 
 static const char *forbidden(const struct retry_settings *s, const struct retry_question *q)
@@ -41,6 +41,20 @@ static bool room_before_deadline(const struct retry_question *q, uint64_t *ret_r
     return true;
 }
 
+const char *retry_forbids_all(const struct retry_settings *s, const struct retry_question *q)
+{
+    struct retry_question elsewhere = *q;
+    uint64_t room_ms;
+    const char *why_not;
+
+    elsewhere.verdict.excluded = false;
+    elsewhere.verdict.kind = VERDICT_RETRY;
+    why_not = forbidden(s, &elsewhere);
+    if (!why_not && !room_before_deadline(q, &room_ms))
+        why_not = "no time is left before the deadline";
+    return why_not;
+}
+
 struct retry_decision retry_decide(const struct retry_settings *s, const struct retry_question *q)
 {
     const char *why_not = forbidden(s, q);
@@ -55,7 +69,7 @@ struct retry_decision retry_decide(const struct retry_settings *s, const struct 
     if (!room_before_deadline(q, &room_ms))
         return give_up("no time is left before the deadline");
     if (q->verdict.reason == REASON_STALE)
-        return (struct retry_decision){RETRY_AGAIN, 0, NULL};
+        return (struct retry_decision){.action = RETRY_AGAIN};
     if (strong && q->hint.delay_ms > room_ms)
         return give_up("the upstream asks for a wait beyond the deadline");
 
@@ -64,5 +78,6 @@ struct retry_decision retry_decide(const struct retry_settings *s, const struct 
     if (backoff_ms > room_ms || q->hint.delay_ms > room_ms)
         return give_up("the wait would pass the deadline");
     /* Both floors fit: only the jitter above a hint may be cut. */
-    return (struct retry_decision){RETRY_AGAIN, delay_ms < room_ms ? delay_ms : room_ms, NULL};
+    return (struct retry_decision){.action = RETRY_AGAIN,
+                                   .delay_ms = delay_ms < room_ms ? delay_ms : room_ms};
 }

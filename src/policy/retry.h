@@ -7,6 +7,7 @@
 
 #include "policy/classify.h"
 #include "policy/hint.h"
+#include "policy/move.h"
 #include "policy/settings.h"
 
 enum retry_action {
@@ -18,6 +19,7 @@ struct retry_decision {
     enum retry_action action;
     uint64_t delay_ms;
     const char *why_not; /* RETRY_GIVE_UP: a static sentence fragment, logged as it stands */
+    enum move move;      /* RETRY_AGAIN: where; retry_decide says MOVE_STAY */
 };
 
 struct retry_question {
@@ -35,7 +37,11 @@ struct retry_question {
 /* An attempt is not started with less than this left before the deadline: it could not finish. */
 #define RETRY_MIN_ATTEMPT_MS 50
 
-/* Checks in this order: blocked, excluded by `retry_on`, verdict FINAL, no_retry, attempts used up,
+/* Whether an attempt at another target may follow at once: NULL, or what forbids any other attempt.
+ * A hint, a backoff, a FINAL verdict and `retry_on` are about this target alone. */
+const char *retry_forbids_all(const struct retry_settings *s, const struct retry_question *q);
+
+/* Whether the same target is tried again. Checks in this order: blocked, excluded by `retry_on`, verdict FINAL, no_retry, attempts used up,
  * ambiguous and forbidden, hint beyond max_hint, hint or backoff beyond the deadline. A stale
  * connection is repeated without delay (nothing was sent). A weak (bucket) hint or plain backoff
  * that does not fit before the deadline is a give-up too: retryd never sleeps past it. The jitter

@@ -72,6 +72,26 @@ static void op_timer_set(void *world, struct exchange *x, uint64_t at_ms)
 
 /* --- attempts ----------------------------------------------------------------------------------- */
 
+static void only_provider(struct fake_world *w)
+{
+    static struct target_key key;
+
+    key = (struct target_key){.text = w->key, .id = 1};
+    w->provider_count = 1;
+    w->providers[0] = (struct provider){
+        .name = "openai",
+        .id = 7,
+        .host = "api.example",
+        .base_path = w->base_path,
+        .query = "",
+        .auth_header = "Authorization",
+        .keys = &key,
+        .key_count = w->key.n > 0,
+        .idempotency_header = w->idempotency_header,
+        .key_cooldown_ms = 300000,
+    };
+}
+
 static int op_plan(void *world, struct exchange *x, struct str model, struct plan *ret_plan)
 {
     struct fake_world *w = world;
@@ -81,60 +101,148 @@ static int op_plan(void *world, struct exchange *x, struct str model, struct pla
         wrong(w, "planned twice");
     if (w->plan_fails)
         return w->plan_fails;
+    if (w->provider_count == 0)
+        only_provider(w);
+    for (unsigned i = 0; i < w->provider_count; i++)
+        w->plan_providers[i] = &w->providers[i];
     *ret_plan = (struct plan){
         .route = "test",
         .base = STR("/v1"),
         .settings = &w->settings,
-        .target = {.name = "openai",
-                   .host = "api.example",
-                   .base_path = w->base_path,
-                   .auth_header = "Authorization",
-                   .key = w->key,
-                   .idempotency_header = w->idempotency_header},
+        .providers = w->plan_providers,
+        .weights = w->weights,
+        .provider_count = w->provider_count,
+        .fallback_models = w->fallback_models,
+        .fallback_count = w->fallback_count,
+        .fallback_on = w->fallback_on,
     };
     return 0;
 }
 
-static const struct fake_piece *next_piece(const struct fake_world *w)
+/* --- turns --------------------------------------------------------------------------------------- */
+
+static struct turns *turns_of(const struct fake_world *w)
 {
-    if (w->piece >= FAKE_PIECES || !w->current->pieces[w->piece].text)
+    return w->turns ? w->turns : w->own_turns;
+}
+
+static void on_woken(void *arg)
+{
+    ((struct fake_world *)arg)->dirty = true;
+}
+
+static enum turn_state op_turn_ask(void *world, struct exchange *x, struct turn *turn,
+                                   const struct turn_wish *wish)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    return turns_ask(turns_of(w), turn, &w->door, wish, w->now_ms);
+}
+
+static enum turn_state op_turn_state(void *world, struct exchange *x, const struct turn *turn)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    while (turns_door_take(&w->door))
+        ;
+    return turn->state;
+}
+
+static void op_turn_leave(void *world, struct exchange *x, struct turn *turn)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    turns_leave(turns_of(w), turn, w->now_ms);
+}
+
+static void op_turn_tell(void *world, struct exchange *x, struct turn *turn,
+                         const struct turn_result *r)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    turns_tell(turns_of(w), turn, r, w->now_ms);
+}
+
+static void op_turn_end(void *world, struct exchange *x, struct turn *turn)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    turns_end(turns_of(w), turn, w->now_ms);
+}
+
+static void op_turn_look(void *world, struct exchange *x, const struct turn_wish *wish,
+                         unsigned helps, struct turns_outlook *ret)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    turns_look(turns_of(w), wish, helps, w->now_ms, ret);
+}
+
+static bool op_may_repeat(void *world, struct exchange *x, const struct provider *p)
+{
+    struct fake_world *w = world;
+    bool may = turns_may_repeat(turns_of(w), p, &x->plan.settings->retry, w->now_ms);
+
+    w->budget_denied += !may;
+    return may;
+}
+
+static void op_charge(void *world, struct exchange *x, const struct provider *p)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    turns_charge(turns_of(w), p, w->now_ms);
+}
+
+/* --- the attempts' events ------------------------------------------------------------------------ */
+
+static const struct fake_piece *next_piece(const struct fake_run *r)
+{
+    if (r->piece >= FAKE_PIECES || !r->current->pieces[r->piece].text)
         return NULL;
-    return &w->current->pieces[w->piece];
+    return &r->current->pieces[r->piece];
 }
 
 /* When the attempt's next event comes, counted from now. */
-static void plan_next(struct fake_world *w)
+static void plan_next(const struct fake_world *w, struct fake_run *r)
 {
-    const struct fake_attempt *s = w->current;
-    const struct fake_piece *piece = next_piece(w);
+    const struct fake_attempt *s = r->current;
+    const struct fake_piece *piece = next_piece(r);
     uint64_t in = s->end_ms;
 
-    if (s->status != 0 && !w->head_given)
+    if (s->status != 0 && !r->head_given)
         in = s->head_ms;
     else if (piece)
-        in = w->piece_done ? 0 : piece->after_ms;
+        in = r->piece_done ? 0 : piece->after_ms;
     else if (s->hangs)
         in = FAKE_NEVER;
-    w->next_ms = in == FAKE_NEVER ? FAKE_NEVER : w->now_ms + in;
+    r->next_ms = in == FAKE_NEVER ? FAKE_NEVER : w->now_ms + in;
 }
 
-static void end_attempt(struct fake_world *w)
+static void end_attempt(struct fake_world *w, struct fake_run *r)
 {
-    struct attempt *a = &w->x.attempt;
+    struct attempt *a = r->a;
 
-    a->transport = w->current->end;
-    snprintf(a->detail, sizeof(a->detail), "%s", w->current->detail ? w->current->detail : "");
-    a->upload_whole = !w->current->upload_stuck && w->sent_all;
+    a->transport = r->current->end;
+    snprintf(a->detail, sizeof(a->detail), "%s", r->current->detail ? r->current->detail : "");
+    a->upload_whole = !r->current->upload_stuck && r->sent_all;
     a->done = true;
-    w->start[w->starts - 1].gone_ms = w->now_ms;
-    w->current = NULL;
+    w->start[r->start].gone_ms = w->now_ms;
+    r->current = NULL;
 }
 
 /* One write of the current piece. False where the attempt had to pause. */
-static bool write_piece(struct fake_world *w, const struct fake_piece *piece)
+static bool write_piece(struct fake_world *w, struct fake_run *r, const struct fake_piece *piece)
 {
-    struct attempt *a = &w->x.attempt;
-    size_t n = (piece->n ? piece->n : strlen(piece->text)) - w->piece_done;
+    struct attempt *a = r->a;
+    size_t n = (piece->n ? piece->n : strlen(piece->text)) - r->piece_done;
     bool last = n <= WRITE_MAX;
 
     if (a->body.len >= a->high_water) {
@@ -143,170 +251,223 @@ static bool write_piece(struct fake_world *w, const struct fake_piece *piece)
     }
     if (!last)
         n = WRITE_MAX;
-    if (buf_add(&a->body, piece->text + w->piece_done, n) < 0) {
+    if (buf_add(&a->body, piece->text + r->piece_done, n) < 0) {
         snprintf(a->detail, sizeof(a->detail), "out of memory");
         a->transport = TRANSPORT_INTERNAL;
         a->done = true;
-        w->start[w->starts - 1].gone_ms = w->now_ms;
-        w->current = NULL;
+        w->start[r->start].gone_ms = w->now_ms;
+        r->current = NULL;
         return true;
     }
     a->received += n;
-    w->piece_done = last ? 0 : w->piece_done + n;
-    w->piece += last;
+    r->piece_done = last ? 0 : r->piece_done + n;
+    r->piece += last;
     return true;
 }
 
 /* The attempt's event that is due. */
-static void attempt_event(struct fake_world *w)
+static void attempt_event(struct fake_world *w, struct fake_run *r)
 {
-    struct attempt *a = &w->x.attempt;
-    const struct fake_piece *piece = next_piece(w);
+    struct attempt *a = r->a;
+    const struct fake_piece *piece = next_piece(r);
 
     w->dirty = true;
-    if (w->current->status != 0 && !w->head_given) {
-        if (fake_add_headers(&a->headers, w->current->headers) < 0) {
+    if (r->current->status != 0 && !r->head_given) {
+        if (fake_add_headers(&a->headers, r->current->headers) < 0) {
             a->transport = TRANSPORT_BAD_ANSWER;
             a->done = true;
-            w->start[w->starts - 1].gone_ms = w->now_ms;
-            w->current = NULL;
+            w->start[r->start].gone_ms = w->now_ms;
+            r->current = NULL;
             return;
         }
-        a->status = w->current->status;
+        a->status = r->current->status;
         a->head_done = true;
-        w->head_given = true;
+        r->head_given = true;
     } else if (!piece) {
-        end_attempt(w);
+        end_attempt(w, r);
         return;
-    } else if (!write_piece(w, piece)) {
+    } else if (!write_piece(w, r, piece)) {
         return;
     }
     a->last_piece_ms = w->now_ms;
-    if (w->current)
-        plan_next(w);
+    if (r->current)
+        plan_next(w, r);
 }
 
-static void end_at_once(struct fake_world *w, const char *why)
+static void end_at_once(struct fake_world *w, struct fake_run *r, const char *why)
 {
-    struct attempt *a = &w->x.attempt;
+    struct attempt *a = r->a;
 
     snprintf(a->detail, sizeof(a->detail), "%s", why);
     a->transport = TRANSPORT_INTERNAL;
     a->done = true;
-    w->start[w->starts - 1].gone_ms = w->now_ms;
-    w->current = NULL;
+    w->start[r->start].gone_ms = w->now_ms;
+    r->current = NULL;
     w->dirty = true;
 }
 
 /* The request's body, as far as it can be had now: it must be what the client sent. */
-static void send_body(struct fake_world *w)
+static void send_body(struct fake_world *w, struct fake_run *r)
 {
     char piece[5000];
     ptrdiff_t n;
 
-    if (w->sent_all)
+    if (r->sent_all)
         return;
-    while ((n = body_read(&w->x.request.body, w->sent_bytes, piece, sizeof(piece))) > 0) {
-        if (w->sent_bytes + (size_t)n > w->upload_len ||
-            memcmp(piece, w->upload + w->sent_bytes, (size_t)n) != 0)
+    while ((n = body_read_edited(&w->x.request.body, &r->a->edit, r->sent_bytes, piece,
+                                 sizeof(piece))) > 0) {
+        if (r->a->edit.cut == 0 && (r->sent_bytes + (size_t)n > w->upload_len ||
+                                    memcmp(piece, w->upload + r->sent_bytes, (size_t)n) != 0))
             wrong(w, "a body that is not the client's");
-        w->sent_bytes += (size_t)n;
+        r->sent_bytes += (size_t)n;
     }
-    w->start[w->starts - 1].sent = w->sent_bytes;
+    w->start[r->start].sent = r->sent_bytes;
     if (n == -EAGAIN)
         return;
-    w->sent_all = true;
+    r->sent_all = true;
     if (n < 0)
-        end_at_once(w, "the body could not be read");
-    else if (w->sent_bytes != w->upload_len)
+        end_at_once(w, r, "the body could not be read");
+    else if (r->sent_bytes != body_edited_length(&w->x.request.body, &r->a->edit))
         wrong(w, "a body cut short");
-    if (w->current && !w->current->early)
-        plan_next(w);
+    if (r->current && !r->current->early)
+        plan_next(w, r);
+}
+
+static void run_events(struct fake_world *w, struct fake_run *r)
+{
+    if (r->current && !r->current->upload_stuck)
+        send_body(w, r);
+    while (r->current && !r->a->paused && r->next_ms <= w->now_ms)
+        attempt_event(w, r);
 }
 
 static void attempt_events(struct fake_world *w)
 {
-    if (w->current && !w->current->upload_stuck)
-        send_body(w);
-    while (w->current && !w->x.attempt.paused && w->next_ms <= w->now_ms)
-        attempt_event(w);
+    for (unsigned i = 0; i < 2; i++)
+        run_events(w, &w->runs[i]);
 }
 
-static int op_attempt_start(void *world, struct exchange *x, const struct outgoing *o)
+static bool any_runs(const struct fake_world *w)
+{
+    return w->runs[0].current || w->runs[1].current;
+}
+
+static const struct fake_attempt *script_of(struct fake_world *w, const struct target *t,
+                                            unsigned n)
+{
+    return w->pick ? w->pick(w, t) : &w->script[n];
+}
+
+static void check_start(struct fake_world *w, const struct exchange *x, const struct attempt *a)
+{
+    if (w->runs[a - x->slots].current || a->running)
+        wrong(w, "two attempts at once");
+    if (any_runs(w) && w->settings.hedge.after_ms == 0)
+        wrong(w, "two attempts at once, though it does not hedge");
+    if (x->state != EXCHANGE_ATTEMPTING && a == x->attempt)
+        wrong(w, "an attempt started outside ATTEMPTING");
+    if (a->body.len > 0 || a->done || a->head_done)
+        wrong(w, "an attempt started with the last one's remains");
+    if (a->high_water == 0)
+        wrong(w, "an attempt without a high-water mark");
+    if (a->turn.state != TURN_GRANTED)
+        wrong(w, "an attempt without a turn");
+}
+
+static void note_model(struct fake_world *w, struct fake_start *start, const struct attempt *a)
+{
+    char text[2000], model[64] = "";
+    ptrdiff_t n;
+
+    if (!body_in_memory(&w->x.request.body))
+        return;
+    n = body_read_edited(&w->x.request.body, &a->edit, 0, text, sizeof(text));
+    if (a->edit.cut > 0 && n > 0 && (uint64_t)n == a->edit.at) /* the rest begins with the edit */
+        n += body_read_edited(&w->x.request.body, &a->edit, (uint64_t)n, text + n,
+                              sizeof(text) - (size_t)n);
+    if (n > 0) {
+        struct json_value v = json_scan_one((struct str){text, (size_t)n}, STR("model"));
+
+        if (v.type == JSON_STRING)
+            snprintf(model, sizeof(model), "%.*s", (int)v.text.n, v.text.p);
+    }
+    snprintf(start->model, sizeof(start->model), "%s", model);
+}
+
+static int op_attempt_start(void *world, struct exchange *x, struct attempt *a,
+                            const struct outgoing *o)
 {
     struct fake_world *w = world;
+    struct fake_run *r = &w->runs[a - x->slots];
     unsigned n = w->starts < w->script_len ? w->starts : w->script_len - 1;
-    const struct fake_attempt *s = &w->script[n];
+    const struct fake_attempt *s;
 
-    if (w->current || x->attempt.running)
-        wrong(w, "two attempts at once");
-    if (x->state != EXCHANGE_ATTEMPTING)
-        wrong(w, "an attempt started outside ATTEMPTING");
-    if (x->attempt.body.len > 0 || x->attempt.done || x->attempt.head_done)
-        wrong(w, "an attempt started with the last one's remains");
-    if (x->attempt.high_water == 0)
-        wrong(w, "an attempt without a high-water mark");
+    check_start(w, x, a);
     if (w->starts == FAKE_ATTEMPTS) {
         wrong(w, "too many attempts");
         return -EMFILE;
     }
-    w->start[w->starts++] = (struct fake_start){
-        .at_ms = w->now_ms, .gone_ms = FAKE_NEVER, .fresh = x->attempt.fresh, .script = n};
+    s = script_of(w, &a->turn.target, n);
+    w->start[w->starts] = (struct fake_start){.at_ms = w->now_ms,
+                                              .gone_ms = FAKE_NEVER,
+                                              .fresh = a->fresh,
+                                              .script = n,
+                                              .target = a->turn.target};
+    note_model(w, &w->start[w->starts], a);
+    *r = (struct fake_run){.a = a, .start = w->starts++};
     if (s->start_fails) {
-        w->start[w->starts - 1].gone_ms = w->now_ms;
+        w->start[r->start].gone_ms = w->now_ms;
         return s->start_fails;
     }
     buf_reset(&w->path, SIZE_MAX);
-    buf_add_str(&w->path, str_from(o->target));
+    buf_add_str(&w->path, str_from(o->target.p));
     w->with_body = o->with_body;
     w->method_is_get = !strcmp(o->method, "GET");
     headers_reset(&w->sent);
-    for (unsigned i = 0; i < o->headers->count; i++)
-        if (headers_add(&w->sent, headers_name(o->headers, i), headers_value(o->headers, i)) < 0)
+    for (unsigned i = 0; i < o->headers.count; i++)
+        if (headers_add(&w->sent, headers_name(&o->headers, i), headers_value(&o->headers, i)) < 0)
             return -ENOMEM;
-    w->current = s;
-    w->piece = 0;
-    w->piece_done = 0;
-    w->head_given = false;
-    w->sent_bytes = 0;
-    w->sent_all = s->upload_stuck;
-    w->next_ms = FAKE_NEVER;
+    r->current = s;
+    r->sent_all = s->upload_stuck;
+    r->next_ms = FAKE_NEVER;
     if (s->early || s->upload_stuck)
-        plan_next(w);
+        plan_next(w, r);
     else
-        send_body(w);
+        send_body(w, r);
     if (s->at_once)
-        attempt_events(w);
+        run_events(w, r);
     return 0;
 }
 
-static void op_attempt_cancel(void *world, struct exchange *x)
+static void op_attempt_cancel(void *world, struct exchange *x, struct attempt *a)
 {
     struct fake_world *w = world;
+    struct fake_run *r = &w->runs[a - x->slots];
 
-    if (!w->current) {
+    if (!r->current) {
         wrong(w, "cancelled what does not run");
         return;
     }
-    x->attempt.upload_whole = !w->current->upload_stuck && w->sent_all;
-    w->start[w->starts - 1].gone_ms = w->now_ms;
-    w->start[w->starts - 1].cancelled = true;
-    w->current = NULL;
+    a->upload_whole = !r->current->upload_stuck && r->sent_all;
+    w->start[r->start].gone_ms = w->now_ms;
+    w->start[r->start].cancelled = true;
+    r->current = NULL;
     w->cancels++;
 }
 
 /* As in libcurl the write that was refused comes again before this returns. */
-static void op_attempt_resume(void *world, struct exchange *x)
+static void op_attempt_resume(void *world, struct exchange *x, struct attempt *a)
 {
     struct fake_world *w = world;
+    struct fake_run *r = &w->runs[a - x->slots];
 
-    if (!w->current || !x->attempt.paused) {
+    if (!r->current || !a->paused) {
         wrong(w, "resumed what is not paused");
         return;
     }
     w->resumes++;
-    x->attempt.paused = false;
-    attempt_events(w);
+    a->paused = false;
+    run_events(w, r);
 }
 
 static void op_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r)
@@ -461,7 +622,7 @@ static void op_ended(void *world, struct exchange *x)
     struct fake_world *w = world;
 
     w->ended++;
-    if (w->current || x->attempt.running)
+    if (any_runs(w) || x->attempt->running)
         wrong(w, "ended with an attempt under way");
     if (x->end == END_NONE)
         wrong(w, "ended without saying how");
@@ -472,6 +633,14 @@ static const struct exchange_ops fake_ops = {
     .unix_ms = op_unix,
     .random = op_random,
     .plan = op_plan,
+    .turn_ask = op_turn_ask,
+    .turn_state = op_turn_state,
+    .turn_leave = op_turn_leave,
+    .turn_tell = op_turn_tell,
+    .turn_end = op_turn_end,
+    .turn_look = op_turn_look,
+    .may_repeat = op_may_repeat,
+    .charge = op_charge,
     .attempt_start = op_attempt_start,
     .attempt_cancel = op_attempt_cancel,
     .attempt_resume = op_attempt_resume,
@@ -537,7 +706,7 @@ static bool awaits_request(const struct fake_world *w)
     return !w->x.request_complete && !w->x.client_gone && !w->x.refused;
 }
 
-static uint64_t next_event(const struct fake_world *w)
+uint64_t fake_next(const struct fake_world *w)
 {
     const struct fake_client *c = &w->client;
     uint64_t at = FAKE_NEVER;
@@ -549,8 +718,13 @@ static uint64_t next_event(const struct fake_world *w)
         at = earlier(at, w->request_ms);
     else if (awaits_request(w) && !body_full(&w->x.request.body))
         at = w->now_ms;
-    if (w->current && !w->x.attempt.paused)
-        at = earlier(at, w->next_ms);
+    for (unsigned i = 0; i < 2; i++)
+        if (w->runs[i].current && !w->runs[i].a->paused)
+            at = earlier(at, w->runs[i].next_ms);
+    if (w->own_turns)
+        at = earlier(at, turns_next(w->own_turns));
+    if (w->dirty)
+        at = w->now_ms;
     if (client_reads(w))
         at = earlier(at, w->pull_ms);
     if (c->leaves_at && !w->x.client_gone)
@@ -601,6 +775,8 @@ static void things_happen(struct fake_world *w)
     if (fake_disk_turn(&w->disk, w->now_ms))
         w->dirty = true;
     attempt_events(w);
+    if (w->own_turns && turns_next(w->own_turns) <= w->now_ms)
+        turns_run(w->own_turns, w->now_ms);
     if (client_reads(w) && w->pull_ms <= w->now_ms)
         client_pulls(w);
     if (w->client.leaves_at && w->now_ms >= w->client.leaves_at && !w->x.client_gone) {
@@ -629,20 +805,22 @@ static uint64_t must_act_by(const struct fake_world *w)
     uint64_t total = since(started, t->total_ms);
     uint64_t idle = earlier(total, x->streaming && !x->guard.content && !x->guard.marker
                                        ? since(started, t->first_content_ms)
-                                       : since(x->attempt.last_piece_ms, t->idle_ms));
+                                       : since(x->attempt->last_piece_ms, t->idle_ms));
     bool alive = x->begun && x->streaming && x->guard.content;
 
     switch (x->state) {
+    case EXCHANGE_QUEUED:
+        return earlier(x->deadline.at_ms, since(x->queued_since, w->settings.queue.timeout_ms));
     case EXCHANGE_BACKOFF:
         return x->next_at_ms;
     case EXCHANGE_ATTEMPTING:
         return earlier(x->deadline.at_ms, earlier(total, since(started, t->first_byte_ms)));
     case EXCHANGE_HOLDING:
-        if (x->attempt.paused)
+        if (x->attempt->paused)
             return FAKE_NEVER;
         return alive ? idle : earlier(x->deadline.at_ms, idle);
     case EXCHANGE_RELAYING:
-        return w->current && !x->attempt.paused ? idle : FAKE_NEVER;
+        return any_runs(w) && !x->attempt->paused ? idle : FAKE_NEVER;
     default:
         return FAKE_NEVER;
     }
@@ -650,7 +828,7 @@ static uint64_t must_act_by(const struct fake_world *w)
 
 static size_t held(const struct exchange *x)
 {
-    return x->attempt.body.len + x->out.bytes.len - x->out.taken;
+    return x->attempt->body.len + x->out.bytes.len - x->out.taken;
 }
 
 static void step(struct fake_world *w)
@@ -663,23 +841,18 @@ static void step(struct fake_world *w)
     by = must_act_by(w);
     if (by != FAKE_NEVER && w->timer_ms > by + w->timer_late_ms && !w->dirty)
         wrong(w, "a wait without a timer");
-    if (w->x.state == EXCHANGE_QUEUED)
-        wrong(w, "left in QUEUED");
+    if (w->x.state == EXCHANGE_QUEUED && !w->x.waiting)
+        wrong(w, "left in QUEUED, and waits for nothing");
     w->states |= 1u << w->x.state;
     if (w->x.state == EXCHANGE_RELAYING && held(&w->x) > w->most_held)
         w->most_held = held(&w->x);
 }
 
-bool fake_turn(struct fake_world *w)
+bool fake_turn_at(struct fake_world *w, uint64_t at_ms)
 {
-    uint64_t at = next_event(w);
     unsigned spins = 0;
 
-    if (at == FAKE_NEVER) {
-        w->stuck = w->x.state != EXCHANGE_DONE && w->x.request_complete && w->client.stops_at == 0;
-        return false;
-    }
-    w->now_ms = at;
+    w->now_ms = at_ms;
     things_happen(w);
     while (w->dirty && !w->wrong) {
         step(w);
@@ -692,6 +865,17 @@ bool fake_turn(struct fake_world *w)
     return w->x.state != EXCHANGE_DONE && !w->wrong;
 }
 
+bool fake_turn(struct fake_world *w)
+{
+    uint64_t at = fake_next(w);
+
+    if (at == FAKE_NEVER) {
+        w->stuck = w->x.state != EXCHANGE_DONE && w->x.request_complete && w->client.stops_at == 0;
+        return false;
+    }
+    return fake_turn_at(w, at);
+}
+
 void fake_run(struct fake_world *w)
 {
     while (fake_turn(w))
@@ -700,7 +884,7 @@ void fake_run(struct fake_world *w)
 
 void fake_run_until(struct fake_world *w, uint64_t at_ms)
 {
-    while (next_event(w) < at_ms && fake_turn(w))
+    while (fake_next(w) < at_ms && fake_turn(w))
         ;
 }
 
@@ -716,12 +900,15 @@ void fake_init(struct fake_world *w)
                   .retry_on = RETRY_ON_ALL,
                   .retry_ambiguous = true,
                   .max_hint_ms = 120000,
-                  .deadline_ms = 600000},
+                  .deadline_ms = 600000,
+                  .budget_min = 100000},
         .timeout = {.connect_ms = 5000,
                     .first_byte_ms = 300000,
                     .first_content_ms = 300000,
                     .idle_ms = 60000},
+        .queue = {.size = 10000, .timeout_ms = 120000},
     };
+    w->fallback_on = FALLBACK_ON_ALL;
     w->limits = (struct exchange_limits){
         .hold_limit = 4 << 20, .max_body = 1 << 20, .memory_body = 1 << 20, .spool_dir = "/spool"};
     w->base_path = "/v1";
@@ -739,10 +926,11 @@ void fake_deinit(struct fake_world *w)
 {
     if (w->begun)
         exchange_deinit(&w->x);
-    if (w->current)
+    if (any_runs(w))
         wrong(w, "an attempt outlived its exchange");
     if (w->disk.opened != w->disk.closed)
         wrong(w, "a spool outlived its exchange");
+    turns_free(w->own_turns);
     buf_deinit(&w->path);
     buf_deinit(&w->body);
     headers_deinit(&w->sent);
@@ -762,8 +950,15 @@ void fake_begin(struct fake_world *w, const char *method, const char *target, co
                 const char *body)
 {
     struct request_head *head = &w->x.request.head;
-    int rc = exchange_init(&w->x, &fake_ops, w, &w->limits);
+    struct turns_handler nobody = {.event = NULL};
+    int rc;
 
+    turns_door_init(&w->door, on_woken, w);
+    turns_free(w->own_turns);
+    w->own_turns = NULL;
+    if (!w->turns)
+        w->own_turns = turns_new(&nobody);
+    rc = w->turns || w->own_turns ? exchange_init(&w->x, &fake_ops, w, &w->limits) : -ENOMEM;
     w->begun = rc == 0;
     if (rc == 0)
         rc = request_head_text(&head->method, method);

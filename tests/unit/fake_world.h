@@ -55,7 +55,24 @@ struct fake_start {
     bool cancelled;
     size_t sent;     /* bytes of the request's body */
     unsigned script; /* which one it followed */
+    struct target target;
+    char model[64]; /* the body's, as it was sent */
 };
+
+/* An attempt on its way. */
+struct fake_run {
+    struct attempt *a;
+    const struct fake_attempt *current; /* NULL: there is none */
+    unsigned start;                     /* its number among the starts, from 0 on */
+    unsigned piece;
+    size_t piece_done;
+    bool head_given;
+    size_t sent_bytes; /* of the request's body */
+    bool sent_all;
+    uint64_t next_ms; /* of its next event */
+};
+
+#define FAKE_PROVIDERS 4
 
 struct fake_world {
     /* Set by the test before fake_begin. */
@@ -67,6 +84,16 @@ struct fake_world {
     const char *base_path;
     struct str key;
     const char *idempotency_header;
+    /* Where attempts go; without, one upstream "openai" with the three above. */
+    struct provider providers[FAKE_PROVIDERS];
+    unsigned provider_count;
+    const unsigned *weights;
+    const char *const *fallback_models;
+    unsigned fallback_count, fallback_on;
+    /* The script of an attempt that starts now; NULL: by its number. */
+    const struct fake_attempt *(*pick)(struct fake_world *w, const struct target *t);
+    void *pick_arg;
+    struct turns *turns;                      /* shared with others; NULL: its own */
     int plan_fails, whole_fails, begin_fails; /* -errno */
     uint64_t timer_late_ms;                   /* timers fire so much too late */
     bool timer_lazy;     /* a later time does not move the timer, as in the worker */
@@ -87,14 +114,12 @@ struct fake_world {
     int begin_rc; /* 0, or -ENOMEM: the request could not be stored */
     bool dirty;   /* exchange_step is due */
 
-    /* The attempt under way. */
-    const struct fake_attempt *current;
-    unsigned piece;
-    size_t piece_done;
-    bool head_given;
-    size_t sent_bytes; /* of the request's body */
-    bool sent_all;
-    uint64_t next_ms; /* of its next event */
+    struct fake_run runs[2]; /* the attempts under way */
+    struct turns *own_turns;
+    struct turns_door door;
+    const struct provider *plan_providers[FAKE_PROVIDERS];
+    struct str sent_model; /* of the last attempt's body, as far as it is in one piece */
+    unsigned budget_denied;
 
     size_t upload_at; /* bytes of the body that were taken */
 
@@ -130,6 +155,11 @@ void fake_begin(struct fake_world *w, const char *method, const char *target, co
 
 /* A chat request, whose "stream" is as given. */
 void fake_begin_chat(struct fake_world *w, bool stream);
+
+/* When its next event comes; FAKE_NEVER: none does. */
+uint64_t fake_next(const struct fake_world *w);
+/* Does all that is due at that time, which is not after fake_next. */
+bool fake_turn_at(struct fake_world *w, uint64_t at_ms);
 
 /* Goes to the next event and does all that is due then. False when nothing will come any more. */
 bool fake_turn(struct fake_world *w);

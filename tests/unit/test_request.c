@@ -14,29 +14,16 @@
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static struct request r;
-static struct plan plan;
-static struct buf target;
-static struct headers out;
 static char problem[200];
 
 static void set_up(void)
 {
     request_init(&r, 1000, 0x0123456789abcdef, 0xfedcba9876543210);
-    plan = (struct plan){.base = STR("/v1"),
-                         .target = {.name = "openai",
-                                    .host = "api.example",
-                                    .base_path = "/v1",
-                                    .auth_header = "Authorization",
-                                    .idempotency_header = ""}};
-    buf_init(&target, HEADERS_BYTES_MAX);
-    headers_init(&out);
 }
 
 static void tear_down(void)
 {
     request_deinit(&r);
-    buf_deinit(&target);
-    headers_deinit(&out);
 }
 
 static void again(void)
@@ -53,21 +40,6 @@ static void fill(const char *to, const char *headers, const char *body)
     ck_assert_int_eq(body_append(&r.body, body, strlen(body)), strlen(body));
     body_finish(&r.body);
 }
-
-/* The outgoing headers as "Name: value\n" lines. */
-static const char *sent(void)
-{
-    static char lines[4096];
-    size_t n = 0;
-
-    lines[0] = '\0';
-    for (unsigned i = 0; i < out.count; i++)
-        n += (size_t)snprintf(lines + n, sizeof(lines) - n, "%s: %s\n", headers_name(&out, i).p,
-                              headers_value(&out, i).p);
-    return lines;
-}
-
-/* --- reading -------------------------------------------------------------------------------------- */
 
 START_TEST(ids_are_uuids_of_version_4)
 {
@@ -203,169 +175,12 @@ START_TEST(bad_overrides_are_named)
 }
 END_TEST
 
-/* --- going out ------------------------------------------------------------------------------------- */
-
-START_TEST(targets)
-{
-    static const struct {
-        const char *base, *base_path, *target, *want;
-    } rows[] = {
-        {"/v1", "/v1", "/v1/chat/completions", "/v1/chat/completions"},
-        {"/v1", "/openai/v1", "/v1/a%2Fb/../c?q=%20&x", "/openai/v1/a%2Fb/../c?q=%20&x"},
-        {"/v1", "", "/v1/models", "/models"},
-        {"/v1", "", "/v1", "/"},
-        {"/v1", "", "/v1?x=1", "/?x=1"},
-        {"/v1", "/api", "/v1?x=1", "/api?x=1"},
-        {"", "/v1", "/models", "/v1/models"},
-        {"/", "", "/models", "/models"},
-    };
-
-    for (size_t i = 0; i < COUNT(rows); i++) {
-        again();
-        fill(rows[i].target, NULL, "");
-        plan.base = str_from(rows[i].base);
-        plan.target.base_path = rows[i].base_path;
-        ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
-        ck_assert_str_eq(target.p, rows[i].want);
-    }
-}
-END_TEST
-
-START_TEST(end_to_end_fields_in_their_order)
-{
-    fill("/v1/x",
-         "Host: 127.0.0.1:4290\nB: 2\nConnection: keep-alive, X-Hop\nX-Hop: 1\nTE: trailers\n"
-         "Transfer-Encoding: chunked\nContent-Length: 5\nExpect: 100-continue\nKeep-Alive: 5\n"
-         "Proxy-Authorization: x\nUpgrade: h2c\nX-Retryd-Deadline: 5\nx-retryd-anything: 1\n"
-         "Authorization: Bearer mine\nA: 1\nB: 3\nX-Stainless-Retry-Count: 0\nX-Empty:\n",
-         "12345");
-    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
-    ck_assert_str_eq(sent(), "B: 2\nAuthorization: Bearer mine\nA: 1\nB: 3\n"
-                             "X-Stainless-Retry-Count: 0\nX-Empty: \n");
-}
-END_TEST
-
-START_TEST(the_targets_key_stands_for_the_clients)
-{
-    static const struct target_header extra[] = {{"X-Org", "o"}, {"User-Agent", "mine"}};
-
-    fill("/v1/x", "authorization: Bearer client\nUser-Agent: sdk\napi-key: k\nA: 1\n", "");
-    plan.target.key = STR("sk-target");
-    plan.target.headers = extra;
-    plan.target.header_count = 2;
-    plan.target.auth_header = _i == 0 ? "Authorization" : "api-key";
-    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
-    ck_assert_str_eq(sent(), _i == 0 ? "api-key: k\nA: 1\nAuthorization: Bearer sk-target\n"
-                                       "X-Org: o\nUser-Agent: mine\n"
-                                     : "A: 1\napi-key: sk-target\nX-Org: o\nUser-Agent: mine\n");
-}
-END_TEST
-
-START_TEST(a_key_too_long_is_refused)
-{
-    static char key[4096];
-
-    memset(key, 'k', sizeof(key));
-    fill("/v1/x", NULL, "");
-    plan.target.key = (struct str){key, 2048 - sizeof("Bearer ")};
-    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
-    again();
-    fill("/v1/x", NULL, "");
-    plan.target.key = (struct str){key, 2048 - sizeof("Bearer ") + 1};
-    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), -E2BIG);
-}
-END_TEST
-
-START_TEST(only_codings_that_can_be_read_are_asked_for)
-{
-    static const struct {
-        const char *asked, *want;
-    } rows[] = {
-        {"gzip, deflate, br, zstd", "gzip, deflate"},
-        {"br;q=1.0, gzip;q=0.8, *;q=0.1", "gzip;q=0.8"},
-        {"br", "identity"},
-        {"*", "identity"},
-        {"", "identity"},
-        {"identity;q=1, GZIP", "identity;q=1, GZIP"},
-        {",, gzip ,", "gzip"},
-    };
-    char line[200];
-
-    for (size_t i = 0; i < COUNT(rows); i++) {
-        for (int stream = 0; stream < 2; stream++) {
-            again();
-            snprintf(line, sizeof(line), "accept-encoding: %s\n", rows[i].asked);
-            fill("/v1/x", line, stream ? "{\"stream\":true}" : "{}");
-            ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
-            ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
-            ck_assert_uint_eq(out.count, 1);
-            ck_assert(str_eq(headers_value(&out, 0), str_from(stream ? "identity" : rows[i].want)));
-        }
-    }
-}
-END_TEST
-
-START_TEST(a_list_of_codings_without_end)
-{
-    static char line[4000];
-    size_t n = (size_t)snprintf(line, sizeof(line), "Accept-Encoding: gzip");
-
-    while (n < sizeof(line) - 20)
-        n += (size_t)snprintf(line + n, sizeof(line) - n, ", deflate;q=0.5");
-    fill("/v1/x", line, "");
-    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
-    ck_assert(str_starts(headers_value(&out, 0), STR("gzip, deflate;q=0.5, deflate;q=0.5")));
-    ck_assert_uint_lt(headers_value(&out, 0).n, 256);
-}
-END_TEST
-
-START_TEST(idempotency_keys)
-{
-    plan.target.idempotency_header = "Idempotency-Key";
-    fill("/v1/x", _i == 0 ? "A: 1\n" : "IDEMPOTENCY-KEY: mine\n", "");
-    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), 0);
-    ck_assert_str_eq(sent(), _i == 0 ? "A: 1\nIdempotency-Key: "
-                                       "01234567-89ab-4def-bedc-ba9876543210\n"
-                                     : "IDEMPOTENCY-KEY: mine\n");
-}
-END_TEST
-
-START_TEST(too_much_to_send)
-{
-    fill("/v1/x", NULL, "");
-    for (int i = 0; i < HEADERS_MAX; i++)
-        ck_assert_int_eq(headers_add(&r.head.headers, STR("A"), STR("1")), 0);
-    plan.target.idempotency_header = "Idempotency-Key";
-    ck_assert_int_eq(request_outgoing(&r, &plan, &target, &out), -E2BIG);
-}
-END_TEST
-
 START_TEST(bodies_are_capped)
 {
     static const char k[1000] = "";
 
     ck_assert_int_eq(body_append(&r.body, k, 1000), 1000);
     ck_assert_int_eq(body_append(&r.body, k, 1), -EFBIG);
-}
-END_TEST
-
-START_TEST(without_memory)
-{
-    fill("/v1/x", "A: 1\nAccept-Encoding: br\n", "{}");
-    plan.target.key = STR("k");
-    plan.target.base_path = "";
-    plan.target.idempotency_header = "Idempotency-Key";
-    plan.base = STR("/v1/x"); /* the slash has to be put in front */
-    for (size_t n = 1, failed = 1; failed; n++) {
-        failmem_arm(n);
-        int rc = request_outgoing(&r, &plan, &target, &out);
-        failed = failmem_disarm();
-        ck_assert_int_eq(rc, failed ? -ENOMEM : 0);
-        if (!failed)
-            ck_assert_str_eq(target.p, "/");
-        buf_deinit(&target);
-        headers_deinit(&out);
-    }
 }
 END_TEST
 
@@ -451,16 +266,7 @@ static void add_reading(TCase *c)
 
 static void add_sending(TCase *c)
 {
-    tcase_add_test(c, targets);
-    tcase_add_test(c, end_to_end_fields_in_their_order);
-    tcase_add_loop_test(c, the_targets_key_stands_for_the_clients, 0, 2);
-    tcase_add_test(c, a_key_too_long_is_refused);
-    tcase_add_test(c, only_codings_that_can_be_read_are_asked_for);
-    tcase_add_test(c, a_list_of_codings_without_end);
-    tcase_add_loop_test(c, idempotency_keys, 0, 2);
-    tcase_add_test(c, too_much_to_send);
     tcase_add_test(c, bodies_are_capped);
-    tcase_add_test(c, without_memory);
 }
 
 int main(void)

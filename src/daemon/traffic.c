@@ -1,0 +1,467 @@
+/* Guards the turns of all workers, and lets time pass for them. */
+#include "daemon/traffic.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define NEWS_MAX 1024 /* that wait for the main thread; the oldest are dropped */
+
+struct traffic {
+    pthread_mutex_t lock;
+    struct turns *turns;
+    uint64_t armed_ms; /* when the timer runs turns_run; TURNS_NEVER */
+    uint64_t waits[TURN_WHY_COUNT];
+    struct turns_event news[NEWS_MAX];
+    unsigned news_first, news_count;
+    struct traffic_news sink;
+    uv_loop_t *loop;
+    uv_async_t async;
+    uv_timer_t timer;
+};
+
+static uint64_t now_ms(void)
+{
+    return uv_hrtime() / 1000000;
+}
+
+/* --- events ------------------------------------------------------------------------------------- */
+
+static const char *const event_lines[] = {
+    [TURNS_GATE_CLOSED] = "gate closed",
+    [TURNS_GATE_OPEN] = "gate open",
+    [TURNS_BREAKER_OPEN] = "breaker open",
+    [TURNS_BREAKER_PROBE] = "breaker probe",
+    [TURNS_BREAKER_CLOSED] = "breaker closed",
+    [TURNS_KEY_ASIDE] = "key set aside",
+    [TURNS_PACE] = "pace changed",
+};
+
+static void log_event(const struct turns_event *e)
+{
+    bool bad = e->kind == TURNS_BREAKER_OPEN || e->kind == TURNS_KEY_ASIDE;
+    enum log_level level = bad ? LOG_WARN : LOG_INFO;
+
+    if (!log_enabled(level))
+        return;
+    log_begin(level, event_lines[e->kind]);
+    log_text("target", e->site);
+    if (e->model[0])
+        log_text("model", e->model);
+    if (e->key_number)
+        log_u64("key", e->key_number);
+    if (e->for_ms)
+        log_u64("for_ms", e->for_ms);
+    if (e->kind == TURNS_PACE)
+        log_u64("per_minute", (uint64_t)e->per_minute);
+    if (e->reason != REASON_OK)
+        log_text("reason", reason_word(e->reason));
+    if (e->learned)
+        log_text("learned", "yes");
+    log_end();
+}
+
+/* The names belong to the registry, and may be gone by the time it is told. */
+static void keep_news(struct traffic *t, const struct turns_event *e)
+{
+    unsigned at = (t->news_first + t->news_count) % NEWS_MAX;
+
+    if (!t->sink.told || e->learned)
+        return;
+    if (t->news_count == NEWS_MAX)
+        t->news_first = (t->news_first + 1) % NEWS_MAX;
+    else
+        t->news_count++;
+    t->news[at] = *e;
+    t->news[at].site = t->news[at].model = "";
+    if (t->news_count == 1)
+        uv_async_send(&t->async);
+}
+
+static void on_event(void *arg, const struct turns_event *e)
+{
+    struct traffic *t = arg;
+
+    if (e->kind == TURNS_WAIT) {
+        t->waits[e->why]++;
+        return;
+    }
+    if (e->kind != TURNS_RATE_TAKEN &&
+        !(e->kind == TURNS_PACE && e->reason == REASON_OK && e->per_minute > 0))
+        log_event(e);
+    keep_news(t, e);
+}
+
+/* --- time --------------------------------------------------------------------------------------- */
+
+static void lock(struct traffic *t)
+{
+    pthread_mutex_lock(&t->lock);
+}
+
+/* The main thread is woken where it would be late otherwise. */
+static void unlock(struct traffic *t)
+{
+    uint64_t next = turns_next(t->turns);
+    bool earlier = next < t->armed_ms;
+
+    if (earlier)
+        t->armed_ms = next;
+    pthread_mutex_unlock(&t->lock);
+    if (earlier)
+        uv_async_send(&t->async);
+}
+
+static void on_timer(uv_timer_t *timer);
+
+/* It fires when that millisecond is over. */
+static void arm(struct traffic *t, uint64_t at_ms)
+{
+    uint64_t now = now_ms();
+
+    if (at_ms == TURNS_NEVER) {
+        uv_timer_stop(&t->timer);
+        return;
+    }
+    uv_update_time(t->loop);
+    uv_timer_start(&t->timer, on_timer, at_ms > now ? at_ms - now : 0, 0);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct traffic *t = timer->data;
+    uint64_t next;
+
+    pthread_mutex_lock(&t->lock);
+    turns_run(t->turns, now_ms());
+    next = t->armed_ms = turns_next(t->turns);
+    pthread_mutex_unlock(&t->lock);
+    arm(t, next);
+}
+
+static bool take_news(struct traffic *t, struct turns_event *ret)
+{
+    bool any;
+
+    pthread_mutex_lock(&t->lock);
+    any = t->news_count > 0;
+    if (any) {
+        *ret = t->news[t->news_first];
+        t->news_first = (t->news_first + 1) % NEWS_MAX;
+        t->news_count--;
+    }
+    pthread_mutex_unlock(&t->lock);
+    return any;
+}
+
+static void on_async(uv_async_t *async)
+{
+    struct traffic *t = async->data;
+    struct turns_event e;
+    uint64_t at;
+
+    while (take_news(t, &e))
+        t->sink.told(t->sink.arg, &e);
+    pthread_mutex_lock(&t->lock);
+    at = t->armed_ms;
+    pthread_mutex_unlock(&t->lock);
+    arm(t, at);
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+struct traffic *traffic_new(uv_loop_t *loop)
+{
+    struct traffic *t = calloc(1, sizeof(*t));
+    struct turns_handler handler = {.event = on_event, .arg = t};
+
+    if (!t)
+        return NULL;
+    t->turns = turns_new(&handler);
+    if (!t->turns || uv_async_init(loop, &t->async, on_async) < 0) {
+        turns_free(t->turns);
+        free(t);
+        return NULL;
+    }
+    pthread_mutex_init(&t->lock, NULL);
+    t->loop = loop;
+    t->armed_ms = TURNS_NEVER;
+    uv_timer_init(loop, &t->timer);
+    t->async.data = t->timer.data = t;
+    return t;
+}
+
+void traffic_set_news(struct traffic *t, const struct traffic_news *news)
+{
+    t->sink = *news;
+}
+
+void traffic_close(struct traffic *t)
+{
+    uv_close((uv_handle_t *)&t->async, NULL);
+    uv_close((uv_handle_t *)&t->timer, NULL);
+}
+
+void traffic_free(struct traffic *t)
+{
+    if (!t)
+        return;
+    turns_free(t->turns);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+/* --- what workers ask ------------------------------------------------------------------------------ */
+
+enum turn_state traffic_ask(struct traffic *t, struct turn *turn, struct turns_door *door,
+                            const struct turn_wish *wish)
+{
+    enum turn_state s;
+
+    lock(t);
+    s = turns_ask(t->turns, turn, door, wish, now_ms());
+    unlock(t);
+    return s;
+}
+
+enum turn_state traffic_state(struct traffic *t, const struct turn *turn)
+{
+    enum turn_state s;
+
+    pthread_mutex_lock(&t->lock);
+    s = turn->state;
+    pthread_mutex_unlock(&t->lock);
+    return s;
+}
+
+void traffic_leave(struct traffic *t, struct turn *turn)
+{
+    lock(t);
+    turns_leave(t->turns, turn, now_ms());
+    unlock(t);
+}
+
+void traffic_tell(struct traffic *t, struct turn *turn, const struct turn_result *r)
+{
+    lock(t);
+    turns_tell(t->turns, turn, r, now_ms());
+    unlock(t);
+}
+
+void traffic_end(struct traffic *t, struct turn *turn)
+{
+    lock(t);
+    turns_end(t->turns, turn, now_ms());
+    unlock(t);
+}
+
+void traffic_look(struct traffic *t, const struct turn_wish *wish, unsigned helps,
+                  struct turns_outlook *ret)
+{
+    lock(t);
+    turns_look(t->turns, wish, helps, now_ms(), ret);
+    unlock(t);
+}
+
+bool traffic_may_repeat(struct traffic *t, const struct provider *p, const struct retry_settings *s)
+{
+    bool may;
+
+    lock(t);
+    may = turns_may_repeat(t->turns, p, s, now_ms());
+    unlock(t);
+    return may;
+}
+
+void traffic_charge(struct traffic *t, const struct provider *p)
+{
+    lock(t);
+    turns_charge(t->turns, p, now_ms());
+    unlock(t);
+}
+
+struct turn *traffic_take(struct traffic *t, struct turns_door *door)
+{
+    struct turn *turn;
+
+    pthread_mutex_lock(&t->lock);
+    turn = turns_door_take(door);
+    pthread_mutex_unlock(&t->lock);
+    return turn;
+}
+
+/* --- what other daemons tell ------------------------------------------------------------------------- */
+
+void traffic_learn_gate(struct traffic *t, uint64_t lane_id, uint64_t for_ms)
+{
+    lock(t);
+    turns_learn_gate(t->turns, lane_id, for_ms, now_ms());
+    unlock(t);
+}
+
+void traffic_learn_breaker(struct traffic *t, uint64_t circuit_id, bool open, uint64_t for_ms)
+{
+    lock(t);
+    turns_learn_breaker(t->turns, circuit_id, open, for_ms, now_ms());
+    unlock(t);
+}
+
+void traffic_learn_rate(struct traffic *t, uint64_t site_id, uint64_t ahead_us)
+{
+    lock(t);
+    turns_learn_rate(t->turns, site_id, ahead_us, now_ms());
+    unlock(t);
+}
+
+/* --- metrics ------------------------------------------------------------------------------------- */
+
+/* One metric with a value for each view of a kind. */
+struct series {
+    const char *name, *type, *help;
+    enum turns_view_kind kind;
+    double (*value)(const struct turns_view *v);
+    bool zeros; /* written too */
+};
+
+static double shut(const struct turns_view *v)
+{
+    return (double)v->shut;
+}
+
+static double shut_seconds(const struct turns_view *v)
+{
+    return (double)v->shut_ms / 1000;
+}
+
+static double in_flight(const struct turns_view *v)
+{
+    return v->in_flight;
+}
+
+static double fallbacks(const struct turns_view *v)
+{
+    return (double)v->fallbacks;
+}
+
+static double pace(const struct turns_view *v)
+{
+    return v->pace_per_minute;
+}
+
+static double breaker_state(const struct turns_view *v)
+{
+    return v->half_open ? 1 : v->shut_ms > 0 ? 2 : 0;
+}
+
+static const struct series all_series[] = {
+    {"retryd_target_in_flight", "gauge", "Attempts under way at an upstream.", VIEW_SITE, in_flight,
+     true},
+    {"retryd_gate_closed_total", "counter", "Times that a 429 closed a target's gate.", VIEW_LANE,
+     shut, false},
+    {"retryd_gate_closed_seconds", "gauge", "Time until a closed gate opens.", VIEW_LANE,
+     shut_seconds, false},
+    {"retryd_pace_per_minute", "gauge", "The rate that a target was found to bear.", VIEW_LANE,
+     pace, false},
+    {"retryd_breaker_opened_total", "counter", "Times that a target was taken for down.",
+     VIEW_CIRCUIT, shut, false},
+    {"retryd_breaker_state", "gauge", "0: closed; 1: a probe is under way; 2: open.", VIEW_CIRCUIT,
+     breaker_state, true},
+    {"retryd_fallbacks_total", "counter", "Attempts at a model that another request asked for.",
+     VIEW_CIRCUIT, fallbacks, false},
+    {"retryd_keys_set_aside_total", "counter", "Times that a key was out of quota or rejected.",
+     VIEW_KEY, shut, false},
+};
+
+/* The text format escapes quotes, backslashes and line ends; models have come as JSON, and have no
+ * control characters left. */
+static void add_label(struct buf *out, const char *name, const char *value)
+{
+    buf_printf(out, "%s=\"", name);
+    for (; *value; value++) {
+        if (*value == '"' || *value == '\\')
+            buf_addc(out, '\\');
+        buf_addc(out, *value);
+    }
+    buf_addc(out, '"');
+}
+
+/* A view with its names, to be written when the lock is no longer held. */
+struct seen {
+    struct turns_view view;
+    char site[64], model[128];
+};
+
+static void see(void *arg, const struct turns_view *v)
+{
+    struct buf *all = arg;
+    struct seen s = {.view = *v};
+
+    snprintf(s.site, sizeof(s.site), "%s", v->site);
+    snprintf(s.model, sizeof(s.model), "%s", v->model ? v->model : "");
+    (void)buf_add(all, (const char *)&s, sizeof(s));
+}
+
+static void write_view(const struct series *s, const struct seen *seen, struct buf *out)
+{
+    const struct turns_view *v = &seen->view;
+    double value;
+
+    if (v->kind != s->kind)
+        return;
+    value = s->value(v);
+    if (value <= 0 && !s->zeros)
+        return;
+    buf_printf(out, "%s{", s->name);
+    add_label(out, "target", seen->site);
+    if (v->kind == VIEW_CIRCUIT || v->kind == VIEW_LANE) {
+        buf_addc(out, ',');
+        add_label(out, "model", seen->model);
+    }
+    if (v->kind == VIEW_KEY || v->kind == VIEW_LANE)
+        buf_printf(out, ",key=\"%u\"", v->key_number);
+    buf_printf(out, "} %.15g\n", value);
+}
+
+static void write_waits(unsigned waiting, const uint64_t *waits, struct buf *out)
+{
+    buf_printf(out,
+               "# HELP retryd_queue_waiting Requests that wait for a turn at a target.\n"
+               "# TYPE retryd_queue_waiting gauge\nretryd_queue_waiting %u\n"
+               "# HELP retryd_queue_waits_total Waits for a turn by what they were for.\n"
+               "# TYPE retryd_queue_waits_total counter\n",
+               waiting);
+    for (unsigned i = TURN_WHY_GATE; i < TURN_WHY_QUEUE_FULL; i++)
+        buf_printf(out, "retryd_queue_waits_total{why=\"%s\"} %llu\n",
+                   turn_why_word((enum turn_why)i), (unsigned long long)waits[i]);
+}
+
+void traffic_metrics(struct traffic *t, struct buf *out)
+{
+    uint64_t waits[TURN_WHY_COUNT];
+    unsigned waiting;
+    struct buf all;
+
+    buf_init(&all, SIZE_MAX / 2);
+    lock(t);
+    waiting = turns_waiting(t->turns);
+    memcpy(waits, t->waits, sizeof(waits));
+    turns_each(t->turns, see, &all, now_ms());
+    unlock(t);
+    write_waits(waiting, waits, out);
+    for (size_t i = 0; i < sizeof all_series / sizeof all_series[0]; i++) {
+        const struct series *s = &all_series[i];
+
+        buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", s->name, s->help, s->name, s->type);
+        for (size_t at = 0; at < all.len; at += sizeof(struct seen)) {
+            struct seen seen;
+
+            memcpy(&seen, all.p + at, sizeof(seen));
+            write_view(s, &seen, out);
+        }
+    }
+    out->failed |= all.failed;
+    buf_deinit(&all);
+}

@@ -1,0 +1,52 @@
+/* The turns of the whole process (exchange/turns.h): their lock, their clock, and who is told.
+ *
+ * Workers ask from their own threads; one mutex guards all of it. When the next waiting request may
+ * go is watched by a timer on the main thread's loop, whichever worker the request is on; those who
+ * were let through are told through their worker's door. Events become log lines, counters and, on
+ * the main thread, news for other daemons. */
+#ifndef RETRYD_DAEMON_TRAFFIC_H
+#define RETRYD_DAEMON_TRAFFIC_H
+
+#include <uv.h>
+
+#include "base/buf.h"
+#include "exchange/turns.h"
+
+struct traffic;
+
+/* What happened here that other daemons should know; called on the main thread. */
+struct traffic_news {
+    void (*told)(void *arg, const struct turns_event *e); /* names in it are not set */
+    void *arg;
+};
+
+/* On the main thread's loop. NULL when out of memory. */
+struct traffic *traffic_new(uv_loop_t *loop);
+void traffic_set_news(struct traffic *t, const struct traffic_news *news); /* before any worker */
+/* Closes its handles; traffic_free follows when the loop and all workers have ended. */
+void traffic_close(struct traffic *t);
+void traffic_free(struct traffic *t);
+
+/* As in exchange/turns.h, from any thread. */
+enum turn_state traffic_ask(struct traffic *t, struct turn *turn, struct turns_door *door,
+                            const struct turn_wish *wish);
+enum turn_state traffic_state(struct traffic *t, const struct turn *turn);
+void traffic_leave(struct traffic *t, struct turn *turn);
+void traffic_tell(struct traffic *t, struct turn *turn, const struct turn_result *r);
+void traffic_end(struct traffic *t, struct turn *turn);
+void traffic_look(struct traffic *t, const struct turn_wish *wish, unsigned helps,
+                  struct turns_outlook *ret);
+bool traffic_may_repeat(struct traffic *t, const struct provider *p,
+                        const struct retry_settings *s);
+void traffic_charge(struct traffic *t, const struct provider *p);
+struct turn *traffic_take(struct traffic *t, struct turns_door *door);
+
+/* What other daemons tell; from the main thread. */
+void traffic_learn_gate(struct traffic *t, uint64_t lane_id, uint64_t for_ms);
+void traffic_learn_breaker(struct traffic *t, uint64_t circuit_id, bool open, uint64_t for_ms);
+void traffic_learn_rate(struct traffic *t, uint64_t site_id, uint64_t ahead_us);
+
+/* Its part of the metrics, in the Prometheus text format. */
+void traffic_metrics(struct traffic *t, struct buf *out);
+
+#endif

@@ -1,0 +1,263 @@
+/* Builds the request as the upstream shall see it. */
+#include "exchange/outgoing.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "exchange/decode.h"
+
+/* Takes the codings that retryd cannot read (br, zstd, `*`) out of an Accept-Encoding value. */
+static int readable_codings(struct str value, struct headers *out)
+{
+    struct str rest = value, piece;
+    char kept[256] = "";
+    size_t len = 0;
+
+    while (str_next(&rest, ',', &piece)) {
+        struct str params = piece, coding;
+
+        if (!str_next(&params, ';', &coding) || !decode_knows(coding))
+            continue;
+        if (len + piece.n + 3 > sizeof(kept))
+            break;
+        len += (size_t)snprintf(kept + len, sizeof(kept) - len, "%s%.*s", len ? ", " : "",
+                                (int)piece.n, piece.p);
+    }
+    return headers_add(out, STR("Accept-Encoding"), len ? str_from(kept) : STR("identity"));
+}
+
+/* Fields that this hop writes itself, or that are addressed to retryd. */
+static bool is_ours(struct str name)
+{
+    return str_istarts(name, STR("x-retryd-")) || str_ieq(name, STR("host")) ||
+           str_ieq(name, STR("content-length")) || str_ieq(name, STR("expect"));
+}
+
+static bool target_sets(const struct target *t, struct str name)
+{
+    const struct provider *p = t->provider;
+
+    if (t->key.n > 0 &&
+        (str_ieq(name, str_from(p->auth_header)) || str_ieq(name, STR("authorization"))))
+        return true;
+    for (unsigned i = 0; i < p->header_count; i++)
+        if (str_ieq(name, str_from(p->headers[i].name)))
+            return true;
+    return false;
+}
+
+static int add_key(const struct target *t, struct headers *out)
+{
+    struct str name = str_from(t->provider->auth_header);
+    char bearer[2048];
+    int n;
+
+    if (!str_ieq(name, STR("authorization")))
+        return headers_add(out, name, t->key);
+    n = snprintf(bearer, sizeof(bearer), "Bearer %.*s", (int)t->key.n, t->key.p);
+    n = n < 0 || (size_t)n >= sizeof(bearer) ? -E2BIG : headers_add(out, name, str_from(bearer));
+    explicit_bzero(bearer, sizeof(bearer));
+    return n;
+}
+
+static int add_target_headers(const struct request *r, const struct target *t, struct headers *out)
+{
+    const struct provider *p = t->provider;
+    struct str wanted = str_from(p->idempotency_header);
+    int rc = t->key.n > 0 ? add_key(t, out) : 0;
+
+    for (unsigned i = 0; rc == 0 && i < p->header_count; i++)
+        rc = headers_add(out, str_from(p->headers[i].name), str_from(p->headers[i].value));
+    /* The caller's own idempotency key is better than ours: it spans the caller's repeats too. */
+    if (rc == 0 && wanted.n > 0 && !headers_get(out, wanted, NULL))
+        rc = headers_add(out, wanted, str_from(r->id));
+    return rc;
+}
+
+static void add_escaped(struct buf *out, struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                     strchr("-._~", c);
+
+        if (plain && c)
+            (void)buf_addc(out, (char)c);
+        else
+            buf_printf(out, "%%%02X", c);
+    }
+}
+
+/* "{model}" in it becomes the model's name. */
+static void add_base_path(const struct target *t, struct buf *out)
+{
+    static const char mark[] = "{model}";
+    const char *base = t->provider->base_path, *at = strstr(base, mark);
+
+    if (!at) {
+        (void)buf_add_str(out, str_from(base));
+        return;
+    }
+    (void)buf_add(out, base, (size_t)(at - base));
+    add_escaped(out, t->own_model);
+    (void)buf_add_str(out, str_from(at + sizeof(mark) - 1));
+}
+
+static bool query_has(struct str query, struct str name)
+{
+    struct str parameter;
+
+    while (str_next(&query, '&', &parameter)) {
+        struct str found = {NULL, 0};
+
+        (void)str_next(&parameter, '=', &found);
+        if (str_eq(found, name))
+            return true;
+    }
+    return false;
+}
+
+/* What the upstream's url asks for, but for what the client says itself. */
+static void add_query(const struct provider *p, struct str whole, struct buf *out)
+{
+    const char *mark = whole.n ? memchr(whole.p, '?', whole.n) : NULL;
+    struct str own = str_from(p->query), parameter, theirs = {NULL, 0};
+    char before = mark ? '&' : '?';
+
+    if (mark)
+        theirs = (struct str){mark + 1, whole.n - (size_t)(mark + 1 - whole.p)};
+    while (str_next(&own, '&', &parameter)) {
+        struct str rest = parameter, name = {NULL, 0};
+
+        (void)str_next(&rest, '=', &name);
+        if (parameter.n == 0 || query_has(theirs, name))
+            continue;
+        (void)buf_addc(out, before);
+        (void)buf_add_str(out, parameter);
+        before = '&';
+    }
+}
+
+static int outgoing_target(const struct plan *plan, const struct target *t, struct str whole,
+                           struct buf *out)
+{
+    struct str rest = {whole.p + plan->base.n, whole.n - plan->base.n};
+
+    add_base_path(t, out);
+    if (out->len == 0 && (rest.n == 0 || rest.p[0] != '/'))
+        (void)buf_addc(out, '/'); /* an origin-form target starts with a slash */
+    (void)buf_add_str(out, rest);
+    if (t->provider->query[0])
+        add_query(t->provider, rest, out);
+    (void)buf_addc(out, '\0');
+    return out->failed ? (out->len >= out->cap ? -E2BIG : -ENOMEM) : 0;
+}
+
+static int outgoing_headers(const struct request *r, const struct target *t, bool with_body,
+                            struct headers *out)
+{
+    const struct headers *h = &r->head.headers;
+    int rc = 0;
+
+    for (unsigned i = 0; rc == 0 && i < h->count; i++) {
+        struct str name = headers_name(h, i), value = headers_value(h, i);
+
+        if (is_ours(name) || headers_hop_by_hop(h, name) || target_sets(t, name) ||
+            (!with_body && str_istarts(name, STR("content-"))))
+            continue;
+        if (str_ieq(name, STR("accept-encoding")))
+            rc = r->may_stream ? headers_add(out, name, STR("identity"))
+                               : readable_codings(value, out);
+        else
+            rc = headers_add(out, name, value);
+    }
+    return rc == 0 ? add_target_headers(r, t, out) : rc;
+}
+
+/* The body asks for the model by the name that the target has for it. */
+static int outgoing_body(const struct request *r, const struct target *t, struct body_edit *edit)
+{
+    struct str text = t->own_model;
+
+    edit->cut = 0;
+    buf_reset(&edit->put, SIZE_MAX);
+    if (!r->model[0] || str_eq(text, str_from(r->model)) ||
+        !body_place(&r->body, BODY_MODEL, &edit->at, &edit->cut))
+        return 0;
+    (void)buf_addc(&edit->put, '"');
+    while (text.n > 0) {
+        char space[JSON_ESCAPE_MAX];
+        size_t used;
+
+        (void)buf_add_str(&edit->put, json_escape(text, space, &used));
+        text = (struct str){text.p + used, text.n - used};
+    }
+    (void)buf_addc(&edit->put, '"');
+    return edit->put.failed ? -ENOMEM : 0;
+}
+
+int outgoing_build(struct outgoing *o, const struct request *r, const struct plan *plan,
+                   const struct target *t, struct body_edit *edit)
+{
+    int rc = outgoing_target(plan, t, buf_str(&r->head.target), &o->target);
+
+    o->method = r->head.method.p;
+    o->with_body = true;
+    if (rc == 0)
+        rc = outgoing_body(r, t, edit);
+    return rc == 0 ? outgoing_headers(r, t, true, &o->headers) : rc;
+}
+
+/* What else the query asks for (Azure's api-version) is asked for again. */
+static void add_other_parameters(struct str query, struct buf *out)
+{
+    struct str parameter;
+
+    while (str_next(&query, '&', &parameter)) {
+        struct str rest = parameter, name = {NULL, 0};
+
+        (void)str_next(&rest, '=', &name);
+        if (name.n == 0 || str_eq(name, STR("stream")) || str_eq(name, STR("starting_after")))
+            continue;
+        (void)buf_addc(out, '&');
+        (void)buf_add_str(out, parameter);
+    }
+}
+
+int outgoing_resume(struct outgoing *o, const struct request *r, const struct plan *plan,
+                    const struct target *t, struct str response_id, uint64_t after)
+{
+    struct str path = request_path(&r->head);
+    struct buf target;
+    int rc;
+
+    buf_init(&target, HEADERS_BYTES_MAX);
+    if (path.n > 0 && path.p[path.n - 1] == '/')
+        path.n--;
+    buf_add_str(&target, path);
+    if (request_is(&r->head, "POST")) { /* else it names the response already */
+        buf_addc(&target, '/');
+        buf_add_str(&target, response_id);
+    }
+    buf_printf(&target, "?stream=true&starting_after=%llu", (unsigned long long)after);
+    add_other_parameters(request_query(&r->head), &target);
+    rc = target.failed ? -ENOMEM : outgoing_target(plan, t, buf_str(&target), &o->target);
+    buf_deinit(&target);
+    o->method = "GET";
+    o->with_body = false;
+    return rc == 0 ? outgoing_headers(r, t, false, &o->headers) : rc;
+}
+
+void outgoing_init(struct outgoing *o)
+{
+    *o = (struct outgoing){.method = ""};
+    buf_init(&o->target, HEADERS_BYTES_MAX);
+    headers_init(&o->headers);
+}
+
+void outgoing_deinit(struct outgoing *o)
+{
+    buf_deinit(&o->target);
+    headers_deinit(&o->headers);
+}

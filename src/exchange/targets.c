@@ -1,0 +1,357 @@
+/* Where an exchange's attempts go: asks for turns, and decides what follows a failed one. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "exchange/exchange_private.h"
+
+/* --- turns -------------------------------------------------------------------------------------- */
+
+/* Who asks, and with what: the credentials that pass through where the upstream has none of its own. */
+static uint64_t fingerprint(const struct headers *h)
+{
+    struct str v;
+
+    if (headers_get(h, STR("authorization"), &v) || headers_get(h, STR("api-key"), &v) ||
+        headers_get(h, STR("x-api-key"), &v))
+        return hash_text(v);
+    return 0;
+}
+
+void targets_begin(struct exchange *x)
+{
+    const struct plan *plan = &x->plan;
+
+    x->wish = (struct turn_wish){
+        .plan = plan,
+        .model = str_from(x->request.model),
+        .client_key = fingerprint(&x->request.head.headers),
+        .arrived_ms = x->started_ms,
+        .tried = x->tried,
+        .excluded = x->excluded,
+        .random = x->ops->random(x->world),
+    };
+    x->wish.client = x->wish.client_key;
+    /* Without a model in a body that is JSON there is none to replace. */
+    x->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
+    x->target.provider = plan->providers[0];
+    if (x->request.sdk_retry)
+        x->ops->charge(x->world, x, plan->providers[0]);
+}
+
+const char *targets_name(const struct exchange *x)
+{
+    return x->target.provider->name;
+}
+
+/* A stream that the client has a part of is continued by the same model only. */
+static bool has_next_tier(const struct exchange *x)
+{
+    return x->wish.tier + 1 < x->tiers && !x->committed && !x->resuming;
+}
+
+static uint64_t plus(uint64_t a, uint64_t b)
+{
+    return a > TURNS_NEVER - b ? TURNS_NEVER : a + b;
+}
+
+static uint64_t wait_limit(const struct exchange *x)
+{
+    uint64_t timeout = x->plan.settings->queue.timeout_ms;
+
+    return timeout ? plus(x->queued_since, timeout) : TIMER_OFF;
+}
+
+static void set_limits(struct exchange *x)
+{
+    const struct retry_settings *s = &x->plan.settings->retry;
+    uint64_t latest = wait_limit(x);
+    bool may_leave = has_next_tier(x) && (x->plan.fallback_on & FALLBACK_ON_ERROR);
+
+    if (x->deadline.at_ms != DEADLINE_NONE && x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS < latest)
+        latest = x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS;
+    x->wish.may_leave = may_leave;
+    x->wish.only = x->resuming ? &x->target : NULL;
+    x->wish.chances = x->max_attempts > x->attempts ? x->max_attempts - x->attempts : 1;
+    x->wish.latest_ms = latest;
+    x->wish.gate_latest_ms = plus(x->queued_since, s->max_hint_ms);
+}
+
+static bool same_target(const struct target *a, const struct target *b)
+{
+    return a->provider == b->provider && a->key_number == b->key_number && a->tier == b->tier;
+}
+
+static unsigned provider_bit(const struct plan *plan, const struct provider *p)
+{
+    for (unsigned i = 0; i < plan->provider_count; i++)
+        if (plan->providers[i] == p)
+            return 1u << i;
+    return 0;
+}
+
+static void granted(struct exchange *x)
+{
+    const struct target *t = &x->attempt->turn.target;
+
+    x->waiting = false;
+    x->attempt->has_turn = true;
+    x->wait_ms += x->ops->now_ms(x->world) - x->queued_since;
+    x->target_attempts = same_target(t, &x->target) ? x->target_attempts + 1 : 1;
+    x->target = *t;
+    x->wish.visited |= provider_bit(&x->plan, t->provider);
+    exchange_start_attempt(x, false);
+}
+
+static void enter_tier(struct exchange *x, unsigned tier)
+{
+    x->wish.tier = tier;
+    x->wish.tried_count = x->wish.excluded_count = 0;
+    x->tier_attempts = x->target_attempts = 0;
+}
+
+static void ask(struct exchange *x);
+
+/* Another tier, where there is one that this may lead to; else the end. */
+static void in_vain(struct exchange *x, enum reason reason, const char *detail, uint64_t ready_ms)
+{
+    uint64_t now = x->ops->now_ms(x->world);
+
+    targets_leave(x);
+    if (has_next_tier(x) && (x->plan.fallback_on & FALLBACK_ON_ERROR)) {
+        enter_tier(x, x->wish.tier + 1);
+        x->wait_ms += now - x->queued_since;
+        x->queued_since = now;
+        ask(x);
+        return;
+    }
+    judge_in_vain(x, reason, detail,
+                  ready_ms != TURNS_NEVER && ready_ms > now ? ready_ms - now : 0);
+}
+
+static void refused(struct exchange *x)
+{
+    static const struct {
+        enum reason reason;
+        const char *detail;
+    } by_why[TURN_WHY_COUNT] = {
+        [TURN_WHY_NONE] = {REASON_INTERNAL, "no target is left for this request"},
+        [TURN_WHY_GATE] = {REASON_RATE_LIMIT, "it is rate limited for longer than this can wait"},
+        [TURN_WHY_BREAKER] = {REASON_UPSTREAM_DOWN, "it is down"},
+        [TURN_WHY_LIMIT] = {REASON_RATE_LIMIT,
+                            "max_concurrency or requests_per_minute leave no room in time"},
+        [TURN_WHY_PACE] = {REASON_RATE_LIMIT, "its pace leaves no room in time"},
+        [TURN_WHY_QUEUE_FULL] = {REASON_QUEUE_FULL, "too many requests wait already"},
+    };
+    const struct turn *turn = &x->attempt->turn;
+    enum turn_why why = turn->why;
+
+    in_vain(x, by_why[why].reason, by_why[why].detail, turn->ready_ms);
+}
+
+static void act(struct exchange *x, enum turn_state s)
+{
+    x->waiting = true;
+    if (s == TURN_GRANTED)
+        granted(x);
+    else if (s == TURN_REFUSED)
+        refused(x);
+}
+
+static void ask(struct exchange *x)
+{
+    set_limits(x);
+    act(x, x->ops->turn_ask(x->world, x, &x->attempt->turn, &x->wish));
+}
+
+void targets_queue(struct exchange *x)
+{
+    exchange_set(x, EXCHANGE_QUEUED);
+    targets_release(x, x->attempt);
+    x->queued_since = x->ops->now_ms(x->world);
+    if (x->queued_since >= x->deadline.at_ms)
+        judge_too_late(x);
+    else
+        ask(x);
+}
+
+void targets_step(struct exchange *x)
+{
+    enum turn_state s;
+
+    if (!x->waiting)
+        return;
+    s = x->ops->turn_state(x->world, x, &x->attempt->turn);
+    if (s != TURN_WAITING)
+        act(x, s);
+}
+
+uint64_t targets_time(const struct exchange *x)
+{
+    uint64_t limit = wait_limit(x);
+
+    return x->deadline.at_ms < limit ? x->deadline.at_ms : limit;
+}
+
+void targets_timeout(struct exchange *x)
+{
+    enum turn_why why;
+
+    targets_leave(x);
+    why = x->attempt->turn.why;
+    if (x->ops->now_ms(x->world) >= x->deadline.at_ms) {
+        judge_too_late(x);
+    } else if (why == TURN_WHY_GATE || why == TURN_WHY_PACE) {
+        in_vain(x, REASON_RATE_LIMIT, "it is rate limited, and the queue's timeout has passed", 0);
+    } else {
+        in_vain(x, REASON_QUEUE_TIMEOUT, "no turn came before the queue's timeout", 0);
+    }
+}
+
+void targets_leave(struct exchange *x)
+{
+    if (x->waiting)
+        x->ops->turn_leave(x->world, x, &x->attempt->turn);
+    x->waiting = false;
+}
+
+void targets_release(struct exchange *x, struct attempt *a)
+{
+    if (a->has_turn)
+        x->ops->turn_end(x->world, x, &a->turn);
+    a->has_turn = false;
+}
+
+void targets_tell(struct exchange *x, const struct verdict *v, const struct hint *hint, bool begun)
+{
+    struct turn_result r = {.verdict = *v, .status = x->attempt->status, .begun = begun};
+
+    if (!x->attempt->has_turn)
+        return;
+    if (hint)
+        r.hint = *hint;
+    x->ops->turn_tell(x->world, x, &x->attempt->turn, &r);
+}
+
+/* --- decisions ------------------------------------------------------------------------------------ */
+
+static bool has_ref(const struct target_ref *refs, unsigned n, const struct target *t)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (refs[i].provider == t->provider && refs[i].key_number == t->key_number)
+            return true;
+    return false;
+}
+
+static void add_ref(struct target_ref *refs, unsigned *n, const struct target *t)
+{
+    if (*n < TARGETS_TRIED_MAX && !has_ref(refs, *n, t))
+        refs[(*n)++] = (struct target_ref){t->provider, t->key_number};
+}
+
+static struct retry_question question(struct exchange *x, const struct verdict *v,
+                                      const struct hint *hint)
+{
+    return (struct retry_question){
+        .verdict = *v,
+        .hint = *hint,
+        .attempts_made = x->attempts,
+        .max_attempts = x->max_attempts,
+        .no_retry = x->request.overrides.no_retry,
+        .blocked = x->cannot_retry,
+        .now_ms = x->ops->now_ms(x->world),
+        .deadline_ms = x->deadline.at_ms,
+        .random = x->ops->random(x->world),
+    };
+}
+
+/* A stream that is continued stays where it is at first: what is there may be cached there. */
+static unsigned helps_now(const struct exchange *x, const struct verdict *v)
+{
+    if (stream_resumable(x) || (x->committed && x->target_attempts < 2))
+        return 0;
+    if (v->kind == VERDICT_FINAL && !v->movable)
+        return 0;
+    return move_helps(v->reason);
+}
+
+/* Where the failure may lead besides the same target again. `ret_next`: the upstream there. */
+static enum move find_move(struct exchange *x, const struct verdict *v, bool again,
+                           const struct provider **ret_next)
+{
+    unsigned helps = helps_now(x, v);
+    struct turns_outlook here;
+    struct move_question q = {
+        .reason = v->reason,
+        .again = again,
+        .next_tier = has_next_tier(x) && (helps & HELPS_MODEL),
+        .fallback_on = x->plan.fallback_on,
+        .tier_attempts = x->tier_attempts,
+        .attempts_per_tier = x->plan.settings->retry.attempts_per_tier,
+    };
+    enum move move;
+
+    *ret_next = x->target.provider;
+    if (helps == 0 ||
+        (x->plan.provider_count == 1 && x->target.provider->key_count < 2 && !q.next_tier))
+        return MOVE_STAY;
+    add_ref(x->tried, &x->wish.tried_count, &x->target);
+    if (!again)
+        add_ref(x->excluded, &x->wish.excluded_count, &x->target);
+    x->ops->turn_look(x->world, x, &x->wish, helps, &here);
+    q.others = here.other;
+    q.tier_down = here.down;
+    move = move_decide(&q);
+    if (move == MOVE_TARGET)
+        *ret_next = here.target.provider;
+    else if (move == MOVE_TIER)
+        *ret_next = x->plan.providers[0];
+    return move;
+}
+
+/* A repeat at an upstream that has had this request already is charged to its budget; what a verdict
+ * leads elsewhere loads nobody twice with the same. */
+static bool is_charged(const struct exchange *x, const struct verdict *v, enum move move,
+                       const struct provider *next)
+{
+    if (v->reason == REASON_STALE || (move != MOVE_STAY && v->kind == VERDICT_FINAL))
+        return false;
+    return (x->wish.visited & provider_bit(&x->plan, next)) != 0;
+}
+
+struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,
+                                     const struct hint *hint)
+{
+    const struct retry_settings *s = &x->plan.settings->retry;
+    struct retry_question q = question(x, v, hint);
+    struct retry_decision d = retry_decide(s, &q);
+    const struct provider *next = x->target.provider;
+
+    if (!retry_forbids_all(s, &q))
+        d.move = find_move(x, v, d.action == RETRY_AGAIN, &next);
+    if (d.move != MOVE_STAY)
+        d = (struct retry_decision){.action = RETRY_AGAIN, .move = d.move};
+    if (d.action == RETRY_AGAIN && is_charged(x, v, d.move, next) &&
+        !x->ops->may_repeat(x->world, x, next))
+        d = (struct retry_decision){.action = RETRY_GIVE_UP,
+                                    .why_not = "the upstream's retry budget is used up"};
+    if (d.action == RETRY_GIVE_UP)
+        exchange_cannot_retry(x, d.why_not);
+    return d;
+}
+
+bool targets_would_repeat(struct exchange *x, const struct verdict *v)
+{
+    struct hint none = {.source = HINT_NONE};
+    struct retry_question q = question(x, v, &none);
+
+    return retry_decide(&x->plan.settings->retry, &q).action == RETRY_AGAIN;
+}
+
+void targets_move(struct exchange *x, const struct verdict *v, enum move move)
+{
+    if (move == MOVE_TIER)
+        enter_tier(x, x->wish.tier + 1);
+    else if (move == MOVE_STAY && v->reason != REASON_STALE)
+        x->wish.tried_count = 0;
+}

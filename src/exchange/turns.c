@@ -1,0 +1,605 @@
+/* Lets requests through to targets, one after the other where they have to wait. */
+#include "exchange/turns.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "exchange/turns_private.h"
+
+static const char *const why_words[TURN_WHY_COUNT] = {
+    [TURN_WHY_NONE] = "none",   [TURN_WHY_GATE] = "gate", [TURN_WHY_BREAKER] = "breaker",
+    [TURN_WHY_LIMIT] = "limit", [TURN_WHY_PACE] = "pace", [TURN_WHY_QUEUE_FULL] = "queue_full",
+};
+
+const char *turn_why_word(enum turn_why w)
+{
+    return why_words[w];
+}
+
+struct turns *turns_new(const struct turns_handler *handler)
+{
+    struct turns *t = calloc(1, sizeof(*t));
+
+    if (!t)
+        return NULL;
+    t->handler = *handler;
+    list_init(&t->pools);
+    t->next_ms = TURNS_NEVER;
+    return t;
+}
+
+void turns_free(struct turns *t)
+{
+    if (!t)
+        return;
+    assert(t->waiting == 0);
+    table_free(t);
+    free(t);
+}
+
+void turns_door_init(struct turns_door *d, void (*wake)(void *arg), void *arg)
+{
+    list_init(&d->woken);
+    d->wake = wake;
+    d->arg = arg;
+}
+
+struct turn *turns_door_take(struct turns_door *d)
+{
+    struct list *node = list_pop(&d->woken);
+
+    return node ? LIST_ENTRY(node, struct turn, told) : NULL;
+}
+
+/* --- choices ------------------------------------------------------------------------------------ */
+
+struct str wish_model(const struct turn_wish *wish)
+{
+    if (wish->tier == 0)
+        return wish->model;
+    return str_from(wish->plan->fallback_models[wish->tier - 1]);
+}
+
+static bool is_among(const struct target_ref *refs, unsigned count, const struct provider *p,
+                     unsigned key_number)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (refs[i].provider == p && refs[i].key_number == key_number)
+            return true;
+    return false;
+}
+
+static bool fits(const struct turn_wish *wish, const struct provider *p, unsigned key_number)
+{
+    if (wish->only)
+        return wish->only->provider == p && wish->only->key_number == key_number;
+    return !is_among(wish->excluded, wish->excluded_count, p, key_number);
+}
+
+/* Where the order of upstreams begins: the first, or by their shares. */
+static unsigned first_provider(const struct turn_wish *wish)
+{
+    const struct plan *plan = wish->plan;
+    uint64_t total = 0, at;
+
+    if (!plan->weights)
+        return 0;
+    for (unsigned i = 0; i < plan->provider_count; i++)
+        total += plan->weights[i];
+    at = total > 0 ? wish->random % total : 0;
+    for (unsigned i = 0; i < plan->provider_count; i++) {
+        if (at < plan->weights[i])
+            return i;
+        at -= plan->weights[i];
+    }
+    return 0;
+}
+
+/* It serves what no other can. */
+static bool has_no_share(const struct plan *plan, unsigned i)
+{
+    return plan->weights && plan->weights[i] == 0;
+}
+
+static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const struct provider *p,
+                         uint64_t now_ms, struct choice *choices, unsigned n)
+{
+    unsigned keys = p->key_count ? p->key_count : 1, first = 0;
+
+    for (unsigned i = 0; i < keys && n < CHOICES_MAX; i++) {
+        unsigned number = p->key_count ? (first + i) % keys + 1 : 0;
+        struct lane *lane;
+
+        if (keys > 1 && i == 0) {
+            struct site *s = table_site(t, p, now_ms);
+
+            first = s ? s->next_key % keys : 0;
+            number = first + 1;
+        }
+        if (!fits(wish, p, number))
+            continue;
+        lane = table_lane(t, wish, p, number, wish_model(wish), now_ms);
+        choices[n++] = (struct choice){
+            .provider = p,
+            .key_number = number,
+            .tried = is_among(wish->tried, wish->tried_count, p, number),
+            .lane = lane,
+        };
+    }
+    return n;
+}
+
+static bool is_aside(const struct choice *c, uint64_t now_ms)
+{
+    return c->lane && c->lane->key->aside_until_ms > now_ms;
+}
+
+/* Keys that are set aside do not count while there are others. */
+static unsigned leave_aside(struct choice *choices, unsigned n, uint64_t now_ms)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        kept += !is_aside(&choices[i], now_ms);
+    if (kept == 0 || kept == n)
+        return n;
+    kept = 0;
+    for (unsigned i = 0; i < n; i++)
+        if (!is_aside(&choices[i], now_ms))
+            choices[kept++] = choices[i];
+    return kept;
+}
+
+static void put_tried_last(struct choice *choices, unsigned n)
+{
+    struct choice tried[CHOICES_MAX];
+    unsigned first = 0, last = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (choices[i].tried)
+            tried[last++] = choices[i];
+        else
+            choices[first++] = choices[i];
+    }
+    if (last > 0)
+        memcpy(choices + first, tried, last * sizeof(*tried));
+}
+
+unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t now_ms,
+                      struct choice choices[CHOICES_MAX])
+{
+    const struct plan *plan = wish->plan;
+    unsigned n = 0, first = first_provider(wish);
+
+    n = add_keys(t, wish, plan->providers[first], now_ms, choices, n);
+    for (unsigned i = 0; i < plan->provider_count; i++)
+        if (i != first && !has_no_share(plan, i))
+            n = add_keys(t, wish, plan->providers[i], now_ms, choices, n);
+    for (unsigned i = 0; i < plan->provider_count; i++)
+        if (i != first && has_no_share(plan, i))
+            n = add_keys(t, wish, plan->providers[i], now_ms, choices, n);
+    if (n > 1) {
+        n = leave_aside(choices, n, now_ms);
+        if (wish->tried_count > 0)
+            put_tried_last(choices, n);
+    }
+    return n;
+}
+
+/* --- whether one may go --------------------------------------------------------------------------- */
+
+struct wait {
+    uint64_t at_ms;
+    enum turn_why why;
+};
+
+static void hold(struct wait *w, uint64_t at_ms, enum turn_why why)
+{
+    if (at_ms > w->at_ms)
+        *w = (struct wait){at_ms, why};
+}
+
+uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why)
+{
+    const struct site *s = lane->circuit->site;
+    struct wait w = {now_ms, TURN_WHY_NONE};
+
+    if (s->max_concurrency > 0 && s->in_flight >= s->max_concurrency)
+        hold(&w, TURNS_NEVER, TURN_WHY_LIMIT);
+    if (s->per_minute > 0)
+        hold(&w, rate_next(&s->rate, s->per_minute, now_ms), TURN_WHY_LIMIT);
+    if (lane->adaptive)
+        hold(&w, pace_next(&lane->pace, now_ms), TURN_WHY_PACE);
+    hold(&w, gate_next(&lane->gate, now_ms), TURN_WHY_GATE);
+    hold(&w, breaker_next(&lane->circuit->breaker, now_ms), TURN_WHY_BREAKER);
+    *ret_why = w.why;
+    return w.at_ms;
+}
+
+/* What a wish that gets nothing now can hope for. */
+struct outlook {
+    struct wait wait; /* until the first of its choices is free */
+    bool down;        /* all are waited for because of their breakers */
+};
+
+static struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now_ms)
+{
+    struct outlook o = {{TURNS_NEVER, TURN_WHY_NONE}, true};
+
+    for (unsigned i = 0; i < n; i++) {
+        struct lane *lane = choices[i].lane;
+        struct wait w = {now_ms, TURN_WHY_NONE};
+
+        if (lane)
+            w.at_ms = lane_next(lane, now_ms, &w.why);
+        if (!lane || breaker_next(&lane->circuit->breaker, now_ms) <= now_ms)
+            o.down = false;
+        if (w.at_ms < o.wait.at_ms || o.wait.why == TURN_WHY_NONE)
+            o.wait = w;
+    }
+    return o;
+}
+
+static bool in_vain(const struct turn_wish *wish, const struct outlook *o)
+{
+    if (o->down && wish->may_leave)
+        return true;
+    if (o->wait.at_ms == TURNS_NEVER)
+        return false; /* it depends on those who are under way */
+    return o->wait.at_ms > wish->latest_ms ||
+           (o->wait.why == TURN_WHY_GATE && o->wait.at_ms > wish->gate_latest_ms);
+}
+
+/* --- granting ------------------------------------------------------------------------------------ */
+
+static unsigned provider_bit(const struct plan *plan, const struct provider *p)
+{
+    for (unsigned i = 0; i < plan->provider_count; i++)
+        if (plan->providers[i] == p)
+            return 1u << i;
+    return 0;
+}
+
+static void enter(struct turns *t, struct turn *turn, struct lane *lane, uint64_t now_ms)
+{
+    struct circuit *c = lane->circuit;
+    struct site *s = c->site;
+
+    turn->gate_epoch = gate_enter(&lane->gate, now_ms);
+    turn->pass = breaker_enter(&c->breaker, &c->settings, now_ms);
+    if (lane->adaptive)
+        pace_enter(&lane->pace, now_ms);
+    if (turn->pass.probe)
+        tell_lane(t, lane, (struct turns_event){.kind = TURNS_BREAKER_PROBE});
+    if (s->per_minute > 0) {
+        rate_take(&s->rate, s->per_minute, now_ms);
+        tell_lane(t, lane,
+                  (struct turns_event){.kind = TURNS_RATE_TAKEN, .per_minute = s->per_minute});
+    }
+    s->in_flight++;
+    c->fallbacks += turn->wish->tier > 0;
+    if (!(turn->wish->visited & provider_bit(turn->wish->plan, turn->target.provider)))
+        budget_request(&s->budget, now_ms);
+    lane->entry.refs++;
+}
+
+static void grant(struct turns *t, struct turn *turn, const struct choice *c, uint64_t now_ms)
+{
+    const struct provider *p = c->provider;
+    struct str model = wish_model(turn->wish);
+
+    turn->target = (struct target){
+        .provider = p,
+        .key_number = c->key_number,
+        .tier = turn->wish->tier,
+        .model = model,
+        .own_model = target_own_model(p, model),
+    };
+    if (c->key_number > 0)
+        turn->target.key = p->keys[c->key_number - 1].text;
+    turn->state = TURN_GRANTED;
+    turn->lane = c->lane;
+    turn->gate_heard = turn->heard = false;
+    if (!c->lane)
+        return;
+    if (p->key_count > 1)
+        c->lane->circuit->site->next_key = c->key_number; /* the next one begins behind it */
+    enter(t, turn, c->lane, now_ms);
+}
+
+/* --- queues -------------------------------------------------------------------------------------- */
+
+static uint64_t pool_id(const struct turn_wish *wish, const struct choice *choices, unsigned n)
+{
+    uint64_t all = n;
+
+    for (unsigned i = 0; i < n; i++)
+        all += choices[i].lane->entry.id * 2 + 1;
+    return hash_join(wish->client, all);
+}
+
+static struct pool *pool_find(struct turns *t, const struct turn_wish *wish,
+                              const struct choice *choices, unsigned n)
+{
+    uint64_t id = pool_id(wish, choices, n);
+    struct pool *p;
+
+    for (struct list *l = t->pools.next; l != &t->pools; l = l->next)
+        if (LIST_ENTRY(l, struct pool, node)->id == id)
+            return LIST_ENTRY(l, struct pool, node);
+    p = calloc(1, sizeof(*p) + n * sizeof(struct lane *));
+    if (!p)
+        return NULL;
+    p->id = id;
+    p->served = ++t->grants; /* behind those who have waited longer */
+    p->lane_count = n;
+    list_init(&p->turns);
+    list_init(&p->node);
+    list_append(&t->pools, &p->node);
+    for (unsigned i = 0; i < n; i++) {
+        p->lanes[i] = choices[i].lane;
+        choices[i].lane->entry.refs++;
+    }
+    return p;
+}
+
+static void pool_join(struct turns *t, struct pool *p, struct turn *turn)
+{
+    struct list *before = p->turns.prev;
+
+    while (before != &p->turns &&
+           LIST_ENTRY(before, struct turn, node)->wish->arrived_ms > turn->wish->arrived_ms)
+        before = before->prev;
+    list_init(&turn->node);
+    turn->node.prev = before;
+    turn->node.next = before->next;
+    before->next->prev = &turn->node;
+    before->next = &turn->node;
+    for (unsigned i = 0; i < p->lane_count; i++)
+        p->lanes[i]->waiting++;
+    turn->pool = p;
+    turn->state = TURN_WAITING;
+    t->waiting++;
+}
+
+static void pool_leave(struct turns *t, struct turn *turn)
+{
+    struct pool *p = turn->pool;
+
+    list_remove(&turn->node);
+    for (unsigned i = 0; i < p->lane_count; i++)
+        p->lanes[i]->waiting--;
+    turn->pool = NULL;
+    t->waiting--;
+    if (!list_empty(&p->turns))
+        return;
+    for (unsigned i = 0; i < p->lane_count; i++)
+        p->lanes[i]->entry.refs--;
+    list_remove(&p->node);
+    free(p);
+}
+
+static void announce(struct turn *turn)
+{
+    bool first = list_empty(&turn->door->woken);
+
+    list_append(&turn->door->woken, &turn->told);
+    if (first)
+        turn->door->wake(turn->door->arg);
+}
+
+static void refuse(struct turn *turn, const struct outlook *o)
+{
+    turn->state = TURN_REFUSED;
+    turn->why = o->down ? TURN_WHY_BREAKER : o->wait.why;
+    turn->ready_ms = o->wait.at_ms;
+}
+
+/* The pool's first and where it may go now; false where it may not. Lowers `next_ms`. */
+static bool pool_ready(struct turns *t, const struct pool *p, uint64_t now_ms,
+                       struct choice *ret_choice)
+{
+    const struct turn *head = LIST_ENTRY(p->turns.next, struct turn, node);
+    struct choice choices[CHOICES_MAX];
+    unsigned n = wish_choices(t, head->wish, now_ms, choices);
+
+    for (unsigned i = 0; i < n; i++) {
+        enum turn_why why;
+        uint64_t at = choices[i].lane ? lane_next(choices[i].lane, now_ms, &why) : now_ms;
+
+        if (at <= now_ms) {
+            *ret_choice = choices[i];
+            return true;
+        }
+        if (at < t->next_ms)
+            t->next_ms = at;
+    }
+    return false;
+}
+
+static bool is_opening(const struct choice *c)
+{
+    return c->lane && c->lane->gate.phase == GATE_OPENING;
+}
+
+static uint64_t arrival(const struct pool *p)
+{
+    return LIST_ENTRY(p->turns.next, struct turn, node)->wish->arrived_ms;
+}
+
+/* A gate that opens lets through who came first; else it is the turn of whoever was served last the
+ * longest ago. */
+static bool goes_first(const struct pool *a, const struct choice *by_a, const struct pool *b,
+                       const struct choice *by_b)
+{
+    if (is_opening(by_a) && is_opening(by_b) && by_a->lane == by_b->lane)
+        return arrival(a) < arrival(b);
+    return a->served < b->served;
+}
+
+static struct pool *next_pool(struct turns *t, uint64_t now_ms, struct choice *ret_choice)
+{
+    struct pool *best = NULL;
+
+    for (struct list *l = t->pools.next; l != &t->pools; l = l->next) {
+        struct pool *p = LIST_ENTRY(l, struct pool, node);
+        struct choice c;
+
+        if (!pool_ready(t, p, now_ms, &c) || (best && !goes_first(p, &c, best, ret_choice)))
+            continue;
+        best = p;
+        *ret_choice = c;
+    }
+    return best;
+}
+
+void turns_run(struct turns *t, uint64_t now_ms)
+{
+    struct choice c = {0};
+    struct pool *p;
+
+    t->next_ms = TURNS_NEVER;
+    while (t->waiting > 0 && (p = next_pool(t, now_ms, &c))) {
+        struct turn *turn = LIST_ENTRY(p->turns.next, struct turn, node);
+
+        p->served = ++t->grants;
+        pool_leave(t, turn);
+        grant(t, turn, &c, now_ms);
+        announce(turn);
+        t->next_ms = TURNS_NEVER;
+    }
+}
+
+uint64_t turns_next(const struct turns *t)
+{
+    return t->next_ms;
+}
+
+unsigned turns_waiting(const struct turns *t)
+{
+    return t->waiting;
+}
+
+/* --- asking -------------------------------------------------------------------------------------- */
+
+static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const struct choice *choices,
+                                   unsigned n, uint64_t now_ms)
+{
+    struct outlook o = look_ahead(choices, n, now_ms);
+    struct pool *p = NULL;
+    bool vain = n == 0 || in_vain(turn->wish, &o);
+
+    turn->why = o.wait.why;
+    if (!vain && t->waiting < turn->wish->plan->settings->queue.size)
+        p = pool_find(t, turn->wish, choices, n);
+    if (!p) {
+        refuse(turn, &o);
+        if (!vain)
+            turn->why = TURN_WHY_QUEUE_FULL;
+        return turn->state;
+    }
+    pool_join(t, p, turn);
+    tell_lane(t, choices[0].lane, (struct turns_event){.kind = TURNS_WAIT, .why = o.wait.why});
+    turns_run(t, now_ms);
+    list_remove(&turn->told); /* it need not be told what it is told here */
+    return turn->state;
+}
+
+enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_door *door,
+                          const struct turn_wish *wish, uint64_t now_ms)
+{
+    struct choice choices[CHOICES_MAX];
+    unsigned n;
+
+    assert(turn->state == TURN_NONE);
+    turn->wish = wish;
+    turn->door = door;
+    turn->chances = wish->chances;
+    turn->why = TURN_WHY_NONE;
+    turn->pool = NULL;
+    turn->lane = NULL;
+    list_init(&turn->node);
+    list_init(&turn->told);
+    n = wish_choices(t, wish, now_ms, choices);
+    for (unsigned i = 0; i < n; i++) {
+        struct lane *lane = choices[i].lane;
+        enum turn_why why;
+
+        if (lane && (lane->waiting > 0 || lane_next(lane, now_ms, &why) > now_ms))
+            continue;
+        grant(t, turn, &choices[i], now_ms);
+        return TURN_GRANTED;
+    }
+    return wait_for_it(t, turn, choices, n, now_ms);
+}
+
+void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms)
+{
+    if (turn->state == TURN_NONE)
+        return;
+    list_remove(&turn->told);
+    if (turn->state == TURN_GRANTED) { /* it was let through, and has not heard of it yet */
+        turns_end(t, turn, now_ms);
+        return;
+    }
+    if (turn->state == TURN_WAITING) {
+        pool_leave(t, turn);
+        turns_run(t, now_ms); /* another is at the head of its queue */
+    }
+    turn->state = TURN_NONE;
+}
+
+/* All that a pool's turns wait for has become unlikely: a probe failed, a gate closed for longer. */
+void pools_review(struct turns *t, const struct circuit *failed, uint64_t now_ms)
+{
+    for (struct list *l = t->pools.next, *next; l != &t->pools; l = next) {
+        struct pool *p = LIST_ENTRY(l, struct pool, node);
+
+        next = l->next;
+        for (struct list *m = p->turns.next, *after; m != &p->turns; m = after) {
+            struct turn *turn = LIST_ENTRY(m, struct turn, node);
+            struct choice choices[CHOICES_MAX];
+            unsigned n = wish_choices(t, turn->wish, now_ms, choices);
+            struct outlook o = look_ahead(choices, n, now_ms);
+            bool last = list_empty(&p->turns) || (p->turns.next == m && p->turns.prev == m);
+            bool lost = failed && o.down && --turn->chances == 0;
+
+            after = m->next;
+            if (!lost && !in_vain(turn->wish, &o))
+                continue;
+            pool_leave(t, turn);
+            refuse(turn, &o);
+            announce(turn);
+            if (last)
+                break; /* the pool is gone */
+        }
+    }
+}
+
+void turns_look(struct turns *t, const struct turn_wish *wish, unsigned helps, uint64_t now_ms,
+                struct turns_outlook *ret)
+{
+    struct choice choices[CHOICES_MAX];
+    unsigned n = wish_choices(t, wish, now_ms, choices);
+
+    *ret = (struct turns_outlook){.down = n > 0 && look_ahead(choices, n, now_ms).down};
+    for (unsigned i = 0; i < n; i++) {
+        struct lane *lane = choices[i].lane;
+        bool same_site = false;
+        enum turn_why why;
+
+        for (unsigned k = 0; k < wish->tried_count; k++)
+            same_site |= wish->tried[k].provider == choices[i].provider;
+        if (i == 0)
+            ret->target.provider = choices[i].provider;
+        if (choices[i].tried || !(helps & (same_site ? HELPS_KEY : HELPS_UPSTREAM)) ||
+            (lane && (lane->waiting > 0 || lane_next(lane, now_ms, &why) > now_ms)) ||
+            is_aside(&choices[i], now_ms))
+            continue;
+        ret->other = true;
+        ret->target =
+            (struct target){.provider = choices[i].provider, .key_number = choices[i].key_number};
+        return;
+    }
+}

@@ -124,8 +124,8 @@ class Provider:
         return self._call("GET", "/_/stats")
 
     def wait(self, *, timeout=10, **condition):
-        """Waits for one of requests, heads, answered, closed, connections, tls_handshakes (at
-        least so many) or open (exactly). Returns the record; raises ProviderTimeout."""
+        """Waits for one of requests, heads, answered, closed, in_flight, connections,
+        tls_handshakes (at least so many) or open (exactly). Returns the record; raises ProviderTimeout."""
         if len(condition) != 1:
             raise TypeError("wait takes exactly one condition")
         (name, count), = condition.items()

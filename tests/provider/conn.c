@@ -160,6 +160,7 @@ static void conn_answer(struct conn *c, const struct pick *pick)
     struct program *program = answer_program(pick->answer, &key);
 
     conn_count(c, &s->book.requests);
+    c->mark = tally_enter(&s->tally, pick->rule);
     if (c->record != NULL) {
         c->record->rule = pick->rule;
         c->record->answer = pick->index;

@@ -37,6 +37,7 @@ struct conn {
     struct player player;
     struct record *record; /* of the current or the last request */
     struct waiter waiter;
+    struct tally_mark mark; /* of the current request */
     uint64_t epoch;
     double t_first;
     bool control;

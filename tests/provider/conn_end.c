@@ -19,6 +19,7 @@ void conn_count(struct conn *c, uint64_t *counter)
 
 void conn_answered(struct conn *c)
 {
+    tally_leave(&c->server->tally, &c->mark);
     if (c->head_seen && !c->answered && !c->control) {
         record_mark(c->record, T_ANSWER_END);
         conn_count(c, &c->server->book.answered);
@@ -91,6 +92,7 @@ void conn_gone(struct conn *c)
         return;
     }
     record_mark(c->record, T_CLOSED);
+    tally_leave(&c->server->tally, &c->mark);
     if (c->head_seen && !c->answered && !c->control) {
         if (c->record != NULL) {
             c->record->closed_early = true;

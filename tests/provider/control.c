@@ -46,6 +46,7 @@ static void put_script(struct conn *c)
     }
     script_free(c->server->script);
     c->server->script = script;
+    tally_begin(&c->server->tally, script->n_rules);
     reply_text(c, 200, "{\"ok\":true}\n");
 }
 
@@ -54,6 +55,7 @@ static void clear_record(struct conn *c)
     struct server *s = c->server;
 
     book_clear(&s->book);
+    tally_clear(&s->tally);
     s->connections = 0;
     s->requests = 0;
     s->handshakes = 0;
@@ -69,9 +71,11 @@ static void reply_stats(struct conn *c)
     buf_printf(&out,
                "{\"connections\":%" PRIu64 ",\"open\":%" PRIu64 ",\"requests\":%" PRIu64
                ",\"answered\":%" PRIu64 ",\"closed\":%" PRIu64 ",\"tls_handshakes\":%" PRIu64
-               ",\"tls_resumed\":%" PRIu64 "}\n",
+               ",\"tls_resumed\":%" PRIu64,
                s->connections, s->open, s->requests, s->book.answered, s->book.closed,
                s->handshakes, s->resumed);
+    tally_json(&s->tally, &out);
+    buf_str(&out, "}\n");
     conn_reply(c, 200, out.data, out.len);
     buf_free(&out);
 }
@@ -100,13 +104,10 @@ static bool parse_wait(struct conn *c, const char *query)
     const struct {
         const char *name;
         const uint64_t *counter;
-    } names[] = {{"requests", &s->book.requests},
-                 {"heads", &s->book.heads},
-                 {"answered", &s->book.answered},
-                 {"closed", &s->book.closed},
-                 {"connections", &s->connections},
-                 {"tls_handshakes", &s->handshakes},
-                 {"open", &s->open}};
+    } names[] = {{"requests", &s->book.requests},        {"heads", &s->book.heads},
+                 {"answered", &s->book.answered},        {"closed", &s->book.closed},
+                 {"connections", &s->connections},       {"tls_handshakes", &s->handshakes},
+                 {"in_flight", &s->tally.all.in_flight}, {"open", &s->open}};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (query_number(query, names[i].name, &c->waiter.count)) {
@@ -130,7 +131,7 @@ static void wait_for(struct conn *c)
 
     if (!parse_wait(c, query)) {
         reply_error(c, 400,
-                    "wait for requests, heads, answered, closed, connections, "
+                    "wait for requests, heads, answered, closed, in_flight, connections, "
                     "tls_handshakes or open");
         return;
     }

@@ -1,5 +1,6 @@
 /* Which answer a request gets: rules, and how far each has come in its list. */
 #include "script.h"
+#include "when.h"
 
 #include <assert.h>
 #include <fnmatch.h>
@@ -26,6 +27,8 @@ struct rule {
     enum then then;
     struct answer *answers;
     size_t n_answers;
+    struct between between;
+    struct rate rate;
     uint64_t taken;
     struct position **buckets; /* only with a key */
 };
@@ -119,8 +122,12 @@ static bool parse_rule(struct rule *r, const cJSON *json, char *error)
         } else if (strcmp(v->string, "key") == 0 && cJSON_IsString(v)) {
             r->key = v->valuestring;
             r->buckets = must_alloc(BUCKETS * sizeof(struct position *));
+        } else if (strcmp(v->string, "between") == 0) {
+            ok = between_parse(&r->between, v, error);
+        } else if (strcmp(v->string, "rate") == 0 && r->rate.per_second == 0) {
+            ok = rate_parse(&r->rate, v, error);
         } else {
-            ok = complain(error, "a rule has match, key, answers and then");
+            ok = complain(error, "a rule has match, between, rate, key, answers and then");
         }
     }
     return ok && (r->n_answers > 0 || complain(error, "a rule needs answers"));
@@ -142,6 +149,8 @@ static bool parse_rules(struct script *s, const cJSON *list, char *error)
             return false;
         }
         s->any_model = s->any_model || r->model != NULL;
+        s->any_time = s->any_time || r->between.set || r->rate.per_second > 0;
+        s->any_on_head = s->any_on_head || (r->rate.per_second > 0 && r->rate.otherwise.on_head);
         for (size_t i = 0; i < r->n_answers; i++) {
             s->any_on_head = s->any_on_head || r->answers[i].on_head;
         }
@@ -239,6 +248,7 @@ static void rule_deinit(struct rule *r)
     }
     free(r->buckets);
     free(r->answers);
+    rate_deinit(&r->rate);
 }
 
 void script_free(struct script *s)
@@ -278,11 +288,12 @@ static bool match_path(const char *pattern, const struct request *req)
 }
 
 /* All but the model, which is in the body. */
-static bool match_head(const struct rule *r, const struct request *req)
+static bool match_head(const struct rule *r, const struct request *req, double age_ms)
 {
     const cJSON *h;
 
-    if (!glob(r->method, req->method) || !match_path(r->path, req)) {
+    if (!between_holds(&r->between, age_ms) || !glob(r->method, req->method) ||
+        !match_path(r->path, req)) {
         return false;
     }
     cJSON_ArrayForEach(h, r->header)
@@ -337,18 +348,59 @@ static int next_index(const struct rule *r, uint64_t taken)
     return (int)(r->then == THEN_CYCLE ? taken % r->n_answers : r->n_answers - 1);
 }
 
+/* What a rule that matches would answer now. answer is NULL where it falls through. */
+struct offer {
+    struct answer *answer;
+    uint64_t *taken; /* NULL: it is beyond the rate, and takes nothing from the list */
+    int index;
+};
+
+static struct offer make_offer(struct rule *r, const struct request *req, double now_ms)
+{
+    uint64_t *taken = counter(r, req);
+    int index = next_index(r, *taken);
+
+    if (index < 0) {
+        return (struct offer){NULL, NULL, -1};
+    }
+    if (r->rate.per_second > 0 && !rate_has_room(&r->rate, now_ms)) {
+        return (struct offer){&r->rate.otherwise, NULL, -1};
+    }
+    return (struct offer){&r->answers[index], taken, index};
+}
+
+static void take(struct rule *r, const struct offer *offer, double now_ms)
+{
+    if (offer->taken != NULL) {
+        (*offer->taken)++;
+        if (r->rate.per_second > 0) {
+            rate_take(&r->rate, now_ms);
+        }
+    }
+}
+
+/* Now, and the script's begin with its first request; a script without times asks no clock. */
+static double look_at_clock(struct script *s)
+{
+    double now = s->any_time ? now_ms() : 0;
+
+    s->begun_ms = s->begun_ms > 0 ? s->begun_ms : now;
+    return now;
+}
+
 struct pick script_pick(struct script *s, const struct request *req)
 {
+    double now = look_at_clock(s);
+
     for (size_t i = 0; i < s->n_rules; i++) {
         struct rule *r = &s->rules[i];
 
-        if (match_head(r, req) && glob(r->model, req->peek.model)) {
-            uint64_t *taken = counter(r, req);
-            int index = next_index(r, *taken);
+        if (match_head(r, req, now - s->begun_ms) && glob(r->model, req->peek.model)) {
+            struct offer offer = make_offer(r, req, now);
 
-            if (index >= 0) {
-                (*taken)++;
-                return (struct pick){&r->answers[index], (int)i, index};
+            if (offer.answer != NULL) {
+                take(r, &offer, now);
+                return (struct pick){offer.answer, (int)i, offer.index};
             }
         }
     }
@@ -357,27 +409,27 @@ struct pick script_pick(struct script *s, const struct request *req)
 
 bool script_pick_at_head(struct script *s, const struct request *req, struct pick *ret_pick)
 {
+    double now = look_at_clock(s);
+
     for (size_t i = 0; s->any_on_head && i < s->n_rules; i++) {
         struct rule *r = &s->rules[i];
-        uint64_t *taken;
-        int index;
+        struct offer offer;
 
-        if (!match_head(r, req)) {
+        if (!match_head(r, req, now - s->begun_ms)) {
             continue;
         }
         if (r->model != NULL) {
             return false; /* only the body can tell */
         }
-        taken = counter(r, req);
-        index = next_index(r, *taken);
-        if (index < 0) {
+        offer = make_offer(r, req, now);
+        if (offer.answer == NULL) {
             continue;
         }
-        if (!r->answers[index].on_head) {
+        if (!offer.answer->on_head) {
             return false;
         }
-        (*taken)++;
-        *ret_pick = (struct pick){&r->answers[index], (int)i, index};
+        take(r, &offer, now);
+        *ret_pick = (struct pick){offer.answer, (int)i, offer.index};
         return true;
     }
     *ret_pick = (struct pick){&s->fallback, -1, -1};

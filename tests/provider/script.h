@@ -15,11 +15,13 @@ struct script {
     struct answer fallback;
     bool any_on_head;
     bool any_model;
+    bool any_time;   /* a rule asks what time it is */
+    double begun_ms; /* of its first request; 0 before it */
     uint64_t accept_left;
     enum accept_how accept_how;
 };
 
-/* rule and index are -1 for the default answer. */
+/* rule and index are -1 for the default answer; index alone for what is beyond a rule's rate. */
 struct pick {
     struct answer *answer;
     int rule;

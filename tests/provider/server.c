@@ -82,6 +82,7 @@ static int load_script(struct server *s, const char *path)
 
     if (path == NULL) {
         s->script = script_new_auto();
+        tally_begin(&s->tally, 0);
         return 0;
     }
     file = fopen(path, "rb");
@@ -99,6 +100,7 @@ static int load_script(struct server *s, const char *path)
         fprintf(stderr, "provider: %s: %s\n", path, error);
         return -1;
     }
+    tally_begin(&s->tally, s->script->n_rules);
     return 0;
 }
 
@@ -184,5 +186,6 @@ void server_deinit(struct server *s)
 {
     script_free(s->script);
     book_deinit(&s->book);
+    tally_deinit(&s->tally);
     SSL_CTX_free(s->tls);
 }

@@ -4,6 +4,7 @@
 
 #include "record.h"
 #include "script.h"
+#include "tally.h"
 
 #include <openssl/ssl.h>
 #include <uv.h>
@@ -27,6 +28,7 @@ struct server {
     uv_loop_t *loop;
     struct script *script;
     struct book book;
+    struct tally tally;
     SSL_CTX *tls;
     bool quiet;
     bool stopping;

@@ -887,6 +887,143 @@ def test_rules_match(provider, wire):
         (0, 0), (1, 0), (None, None), (2, 0)]
 
 
+def test_rules_match_the_model_as_it_was_sent(provider, wire):
+    """A model that something on the way has put in another's place is the one that is matched."""
+    provider.rules({"match": {"model": "small", "header": {"authorization": "Bearer k1"}},
+                    "answers": [{"status": 501}]},
+                   {"match": {"model": "small"}, "answers": [{"status": 502}]},
+                   default={"status": 503})
+    expected = [("k1", "small", 501), ("k2", "small", 502), ("k1", "large", 503)]
+    for key, model, status in expected:
+        wire.request(body={"messages": [{"model": "small"}], "model": model},
+                     headers=[f"Authorization: Bearer {key}"])
+        assert wire.answer().status == status
+
+
+# The provider looks at its clock a moment after it has noted when the request was read.
+LOOK_MS = 20
+
+
+def test_between(provider, wire):
+    """An outage, a while of something else, and then all is well; ages count from the first request."""
+    provider.rules({"between": {"to_ms": 60}, "answers": [{"status": 503, "delay_ms": 3}]},
+                   {"between": {"from_ms": 60, "to_ms": 120}, "answers": [{"status": 502, "delay_ms": 3}]},
+                   {"between": {"from_ms": 200}, "answers": [{"status": 200}]},
+                   default={"status": 504, "delay_ms": 3})
+    statuses = []
+    while 200 not in statuses:
+        wire.request()
+        statuses.append(wire.answer().status)
+    assert statuses == sorted(statuses, key=[503, 502, 504, 200].index) and statuses[0] == 503
+    record = provider.record()
+    ages = {status: [r["t_body"] - record[0]["t_body"] for r in record if r["status"] == status]
+            for status in (503, 502, 504, 200)}
+    for status, least, most in [(503, 0, 60), (502, 60, 120), (504, 120, 200), (200, 200, 1e9)]:
+        assert all(least - LOOK_MS <= age <= most for age in ages[status]), (status, ages)
+    assert [r["rule"] for r in record if r["status"] == 504] == [None] * len(ages[504])
+
+
+def rated(provider, wire, rate, spans_ms):
+    """Requests one after the other for so long: [(when it was read, whether it was within the rate)]."""
+    provider.rules({"answers": [{"status": 200}], "rate": {**rate, "else": {"status": 429, "delay_ms": 2}}})
+    start = now_ms()
+    while now_ms() < start + spans_ms:
+        wire.request()
+        wire.answer()
+    seen = [(r["t_body"], r["status"] == 200) for r in provider.record()]
+    assert {(r["rule"], r["answer"], r["status"]) for r in provider.record()} == {(0, 0, 200), (0, None, 429)}
+    return seen
+
+
+def test_rate_in_fixed_windows(provider, wire):
+    seen = rated(provider, wire, {"per_second": 5}, 2100)
+    window, used = None, 0
+    for when, good in seen:
+        if good and (window is None or when - window >= 1000 - LOOK_MS):
+            window, used = when, 0
+        assert when - window <= 1000 + LOOK_MS, "a new window begins with the first request after the old one"
+        used += good
+        assert used == 5 if not good else used <= 5
+    assert 10 <= sum(good for _, good in seen) <= 15  # more than 10 where the third window began
+
+
+def test_rate_of_a_bucket(provider, wire):
+    seen = rated(provider, wire, {"per_second": 20, "window": "bucket"}, 1000)
+    tokens, before = 20.0, seen[0][0]
+    for when, good in seen:
+        tokens, before = min(20.0, tokens + (when - before) * 20 / 1000), when
+        assert tokens >= 1 - LOOK_MS * 20 / 1000 if good else tokens < 1 + LOOK_MS * 20 / 1000
+        tokens -= good
+    first = [good for _, good in seen[:20]]
+    assert first == [True] * 20 and not all(good for _, good in seen)
+
+
+def test_what_is_beyond_a_rate_takes_nothing_from_the_list(provider, wire):
+    provider.rules({"answers": [{"status": 501}, {"status": 502}], "then": "next",
+                    "rate": {"per_second": 1, "else": {"status": 429, "delay_ms": 2}}},
+                   default={"status": 504})
+    statuses = []
+    while 504 not in statuses:
+        wire.request()
+        statuses.append(wire.answer().status)
+    assert [s for s in statuses if s != 429] == [501, 502, 504]
+    assert statuses[1] == 429, "the second one came more than a second later"
+
+
+def test_rate_is_answered_at_the_head_too(provider, wire):
+    provider.rules({"answers": [{"status": 200}],
+                    "rate": {"per_second": 1, "else": {"status": 429, "on": "head", "drain": True}}})
+    wire.request()
+    assert wire.answer().status == 200
+    wire.send("POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+    assert wire.head().status == 429
+
+
+def test_a_new_script_starts_its_clock_anew(provider, wire):
+    for _ in range(2):
+        provider.rules({"between": {"to_ms": 20}, "answers": [{"status": 503, "delay_ms": 3}]})
+        wire.request()
+        assert wire.answer().status == 503
+        provider.script({"rules": [{"between": {"to_ms": 20}, "answers": [{"status": 503}]}]})
+        status = 503
+        while status == 503:
+            wire.request()
+            status = wire.answer().status
+
+
+def test_in_flight(provider):
+    """Of all and of each rule, the most at a time too; cut, left and finished requests leave."""
+    provider.rules({"match": {"path": "/slow"}, "answers": [{"stall": {"before_head": True}}]},
+                   {"match": {"path": "/cut"}, "answers": [{"cut": {"after_head": True}}]})
+    wires = [connect(provider) for _ in range(3)]
+    for wire in wires:
+        wire.request(target="/slow")
+    provider.wait(in_flight=3)
+    with connect(provider) as other:
+        other.request()
+        assert other.answer().status == 200
+    with connect(provider) as other:
+        other.request(target="/cut")
+        other.end()
+    stats = provider.stats()
+    assert (stats["in_flight"], stats["max_in_flight"]) == (3, 4)
+    assert stats["rules"] == [{"requests": 3, "in_flight": 3, "max_in_flight": 3},
+                              {"requests": 1, "in_flight": 0, "max_in_flight": 1}]
+    assert stats["default"] == {"requests": 1, "in_flight": 0, "max_in_flight": 1}
+    wires.pop().sock.close()
+    provider.wait(closed=1)
+    assert provider.stats()["rules"][0] == {"requests": 3, "in_flight": 2, "max_in_flight": 3}
+    provider.clear()
+    assert provider.stats()["rules"][0] == {"requests": 0, "in_flight": 2, "max_in_flight": 2}
+    provider.rules({"answers": [{"status": 200}]})
+    for wire in wires:
+        wire.sock.close()
+    provider.wait(open=0)
+    stats = provider.stats()
+    assert (stats["in_flight"], stats["max_in_flight"]) == (0, 2)
+    assert stats["rules"] == [{"requests": 0, "in_flight": 0, "max_in_flight": 0}]
+
+
 @pytest.mark.parametrize("then,expected", [("repeat", [501, 502, 502, 502, 502]),
                                            ("cycle", [501, 502, 501, 502, 501]),
                                            ("next", [501, 502, 510, 510, 510])])
@@ -932,6 +1069,13 @@ def test_replacing_the_script_leaves_answers_under_way(provider, wire):
     ({"rules": [{"answers": [{"statsu": 1}]}]}, '"statsu" is not a known key'),
     ({"rules": [{"match": {"modle": "x"}, "answers": [{}]}]}, "match has"),
     ({"rules": [{"answers": [{}], "then": "stop"}]}, "then must be"),
+    ({"rules": [{"answers": [{}], "between": {}}]}, "between is"),
+    ({"rules": [{"answers": [{}], "between": {"from_ms": 1, "until_ms": 2}}]}, "between is"),
+    ({"rules": [{"answers": [{}], "between": {"from_ms": 5, "to_ms": 5}}]}, "before it begins"),
+    ({"rules": [{"answers": [{}], "rate": {"per_second": 5}}]}, "rate is"),
+    ({"rules": [{"answers": [{}], "rate": {"per_second": 0, "else": {}}}]}, "rate is"),
+    ({"rules": [{"answers": [{}], "rate": {"per_second": 5, "window": "x", "else": {}}}]}, "rate is"),
+    ({"rules": [{"answers": [{}], "rate": {"per_second": 5, "else": {"statsu": 1}}}]}, "statsu"),
     ({"rules": [{"answers": [{"body": "a", "json": 1}]}]}, "in one way only"),
     ({"rules": [{"answers": [{"body_b64": "!!!!"}]}]}, "is not base64"),
     ({"rules": [{"answers": [{"cut": {"how": "fin"}}]}]}, "does not say where"),

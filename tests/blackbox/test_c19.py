@@ -1,0 +1,298 @@
+"""C19: a 429 closes its target's gate. Who waits, who is let go when, and who is told that it is in vain."""
+
+import pytest
+from cases import AUTO, error
+from raw import ask, wait_metric
+from targets import (Asked, chat, flood, house, in_order, limited, payload, refusal, reload, total, wait_until,
+                     wait_waiting)
+
+HINT_MS = 1500
+COUNT = 200
+# What may pass between the end of a 429 at the provider and the daemon's acting on it: attempts that
+# have been started by then come in as well.
+ON_THE_WAY_MS = 60
+
+
+def inside_a_closed_gate(record, hint_ms):
+    """Requests that came while a 429 that was known by then forbade it."""
+    ends = [r["t_answer_end"] for r in record if r["status"] == 429]
+    return [r["n"] for r in record
+            if any(end + ON_THE_WAY_MS < r["t_first"] < end + hint_ms for end in ends)]
+
+
+@pytest.mark.parametrize("window", ["fixed", "bucket"])
+def test_c19_a_crowd_at_a_limited_target(window):
+    """200 at once where 10 a second are served: all are, with hardly more attempts than requests."""
+    with house(breaker={"failures": 0, "failure_rate": 0}) as (provider, daemon):
+        provider.rules({"answers": [{"preset": "auto", "delay_ms": 2}],
+                        "rate": {"per_second": 10, "window": window, "else": limited(HINT_MS, delay_ms=2)}})
+        shots = flood(daemon, COUNT, timeout=110)
+        record = in_order(provider.record())
+        samples = daemon.metrics()
+        closed = daemon.wait_log('msg="gate closed"')
+        assert total(daemon, "retryd_gate_closed_total", target="one", model="big") >= 1
+        assert total(daemon, "retryd_queue_waits_total", why="gate") >= COUNT / 2
+    assert {s.answer.status for s in shots} == {200}
+    assert len(record) <= 1.3 * COUNT
+    assert inside_a_closed_gate(record, HINT_MS) == []
+    assert samples["retryd_queue_waiting"] == 0
+    assert closed["target"] == "one" and closed["model"] == "big" and closed["reason"] == "rate_limited"
+    assert HINT_MS <= int(closed["for_ms"]) <= HINT_MS * 1.2
+    assert max(int(s.answer.header("x-retryd-attempts")) for s in shots) <= 5
+
+
+def test_c19_a_healthy_target_makes_nobody_wait():
+    with house() as (provider, daemon):
+        shots = flood(daemon, COUNT)
+        assert len(provider.record()) == COUNT
+        assert total(daemon, "retryd_gate_closed_total") == 0
+    assert {(s.answer.status, s.answer.header("x-retryd-attempts")) for s in shots} == {(200, "1")}
+
+
+def test_c19_streams_wait_too():
+    with house() as (provider, daemon):
+        provider.rules({"answers": [limited(700), AUTO]})
+        first = Asked(daemon, chat(stream=True))
+        daemon.wait_line("gate closed")
+        others = [Asked(daemon, chat(stream=True)) for _ in range(5)]
+        answers = [a.answer() for a in [first, *others]]
+        record = in_order(provider.record())
+        daemon.wait_line("gate open")
+    assert {a.status for a in answers} == {200} and len(record) == 7
+    assert inside_a_closed_gate(record, 700) == []
+
+
+def close_the_gate(provider, daemon, hint_ms, *later, **how):
+    """One request meets a 429 with this hint; it is under way when this returns."""
+    provider.rules({"answers": [limited(hint_ms), *(later or [AUTO])]})
+    first = Asked(daemon, **how)
+    daemon.wait_line("gate closed")
+    return first
+
+
+def test_c19_first_come_first_served():
+    with house() as (provider, daemon):
+        first = close_the_gate(provider, daemon, 1000)
+        waiting = []
+        for n in range(6):
+            waiting.append(Asked(daemon, chat(n=n)))
+            wait_waiting(daemon, n + 2)
+        assert {a.answer().status for a in [first, *waiting]} == {200}
+        bodies = [r["body"] for r in in_order(provider.record())[2:]]
+    assert bodies == sorted(bodies), "they went in another order than they came in"
+
+
+# --- what is apart ---------------------------------------------------------------------------------
+
+
+def test_c19_a_gate_is_one_models():
+    with house() as (provider, daemon):
+        first = close_the_gate(provider, daemon, 2000)
+        other = Asked(daemon, chat("other"))
+        assert other.answer().status == 200 and other.answered_ms - other.sent_ms < 1500
+        assert first.answer().status == 200
+
+
+def test_c19_a_gate_is_one_keys():
+    """Clients with keys of their own have limits of their own."""
+    with house() as (provider, daemon):
+        first = close_the_gate(provider, daemon, 2000, headers=["Authorization: Bearer sk-a"])
+        other = Asked(daemon, headers=["Authorization: Bearer sk-b"])
+        same = Asked(daemon, headers=["Authorization: Bearer sk-a"])
+        assert other.answer().status == 200 and other.answered_ms - other.sent_ms < 1500
+        assert same.answer().status == first.answer().status == 200
+        assert same.answered_ms - same.sent_ms > 1000
+        assert "sk-a" not in daemon.log and "sk-a" not in daemon.admin("/metrics")[1]
+
+
+def test_c19_another_upstream_is_not_waited_for():
+    with house({"one": {}, "two": {}}) as (provider, daemon):
+        provider.rules({"match": {"path": "/one/*"}, "answers": [limited(60000)]})
+        answers = [ask(daemon) for _ in range(10)]
+        assert sum(r["target"].startswith("/one/") for r in provider.record()) == 1
+    assert {(a.status, a.header("x-retryd-target")) for a in answers} == {(200, "two")}
+
+
+# --- bounds ----------------------------------------------------------------------------------------
+
+
+def test_c19_queue_size():
+    """Who finds the queue full is told so at once, and to come again."""
+    with house(queue={"size": 5}) as (provider, daemon):
+        first = close_the_gate(provider, daemon, 2500)
+        wait_waiting(daemon, 1)
+        waiting = [Asked(daemon) for _ in range(4)]
+        wait_waiting(daemon, 5)
+        refused = [Asked(daemon) for _ in range(3)]
+        answers = [r.answer() for r in refused]
+        assert len(provider.record()) == 1
+        assert all(r.answered_ms - r.sent_ms < 1500 for r in refused)
+        assert {a.answer().status for a in [first, *waiting]} == {200}
+    for answer in answers:
+        assert (answer.status, refusal(answer)["code"]) == (503, "queue_full")
+        assert answer.header("x-should-retry") == "true" and int(answer.header("retry-after")) >= 1
+
+
+def test_c19_queue_size_of_a_route():
+    """A route may wait less than others."""
+    routes = {"short": {"model": "short", "upstreams": "one", "queue.size": 1}, "rest": {"upstreams": "one"}}
+    with house(routes=routes) as (provider, daemon):
+        first = close_the_gate(provider, daemon, 1500, body=chat("short"))
+        wait_waiting(daemon, 1)
+        assert refusal(ask(daemon, chat("short")))["code"] == "queue_full"
+        assert ask(daemon, chat("other")).status == 200
+        assert first.answer().status == 200
+
+
+def test_c19_a_wait_that_is_longer_than_the_queues_timeout_is_in_vain():
+    with house(queue={"timeout": "500ms"}) as (provider, daemon):
+        first = close_the_gate(provider, daemon, 5000)
+        other = Asked(daemon)
+        answer = other.answer()
+        own = first.answer()
+        assert len(provider.record()) == 1
+    assert (answer.status, refusal(answer)["code"]) == (429, "rate_limited")
+    assert 1 <= int(answer.header("retry-after")) <= 6
+    assert other.answered_ms - other.sent_ms < 1500
+    assert own.status == 429 and own.json()["error"]["code"] == "rate_limit_exceeded"  # the upstream's own
+
+
+def test_c19_queue_timeout():
+    """A wait whose end nobody knows is ended by the queue's timeout."""
+    with house({"one": {"max_concurrency": 1}}, queue={"timeout": "600ms"}) as (provider, daemon):
+        provider.rules({"answers": [{"stall": {"before_head": True}}, AUTO]})
+        first = Asked(daemon)
+        provider.wait(requests=1)
+        other = Asked(daemon)
+        answer = other.answer()
+        assert len(provider.record()) == 1
+        first.leave()
+        provider.wait(closed=1)
+    assert (answer.status, refusal(answer)["code"]) == (503, "queue_timeout")
+    assert 600 <= other.answered_ms - other.sent_ms < 1600
+
+
+def test_c19_a_waiters_deadline():
+    with house() as (provider, daemon):
+        first = close_the_gate(provider, daemon, 4000, headers=["x-retryd-deadline: 30s"])
+        other = Asked(daemon, headers=["x-retryd-deadline: 1s"])
+        answer = other.answer()
+        assert other.answered_ms - other.sent_ms <= 1000
+        assert len(provider.record()) == 1
+        first.leave()
+        daemon.wait_line("end=client_gone")
+    assert (answer.status, refusal(answer)["code"]) == (429, "rate_limited")
+    assert 1 <= int(answer.header("retry-after")) <= 5
+
+
+def test_c19_a_hint_beyond_max_hint_turns_others_away():
+    """Nobody waits for that long, and nobody asks meanwhile."""
+    with house(retry={"initial_delay": "20ms", "max_hint": "2s"}) as (provider, daemon):
+        provider.rules({"answers": [{**error(429), "headers": {"retry-after": "30"}}, AUTO]})
+        first = ask(daemon)
+        others = [Asked(daemon) for _ in range(5)]
+        answers = [o.answer() for o in others]
+        assert len(provider.record()) == 1
+        assert all(o.answered_ms - o.sent_ms < 1500 for o in others)
+    assert first.status == 429 and first.json()["error"]["message"] == "x"  # the upstream's own words
+    assert first.all("retry-after") == ["30"] and first.header("x-should-retry") == "false"
+    for answer in answers:
+        assert (answer.status, refusal(answer)["code"]) == (429, "rate_limited")
+        assert 25 <= int(answer.header("retry-after")) <= 34
+        assert answer.header("x-retryd-attempts") == "0"
+
+
+def test_c19_a_hint_beyond_max_hint_leads_elsewhere():
+    with house(route={"fallback_models": "small"},
+               retry={"initial_delay": "20ms", "max_hint": "2s"}) as (provider, daemon):
+        provider.rules({"match": {"model": "big"}, "answers": [{**error(429), "headers": {"retry-after": "30"}}]})
+        answers = [ask(daemon) for _ in range(5)]
+        models = [r["body"].count('"big"') for r in in_order(provider.record())]
+    assert {(a.status, a.header("x-retryd-model")) for a in answers} == {(200, "small")}
+    assert models == [1, 0, 0, 0, 0, 0]
+
+
+# --- while it is closed ----------------------------------------------------------------------------
+
+
+def test_c19_a_reload_keeps_a_gate_closed():
+    with house() as (provider, daemon):
+        first = close_the_gate(provider, daemon, 2500)
+        reload(daemon)
+        other = Asked(daemon)
+        wait_waiting(daemon, 2)
+        assert len(provider.record()) == 1
+        assert first.answer().status == other.answer().status == 200
+        record = in_order(provider.record())
+    assert len(record) == 3 and inside_a_closed_gate(record, 2500) == []
+
+
+@pytest.mark.parametrize("how", ["fin", "reset"])
+def test_c19_a_client_that_leaves_while_it_waits(how):
+    with house() as (provider, daemon):
+        first = close_the_gate(provider, daemon, 2000)
+        other = Asked(daemon, chat("big", user="leaves"))
+        wait_waiting(daemon, 2)
+        if how == "fin":
+            other.c.close()
+        else:
+            other.c.reset()
+        wait_waiting(daemon, 1, timeout=1)
+        daemon.wait_line("end=client_gone", timeout=1)
+        assert first.answer().status == 200
+        assert ask(daemon).status == 200
+        assert len(provider.record()) == 3
+        assert not any("leaves" in r["body"] for r in provider.record())
+
+
+def test_c19_who_waits_first_may_leave_without_harm():
+    """The one whose turn it would be is gone; the next one takes it."""
+    with house() as (provider, daemon):
+        first = close_the_gate(provider, daemon, 1200)
+        others = [Asked(daemon) for _ in range(3)]
+        wait_waiting(daemon, 4)
+        first.leave()
+        others[0].leave()
+        wait_waiting(daemon, 2, timeout=1)
+        assert {o.answer().status for o in others[1:]} == {200}
+        assert len(provider.record()) == 3
+
+
+def test_c19_an_end_that_waits_for_nobody():
+    """SIGTERM while requests wait: within the drain's time they are served, or told."""
+    with house(server={"drain_timeout": "300ms"}) as (provider, daemon):
+        first = close_the_gate(provider, daemon, 20000)
+        other = Asked(daemon)
+        wait_waiting(daemon, 2)
+        daemon.signal(15)
+        answers = [first.answer(), other.answer()]
+        assert daemon.wait() == 0
+    assert {a.status for a in answers} <= {429, 503}
+
+
+# --- adaptive pacing -------------------------------------------------------------------------------
+
+
+def test_c19_pacing_without_hints():
+    """A target that says 429 and no more is asked less often, until it bears it."""
+    bare = error(429, code="rate_limit_exceeded")
+    with house({"one": {"adaptive_pacing": "yes"}}, retry={"initial_delay": "50ms", "max_attempts": 20, "budget": "1000%"},
+               breaker={"failures": 0, "failure_rate": 0}) as (provider, daemon):
+        provider.rules({"answers": [AUTO], "rate": {"per_second": 10, "window": "bucket", "else": bare}})
+        shots = flood(daemon, 60, request=lambda n: payload(), timeout=100)
+        record = in_order(provider.record())
+        changed = daemon.wait_log('msg="pace changed"')
+    assert {s.answer.status for s in shots} == {200}
+    assert changed["target"] == "one" and changed["model"] == "big"
+    late = [r for r in record if r["t_first"] > record[0]["t_first"] + 2000]
+    assert sum(r["status"] == 429 for r in late) <= max(10, len(late) / 2), "it is as fast as ever"
+
+
+def test_c19_no_pacing_unless_configured():
+    with house() as (provider, daemon):
+        provider.rules({"answers": [error(429), error(429), AUTO]})
+        assert ask(daemon).status == 200
+        wait_metric(daemon, "retryd_requests_total", 1)
+        assert "pace changed" not in daemon.log
+        wait_until(lambda: daemon.metric("retryd_queue_waiting"), lambda n: n == 0)
+        assert total(daemon, "retryd_queue_waits_total", why="pace") == 0

@@ -119,6 +119,8 @@ void access_log_request(const struct exchange *x, enum log_access access)
         log_text("reason", reason_word(x->last_reason));
     if (x->request.sdk_retry)
         log_u64("sdk_retry", x->request.sdk_retry);
+    if (x->hedges)
+        log_u64("hedges", x->hedges);
     if (x->duplicates)
         log_u64("possible_duplicates", x->duplicates);
     log_end();

@@ -199,6 +199,13 @@ static void world_attempt_failed(void *world, struct exchange *x, const struct a
     access_log_attempt(x, r);
 }
 
+static void world_hedged(void *world, struct exchange *x)
+{
+    (void)x;
+    metrics_add(&((struct worker *)world)->metrics.hedges, 1);
+    metrics_add(&((struct worker *)world)->metrics.duplicates, 1);
+}
+
 static void world_event_dropped(void *world, struct exchange *x, bool malformed)
 {
     struct worker *w = world;
@@ -259,6 +266,7 @@ static const struct exchange_ops world_ops = {
     .spool_read = call_spool_read,
     .spool_memory = call_spool_memory,
     .pressed = call_pressed,
+    .hedged = world_hedged,
     .attempt_failed = world_attempt_failed,
     .event_dropped = world_event_dropped,
     .ended = world_ended,

@@ -18,7 +18,8 @@ static const unsigned allowed_moves[] = {
     [EXCHANGE_ATTEMPTING] = BIT(EXCHANGE_HOLDING) | BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) |
                             BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
     [EXCHANGE_HOLDING] =
-        BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
+        BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_ATTEMPTING) |
+        BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
     [EXCHANGE_BACKOFF] = BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
     [EXCHANGE_RELAYING] = BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_DONE),
     [EXCHANGE_DONE] = 0,
@@ -59,6 +60,7 @@ void exchange_set(struct exchange *x, enum exchange_state to)
 void exchange_end(struct exchange *x, enum exchange_end end)
 {
     exchange_set(x, EXCHANGE_DONE);
+    hedge_drop(x);
     targets_leave(x);
     targets_release(x, x->attempt);
     x->end = end;
@@ -102,6 +104,7 @@ void exchange_deinit(struct exchange *x)
 {
     assert(x->magic == EXCHANGE_MAGIC);
     exchange_stop_attempt(x);
+    hedge_drop(x);
     targets_leave(x);
     request_deinit(&x->request);
     attempt_deinit(&x->slots[0]);
@@ -141,7 +144,8 @@ void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size
 
 size_t exchange_memory(const struct exchange *x)
 {
-    return body_memory(&x->request.body) + x->attempt->body.size + x->plain.size +
+    return body_memory(&x->request.body) + x->slots[0].body.size + x->slots[1].body.size +
+           x->plain.size +
            outbox_memory(&x->out) + (x->splice ? splice_memory(x->splice) : 0) + x->error_body.size;
 }
 
@@ -180,52 +184,55 @@ void exchange_cannot_retry(struct exchange *x, const char *why)
 
 /* --- attempts --------------------------------------------------------------------------------- */
 
-static int send_attempt(struct exchange *x)
+static int start_sending(struct exchange *x, struct attempt *a)
 {
-    struct attempt *a = x->attempt;
     struct outgoing o;
     int rc;
 
     outgoing_init(&o);
     if (x->resuming)
-        rc = outgoing_resume(&o, &x->request, &x->plan, &x->target,
+        rc = outgoing_resume(&o, &x->request, &x->plan, &a->turn.target,
                              str_from(x->guard.response_id.p), x->guard.sequence - 1);
     else
-        rc = outgoing_build(&o, &x->request, &x->plan, &x->target, &a->edit);
+        rc = outgoing_build(&o, &x->request, &x->plan, &a->turn.target, &a->edit);
     if (rc == 0)
         rc = x->ops->attempt_start(x->world, x, a, &o);
     outgoing_deinit(&o);
     return rc;
 }
 
-void exchange_start_attempt(struct exchange *x, bool fresh)
+int exchange_send(struct exchange *x, struct attempt *a, bool fresh)
 {
-    struct attempt *a = x->attempt;
-    uint64_t now = x->ops->now_ms(x->world);
     int rc;
 
-    if (now >= x->deadline.at_ms) {
-        judge_too_late(x);
-        return;
-    }
-    exchange_set(x, EXCHANGE_ATTEMPTING);
     attempt_reset(a);
-    sse_init(&x->sse);
-    x->streaming = false; /* nothing of this one has come, whatever the last one was */
     a->fresh = fresh;
     /* Until it is known what kind of answer it is. */
     a->high_water =
         x->limits.hold_limit < RELAY_WAITING_MAX ? x->limits.hold_limit : RELAY_WAITING_MAX;
-    a->started_ms = a->last_piece_ms = now;
+    a->started_ms = a->last_piece_ms = x->ops->now_ms(x->world);
     a->number = ++x->attempts;
     x->tier_attempts++;
-    rc = send_attempt(x);
-    if (rc == 0) {
-        a->running = true;
+    rc = start_sending(x, a);
+    a->running = rc == 0;
+    if (rc < 0)
+        snprintf(a->detail, sizeof(a->detail), "the attempt could not be started: %s",
+                 strerror(-rc));
+    return rc;
+}
+
+void exchange_start_attempt(struct exchange *x, bool fresh)
+{
+    if (x->ops->now_ms(x->world) >= x->deadline.at_ms) {
+        judge_too_late(x);
         return;
     }
-    snprintf(a->detail, sizeof(a->detail), "the attempt could not be started: %s", strerror(-rc));
-    judge_transport(x, TRANSPORT_INTERNAL);
+    exchange_set(x, EXCHANGE_ATTEMPTING);
+    sse_init(&x->sse);
+    x->streaming = false; /* nothing of this one has come, whatever the last one was */
+    x->hedged = false;
+    if (exchange_send(x, x->attempt, fresh) < 0)
+        judge_transport(x, TRANSPORT_INTERNAL);
 }
 
 /* --- the turn --------------------------------------------------------------------------------- */
@@ -316,9 +323,8 @@ static void replace_stale(struct exchange *x)
 }
 
 /* A stream in a coding that cannot be undone here is passed on unseen. */
-static bool is_stream(const struct exchange *x)
+bool exchange_is_stream(const struct attempt *a)
 {
-    const struct attempt *a = x->attempt;
     struct str coding;
 
     return a->status < 300 && answer_is_type(&a->headers, STR("text/event-stream")) &&
@@ -336,7 +342,7 @@ static void attempting(struct exchange *x)
     } else if (a->head_done) {
         if (a->status < 300) /* a stream may think for minutes: its gate need not */
             targets_tell(x, &(struct verdict){.kind = VERDICT_GOOD}, NULL, true);
-        x->streaming = is_stream(x);
+        x->streaming = exchange_is_stream(a);
         if (x->streaming)
             stream_start(x);
         else
@@ -349,6 +355,7 @@ static void attempting(struct exchange *x)
 
 void exchange_look(struct exchange *x)
 {
+    hedge_look(x);
     if (x->attempt->done)
         x->attempt->running = false;
     switch (x->state) {
@@ -379,6 +386,7 @@ void exchange_look(struct exchange *x)
 static void leave(struct exchange *x)
 {
     exchange_stop_attempt(x);
+    hedge_drop(x);
     x->last_reason = x->client_stalled ? REASON_CLIENT_STALLED : REASON_CLIENT_GONE;
     exchange_cannot_retry(x, x->client_stalled ? "the client takes nothing of its answer"
                                                : "the client is gone");

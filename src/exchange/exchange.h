@@ -11,7 +11,8 @@
  * RECEIVING   the request's body is coming in
  * QUEUED      it waits for its turn at a target (exchange/turns.h)
  * ATTEMPTING  an attempt is under way and has no status yet
- * HOLDING     the attempt has a status; nothing of its answer has gone to the client
+ * HOLDING     the attempt has a status; nothing of its answer has gone to the client. Where two race
+ *             (exchange/hedge.c), back to ATTEMPTING when the other one takes over
  * BACKOFF     the attempt failed; the next one waits for its time
  * RELAYING    the answer is committed and goes to the client. The only way back: a stream broke
  *             that another attempt can continue (stream mode splice), so that the client never
@@ -147,6 +148,7 @@ struct exchange_ops {
     bool (*pressed)(void *w);
 
     /* For the log and the counters. */
+    void (*hedged)(void *w, struct exchange *x);
     void (*attempt_failed)(void *w, struct exchange *x, const struct attempt_report *r);
     /* An event of a stream was left out: it was no JSON, or nothing that SDKs can read. */
     void (*event_dropped)(void *w, struct exchange *x, bool malformed);
@@ -183,6 +185,11 @@ struct exchange {
 
     struct attempt slots[2];
     struct attempt *attempt; /* the one that is judged */
+    struct attempt *rival;   /* a hedge beside it; NULL */
+    struct turn_wish hedge_wish;
+    struct target_ref hedge_tried;
+    bool hedged;     /* the attempt has had its hedge, or none was to be had */
+    unsigned hedges; /* second attempts that were made */
     unsigned attempts;       /* made so far */
     unsigned duplicates;     /* possible double charges */
     uint64_t wait_ms;        /* spent in BACKOFF */

@@ -22,6 +22,27 @@ void exchange_set_deadline(struct exchange *x, uint64_t since_ms, bool declared)
 /* Remembers the first reason why no other attempt can follow. */
 void exchange_cannot_retry(struct exchange *x, const char *why);
 
+/* Sends the request to the turn's target of `a`. 0 or -errno: then a->detail says why. */
+int exchange_send(struct exchange *x, struct attempt *a, bool fresh);
+
+/* Whether the attempt's answer, which has a head, is a stream that can be looked into. */
+bool exchange_is_stream(const struct attempt *a);
+
+/* --- hedge.c: two attempts at once --- */
+
+/* When a second attempt is due; TIMER_OFF: none is. */
+uint64_t hedge_time(const struct exchange *x);
+void hedge_start(struct exchange *x);
+/* When the rival has taken too long, and what follows. */
+uint64_t hedge_limit(const struct exchange *x);
+void hedge_timed_out(struct exchange *x);
+/* Whichever of the two is to be judged becomes the attempt. */
+void hedge_look(struct exchange *x);
+/* The attempt has failed: true where the rival takes its place. */
+bool hedge_goes_on(struct exchange *x);
+/* Ends the rival, if there is one. */
+void hedge_drop(struct exchange *x);
+
 /* QUEUED: the attempt's turn has come. `fresh`: on a new connection. */
 void exchange_start_attempt(struct exchange *x, bool fresh);
 

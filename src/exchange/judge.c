@@ -101,7 +101,7 @@ static void report(struct exchange *x, const struct outcome *o, const struct ver
 {
     struct attempt_report r = {
         .verdict = *v,
-        .number = x->attempts,
+        .number = x->attempt->number,
         .status = o->status,
         .decision = *d,
         .hint = *hint,
@@ -195,6 +195,7 @@ static void judge(struct exchange *x, const struct outcome *o)
     if (v.kind == VERDICT_GOOD) {
         x->last_reason = REASON_OK;
         targets_tell(x, &v, NULL, false);
+        hedge_drop(x);
         deliver(x, o);
         return;
     }
@@ -202,6 +203,13 @@ static void judge(struct exchange *x, const struct outcome *o)
         hint = hint_read(o->headers, o->error, x->ops->unix_ms(x->world),
                          x->plan.settings->retry.backoff.max_delay_ms);
     targets_tell(x, &v, &hint, false);
+    if (x->rival) {
+        d = (struct retry_decision){.action = RETRY_GIVE_UP,
+                                    .why_not = "the other of two attempts goes on"};
+        report(x, o, &v, &d, &hint);
+        (void)hedge_goes_on(x);
+        return;
+    }
     d = targets_decide(x, &v, &hint);
     report(x, o, &v, &d, &hint);
     if (d.action == RETRY_AGAIN)
@@ -319,6 +327,7 @@ void judge_deadline(struct exchange *x)
     struct outcome o = {.transport = TRANSPORT_TOTAL_TIMEOUT, .status = x->attempt->status};
 
     exchange_stop_attempt(x);
+    hedge_drop(x);
     describe_deadline(x, x->attempt->detail);
     exchange_cannot_retry(x, d.why_not);
     report(x, &o, &v, &d, &none);

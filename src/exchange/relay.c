@@ -188,6 +188,7 @@ void relay_commit(struct exchange *x)
     else
         x->first_byte_ms = x->ops->now_ms(x->world);
     x->committed = true;
+    hedge_drop(x);
     targets_tell(x, &(struct verdict){.kind = VERDICT_GOOD}, NULL, false);
     x->has_error_answer = false; /* of an earlier attempt: it is not what may end this one */
     if (!(x->splice && splice_possible(x->splice)) && !(x->streaming && stream_resumable(x)))

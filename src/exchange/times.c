@@ -78,7 +78,8 @@ uint64_t times_next(const struct exchange *x)
         return earlier(x->next_at_ms, beat_time(x));
     if (x->state == EXCHANGE_QUEUED)
         return earlier(targets_time(x), beat_time(x));
-    return earlier(attempt_limit(x), beat_time(x));
+    return earlier(earlier(attempt_limit(x), beat_time(x)),
+                   earlier(hedge_time(x), hedge_limit(x)));
 }
 
 /* Which of the times has passed, and what a person should read about it. */
@@ -155,6 +156,10 @@ bool times_act(struct exchange *x)
         targets_timeout(x);
     } else if (now >= deadline_now(x)) {
         judge_deadline(x);
+    } else if (now >= hedge_limit(x)) {
+        hedge_timed_out(x);
+    } else if (now >= hedge_time(x)) {
+        hedge_start(x);
     } else {
         attempt_timed_out(x, now);
     }

@@ -474,13 +474,23 @@ static void op_attempt_failed(void *world, struct exchange *x, const struct atte
 {
     struct fake_world *w = world;
 
-    if (r->number != x->attempts)
+    if (r->number != x->attempts && x->hedges == 0)
         wrong(w, "an attempt reported under another's number");
-    if (w->failures > 0 && w->reports[w->failures - 1].number >= r->number)
-        wrong(w, "an attempt judged twice");
+    for (unsigned i = 0; i < w->failures && i < FAKE_ATTEMPTS; i++)
+        if (w->reports[i].number == r->number)
+            wrong(w, "an attempt judged twice");
     if (w->failures < FAKE_ATTEMPTS)
         w->reports[w->failures] = *r;
     w->failures++;
+}
+
+static void op_hedged(void *world, struct exchange *x)
+{
+    struct fake_world *w = world;
+
+    w->hedges++;
+    if (!x->rival || w->settings.hedge.after_ms == 0)
+        wrong(w, "a hedge that is none");
 }
 
 static void op_event_dropped(void *world, struct exchange *x, bool malformed)
@@ -658,6 +668,7 @@ static const struct exchange_ops fake_ops = {
     .spool_read = op_spool_read,
     .spool_memory = op_spool_memory,
     .pressed = op_pressed,
+    .hedged = op_hedged,
     .attempt_failed = op_attempt_failed,
     .event_dropped = op_event_dropped,
     .ended = op_ended,

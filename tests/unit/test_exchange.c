@@ -106,7 +106,7 @@ static void own_error(unsigned status, const char *code, char *ret_message, size
 /* The diagram of exchange.h, written a second time. */
 static const char *const moves[] = {
     [EXCHANGE_RECEIVING] = ".Q....D",  [EXCHANGE_QUEUED] = "..A..RD",
-    [EXCHANGE_ATTEMPTING] = ".Q.HBRD", [EXCHANGE_HOLDING] = ".Q..BRD",
+    [EXCHANGE_ATTEMPTING] = ".Q.HBRD", [EXCHANGE_HOLDING] = ".QA.BRD",
     [EXCHANGE_BACKOFF] = ".Q...RD",    [EXCHANGE_RELAYING] = "....B.D",
     [EXCHANGE_DONE] = ".......",
 };

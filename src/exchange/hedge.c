@@ -1,0 +1,166 @@
+/* A second attempt beside a slow first one, where a request is safe to make twice (C23).
+ *
+ * The two race for the first good answer, or, of streams, for the first good head. Only one of them is
+ * `attempt`, which all else looks at; the other is `rival`. Whichever has news to be judged becomes
+ * `attempt`; one that fails while the other goes on is told and forgotten. */
+#include <assert.h>
+#include <stdio.h>
+
+#include "exchange/exchange_private.h"
+
+static bool ends_with(struct str s, struct str end)
+{
+    return s.n >= end.n && str_eq((struct str){s.p + s.n - end.n, end.n}, end);
+}
+
+/* Made twice, these do no harm beyond their price. */
+static bool is_safe(const struct request_head *h)
+{
+    struct str path = request_path(h);
+
+    if (request_is(h, "GET") || request_is(h, "HEAD"))
+        return true;
+    return request_is(h, "POST") &&
+           (ends_with(path, STR("/embeddings")) || ends_with(path, STR("/moderations")));
+}
+
+static bool may_hedge(const struct exchange *x)
+{
+    const struct hedge_settings *s = &x->plan.settings->hedge;
+
+    return x->state == EXCHANGE_ATTEMPTING && s->after_ms > 0 && !x->rival && !x->hedged &&
+           !x->begun && !x->resuming && !x->request.overrides.no_retry &&
+           x->attempts < x->max_attempts && body_in_memory(&x->request.body) &&
+           (s->requests == HEDGE_ALL || is_safe(&x->request.head));
+}
+
+uint64_t hedge_time(const struct exchange *x)
+{
+    if (!may_hedge(x))
+        return TIMER_OFF;
+    return x->attempt->started_ms + x->plan.settings->hedge.after_ms;
+}
+
+static bool has_time(const struct exchange *x, uint64_t now)
+{
+    return x->deadline.at_ms == DEADLINE_NONE || now + RETRY_MIN_ATTEMPT_MS <= x->deadline.at_ms;
+}
+
+/* A turn that can be had now, at another target where there is one. */
+static bool get_turn(struct exchange *x, struct attempt *a)
+{
+    struct target_ref *first = &x->hedge_tried;
+
+    *first = (struct target_ref){x->target.provider, x->target.key_number};
+    x->hedge_wish = x->wish;
+    x->hedge_wish.tried = first;
+    x->hedge_wish.tried_count = 1;
+    x->hedge_wish.may_leave = true;
+    x->hedge_wish.latest_ms = x->hedge_wish.gate_latest_ms = 0;
+    if (x->ops->turn_ask(x->world, x, &a->turn, &x->hedge_wish) == TURN_GRANTED) {
+        a->has_turn = true;
+        return true;
+    }
+    x->ops->turn_leave(x->world, x, &a->turn);
+    return false;
+}
+
+void hedge_start(struct exchange *x)
+{
+    struct attempt *a = &x->slots[x->attempt == &x->slots[0]];
+    uint64_t now = x->ops->now_ms(x->world);
+
+    assert(!a->running && !a->has_turn);
+    x->hedged = true; /* one for each attempt, whether it comes to be or not */
+    if (!has_time(x, now) || !x->ops->may_repeat(x->world, x, x->target.provider) ||
+        !get_turn(x, a))
+        return;
+    x->rival = a;
+    x->hedges++;
+    x->duplicates++;
+    x->ops->hedged(x->world, x);
+    if (exchange_send(x, a, false) < 0)
+        hedge_drop(x);
+}
+
+static void swap(struct exchange *x)
+{
+    struct attempt *a = x->attempt;
+
+    x->attempt = x->rival;
+    x->rival = a;
+    x->target = x->attempt->turn.target;
+    x->streaming = false;
+    if (x->state == EXCHANGE_HOLDING)
+        exchange_set(x, EXCHANGE_ATTEMPTING);
+}
+
+void hedge_drop(struct exchange *x)
+{
+    struct attempt *a = x->rival;
+
+    x->rival = NULL;
+    if (!a)
+        return;
+    if (a->running && !a->done)
+        x->ops->attempt_cancel(x->world, x, a);
+    a->running = false;
+    targets_release(x, a);
+}
+
+bool hedge_goes_on(struct exchange *x)
+{
+    if (!x->rival)
+        return false;
+    exchange_stop_attempt(x);
+    swap(x);
+    hedge_drop(x);
+    return true;
+}
+
+static uint64_t after(uint64_t since, uint64_t timeout_ms)
+{
+    return timeout_ms ? since + timeout_ms : TIMER_OFF;
+}
+
+uint64_t hedge_limit(const struct exchange *x)
+{
+    const struct timeout_settings *t = &x->plan.settings->timeout;
+    const struct attempt *a = x->rival;
+    uint64_t total, step;
+
+    if (!a || a->done || a->paused)
+        return TIMER_OFF;
+    total = after(a->started_ms, t->total_ms);
+    step = a->head_done ? after(a->last_piece_ms, t->idle_ms) : after(a->started_ms, t->first_byte_ms);
+    return step < total ? step : total;
+}
+
+void hedge_timed_out(struct exchange *x)
+{
+    struct attempt *a = x->rival;
+
+    x->ops->attempt_cancel(x->world, x, a);
+    a->running = false;
+    a->done = true;
+    a->transport = a->head_done ? TRANSPORT_IDLE_TIMEOUT : TRANSPORT_FIRST_BYTE_TIMEOUT;
+    snprintf(a->detail, sizeof(a->detail), "silence for too long");
+}
+
+void hedge_look(struct exchange *x)
+{
+    struct attempt *a = x->rival;
+    bool has_news;
+
+    if (!a || x->attempt->done || (x->state == EXCHANGE_HOLDING && x->streaming))
+        return;
+    if (a->done)
+        a->running = false;
+    has_news = a->done || (a->head_done && exchange_is_stream(a));
+    if (!has_news)
+        return;
+    if (a->done && a->transport == TRANSPORT_STALE) /* it was not even sent */
+        hedge_drop(x);
+    else
+        swap(x);
+}

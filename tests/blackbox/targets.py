@@ -19,6 +19,7 @@ from cases import error
 from client import Provider
 from daemon import Retryd
 from raw import Closed, Raw, head_of, now_ms
+from raw import ask as ask_raw
 
 FAST = {"initial_delay": "20ms", "jitter": "none"}
 
@@ -98,6 +99,15 @@ def verdict(code, status=429):
                                                  "code": code}}}
 
 
+def default_body(body, method):
+    return chat() if body is None and method == "POST" else body
+
+
+def ask(daemon, body=None, path="/v1/chat/completions", headers=(), method="POST"):
+    """One request on a connection of its own, of the model "big" unless it says otherwise."""
+    return ask_raw(daemon, default_body(body, method), path, headers, method)
+
+
 def refusal(answer):
     """The error object of an answer that retryd gave by itself."""
     body = answer.json()["error"]
@@ -142,7 +152,7 @@ class Asked:
 
     def __init__(self, daemon, body=None, headers=(), path="/v1/chat/completions", method="POST"):
         self.c, self.method, self.sent_ms = Raw(daemon, timeout=60), method, now_ms()
-        self.c.request(method, path, chat() if body is None and method == "POST" else body, headers)
+        self.c.request(method, path, default_body(body, method), headers)
 
     def answer(self):
         with self.c:
@@ -183,7 +193,7 @@ class Shot:
 
 
 def payload(body=None, headers=(), path="/v1/chat/completions", method="POST"):
-    data = json.dumps(chat() if body is None and method == "POST" else body).encode()
+    data = json.dumps(default_body(body, method)).encode()
     lines = ["Connection: close", *headers]
     if method != "POST":
         return head_of(method, path, lines)

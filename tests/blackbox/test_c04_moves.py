@@ -2,8 +2,9 @@
 
 import pytest
 from cases import AUTO, error
-from raw import ask, text_of
-from targets import chat, house, in_order, key_of, model_of, on, total, verdict, wait_until, where
+from raw import text_of
+from targets import (ask, chat, house, in_order, key_of, model_of, on, total, verdict, wait_until,
+                     where)
 
 KEYS = ["sk-first-secret", "sk-second-secret"]
 SLOW_BACKOFF = {"initial_delay": "10s", "jitter": "none"}

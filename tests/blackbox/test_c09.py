@@ -2,8 +2,7 @@
 
 import pytest
 from cases import AUTO, error
-from raw import ask
-from targets import Asked, chat, flood, house, in_order, on, payload, total, where
+from targets import Asked, ask, chat, flood, house, in_order, on, payload, total, where
 
 NO_BREAKER = {"failures": 0, "failure_rate": 0}
 WAITS_MS = [0, 50, 150, 350, 750]  # after so many repeats, all waits together: 50 ms, doubled each time

@@ -5,10 +5,10 @@ from collections import Counter
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from cases import AUTO, error
-from raw import ask, events_of
-from targets import (chat, flood, house, in_order, key_of, limited, model_of, on, value, verdict, wait_until,
-                     where)
+from cases import error
+from raw import events_of
+from targets import (ask, chat, flood, house, in_order, key_of, limited, model_of, on, value,
+                     verdict, wait_until, where)
 
 SILENT = {"stall": {"before_head": True}}
 SLOW_BACKOFF = {"initial_delay": "10s", "jitter": "none"}

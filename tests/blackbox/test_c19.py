@@ -2,9 +2,9 @@
 
 import pytest
 from cases import AUTO, error
-from raw import ask, wait_metric
-from targets import (Asked, chat, flood, house, in_order, limited, payload, refusal, reload, total, wait_until,
-                     wait_waiting)
+from raw import wait_metric
+from targets import (Asked, ask, chat, flood, house, in_order, limited, payload, refusal, reload,
+                     total, wait_until, wait_waiting)
 
 HINT_MS = 1500
 COUNT = 200

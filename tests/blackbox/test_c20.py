@@ -2,9 +2,9 @@
 
 import pytest
 from cases import AUTO, error
-from raw import ask, wait_requests
-from targets import (Asked, chat, flood, house, in_order, limited, model_of, payload, refusal, reload, total,
-                     wait_waiting)
+from raw import wait_requests
+from targets import (Asked, ask, chat, flood, house, in_order, limited, model_of, payload, refusal,
+                     reload, total, wait_waiting)
 
 OUTAGE_MS, OPEN_FOR_MS, EVERY_MS = 6000, 1000, 100
 ROUNDING_MS = 20  # of the daemon's clock, and the way of a request to the provider

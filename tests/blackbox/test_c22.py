@@ -2,9 +2,9 @@
 
 import pytest
 from cases import AUTO, error
-from raw import ask, wait_metric
-from targets import (Asked, chat, flood, house, in_order, on, payload, reload, total, wait_until,
-                     wait_waiting)
+from raw import wait_metric
+from targets import (Asked, ask, chat, flood, house, in_order, on, payload, reload, total,
+                     wait_until, wait_waiting)
 
 
 def of_client(name):
@@ -37,7 +37,7 @@ def test_c22_a_stream_counts_until_its_end():
     with house({"one": {"max_concurrency": 1}}) as (provider, daemon):
         provider.rules({"answers": [{"preset": "auto", "events": 5, "interval_ms": 100}]})
         first = Asked(daemon, chat(stream=True))
-        first.c.until(b"data:")
+        provider.wait(requests=1)
         second = Asked(daemon, chat(stream=True))
         assert first.answer().status == second.answer().status == 200
         one, two = in_order(provider.record())

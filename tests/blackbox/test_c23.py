@@ -2,8 +2,8 @@
 
 import pytest
 from cases import AUTO, error
-from raw import ask, events_of, text_of, wait_requests
-from targets import Asked, chat, flood, house, in_order, on, payload, total, where
+from raw import events_of, text_of, wait_requests
+from targets import Asked, ask, chat, flood, house, in_order, on, payload, total, where
 
 AFTER = {"hedge": {"after": "150ms"}}
 ALL = {"hedge.after": "150ms", "hedge.requests": "all"}

@@ -4,8 +4,8 @@ Repeats on one target are in test_c08.py."""
 
 import pytest
 from cases import AUTO, error
-from raw import ask, wait_requests
-from targets import chat, house, in_order, limited, on, total, value, verdict, where
+from raw import wait_requests
+from targets import ask, chat, house, in_order, limited, on, total, value, verdict, where
 
 BOTH = {"one": {}, "two": {}}
 BREAK = {"cut": {"before_head": True}}

@@ -219,7 +219,7 @@ static int parse_unsigned(const struct config_row *row, struct str text, unsigne
         *value = 0;
         return 0;
     }
-    if (row->type == CONFIG_PERCENT) {
+    if (row->type == CONFIG_PERCENT && !str_eq(text, STR("0"))) { /* which needs no unit */
         if (text.n == 0 || text.p[text.n - 1] != '%')
             return -EINVAL;
         text.n--;

@@ -17,9 +17,8 @@ static const unsigned allowed_moves[] = {
     [EXCHANGE_QUEUED] = BIT(EXCHANGE_ATTEMPTING) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
     [EXCHANGE_ATTEMPTING] = BIT(EXCHANGE_HOLDING) | BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) |
                             BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_HOLDING] =
-        BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_ATTEMPTING) |
-        BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
+    [EXCHANGE_HOLDING] = BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_ATTEMPTING) |
+                         BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
     [EXCHANGE_BACKOFF] = BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
     [EXCHANGE_RELAYING] = BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_DONE),
     [EXCHANGE_DONE] = 0,
@@ -145,8 +144,8 @@ void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size
 size_t exchange_memory(const struct exchange *x)
 {
     return body_memory(&x->request.body) + x->slots[0].body.size + x->slots[1].body.size +
-           x->plain.size +
-           outbox_memory(&x->out) + (x->splice ? splice_memory(x->splice) : 0) + x->error_body.size;
+           x->plain.size + outbox_memory(&x->out) + (x->splice ? splice_memory(x->splice) : 0) +
+           x->error_body.size;
 }
 
 void exchange_request_done(struct exchange *x)
@@ -305,6 +304,11 @@ static void receive(struct exchange *x)
     if (rc < 0) {
         relay_own_error(x, END_REFUSED, 404, REASON_CLIENT_ERROR, "no_route",
                         "retryd: no route serves this path; the base URL should end in /v1");
+        return;
+    }
+    if (targets_unfit_model(x)) {
+        relay_own_error(x, END_REFUSED, 400, REASON_CLIENT_ERROR, "invalid_model",
+                        "retryd: this model's name cannot stand in a path");
         return;
     }
     set_limits(x);

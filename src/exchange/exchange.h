@@ -188,13 +188,13 @@ struct exchange {
     struct attempt *rival;   /* a hedge beside it; NULL */
     struct turn_wish hedge_wish;
     struct target_ref hedge_tried;
-    bool hedged;     /* the attempt has had its hedge, or none was to be had */
-    unsigned hedges; /* second attempts that were made */
-    unsigned attempts;       /* made so far */
-    unsigned duplicates;     /* possible double charges */
-    uint64_t wait_ms;        /* spent in BACKOFF */
-    uint64_t next_at_ms;     /* BACKOFF: when the next attempt starts */
-    uint64_t backoff_since;  /* BACKOFF: when it began */
+    bool hedged;            /* the attempt has had its hedge, or none was to be had */
+    unsigned hedges;        /* second attempts that were made */
+    unsigned attempts;      /* made so far */
+    unsigned duplicates;    /* possible double charges */
+    uint64_t wait_ms;       /* spent in BACKOFF */
+    uint64_t next_at_ms;    /* BACKOFF: when the next attempt starts */
+    uint64_t backoff_since; /* BACKOFF: when it began */
 
     /* Where attempts go. */
     struct target target;     /* of the last one */

@@ -48,6 +48,8 @@ void exchange_start_attempt(struct exchange *x, bool fresh);
 
 /* --- targets.c: where attempts go --- */
 
+/* Whether its model would lead out of an upstream's path. */
+bool targets_unfit_model(const struct exchange *x);
 /* The request has a plan. */
 void targets_begin(struct exchange *x);
 /* The next attempt waits for its turn: from RECEIVING, BACKOFF, or after an attempt. */

@@ -132,7 +132,8 @@ uint64_t hedge_limit(const struct exchange *x)
     if (!a || a->done || a->paused)
         return TIMER_OFF;
     total = after(a->started_ms, t->total_ms);
-    step = a->head_done ? after(a->last_piece_ms, t->idle_ms) : after(a->started_ms, t->first_byte_ms);
+    step =
+        a->head_done ? after(a->last_piece_ms, t->idle_ms) : after(a->started_ms, t->first_byte_ms);
     return step < total ? step : total;
 }
 

@@ -61,7 +61,8 @@ struct target {
     struct str own_model; /* by the name that the upstream uses */
 };
 
-/* A target of one tier, in short. */
+/* A target of one tier, in short. KEY_ANY: all keys of that upstream. */
+#define KEY_ANY UINT32_MAX
 struct target_ref {
     const struct provider *provider;
     unsigned key_number;

@@ -18,6 +18,18 @@ static uint64_t fingerprint(const struct headers *h)
     return 0;
 }
 
+bool targets_unfit_model(const struct exchange *x)
+{
+    struct str model = str_from(x->request.model);
+
+    if (!str_eq(model, STR(".")) && !str_eq(model, STR("..")))
+        return false;
+    for (unsigned i = 0; i < x->plan.provider_count; i++)
+        if (strstr(x->plan.providers[i]->base_path, "{model}"))
+            return true;
+    return false;
+}
+
 void targets_begin(struct exchange *x)
 {
     const struct plan *plan = &x->plan;
@@ -235,18 +247,18 @@ void targets_tell(struct exchange *x, const struct verdict *v, const struct hint
 
 /* --- decisions ------------------------------------------------------------------------------------ */
 
-static bool has_ref(const struct target_ref *refs, unsigned n, const struct target *t)
+static bool has_ref(const struct target_ref *refs, unsigned n, struct target_ref t)
 {
     for (unsigned i = 0; i < n; i++)
-        if (refs[i].provider == t->provider && refs[i].key_number == t->key_number)
+        if (refs[i].provider == t.provider && refs[i].key_number == t.key_number)
             return true;
     return false;
 }
 
-static void add_ref(struct target_ref *refs, unsigned *n, const struct target *t)
+static void add_ref(struct target_ref *refs, unsigned *n, struct target_ref t)
 {
     if (*n < TARGETS_TRIED_MAX && !has_ref(refs, *n, t))
-        refs[(*n)++] = (struct target_ref){t->provider, t->key_number};
+        refs[(*n)++] = t;
 }
 
 static struct retry_question question(struct exchange *x, const struct verdict *v,
@@ -280,6 +292,8 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
                            const struct provider **ret_next)
 {
     unsigned helps = helps_now(x, v);
+    struct target_ref tried = {x->target.provider,
+                               helps & HELPS_KEY ? x->target.key_number : KEY_ANY};
     struct turns_outlook here;
     struct move_question q = {
         .reason = v->reason,
@@ -295,11 +309,11 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
     if (helps == 0 ||
         (x->plan.provider_count == 1 && x->target.provider->key_count < 2 && !q.next_tier))
         return MOVE_STAY;
-    add_ref(x->tried, &x->wish.tried_count, &x->target);
+    add_ref(x->tried, &x->wish.tried_count, tried);
     if (!again)
-        add_ref(x->excluded, &x->wish.excluded_count, &x->target);
+        add_ref(x->excluded, &x->wish.excluded_count, tried);
     x->ops->turn_look(x->world, x, &x->wish, helps, &here);
-    q.others = here.other;
+    q.others = here.other ? helps : 0;
     q.tier_down = here.down;
     move = move_decide(&q);
     if (move == MOVE_TARGET)

@@ -78,8 +78,7 @@ uint64_t times_next(const struct exchange *x)
         return earlier(x->next_at_ms, beat_time(x));
     if (x->state == EXCHANGE_QUEUED)
         return earlier(targets_time(x), beat_time(x));
-    return earlier(earlier(attempt_limit(x), beat_time(x)),
-                   earlier(hedge_time(x), hedge_limit(x)));
+    return earlier(earlier(attempt_limit(x), beat_time(x)), earlier(hedge_time(x), hedge_limit(x)));
 }
 
 /* Which of the times has passed, and what a person should read about it. */

@@ -65,7 +65,8 @@ static bool is_among(const struct target_ref *refs, unsigned count, const struct
                      unsigned key_number)
 {
     for (unsigned i = 0; i < count; i++)
-        if (refs[i].provider == p && refs[i].key_number == key_number)
+        if (refs[i].provider == p &&
+            (refs[i].key_number == key_number || refs[i].key_number == KEY_ANY))
             return true;
     return false;
 }

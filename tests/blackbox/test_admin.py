@@ -57,7 +57,7 @@ def test_metrics_are_in_the_prometheus_text_format(provider, retryd):
         if found:
             declared.add(found[2])
             continue
-        name = re.fullmatch(r'(\w+?)(_bucket|_sum|_count)?(\{\w+="[^"]*"\})? [0-9.e+]+', line)
+        name = re.fullmatch(r'(\w+?)(_bucket|_sum|_count)?(\{\w+="[^"]*"(,\w+="[^"]*")*\})? [0-9.e+]+', line)
         assert name, line
         assert name[1] in declared or name[1] + (name[2] or "") in declared, line
     samples = d.metrics()

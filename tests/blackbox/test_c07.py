@@ -198,7 +198,7 @@ def test_c07_others_wait_longer(machine, headers):
     provider.answers(LONG, AUTO)
     start = len(daemon.lines)
     with Raw(daemon) as c:
-        c.request(body={**CHAT, "model": "patient"}, headers=headers)
+        c.request(body={**CHAT, "model": f"patient-{len(headers)}"}, headers=headers)
         line = daemon.wait_log("attempt 1 of 5 failed: 429 rate_limited; next in ", start=start)
         assert int(line["wait_ms"]) >= 299500
     daemon.wait_line("end=client_gone", start=start)

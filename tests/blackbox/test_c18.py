@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from cases import error
 from raw import events_of
-from targets import (ask, chat, flood, house, in_order, key_of, limited, model_of, on, value,
+from targets import (ask, chat, flood, house, in_order, key_of, limited, model_of, on, total, value,
                      verdict, wait_until, where)
 
 SILENT = {"stall": {"before_head": True}}
@@ -156,7 +156,7 @@ def test_c21_the_answer_names_the_model_that_served_it():
         provider.rules(on("one", error(503), model="big"))
         whole = ask(daemon, chat())
         stream = ask(daemon, chat(stream=True))
-        assert daemon.metric('retryd_fallbacks_total{model="small"}') == 2
+        assert total(daemon, "retryd_fallbacks_total", model="small") == 2
     assert whole.json()["model"] == "small"
     chunks = [json.loads(data) for data in events_of(stream.body) if data != "[DONE]"]
     assert chunks and {c["model"] for c in chunks} == {"small"}
@@ -343,6 +343,6 @@ def test_c18_each_attempt_is_logged_with_its_target_and_model():
         line = daemon.wait_log('msg="request"')
         first = daemon.wait_log("attempt 1 of 5")
         second = daemon.wait_log("attempt 2 of 5")
-        wait_until(lambda: daemon.metric('retryd_fallbacks_total{model="small"}'), lambda n: n == 1)
+        wait_until(lambda: total(daemon, "retryd_fallbacks_total", model="small"), lambda n: n == 1)
     assert (first["target"], second["target"]) == ("one", "two")
     assert line["target"] in ("one", "two") and line["attempts"] == "3"

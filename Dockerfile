@@ -14,7 +14,8 @@ FROM docker.io/library/debian:bookworm-slim AS builder
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         gcc libc6-dev cmake ninja-build pkgconf libuv1-dev libmicrohttpd-dev \
-        libcurl4-openssl-dev libcjson-dev libinih-dev zlib1g-dev libsystemd-dev libmimalloc-dev
+        libcurl4-openssl-dev libcjson-dev libinih-dev zlib1g-dev libsystemd-dev libmimalloc-dev \
+        libhiredis-dev
 WORKDIR /retryd
 COPY . .
 RUN cmake --preset release && cmake --build --preset release --target retryd \
@@ -25,7 +26,7 @@ FROM docker.io/library/debian:bookworm-slim
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates libuv1 libmicrohttpd12 libcurl4 libcjson1 libinih1 zlib1g libsystemd0 \
-        libmimalloc2.0 \
+        libmimalloc2.0 libhiredis0.14 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=builder /out/ /
 # A number, so that a platform can see that it is not root.

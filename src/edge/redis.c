@@ -1,0 +1,440 @@
+/* Carries commands to a Redis server and its answers back, on a libuv stream. */
+#include "edge/redis.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <hiredis/read.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edge/redis_private.h"
+
+#define ANSWER_BYTES_MAX (1024u * 1024) /* no answer that was asked for comes near */
+#define ANSWER_ITEMS_MAX 1024
+#define SECOND_LOOK_MS 20
+
+/* hiredis 0.14 believes any length of a list, makes room for it, and later goes through all of it to
+ * free it: a dozen bytes would hold up the loop for seconds. 1.0 has a limit that can be set. */
+struct redis_reader {
+    redisReader *hiredis;
+#if HIREDIS_MAJOR < 1
+    redisReplyObjectFunctions functions; /* the usual ones, but for lists */
+    void *(*usual_list)(const redisReadTask *task, int count);
+#endif
+    bool too_long;
+};
+
+/* A command that has no answer yet. */
+struct awaited {
+    struct list node;
+    redis_answer_fn *answer;
+    void *tag;
+    uint64_t due_ms;
+};
+
+/* A command on its way to the kernel. */
+struct outgoing {
+    uv_write_t request;
+    char *text;
+    size_t n;
+};
+
+static uint64_t now_ms(void)
+{
+    return uv_hrtime() / 1000000;
+}
+
+static void on_time(uv_timer_t *timer);
+
+static void look_again_in(struct redis *r, uint64_t ms)
+{
+    uv_update_time(r->loop); /* a turn may have begun long before */
+    uv_timer_start(&r->timer, on_time, ms, 0);
+}
+
+/* --- the reader ------------------------------------------------------------------------------- */
+
+#if HIREDIS_MAJOR < 1
+static void *limited_list(const redisReadTask *task, int count)
+{
+    struct redis_reader *reader = task->privdata;
+
+    reader->too_long = count > ANSWER_ITEMS_MAX;
+    return reader->too_long ? NULL : reader->usual_list(task, count);
+}
+#endif
+
+static void reader_free(struct redis_reader *reader)
+{
+    if (!reader)
+        return;
+    if (reader->hiredis)
+        redisReaderFree(reader->hiredis);
+    free(reader);
+}
+
+static struct redis_reader *reader_new(void)
+{
+    struct redis_reader *reader = calloc(1, sizeof(*reader));
+
+    if (!reader)
+        return NULL;
+    reader->hiredis = redisReaderCreate();
+    if (!reader->hiredis) {
+        free(reader);
+        return NULL;
+    }
+#if HIREDIS_MAJOR < 1
+    reader->functions = *reader->hiredis->fn;
+    reader->usual_list = reader->functions.createArray;
+    reader->functions.createArray = limited_list;
+    reader->hiredis->fn = &reader->functions;
+    reader->hiredis->privdata = reader;
+#else
+    reader->hiredis->maxelements = ANSWER_ITEMS_MAX;
+#endif
+    return reader;
+}
+
+/* Why it can read no further. */
+static enum redis_end reader_end(const struct redis_reader *reader)
+{
+    return reader->hiredis->err == REDIS_ERR_OOM && !reader->too_long ? REDIS_END_MEMORY
+                                                                      : REDIS_END_STRANGE;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void forget_awaited(struct redis *r)
+{
+    struct list *node;
+
+    while ((node = list_pop(&r->awaited)))
+        free(LIST_ENTRY(node, struct awaited, node));
+    r->awaited_count = 0;
+}
+
+void redis_free_if_over(struct redis *r)
+{
+    if (r->phase != REDIS_CLOSED || r->open_handles > 0 || r->is_resolving)
+        return;
+    forget_awaited(r);
+    uv_freeaddrinfo(r->addresses);
+    reader_free(r->reader);
+    r->magic = 0;
+    free(r);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct redis *r = handle->data;
+
+    assert(r->magic == REDIS_MAGIC);
+    r->open_handles--;
+    redis_free_if_over(r);
+}
+
+static void close_all(struct redis *r)
+{
+    if (r->is_resolving)
+        uv_cancel((uv_req_t *)&r->resolving); /* works only while it waits for a thread */
+    if (r->way_open)
+        uv_close(&r->way.handle, on_closed);
+    r->way_open = false;
+    uv_timer_stop(&r->timer);
+}
+
+void redis_die(struct redis *r, enum redis_end end, int error)
+{
+    if (r->phase != REDIS_CONNECTING && r->phase != REDIS_LIVE)
+        return;
+    r->phase = REDIS_DEAD;
+    close_all(r);
+    r->handler.dead(r->handler.arg, end, error);
+}
+
+void redis_close(struct redis *r)
+{
+    if (!r)
+        return;
+    assert(r->magic == REDIS_MAGIC && r->phase != REDIS_CLOSED);
+    r->phase = REDIS_CLOSED;
+    close_all(r);
+    uv_close((uv_handle_t *)&r->timer, on_closed);
+}
+
+/* --- answers ---------------------------------------------------------------------------------- */
+
+static struct redis_answer answer_of(const redisReply *reply)
+{
+    struct redis_answer a = {.kind = REDIS_IS_NOTHING};
+
+    switch (reply->type) {
+    case REDIS_REPLY_STRING:
+    case REDIS_REPLY_STATUS:
+    case REDIS_REPLY_ERROR:
+        a.kind = reply->type == REDIS_REPLY_ERROR ? REDIS_IS_REFUSAL : REDIS_IS_TEXT;
+        a.text = (struct str){reply->str, reply->len};
+        break;
+    case REDIS_REPLY_INTEGER:
+        a.kind = REDIS_IS_NUMBER;
+        a.number = reply->integer;
+        break;
+    case REDIS_REPLY_ARRAY:
+        a.kind = REDIS_IS_LIST;
+        a.count = reply->elements;
+        a.list = reply;
+        break;
+    default: /* nil, and what RESP3 adds and nobody asked for */
+        break;
+    }
+    return a;
+}
+
+struct redis_answer redis_item(const struct redis_answer *a, size_t i)
+{
+    const redisReply *reply = a->list;
+
+    assert(a->kind == REDIS_IS_LIST && i < a->count);
+    return answer_of(reply->element[i]);
+}
+
+static bool is_message(const struct redis_answer *a)
+{
+    return a->kind == REDIS_IS_LIST && a->count == 3 &&
+           str_eq(redis_item(a, 0).text, STR("message"));
+}
+
+static void take_answer(struct redis *r, const struct redis_answer *a)
+{
+    struct list *node = NULL;
+
+    if (is_message(a)) {
+        r->handler.message(r->handler.arg, redis_item(a, 2).text);
+        return;
+    }
+    node = list_pop(&r->awaited);
+    if (!node) {
+        /* A server that has no room says so unasked, and closes. */
+        redis_die(r, a->kind == REDIS_IS_REFUSAL ? REDIS_END_LOST : REDIS_END_STRANGE, 0);
+        return;
+    }
+    struct awaited w = *LIST_ENTRY(node, struct awaited, node);
+    free(LIST_ENTRY(node, struct awaited, node));
+    r->awaited_count--;
+    if (w.answer)
+        w.answer(r->handler.arg, w.tag, a);
+}
+
+/* Each answer that is whole, until one makes an end of the connection. */
+static void take_answers(struct redis *r)
+{
+    while (r->phase == REDIS_LIVE) {
+        void *reply = NULL;
+        int rc = redisReaderGetReply(r->reader->hiredis, &reply);
+
+        if (rc != REDIS_OK) {
+            redis_die(r, reader_end(r->reader), 0);
+            return;
+        }
+        if (!reply)
+            break;
+        struct redis_answer a = answer_of(reply);
+        take_answer(r, &a);
+        freeReplyObject(reply);
+    }
+    if (r->phase == REDIS_LIVE && r->reader->hiredis->len > ANSWER_BYTES_MAX)
+        redis_die(r, REDIS_END_STRANGE, 0);
+}
+
+static void give_space(uv_handle_t *handle, size_t wanted, uv_buf_t *ret_buf)
+{
+    struct redis *r = handle->data;
+
+    (void)wanted;
+    *ret_buf = uv_buf_init(r->space, sizeof(r->space));
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    struct redis *r = stream->data;
+
+    assert(r->magic == REDIS_MAGIC);
+    if (r->phase != REDIS_LIVE || n == 0)
+        return;
+    if (n < 0) {
+        redis_die(r, REDIS_END_LOST, n == UV_EOF ? 0 : (int)n);
+        return;
+    }
+    r->late = false;
+    if (redisReaderFeed(r->reader->hiredis, buf->base, (size_t)n) != REDIS_OK) {
+        redis_die(r, REDIS_END_MEMORY, 0);
+        return;
+    }
+    take_answers(r);
+}
+
+/* --- commands --------------------------------------------------------------------------------- */
+
+static void on_written(uv_write_t *request, int status)
+{
+    struct outgoing *o = request->data;
+    struct redis *r = request->handle->data;
+
+    explicit_bzero(o->text, o->n);
+    redisFreeCommand(o->text);
+    free(o);
+    if (status < 0 && status != UV_ECANCELED)
+        redis_die(r, REDIS_END_LOST, status);
+}
+
+static int write_text(struct redis *r, size_t argc, const struct str argv[])
+{
+    const char *words[REDIS_ARGS_MAX];
+    size_t lengths[REDIS_ARGS_MAX];
+    struct outgoing *o = malloc(sizeof(*o));
+
+    if (!o)
+        return -ENOMEM;
+    for (size_t i = 0; i < argc; i++) {
+        words[i] = argv[i].n ? argv[i].p : "";
+        lengths[i] = argv[i].n;
+    }
+    long long n = redisFormatCommandArgv(&o->text, (int)argc, words, lengths);
+    if (n < 0) {
+        free(o);
+        return -ENOMEM;
+    }
+    o->n = (size_t)n;
+    o->request.data = o;
+    uv_buf_t buf = uv_buf_init(o->text, (unsigned)o->n);
+    int rc = uv_write(&o->request, &r->way.stream, &buf, 1, on_written);
+    if (rc < 0) { /* it does not call back */
+        explicit_bzero(o->text, o->n);
+        redisFreeCommand(o->text);
+        free(o);
+    }
+    return rc < 0 ? rc : 0;
+}
+
+int redis_send(struct redis *r, size_t argc, const struct str argv[], redis_answer_fn *answer,
+               void *tag)
+{
+    assert(r->magic == REDIS_MAGIC && argc > 0 && argc <= REDIS_ARGS_MAX);
+    if (r->phase != REDIS_LIVE)
+        return -ENOTCONN;
+    struct awaited *w = malloc(sizeof(*w));
+    if (!w)
+        return -ENOMEM;
+    *w = (struct awaited){.answer = answer, .tag = tag, .due_ms = now_ms() + REDIS_ANSWER_MS};
+    int rc = write_text(r, argc, argv);
+    if (rc < 0) {
+        free(w);
+        if (rc == -ENOMEM)
+            return rc;
+        r->write_error = rc; /* it is dead: told by the timer, for nobody is called from here */
+        look_again_in(r, 0);
+        return -ENOTCONN;
+    }
+    list_append(&r->awaited, &w->node);
+    r->awaited_count++;
+    return 0;
+}
+
+size_t redis_unanswered(const struct redis *r)
+{
+    return r->awaited_count;
+}
+
+/* --- time ------------------------------------------------------------------------------------- */
+
+/* An overdue answer may lie unread where the loop, or all of the process, was held up: it gets
+ * another turn to be read in. */
+static void silence(struct redis *r)
+{
+    if (r->late) {
+        redis_die(r, r->phase == REDIS_LIVE ? REDIS_END_SILENT : REDIS_END_CONNECT, UV_ETIMEDOUT);
+        return;
+    }
+    r->late = true;
+    look_again_in(r, SECOND_LOOK_MS);
+}
+
+static void on_time(uv_timer_t *timer)
+{
+    struct redis *r = timer->data;
+    uint64_t now = now_ms();
+    uint64_t due = now + REDIS_PING_MS;
+
+    assert(r->magic == REDIS_MAGIC);
+    if (r->phase == REDIS_CONNECTING && !r->begun) {
+        r->begun = true;
+        look_again_in(r, REDIS_CONNECT_MS);
+        redis_connect(r);
+        return;
+    }
+    if (r->phase == REDIS_CONNECTING) {
+        silence(r);
+        return;
+    }
+    if (r->phase != REDIS_LIVE)
+        return;
+    if (r->write_error < 0) {
+        redis_die(r, REDIS_END_LOST, r->write_error);
+        return;
+    }
+    if (list_empty(&r->awaited)) {
+        redis_send(r, 1, &STR("PING"), NULL, NULL); /* out of memory: the next one will do */
+    } else {
+        const struct awaited *first = LIST_ENTRY(r->awaited.next, struct awaited, node);
+
+        if (first->due_ms <= now) {
+            silence(r);
+            return;
+        }
+        if (first->due_ms < due)
+            due = first->due_ms;
+    }
+    look_again_in(r, due - now);
+}
+
+/* --- beginning -------------------------------------------------------------------------------- */
+
+void redis_connected(struct redis *r)
+{
+    int rc = uv_read_start(&r->way.stream, give_space, on_read);
+
+    if (rc < 0) {
+        redis_die(r, REDIS_END_CONNECT, rc);
+        return;
+    }
+    r->phase = REDIS_LIVE;
+    r->late = false;
+    look_again_in(r, REDIS_PING_MS);
+    r->handler.connected(r->handler.arg);
+}
+
+struct redis *redis_open(uv_loop_t *loop, const char *address, const struct redis_handler *handler)
+{
+    struct redis *r = calloc(1, sizeof(*r));
+
+    if (!r)
+        return NULL;
+    r->magic = REDIS_MAGIC;
+    r->phase = REDIS_CONNECTING;
+    r->loop = loop;
+    r->handler = *handler;
+    list_init(&r->awaited);
+    r->reader = reader_new();
+    if (!r->reader || redis_address_parse(address, r->host, &r->port) < 0) {
+        reader_free(r->reader);
+        free(r);
+        return NULL;
+    }
+    uv_timer_init(loop, &r->timer);
+    r->timer.data = r;
+    r->open_handles = 1;
+    uv_timer_start(&r->timer, on_time, 0, 0); /* so that no callback comes from here */
+    return r;
+}

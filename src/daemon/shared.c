@@ -1,0 +1,409 @@
+/* Joins the shared view, and joins it again: two connections, a login, what is in force. */
+#include "daemon/shared.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/secret.h"
+#include "daemon/shared_private.h"
+
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 10000
+#define STEADY_MS 5000      /* up for so long, and the next loss is a new one */
+#define SAME_CAUSE_MS 30000 /* between two warnings of one cause */
+#define SHA_CHARS 40
+
+static uint64_t now_ms(void)
+{
+    return uv_hrtime() / 1000000;
+}
+
+static void set_state(struct shared *s, enum shared_state to)
+{
+    static const bool moves[SHARED_CLOSED + 1][SHARED_CLOSED + 1] = {
+        [SHARED_AWAY] = {[SHARED_JOINING] = true, [SHARED_CLOSED] = true},
+        [SHARED_JOINING] = {[SHARED_UP] = true, [SHARED_AWAY] = true, [SHARED_CLOSED] = true},
+        [SHARED_UP] = {[SHARED_AWAY] = true, [SHARED_CLOSED] = true},
+    };
+
+    assert(s->magic == SHARED_MAGIC && moves[s->state][to]);
+    s->state = to;
+}
+
+static uint64_t random_number(void)
+{
+    uint64_t n = 0;
+
+    if (uv_random(NULL, NULL, &n, sizeof(n), 0, NULL) < 0)
+        n = uv_hrtime() ^ (uint64_t)uv_os_getpid() << 32;
+    return n;
+}
+
+struct str shared_hex(uint64_t id, char space[SHARED_HEX_BYTES])
+{
+    snprintf(space, SHARED_HEX_BYTES, "%016" PRIx64, id);
+    return (struct str){space, SHARED_HEX_BYTES - 1};
+}
+
+/* --- lost ------------------------------------------------------------------------------------- */
+
+static void join(uv_timer_t *timer);
+
+/* One cause is told once in an outage, and at most every SAME_CAUSE_MS where outages follow one
+ * another. */
+static void warn(struct shared *s)
+{
+    uint64_t now = now_ms();
+    uint64_t before = s->told_ms[s->cause];
+
+    if (s->told == s->cause || (before > 0 && now - before < SAME_CAUSE_MS))
+        return;
+    s->told = s->cause;
+    s->told_ms[s->cause] = now;
+    log_line(LOG_WARN, "shared view lost: %s; each daemon goes on with what it knows itself",
+             s->why);
+}
+
+/* Daemons that lost the same server do not come back all at once. */
+static void retry_later(struct shared *s)
+{
+    uint64_t delay = RETRY_MAX_MS;
+
+    if (s->tries < 7 && (RETRY_MIN_MS << s->tries) < RETRY_MAX_MS)
+        delay = RETRY_MIN_MS << s->tries;
+    s->tries++;
+    uv_update_time(s->loop);
+    uv_timer_start(&s->retry, join, delay / 2 + random_number() % (delay / 2 + 1), 0);
+}
+
+static void hang_up(struct shared *s)
+{
+    redis_close(s->commands.redis);
+    redis_close(s->hearing.redis);
+    s->commands.redis = s->hearing.redis = NULL;
+    shared_news_take_back(s);
+    shared_rate_forget(s);
+}
+
+static void lose(struct shared *s, enum shared_cause cause, struct str detail)
+{
+    if (s->state == SHARED_UP) {
+        s->counts.losses++;
+        if (now_ms() - s->up_since_ms >= STEADY_MS)
+            s->tries = 0;
+    }
+    hang_up(s);
+    set_state(s, SHARED_AWAY);
+    s->cause = cause;
+    shared_explain(cause, s->address, detail, s->why, sizeof(s->why));
+    warn(s);
+    retry_later(s);
+}
+
+static void on_dead(void *arg, enum redis_end end, int error)
+{
+    const struct shared_line *line = arg;
+
+    lose(line->shared, shared_cause_of_end(end), str_from(error ? uv_strerror(error) : NULL));
+}
+
+void shared_refused(struct shared *s, const struct redis_answer *a)
+{
+    if (a->kind != REDIS_IS_REFUSAL) {
+        lose(s, SHARED_NO_REDIS, STR(""));
+        return;
+    }
+    enum shared_cause cause = shared_cause_of_refusal(a->text);
+    bool own_words = cause == SHARED_OTHER || cause == SHARED_FORBIDDEN;
+
+    lose(s, cause, own_words ? a->text : STR(""));
+}
+
+/* --- joining ---------------------------------------------------------------------------------- */
+
+bool shared_script_unknown(const struct redis_answer *a)
+{
+    return a->kind == REDIS_IS_REFUSAL && str_starts(a->text, STR("NOSCRIPT"));
+}
+
+int shared_run(struct shared *s, enum shared_script script, bool with_text, unsigned keys,
+               size_t count, const struct str words[], redis_answer_fn *answer, void *tag)
+{
+    struct str argv[REDIS_ARGS_MAX];
+    char space[STR_DECIMAL_MAX];
+    int rc;
+
+    assert(count + 3 <= REDIS_ARGS_MAX);
+    argv[0] = with_text ? STR("EVAL") : STR("EVALSHA");
+    argv[1] = with_text ? shared_scripts[script] : (struct str){s->sha[script], SHA_CHARS};
+    argv[2] = str_decimal(keys, space);
+    memcpy(argv + 3, words, count * sizeof(*words));
+    rc = redis_send(s->commands.redis, count + 3, argv, answer, tag);
+    if (rc == 0)
+        s->counts.sent++;
+    return rc;
+}
+
+static void on_recalled(void *arg, void *tag, const struct redis_answer *a)
+{
+    struct shared *s = ((struct shared_line *)arg)->shared;
+
+    (void)tag;
+    if (a->kind != REDIS_IS_NUMBER) {
+        shared_refused(s, a);
+        return;
+    }
+    set_state(s, SHARED_UP);
+    s->up_since_ms = now_ms();
+    s->cause = SHARED_FINE;
+    if (s->told != SHARED_FINE)
+        log_line(LOG_INFO, "shared view is back");
+    else if (!s->been_up)
+        log_line(LOG_INFO, "shared view: in step with the daemons that use %s", s->address);
+    s->told = SHARED_FINE;
+    s->been_up = true;
+    shared_news_flush(s);
+}
+
+/* What is in force is asked for when news are heard already, so that none falls in between. */
+static void step(struct shared_line *line)
+{
+    struct shared *s = line->shared;
+
+    line->steps_left--;
+    if (s->commands.steps_left > 0 || s->hearing.steps_left > 0)
+        return;
+    const struct str words[] = {str_from(s->gates), str_from(s->breakers),
+                                str_from(s->own_channel)};
+    if (shared_run(s, SHARED_RECALL, false, 2, 3, words, on_recalled, NULL) < 0)
+        lose(s, SHARED_NO_MEMORY, STR(""));
+}
+
+/* The server's words may repeat the password, so they are not shown. */
+static void on_login(void *arg, void *tag, const struct redis_answer *a)
+{
+    const struct shared_line *line = arg;
+
+    (void)tag;
+    if (a->kind == REDIS_IS_TEXT)
+        return;
+    enum shared_cause cause = SHARED_NO_REDIS;
+    if (a->kind == REDIS_IS_REFUSAL) {
+        cause = shared_cause_of_refusal(a->text);
+        if (cause == SHARED_OTHER || cause == SHARED_FORBIDDEN)
+            cause = SHARED_LOGIN;
+    }
+    lose(line->shared, cause, STR(""));
+}
+
+static void on_loaded(void *arg, void *tag, const struct redis_answer *a)
+{
+    struct shared_line *line = arg;
+    char *sha = tag;
+
+    if (a->kind != REDIS_IS_TEXT || a->text.n != SHA_CHARS) {
+        shared_refused(line->shared, a);
+        return;
+    }
+    memcpy(sha, a->text.p, SHA_CHARS);
+    step(line);
+}
+
+static void on_subscribed(void *arg, void *tag, const struct redis_answer *a)
+{
+    struct shared_line *line = arg;
+
+    (void)tag;
+    if (a->kind == REDIS_IS_LIST && a->count == 3 &&
+        str_eq(redis_item(a, 0).text, STR("subscribe")))
+        step(line);
+    else
+        shared_refused(line->shared, a);
+}
+
+/* The name is for whoever looks at CLIENT LIST; a user that may not set one goes without. This may be
+ * the first answer of all, and then it may be about more than the name. */
+static void on_named(void *arg, void *tag, const struct redis_answer *a)
+{
+    const struct shared_line *line = arg;
+    enum shared_cause cause = SHARED_OTHER;
+
+    (void)tag;
+    if (a->kind == REDIS_IS_REFUSAL)
+        cause = shared_cause_of_refusal(a->text);
+    if (cause != SHARED_OTHER && cause != SHARED_FORBIDDEN)
+        shared_refused(line->shared, a);
+}
+
+static bool log_in(struct shared_line *line)
+{
+    const struct shared *s = line->shared;
+    const struct str name[] = {STR("CLIENT"), STR("SETNAME"), STR("retryd")};
+    struct str login[3] = {STR("AUTH")};
+    size_t n = 1;
+
+    if (s->password) {
+        if (s->user[0])
+            login[n++] = str_from(s->user);
+        login[n++] = secret_text(s->password);
+        if (redis_send(line->redis, n, login, on_login, NULL) < 0)
+            return false;
+    }
+    return redis_send(line->redis, 3, name, on_named, NULL) == 0;
+}
+
+static void on_commands_connected(void *arg)
+{
+    struct shared_line *line = arg;
+    struct shared *s = line->shared;
+    bool ok = log_in(line);
+
+    for (int i = 0; ok && i < SHARED_SCRIPTS; i++) {
+        const struct str load[] = {STR("SCRIPT"), STR("LOAD"), shared_scripts[i]};
+
+        ok = redis_send(line->redis, 3, load, on_loaded, s->sha[i]) == 0;
+    }
+    if (!ok)
+        lose(s, SHARED_NO_MEMORY, STR(""));
+}
+
+static void on_hearing_connected(void *arg)
+{
+    struct shared_line *line = arg;
+    struct shared *s = line->shared;
+    const struct str all[] = {STR("SUBSCRIBE"), str_from(s->channel)};
+    const struct str own[] = {STR("SUBSCRIBE"), str_from(s->own_channel)};
+
+    if (!log_in(line) || redis_send(line->redis, 2, all, on_subscribed, NULL) < 0 ||
+        redis_send(line->redis, 2, own, on_subscribed, NULL) < 0)
+        lose(s, SHARED_NO_MEMORY, STR(""));
+}
+
+static void on_message(void *arg, struct str text)
+{
+    shared_news_hear(((const struct shared_line *)arg)->shared, text);
+}
+
+static void open_line(struct shared_line *line, void (*connected)(void *arg), unsigned steps)
+{
+    const struct redis_handler handler = {
+        .connected = connected, .message = on_message, .dead = on_dead, .arg = line};
+
+    line->steps_left = steps;
+    line->redis = redis_open(line->shared->loop, line->shared->address, &handler);
+}
+
+static void join(uv_timer_t *timer)
+{
+    struct shared *s = timer->data;
+
+    set_state(s, SHARED_JOINING);
+    open_line(&s->commands, on_commands_connected, SHARED_SCRIPTS);
+    open_line(&s->hearing, on_hearing_connected, 2);
+    if (!s->commands.redis || !s->hearing.redis)
+        lose(s, SHARED_NO_MEMORY, STR(""));
+}
+
+/* --- beginning and end ------------------------------------------------------------------------ */
+
+static void free_shared(struct shared *s)
+{
+    shared_news_forget(s);
+    secret_free(s->password);
+    free(s->user);
+    free(s->address);
+    s->magic = 0;
+    free(s);
+}
+
+static bool copy_settings(struct shared *s, const struct shared_settings *settings)
+{
+    s->address = str_dup(str_from(settings->address));
+    s->user = str_dup(str_from(settings->user));
+    if (settings->password.n > 0)
+        s->password = secret_new(settings->password);
+    return s->address && s->user && (s->password || settings->password.n == 0);
+}
+
+static void name_keys(struct shared *s, const char *prefix)
+{
+    uint64_t self = random_number();
+
+    shared_hex(self ? self : 1, s->self);
+    snprintf(s->prefix, sizeof(s->prefix), "%s", prefix);
+    snprintf(s->gates, sizeof(s->gates), "%s:gates", prefix);
+    snprintf(s->breakers, sizeof(s->breakers), "%s:breakers", prefix);
+    snprintf(s->channel, sizeof(s->channel), "%s:news", prefix);
+    snprintf(s->own_channel, sizeof(s->own_channel), "%s:news:%s", prefix, s->self);
+}
+
+struct shared *shared_new(uv_loop_t *loop, const struct shared_settings *settings,
+                          const struct shared_handler *handler)
+{
+    struct shared *s;
+
+    if (redis_address_check(settings->address) < 0 || strlen(settings->prefix) > SHARED_PREFIX_MAX)
+        return NULL;
+    s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    s->magic = SHARED_MAGIC;
+    s->state = SHARED_AWAY;
+    s->loop = loop;
+    s->handler = *handler;
+    s->commands.shared = s->hearing.shared = s;
+    list_init(&s->untold);
+    list_init(&s->unanswered);
+    list_init(&s->sites);
+    if (!copy_settings(s, settings)) {
+        free_shared(s);
+        return NULL;
+    }
+    name_keys(s, settings->prefix);
+    snprintf(s->why, sizeof(s->why), "%s has not answered yet", s->address);
+    uv_timer_init(loop, &s->retry);
+    uv_timer_init(loop, &s->pace);
+    s->retry.data = s->pace.data = s;
+    s->open_timers = 2;
+    uv_timer_start(&s->retry, join, 0, 0);
+    return s;
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct shared *s = handle->data;
+
+    assert(s->magic == SHARED_MAGIC);
+    if (--s->open_timers == 0)
+        free_shared(s);
+}
+
+void shared_close(struct shared *s)
+{
+    if (!s)
+        return;
+    hang_up(s);
+    set_state(s, SHARED_CLOSED);
+    uv_close((uv_handle_t *)&s->retry, on_timer_closed);
+    uv_close((uv_handle_t *)&s->pace, on_timer_closed);
+}
+
+bool shared_is_up(const struct shared *s)
+{
+    return s->state == SHARED_UP;
+}
+
+const char *shared_why_down(const struct shared *s)
+{
+    return s->state == SHARED_UP ? NULL : s->why;
+}
+
+struct shared_counts shared_counts(const struct shared *s)
+{
+    return s->counts;
+}

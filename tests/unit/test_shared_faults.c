@@ -71,13 +71,22 @@ START_TEST(silence_is_noticed)
     struct peer *b = peer_join();
 
     server_signal(SIGSTOP);
-    shared_tell_gate(a->shared, LANE, 60000); /* sent, and not answered: it is told again */
+    /* Sent, and not answered: all but the rate is told again, in its order. */
+    shared_tell_gate(a->shared, LANE, 60000);
+    shared_tell_breaker(a->shared, LANE, true, 60000);
+    shared_tell_breaker(a->shared, LANE, false, 0);
+    shared_tell_rate(a->shared, SITE, 600, 1);
     AWAIT(!shared_is_up(a->shared) && !shared_is_up(b->shared), 1700);
     ck_assert(down_because(a, "gave no answer") && down_because(b, "gave no answer"));
     server_signal(SIGCONT);
     AWAIT(shared_is_up(a->shared) && shared_is_up(b->shared), SOON_MS);
-    AWAIT(b->gates > 0, SOON_MS);
-    ck_assert_uint_eq(b->lane, LANE);
+    AWAIT(b->gates > 0 && b->lane == LANE, SOON_MS);
+    shared_tell_gate(a->shared, LANE + 1, 60000);
+    AWAIT(b->lane == LANE + 1, SOON_MS);
+    ck_assert_str_eq(server_do("ZCARD retryd:breakers"), "0");
+    ck_assert_uint_eq(a->rates, 0);
+    shared_tell_rate(a->shared, SITE, 600, 1);
+    AWAIT(a->rates == 1, SOON_MS);
     ck_assert_uint_eq(count_of(peers_log(), "gave no answer within a second"), 2);
 }
 END_TEST

@@ -74,7 +74,7 @@ bool shared_is_up(const struct shared *s);
 const char *shared_why_down(const struct shared *s);
 
 struct shared_counts {
-    uint64_t sent;     /* commands that carried news */
+    uint64_t sent;     /* scripts that were run there: news, attempts, what is in force */
     uint64_t received; /* news of others */
     uint64_t dropped;  /* news that found no room, or no memory */
     uint64_t losses;   /* times that the view was lost after it had been there */

@@ -56,6 +56,7 @@ static void write_metrics(void *ctx, struct buf *out)
                     "retryd_info{version=\"" RETRYD_VERSION "\"} 1\n");
     metrics_write(sets, s->worker_count, out);
     traffic_metrics(s->traffic, out);
+    sharing_metrics(s->sharing, out);
     free(sets);
 }
 
@@ -99,6 +100,7 @@ static void close_handles(struct server *s)
     if (s->admin)
         admin_close(s->admin);
     s->admin = NULL;
+    sharing_close(s->sharing);
     if (s->traffic)
         traffic_close(s->traffic);
 }
@@ -318,7 +320,9 @@ static int start(struct server *s)
     s->admin = s->traffic ? admin_new(&s->loop, &admin_source, s, wake_admin, s) : NULL;
     if (!s->admin)
         return -ENOMEM;
-    rc = doors_open(s);
+    rc = sharing_new(&s->loop, s->config, s->traffic, &s->sharing);
+    if (rc == 0)
+        rc = doors_open(s);
     if (rc == 0)
         rc = start_workers(s);
     if (rc < 0)
@@ -341,6 +345,7 @@ static void end(struct server *s)
     close_handles(s);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
+    sharing_free(s->sharing);
     traffic_free(s->traffic);
     if (s->spare_fd >= 0)
         close(s->spare_fd);

@@ -7,6 +7,7 @@
 #include "daemon/admin.h"
 #include "daemon/listen.h"
 #include "daemon/server.h"
+#include "daemon/sharing.h"
 #include "daemon/traffic.h"
 #include "daemon/worker.h"
 
@@ -27,6 +28,7 @@ struct server {
     unsigned worker_count;
     struct admin *admin;
     struct traffic *traffic;
+    struct sharing *sharing; /* NULL: what is learned here stays here */
     struct door doors[LISTEN_MAX + 1];
     unsigned door_count;
     uv_signal_t term, interrupt, hangup;

@@ -48,7 +48,8 @@ static void log_event(const struct turns_event *e)
     if (!log_enabled(level))
         return;
     log_begin(level, event_lines[e->kind]);
-    log_text("target", e->site);
+    if (e->site[0])
+        log_text("target", e->site);
     if (e->model[0])
         log_text("model", e->model);
     if (e->key_number)

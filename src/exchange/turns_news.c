@@ -222,6 +222,16 @@ void turns_charge(struct turns *t, const struct provider *p, uint64_t now_ms)
 
 /* --- what other daemons tell ---------------------------------------------------------------------- */
 
+/* A target that was never used here: all that is known of it is its id. */
+static void learn_unknown(struct turns *t, enum turns_event_kind kind, uint64_t id, uint64_t for_ms,
+                          uint64_t now_ms)
+{
+    table_learn(t, id, now_ms + for_ms, now_ms);
+    tell(t,
+         (struct turns_event){
+             .kind = kind, .learned = true, .id = id, .site = "", .model = "", .for_ms = for_ms});
+}
+
 void turns_learn_gate(struct turns *t, uint64_t lane_id, uint64_t for_ms, uint64_t now_ms)
 {
     struct lane *lane = (struct lane *)(void *)table_find(t, lane_id, ENTRY_LANE);
@@ -229,7 +239,7 @@ void turns_learn_gate(struct turns *t, uint64_t lane_id, uint64_t for_ms, uint64
     if (lane)
         shut_gate(t, lane, for_ms, REASON_RATE_LIMIT, true, now_ms);
     else
-        table_learn(t, lane_id, now_ms + for_ms, now_ms);
+        learn_unknown(t, TURNS_GATE_CLOSED, lane_id, for_ms, now_ms);
     turns_run(t, now_ms);
 }
 
@@ -239,7 +249,8 @@ void turns_learn_breaker(struct turns *t, uint64_t circuit_id, bool open, uint64
     struct circuit *c = (struct circuit *)(void *)table_find(t, circuit_id, ENTRY_CIRCUIT);
 
     if (!c)
-        table_learn(t, circuit_id, open ? now_ms + for_ms : now_ms, now_ms);
+        learn_unknown(t, open ? TURNS_BREAKER_OPEN : TURNS_BREAKER_CLOSED, circuit_id,
+                      open ? for_ms : 0, now_ms);
     else if (open && breaker_learn_open(&c->breaker, for_ms, now_ms))
         circuit_opened(t, c, (struct turns_event){.for_ms = for_ms, .learned = true}, false,
                        now_ms);

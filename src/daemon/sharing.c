@@ -1,0 +1,130 @@
+/* Carries news between this daemon's traffic and that of others. */
+#include "daemon/sharing.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/shared.h"
+
+struct sharing {
+    struct shared *shared; /* NULL once it is closed */
+    struct traffic *traffic;
+};
+
+/* --- what others tell --------------------------------------------------------------------------- */
+
+static void on_gate(void *arg, uint64_t lane_id, uint64_t for_ms)
+{
+    traffic_learn_gate(((struct sharing *)arg)->traffic, lane_id, for_ms);
+}
+
+static void on_breaker(void *arg, uint64_t circuit_id, bool open, uint64_t for_ms)
+{
+    traffic_learn_breaker(((struct sharing *)arg)->traffic, circuit_id, open, for_ms);
+}
+
+static void on_rate(void *arg, uint64_t site_id, uint64_t ahead_us)
+{
+    traffic_learn_rate(((struct sharing *)arg)->traffic, site_id, ahead_us);
+}
+
+/* --- what is told to them ------------------------------------------------------------------------- */
+
+static void on_told(void *arg, const struct turns_event *e)
+{
+    struct sharing *s = arg;
+
+    if (!s->shared)
+        return;
+    switch (e->kind) {
+    case TURNS_GATE_CLOSED:
+        shared_tell_gate(s->shared, e->id, e->for_ms);
+        break;
+    case TURNS_BREAKER_OPEN:
+        shared_tell_breaker(s->shared, e->id, true, e->for_ms);
+        break;
+    case TURNS_BREAKER_CLOSED:
+        shared_tell_breaker(s->shared, e->id, false, 0);
+        break;
+    case TURNS_RATE_TAKEN:
+        shared_tell_rate(s->shared, e->id, e->per_minute, 1);
+        break;
+    case TURNS_GATE_OPEN: /* by itself; each daemon opens its own step by step */
+    case TURNS_BREAKER_PROBE:
+    case TURNS_KEY_ASIDE:
+    case TURNS_PACE:
+    case TURNS_WAIT:
+        break;
+    }
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+int sharing_new(uv_loop_t *loop, const struct config *c, struct traffic *t, struct sharing **ret)
+{
+    struct shared_settings settings = {
+        .address = c->shared_redis,
+        .user = c->shared_redis_user,
+        .prefix = c->shared_prefix,
+    };
+    struct shared_handler handler = {.gate = on_gate, .breaker = on_breaker, .rate = on_rate};
+    struct traffic_news news = {.told = on_told};
+    struct sharing *s;
+
+    *ret = NULL;
+    if (!c->shared_redis[0])
+        return 0;
+    s = calloc(1, sizeof(*s));
+    if (!s)
+        return -ENOMEM;
+    if (c->shared_password)
+        settings.password = secret_text(c->shared_password);
+    s->traffic = t;
+    handler.arg = news.arg = s;
+    s->shared = shared_new(loop, &settings, &handler);
+    if (!s->shared) {
+        free(s);
+        return -ENOMEM;
+    }
+    traffic_set_news(t, &news);
+    *ret = s;
+    return 0;
+}
+
+void sharing_close(struct sharing *s)
+{
+    if (!s)
+        return;
+    shared_close(s->shared);
+    s->shared = NULL;
+}
+
+void sharing_free(struct sharing *s)
+{
+    free(s);
+}
+
+/* --- metrics ------------------------------------------------------------------------------------- */
+
+static void counter(struct buf *out, const char *name, const char *help, uint64_t value)
+{
+    buf_printf(out, "# HELP %s %s\n# TYPE %s counter\n%s %llu\n", name, help, name, name,
+               (unsigned long long)value);
+}
+
+void sharing_metrics(const struct sharing *s, struct buf *out)
+{
+    struct shared_counts n;
+
+    if (!s || !s->shared)
+        return;
+    n = shared_counts(s->shared);
+    buf_printf(out,
+               "# HELP retryd_shared_up Whether what daemons learn is shared now.\n"
+               "# TYPE retryd_shared_up gauge\nretryd_shared_up %d\n",
+               shared_is_up(s->shared));
+    counter(out, "retryd_shared_sent_total", "News and counts sent to the shared view.", n.sent);
+    counter(out, "retryd_shared_received_total", "News of other daemons.", n.received);
+    counter(out, "retryd_shared_dropped_total", "News that found no room.", n.dropped);
+    counter(out, "retryd_shared_losses_total", "Times that the shared view was lost.", n.losses);
+}

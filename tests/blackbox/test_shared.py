@@ -1,0 +1,217 @@
+"""What daemons on one account tell each other over Redis: gates, breakers, rates (C19, C20, C22).
+
+Two real daemons, a real redis-server, one provider."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import pytest
+from cases import error
+from client import Provider
+from daemon import Retryd
+from raw import now_ms
+from targets import Asked, ask, chat, in_order, limited, model_of
+
+JOINED = "shared view: in step"
+LOST = "shared view lost"
+BACK = "shared view is back"
+
+
+class Redis:
+    """A redis-server of its own, on a Unix socket in `folder`."""
+
+    def __init__(self, folder, *args):
+        self.socket, self.args = str(folder / "redis.sock"), args
+        self.start()
+
+    def start(self):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.socket)
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no",
+             *self.args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for line in self.process.stdout:
+            if "eady to accept connections" in line:
+                break
+        else:
+            raise AssertionError("redis-server did not start")
+        # Its pipe is to stay empty, so that it is never held up.
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *how):
+        self.kill()
+
+
+@pytest.fixture
+def redis(tmp_path):
+    with Redis(tmp_path) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def daemons(redis, settings=None, count=2, shared=None, joined=True, **how):
+    """The provider, and so many daemons that share what they learn."""
+    how.setdefault("retry", {"initial_delay": "20ms", "jitter": "none", "budget_min": 100000})
+    with Provider(os.environ["PROVIDER_BIN"], quiet=True) as provider, contextlib.ExitStack() as stack:
+        all_of_them = [
+            stack.enter_context(Retryd(provider.base_url, upstream_settings=settings,
+                                       shared={"redis": f"unix:{redis.socket}", **(shared or {})}, **how))
+            for _ in range(count)]
+        if joined:
+            for daemon in all_of_them:
+                daemon.wait_line(JOINED)
+        yield provider, *all_of_them
+
+
+def time_of(line):
+    return datetime.fromisoformat(line["ts"].replace("Z", "+00:00")).timestamp() * 1000
+
+
+@pytest.mark.parametrize("knows_it", [True, False], ids=["known", "never-used"])
+def test_c19_a_429_seen_by_one_holds_the_other_within_100_ms(redis, knows_it):
+    with daemons(redis) as (provider, one, two):
+        if knows_it:
+            assert ask(two).status == 200
+        provider.clear()
+        provider.answers(limited(2000), {"preset": "auto"})
+        first = Asked(one)
+        closed = one.wait_log('msg="gate closed"')
+        learned = two.wait_log('msg="gate closed"')
+        assert learned["learned"] == "yes" and ("target" in learned) == knows_it
+        assert time_of(learned) - time_of(closed) <= 100
+        second = Asked(two)
+        assert first.answer().status == 200 and second.answer().status == 200
+        record = in_order(provider.record())
+        assert len(record) == 3
+        told = record[0]["t_answer_end"]
+        assert all(r["t_first"] - told >= 1990 for r in record[1:])
+
+
+def test_c20_a_breaker_that_one_opened_is_open_for_the_other(redis):
+    with daemons(redis, breaker={"failures": 3, "failure_rate": 0, "open_for": "60s"},
+                 retry={"max_attempts": 1, "budget_min": 100000}, queue={"timeout": "100ms"}) \
+            as (provider, one, two):
+        assert ask(two).status == 200
+        provider.answers(error(503))
+        for _ in range(3):
+            assert ask(one).status == 503
+        opened, learned = one.wait_log('msg="breaker open"'), two.wait_log('msg="breaker open"')
+        assert learned["learned"] == "yes" and time_of(learned) - time_of(opened) <= 100
+        seen = len(provider.record())
+        answer = ask(two)
+        assert answer.status == 503 and answer.json()["error"]["code"] == "upstream_down"
+        assert len(provider.record()) == seen
+
+
+def test_c20_a_breaker_that_one_closed_is_closed_for_the_other(redis):
+    with daemons(redis, breaker={"failures": 3, "failure_rate": 0, "open_for": "700ms"},
+                 retry={"max_attempts": 1, "budget_min": 100000}) as (provider, one, two):
+        assert ask(two).status == 200
+        provider.answers(error(503), error(503), error(503), {"preset": "auto"})
+        for _ in range(3):
+            assert ask(one).status == 503
+        two.wait_log('msg="breaker open"')
+        assert ask(one).status == 200 # it waits for its probe
+        closed, learned = one.wait_log('msg="breaker closed"'), two.wait_log('msg="breaker closed"')
+        assert abs(time_of(learned) - time_of(closed)) <= 100
+
+
+def test_c22_requests_per_minute_count_for_all_daemons_together(redis):
+    with daemons(redis, {"requests_per_minute": 600}) as (provider, *both):
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(lambda n: ask(both[n % 2]).status, range(40)))
+        assert answers == [200] * 40
+        times = sorted(r["t_first"] for r in provider.record())
+        # Each could spend a second's worth before it has heard of the other.
+        for i, begin in enumerate(times):
+            for k, end in enumerate(times[i:]):
+                assert k + 1 <= 20 + 5 + (end - begin) / 100, (begin, end, k + 1)
+        assert times[-1] - times[0] >= 1500
+
+
+def test_killing_redis_in_the_middle_of_a_load_fails_nothing(redis):
+    # A third of the answers is a 429: some request meets many of them.
+    with daemons(redis, retry={"max_attempts": 50, "initial_delay": "20ms", "max_delay": "20ms",
+                               "budget_min": 100000}) as (provider, one, two):
+        provider.script({"rules": [{"match": {}, "answers": [limited(60), {"preset": "auto"}, {"preset": "auto"}],
+                                    "then": "cycle"}]})
+        with ThreadPoolExecutor(8) as pool:
+            answers = [pool.submit(ask, (one, two)[n % 2]) for n in range(300)]
+            provider.wait(answered=100, timeout=60)
+            redis.kill()
+            assert {a.result().status for a in answers} == {200}
+        assert "each daemon goes on with what it knows itself" in one.wait_line(LOST)
+        two.wait_line(LOST)
+        assert one.metric("retryd_shared_up") == 0
+        redis.start()
+        one.wait_line(BACK, timeout=40)
+        two.wait_line(BACK, timeout=40)
+        assert one.metric("retryd_shared_up") == 1 and one.metric("retryd_shared_losses_total") >= 1
+        start = len(two.lines)
+        provider.answers(limited(300), {"preset": "auto"})
+        assert ask(one, chat()).status == 200
+        assert two.wait_log('msg="gate closed"', start=start)["learned"] == "yes"
+
+
+def test_a_redis_that_says_nothing_holds_up_no_request(redis):
+    with daemons(redis, {"requests_per_minute": 60000}, count=1) as (provider, one):
+        redis.signal(signal.SIGSTOP)
+        try:
+            for _ in range(50):
+                began = now_ms()
+                assert ask(one).status == 200
+                assert now_ms() - began < 1000
+            one.wait_line(LOST)
+            assert ask(one).status == 200
+        finally:
+            redis.signal(signal.SIGCONT)
+        one.wait_line(BACK, timeout=40)
+
+
+def test_no_redis_at_the_start(tmp_path):
+    class Nobody:
+        socket = str(tmp_path / "nobody.sock")
+
+    with daemons(Nobody, count=1, joined=False) as (provider, one):
+        assert "nobody.sock" in one.wait_line(LOST)
+        assert ask(one).status == 200
+        assert one.metric("retryd_shared_up") == 0
+
+
+def test_a_password_is_needed_and_never_shown(tmp_path):
+    (tmp_path / "right").write_text("sesame-open-wide\n")
+    (tmp_path / "wrong").write_text("sesame-shut\n")
+    with Redis(tmp_path, "--requirepass", "sesame-open-wide") as redis:
+        with daemons(redis, count=1, joined=False, shared={"redis_password_file": tmp_path / "wrong"}) as (_, one):
+            assert "password" in one.wait_line(LOST)
+            assert ask(one).status == 200
+            assert "sesame" not in one.log
+        with daemons(redis, count=1, shared={"redis_password_file": tmp_path / "right"}) as (_, one):
+            assert ask(one).status == 200
+            assert one.metric("retryd_shared_up") == 1
+            assert "sesame" not in one.log
+
+
+def test_accounts_with_prefixes_of_their_own_do_not_hear_of_each_other(redis):
+    with daemons(redis, count=1, shared={"prefix": "first"}) as (provider, one), \
+            daemons(redis, count=1, shared={"prefix": "second"}) as (_, other):
+        provider.answers(limited(200), {"preset": "auto"})
+        assert ask(one).status == 200
+        assert one.metric("retryd_shared_sent_total") >= 1
+        assert other.metric("retryd_shared_received_total") == 0
+        assert model_of(provider.record()[0]) == "big"

@@ -251,7 +251,7 @@ def test_configuration_is_in_force_as_it_stands(text, tmp_path):
     key.write_text("sk-readme\n")
     key.chmod(0o600)
     conf = tmp_path / "retryd.conf"
-    conf.write_text(text.replace("/etc/retryd/openai-key", str(key)))
+    conf.write_text(text.replace("/etc/retryd/openai-key", str(key)).replace("/etc/retryd/azure-key", str(key)))
     done = shell(f'"$RETRYD_BIN" -c {conf} --check')
     assert done.returncode == 0, done.stderr
     assert "not in force" not in done.stdout + done.stderr
@@ -274,7 +274,7 @@ def test_headers_are_told(daemon):
                  "-d '{\"model\":\"gpt-4o\"}'")
     told = done.stdout.lower()
     assert {"x-retryd-attempts", "x-retryd-wait-ms", "x-retryd-target", "Proxy-Status"} < set(named)
-    assert all(f"\n{name.lower()}:" in told for name in named if name != "x-should-retry")
+    assert all(f"\n{name.lower()}:" in told for name in named if name not in ("x-should-retry", "x-retryd-model"))
 
 
 def test_overrides_are_taken(daemon, provider):

@@ -28,7 +28,7 @@ static const char usage[] =
     "Exit codes:\n"
     "  0  all is well                         4  an address to listen on is in use\n"
     "  1  failed while running; not healthy   5  no permission for an address or a file\n"
-    "  2  the command line is wrong           6  an API key's file or variable is bad\n"
+    "  2  the command line is wrong           6  a key's file or variable, or a password's, is bad\n"
     "  3  the configuration is wrong          7  a route names an unknown upstream\n"
     "\n"
     "The configuration file has sections, and in them lines of key = value. Lines that start with\n"

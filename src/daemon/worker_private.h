@@ -114,6 +114,12 @@ void call_turn_look(void *world, struct exchange *x, const struct turn_wish *wis
 bool call_may_repeat(void *world, struct exchange *x, const struct provider *p);
 void call_charge(void *world, struct exchange *x, const struct provider *p);
 
+/* What exchanges tell: see struct exchange_ops. */
+void call_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r);
+void call_hedged(void *world, struct exchange *x);
+void call_event_dropped(void *world, struct exchange *x, bool malformed);
+void call_ended(void *world, struct exchange *x);
+
 /* Those whose turn has come go into the run queue. */
 void call_take_turns(struct worker *w);
 

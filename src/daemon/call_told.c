@@ -1,0 +1,52 @@
+/* What exchanges tell of themselves becomes counters and log lines. */
+#include "daemon/access_log.h"
+#include "daemon/worker_private.h"
+
+void call_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r)
+{
+    struct worker *w = world;
+
+    metrics_add(&w->metrics.failures[r->verdict.reason], 1);
+    if (r->decision.action == RETRY_AGAIN)
+        metrics_add(&w->metrics.retries[r->verdict.reason], 1);
+    if (r->duplicate)
+        metrics_add(&w->metrics.duplicates, 1);
+    access_log_attempt(x, r);
+}
+
+void call_hedged(void *world, struct exchange *x)
+{
+    (void)x;
+    metrics_add(&((struct worker *)world)->metrics.hedges, 1);
+    metrics_add(&((struct worker *)world)->metrics.duplicates, 1);
+}
+
+void call_event_dropped(void *world, struct exchange *x, bool malformed)
+{
+    struct worker *w = world;
+
+    metrics_add(malformed ? &w->metrics.events_malformed : &w->metrics.events_unfit, 1);
+    if (x->dropped == 1)
+        access_log_dropped(x, malformed);
+}
+
+void call_ended(void *world, struct exchange *x)
+{
+    struct worker *w = world;
+    struct metrics *m = &w->metrics;
+
+    metrics_add(&m->ends[x->end], 1);
+    metrics_add(&m->wait_ms, x->wait_ms);
+    metrics_add(&m->bytes_out, x->bytes_out);
+    metrics_add(&m->events, x->events);
+    if (x->end == END_ANSWERED && x->splices)
+        metrics_add(&m->spliced, 1);
+    if (x->end == END_ANSWERED && x->attempts > 1)
+        metrics_add(&m->rescued, 1);
+    if (x->end == END_REFUSED)
+        metrics_add(&m->refused, 1);
+    if (x->request.sdk_retry)
+        metrics_add(&m->sdk_retries, 1);
+    metrics_duration(m, x->ended_ms - x->started_ms);
+    access_log_request(x, w->wiring->config->log.access);
+}

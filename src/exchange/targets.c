@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "exchange/exchange_private.h"
+#include "policy/backoff.h"
 
 /* --- turns -------------------------------------------------------------------------------------- */
 
@@ -84,7 +85,8 @@ static void set_limits(struct exchange *x)
         latest = x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS;
     x->wish.may_leave = may_leave;
     x->wish.only = x->resuming ? &x->target : NULL;
-    x->wish.chances = x->max_attempts > x->attempts ? x->max_attempts - x->attempts : 1;
+    x->wish.patient_ms =
+        plus(x->queued_since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
     x->wish.latest_ms = latest;
     x->wish.gate_latest_ms = plus(x->queued_since, s->max_hint_ms);
 }

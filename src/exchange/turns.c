@@ -516,7 +516,6 @@ enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_door 
     assert(turn->state == TURN_NONE);
     turn->wish = wish;
     turn->door = door;
-    turn->chances = wish->chances;
     turn->why = TURN_WHY_NONE;
     turn->pool = NULL;
     turn->lane = NULL;
@@ -564,7 +563,7 @@ void pools_review(struct turns *t, const struct circuit *failed, uint64_t now_ms
             unsigned n = wish_choices(t, turn->wish, now_ms, choices);
             struct outlook o = look_ahead(choices, n, now_ms);
             bool last = list_empty(&p->turns) || (p->turns.next == m && p->turns.prev == m);
-            bool lost = failed && o.down && --turn->chances == 0;
+            bool lost = failed && o.down && o.wait.at_ms > turn->wish->patient_ms;
 
             after = m->next;
             if (!lost && !in_vain(turn->wish, &o))

@@ -77,7 +77,6 @@ struct turn {
     struct lane *lane; /* GRANTED; NULL where there was no room to know of one */
     struct list node;  /* WAITING: in the pool's queue */
     struct list told;  /* in the door's list */
-    unsigned chances;
     uint32_t gate_epoch;
     struct breaker_pass pass;
     bool gate_heard, heard; /* turns_tell had news for the gate, for all */
@@ -100,10 +99,10 @@ struct turn_wish {
     const struct target_ref *excluded; /* these are out of the question */
     unsigned excluded_count;
     const struct target *only; /* no other will do; NULL: any */
-    unsigned chances;          /* probes that may fail before it has waited in vain; >= 1 */
-    uint64_t latest_ms;        /* a turn after that is in vain; TURNS_NEVER */
-    uint64_t gate_latest_ms;   /* ... where it is a gate that has it wait */
-    uint64_t random;           /* for shares by weight */
+    uint64_t patient_ms; /* when a probe has failed, it waits for the next one only up to then */
+    uint64_t latest_ms;  /* a turn after that is in vain; TURNS_NEVER */
+    uint64_t gate_latest_ms; /* ... where it is a gate that has it wait */
+    uint64_t random;         /* for shares by weight */
 };
 
 /* How an attempt ended, or began well. */

@@ -34,6 +34,22 @@ uint64_t backoff_delay(const struct backoff_settings *b, unsigned attempts_made,
     return delay;
 }
 
+uint64_t backoff_left(const struct backoff_settings *b, unsigned attempts_made,
+                      unsigned max_attempts)
+{
+    unsigned n = attempts_made > 0 ? attempts_made : 1;
+    uint64_t sum = 0;
+
+    for (; n < max_attempts; n++) {
+        uint64_t delay = exponential(b, n);
+
+        if (delay > UINT64_MAX - sum)
+            return UINT64_MAX;
+        sum += delay;
+    }
+    return sum;
+}
+
 uint64_t backoff_with_hint(const struct backoff_settings *b, unsigned attempts_made,
                            const struct hint *hint, uint64_t random)
 {

@@ -11,6 +11,11 @@
  * at most max_delay, with jitter drawn from `random` (uniform 64 bits). Never overflows. */
 uint64_t backoff_delay(const struct backoff_settings *b, unsigned attempts_made, uint64_t random);
 
+/* The longest that all backoffs behind `attempts_made` attempts can take together, of
+ * `max_attempts`. Never overflows. */
+uint64_t backoff_left(const struct backoff_settings *b, unsigned attempts_made,
+                      unsigned max_attempts);
+
 /* The hint is a floor under the backoff: the larger of the two, and where the hint is the larger
  * up to 10 % + 20 ms of jitter above it, never below. */
 uint64_t backoff_with_hint(const struct backoff_settings *b, unsigned attempts_made,

@@ -120,6 +120,24 @@ START_TEST(a_hint_is_a_floor)
 }
 END_TEST
 
+START_TEST(what_is_left_is_the_sum_of_all_that_may_follow)
+{
+    struct backoff_settings b = {1000, 2, 60000, JITTER_FULL};
+
+    ck_assert_uint_eq(backoff_left(&b, 0, 5), 15000);
+    ck_assert_uint_eq(backoff_left(&b, 1, 5), 15000);
+    ck_assert_uint_eq(backoff_left(&b, 3, 5), 12000);
+    ck_assert_uint_eq(backoff_left(&b, 4, 5), 8000);
+    ck_assert_uint_eq(backoff_left(&b, 5, 5), 0);
+    ck_assert_uint_eq(backoff_left(&b, 9, 5), 0);
+    ck_assert_uint_eq(backoff_left(&b, 0, 1), 0);
+    ck_assert_uint_eq(backoff_left(&b, 6, 9), 32000 + 60000 + 60000);
+    b = (struct backoff_settings){UINT64_C(1) << 63, 1, UINT64_MAX, JITTER_NONE};
+    ck_assert_uint_eq(backoff_left(&b, 0, 2), UINT64_C(1) << 63);
+    ck_assert_uint_eq(backoff_left(&b, 0, 100), UINT64_MAX);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("backoff");
@@ -129,6 +147,7 @@ int main(void)
     tcase_add_test(tcase, delays_never_shrink);
     tcase_add_test(tcase, jitter_is_even);
     tcase_add_test(tcase, a_hint_is_a_floor);
+    tcase_add_test(tcase, what_is_left_is_the_sum_of_all_that_may_follow);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -38,12 +38,15 @@ static const char *const event_lines[] = {
     [TURNS_BREAKER_CLOSED] = "breaker closed",
     [TURNS_KEY_ASIDE] = "key set aside",
     [TURNS_PACE] = "pace changed",
+    [TURNS_WAIT] = "waiting for a turn",
 };
 
 static void log_event(const struct turns_event *e)
 {
     bool bad = e->kind == TURNS_BREAKER_OPEN || e->kind == TURNS_KEY_ASIDE;
-    enum log_level level = bad ? LOG_WARN : LOG_INFO;
+    enum log_level level = bad                     ? LOG_WARN
+                           : e->kind == TURNS_WAIT ? LOG_DEBUG /* one for each request, at worst */
+                                                   : LOG_INFO;
 
     if (!log_enabled(level))
         return;
@@ -58,6 +61,8 @@ static void log_event(const struct turns_event *e)
         log_u64("for_ms", e->for_ms);
     if (e->kind == TURNS_PACE)
         log_u64("per_minute", (uint64_t)e->per_minute);
+    if (e->kind == TURNS_WAIT)
+        log_text("why", turn_why_word(e->why));
     if (e->reason != REASON_OK)
         log_text("reason", reason_word(e->reason));
     if (e->learned)
@@ -88,6 +93,7 @@ static void on_event(void *arg, const struct turns_event *e)
 
     if (e->kind == TURNS_WAIT) {
         t->waits[e->why]++;
+        log_event(e);
         return;
     }
     if (e->kind != TURNS_RATE_TAKEN &&

@@ -13,15 +13,31 @@ static bool ends_with(struct str s, struct str end)
     return s.n >= end.n && str_eq((struct str){s.p + s.n - end.n, end.n}, end);
 }
 
+/* Made twice, these cost nothing. */
+static bool is_reading(const struct request_head *h)
+{
+    return request_is(h, "GET") || request_is(h, "HEAD");
+}
+
 /* Made twice, these do no harm beyond their price. */
 static bool is_safe(const struct request_head *h)
 {
     struct str path = request_path(h);
 
-    if (request_is(h, "GET") || request_is(h, "HEAD"))
+    if (is_reading(h))
         return true;
     return request_is(h, "POST") &&
            (ends_with(path, STR("/embeddings")) || ends_with(path, STR("/moderations")));
+}
+
+/* Both attempts may be processed: that is what retry_ambiguous = no forbids (C28). */
+static bool may_be_made_twice(const struct exchange *x)
+{
+    const struct route_settings *s = x->plan.settings;
+
+    if (!s->retry.retry_ambiguous && !is_reading(&x->request.head))
+        return false;
+    return s->hedge.requests == HEDGE_ALL || is_safe(&x->request.head);
 }
 
 static bool may_hedge(const struct exchange *x)
@@ -31,7 +47,7 @@ static bool may_hedge(const struct exchange *x)
     return x->state == EXCHANGE_ATTEMPTING && s->after_ms > 0 && !x->rival && !x->hedged &&
            !x->begun && !x->resuming && !x->request.overrides.no_retry &&
            x->attempts < x->max_attempts && body_in_memory(&x->request.body) &&
-           (s->requests == HEDGE_ALL || is_safe(&x->request.head));
+           may_be_made_twice(x);
 }
 
 uint64_t hedge_time(const struct exchange *x)

@@ -411,6 +411,50 @@ static void see(void *arg, const struct turns_view *v)
     (void)buf_add(all, (const char *)&s, sizeof(s));
 }
 
+static int compare(const void *a, const void *b)
+{
+    const struct seen *x = a, *y = b;
+    int order = (int)x->view.kind - (int)y->view.kind;
+
+    if (order == 0)
+        order = strcmp(x->site, y->site);
+    if (order == 0)
+        order = strcmp(x->model, y->model);
+    if (order == 0 && x->view.key_number != y->view.key_number)
+        order = x->view.key_number < y->view.key_number ? -1 : 1;
+    return order;
+}
+
+static void add_up(struct turns_view *sum, const struct turns_view *v)
+{
+    sum->in_flight += v->in_flight;
+    sum->fallbacks += v->fallbacks;
+    sum->shut += v->shut;
+    sum->half_open |= v->half_open;
+    if (v->shut_ms > sum->shut_ms)
+        sum->shut_ms = v->shut_ms;
+    if (v->pace_per_minute > 0 &&
+        (sum->pace_per_minute <= 0 || v->pace_per_minute < sum->pace_per_minute))
+        sum->pace_per_minute = v->pace_per_minute;
+}
+
+/* Clients' own keys are told apart here, and not in the metrics: what has the same labels becomes
+ * one, for a scraper takes no sample twice. Returns how many are left. */
+static size_t merge(struct seen *all, size_t n)
+{
+    size_t kept = 0;
+
+    if (n > 0)
+        qsort(all, n, sizeof(*all), compare);
+    for (size_t i = 0; i < n; i++) {
+        if (kept > 0 && compare(&all[kept - 1], &all[i]) == 0)
+            add_up(&all[kept - 1].view, &all[i].view);
+        else
+            all[kept++] = all[i];
+    }
+    return kept;
+}
+
 static void write_view(const struct series *s, const struct seen *seen, struct buf *out)
 {
     const struct turns_view *v = &seen->view;
@@ -449,7 +493,9 @@ void traffic_metrics(struct traffic *t, struct buf *out)
 {
     uint64_t waits[TURN_WHY_COUNT];
     unsigned waiting;
+    struct seen *views;
     struct buf all;
+    size_t n;
 
     buf_init(&all, SIZE_MAX / 2);
     lock(t);
@@ -458,16 +504,14 @@ void traffic_metrics(struct traffic *t, struct buf *out)
     turns_each(t->turns, see, &all, now_ms());
     unlock(t);
     write_waits(waiting, waits, out);
+    views = (struct seen *)(void *)all.p;
+    n = merge(views, all.len / sizeof(*views));
     for (size_t i = 0; i < sizeof all_series / sizeof all_series[0]; i++) {
         const struct series *s = &all_series[i];
 
         buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", s->name, s->help, s->name, s->type);
-        for (size_t at = 0; at < all.len; at += sizeof(struct seen)) {
-            struct seen seen;
-
-            memcpy(&seen, all.p + at, sizeof(seen));
-            write_view(s, &seen, out);
-        }
+        for (size_t k = 0; k < n; k++)
+            write_view(s, &views[k], out);
     }
     out->failed |= all.failed;
     buf_deinit(&all);

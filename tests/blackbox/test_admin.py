@@ -82,3 +82,19 @@ def test_a_scraper_of_another_machine_may_use_any_name_where_admin_is_open(retry
 def test_off_means_off(provider, retryd):
     d = retryd(admin={"listen": "off"})
     assert d.admin_address is None and len(d.listeners) == 1
+
+
+def test_no_sample_stands_twice_whoever_brings_the_key(provider, retryd):
+    """A client's own key has a gate of its own, and no label of its own."""
+    provider.answers({"preset": "error", "status": 429, "headers": {"retry-after-ms": "10"}}, {"preset": "auto"},
+                     key="authorization")
+    d = retryd(retry={"initial_delay": "1ms", "max_delay": "1ms"})
+    for key in ("sk-one", "sk-two", "sk-three"):
+        client = http.client.HTTPConnection(d.host, d.port, timeout=20)
+        client.request("POST", "/v1/chat/completions", '{"model":"gpt-4o"}', {"Authorization": f"Bearer {key}"})
+        answer = client.getresponse()
+        assert answer.status == 200 and answer.read()
+        client.close()
+    names = [line.rpartition(" ")[0] for line in ask(d, "/metrics")[2].splitlines() if not line.startswith("#")]
+    assert len(names) == len(set(names))
+    assert d.metrics()['retryd_gate_closed_total{target="test",model="gpt-4o",key="0"}'] == 3

@@ -1,0 +1,490 @@
+/* Who waits how long for a turn: limits, fairness, budgets, and what is remembered (C9, C22). */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "exchange/turns_private.h"
+#include "failmem.h"
+#include "turns_desk.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define MANY 128
+
+static struct desk d;
+static struct asker a[MANY];
+
+static void leave(struct asker *who)
+{
+    turns_leave(d.turns, &who->turn, d.now_ms);
+    ck_assert_int_eq(who->turn.state, TURN_NONE);
+}
+
+static void all_leave(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        leave(&a[i]);
+}
+
+/* --- limits --------------------------------------------------------------------------------------- */
+
+START_TEST(never_more_at_once_and_nobody_waits_behind_a_crowd)
+{
+    desk_init(&d, 1, 1);
+    d.providers[0].max_concurrency = 3;
+    for (unsigned i = 0; i < 103; i++)
+        desk_ask(&d, &a[i], 1);
+    ck_assert_int_eq(desk_ask(&d, &a[103], 2), TURN_WAITING);
+    ck_assert_uint_eq(desk_count(a, 104, TURN_GRANTED), 3);
+    ck_assert_uint_eq(turns_waiting(d.turns), 101);
+    desk_end(&d, &a[0]);
+    desk_end(&d, &a[1]);
+    ck_assert_int_eq(a[103].turn.state, TURN_GRANTED); /* not behind all of the other's */
+    ck_assert_int_eq(a[3].turn.state, TURN_GRANTED);
+    for (unsigned i = 2; i < 103; i++) { /* first in, first out */
+        ck_assert_int_eq(a[i].turn.state, TURN_GRANTED);
+        ck_assert_uint_le(desk_in_flight(&d, 0), 3);
+        desk_good(&d, &a[i]);
+    }
+    desk_good(&d, &a[103]);
+    desk_deinit(&d);
+}
+END_TEST
+
+START_TEST(clients_take_turns)
+{
+    unsigned served[3] = {0};
+
+    desk_init(&d, 1, 0); /* each with credentials of its own, at one upstream */
+    d.providers[0].max_concurrency = 1;
+    desk_ask(&d, &a[120], 9);
+    for (unsigned i = 0; i < 60; i++)
+        desk_ask(&d, &a[i], 1 + i % 3);
+    desk_end(&d, &a[120]);
+    for (unsigned n = 0; n < 30; n++) {
+        for (unsigned i = 0; i < 60; i++) {
+            if (a[i].turn.state == TURN_GRANTED) {
+                served[i % 3]++;
+                desk_end(&d, &a[i]);
+                break;
+            }
+        }
+    }
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_uint_eq(served[i], 10);
+    for (unsigned i = 0; i < 60; i++)
+        leave(&a[i]);
+    desk_deinit(&d);
+}
+END_TEST
+
+START_TEST(requests_per_minute_are_spaced)
+{
+    desk_init(&d, 1, 1);
+    d.providers[0].requests_per_minute = 120; /* two at once, then one each half second */
+    for (unsigned i = 0; i < 20; i++)
+        desk_ask(&d, &a[i], i == 19 ? 2 : 1);
+    ck_assert_uint_eq(desk_count(a, 20, TURN_GRANTED), 2);
+    ck_assert_int_eq(a[2].turn.why, TURN_WHY_LIMIT);
+    for (unsigned i = 0; i < 18; i++) {
+        uint64_t at = DESK_START + 500 * (i + 1);
+
+        desk_wait(&d, at - 1);
+        ck_assert_uint_eq(desk_count(a, 20, TURN_GRANTED), 2 + i);
+        desk_wait(&d, at);
+        ck_assert_uint_eq(desk_count(a, 20, TURN_GRANTED), 3 + i);
+        if (i == 1)
+            ck_assert_int_eq(a[19].turn.state, TURN_GRANTED); /* the other client's */
+    }
+    ck_assert_uint_eq(turns_next(d.turns), TURNS_NEVER);
+    ck_assert_uint_eq(d.events[TURNS_RATE_TAKEN], 20);
+    for (unsigned i = 0; i < 20; i++)
+        desk_end(&d, &a[i]);
+    desk_deinit(&d);
+}
+END_TEST
+
+START_TEST(a_limit_that_comes_too_late_is_refused_at_once)
+{
+    desk_init(&d, 1, 1);
+    d.providers[0].requests_per_minute = 60;
+    desk_ask(&d, &a[0], 1);
+    for (unsigned i = 1; i < 3; i++) {
+        desk_wish(&d, &a[i]);
+        a[i].wish.latest_ms = DESK_START + 998 + i;
+        ck_assert_int_eq(desk_ask_again(&d, &a[i]), i == 1 ? TURN_REFUSED : TURN_WAITING);
+        ck_assert_int_eq(a[i].turn.why, TURN_WHY_LIMIT);
+    }
+    ck_assert_uint_eq(a[1].turn.ready_ms, DESK_START + 1000);
+    all_leave(3);
+    desk_deinit(&d);
+}
+END_TEST
+
+START_TEST(the_queue_has_a_size)
+{
+    desk_init(&d, 1, 1);
+    d.settings.queue.size = 5;
+    d.providers[0].max_concurrency = 1;
+    for (unsigned i = 0; i < 8; i++)
+        desk_ask(&d, &a[i], i);
+    ck_assert_uint_eq(desk_count(a, 8, TURN_WAITING), 5);
+    ck_assert_uint_eq(desk_count(a, 8, TURN_REFUSED), 2);
+    ck_assert_int_eq(a[7].turn.why, TURN_WHY_QUEUE_FULL);
+    leave(&a[3]);
+    leave(&a[7]);
+    ck_assert_int_eq(desk_ask(&d, &a[7], 7), TURN_WAITING);
+    all_leave(8);
+    desk_deinit(&d);
+}
+END_TEST
+
+START_TEST(pacing_follows_429s_without_a_hint)
+{
+    desk_init(&d, 1, 1);
+    d.providers[0].adaptive_pacing = true;
+    for (unsigned i = 0; i < 2; i++) {
+        desk_ask(&d, &a[0], 1);
+        desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 0);
+        desk_wait(&d, d.now_ms + 10);
+    }
+    ck_assert_uint_eq(d.events[TURNS_PACE], 1);
+    ck_assert(d.last[TURNS_PACE].per_minute > 0);
+    ck_assert_int_eq(desk_ask(&d, &a[0], 1), TURN_WAITING);
+    ck_assert_int_eq(a[0].turn.why, TURN_WHY_PACE);
+    desk_wait(&d, d.now_ms + 20000);
+    desk_good(&d, &a[0]);
+    desk_deinit(&d);
+}
+END_TEST
+
+/* --- budgets -------------------------------------------------------------------------------------- */
+
+static unsigned repeats(const struct retry_settings *s)
+{
+    unsigned n = 0;
+
+    while (n < 1000 && turns_may_repeat(d.turns, &d.providers[0], s, d.now_ms))
+        n++;
+    return n;
+}
+
+START_TEST(only_the_first_time_at_an_upstream_is_a_request)
+{
+    const struct retry_settings s = {.budget_percent = 20};
+
+    desk_init(&d, 2, 1);
+    for (unsigned i = 0; i < 20; i++) {
+        desk_wish(&d, &a[0]);
+        a[0].wish.visited = i < 10 ? 1u << 1 : 1u << 0; /* the other one; this one */
+        ck_assert_int_eq(desk_ask_again(&d, &a[0]), TURN_GRANTED);
+        desk_good(&d, &a[0]);
+    }
+    ck_assert_uint_eq(repeats(&s), 2); /* of ten requests */
+    d.now_ms += 10000;
+    ck_assert_uint_eq(repeats(&s), 0);
+    desk_deinit(&d);
+}
+END_TEST
+
+START_TEST(what_sdks_repeat_is_charged_and_shared_by_all_keys)
+{
+    const struct retry_settings s = {.budget_min = 1}; /* ten in ten seconds */
+
+    desk_init(&d, 1, 2);
+    for (unsigned i = 0; i < 4; i++)
+        turns_charge(d.turns, &d.providers[0], d.now_ms);
+    ck_assert_uint_eq(repeats(&s), 6);
+    turns_charge(d.turns, &d.providers[0], d.now_ms); /* allowed or not */
+    d.now_ms += 10000;
+    ck_assert_uint_eq(repeats(&s), 10);
+    desk_deinit(&d);
+}
+END_TEST
+
+/* --- other daemons -------------------------------------------------------------------------------- */
+
+/* The ids of the first upstream's site, its "m" there, and its first key: from another daemon. */
+static void learn_ids(uint64_t *ret_site, uint64_t *ret_circuit, uint64_t *ret_lane)
+{
+    desk_init(&d, 1, 1);
+    d.settings.breaker =
+        (struct breaker_settings){.failures = 1, .window_ms = 10000, .open_for_ms = 1000};
+    d.providers[0].requests_per_minute = 60;
+    desk_ask(&d, a, 1);
+    desk_bad(&d, a, REASON_RATE_LIMIT, 429, 1000);
+    desk_wait(&d, DESK_START + 2000);
+    desk_ask(&d, a, 1);
+    desk_bad(&d, a, REASON_SERVER_ERROR, 500, 0);
+    *ret_site = d.site_id;
+    *ret_circuit = d.circuit_id;
+    *ret_lane = d.lane_id;
+    desk_deinit(&d);
+}
+
+START_TEST(what_is_learned_counts_before_and_after_the_target_is_known)
+{
+    uint64_t site, circuit, lane;
+
+    learn_ids(&site, &circuit, &lane);
+    for (unsigned known = 0; known < 2; known++) {
+        for (unsigned what = 0; what < 2; what++) {
+            desk_init(&d, 1, 1);
+            if (known) {
+                desk_ask(&d, a, 1);
+                desk_end(&d, a);
+            }
+            if (what == 0)
+                turns_learn_gate(d.turns, lane, 3000, d.now_ms);
+            else
+                turns_learn_breaker(d.turns, circuit, true, 3000, d.now_ms);
+            ck_assert_int_eq(desk_ask(&d, a, 1), TURN_WAITING);
+            ck_assert_int_eq(a->turn.why, what == 0 ? TURN_WHY_GATE : TURN_WHY_BREAKER);
+            desk_wait(&d, DESK_START + 2999);
+            ck_assert_int_eq(a->turn.state, TURN_WAITING);
+            desk_wait(&d, DESK_START + 3000);
+            desk_end(&d, a);
+            desk_deinit(&d);
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_breaker_that_another_has_closed_lets_those_who_wait_go)
+{
+    uint64_t site, circuit, lane;
+
+    learn_ids(&site, &circuit, &lane);
+    desk_init(&d, 1, 1);
+    turns_learn_breaker(d.turns, circuit, true, 3000, d.now_ms);
+    for (unsigned i = 0; i < 5; i++)
+        ck_assert_int_eq(desk_ask(&d, &a[i], 1), TURN_WAITING);
+    turns_learn_breaker(d.turns, circuit, false, 0, d.now_ms);
+    ck_assert_uint_eq(desk_count(a, 5, TURN_GRANTED), 1); /* in steps */
+    ck_assert_uint_eq(d.events[TURNS_BREAKER_CLOSED], 1);
+    ck_assert(d.last[TURNS_BREAKER_CLOSED].learned);
+    all_leave(5);
+    /* Of what is not known here it is forgotten that it was shut. */
+    turns_learn_breaker(d.turns, circuit + 1, true, 3000, d.now_ms);
+    turns_learn_breaker(d.turns, circuit + 1, false, 0, d.now_ms);
+    desk_deinit(&d);
+}
+END_TEST
+
+START_TEST(others_take_from_the_same_rate)
+{
+    uint64_t site, circuit, lane;
+
+    learn_ids(&site, &circuit, &lane);
+    desk_init(&d, 1, 1);
+    d.providers[0].requests_per_minute = 60;
+    turns_learn_rate(d.turns, site, 5000000, d.now_ms); /* it is not known yet: no matter */
+    desk_ask(&d, &a[0], 1);
+    ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING);
+    turns_learn_rate(d.turns, site, 5000000, d.now_ms);
+    desk_wait(&d, DESK_START + 4999);
+    ck_assert_int_eq(a[1].turn.state, TURN_WAITING);
+    desk_wait(&d, DESK_START + 5000);
+    desk_end(&d, &a[1]);
+    desk_end(&d, &a[0]);
+    desk_deinit(&d);
+}
+END_TEST
+
+/* --- memory --------------------------------------------------------------------------------------- */
+
+static void fill_with_lanes(void)
+{
+    for (uint64_t i = 0; i < LANES_MAX; i++) {
+        ck_assert_int_eq(desk_ask(&d, a, 1 + i), TURN_GRANTED);
+        ck_assert_ptr_nonnull(a->turn.lane);
+        if (i == 0)
+            desk_bad(&d, a, REASON_RATE_LIMIT, 429, 100000);
+        else
+            desk_good(&d, a);
+    }
+}
+
+START_TEST(idle_lanes_make_room_but_not_what_is_shut)
+{
+    desk_init(&d, 1, 0);
+    fill_with_lanes();
+    ck_assert_int_eq(desk_ask(&d, a, 900000), TURN_GRANTED); /* unknown, not refused */
+    ck_assert_ptr_null(a->turn.lane);
+    desk_bad(&d, a, REASON_RATE_LIMIT, 429, 5000);
+    ck_assert_int_eq(desk_ask(&d, a, 900000), TURN_GRANTED);
+    desk_end(&d, a);
+    d.now_ms += IDLE_MS;
+    ck_assert_int_eq(desk_ask(&d, a, 900000), TURN_GRANTED);
+    ck_assert_ptr_nonnull(a->turn.lane);
+    desk_bad(&d, a, REASON_RATE_LIMIT, 429, 5000);
+    ck_assert_int_eq(desk_ask(&d, &a[0], 900000), TURN_WAITING);
+    ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING); /* is still shut */
+    all_leave(2);
+    desk_deinit(&d);
+}
+END_TEST
+
+/* What fails for want of memory is at most the one request. */
+START_TEST(each_failed_allocation_is_survived)
+{
+    for (size_t n = 1;; n++) {
+        enum turn_state first, second;
+        bool failed;
+
+        desk_init(&d, 1, 1);
+        d.providers[0].max_concurrency = 1;
+        failmem_arm(n);
+        first = desk_ask(&d, &a[0], 1);
+        second = desk_ask(&d, &a[1], 1);
+        turns_learn_gate(d.turns, 4711, 1000, d.now_ms);
+        turns_may_repeat(d.turns, &d.providers[0], &d.settings.retry, d.now_ms);
+        failed = failmem_disarm();
+        ck_assert_int_eq(first, TURN_GRANTED);
+        if (second == TURN_REFUSED)
+            ck_assert_int_eq(a[1].turn.why, TURN_WHY_QUEUE_FULL);
+        ck_assert(failed || second == TURN_WAITING);
+        desk_end(&d, &a[0]);
+        if (second != TURN_REFUSED)
+            desk_end(&d, &a[1]);
+        ck_assert_int_eq(desk_ask(&d, &a[2], 1), TURN_GRANTED);
+        desk_end(&d, &a[2]);
+        leave(&a[1]);
+        desk_deinit(&d);
+        if (!failed)
+            break;
+        ck_assert_uint_lt(n, 20);
+    }
+}
+END_TEST
+
+START_TEST(no_registry_without_memory)
+{
+    struct turns_handler nobody = {.event = NULL};
+
+    failmem_arm(1);
+    ck_assert_ptr_null(turns_new(&nobody));
+    failmem_disarm();
+    turns_free(NULL);
+}
+END_TEST
+
+/* The same upstream by its id, in another snapshot. */
+START_TEST(a_reload_changes_limits_and_forgets_nothing)
+{
+    struct provider anew;
+    const struct provider *list[1] = {&anew};
+    struct plan plan;
+
+    desk_init(&d, 1, 1);
+    d.providers[0].max_concurrency = 1;
+    anew = d.providers[0];
+    anew.max_concurrency = 3;
+    plan = d.plan;
+    plan.providers = list;
+    desk_ask(&d, &a[0], 1);
+    ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING);
+    for (unsigned i = 2; i < 5; i++) {
+        desk_wish(&d, &a[i]);
+        a[i].wish.plan = &plan;
+        ck_assert_int_eq(desk_ask_again(&d, &a[i]), i < 4 ? TURN_GRANTED : TURN_WAITING);
+    }
+    ck_assert_ptr_eq(a[2].turn.target.provider, &anew);
+    ck_assert_uint_eq(desk_in_flight(&d, 0), 3);
+    desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 1000); /* holds those of the new one, too */
+    desk_end(&d, &a[2]);
+    desk_end(&d, &a[3]);
+    ck_assert_int_eq(a[4].turn.state, TURN_WAITING);
+    desk_wait(&d, DESK_START + 1000);
+    ck_assert_uint_eq(desk_count(a, 5, TURN_GRANTED), 1);
+    all_leave(5);
+    desk_deinit(&d);
+}
+END_TEST
+
+/* --- doors ---------------------------------------------------------------------------------------- */
+
+START_TEST(a_door_is_woken_once_for_all_its_news)
+{
+    struct turn_result limited = {
+        .verdict = {.kind = VERDICT_RETRY, .reason = REASON_RATE_LIMIT},
+        .status = 429,
+        .hint = {HINT_RETRY_AFTER_MS, 9000},
+    };
+
+    desk_init(&d, 1, 1);
+    desk_ask(&d, &a[0], 1);
+    desk_ask(&d, &a[4], 1);
+    desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 2000);
+    for (unsigned i = 1; i < 4; i++) {
+        desk_wish(&d, &a[i]);
+        a[i].wish.latest_ms = DESK_START + 5000;
+        ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_WAITING);
+    }
+    leave(&a[2]);
+    ck_assert_uint_eq(d.wakes, 0);
+    turns_tell(d.turns, &a[4].turn, &limited, d.now_ms);
+    ck_assert_uint_eq(d.wakes, 1);
+    ck_assert_ptr_eq(turns_door_take(&d.door), &a[1].turn);
+    ck_assert_ptr_eq(turns_door_take(&d.door), &a[3].turn);
+    ck_assert_ptr_null(turns_door_take(&d.door));
+    turns_tell(d.turns, &a[4].turn, &limited, d.now_ms); /* nothing changes, nobody is told */
+    ck_assert_uint_eq(d.wakes, 1);
+    desk_end(&d, &a[4]);
+    leave(&a[1]);
+    leave(&a[3]);
+    desk_deinit(&d);
+}
+END_TEST
+
+START_TEST(one_who_left_is_told_nothing)
+{
+    desk_init(&d, 1, 1);
+    d.providers[0].max_concurrency = 1;
+    for (unsigned i = 0; i < 3; i++)
+        desk_ask(&d, &a[i], 1);
+    turns_end(d.turns, &a[0].turn, d.now_ms); /* a[1] is let through and told so ... */
+    ck_assert_uint_eq(d.wakes, 1);
+    leave(&a[1]); /* ... and leaves without having heard: the next one goes */
+    ck_assert_ptr_eq(turns_door_take(&d.door), &a[2].turn);
+    ck_assert_ptr_null(turns_door_take(&d.door));
+    ck_assert_int_eq(a[2].turn.state, TURN_GRANTED);
+    desk_end(&d, &a[2]);
+    desk_deinit(&d);
+}
+END_TEST
+
+static void add_limits(TCase *c)
+{
+    tcase_add_test(c, never_more_at_once_and_nobody_waits_behind_a_crowd);
+    tcase_add_test(c, clients_take_turns);
+    tcase_add_test(c, requests_per_minute_are_spaced);
+    tcase_add_test(c, a_limit_that_comes_too_late_is_refused_at_once);
+    tcase_add_test(c, the_queue_has_a_size);
+    tcase_add_test(c, pacing_follows_429s_without_a_hint);
+    tcase_add_test(c, only_the_first_time_at_an_upstream_is_a_request);
+    tcase_add_test(c, what_sdks_repeat_is_charged_and_shared_by_all_keys);
+}
+
+int main(void)
+{
+    Suite *s = suite_create("turns_limits");
+    TCase *c = tcase_create("limits");
+
+    add_limits(c);
+    tcase_add_test(c, what_is_learned_counts_before_and_after_the_target_is_known);
+    tcase_add_test(c, a_breaker_that_another_has_closed_lets_those_who_wait_go);
+    tcase_add_test(c, others_take_from_the_same_rate);
+    tcase_add_test(c, idle_lanes_make_room_but_not_what_is_shut);
+    tcase_add_test(c, each_failed_allocation_is_survived);
+    tcase_add_test(c, no_registry_without_memory);
+    tcase_add_test(c, a_reload_changes_limits_and_forgets_nothing);
+    tcase_add_test(c, a_door_is_woken_once_for_all_its_news);
+    tcase_add_test(c, one_who_left_is_told_nothing);
+    suite_add_tcase(s, c);
+
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,169 @@
+/* A desk at which tests ask for turns by hand. */
+#include "turns_desk.h"
+
+#include <check.h>
+#include <string.h>
+
+static const char *const names[DESK_PROVIDERS] = {"p0", "p1", "p2"};
+
+static void on_wake(void *arg)
+{
+    ((struct desk *)arg)->wakes++;
+}
+
+static void on_event(void *arg, const struct turns_event *e)
+{
+    struct desk *d = arg;
+
+    d->events[e->kind]++;
+    d->last[e->kind] = *e;
+    if (e->kind == TURNS_RATE_TAKEN)
+        d->site_id = e->id;
+    else if (e->kind == TURNS_BREAKER_OPEN || e->kind == TURNS_BREAKER_PROBE)
+        d->circuit_id = e->id;
+    else if (e->kind == TURNS_GATE_CLOSED)
+        d->lane_id = e->id;
+}
+
+void desk_init(struct desk *d, unsigned providers, unsigned keys)
+{
+    struct turns_handler handler = {.event = on_event, .arg = d};
+
+    memset(d, 0, sizeof(*d));
+    d->now_ms = DESK_START;
+    d->settings.retry.max_hint_ms = 120000;
+    d->settings.queue.size = 1000;
+    for (unsigned i = 0; i < providers; i++) {
+        for (unsigned k = 0; k < keys; k++)
+            d->keys[i][k] = (struct target_key){STR("key"), 1000 * (i + 1) + k};
+        d->providers[i] = (struct provider){
+            .name = names[i],
+            .id = 100 + i,
+            .host = "",
+            .base_path = "",
+            .query = "",
+            .auth_header = "Authorization",
+            .keys = d->keys[i],
+            .key_count = keys,
+            .idempotency_header = "",
+            .key_cooldown_ms = 300000,
+        };
+        d->list[i] = &d->providers[i];
+    }
+    d->plan = (struct plan){.route = "test",
+                            .base = STR("/v1"),
+                            .settings = &d->settings,
+                            .providers = d->list,
+                            .provider_count = providers};
+    turns_door_init(&d->door, on_wake, d);
+    d->turns = turns_new(&handler);
+    ck_assert_ptr_nonnull(d->turns);
+}
+
+void desk_deinit(struct desk *d)
+{
+    ck_assert_uint_eq(turns_waiting(d->turns), 0);
+    ck_assert(list_empty(&d->door.woken));
+    for (unsigned i = 0; i < d->plan.provider_count; i++)
+        ck_assert_uint_eq(desk_in_flight(d, i), 0);
+    turns_free(d->turns);
+}
+
+void desk_wish(struct desk *d, struct asker *a)
+{
+    memset(a, 0, sizeof(*a));
+    a->wish = (struct turn_wish){.plan = &d->plan,
+                                 .model = STR("m"),
+                                 .arrived_ms = d->now_ms,
+                                 .chances = 1,
+                                 .latest_ms = TURNS_NEVER,
+                                 .gate_latest_ms = TURNS_NEVER};
+}
+
+enum turn_state desk_ask_again(struct desk *d, struct asker *a)
+{
+    return turns_ask(d->turns, &a->turn, &d->door, &a->wish, d->now_ms);
+}
+
+enum turn_state desk_ask(struct desk *d, struct asker *a, uint64_t client)
+{
+    desk_wish(d, a);
+    a->wish.client = a->wish.client_key = client;
+    return desk_ask_again(d, a);
+}
+
+static void take_told(struct desk *d)
+{
+    while (turns_door_take(&d->door))
+        ;
+}
+
+void desk_end(struct desk *d, struct asker *a)
+{
+    ck_assert_int_eq(a->turn.state, TURN_GRANTED);
+    turns_end(d->turns, &a->turn, d->now_ms);
+    take_told(d);
+}
+
+void desk_good(struct desk *d, struct asker *a)
+{
+    struct turn_result r = {.verdict = {.kind = VERDICT_GOOD, .reason = REASON_OK}, .status = 200};
+
+    turns_tell(d->turns, &a->turn, &r, d->now_ms);
+    desk_end(d, a);
+}
+
+void desk_bad(struct desk *d, struct asker *a, enum reason reason, unsigned status,
+              uint64_t hint_ms)
+{
+    struct turn_result r = {.verdict = {.kind = VERDICT_RETRY, .reason = reason}, .status = status};
+
+    if (hint_ms)
+        r.hint = (struct hint){HINT_RETRY_AFTER_MS, hint_ms};
+    turns_tell(d->turns, &a->turn, &r, d->now_ms);
+    desk_end(d, a);
+}
+
+void desk_wait(struct desk *d, uint64_t until_ms)
+{
+    while (turns_next(d->turns) <= until_ms) {
+        uint64_t next = turns_next(d->turns);
+
+        if (next > d->now_ms)
+            d->now_ms = next;
+        turns_run(d->turns, d->now_ms);
+        ck_assert_uint_gt(turns_next(d->turns), d->now_ms);
+    }
+    d->now_ms = until_ms;
+    take_told(d);
+}
+
+unsigned desk_count(const struct asker *a, unsigned n, enum turn_state s)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        count += a[i].turn.state == s;
+    return count;
+}
+
+struct seen {
+    const char *site;
+    unsigned in_flight;
+};
+
+static void see(void *arg, const struct turns_view *v)
+{
+    struct seen *s = arg;
+
+    if (v->kind == VIEW_SITE && !strcmp(v->site, s->site))
+        s->in_flight += v->in_flight;
+}
+
+unsigned desk_in_flight(struct desk *d, unsigned provider)
+{
+    struct seen s = {names[provider], 0};
+
+    turns_each(d->turns, see, &s, d->now_ms);
+    return s.in_flight;
+}

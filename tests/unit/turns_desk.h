@@ -1,0 +1,59 @@
+/* A desk at which tests ask for turns by hand: a few upstreams, one plan, one door, a clock. */
+#ifndef RETRYD_TURNS_DESK_H
+#define RETRYD_TURNS_DESK_H
+
+#include "exchange/turns.h"
+
+#define DESK_PROVIDERS 3
+#define DESK_KEYS 4
+#define DESK_START 1000000 /* where its clock begins */
+
+struct desk {
+    struct turns *turns;
+    struct turns_door door;
+    struct route_settings settings; /* no breaker, no limits, a queue for 1000 */
+    struct provider providers[DESK_PROVIDERS];
+    struct target_key keys[DESK_PROVIDERS][DESK_KEYS];
+    const struct provider *list[DESK_PROVIDERS];
+    struct plan plan;
+    uint64_t now_ms;
+    unsigned wakes;                                /* of the door */
+    unsigned events[TURNS_RATE_TAKEN + 1];         /* by kind */
+    struct turns_event last[TURNS_RATE_TAKEN + 1]; /* ... the latest; not its texts */
+    uint64_t site_id, circuit_id, lane_id;         /* of the latest events that have such */
+};
+
+/* One who asks. */
+struct asker {
+    struct turn turn;
+    struct turn_wish wish;
+};
+
+/* `keys` of each upstream; 0: the clients' own pass through. The model is "m". */
+void desk_init(struct desk *d, unsigned providers, unsigned keys);
+void desk_deinit(struct desk *d);
+
+/* A wish that anything may fulfil, at any time. */
+void desk_wish(struct desk *d, struct asker *a);
+/* ... of the client with that number and credentials of its own; asked for now. */
+enum turn_state desk_ask(struct desk *d, struct asker *a, uint64_t client);
+/* Asks with the wish as it is. */
+enum turn_state desk_ask_again(struct desk *d, struct asker *a);
+
+/* The attempt went well, and is over. */
+void desk_good(struct desk *d, struct asker *a);
+/* It failed, with a hint unless that is 0, and is over. */
+void desk_bad(struct desk *d, struct asker *a, enum reason reason, unsigned status,
+              uint64_t hint_ms);
+void desk_end(struct desk *d, struct asker *a);
+
+/* Time goes on to then; whoever may go at a time on the way goes at that time. */
+void desk_wait(struct desk *d, uint64_t until_ms);
+
+/* How many of these are in that state. */
+unsigned desk_count(const struct asker *a, unsigned n, enum turn_state s);
+
+/* In flight at the upstream with that number, as the view has it. */
+unsigned desk_in_flight(struct desk *d, unsigned provider);
+
+#endif

@@ -226,7 +226,7 @@ struct outlook {
 
 static struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now_ms)
 {
-    struct outlook o = {{TURNS_NEVER, TURN_WHY_NONE}, true};
+    struct outlook o = {{TURNS_NEVER, TURN_WHY_NONE}, n > 0};
 
     for (unsigned i = 0; i < n; i++) {
         struct lane *lane = choices[i].lane;

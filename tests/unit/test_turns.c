@@ -109,6 +109,23 @@ START_TEST(tried_last_excluded_never_only_that_one)
 }
 END_TEST
 
+START_TEST(with_all_excluded_nobody_is_called_down)
+{
+    struct target_ref out;
+
+    desk_init(&d, 1, 1);
+    out = (struct target_ref){&d.providers[0], 1};
+    desk_wish(&d, a);
+    a->wish.excluded = &out;
+    a->wish.excluded_count = 1;
+    ck_assert_int_eq(desk_ask_again(&d, a), TURN_REFUSED);
+    ck_assert_int_eq(a->turn.why, TURN_WHY_NONE);
+    ck_assert_uint_eq(a->turn.ready_ms, TURNS_NEVER);
+    leave(a);
+    desk_deinit(&d);
+}
+END_TEST
+
 /* --- keys ----------------------------------------------------------------------------------------- */
 
 START_TEST(keys_in_turn)
@@ -398,6 +415,7 @@ int main(void)
     tcase_add_test(c, the_first_upstream_that_is_free);
     tcase_add_test(c, shares_by_weight_and_those_without_one_last);
     tcase_add_test(c, tried_last_excluded_never_only_that_one);
+    tcase_add_test(c, with_all_excluded_nobody_is_called_down);
     tcase_add_test(c, keys_in_turn);
     tcase_add_test(c, a_key_that_is_empty_is_set_aside_and_comes_back);
     tcase_add_test(c, clients_with_keys_of_their_own_are_kept_apart);

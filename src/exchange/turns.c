@@ -136,8 +136,9 @@ static bool is_aside(const struct choice *c, uint64_t now_ms)
     return c->lane && c->lane->key->aside_until_ms > now_ms;
 }
 
-/* Keys that are set aside do not count while there are others. */
-static unsigned leave_aside(struct choice *choices, unsigned n, uint64_t now_ms)
+/* Keys that are set aside do not count while there are others, but those who wait look again when
+ * they do. */
+static unsigned leave_aside(struct turns *t, struct choice *choices, unsigned n, uint64_t now_ms)
 {
     unsigned kept = 0;
 
@@ -146,9 +147,12 @@ static unsigned leave_aside(struct choice *choices, unsigned n, uint64_t now_ms)
     if (kept == 0 || kept == n)
         return n;
     kept = 0;
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
         if (!is_aside(&choices[i], now_ms))
             choices[kept++] = choices[i];
+        else if (t->waiting > 0 && choices[i].lane->key->aside_until_ms < t->next_ms)
+            t->next_ms = choices[i].lane->key->aside_until_ms;
+    }
     return kept;
 }
 
@@ -181,7 +185,7 @@ unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t no
         if (i != first && has_no_share(plan, i))
             n = add_keys(t, wish, plan->providers[i], now_ms, choices, n);
     if (n > 1) {
-        n = leave_aside(choices, n, now_ms);
+        n = leave_aside(t, choices, n, now_ms);
         if (wish->tried_count > 0)
             put_tried_last(choices, n);
     }

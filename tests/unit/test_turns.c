@@ -162,6 +162,26 @@ START_TEST(a_key_that_is_empty_is_set_aside_and_comes_back)
 }
 END_TEST
 
+/* The one key it waits for is shut for longer than the other one is set aside. */
+START_TEST(a_key_that_comes_back_serves_those_who_wait)
+{
+    desk_init(&d, 1, 2);
+    d.providers[0].key_cooldown_ms = 5000;
+    desk_ask(&d, a, 0);
+    desk_bad(&d, a, REASON_QUOTA, 429, 0);
+    desk_ask(&d, a, 0);
+    desk_bad(&d, a, REASON_RATE_LIMIT, 429, 60000);
+    ck_assert_int_eq(desk_ask(&d, a, 0), TURN_WAITING);
+    desk_wait(&d, DESK_START + 4999);
+    ck_assert_int_eq(a->turn.state, TURN_WAITING);
+    desk_wait(&d, DESK_START + 5000);
+    ck_assert_int_eq(a->turn.state, TURN_GRANTED);
+    ck_assert_uint_eq(a->turn.target.key_number, 1);
+    desk_end(&d, a);
+    desk_deinit(&d);
+}
+END_TEST
+
 START_TEST(clients_with_keys_of_their_own_are_kept_apart)
 {
     desk_init(&d, 1, 0);
@@ -418,6 +438,7 @@ int main(void)
     tcase_add_test(c, with_all_excluded_nobody_is_called_down);
     tcase_add_test(c, keys_in_turn);
     tcase_add_test(c, a_key_that_is_empty_is_set_aside_and_comes_back);
+    tcase_add_test(c, a_key_that_comes_back_serves_those_who_wait);
     tcase_add_test(c, clients_with_keys_of_their_own_are_kept_apart);
     tcase_add_test(c, one_429_holds_all_and_they_go_as_they_came);
     tcase_add_test(c, a_gate_opens_step_by_step);

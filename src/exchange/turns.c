@@ -554,6 +554,14 @@ void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms)
     turn->state = TURN_NONE;
 }
 
+static bool waits_for(const struct choice *choices, unsigned n, const struct circuit *c)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (choices[i].lane && choices[i].lane->circuit == c)
+            return true;
+    return false;
+}
+
 /* All that a pool's turns wait for has become unlikely: a probe failed, a gate closed for longer. */
 void pools_review(struct turns *t, const struct circuit *failed, uint64_t now_ms)
 {
@@ -567,7 +575,8 @@ void pools_review(struct turns *t, const struct circuit *failed, uint64_t now_ms
             unsigned n = wish_choices(t, turn->wish, now_ms, choices);
             struct outlook o = look_ahead(choices, n, now_ms);
             bool last = list_empty(&p->turns) || (p->turns.next == m && p->turns.prev == m);
-            bool lost = failed && o.down && o.wait.at_ms > turn->wish->patient_ms;
+            bool lost = failed && o.down && waits_for(choices, n, failed) &&
+                        o.wait.at_ms > turn->wish->patient_ms;
 
             after = m->next;
             if (!lost && !in_vain(turn->wish, &o))

@@ -410,6 +410,35 @@ START_TEST(single_probes_and_each_that_fails_takes_a_chance)
 }
 END_TEST
 
+START_TEST(probes_of_others_take_no_chance)
+{
+    struct target second;
+    struct plan one;
+
+    with_breakers(2, 1);
+    one = d.plan;
+    one.provider_count = 1;
+    second = (struct target){.provider = &d.providers[1], .key_number = 1};
+    take_down(0);
+    d.now_ms += 5000;
+    take_down(1);
+    desk_wish(&d, &a[0]);
+    a[0].wish.only = &second;
+    ck_assert_int_eq(desk_ask_again(&d, &a[0]), TURN_WAITING);
+    desk_wish(&d, &a[1]);
+    a[1].wish.plan = &one;
+    ck_assert_int_eq(desk_ask_again(&d, &a[1]), TURN_WAITING);
+    desk_wait(&d, DESK_START + 10000);
+    ck_assert_int_eq(a[1].turn.state, TURN_GRANTED);
+    desk_bad(&d, &a[1], REASON_CONNECT, 0, 0); /* of the first upstream */
+    ck_assert_int_eq(a[0].turn.state, TURN_WAITING);
+    desk_wait(&d, DESK_START + 15000);
+    ck_assert_int_eq(goes_to(&a[0]), 1);
+    desk_end(&d, &a[0]);
+    desk_deinit(&d);
+}
+END_TEST
+
 START_TEST(a_probe_whose_client_leaves_makes_room_for_the_next_in_time)
 {
     with_breakers(1, 1);
@@ -447,6 +476,7 @@ int main(void)
     tcase_add_test(c, a_tier_that_is_down_is_left_or_waited_for);
     tcase_add_test(c, who_waits_and_may_leave_goes_when_the_breaker_opens);
     tcase_add_test(c, single_probes_and_each_that_fails_takes_a_chance);
+    tcase_add_test(c, probes_of_others_take_no_chance);
     tcase_add_test(c, a_probe_whose_client_leaves_makes_room_for_the_next_in_time);
     suite_add_tcase(s, c);
 

@@ -525,6 +525,8 @@ enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_door 
     turn->lane = NULL;
     list_init(&turn->node);
     list_init(&turn->told);
+    if (t->waiting > 0 && t->next_ms <= now_ms)
+        turns_run(t, now_ms); /* those whose time has come are not overtaken */
     n = wish_choices(t, wish, now_ms, choices);
     for (unsigned i = 0; i < n; i++) {
         struct lane *lane = choices[i].lane;

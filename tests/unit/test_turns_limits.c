@@ -103,6 +103,23 @@ START_TEST(requests_per_minute_are_spaced)
 }
 END_TEST
 
+/* The timer that lets it through may be a moment late. */
+START_TEST(a_newcomer_does_not_overtake_by_another_lane)
+{
+    desk_init(&d, 1, 0);
+    d.providers[0].requests_per_minute = 60;
+    desk_ask(&d, &a[0], 1);
+    ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING);
+    d.now_ms += 1001;
+    ck_assert_int_eq(desk_ask(&d, &a[2], 2), TURN_WAITING);
+    ck_assert_int_eq(a[1].turn.state, TURN_GRANTED);
+    leave(&a[2]);
+    desk_end(&d, &a[0]);
+    desk_end(&d, &a[1]);
+    desk_deinit(&d);
+}
+END_TEST
+
 START_TEST(a_limit_that_comes_too_late_is_refused_at_once)
 {
     desk_init(&d, 1, 1);
@@ -458,6 +475,7 @@ static void add_limits(TCase *c)
     tcase_add_test(c, never_more_at_once_and_nobody_waits_behind_a_crowd);
     tcase_add_test(c, clients_take_turns);
     tcase_add_test(c, requests_per_minute_are_spaced);
+    tcase_add_test(c, a_newcomer_does_not_overtake_by_another_lane);
     tcase_add_test(c, a_limit_that_comes_too_late_is_refused_at_once);
     tcase_add_test(c, the_queue_has_a_size);
     tcase_add_test(c, pacing_follows_429s_without_a_hint);

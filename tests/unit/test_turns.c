@@ -377,13 +377,13 @@ START_TEST(who_waits_and_may_leave_goes_when_the_breaker_opens)
 }
 END_TEST
 
-START_TEST(single_probes_and_each_that_fails_takes_a_chance)
+START_TEST(single_probes_for_as_long_as_one_is_patient)
 {
     with_breakers(1, 1);
     take_down(0);
     for (unsigned i = 0; i < 6; i++) {
         desk_wish(&d, &a[i]);
-        a[i].wish.chances = i == 5 ? 2 : 3;
+        a[i].wish.patient_ms = DESK_START + (i == 5 ? 20000 : 30000);
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_WAITING);
     }
     desk_wait(&d, DESK_START + 9999);
@@ -410,7 +410,7 @@ START_TEST(single_probes_and_each_that_fails_takes_a_chance)
 }
 END_TEST
 
-START_TEST(probes_of_others_take_no_chance)
+START_TEST(probes_of_others_end_no_wait)
 {
     struct target second;
     struct plan one;
@@ -475,8 +475,8 @@ int main(void)
     tcase_add_test(c, a_longer_closing_refuses_those_who_then_wait_in_vain);
     tcase_add_test(c, a_tier_that_is_down_is_left_or_waited_for);
     tcase_add_test(c, who_waits_and_may_leave_goes_when_the_breaker_opens);
-    tcase_add_test(c, single_probes_and_each_that_fails_takes_a_chance);
-    tcase_add_test(c, probes_of_others_take_no_chance);
+    tcase_add_test(c, single_probes_for_as_long_as_one_is_patient);
+    tcase_add_test(c, probes_of_others_end_no_wait);
     tcase_add_test(c, a_probe_whose_client_leaves_makes_room_for_the_next_in_time);
     suite_add_tcase(s, c);
 

@@ -75,7 +75,7 @@ void desk_wish(struct desk *d, struct asker *a)
     a->wish = (struct turn_wish){.plan = &d->plan,
                                  .model = STR("m"),
                                  .arrived_ms = d->now_ms,
-                                 .chances = 1,
+                                 .patient_ms = 0,
                                  .latest_ms = TURNS_NEVER,
                                  .gate_latest_ms = TURNS_NEVER};
 }

@@ -86,7 +86,7 @@ static const struct sample samples[] = {
     {"stream", "mode", "live", "splice", "splice", "fast", "live, splice or hold"},
     {"stream", "heartbeat", "0", "15s", "15s", "15", TIME " (at most 1h)"},
     {"breaker", "failures", "5", "0", "0", "no", COUNT " (at most 10000)"},
-    {"breaker", "failure_rate", "50%", "0%", "0%", "0", "a percentage such as 20% (at most 100%)"},
+    {"breaker", "failure_rate", "50%", "0", "0%", "50", "a percentage such as 20% (at most 100%)"},
     {"breaker", "window", "30s", "1s", "1s", "999ms", TIME " (at least 1s, at most 1h)"},
     {"breaker", "open_for", "15s", "1ms", "1ms", "0", TIME " (at least 1ms, at most 1h)"},
     {"queue", "size", "10000", "1", "1", "0", COUNT " (at least 1, at most 1000000)"},

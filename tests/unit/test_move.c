@@ -48,8 +48,8 @@ static const struct placed {
     {REASON_TOTAL_TIMEOUT, HELPS_UPSTREAM | HELPS_MODEL, FALLBACK_ON_TIMEOUT},
     /* the key, or what it may do */
     {REASON_RATE_LIMIT, HELPS_KEY | HELPS_UPSTREAM | HELPS_MODEL, FALLBACK_ON_ERROR},
-    {REASON_QUOTA, HELPS_KEY | HELPS_UPSTREAM | HELPS_MODEL, FALLBACK_ON_ERROR},
-    {REASON_KEY, HELPS_KEY | HELPS_UPSTREAM | HELPS_MODEL, FALLBACK_ON_ERROR},
+    {REASON_QUOTA, HELPS_KEY | HELPS_UPSTREAM, FALLBACK_ON_ERROR},
+    {REASON_KEY, HELPS_KEY | HELPS_UPSTREAM, FALLBACK_ON_ERROR},
     {REASON_PERMISSION, HELPS_KEY | HELPS_UPSTREAM | HELPS_MODEL, FALLBACK_ON_ERROR},
     {REASON_MODEL, HELPS_KEY | HELPS_UPSTREAM | HELPS_MODEL, FALLBACK_ON_ERROR},
     /* the request is too long for this model, wherever it runs */
@@ -108,7 +108,7 @@ static const struct placed *place_of(enum reason r)
 static enum move wanted(const struct move_question *q)
 {
     const struct placed *p = place_of(q->reason);
-    bool allowed = (q->fallback_on & p->cause) != 0;
+    bool allowed = (q->fallback_on & p->cause) != 0 && (p->helps & HELPS_MODEL);
 
     /* nothing helps but the same again */
     if (p->helps == 0)
@@ -185,8 +185,9 @@ START_TEST(single_cases)
         {{REASON_IDLE_TIMEOUT, true, HELPS_UPSTREAM, true, FALLBACK_ON_ERROR, 1, 3, false},
          MOVE_TARGET},
         {{REASON_QUOTA, false, HELPS_KEY, true, FALLBACK_ON_ALL, 1, 3, false}, MOVE_TARGET},
-        {{REASON_QUOTA, false, 0, true, FALLBACK_ON_ALL, 1, 3, false}, MOVE_TIER},
-        {{REASON_QUOTA, false, 0, true, FALLBACK_ON_TIMEOUT, 1, 3, false}, MOVE_STAY},
+        {{REASON_QUOTA, false, 0, true, FALLBACK_ON_ALL, 1, 3, false}, MOVE_STAY},
+        {{REASON_MODEL, false, 0, true, FALLBACK_ON_ALL, 1, 3, false}, MOVE_TIER},
+        {{REASON_MODEL, false, 0, true, FALLBACK_ON_TIMEOUT, 1, 3, false}, MOVE_STAY},
         {{REASON_CONTEXT, false, HELPS_KEY | HELPS_UPSTREAM, true, FALLBACK_ON_CONTEXT, 1, 3,
           false},
          MOVE_TIER},

@@ -1,0 +1,346 @@
+/* Two attempts at once: which one wins, and what becomes of the other (C23). */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fake_world.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define JSON "Content-Type: application/json\n"
+#define STREAM "Content-Type: text/event-stream\n"
+#define ERROR_TEXT "{\"error\":{\"message\":\"no\",\"code\":\"x\"}}"
+#define EVENT "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n"
+#define AFTER 100
+
+#define GOOD(ms, text)                                                              \
+    {                                                                               \
+        .status = 200, .headers = JSON, .head_ms = (ms), .pieces = { {0, text, 0} } \
+    }
+#define FAILS(ms)                                                                         \
+    {                                                                                     \
+        .status = 500, .headers = JSON, .head_ms = (ms), .pieces = { {0, ERROR_TEXT, 0} } \
+    }
+#define SILENT        \
+    {                 \
+        .hangs = true \
+    }
+
+static struct fake_world w;
+
+static void set_up(const struct fake_attempt *script, unsigned n)
+{
+    fake_init(&w);
+    w.script = script;
+    w.script_len = n;
+    w.settings.hedge = (struct hedge_settings){.after_ms = AFTER, .requests = HEDGE_ALL};
+}
+
+static void run(void)
+{
+    fake_begin_chat(&w, false);
+    fake_run(&w);
+    ck_assert_msg(!w.wrong, "%s", w.wrong);
+    ck_assert(!w.stuck);
+    ck_assert_int_eq(w.x.state, EXCHANGE_DONE);
+    ck_assert_ptr_null(w.x.rival);
+}
+
+static void answered(const char *text, uint64_t at_ms)
+{
+    ck_assert_int_eq(w.x.end, END_ANSWERED);
+    ck_assert_uint_eq(w.answered_ms, at_ms);
+    ck_assert(str_eq(buf_str(&w.body), str_from(text)));
+}
+
+START_TEST(the_first_good_answer_wins_and_the_other_is_cancelled_at_once)
+{
+    static const struct {
+        struct fake_attempt script[2];
+        unsigned winner;
+        uint64_t at_ms;
+    } cases[] = {
+        {{SILENT, GOOD(50, "{\"n\":1}")}, 1, AFTER + 50},
+        {{GOOD(300, "{\"n\":0}"), GOOD(50, "{\"n\":1}")}, 1, AFTER + 50},
+        {{GOOD(120, "{\"n\":0}"), GOOD(50, "{\"n\":1}")}, 0, 120},
+        {{GOOD(120, "{\"n\":0}"), SILENT}, 0, 120},
+        {{GOOD(150, "{\"n\":0}"), GOOD(50, "{\"n\":1}")}, 0, 150}, /* in the same moment */
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        unsigned loser = 1 - cases[i].winner;
+
+        set_up(cases[i].script, 2);
+        run();
+        answered(cases[i].winner ? "{\"n\":1}" : "{\"n\":0}", cases[i].at_ms);
+        ck_assert_uint_eq(w.starts, 2);
+        ck_assert_uint_eq(w.start[1].at_ms, AFTER);
+        ck_assert_uint_eq(w.hedges, 1);
+        ck_assert_uint_eq(w.x.attempts, 2);
+        ck_assert_uint_eq(w.start[loser].gone_ms, cases[i].at_ms);
+        ck_assert_uint_eq(w.failures, 0);
+        fake_deinit(&w);
+    }
+}
+END_TEST
+
+START_TEST(an_answer_before_its_time_needs_no_second)
+{
+    static const struct fake_attempt script[] = {GOOD(AFTER - 1, "{}")};
+
+    set_up(script, 1);
+    run();
+    answered("{}", AFTER - 1);
+    ck_assert_uint_eq(w.starts, 1);
+    fake_deinit(&w);
+}
+END_TEST
+
+START_TEST(one_that_fails_is_told_and_the_other_goes_on)
+{
+    static const struct {
+        struct fake_attempt script[2];
+        unsigned failed;
+    } cases[] = {
+        {{FAILS(200), GOOD(300, "{\"n\":1}")}, 1},
+        {{GOOD(400, "{\"n\":1}"), FAILS(100)}, 2},
+        {{{.end_ms = 200, .end = TRANSPORT_LOST}, GOOD(300, "{\"n\":1}")}, 1},
+        {{GOOD(400, "{\"n\":1}"), {.end_ms = 100, .end = TRANSPORT_CONNECT}}, 2},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        set_up(cases[i].script, 2);
+        run();
+        answered("{\"n\":1}", 400);
+        ck_assert_uint_eq(w.starts, 2);
+        ck_assert_uint_eq(w.failures, 1);
+        ck_assert_uint_eq(w.reports[0].number, cases[i].failed);
+        ck_assert_str_eq(w.reports[0].decision.why_not, "the other of two attempts goes on");
+        ck_assert_uint_eq(w.x.wait_ms, 0);
+        fake_deinit(&w);
+    }
+}
+END_TEST
+
+START_TEST(where_both_fail_it_is_made_again)
+{
+    static const struct {
+        struct fake_attempt script[3];
+        uint64_t failed_ms;
+    } cases[] = {
+        {{FAILS(150), FAILS(150), GOOD(10, "{}")}, 250},
+        {{FAILS(300), FAILS(50), GOOD(10, "{}")}, 300},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        uint64_t again_ms = cases[i].failed_ms + 2000; /* the second wait, for two have failed */
+
+        set_up(cases[i].script, 3);
+        run();
+        answered("{}", again_ms + 10);
+        ck_assert_uint_eq(w.failures, 2);
+        ck_assert_uint_eq(w.start[2].at_ms, again_ms);
+        fake_deinit(&w);
+    }
+}
+END_TEST
+
+/* The body of the first comes slowly, and the second says nothing at all. */
+START_TEST(the_second_times_out_by_itself)
+{
+    static const struct fake_attempt script[] = {
+        {.status = 200,
+         .headers = JSON,
+         .head_ms = 150,
+         .pieces = {{400, "{\"n\":", 0}, {400, "0}", 0}}},
+        SILENT,
+    };
+
+    set_up(script, 2);
+    w.settings.timeout.first_byte_ms = 500;
+    run();
+    answered("{\"n\":0}", 950);
+    ck_assert_uint_eq(w.start[1].gone_ms, AFTER + 500);
+    ck_assert_uint_eq(w.failures, 1);
+    ck_assert_int_eq(w.reports[0].verdict.reason, REASON_FIRST_BYTE_TIMEOUT);
+    ck_assert_uint_eq(w.reports[0].number, 2);
+    fake_deinit(&w);
+}
+END_TEST
+
+START_TEST(the_deadline_ends_both)
+{
+    static const struct fake_attempt script[] = {SILENT};
+
+    set_up(script, 1);
+    w.settings.retry.deadline_ms = 400;
+    run();
+    ck_assert_int_eq(w.x.end, END_FAILED);
+    ck_assert_uint_eq(w.head.status, 504);
+    ck_assert_uint_eq(w.answered_ms, w.x.deadline.at_ms);
+    ck_assert_uint_eq(w.cancels, 2);
+    ck_assert_uint_eq(w.failures, 1);
+    fake_deinit(&w);
+}
+END_TEST
+
+START_TEST(a_client_that_leaves_ends_both)
+{
+    static const struct fake_attempt script[] = {SILENT};
+
+    set_up(script, 1);
+    w.client.leaves_at = 250;
+    run();
+    ck_assert_int_eq(w.x.end, END_CLIENT_GONE);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert(w.start[i].cancelled);
+        ck_assert_uint_eq(w.start[i].gone_ms, 250);
+    }
+    fake_deinit(&w);
+}
+END_TEST
+
+START_TEST(of_streams_the_first_good_head_wins)
+{
+    static const struct fake_attempt script[] = {
+        SILENT,
+        {.status = 200,
+         .headers = STREAM,
+         .head_ms = 50,
+         .pieces = {{100, EVENT, 0}, {300, "data: [DONE]\n\n", 0}}},
+    };
+
+    set_up(script, 2);
+    fake_begin_chat(&w, true);
+    fake_run(&w);
+    ck_assert_msg(!w.wrong, "%s", w.wrong);
+    answered(EVENT "data: [DONE]\n\n", AFTER + 150);
+    ck_assert_uint_eq(w.start[0].gone_ms, AFTER + 150);
+    fake_deinit(&w);
+}
+END_TEST
+
+START_TEST(attempts_count_for_both)
+{
+    static const struct fake_attempt script[] = {FAILS(250), FAILS(50), GOOD(0, "{}")};
+
+    set_up(script, 3);
+    w.settings.retry.max_attempts = 2;
+    run();
+    ck_assert_int_eq(w.x.end, END_FAILED);
+    ck_assert_uint_eq(w.starts, 2);
+    fake_deinit(&w);
+
+    set_up(script, 3);
+    w.settings.retry.max_attempts = 1;
+    run();
+    ck_assert_uint_eq(w.starts, 1);
+    fake_deinit(&w);
+}
+END_TEST
+
+START_TEST(not_without_budget_or_a_turn_or_time)
+{
+    static const struct fake_attempt script[] = {GOOD(300, "{}")};
+
+    for (unsigned i = 0; i < 4; i++) {
+        set_up(script, 1);
+        if (i == 0)
+            w.settings.retry.budget_min = 0;
+        else if (i == 1)
+            w.settings.retry.deadline_ms = 340;
+        w.provider_count = 1;
+        w.providers[0] = (struct provider){.name = "a",
+                                           .id = 1,
+                                           .host = "a.example",
+                                           .base_path = "/v1",
+                                           .query = "",
+                                           .auth_header = "Authorization",
+                                           .idempotency_header = "",
+                                           .max_concurrency = i == 2};
+        if (i == 1)
+            w.settings.hedge.after_ms = 295;
+        run();
+        answered("{}", 300);
+        ck_assert_uint_eq(w.starts, i == 3 ? 2 : 1);
+        ck_assert_uint_eq(w.budget_denied, i == 0);
+        fake_deinit(&w);
+    }
+}
+END_TEST
+
+START_TEST(only_what_is_safe_unless_told_otherwise)
+{
+    static const struct fake_attempt script[] = {GOOD(300, "{}")};
+    static const struct {
+        const char *method, *target, *headers;
+        bool all, hedges;
+    } cases[] = {
+        {"POST", "/v1/chat/completions", NULL, false, false},
+        {"POST", "/v1/chat/completions", NULL, true, true},
+        {"POST", "/v1/embeddings", NULL, false, true},
+        {"POST", "/v1/moderations?x=1", NULL, false, true},
+        {"POST", "/v1/embeddings/jobs", NULL, false, false},
+        {"GET", "/v1/models", NULL, false, true},
+        {"DELETE", "/v1/files/x", NULL, false, false},
+        {"GET", "/v1/models", "x-retryd-no-retry: true\n", true, false},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        set_up(script, 1);
+        w.settings.hedge.requests = cases[i].all ? HEDGE_ALL : HEDGE_SAFE;
+        fake_begin(&w, cases[i].method, cases[i].target, cases[i].headers, "");
+        fake_run(&w);
+        ck_assert_msg(!w.wrong, "%s", w.wrong);
+        ck_assert_msg(w.hedges == cases[i].hedges, "case %zu", i);
+        fake_deinit(&w);
+    }
+}
+END_TEST
+
+START_TEST(at_another_target_where_there_is_one)
+{
+    static const struct fake_attempt script[] = {SILENT, GOOD(10, "{}")};
+
+    set_up(script, 2);
+    w.provider_count = 2;
+    for (unsigned i = 0; i < 2; i++)
+        w.providers[i] = (struct provider){.name = i ? "b" : "a",
+                                           .id = 1 + i,
+                                           .host = "x.example",
+                                           .base_path = "/v1",
+                                           .query = "",
+                                           .auth_header = "Authorization",
+                                           .idempotency_header = ""};
+    run();
+    answered("{}", AFTER + 10);
+    ck_assert_ptr_eq(w.start[1].target.provider, &w.providers[1]);
+    ck_assert_ptr_eq(w.x.target.provider, &w.providers[1]); /* who is told to have served it */
+    fake_deinit(&w);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("hedge");
+    TCase *c = tcase_create("two");
+
+    tcase_add_test(c, the_first_good_answer_wins_and_the_other_is_cancelled_at_once);
+    tcase_add_test(c, an_answer_before_its_time_needs_no_second);
+    tcase_add_test(c, one_that_fails_is_told_and_the_other_goes_on);
+    tcase_add_test(c, where_both_fail_it_is_made_again);
+    tcase_add_test(c, the_second_times_out_by_itself);
+    tcase_add_test(c, the_deadline_ends_both);
+    tcase_add_test(c, a_client_that_leaves_ends_both);
+    tcase_add_test(c, of_streams_the_first_good_head_wins);
+    tcase_add_test(c, attempts_count_for_both);
+    tcase_add_test(c, not_without_budget_or_a_turn_or_time);
+    tcase_add_test(c, only_what_is_safe_unless_told_otherwise);
+    tcase_add_test(c, at_another_target_where_there_is_one);
+    suite_add_tcase(s, c);
+
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -124,13 +124,19 @@ void hedge_drop(struct exchange *x)
     targets_release(x, a);
 }
 
+/* The other may have come to an end in the same moment. Where the state stays as it is nobody else
+ * looks at that. */
 bool hedge_goes_on(struct exchange *x)
 {
+    bool was_attempting = x->state == EXCHANGE_ATTEMPTING;
+
     if (!x->rival)
         return false;
     exchange_stop_attempt(x);
     swap(x);
     hedge_drop(x);
+    if (was_attempting)
+        exchange_look(x);
     return true;
 }
 

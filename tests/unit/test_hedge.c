@@ -129,6 +129,11 @@ START_TEST(where_both_fail_it_is_made_again)
     } cases[] = {
         {{FAILS(150), FAILS(150), GOOD(10, "{}")}, 250},
         {{FAILS(300), FAILS(50), GOOD(10, "{}")}, 300},
+        {{FAILS(150), FAILS(50), GOOD(10, "{}")}, 150}, /* in the same moment */
+        {{{.end_ms = 150, .end = TRANSPORT_LOST},
+          {.end_ms = 50, .end = TRANSPORT_LOST},
+          GOOD(10, "{}")},
+         150},
     };
 
     for (size_t i = 0; i < COUNT(cases); i++) {

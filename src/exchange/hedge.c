@@ -179,7 +179,7 @@ void hedge_look(struct exchange *x)
         return;
     if (a->done)
         a->running = false;
-    has_news = a->done || (a->head_done && exchange_is_stream(a));
+    has_news = a->done || a->paused || (a->head_done && exchange_is_stream(a));
     if (!has_news)
         return;
     if (a->done && a->transport == TRANSPORT_STALE) /* it was not even sent */

@@ -224,6 +224,21 @@ START_TEST(of_streams_the_first_good_head_wins)
 }
 END_TEST
 
+/* Its first bytes fill what an attempt may hold before it is looked at. */
+START_TEST(a_long_answer_of_the_second_is_not_left_waiting)
+{
+    static char text[300001];
+    static struct fake_attempt script[] = {SILENT, GOOD(50, text)};
+
+    memset(text, ' ', sizeof(text) - 1);
+    memcpy(text, "{}", 2);
+    set_up(script, 2);
+    run();
+    answered(text, AFTER + 50);
+    fake_deinit(&w);
+}
+END_TEST
+
 START_TEST(attempts_count_for_both)
 {
     static const struct fake_attempt script[] = {FAILS(250), FAILS(50), GOOD(0, "{}")};
@@ -337,6 +352,7 @@ int main(void)
     tcase_add_test(c, the_deadline_ends_both);
     tcase_add_test(c, a_client_that_leaves_ends_both);
     tcase_add_test(c, of_streams_the_first_good_head_wins);
+    tcase_add_test(c, a_long_answer_of_the_second_is_not_left_waiting);
     tcase_add_test(c, attempts_count_for_both);
     tcase_add_test(c, not_without_budget_or_a_turn_or_time);
     tcase_add_test(c, only_what_is_safe_unless_told_otherwise);

@@ -170,11 +170,21 @@ void hedge_timed_out(struct exchange *x)
     snprintf(a->detail, sizeof(a->detail), "silence for too long");
 }
 
+static bool is_stale(const struct attempt *a)
+{
+    return a->done && a->transport == TRANSPORT_STALE && !a->fresh;
+}
+
 void hedge_look(struct exchange *x)
 {
     struct attempt *a = x->rival;
     bool has_news;
 
+    if (a && is_stale(x->attempt)) { /* it was not even sent, and need not be: the other goes on */
+        swap(x);
+        hedge_drop(x);
+        return;
+    }
     if (!a || x->attempt->done || (x->state == EXCHANGE_HOLDING && x->streaming))
         return;
     if (a->done)

@@ -239,6 +239,28 @@ START_TEST(a_long_answer_of_the_second_is_not_left_waiting)
 }
 END_TEST
 
+/* Its connection proved dead: what was made beside it goes on, under its own number. */
+START_TEST(a_stale_one_is_not_made_again_beside_the_other)
+{
+    static const struct {
+        struct fake_attempt script[2];
+        unsigned failures;
+    } cases[] = {
+        {{{.end_ms = 150, .end = TRANSPORT_STALE}, GOOD(300, "{}")}, 0},
+        {{GOOD(400, "{}"), {.end_ms = 50, .end = TRANSPORT_STALE}}, 0},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        set_up(cases[i].script, 2);
+        run();
+        answered("{}", 400);
+        ck_assert_uint_eq(w.starts, 2);
+        ck_assert_uint_eq(w.failures, 0);
+        fake_deinit(&w);
+    }
+}
+END_TEST
+
 START_TEST(attempts_count_for_both)
 {
     static const struct fake_attempt script[] = {FAILS(250), FAILS(50), GOOD(0, "{}")};
@@ -353,6 +375,7 @@ int main(void)
     tcase_add_test(c, a_client_that_leaves_ends_both);
     tcase_add_test(c, of_streams_the_first_good_head_wins);
     tcase_add_test(c, a_long_answer_of_the_second_is_not_left_waiting);
+    tcase_add_test(c, a_stale_one_is_not_made_again_beside_the_other);
     tcase_add_test(c, attempts_count_for_both);
     tcase_add_test(c, not_without_budget_or_a_turn_or_time);
     tcase_add_test(c, only_what_is_safe_unless_told_otherwise);

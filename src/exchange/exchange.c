@@ -344,13 +344,14 @@ static void attempting(struct exchange *x)
     if (a->done && a->transport == TRANSPORT_STALE && !a->fresh) {
         replace_stale(x);
     } else if (a->head_done) {
-        if (a->status < 300) /* a stream may think for minutes: its gate need not */
-            targets_tell(x, &(struct verdict){.kind = VERDICT_GOOD}, NULL, true);
         x->streaming = exchange_is_stream(a);
-        if (x->streaming)
+        if (x->streaming) {
+            /* It may think for minutes: its gate need not. */
+            targets_tell(x, &(struct verdict){.kind = VERDICT_GOOD}, NULL, true);
             stream_start(x);
-        else
+        } else {
             judge_start(x);
+        }
         exchange_set(x, EXCHANGE_HOLDING);
     } else if (a->done) {
         judge_transport(x, a->transport);

@@ -107,6 +107,10 @@ void access_log_request(const struct exchange *x, enum log_access access)
         log_u64("status", x->status);
     log_u64("attempts", x->attempts);
     log_u64("wait_ms", x->wait_ms);
+    if (x->queue_ms) {
+        log_u64("queue_ms", x->queue_ms);
+        log_text("queued_for", turn_why_word(x->queue_why));
+    }
     if (x->first_byte_ms)
         log_u64("first_byte_ms", x->first_byte_ms - x->started_ms);
     log_u64("duration_ms", x->ended_ms - x->started_ms);

@@ -201,6 +201,8 @@ struct exchange {
     struct turn_wish wish;    /* for the next one */
     bool waiting;             /* QUEUED: for a turn; else one that is a moment old */
     uint64_t queued_since;    /* QUEUED: when it began to wait */
+    uint64_t queue_ms;        /* spent in QUEUED; part of wait_ms */
+    enum turn_why queue_why;  /* what it waited for there, the last time */
     unsigned tiers;           /* 1, and one for each fallback model */
     unsigned tier_attempts;   /* made in wish.tier */
     unsigned target_attempts; /* made at `target`, one after the other */

@@ -104,13 +104,25 @@ static unsigned provider_bit(const struct plan *plan, const struct provider *p)
     return 0;
 }
 
+/* It waits no more. */
+static void count_wait(struct exchange *x)
+{
+    uint64_t now = x->ops->now_ms(x->world), waited = now - x->queued_since;
+
+    x->queued_since = now;
+    x->wait_ms += waited;
+    x->queue_ms += waited;
+    if (waited > 0)
+        x->queue_why = x->attempt->turn.why;
+}
+
 static void granted(struct exchange *x)
 {
     const struct target *t = &x->attempt->turn.target;
 
     x->waiting = false;
     x->attempt->has_turn = true;
-    x->wait_ms += x->ops->now_ms(x->world) - x->queued_since;
+    count_wait(x);
     x->target_attempts = same_target(t, &x->target) ? x->target_attempts + 1 : 1;
     x->target = *t;
     x->wish.visited |= provider_bit(&x->plan, t->provider);
@@ -132,10 +144,9 @@ static void in_vain(struct exchange *x, enum reason reason, const char *detail, 
     uint64_t now = x->ops->now_ms(x->world);
 
     targets_leave(x);
+    count_wait(x);
     if (has_next_tier(x) && (x->plan.fallback_on & FALLBACK_ON_ERROR)) {
         enter_tier(x, x->wish.tier + 1);
-        x->wait_ms += now - x->queued_since;
-        x->queued_since = now;
         ask(x);
         return;
     }
@@ -213,6 +224,7 @@ void targets_timeout(struct exchange *x)
 
     targets_leave(x);
     why = x->attempt->turn.why;
+    count_wait(x);
     if (x->ops->now_ms(x->world) >= x->deadline.at_ms) {
         judge_too_late(x);
     } else if (why == TURN_WHY_GATE || why == TURN_WHY_PACE) {

@@ -178,7 +178,7 @@ static bool is_stale(const struct attempt *a)
 void hedge_look(struct exchange *x)
 {
     struct attempt *a = x->rival;
-    bool has_news;
+    bool was_holding = x->state == EXCHANGE_HOLDING, has_news;
 
     if (a && is_stale(x->attempt)) { /* it was not even sent, and need not be: the other goes on */
         swap(x);
@@ -189,11 +189,14 @@ void hedge_look(struct exchange *x)
         return;
     if (a->done)
         a->running = false;
-    has_news = a->done || a->paused || (a->head_done && exchange_is_stream(a));
+    has_news =
+        a->done || (a->paused && !x->attempt->paused) || (a->head_done && exchange_is_stream(a));
     if (!has_news)
         return;
     if (a->done && a->transport == TRANSPORT_STALE) /* it was not even sent */
         hedge_drop(x);
     else
         swap(x);
+    if (was_holding && x->state == EXCHANGE_ATTEMPTING) /* to where this one's head leads */
+        exchange_look(x);
 }

@@ -83,6 +83,32 @@ START_TEST(the_first_good_answer_wins_and_the_other_is_cancelled_at_once)
 }
 END_TEST
 
+/* The head of the first has come, and its body takes its time. */
+START_TEST(the_second_may_overtake_the_first_amid_its_answer)
+{
+    static const struct fake_attempt script[] = {
+        {.status = 200, .headers = JSON, .head_ms = 120, .pieces = {{0, "{", 0}, {2000, "}", 0}}},
+        GOOD(50, "{\"n\":1}"),
+        FAILS(50),
+        {.end_ms = 50, .end = TRANSPORT_LOST},
+    };
+
+    for (unsigned i = 1; i < COUNT(script); i++) {
+        struct fake_attempt two[] = {script[0], script[i]};
+
+        set_up(two, 2);
+        run();
+        if (i == 1)
+            answered("{\"n\":1}", AFTER + 50);
+        else
+            answered("{}", 2120);
+        ck_assert_uint_eq(w.start[1].gone_ms, AFTER + 50);
+        ck_assert_uint_eq(w.failures, i > 1);
+        fake_deinit(&w);
+    }
+}
+END_TEST
+
 START_TEST(an_answer_before_its_time_needs_no_second)
 {
     static const struct fake_attempt script[] = {GOOD(AFTER - 1, "{}")};
@@ -367,6 +393,7 @@ int main(void)
     TCase *c = tcase_create("two");
 
     tcase_add_test(c, the_first_good_answer_wins_and_the_other_is_cancelled_at_once);
+    tcase_add_test(c, the_second_may_overtake_the_first_amid_its_answer);
     tcase_add_test(c, an_answer_before_its_time_needs_no_second);
     tcase_add_test(c, one_that_fails_is_told_and_the_other_goes_on);
     tcase_add_test(c, where_both_fail_it_is_made_again);

@@ -62,6 +62,8 @@ void targets_timeout(struct exchange *x);
 uint64_t targets_time(const struct exchange *x);
 /* It waits for no turn any more. */
 void targets_leave(struct exchange *x);
+/* The attempt goes to its turn's upstream: another one there is a repeat. */
+void targets_visit(struct exchange *x, const struct attempt *a);
 /* The attempt is over: so is its turn. Harmless where it is. */
 void targets_release(struct exchange *x, struct attempt *a);
 /* What was learned of the attempt's target. `begun`: only that an answer has begun. */

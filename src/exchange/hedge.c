@@ -92,6 +92,7 @@ void hedge_start(struct exchange *x)
         !get_turn(x, a))
         return;
     x->rival = a;
+    targets_visit(x, a);
     x->hedges++;
     x->duplicates++;
     x->ops->hedged(x->world, x);

@@ -116,6 +116,11 @@ static void count_wait(struct exchange *x)
         x->queue_why = x->attempt->turn.why;
 }
 
+void targets_visit(struct exchange *x, const struct attempt *a)
+{
+    x->wish.visited |= provider_bit(&x->plan, a->turn.target.provider);
+}
+
 static void granted(struct exchange *x)
 {
     const struct target *t = &x->attempt->turn.target;
@@ -125,7 +130,7 @@ static void granted(struct exchange *x)
     count_wait(x);
     x->target_attempts = same_target(t, &x->target) ? x->target_attempts + 1 : 1;
     x->target = *t;
-    x->wish.visited |= provider_bit(&x->plan, t->provider);
+    targets_visit(x, x->attempt);
     exchange_start_attempt(x, false);
 }
 

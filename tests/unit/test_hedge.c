@@ -383,6 +383,7 @@ START_TEST(at_another_target_where_there_is_one)
     answered("{}", AFTER + 10);
     ck_assert_ptr_eq(w.start[1].target.provider, &w.providers[1]);
     ck_assert_ptr_eq(w.x.target.provider, &w.providers[1]); /* who is told to have served it */
+    ck_assert_uint_eq(w.x.wish.visited, 3); /* another attempt at either is a repeat */
     fake_deinit(&w);
 }
 END_TEST

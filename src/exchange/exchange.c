@@ -202,6 +202,7 @@ static int start_sending(struct exchange *x, struct attempt *a)
 
 int exchange_send(struct exchange *x, struct attempt *a, bool fresh)
 {
+    unsigned number = a->number;
     int rc;
 
     attempt_reset(a);
@@ -210,7 +211,8 @@ int exchange_send(struct exchange *x, struct attempt *a, bool fresh)
     a->high_water =
         x->limits.hold_limit < RELAY_WAITING_MAX ? x->limits.hold_limit : RELAY_WAITING_MAX;
     a->started_ms = a->last_piece_ms = x->ops->now_ms(x->world);
-    a->number = ++x->attempts;
+    x->attempts++;
+    a->number = fresh ? number : x->attempts;
     x->tier_attempts++;
     rc = start_sending(x, a);
     a->running = rc == 0;
@@ -317,7 +319,8 @@ static void receive(struct exchange *x)
 }
 
 /* A kept connection that proved dead before anything was sent is no attempt: go again at once, on
- * a new connection, which cannot be stale. */
+ * a new connection, which cannot be stale. It keeps its number, for a hedge may have had the
+ * next one. */
 static void replace_stale(struct exchange *x)
 {
     x->attempts--;

@@ -287,6 +287,23 @@ START_TEST(a_stale_one_is_not_made_again_beside_the_other)
 }
 END_TEST
 
+START_TEST(no_number_is_given_twice)
+{
+    static const struct fake_attempt script[] = {
+        {.end_ms = 300, .end = TRANSPORT_STALE}, FAILS(50), FAILS(50), GOOD(0, "{}")};
+
+    set_up(script, 4);
+    run();
+    ck_assert(w.start[2].fresh);
+    ck_assert_uint_eq(w.failures, 2);
+    ck_assert_uint_eq(w.reports[0].number, 2);
+    ck_assert_uint_eq(w.reports[1].number, 1);
+    ck_assert_uint_eq(w.start[3].at_ms, 350 + 2000);
+    ck_assert_uint_eq(w.x.attempts, 3);
+    fake_deinit(&w);
+}
+END_TEST
+
 START_TEST(attempts_count_for_both)
 {
     static const struct fake_attempt script[] = {FAILS(250), FAILS(50), GOOD(0, "{}")};
@@ -404,6 +421,7 @@ int main(void)
     tcase_add_test(c, of_streams_the_first_good_head_wins);
     tcase_add_test(c, a_long_answer_of_the_second_is_not_left_waiting);
     tcase_add_test(c, a_stale_one_is_not_made_again_beside_the_other);
+    tcase_add_test(c, no_number_is_given_twice);
     tcase_add_test(c, attempts_count_for_both);
     tcase_add_test(c, not_without_budget_or_a_turn_or_time);
     tcase_add_test(c, only_what_is_safe_unless_told_otherwise);

@@ -608,7 +608,7 @@ void turns_look(struct turns *t, const struct turn_wish *wish, unsigned helps, u
             same_site |= wish->tried[k].provider == choices[i].provider;
         if (i == 0)
             ret->target.provider = choices[i].provider;
-        if (choices[i].tried || !(helps & (same_site ? HELPS_KEY : HELPS_UPSTREAM)) ||
+        if (choices[i].tried || !(helps & (HELPS_UPSTREAM | (same_site ? HELPS_KEY : 0))) ||
             (lane && (lane->waiting > 0 || lane_next(lane, now_ms, &why) > now_ms)) ||
             is_aside(&choices[i], now_ms))
             continue;

@@ -109,6 +109,33 @@ START_TEST(tried_last_excluded_never_only_that_one)
 }
 END_TEST
 
+/* Else a repeat would be charged to another upstream's budget than to that which it goes to. */
+START_TEST(one_who_looks_sees_where_one_who_asks_would_go)
+{
+    struct target_ref tried[2];
+    struct turns_outlook here;
+
+    desk_init(&d, 3, 2);
+    tried[0] = (struct target_ref){&d.providers[0], 1};       /* one key was limited */
+    tried[1] = (struct target_ref){&d.providers[1], KEY_ANY}; /* an upstream was silent */
+    desk_wish(&d, a);
+    a->wish.tried = tried;
+    a->wish.tried_count = 2;
+    turns_look(d.turns, &a->wish, HELPS_UPSTREAM | HELPS_MODEL, d.now_ms, &here);
+    ck_assert(here.other && !here.down);
+    ck_assert_ptr_eq(here.target.provider, &d.providers[0]);
+    ck_assert_uint_eq(here.target.key_number, 2);
+    ask_and_end(a, 0, 2);
+    turns_look(d.turns, &a->wish, HELPS_MODEL, d.now_ms, &here);
+    ck_assert(!here.other);
+    a->wish.tried_count = 1;
+    turns_look(d.turns, &a->wish, HELPS_KEY, d.now_ms, &here);
+    ck_assert(here.other);
+    ck_assert_ptr_eq(here.target.provider, &d.providers[0]);
+    desk_deinit(&d);
+}
+END_TEST
+
 START_TEST(with_all_excluded_nobody_is_called_down)
 {
     struct target_ref out;
@@ -464,6 +491,7 @@ int main(void)
     tcase_add_test(c, the_first_upstream_that_is_free);
     tcase_add_test(c, shares_by_weight_and_those_without_one_last);
     tcase_add_test(c, tried_last_excluded_never_only_that_one);
+    tcase_add_test(c, one_who_looks_sees_where_one_who_asks_would_go);
     tcase_add_test(c, with_all_excluded_nobody_is_called_down);
     tcase_add_test(c, keys_in_turn);
     tcase_add_test(c, a_key_that_is_empty_is_set_aside_and_comes_back);

@@ -1,0 +1,338 @@
+/* Counts once more what a registry of targets lets through. */
+#include "turns_shadow.h"
+
+#include <string.h>
+
+#define MUST(condition)                \
+    do {                               \
+        if (!(condition)) {            \
+            if (!s->wrong) {           \
+                s->wrong = #condition; \
+                s->line = __LINE__;    \
+            }                          \
+        }                              \
+    } while (0)
+
+#define BUCKET_MS 500
+#define WINDOW 20 /* buckets of a budget's window */
+
+static struct exchange_ops ops;
+static const struct exchange_ops *under;
+static struct shadow *s; /* of the run */
+
+static struct shadow_world *shadow_of(const struct fake_world *w)
+{
+    return &s->worlds[w - s->ws->worlds];
+}
+
+static struct shadow_site *site_of(const struct provider *p)
+{
+    for (unsigned i = 0; i < s->site_count; i++)
+        if (s->providers[i].id == p->id)
+            return &s->sites[i];
+    return NULL;
+}
+
+static unsigned bucket_now(void)
+{
+    uint64_t number = s->ws->now_ms / BUCKET_MS;
+
+    MUST(number < SHADOW_BUCKETS);
+    return number < SHADOW_BUCKETS ? (unsigned)number : 0;
+}
+
+static unsigned sum(const unsigned *buckets)
+{
+    unsigned total = 0, now = bucket_now();
+
+    for (unsigned i = 0; i < WINDOW && i <= now; i++)
+        total += buckets[now - i];
+    return total;
+}
+
+/* --- turns ----------------------------------------------------------------------------------------- */
+
+static uint64_t *gate_of(const struct fake_world *w, const struct target *t)
+{
+    unsigned key = t->key_number ? t->key_number - 1 : shadow_of(w)->client;
+
+    return &site_of(t->provider)->shut_until_ms[key][t->tier];
+}
+
+/* No two times of its grants are closer than the rate has it, but for one second's burst. */
+static void check_rate(struct shadow_site *site, const struct provider *p)
+{
+    double burst = p->requests_per_minute > 60 ? p->requests_per_minute / 60 : 1;
+    uint64_t now = s->ws->now_ms;
+
+    if (p->requests_per_minute == 0)
+        return;
+    MUST(site->grants < SHADOW_GRANTS);
+    site->granted_ms[site->grants % SHADOW_GRANTS] = now;
+    site->grants++;
+    for (unsigned i = 0; i < site->grants; i++) {
+        double room = (double)(now - site->granted_ms[i]) * p->requests_per_minute / 60000;
+
+        MUST(site->grants - i <= room + burst + 1e-9);
+    }
+}
+
+static void check_breaker(struct shadow_site *site, unsigned tier)
+{
+    MUST(!site->down[tier] || site->probe[tier]);
+    site->probe[tier] = false;
+}
+
+static unsigned slot_of(const struct exchange *x, const struct turn *turn)
+{
+    return turn == &x->slots[1].turn;
+}
+
+static void granted(struct fake_world *w, const struct turn *turn)
+{
+    const struct target *t = &turn->target;
+    struct shadow_site *site = site_of(t->provider);
+    struct shadow_world *me = shadow_of(w);
+    unsigned slot = slot_of(&w->x, turn), number = (unsigned)(site - s->sites);
+
+    MUST(!me->granted[slot]);
+    me->granted[slot] = true;
+    site->in_flight++;
+    s->grants++;
+    MUST(t->provider->max_concurrency == 0 || site->in_flight <= t->provider->max_concurrency);
+    MUST(s->ws->now_ms >= *gate_of(w, t));
+    check_rate(site, t->provider);
+    check_breaker(site, t->tier);
+    if (!(me->visited & 1u << number))
+        site->requests[bucket_now()]++;
+}
+
+static void ended(struct fake_world *w, const struct turn *turn)
+{
+    struct shadow_world *me = shadow_of(w);
+    unsigned slot = slot_of(&w->x, turn);
+
+    MUST(me->granted[slot]);
+    me->granted[slot] = false;
+    MUST(site_of(turn->target.provider)->in_flight > 0);
+    site_of(turn->target.provider)->in_flight--;
+}
+
+static enum turn_state turn_ask(void *world, struct exchange *x, struct turn *turn,
+                                const struct turn_wish *wish)
+{
+    struct shadow_world *me = shadow_of(world);
+    enum turn_state state;
+
+    me->asking = true;
+    state = under->turn_ask(world, x, turn, wish);
+    me->asking = false;
+    s->waits += state == TURN_WAITING;
+    s->refusals += state == TURN_REFUSED;
+    if (state == TURN_GRANTED)
+        granted(world, turn);
+    else if (wish == &x->hedge_wish)
+        me->paid = 0; /* for a second attempt that is not made */
+    return state;
+}
+
+static void told(struct fake_worlds *ws, unsigned number)
+{
+    struct fake_world *w = &ws->worlds[number];
+    const struct turn *turn = &w->x.attempt->turn;
+
+    if (s->worlds[number].asking)
+        return;
+    MUST(turn->state == TURN_GRANTED || turn->state == TURN_REFUSED);
+    if (turn->state == TURN_GRANTED)
+        granted(w, turn);
+}
+
+static void turn_leave(void *world, struct exchange *x, struct turn *turn)
+{
+    if (turn->state == TURN_GRANTED)
+        ended(world, turn);
+    under->turn_leave(world, x, turn);
+    MUST(turn->state == TURN_NONE);
+}
+
+static void turn_end(void *world, struct exchange *x, struct turn *turn)
+{
+    ended(world, turn);
+    under->turn_end(world, x, turn);
+}
+
+static bool limits(const struct turn_result *r)
+{
+    enum reason reason = r->verdict.reason;
+
+    return reason == REASON_RATE_LIMIT ||
+           (r->status == 429 && (reason == REASON_OVERLOADED || reason == REASON_UPSTREAM_SAYS_NO ||
+                                 reason == REASON_UPSTREAM_SAYS_RETRY));
+}
+
+static void turn_tell(void *world, struct exchange *x, struct turn *turn,
+                      const struct turn_result *r)
+{
+    uint64_t most = x->plan.settings->retry.max_hint_ms;
+
+    if (limits(r) && r->hint.source != HINT_NONE) {
+        uint64_t *until = gate_of(world, &turn->target);
+        uint64_t at = s->ws->now_ms + (r->hint.delay_ms < most ? r->hint.delay_ms : most);
+
+        if (at > *until)
+            *until = at;
+    }
+    under->turn_tell(world, x, turn, r);
+}
+
+/* --- budgets and attempts -------------------------------------------------------------------------- */
+
+static bool may_repeat(void *world, struct exchange *x, const struct provider *p)
+{
+    const struct retry_settings *r = &x->plan.settings->retry;
+    struct shadow_site *site = site_of(p);
+    unsigned room = sum(site->requests) * r->budget_percent / 100 + r->budget_min * 10;
+    bool may = under->may_repeat(world, x, p);
+
+    MUST(may == (sum(site->repeats) < room));
+    site->repeats[bucket_now()] += may;
+    shadow_of(world)->paid += may;
+    s->denied += !may;
+    return may;
+}
+
+static void charge(void *world, struct exchange *x, const struct provider *p)
+{
+    site_of(p)->repeats[bucket_now()]++;
+    under->charge(world, x, p);
+}
+
+/* A repeat where it has been before is paid for, unless a verdict has led there, or nothing was sent.
+ * With max_concurrency it may have been meant for another target: then this one was full, by itself. */
+static void check_paid(const struct fake_world *w, struct shadow_world *me, const struct target *t)
+{
+    unsigned bit = 1u << (site_of(t->provider) - s->sites);
+    const struct attempt_report *last = w->failures ? &w->reports[w->failures - 1] : NULL;
+    bool free =
+        last && ((last->verdict.kind == VERDICT_FINAL && last->decision.move != MOVE_STAY) ||
+                 last->verdict.reason == REASON_STALE ||
+                 (last->decision.move == MOVE_TARGET && t->provider->max_concurrency > 0));
+
+    MUST(!(me->visited & bit) || me->paid > 0 || free || t->tier != me->last_tier);
+    me->visited |= bit;
+    me->paid = 0;
+    me->last_tier = t->tier;
+}
+
+static int attempt_start(void *world, struct exchange *x, struct attempt *a,
+                         const struct outgoing *o)
+{
+    struct fake_world *w = world;
+    struct shadow_world *me = shadow_of(w);
+    const struct target *t = &a->turn.target;
+    int rc;
+
+    MUST(me->granted[a == &x->slots[1]]);
+    MUST(w->now_ms < x->deadline.at_ms);
+    if (!a->fresh) {
+        MUST(++me->starts <= w->settings.retry.max_attempts);
+        check_paid(w, me, t);
+    }
+    s->hedges += a != x->attempt;
+    rc = under->attempt_start(world, x, a, o);
+    MUST(!strcmp(w->start[w->starts - 1].model, s->models[t->tier]));
+    return rc;
+}
+
+void shadow_event(void *arg, const struct turns_event *e)
+{
+    struct shadow_site *site = NULL;
+    unsigned tier = 0;
+
+    (void)arg;
+    for (unsigned i = 0; i < s->site_count; i++)
+        if (!strcmp(s->providers[i].name, e->site))
+            site = &s->sites[i];
+    while (tier < SHADOW_TIERS && strcmp(s->models[tier], e->model) != 0)
+        tier++;
+    MUST(site && tier < SHADOW_TIERS);
+    if (e->kind == TURNS_BREAKER_OPEN) {
+        site->down[tier] = true;
+    } else if (e->kind == TURNS_BREAKER_CLOSED) {
+        site->down[tier] = false;
+        site->probed_ms[tier] = 0;
+    } else if (e->kind == TURNS_BREAKER_PROBE) {
+        MUST(site->down[tier]);
+        MUST(site->probed_ms[tier] == 0 || s->ws->now_ms - site->probed_ms[tier] >= s->open_for_ms);
+        site->probed_ms[tier] = s->ws->now_ms;
+        site->probe[tier] = true;
+        s->probes++;
+    }
+}
+
+/* --- what must hold -------------------------------------------------------------------------------- */
+
+void shadow_init(struct shadow *shadow, struct fake_worlds *ws)
+{
+    memset(shadow, 0, sizeof(*shadow));
+    s = shadow;
+    s->ws = ws;
+    ws->told = told;
+}
+
+void shadow_begun(struct shadow *shadow, unsigned number, unsigned client)
+{
+    struct exchange *x = &shadow->ws->worlds[number].x;
+
+    under = x->ops;
+    ops = *under;
+    ops.turn_ask = turn_ask;
+    ops.turn_leave = turn_leave;
+    ops.turn_end = turn_end;
+    ops.turn_tell = turn_tell;
+    ops.may_repeat = may_repeat;
+    ops.charge = charge;
+    ops.attempt_start = attempt_start;
+    x->ops = &ops;
+    shadow->worlds[number].client = client;
+}
+
+void shadow_check(struct shadow *shadow)
+{
+    const struct fake_worlds *ws = shadow->ws;
+    unsigned waiting = 0, in_flight = 0;
+
+    for (unsigned i = 0; i < ws->count; i++) {
+        const struct fake_world *w = &ws->worlds[i];
+        const struct exchange *x = &w->x;
+
+        if (!w->turns || x->state != EXCHANGE_QUEUED || !x->waiting)
+            continue;
+        waiting += x->attempt->turn.state == TURN_WAITING;
+        MUST(x->attempt->turn.state == TURN_WAITING || ws->slots[i].next_ms == 0);
+        MUST(ws->now_ms <= x->queued_since + w->settings.queue.timeout_ms + w->timer_late_ms);
+    }
+    for (unsigned i = 0; i < shadow->site_count; i++)
+        in_flight += shadow->sites[i].in_flight;
+    MUST(waiting == turns_waiting(ws->turns));
+    MUST(waiting == 0 || in_flight > 0 || turns_next(ws->turns) != TURNS_NEVER);
+}
+
+static void see(void *arg, const struct turns_view *v)
+{
+    *(unsigned *)arg += v->in_flight;
+}
+
+void shadow_check_end(struct shadow *shadow)
+{
+    unsigned in_flight = 0;
+
+    MUST(turns_waiting(shadow->ws->turns) == 0);
+    turns_each(shadow->ws->turns, see, &in_flight, shadow->ws->now_ms);
+    MUST(in_flight == 0);
+    for (unsigned i = 0; i < shadow->site_count; i++)
+        MUST(shadow->sites[i].in_flight == 0);
+    for (unsigned i = 0; i < shadow->ws->count; i++)
+        MUST(!shadow->worlds[i].granted[0] && !shadow->worlds[i].granted[1]);
+}

@@ -6,9 +6,11 @@
  * the number of a town in which something is that must not be; each is drawn from both alone. */
 #include <check.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "turns_shadow.h"
 
@@ -49,6 +51,14 @@ static void broken(const char *what, int line)
         if (!(condition))                 \
             broken(#condition, __LINE__); \
     } while (0)
+
+/* An assertion of the code under test says nothing of the seed. */
+static void on_abort(int signal_number)
+{
+    (void)signal_number;
+    dprintf(STDERR_FILENO, "seed %llu, town %llu\n", (unsigned long long)seed,
+            (unsigned long long)number);
+}
 
 static uint64_t below(uint64_t n)
 {
@@ -319,6 +329,9 @@ static void one_town(void)
 
 START_TEST(a_million_steps)
 {
+    struct sigaction act = {.sa_handler = on_abort, .sa_flags = (int)SA_RESETHAND};
+
+    sigaction(SIGABRT, &act, NULL);
     for (; total_steps < steps_wanted; number++)
         one_town();
     printf("seed %llu: %llu steps, %llu towns, %llu exchanges, %llu attempts; waited %llu, "

@@ -124,12 +124,15 @@ def check_reload_keeps_a_running_request(provider):
     assert ask()[0] == 200
 
 
+NO_BREAKER = "[breaker]\nfailures = 0\nfailure_rate = 0%\n"  # however often it is asked in vain
+
+
 def check_reload_takes_the_new_file(provider):
-    configure(provider, "[retry]\nmax_attempts = 1\n")
+    configure(provider, NO_BREAKER + "[retry]\nmax_attempts = 1\n")
     provider.answers({"preset": "error", "status": 503})
     sh("systemctl", "start", "retryd.service")
     assert ask()[0] == 503
-    configure(provider, "[retry]\nmax_attempts = 2\ninitial_delay = 10ms\n")
+    configure(provider, NO_BREAKER + "[retry]\nmax_attempts = 2\ninitial_delay = 10ms\n")
     sh("systemctl", "reload", "retryd.service")
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:  # a signal: the daemon takes the file a moment after reload returns

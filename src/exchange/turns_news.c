@@ -33,6 +33,10 @@ void tell_lane(struct turns *t, const struct lane *lane, struct turns_event e)
 
 /* --- what an attempt tells ------------------------------------------------------------------------ */
 
+/* A gate stays closed for as long as its 429 said, though nobody may wait for that long: else each
+ * request would find it out for itself. But none longer than the longest max_hint that can be set. */
+#define HINT_MOST_MS (UINT64_C(24) * 60 * 60 * 1000)
+
 /* What a verdict says about the target, rather than about the request. */
 struct news {
     enum gate_news gate;
@@ -172,8 +176,7 @@ void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r,
     turn->gate_heard = true;
     turn->heard |= !r->begun;
     if (n.gate == GATE_LIMITED && has_hint) {
-        uint64_t most = turn->wish->plan->settings->retry.max_hint_ms;
-        uint64_t for_ms = r->hint.delay_ms < most ? r->hint.delay_ms : most;
+        uint64_t for_ms = r->hint.delay_ms < HINT_MOST_MS ? r->hint.delay_ms : HINT_MOST_MS;
 
         shut_gate(t, lane, for_ms, r->verdict.reason, false, now_ms);
     }

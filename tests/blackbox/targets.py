@@ -39,6 +39,7 @@ def house(upstreams=None, route=None, routes=None, config="", **how):
     upstreams = upstreams or {"one": {}}
     routes = routes or {"all": {"upstreams": ", ".join(upstreams), **(route or {})}}
     how.setdefault("retry", dict(FAST))
+    how.setdefault("log", {"level": "debug"})  # tells who waits for a turn
     with Provider(os.environ["PROVIDER_BIN"], quiet=True) as provider:
         origin = f"http://127.0.0.1:{provider.port}"
         text = "".join(section("upstream", name, {"url": f"PROVIDER/{name}/v1", **settings})
@@ -131,17 +132,15 @@ def total(daemon, name, **labels):
                if sample.partition("{")[0] == name and all(w in sample for w in wanted))
 
 
-def wait_until(look, holds, timeout=10):
-    """Looks again and again until it holds; what was seen then."""
-    deadline = now_ms() + timeout * 1000
-    while not holds(seen := look()):
-        assert now_ms() < deadline, f"still {seen!r}"
-    return seen
+def wait_queued(daemon, count):
+    """Waits until so many requests have begun to wait for a turn, those that have had it included. One
+    that waits for its own repeat does not: it joins the queue after its backoff."""
+    return daemon.wait_log('msg="waiting for a turn"', count=count)
 
 
-def wait_waiting(daemon, count, timeout=10):
-    """Waits until exactly so many requests wait for a turn."""
-    return wait_until(lambda: daemon.metric("retryd_queue_waiting"), lambda n: n == count, timeout)
+def wait_gone(daemon, count):
+    """Waits until so many clients have been found to be gone; they wait for no turn then."""
+    return daemon.wait_log("end=client_gone", count=count, timeout=1)
 
 
 # --- one client that is not waited for -------------------------------------------------------------

@@ -6,7 +6,7 @@ from targets import Asked, ask, chat, flood, house, in_order, on, payload, total
 
 NO_BREAKER = {"failures": 0, "failure_rate": 0}
 WAITS_MS = [0, 50, 150, 350, 750]  # after so many repeats, all waits together: 50 ms, doubled each time
-POLICY = {"initial_delay": "50ms", "jitter": "none"}
+POLICY = {"initial_delay": "50ms", "jitter": "none", "budget_min": 10}
 PER_SECOND, SECONDS = 200, 6
 WINDOW_S = 10  # what the budget looks back on: its 10 a second may be spent at any time in it
 BUSY_MS = 1000

@@ -2,12 +2,12 @@
 
 import pytest
 from cases import AUTO, error
-from raw import wait_metric
+from raw import wait_requests
 from targets import (Asked, ask, chat, flood, house, in_order, limited, payload, refusal, reload,
-                     total, wait_until, wait_waiting)
+                     total, wait_gone, wait_queued)
 
 HINT_MS = 1500
-COUNT = 200
+COUNT = 200  # at once
 # What may pass between the end of a 429 at the provider and the daemon's acting on it: attempts that
 # have been started by then come in as well.
 ON_THE_WAY_MS = 60
@@ -20,20 +20,20 @@ def inside_a_closed_gate(record, hint_ms):
             if any(end + ON_THE_WAY_MS < r["t_first"] < end + hint_ms for end in ends)]
 
 
-@pytest.mark.parametrize("window", ["fixed", "bucket"])
-def test_c19_a_crowd_at_a_limited_target(window):
-    """200 at once where 10 a second are served: all are, with hardly more attempts than requests."""
+@pytest.mark.parametrize("window,count", [("fixed", COUNT), ("bucket", COUNT // 2)])
+def test_c19_a_crowd_at_a_limited_target(window, count):
+    """A crowd where 10 a second are served: all are, with hardly more attempts than requests."""
     with house(breaker={"failures": 0, "failure_rate": 0}) as (provider, daemon):
         provider.rules({"answers": [{"preset": "auto", "delay_ms": 2}],
                         "rate": {"per_second": 10, "window": window, "else": limited(HINT_MS, delay_ms=2)}})
-        shots = flood(daemon, COUNT, timeout=110)
+        shots = flood(daemon, count, timeout=110)
         record = in_order(provider.record())
         samples = daemon.metrics()
         closed = daemon.wait_log('msg="gate closed"')
         assert total(daemon, "retryd_gate_closed_total", target="one", model="big") >= 1
-        assert total(daemon, "retryd_queue_waits_total", why="gate") >= COUNT / 2
+        assert total(daemon, "retryd_queue_waits_total", why="gate") >= count / 2
     assert {s.answer.status for s in shots} == {200}
-    assert len(record) <= 1.3 * COUNT
+    assert len(record) <= 1.3 * count
     assert inside_a_closed_gate(record, HINT_MS) == []
     assert samples["retryd_queue_waiting"] == 0
     assert closed["target"] == "one" and closed["model"] == "big" and closed["reason"] == "rate_limited"
@@ -57,7 +57,6 @@ def test_c19_streams_wait_too():
         others = [Asked(daemon, chat(stream=True)) for _ in range(5)]
         answers = [a.answer() for a in [first, *others]]
         record = in_order(provider.record())
-        daemon.wait_line("gate open")
     assert {a.status for a in answers} == {200} and len(record) == 7
     assert inside_a_closed_gate(record, 700) == []
 
@@ -70,13 +69,26 @@ def close_the_gate(provider, daemon, hint_ms, *later, **how):
     return first
 
 
+def test_c19_where_all_goes_well_it_is_open_again():
+    """Not at once: in steps, each a little longer than the one before, up to those of a target that is new."""
+    with house() as (provider, daemon):
+        first = close_the_gate(provider, daemon, 300)
+        shots = flood(daemon, 120)
+        assert first.answer().status == 200
+        line = daemon.wait_log('msg="gate open"')
+        record = in_order(provider.record())
+    assert (line["target"], line["model"]) == ("one", "big")
+    assert {s.answer.status for s in shots} == {200} and len(record) == 122
+    assert inside_a_closed_gate(record, 300) == []
+
+
 def test_c19_first_come_first_served():
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 1000)
         waiting = []
         for n in range(6):
             waiting.append(Asked(daemon, chat(n=n)))
-            wait_waiting(daemon, n + 2)
+            wait_queued(daemon, n + 1)
         assert {a.answer().status for a in [first, *waiting]} == {200}
         bodies = [r["body"] for r in in_order(provider.record())[2:]]
     assert bodies == sorted(bodies), "they went in another order than they came in"
@@ -120,9 +132,8 @@ def test_c19_queue_size():
     """Who finds the queue full is told so at once, and to come again."""
     with house(queue={"size": 5}) as (provider, daemon):
         first = close_the_gate(provider, daemon, 2500)
-        wait_waiting(daemon, 1)
-        waiting = [Asked(daemon) for _ in range(4)]
-        wait_waiting(daemon, 5)
+        waiting = [Asked(daemon) for _ in range(5)]
+        wait_queued(daemon, 5)
         refused = [Asked(daemon) for _ in range(3)]
         answers = [r.answer() for r in refused]
         assert len(provider.record()) == 1
@@ -138,23 +149,25 @@ def test_c19_queue_size_of_a_route():
     routes = {"short": {"model": "short", "upstreams": "one", "queue.size": 1}, "rest": {"upstreams": "one"}}
     with house(routes=routes) as (provider, daemon):
         first = close_the_gate(provider, daemon, 1500, body=chat("short"))
-        wait_waiting(daemon, 1)
+        waiting = Asked(daemon, chat("short"))
+        wait_queued(daemon, 1)
         assert refusal(ask(daemon, chat("short")))["code"] == "queue_full"
         assert ask(daemon, chat("other")).status == 200
-        assert first.answer().status == 200
+        assert first.answer().status == waiting.answer().status == 200
 
 
 def test_c19_a_wait_that_is_longer_than_the_queues_timeout_is_in_vain():
     with house(queue={"timeout": "500ms"}) as (provider, daemon):
-        first = close_the_gate(provider, daemon, 5000)
+        first = close_the_gate(provider, daemon, 2500)
         other = Asked(daemon)
         answer = other.answer()
         own = first.answer()
-        assert len(provider.record()) == 1
+        assert len(provider.record()) == 2
     assert (answer.status, refusal(answer)["code"]) == (429, "rate_limited")
-    assert 1 <= int(answer.header("retry-after")) <= 6
+    assert 1 <= int(answer.header("retry-after")) <= 3
     assert other.answered_ms - other.sent_ms < 1500
-    assert own.status == 429 and own.json()["error"]["code"] == "rate_limit_exceeded"  # the upstream's own
+    # Whose attempt it was waits for its repeat, not in the queue.
+    assert (own.status, own.header("x-retryd-attempts")) == (200, "2")
 
 
 def test_c19_queue_timeout():
@@ -220,7 +233,7 @@ def test_c19_a_reload_keeps_a_gate_closed():
         first = close_the_gate(provider, daemon, 2500)
         reload(daemon)
         other = Asked(daemon)
-        wait_waiting(daemon, 2)
+        wait_queued(daemon, 1)
         assert len(provider.record()) == 1
         assert first.answer().status == other.answer().status == 200
         record = in_order(provider.record())
@@ -232,13 +245,13 @@ def test_c19_a_client_that_leaves_while_it_waits(how):
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 2000)
         other = Asked(daemon, chat("big", user="leaves"))
-        wait_waiting(daemon, 2)
+        wait_queued(daemon, 1)
         if how == "fin":
             other.c.close()
         else:
             other.c.reset()
-        wait_waiting(daemon, 1, timeout=1)
-        daemon.wait_line("end=client_gone", timeout=1)
+        wait_gone(daemon, 1)
+        assert daemon.metric("retryd_queue_waiting") == 0
         assert first.answer().status == 200
         assert ask(daemon).status == 200
         assert len(provider.record()) == 3
@@ -250,24 +263,26 @@ def test_c19_who_waits_first_may_leave_without_harm():
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 1200)
         others = [Asked(daemon) for _ in range(3)]
-        wait_waiting(daemon, 4)
+        wait_queued(daemon, 3)
         first.leave()
         others[0].leave()
-        wait_waiting(daemon, 2, timeout=1)
+        wait_gone(daemon, 2)
+        assert daemon.metric("retryd_queue_waiting") == 2
         assert {o.answer().status for o in others[1:]} == {200}
         assert len(provider.record()) == 3
 
 
 def test_c19_an_end_that_waits_for_nobody():
-    """SIGTERM while requests wait: within the drain's time they are served, or told."""
+    """SIGTERM while requests wait: when the drain's time is over their connections end, with no answer
+    that could be taken for the upstream's."""
     with house(server={"drain_timeout": "300ms"}) as (provider, daemon):
         first = close_the_gate(provider, daemon, 20000)
         other = Asked(daemon)
-        wait_waiting(daemon, 2)
+        wait_queued(daemon, 1)
         daemon.signal(15)
-        answers = [first.answer(), other.answer()]
+        assert first.c.rest() == other.c.rest() == b""
         assert daemon.wait() == 0
-    assert {a.status for a in answers} <= {429, 503}
+        assert len(provider.record()) == 1
 
 
 # --- adaptive pacing -------------------------------------------------------------------------------
@@ -292,7 +307,6 @@ def test_c19_no_pacing_unless_configured():
     with house() as (provider, daemon):
         provider.rules({"answers": [error(429), error(429), AUTO]})
         assert ask(daemon).status == 200
-        wait_metric(daemon, "retryd_requests_total", 1)
+        wait_requests(daemon, 1)
         assert "pace changed" not in daemon.log
-        wait_until(lambda: daemon.metric("retryd_queue_waiting"), lambda n: n == 0)
         assert total(daemon, "retryd_queue_waits_total", why="pace") == 0

@@ -4,7 +4,7 @@ import pytest
 from cases import AUTO, error
 from raw import wait_requests
 from targets import (Asked, ask, chat, flood, house, in_order, limited, model_of, payload, refusal,
-                     reload, total, wait_waiting)
+                     reload, total, wait_queued)
 
 OUTAGE_MS, OPEN_FOR_MS, EVERY_MS = 6000, 1000, 100
 ROUNDING_MS = 20  # of the daemon's clock, and the way of a request to the provider
@@ -80,7 +80,7 @@ def test_c20_it_is_told(ridden_out):
     assert lines["breaker open"]["reason"] == "overloaded"
     assert samples['retryd_breaker_opened_total{target="one",model="big"}'] >= 1
     fell = sum(s.answer.header("x-retryd-model") == "small" for s in shots)
-    assert samples['retryd_fallbacks_total{model="small"}'] == fell
+    assert samples['retryd_fallbacks_total{target="one",model="small"}'] == fell
 
 
 # --- with nowhere else to go -----------------------------------------------------------------------
@@ -89,8 +89,8 @@ ONE_SECOND = {"failures": 3, "open_for": "1s"}
 
 
 def test_c20_without_a_fallback_requests_wait_for_the_probe():
-    with house(breaker=ONE_SECOND) as (provider, daemon):
-        provider.rules(outage(1500))
+    with house(breaker=ONE_SECOND, retry={"initial_delay": "400ms", "jitter": "none"}) as (provider, daemon):
+        provider.rules(outage(2700))
         first = Asked(daemon)
         daemon.wait_line("breaker open")
         others = [Asked(daemon) for _ in range(20)]
@@ -125,7 +125,7 @@ def test_c20_a_probe_whose_client_leaves_is_followed_by_another():
         probe = Asked(daemon)
         provider.wait(requests=4)
         other = Asked(daemon)
-        wait_waiting(daemon, 1)
+        wait_queued(daemon, 1)
         probe.leave()
         provider.wait(closed=1)
         assert other.answer().status == 200
@@ -270,9 +270,11 @@ def test_c20_all_upstreams_of_a_tier_down_leaves_it_at_once():
 
 
 def test_c20_streams_that_break_count_as_failures():
-    broken = {"preset": "chat_stream", "events": 5, "cut": {"after_deltas": 2}}
-    with house(breaker={**LASTING, "failures": 3}) as (provider, daemon):
+    """Each has begun well, and has failed later: half of what was heard of them is bad."""
+    broken = {"preset": "chat_stream", "events": 5, "interval_ms": 20, "cut": {"after_deltas": 2, "how": "fin"}}
+    with house(breaker={**LASTING, "failures": 0, "failure_rate": "50%"}) as (provider, daemon):
         provider.rules({"answers": [broken]})
-        flood(daemon, 3, request=lambda n: payload(chat(stream=True)))
+        answers = [ask(daemon, chat(stream=True), headers=["x-retryd-deadline: 2s"]) for _ in range(12)]
         daemon.wait_line("breaker open")
-        assert len(provider.record()) == 3
+        assert len(provider.record()) == 10
+    assert [a.status for a in answers] == [200] * 10 + [503] * 2

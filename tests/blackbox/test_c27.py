@@ -44,7 +44,11 @@ def told(machine, answers, *args, **how):
     answer = ask(daemon, *args, **how)
     daemon.wait_line(r'"?msg"?[=:]"request"', start=start)
     lines = lines_of(daemon, kind)[start:]
-    return lines[:-1], lines[-1], answer
+    attempts = [fields for fields in lines if fields["msg"].startswith("attempt ")]
+    line, = [fields for fields in lines if fields["msg"] == "request"]
+    others = [fields["msg"] for fields in lines if fields not in attempts and fields is not line]
+    assert set(others) <= {"gate closed", "gate open"}  # of targets, not of this request
+    return attempts, line, answer
 
 
 def test_c27_a_good_request(machine):

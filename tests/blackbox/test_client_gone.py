@@ -172,8 +172,9 @@ def test_c17_pipelined_requests_behind_it_are_dropped(provider, retryd, leave):
 
 
 def test_c17_others_on_the_worker_stay(provider, retryd, leave):
-    """Half of the clients leave in all states at once; the other half gets its answers."""
-    provider.answers({"preset": "auto", "delay_ms": 400})
+    """Half of the clients leave in all states at once; the other half gets its answers. They take so long
+    that all are under way together, though a target that is new is not sent them all at once."""
+    provider.answers({"preset": "auto", "delay_ms": 2000})
     d = retryd()
     clients = [Raw(d) for _ in range(200)]
     for n, c in enumerate(clients):

@@ -3,7 +3,7 @@
 import pytest
 from cases import AUTO, error
 from raw import wait_requests
-from targets import (Asked, ask, chat, flood, house, in_order, limited, payload, refusal, reload,
+from targets import (FAST, Asked, ask, chat, flood, house, in_order, limited, payload, refusal, reload,
                      total, wait_gone, wait_queued)
 
 HINT_MS = 1500
@@ -39,6 +39,18 @@ def test_c19_a_crowd_at_a_limited_target(window, count):
     assert closed["target"] == "one" and closed["model"] == "big" and closed["reason"] == "rate_limited"
     assert HINT_MS <= int(closed["for_ms"]) <= HINT_MS * 1.2
     assert max(int(s.answer.header("x-retryd-attempts")) for s in shots) <= 5
+
+
+@pytest.mark.tsan
+def test_c19_workers_share_their_gates():
+    """Requests on four threads: a 429 on one of them holds those of all."""
+    with house(server={"workers": 4}, retry={**FAST, "max_attempts": 20}) as (provider, daemon):
+        provider.rules({"answers": [AUTO], "rate": {"per_second": 40, "window": "fixed", "else": limited(150)}})
+        shots = flood(daemon, 120)
+        assert total(daemon, "retryd_gate_closed_total") >= 1
+        assert daemon.metric("retryd_queue_waiting") == 0
+        assert total(daemon, "retryd_target_in_flight") == 0
+    assert {s.answer.status for s in shots} == {200}
 
 
 def test_c19_a_healthy_target_makes_nobody_wait():

@@ -1,5 +1,5 @@
-/* What the parts of turns.h share: turns.c lets requests through, turns_table.c keeps what is known,
- * turns_news.c takes in what is learned. */
+/* What the parts of turns.h share: turns.c lets requests through, turns_choice.c knows in which order
+ * targets are considered, turns_table.c keeps what is known, turns_news.c takes in what is learned. */
 #ifndef RETRYD_EXCHANGE_TURNS_PRIVATE_H
 #define RETRYD_EXCHANGE_TURNS_PRIVATE_H
 
@@ -119,7 +119,7 @@ void table_free(struct turns *t);
 /* The name of a target's model among the upstream's own. */
 struct str target_own_model(const struct provider *p, struct str model);
 
-/* --- turns.c --- */
+/* --- turns_choice.c --- */
 
 /* The name of the tier's model, as clients call it. */
 struct str wish_model(const struct turn_wish *wish);
@@ -127,6 +127,10 @@ struct str wish_model(const struct turn_wish *wish);
 /* Fills `choices` in order of preference; how many there are. */
 unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t now_ms,
                       struct choice choices[CHOICES_MAX]);
+/* Its key is set aside. */
+bool choice_is_aside(const struct choice *c, uint64_t now_ms);
+
+/* --- turns.c --- */
 
 /* When a lane may be gone to, and what holds it until then; TURNS_NEVER: until some news. */
 uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why);

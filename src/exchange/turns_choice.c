@@ -1,0 +1,142 @@
+/* The targets that one request considers, in order of preference. */
+#include <string.h>
+
+#include "exchange/turns_private.h"
+
+struct str wish_model(const struct turn_wish *wish)
+{
+    if (wish->tier == 0)
+        return wish->model;
+    return str_from(wish->plan->fallback_models[wish->tier - 1]);
+}
+
+static bool is_among(const struct target_ref *refs, unsigned count, const struct provider *p,
+                     unsigned key_number)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (refs[i].provider == p &&
+            (refs[i].key_number == key_number || refs[i].key_number == KEY_ANY))
+            return true;
+    return false;
+}
+
+static bool fits(const struct turn_wish *wish, const struct provider *p, unsigned key_number)
+{
+    if (wish->only)
+        return wish->only->provider == p && wish->only->key_number == key_number;
+    return !is_among(wish->excluded, wish->excluded_count, p, key_number);
+}
+
+/* Where the order of upstreams begins: the first, or by their shares. */
+static unsigned first_provider(const struct turn_wish *wish)
+{
+    const struct plan *plan = wish->plan;
+    uint64_t total = 0, at;
+
+    if (!plan->weights)
+        return 0;
+    for (unsigned i = 0; i < plan->provider_count; i++)
+        total += plan->weights[i];
+    at = total > 0 ? wish->random % total : 0;
+    for (unsigned i = 0; i < plan->provider_count; i++) {
+        if (at < plan->weights[i])
+            return i;
+        at -= plan->weights[i];
+    }
+    return 0;
+}
+
+/* It serves what no other can. */
+static bool has_no_share(const struct plan *plan, unsigned i)
+{
+    return plan->weights && plan->weights[i] == 0;
+}
+
+static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const struct provider *p,
+                         uint64_t now_ms, struct choice *choices, unsigned n)
+{
+    unsigned keys = p->key_count ? p->key_count : 1, first = 0;
+
+    for (unsigned i = 0; i < keys && n < CHOICES_MAX; i++) {
+        unsigned number = p->key_count ? (first + i) % keys + 1 : 0;
+        struct lane *lane;
+
+        if (keys > 1 && i == 0) {
+            struct site *s = table_site(t, p, now_ms);
+
+            first = s ? s->next_key % keys : 0;
+            number = first + 1;
+        }
+        if (!fits(wish, p, number))
+            continue;
+        lane = table_lane(t, wish, p, number, wish_model(wish), now_ms);
+        choices[n++] = (struct choice){
+            .provider = p,
+            .key_number = number,
+            .tried = is_among(wish->tried, wish->tried_count, p, number),
+            .lane = lane,
+        };
+    }
+    return n;
+}
+
+bool choice_is_aside(const struct choice *c, uint64_t now_ms)
+{
+    return c->lane && c->lane->key->aside_until_ms > now_ms;
+}
+
+/* Keys that are set aside do not count while there are others, but those who wait look again when
+ * they do. */
+static unsigned leave_aside(struct turns *t, struct choice *choices, unsigned n, uint64_t now_ms)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        kept += !choice_is_aside(&choices[i], now_ms);
+    if (kept == 0 || kept == n)
+        return n;
+    kept = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (!choice_is_aside(&choices[i], now_ms))
+            choices[kept++] = choices[i];
+        else if (t->waiting > 0 && choices[i].lane->key->aside_until_ms < t->next_ms)
+            t->next_ms = choices[i].lane->key->aside_until_ms;
+    }
+    return kept;
+}
+
+static void put_tried_last(struct choice *choices, unsigned n)
+{
+    struct choice tried[CHOICES_MAX];
+    unsigned first = 0, last = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (choices[i].tried)
+            tried[last++] = choices[i];
+        else
+            choices[first++] = choices[i];
+    }
+    if (last > 0)
+        memcpy(choices + first, tried, last * sizeof(*tried));
+}
+
+unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t now_ms,
+                      struct choice choices[CHOICES_MAX])
+{
+    const struct plan *plan = wish->plan;
+    unsigned n = 0, first = first_provider(wish);
+
+    n = add_keys(t, wish, plan->providers[first], now_ms, choices, n);
+    for (unsigned i = 0; i < plan->provider_count; i++)
+        if (i != first && !has_no_share(plan, i))
+            n = add_keys(t, wish, plan->providers[i], now_ms, choices, n);
+    for (unsigned i = 0; i < plan->provider_count; i++)
+        if (i != first && has_no_share(plan, i))
+            n = add_keys(t, wish, plan->providers[i], now_ms, choices, n);
+    if (n > 1) {
+        n = leave_aside(t, choices, n, now_ms);
+        if (wish->tried_count > 0)
+            put_tried_last(choices, n);
+    }
+    return n;
+}

@@ -99,7 +99,7 @@ static struct outlook look_ahead(const struct choice *choices, unsigned n, uint6
             w.at_ms = lane_next(lane, now_ms, &w.why);
         if (!lane || breaker_next(&lane->circuit->breaker, now_ms) <= now_ms)
             o.down = false;
-        if (w.at_ms < o.wait.at_ms || o.wait.why == TURN_WHY_NONE)
+        if (i == 0 || w.at_ms < o.wait.at_ms)
             o.wait = w;
     }
     return o;

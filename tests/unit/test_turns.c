@@ -466,6 +466,26 @@ START_TEST(probes_of_others_end_no_wait)
 }
 END_TEST
 
+/* It is there, though its key may not be used: those who wait have the other one. */
+START_TEST(a_probe_that_is_limited_refuses_nobody_who_has_another_key)
+{
+    with_breakers(1, 2);
+    take_down(0);
+    for (unsigned i = 0; i < 2; i++) {
+        desk_wish(&d, &a[i]);
+        a[i].wish.latest_ms = DESK_START + 30000;
+        ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_WAITING);
+    }
+    desk_wait(&d, DESK_START + 10000);
+    ck_assert_uint_eq(a[0].turn.target.key_number, 2);
+    desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 60000);
+    ck_assert_int_eq(a[1].turn.state, TURN_GRANTED);
+    ck_assert_uint_eq(a[1].turn.target.key_number, 1);
+    desk_end(&d, &a[1]);
+    desk_deinit(&d);
+}
+END_TEST
+
 START_TEST(a_probe_whose_client_leaves_makes_room_for_the_next_in_time)
 {
     with_breakers(1, 1);
@@ -505,6 +525,7 @@ int main(void)
     tcase_add_test(c, who_waits_and_may_leave_goes_when_the_breaker_opens);
     tcase_add_test(c, single_probes_for_as_long_as_one_is_patient);
     tcase_add_test(c, probes_of_others_end_no_wait);
+    tcase_add_test(c, a_probe_that_is_limited_refuses_nobody_who_has_another_key);
     tcase_add_test(c, a_probe_whose_client_leaves_makes_room_for_the_next_in_time);
     suite_add_tcase(s, c);
 

@@ -64,43 +64,59 @@ static void hold(struct wait *w, uint64_t at_ms, enum turn_why why)
         *w = (struct wait){at_ms, why};
 }
 
-uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why)
+static bool is_full(const struct site *s)
+{
+    return s->max_concurrency > 0 && s->in_flight >= s->max_concurrency;
+}
+
+/* How long time alone holds it, whatever those do who are under way. */
+static struct wait lane_wait(struct lane *lane, uint64_t now_ms)
 {
     const struct site *s = lane->circuit->site;
     struct wait w = {now_ms, TURN_WHY_NONE};
 
-    if (s->max_concurrency > 0 && s->in_flight >= s->max_concurrency)
-        hold(&w, TURNS_NEVER, TURN_WHY_LIMIT);
     if (s->per_minute > 0)
         hold(&w, rate_next(&s->rate, s->per_minute, now_ms), TURN_WHY_LIMIT);
     if (lane->adaptive)
         hold(&w, pace_next(&lane->pace, now_ms), TURN_WHY_PACE);
     hold(&w, gate_next(&lane->gate, now_ms), TURN_WHY_GATE);
     hold(&w, breaker_next(&lane->circuit->breaker, now_ms), TURN_WHY_BREAKER);
+    return w;
+}
+
+uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why)
+{
+    struct wait w = lane_wait(lane, now_ms);
+
+    if (is_full(lane->circuit->site))
+        w = (struct wait){TURNS_NEVER, TURN_WHY_LIMIT};
     *ret_why = w.why;
     return w.at_ms;
 }
 
 /* What a wish that gets nothing now can hope for. */
 struct outlook {
-    struct wait wait; /* until the first of its choices is free */
-    bool down;        /* all are waited for because of their breakers */
+    enum turn_why why;    /* what holds that of its choices which may be free first */
+    struct wait at_least; /* until one may be free, if those under way end in time */
+    bool down;            /* all are waited for because of their breakers */
 };
 
 static struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now_ms)
 {
-    struct outlook o = {{TURNS_NEVER, TURN_WHY_NONE}, n > 0};
+    struct outlook o = {TURN_WHY_NONE, {TURNS_NEVER, TURN_WHY_NONE}, n > 0};
 
     for (unsigned i = 0; i < n; i++) {
         struct lane *lane = choices[i].lane;
         struct wait w = {now_ms, TURN_WHY_NONE};
 
         if (lane)
-            w.at_ms = lane_next(lane, now_ms, &w.why);
+            w = lane_wait(lane, now_ms);
         if (!lane || breaker_next(&lane->circuit->breaker, now_ms) <= now_ms)
             o.down = false;
-        if (i == 0 || w.at_ms < o.wait.at_ms)
-            o.wait = w;
+        if (i > 0 && w.at_ms >= o.at_least.at_ms)
+            continue;
+        o.at_least = w;
+        o.why = lane && is_full(lane->circuit->site) ? TURN_WHY_LIMIT : w.why;
     }
     return o;
 }
@@ -109,10 +125,8 @@ static bool in_vain(const struct turn_wish *wish, const struct outlook *o)
 {
     if (o->down && wish->may_leave)
         return true;
-    if (o->wait.at_ms == TURNS_NEVER)
-        return false; /* it depends on those who are under way */
-    return o->wait.at_ms > wish->latest_ms ||
-           (o->wait.why == TURN_WHY_GATE && o->wait.at_ms > wish->gate_latest_ms);
+    return o->at_least.at_ms > wish->latest_ms ||
+           (o->at_least.why == TURN_WHY_GATE && o->at_least.at_ms > wish->gate_latest_ms);
 }
 
 /* --- granting ------------------------------------------------------------------------------------ */
@@ -256,8 +270,8 @@ static void announce(struct turn *turn)
 static void refuse(struct turn *turn, const struct outlook *o)
 {
     turn->state = TURN_REFUSED;
-    turn->why = o->down ? TURN_WHY_BREAKER : o->wait.why;
-    turn->ready_ms = o->wait.at_ms;
+    turn->why = o->down ? TURN_WHY_BREAKER : o->at_least.why;
+    turn->ready_ms = o->at_least.at_ms;
 }
 
 /* The pool's first and where it may go now; false where it may not. Lowers `next_ms`. */
@@ -354,7 +368,7 @@ static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const str
     struct pool *p = NULL;
     bool vain = n == 0 || in_vain(turn->wish, &o);
 
-    turn->why = o.wait.why;
+    turn->why = o.why;
     if (!vain && t->waiting < turn->wish->plan->settings->queue.size)
         p = pool_find(t, turn->wish, choices, n);
     if (!p) {
@@ -364,7 +378,7 @@ static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const str
         return turn->state;
     }
     pool_join(t, p, turn);
-    tell_lane(t, choices[0].lane, (struct turns_event){.kind = TURNS_WAIT, .why = o.wait.why});
+    tell_lane(t, choices[0].lane, (struct turns_event){.kind = TURNS_WAIT, .why = o.why});
     turns_run(t, now_ms);
     list_remove(&turn->told); /* it need not be told what it is told here */
     return turn->state;

@@ -331,6 +331,27 @@ START_TEST(a_longer_closing_refuses_those_who_then_wait_in_vain)
 }
 END_TEST
 
+/* ... though it also waits for one of those under way to end. */
+START_TEST(a_closing_is_told_at_once_where_a_limit_holds_too)
+{
+    desk_init(&d, 1, 1);
+    d.providers[0].max_concurrency = 2;
+    desk_ask(&d, &a[0], 1);
+    desk_ask(&d, &a[1], 1);
+    desk_wish(&d, &a[2]);
+    a[2].wish.latest_ms = DESK_START + 3000;
+    ck_assert_int_eq(desk_ask_again(&d, &a[2]), TURN_WAITING);
+    ck_assert_int_eq(a[2].turn.why, TURN_WHY_LIMIT);
+    desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 4000);
+    ck_assert_int_eq(a[2].turn.state, TURN_REFUSED);
+    ck_assert_int_eq(a[2].turn.why, TURN_WHY_GATE);
+    ck_assert_uint_eq(a[2].turn.ready_ms, DESK_START + 4000);
+    leave(&a[2]);
+    desk_end(&d, &a[1]);
+    desk_deinit(&d);
+}
+END_TEST
+
 /* --- breakers ------------------------------------------------------------------------------------- */
 
 static void with_breakers(unsigned providers, unsigned keys)
@@ -521,6 +542,7 @@ int main(void)
     tcase_add_test(c, a_gate_opens_step_by_step);
     tcase_add_test(c, a_wait_beyond_what_may_be_is_refused_at_once);
     tcase_add_test(c, a_longer_closing_refuses_those_who_then_wait_in_vain);
+    tcase_add_test(c, a_closing_is_told_at_once_where_a_limit_holds_too);
     tcase_add_test(c, a_tier_that_is_down_is_left_or_waited_for);
     tcase_add_test(c, who_waits_and_may_leave_goes_when_the_breaker_opens);
     tcase_add_test(c, single_probes_for_as_long_as_one_is_patient);

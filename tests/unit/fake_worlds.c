@@ -32,9 +32,13 @@ const char *fake_worlds_deinit(struct fake_worlds *ws)
 {
     const char *wrong;
 
-    for (unsigned i = 0; i < ws->count; i++)
-        if (ws->worlds[i].turns)
-            fake_deinit(&ws->worlds[i]);
+    for (unsigned i = 0; i < ws->count; i++) {
+        struct fake_world *w = &ws->worlds[i];
+
+        w->now_ms = ws->now_ms; /* some have not begun yet, or had nothing to do for long */
+        if (w->turns)
+            fake_deinit(w);
+    }
     wrong = fake_worlds_wrong(ws);
     turns_free(ws->turns);
     free(ws->worlds);

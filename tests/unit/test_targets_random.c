@@ -347,6 +347,8 @@ START_TEST(a_million_steps)
         printf(" %s %llu", exchange_end_word((enum exchange_end)e), (unsigned long long)ends[e]);
     printf("\n");
     fflush(stdout);
+    if (steps_wanted < 100000) /* too few to have seen everything */
+        return;
     ck_assert(seen.waits && seen.refusals && seen.hedges && seen.probes && seen.denied &&
               seen.moved && seen.left);
     ck_assert(ends[END_ANSWERED] && ends[END_FAILED] && ends[END_BROKEN] && ends[END_CLIENT_GONE]);

@@ -247,16 +247,20 @@ static int attempt_start(void *world, struct exchange *x, struct attempt *a,
 
 void shadow_event(void *arg, const struct turns_event *e)
 {
-    struct shadow_site *site = NULL;
-    unsigned tier = 0;
+    struct shadow_site *site = &s->sites[0];
+    unsigned known = 0, tier = 0;
 
     (void)arg;
     for (unsigned i = 0; i < s->site_count; i++)
-        if (!strcmp(s->providers[i].name, e->site))
+        if (!strcmp(s->providers[i].name, e->site)) {
             site = &s->sites[i];
+            known++;
+        }
     while (tier < SHADOW_TIERS && strcmp(s->models[tier], e->model) != 0)
         tier++;
-    MUST(site && tier < SHADOW_TIERS);
+    MUST(known == 1 && tier < SHADOW_TIERS);
+    if (tier == SHADOW_TIERS)
+        return;
     if (e->kind == TURNS_BREAKER_OPEN) {
         site->down[tier] = true;
     } else if (e->kind == TURNS_BREAKER_CLOSED) {

@@ -451,7 +451,7 @@ void pools_review(struct turns *t, const struct circuit *failed, uint64_t now_ms
             struct outlook o = look_ahead(choices, n, now_ms);
             bool last = list_empty(&p->turns) || (p->turns.next == m && p->turns.prev == m);
             bool lost = failed && o.down && waits_for(choices, n, failed) &&
-                        o.wait.at_ms > turn->wish->patient_ms;
+                        o.at_least.at_ms > turn->wish->patient_ms;
 
             after = m->next;
             if (!lost && !in_vain(turn->wish, &o))

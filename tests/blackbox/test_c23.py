@@ -198,6 +198,7 @@ def test_c23_a_full_upstream_has_no_room_for_hedges():
         provider.rules(on("one", {"preset": "auto", "delay_ms": 600}))
         assert send(daemon, ASKED["models"]).status == 200
         assert provider.stats()["max_in_flight"] == 1 and len(provider.record()) == 1
+        assert total(daemon, "retryd_queue_waits_total") == 0  # it is made at once or not at all
 
 
 def test_c23_many_hedges_and_nothing_left_behind():

@@ -3,8 +3,8 @@
 import pytest
 from cases import AUTO, error
 from raw import wait_requests
-from targets import (Asked, ask, chat, flood, house, in_order, limited, model_of, payload, refusal,
-                     reload, total, wait_queued)
+from targets import (Asked, ask, chat, flood, house, in_order, limited, model_of, refusal, reload, total,
+                     wait_queued)
 
 OUTAGE_MS, OPEN_FOR_MS, EVERY_MS = 6000, 1000, 100
 ROUNDING_MS = 20  # of the daemon's clock, and the way of a request to the provider

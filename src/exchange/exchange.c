@@ -95,8 +95,7 @@ void exchange_stop_attempt(struct exchange *x)
 {
     if (x->attempt->running && !x->attempt->done)
         x->ops->attempt_cancel(x->world, x, x->attempt);
-    x->attempt->running = false;
-    targets_release(x, x->attempt);
+    x->attempt->running = false; /* its turn goes on until it is judged */
 }
 
 void exchange_deinit(struct exchange *x)
@@ -105,6 +104,7 @@ void exchange_deinit(struct exchange *x)
     exchange_stop_attempt(x);
     hedge_drop(x);
     targets_leave(x);
+    targets_release(x, x->attempt);
     request_deinit(&x->request);
     attempt_deinit(&x->slots[0]);
     attempt_deinit(&x->slots[1]);
@@ -350,7 +350,7 @@ static void attempting(struct exchange *x)
         x->streaming = exchange_is_stream(a);
         if (x->streaming) {
             /* It may think for minutes: its gate need not. */
-            targets_tell(x, &(struct verdict){.kind = VERDICT_GOOD}, NULL, true);
+            targets_tell_good(x, TURN_HEAD);
             stream_start(x);
         } else {
             judge_start(x);
@@ -420,6 +420,15 @@ static void abort_now(struct exchange *x)
     relay_last_words(x);
 }
 
+/* A slow client may still have to take what came whole: the target need not wait for that. */
+static void release_turn(struct exchange *x)
+{
+    if (x->state == EXCHANGE_RELAYING && !x->answer_ended && x->attempt->done &&
+        x->attempt->transport == TRANSPORT_WHOLE)
+        targets_tell_good(x, TURN_OVER);
+    targets_release(x, x->attempt);
+}
+
 void exchange_step(struct exchange *x)
 {
     enum exchange_state before;
@@ -442,7 +451,7 @@ void exchange_step(struct exchange *x)
         x->ops->answer_wake(x->world, x);
     }
     if (!x->attempt->running && x->state != EXCHANGE_QUEUED)
-        targets_release(x, x->attempt);
+        release_turn(x);
     if (x->state != EXCHANGE_DONE)
         x->ops->timer_set(x->world, x, times_next(x));
 }

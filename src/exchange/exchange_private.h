@@ -66,8 +66,10 @@ void targets_leave(struct exchange *x);
 void targets_visit(struct exchange *x, const struct attempt *a);
 /* The attempt is over: so is its turn. Harmless where it is. */
 void targets_release(struct exchange *x, struct attempt *a);
-/* What was learned of the attempt's target. `begun`: only that an answer has begun. */
-void targets_tell(struct exchange *x, const struct verdict *v, const struct hint *hint, bool begun);
+/* What was learned of the attempt's target. */
+void targets_tell(struct exchange *x, const struct verdict *v, const struct hint *hint);
+/* The same of one that goes well so far, or to its end. */
+void targets_tell_good(struct exchange *x, enum turn_stage stage);
 /* What follows a failed attempt, and what is charged for it (C4, C9, C18). */
 struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,
                                      const struct hint *hint);

@@ -194,7 +194,7 @@ static void judge(struct exchange *x, const struct outcome *o)
         v.ambiguous = false; /* what was begun is read on: nothing is made twice */
     if (v.kind == VERDICT_GOOD) {
         x->last_reason = REASON_OK;
-        targets_tell(x, &v, NULL, false);
+        targets_tell_good(x, is_whole(x, o) ? TURN_OVER : TURN_BEGUN);
         hedge_drop(x);
         deliver(x, o);
         return;
@@ -202,7 +202,7 @@ static void judge(struct exchange *x, const struct outcome *o)
     if (o->headers)
         hint = hint_read(o->headers, o->error, x->ops->unix_ms(x->world),
                          x->plan.settings->retry.backoff.max_delay_ms);
-    targets_tell(x, &v, &hint, false);
+    targets_tell(x, &v, &hint);
     if (x->rival) {
         d = (struct retry_decision){.action = RETRY_GIVE_UP,
                                     .why_not = "the other of two attempts goes on"};

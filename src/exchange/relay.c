@@ -189,7 +189,7 @@ void relay_commit(struct exchange *x)
         x->first_byte_ms = x->ops->now_ms(x->world);
     x->committed = true;
     hedge_drop(x);
-    targets_tell(x, &(struct verdict){.kind = VERDICT_GOOD}, NULL, false);
+    targets_tell_good(x, TURN_BEGUN);
     x->has_error_answer = false; /* of an earlier attempt: it is not what may end this one */
     if (!(x->splice && splice_possible(x->splice)) && !(x->streaming && stream_resumable(x)))
         exchange_cannot_retry(x, "the answer is committed");
@@ -209,6 +209,7 @@ void relay_release(struct exchange *x)
 
 void relay_end(struct exchange *x)
 {
+    targets_tell_good(x, TURN_OVER);
     if (x->request.head.http_1_0 && !x->begun && !x->out.spool) {
         deliver(x, x->attempt->status, x->attempt->status, &x->attempt->headers, &x->out.bytes);
         return;
@@ -375,6 +376,18 @@ static void finish(struct exchange *x)
     exchange_end(x, x->end);
 }
 
+/* `lost`: here, for want of memory. */
+static void tell_end(struct exchange *x, bool lost)
+{
+    struct verdict v = {.kind = VERDICT_FINAL, .reason = REASON_TRUNCATED, .ambiguous = true};
+    struct hint none = {.source = HINT_NONE};
+
+    if (!x->cut)
+        targets_tell_good(x, TURN_OVER);
+    else if (!lost)
+        targets_tell(x, &v, &none);
+}
+
 /* An answer that is no stream: bytes pass as they come, and a break is passed on as one. */
 static void relay_bytes(struct exchange *x)
 {
@@ -390,6 +403,7 @@ static void relay_bytes(struct exchange *x)
             x->last_reason = REASON_TRUNCATED;
             x->end = END_BROKEN;
         }
+        tell_end(x, lost);
     }
     relay_release(x);
     a->high_water = relay_mark(x);

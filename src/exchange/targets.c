@@ -127,7 +127,6 @@ static void granted(struct exchange *x)
 
     x->waiting = false;
     x->attempt->has_turn = true;
-    count_wait(x);
     x->target_attempts = same_target(t, &x->target) ? x->target_attempts + 1 : 1;
     x->target = *t;
     targets_visit(x, x->attempt);
@@ -149,7 +148,6 @@ static void in_vain(struct exchange *x, enum reason reason, const char *detail, 
     uint64_t now = x->ops->now_ms(x->world);
 
     targets_leave(x);
-    count_wait(x);
     if (has_next_tier(x) && (x->plan.fallback_on & FALLBACK_ON_ERROR)) {
         enter_tier(x, x->wish.tier + 1);
         ask(x);
@@ -212,8 +210,10 @@ void targets_step(struct exchange *x)
     if (!x->waiting)
         return;
     s = x->ops->turn_state(x->world, x, &x->attempt->turn);
-    if (s != TURN_WAITING)
-        act(x, s);
+    if (s == TURN_WAITING)
+        return;
+    count_wait(x);
+    act(x, s);
 }
 
 uint64_t targets_time(const struct exchange *x)
@@ -253,15 +253,26 @@ void targets_release(struct exchange *x, struct attempt *a)
     a->has_turn = false;
 }
 
-void targets_tell(struct exchange *x, const struct verdict *v, const struct hint *hint, bool begun)
+static void tell(struct exchange *x, const struct turn_result *r)
 {
-    struct turn_result r = {.verdict = *v, .status = x->attempt->status, .begun = begun};
+    if (x->attempt->has_turn)
+        x->ops->turn_tell(x->world, x, &x->attempt->turn, r);
+}
 
-    if (!x->attempt->has_turn)
-        return;
-    if (hint)
-        r.hint = *hint;
-    x->ops->turn_tell(x->world, x, &x->attempt->turn, &r);
+void targets_tell(struct exchange *x, const struct verdict *v, const struct hint *hint)
+{
+    struct turn_result r = {
+        .verdict = *v, .hint = *hint, .status = x->attempt->status, .stage = TURN_OVER};
+
+    tell(x, &r);
+}
+
+void targets_tell_good(struct exchange *x, enum turn_stage stage)
+{
+    struct turn_result r = {
+        .verdict = {.kind = VERDICT_GOOD}, .status = x->attempt->status, .stage = stage};
+
+    tell(x, &r);
 }
 
 /* --- decisions ------------------------------------------------------------------------------------ */

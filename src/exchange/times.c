@@ -110,19 +110,11 @@ static enum transport timeout_kind(struct exchange *x, uint64_t now)
     return kind;
 }
 
-/* Its turn goes on until it is judged: the target's silence is news to all who wait for it. */
-static void cancel(struct exchange *x)
-{
-    if (x->attempt->running && !x->attempt->done)
-        x->ops->attempt_cancel(x->world, x, x->attempt);
-    x->attempt->running = false;
-}
-
 static void attempt_timed_out(struct exchange *x, uint64_t now)
 {
     enum transport kind;
 
-    cancel(x);
+    exchange_stop_attempt(x);
     kind = timeout_kind(x, now);
     x->attempt->done = true;
     x->attempt->transport = kind;

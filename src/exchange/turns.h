@@ -105,12 +105,19 @@ struct turn_wish {
     uint64_t random;         /* for shares by weight */
 };
 
-/* How an attempt ended, or began well. */
+/* How much of an attempt is known. */
+enum turn_stage {
+    TURN_OVER,  /* how it ended */
+    TURN_HEAD,  /* a stream has a good head: enough for the gate */
+    TURN_BEGUN, /* the answer has begun well: enough for a probe, which is not to last for minutes */
+};
+
+/* How an attempt ended, or goes on. */
 struct turn_result {
     struct verdict verdict;
     struct hint hint;
-    unsigned status; /* 0: none came */
-    bool begun;      /* only that an answer has begun well is known: enough for the gate */
+    unsigned status;       /* 0: none came */
+    enum turn_stage stage; /* before TURN_OVER the verdict is good */
 };
 
 /* What others should know: logs, counters, other daemons. */
@@ -159,8 +166,8 @@ enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_door 
 /* Lets go of one that is not GRANTED, or not known to be: it waits no more. */
 void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms);
 
-/* What is learned of a GRANTED turn's attempt, as soon as it is: once it is known to go well, and when
- * it has failed, maybe after that. */
+/* What is learned of a GRANTED turn's attempt, as soon as it is, stage by stage; a failure may follow
+ * each of them. */
 void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r, uint64_t now_ms);
 
 /* The attempt of a GRANTED turn is over, and so is the turn. */

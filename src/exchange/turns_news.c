@@ -158,6 +158,12 @@ static void pace_news(struct turns *t, struct lane *lane, bool limited, uint64_t
                                        .reason = limited ? REASON_RATE_LIMIT : REASON_OK});
 }
 
+/* A stream may still break: until it is over it is no success, but for a probe. */
+static bool speaks_to_breaker(const struct turn *turn, const struct turn_result *r)
+{
+    return r->stage == TURN_OVER || (r->stage == TURN_BEGUN && turn->pass.probe);
+}
+
 void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r, uint64_t now_ms)
 {
     struct lane *lane = turn->lane;
@@ -171,10 +177,11 @@ void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r,
         gate_news(t, turn, n.gate, now_ms);
         pace_news(t, lane, n.gate == GATE_LIMITED && !has_hint, now_ms);
     }
-    if (!r->begun && (!turn->heard || n.breaker == BREAKER_BAD))
+    if (speaks_to_breaker(turn, r) && (!turn->heard || n.breaker == BREAKER_BAD)) {
         breaker_news(t, turn, n.breaker, r->verdict.reason, now_ms);
+        turn->heard = true;
+    }
     turn->gate_heard = true;
-    turn->heard |= !r->begun;
     if (n.gate == GATE_LIMITED && has_hint) {
         uint64_t for_ms = r->hint.delay_ms < HINT_MOST_MS ? r->hint.delay_ms : HINT_MOST_MS;
 

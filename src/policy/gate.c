@@ -88,7 +88,9 @@ static void begin_opening(struct gate *g)
 /* The step has been answered well. */
 static void next_step(struct gate *g, uint64_t now_ms)
 {
-    if (g->step >= COLD_CREDIT) {
+    bool is_above_most = g->most == 0 || g->beyond;
+
+    if (g->step >= COLD_CREDIT && is_above_most) {
         become_open(g, now_ms);
     } else if (g->beyond) {
         begin_step(g, g->step + 1);

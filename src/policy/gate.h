@@ -8,8 +8,8 @@
  * OPENING    That time is over. Attempts go in steps: one, then two, then four ..., each step once
  *            all of the one before were answered well. Up to as many as passed the last time before
  *            a 429 came (`most`; a step is cut where it would pass that); from there on one, then
- *            two, then three ... at a time. It is OPEN again once a step of GATE_COLD_BURST was
- *            answered well.
+ *            two, then three ... at a time. It is OPEN again once a step of GATE_COLD_BURST, beyond
+ *            `most` where that is known, was answered well.
  *
  * Limits are told of quickly, good answers may take minutes: what has not come back GATE_STEP_MS
  * after its step began counts as answered well. So an attempt that never ends holds nobody up.

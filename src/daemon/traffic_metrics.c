@@ -1,0 +1,194 @@
+/* What is known of targets, for Prometheus. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/traffic.h"
+
+/* One metric with a value for each view of a kind. */
+struct series {
+    const char *name, *type, *help;
+    enum turns_view_kind kind;
+    double (*value)(const struct turns_view *v);
+    bool zeros; /* written too */
+};
+
+static double shut(const struct turns_view *v)
+{
+    return (double)v->shut;
+}
+
+static double shut_seconds(const struct turns_view *v)
+{
+    return (double)v->shut_ms / 1000;
+}
+
+static double in_flight(const struct turns_view *v)
+{
+    return v->in_flight;
+}
+
+static double fallbacks(const struct turns_view *v)
+{
+    return (double)v->fallbacks;
+}
+
+static double pace(const struct turns_view *v)
+{
+    return v->pace_per_minute;
+}
+
+static double breaker_state(const struct turns_view *v)
+{
+    return v->half_open ? 1 : v->shut_ms > 0 ? 2 : 0;
+}
+
+static const struct series all_series[] = {
+    {"retryd_target_in_flight", "gauge", "Attempts under way at an upstream.", VIEW_SITE, in_flight,
+     true},
+    {"retryd_gate_closed_total", "counter", "Times that a 429 closed a target's gate.", VIEW_LANE,
+     shut, false},
+    {"retryd_gate_closed_seconds", "gauge", "Time until a closed gate opens.", VIEW_LANE,
+     shut_seconds, false},
+    {"retryd_pace_per_minute", "gauge", "The rate that a target was found to bear.", VIEW_LANE,
+     pace, false},
+    {"retryd_breaker_opened_total", "counter", "Times that a target was taken for down.",
+     VIEW_CIRCUIT, shut, false},
+    {"retryd_breaker_state", "gauge", "0: closed; 1: a probe is under way; 2: open.", VIEW_CIRCUIT,
+     breaker_state, true},
+    {"retryd_fallbacks_total", "counter", "Attempts at a model that another request asked for.",
+     VIEW_CIRCUIT, fallbacks, false},
+    {"retryd_keys_set_aside_total", "counter", "Times that a key was out of quota or rejected.",
+     VIEW_KEY, shut, false},
+};
+
+/* The text format escapes quotes, backslashes and line ends; models have come as JSON, and have no
+ * control characters left. */
+static void add_label(struct buf *out, const char *name, const char *value)
+{
+    buf_printf(out, "%s=\"", name);
+    for (; *value; value++) {
+        if (*value == '"' || *value == '\\')
+            buf_addc(out, '\\');
+        buf_addc(out, *value);
+    }
+    buf_addc(out, '"');
+}
+
+/* A view with its names, to be written when the lock is no longer held. */
+struct seen {
+    struct turns_view view;
+    char site[64], model[128];
+};
+
+static void see(void *arg, const struct turns_view *v)
+{
+    struct buf *all = arg;
+    struct seen s = {.view = *v};
+
+    snprintf(s.site, sizeof(s.site), "%s", v->site);
+    snprintf(s.model, sizeof(s.model), "%s", v->model ? v->model : "");
+    (void)buf_add(all, (const char *)&s, sizeof(s));
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct seen *x = a, *y = b;
+    int order = (int)x->view.kind - (int)y->view.kind;
+
+    if (order == 0)
+        order = strcmp(x->site, y->site);
+    if (order == 0)
+        order = strcmp(x->model, y->model);
+    if (order == 0 && x->view.key_number != y->view.key_number)
+        order = x->view.key_number < y->view.key_number ? -1 : 1;
+    return order;
+}
+
+static void add_up(struct turns_view *sum, const struct turns_view *v)
+{
+    sum->in_flight += v->in_flight;
+    sum->fallbacks += v->fallbacks;
+    sum->shut += v->shut;
+    sum->half_open |= v->half_open;
+    if (v->shut_ms > sum->shut_ms)
+        sum->shut_ms = v->shut_ms;
+    if (v->pace_per_minute > 0 &&
+        (sum->pace_per_minute <= 0 || v->pace_per_minute < sum->pace_per_minute))
+        sum->pace_per_minute = v->pace_per_minute;
+}
+
+/* Clients' own keys are told apart here, and not in the metrics: what has the same labels becomes
+ * one, for a scraper takes no sample twice. Returns how many are left. */
+static size_t merge(struct seen *all, size_t n)
+{
+    size_t kept = 0;
+
+    if (n > 0)
+        qsort(all, n, sizeof(*all), compare);
+    for (size_t i = 0; i < n; i++) {
+        if (kept > 0 && compare(&all[kept - 1], &all[i]) == 0)
+            add_up(&all[kept - 1].view, &all[i].view);
+        else
+            all[kept++] = all[i];
+    }
+    return kept;
+}
+
+static void write_view(const struct series *s, const struct seen *seen, struct buf *out)
+{
+    const struct turns_view *v = &seen->view;
+    double value;
+
+    if (v->kind != s->kind)
+        return;
+    value = s->value(v);
+    if (value <= 0 && !s->zeros)
+        return;
+    buf_printf(out, "%s{", s->name);
+    add_label(out, "target", seen->site);
+    if (v->kind == VIEW_CIRCUIT || v->kind == VIEW_LANE) {
+        buf_addc(out, ',');
+        add_label(out, "model", seen->model);
+    }
+    if (v->kind == VIEW_KEY || v->kind == VIEW_LANE)
+        buf_printf(out, ",key=\"%u\"", v->key_number);
+    buf_printf(out, "} %.15g\n", value);
+}
+
+static void write_waits(unsigned waiting, const uint64_t *waits, struct buf *out)
+{
+    buf_printf(out,
+               "# HELP retryd_queue_waiting Requests that wait for a turn at a target.\n"
+               "# TYPE retryd_queue_waiting gauge\nretryd_queue_waiting %u\n"
+               "# HELP retryd_queue_waits_total Waits for a turn by what they were for.\n"
+               "# TYPE retryd_queue_waits_total counter\n",
+               waiting);
+    for (unsigned i = TURN_WHY_GATE; i < TURN_WHY_QUEUE_FULL; i++)
+        buf_printf(out, "retryd_queue_waits_total{why=\"%s\"} %llu\n",
+                   turn_why_word((enum turn_why)i), (unsigned long long)waits[i]);
+}
+
+void traffic_metrics(struct traffic *t, struct buf *out)
+{
+    struct traffic_view view = {.each = see};
+    struct seen *views;
+    struct buf all;
+    size_t n;
+
+    buf_init(&all, SIZE_MAX / 2);
+    view.arg = &all;
+    traffic_view(t, &view);
+    write_waits(view.waiting, view.waits, out);
+    views = (struct seen *)(void *)all.p;
+    n = merge(views, all.len / sizeof(*views));
+    for (size_t i = 0; i < sizeof all_series / sizeof all_series[0]; i++) {
+        const struct series *s = &all_series[i];
+
+        buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", s->name, s->help, s->name, s->type);
+        for (size_t k = 0; k < n; k++)
+            write_view(s, &views[k], out);
+    }
+    out->failed |= all.failed;
+    buf_deinit(&all);
+}

@@ -270,11 +270,19 @@ def test_c20_all_upstreams_of_a_tier_down_leaves_it_at_once():
 
 
 def test_c20_streams_that_break_count_as_failures():
-    """Each has begun well, and has failed later: half of what was heard of them is bad."""
+    """Though each has begun well: what it comes to is told when it is over."""
     broken = {"preset": "chat_stream", "events": 5, "interval_ms": 20, "cut": {"after_deltas": 2, "how": "fin"}}
-    with house(breaker={**LASTING, "failures": 0, "failure_rate": "50%"}) as (provider, daemon):
+    with house(breaker={**LASTING, "failures": 3}) as (provider, daemon):
         provider.rules({"answers": [broken]})
-        answers = [ask(daemon, chat(stream=True), headers=["x-retryd-deadline: 2s"]) for _ in range(12)]
+        answers = [ask(daemon, chat(stream=True), headers=["x-retryd-deadline: 2s"]) for _ in range(5)]
         daemon.wait_line("breaker open")
-        assert len(provider.record()) == 10
-    assert [a.status for a in answers] == [200] * 10 + [503] * 2
+        assert len(provider.record()) == 3
+    assert [a.status for a in answers] == [200] * 3 + [503] * 2
+
+
+def test_c20_streams_that_go_well_are_no_failures():
+    with house(breaker={**LASTING, "failures": 1, "failure_rate": "1%"}) as (provider, daemon):
+        answers = [ask(daemon, chat(stream=True)) for _ in range(25)]
+        assert daemon.metric('retryd_breaker_state{target="one",model="big"}') == 0
+        assert total(daemon, "retryd_target_in_flight") == 0
+    assert {a.status for a in answers} == {200}

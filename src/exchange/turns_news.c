@@ -207,6 +207,7 @@ void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
         breaker_news(t, turn, BREAKER_NO_NEWS, REASON_OK, now_ms);
     turn->lane = NULL;
     lane->circuit->site->in_flight--;
+    lane->entry.used_ms = now_ms; /* what it has just told is not idle, however long it took */
     lane->entry.refs--;
     if (t->waiting > 0)
         turns_run(t, now_ms);

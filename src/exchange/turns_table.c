@@ -1,4 +1,5 @@
 /* Keeps what is known of targets, under hashes of their names, and forgets what is idle. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,15 +32,19 @@ static void *add(struct turns *t, uint64_t id, enum entry_kind kind, size_t size
 
 /* --- forgetting --------------------------------------------------------------------------------- */
 
+/* Of what nobody has asked for in IDLE_MS. Gates, breakers and paces move on only when somebody asks,
+ * so what counts is the time, not the phase; and a pace is off after 40 rounds without a 429. */
 static bool tells_nothing(const struct entry *e, uint64_t now_ms)
 {
-    const struct lane *lane = (const struct lane *)(const void *)e;
+    static_assert(IDLE_MS >= 40 * PACE_ROUND_MS, "an idle lane has no pace left");
+    const struct gate *gate = &((const struct lane *)(const void *)e)->gate;
+    const struct breaker *breaker = &((const struct circuit *)(const void *)e)->breaker;
 
     switch (e->kind) {
     case ENTRY_LANE:
-        return lane->gate.phase != GATE_CLOSED && !lane->pace.on;
+        return gate->phase != GATE_CLOSED || gate->until_ms <= now_ms;
     case ENTRY_CIRCUIT:
-        return ((const struct circuit *)(const void *)e)->breaker.phase == BREAKER_CLOSED;
+        return breaker->phase == BREAKER_CLOSED || breaker->until_ms <= now_ms;
     case ENTRY_KEY:
         return ((const struct keyring *)(const void *)e)->aside_until_ms <= now_ms;
     case ENTRY_LEARNED:

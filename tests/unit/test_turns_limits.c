@@ -1,5 +1,6 @@
 /* Who waits how long for a turn: limits, fairness, budgets, and what is remembered (C9, C22). */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -341,6 +342,48 @@ START_TEST(idle_lanes_make_room_but_not_what_is_shut)
 }
 END_TEST
 
+static void count_circuits(void *arg, const struct turns_view *v)
+{
+    *(unsigned *)arg += v->kind == VIEW_CIRCUIT;
+}
+
+/* How many models are known after LANES_MAX of them were shut in this way, long ago, and one more
+ * was asked for. */
+static unsigned known_after(enum reason reason, unsigned status, uint64_t hint_ms)
+{
+    char model[16];
+    unsigned known = 0;
+
+    desk_init(&d, 1, 0);
+    d.providers[0].adaptive_pacing = true;
+    d.settings.breaker = (struct breaker_settings){.failures = 1, .open_for_ms = 1000};
+    for (unsigned i = 0; i <= LANES_MAX; i++) {
+        if (i == LANES_MAX)
+            d.now_ms += 1000 + IDLE_MS;
+        snprintf(model, sizeof(model), "m%u", i);
+        for (unsigned k = 0; k < (hint_ms || status >= 500 ? 1 : PACE_REPEATED); k++) {
+            desk_wish(&d, a);
+            a->wish.model = str_from(model);
+            ck_assert_int_eq(desk_ask_again(&d, a), TURN_GRANTED);
+            ck_assert_ptr_nonnull(a->turn.lane);
+            desk_bad(&d, a, reason, status, hint_ms);
+            d.now_ms += GATE_COLD_MS;
+        }
+    }
+    turns_each(d.turns, count_circuits, &known, d.now_ms);
+    desk_deinit(&d);
+    return known;
+}
+
+/* A gate and a breaker move on, and a pace ends, only when somebody asks there again. */
+START_TEST(what_was_shut_long_ago_makes_room)
+{
+    ck_assert_uint_eq(known_after(REASON_RATE_LIMIT, 429, 1000), 1);
+    ck_assert_uint_eq(known_after(REASON_SERVER_ERROR, 500, 0), 1);
+    ck_assert_uint_eq(known_after(REASON_RATE_LIMIT, 429, 0), 1);
+}
+END_TEST
+
 /* What fails for want of memory is at most the one request. */
 START_TEST(each_failed_allocation_is_survived)
 {
@@ -493,6 +536,7 @@ int main(void)
     tcase_add_test(c, a_breaker_that_another_has_closed_lets_those_who_wait_go);
     tcase_add_test(c, others_take_from_the_same_rate);
     tcase_add_test(c, idle_lanes_make_room_but_not_what_is_shut);
+    tcase_add_test(c, what_was_shut_long_ago_makes_room);
     tcase_add_test(c, each_failed_allocation_is_survived);
     tcase_add_test(c, no_registry_without_memory);
     tcase_add_test(c, a_reload_changes_limits_and_forgets_nothing);

@@ -88,9 +88,13 @@ void hedge_start(struct exchange *x)
 
     assert(!a->running && !a->has_turn);
     x->hedged = true; /* one for each attempt, whether it comes to be or not */
-    if (!has_time(x, now) || !x->ops->may_repeat(x->world, x, x->target.provider) ||
-        !get_turn(x, a))
+    if (!has_time(x, now) || !get_turn(x, a))
         return;
+    /* Charged last, and where it goes: one that finds no turn leaves repeats their budget. */
+    if (!x->ops->may_repeat(x->world, x, a->turn.target.provider)) {
+        targets_release(x, a);
+        return;
+    }
     x->rival = a;
     targets_visit(x, a);
     x->hedges++;

@@ -189,6 +189,8 @@ static bool op_may_repeat(void *world, struct exchange *x, const struct provider
     struct fake_world *w = world;
     bool may = turns_may_repeat(turns_of(w), p, &x->plan.settings->retry, w->now_ms);
 
+    w->budget_asked++;
+    w->budget_of = p;
     w->budget_denied += !may;
     return may;
 }

@@ -119,7 +119,8 @@ struct fake_world {
     struct turns_door door;
     const struct provider *plan_providers[FAKE_PROVIDERS];
     struct str sent_model; /* of the last attempt's body, as far as it is in one piece */
-    unsigned budget_denied, hedges;
+    unsigned budget_asked, budget_denied, hedges;
+    const struct provider *budget_of; /* whose was asked last */
 
     size_t upload_at; /* bytes of the body that were taken */
 

@@ -348,6 +348,7 @@ START_TEST(not_without_budget_or_a_turn_or_time)
         answered("{}", 300);
         ck_assert_uint_eq(w.starts, i == 3 ? 2 : 1);
         ck_assert_uint_eq(w.budget_denied, i == 0);
+        ck_assert_uint_eq(w.budget_asked, i == 0 || i == 3); /* what has no turn costs none */
         fake_deinit(&w);
     }
 }
@@ -400,6 +401,7 @@ START_TEST(at_another_target_where_there_is_one)
     answered("{}", AFTER + 10);
     ck_assert_ptr_eq(w.start[1].target.provider, &w.providers[1]);
     ck_assert_ptr_eq(w.x.target.provider, &w.providers[1]); /* who is told to have served it */
+    ck_assert_ptr_eq(w.budget_of, &w.providers[1]);         /* it is charged where it goes */
     ck_assert_uint_eq(w.x.wish.visited, 3); /* another attempt at either is a repeat */
     fake_deinit(&w);
 }

@@ -27,29 +27,29 @@ static bool fits(const struct turn_wish *wish, const struct provider *p, unsigne
     return !is_among(wish->excluded, wish->excluded_count, p, key_number);
 }
 
-/* Where the order of upstreams begins: the first, or by their shares. */
-static unsigned first_provider(const struct turn_wish *wish)
+/* Takes one of the upstreams in `left` (a set of bits, not empty): the first, or by their shares; one
+ * without a share serves what no other can. */
+static unsigned draw_provider(const struct plan *plan, unsigned left, uint64_t random)
 {
-    const struct plan *plan = wish->plan;
     uint64_t total = 0, at;
+    unsigned first = plan->provider_count;
 
-    if (!plan->weights)
-        return 0;
-    for (unsigned i = 0; i < plan->provider_count; i++)
-        total += plan->weights[i];
-    at = total > 0 ? wish->random % total : 0;
-    for (unsigned i = 0; i < plan->provider_count; i++) {
+    for (unsigned i = plan->provider_count; i-- > 0;) {
+        if (!(left & 1u << i))
+            continue;
+        first = i;
+        total += plan->weights ? plan->weights[i] : 0;
+    }
+    if (total == 0)
+        return first;
+    at = random % total;
+    for (unsigned i = first;; i++) {
+        if (!(left & 1u << i))
+            continue;
         if (at < plan->weights[i])
             return i;
         at -= plan->weights[i];
     }
-    return 0;
-}
-
-/* It serves what no other can. */
-static bool has_no_share(const struct plan *plan, unsigned i)
-{
-    return plan->weights && plan->weights[i] == 0;
 }
 
 static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const struct provider *p,
@@ -124,15 +124,18 @@ unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t no
                       struct choice choices[CHOICES_MAX])
 {
     const struct plan *plan = wish->plan;
-    unsigned n = 0, first = first_provider(wish);
+    unsigned n = 0, left = (1u << plan->provider_count) - 1;
+    uint64_t random = wish->random;
 
-    n = add_keys(t, wish, plan->providers[first], now_ms, choices, n);
-    for (unsigned i = 0; i < plan->provider_count; i++)
-        if (i != first && !has_no_share(plan, i))
-            n = add_keys(t, wish, plan->providers[i], now_ms, choices, n);
-    for (unsigned i = 0; i < plan->provider_count; i++)
-        if (i != first && has_no_share(plan, i))
-            n = add_keys(t, wish, plan->providers[i], now_ms, choices, n);
+    /* Each place is drawn anew, so that those who stand in for one that is down share its part. */
+    while (left) {
+        unsigned i = draw_provider(plan, left, random);
+
+        left &= ~(1u << i);
+        random *= UINT64_C(0x9e3779b97f4a7c15);
+        random ^= random >> 32;
+        n = add_keys(t, wish, plan->providers[i], now_ms, choices, n);
+    }
     if (n > 1) {
         n = leave_aside(t, choices, n, now_ms);
         if (wish->tried_count > 0)

@@ -83,6 +83,32 @@ START_TEST(shares_by_weight_and_those_without_one_last)
 }
 END_TEST
 
+/* What would have gone to one that is down is not the next one's in the list alone. */
+START_TEST(those_who_stand_in_share_by_weight)
+{
+    static const unsigned weights[] = {2, 1, 1};
+    unsigned went[3] = {0};
+
+    desk_init(&d, 3, 1);
+    d.plan.weights = weights;
+    d.settings.breaker = (struct breaker_settings){.failures = 1, .open_for_ms = 1000};
+    desk_ask(&d, a, 1);
+    ck_assert_int_eq(goes_to(a), 0);
+    desk_bad(&d, a, REASON_SERVER_ERROR, 500, 0);
+    for (unsigned i = 0; i < 1000; i++) {
+        desk_wish(&d, a);
+        a->wish.random = i;
+        ck_assert_int_eq(desk_ask_again(&d, a), TURN_GRANTED);
+        went[goes_to(a)]++;
+        desk_good(&d, a);
+    }
+    ck_assert_uint_eq(went[0], 0);
+    ck_assert_uint_gt(went[1], 450);
+    ck_assert_uint_gt(went[2], 450);
+    desk_deinit(&d);
+}
+END_TEST
+
 START_TEST(tried_last_excluded_never_only_that_one)
 {
     struct target_ref tried, out[2];
@@ -531,6 +557,7 @@ int main(void)
 
     tcase_add_test(c, the_first_upstream_that_is_free);
     tcase_add_test(c, shares_by_weight_and_those_without_one_last);
+    tcase_add_test(c, those_who_stand_in_share_by_weight);
     tcase_add_test(c, tried_last_excluded_never_only_that_one);
     tcase_add_test(c, one_who_looks_sees_where_one_who_asks_would_go);
     tcase_add_test(c, with_all_excluded_nobody_is_called_down);

@@ -82,17 +82,26 @@ static struct news news_of(const struct turn_result *r)
     }
 }
 
+/* Those who are under way when a gate closes bring 429s, too: each is a little later than the one
+ * before, and not worth telling; one that asks for a longer wait is. */
+#define LONGER_MS 100
+
 static void shut_gate(struct turns *t, struct lane *lane, uint64_t for_ms, enum reason reason,
                       bool learned, uint64_t now_ms)
 {
-    if (gate_close(&lane->gate, for_ms, now_ms)) {
-        lane->closings++;
+    uint64_t before_ms = lane->gate.until_ms;
+    bool closes = gate_close(&lane->gate, for_ms, now_ms);
+
+    lane->closings += closes;
+    if (closes || lane->gate.until_ms >= lane->told_ms + LONGER_MS) {
+        lane->told_ms = lane->gate.until_ms;
         tell_lane(
             t, lane,
             (struct turns_event){
                 .kind = TURNS_GATE_CLOSED, .for_ms = for_ms, .reason = reason, .learned = learned});
     }
-    pools_review(t, NULL, now_ms);
+    if (closes || lane->gate.until_ms != before_ms)
+        pools_review(t, NULL, now_ms);
 }
 
 static void set_aside(struct turns *t, struct turn *turn, enum reason reason, uint64_t now_ms)

@@ -68,6 +68,7 @@ struct lane {
     struct pace pace;
     bool adaptive;
     uint64_t closings;
+    uint64_t told_ms; /* the end of its gate's closing that others have been told of */
     unsigned waiting; /* turns that have it among their choices */
 };
 

@@ -378,6 +378,25 @@ START_TEST(a_closing_is_told_at_once_where_a_limit_holds_too)
 }
 END_TEST
 
+/* Other daemons know no more than what is told. */
+START_TEST(a_longer_closing_is_told_and_a_later_one_is_not)
+{
+    desk_init(&d, 1, 1);
+    for (unsigned i = 0; i < 4; i++)
+        desk_ask(&d, &a[i], 1);
+    desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 500);
+    d.now_ms += 20;
+    desk_bad(&d, &a[1], REASON_RATE_LIMIT, 429, 500);
+    ck_assert_uint_eq(d.events[TURNS_GATE_CLOSED], 1);
+    desk_bad(&d, &a[2], REASON_RATE_LIMIT, 429, 5000);
+    ck_assert_uint_eq(d.events[TURNS_GATE_CLOSED], 2);
+    ck_assert_uint_eq(d.last[TURNS_GATE_CLOSED].for_ms, 5000);
+    desk_bad(&d, &a[3], REASON_RATE_LIMIT, 429, 1000);
+    ck_assert_uint_eq(d.events[TURNS_GATE_CLOSED], 2);
+    desk_deinit(&d);
+}
+END_TEST
+
 /* --- breakers ------------------------------------------------------------------------------------- */
 
 static void with_breakers(unsigned providers, unsigned keys)
@@ -569,6 +588,7 @@ int main(void)
     tcase_add_test(c, a_gate_opens_step_by_step);
     tcase_add_test(c, a_wait_beyond_what_may_be_is_refused_at_once);
     tcase_add_test(c, a_longer_closing_refuses_those_who_then_wait_in_vain);
+    tcase_add_test(c, a_longer_closing_is_told_and_a_later_one_is_not);
     tcase_add_test(c, a_closing_is_told_at_once_where_a_limit_holds_too);
     tcase_add_test(c, a_tier_that_is_down_is_left_or_waited_for);
     tcase_add_test(c, who_waits_and_may_leave_goes_when_the_breaker_opens);

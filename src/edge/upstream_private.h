@@ -39,7 +39,8 @@ struct transfer {
     struct curl_slist *headers; /* one block: nodes, then text */
     char *url;
     uint64_t body_len;
-    ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max); /* NULL: it is in memory */
+    const char *body; /* NULL: `read` brings it */
+    ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);
     uint64_t read_at;   /* the next byte to be read */
     bool upload_paused; /* `read` had nothing; libcurl waits for upstream_upload_ready */
     int read_failed;    /* -errno of `read` */

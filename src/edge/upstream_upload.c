@@ -6,6 +6,8 @@
 
 #include "edge/upstream_private.h"
 
+#define AT_ONCE_MAX ((size_t)64 << 10) /* what libcurl takes into its buffer along with the head */
+
 static size_t give_up(struct transfer *t, int rc)
 {
     t->read_failed = rc;
@@ -17,14 +19,30 @@ static size_t give_up(struct transfer *t, int rc)
     return CURL_READFUNC_ABORT;
 }
 
+static ptrdiff_t read_piece(struct transfer *t, void *to, size_t max)
+{
+    uint64_t left = t->body_len - t->read_at;
+
+    if (!t->body)
+        return t->read(t->arg, t->read_at, to, max);
+    if (max > left)
+        max = (size_t)left;
+    memcpy(to, t->body + t->read_at, max);
+    return (ptrdiff_t)max;
+}
+
+/* While the answer waits for its client, the upload waits too: libcurl 8.14 reads on, into memory of its
+ * own and without a bound, whenever it sends. */
 static size_t read_callback(char *to, size_t size, size_t count, void *arg)
 {
     struct transfer *t = arg;
     size_t max = size * count;
     ptrdiff_t n = 0;
 
+    if (t->a->paused)
+        return CURL_READFUNC_PAUSE;
     if (t->read_at < t->body_len)
-        n = t->read(t->arg, t->read_at, to, max);
+        n = read_piece(t, to, max);
     if (n == -EAGAIN) {
         t->upload_paused = true;
         return CURL_READFUNC_PAUSE;
@@ -46,18 +64,17 @@ static int seek_callback(void *arg, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
-/* A handle that is used again may have the other kind of body in it: of what stands here only
- * POSTFIELDS matters then, for libcurl reads nothing where it is set. */
+/* A small body in memory is libcurl's own to send, which it does along with the head. A handle that is
+ * used again may have the other kind of body in it: of what stands here only POSTFIELDS matters then,
+ * for libcurl reads nothing where it is set. */
 void transfer_set_body(struct transfer *t, const struct upstream_request *r)
 {
-    bool in_memory = r->body || r->body_len == 0;
+    bool at_once = r->body_len == 0 || (r->body && r->body_len <= AT_ONCE_MAX);
 
-    t->read = in_memory ? NULL : r->read;
-    curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS,
-                     !in_memory        ? NULL
-                     : r->body_len > 0 ? r->body
-                                       : "");
-    if (!in_memory) {
+    t->body = r->body;
+    t->read = r->read;
+    curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, !at_once ? NULL : r->body_len > 0 ? r->body : "");
+    if (!at_once) {
         curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, read_callback);
         curl_easy_setopt(t->easy, CURLOPT_READDATA, t);
         curl_easy_setopt(t->easy, CURLOPT_SEEKFUNCTION, seek_callback);
@@ -67,14 +84,16 @@ void transfer_set_body(struct transfer *t, const struct upstream_request *r)
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
 }
 
-/* curl_easy_pause is about both directions at once: each of these keeps the other's as it is. */
+/* curl_easy_pause is about both directions at once. One that waits for the answer's client too stays
+ * as it is until upstream_resume. */
 void upstream_upload_ready(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);
     if (!t->upload_paused)
         return;
     t->upload_paused = false;
-    curl_easy_pause(t->easy, t->a->paused ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+    if (!t->a->paused)
+        curl_easy_pause(t->easy, CURLPAUSE_CONT);
 }
 
 void upstream_resume(struct transfer *t)

@@ -40,17 +40,19 @@ def test_c16_a_slow_upstream_does_not_fill_memory(retryd):
                 assert c.answer().body == b"ok"
 
 
-def test_c16_an_answer_amid_an_upload_that_waits(retryd):
+@pytest.mark.parametrize("memory_body", ["1M", "32M"])
+def test_c16_an_answer_amid_an_upload_that_waits(retryd, memory_body):
     """Both ways at once: the upload waits for the upstream, the answer for the client, each in pieces."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        d = retryd(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", server={"hold_limit": "64K"})
+        d = retryd(f"http://127.0.0.1:{listener.getsockname()[1]}/v1",
+                   server={"hold_limit": "64K", "memory_body": memory_body})
         ask(d, method="GET", body=None, path="/elsewhere")
         body, answer = pattern(20 * MIB), pattern(30 * MIB)
-        before = memory_kib(d.pid)
         with Raw(d, receive_buffer=65536) as c:
             begin(c, len(body))
             c.send(body)
             upstream, _ = listener.accept()
+            before = memory_kib(d.pid, "VmHWM")
             with upstream:
                 upstream.settimeout(20)
                 head = upstream.recv(1000)

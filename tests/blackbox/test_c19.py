@@ -43,6 +43,7 @@ def crowds():
         return dict(zip(WINDOWS, pool.map(crowd, WINDOWS)))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("window", WINDOWS)
 def test_c19_a_crowd_at_a_limited_target(crowds, window):
     """All are served, with hardly more attempts than requests."""

@@ -251,10 +251,15 @@ void traffic_leave(struct traffic *t, struct turn *turn)
     unlock(t);
 }
 
+/* The clock's millisecond has begun before: a gate opens when that many are over, and not sooner. */
 void traffic_tell(struct traffic *t, struct turn *turn, const struct turn_result *r)
 {
+    struct turn_result rounded = *r;
+
+    if (rounded.hint.delay_ms > 0)
+        rounded.hint.delay_ms++;
     lock(t);
-    turns_tell(t->turns, turn, r, now_ms());
+    turns_tell(t->turns, turn, &rounded, now_ms());
     unlock(t);
 }
 

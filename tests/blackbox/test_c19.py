@@ -12,7 +12,7 @@ HINT_MS = 1500
 COUNT = 200  # at once
 # What may pass between the end of a 429 at the provider and the daemon's acting on it: attempts that
 # have been started by then come in as well. Where hundreds of connections come at once that is long.
-ON_THE_WAY_MS = 200
+ON_THE_WAY_MS = 100
 
 
 def inside_a_closed_gate(record, hint_ms):

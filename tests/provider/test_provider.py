@@ -844,7 +844,10 @@ def test_tls_cuts(provider, tls_context):
         with Wire(address, tls_context) as wire:
             wire.request()
             wire.head()
-            assert wire.end() == ("truncated", b"0123")  # no close_notify either way
+            end, data = wire.end()
+            # No close_notify either way; OpenSSL 3.5 lets the reset itself be seen.
+            assert end == "truncated" or end == how == "reset"
+            assert data == b"0123"
         with Wire(address, tls_context) as wire:
             wire.request()
             assert wire.raw_end() == how

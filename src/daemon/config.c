@@ -202,6 +202,8 @@ static void config_free(struct config *c)
     free(c);
 }
 
+static atomic_uint_fast64_t serials;
+
 static struct config *load(const char *path, bool globals_only, struct buf *problems,
                            struct buf *notes)
 {
@@ -212,6 +214,7 @@ static struct config *load(const char *path, bool globals_only, struct buf *prob
     config_report_init(&report, path);
     if (c) {
         atomic_init(&c->refs, 1);
+        c->serial = atomic_fetch_add(&serials, 1) + 1;
         load_parts(c, path, globals_only, &report);
     } else {
         config_no_memory(&report);

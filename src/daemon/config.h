@@ -104,7 +104,8 @@ struct config_route {
 
 struct config {
     atomic_uint refs;
-    char *path; /* the file; NULL for the built-in defaults */
+    uint64_t serial; /* 1, 2, 3 ... in the order in which they were loaded */
+    char *path;      /* the file; NULL for the built-in defaults */
     struct config_server server;
     struct config_admin admin;
     struct config_log log;

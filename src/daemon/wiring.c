@@ -10,7 +10,7 @@
  * the other. */
 static atomic_uint_fast64_t next_link_id = 1;
 
-static int wire_up(struct wire *wire, const struct config_upstream *u)
+static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t generation)
 {
     wire->link = (struct upstream_link){
         .id = atomic_fetch_add(&next_link_id, 1),
@@ -41,6 +41,7 @@ static int wire_up(struct wire *wire, const struct config_upstream *u)
     wire->provider = (struct provider){
         .name = u->name,
         .id = hash_join(hash_text(str_from(u->name)), hash_text(str_from(u->url))),
+        .generation = generation,
         .host = u->host,
         .base_path = u->base_path,
         .query = u->query,
@@ -82,7 +83,7 @@ static int wire_all(struct wiring *w)
     int rc = 0;
 
     for (unsigned i = 0; rc == 0 && i < c->upstream_count; i++)
-        rc = wire_up(&w->wires[i], &c->upstreams[i]);
+        rc = wire_up(&w->wires[i], &c->upstreams[i], c->serial);
     for (unsigned i = 0; rc == 0 && i < c->route_count; i++) {
         w->routes[i] = route_up(w, &c->routes[i]);
         rc = w->routes[i] ? 0 : -ENOMEM;

@@ -91,6 +91,13 @@ void relay_kept_error(struct exchange *x)
     deliver(x, x->error_status, x->error_received, &x->error_headers, &x->error_body);
 }
 
+static const char *own_type(enum exchange_end end, unsigned status, enum reason reason)
+{
+    if (reason == REASON_RATE_LIMIT)
+        return "rate_limit_error";
+    return end == END_REFUSED && status < 500 ? "invalid_request_error" : "server_error";
+}
+
 void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status, enum reason reason,
                      const char *code, const char *message)
 {
@@ -100,10 +107,8 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
 
     answer_head_init(&head);
     buf_init(&body, OWN_BODY_MAX);
-    if (answer_own_error(&head, &body, status, message,
-                         end == END_REFUSED && status < 500 ? "invalid_request_error"
-                                                            : "server_error",
-                         code, &f) < 0) {
+    if (answer_own_error(&head, &body, status, message, own_type(end, status, reason), code, &f) <
+        0) {
         x->ops->answer_cut(x->world, x);
         exchange_end(x, END_BROKEN);
     } else {

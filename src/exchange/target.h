@@ -30,9 +30,10 @@ struct target_model {
 /* An upstream as the configuration has it. All pointers belong to the snapshot that the request
  * holds. */
 struct provider {
-    const char *name; /* for logs and x-retryd-target */
-    uint64_t id;      /* of name and origin: the same before and after a reload */
-    const char *host; /* for Proxy-Status */
+    const char *name;    /* for logs and x-retryd-target */
+    uint64_t id;         /* of name and origin: the same before and after a reload */
+    uint64_t generation; /* of its configuration: a later one's is larger */
+    const char *host;    /* for Proxy-Status */
     const char
         *base_path;    /* stands for the route's base; "" or "/v1"; "{model}" in it is replaced */
     const char *query; /* added to each request's: "api-version=2024-10-21"; "" for none */

@@ -85,8 +85,9 @@ static void set_limits(struct exchange *x)
         latest = x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS;
     x->wish.may_leave = may_leave;
     x->wish.only = x->resuming ? &x->target : NULL;
-    x->wish.patient_ms =
-        plus(x->queued_since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
+    if (!x->wish.probed)
+        x->wish.patient_ms =
+            plus(x->queued_since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
     x->wish.latest_ms = latest;
     x->wish.gate_latest_ms = plus(x->queued_since, s->max_hint_ms);
 }
@@ -127,6 +128,7 @@ static void granted(struct exchange *x)
 
     x->waiting = false;
     x->attempt->has_turn = true;
+    x->wish.probed |= x->attempt->turn.pass.probe;
     x->target_attempts = same_target(t, &x->target) ? x->target_attempts + 1 : 1;
     x->target = *t;
     targets_visit(x, x->attempt);

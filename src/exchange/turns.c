@@ -51,84 +51,6 @@ struct turn *turns_door_take(struct turns_door *d)
     return node ? LIST_ENTRY(node, struct turn, told) : NULL;
 }
 
-/* --- whether one may go --------------------------------------------------------------------------- */
-
-struct wait {
-    uint64_t at_ms;
-    enum turn_why why;
-};
-
-static void hold(struct wait *w, uint64_t at_ms, enum turn_why why)
-{
-    if (at_ms > w->at_ms)
-        *w = (struct wait){at_ms, why};
-}
-
-static bool is_full(const struct site *s)
-{
-    return s->max_concurrency > 0 && s->in_flight >= s->max_concurrency;
-}
-
-/* How long time alone holds it, whatever those do who are under way. */
-static struct wait lane_wait(struct lane *lane, uint64_t now_ms)
-{
-    const struct site *s = lane->circuit->site;
-    struct wait w = {now_ms, TURN_WHY_NONE};
-
-    if (s->per_minute > 0)
-        hold(&w, rate_next(&s->rate, s->per_minute, now_ms), TURN_WHY_LIMIT);
-    if (lane->adaptive)
-        hold(&w, pace_next(&lane->pace, now_ms), TURN_WHY_PACE);
-    hold(&w, gate_next(&lane->gate, now_ms), TURN_WHY_GATE);
-    hold(&w, breaker_next(&lane->circuit->breaker, now_ms), TURN_WHY_BREAKER);
-    return w;
-}
-
-uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why)
-{
-    struct wait w = lane_wait(lane, now_ms);
-
-    if (is_full(lane->circuit->site))
-        w = (struct wait){TURNS_NEVER, TURN_WHY_LIMIT};
-    *ret_why = w.why;
-    return w.at_ms;
-}
-
-/* What a wish that gets nothing now can hope for. */
-struct outlook {
-    enum turn_why why;    /* what holds that of its choices which may be free first */
-    struct wait at_least; /* until one may be free, if those under way end in time */
-    bool down;            /* all are waited for because of their breakers */
-};
-
-static struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now_ms)
-{
-    struct outlook o = {TURN_WHY_NONE, {TURNS_NEVER, TURN_WHY_NONE}, n > 0};
-
-    for (unsigned i = 0; i < n; i++) {
-        struct lane *lane = choices[i].lane;
-        struct wait w = {now_ms, TURN_WHY_NONE};
-
-        if (lane)
-            w = lane_wait(lane, now_ms);
-        if (!lane || breaker_next(&lane->circuit->breaker, now_ms) <= now_ms)
-            o.down = false;
-        if (i > 0 && w.at_ms >= o.at_least.at_ms)
-            continue;
-        o.at_least = w;
-        o.why = lane && is_full(lane->circuit->site) ? TURN_WHY_LIMIT : w.why;
-    }
-    return o;
-}
-
-static bool in_vain(const struct turn_wish *wish, const struct outlook *o)
-{
-    if (o->down && wish->may_leave)
-        return true;
-    return o->at_least.at_ms > wish->latest_ms ||
-           (o->at_least.why == TURN_WHY_GATE && o->at_least.at_ms > wish->gate_latest_ms);
-}
-
 /* --- granting ------------------------------------------------------------------------------------ */
 
 static unsigned provider_bit(const struct plan *plan, const struct provider *p)
@@ -188,19 +110,19 @@ static void grant(struct turns *t, struct turn *turn, const struct choice *c, ui
 
 /* --- queues -------------------------------------------------------------------------------------- */
 
-static uint64_t pool_id(const struct turn_wish *wish, const struct choice *choices, unsigned n)
+static uint64_t choice_id(const struct choice *choices, unsigned n)
 {
     uint64_t all = n;
 
     for (unsigned i = 0; i < n; i++)
         all += choices[i].lane->entry.id * 2 + 1;
-    return hash_join(wish->client, all);
+    return all;
 }
 
 static struct pool *pool_find(struct turns *t, const struct turn_wish *wish,
                               const struct choice *choices, unsigned n)
 {
-    uint64_t id = pool_id(wish, choices, n);
+    uint64_t choice = choice_id(choices, n), id = hash_join(wish->client, choice);
     struct pool *p;
 
     for (struct list *l = t->pools.next; l != &t->pools; l = l->next)
@@ -210,6 +132,7 @@ static struct pool *pool_find(struct turns *t, const struct turn_wish *wish,
     if (!p)
         return NULL;
     p->id = id;
+    p->choice = choice;
     p->served = ++t->grants; /* behind those who have waited longer */
     p->lane_count = n;
     list_init(&p->turns);
@@ -316,18 +239,44 @@ static bool goes_first(const struct pool *a, const struct choice *by_a, const st
     return a->served < b->served;
 }
 
+/* Many clients wait for the same: what holds one of them holds all, and is found out once. */
+#define MEMOS 8
+struct memos {
+    uint64_t held[MEMOS]; /* choices of which nothing is free */
+    unsigned count;
+};
+
+static bool is_held(const struct memos *m, uint64_t choice)
+{
+    for (unsigned i = 0; i < m->count && i < MEMOS; i++)
+        if (m->held[i] == choice)
+            return true;
+    return false;
+}
+
+static bool might_go_first(const struct pool *p, const struct pool *best, const struct choice *c)
+{
+    return is_opening(c) ? arrival(p) < arrival(best) : p->served < best->served;
+}
+
 static struct pool *next_pool(struct turns *t, uint64_t now_ms, struct choice *ret_choice)
 {
+    struct memos memos = {.count = 0};
     struct pool *best = NULL;
 
     for (struct list *l = t->pools.next; l != &t->pools; l = l->next) {
         struct pool *p = LIST_ENTRY(l, struct pool, node);
         struct choice c;
 
-        if (!pool_ready(t, p, now_ms, &c) || (best && !goes_first(p, &c, best, ret_choice)))
+        if (is_held(&memos, p->choice) ||
+            (best && best->choice == p->choice && !might_go_first(p, best, ret_choice)))
             continue;
-        best = p;
-        *ret_choice = c;
+        if (!pool_ready(t, p, now_ms, &c)) {
+            memos.held[memos.count++ % MEMOS] = p->choice;
+        } else if (!best || goes_first(p, &c, best, ret_choice)) {
+            best = p;
+            *ret_choice = c;
+        }
     }
     return best;
 }
@@ -366,7 +315,9 @@ static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const str
 {
     struct outlook o = look_ahead(choices, n, now_ms);
     struct pool *p = NULL;
-    bool vain = n == 0 || in_vain(turn->wish, &o);
+    bool vain = n == 0 || in_vain(turn->wish, &o) ||
+                (turn->wish->probed && o.down && o.at_least.at_ms > turn->wish->patient_ms);
+    struct choice now_free;
 
     turn->why = o.why;
     if (!vain && t->waiting < turn->wish->plan->settings->queue.size)
@@ -379,7 +330,8 @@ static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const str
     }
     pool_join(t, p, turn);
     tell_lane(t, choices[0].lane, (struct turns_event){.kind = TURNS_WAIT, .why = o.why});
-    turns_run(t, now_ms);
+    if (pool_ready(t, p, now_ms, &now_free)) /* else nothing has changed for the others */
+        turns_run(t, now_ms);
     list_remove(&turn->told); /* it need not be told what it is told here */
     return turn->state;
 }
@@ -443,15 +395,18 @@ void pools_review(struct turns *t, const struct circuit *failed, uint64_t now_ms
     for (struct list *l = t->pools.next, *next; l != &t->pools; l = next) {
         struct pool *p = LIST_ENTRY(l, struct pool, node);
 
+        /* All of a pool have the same choice, and so the same outlook. */
+        struct turn *head = LIST_ENTRY(p->turns.next, struct turn, node);
+        struct choice choices[CHOICES_MAX];
+        unsigned n = wish_choices(t, head->wish, now_ms, choices);
+        struct outlook o = look_ahead(choices, n, now_ms);
+        bool probe_failed = failed && o.down && waits_for(choices, n, failed);
+
         next = l->next;
         for (struct list *m = p->turns.next, *after; m != &p->turns; m = after) {
             struct turn *turn = LIST_ENTRY(m, struct turn, node);
-            struct choice choices[CHOICES_MAX];
-            unsigned n = wish_choices(t, turn->wish, now_ms, choices);
-            struct outlook o = look_ahead(choices, n, now_ms);
-            bool last = list_empty(&p->turns) || (p->turns.next == m && p->turns.prev == m);
-            bool lost = failed && o.down && waits_for(choices, n, failed) &&
-                        o.at_least.at_ms > turn->wish->patient_ms;
+            bool last = p->turns.next == m && p->turns.prev == m;
+            bool lost = probe_failed && o.at_least.at_ms > turn->wish->patient_ms;
 
             after = m->next;
             if (!lost && !in_vain(turn->wish, &o))

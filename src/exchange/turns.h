@@ -100,6 +100,7 @@ struct turn_wish {
     unsigned excluded_count;
     const struct target *only; /* no other will do; NULL: any */
     uint64_t patient_ms; /* when a probe has failed, it waits for the next one only up to then */
+    bool probed;         /* one of its own has */
     uint64_t latest_ms;  /* a turn after that is in vain; TURNS_NEVER */
     uint64_t gate_latest_ms; /* ... where it is a gate that has it wait */
     uint64_t random;         /* for shares by weight */

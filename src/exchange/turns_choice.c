@@ -143,3 +143,69 @@ unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t no
     }
     return n;
 }
+
+/* --- whether one may go --------------------------------------------------------------------------- */
+
+static void hold(struct wait *w, uint64_t at_ms, enum turn_why why)
+{
+    if (at_ms > w->at_ms)
+        *w = (struct wait){at_ms, why};
+}
+
+static bool is_full(const struct site *s)
+{
+    return s->max_concurrency > 0 && s->in_flight >= s->max_concurrency;
+}
+
+/* How long time alone holds it, whatever those do who are under way. */
+static struct wait lane_wait(struct lane *lane, uint64_t now_ms)
+{
+    const struct site *s = lane->circuit->site;
+    struct wait w = {now_ms, TURN_WHY_NONE};
+
+    if (s->per_minute > 0)
+        hold(&w, rate_next(&s->rate, s->per_minute, now_ms), TURN_WHY_LIMIT);
+    if (lane->adaptive)
+        hold(&w, pace_next(&lane->pace, now_ms), TURN_WHY_PACE);
+    hold(&w, gate_next(&lane->gate, now_ms), TURN_WHY_GATE);
+    hold(&w, breaker_next(&lane->circuit->breaker, now_ms), TURN_WHY_BREAKER);
+    return w;
+}
+
+uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why)
+{
+    struct wait w = lane_wait(lane, now_ms);
+
+    if (is_full(lane->circuit->site))
+        w = (struct wait){TURNS_NEVER, TURN_WHY_LIMIT};
+    *ret_why = w.why;
+    return w.at_ms;
+}
+
+struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now_ms)
+{
+    struct outlook o = {TURN_WHY_NONE, {TURNS_NEVER, TURN_WHY_NONE}, n > 0};
+
+    for (unsigned i = 0; i < n; i++) {
+        struct lane *lane = choices[i].lane;
+        struct wait w = {now_ms, TURN_WHY_NONE};
+
+        if (lane)
+            w = lane_wait(lane, now_ms);
+        if (!lane || breaker_next(&lane->circuit->breaker, now_ms) <= now_ms)
+            o.down = false;
+        if (i > 0 && w.at_ms >= o.at_least.at_ms)
+            continue;
+        o.at_least = w;
+        o.why = lane && is_full(lane->circuit->site) ? TURN_WHY_LIMIT : w.why;
+    }
+    return o;
+}
+
+bool in_vain(const struct turn_wish *wish, const struct outlook *o)
+{
+    if (o->down && wish->may_leave)
+        return true;
+    return o->at_least.at_ms > wish->latest_ms ||
+           (o->at_least.why == TURN_WHY_GATE && o->at_least.at_ms > wish->gate_latest_ms);
+}

@@ -32,7 +32,8 @@ struct site {
     struct budget budget;
     struct rate rate;
     unsigned in_flight;
-    unsigned max_concurrency, per_minute; /* as configured when it was last asked for; 0: none */
+    unsigned max_concurrency, per_minute; /* by the latest configuration; 0: none */
+    uint64_t generation;                  /* ... which is this one */
     unsigned next_key;                    /* where the next request's choice of a key begins */
     char name[64];
 };
@@ -83,6 +84,7 @@ struct pool {
     struct list node;
     struct list turns;
     uint64_t id;
+    uint64_t choice; /* the same for all pools with these lanes */
     uint64_t served; /* number of the last grant to it */
     unsigned lane_count;
     struct lane *lanes[];
@@ -131,10 +133,26 @@ unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t no
 /* Its key is set aside. */
 bool choice_is_aside(const struct choice *c, uint64_t now_ms);
 
-/* --- turns.c --- */
+struct wait {
+    uint64_t at_ms;
+    enum turn_why why;
+};
+
+/* What a wish that gets nothing now can hope for. */
+struct outlook {
+    enum turn_why why;    /* what holds that of its choices which may be free first */
+    struct wait at_least; /* until one may be free, if those under way end in time */
+    bool down;            /* all are waited for because of their breakers */
+};
+
+struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now_ms);
+/* Whether it would wait in vain for that. */
+bool in_vain(const struct turn_wish *wish, const struct outlook *o);
 
 /* When a lane may be gone to, and what holds it until then; TURNS_NEVER: until some news. */
 uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why);
+
+/* --- turns.c --- */
 
 /* A target has become worse: tells those who wait for it in vain now. `circuit`: a probe of that one
  * has failed (NULL: it is something else). */

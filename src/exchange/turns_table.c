@@ -114,8 +114,12 @@ void table_free(struct turns *t)
 
 /* --- finding and making ---------------------------------------------------------------------------- */
 
+/* Those who wait have the configuration that they came with: a later one stays in force. */
 static void set_limits(struct site *s, const struct provider *p)
 {
+    if (p->generation < s->generation)
+        return;
+    s->generation = p->generation;
     s->max_concurrency = p->max_concurrency;
     s->per_minute = p->requests_per_minute;
 }

@@ -3,7 +3,7 @@
 import pytest
 from cases import AUTO, error
 from raw import wait_requests
-from targets import (Asked, ask, chat, flood, house, in_order, limited, model_of, refusal, reload, total,
+from targets import (Asked, ask, chat, flood, house, in_order, limited, model_of, on, refusal, reload, total,
                      wait_queued)
 
 OUTAGE_MS, OPEN_FOR_MS, EVERY_MS = 6000, 1000, 100
@@ -286,3 +286,14 @@ def test_c20_streams_that_go_well_are_no_failures():
         assert daemon.metric('retryd_breaker_state{target="one",model="big"}') == 0
         assert total(daemon, "retryd_target_in_flight") == 0
     assert {a.status for a in answers} == {200}
+
+
+def test_c20_one_at_a_time_each_makes_one_probe():
+    """Who has made a probe in vain waits for another only as long as its backoffs would have taken."""
+    with house(breaker={"failures": 3, "failure_rate": 0, "open_for": "1s"},
+               retry={"initial_delay": "20ms", "jitter": "none", "max_attempts": 5}) as (provider, daemon):
+        provider.rules(on("*", error(503)))
+        ask(daemon)
+        answers = [ask(daemon) for _ in range(3)]
+    assert [(a.status, a.header("x-retryd-attempts")) for a in answers] == [(503, "1")] * 3
+    assert all(int(a.header("x-retryd-wait-ms")) < 1500 for a in answers)

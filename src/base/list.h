@@ -40,6 +40,17 @@ static inline void list_remove(struct list *node)
     list_init(node);
 }
 
+/* The last node, taken off; NULL when empty. */
+static inline struct list *list_pop_last(struct list *head)
+{
+    struct list *last = head->prev;
+
+    if (last == head)
+        return NULL;
+    list_remove(last);
+    return last;
+}
+
 /* The first node, taken off; NULL when empty. */
 static inline struct list *list_pop(struct list *head)
 {

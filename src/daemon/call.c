@@ -226,7 +226,7 @@ static const struct exchange_ops world_ops = {
 
 static struct call *call_take(struct worker *w)
 {
-    struct list *node = list_pop(&w->kept);
+    struct list *node = list_pop_last(&w->kept); /* the one whose memory was touched last */
     struct call *c;
 
     if (node) {

@@ -10,7 +10,7 @@ struct series {
     const char *name, *type, *help;
     enum turns_view_kind kind;
     double (*value)(const struct turns_view *v);
-    bool zeros; /* written too */
+    bool zeros; /* written too: of a circuit once it has been open, for clients name any models */
 };
 
 static double shut(const struct turns_view *v)
@@ -143,7 +143,7 @@ static void write_view(const struct series *s, const struct seen *seen, struct b
     if (v->kind != s->kind)
         return;
     value = s->value(v);
-    if (value <= 0 && !s->zeros)
+    if (value <= 0 && !(s->zeros && (v->kind == VIEW_SITE || v->shut > 0)))
         return;
     buf_printf(out, "%s{", s->name);
     add_label(out, "target", seen->site);

@@ -115,7 +115,7 @@ def test_c16_new_requests_are_refused_before_memory_is_gone(provider, retryd):
             begin(c, len(body))
             c.send(body[:-1])
             holders.append(c)
-            wait_metric(d, "retryd_requests_total", len(holders))
+            wait_metric(d, "retryd_buffered_bytes", len(holders) * (len(body) - 1))
             if d.metric("retryd_buffered_bytes") >= 4 * MIB * 95 // 100:
                 answer = ask(d)
         assert answer.status == 503

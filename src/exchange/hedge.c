@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "exchange/exchange_private.h"
 
 static bool ends_with(struct str s, struct str end)
@@ -145,11 +146,6 @@ bool hedge_goes_on(struct exchange *x)
     return true;
 }
 
-static uint64_t after(uint64_t since, uint64_t timeout_ms)
-{
-    return timeout_ms ? since + timeout_ms : TIMER_OFF;
-}
-
 uint64_t hedge_limit(const struct exchange *x)
 {
     const struct timeout_settings *t = &x->plan.settings->timeout;
@@ -158,9 +154,9 @@ uint64_t hedge_limit(const struct exchange *x)
 
     if (!a || a->done || a->paused)
         return TIMER_OFF;
-    total = after(a->started_ms, t->total_ms);
-    step =
-        a->head_done ? after(a->last_piece_ms, t->idle_ms) : after(a->started_ms, t->first_byte_ms);
+    total = clock_timeout(a->started_ms, t->total_ms);
+    step = a->head_done ? clock_timeout(a->last_piece_ms, t->idle_ms)
+                        : clock_timeout(a->started_ms, t->first_byte_ms);
     return step < total ? step : total;
 }
 

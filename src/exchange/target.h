@@ -82,4 +82,23 @@ struct plan {
     unsigned fallback_on; /* enum fallback_on */
 };
 
+static inline bool target_among(const struct target_ref *refs, unsigned count,
+                                const struct provider *p, unsigned key_number)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (refs[i].provider == p &&
+            (refs[i].key_number == key_number || refs[i].key_number == KEY_ANY))
+            return true;
+    return false;
+}
+
+/* The bit of a provider in sets of the plan's; 0 where it is none of them. */
+static inline unsigned plan_bit(const struct plan *plan, const struct provider *p)
+{
+    for (unsigned i = 0; i < plan->provider_count; i++)
+        if (plan->providers[i] == p)
+            return 1u << i;
+    return 0;
+}
+
 #endif

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "exchange/exchange_private.h"
 #include "policy/backoff.h"
@@ -63,16 +64,11 @@ static bool has_next_tier(const struct exchange *x)
     return x->wish.tier + 1 < x->tiers && !x->committed && !x->resuming;
 }
 
-static uint64_t plus(uint64_t a, uint64_t b)
-{
-    return a > TURNS_NEVER - b ? TURNS_NEVER : a + b;
-}
-
 static uint64_t wait_limit(const struct exchange *x)
 {
     uint64_t timeout = x->plan.settings->queue.timeout_ms;
 
-    return timeout ? plus(x->queued_since, timeout) : TIMER_OFF;
+    return clock_timeout(x->queued_since, timeout);
 }
 
 static void set_limits(struct exchange *x)
@@ -87,22 +83,14 @@ static void set_limits(struct exchange *x)
     x->wish.only = x->resuming ? &x->target : NULL;
     if (!x->wish.probed)
         x->wish.patient_ms =
-            plus(x->queued_since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
+            clock_after(x->queued_since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
     x->wish.latest_ms = latest;
-    x->wish.gate_latest_ms = plus(x->queued_since, s->max_hint_ms);
+    x->wish.gate_latest_ms = clock_after(x->queued_since, s->max_hint_ms);
 }
 
 static bool same_target(const struct target *a, const struct target *b)
 {
     return a->provider == b->provider && a->key_number == b->key_number && a->tier == b->tier;
-}
-
-static unsigned provider_bit(const struct plan *plan, const struct provider *p)
-{
-    for (unsigned i = 0; i < plan->provider_count; i++)
-        if (plan->providers[i] == p)
-            return 1u << i;
-    return 0;
 }
 
 /* It waits no more. */
@@ -119,7 +107,7 @@ static void count_wait(struct exchange *x)
 
 void targets_visit(struct exchange *x, const struct attempt *a)
 {
-    x->wish.visited |= provider_bit(&x->plan, a->turn.target.provider);
+    x->wish.visited |= plan_bit(&x->plan, a->turn.target.provider);
 }
 
 static void granted(struct exchange *x)
@@ -279,17 +267,9 @@ void targets_tell_good(struct exchange *x, enum turn_stage stage)
 
 /* --- decisions ------------------------------------------------------------------------------------ */
 
-static bool has_ref(const struct target_ref *refs, unsigned n, struct target_ref t)
-{
-    for (unsigned i = 0; i < n; i++)
-        if (refs[i].provider == t.provider && refs[i].key_number == t.key_number)
-            return true;
-    return false;
-}
-
 static void add_ref(struct target_ref *refs, unsigned *n, struct target_ref t)
 {
-    if (*n < TARGETS_TRIED_MAX && !has_ref(refs, *n, t))
+    if (*n < TARGETS_TRIED_MAX && !target_among(refs, *n, t.provider, t.key_number))
         refs[(*n)++] = t;
 }
 
@@ -362,7 +342,7 @@ static bool is_charged(const struct exchange *x, const struct verdict *v, enum m
 {
     if (v->reason == REASON_STALE || (move != MOVE_STAY && v->kind == VERDICT_FINAL))
         return false;
-    return (x->wish.visited & provider_bit(&x->plan, next)) != 0;
+    return (x->wish.visited & plan_bit(&x->plan, next)) != 0;
 }
 
 struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,

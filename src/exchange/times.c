@@ -1,16 +1,12 @@
 /* Knows when an exchange has waited long enough, and what follows then. */
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "exchange/exchange_private.h"
 
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
-}
-
-static uint64_t after(uint64_t since, uint64_t timeout_ms)
-{
-    return timeout_ms ? since + timeout_ms : TIMER_OFF;
 }
 
 /* Until its first content a stream has a time of its own: it may think for minutes after it has
@@ -45,17 +41,17 @@ static uint64_t attempt_limit(const struct exchange *x)
 {
     const struct timeout_settings *t = &x->plan.settings->timeout;
     const struct attempt *a = x->attempt;
-    uint64_t total = earlier(deadline_now(x), after(a->started_ms, t->total_ms));
+    uint64_t total = earlier(deadline_now(x), clock_timeout(a->started_ms, t->total_ms));
 
     if (x->state == EXCHANGE_ATTEMPTING)
-        return earlier(total, after(a->started_ms, t->first_byte_ms));
+        return earlier(total, clock_timeout(a->started_ms, t->first_byte_ms));
     if (!a->running || a->paused)
         return TIMER_OFF;
     if (has_ended(x))
         total = earlier(total, a->last_piece_ms + AFTER_END_MS);
     else if (awaits_content(x))
-        return earlier(total, after(a->started_ms, t->first_content_ms));
-    return earlier(total, after(a->last_piece_ms, t->idle_ms));
+        return earlier(total, clock_timeout(a->started_ms, t->first_content_ms));
+    return earlier(total, clock_timeout(a->last_piece_ms, t->idle_ms));
 }
 
 /* When the next keep-alive comment is due (C14). An answer that turns out to be no stream has none,
@@ -67,7 +63,7 @@ static uint64_t beat_time(const struct exchange *x)
     if (!x->request.stream || x->request.head.http_1_0 || x->answer_ended || has_ended(x) ||
         (has_answer && !x->streaming))
         return TIMER_OFF;
-    return after(x->spoke_ms, x->plan.settings->stream.heartbeat_ms);
+    return clock_timeout(x->spoke_ms, x->plan.settings->stream.heartbeat_ms);
 }
 
 uint64_t times_next(const struct exchange *x)
@@ -89,7 +85,7 @@ static enum transport timeout_kind(struct exchange *x, uint64_t now)
     enum transport kind = TRANSPORT_IDLE_TIMEOUT;
     uint64_t limit = t->idle_ms;
 
-    if (now >= after(a->started_ms, t->total_ms)) {
+    if (now >= clock_timeout(a->started_ms, t->total_ms)) {
         kind = TRANSPORT_TOTAL_TIMEOUT;
         limit = t->total_ms;
     } else if (!a->head_done) {

@@ -53,14 +53,6 @@ struct turn *turns_door_take(struct turns_door *d)
 
 /* --- granting ------------------------------------------------------------------------------------ */
 
-static unsigned provider_bit(const struct plan *plan, const struct provider *p)
-{
-    for (unsigned i = 0; i < plan->provider_count; i++)
-        if (plan->providers[i] == p)
-            return 1u << i;
-    return 0;
-}
-
 static void enter(struct turns *t, struct turn *turn, struct lane *lane, uint64_t now_ms)
 {
     struct circuit *c = lane->circuit;
@@ -79,7 +71,7 @@ static void enter(struct turns *t, struct turn *turn, struct lane *lane, uint64_
     }
     s->in_flight++;
     c->fallbacks += turn->wish->tier > 0;
-    if (!(turn->wish->visited & provider_bit(turn->wish->plan, turn->target.provider)))
+    if (!(turn->wish->visited & plan_bit(turn->wish->plan, turn->target.provider)))
         budget_request(&s->budget, now_ms);
     lane->entry.refs++;
 }

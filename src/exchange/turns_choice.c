@@ -10,21 +10,11 @@ struct str wish_model(const struct turn_wish *wish)
     return str_from(wish->plan->fallback_models[wish->tier - 1]);
 }
 
-static bool is_among(const struct target_ref *refs, unsigned count, const struct provider *p,
-                     unsigned key_number)
-{
-    for (unsigned i = 0; i < count; i++)
-        if (refs[i].provider == p &&
-            (refs[i].key_number == key_number || refs[i].key_number == KEY_ANY))
-            return true;
-    return false;
-}
-
 static bool fits(const struct turn_wish *wish, const struct provider *p, unsigned key_number)
 {
     if (wish->only)
         return wish->only->provider == p && wish->only->key_number == key_number;
-    return !is_among(wish->excluded, wish->excluded_count, p, key_number);
+    return !target_among(wish->excluded, wish->excluded_count, p, key_number);
 }
 
 /* Takes one of the upstreams in `left` (a set of bits, not empty): the first, or by their shares; one
@@ -73,7 +63,7 @@ static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const st
         choices[n++] = (struct choice){
             .provider = p,
             .key_number = number,
-            .tried = is_among(wish->tried, wish->tried_count, p, number),
+            .tried = target_among(wish->tried, wish->tried_count, p, number),
             .lane = lane,
         };
     }

@@ -3,10 +3,7 @@
 
 #include <limits.h>
 
-static uint64_t after(uint64_t now_ms, uint64_t delay_ms)
-{
-    return delay_ms > UINT64_MAX - now_ms ? UINT64_MAX : now_ms + delay_ms;
-}
+#include "base/clock.h"
 
 /* The number of the bucket that it is time for. */
 static uint64_t number_of(const struct breaker_settings *s, uint64_t now_ms)
@@ -91,7 +88,7 @@ struct breaker_pass breaker_enter(struct breaker *b, const struct breaker_settin
     if (now_ms < b->until_ms)
         return (struct breaker_pass){b->generation - 1, false};
     b->phase = BREAKER_HALF_OPEN;
-    b->until_ms = after(now_ms, s->open_for_ms);
+    b->until_ms = clock_after(now_ms, s->open_for_ms);
     b->generation++;
     return (struct breaker_pass){b->generation, true};
 }
@@ -108,7 +105,7 @@ enum breaker_change breaker_leave(struct breaker *b, const struct breaker_settin
             close_it(b);
             return BREAKER_CLOSES;
         }
-        open_until(b, after(now_ms, s->open_for_ms));
+        open_until(b, clock_after(now_ms, s->open_for_ms));
         return BREAKER_OPENS_AGAIN;
     }
 
@@ -116,13 +113,13 @@ enum breaker_change breaker_leave(struct breaker *b, const struct breaker_settin
     count(b, number, news == BREAKER_BAD);
     if (news == BREAKER_GOOD || !too_many_fail(b, s, number))
         return BREAKER_STAYS;
-    open_until(b, after(now_ms, s->open_for_ms));
+    open_until(b, clock_after(now_ms, s->open_for_ms));
     return BREAKER_OPENS;
 }
 
 bool breaker_learn_open(struct breaker *b, uint64_t for_ms, uint64_t now_ms)
 {
-    uint64_t until_ms = after(now_ms, for_ms);
+    uint64_t until_ms = clock_after(now_ms, for_ms);
 
     if (for_ms == 0)
         return false;

@@ -3,16 +3,13 @@
 
 #include <limits.h>
 
+#include "base/clock.h"
+
 #define COLD_CREDIT ((unsigned)GATE_COLD_BURST)
 
 static unsigned smaller(unsigned a, unsigned b)
 {
     return a < b ? a : b;
-}
-
-static uint64_t after(uint64_t now_ms, uint64_t delay_ms)
-{
-    return delay_ms > UINT64_MAX - now_ms ? GATE_NEVER : now_ms + delay_ms;
 }
 
 static bool has_passed(uint64_t since_ms, uint64_t delay_ms, uint64_t now_ms)
@@ -139,13 +136,13 @@ uint64_t gate_next(struct gate *g, uint64_t now_ms)
     turn(g, now_ms);
     switch (g->phase) {
     case GATE_OPEN:
-        return g->credit > 0 ? now_ms : after(g->filled_ms, GATE_COLD_MS);
+        return g->credit > 0 ? now_ms : clock_after(g->filled_ms, GATE_COLD_MS);
     case GATE_CLOSED:
         return g->until_ms;
     case GATE_OPENING:
         break;
     }
-    return g->sent < g->step ? now_ms : after(g->since_ms, GATE_STEP_MS);
+    return g->sent < g->step ? now_ms : clock_after(g->since_ms, GATE_STEP_MS);
 }
 
 uint32_t gate_enter(struct gate *g, uint64_t now_ms)
@@ -215,7 +212,7 @@ bool gate_leave(struct gate *g, uint32_t epoch, enum gate_news news, uint64_t no
 
 bool gate_close(struct gate *g, uint64_t delay_ms, uint64_t now_ms)
 {
-    uint64_t until_ms = after(now_ms, delay_ms);
+    uint64_t until_ms = clock_after(now_ms, delay_ms);
 
     turn(g, now_ms);
     if (g->phase == GATE_CLOSED) {

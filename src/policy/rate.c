@@ -1,13 +1,10 @@
 /* The generic cell rate algorithm, in microseconds. */
 #include "policy/rate.h"
 
+#include "base/clock.h"
+
 #define MINUTE_US 60e6
 #define LONGEST_US ((uint64_t)1 << 60)
-
-static uint64_t plus(uint64_t a, uint64_t b)
-{
-    return b > UINT64_MAX - a ? UINT64_MAX : a + b;
-}
 
 static uint64_t to_us(uint64_t ms)
 {
@@ -53,7 +50,7 @@ void rate_take(struct rate *r, double per_minute, uint64_t now_ms)
 
     if (!(per_minute > 0))
         return;
-    r->tat_us = plus(r->tat_us > now_us ? r->tat_us : now_us, interval_us(per_minute));
+    r->tat_us = clock_after(r->tat_us > now_us ? r->tat_us : now_us, interval_us(per_minute));
 }
 
 void rate_give_back(struct rate *r, double per_minute)
@@ -68,7 +65,7 @@ void rate_give_back(struct rate *r, double per_minute)
 
 void rate_learn(struct rate *r, uint64_t ahead_us, uint64_t now_ms)
 {
-    uint64_t tat_us = plus(to_us(now_ms), ahead_us);
+    uint64_t tat_us = clock_after(to_us(now_ms), ahead_us);
 
     if (tat_us > r->tat_us)
         r->tat_us = tat_us;

@@ -265,6 +265,14 @@ def comes_to_rest(pid, within=2.5):
     return False
 
 
+def without_quarantine():
+    """The environment of a daemon whose memory is measured: AddressSanitizer keeps what was freed for a
+    while, megabytes that are none of the daemon's."""
+    options = os.environ.get("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
+    return {"ASAN_OPTIONS": options + ":quarantine_size_mb=0:thread_local_quarantine_size_kb=0"
+                            ":detect_stack_use_after_return=0"}
+
+
 def memory_kib(pid, what="VmRSS"):
     with open(f"/proc/{pid}/status", encoding="utf-8") as f:
         for line in f:

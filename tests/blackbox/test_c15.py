@@ -9,7 +9,7 @@ import resource
 import pytest
 from cases import error
 from client import pattern
-from raw import CHAT, Raw, ask, head_of, memory_kib, now_ms, wait_idle, wait_metric, wait_requests
+from raw import CHAT, Raw, ask, head_of, memory_kib, now_ms, wait_idle, wait_metric, wait_requests, without_quarantine
 
 KIB, MIB = 1024, 1024 * 1024
 PATH = "/v1/files"
@@ -114,7 +114,7 @@ def test_c15_replayed_after_an_answer_amid_the_upload(provider, retryd):
 def test_c15_512_mib_fails_twice(provider, retryd):
     """Byte for byte the same three times, and memory does not grow with it."""
     provider.answers(*TWICE)
-    d = retryd()
+    d = retryd(env=without_quarantine())
     for _ in range(3):
         ask(d, method="GET", body=None, path="/elsewhere")
     before, count, digest = memory_kib(d.pid), 512, hashlib.sha256()

@@ -1,13 +1,12 @@
 """C16 at one byte a second: a client that takes so little holds next to nothing in the daemon's memory,
 and what an upstream sends so slowly passes with each event's last byte."""
 
-import os
 import select
 import socket
 
 import pytest
 from client import pattern
-from raw import CHAT, STREAM, Raw, ask, memory_kib, now_ms, pass_time, wait_idle
+from raw import CHAT, STREAM, Raw, ask, memory_kib, now_ms, pass_time, wait_idle, without_quarantine
 
 KIB, MIB = 1024, 1024 * 1024
 SPEECH = "/v1/audio/speech"  # of whose streams only the framing is known
@@ -25,13 +24,6 @@ ANSWERS = {
     "stream": (STREAM, {"wire": [{"send": STREAM_HEAD}, EVENTS, {"fin": True}]},
                (EVENT * (MIB // len(EVENT))).encode()),
 }
-
-
-def without_quarantine():
-    """AddressSanitizer keeps freed memory for a while, which is none that the daemon holds."""
-    options = os.environ.get("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
-    return {"ASAN_OPTIONS": options + ":quarantine_size_mb=0:thread_local_quarantine_size_kb=0"
-                            ":detect_stack_use_after_return=0"}
 
 
 def warmed_up(provider, retryd, answer):

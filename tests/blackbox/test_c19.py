@@ -16,10 +16,11 @@ ON_THE_WAY_MS = 100
 
 
 def inside_a_closed_gate(record, hint_ms):
-    """Requests that came while a 429 that was known by then forbade it."""
-    ends = [r["t_answer_end"] for r in record if r["status"] == 429]
+    """Requests that came while a 429 that was known by then forbade it: the hint counts from when it came,
+    which is at the earliest when it was sent."""
+    limits = [(r["t_answer_start"], r["t_answer_end"]) for r in record if r["status"] == 429]
     return [r["n"] for r in record
-            if any(end + ON_THE_WAY_MS < r["t_first"] < end + hint_ms for end in ends)]
+            if any(end + ON_THE_WAY_MS < r["t_first"] < start + hint_ms for start, end in limits)]
 
 
 def crowd(window):

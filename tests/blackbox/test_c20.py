@@ -271,7 +271,8 @@ def test_c20_all_upstreams_of_a_tier_down_leaves_it_at_once():
 
 def test_c20_streams_that_break_count_as_failures():
     """Though each has begun well: what it comes to is told when it is over."""
-    broken = {"preset": "chat_stream", "events": 5, "interval_ms": 20, "cut": {"after_deltas": 2, "how": "fin"}}
+    broken = {"preset": "chat_stream", "events": 5, "interval_ms": 20,
+              "cut": {"after_deltas": 2, "how": "fin", "delay_ms": 200}}
     with house(breaker={**LASTING, "failures": 3}) as (provider, daemon):
         provider.rules({"answers": [broken]})
         answers = [ask(daemon, chat(stream=True), headers=["x-retryd-deadline: 2s"]) for _ in range(5)]

@@ -109,7 +109,7 @@ def test_c12_break_after_the_first_event_chat(provider, retryd, how):
 
 
 def test_c12_break_after_the_first_event_responses(provider, retryd):
-    provider.answers({"preset": "responses_stream", "events": 10, "cut": {"after_events": 5}})
+    provider.answers({"preset": "responses_stream", "events": 10, "cut": {"after_events": 5, "delay_ms": 200}})
     d = retryd()
     answer = ask(d, RESPONSES, path="/v1/responses")
     last = answer.body.decode().rstrip("\n").split("\n\n")[-1].split("\n")

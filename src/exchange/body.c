@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/form_watch.h"
 #include "base/json_check.h"
 #include "exchange/exchange.h"
 
@@ -17,6 +18,7 @@ struct body_glance {
     uint64_t skipped; /* bytes before the check began */
     struct json_check check;
     struct json_watch watches[BODY_KEYS];
+    struct form_watch form_model;
 };
 
 static const struct str key_names[BODY_KEYS] = {
@@ -64,14 +66,17 @@ static struct body_glance *glance_new(void)
         g->watches[i].key = key_names[i];
     json_check_init(&g->check);
     json_check_watch(&g->check, g->watches, BODY_KEYS);
+    form_watch_init(&g->form_model, key_names[BODY_MODEL]);
     return g;
 }
 
-/* Forms and files are not looked through: they are known by their first character. */
+/* Of a form only the model is looked for, and files are not looked through: both are known by their
+ * first character. */
 static void glance_at(struct body_glance *g, const char *data, size_t n)
 {
     struct str piece = {data, n};
 
+    form_watch_feed(&g->form_model, piece);
     if (g->first == '\0') {
         struct str rest = str_trim(piece);
 
@@ -260,18 +265,57 @@ bool body_values(const struct body *b, struct json_value ret[BODY_KEYS])
     return true;
 }
 
-bool body_place(const struct body *b, enum body_key key, uint64_t *ret_at, uint64_t *ret_length)
+/* A form's model, as far as it was kept. False: it is no form, or has none. */
+static bool form_model(const struct body *b, struct form_watch *ret)
+{
+    if (b->spool) {
+        *ret = b->glance->form_model;
+    } else {
+        form_watch_init(ret, key_names[BODY_MODEL]);
+        form_watch_feed(ret, buf_str(&b->memory));
+    }
+    return ret->found;
+}
+
+bool body_form_model(const struct body *b, char *ret_model, size_t size)
+{
+    struct form_watch w;
+    struct str rest;
+    size_t n = 1;
+
+    if (!form_model(b, &w) || w.n < w.length || w.n >= size)
+        return false;
+    for (rest = (struct str){w.text, w.n}; rest.n > 0 && n > 0; rest.p += n, rest.n -= n)
+        n = (unsigned char)*rest.p < ' ' || *rest.p == 0x7f ? 0 : str_utf8(rest);
+    if (rest.n > 0)
+        return false;
+    memcpy(ret_model, w.text, w.n);
+    ret_model[w.n] = '\0';
+    return true;
+}
+
+bool body_model_place(const struct body *b, struct body_place *ret)
 {
     struct json_value values[BODY_KEYS];
+    struct form_watch w;
 
-    if (!body_values(b, values) || values[key].type != JSON_STRING)
+    if (!body_values(b, values)) {
+        if (!form_model(b, &w))
+            return false;
+        *ret = (struct body_place){w.at, w.length, false};
+        return true;
+    }
+    if (values[BODY_MODEL].type != JSON_STRING)
         return false;
+    ret->json = true;
     if (b->spool) {
-        *ret_at = b->glance->skipped + b->glance->watches[key].at - 1;
-        *ret_length = b->glance->watches[key].length + 2;
+        const struct json_watch *model = &b->glance->watches[BODY_MODEL];
+
+        ret->at = b->glance->skipped + model->at - 1;
+        ret->length = model->length + 2;
     } else {
-        *ret_at = (uint64_t)(values[key].text.p - b->memory.p) - 1;
-        *ret_length = values[key].text.n + 2;
+        ret->at = (uint64_t)(values[BODY_MODEL].text.p - b->memory.p) - 1;
+        ret->length = values[BODY_MODEL].text.n + 2;
     }
     return true;
 }

@@ -3,8 +3,8 @@
  * It grows until body_finish and never changes after that. A body is spooled as a whole: what was in
  * memory moves to the spool, and its memory is given back. While that lasts, or while the disk is
  * slower than the client, it takes no more bytes (body_full), and whoever brings them has to wait.
- * What a spooled JSON body says at its top level is kept as it passes by, for the body as a whole
- * is never in memory again. */
+ * What a spooled JSON body says at its top level, or a form of its model, is kept as it passes by,
+ * for the body as a whole is never in memory again. */
 #ifndef RETRYD_EXCHANGE_BODY_H
 #define RETRYD_EXCHANGE_BODY_H
 
@@ -72,9 +72,17 @@ ptrdiff_t body_read(struct body *b, uint64_t offset, void *to, size_t max);
  * only their type is known. False: it is no object. */
 bool body_values(const struct body *b, struct json_value ret[BODY_KEYS]);
 
-/* Where in the body the value of a key stands that body_values found as a string, quotes included.
- * False: it has none. */
-bool body_place(const struct body *b, enum body_key key, uint64_t *ret_at, uint64_t *ret_length);
+/* The model that a finished body asks for which is a form (multipart/form-data): its field of that
+ * name, terminated. False: it is no form, or has none that is plain text and fits. */
+bool body_form_model(const struct body *b, char *ret_model, size_t size);
+
+/* Where a finished body names its model: of a JSON object the string, quotes included; of a form the
+ * field's value. False: nowhere. */
+struct body_place {
+    uint64_t at, length;
+    bool json;
+};
+bool body_model_place(const struct body *b, struct body_place *ret);
 
 /* A body is sent with `put` in the place of the `cut` bytes at `at`; cut 0: as it is. */
 struct body_edit {

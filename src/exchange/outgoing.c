@@ -179,12 +179,16 @@ static int outgoing_headers(const struct request *r, const struct target *t, boo
 static int outgoing_body(const struct request *r, const struct target *t, struct body_edit *edit)
 {
     struct str text = t->own_model;
+    struct body_place place;
 
     edit->cut = 0;
     buf_reset(&edit->put, SIZE_MAX);
-    if (!r->model[0] || str_eq(text, str_from(r->model)) ||
-        !body_place(&r->body, BODY_MODEL, &edit->at, &edit->cut))
+    if (!r->model[0] || str_eq(text, str_from(r->model)) || !body_model_place(&r->body, &place))
         return 0;
+    edit->at = place.at;
+    edit->cut = place.length;
+    if (!place.json)
+        return buf_add_str(&edit->put, text);
     (void)buf_addc(&edit->put, '"');
     while (text.n > 0) {
         char space[JSON_ESCAPE_MAX];

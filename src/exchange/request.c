@@ -148,8 +148,8 @@ int request_read(struct request *r, char *ret_problem, size_t size)
         r->usage_wanted = wants_usage(&values[BODY_OPTIONS], body_in_memory(&r->body));
         r->choices = choices_of(values[BODY_N]);
     } else {
-        r->may_stream =
-            r->body.length > 0; /* a form: speech, transcriptions and images can stream */
+        (void)body_form_model(&r->body, r->model, sizeof(r->model));
+        r->may_stream = r->body.length > 0; /* a form's answer: transcriptions and images can */
     }
     if (query_asks_for_stream(request_query(&r->head)))
         r->may_stream = r->stream = true; /* a response that is read again */

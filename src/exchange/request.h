@@ -25,7 +25,7 @@ struct request {
     struct request_head head;
     struct body body;
     char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
-    char model[MODEL_MAX];   /* the body's "model"; "" where there is none */
+    char model[MODEL_MAX];   /* the body's "model", a form's too; "" where there is none */
     bool may_stream;         /* the answer may be an event stream, as far as one can tell */
     bool stream;             /* the JSON body asks for one */
     bool usage_wanted;       /* ... and for a chunk with its usage, as far as one can tell */

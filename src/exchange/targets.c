@@ -46,7 +46,7 @@ void targets_begin(struct exchange *x)
         .random = x->ops->random(x->world),
     };
     x->wish.client = x->wish.client_key;
-    /* Without a model in a body that is JSON there is none to replace. */
+    /* Without a model in the body there is none to replace. */
     x->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
     x->target.provider = plan->providers[0];
     if (x->request.sdk_retry)

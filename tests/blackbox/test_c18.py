@@ -1,11 +1,13 @@
 """C18, C21: tiers of targets. In order or by weight, other keys, fallback models, names on the way."""
 
+import hashlib
 import json
 from collections import Counter
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from cases import error
+from client import pattern
 from raw import events_of
 from targets import (ask, chat, flood, house, in_order, key_of, limited, model_of, on, total, value,
                      verdict, where)
@@ -204,6 +206,47 @@ def test_c18_a_body_on_disk_is_rewritten_too():
         first, second = in_order(provider.record())
     assert answer.status == 200 and answer.json()["model"] == "a-much-longer-name"
     assert second["body_len"] - first["body_len"] == len("a-much-longer-name") - len("big")
+
+
+def form(model, sound, order):
+    """A form as the SDKs send it, and what it looks like for each model."""
+    parts = {"model": b'Content-Disposition: form-data; name="model"\r\n\r\n%s\r\n' % model.encode(),
+             "file": b'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n'
+                     b"Content-Type: audio/wav\r\n\r\n" + sound + b"\r\n"}
+    return b"".join(b"--limit\r\n" + parts[name] for name in order) + b"--limit--\r\n"
+
+
+FORM_TYPE = "Content-Type: multipart/form-data; boundary=limit"
+
+
+@pytest.mark.parametrize("order", [("model", "file"), ("file", "model")], ids="-".join)
+@pytest.mark.parametrize("size", [1000, 3 << 20])
+def test_c18_a_forms_model_is_rewritten(order, size):
+    """A transcription: the fallback's name, and an upstream's own name for it, in the form; all else as it was."""
+    sound = pattern(size)
+    with house({"one": {"model.small": "our-small"}}, {"fallback_models": "small", "retry.attempts_per_tier": 1}) \
+            as (provider, daemon):
+        provider.rules({"answers": [error(503), {"json": {"text": "yes"}}]})
+        answer = ask(daemon, form("whisper-1", sound, order), "/v1/audio/transcriptions", headers=[FORM_TYPE])
+        first, second = in_order(provider.record())
+        line = daemon.wait_log('msg="request"')
+    assert answer.json() == {"text": "yes"} and fallen_back(answer) == "small"
+    assert line["model"] == "whisper-1"
+    for attempt, model in ((first, "whisper-1"), (second, "our-small")):
+        assert attempt["body_sha256"] == hashlib.sha256(form(model, sound, order)).hexdigest()
+        assert value(attempt, "content-type") == FORM_TYPE.partition(": ")[2]
+        assert value(attempt, "content-length") == str(len(form(model, sound, order)))
+
+
+def test_c18_a_forms_model_chooses_its_route_and_its_path():
+    upstreams = {"one": {}, "azure": {"url": "PROVIDER/azure/d/{model}"}}
+    routes = {"sound": {"model": "whisper-*", "upstreams": "azure"}, "rest": {"upstreams": "one"}}
+    with house(upstreams, routes=routes) as (provider, daemon):
+        for model in ("whisper-1", "other"):
+            body = form(model, b"sound", ("file", "model"))
+            assert ask(daemon, body, "/v1/audio/translations", headers=[FORM_TYPE]).status == 200
+        targets = [r["target"] for r in in_order(provider.record())]
+    assert targets == ["/azure/d/whisper-1/audio/translations", "/one/v1/audio/translations"]
 
 
 def test_c18_the_last_tier_takes_all_attempts_that_are_left():

@@ -132,6 +132,21 @@ def test_upload_is_repeated_byte_for_byte(client, provider):
     assert len(set(header(record, "content-type"))) == 1
 
 
+@pytest.mark.parametrize("size", [1000, 3 * 1024 * 1024])
+def test_transcription_by_a_fallback_model(provider, retryd, environment, size):
+    """The SDK's own form, in memory or in a file: only the model in it changes."""
+    environment(retryd(config="[route all]\nfallback_models = gpt-4o-transcribe\n"))
+    provider.answers(failing(404, "model_not_found"), {"json": {"text": ANSWER}})
+    with OpenAI() as client:
+        answer = client.audio.transcriptions.with_raw_response.create(
+            model="whisper-1", file=("sound.wav", b"x" * size))
+    assert answer.parse().text == ANSWER
+    assert answer.headers["x-retryd-model"] == "gpt-4o-transcribe"
+    first, second = provider.record()
+    assert second["body_len"] - first["body_len"] == len("gpt-4o-transcribe") - len("whisper-1")
+    assert_no_sdk_retry([first, second])
+
+
 def test_file_upload(client, provider):
     file = {"id": "file-1", "object": "file", "bytes": 5, "created_at": 1, "filename": "a.jsonl",
             "purpose": "batch", "status": "processed"}

@@ -269,6 +269,12 @@ static size_t make_json(size_t filler)
     return n + filler + sizeof(behind) - 1;
 }
 
+static size_t put(size_t at, const char *text)
+{
+    memcpy(bytes + at, text, strlen(text));
+    return strlen(text);
+}
+
 START_TEST(what_a_spooled_body_asks_for)
 {
     size_t filler = (const size_t[]){10, MEMORY_BODY, 500 * KIB}[_i % 3];
@@ -286,7 +292,65 @@ START_TEST(what_a_spooled_body_asks_for)
 }
 END_TEST
 
-START_TEST(what_a_spooled_form_asks_for)
+/* The model stands before the file, or behind it; in memory or not. */
+START_TEST(the_model_of_a_form)
+{
+    static const char field[] =
+        "--bound\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n";
+    static const char file[] = "--bound\r\nContent-Disposition: form-data; name=\"file\"; "
+                               "filename=\"x.wav\"\r\n\r\n";
+    size_t filler = (const size_t[]){10, MEMORY_BODY, 500 * KIB}[_i % 3], n = 0;
+    bool before = _i % 2;
+    struct body_place place;
+
+    if (before)
+        n += put(n, field);
+    n += put(n, file);
+    memset(bytes + n, '\r', filler);
+    n += filler;
+    n += put(n, "\r\n");
+    if (!before)
+        n += put(n, field);
+    n += put(n, "--bound--\r\n");
+    w.upload_piece = _i < 6 ? 1 : 7777;
+    w.script = third_time_lucky + 2;
+    w.script_len = 1;
+    begin(bytes, n);
+    fake_run(&w);
+    ck_assert_str_eq(w.x.request.model, "whisper-1");
+    ck_assert(!w.x.request.stream && w.x.request.may_stream);
+    ck_assert_uint_eq(w.disk.opened, _i % 3 > 0);
+    ck_assert(body_model_place(&w.x.request.body, &place));
+    ck_assert(!place.json);
+    ck_assert_uint_eq(place.length, 9);
+    ck_assert_mem_eq(bytes + place.at, "whisper-1", 9);
+}
+END_TEST
+
+/* What is no plain text, or too long, is nothing to choose a target by. */
+START_TEST(odd_models_of_forms)
+{
+    static const char *const values[] = {"", "a\nb", "a\tb", "\x7f", "\xc3(", "caf\xc3\xa9"};
+    char form[600], model[MODEL_MAX] = "", large[300];
+    struct body b;
+
+    for (size_t i = 0; i <= COUNT(values) + 1; i++) {
+        memset(large, 'm', sizeof(large));
+        large[i == COUNT(values) ? MODEL_MAX - 1 : MODEL_MAX] = '\0';
+        snprintf(form, sizeof(form),
+                 "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n%s\r\n--b--",
+                 i < COUNT(values) ? values[i] : large);
+        body_init(&b, sizeof(form));
+        ck_assert_int_eq(body_append(&b, form, strlen(form)), (ptrdiff_t)strlen(form));
+        body_finish(&b);
+        ck_assert_int_eq(body_form_model(&b, model, sizeof(model)),
+                         i == 0 || i == COUNT(values) - 1 || i == COUNT(values));
+        body_deinit(&b);
+    }
+}
+END_TEST
+
+START_TEST(what_a_spooled_file_asks_for)
 {
     begin(bytes, sizeof(bytes)); /* begins with a zero byte */
     fake_run(&w);
@@ -391,7 +455,9 @@ int main(void)
     tcase_add_test(c, no_file_at_all);
     tcase_add_test(c, it_cannot_be_read_back);
     tcase_add_loop_test(c, what_a_spooled_body_asks_for, 0, 6);
-    tcase_add_test(c, what_a_spooled_form_asks_for);
+    tcase_add_loop_test(c, the_model_of_a_form, 0, 12);
+    tcase_add_test(c, odd_models_of_forms);
+    tcase_add_test(c, what_a_spooled_file_asks_for);
     tcase_add_test(c, in_memory_without_a_world);
     tcase_add_test(c, beyond_max_body_in_the_file_as_well);
     tcase_add_test(c, each_allocation_fails);

@@ -305,6 +305,10 @@ static void check_body(const char *want)
     }
 }
 
+#define FORM(model)                                                              \
+    "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n" model "\r\n" \
+    "--b\r\nContent-Disposition: form-data; name=\"n\"\r\n\r\n1\r\n--b--\r\n"
+
 START_TEST(the_body_asks_for_the_targets_model)
 {
     static const struct {
@@ -320,6 +324,10 @@ START_TEST(the_body_asks_for_the_targets_model)
         {"{\"model\":7}", "x", "{\"model\":7}"},
         {"{}", "x", "{}"},
         {"no json", "x", "no json"},
+        {FORM("whisper-1"), "a \"longer\" name", FORM("a \"longer\" name")},
+        {FORM("whisper-1"), "x", FORM("x")},
+        {FORM("whisper-1"), "whisper-1", FORM("whisper-1")},
+        {FORM(""), "x", FORM("")},
     };
 
     for (size_t i = 0; i < COUNT(rows); i++) {

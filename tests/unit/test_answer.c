@@ -6,14 +6,12 @@
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "exchange/attempt.h"
 #include "failmem.h"
 #include "fake_world.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 static struct answer_head head;
 static struct buf body;
@@ -275,10 +273,9 @@ START_TEST(without_memory)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("answer");
-    TCase *c = tcase_create("answer");
+    TCase *c = unit_case(suite, "answer");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_test(c, the_facts);
@@ -292,11 +289,4 @@ int main(void)
     tcase_add_test(c, status_and_code_can_be_given);
     tcase_add_test(c, types_are_matched_by_their_beginning);
     tcase_add_loop_test(c, without_memory, 0, 2);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

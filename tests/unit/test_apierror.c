@@ -10,8 +10,7 @@
 #include <string.h>
 
 #include "failmem.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 struct row {
     const char *body;
@@ -355,10 +354,10 @@ START_TEST(writing_fails_cleanly)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("apierror");
-    TCase *tcase = tcase_create("apierror");
+    TCase *tcase = unit_case(suite, "apierror");
+
     tcase_add_test(tcase, bodies);
     tcase_add_test(tcase, words_in_every_place);
     tcase_add_test(tcase, any_cut_is_survived);
@@ -368,10 +367,4 @@ int main(void)
     tcase_add_test(tcase, waits_in_messages);
     tcase_add_test(tcase, what_is_written_is_json);
     tcase_add_test(tcase, writing_fails_cleanly);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

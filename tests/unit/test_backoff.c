@@ -1,11 +1,10 @@
 /* Backoff: its bounds over many random numbers, its spread, and hints as floors (C2, C6). */
 
 #include "policy/backoff.h"
+#include "unit.h"
 
 #include <check.h>
 #include <stdlib.h>
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static uint64_t state = 88172645463325252;
 
@@ -138,20 +137,14 @@ START_TEST(what_is_left_is_the_sum_of_all_that_may_follow)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("backoff");
-    TCase *tcase = tcase_create("backoff");
+    TCase *tcase = unit_case(suite, "backoff");
+
     tcase_add_test(tcase, the_default_policy);
     tcase_add_test(tcase, jitter_stays_within_its_bounds);
     tcase_add_test(tcase, delays_never_shrink);
     tcase_add_test(tcase, jitter_is_even);
     tcase_add_test(tcase, a_hint_is_a_floor);
     tcase_add_test(tcase, what_is_left_is_the_sum_of_all_that_may_follow);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

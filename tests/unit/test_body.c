@@ -4,13 +4,12 @@
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "failmem.h"
 #include "fake_world.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define KIB 1024u
 #define MEMORY_BODY (100 * KIB)
 
@@ -436,10 +435,9 @@ START_TEST(each_allocation_fails)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("body");
-    TCase *c = tcase_create("body");
+    TCase *c = unit_case(suite, "body");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_loop_test(c, each_attempt_has_the_same_bytes, 0,
@@ -461,11 +459,4 @@ int main(void)
     tcase_add_test(c, in_memory_without_a_world);
     tcase_add_test(c, beyond_max_body_in_the_file_as_well);
     tcase_add_test(c, each_allocation_fails);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,10 +1,10 @@
 /* Breakers: what opens them, what closes them, and what must hold whatever happens (C20). */
 
 #include "policy/breaker.h"
+#include "unit.h"
 
 #include <check.h>
 #include <limits.h>
-#include <stdlib.h>
 
 #define START 1000000
 #define WINDOW 30000
@@ -471,10 +471,10 @@ START_TEST(a_million_steps)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("breaker");
-    TCase *tcase = tcase_create("breaker");
+    TCase *tcase = unit_case(suite, "breaker");
+
     tcase_add_test(tcase, failures_in_a_row_open_it);
     tcase_add_test(tcase, a_single_failure_may_open_it);
     tcase_add_test(tcase, failures_in_a_row_need_no_window);
@@ -493,10 +493,4 @@ int main(void)
     tcase_add_test(tcase, others_found_it_down);
     tcase_add_test(tcase, others_found_it_working);
     tcase_add_test(tcase, a_million_steps);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,10 +1,10 @@
 /* Retry budgets: their arithmetic, and a naive list of times as an oracle (C9). */
 
 #include "policy/budget.h"
+#include "unit.h"
 
 #include <check.h>
 #include <limits.h>
-#include <stdlib.h>
 
 #define START 1000000
 #define BUCKET_MS (BUDGET_WINDOW_MS / BUDGET_BUCKETS)
@@ -174,20 +174,14 @@ START_TEST(as_a_list_of_times_has_it)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("budget");
-    TCase *tcase = tcase_create("budget");
+    TCase *tcase = unit_case(suite, "budget");
+
     tcase_add_test(tcase, a_share_of_the_requests_and_a_minimum);
     tcase_add_test(tcase, what_others_repeat_counts_beyond_what_is_allowed);
     tcase_add_test(tcase, a_refused_repeat_is_not_charged);
     tcase_add_test(tcase, what_is_older_than_the_window_is_forgotten);
     tcase_add_test(tcase, large_numbers);
     tcase_add_test(tcase, as_a_list_of_times_has_it);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "failmem.h"
+#include "unit.h"
 
 START_TEST(every_cap_holds_exactly)
 {
@@ -164,10 +165,10 @@ START_TEST(each_allocation_fails_in_turn)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("buf");
-    TCase *tcase = tcase_create("buf");
+    TCase *tcase = unit_case(suite, "buf");
+
     tcase_add_test(tcase, every_cap_holds_exactly);
     tcase_add_test(tcase, a_failure_sticks_until_reset);
     tcase_add_test(tcase, reserve_does_not_stick);
@@ -177,10 +178,4 @@ int main(void)
     tcase_add_test(tcase, consume_and_steal);
     tcase_add_test(tcase, reset_keeps_small_memory_only);
     tcase_add_test(tcase, each_allocation_fails_in_turn);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -4,11 +4,10 @@
  * compared over the whole space. */
 
 #include "policy/classify.h"
+#include "unit.h"
 
 #include <check.h>
-#include <stdlib.h>
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define LAST_TRANSPORT TRANSPORT_INTERNAL
 #define LAST_KIND APIERROR_CONTENT_POLICY
 
@@ -327,20 +326,14 @@ START_TEST(without_an_error_or_headers)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("classify");
-    TCase *tcase = tcase_create("classify");
+    TCase *tcase = unit_case(suite, "classify");
+
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, every_transport_and_status);
     tcase_add_test(tcase, every_status_in_a_good_answers_body);
     tcase_add_test(tcase, every_set_of_causes);
     tcase_add_test(tcase, invariants);
     tcase_add_test(tcase, without_an_error_or_headers);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -13,6 +13,7 @@
 
 #include "config_text.h"
 #include "daemon/cli.h"
+#include "unit.h"
 
 /* Two streams that keep what was written to them. */
 struct outputs {
@@ -448,12 +449,9 @@ START_TEST(health_with_nobody_there)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("cli");
-    TCase *all = tcase_create("cli");
-    SRunner *runner;
-    int failed;
+    TCase *all = unit_case(suite, "cli");
 
     tcase_add_test(all, what_is_understood);
     tcase_add_test(all, what_is_not_understood);
@@ -467,10 +465,4 @@ int main(void)
     tcase_add_test(all, health_is_what_healthz_answers);
     tcase_add_test(all, health_by_every_kind_of_address);
     tcase_add_test(all, health_with_nobody_there);
-    suite_add_tcase(suite, all);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

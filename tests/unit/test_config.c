@@ -10,6 +10,7 @@
 #include "config_text.h"
 #include "daemon/config_table.h"
 #include "policy/move.h"
+#include "unit.h"
 
 /* What stands in the dump for a default (NULL: no line) and for a good value; what is said of a bad
  * one behind `found "..."; expected `. A bad value of NULL: there is none. */
@@ -19,14 +20,14 @@ struct sample {
 
 #define TIME "a duration such as 250ms, 30s or 10m"
 #define BYTES "a size such as 64K, 512M or 2G"
-#define COUNT "a whole number"
+#define NUMBER "a whole number"
 
 static const struct sample samples[] = {
     {"server", "listen", "127.0.0.1:4290", "[::1]:80,unix:/run/x.sock , localhost:0",
      "[::1]:80, unix:/run/x.sock, localhost:0", "",
      "one or more of ADDRESS:PORT, [IPV6]:PORT or unix:/PATH, comma-separated"},
-    {"server", "workers", "auto", "8", "8", "some", COUNT " or auto (at least 1, at most 256)"},
-    {"server", "max_connections", "4096", "10", "10", "0", COUNT " (at least 1, at most 1000000)"},
+    {"server", "workers", "auto", "8", "8", "some", NUMBER " or auto (at least 1, at most 256)"},
+    {"server", "max_connections", "4096", "10", "10", "0", NUMBER " (at least 1, at most 1000000)"},
     {"server", "max_body", "512M", "2G", "2G", "1T", BYTES " (at least 1K, at most 16G)"},
     {"server", "memory_body", "1M", "64K", "64K", "-1", BYTES " (at least 1K, at most 1G)"},
     {"server", "max_buffered", "512M", "1G", "1G", "2T", BYTES " (at least 1M, at most 1T)"},
@@ -58,13 +59,13 @@ static const struct sample samples[] = {
     {"upstream", "proxy", "", "http://u:p@h:1", "http://***@h:1", "ftp://h",
      "a URL such as http://proxy.example:3128 (http, https, socks4, socks4a, socks5 or socks5h)"},
     {"upstream", "http_version", "auto", "1.1", "1.1", "3", "auto, 1.1 or 2"},
-    {"upstream", "max_concurrency", "0", "7", "7", "x", COUNT " (at most 1000000)"},
-    {"upstream", "requests_per_minute", "0", "600", "600", "1.5", COUNT " (at most 10000000)"},
+    {"upstream", "max_concurrency", "0", "7", "7", "x", NUMBER " (at most 1000000)"},
+    {"upstream", "requests_per_minute", "0", "600", "600", "1.5", NUMBER " (at most 10000000)"},
     {"upstream", "adaptive_pacing", "no", "yes", "yes", "1", "yes or no"},
     {"upstream", "key_cooldown", "5m", "1s", "1s", "0", TIME " (at least 1s, at most 1d)"},
     {"upstream", "model.gpt-4o", NULL, "mine", "mine", NULL, NULL},
-    {"retry", "max_attempts", "5", "1", "1", "0", COUNT " (at least 1, at most 100)"},
-    {"retry", "attempts_per_tier", "3", "2", "2", "0", COUNT " (at least 1, at most 100)"},
+    {"retry", "max_attempts", "5", "1", "1", "0", NUMBER " (at least 1, at most 100)"},
+    {"retry", "attempts_per_tier", "3", "2", "2", "0", NUMBER " (at least 1, at most 100)"},
     {"retry", "initial_delay", "1s", "0.5s", "500ms", "0", TIME " (at least 1ms, at most 1h)"},
     {"retry", "multiplier", "2", "1.5", "1.5", "0.9",
      "a number such as 2 or 1.5 (at least 1, at most 100)"},
@@ -77,7 +78,7 @@ static const struct sample samples[] = {
     {"retry", "max_hint", "2m", "10s", "10s", "x", TIME " (at most 1d)"},
     {"retry", "deadline", "10m", "0", "0", "-1s", TIME " (at most 1d)"},
     {"retry", "budget", "20%", "100%", "100%", "20", "a percentage such as 20% (at most 1000%)"},
-    {"retry", "budget_min", "10", "0", "0", "%", COUNT " (at most 1000000)"},
+    {"retry", "budget_min", "10", "0", "0", "%", NUMBER " (at most 1000000)"},
     {"timeout", "connect", "5s", "250ms", "250ms", "0", TIME " (at least 1ms, at most 10m)"},
     {"timeout", "first_byte", "5m", "0", "0", "", TIME " (at most 1d)"},
     {"timeout", "first_content", "5m", "1s", "1s", "s", TIME " (at most 1d)"},
@@ -85,11 +86,11 @@ static const struct sample samples[] = {
     {"timeout", "total", "0", "1d", "1d", "2d", TIME " (at most 1d)"},
     {"stream", "mode", "live", "splice", "splice", "fast", "live, splice or hold"},
     {"stream", "heartbeat", "0", "15s", "15s", "15", TIME " (at most 1h)"},
-    {"breaker", "failures", "5", "0", "0", "no", COUNT " (at most 10000)"},
+    {"breaker", "failures", "5", "0", "0", "no", NUMBER " (at most 10000)"},
     {"breaker", "failure_rate", "50%", "0", "0%", "50", "a percentage such as 20% (at most 100%)"},
     {"breaker", "window", "30s", "1s", "1s", "999ms", TIME " (at least 1s, at most 1h)"},
     {"breaker", "open_for", "15s", "1ms", "1ms", "0", TIME " (at least 1ms, at most 1h)"},
-    {"queue", "size", "10000", "1", "1", "0", COUNT " (at least 1, at most 1000000)"},
+    {"queue", "size", "10000", "1", "1", "0", NUMBER " (at least 1, at most 1000000)"},
     {"queue", "timeout", "2m", "0", "0", "2", TIME " (at most 1d)"},
     {"hedge", "after", "0", "750ms", "750ms", "off", TIME " (at most 1h)"},
     {"hedge", "requests", "safe", "ALL", "all", "some", "safe or all"},
@@ -393,12 +394,9 @@ START_TEST(restart_names_what_a_reload_cannot_change)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("config");
-    TCase *keys = tcase_create("keys"), *whole = tcase_create("whole");
-    SRunner *runner;
-    int failed;
+    TCase *keys = unit_case(suite, "keys"), *whole = unit_case(suite, "whole");
 
     tcase_add_test(keys, every_row_has_a_sample);
     tcase_add_test(keys, each_default);
@@ -407,11 +405,4 @@ int main(void)
     tcase_add_test(keys, each_bound);
     tcase_add_test(whole, without_a_file_the_defaults);
     tcase_add_test(whole, restart_names_what_a_reload_cannot_change);
-    suite_add_tcase(suite, keys);
-    suite_add_tcase(suite, whole);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -7,6 +7,7 @@
 
 #include "config_text.h"
 #include "daemon/config_table.h"
+#include "unit.h"
 
 /* --- the dump ----------------------------------------------------------------------------------- */
 
@@ -261,12 +262,9 @@ START_TEST(the_help_has_every_key)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("config_docs");
-    TCase *all = tcase_create("docs");
-    SRunner *runner;
-    int failed;
+    TCase *all = unit_case(suite, "docs");
 
     tcase_add_test(all, a_dump_loads_to_the_same_dump);
     tcase_add_test(all, admin_address_needs_no_keys);
@@ -275,10 +273,4 @@ int main(void)
     tcase_add_test(all, the_sample_has_every_key);
     tcase_add_test(all, the_reference_has_every_key_and_no_other);
     tcase_add_test(all, the_help_has_every_key);
-    suite_add_tcase(suite, all);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

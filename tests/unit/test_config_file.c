@@ -6,6 +6,7 @@
 
 #include "config_text.h"
 #include "failmem.h"
+#include "unit.h"
 
 static void is_bad(const char *text, const char *problems)
 {
@@ -417,12 +418,9 @@ START_TEST(each_allocation_may_fail)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("config_file");
-    TCase *form = tcase_create("form"), *hard = tcase_create("robustness");
-    SRunner *runner;
-    int failed;
+    TCase *form = unit_case(suite, "form"), *hard = unit_case(suite, "robustness");
 
     tcase_add_test(form, comments_blank_lines_and_spaces);
     tcase_add_test(form, byte_order_mark_and_crlf);
@@ -444,11 +442,4 @@ int main(void)
     tcase_add_test(hard, damaged_files_never_crash);
     tcase_add_test(hard, each_allocation_may_fail);
     tcase_set_timeout(hard, 60);
-    suite_add_tcase(suite, form);
-    suite_add_tcase(suite, hard);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -8,6 +8,7 @@
 
 #include "config_text.h"
 #include "daemon/config_table.h"
+#include "unit.h"
 
 static void is_bad(const char *text, int error, const char *problems)
 {
@@ -412,12 +413,9 @@ START_TEST(later_keys_that_say_nothing_are_not_noted)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("config_rules");
-    TCase *all = tcase_create("rules");
-    SRunner *runner;
-    int failed;
+    TCase *all = unit_case(suite, "rules");
 
     tcase_add_test(all, C29_loopback_and_unix_need_no_word);
     tcase_add_test(all, C29_other_addresses_are_refused);
@@ -440,10 +438,4 @@ int main(void)
     tcase_add_test(all, later_keys_are_noted);
     tcase_add_test(all, what_is_in_force_is_not_noted);
     tcase_add_test(all, later_keys_that_say_nothing_are_not_noted);
-    suite_add_tcase(suite, all);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -8,6 +8,7 @@
 #include "config_text.h"
 #include "daemon/config_table.h"
 #include "policy/move.h"
+#include "unit.h"
 
 #define UPSTREAMS \
     "[upstream a]\nurl = http://a\n[upstream b]\nurl = http://b\n[upstream c]\nurl = http://c\n"
@@ -394,12 +395,9 @@ START_TEST(another_password_needs_a_restart)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("config_targets");
-    TCase *all = tcase_create("targets");
-    SRunner *runner;
-    int failed;
+    TCase *all = unit_case(suite, "targets");
 
     tcase_add_test(all, C18_a_route_has_several_upstreams);
     tcase_add_test(all, a_route_has_at_most_16_upstreams);
@@ -417,10 +415,4 @@ int main(void)
     tcase_add_test(all, the_admin_address_needs_no_password);
     tcase_add_test(all, prefixes);
     tcase_add_test(all, another_password_needs_a_restart);
-    suite_add_tcase(suite, all);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

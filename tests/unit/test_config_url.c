@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config_text.h"
+#include "unit.h"
 
 static struct loaded load_url(const char *url)
 {
@@ -138,21 +139,12 @@ START_TEST(only_openai_may_leave_the_url_out)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("config_url");
-    TCase *all = tcase_create("url");
-    SRunner *runner;
-    int failed;
+    TCase *all = unit_case(suite, "url");
 
     tcase_add_test(all, url_parts);
     tcase_add_test(all, urls_that_are_none);
     tcase_add_test(all, braces_of_urls);
     tcase_add_test(all, only_openai_may_leave_the_url_out);
-    suite_add_tcase(suite, all);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

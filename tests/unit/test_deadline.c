@@ -1,11 +1,10 @@
 /* Deadlines: who declared what, the margin, and the smallest of all (C7). */
 
 #include "policy/deadline.h"
+#include "unit.h"
 
 #include <check.h>
-#include <stdlib.h>
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define START 1000000
 
 static const struct {
@@ -105,17 +104,11 @@ START_TEST(near_the_end_of_time)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("deadline");
-    TCase *tcase = tcase_create("deadline");
+    TCase *tcase = unit_case(suite, "deadline");
+
     tcase_add_test(tcase, the_smallest_counts);
     tcase_add_test(tcase, the_margin_over_all_times);
     tcase_add_test(tcase, near_the_end_of_time);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

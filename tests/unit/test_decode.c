@@ -11,8 +11,8 @@
 #include <zlib.h>
 
 #include "failmem.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define TEXT 50000
 
 static char text[TEXT];           /* compresses well, and not to nothing */
@@ -370,10 +370,9 @@ START_TEST(without_memory)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("decode");
-    TCase *c = tcase_create("decode");
+    TCase *c = unit_case(suite, "decode");
 
     tcase_add_loop_test(c, gives_the_text_back, 0, COUNT(codings));
     tcase_add_loop_test(c, the_end_of_a_long_run, 0, COUNT(codings));
@@ -389,11 +388,4 @@ int main(void)
     tcase_add_test(c, bytes_that_are_none);
     tcase_add_test(c, spoilt_bodies);
     tcase_add_test(c, without_memory);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

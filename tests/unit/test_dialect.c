@@ -1,11 +1,9 @@
 /* Which API a path belongs to. */
 
 #include "exchange/dialect.h"
+#include "unit.h"
 
 #include <check.h>
-#include <stdlib.h>
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 START_TEST(paths)
 {
@@ -53,15 +51,9 @@ START_TEST(paths)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("dialect");
-    TCase *tcase = tcase_create("dialect");
+    TCase *tcase = unit_case(suite, "dialect");
+
     tcase_add_test(tcase, paths);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

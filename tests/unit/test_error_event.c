@@ -5,13 +5,12 @@
 #include <cJSON.h>
 #include <check.h>
 #include <errno.h>
-#include <stdlib.h>
 
 #include "failmem.h"
 #include "policy/sse.h"
+#include "unit.h"
 
 #define LONG "{\"message\":\"one that is longer than what a buffer has for nothing\"}"
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static struct buf out;
 
@@ -213,10 +212,9 @@ START_TEST(each_allocation_fails)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("error_event");
-    TCase *c = tcase_create("events");
+    TCase *c = unit_case(suite, "events");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_loop_test(c, nested_for_all_and_flat_for_responses, 0, COUNT(objects));
@@ -225,11 +223,4 @@ int main(void)
     tcase_add_test(c, an_error_of_our_own);
     tcase_add_loop_test(c, the_upstreams_own_object_where_there_is_one, 0, COUNT(bodies));
     tcase_add_test(c, each_allocation_fails);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

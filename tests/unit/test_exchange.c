@@ -5,13 +5,12 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "exchange/exchange_private.h"
 #include "fake_world.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define JSON "Content-Type: application/json\n"
 #define RATE_LIMITED \
     "{\"error\":{\"message\":\"slow\",\"type\":\"requests\",\"code\":\"rate_limit_exceeded\"}}"
@@ -823,10 +822,9 @@ END_TEST
 
 static TCase *begin_case(Suite *s, const char *name)
 {
-    TCase *c = tcase_create(name);
+    TCase *c = unit_case(s, name);
 
     tcase_add_checked_fixture(c, set_up, tear_down);
-    suite_add_tcase(s, c);
     return c;
 }
 
@@ -876,24 +874,17 @@ static void add_times_and_clients(Suite *s)
     tcase_add_loop_test(c, one_idempotency_key_for_all_attempts, 0, 2);
 }
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("exchange");
-    TCase *c = begin_case(s, "states");
+    TCase *c = begin_case(suite, "states");
 
     tcase_add_test(c, allowed_moves);
     tcase_add_loop_test_raise_signal(c, other_moves_abort, SIGABRT, 0, 49);
     tcase_add_test(c, states_and_ends_have_words);
-    c = begin_case(s, "answers");
+    c = begin_case(suite, "answers");
     tcase_add_test(c, a_good_answer_passes_unchanged);
     tcase_add_test(c, all_of_it_within_attempt_start);
     tcase_add_loop_test(c, head_and_304_keep_the_length_they_tell, 0, 2);
-    add_attempts(s);
-    add_times_and_clients(s);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    add_attempts(suite);
+    add_times_and_clients(suite);
 }

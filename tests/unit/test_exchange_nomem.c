@@ -4,13 +4,12 @@
 #include <cJSON.h>
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "failmem.h"
 #include "fake_world.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define STREAM "Content-Type: text/event-stream\n"
 #define JSON "Content-Type: application/json\n"
 #define LIMITED "{\"error\":{\"message\":\"slow\",\"code\":\"rate_limit_exceeded\"}}"
@@ -394,18 +393,10 @@ START_TEST(each_allocation_fails)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("exchange_nomem");
-    TCase *c = tcase_create("allocations");
+    TCase *c = unit_case(suite, "allocations");
 
     memset(large, 'x', sizeof(large) - 1);
     tcase_add_loop_test(c, each_allocation_fails, 0, COUNT(scenarios));
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

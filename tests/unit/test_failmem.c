@@ -1,6 +1,7 @@
 /* The failing allocator itself: it fails what it was told to, and nothing else. */
 
 #include "failmem.h"
+#include "unit.h"
 
 #include <check.h>
 #include <errno.h>
@@ -58,17 +59,11 @@ START_TEST(says_when_nothing_failed)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("failmem");
-    TCase *tcase = tcase_create("failmem");
+    TCase *tcase = unit_case(suite, "failmem");
+
     tcase_add_test(tcase, fails_only_the_chosen_one);
     tcase_add_test(tcase, fails_all_from_the_chosen_one);
     tcase_add_test(tcase, says_when_nothing_failed);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -2,11 +2,10 @@
  * not (C19). */
 
 #include "policy/gate.h"
+#include "unit.h"
 
 #include <check.h>
-#include <stdlib.h>
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define START 1000000
 #define BURST ((unsigned)GATE_COLD_BURST)
 
@@ -676,10 +675,10 @@ START_TEST(a_crowd_at_a_target_that_limited_once)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("gate");
-    TCase *tcase = tcase_create("gate");
+    TCase *tcase = unit_case(suite, "gate");
+
     tcase_add_test(tcase, a_cold_target_is_not_stormed);
     tcase_add_test(tcase, good_answers_make_it_warm);
     tcase_add_test(tcase, without_a_good_answer_it_is_cold_again);
@@ -706,10 +705,4 @@ int main(void)
     tcase_add_test(tcase, a_crowd_where_30_a_second_are_served);
     tcase_add_test(tcase, a_crowd_at_a_healthy_target);
     tcase_add_test(tcase, a_crowd_at_a_target_that_limited_once);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -4,12 +4,11 @@
 
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "failmem.h"
 #include "policy/sse.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define CHAT DIALECT_CHAT
 #define OLD DIALECT_COMPLETIONS
 #define RESP DIALECT_RESPONSES
@@ -496,10 +495,9 @@ START_TEST(without_memory_an_event_is_not_read)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("guard");
-    TCase *c = tcase_create("events");
+    TCase *c = unit_case(suite, "events");
 
     tcase_add_checked_fixture(c, NULL, tear_down);
     tcase_add_test(c, each_event_has_its_kind);
@@ -510,11 +508,4 @@ int main(void)
     tcase_add_test(c, only_a_plain_id_is_kept);
     tcase_add_test(c, the_sequence_goes_on_behind_the_last_one);
     tcase_add_test(c, without_memory_an_event_is_not_read);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,8 +1,8 @@
 /* base/hash: the same on every machine, for ever. */
 #include <check.h>
-#include <stdlib.h>
 
 #include "base/hash.h"
+#include "unit.h"
 
 /* What daemons that are out there have stored: from a SipHash-2-4 of another hand, same key. */
 START_TEST(values_that_may_never_change)
@@ -31,16 +31,10 @@ START_TEST(a_join_is_the_hash_of_both_in_their_order)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("hash");
-    TCase *tcase = tcase_create("hash");
+    TCase *tcase = unit_case(suite, "hash");
+
     tcase_add_test(tcase, values_that_may_never_change);
     tcase_add_test(tcase, a_join_is_the_hash_of_both_in_their_order);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

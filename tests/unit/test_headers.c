@@ -5,11 +5,9 @@
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "failmem.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 START_TEST(keeps_order_bytes_and_case)
 {
@@ -145,20 +143,14 @@ START_TEST(each_allocation_fails_in_turn)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("headers");
-    TCase *tcase = tcase_create("headers");
+    TCase *tcase = unit_case(suite, "headers");
+
     tcase_add_test(tcase, keeps_order_bytes_and_case);
     tcase_add_test(tcase, finds_the_first_in_any_case);
     tcase_add_test(tcase, no_more_than_the_fields_allowed);
     tcase_add_test(tcase, no_more_than_the_bytes_allowed);
     tcase_add_test(tcase, hop_by_hop);
     tcase_add_test(tcase, each_allocation_fails_in_turn);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,11 +1,10 @@
 /* Two attempts at once: which one wins, and what becomes of the other (C23). */
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fake_world.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define JSON "Content-Type: application/json\n"
 #define STREAM "Content-Type: text/event-stream\n"
 #define ERROR_TEXT "{\"error\":{\"message\":\"no\",\"code\":\"x\"}}"
@@ -407,10 +406,9 @@ START_TEST(at_another_target_where_there_is_one)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("hedge");
-    TCase *c = tcase_create("two");
+    TCase *c = unit_case(suite, "two");
 
     tcase_add_test(c, the_first_good_answer_wins_and_the_other_is_cancelled_at_once);
     tcase_add_test(c, the_second_may_overtake_the_first_amid_its_answer);
@@ -428,11 +426,4 @@ int main(void)
     tcase_add_test(c, not_without_budget_or_a_turn_or_time);
     tcase_add_test(c, only_what_is_safe_unless_told_otherwise);
     tcase_add_test(c, at_another_target_where_there_is_one);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

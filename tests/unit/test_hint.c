@@ -1,14 +1,13 @@
 /* How long to wait: dates, durations, buckets, and which of them counts. */
 
 #include "policy/hint.h"
+#include "unit.h"
 
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define NOW UINT64_C(1767322096000) /* 2026-01-02T02:48:16Z */
 #define MAX_DELAY 60000
 
@@ -265,10 +264,10 @@ START_TEST(damaged_dates)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("hint");
-    TCase *tcase = tcase_create("hint");
+    TCase *tcase = unit_case(suite, "hint");
+
     tcase_add_test(tcase, fields_in_order);
     tcase_add_test(tcase, words);
     tcase_add_test(tcase, dates_against_the_c_library);
@@ -276,10 +275,4 @@ int main(void)
     tcase_add_test(tcase, months_end_where_they_do);
     tcase_add_test(tcase, dates_at_the_edges);
     tcase_add_test(tcase, damaged_dates);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -3,12 +3,11 @@
 #include "exchange/inspect.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "failmem.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define JSON "application/json"
 
 static const char body[] = "{\"object\":\"chat.completion\",\"choices\":[{\"index\":0,\"message\":"
@@ -214,10 +213,10 @@ START_TEST(memory)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("inspect");
-    TCase *tcase = tcase_create("inspect");
+    TCase *tcase = unit_case(suite, "inspect");
+
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, which_types_promise);
     tcase_add_test(tcase, json_in_plain);
@@ -225,10 +224,4 @@ int main(void)
     tcase_add_test(tcase, codings_that_cannot_be_read);
     tcase_add_test(tcase, what_is_wanted);
     tcase_add_test(tcase, memory);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -8,8 +8,7 @@
 #include <time.h>
 
 #include "json_oracle.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 static enum json_check_end check_pieces(struct str s, const size_t *cuts, size_t n)
 {
@@ -466,10 +465,10 @@ START_TEST(huge_and_nasty)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("json_check");
-    TCase *tcase = tcase_create("json_check");
+    TCase *tcase = unit_case(suite, "json_check");
+
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, the_grammar);
     tcase_add_test(tcase, at_every_two_splits_and_byte_by_byte);
@@ -483,10 +482,4 @@ int main(void)
     tcase_add_test(tcase, watches_at_every_split);
     tcase_add_test(tcase, long_values_are_cut);
     tcase_add_test(tcase, huge_and_nasty);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,13 +1,12 @@
 /* The walk over objects and arrays: what it hands out, and that no text leads it astray. */
 
 #include "base/json_iter.h"
+#include "unit.h"
 
 #include <check.h>
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static const char seed_text[] =
     "{\"a\":[1,{\"b\":[]},\"x\\\"]\"],\"c\":{\"d\":null,\"e\":[true,{}]},"
@@ -194,10 +193,10 @@ START_TEST(whole_numbers)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("json_iter");
-    TCase *tcase = tcase_create("json_iter");
+    TCase *tcase = unit_case(suite, "json_iter");
+
     tcase_add_test(tcase, members_in_order);
     tcase_add_test(tcase, elements_in_order);
     tcase_add_test(tcase, ends_early_on_bad_text);
@@ -205,10 +204,4 @@ int main(void)
     tcase_add_test(tcase, agrees_with_a_parser_on_mutated_texts);
     tcase_add_test(tcase, keys_however_spelled);
     tcase_add_test(tcase, whole_numbers);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

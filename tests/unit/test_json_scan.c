@@ -1,14 +1,13 @@
 /* The key finder: what it finds, and that no input leads it astray. */
 
 #include "base/json_scan.h"
+#include "unit.h"
 
 #include <check.h>
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 /* `text` in memory of its own, so that a sanitizer sees a read beyond it. */
 static bool scan_exact(const char *text, size_t n, struct json_want *wants, size_t count)
@@ -242,10 +241,10 @@ START_TEST(escaping_reads_back)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("json_scan");
-    TCase *tcase = tcase_create("json_scan");
+    TCase *tcase = unit_case(suite, "json_scan");
+
     tcase_add_test(tcase, values_of_every_type);
     tcase_add_test(tcase, true_only_for_an_object_that_ends);
     tcase_add_test(tcase, wants_are_cleared);
@@ -254,10 +253,4 @@ int main(void)
     tcase_add_test(tcase, unescaping);
     tcase_add_test(tcase, unescaping_never_cuts_a_character);
     tcase_add_test(tcase, escaping_reads_back);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

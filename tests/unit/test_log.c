@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "failmem.h"
+#include "unit.h"
 
 static int pipe_ends[2];
 
@@ -322,10 +323,10 @@ START_TEST(each_allocation_fails_in_turn)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("log");
-    TCase *tcase = tcase_create("log");
+    TCase *tcase = unit_case(suite, "log");
+
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, logfmt_lines);
     tcase_add_test(tcase, json_lines);
@@ -337,10 +338,4 @@ int main(void)
     tcase_add_test(tcase, stopping_does_not_wait_for_a_stuck_reader);
     tcase_add_test(tcase, a_closed_reader_is_survived);
     tcase_add_test(tcase, each_allocation_fails_in_turn);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -2,11 +2,9 @@
  * question that can be asked (C4, C18). */
 
 #include "policy/move.h"
+#include "unit.h"
 
 #include <check.h>
-#include <stdlib.h>
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 /* Every reason by name: a new one is to be placed here before this passes again. */
 static const struct placed {
@@ -206,18 +204,12 @@ START_TEST(single_cases)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("move");
-    TCase *tcase = tcase_create("move");
+    TCase *tcase = unit_case(suite, "move");
+
     tcase_add_test(tcase, every_reason_has_its_place);
     tcase_add_test(tcase, what_is_no_reason_leads_nowhere);
     tcase_add_test(tcase, every_question);
     tcase_add_test(tcase, single_cases);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

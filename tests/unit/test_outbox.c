@@ -4,11 +4,11 @@
 
 #include <check.h>
 #include <errno.h>
-#include <stdlib.h>
 
 #include "exchange/exchange.h"
 #include "failmem.h"
 #include "fake_spool.h"
+#include "unit.h"
 
 static struct outbox o;
 
@@ -384,10 +384,9 @@ START_TEST(what_a_broken_disk_had_is_lost)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("outbox");
-    TCase *c = tcase_create("bytes");
+    TCase *c = unit_case(suite, "bytes");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_test(c, what_is_held_is_not_given);
@@ -401,11 +400,4 @@ int main(void)
     tcase_add_loop_test(c, nobody_waits_for_what_is_released_early, 0, 2);
     tcase_add_loop_test(c, without_a_disk_it_stays_in_memory, 0, 4);
     tcase_add_loop_test(c, what_a_broken_disk_had_is_lost, 0, 2);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

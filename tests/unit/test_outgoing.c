@@ -5,13 +5,11 @@
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "failmem.h"
 #include "fake_world.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 static struct request r;
 static struct plan plan;
@@ -341,10 +339,10 @@ START_TEST(the_body_asks_for_the_targets_model)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("outgoing");
-    TCase *tcase = tcase_create("outgoing");
+    TCase *tcase = unit_case(suite, "outgoing");
+
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, targets);
     tcase_add_test(tcase, end_to_end_fields_in_their_order);
@@ -358,10 +356,4 @@ int main(void)
     tcase_add_test(tcase, the_urls_own_query_is_added);
     tcase_add_test(tcase, a_path_with_the_model_in_it);
     tcase_add_test(tcase, the_body_asks_for_the_targets_model);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

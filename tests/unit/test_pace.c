@@ -1,10 +1,10 @@
 /* Adaptive pacing: when it turns on and off, how it falls and rises, and the rate it finds. */
 
 #include "policy/pace.h"
+#include "unit.h"
 
 #include <check.h>
 #include <limits.h>
-#include <stdlib.h>
 
 #define START 1000000 /* the beginning of a second */
 
@@ -268,10 +268,10 @@ START_TEST(it_finds_the_rate_that_is_borne)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("pace");
-    TCase *tcase = tcase_create("pace");
+    TCase *tcase = unit_case(suite, "pace");
+
     tcase_add_test(tcase, off_it_holds_nobody_up);
     tcase_add_test(tcase, two_limits_within_the_window_turn_it_on);
     tcase_add_test(tcase, the_last_second_is_made_of_two);
@@ -283,10 +283,4 @@ int main(void)
     tcase_add_test(tcase, a_long_gap_is_many_rounds);
     tcase_add_test(tcase, clocks_that_stand_go_back_or_end);
     tcase_add_test(tcase, it_finds_the_rate_that_is_borne);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

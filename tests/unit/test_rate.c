@@ -1,12 +1,11 @@
 /* Rate limits: the burst, the spacing, and that no minute ever has more than it should (C22). */
 
 #include "policy/rate.h"
+#include "unit.h"
 
 #include <check.h>
 #include <stdbool.h>
-#include <stdlib.h>
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define START 1000000
 
 static bool take(struct rate *r, double per_minute, uint64_t now_ms)
@@ -181,10 +180,10 @@ START_TEST(no_minute_has_more_than_the_rate)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("rate");
-    TCase *tcase = tcase_create("rate");
+    TCase *tcase = unit_case(suite, "rate");
+
     tcase_add_test(tcase, as_many_at_once_as_it_gives_in_a_second);
     tcase_add_test(tcase, what_is_rounded_is_rounded_up);
     tcase_add_test(tcase, none_is_no_limit);
@@ -193,10 +192,4 @@ int main(void)
     tcase_add_test(tcase, what_others_took);
     tcase_add_test(tcase, odd_rates_and_the_end_of_the_clock);
     tcase_add_test(tcase, no_minute_has_more_than_the_rate);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

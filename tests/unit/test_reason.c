@@ -1,9 +1,9 @@
 /* The reasons' words: every one there, unique, and fit for a metric label. */
 
 #include "policy/reason.h"
+#include "unit.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 START_TEST(words_are_unique_labels)
@@ -20,15 +20,9 @@ START_TEST(words_are_unique_labels)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("reason");
-    TCase *tcase = tcase_create("reason");
+    TCase *tcase = unit_case(suite, "reason");
+
     tcase_add_test(tcase, words_are_unique_labels);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

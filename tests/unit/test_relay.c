@@ -9,8 +9,8 @@
 
 #include "exchange/exchange.h"
 #include "fake_world.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define STREAM "Content-Type: text/event-stream; charset=utf-8\n"
 #define HIGH_WATER (128 * 1024)
 #define WRITE_MAX (16 * 1024)
@@ -701,15 +701,13 @@ static void add_streams(TCase *c)
     tcase_add_test(c, a_client_that_closes_behind_the_end_has_its_answer);
 }
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("relay");
-    TCase *c = tcase_create("streams");
+    TCase *c = unit_case(suite, "streams");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     add_streams(c);
-    suite_add_tcase(s, c);
-    c = tcase_create("big");
+    c = unit_case(suite, "big");
     tcase_add_checked_fixture(c, set_up_big, tear_down_big);
     tcase_add_loop_test(c, an_answer_beyond_hold_limit_streams, 0, 2);
     tcase_add_test(c, an_error_beyond_hold_limit);
@@ -718,11 +716,4 @@ int main(void)
     tcase_add_loop_test(c, an_event_larger_than_the_high_water_mark, 0, 3);
     tcase_add_test(c, an_event_without_end_is_a_break);
     tcase_add_test(c, no_idle_timeout_while_paused);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

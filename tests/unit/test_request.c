@@ -10,8 +10,7 @@
 
 #include "failmem.h"
 #include "fake_world.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 static struct request r;
 static char problem[200];
@@ -269,19 +268,11 @@ static void add_sending(TCase *c)
     tcase_add_test(c, bodies_are_capped);
 }
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("request");
-    TCase *c = tcase_create("request");
+    TCase *c = unit_case(suite, "request");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     add_reading(c);
     add_sending(c);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -8,8 +8,7 @@
 
 #include "policy/backoff.h"
 #include "policy/deadline.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 static const struct retry_settings defaults = {.max_attempts = 5,
                                                .attempts_per_tier = 3,
@@ -270,10 +269,10 @@ START_TEST(whole_requests)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("retry");
-    TCase *tcase = tcase_create("retry");
+    TCase *tcase = unit_case(suite, "retry");
+
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, reasons_in_order);
     tcase_add_test(tcase, the_default_delays);
@@ -282,10 +281,4 @@ int main(void)
     tcase_add_test(tcase, max_hint_is_for_strong_hints);
     tcase_add_test(tcase, invariants);
     tcase_add_test(tcase, whole_requests);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,6 +1,7 @@
 /* Secrets: the text is there, and the kernel is told to leave it out of dumps. */
 
 #include "base/secret.h"
+#include "unit.h"
 
 #include <check.h>
 #include <inttypes.h>
@@ -47,16 +48,10 @@ START_TEST(its_pages_are_not_dumped)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("secret");
-    TCase *tcase = tcase_create("secret");
+    TCase *tcase = unit_case(suite, "secret");
+
     tcase_add_test(tcase, keeps_the_text);
     tcase_add_test(tcase, its_pages_are_not_dumped);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -8,6 +8,7 @@
 
 #include "failmem.h"
 #include "shared_peers.h"
+#include "unit.h"
 
 #define LANE 0x0123456789abcdefu
 #define CIRCUIT 0xfedcba9876543210u
@@ -341,10 +342,9 @@ START_TEST(addresses)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("shared");
-    TCase *c = tcase_create("shared");
+    TCase *c = unit_case(suite, "shared");
 
     tcase_add_checked_fixture(c, peers_set_up, peers_tear_down);
     tcase_add_test(c, a_gate_reaches_the_others);
@@ -362,11 +362,4 @@ int main(void)
     tcase_add_loop_test(c, closed_at_any_time, 0, 3);
     tcase_add_test(c, each_allocation_fails);
     tcase_add_test(c, addresses);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -2,10 +2,10 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "shared_peers.h"
+#include "unit.h"
 
 #define LANE 0x0123456789abcdefu
 #define SITE 42u
@@ -284,10 +284,9 @@ START_TEST(news_wait_in_a_bounded_queue)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("shared_faults");
-    TCase *c = tcase_create("shared_faults");
+    TCase *c = unit_case(suite, "shared_faults");
 
     tcase_add_checked_fixture(c, peers_set_up, peers_tear_down);
     tcase_add_test(c, killed_and_started_again);
@@ -301,11 +300,4 @@ int main(void)
     tcase_add_test(c, a_primary_that_becomes_a_replica);
     tcase_add_test(c, names_that_are_taken);
     tcase_add_test(c, news_wait_in_a_bounded_queue);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -8,8 +8,7 @@
 #include <string.h>
 
 #include "splice_script.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 static const enum dialect dialects[] = {DIALECT_CHAT, DIALECT_COMPLETIONS, DIALECT_RESPONSES};
 static const size_t chunks[] = {1, 2, 3, 5, 0};
@@ -206,21 +205,15 @@ START_TEST(another_finish)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("splice");
-    TCase *tcase = tcase_create("splice");
+    TCase *tcase = unit_case(suite, "splice");
     int each = (int)COUNT(dialects);
+
     tcase_add_loop_test(tcase, every_cut_and_chunking, 0, each);
     tcase_add_loop_test(tcase, escapes_spelled_differently, 0, each);
     tcase_add_loop_test(tcase, broken_again_and_again, 0, each);
     tcase_add_loop_test(tcase, another_character_anywhere, 0, each);
     tcase_add_loop_test(tcase, another_length, 0, each);
     tcase_add_test(tcase, another_finish);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -4,9 +4,9 @@
 #include "exchange/splice.h"
 
 #include <check.h>
-#include <stdlib.h>
 
 #include "splice_script.h"
+#include "unit.h"
 
 #define CHAT(delta) "{\"choices\":[{\"index\":0,\"delta\":" delta "}]}"
 #define CONTENT(text) CHAT("{\"content\":\"" text "\"}")
@@ -291,10 +291,10 @@ START_TEST(keys_that_stand_twice)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("splice_events");
-    TCase *tcase = tcase_create("splice_events");
+    TCase *tcase = unit_case(suite, "splice_events");
+
     tcase_add_test(tcase, text_is_cut_and_the_rest_kept);
     tcase_add_test(tcase, escapes);
     tcase_add_test(tcase, halves_of_a_pair);
@@ -311,10 +311,4 @@ int main(void)
     tcase_add_test(tcase, data_of_several_lines);
     tcase_add_test(tcase, no_room_for_the_event);
     tcase_add_test(tcase, keys_that_stand_twice);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -9,8 +9,7 @@
 
 #include "failmem.h"
 #include "splice_script.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 static const enum dialect dialects[] = {DIALECT_CHAT, DIALECT_COMPLETIONS, DIALECT_RESPONSES};
 
@@ -249,21 +248,15 @@ START_TEST(mutated_events)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("splice_limits");
-    TCase *tcase = tcase_create("splice_limits");
+    TCase *tcase = unit_case(suite, "splice_limits");
     int each = (int)COUNT(dialects);
+
     tcase_add_loop_test(tcase, caps, 0, each);
     tcase_add_test(tcase, too_many_parts);
     tcase_add_test(tcase, ids_beyond_the_cap);
     tcase_add_loop_test(tcase, no_memory, 0, each);
     tcase_add_test(tcase, random_answers);
     tcase_add_test(tcase, mutated_events);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -3,9 +3,9 @@
 #include "exchange/splice.h"
 
 #include <check.h>
-#include <stdlib.h>
 
 #include "splice_script.h"
+#include "unit.h"
 
 #define SEQ(n) "\"sequence_number\":" #n
 #define DELTA(n, item, text)                                                                     \
@@ -184,10 +184,10 @@ START_TEST(resume_points)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("splice_responses");
-    TCase *tcase = tcase_create("splice_responses");
+    TCase *tcase = unit_case(suite, "splice_responses");
+
     tcase_add_test(tcase, numbers_and_ids_go_on);
     tcase_add_test(tcase, another_kind_of_item_differs);
     tcase_add_test(tcase, whole_texts_agree);
@@ -196,10 +196,4 @@ int main(void)
     tcase_add_test(tcase, sealed_items);
     tcase_add_test(tcase, logprobs_of_a_response);
     tcase_add_test(tcase, resume_points);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -12,6 +12,7 @@
 
 #include "edge/spool.h"
 #include "failmem.h"
+#include "unit.h"
 
 static uv_loop_t loop;
 static unsigned news;
@@ -294,10 +295,9 @@ START_TEST(each_allocation_fails)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("spool");
-    TCase *c = tcase_create("spool");
+    TCase *c = unit_case(suite, "spool");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_loop_test(c, reads_back_what_was_appended, 0,
@@ -310,11 +310,4 @@ int main(void)
     tcase_add_test(c, no_more_space);
     tcase_add_test(c, leaves_no_name_and_no_descriptor);
     tcase_add_test(c, each_allocation_fails);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

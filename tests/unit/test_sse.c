@@ -8,8 +8,7 @@
 #include <time.h>
 
 #include "failmem.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 /* What a stream said: its events that hold a field, as text with every line end an LF. */
 struct told {
@@ -444,10 +443,10 @@ START_TEST(noise)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("sse");
-    TCase *tcase = tcase_create("sse");
+    TCase *tcase = unit_case(suite, "sse");
+
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, the_corpus_whole);
     tcase_add_test(tcase, the_corpus_at_every_two_splits_and_byte_by_byte);
@@ -460,10 +459,4 @@ int main(void)
     tcase_add_test(tcase, id_and_retry);
     tcase_add_test(tcase, huge_events_take_linear_time);
     tcase_add_test(tcase, noise);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

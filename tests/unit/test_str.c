@@ -7,8 +7,7 @@
 #include <stdlib.h>
 
 #include "failmem.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
 
 static const struct str none = {NULL, 0};
 
@@ -238,10 +237,10 @@ START_TEST(utf8_accepts_what_the_encoding_gives_and_nothing_else)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("str");
-    TCase *tcase = tcase_create("str");
+    TCase *tcase = unit_case(suite, "str");
+
     tcase_add_test(tcase, equality_folds_ascii_letters_only);
     tcase_add_test(tcase, empty_slices);
     tcase_add_test(tcase, finding);
@@ -252,10 +251,4 @@ int main(void)
     tcase_add_test(tcase, globs_against_their_definition);
     tcase_add_test(tcase, globs_do_not_explode);
     tcase_add_test(tcase, utf8_accepts_what_the_encoding_gives_and_nothing_else);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "stream_text.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define SSE "Content-Type: text/event-stream\n"
 #define JSON "Content-Type: application/json\n"
 #define EVENT(n, type, rest) \
@@ -321,10 +321,9 @@ START_TEST(it_failed_after_all)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("stream_resume");
-    TCase *c = tcase_create("background");
+    TCase *c = unit_case(suite, "background");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_loop_test(c, it_is_read_on_where_it_broke, 0, 3);
@@ -339,11 +338,4 @@ int main(void)
     tcase_add_loop_test(c, it_cannot_be_read_on, 0, 2);
     tcase_add_test(c, attempts_are_counted);
     tcase_add_test(c, it_failed_after_all);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

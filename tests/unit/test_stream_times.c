@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "stream_text.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define SSE "Content-Type: text/event-stream\n"
 #define JSON "Content-Type: application/json\n"
 #define CHUNK(delta) "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":" delta "}]}\n\n"
@@ -517,10 +517,9 @@ END_TEST
 
 /* --- all of them -------------------------------------------------------------------------------------- */
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("stream_times");
-    TCase *c = tcase_create("timeouts");
+    TCase *c = unit_case(suite, "timeouts");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_loop_test(c, first_content_is_a_time_of_its_own, 0, 3);
@@ -531,8 +530,7 @@ int main(void)
     tcase_add_test(c, the_deadline_does_not_end_content_that_comes);
     tcase_add_loop_test(c, the_deadline_ends_an_attempt_without_content, 0, 3);
     tcase_add_test(c, the_deadline_ends_the_next_attempt);
-    suite_add_tcase(s, c);
-    c = tcase_create("heartbeat");
+    c = unit_case(suite, "heartbeat");
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_test(c, it_beats_wherever_it_waits);
     tcase_add_loop_test(c, it_beats_in_front_of_what_is_held, 0, 3);
@@ -545,11 +543,4 @@ int main(void)
     tcase_add_loop_test(c, a_stream_that_does_not_end_behind_its_end, 0, 3);
     tcase_add_loop_test(c, a_failure_behind_it_is_made_again, 0, 3);
     tcase_add_loop_test(c, a_mark_behind_a_heartbeat, 0, 3);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

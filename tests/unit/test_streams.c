@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "stream_text.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define SSE "Content-Type: text/event-stream\n"
 #define JSON "Content-Type: application/json\n"
 #define CHUNK(delta) "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":" delta "}]}\n\n"
@@ -969,20 +969,12 @@ static void add_limits(TCase *c)
     tcase_add_test(c, http_1_0_never_whole);
 }
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("streams");
-    TCase *c = tcase_create("all");
+    TCase *c = unit_case(suite, "all");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     add_cuts(c);
     add_events(c);
     add_limits(c);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "stream_text.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define SSE "Content-Type: text/event-stream\n"
 #define JSON "Content-Type: application/json\n"
 #define SCRIPT 6
@@ -405,22 +405,12 @@ START_TEST(many_steps)
 }
 END_TEST
 
-int main(int argc, char **argv)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("streams_random");
-    TCase *c = tcase_create("steps");
+    TCase *c = unit_case(suite, "steps");
 
-    if (argc > 1)
-        seed = strtoull(argv[1], NULL, 0);
-    if (argc > 2)
-        steps_wanted = strtoull(argv[2], NULL, 0);
+    seed = unit_argument(1, seed);
+    steps_wanted = unit_argument(2, steps_wanted);
     tcase_set_timeout(c, 600);
     tcase_add_test(c, many_steps);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

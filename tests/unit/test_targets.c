@@ -1,11 +1,10 @@
 /* Where one exchange goes after each kind of failure, and how it waits for its turn (C4, C18 to C22). */
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fake_worlds.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define JSON "Content-Type: application/json\n"
 #define STREAM "Content-Type: text/event-stream\n"
 #define ERROR(code) "{\"error\":{\"message\":\"no\",\"code\":\"" code "\"}}"
@@ -419,10 +418,9 @@ START_TEST(a_wait_in_vain_leads_to_the_next_tier)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("targets");
-    TCase *c = tcase_create("one");
+    TCase *c = unit_case(suite, "one");
 
     tcase_add_test(c, each_cause_leads_where_it_may_go_better);
     tcase_add_test(c, a_tier_is_left_after_its_attempts);
@@ -438,11 +436,4 @@ int main(void)
     tcase_add_test(c, a_client_may_leave_a_queue);
     tcase_add_test(c, who_waits_is_told_that_it_is_alive);
     tcase_add_test(c, a_wait_in_vain_leads_to_the_next_tier);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

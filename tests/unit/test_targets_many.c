@@ -1,11 +1,10 @@
 /* Many requests at the same targets: outages, storms of 429s, and what they cost (C9, C18 to C20). */
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fake_worlds.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define JSON "Content-Type: application/json\n"
 #define ERROR_TEXT "{\"error\":{\"message\":\"no\",\"code\":\"x\"}}"
 
@@ -290,20 +289,12 @@ START_TEST(a_crowd_of_one_client_holds_up_no_other)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("targets_many");
-    TCase *c = tcase_create("many");
+    TCase *c = unit_case(suite, "many");
 
     tcase_add_test(c, while_a_model_is_down_the_fallback_answers);
     tcase_add_test(c, nobody_goes_through_a_closed_gate_and_nobody_fails);
     tcase_add_test(c, an_outage_is_not_multiplied);
     tcase_add_test(c, a_crowd_of_one_client_holds_up_no_other);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "turns_shadow.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define JSON "Content-Type: application/json\n"
 #define STREAM "Content-Type: text/event-stream\n"
 #define ERROR(code) "{\"error\":{\"message\":\"no\",\"code\":\"" code "\"}}"
@@ -355,22 +355,12 @@ START_TEST(a_million_steps)
 }
 END_TEST
 
-int main(int argc, char **argv)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("targets_random");
-    TCase *c = tcase_create("steps");
+    TCase *c = unit_case(suite, "steps");
 
-    if (argc > 1)
-        seed = strtoull(argv[1], NULL, 0);
-    if (argc > 2)
-        steps_wanted = strtoull(argv[2], NULL, 0);
+    seed = unit_argument(1, seed);
+    steps_wanted = unit_argument(2, steps_wanted);
     tcase_set_timeout(c, 600);
     tcase_add_test(c, a_million_steps);
-    suite_add_tcase(suite, c);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

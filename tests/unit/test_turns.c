@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "turns_desk.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define FULL 40
 
 static struct desk d;
@@ -569,10 +569,9 @@ START_TEST(a_probe_whose_client_leaves_makes_room_for_the_next_in_time)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("turns");
-    TCase *c = tcase_create("targets");
+    TCase *c = unit_case(suite, "targets");
 
     tcase_add_test(c, the_first_upstream_that_is_free);
     tcase_add_test(c, shares_by_weight_and_those_without_one_last);
@@ -596,11 +595,4 @@ int main(void)
     tcase_add_test(c, probes_of_others_end_no_wait);
     tcase_add_test(c, a_probe_that_is_limited_refuses_nobody_who_has_another_key);
     tcase_add_test(c, a_probe_whose_client_leaves_makes_room_for_the_next_in_time);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,14 +1,13 @@
 /* Who waits how long for a turn: limits, fairness, budgets, and what is remembered (C9, C22). */
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "exchange/turns_private.h"
 #include "failmem.h"
 #include "turns_desk.h"
+#include "unit.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define MANY 128
 
 static struct desk d;
@@ -528,10 +527,9 @@ static void add_limits(TCase *c)
     tcase_add_test(c, what_sdks_repeat_is_charged_and_shared_by_all_keys);
 }
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *s = suite_create("turns_limits");
-    TCase *c = tcase_create("limits");
+    TCase *c = unit_case(suite, "limits");
 
     add_limits(c);
     tcase_add_test(c, what_is_learned_counts_before_and_after_the_target_is_known);
@@ -544,11 +542,4 @@ int main(void)
     tcase_add_test(c, a_reload_changes_limits_and_forgets_nothing);
     tcase_add_test(c, a_door_is_woken_once_for_all_its_news);
     tcase_add_test(c, one_who_left_is_told_nothing);
-    suite_add_tcase(s, c);
-
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,11 +1,10 @@
 /* Durations and sizes, read and written. */
 
 #include "base/units.h"
+#include "unit.h"
 
 #include <check.h>
-#include <stdlib.h>
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define BAD UINT64_MAX
 
 struct row {
@@ -171,19 +170,13 @@ START_TEST(what_is_written_reads_back)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("units");
-    TCase *tcase = tcase_create("units");
+    TCase *tcase = unit_case(suite, "units");
+
     tcase_add_test(tcase, durations);
     tcase_add_test(tcase, go_durations);
     tcase_add_test(tcase, sizes);
     tcase_add_test(tcase, texts);
     tcase_add_test(tcase, what_is_written_reads_back);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,0 +1,37 @@
+/* The main of every unit test. */
+#include "unit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int argument_count;
+static char **arguments;
+
+TCase *unit_case(Suite *suite, const char *name)
+{
+    TCase *tcase = tcase_create(name);
+
+    suite_add_tcase(suite, tcase);
+    return tcase;
+}
+
+uint64_t unit_argument(int number, uint64_t otherwise)
+{
+    return number < argument_count ? strtoull(arguments[number], NULL, 0) : otherwise;
+}
+
+int main(int argc, char **argv)
+{
+    Suite *suite = suite_create(program_invocation_short_name);
+    SRunner *runner;
+    int failed;
+
+    argument_count = argc;
+    arguments = argv;
+    unit_tests(suite);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

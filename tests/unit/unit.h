@@ -1,0 +1,19 @@
+/* What every unit test shares: the main is in unit.c, and each test_*.c gives it its tests. */
+#ifndef RETRYD_UNIT_H
+#define RETRYD_UNIT_H
+
+#include <check.h>
+#include <stdint.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* Defined by each test_*.c: adds its cases to the suite, which is named after the program. */
+void unit_tests(Suite *suite);
+
+/* A new case of the suite, which owns it. Tests, fixtures and a time limit may still be added. */
+TCase *unit_case(Suite *suite, const char *name);
+
+/* The program's argument of that number, from 1 on, or `otherwise` where there are fewer. */
+uint64_t unit_argument(int number, uint64_t otherwise);
+
+#endif

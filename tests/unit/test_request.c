@@ -250,8 +250,11 @@ START_TEST(an_attempt_is_reset_for_the_next)
 }
 END_TEST
 
-static void add_reading(TCase *c)
+void unit_tests(Suite *suite)
 {
+    TCase *c = unit_case(suite, "request");
+
+    tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_test(c, ids_are_uuids_of_version_4);
     tcase_add_loop_test(c, model_and_stream, 0, 10);
     tcase_add_test(c, a_query_can_ask_for_a_stream);
@@ -261,18 +264,5 @@ static void add_reading(TCase *c)
     tcase_add_test(c, path_and_query);
     tcase_add_test(c, methods_and_targets_are_capped);
     tcase_add_test(c, an_attempt_is_reset_for_the_next);
-}
-
-static void add_sending(TCase *c)
-{
     tcase_add_test(c, bodies_are_capped);
-}
-
-void unit_tests(Suite *suite)
-{
-    TCase *c = unit_case(suite, "request");
-
-    tcase_add_checked_fixture(c, set_up, tear_down);
-    add_reading(c);
-    add_sending(c);
 }

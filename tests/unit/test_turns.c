@@ -1,6 +1,5 @@
 /* Which target a turn is at: order and shares, keys, gates and breakers (C4, C18 to C20). */
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "turns_desk.h"
@@ -25,12 +24,6 @@ static void ask_and_end(struct asker *who, int provider, unsigned key)
     ck_assert_int_eq(goes_to(who), provider);
     ck_assert_uint_eq(who->turn.target.key_number, key);
     desk_end(&d, who);
-}
-
-static void leave(struct asker *who)
-{
-    turns_leave(d.turns, &who->turn, d.now_ms);
-    ck_assert_int_eq(who->turn.state, TURN_NONE);
 }
 
 /* --- order ---------------------------------------------------------------------------------------- */
@@ -174,7 +167,7 @@ START_TEST(with_all_excluded_nobody_is_called_down)
     ck_assert_int_eq(desk_ask_again(&d, a), TURN_REFUSED);
     ck_assert_int_eq(a->turn.why, TURN_WHY_NONE);
     ck_assert_uint_eq(a->turn.ready_ms, TURNS_NEVER);
-    leave(a);
+    desk_leave(&d, a);
     desk_deinit(&d);
 }
 END_TEST
@@ -246,7 +239,7 @@ START_TEST(clients_with_keys_of_their_own_are_kept_apart)
     ck_assert_uint_eq(d.events[TURNS_KEY_ASIDE], 0);
     ck_assert_int_eq(desk_ask(&d, &a[1], 2), TURN_GRANTED);
     desk_end(&d, &a[1]);
-    leave(&a[0]);
+    desk_leave(&d, &a[0]);
     desk_deinit(&d);
 }
 END_TEST
@@ -303,7 +296,7 @@ START_TEST(a_gate_opens_step_by_step)
     ck_assert_uint_ge(desk_count(a, FULL, TURN_GRANTED), 1);
     for (unsigned i = 0; i < FULL; i++)
         if (a[i].turn.state == TURN_WAITING)
-            leave(&a[i]);
+            desk_leave(&d, &a[i]);
         else if (a[i].turn.state == TURN_GRANTED)
             desk_end(&d, &a[i]);
     desk_deinit(&d);
@@ -326,7 +319,7 @@ START_TEST(a_wait_beyond_what_may_be_is_refused_at_once)
             ck_assert_uint_eq(a[i].turn.ready_ms, DESK_START + 5000);
     }
     for (unsigned i = 0; i < 4; i++)
-        leave(&a[i]);
+        desk_leave(&d, &a[i]);
     ck_assert_uint_eq(d.wakes, 0);
     desk_deinit(&d);
 }
@@ -351,8 +344,8 @@ START_TEST(a_longer_closing_refuses_those_who_then_wait_in_vain)
     ck_assert_uint_eq(d.wakes, 1);
     desk_wait(&d, DESK_START + 4000);
     desk_good(&d, &a[3]);
-    leave(&a[2]);
-    leave(&a[4]);
+    desk_leave(&d, &a[2]);
+    desk_leave(&d, &a[4]);
     desk_deinit(&d);
 }
 END_TEST
@@ -372,7 +365,7 @@ START_TEST(a_closing_is_told_at_once_where_a_limit_holds_too)
     ck_assert_int_eq(a[2].turn.state, TURN_REFUSED);
     ck_assert_int_eq(a[2].turn.why, TURN_WHY_GATE);
     ck_assert_uint_eq(a[2].turn.ready_ms, DESK_START + 4000);
-    leave(&a[2]);
+    desk_leave(&d, &a[2]);
     desk_end(&d, &a[1]);
     desk_deinit(&d);
 }
@@ -436,10 +429,10 @@ START_TEST(a_tier_that_is_down_is_left_or_waited_for)
     ck_assert_int_eq(desk_ask_again(&d, &a[0]), TURN_REFUSED);
     ck_assert_int_eq(a[0].turn.why, TURN_WHY_BREAKER);
     ck_assert_uint_eq(a[0].turn.ready_ms, DESK_START + 10000);
-    leave(&a[0]);
+    desk_leave(&d, &a[0]);
     ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING);
     ck_assert_int_eq(a[1].turn.why, TURN_WHY_BREAKER);
-    leave(&a[1]);
+    desk_leave(&d, &a[1]);
     desk_deinit(&d);
 }
 END_TEST
@@ -464,8 +457,8 @@ START_TEST(who_waits_and_may_leave_goes_when_the_breaker_opens)
     ck_assert_int_eq(a[3].turn.state, TURN_WAITING);
     ck_assert_int_eq(a[4].turn.state, TURN_REFUSED);
     desk_end(&d, &a[1]);
-    leave(&a[3]);
-    leave(&a[4]);
+    desk_leave(&d, &a[3]);
+    desk_leave(&d, &a[4]);
     desk_deinit(&d);
 }
 END_TEST
@@ -498,7 +491,7 @@ START_TEST(single_probes_for_as_long_as_one_is_patient)
     ck_assert_uint_eq(desk_count(a, 6, TURN_GRANTED), 1); /* not all at once */
     desk_good(&d, &a[3]);
     desk_good(&d, &a[4]);
-    leave(&a[5]);
+    desk_leave(&d, &a[5]);
     desk_deinit(&d);
 }
 END_TEST
@@ -559,7 +552,7 @@ START_TEST(a_probe_whose_client_leaves_makes_room_for_the_next_in_time)
     for (unsigned i = 0; i < 2; i++)
         ck_assert_int_eq(desk_ask(&d, &a[i], 1), TURN_WAITING);
     desk_wait(&d, DESK_START + 10000);
-    leave(&a[0]); /* it was let through and has not heard of it */
+    desk_leave(&d, &a[0]); /* it was let through and has not heard of it */
     ck_assert_int_eq(a[1].turn.state, TURN_WAITING);
     desk_wait(&d, DESK_START + 19999);
     ck_assert_int_eq(a[1].turn.state, TURN_WAITING);

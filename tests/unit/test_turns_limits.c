@@ -13,16 +13,10 @@
 static struct desk d;
 static struct asker a[MANY];
 
-static void leave(struct asker *who)
-{
-    turns_leave(d.turns, &who->turn, d.now_ms);
-    ck_assert_int_eq(who->turn.state, TURN_NONE);
-}
-
 static void all_leave(unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        leave(&a[i]);
+        desk_leave(&d, &a[i]);
 }
 
 /* --- limits --------------------------------------------------------------------------------------- */
@@ -72,7 +66,7 @@ START_TEST(clients_take_turns)
     for (unsigned i = 0; i < 3; i++)
         ck_assert_uint_eq(served[i], 10);
     for (unsigned i = 0; i < 60; i++)
-        leave(&a[i]);
+        desk_leave(&d, &a[i]);
     desk_deinit(&d);
 }
 END_TEST
@@ -113,7 +107,7 @@ START_TEST(a_newcomer_does_not_overtake_by_another_lane)
     d.now_ms += 1001;
     ck_assert_int_eq(desk_ask(&d, &a[2], 2), TURN_WAITING);
     ck_assert_int_eq(a[1].turn.state, TURN_GRANTED);
-    leave(&a[2]);
+    desk_leave(&d, &a[2]);
     desk_end(&d, &a[0]);
     desk_end(&d, &a[1]);
     desk_deinit(&d);
@@ -147,8 +141,8 @@ START_TEST(the_queue_has_a_size)
     ck_assert_uint_eq(desk_count(a, 8, TURN_WAITING), 5);
     ck_assert_uint_eq(desk_count(a, 8, TURN_REFUSED), 2);
     ck_assert_int_eq(a[7].turn.why, TURN_WHY_QUEUE_FULL);
-    leave(&a[3]);
-    leave(&a[7]);
+    desk_leave(&d, &a[3]);
+    desk_leave(&d, &a[7]);
     ck_assert_int_eq(desk_ask(&d, &a[7], 7), TURN_WAITING);
     all_leave(8);
     desk_deinit(&d);
@@ -407,7 +401,7 @@ START_TEST(each_failed_allocation_is_survived)
             desk_end(&d, &a[1]);
         ck_assert_int_eq(desk_ask(&d, &a[2], 1), TURN_GRANTED);
         desk_end(&d, &a[2]);
-        leave(&a[1]);
+        desk_leave(&d, &a[1]);
         desk_deinit(&d);
         if (!failed)
             break;
@@ -481,7 +475,7 @@ START_TEST(a_door_is_woken_once_for_all_its_news)
         a[i].wish.latest_ms = DESK_START + 5000;
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_WAITING);
     }
-    leave(&a[2]);
+    desk_leave(&d, &a[2]);
     ck_assert_uint_eq(d.wakes, 0);
     turns_tell(d.turns, &a[4].turn, &limited, d.now_ms);
     ck_assert_uint_eq(d.wakes, 1);
@@ -491,8 +485,8 @@ START_TEST(a_door_is_woken_once_for_all_its_news)
     turns_tell(d.turns, &a[4].turn, &limited, d.now_ms); /* nothing changes, nobody is told */
     ck_assert_uint_eq(d.wakes, 1);
     desk_end(&d, &a[4]);
-    leave(&a[1]);
-    leave(&a[3]);
+    desk_leave(&d, &a[1]);
+    desk_leave(&d, &a[3]);
     desk_deinit(&d);
 }
 END_TEST
@@ -505,7 +499,7 @@ START_TEST(one_who_left_is_told_nothing)
         desk_ask(&d, &a[i], 1);
     turns_end(d.turns, &a[0].turn, d.now_ms); /* a[1] is let through and told so ... */
     ck_assert_uint_eq(d.wakes, 1);
-    leave(&a[1]); /* ... and leaves without having heard: the next one goes */
+    desk_leave(&d, &a[1]); /* ... and leaves without having heard: the next one goes */
     ck_assert_ptr_eq(turns_door_take(&d.door), &a[2].turn);
     ck_assert_ptr_null(turns_door_take(&d.door));
     ck_assert_int_eq(a[2].turn.state, TURN_GRANTED);
@@ -514,8 +508,10 @@ START_TEST(one_who_left_is_told_nothing)
 }
 END_TEST
 
-static void add_limits(TCase *c)
+void unit_tests(Suite *suite)
 {
+    TCase *c = unit_case(suite, "limits");
+
     tcase_add_test(c, never_more_at_once_and_nobody_waits_behind_a_crowd);
     tcase_add_test(c, clients_take_turns);
     tcase_add_test(c, requests_per_minute_are_spaced);
@@ -525,13 +521,6 @@ static void add_limits(TCase *c)
     tcase_add_test(c, pacing_follows_429s_without_a_hint);
     tcase_add_test(c, only_the_first_time_at_an_upstream_is_a_request);
     tcase_add_test(c, what_sdks_repeat_is_charged_and_shared_by_all_keys);
-}
-
-void unit_tests(Suite *suite)
-{
-    TCase *c = unit_case(suite, "limits");
-
-    add_limits(c);
     tcase_add_test(c, what_is_learned_counts_before_and_after_the_target_is_known);
     tcase_add_test(c, a_breaker_that_another_has_closed_lets_those_who_wait_go);
     tcase_add_test(c, others_take_from_the_same_rate);

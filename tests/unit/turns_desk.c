@@ -92,6 +92,12 @@ enum turn_state desk_ask(struct desk *d, struct asker *a, uint64_t client)
     return desk_ask_again(d, a);
 }
 
+void desk_leave(struct desk *d, struct asker *a)
+{
+    turns_leave(d->turns, &a->turn, d->now_ms);
+    ck_assert_int_eq(a->turn.state, TURN_NONE);
+}
+
 static void take_told(struct desk *d)
 {
     while (turns_door_take(&d->door))

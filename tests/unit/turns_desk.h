@@ -46,6 +46,8 @@ void desk_good(struct desk *d, struct asker *a);
 void desk_bad(struct desk *d, struct asker *a, enum reason reason, unsigned status,
               uint64_t hint_ms);
 void desk_end(struct desk *d, struct asker *a);
+/* It no longer wants a turn: it waits, was refused, or its client is gone. */
+void desk_leave(struct desk *d, struct asker *a);
 
 /* Time goes on to then; whoever may go at a time on the way goes at that time. */
 void desk_wait(struct desk *d, uint64_t until_ms);

@@ -17,6 +17,10 @@
 #define FAKE_ATTEMPTS 24
 #define FAKE_NEVER UINT64_MAX
 
+/* Headers of attempts. */
+#define JSON "Content-Type: application/json\n"
+#define SSE "Content-Type: text/event-stream\n"
+
 struct fake_piece {
     uint64_t after_ms;
     const char *text;

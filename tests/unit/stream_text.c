@@ -37,6 +37,15 @@ void stream_text_free(struct stream_text *t)
     buf_deinit(&t->bytes);
 }
 
+struct fake_attempt stream_attempt(const char *text, enum transport end)
+{
+    return (struct fake_attempt){.status = 200,
+                                 .headers = SSE,
+                                 .pieces = {{0, text, 0}, {.text = NULL}},
+                                 .end_ms = 1,
+                                 .end = end};
+}
+
 size_t stream_text_whole(const struct stream_text *t, size_t cut)
 {
     size_t end = 0;

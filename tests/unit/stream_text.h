@@ -5,6 +5,15 @@
 #include "fake_world.h"
 #include "splice_script.h"
 
+/* A short chat answer, and its events. */
+#define CHUNK(delta) "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":" delta "}]}\n\n"
+#define ROLE CHUNK("{\"role\":\"assistant\"}")
+#define TEXT(text) CHUNK("{\"content\":\"" text "\"}")
+#define STOP \
+    "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+#define DONE "data: [DONE]\n\n"
+#define WHOLE ROLE TEXT("Hello") TEXT(" you") STOP DONE
+
 struct stream_text {
     struct buf bytes;
     size_t ends[400]; /* where each event ends */
@@ -15,6 +24,9 @@ struct stream_text {
 void stream_text_write(struct stream_text *ret, const struct script *script);
 void stream_text_of(struct stream_text *ret, const char *const *events);
 void stream_text_free(struct stream_text *t);
+
+/* An attempt that sends these bytes and then breaks, or ends. */
+struct fake_attempt stream_attempt(const char *text, enum transport end);
 
 /* Where the last whole event of the first `cut` bytes ends. */
 size_t stream_text_whole(const struct stream_text *t, size_t cut);

@@ -7,13 +7,12 @@
 #include <string.h>
 
 #include "failmem.h"
-#include "fake_world.h"
 #include "unit.h"
+#include "world_fixture.h"
 
 #define KIB 1024u
 #define MEMORY_BODY (100 * KIB)
 
-static struct fake_world w;
 static char bytes[1024 * KIB];
 
 static const struct fake_attempt third_time_lucky[] = {
@@ -26,16 +25,9 @@ static void set_up(void)
 {
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (char)(i * 31 + i / 253);
-    fake_init(&w);
-    w.script = third_time_lucky;
-    w.script_len = COUNT(third_time_lucky);
+    world_set_up();
+    world_follow(third_time_lucky, COUNT(third_time_lucky));
     w.limits.memory_body = MEMORY_BODY;
-}
-
-static void tear_down(void)
-{
-    fake_deinit(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
 }
 
 static void begin(const char *body, size_t n)
@@ -149,8 +141,7 @@ START_TEST(an_answer_amid_the_upload)
         {.status = 200, .pieces = {{0, "{}", 0}}},
     };
 
-    w.script = script;
-    w.script_len = COUNT(script);
+    world_follow(script, COUNT(script));
     w.settings.retry.backoff.initial_delay_ms = 1;
     w.disk.read_ms = 100;
     begin(bytes, sizeof(bytes));
@@ -279,8 +270,7 @@ START_TEST(what_a_spooled_body_asks_for)
     size_t filler = (const size_t[]){10, MEMORY_BODY, 500 * KIB}[_i % 3];
 
     w.upload_piece = _i < 3 ? 1 : 7777;
-    w.script = third_time_lucky + 2;
-    w.script_len = 1;
+    world_follow(third_time_lucky + 2, 1);
     begin(bytes, make_json(filler));
     fake_run(&w);
     ck_assert_str_eq(w.x.request.model, "gpt-x");
@@ -413,8 +403,7 @@ START_TEST(each_allocation_fails)
 
         fake_init(&w);
         w.limits.memory_body = MEMORY_BODY;
-        w.script = third_time_lucky + 2;
-        w.script_len = 1;
+        world_follow(third_time_lucky + 2, 1);
         w.disk.store_ms = 10;
         w.upload = bytes;
         w.upload_len = 300 * KIB;
@@ -439,7 +428,7 @@ void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "body");
 
-    tcase_add_checked_fixture(c, set_up, tear_down);
+    tcase_add_checked_fixture(c, set_up, world_tear_down);
     tcase_add_loop_test(c, each_attempt_has_the_same_bytes, 0,
                         (int)(COUNT(lengths) * COUNT(pieces) * COUNT(disk_ms)));
     tcase_add_loop_test(c, a_told_length_decides_at_once, 0, 2);

@@ -8,10 +8,9 @@
 #include <string.h>
 
 #include "exchange/exchange_private.h"
-#include "fake_world.h"
 #include "unit.h"
+#include "world_fixture.h"
 
-#define JSON "Content-Type: application/json\n"
 #define RATE_LIMITED \
     "{\"error\":{\"message\":\"slow\",\"type\":\"requests\",\"code\":\"rate_limit_exceeded\"}}"
 
@@ -23,42 +22,19 @@ static const struct fake_attempt overloaded = {
 static const struct fake_attempt rate_limited = {
     .status = 429, .headers = JSON "x-request-id: r429\n", .pieces = {{0, RATE_LIMITED, 0}}};
 
-static struct fake_world w;
-
-static void set_up(void)
-{
-    fake_init(&w);
-}
-
-static void tear_down(void)
-{
-    fake_deinit(&w);
-    ck_assert_ptr_null(w.wrong);
-}
-
-static void follow(const struct fake_attempt *script, unsigned n)
-{
-    w.script = script;
-    w.script_len = n;
-}
-
 /* Runs a plain request to its end and checks what holds for all of them. */
 static void run_to_end(void)
 {
     if (!w.begun)
         fake_begin_chat(&w, false);
-    fake_run(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
-    ck_assert(!w.stuck);
-    ck_assert_int_eq(w.x.state, EXCHANGE_DONE);
-    ck_assert_uint_eq(w.ended, 1);
+    world_finish();
     ck_assert_uint_eq(w.timer_ms, TIMER_OFF);
     ck_assert_uint_eq(w.x.ended_ms, w.now_ms);
 }
 
 static void run(const struct fake_attempt *script, unsigned n)
 {
-    follow(script, n);
+    world_follow(script, n);
     run_to_end();
 }
 
@@ -69,7 +45,7 @@ static void answered(unsigned status, const char *body, unsigned attempts)
     ck_assert_uint_eq(w.head.status, status);
     ck_assert_uint_eq(w.x.status, status);
     ck_assert_uint_eq(w.body.len, strlen(body));
-    ck_assert(str_eq(buf_str(&w.body), str_from(body)));
+    ck_assert(world_body_is(body));
     ck_assert_uint_eq(w.x.bytes_out, w.body.len);
     ck_assert_uint_eq(w.x.attempts, attempts);
     ck_assert_int_eq(w.x.end, status < 400 ? END_ANSWERED : END_FAILED);
@@ -166,7 +142,7 @@ START_TEST(a_good_answer_passes_unchanged)
         .pieces = {{10, "abc", 0}, {10, "\0\1\2\3", 4}},
         .end_ms = 5};
 
-    follow(&a, 1);
+    world_follow(&a, 1);
     fake_begin_chat(&w, false);
     ck_assert_int_eq(w.x.state, EXCHANGE_RECEIVING);
     fake_turn(&w);
@@ -207,7 +183,7 @@ START_TEST(head_and_304_keep_the_length_they_tell)
     static const struct fake_attempt a = {.status = 200, .headers = "Content-Length: 4711\n"};
     static const struct fake_attempt b = {.status = 304};
 
-    follow(_i == 0 ? &a : &b, 1);
+    world_follow(_i == 0 ? &a : &b, 1);
     fake_begin(&w, _i == 0 ? "HEAD" : "GET", "/v1/models", NULL, NULL);
     run_to_end();
     ck_assert_uint_eq(w.head.content_length, _i == 0 ? 4711 : LENGTH_UNKNOWN);
@@ -541,7 +517,7 @@ START_TEST(the_clients_deadline_counts)
         {"x-retryd-deadline: 1500ms\n", 1400},
     };
 
-    follow(&silent, 1);
+    world_follow(&silent, 1);
     w.settings.timeout.first_byte_ms = 0;
     fake_begin(&w, "POST", "/v1/chat/completions", rows[_i].headers, "{}");
     run_to_end();
@@ -700,7 +676,7 @@ START_TEST(a_client_that_leaves_ends_it_once)
         {EXCHANGE_RELAYING, &stream, 1},
     };
 
-    follow(rows[_i].a, 1);
+    world_follow(rows[_i].a, 1);
     w.client.leaves_at = 500;
     if (rows[_i].state == EXCHANGE_RECEIVING)
         w.request_ms = 1000;
@@ -733,7 +709,7 @@ END_TEST
 
 START_TEST(an_exchange_thrown_away_cancels)
 {
-    follow(_i == 0 ? &silent : &half, 1);
+    world_follow(_i == 0 ? &silent : &half, 1);
     fake_begin_chat(&w, false);
     fake_run_until(&w, 100);
     exchange_deinit(&w.x);
@@ -758,7 +734,7 @@ START_TEST(overrides_of_the_attempts)
         {"X-Retryd-No-Retry: 0\nx-retryd-stream-mode: live\n", 5, "all attempts are used up"},
     };
 
-    follow(&refused, 1);
+    world_follow(&refused, 1);
     w.settings.retry.backoff.max_delay_ms = 1000;
     fake_begin(&w, "POST", "/v1/chat/completions", rows[_i].headers, "{}");
     run_to_end();
@@ -773,7 +749,7 @@ START_TEST(a_bad_override_is_refused)
 {
     char message[512];
 
-    follow(&fine, 1);
+    world_follow(&fine, 1);
     fake_begin(&w, "POST", "/v1/chat/completions", "x-retryd-max-attempts: many\n", "{}");
     run_to_end();
     own_error(400, "invalid_retryd_header", message, sizeof(message));
@@ -802,7 +778,7 @@ START_TEST(one_idempotency_key_for_all_attempts)
     struct str first, v;
     char kept[REQUEST_ID_MAX];
 
-    follow(script, 3);
+    world_follow(script, 3);
     w.idempotency_header = "Idempotency-Key";
     fake_begin(&w, "POST", "/v1/chat/completions?x=1", _i == 0 ? NULL : "idempotency-key: mine\n",
                "{}");
@@ -824,7 +800,7 @@ static TCase *begin_case(Suite *s, const char *name)
 {
     TCase *c = unit_case(s, name);
 
-    tcase_add_checked_fixture(c, set_up, tear_down);
+    tcase_add_checked_fixture(c, world_set_up, world_tear_down);
     return c;
 }
 

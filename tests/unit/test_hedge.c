@@ -2,11 +2,9 @@
 #include <check.h>
 #include <string.h>
 
-#include "fake_world.h"
 #include "unit.h"
+#include "world_fixture.h"
 
-#define JSON "Content-Type: application/json\n"
-#define STREAM "Content-Type: text/event-stream\n"
 #define ERROR_TEXT "{\"error\":{\"message\":\"no\",\"code\":\"x\"}}"
 #define EVENT "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n"
 #define AFTER 100
@@ -24,31 +22,24 @@
         .hangs = true \
     }
 
-static struct fake_world w;
-
 static void set_up(const struct fake_attempt *script, unsigned n)
 {
-    fake_init(&w);
-    w.script = script;
-    w.script_len = n;
+    world_set_up();
+    world_follow(script, n);
     w.settings.hedge = (struct hedge_settings){.after_ms = AFTER, .requests = HEDGE_ALL};
 }
 
 static void run(void)
 {
     fake_begin_chat(&w, false);
-    fake_run(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
-    ck_assert(!w.stuck);
-    ck_assert_int_eq(w.x.state, EXCHANGE_DONE);
+    world_finish();
     ck_assert_ptr_null(w.x.rival);
 }
 
 static void answered(const char *text, uint64_t at_ms)
 {
-    ck_assert_int_eq(w.x.end, END_ANSWERED);
+    world_answered(text);
     ck_assert_uint_eq(w.answered_ms, at_ms);
-    ck_assert(str_eq(buf_str(&w.body), str_from(text)));
 }
 
 START_TEST(the_first_good_answer_wins_and_the_other_is_cancelled_at_once)
@@ -77,7 +68,7 @@ START_TEST(the_first_good_answer_wins_and_the_other_is_cancelled_at_once)
         ck_assert_uint_eq(w.x.attempts, 2);
         ck_assert_uint_eq(w.start[loser].gone_ms, cases[i].at_ms);
         ck_assert_uint_eq(w.failures, 0);
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -103,7 +94,7 @@ START_TEST(the_second_may_overtake_the_first_amid_its_answer)
             answered("{}", 2120);
         ck_assert_uint_eq(w.start[1].gone_ms, AFTER + 50);
         ck_assert_uint_eq(w.failures, i > 1);
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -116,7 +107,7 @@ START_TEST(an_answer_before_its_time_needs_no_second)
     run();
     answered("{}", AFTER - 1);
     ck_assert_uint_eq(w.starts, 1);
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -141,7 +132,7 @@ START_TEST(one_that_fails_is_told_and_the_other_goes_on)
         ck_assert_uint_eq(w.reports[0].number, cases[i].failed);
         ck_assert_str_eq(w.reports[0].decision.why_not, "the other of two attempts goes on");
         ck_assert_uint_eq(w.x.wait_ms, 0);
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -169,7 +160,7 @@ START_TEST(where_both_fail_it_is_made_again)
         answered("{}", again_ms + 10);
         ck_assert_uint_eq(w.failures, 2);
         ck_assert_uint_eq(w.start[2].at_ms, again_ms);
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -193,7 +184,7 @@ START_TEST(the_second_times_out_by_itself)
     ck_assert_uint_eq(w.failures, 1);
     ck_assert_int_eq(w.reports[0].verdict.reason, REASON_FIRST_BYTE_TIMEOUT);
     ck_assert_uint_eq(w.reports[0].number, 2);
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -209,7 +200,7 @@ START_TEST(the_deadline_ends_both)
     ck_assert_uint_eq(w.answered_ms, w.x.deadline.at_ms);
     ck_assert_uint_eq(w.cancels, 2);
     ck_assert_uint_eq(w.failures, 1);
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -225,7 +216,7 @@ START_TEST(a_client_that_leaves_ends_both)
         ck_assert(w.start[i].cancelled);
         ck_assert_uint_eq(w.start[i].gone_ms, 250);
     }
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -234,18 +225,17 @@ START_TEST(of_streams_the_first_good_head_wins)
     static const struct fake_attempt script[] = {
         SILENT,
         {.status = 200,
-         .headers = STREAM,
+         .headers = SSE,
          .head_ms = 50,
          .pieces = {{100, EVENT, 0}, {300, "data: [DONE]\n\n", 0}}},
     };
 
     set_up(script, 2);
     fake_begin_chat(&w, true);
-    fake_run(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
+    world_finish();
     answered(EVENT "data: [DONE]\n\n", AFTER + 150);
     ck_assert_uint_eq(w.start[0].gone_ms, AFTER + 150);
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -260,7 +250,7 @@ START_TEST(a_long_answer_of_the_second_is_not_left_waiting)
     set_up(script, 2);
     run();
     answered(text, AFTER + 50);
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -281,7 +271,7 @@ START_TEST(a_stale_one_is_not_made_again_beside_the_other)
         answered("{}", 400);
         ck_assert_uint_eq(w.starts, 2);
         ck_assert_uint_eq(w.failures, 0);
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -299,7 +289,7 @@ START_TEST(no_number_is_given_twice)
     ck_assert_uint_eq(w.reports[1].number, 1);
     ck_assert_uint_eq(w.start[3].at_ms, 350 + 2000);
     ck_assert_uint_eq(w.x.attempts, 3);
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -312,13 +302,13 @@ START_TEST(attempts_count_for_both)
     run();
     ck_assert_int_eq(w.x.end, END_FAILED);
     ck_assert_uint_eq(w.starts, 2);
-    fake_deinit(&w);
+    world_tear_down();
 
     set_up(script, 3);
     w.settings.retry.max_attempts = 1;
     run();
     ck_assert_uint_eq(w.starts, 1);
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -348,7 +338,7 @@ START_TEST(not_without_budget_or_a_turn_or_time)
         ck_assert_uint_eq(w.starts, i == 3 ? 2 : 1);
         ck_assert_uint_eq(w.budget_denied, i == 0);
         ck_assert_uint_eq(w.budget_asked, i == 0 || i == 3); /* what has no turn costs none */
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -374,10 +364,9 @@ START_TEST(only_what_is_safe_unless_told_otherwise)
         set_up(script, 1);
         w.settings.hedge.requests = cases[i].all ? HEDGE_ALL : HEDGE_SAFE;
         fake_begin(&w, cases[i].method, cases[i].target, cases[i].headers, "");
-        fake_run(&w);
-        ck_assert_msg(!w.wrong, "%s", w.wrong);
+        world_finish();
         ck_assert_msg(w.hedges == cases[i].hedges, "case %zu", i);
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -402,7 +391,7 @@ START_TEST(at_another_target_where_there_is_one)
     ck_assert_ptr_eq(w.x.target.provider, &w.providers[1]); /* who is told to have served it */
     ck_assert_ptr_eq(w.budget_of, &w.providers[1]);         /* it is charged where it goes */
     ck_assert_uint_eq(w.x.wish.visited, 3); /* another attempt at either is a repeat */
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 

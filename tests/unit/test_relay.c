@@ -8,31 +8,12 @@
 #include <string.h>
 
 #include "exchange/exchange.h"
-#include "fake_world.h"
 #include "unit.h"
+#include "world_fixture.h"
 
 #define STREAM "Content-Type: text/event-stream; charset=utf-8\n"
 #define HIGH_WATER (128 * 1024)
 #define WRITE_MAX (16 * 1024)
-
-static struct fake_world w;
-
-static void set_up(void)
-{
-    fake_init(&w);
-}
-
-static void tear_down(void)
-{
-    fake_deinit(&w);
-    ck_assert_ptr_null(w.wrong);
-}
-
-static void follow(const struct fake_attempt *script, unsigned n)
-{
-    w.script = script;
-    w.script_len = n;
-}
 
 /* A stream of which only the framing is known: any event is content, and its end is its end. */
 static void begin_stream(void)
@@ -45,24 +26,13 @@ static void run_to_end(void)
 {
     if (!w.begun)
         begin_stream();
-    fake_run(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
-    ck_assert(!w.stuck);
-    ck_assert_int_eq(w.x.state, EXCHANGE_DONE);
-    ck_assert_uint_eq(w.ended, 1);
+    world_finish();
 }
 
 static void run(const struct fake_attempt *script, unsigned n)
 {
-    follow(script, n);
+    world_follow(script, n);
     run_to_end();
-}
-
-/* Another one after the first, in the same test. */
-static void again(void)
-{
-    tear_down();
-    set_up();
 }
 
 static bool body_is(struct str text)
@@ -136,7 +106,7 @@ START_TEST(each_event_the_moment_it_is_whole)
                                                      {10, ": 3\n\n", 0}},
                                           .end_ms = 10};
 
-    follow(&a, 1);
+    world_follow(&a, 1);
     begin_stream();
     fake_run_until(&w, 40);
     ck_assert_int_eq(w.x.state, EXCHANGE_HOLDING); /* comments and half an event commit nothing */
@@ -198,9 +168,9 @@ START_TEST(any_split_gives_the_same_bytes)
         struct fake_attempt a = {.status = 200,
                                  .headers = STREAM,
                                  .pieces = {{1, text.p, cut}, {1, text.p + cut, text.n - cut}}};
-        again();
+        world_again();
         w.client.leaves_with_the_end = cut % 2;
-        follow(&a, 1);
+        world_follow(&a, 1);
         begin_stream();
         while (fake_turn(&w))
             ck_assert(w.asleep == false || at_boundary(buf_str(&w.body)));
@@ -226,7 +196,7 @@ START_TEST(a_break_at_any_byte)
              .end = TRANSPORT_TRUNCATED,
              .detail = "the connection \"broke\"\n"},
             {.status = 200, .headers = STREAM, .pieces = {{0, text.p, text.n}}}};
-        again();
+        world_again();
         run(script, 2);
         if (_i == 0 && whole == text.n) { /* [DONE]: it had said that it was whole */
             streamed(END_ANSWERED);
@@ -255,7 +225,7 @@ START_TEST(a_clean_end_at_any_byte)
                                  .headers = STREAM,
                                  .pieces = {{1, text.p, cut}, {.text = NULL}},
                                  .end_ms = 1};
-        again();
+        world_again();
         run(&a, 1);
         if (cut == 9 || cut == text.n) {
             streamed(END_ANSWERED);
@@ -331,7 +301,7 @@ START_TEST(a_responses_stream_breaks_in_its_own_form)
     cJSON *json;
     const cJSON *e;
 
-    follow(script, 2);
+    world_follow(script, 2);
     fake_begin(&w, "POST", "/v1/responses?beta=1", NULL, "{\"stream\":true}");
     run_to_end();
     streamed(END_BROKEN);
@@ -369,7 +339,7 @@ START_TEST(a_stream_whose_first_event_is_an_error_is_made_again)
     ck_assert_uint_eq(w.starts, 2);
     ck_assert_uint_eq(w.cancels, 1);
     ck_assert(w.start[0].gone_ms == 0);
-    again();
+    world_again();
     w.settings.retry.max_attempts = 1;
     script[0].hangs = false;
     run(script, 1);
@@ -429,7 +399,7 @@ START_TEST(each_attempt_is_read_from_its_first_byte)
          .headers = STREAM,
          .pieces = {{0, "data: 1\n\n", 0}, {5, "data: 2\n\n", 0}}}};
 
-    follow(script, 2);
+    world_follow(script, 2);
     begin_stream();
     fake_run_until(&w, 1003);
     ck_assert(body_is(STR("data: 1\n\n")));
@@ -470,7 +440,7 @@ START_TEST(streams_that_are_held_to_their_end)
          .headers = _i == 0 ? STREAM : STREAM "Content-Encoding: br\n",
          .pieces = {{0, "data: 1\n\n", 0}, {50, "data: 2\n\n", 0}}}};
 
-    follow(script, 2);
+    world_follow(script, 2);
     begin_stream();
     w.x.request.head.http_1_0 = _i == 0;
     run_to_end();
@@ -528,7 +498,7 @@ static char *big; /* events of 1 KiB each */
 
 static void set_up_big(void)
 {
-    set_up();
+    world_set_up();
     big = malloc(BIG);
     ck_assert_ptr_nonnull(big);
     memset(big, 'x', BIG);
@@ -543,7 +513,7 @@ static void set_up_big(void)
 static void tear_down_big(void)
 {
     free(big);
-    tear_down();
+    world_tear_down();
 }
 
 START_TEST(an_answer_beyond_hold_limit_streams)
@@ -613,7 +583,7 @@ START_TEST(a_client_that_stalls_costs_nothing)
     w.limits.hold_limit = 65536;
     w.client =
         (struct fake_client){.every_ms = 1, .pull_max = 1000, .stops_at = 1 + 7 * (uint64_t)_i};
-    follow(&a, 1);
+    world_follow(&a, 1);
     begin_stream();
     fake_run(&w);
     ck_assert_msg(!w.wrong, "%s", w.wrong);
@@ -681,8 +651,11 @@ END_TEST
 
 /* --- all of them --------------------------------------------------------------------------------- */
 
-static void add_streams(TCase *c)
+void unit_tests(Suite *suite)
 {
+    TCase *c = unit_case(suite, "streams");
+
+    tcase_add_checked_fixture(c, world_set_up, world_tear_down);
     tcase_add_test(c, each_event_the_moment_it_is_whole);
     tcase_add_loop_test(c, any_split_gives_the_same_bytes, 0, COUNT(texts));
     tcase_add_loop_test(c, a_break_at_any_byte, 0, COUNT(texts));
@@ -699,14 +672,6 @@ static void add_streams(TCase *c)
     tcase_add_test(c, a_stream_that_cannot_begin_is_cut);
     tcase_add_test(c, the_deadline_does_not_bound_a_live_stream);
     tcase_add_test(c, a_client_that_closes_behind_the_end_has_its_answer);
-}
-
-void unit_tests(Suite *suite)
-{
-    TCase *c = unit_case(suite, "streams");
-
-    tcase_add_checked_fixture(c, set_up, tear_down);
-    add_streams(c);
     c = unit_case(suite, "big");
     tcase_add_checked_fixture(c, set_up_big, tear_down_big);
     tcase_add_loop_test(c, an_answer_beyond_hold_limit_streams, 0, 2);

@@ -2,14 +2,12 @@
 
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "stream_text.h"
 #include "unit.h"
+#include "world_fixture.h"
 
-#define SSE "Content-Type: text/event-stream\n"
-#define JSON "Content-Type: application/json\n"
 #define EVENT(n, type, rest) \
     "event: " type "\ndata: {\"type\":\"" type "\",\"sequence_number\":" n rest "}\n\n"
 #define CREATED EVENT("0", "response.created", ",\"response\":{\"id\":\"resp_1\"}")
@@ -21,51 +19,19 @@
 #define ANSWER HEAD DELTA("2", "Hello") DELTA("3", " you") COMPLETED("4")
 #define BACKGROUND "{\"stream\":true,\"background\":true}"
 
-static struct fake_world w;
-
-static void set_up(void)
-{
-    fake_init(&w);
-}
-
-static void tear_down(void)
-{
-    fake_deinit(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
-}
-
-static void again(void)
-{
-    tear_down();
-    set_up();
-}
-
-static struct fake_attempt stream(const char *text, enum transport end)
-{
-    return (struct fake_attempt){.status = 200,
-                                 .headers = SSE,
-                                 .pieces = {{0, text, 0}, {.text = NULL}},
-                                 .end_ms = 1,
-                                 .end = end};
-}
-
 static void run_request(const struct fake_attempt *script, unsigned n, enum stream_mode mode,
                         const char *method, const char *target, const char *body)
 {
-    w.script = script;
-    w.script_len = n;
+    world_follow(script, n);
     w.settings.stream.mode = mode;
     fake_begin(&w, method, target, "Content-Type: application/json\nX-A: b\n", body);
-    fake_run(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
-    ck_assert(!w.stuck);
-    ck_assert_uint_eq(w.ended, 1);
+    world_finish();
 }
 
 /* A background response whose stream breaks behind `first`. */
 static void run(const char *first, struct fake_attempt second, enum stream_mode mode)
 {
-    const struct fake_attempt script[] = {stream(first, TRANSPORT_TRUNCATED), second};
+    const struct fake_attempt script[] = {stream_attempt(first, TRANSPORT_TRUNCATED), second};
 
     run_request(script, 2, mode, "POST", "/v1/responses", BACKGROUND);
     w.script = NULL;
@@ -82,24 +48,8 @@ static void asked_for(const char *path)
 
 static void answered(const char *text, unsigned starts)
 {
-    ck_assert_int_eq(w.x.end, END_ANSWERED);
-    ck_assert_msg(str_eq(buf_str(&w.body), str_from(text)), "%.*s", (int)w.body.len, w.body.p);
+    world_answered(text);
     ck_assert_uint_eq(w.starts, starts);
-}
-
-/* `text`, and one error event of that code behind it. */
-static void told(const char *text, const char *code)
-{
-    size_t n = strlen(text);
-    struct stream_told t;
-
-    ck_assert_int_eq(w.x.end, END_BROKEN);
-    ck_assert_uint_gt(w.body.len, n);
-    ck_assert_mem_eq(w.body.p, text, n);
-    stream_read((struct str){w.body.p + n, w.body.len - n}, &t);
-    free(t.answer);
-    ck_assert(t.events == 1 && t.errors == 1 && t.rest == 0);
-    ck_assert_str_eq(t.code, code);
 }
 
 /* --- reading on ------------------------------------------------------------------------------------ */
@@ -107,10 +57,10 @@ static void told(const char *text, const char *code)
 START_TEST(it_is_read_on_where_it_broke)
 {
     run(HEAD DELTA("2", "Hello") "event: resp",
-        stream(DELTA("3", " you") COMPLETED("4"), TRANSPORT_WHOLE), (enum stream_mode)_i);
+        stream_attempt(DELTA("3", " you") COMPLETED("4"), TRANSPORT_WHOLE), (enum stream_mode)_i);
     if (_i == STREAM_LIVE) {
         ck_assert_uint_eq(w.starts, 1);
-        told(HEAD DELTA("2", "Hello"), "answer_truncated");
+        world_told(HEAD DELTA("2", "Hello"), "answer_truncated", END_BROKEN);
         return;
     }
     answered(ANSWER, 2);
@@ -123,7 +73,8 @@ END_TEST
 /* Nothing of it is with the client, and yet it is not asked for again. */
 START_TEST(before_its_content_too)
 {
-    run(HEAD, stream(DELTA("2", "Hello") DELTA("3", " you") COMPLETED("4"), TRANSPORT_WHOLE),
+    run(HEAD,
+        stream_attempt(DELTA("2", "Hello") DELTA("3", " you") COMPLETED("4"), TRANSPORT_WHOLE),
         (enum stream_mode)_i);
     answered(ANSWER, 2);
     asked_for("/v1/responses/resp_1?stream=true&starting_after=1");
@@ -133,14 +84,14 @@ END_TEST
 START_TEST(again_and_again)
 {
     const struct fake_attempt script[] = {
-        stream(CREATED, TRANSPORT_TRUNCATED),
-        stream("", TRANSPORT_WHOLE),
+        stream_attempt(CREATED, TRANSPORT_TRUNCATED),
+        stream_attempt("", TRANSPORT_WHOLE),
         {.end = TRANSPORT_CONNECT},
         {.status = 503, .headers = JSON, .pieces = {{0, "{\"error\":{\"code\":\"busy\"}}", 0}}},
-        stream(IN_PROGRESS DELTA("2", "Hello") "data: {\"type\":", TRANSPORT_TRUNCATED),
-        stream("data: {\"type\":\n\n" DELTA("3", " you"), TRANSPORT_WHOLE),
-        stream(DELTA("3", " you"), TRANSPORT_WHOLE),
-        stream(COMPLETED("4"), TRANSPORT_WHOLE)};
+        stream_attempt(IN_PROGRESS DELTA("2", "Hello") "data: {\"type\":", TRANSPORT_TRUNCATED),
+        stream_attempt("data: {\"type\":\n\n" DELTA("3", " you"), TRANSPORT_WHOLE),
+        stream_attempt(DELTA("3", " you"), TRANSPORT_WHOLE),
+        stream_attempt(COMPLETED("4"), TRANSPORT_WHOLE)};
 
     w.settings.retry.max_attempts = 8;
     run_request(script, 8, _i == 0 ? STREAM_SPLICE : STREAM_HOLD, "POST", "/v1/responses",
@@ -154,7 +105,8 @@ END_TEST
 START_TEST(without_repeats_too)
 {
     w.settings.retry.retry_ambiguous = false;
-    run(HEAD DELTA("2", "Hello"), stream(DELTA("3", " you") COMPLETED("4"), TRANSPORT_WHOLE),
+    run(HEAD DELTA("2", "Hello"),
+        stream_attempt(DELTA("3", " you") COMPLETED("4"), TRANSPORT_WHOLE),
         _i == 0 ? STREAM_SPLICE : STREAM_HOLD);
     answered(ANSWER, 2);
 }
@@ -162,9 +114,9 @@ END_TEST
 
 START_TEST(an_upstream_that_begins_anew)
 {
-    run(HEAD DELTA("2", "Hello"), stream(ANSWER, TRANSPORT_WHOLE), (enum stream_mode)_i);
+    run(HEAD DELTA("2", "Hello"), stream_attempt(ANSWER, TRANSPORT_WHOLE), (enum stream_mode)_i);
     if (_i == STREAM_LIVE)
-        told(HEAD DELTA("2", "Hello"), "answer_truncated");
+        world_told(HEAD DELTA("2", "Hello"), "answer_truncated", END_BROKEN);
     else
         answered(ANSWER, 2);
 }
@@ -187,12 +139,11 @@ START_TEST(each_cut)
                                           .pieces = {{0, answer, cut}},
                                           .end_ms = 1,
                                           .end = cut % 2 ? TRANSPORT_TRUNCATED : TRANSPORT_WHOLE};
-        script[1] = stream(answer + from, TRANSPORT_WHOLE);
-        again();
+        script[1] = stream_attempt(answer + from, TRANSPORT_WHOLE);
+        world_again();
         run_request(script, 2, _i == 0 ? STREAM_SPLICE : STREAM_HOLD, "POST", "/v1/responses",
                     BACKGROUND);
-        ck_assert_int_eq(w.x.end, END_ANSWERED);
-        ck_assert(str_eq(buf_str(&w.body), STR(ANSWER)));
+        world_answered(ANSWER);
     }
     stream_text_free(&t);
 }
@@ -216,9 +167,9 @@ START_TEST(what_is_asked_for)
 
     for (size_t i = 0; i < COUNT(rows); i++) {
         const struct fake_attempt script[] = {
-            stream(HEAD DELTA("2", "Hello"), TRANSPORT_TRUNCATED),
-            stream(DELTA("3", " you") COMPLETED("4"), TRANSPORT_WHOLE)};
-        again();
+            stream_attempt(HEAD DELTA("2", "Hello"), TRANSPORT_TRUNCATED),
+            stream_attempt(DELTA("3", " you") COMPLETED("4"), TRANSPORT_WHOLE)};
+        world_again();
         run_request(script, 2, STREAM_SPLICE, rows[i].method, rows[i].target,
                     rows[i].method[0] == 'P' ? BACKGROUND : NULL);
         answered(ANSWER, 2);
@@ -242,9 +193,9 @@ START_TEST(others_are_made_again)
     };
 
     for (size_t i = 0; i < COUNT(rows); i++) {
-        const struct fake_attempt script[] = {stream(rows[i].first, TRANSPORT_TRUNCATED),
-                                              stream(ANSWER, TRANSPORT_WHOLE)};
-        again();
+        const struct fake_attempt script[] = {stream_attempt(rows[i].first, TRANSPORT_TRUNCATED),
+                                              stream_attempt(ANSWER, TRANSPORT_WHOLE)};
+        world_again();
         run_request(script, 2, STREAM_SPLICE, "POST", "/v1/responses", rows[i].body);
         answered(ANSWER, 2);
         ck_assert(!w.method_is_get && w.with_body);
@@ -262,8 +213,8 @@ START_TEST(a_response_that_is_gone)
 
     run(HEAD DELTA("2", "Hello"), gone, STREAM_SPLICE);
     ck_assert_uint_eq(w.starts, 2);
-    told(HEAD DELTA("2", "Hello"), "gone");
-    again();
+    world_told(HEAD DELTA("2", "Hello"), "gone", END_BROKEN);
+    world_again();
     run(HEAD DELTA("2", "Hello"), gone, STREAM_HOLD);
     ck_assert_uint_eq(w.head.status, 404);
     ck_assert(str_eq(buf_str(&w.body), STR("{\"error\":{\"code\":\"gone\"}}")));
@@ -276,16 +227,16 @@ START_TEST(it_cannot_be_read_on)
     static const char *const none[] = {"{\"id\":\"resp_1\",\"status\":\"in_progress\"}",
                                        "{\"error\":{\"message\":\"no such response\"}}"};
     const struct fake_attempt script[] = {
-        stream(HEAD, TRANSPORT_TRUNCATED),
+        stream_attempt(HEAD, TRANSPORT_TRUNCATED),
         {.status = _i == 0 ? 200 : 404,
          .headers = "Content-Type: application/json\n",
          .pieces = {{0, none[_i], 0}, {.text = NULL}}},
-        stream(HEAD DELTA("2", "Hello") COMPLETED("3"), TRANSPORT_WHOLE)};
+        stream_attempt(HEAD DELTA("2", "Hello") COMPLETED("3"), TRANSPORT_WHOLE)};
 
     run_request(script, 3, STREAM_HOLD, "POST", "/v1/responses", BACKGROUND);
     answered(HEAD DELTA("2", "Hello") COMPLETED("3"), 3);
     ck_assert(!w.method_is_get);
-    again();
+    world_again();
     w.settings.retry.max_attempts = 3;
     run_request((const struct fake_attempt[]){script[0], script[1], {.end = TRANSPORT_LOST}}, 3,
                 STREAM_HOLD, "POST", "/v1/responses", BACKGROUND);
@@ -296,14 +247,15 @@ END_TEST
 
 START_TEST(attempts_are_counted)
 {
-    const struct fake_attempt script[] = {stream(HEAD DELTA("2", "Hello"), TRANSPORT_TRUNCATED),
-                                          stream("", TRANSPORT_WHOLE)};
+    const struct fake_attempt script[] = {
+        stream_attempt(HEAD DELTA("2", "Hello"), TRANSPORT_TRUNCATED),
+        stream_attempt("", TRANSPORT_WHOLE)};
 
     w.settings.retry.max_attempts = 4;
     run_request(script, 2, STREAM_SPLICE, "POST", "/v1/responses", BACKGROUND);
     ck_assert_uint_eq(w.starts, 4);
     ck_assert_str_eq(w.x.cannot_retry, "all attempts are used up");
-    told(HEAD DELTA("2", "Hello"), "answer_truncated");
+    world_told(HEAD DELTA("2", "Hello"), "answer_truncated", END_BROKEN);
 }
 END_TEST
 
@@ -312,12 +264,13 @@ START_TEST(it_failed_after_all)
 #define FAILED(n)               \
     EVENT(n, "response.failed", \
           ",\"response\":{\"id\":\"resp_1\",\"error\":{\"code\":\"c\",\"message\":\"m\"}}")
-    const struct fake_attempt script[] = {stream(HEAD DELTA("2", "Hello"), TRANSPORT_TRUNCATED),
-                                          stream(FAILED("3"), TRANSPORT_WHOLE)};
+    const struct fake_attempt script[] = {
+        stream_attempt(HEAD DELTA("2", "Hello"), TRANSPORT_TRUNCATED),
+        stream_attempt(FAILED("3"), TRANSPORT_WHOLE)};
 
     w.settings.retry.max_attempts = 2;
     run_request(script, 2, STREAM_SPLICE, "POST", "/v1/responses", BACKGROUND);
-    told(HEAD DELTA("2", "Hello") FAILED("3"), "c");
+    world_told(HEAD DELTA("2", "Hello") FAILED("3"), "c", END_BROKEN);
 }
 END_TEST
 
@@ -325,7 +278,7 @@ void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "background");
 
-    tcase_add_checked_fixture(c, set_up, tear_down);
+    tcase_add_checked_fixture(c, world_set_up, world_tear_down);
     tcase_add_loop_test(c, it_is_read_on_where_it_broke, 0, 3);
     tcase_add_loop_test(c, before_its_content_too, 0, 3);
     tcase_add_loop_test(c, again_and_again, 0, 2);

@@ -8,86 +8,24 @@
 
 #include "stream_text.h"
 #include "unit.h"
+#include "world_fixture.h"
 
-#define SSE "Content-Type: text/event-stream\n"
-#define JSON "Content-Type: application/json\n"
-#define CHUNK(delta) "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":" delta "}]}\n\n"
-#define ROLE CHUNK("{\"role\":\"assistant\"}")
-#define TEXT(text) CHUNK("{\"content\":\"" text "\"}")
-#define STOP \
-    "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
-#define DONE "data: [DONE]\n\n"
-#define WHOLE ROLE TEXT("Hello") TEXT(" you") STOP DONE
 #define BEAT ": retryd\n"
 #define LIVE STREAM_LIVE
 #define SPLICE STREAM_SPLICE
 #define HOLD STREAM_HOLD
 
-static struct fake_world w;
-
-static void set_up(void)
-{
-    fake_init(&w);
-}
-
-static void tear_down(void)
-{
-    fake_deinit(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
-}
-
-static void again(void)
-{
-    tear_down();
-    set_up();
-}
-
 static void begin(const struct fake_attempt *script, unsigned n, enum stream_mode mode)
 {
-    w.script = script;
-    w.script_len = n;
+    world_follow(script, n);
     w.settings.stream.mode = mode;
     fake_begin(&w, "POST", "/v1/chat/completions", NULL, "{\"stream\":true}");
-}
-
-static void finish(void)
-{
-    fake_run(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
-    ck_assert(!w.stuck);
-    ck_assert_uint_eq(w.ended, 1);
 }
 
 static void run(const struct fake_attempt *script, unsigned n, enum stream_mode mode)
 {
     begin(script, n, mode);
-    finish();
-}
-
-static bool body_is(const char *text)
-{
-    return str_eq(buf_str(&w.body), str_from(text));
-}
-
-static void answered(const char *text)
-{
-    ck_assert_int_eq(w.x.end, END_ANSWERED);
-    ck_assert_msg(body_is(text), "%.*s", (int)w.body.len, w.body.p);
-}
-
-/* Behind `text` the client has one error event of that code. */
-static void told(const char *text, const char *code, enum exchange_end end)
-{
-    size_t n = strlen(text);
-    struct stream_told t;
-
-    ck_assert_int_eq(w.x.end, end);
-    ck_assert_uint_gt(w.body.len, n);
-    ck_assert_msg(memcmp(w.body.p, text, n) == 0, "%.*s", (int)w.body.len, w.body.p);
-    stream_read((struct str){w.body.p + n, w.body.len - n}, &t);
-    free(t.answer);
-    ck_assert(t.events == 1 && t.errors == 1 && t.rest == 0);
-    ck_assert_str_eq(t.code, code);
+    world_finish();
 }
 
 static const struct fake_attempt at_once = {
@@ -110,7 +48,7 @@ START_TEST(first_content_is_a_time_of_its_own)
     w.settings.timeout =
         (struct timeout_settings){.first_byte_ms = 100, .idle_ms = 100, .first_content_ms = 2000};
     run(&thinks, 1, (enum stream_mode)_i);
-    answered(ROLE ": c\n\n" ROLE TEXT("Hello") TEXT(" you") STOP DONE);
+    world_answered(ROLE ": c\n\n" ROLE TEXT("Hello") TEXT(" you") STOP DONE);
     ck_assert_uint_eq(w.starts, 1);
 }
 END_TEST
@@ -127,7 +65,7 @@ START_TEST(no_content_for_too_long)
 
     w.settings.timeout.first_content_ms = 2000;
     run(script, 2, (enum stream_mode)_i);
-    answered(WHOLE);
+    world_answered(WHOLE);
     ck_assert_uint_eq(w.start[0].gone_ms, 2000);
     ck_assert(w.start[0].cancelled);
     ck_assert_int_eq(w.reports[0].verdict.reason, REASON_FIRST_CONTENT_TIMEOUT);
@@ -154,7 +92,7 @@ START_TEST(each_attempt_has_its_times)
     w.settings.timeout =
         (struct timeout_settings){.first_byte_ms = 700, .idle_ms = 300, .first_content_ms = 500};
     run(script, 5, SPLICE);
-    answered(ROLE TEXT("Hello") TEXT(" you") STOP DONE);
+    world_answered(ROLE TEXT("Hello") TEXT(" you") STOP DONE);
     for (unsigned i = 0; i < COUNT(reasons); i++) {
         ck_assert_int_eq(w.reports[i].verdict.reason, reasons[i]);
         ck_assert_uint_eq(w.start[i].gone_ms - w.start[i].at_ms, ages[i]);
@@ -198,7 +136,7 @@ START_TEST(the_deadline_ends_what_is_not_committed)
     w.settings.retry.deadline_ms = 500;
     run(&slow, 1, (enum stream_mode)_i);
     if (_i != HOLD) {
-        answered(WHOLE);
+        world_answered(WHOLE);
         return;
     }
     ck_assert_uint_eq(w.now_ms, 500);
@@ -223,7 +161,7 @@ START_TEST(the_deadline_does_not_end_content_that_comes)
     w.settings.stream.heartbeat_ms = 400;
     run(&slow, 1, HOLD);
     ck_assert_int_eq(w.x.end, END_ANSWERED);
-    ck_assert(body_is(BEAT BEAT ROLE TEXT("Hello") ": c\n\n" TEXT(" you") STOP DONE));
+    ck_assert(world_body_is(BEAT BEAT ROLE TEXT("Hello") ": c\n\n" TEXT(" you") STOP DONE));
     ck_assert_uint_eq(w.now_ms, 1150);
 }
 END_TEST
@@ -236,7 +174,7 @@ START_TEST(the_deadline_ends_an_attempt_without_content)
     w.settings.retry.deadline_ms = 500;
     w.settings.stream.heartbeat_ms = 200;
     run(&slow, 1, (enum stream_mode)_i);
-    told(BEAT BEAT, "deadline_exceeded", END_FAILED);
+    world_told(BEAT BEAT, "deadline_exceeded", END_FAILED);
     ck_assert_uint_eq(w.now_ms, 500);
 }
 END_TEST
@@ -255,7 +193,7 @@ START_TEST(the_deadline_ends_the_next_attempt)
     w.settings.retry.backoff.initial_delay_ms = 10;
     w.settings.stream.heartbeat_ms = 200;
     run(script, 2, HOLD);
-    told(BEAT BEAT, "deadline_exceeded", END_FAILED);
+    world_told(BEAT BEAT, "deadline_exceeded", END_FAILED);
     ck_assert_uint_eq(w.starts, 2);
     ck_assert_uint_eq(w.now_ms, 500);
 }
@@ -292,8 +230,8 @@ START_TEST(it_beats_wherever_it_waits)
     ck_assert_uint_eq(t.rest, 0);
     ck_assert_uint_eq(t.errors, 0);
     /* 0 to 250, 500, 650, 900; then from 900 on */
-    ck_assert_msg(body_is(BEAT BEAT BEAT BEAT BEAT BEAT BEAT BEAT ROLE ": c\n\n" TEXT("Hello")
-                              BEAT BEAT BEAT BEAT BEAT BEAT TEXT(" you") BEAT STOP BEAT DONE),
+    ck_assert_msg(world_body_is(BEAT BEAT BEAT BEAT BEAT BEAT BEAT BEAT ROLE ": c\n\n" TEXT("Hello")
+                                    BEAT BEAT BEAT BEAT BEAT BEAT TEXT(" you") BEAT STOP BEAT DONE),
                   "%.*s", (int)w.body.len, w.body.p);
     ck_assert_uint_eq(w.head.status, 200);
     ck_assert(str_eq(fake_header(&w, "content-type"), STR("text/event-stream; charset=utf-8")));
@@ -316,10 +254,10 @@ START_TEST(it_beats_in_front_of_what_is_held)
     w.settings.stream.heartbeat_ms = 100;
     begin(&a, 1, (enum stream_mode)_i);
     fake_run_until(&w, 245);
-    ck_assert(body_is(BEAT BEAT));
+    ck_assert(world_body_is(BEAT BEAT));
     ck_assert_int_eq(w.x.state, EXCHANGE_HOLDING);
-    finish();
-    answered(BEAT BEAT ROLE "data: {\"choices\":[]}\n\n" TEXT("Hello") STOP DONE);
+    world_finish();
+    world_answered(BEAT BEAT ROLE "data: {\"choices\":[]}\n\n" TEXT("Hello") STOP DONE);
 }
 END_TEST
 
@@ -342,12 +280,11 @@ START_TEST(it_does_not_beat)
                              .end_ms = 500};
 
     w.settings.stream.heartbeat_ms = 100;
-    w.script = &a;
-    w.script_len = 1;
+    world_follow(&a, 1);
     fake_begin(&w, "POST", "/v1/chat/completions", NULL, rows[_i].body);
     w.x.request.head.http_1_0 = rows[_i].http_1_0;
-    finish();
-    answered(WHOLE);
+    world_finish();
+    world_answered(WHOLE);
     ck_assert_uint_eq(w.answered_ms, rows[_i].http_1_0 ? 1500 : 1000);
 }
 END_TEST
@@ -364,7 +301,7 @@ START_TEST(it_does_not_beat_into_another_answer)
     w.settings.stream.heartbeat_ms = 100;
     run(&a, 1, (enum stream_mode)_i);
     ck_assert_uint_eq(w.wholes, 1);
-    answered("{\"a\":1}");
+    world_answered("{\"a\":1}");
 }
 END_TEST
 
@@ -434,12 +371,12 @@ START_TEST(a_failure_is_told_as_an_event)
     ptrdiff_t at;
 
     for (size_t i = 0; i < COUNT(rows); i++) {
-        again();
+        world_again();
         w.settings.stream.heartbeat_ms = 100;
         run(&rows[i].a, 1, (enum stream_mode)_i);
         ck_assert_uint_eq(w.head.status, 200);
         ck_assert_uint_eq(w.starts, 1);
-        told(BEAT, rows[i].code, END_FAILED);
+        world_told(BEAT, rows[i].code, END_FAILED);
         at = rows[i].object ? str_ifind(buf_str(&w.body), str_from(rows[i].object)) : 0;
         ck_assert_int_ge(at, 0);
     }
@@ -472,7 +409,7 @@ START_TEST(a_stream_that_does_not_end_behind_its_end)
 
     w.settings.stream.heartbeat_ms = 100;
     run(script, 1, (enum stream_mode)_i);
-    answered(WHOLE);
+    world_answered(WHOLE);
     ck_assert_uint_eq(w.now_ms, 1010);
 }
 END_TEST
@@ -511,7 +448,7 @@ START_TEST(a_mark_behind_a_heartbeat)
 
     w.settings.stream.heartbeat_ms = 100;
     run(&a, 1, (enum stream_mode)_i);
-    answered(BEAT WHOLE);
+    world_answered(BEAT WHOLE);
 }
 END_TEST
 
@@ -521,7 +458,7 @@ void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "timeouts");
 
-    tcase_add_checked_fixture(c, set_up, tear_down);
+    tcase_add_checked_fixture(c, world_set_up, world_tear_down);
     tcase_add_loop_test(c, first_content_is_a_time_of_its_own, 0, 3);
     tcase_add_loop_test(c, no_content_for_too_long, 0, 3);
     tcase_add_test(c, each_attempt_has_its_times);
@@ -531,7 +468,7 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test(c, the_deadline_ends_an_attempt_without_content, 0, 3);
     tcase_add_test(c, the_deadline_ends_the_next_attempt);
     c = unit_case(suite, "heartbeat");
-    tcase_add_checked_fixture(c, set_up, tear_down);
+    tcase_add_checked_fixture(c, world_set_up, world_tear_down);
     tcase_add_test(c, it_beats_wherever_it_waits);
     tcase_add_loop_test(c, it_beats_in_front_of_what_is_held, 0, 3);
     tcase_add_loop_test(c, it_does_not_beat, 0, 4);

@@ -9,46 +9,13 @@
 
 #include "stream_text.h"
 #include "unit.h"
+#include "world_fixture.h"
 
-#define SSE "Content-Type: text/event-stream\n"
-#define JSON "Content-Type: application/json\n"
-#define CHUNK(delta) "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":" delta "}]}\n\n"
-#define ROLE CHUNK("{\"role\":\"assistant\"}")
-#define TEXT(text) CHUNK("{\"content\":\"" text "\"}")
-#define STOP \
-    "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
 #define USAGE "data: {\"id\":\"A\",\"choices\":[],\"usage\":{\"total_tokens\":3}}\n\n"
-#define DONE "data: [DONE]\n\n"
-#define WHOLE ROLE TEXT("Hello") TEXT(" you") STOP DONE
 #define ERROR "data: {\"error\":{\"message\":\"m\",\"code\":\"server_error\"}}\n\n"
 #define LIVE STREAM_LIVE
 #define SPLICE STREAM_SPLICE
 #define HOLD STREAM_HOLD
-
-static struct fake_world w;
-
-static void set_up(void)
-{
-    fake_init(&w);
-}
-
-static void tear_down(void)
-{
-    fake_deinit(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
-}
-
-static void again(void)
-{
-    tear_down();
-    set_up();
-}
-
-static void follow(const struct fake_attempt *script, unsigned n)
-{
-    w.script = script;
-    w.script_len = n;
-}
 
 static void begin(enum dialect d, enum stream_mode mode)
 {
@@ -57,37 +24,18 @@ static void begin(enum dialect d, enum stream_mode mode)
                "{\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
 }
 
-static void finish(void)
-{
-    fake_run(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
-    ck_assert(!w.stuck);
-    ck_assert_int_eq(w.x.state, EXCHANGE_DONE);
-    ck_assert_uint_eq(w.ended, 1);
-}
-
 static void run(const struct fake_attempt *script, unsigned n, enum dialect d,
                 enum stream_mode mode)
 {
-    follow(script, n);
+    world_follow(script, n);
     begin(d, mode);
-    finish();
+    world_finish();
 }
 
-/* A chat stream of these bytes that then breaks, or ends. */
-static struct fake_attempt stream(const char *text, enum transport end)
-{
-    return (struct fake_attempt){.status = 200,
-                                 .headers = SSE,
-                                 .pieces = {{0, text, 0}, {.text = NULL}},
-                                 .end_ms = 1,
-                                 .end = end};
-}
-
-/* The same in two pieces: what is in one piece with a failure is not yet with the client. */
+/* A stream in two pieces: what is in one piece with a failure is not yet with the client. */
 static struct fake_attempt after(const char *text, const char *more, enum transport end)
 {
-    struct fake_attempt a = stream(text, end);
+    struct fake_attempt a = stream_attempt(text, end);
 
     a.pieces[1] = (struct fake_piece){1, more, 0};
     return a;
@@ -95,12 +43,12 @@ static struct fake_attempt after(const char *text, const char *more, enum transp
 
 static struct fake_attempt broken(const char *text)
 {
-    return stream(text, TRANSPORT_TRUNCATED);
+    return stream_attempt(text, TRANSPORT_TRUNCATED);
 }
 
 static struct fake_attempt whole(const char *text)
 {
-    return stream(text, TRANSPORT_WHOLE);
+    return stream_attempt(text, TRANSPORT_WHOLE);
 }
 
 static void chat(struct fake_attempt a, struct fake_attempt b, enum stream_mode mode)
@@ -111,35 +59,11 @@ static void chat(struct fake_attempt a, struct fake_attempt b, enum stream_mode 
     w.script = NULL;
 }
 
-static bool body_is(const char *text)
-{
-    return str_eq(buf_str(&w.body), str_from(text));
-}
-
 static void answered(const char *text, unsigned starts)
 {
-    ck_assert_int_eq(w.x.end, END_ANSWERED);
+    world_answered(text);
     ck_assert(w.got_end);
-    ck_assert_msg(body_is(text), "%.*s", (int)w.body.len, w.body.p);
     ck_assert_uint_eq(w.starts, starts);
-}
-
-/* The client has `text`, and behind it one error event of that code, the last. */
-static void told(const char *text, const char *code, enum exchange_end end)
-{
-    size_t n = strlen(text);
-    struct stream_told t;
-
-    ck_assert_int_eq(w.x.end, end);
-    ck_assert(w.got_end);
-    ck_assert_uint_gt(w.body.len, n);
-    ck_assert_msg(memcmp(w.body.p, text, n) == 0, "%.*s", (int)w.body.len, w.body.p);
-    stream_read((struct str){w.body.p + n, w.body.len - n}, &t);
-    free(t.answer);
-    ck_assert_uint_eq(t.events, 1);
-    ck_assert_uint_eq(t.errors, 1);
-    ck_assert_uint_eq(t.rest, 0);
-    ck_assert_str_eq(t.code, code);
 }
 
 /* --- cuts, anywhere ------------------------------------------------------------------------------ */
@@ -240,7 +164,7 @@ static void run_cut(const struct pair *p, size_t cut, enum transport end, int lo
                                       .detail = "cut"};
     script[1] = (struct fake_attempt){
         .status = 200, .headers = SSE, .pieces = {{0, p->b.bytes.p, p->b.bytes.len}}};
-    again();
+    world_again();
     run(script, 2, dialect_of_loop(loop), mode_of_loop(loop));
 }
 
@@ -374,7 +298,7 @@ START_TEST(split_at_every_byte)
                                   .headers = SSE,
                                   .pieces = {{0, p.b.bytes.p, second},
                                              {1, p.b.bytes.p + second, p.b.bytes.len - second}}};
-        again();
+        world_again();
         run(script, 2, dialect_of_loop(_i), mode_of_loop(_i));
         if (!same_result(&at_once))
             ck_abort_msg("split at %zu: %.*s", at, (int)w.body.len, w.body.p);
@@ -413,7 +337,7 @@ START_TEST(it_commits_at_the_first_content)
         .pieces = {{10, heads[k], 0}, {10, contents[k], 0}, {10, ends[k], 0}},
         .end_ms = 10};
 
-    follow(&a, 1);
+    world_follow(&a, 1);
     begin(in[k], mode_of_loop(_i));
     fake_run_until(&w, 20);
     ck_assert_int_eq(w.x.state, EXCHANGE_HOLDING);
@@ -426,10 +350,10 @@ START_TEST(it_commits_at_the_first_content)
         ck_assert_uint_eq(w.x.first_byte_ms, 30);
     } else {
         ck_assert_int_eq(w.x.state, EXCHANGE_RELAYING);
-        ck_assert(body_is(all));
+        ck_assert(world_body_is(all));
         ck_assert_uint_eq(w.x.first_byte_ms, 20);
     }
-    finish();
+    world_finish();
     (void)snprintf(all, sizeof(all), "%s%s%s", heads[k], contents[k], ends[k]);
     answered(all, 1);
 }
@@ -459,7 +383,7 @@ START_TEST(before_its_content_a_stream_is_made_again)
     };
 
     for (size_t i = 0; i < COUNT(rows); i++) {
-        again();
+        world_again();
         chat(rows[i].a, whole(WHOLE), (enum stream_mode)_i);
         answered(WHOLE, 2);
         ck_assert_uint_eq(w.failures, 1);
@@ -487,7 +411,7 @@ START_TEST(malformed_events)
     for (size_t i = 0; i < COUNT(bad); i++) {
         char text[2000];
 
-        again();
+        world_again();
         (void)snprintf(text, sizeof(text), "%s%s", bad[i], TEXT(" you") STOP DONE);
         chat(after(ROLE TEXT("Hello"), text, TRANSPORT_WHOLE), whole(WHOLE), (enum stream_mode)_i);
         answered(WHOLE, _i == LIVE ? 1 : 2);
@@ -563,8 +487,8 @@ START_TEST(an_error_after_content)
          (enum stream_mode)_i);
     if (_i == LIVE) {
         ck_assert_uint_eq(w.starts, 1);
-        ck_assert(body_is(ROLE TEXT("Hello") ERROR));
-        told(ROLE TEXT("Hello"), "server_error", END_BROKEN);
+        ck_assert(world_body_is(ROLE TEXT("Hello") ERROR));
+        world_told(ROLE TEXT("Hello"), "server_error", END_BROKEN);
     } else {
         answered(WHOLE, 2);
     }
@@ -578,7 +502,7 @@ START_TEST(a_verdict_after_content)
 #define QUOTA "data: {\"error\":{\"message\":\"m\",\"code\":\"insufficient_quota\"}}\n\n"
     chat(after(ROLE TEXT("Hello"), QUOTA, TRANSPORT_WHOLE), whole(WHOLE), (enum stream_mode)_i);
     ck_assert_uint_eq(w.starts, 1);
-    ck_assert(body_is(_i == HOLD ? QUOTA : ROLE TEXT("Hello") QUOTA));
+    ck_assert(world_body_is(_i == HOLD ? QUOTA : ROLE TEXT("Hello") QUOTA));
     ck_assert_int_eq(w.x.end, _i == HOLD ? END_FAILED : END_BROKEN);
     ck_assert_int_eq(w.reports[0].verdict.reason, REASON_QUOTA);
 }
@@ -590,7 +514,7 @@ START_TEST(the_last_error_before_content)
     chat(whole(ROLE ERROR), whole(ROLE ERROR), (enum stream_mode)_i);
     ck_assert_uint_eq(w.starts, 2);
     ck_assert_uint_eq(w.head.status, 200);
-    told(_i == HOLD ? "" : ROLE, "server_error", END_FAILED);
+    world_told(_i == HOLD ? "" : ROLE, "server_error", END_FAILED);
 }
 END_TEST
 
@@ -609,7 +533,7 @@ START_TEST(response_failed_is_told_twice)
     w.settings.retry.max_attempts = 2;
     run(&a, 1, DIALECT_RESPONSES, (enum stream_mode)_i);
     ck_assert_uint_eq(w.starts, _i == LIVE ? 1 : 2);
-    told(before, "c", _i == HOLD ? END_FAILED : END_BROKEN);
+    world_told(before, "c", _i == HOLD ? END_FAILED : END_BROKEN);
     json = cJSON_ParseWithLength(w.body.p + strlen(before) + 19, w.body.len - strlen(before) - 19);
     ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(json, "type")), "error");
     ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(json, "message")), "m");
@@ -640,7 +564,7 @@ START_TEST(attempts_are_counted_over_all_breaks)
     ck_assert_uint_eq(w.starts, 3);
     ck_assert_str_eq(w.x.cannot_retry, "all attempts are used up");
     if (_i == 0) {
-        told(ROLE TEXT("Hello"), "answer_truncated", END_BROKEN);
+        world_told(ROLE TEXT("Hello"), "answer_truncated", END_BROKEN);
     } else { /* nothing was begun: it can still be told by a status */
         ck_assert_uint_eq(w.head.status, 502);
         ck_assert_int_eq(w.x.end, END_FAILED);
@@ -653,7 +577,7 @@ START_TEST(what_may_have_been_processed_is_not_repeated)
     w.settings.retry.retry_ambiguous = false;
     chat(broken(ROLE TEXT("Hello")), whole(WHOLE), SPLICE);
     ck_assert_uint_eq(w.starts, 1);
-    told(ROLE TEXT("Hello"), "answer_truncated", END_BROKEN);
+    world_told(ROLE TEXT("Hello"), "answer_truncated", END_BROKEN);
 }
 END_TEST
 
@@ -661,14 +585,14 @@ START_TEST(another_answer_is_not_joined)
 {
     chat(broken(ROLE TEXT("Hello")), whole(ROLE TEXT("Hello") TEXT(" you")), SPLICE);
     ck_assert_uint_gt(w.starts, 2); /* that one broke, too */
-    again();
+    world_again();
     chat(broken(ROLE TEXT("Hello")), whole(ROLE TEXT("Hel") TEXT("p") STOP DONE), SPLICE);
     ck_assert_uint_eq(w.starts, 2);
     ck_assert_int_eq(w.x.dropped, 0);
-    told(ROLE TEXT("Hello"), "answer_differs", END_BROKEN);
-    again();
+    world_told(ROLE TEXT("Hello"), "answer_differs", END_BROKEN);
+    world_again();
     chat(broken(ROLE TEXT("Hello")), whole(ROLE TEXT("Hel") STOP DONE), SPLICE);
-    told(ROLE TEXT("Hello"), "answer_differs", END_BROKEN);
+    world_told(ROLE TEXT("Hello"), "answer_differs", END_BROKEN);
 }
 END_TEST
 
@@ -682,7 +606,7 @@ START_TEST(an_end_too_early_is_another_answer)
     (void)snprintf(text, sizeof(text), "%s%s", ROLE TEXT("Hel"), ends[_i]);
     chat(broken(ROLE TEXT("Hello")), whole(text), SPLICE);
     ck_assert_uint_eq(w.starts, 2);
-    told(ROLE TEXT("Hello"), "answer_differs", END_BROKEN);
+    world_told(ROLE TEXT("Hello"), "answer_differs", END_BROKEN);
 }
 END_TEST
 
@@ -695,7 +619,7 @@ START_TEST(all_choices_that_the_client_has_must_end)
     "data: {\"id\":\"A\",\"choices\":[{\"index\":1,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
     const struct fake_attempt script[] = {
         broken(TEXT("Hello") STOP SECOND("Good")),
-        stream(TEXT("Hello") STOP, _i == 0 ? TRANSPORT_TRUNCATED : TRANSPORT_WHOLE),
+        stream_attempt(TEXT("Hello") STOP, _i == 0 ? TRANSPORT_TRUNCATED : TRANSPORT_WHOLE),
         whole(TEXT("Hello") STOP SECOND("Good bye") STOP_1 DONE)};
 
     run(script, 3, DIALECT_CHAT, SPLICE);
@@ -721,14 +645,14 @@ START_TEST(all_choices_that_were_asked_for_must_end)
     const struct fake_attempt a = broken(ROLE TEXT("Hello") STOP);
 
     for (size_t i = 0; i < COUNT(rows); i++) {
-        again();
-        follow(&a, 1);
+        world_again();
+        world_follow(&a, 1);
         fake_begin(&w, "POST", "/v1/chat/completions", NULL, rows[i].body);
-        finish();
+        world_finish();
         if (rows[i].whole)
             answered(ROLE TEXT("Hello") STOP DONE, 1);
         else
-            told(ROLE TEXT("Hello") STOP, "answer_truncated", END_BROKEN);
+            world_told(ROLE TEXT("Hello") STOP, "answer_truncated", END_BROKEN);
     }
 }
 END_TEST
@@ -741,8 +665,8 @@ START_TEST(too_much_to_be_remembered)
          whole(WHOLE), SPLICE);
     ck_assert_uint_eq(w.starts, 1);
     ck_assert_str_eq(w.x.cannot_retry, "the answer is too large to be spliced");
-    told(ROLE TEXT("Hello") TEXT("0123456789012345678901234567890123456789"), "answer_truncated",
-         END_BROKEN);
+    world_told(ROLE TEXT("Hello") TEXT("0123456789012345678901234567890123456789"),
+               "answer_truncated", END_BROKEN);
 }
 END_TEST
 
@@ -762,7 +686,7 @@ START_TEST(too_much_to_be_held)
     chat(broken(ROLE TEXT("Hello") TEXT(" you") TEXT(" all")), whole(WHOLE), HOLD);
     ck_assert_uint_eq(w.starts, 1);
     ck_assert_str_eq(w.x.cannot_retry, "the answer is committed");
-    told(ROLE TEXT("Hello") TEXT(" you") TEXT(" all"), "answer_truncated", END_BROKEN);
+    world_told(ROLE TEXT("Hello") TEXT(" you") TEXT(" all"), "answer_truncated", END_BROKEN);
 }
 END_TEST
 
@@ -777,7 +701,7 @@ START_TEST(an_error_status_while_mending)
 
     run(script, 4, DIALECT_CHAT, SPLICE);
     ck_assert_uint_eq(w.starts, 4);
-    told(ROLE TEXT("Hello"), "bad", END_BROKEN);
+    world_told(ROLE TEXT("Hello"), "bad", END_BROKEN);
 }
 END_TEST
 
@@ -804,17 +728,17 @@ START_TEST(a_finish_reason_without_a_mark)
     };
 
     for (size_t i = 0; i < COUNT(rows); i++) {
-        const struct fake_attempt script[] = {stream(rows[i].text, rows[i].end),
+        const struct fake_attempt script[] = {stream_attempt(rows[i].text, rows[i].end),
                                               whole(ROLE TEXT("Hi") STOP USAGE DONE)};
-        again();
-        follow(script, 2);
+        world_again();
+        world_follow(script, 2);
         w.settings.stream.mode = (enum stream_mode)_i;
         fake_begin(&w, "POST", "/v1/chat/completions", NULL, bodies[rows[i].usage_wanted]);
-        finish();
+        world_finish();
         if (rows[i].answer)
             answered(rows[i].answer, 1);
         else if (_i == LIVE)
-            told(rows[i].text, "answer_truncated", END_BROKEN);
+            world_told(rows[i].text, "answer_truncated", END_BROKEN);
         else
             answered(ROLE TEXT("Hi") STOP USAGE DONE, 2);
     }
@@ -827,15 +751,15 @@ START_TEST(http_1_0)
     const struct fake_attempt script[] = {broken(ROLE TEXT("Hello")), whole(ROLE DONE),
                                           whole(WHOLE)};
 
-    follow(script, 3);
+    world_follow(script, 3);
     begin(DIALECT_CHAT, (enum stream_mode)_i);
     w.x.request.head.http_1_0 = true;
-    finish();
+    world_finish();
     ck_assert_uint_eq(w.wholes, 1);
     ck_assert_uint_eq(w.begins, 0);
     ck_assert_uint_eq(w.starts, 3);
     ck_assert_uint_eq(w.head.content_length, strlen(WHOLE));
-    ck_assert(body_is(WHOLE));
+    ck_assert(world_body_is(WHOLE));
     ck_assert_int_eq(w.x.end, END_ANSWERED);
 }
 END_TEST
@@ -844,10 +768,10 @@ START_TEST(http_1_0_never_whole)
 {
     const struct fake_attempt a = broken(ROLE TEXT("Hello"));
 
-    follow(&a, 1);
+    world_follow(&a, 1);
     begin(DIALECT_CHAT, LIVE);
     w.x.request.head.http_1_0 = true;
-    finish();
+    world_finish();
     ck_assert_uint_eq(w.wholes, 1);
     ck_assert_uint_eq(w.starts, 5);
     ck_assert_uint_eq(w.head.status, 502);
@@ -877,7 +801,7 @@ START_TEST(a_slow_client)
              .headers = SSE,
              .pieces = {{0, p.b.bytes.p, 700}, {1, p.b.bytes.p + 700, p.b.bytes.len - 700}}}};
 
-        again();
+        world_again();
         w.client = (struct fake_client){.pull_max = 100, .every_ms = every[k]};
         run(script, 2, dialect_of_loop(_i), mode_of_loop(_i));
         check_mended(&p, cut, _i);
@@ -906,14 +830,14 @@ START_TEST(a_client_that_leaves_while_it_is_mended)
 
     w.settings.retry.backoff.initial_delay_ms = 5;
     for (uint64_t at = 1; at < 40; at++) {
-        again();
+        world_again();
         w.settings.retry.backoff.initial_delay_ms = 5;
         w.client.leaves_at = at;
-        follow(script, 2);
+        world_follow(script, 2);
         begin(DIALECT_CHAT, SPLICE);
         fake_run_until(&w, at);
         seen |= w.starts == 2 || w.x.state == EXCHANGE_BACKOFF ? 1u << w.x.state : 0;
-        finish();
+        world_finish();
         ck_assert_int_eq(w.x.end, END_CLIENT_GONE);
         ck_assert_uint_eq(w.now_ms, at);
     }
@@ -924,18 +848,17 @@ END_TEST
 
 /* --- all of them ------------------------------------------------------------------------------------ */
 
-static void add_cuts(TCase *c)
+void unit_tests(Suite *suite)
 {
+    TCase *c = unit_case(suite, "all");
+
+    tcase_add_checked_fixture(c, world_set_up, world_tear_down);
     tcase_add_loop_test(c, cut_after_each_event, 0, 9);
     tcase_add_loop_test(c, cut_at_every_byte, 0, 9);
     tcase_add_loop_test(c, a_clean_end_at_every_byte, 0, 9);
     tcase_add_loop_test(c, split_at_every_byte, 0, 9);
     tcase_add_loop_test(c, a_slow_client, 0, 9);
     tcase_add_test(c, a_client_that_leaves_while_it_is_mended);
-}
-
-static void add_events(TCase *c)
-{
     tcase_add_loop_test(c, it_commits_at_the_first_content, 0, 6);
     tcase_add_loop_test(c, before_its_content_a_stream_is_made_again, 0, 3);
     tcase_add_loop_test(c, an_end_without_text_is_an_answer, 0, 3);
@@ -948,10 +871,6 @@ static void add_events(TCase *c)
     tcase_add_loop_test(c, the_last_error_before_content, 0, 3);
     tcase_add_loop_test(c, response_failed_is_told_twice, 0, 3);
     tcase_add_loop_test(c, response_failed_is_made_again, 0, 2);
-}
-
-static void add_limits(TCase *c)
-{
     tcase_add_loop_test(c, attempts_are_counted_over_all_breaks, 0, 2);
     tcase_add_test(c, what_may_have_been_processed_is_not_repeated);
     tcase_add_test(c, another_answer_is_not_joined);
@@ -967,14 +886,4 @@ static void add_limits(TCase *c)
     tcase_add_loop_test(c, a_finish_reason_without_a_mark, 0, 3);
     tcase_add_loop_test(c, http_1_0, 0, 3);
     tcase_add_test(c, http_1_0_never_whole);
-}
-
-void unit_tests(Suite *suite)
-{
-    TCase *c = unit_case(suite, "all");
-
-    tcase_add_checked_fixture(c, set_up, tear_down);
-    add_cuts(c);
-    add_events(c);
-    add_limits(c);
 }

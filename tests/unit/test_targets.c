@@ -4,9 +4,8 @@
 
 #include "fake_worlds.h"
 #include "unit.h"
+#include "world_fixture.h"
 
-#define JSON "Content-Type: application/json\n"
-#define STREAM "Content-Type: text/event-stream\n"
 #define ERROR(code) "{\"error\":{\"message\":\"no\",\"code\":\"" code "\"}}"
 #define EVENT "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n"
 #define SILENCE_MS 1000
@@ -22,7 +21,6 @@ static const struct fake_attempt quota = SAYS(429, "", ERROR("insufficient_quota
 static const struct fake_attempt context = SAYS(400, "", ERROR("context_length_exceeded"));
 static const struct fake_attempt silent = {.hangs = true};
 
-static struct fake_world w;
 static struct target_key keys[2][2] = {{{STR("k1"), 11}, {STR("k2"), 12}},
                                        {{STR("k3"), 21}, {STR("k4"), 22}}};
 static const struct target_model own_models[] = {{STR("gpt-x"), "x-eu"}, {STR("small"), "s-eu"}};
@@ -74,7 +72,7 @@ static void two_upstreams(struct fake_world *world, unsigned sites, unsigned key
 
 static void set_up(const struct row *table, unsigned sites, unsigned key_count, unsigned tiers)
 {
-    fake_init(&w);
+    world_set_up();
     rows = table;
     two_upstreams(&w, sites, key_count);
     w.fallback_count = tiers - 1;
@@ -83,10 +81,7 @@ static void set_up(const struct row *table, unsigned sites, unsigned key_count, 
 static void run(void)
 {
     fake_begin_chat(&w, false);
-    fake_run(&w);
-    ck_assert_msg(!w.wrong, "%s", w.wrong);
-    ck_assert(!w.stuck);
-    ck_assert_int_eq(w.x.state, EXCHANGE_DONE);
+    world_finish();
     ck_assert_uint_eq(turns_waiting(w.own_turns), 0);
 }
 
@@ -140,10 +135,10 @@ START_TEST(each_cause_leads_where_it_may_go_better)
             ck_assert_int_eq(w.x.end, END_ANSWERED);
         } else {
             ck_assert_uint_eq(w.head.status, cases[i].first->status);
-            ck_assert(str_eq(buf_str(&w.body), str_from(cases[i].first->pieces[0].text)));
+            ck_assert(world_body_is(cases[i].first->pieces[0].text));
         }
         ck_assert_uint_eq(w.x.wait_ms, 0);
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -162,7 +157,7 @@ START_TEST(a_tier_is_left_after_its_attempts)
     ck_assert_uint_eq(w.start[2].at_ms, w.start[1].gone_ms);
     ck_assert_int_eq(w.x.end, END_ANSWERED);
     ck_assert_uint_eq(w.x.target.tier, 1);
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -177,7 +172,7 @@ START_TEST(the_last_tier_uses_what_is_left)
     for (unsigned i = 1; i < 5; i++)
         went(i, "a", 1, 1, "small");
     ck_assert_uint_eq(w.head.status, 500);
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -207,7 +202,7 @@ START_TEST(fallback_on_says_what_may_leave)
         run();
         ck_assert_int_eq(w.x.end, cases[i].leaves ? END_ANSWERED : END_FAILED);
         ck_assert_uint_eq(w.x.target.tier, cases[i].leaves);
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -225,7 +220,7 @@ START_TEST(a_request_too_long_goes_to_each_model_once)
         ck_assert_uint_eq(w.head.status, tiers == 3 ? 200 : 400);
         if (tiers == 3)
             ck_assert_str_eq(w.start[2].model, "large");
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -238,10 +233,10 @@ START_TEST(with_all_keys_out_the_error_of_the_api_at_once)
     run();
     ck_assert_uint_eq(w.starts, 2);
     ck_assert_uint_eq(w.head.status, 429);
-    ck_assert(str_eq(buf_str(&w.body), STR(ERROR("insufficient_quota"))));
+    ck_assert(world_body_is(ERROR("insufficient_quota")));
     ck_assert_uint_eq(w.answered_ms, 20); /* two answers, and nothing waited */
     ck_assert_uint_eq(w.x.wait_ms, 0);
-    fake_deinit(&w);
+    world_tear_down();
 }
 END_TEST
 
@@ -257,7 +252,7 @@ START_TEST(without_budget_only_where_it_has_not_been)
         ck_assert_str_eq(w.x.cannot_retry, "the upstream's retry budget is used up");
         ck_assert_uint_eq(w.head.status, 500);
         ck_assert_uint_eq(w.x.wait_ms, 0);
-        fake_deinit(&w);
+        world_tear_down();
     }
 }
 END_TEST
@@ -369,7 +364,7 @@ END_TEST
 
 static const struct fake_attempt stream_answer = {
     .status = 200,
-    .headers = STREAM,
+    .headers = SSE,
     .head_ms = 10,
     .pieces = {{0, EVENT "data: [DONE]\n\n", 0}},
 };

@@ -5,7 +5,6 @@
 #include "fake_worlds.h"
 #include "unit.h"
 
-#define JSON "Content-Type: application/json\n"
 #define ERROR_TEXT "{\"error\":{\"message\":\"no\",\"code\":\"x\"}}"
 
 static const struct fake_attempt good = {

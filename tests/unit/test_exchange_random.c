@@ -8,14 +8,12 @@
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "draw.h"
 #include "fake_world.h"
 #include "unit.h"
 
-#define STREAM "Content-Type: text/event-stream\n"
-#define JSON "Content-Type: application/json\n"
 #define OWN_EVENT "data: {\"error\":{\"message\":\"retryd: "
 #define OWN_BODY "{\"error\":{\"message\":\"retryd: "
 #define SCRIPT 6
@@ -30,8 +28,7 @@ static char texts[SCRIPT][TEXT];
 static size_t lengths[SCRIPT];
 static char huge[HUGE_TEXT];
 
-static uint64_t drawing; /* the generator's state */
-static uint64_t number;  /* of the exchange */
+static uint64_t number; /* of the exchange */
 static uint64_t total_steps, ends[END_CLIENT_GONE + 1], attempts, begun, whole, most_attempts;
 static unsigned states;
 
@@ -40,23 +37,6 @@ static void broken(const char *what, int line)
     ck_abort_msg("line %d: %s (seed %llu, exchange %llu, at %llu ms)", line, what,
                  (unsigned long long)seed, (unsigned long long)number,
                  (unsigned long long)w.now_ms);
-}
-
-/* check's own asserts write a mark each time, which is too slow here. */
-#define MUST(condition)                   \
-    do {                                  \
-        if (!(condition))                 \
-            broken(#condition, __LINE__); \
-    } while (0)
-
-static uint64_t below(uint64_t n)
-{
-    return (fake_random(&drawing) >> 32) % n;
-}
-
-static bool one_in(uint64_t n)
-{
-    return below(n) == 0;
 }
 
 /* Mostly short, sometimes long, often nothing. */
@@ -164,7 +144,7 @@ static void draw_stream(struct fake_attempt *a, unsigned i)
     lengths[i] = text.len;
     buf_deinit(&text);
     a->status = 200;
-    a->headers = STREAM;
+    a->headers = SSE;
     draw_pieces(a, texts[i], lengths[i]);
     draw_end(a);
 }
@@ -172,7 +152,7 @@ static void draw_stream(struct fake_attempt *a, unsigned i)
 static void draw_huge(struct fake_attempt *a, unsigned i)
 {
     a->status = 200;
-    a->headers = one_in(2) ? STREAM : JSON;
+    a->headers = one_in(2) ? SSE : JSON;
     lengths[i] = HUGE_TEXT - below(HUGE_TEXT / 2);
     draw_pieces(a, huge, lengths[i]);
     draw_end(a);
@@ -209,18 +189,13 @@ static void draw_script(bool with_huge)
     }
 }
 
-static uint64_t maybe(uint64_t ms)
-{
-    return one_in(2) ? 0 : 1 + below(ms);
-}
-
 static void draw_world(bool with_huge)
 {
     struct retry_settings *r = &w.settings.retry;
 
     w.script = script;
     w.script_len = SCRIPT;
-    w.random = fake_random(&drawing) | 1;
+    w.random = draw() | 1;
     r->max_attempts = 1 + (unsigned)below(8);
     r->deadline_ms = maybe(20000);
     r->retry_ambiguous = !one_in(4);
@@ -383,9 +358,7 @@ static void one_exchange(void)
 {
     bool with_huge = number % 1024 == 0;
 
-    /* Far apart for neighbouring seeds, which would share all but one exchange otherwise. */
-    drawing = (seed * 0xbf58476d1ce4e5b9u + number) * 0x9e3779b97f4a7c15u | 1;
-    fake_random(&drawing);
+    draw_begin(seed, number);
     draw_script(with_huge);
     fake_init(&w);
     draw_world(with_huge);

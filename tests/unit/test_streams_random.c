@@ -12,11 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "draw.h"
 #include "stream_text.h"
 #include "unit.h"
 
-#define SSE "Content-Type: text/event-stream\n"
-#define JSON "Content-Type: application/json\n"
 #define SCRIPT 6
 #define VARIANTS 12
 #define ODD 10 /* from this one on they say something else */
@@ -40,7 +39,7 @@ static struct fake_world w;
 static struct fake_attempt script[SCRIPT];
 static struct buf drawn[SCRIPT]; /* what each attempt sends */
 
-static uint64_t drawing, number, total_steps, ends[END_CLIENT_GONE + 1], spliced, resumed, begun;
+static uint64_t number, total_steps, ends[END_CLIENT_GONE + 1], spliced, resumed, begun;
 static uint64_t heartbeats;
 static unsigned states;
 static int dialect;
@@ -53,23 +52,6 @@ static void broken(const char *what, int line)
         what, w.wrong ? w.wrong : "", (unsigned long long)seed, (unsigned long long)number,
         (unsigned long long)w.now_ms, (int)w.x.mode, dialect, (int)w.body.len,
         w.body.len ? w.body.p : "");
-}
-
-/* check's own asserts write a mark each time, which is too slow here. */
-#define MUST(condition)                   \
-    do {                                  \
-        if (!(condition))                 \
-            broken(#condition, __LINE__); \
-    } while (0)
-
-static uint64_t below(uint64_t n)
-{
-    return (fake_random(&drawing) >> 32) % n;
-}
-
-static bool one_in(uint64_t n)
-{
-    return below(n) == 0;
 }
 
 static uint64_t some_ms(void)
@@ -240,16 +222,11 @@ static void draw_script(void)
     }
 }
 
-static uint64_t maybe(uint64_t ms)
-{
-    return one_in(2) ? 0 : 1 + below(ms);
-}
-
 static void draw_world(void)
 {
     w.script = script;
     w.script_len = SCRIPT;
-    w.random = fake_random(&drawing) | 1;
+    w.random = draw() | 1;
     w.settings.retry.max_attempts = 1 + (unsigned)below(8);
     w.settings.retry.deadline_ms = maybe(30000);
     w.settings.retry.retry_ambiguous = !one_in(6);
@@ -356,8 +333,7 @@ static void one_exchange(void)
         "{\"stream\":true,\"stream_options\":{\"include_usage\":true}}",
         "{\"stream\":true,\"background\":true}"};
 
-    drawing = (seed * 0xbf58476d1ce4e5b9u + number) * 0x9e3779b97f4a7c15u | 1;
-    fake_random(&drawing);
+    draw_begin(seed, number);
     dialect = (int)below(COUNT(dialects));
     background = dialect == 2 && one_in(3);
     draw_script();

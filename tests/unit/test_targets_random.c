@@ -8,15 +8,13 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "draw.h"
 #include "turns_shadow.h"
 #include "unit.h"
 
-#define JSON "Content-Type: application/json\n"
-#define STREAM "Content-Type: text/event-stream\n"
 #define ERROR(code) "{\"error\":{\"message\":\"no\",\"code\":\"" code "\"}}"
 #define EVENT "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n"
 #define DONE "data: [DONE]\n\n"
@@ -32,8 +30,7 @@ static struct fake_world pattern; /* the town's settings */
 static struct target_key keys[FAKE_PROVIDERS][2];
 static unsigned health[FAKE_PROVIDERS][SHADOW_TIERS]; /* good answers in a hundred */
 
-static uint64_t drawing; /* the generator's state */
-static uint64_t number;  /* of the town */
+static uint64_t number; /* of the town */
 static uint64_t total_steps, exchanges, starts, ends[END_CLIENT_GONE + 1];
 static struct {
     uint64_t grants, waits, refusals, hedges, probes, denied, moved, left;
@@ -46,28 +43,12 @@ static void broken(const char *what, int line)
                  (unsigned long long)ws.now_ms);
 }
 
-#define MUST(condition)                   \
-    do {                                  \
-        if (!(condition))                 \
-            broken(#condition, __LINE__); \
-    } while (0)
-
 /* An assertion of the code under test says nothing of the seed. */
 static void on_abort(int signal_number)
 {
     (void)signal_number;
     dprintf(STDERR_FILENO, "seed %llu, town %llu\n", (unsigned long long)seed,
             (unsigned long long)number);
-}
-
-static uint64_t below(uint64_t n)
-{
-    return (fake_random(&drawing) >> 32) % n;
-}
-
-static bool one_in(uint64_t n)
-{
-    return below(n) == 0;
 }
 
 /* Mostly short, sometimes long, often nothing. */
@@ -85,8 +66,8 @@ static const struct fake_attempt good[] = {
     {.status = 200, .headers = JSON, .pieces = {{0, "{}", 0}}, .at_once = true},
 };
 static const struct fake_attempt good_streams[] = {
-    {.status = 200, .headers = STREAM, .pieces = {{0, EVENT, 0}, {0, EVENT, 0}, {0, DONE, 0}}},
-    {.status = 200, .headers = STREAM, .pieces = {{0, EVENT DONE, 0}}, .at_once = true},
+    {.status = 200, .headers = SSE, .pieces = {{0, EVENT, 0}, {0, EVENT, 0}, {0, DONE, 0}}},
+    {.status = 200, .headers = SSE, .pieces = {{0, EVENT DONE, 0}}, .at_once = true},
 };
 static const struct fake_attempt bad[] = {
     {.status = 429, .headers = JSON "retry-after-ms: 300\n", .pieces = {{0, ERROR("x"), 0}}},
@@ -108,11 +89,11 @@ static const struct fake_attempt bad[] = {
     {.status = 501, .headers = JSON, .pieces = {{0, ERROR("x"), 0}}},
     {.status = 200, .headers = JSON, .pieces = {{0, "{\"id\":", 0}}, .end = TRANSPORT_TRUNCATED},
     {.status = 200, .headers = JSON, .pieces = {{0, "{\"id\":", 0}}, .hangs = true},
-    {.status = 200, .headers = STREAM, .pieces = {{0, EVENT, 0}}, .end = TRANSPORT_TRUNCATED},
-    {.status = 200, .headers = STREAM, .end = TRANSPORT_TRUNCATED},
-    {.status = 200, .headers = STREAM, .pieces = {{0, EVENT, 0}}, .hangs = true},
-    {.status = 200, .headers = STREAM, .hangs = true},
-    {.status = 200, .headers = STREAM, .pieces = {{0, "data: " ERROR("x") "\n\n", 0}}},
+    {.status = 200, .headers = SSE, .pieces = {{0, EVENT, 0}}, .end = TRANSPORT_TRUNCATED},
+    {.status = 200, .headers = SSE, .end = TRANSPORT_TRUNCATED},
+    {.status = 200, .headers = SSE, .pieces = {{0, EVENT, 0}}, .hangs = true},
+    {.status = 200, .headers = SSE, .hangs = true},
+    {.status = 200, .headers = SSE, .pieces = {{0, "data: " ERROR("x") "\n\n", 0}}},
     {.end = TRANSPORT_CONNECT},
     {.end = TRANSPORT_LOST},
     {.end = TRANSPORT_LOST, .at_once = true},
@@ -143,11 +124,6 @@ static const struct fake_attempt *pick(struct fake_world *w, const struct target
 }
 
 /* --- drawing --------------------------------------------------------------------------------------- */
-
-static uint64_t maybe(uint64_t most)
-{
-    return one_in(2) ? 0 : 1 + below(most);
-}
 
 static void draw_provider(unsigned i)
 {
@@ -228,7 +204,7 @@ static void draw_world(unsigned i)
     w->fallback_on = pattern.fallback_on;
     w->weights = pattern.weights;
     w->pick = pick;
-    w->random = fake_random(&drawing) | 1;
+    w->random = draw() | 1;
     w->timer_late_ms = one_in(4) ? below(50) : 0;
     w->timer_lazy = one_in(2);
     w->step_at_random = one_in(2);
@@ -290,8 +266,7 @@ static void one_town(void)
     uint64_t turns = 0;
     const char *wrong;
 
-    drawing = (seed * UINT64_C(0xbf58476d1ce4e5b9) + number) * UINT64_C(0x9e3779b97f4a7c15) | 1;
-    fake_random(&drawing);
+    draw_begin(seed, number);
     thrown_away = one_in(32);
     fake_init(&pattern);
     draw_settings();

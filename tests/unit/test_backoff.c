@@ -1,20 +1,10 @@
 /* Backoff: its bounds over many random numbers, its spread, and hints as floors (C2, C6). */
 
 #include "policy/backoff.h"
-#include "unit.h"
 
 #include <check.h>
-#include <stdlib.h>
 
-static uint64_t state = 88172645463325252;
-
-static uint64_t next_random(void)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return state;
-}
+#include "unit.h"
 
 START_TEST(the_default_policy)
 {
@@ -51,7 +41,7 @@ START_TEST(jitter_stays_within_its_bounds)
         for (unsigned n = 1; n <= 70; n++)
             for (unsigned round = 0; round < 200; round++) {
                 struct backoff_settings b = settings[i];
-                uint64_t random = round == 0 ? 0 : round == 1 ? UINT64_MAX : next_random();
+                uint64_t random = round == 0 ? 0 : round == 1 ? UINT64_MAX : unit_random();
                 uint64_t d = exact(&b, n);
                 b.jitter = JITTER_FULL;
                 uint64_t full = backoff_delay(&b, n, random);
@@ -79,10 +69,10 @@ START_TEST(jitter_is_even)
 
     for (int i = 0; i < 100000; i++) {
         b.jitter = JITTER_FULL;
-        uint64_t d = backoff_delay(&b, 1, next_random());
+        uint64_t d = backoff_delay(&b, 1, unit_random());
         full[d == 1000 ? 9 : d / 100]++;
         b.jitter = JITTER_EQUAL;
-        d = backoff_delay(&b, 1, next_random()) - 500;
+        d = backoff_delay(&b, 1, unit_random()) - 500;
         equal[d == 500 ? 9 : d / 50]++;
     }
     for (int i = 0; i < 10; i++) {
@@ -106,7 +96,7 @@ START_TEST(a_hint_is_a_floor)
                 for (unsigned round = 0; round < 200; round++) {
                     struct backoff_settings b = settings[i];
                     struct hint none = {HINT_NONE, 0}, hint = {HINT_RETRY_AFTER, hints[k]};
-                    uint64_t random = round == 0 ? 0 : round == 1 ? UINT64_MAX : next_random();
+                    uint64_t random = round == 0 ? 0 : round == 1 ? UINT64_MAX : unit_random();
                     b.jitter = (enum jitter)jitter;
                     uint64_t alone = backoff_delay(&b, 1 + round % 8, random);
                     uint64_t with = backoff_with_hint(&b, 1 + round % 8, &hint, random);

@@ -1,10 +1,11 @@
 /* Breakers: what opens them, what closes them, and what must hold whatever happens (C20). */
 
 #include "policy/breaker.h"
-#include "unit.h"
 
 #include <check.h>
 #include <limits.h>
+
+#include "unit.h"
 
 #define START 1000000
 #define WINDOW 30000
@@ -350,16 +351,6 @@ END_TEST
 
 /* --- whatever happens --- */
 
-static uint64_t state = 88172645463325252;
-
-static uint64_t below(uint64_t n)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (state >> 11) % n;
-}
-
 #define FLIGHTS 32
 
 /* Attempts under way, and what is known of the breaker from outside. */
@@ -377,7 +368,7 @@ struct random_run {
 
 static void random_enter(struct random_run *r)
 {
-    unsigned i = (unsigned)below(FLIGHTS);
+    unsigned i = (unsigned)unit_below(FLIGHTS);
     enum breaker_phase phase = r->b.phase;
 
     if (r->under_way[i] || breaker_next(&r->b, r->now_ms) > r->now_ms)
@@ -397,8 +388,8 @@ static void random_enter(struct random_run *r)
 
 static void random_leave(struct random_run *r)
 {
-    unsigned i = (unsigned)below(FLIGHTS);
-    enum breaker_news news = (enum breaker_news)below(3);
+    unsigned i = (unsigned)unit_below(FLIGHTS);
+    enum breaker_news news = (enum breaker_news)unit_below(3);
     enum breaker_phase phase = r->b.phase;
 
     if (!r->under_way[i])
@@ -433,8 +424,8 @@ static void random_learn(struct random_run *r)
 {
     enum breaker_phase phase = r->b.phase;
 
-    if (below(2) == 0) {
-        uint64_t for_ms = below(300), next_ms = breaker_next(&r->b, r->now_ms);
+    if (unit_below(2) == 0) {
+        uint64_t for_ms = unit_below(300), next_ms = breaker_next(&r->b, r->now_ms);
         breaker_learn_open(&r->b, for_ms, r->now_ms);
         if (breaker_next(&r->b, r->now_ms) < next_ms ||
             (r->b.phase == BREAKER_CLOSED && for_ms > 0))
@@ -454,10 +445,10 @@ START_TEST(a_million_steps)
 
     breaker_init(&r.b);
     for (unsigned i = 0; i < 1000000; i++) {
-        r.now_ms += below(8) == 0 ? below(60) : 0;
-        if (below(100000) == 0)
+        r.now_ms += unit_below(8) == 0 ? unit_below(60) : 0;
+        if (unit_below(100000) == 0)
             r.now_ms += 86400000;
-        uint64_t what = below(1000);
+        uint64_t what = unit_below(1000);
         if (what < 3)
             random_learn(&r);
         else if (what < 500)

@@ -1,10 +1,11 @@
 /* Retry budgets: their arithmetic, and a naive list of times as an oracle (C9). */
 
 #include "policy/budget.h"
-#include "unit.h"
 
 #include <check.h>
 #include <limits.h>
+
+#include "unit.h"
 
 #define START 1000000
 #define BUCKET_MS (BUDGET_WINDOW_MS / BUDGET_BUCKETS)
@@ -19,7 +20,7 @@ START_TEST(a_share_of_the_requests_and_a_minimum)
         {100, 100, 0, 100}, {10, 150, 1, 25},   {199, 1, 0, 1},   {250, 30, 2, 95},
     };
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         struct budget b;
         unsigned repeats = 0;
         budget_init(&b);
@@ -100,16 +101,6 @@ END_TEST
 
 /* --- the oracle --- */
 
-static uint64_t state = 88172645463325252;
-
-static uint64_t below(uint64_t n)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (state >> 11) % n;
-}
-
 #define TIMES_MOST 200000
 
 /* Every time, oldest first; those before `first` are too old for any question. */
@@ -147,10 +138,10 @@ START_TEST(as_a_list_of_times_has_it)
 
     budget_init(&b);
     for (unsigned i = 0; i < 100000; i++) {
-        now += below(20) == 0 ? below(400) : below(3);
-        if (below(5000) == 0)
-            now += below(4 * (uint64_t)BUDGET_WINDOW_MS);
-        if (below(3) > 0) {
+        now += unit_below(20) == 0 ? unit_below(400) : unit_below(3);
+        if (unit_below(5000) == 0)
+            now += unit_below(4 * (uint64_t)BUDGET_WINDOW_MS);
+        if (unit_below(3) > 0) {
             budget_request(&b, now);
             times_add(&requests, now);
             continue;

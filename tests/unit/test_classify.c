@@ -4,9 +4,10 @@
  * compared over the whole space. */
 
 #include "policy/classify.h"
-#include "unit.h"
 
 #include <check.h>
+
+#include "unit.h"
 
 #define LAST_TRANSPORT TRANSPORT_INTERNAL
 #define LAST_KIND APIERROR_CONTENT_POLICY

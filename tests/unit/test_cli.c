@@ -87,7 +87,7 @@ START_TEST(what_is_understood)
         {"retryd --", CLI_RUN, NULL},
     };
 
-    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+    for (size_t i = 0; i < COUNT(lines); i++) {
         struct cli cli = {0};
         struct outputs o;
         char store[256];
@@ -123,7 +123,7 @@ START_TEST(what_is_not_understood)
          "only one of --check, --dump-config, --health, --version and --help at a time"},
     };
 
-    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+    for (size_t i = 0; i < COUNT(lines); i++) {
         struct cli cli = {.mode = CLI_DUMP};
         char store[256], wanted[256];
         struct outputs o;
@@ -278,7 +278,7 @@ START_TEST(help_starts_with_one_screen)
     for (const char *p = o.out_text; p < keys; p++)
         lines += *p == '\n';
     ck_assert_uint_le(lines, 34);
-    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+    for (size_t i = 0; i < COUNT(options); i++) {
         const char *at = strstr(o.out_text, options[i]);
 
         ck_assert_msg(at && at < keys, "%s is not on the first screen", options[i]);
@@ -396,7 +396,7 @@ START_TEST(health_is_what_healthz_answers)
         {NULL, CLI_FAILED, "Connection timed out"},
     };
 
-    for (size_t i = 0; i < sizeof replies / sizeof replies[0]; i++) {
+    for (size_t i = 0; i < COUNT(replies); i++) {
         struct admin a;
 
         admin_start(&a, replies[i].reply, false);
@@ -411,7 +411,7 @@ START_TEST(health_by_every_kind_of_address)
     static const char ok[] = "HTTP/1.1 200 OK\r\n\r\n";
     struct admin a;
 
-    for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
+    for (size_t i = 0; i < COUNT(hosts); i++) {
         char address[160];
 
         admin_start(&a, ok, false);
@@ -429,7 +429,7 @@ START_TEST(health_with_nobody_there)
 {
     static const char *const addresses[] = {"off", "127.0.0.1:0", "unix:/nonexistent/socket"};
 
-    for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
+    for (size_t i = 0; i < COUNT(addresses); i++) {
         struct outputs o;
 
         outputs_init(&o);

@@ -112,7 +112,7 @@ static const struct sample samples[] = {
     {"shared", "prefix", "retryd", "team:a-1_x.y", "team:a-1_x.y", "a b",
      "1 to 64 letters, digits, dots, dashes, underscores or colons"},
 };
-#define SAMPLES (sizeof samples / sizeof samples[0])
+#define SAMPLES (COUNT(samples))
 
 static const char *title_of(const char *section)
 {

@@ -49,7 +49,7 @@ START_TEST(C29_other_addresses_are_refused)
                                             "128.0.0.1:1",   "[fe80::1]:1", "[::ffff:10.0.0.1]:1",
                                             "192.168.0.1:80"};
 
-    for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
+    for (size_t i = 0; i < COUNT(addresses); i++) {
         char text[128];
         struct loaded l;
 
@@ -114,7 +114,7 @@ START_TEST(addresses_that_are_none)
          "at most 107 bytes"},
     };
 
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    for (size_t i = 0; i < COUNT(bad); i++) {
         char text[256];
         struct loaded l;
 

@@ -130,7 +130,7 @@ START_TEST(C18_fallback_on_is_a_set_of_causes)
         {"none", 0},
     };
 
-    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+    for (size_t i = 0; i < COUNT(sets); i++) {
         char text[256];
         struct loaded l;
 
@@ -255,7 +255,7 @@ START_TEST(servers)
     };
     char text[256], wanted[256];
 
-    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+    for (size_t i = 0; i < COUNT(good); i++) {
         struct loaded l;
 
         snprintf(text, sizeof text, "[shared]\nredis = %s\n", good[i]);
@@ -263,7 +263,7 @@ START_TEST(servers)
         ck_assert_str_eq(l.config->shared_redis, good[i]);
         loaded_deinit(&l);
     }
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    for (size_t i = 0; i < COUNT(bad); i++) {
         bool hidden = strchr(bad[i][0], '@') != NULL;
 
         snprintf(text, sizeof text, "[shared]\nredis = %s\n", bad[i][0]);

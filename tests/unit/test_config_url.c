@@ -38,7 +38,7 @@ START_TEST(url_parts)
          "/run/x", false},
     };
 
-    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+    for (size_t i = 0; i < COUNT(urls); i++) {
         struct loaded l = load_url(urls[i].url), again;
         const struct config_upstream *u;
         char *dump, *second;
@@ -89,7 +89,7 @@ START_TEST(urls_that_are_none)
         {"unix:?a=b", "an absolute path after unix:"},
     };
 
-    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+    for (size_t i = 0; i < COUNT(urls); i++) {
         struct loaded l = load_url(urls[i][0]);
 
         ck_assert_ptr_null(l.config);
@@ -115,7 +115,7 @@ START_TEST(braces_of_urls)
         {"unix:/run/x:/{name}", none},  {"unix:/run/x:/v1?m=}", path},
     };
 
-    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+    for (size_t i = 0; i < COUNT(urls); i++) {
         struct loaded l = load_url(urls[i][0]);
         char wanted[256];
 

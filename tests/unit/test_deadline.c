@@ -1,9 +1,10 @@
 /* Deadlines: who declared what, the margin, and the smallest of all (C7). */
 
 #include "policy/deadline.h"
-#include "unit.h"
 
 #include <check.h>
+
+#include "unit.h"
 
 #define START 1000000
 

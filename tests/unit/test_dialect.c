@@ -1,9 +1,10 @@
 /* Which API a path belongs to. */
 
 #include "exchange/dialect.h"
-#include "unit.h"
 
 #include <check.h>
+
+#include "unit.h"
 
 START_TEST(paths)
 {

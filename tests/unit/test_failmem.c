@@ -1,12 +1,13 @@
 /* The failing allocator itself: it fails what it was told to, and nothing else. */
 
 #include "failmem.h"
-#include "unit.h"
 
 #include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "unit.h"
 
 START_TEST(fails_only_the_chosen_one)
 {

@@ -2,9 +2,10 @@
  * not (C19). */
 
 #include "policy/gate.h"
-#include "unit.h"
 
 #include <check.h>
+
+#include "unit.h"
 
 #define START 1000000
 #define BURST ((unsigned)GATE_COLD_BURST)
@@ -423,16 +424,6 @@ END_TEST
 
 /* --- whatever happens --- */
 
-static uint64_t state = 88172645463325252;
-
-static uint64_t below(uint64_t n)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (state >> 11) % n;
-}
-
 static unsigned step_most(const struct gate *g)
 {
     return g->most > 2 * BURST ? g->most : 2 * BURST;
@@ -466,11 +457,11 @@ START_TEST(a_million_steps)
 
     gate_init(&g, now);
     for (unsigned i = 0; i < 1000000; i++) {
-        size_t k = below(COUNT(epochs));
-        uint64_t what = below(10000), delay_ms;
-        now += below(10) == 0 ? below(100) : 0;
+        size_t k = unit_below(COUNT(epochs));
+        uint64_t what = unit_below(10000), delay_ms;
+        now += unit_below(10) == 0 ? unit_below(100) : 0;
         if (what < 5) {
-            delay_ms = below(3000);
+            delay_ms = unit_below(3000);
             ck_assert(gate_close(&g, delay_ms, now) == (now >= closed_until));
             closed_until = now + delay_ms > closed_until ? now + delay_ms : closed_until;
         } else if (what < 10) {

@@ -17,7 +17,7 @@ START_TEST(values_that_may_never_change)
         {"sk-0123456789abcdefghij", UINT64_C(0x08b00b80a0579feb)},
     };
 
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+    for (size_t i = 0; i < COUNT(known); i++)
         ck_assert_uint_eq(hash_text(str_from(known[i].text)), known[i].hash);
 }
 END_TEST

@@ -1,12 +1,13 @@
 /* How long to wait: dates, durations, buckets, and which of them counts. */
 
 #include "policy/hint.h"
-#include "unit.h"
 
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+
+#include "unit.h"
 
 #define NOW UINT64_C(1767322096000) /* 2026-01-02T02:48:16Z */
 #define MAX_DELAY 60000

@@ -2,9 +2,10 @@
  * question that can be asked (C4, C18). */
 
 #include "policy/move.h"
-#include "unit.h"
 
 #include <check.h>
+
+#include "unit.h"
 
 /* Every reason by name: a new one is to be placed here before this passes again. */
 static const struct placed {

@@ -1,10 +1,11 @@
 /* Adaptive pacing: when it turns on and off, how it falls and rises, and the rate it finds. */
 
 #include "policy/pace.h"
-#include "unit.h"
 
 #include <check.h>
 #include <limits.h>
+
+#include "unit.h"
 
 #define START 1000000 /* the beginning of a second */
 
@@ -78,7 +79,7 @@ START_TEST(the_last_second_is_made_of_two)
         {100, 20, 750, 2700}, {100, 0, 1000, PACE_LEAST}, {0, 40, 1000, 2400},  {3, 0, 86400000, 6},
     };
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         struct pace p;
         pace_init(&p);
         enter(&p, cases[i].before, START - 1000);
@@ -239,7 +240,7 @@ static struct found find(unsigned bears, uint64_t answer_ms)
             pace_enter(&p, now);
             taken = second == now / 1000 ? taken + 1 : 1;
             second = now / 1000;
-            ck_assert_uint_lt(end, sizeof flights / sizeof flights[0]);
+            ck_assert_uint_lt(end, COUNT(flights));
             flights[end].back_ms = now + answer_ms;
             flights[end].limited = taken > bears;
             if (now >= START + 30000) {
@@ -259,7 +260,7 @@ START_TEST(it_finds_the_rate_that_is_borne)
         uint64_t answer_ms;
     } cases[] = {{10, 5}, {10, 300}, {50, 5}, {50, 300}, {200, 20}, {200, 300}};
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         struct found f = find(cases[i].bears, cases[i].answer_ms);
         unsigned most = 90 * cases[i].bears;
         if (f.good < most / 4 * 3 || f.limited > f.good / 5 * 2)

@@ -1,10 +1,11 @@
 /* Rate limits: the burst, the spacing, and that no minute ever has more than it should (C22). */
 
 #include "policy/rate.h"
-#include "unit.h"
 
 #include <check.h>
 #include <stdbool.h>
+
+#include "unit.h"
 
 #define START 1000000
 
@@ -139,16 +140,6 @@ END_TEST
 
 /* --- at random --- */
 
-static uint64_t state = 88172645463325252;
-
-static uint64_t below(uint64_t n)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (state >> 11) % n;
-}
-
 #define GONE_MOST 20000
 
 /* Who comes at random and waits its turn: no minute has more than the rate and one burst, and a
@@ -172,7 +163,7 @@ START_TEST(no_minute_has_more_than_the_rate)
                 gone_ms[gone++] = now;
                 if (gone > minute + burst && now - gone_ms[gone - 1 - minute - burst] < 60000)
                     ck_abort_msg("%g a minute: too many before %u", rates[i], (unsigned)now);
-                now += gap_ms > 0 ? below(gap_ms) : 0;
+                now += gap_ms > 0 ? unit_below(gap_ms) : 0;
             }
             if (gap_ms == 0)
                 ck_assert_uint_ge(gone, (unsigned)(rates[i] * 10));

@@ -1,10 +1,11 @@
 /* The reasons' words: every one there, unique, and fit for a metric label. */
 
 #include "policy/reason.h"
-#include "unit.h"
 
 #include <check.h>
 #include <string.h>
+
+#include "unit.h"
 
 START_TEST(words_are_unique_labels)
 {

@@ -3,7 +3,6 @@
 #include "policy/retry.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "policy/backoff.h"

@@ -1,13 +1,14 @@
 /* Secrets: the text is there, and the kernel is told to leave it out of dumps. */
 
 #include "base/secret.h"
-#include "unit.h"
 
 #include <check.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "unit.h"
 
 START_TEST(keeps_the_text)
 {

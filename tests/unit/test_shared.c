@@ -218,7 +218,7 @@ START_TEST(news_of_strange_form_are_left_out)
 
     server_start(NULL);
     struct peer *a = peer_join();
-    for (size_t i = 0; i < sizeof(strange) / sizeof(strange[0]); i++)
+    for (size_t i = 0; i < COUNT(strange); i++)
         server_publish(strange[i]);
     shared_tell_gate(peer_join()->shared, LANE, 1000);
     AWAIT(a->gates == 1, NEWS_MS);
@@ -335,9 +335,9 @@ START_TEST(addresses)
                                       "host:x",     "::1",   "[::1",        "[::1]7", "[]:1",
                                       "unix:redis", "unix:", "redis://a:1", "u:p@h:1"};
 
-    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+    for (size_t i = 0; i < COUNT(good); i++)
         ck_assert_msg(redis_address_check(good[i]) == 0, "%s", good[i]);
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+    for (size_t i = 0; i < COUNT(bad); i++)
         ck_assert_msg(redis_address_check(bad[i]) < 0, "%s", bad[i]);
 }
 END_TEST

@@ -292,11 +292,11 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, killed_and_started_again);
     tcase_add_test(c, a_flapping_server_is_told_of_once);
     tcase_add_test(c, silence_is_noticed);
-    tcase_add_loop_test(c, strangers_are_told_apart, 0, sizeof(strangers) / sizeof(strangers[0]));
+    tcase_add_loop_test(c, strangers_are_told_apart, 0, COUNT(strangers));
     tcase_add_loop_test(c, nobody_there, 0, 3);
-    tcase_add_loop_test(c, logins_are_needed, 0, sizeof(logins) / sizeof(logins[0]));
+    tcase_add_loop_test(c, logins_are_needed, 0, COUNT(logins));
     tcase_add_test(c, a_password_that_comes_back_is_not_told);
-    tcase_add_loop_test(c, confined_users, 0, sizeof(users) / sizeof(users[0]));
+    tcase_add_loop_test(c, confined_users, 0, COUNT(users));
     tcase_add_test(c, a_primary_that_becomes_a_replica);
     tcase_add_test(c, names_that_are_taken);
     tcase_add_test(c, news_wait_in_a_bounded_queue);

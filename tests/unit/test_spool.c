@@ -300,8 +300,7 @@ void unit_tests(Suite *suite)
     TCase *c = unit_case(suite, "spool");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
-    tcase_add_loop_test(c, reads_back_what_was_appended, 0,
-                        (int)(sizeof(lengths) / sizeof(lengths[0])));
+    tcase_add_loop_test(c, reads_back_what_was_appended, 0, COUNT(lengths));
     tcase_add_test(c, reads_while_it_grows);
     tcase_add_test(c, takes_two_blocks_and_no_more);
     tcase_add_test(c, begins_anew_amid_a_read);

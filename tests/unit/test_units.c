@@ -1,9 +1,10 @@
 /* Durations and sizes, read and written. */
 
 #include "base/units.h"
-#include "unit.h"
 
 #include <check.h>
+
+#include "unit.h"
 
 #define BAD UINT64_MAX
 

@@ -20,6 +20,21 @@ uint64_t unit_argument(int number, uint64_t otherwise)
     return number < argument_count ? strtoull(arguments[number], NULL, 0) : otherwise;
 }
 
+uint64_t unit_random(void)
+{
+    static uint64_t state = 88172645463325252;
+
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+}
+
+uint64_t unit_below(uint64_t n)
+{
+    return (unit_random() >> 11) % n;
+}
+
 int main(int argc, char **argv)
 {
     Suite *suite = suite_create(program_invocation_short_name);

@@ -16,4 +16,8 @@ TCase *unit_case(Suite *suite, const char *name);
 /* The program's argument of that number, from 1 on, or `otherwise` where there are fewer. */
 uint64_t unit_argument(int number, uint64_t otherwise);
 
+/* Random numbers (xorshift64, Marsaglia 2003), the same in each run; the second is below n. */
+uint64_t unit_random(void);
+uint64_t unit_below(uint64_t n);
+
 #endif

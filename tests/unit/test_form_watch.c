@@ -2,10 +2,10 @@
 #include "base/form_watch.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#include "unit.h"
+
 #define FIELD(name, value) "Content-Disposition: form-data; name=\"" name "\"\r\n\r\n" value "\r\n"
 #define FILE_PART                                                                   \
     "Content-Disposition: form-data; name=\"file\"; filename=\"a;b=\\\"c.wav\"\r\n" \
@@ -136,16 +136,10 @@ START_TEST(a_value_longer_than_is_kept)
 }
 END_TEST
 
-int main(void)
+void unit_tests(Suite *suite)
 {
-    Suite *suite = suite_create("form_watch");
-    TCase *tcase = tcase_create("form_watch");
+    TCase *tcase = unit_case(suite, "form_watch");
+
     tcase_add_test(tcase, where_the_model_is);
     tcase_add_test(tcase, a_value_longer_than_is_kept);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

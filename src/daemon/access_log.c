@@ -10,12 +10,12 @@ static void add_names(const struct exchange *x)
     log_text("id", x->request.id);
     if (x->request.model[0])
         log_text("model", x->request.model);
-    if (x->target.provider)
-        log_text("target", x->target.provider->name);
-    if (x->target.tier > 0)
-        log_str("fallback", x->target.model);
-    if (x->target.provider && x->target.provider->key_count > 1)
-        log_u64("key", x->target.key_number);
+    if (x->aim.target.provider)
+        log_text("target", x->aim.target.provider->name);
+    if (x->aim.target.tier > 0)
+        log_str("fallback", x->aim.target.model);
+    if (x->aim.target.provider && x->aim.target.provider->key_count > 1)
+        log_u64("key", x->aim.target.key_number);
 }
 
 static void attempt_sentence(const struct exchange *x, const struct attempt_report *r, char *out,
@@ -103,28 +103,28 @@ void access_log_request(const struct exchange *x, enum log_access access)
     log_str("method", buf_str(&x->request.head.method));
     log_str("path", path);
     log_text("end", exchange_end_word(x->end));
-    if (x->status)
-        log_u64("status", x->status);
+    if (x->reply.status)
+        log_u64("status", x->reply.status);
     log_u64("attempts", x->attempts);
     log_u64("wait_ms", x->wait_ms);
-    if (x->queue_ms) {
-        log_u64("queue_ms", x->queue_ms);
-        log_text("queued_for", turn_why_word(x->queue_why));
+    if (x->aim.queue_ms) {
+        log_u64("queue_ms", x->aim.queue_ms);
+        log_text("queued_for", turn_why_word(x->aim.queue_why));
     }
-    if (x->first_byte_ms)
-        log_u64("first_byte_ms", x->first_byte_ms - x->started_ms);
+    if (x->reply.first_byte_ms)
+        log_u64("first_byte_ms", x->reply.first_byte_ms - x->started_ms);
     log_u64("duration_ms", x->ended_ms - x->started_ms);
-    log_u64("bytes", x->bytes_out);
-    if (x->dropped)
-        log_u64("dropped_events", x->dropped);
-    if (x->splices)
-        log_u64("spliced", x->splices);
+    log_u64("bytes", x->reply.bytes_out);
+    if (x->stream.dropped)
+        log_u64("dropped_events", x->stream.dropped);
+    if (x->stream.splices)
+        log_u64("spliced", x->stream.splices);
     if (x->end != END_ANSWERED && x->last_reason != REASON_OK)
         log_text("reason", reason_word(x->last_reason));
     if (x->request.sdk_retry)
         log_u64("sdk_retry", x->request.sdk_retry);
-    if (x->hedges)
-        log_u64("hedges", x->hedges);
+    if (x->hedge.count)
+        log_u64("hedges", x->hedge.count);
     if (x->duplicates)
         log_u64("possible_duplicates", x->duplicates);
     log_end();

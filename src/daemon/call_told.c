@@ -26,7 +26,7 @@ void call_event_dropped(void *world, struct exchange *x, bool malformed)
     struct worker *w = world;
 
     metrics_add(malformed ? &w->metrics.events_malformed : &w->metrics.events_unfit, 1);
-    if (x->dropped == 1)
+    if (x->stream.dropped == 1)
         access_log_dropped(x, malformed);
 }
 
@@ -37,9 +37,9 @@ void call_ended(void *world, struct exchange *x)
 
     metrics_add(&m->ends[x->end], 1);
     metrics_add(&m->wait_ms, x->wait_ms);
-    metrics_add(&m->bytes_out, x->bytes_out);
-    metrics_add(&m->events, x->events);
-    if (x->end == END_ANSWERED && x->splices)
+    metrics_add(&m->bytes_out, x->reply.bytes_out);
+    metrics_add(&m->events, x->reply.events);
+    if (x->end == END_ANSWERED && x->stream.splices)
         metrics_add(&m->spliced, 1);
     if (x->end == END_ANSWERED && x->attempts > 1)
         metrics_add(&m->rescued, 1);

@@ -81,12 +81,12 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
     attempt_init(&x->slots[0]);
     attempt_init(&x->slots[1]);
     x->attempt = &x->slots[0];
-    headers_init(&x->error_headers);
-    buf_init(&x->error_body, SIZE_MAX / 2);
-    buf_init(&x->rewritten, SIZE_MAX / 2);
-    buf_init(&x->plain, SIZE_MAX / 2);
-    outbox_init(&x->out, x);
-    guard_init(&x->guard, DIALECT_OTHER, 1, false);
+    headers_init(&x->kept.headers);
+    buf_init(&x->kept.body, SIZE_MAX / 2);
+    buf_init(&x->stream.rewritten, SIZE_MAX / 2);
+    buf_init(&x->stream.plain, SIZE_MAX / 2);
+    outbox_init(&x->reply.out, x);
+    guard_init(&x->stream.guard, DIALECT_OTHER, 1, false);
     x->started_ms = ops->now_ms(world);
     return 0;
 }
@@ -108,16 +108,16 @@ void exchange_deinit(struct exchange *x)
     request_deinit(&x->request);
     attempt_deinit(&x->slots[0]);
     attempt_deinit(&x->slots[1]);
-    headers_deinit(&x->error_headers);
-    buf_deinit(&x->error_body);
-    buf_deinit(&x->rewritten);
-    buf_deinit(&x->plain);
-    decoder_deinit(&x->decoder);
-    outbox_deinit(&x->out);
-    guard_deinit(&x->guard);
-    inspect_deinit(&x->inspect);
-    splice_free(x->splice);
-    x->splice = NULL; /* what it holds may still be asked for */
+    headers_deinit(&x->kept.headers);
+    buf_deinit(&x->kept.body);
+    buf_deinit(&x->stream.rewritten);
+    buf_deinit(&x->stream.plain);
+    decoder_deinit(&x->stream.decoder);
+    outbox_deinit(&x->reply.out);
+    guard_deinit(&x->stream.guard);
+    inspect_deinit(&x->held.inspect);
+    splice_free(x->stream.splice);
+    x->stream.splice = NULL; /* what it holds may still be asked for */
     x->magic = 0;
 }
 
@@ -144,8 +144,8 @@ void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size
 size_t exchange_memory(const struct exchange *x)
 {
     return body_memory(&x->request.body) + x->slots[0].body.size + x->slots[1].body.size +
-           x->plain.size + outbox_memory(&x->out) + (x->splice ? splice_memory(x->splice) : 0) +
-           x->error_body.size;
+           x->stream.plain.size + outbox_memory(&x->reply.out) +
+           (x->stream.splice ? splice_memory(x->stream.splice) : 0) + x->kept.body.size;
 }
 
 void exchange_request_done(struct exchange *x)
@@ -189,9 +189,9 @@ static int start_sending(struct exchange *x, struct attempt *a)
     int rc;
 
     outgoing_init(&o);
-    if (x->resuming)
+    if (x->stream.resuming)
         rc = outgoing_resume(&o, &x->request, &x->plan, &a->turn.target,
-                             str_from(x->guard.response_id.p), x->guard.sequence - 1);
+                             str_from(x->stream.guard.response_id.p), x->stream.guard.sequence - 1);
     else
         rc = outgoing_build(&o, &x->request, &x->plan, &a->turn.target, &a->edit);
     if (rc == 0)
@@ -213,7 +213,7 @@ int exchange_send(struct exchange *x, struct attempt *a, bool fresh)
     a->started_ms = a->last_piece_ms = x->ops->now_ms(x->world);
     x->attempts++;
     a->number = fresh ? number : x->attempts;
-    x->tier_attempts++;
+    x->aim.tier_attempts++;
     rc = start_sending(x, a);
     a->running = rc == 0;
     if (rc < 0)
@@ -229,9 +229,9 @@ void exchange_start_attempt(struct exchange *x, bool fresh)
         return;
     }
     exchange_set(x, EXCHANGE_ATTEMPTING);
-    sse_init(&x->sse);
-    x->streaming = false; /* nothing of this one has come, whatever the last one was */
-    x->hedged = false;
+    sse_init(&x->stream.sse);
+    x->stream.on = false; /* nothing of this one has come, whatever the last one was */
+    x->hedge.spent = false;
     if (exchange_send(x, x->attempt, fresh) < 0)
         judge_transport(x, TRANSPORT_INTERNAL);
 }
@@ -263,9 +263,9 @@ static void set_limits(struct exchange *x)
     unsigned wish = x->request.overrides.max_attempts;
 
     x->max_attempts = wish ? wish : x->plan.settings->retry.max_attempts;
-    x->mode = mode_of(x);
-    x->spoke_ms = x->ops->now_ms(x->world);
-    guard_init(&x->guard, dialect_of(request_path(&x->request.head)), x->request.choices,
+    x->stream.mode = mode_of(x);
+    x->reply.spoke_ms = x->ops->now_ms(x->world);
+    guard_init(&x->stream.guard, dialect_of(request_path(&x->request.head)), x->request.choices,
                x->request.usage_wanted);
     exchange_set_deadline(x, x->started_ms, true);
 }
@@ -286,7 +286,7 @@ static void receive(struct exchange *x)
     int rc;
 
     if (x->refused) {
-        x->status = x->refused;
+        x->reply.status = x->refused;
         x->last_reason = x->refused < 500 ? REASON_CLIENT_ERROR : REASON_INTERNAL;
         exchange_end(x, END_REFUSED);
         return;
@@ -324,7 +324,7 @@ static void receive(struct exchange *x)
 static void replace_stale(struct exchange *x)
 {
     x->attempts--;
-    x->tier_attempts--;
+    x->aim.tier_attempts--;
     exchange_set(x, EXCHANGE_QUEUED);
     exchange_start_attempt(x, true);
 }
@@ -347,8 +347,8 @@ static void attempting(struct exchange *x)
     if (a->done && a->transport == TRANSPORT_STALE && !a->fresh) {
         replace_stale(x);
     } else if (a->head_done) {
-        x->streaming = exchange_is_stream(a);
-        if (x->streaming) {
+        x->stream.on = exchange_is_stream(a);
+        if (x->stream.on) {
             /* It may think for minutes: its gate need not. */
             targets_tell_good(x, TURN_HEAD);
             stream_start(x);
@@ -374,7 +374,7 @@ void exchange_look(struct exchange *x)
         attempting(x);
         break;
     case EXCHANGE_HOLDING:
-        if (x->streaming)
+        if (x->stream.on)
             stream_step(x);
         else
             judge_held(x);
@@ -404,12 +404,12 @@ static void leave(struct exchange *x)
 /* Before the connection is cut: its client is to know that this is no end. */
 static void abort_now(struct exchange *x)
 {
-    if (!x->begun_stream || x->answer_ended) {
-        x->client_gone = x->client_gone || !x->answer_ended;
+    if (!x->reply.begun_stream || x->reply.ended) {
+        x->client_gone = x->client_gone || !x->reply.ended;
         return;
     }
     if (x->state == EXCHANGE_RELAYING &&
-        x->guard.marker) { /* it has ended, but for its connection */
+        x->stream.guard.marker) { /* it has ended, but for its connection */
         exchange_stop_attempt(x);
         relay_end(x);
         return;
@@ -423,7 +423,7 @@ static void abort_now(struct exchange *x)
 /* A slow client may still have to take what came whole: the target need not wait for that. */
 static void release_turn(struct exchange *x)
 {
-    if (x->state == EXCHANGE_RELAYING && !x->answer_ended && x->attempt->done &&
+    if (x->state == EXCHANGE_RELAYING && !x->reply.ended && x->attempt->done &&
         x->attempt->transport == TRANSPORT_WHOLE)
         targets_tell_good(x, TURN_OVER);
     targets_release(x, x->attempt);
@@ -438,7 +438,7 @@ void exchange_step(struct exchange *x)
         return;
     if (x->aborted)
         abort_now(x);
-    if (x->client_gone && !x->pulled_end && !x->refused) {
+    if (x->client_gone && !x->reply.pulled_end && !x->refused) {
         leave(x);
         return;
     }
@@ -446,8 +446,9 @@ void exchange_step(struct exchange *x)
         before = x->state;
         exchange_look(x);
     } while (x->state != EXCHANGE_DONE && (x->state != before || times_act(x)));
-    if (x->out.spool_awaited) { /* it asks again, and finds the spool's news, or its failure */
-        x->out.spool_awaited = false;
+    if (x->reply.out
+            .spool_awaited) { /* it asks again, and finds the spool's news, or its failure */
+        x->reply.out.spool_awaited = false;
         x->ops->answer_wake(x->world, x);
     }
     if (!x->attempt->running && x->state != EXCHANGE_QUEUED)

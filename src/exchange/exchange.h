@@ -23,7 +23,7 @@
  * (RECEIVING); its turn, or a time (QUEUED); the attempt's head, bytes or end, or a time (ATTEMPTING, HOLDING, RELAYING); a time
  * (BACKOFF); the client taking bytes (RELAYING). Whoever brings one of these calls exchange_step.
  * The client can leave in any state. Where a stream's heartbeat or a part of it has gone out already
- * (`begun`), a failure is told by the last event of that stream: from any state to RELAYING.
+ * (`reply.begun`), a failure is told by the last event of that stream: from any state to RELAYING.
  *
  * An exchange does no I/O of its own: it reaches the world through struct exchange_ops, and tests
  * put a fake world there with a clock they turn by hand. It belongs to one worker and has no locks. */
@@ -166,6 +166,94 @@ struct exchange_limits {
     const char *spool_dir; /* where that is, for messages; outlives the exchange */
 };
 
+/* --- the parts of an exchange --- */
+
+/* Where attempts go. targets.c changes it; besides, exchange.c counts `tier_attempts`, and hedge.c
+ * sets `target` where the other of two attempts takes over. */
+struct aim {
+    struct target target;     /* of the last one */
+    struct turn_wish wish;    /* for the next one; points to `tried` and `excluded` */
+    bool waiting;             /* QUEUED: for a turn; else one that is a moment old */
+    uint64_t queued_since;    /* QUEUED: when it began to wait */
+    uint64_t queue_ms;        /* spent in QUEUED; part of the exchange's wait_ms */
+    enum turn_why queue_why;  /* what it waited for there, the last time */
+    unsigned tiers;           /* 1, and one for each fallback model */
+    unsigned tier_attempts;   /* made in wish.tier */
+    unsigned target_attempts; /* made at `target`, one after the other */
+    struct target_ref tried[TARGETS_TRIED_MAX];    /* since the last backoff */
+    struct target_ref excluded[TARGETS_TRIED_MAX]; /* in this tier, by a verdict */
+};
+
+/* A second attempt beside the first. hedge.c changes it; besides, exchange.c clears `spent` for each
+ * attempt that it starts. */
+struct hedge {
+    struct attempt *rival; /* the one beside the exchange's `attempt`; NULL: there is none */
+    struct turn_wish wish; /* for its turn; points to `tried` */
+    struct target_ref tried;
+    bool spent;     /* the attempt has had its hedge, or none was to be had */
+    unsigned count; /* second attempts that were made */
+};
+
+/* The last whole error answer of an upstream, kept in case it turns out to be the final one. judge.c
+ * keeps it; relay.c delivers it, and forgets it at the commit. */
+struct kept_error {
+    bool present;
+    unsigned status;   /* to tell */
+    unsigned received; /* as it came */
+    unsigned attempt;  /* whose it was */
+    struct headers headers;
+    struct buf body;
+};
+
+/* The attempt's answer where it is no stream, while it is held and watched. judge.c changes it. */
+struct held_answer {
+    struct inspect inspect;
+    size_t inspected; /* bytes of attempt.body */
+    uint64_t length;  /* as its head has it; LENGTH_UNKNOWN */
+};
+
+/* The attempt's answer where it is an event stream, and what the client has of it and of those that
+ * it continues. stream.c and stream_event.c change it; besides, exchange.c sets `on` and `mode`,
+ * judge.c what is resumed, and relay.c counts `splices`. */
+struct stream {
+    bool on;    /* it is one that can be looked into; the rest counts only then */
+    bool coded; /* with a coding that is undone here: events cannot be told apart in it */
+    struct decoder decoder;
+    struct buf plain; /* its text; of the others' attempt.body is that */
+    enum stream_mode mode;
+    struct sse_reader sse;
+    struct guard guard;
+    struct splice *splice; /* remembers what the client has; NULL where a break is final */
+    struct buf rewritten;  /* an event that takes another's place */
+    unsigned splices;      /* attempts that continued what the client has */
+    uint64_t dropped;      /* events left out */
+    bool no_spool;         /* what is held stays in memory: there is no place for it elsewhere */
+    bool passed;           /* content of this attempt is new to the client */
+    bool not_resumable;    /* it was tried in vain */
+    bool resuming;         /* the next attempt asks for the rest of a Responses stream */
+    struct {
+        struct str event; /* of the upstream that ended its answer; empty: none did */
+        const struct guard_seen *seen;
+    } last_words; /* only while it is judged */
+};
+
+/* The answer on its way to the client. relay.c changes it; besides, stream.c adds to `out` and counts
+ * `events`, and times.c adds the heartbeats. */
+struct reply {
+    unsigned status; /* 0: none was given yet */
+    struct outbox out;
+    bool begun;             /* its head has gone out */
+    bool begun_stream;      /* ... as that of an event stream */
+    bool committed;         /* ... and a part of an attempt's answer may have */
+    bool ended;             /* nothing will be added to what is released */
+    bool cut;               /* ... and the end is a break */
+    bool pulled_end;        /* the client's side has taken the end */
+    uint64_t events;        /* forwarded */
+    uint64_t bytes_out;     /* handed to the client */
+    uint64_t first_byte_ms; /* when it was committed; 0 before */
+    uint64_t spoke_ms;      /* when the client was last given something to read */
+};
+
 struct exchange {
     unsigned magic;
     enum exchange_state state;
@@ -185,85 +273,25 @@ struct exchange {
 
     struct attempt slots[2];
     struct attempt *attempt; /* the one that is judged */
-    struct attempt *rival;   /* a hedge beside it; NULL */
-    struct turn_wish hedge_wish;
-    struct target_ref hedge_tried;
-    bool hedged;            /* the attempt has had its hedge, or none was to be had */
-    unsigned hedges;        /* second attempts that were made */
-    unsigned attempts;      /* made so far */
-    unsigned duplicates;    /* possible double charges */
-    uint64_t wait_ms;       /* spent in BACKOFF */
-    uint64_t next_at_ms;    /* BACKOFF: when the next attempt starts */
-    uint64_t backoff_since; /* BACKOFF: when it began */
+    unsigned attempts;       /* made so far */
+    unsigned duplicates;     /* possible double charges */
+    uint64_t wait_ms;        /* spent in BACKOFF and QUEUED */
+    uint64_t next_at_ms;     /* BACKOFF: when the next attempt starts */
+    uint64_t backoff_since;  /* BACKOFF: when it began */
 
-    /* Where attempts go. */
-    struct target target;     /* of the last one */
-    struct turn_wish wish;    /* for the next one */
-    bool waiting;             /* QUEUED: for a turn; else one that is a moment old */
-    uint64_t queued_since;    /* QUEUED: when it began to wait */
-    uint64_t queue_ms;        /* spent in QUEUED; part of wait_ms */
-    enum turn_why queue_why;  /* what it waited for there, the last time */
-    unsigned tiers;           /* 1, and one for each fallback model */
-    unsigned tier_attempts;   /* made in wish.tier */
-    unsigned target_attempts; /* made at `target`, one after the other */
-    struct target_ref tried[TARGETS_TRIED_MAX];    /* since the last backoff */
-    struct target_ref excluded[TARGETS_TRIED_MAX]; /* in this tier, by a verdict */
+    struct aim aim;
+    struct hedge hedge;
+    struct kept_error kept;
+    struct held_answer held;
+    struct stream stream;
+    struct reply reply;
 
     const char *cannot_retry; /* a reason, set once, logged as it stands; NULL while it can */
     enum reason last_reason;  /* of the last failed attempt; REASON_OK before */
     char last_detail[ATTEMPT_DETAIL_MAX];
-
-    /* The last whole error answer of an upstream, kept in case it turns out to be the final one. */
-    bool has_error_answer;
-    unsigned error_status;   /* to tell */
-    unsigned error_received; /* as it came */
-    unsigned error_attempt;  /* whose it was */
-    struct headers error_headers;
-    struct buf error_body;
-
     uint64_t retry_after_ms; /* of an error of ours: when it may go better; 0: not known */
 
-    /* The answer on its way. */
-    unsigned status; /* of the answer given; 0 before */
-    struct outbox out;
-    bool begun;         /* its head has gone out */
-    bool begun_stream;  /* ... as that of an event stream */
-    bool committed;     /* ... and a part of an attempt's answer may have */
-    bool answer_ended;  /* nothing will be added to what is released */
-    bool cut;           /* ... and the end is a break */
-    bool pulled_end;    /* the client's side has taken the end */
-    uint64_t events;    /* forwarded */
-    uint64_t dropped;   /* events left out */
-    uint64_t bytes_out; /* handed to the client */
-    uint64_t spoke_ms;  /* when the client was last given something to read */
-
-    /* Where the attempt's answer is none. */
-    struct inspect inspect;
-    size_t inspected;       /* bytes of attempt.body */
-    uint64_t answer_length; /* as its head has it; LENGTH_UNKNOWN */
-
-    /* Where the attempt's answer is an event stream. */
-    bool streaming;
-    bool coded; /* with a coding that is undone here: events cannot be told apart in it */
-    struct decoder decoder;
-    struct buf plain; /* its text; of the others' attempt.body is that */
-    enum stream_mode mode;
-    struct sse_reader sse;
-    struct guard guard;
-    struct splice *splice; /* remembers what the client has; NULL where a break is final */
-    struct buf rewritten;  /* an event that takes another's place */
-    unsigned splices;      /* attempts that continued what the client has */
-    bool no_spool;         /* what is held stays in memory: there is no place for it elsewhere */
-    bool passed;           /* content of this attempt is new to the client */
-    bool not_resumable;    /* it was tried in vain */
-    bool resuming;         /* the next attempt asks for the rest of a Responses stream */
-    struct {
-        struct str event; /* of the upstream that ended its answer; empty: none did */
-        const struct guard_seen *seen;
-    } last_words; /* only while it is judged */
-
     uint64_t started_ms;
-    uint64_t first_byte_ms; /* when it was committed; 0 before */
     uint64_t ended_ms;
     void *tag; /* the world's own */
 };

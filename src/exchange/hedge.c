@@ -45,10 +45,10 @@ static bool may_hedge(const struct exchange *x)
 {
     const struct hedge_settings *s = &x->plan.settings->hedge;
 
-    return x->state == EXCHANGE_ATTEMPTING && s->after_ms > 0 && !x->rival && !x->hedged &&
-           !x->begun && !x->resuming && !x->request.overrides.no_retry &&
-           x->attempts < x->max_attempts && body_in_memory(&x->request.body) &&
-           may_be_made_twice(x);
+    return x->state == EXCHANGE_ATTEMPTING && s->after_ms > 0 && !x->hedge.rival &&
+           !x->hedge.spent && !x->reply.begun && !x->stream.resuming &&
+           !x->request.overrides.no_retry && x->attempts < x->max_attempts &&
+           body_in_memory(&x->request.body) && may_be_made_twice(x);
 }
 
 uint64_t hedge_time(const struct exchange *x)
@@ -66,15 +66,15 @@ static bool has_time(const struct exchange *x, uint64_t now)
 /* A turn that can be had now, at another target where there is one. */
 static bool get_turn(struct exchange *x, struct attempt *a)
 {
-    struct target_ref *first = &x->hedge_tried;
+    struct target_ref *first = &x->hedge.tried;
 
-    *first = (struct target_ref){x->target.provider, x->target.key_number};
-    x->hedge_wish = x->wish;
-    x->hedge_wish.tried = first;
-    x->hedge_wish.tried_count = 1;
-    x->hedge_wish.may_leave = true;
-    x->hedge_wish.latest_ms = x->hedge_wish.gate_latest_ms = 0;
-    if (x->ops->turn_ask(x->world, x, &a->turn, &x->hedge_wish) == TURN_GRANTED) {
+    *first = (struct target_ref){x->aim.target.provider, x->aim.target.key_number};
+    x->hedge.wish = x->aim.wish;
+    x->hedge.wish.tried = first;
+    x->hedge.wish.tried_count = 1;
+    x->hedge.wish.may_leave = true;
+    x->hedge.wish.latest_ms = x->hedge.wish.gate_latest_ms = 0;
+    if (x->ops->turn_ask(x->world, x, &a->turn, &x->hedge.wish) == TURN_GRANTED) {
         a->has_turn = true;
         return true;
     }
@@ -88,7 +88,7 @@ void hedge_start(struct exchange *x)
     uint64_t now = x->ops->now_ms(x->world);
 
     assert(!a->running && !a->has_turn);
-    x->hedged = true; /* one for each attempt, whether it comes to be or not */
+    x->hedge.spent = true; /* one for each attempt, whether it comes to be or not */
     if (!has_time(x, now) || !get_turn(x, a))
         return;
     /* Charged last, and where it goes: one that finds no turn leaves repeats their budget. */
@@ -96,9 +96,9 @@ void hedge_start(struct exchange *x)
         targets_release(x, a);
         return;
     }
-    x->rival = a;
+    x->hedge.rival = a;
     targets_visit(x, a);
-    x->hedges++;
+    x->hedge.count++;
     x->duplicates++;
     x->ops->hedged(x->world, x);
     if (exchange_send(x, a, false) < 0)
@@ -109,19 +109,19 @@ static void swap(struct exchange *x)
 {
     struct attempt *a = x->attempt;
 
-    x->attempt = x->rival;
-    x->rival = a;
-    x->target = x->attempt->turn.target;
-    x->streaming = false;
+    x->attempt = x->hedge.rival;
+    x->hedge.rival = a;
+    x->aim.target = x->attempt->turn.target;
+    x->stream.on = false;
     if (x->state == EXCHANGE_HOLDING)
         exchange_set(x, EXCHANGE_ATTEMPTING);
 }
 
 void hedge_drop(struct exchange *x)
 {
-    struct attempt *a = x->rival;
+    struct attempt *a = x->hedge.rival;
 
-    x->rival = NULL;
+    x->hedge.rival = NULL;
     if (!a)
         return;
     if (a->running && !a->done)
@@ -136,7 +136,7 @@ bool hedge_goes_on(struct exchange *x)
 {
     bool was_attempting = x->state == EXCHANGE_ATTEMPTING;
 
-    if (!x->rival)
+    if (!x->hedge.rival)
         return false;
     exchange_stop_attempt(x);
     swap(x);
@@ -149,7 +149,7 @@ bool hedge_goes_on(struct exchange *x)
 uint64_t hedge_limit(const struct exchange *x)
 {
     const struct timeout_settings *t = &x->plan.settings->timeout;
-    const struct attempt *a = x->rival;
+    const struct attempt *a = x->hedge.rival;
     uint64_t total, step;
 
     if (!a || a->done || a->paused)
@@ -162,7 +162,7 @@ uint64_t hedge_limit(const struct exchange *x)
 
 void hedge_timed_out(struct exchange *x)
 {
-    struct attempt *a = x->rival;
+    struct attempt *a = x->hedge.rival;
 
     x->ops->attempt_cancel(x->world, x, a);
     a->running = false;
@@ -178,7 +178,7 @@ static bool is_stale(const struct attempt *a)
 
 void hedge_look(struct exchange *x)
 {
-    struct attempt *a = x->rival;
+    struct attempt *a = x->hedge.rival;
     bool was_holding = x->state == EXCHANGE_HOLDING, has_news;
 
     if (a && is_stale(x->attempt)) { /* it was not even sent, and need not be: the other goes on */
@@ -186,7 +186,7 @@ void hedge_look(struct exchange *x)
         hedge_drop(x);
         return;
     }
-    if (!a || x->attempt->done || (x->state == EXCHANGE_HOLDING && x->streaming))
+    if (!a || x->attempt->done || (x->state == EXCHANGE_HOLDING && x->stream.on))
         return;
     if (a->done)
         a->running = false;

@@ -56,19 +56,19 @@ static unsigned status_to_tell(unsigned status, const struct apierror *e)
 
 static void keep_error_answer(struct exchange *x, unsigned status)
 {
-    struct headers h = x->error_headers;
-    struct buf b = x->error_body;
+    struct headers h = x->kept.headers;
+    struct buf b = x->kept.body;
 
     if (status < 400) /* a good answer, but no stream: the client cannot be given it any more */
         return;
-    x->error_headers = x->attempt->headers;
-    x->error_body = x->attempt->body;
+    x->kept.headers = x->attempt->headers;
+    x->kept.body = x->attempt->body;
     x->attempt->headers = h;
     x->attempt->body = b;
-    x->error_status = status;
-    x->error_received = x->attempt->status;
-    x->error_attempt = x->attempts;
-    x->has_error_answer = true;
+    x->kept.status = status;
+    x->kept.received = x->attempt->status;
+    x->kept.attempt = x->attempts;
+    x->kept.present = true;
 }
 
 static const char *give_up_detail(const struct exchange *x)
@@ -81,11 +81,11 @@ static void tell_failure(struct exchange *x)
     char message[512];
     const char *advice = answer_advice(x->last_reason);
 
-    if (x->begun || x->last_words.event.n > 0) {
+    if (x->reply.begun || x->stream.last_words.event.n > 0) {
         relay_last_words(x);
         return;
     }
-    if (x->has_error_answer) {
+    if (x->kept.present) {
         relay_kept_error(x);
         return;
     }
@@ -127,7 +127,7 @@ static void back_off(struct exchange *x, uint64_t delay_ms)
 
 static bool is_whole(const struct exchange *x, const struct outcome *o)
 {
-    return x->attempt->done && o->transport == TRANSPORT_WHOLE && !x->streaming;
+    return x->attempt->done && o->transport == TRANSPORT_WHOLE && !x->stream.on;
 }
 
 static void deliver(struct exchange *x, const struct outcome *o)
@@ -142,13 +142,13 @@ static void try_again(struct exchange *x, const struct outcome *o, const struct 
                       const struct retry_decision *d)
 {
     exchange_stop_attempt(x);
-    if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->resuming)
+    if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->stream.resuming)
         keep_error_answer(x, status_to_tell(o->status, o->error));
-    x->resuming = stream_resumable(x);
-    if (x->committed)
+    x->stream.resuming = stream_resumable(x);
+    if (x->reply.committed)
         relay_release(x); /* what another attempt continues */
-    else if (!x->resuming)
-        outbox_drop_held(&x->out);
+    else if (!x->stream.resuming)
+        outbox_drop_held(&x->reply.out);
     targets_move(x, v, d->move);
     back_off(x, d->delay_ms);
 }
@@ -160,7 +160,7 @@ static void give_up(struct exchange *x, const struct outcome *o)
     bool is_answer =
         o->headers && o->transport == TRANSPORT_WHOLE && !o->empty && !o->malformed && !o->differs;
 
-    if (is_answer && !x->streaming && !x->begun) {
+    if (is_answer && !x->stream.on && !x->reply.begun) {
         x->end = END_FAILED;
         deliver(x, o);
         return;
@@ -178,16 +178,17 @@ static void judge(struct exchange *x, const struct outcome *o)
     struct retry_decision d;
     struct hint hint = {.source = HINT_NONE};
 
-    if (v.kind == VERDICT_GOOD && x->resuming && !x->begun) {
-        x->not_resumable = true; /* not the rest of a stream: from the beginning, then */
+    if (v.kind == VERDICT_GOOD && x->stream.resuming && !x->reply.begun) {
+        x->stream.not_resumable = true; /* not the rest of a stream: from the beginning, then */
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_BAD_ANSWER, .ambiguous = true};
-    } else if (v.kind == VERDICT_GOOD && x->begun) {
+    } else if (v.kind == VERDICT_GOOD && x->reply.begun) {
         snprintf(x->attempt->detail, sizeof(x->attempt->detail),
                  "an answer that is no event stream");
         v = (struct verdict){.kind = VERDICT_FINAL, .reason = REASON_BAD_ANSWER, .ambiguous = true};
     }
-    if (x->resuming && !x->committed && v.kind == VERDICT_FINAL && o->status >= 400) {
-        x->not_resumable = true; /* it cannot be read on; but the client has nothing of it yet */
+    if (x->stream.resuming && !x->reply.committed && v.kind == VERDICT_FINAL && o->status >= 400) {
+        x->stream.not_resumable =
+            true; /* it cannot be read on; but the client has nothing of it yet */
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = v.reason, .ambiguous = true};
     }
     if (stream_resumable(x))
@@ -203,7 +204,7 @@ static void judge(struct exchange *x, const struct outcome *o)
         hint = hint_read(o->headers, o->error, x->ops->unix_ms(x->world),
                          x->plan.settings->retry.backoff.max_delay_ms);
     targets_tell(x, &v, &hint);
-    if (x->rival) {
+    if (x->hedge.rival) {
         d = (struct retry_decision){.action = RETRY_GIVE_UP,
                                     .why_not = "the other of two attempts goes on"};
         report(x, o, &v, &d, &hint);
@@ -222,7 +223,7 @@ bool judge_may_repeat(struct exchange *x, const struct outcome *o)
 {
     struct verdict v = classify(o, x->plan.settings->retry.retry_on);
 
-    if (x->committed)
+    if (x->reply.committed)
         exchange_set_deadline(x, x->ops->now_ms(x->world), true);
     return targets_would_repeat(x, &v);
 }
@@ -237,7 +238,7 @@ void judge_transport(struct exchange *x, enum transport t)
 /* A part of the answer is with the client: from here on it waits for the rest. */
 void judge_stream(struct exchange *x, const struct outcome *o)
 {
-    if (x->committed)
+    if (x->reply.committed)
         exchange_set_deadline(x, x->ops->now_ms(x->world), true);
     judge(x, o);
 }
@@ -255,7 +256,7 @@ static bool is_inspected(const struct exchange *x)
 static bool is_too_long(const struct exchange *x)
 {
     const struct attempt *a = x->attempt;
-    uint64_t n = x->answer_length;
+    uint64_t n = x->held.length;
 
     if (a->status >= 400)
         return false;
@@ -267,25 +268,26 @@ void judge_start(struct exchange *x)
 {
     struct attempt *a = x->attempt;
 
-    x->inspected = 0;
-    x->answer_length = relay_upstream_length(&a->headers);
+    x->held.inspected = 0;
+    x->held.length = relay_upstream_length(&a->headers);
     if (!is_too_long(x)) {
         a->high_water = x->limits.hold_limit;
         if (a->paused && !a->done && a->body.len < a->high_water)
             relay_resume(x);
     }
-    inspect_deinit(&x->inspect);
+    inspect_deinit(&x->held.inspect);
     if (is_inspected(x))
-        inspect_begin(&x->inspect, &x->attempt->headers);
+        inspect_begin(&x->held.inspect, &x->attempt->headers);
 }
 
 static void inspect_news(struct exchange *x)
 {
     struct str body = buf_str(&x->attempt->body);
 
-    if (body.n > x->inspected)
-        inspect_feed(&x->inspect, (struct str){body.p + x->inspected, body.n - x->inspected});
-    x->inspected = body.n;
+    if (body.n > x->held.inspected)
+        inspect_feed(&x->held.inspect,
+                     (struct str){body.p + x->held.inspected, body.n - x->held.inspected});
+    x->held.inspected = body.n;
 }
 
 void judge_held(struct exchange *x)
@@ -302,7 +304,7 @@ void judge_held(struct exchange *x)
 
     if (is_inspected(x)) {
         inspect_news(x);
-        end = a->done && a->transport == TRANSPORT_WHOLE ? inspect_end(&x->inspect) : end;
+        end = a->done && a->transport == TRANSPORT_WHOLE ? inspect_end(&x->held.inspect) : end;
     }
     if (!a->done && !a->paused && !is_too_long(x))
         return;
@@ -356,7 +358,7 @@ void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
     }
     x->last_reason = reason;
     snprintf(x->last_detail, sizeof(x->last_detail), "%s", detail);
-    if (x->begun) {
+    if (x->reply.begun) {
         relay_last_words(x);
         return;
     }

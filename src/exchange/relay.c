@@ -19,15 +19,15 @@ struct answer_facts relay_facts(const struct exchange *x, unsigned received, enu
     return (struct answer_facts){
         .attempts = x->attempts,
         .wait_ms = x->wait_ms,
-        .target = x->target.provider ? x->target.provider->name : NULL,
-        .host = x->target.provider ? x->target.provider->host : NULL,
-        .model = x->target.tier > 0 ? x->target.model.p : NULL,
+        .target = x->aim.target.provider ? x->aim.target.provider->name : NULL,
+        .host = x->aim.target.provider ? x->aim.target.provider->host : NULL,
+        .model = x->aim.target.tier > 0 ? x->aim.target.model.p : NULL,
         .retry_after_ms = x->retry_after_ms,
         .come_again = reason == REASON_QUEUE_FULL,
         .received_status = received,
         .reason = reason,
         .detail = x->last_detail,
-        .decoded = received && x->streaming && x->coded,
+        .decoded = received && x->stream.on && x->stream.coded,
     };
 }
 
@@ -53,14 +53,14 @@ static void hand_over(struct exchange *x, struct answer_head *head, struct buf *
 {
     uint64_t n = body->len;
 
-    x->status = head->status;
-    x->first_byte_ms = x->ops->now_ms(x->world);
+    x->reply.status = head->status;
+    x->reply.first_byte_ms = x->ops->now_ms(x->world);
     if (x->ops->answer_whole(x->world, x, head, body) < 0) {
         x->ops->answer_cut(x->world, x);
         end = END_BROKEN;
         n = 0;
     }
-    x->bytes_out = n;
+    x->reply.bytes_out = n;
     exchange_end(x, end);
 }
 
@@ -88,7 +88,7 @@ void relay_whole(struct exchange *x, unsigned status)
 
 void relay_kept_error(struct exchange *x)
 {
-    deliver(x, x->error_status, x->error_received, &x->error_headers, &x->error_body);
+    deliver(x, x->kept.status, x->kept.received, &x->kept.headers, &x->kept.body);
 }
 
 static const char *own_type(enum exchange_end end, unsigned status, enum reason reason)
@@ -123,13 +123,13 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
 /* The head goes out. False where it cannot, and then the exchange has ended. */
 static bool begin(struct exchange *x, int rc, struct answer_head *head, bool stream)
 {
-    x->status = head->status;
+    x->reply.status = head->status;
     if (rc == 0)
         rc = x->ops->answer_begin(x->world, x, head);
     answer_head_deinit(head);
-    x->begun = rc == 0;
-    x->begun_stream = x->begun && stream;
-    if (x->begun)
+    x->reply.begun = rc == 0;
+    x->reply.begun_stream = x->reply.begun && stream;
+    if (x->reply.begun)
         return true;
     exchange_stop_attempt(x);
     x->ops->answer_cut(x->world, x);
@@ -146,12 +146,12 @@ static bool begin_from_upstream(struct exchange *x)
 
     answer_head_init(&head);
     rc = answer_from_upstream(&head, x->attempt->status, &x->attempt->headers, &f);
-    if (!x->streaming)
+    if (!x->stream.on)
         head.content_length = relay_upstream_length(&x->attempt->headers);
     else if (x->request.head.http_1_0 && x->attempt->done &&
              x->attempt->transport == TRANSPORT_WHOLE)
-        head.content_length = outbox_held(&x->out);
-    return begin(x, rc, &head, x->streaming);
+        head.content_length = outbox_held(&x->reply.out);
+    return begin(x, rc, &head, x->stream.on);
 }
 
 bool relay_begin_early(struct exchange *x)
@@ -175,61 +175,63 @@ bool relay_begin_early(struct exchange *x)
  * client be slow to take it. */
 static void begin_bytes(struct exchange *x)
 {
-    if (outbox_move(&x->out, &x->attempt->body) < 0)
+    if (outbox_move(&x->reply.out, &x->attempt->body) < 0)
         return; /* it stays where it is, and goes from there */
-    outbox_release(&x->out);
-    if (outbox_waiting(&x->out) > RELAY_WAITING_MAX)
-        (void)outbox_unload(&x->out, KEEP_IN_MEMORY);
+    outbox_release(&x->reply.out);
+    if (outbox_waiting(&x->reply.out) > RELAY_WAITING_MAX)
+        (void)outbox_unload(&x->reply.out, KEEP_IN_MEMORY);
 }
 
 /* Commit: from here on the client has part of this answer. Another one can take over only where it
  * continues this one: spliced, or resumed. */
 void relay_commit(struct exchange *x)
 {
-    if (!x->begun && !begin_from_upstream(x))
+    if (!x->reply.begun && !begin_from_upstream(x))
         return;
-    if (x->committed)
-        x->splices++;
+    if (x->reply.committed)
+        x->stream.splices++;
     else
-        x->first_byte_ms = x->ops->now_ms(x->world);
-    x->committed = true;
+        x->reply.first_byte_ms = x->ops->now_ms(x->world);
+    x->reply.committed = true;
     hedge_drop(x);
     targets_tell_good(x, TURN_BEGUN);
-    x->has_error_answer = false; /* of an earlier attempt: it is not what may end this one */
-    if (!(x->splice && splice_possible(x->splice)) && !(x->streaming && stream_resumable(x)))
+    x->kept.present = false; /* of an earlier attempt: it is not what may end this one */
+    if (!(x->stream.splice && splice_possible(x->stream.splice)) &&
+        !(x->stream.on && stream_resumable(x)))
         exchange_cannot_retry(x, "the answer is committed");
     exchange_set(x, EXCHANGE_RELAYING);
-    if (!x->streaming)
+    if (!x->stream.on)
         begin_bytes(x);
 }
 
 void relay_release(struct exchange *x)
 {
-    if (outbox_held(&x->out) == 0 && !x->answer_ended)
+    if (outbox_held(&x->reply.out) == 0 && !x->reply.ended)
         return;
-    outbox_release(&x->out);
-    x->spoke_ms = x->ops->now_ms(x->world);
+    outbox_release(&x->reply.out);
+    x->reply.spoke_ms = x->ops->now_ms(x->world);
     x->ops->answer_wake(x->world, x);
 }
 
 void relay_end(struct exchange *x)
 {
     targets_tell_good(x, TURN_OVER);
-    if (x->request.head.http_1_0 && !x->begun && !x->out.spool) {
-        deliver(x, x->attempt->status, x->attempt->status, &x->attempt->headers, &x->out.bytes);
+    if (x->request.head.http_1_0 && !x->reply.begun && !x->reply.out.spool) {
+        deliver(x, x->attempt->status, x->attempt->status, &x->attempt->headers,
+                &x->reply.out.bytes);
         return;
     }
     if (x->state == EXCHANGE_HOLDING)
         relay_commit(x);
     if (x->state == EXCHANGE_DONE)
         return;
-    x->answer_ended = true;
+    x->reply.ended = true;
     relay_release(x);
 }
 
 size_t relay_mark(const struct exchange *x)
 {
-    uint64_t waiting = outbox_waiting(&x->out);
+    uint64_t waiting = outbox_waiting(&x->reply.out);
 
     return waiting < RELAY_WAITING_MAX ? (size_t)(RELAY_WAITING_MAX - waiting) : 0;
 }
@@ -248,8 +250,8 @@ static int own_object(const struct exchange *x, struct buf *out)
     const char *code = reason_word(x->last_reason);
 
     snprintf(message, sizeof(message), "retryd: %s upstream %s %s: %s",
-             x->committed ? "the stream from" : "no answer from", targets_name(x),
-             x->committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code);
+             x->reply.committed ? "the stream from" : "no answer from", targets_name(x),
+             x->reply.committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code);
     return error_event_own(out, message, code);
 }
 
@@ -262,8 +264,8 @@ static int kept_object(const struct exchange *x, struct buf *out)
     int rc;
 
     buf_init(&text, ERROR_TEXT_MAX);
-    headers_get(&x->error_headers, STR("content-encoding"), &coding);
-    rc = decode_body(coding, buf_str(&x->error_body), &text);
+    headers_get(&x->kept.headers, STR("content-encoding"), &coding);
+    rc = decode_body(coding, buf_str(&x->kept.body), &text);
     apierror_parse(buf_str(&text), &error);
     if (rc == 0)
         rc = error_event_object(out, buf_str(&text), &error);
@@ -276,21 +278,21 @@ static uint64_t next_sequence(const struct exchange *x, const struct guard_seen 
 {
     uint64_t last;
 
-    if (!x->splice && seen && seen->is_answer &&
+    if (!x->stream.splice && seen && seen->is_answer &&
         json_to_u64(json_scan_one(seen->data, STR("sequence_number")), &last))
         return last + 1;
-    if (!x->committed && outbox_held(&x->out) == 0)
+    if (!x->reply.committed && outbox_held(&x->reply.out) == 0)
         return 0;
-    if (x->splice && splice_sequence(x->splice, &last))
+    if (x->stream.splice && splice_sequence(x->stream.splice, &last))
         return last + 1;
-    return x->guard.sequence ? x->guard.sequence : x->events;
+    return x->stream.guard.sequence ? x->stream.guard.sequence : x->reply.events;
 }
 
 /* Before a part of an answer is with the client, the upstream's last word counts. After that, how
  * that answer ended. */
 static bool kept_error_counts(const struct exchange *x)
 {
-    return x->has_error_answer && (!x->committed || x->error_attempt == x->attempts);
+    return x->kept.present && (!x->reply.committed || x->kept.attempt == x->attempts);
 }
 
 /* The upstream's own last event; behind a splice with the ids and numbers that the client knows. One
@@ -299,20 +301,22 @@ static int add_last_event(struct exchange *x, const struct guard_seen *seen)
 {
     enum splice_action action = SPLICE_PASS;
 
-    buf_reset(&x->rewritten, SIZE_MAX);
-    if (x->splice && seen->is_answer)
-        action = splice_event(x->splice, x->last_words.event, seen->data, &x->rewritten);
+    buf_reset(&x->stream.rewritten, SIZE_MAX);
+    if (x->stream.splice && seen->is_answer)
+        action = splice_event(x->stream.splice, x->stream.last_words.event, seen->data,
+                              &x->stream.rewritten);
     if (action != SPLICE_PASS && action != SPLICE_REWRITTEN)
         return 0;
-    x->events++;
-    return outbox_add(&x->out,
-                      action == SPLICE_PASS ? x->last_words.event : buf_str(&x->rewritten));
+    x->reply.events++;
+    return outbox_add(&x->reply.out, action == SPLICE_PASS ? x->stream.last_words.event
+                                                           : buf_str(&x->stream.rewritten));
 }
 
 /* Adds the one event that tells; the upstream's own where it sent one. */
 static int add_last_words(struct exchange *x)
 {
-    const struct guard_seen *seen = x->last_words.event.n > 0 ? x->last_words.seen : NULL;
+    const struct guard_seen *seen =
+        x->stream.last_words.event.n > 0 ? x->stream.last_words.seen : NULL;
     struct buf object;
     int rc = 0;
 
@@ -327,46 +331,47 @@ static int add_last_words(struct exchange *x)
     else
         rc = kept_error_counts(x) ? kept_object(x, &object) : own_object(x, &object);
     if (rc == 0)
-        rc = error_event_write(&x->out.bytes, x->guard.dialect, next_sequence(x, seen),
+        rc = error_event_write(&x->reply.out.bytes, x->stream.guard.dialect, next_sequence(x, seen),
                                buf_str(&object));
     buf_deinit(&object);
-    x->events++;
+    x->reply.events++;
     return rc;
 }
 
 /* HTTP/1.0: all in one, with its length. */
 static void tell_whole(struct exchange *x)
 {
-    x->streaming = true; /* what was undone of its coding stays so */
+    x->stream.on = true; /* what was undone of its coding stays so */
     x->end = END_FAILED;
     if (add_last_words(x) < 0) {
         x->ops->answer_cut(x->world, x);
         exchange_end(x, END_BROKEN);
         return;
     }
-    deliver(x, x->attempt->status, x->attempt->status, &x->attempt->headers, &x->out.bytes);
+    deliver(x, x->attempt->status, x->attempt->status, &x->attempt->headers, &x->reply.out.bytes);
 }
 
 void relay_last_words(struct exchange *x)
 {
     /* What was held announces the answer that the upstream's own error event ends. */
-    bool keep = x->committed || (x->last_words.event.n > 0 && x->mode != STREAM_HOLD);
+    bool keep =
+        x->reply.committed || (x->stream.last_words.event.n > 0 && x->stream.mode != STREAM_HOLD);
 
     exchange_stop_attempt(x);
     if (!keep)
-        outbox_drop_held(&x->out);
-    if (x->request.head.http_1_0 && !x->begun) {
+        outbox_drop_held(&x->reply.out);
+    if (x->request.head.http_1_0 && !x->reply.begun) {
         tell_whole(x);
         return;
     }
-    if (!x->begun && !begin_from_upstream(x))
+    if (!x->reply.begun && !begin_from_upstream(x))
         return;
     /* Without memory for it the connection breaks instead. */
-    x->cut = add_last_words(x) < 0;
-    x->end = x->committed ? END_BROKEN : END_FAILED;
-    x->answer_ended = true;
-    if (x->first_byte_ms == 0)
-        x->first_byte_ms = x->ops->now_ms(x->world);
+    x->reply.cut = add_last_words(x) < 0;
+    x->end = x->reply.committed ? END_BROKEN : END_FAILED;
+    x->reply.ended = true;
+    if (x->reply.first_byte_ms == 0)
+        x->reply.first_byte_ms = x->ops->now_ms(x->world);
     if (x->state != EXCHANGE_RELAYING)
         exchange_set(x, EXCHANGE_RELAYING);
     relay_release(x);
@@ -377,7 +382,7 @@ void relay_last_words(struct exchange *x)
 static void finish(struct exchange *x)
 {
     if (x->end == END_NONE)
-        x->end = x->status < 400 ? END_ANSWERED : END_FAILED;
+        x->end = x->reply.status < 400 ? END_ANSWERED : END_FAILED;
     exchange_end(x, x->end);
 }
 
@@ -387,7 +392,7 @@ static void tell_end(struct exchange *x, bool lost)
     struct verdict v = {.kind = VERDICT_FINAL, .reason = REASON_TRUNCATED, .ambiguous = true};
     struct hint none = {.source = HINT_NONE};
 
-    if (!x->cut)
+    if (!x->reply.cut)
         targets_tell_good(x, TURN_OVER);
     else if (!lost)
         targets_tell(x, &v, &none);
@@ -397,14 +402,14 @@ static void tell_end(struct exchange *x, bool lost)
 static void relay_bytes(struct exchange *x)
 {
     struct attempt *a = x->attempt;
-    bool lost = a->body.len > 0 && outbox_move(&x->out, &a->body) < 0;
+    bool lost = a->body.len > 0 && outbox_move(&x->reply.out, &a->body) < 0;
 
     if (lost)
         exchange_stop_attempt(x);
     if (a->done || lost) {
-        x->answer_ended = true;
-        x->cut = lost || a->transport != TRANSPORT_WHOLE;
-        if (x->cut) {
+        x->reply.ended = true;
+        x->reply.cut = lost || a->transport != TRANSPORT_WHOLE;
+        if (x->reply.cut) {
             x->last_reason = REASON_TRUNCATED;
             x->end = END_BROKEN;
         }
@@ -412,19 +417,19 @@ static void relay_bytes(struct exchange *x)
     }
     relay_release(x);
     a->high_water = relay_mark(x);
-    if (!x->answer_ended && a->paused && outbox_waiting(&x->out) < RELAY_WAITING_MAX / 2)
+    if (!x->reply.ended && a->paused && outbox_waiting(&x->reply.out) < RELAY_WAITING_MAX / 2)
         relay_resume(x);
 }
 
 void relay_step(struct exchange *x)
 {
-    if (x->out.moved > 0)
-        (void)outbox_unload(&x->out, 0); /* where that fails it goes from memory */
-    if (x->pulled_end)
+    if (x->reply.out.moved > 0)
+        (void)outbox_unload(&x->reply.out, 0); /* where that fails it goes from memory */
+    if (x->reply.pulled_end)
         finish(x);
-    else if (x->answer_ended)
+    else if (x->reply.ended)
         return;
-    else if (x->streaming)
+    else if (x->stream.on)
         stream_step(x);
     else
         relay_bytes(x);
@@ -439,21 +444,21 @@ ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max)
 {
     ptrdiff_t n;
 
-    if (!x->begun || x->state == EXCHANGE_DONE)
+    if (!x->reply.begun || x->state == EXCHANGE_DONE)
         return PULL_CUT;
-    n = outbox_take(&x->out, to, max);
+    n = outbox_take(&x->reply.out, to, max);
     if (n > 0) {
-        x->bytes_out += (uint64_t)n;
+        x->reply.bytes_out += (uint64_t)n;
         return n;
     }
     if (n < 0) { /* the spool has failed: what it had is lost */
-        x->cut = x->pulled_end = true;
+        x->reply.cut = x->reply.pulled_end = true;
         x->end = END_BROKEN;
         x->last_reason = REASON_INTERNAL;
         return PULL_CUT;
     }
-    if (!x->answer_ended || outbox_waiting(&x->out) > 0)
+    if (!x->reply.ended || outbox_waiting(&x->reply.out) > 0)
         return 0;
-    x->pulled_end = true;
-    return x->cut ? PULL_CUT : PULL_END;
+    x->reply.pulled_end = true;
+    return x->reply.cut ? PULL_CUT : PULL_END;
 }

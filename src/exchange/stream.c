@@ -14,7 +14,7 @@
 /* Where the events come in. */
 static struct buf *source(struct exchange *x)
 {
-    return x->coded ? &x->plain : &x->attempt->body;
+    return x->stream.coded ? &x->stream.plain : &x->attempt->body;
 }
 
 /* A coding that nobody asked for: without memory to undo it the attempt is as good as broken. */
@@ -23,43 +23,45 @@ static void start_decoding(struct exchange *x)
     struct str coding = {NULL, 0};
 
     headers_get(&x->attempt->headers, STR("content-encoding"), &coding);
-    x->coded = coding.n > 0 && !str_ieq(coding, STR("identity"));
-    buf_reset(&x->plain, 0);
-    decoder_deinit(&x->decoder);
-    x->plain.failed = x->coded && decoder_init(&x->decoder, coding) < 0;
+    x->stream.coded = coding.n > 0 && !str_ieq(coding, STR("identity"));
+    buf_reset(&x->stream.plain, 0);
+    decoder_deinit(&x->stream.decoder);
+    x->stream.plain.failed = x->stream.coded && decoder_init(&x->stream.decoder, coding) < 0;
 }
 
 void stream_start(struct exchange *x)
 {
-    bool spliceable = x->guard.dialect <= DIALECT_RESPONSES && x->mode == STREAM_SPLICE;
-    uint64_t choices = x->guard.choices;
-    bool id_seen = x->guard.id_seen;
+    bool spliceable =
+        x->stream.guard.dialect <= DIALECT_RESPONSES && x->stream.mode == STREAM_SPLICE;
+    uint64_t choices = x->stream.guard.choices;
+    bool id_seen = x->stream.guard.id_seen;
 
     x->attempt->high_water = RELAY_WAITING_MAX;
-    x->passed = false;
+    x->stream.passed = false;
     start_decoding(x);
-    if (x->resuming)
+    if (x->stream.resuming)
         return;
-    guard_reset(&x->guard);
-    if (x->committed) {
+    guard_reset(&x->stream.guard);
+    if (x->reply.committed) {
         /* The client has a part of each choice: each has to end. And it remembers the id. */
-        x->guard.choices = choices;
-        x->guard.id_seen = id_seen;
-        splice_restart(x->splice);
+        x->stream.guard.choices = choices;
+        x->stream.guard.id_seen = id_seen;
+        splice_restart(x->stream.splice);
         return;
     }
-    x->events = 0;
-    splice_free(x->splice);
-    x->splice = spliceable ? splice_new(x->guard.dialect, x->limits.hold_limit) : NULL;
+    x->reply.events = 0;
+    splice_free(x->stream.splice);
+    x->stream.splice =
+        spliceable ? splice_new(x->stream.guard.dialect, x->limits.hold_limit) : NULL;
 }
 
 bool stream_resumable(const struct exchange *x)
 {
-    bool runs_on =
-        !x->not_resumable && (x->request.background || !request_is(&x->request.head, "POST"));
+    bool runs_on = !x->stream.not_resumable &&
+                   (x->request.background || !request_is(&x->request.head, "POST"));
 
-    return (x->mode != STREAM_LIVE || !x->committed) && runs_on && x->guard.response_id.len > 0 &&
-           x->guard.sequence > 0;
+    return (x->stream.mode != STREAM_LIVE || !x->reply.committed) && runs_on &&
+           x->stream.guard.response_id.len > 0 && x->stream.guard.sequence > 0;
 }
 
 /* --- all that has come ------------------------------------------------------------------------- */
@@ -76,9 +78,9 @@ static bool move_run(struct exchange *x, struct run *run)
     int rc = 0;
 
     if (run->from == 0 && run->to == b->len && b->len > 0)
-        rc = outbox_move(&x->out, b);
+        rc = outbox_move(&x->reply.out, b);
     else if (run->to > run->from)
-        rc = outbox_add(&x->out, (struct str){b->p + run->from, run->to - run->from});
+        rc = outbox_add(&x->reply.out, (struct str){b->p + run->from, run->to - run->from});
     run->from = run->to;
     return rc == 0;
 }
@@ -87,7 +89,7 @@ static bool move_on(struct exchange *x, struct run *run, enum fate fate, size_t 
 {
     if (fate == FATE_PASS) {
         run->to = end;
-        x->events++;
+        x->reply.events++;
         return true;
     }
     if (!move_run(x, run))
@@ -95,8 +97,8 @@ static bool move_on(struct exchange *x, struct run *run, enum fate fate, size_t 
     run->from = run->to = end;
     if (fate != FATE_REPLACE)
         return true;
-    x->events++;
-    return outbox_add(&x->out, buf_str(&x->rewritten)) == 0;
+    x->reply.events++;
+    return outbox_add(&x->reply.out, buf_str(&x->stream.rewritten)) == 0;
 }
 
 /* A byte order mark is one at the start of a stream only, and there a heartbeat or another attempt's
@@ -105,7 +107,8 @@ static bool skip_mark(struct exchange *x, struct run *run, struct str *event)
 {
     struct str mark = STR("\xef\xbb\xbf");
 
-    if (!str_starts(*event, mark) || (!x->begun && x->plan.settings->stream.heartbeat_ms == 0))
+    if (!str_starts(*event, mark) ||
+        (!x->reply.begun && x->plan.settings->stream.heartbeat_ms == 0))
         return true;
     if (!move_run(x, run))
         return false;
@@ -129,7 +132,7 @@ static void out_of_memory(struct exchange *x)
 
 static void spool_lost(struct exchange *x)
 {
-    outbox_drop_held(&x->out);
+    outbox_drop_held(&x->reply.out);
     judge_internal(x, "what was held in spool_dir is lost");
 }
 
@@ -139,9 +142,9 @@ static void judge_broken(struct exchange *x, bool broke)
     struct attempt *a = x->attempt;
     struct outcome o = {.transport = a->transport,
                         .status = a->status,
-                        .headers = x->committed ? NULL : &a->headers,
+                        .headers = x->reply.committed ? NULL : &a->headers,
                         .stream = true,
-                        .empty = guard_empty(&x->guard) && !x->committed};
+                        .empty = guard_empty(&x->stream.guard) && !x->reply.committed};
 
     if (o.transport == TRANSPORT_WHOLE && !o.empty) {
         o.transport = TRANSPORT_TRUNCATED;
@@ -170,7 +173,8 @@ static bool take_events(struct exchange *x)
     struct run run = {0, 0};
     size_t at = 0, n;
 
-    while (at < b->len && (n = sse_next(&x->sse, (struct str){b->p + at, b->len - at})) > 0) {
+    while (at < b->len &&
+           (n = sse_next(&x->stream.sse, (struct str){b->p + at, b->len - at})) > 0) {
         struct str event = {b->p + at, n};
         struct over o;
         enum fate fate = FATE_DROP;
@@ -200,7 +204,7 @@ static void add_plain(void *arg, struct str text)
 {
     struct exchange *x = arg;
 
-    buf_add_str(&x->plain, text);
+    buf_add_str(&x->stream.plain, text);
 }
 
 /* Undoes the coding of the next piece. False where the attempt was judged. */
@@ -208,14 +212,14 @@ static bool decode_piece(struct exchange *x)
 {
     struct attempt *a = x->attempt;
     size_t n = a->body.len < DECODE_PIECE ? a->body.len : DECODE_PIECE;
-    int rc = n ? decoder_feed(&x->decoder, (struct str){a->body.p, n}, add_plain, x) : 0;
+    int rc = n ? decoder_feed(&x->stream.decoder, (struct str){a->body.p, n}, add_plain, x) : 0;
 
     buf_consume(&a->body, n);
-    if (x->plain.failed || rc == -ENOMEM) {
+    if (x->stream.plain.failed || rc == -ENOMEM) {
         out_of_memory(x);
         return false;
     }
-    if (rc < 0 || x->plain.len > PLAIN_MAX) {
+    if (rc < 0 || x->stream.plain.len > PLAIN_MAX) {
         if (take_events(x))
             break_off(x, rc < 0 ? "what came is not in the coding that its head names" : TOO_LONG);
         return false;
@@ -241,15 +245,15 @@ static void end_stream(struct exchange *x)
 {
     struct attempt *a = x->attempt;
     bool broke = a->transport != TRANSPORT_WHOLE || source(x)->len > 0 ||
-                 (x->coded && !decoder_whole(&x->decoder));
+                 (x->stream.coded && !decoder_whole(&x->stream.decoder));
 
-    if (guard_empty(&x->guard) || !guard_whole(&x->guard, broke)) {
+    if (guard_empty(&x->stream.guard) || !guard_whole(&x->stream.guard, broke)) {
         judge_broken(x, broke);
         return;
     }
     /* All of the answer is there, only not the mark behind it that some clients wait for. */
-    if (broke && !x->guard.marker && x->guard.dialect != DIALECT_OTHER &&
-        outbox_add(&x->out, STR("data: [DONE]\n\n")) < 0) {
+    if (broke && !x->stream.guard.marker && x->stream.guard.dialect != DIALECT_OTHER &&
+        outbox_add(&x->reply.out, STR("data: [DONE]\n\n")) < 0) {
         out_of_memory(x);
         return;
     }
@@ -261,15 +265,15 @@ static void end_stream(struct exchange *x)
 
 static bool may_commit(const struct exchange *x)
 {
-    if (x->mode != STREAM_HOLD)
-        return x->passed;
+    if (x->stream.mode != STREAM_HOLD)
+        return x->stream.passed;
     /* A length can be told only at the end. */
-    return x->guard.marker && !x->request.head.http_1_0;
+    return x->stream.guard.marker && !x->request.head.http_1_0;
 }
 
 static size_t held_in_memory(const struct exchange *x)
 {
-    return x->out.bytes.len - x->out.released;
+    return x->reply.out.bytes.len - x->reply.out.released;
 }
 
 /* What is held of an answer goes to a spool before it is too much for memory. False where the spool
@@ -279,19 +283,19 @@ static bool spill(struct exchange *x)
     size_t most = x->limits.hold_limit < HELD_IN_MEMORY ? x->limits.hold_limit : HELD_IN_MEMORY;
     int rc;
 
-    if (x->mode != STREAM_HOLD || x->state != EXCHANGE_HOLDING || x->no_spool ||
+    if (x->stream.mode != STREAM_HOLD || x->state != EXCHANGE_HOLDING || x->stream.no_spool ||
         held_in_memory(x) <= most)
         return true;
-    rc = outbox_unload(&x->out, 0);
-    x->no_spool = rc < 0 && rc != -EAGAIN;
+    rc = outbox_unload(&x->reply.out, 0);
+    x->stream.no_spool = rc < 0 && rc != -EAGAIN;
     return rc != -EIO;
 }
 
 /* More came than may be held of an answer that is to be held whole: it goes out as it comes. */
 static bool must_commit(const struct exchange *x)
 {
-    return outbox_held(&x->out) > x->limits.max_body ||
-           (x->no_spool && held_in_memory(x) > x->limits.hold_limit);
+    return outbox_held(&x->reply.out) > x->limits.max_body ||
+           (x->stream.no_spool && held_in_memory(x) > x->limits.hold_limit);
 }
 
 /* Commits, passes on, spools what has come. False where the attempt was judged or all is over. */
@@ -322,25 +326,25 @@ static bool raise_mark(struct exchange *x)
 
 static bool disk_is_slow(const struct exchange *x)
 {
-    return x->out.spool_held && x->out.moved > 0;
+    return x->reply.out.spool_held && x->reply.out.moved > 0;
 }
 
 bool stream_has_more(const struct exchange *x)
 {
-    return x->streaming && x->coded && x->attempt->body.len > 0;
+    return x->stream.on && x->stream.coded && x->attempt->body.len > 0;
 }
 
 /* Whether more of a coded stream may be undone now: it, too, goes no faster than its client. */
 static bool has_room(const struct exchange *x)
 {
-    return outbox_waiting(&x->out) < RELAY_WAITING_MAX && !disk_is_slow(x);
+    return outbox_waiting(&x->reply.out) < RELAY_WAITING_MAX && !disk_is_slow(x);
 }
 
 /* Sets the mark at which the attempt pauses, and lets it go on. */
 static void flow(struct exchange *x)
 {
     struct attempt *a = x->attempt;
-    uint64_t waiting = outbox_waiting(&x->out);
+    uint64_t waiting = outbox_waiting(&x->reply.out);
     bool is_full = disk_is_slow(x) || stream_has_more(x);
 
     if (a->body.len < RELAY_WAITING_MAX || waiting > 0)
@@ -369,12 +373,12 @@ void stream_step(struct exchange *x)
     struct attempt *a = x->attempt;
 
     /* The disk's news may have made room: that comes first. */
-    if (x->coded && disk_is_slow(x) && !settle(x))
+    if (x->stream.coded && disk_is_slow(x) && !settle(x))
         return;
     while (stream_has_more(x) && has_room(x))
         if (!decode_piece(x) || !take_events(x) || (stream_has_more(x) && !settle(x)))
             return;
-    if (!x->coded && !take_events(x))
+    if (!x->stream.coded && !take_events(x))
         return;
     if (a->done && !stream_has_more(x)) {
         if (a->transport != TRANSPORT_WHOLE || complete_last(x))

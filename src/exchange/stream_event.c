@@ -7,7 +7,7 @@
 
 static enum fate drop(struct exchange *x, enum guard_kind kind)
 {
-    x->dropped++;
+    x->stream.dropped++;
     x->ops->event_dropped(x->world, x, kind == GUARD_MALFORMED);
     return FATE_DROP;
 }
@@ -24,11 +24,11 @@ static enum fate through_splice(struct exchange *x, struct str event, const stru
 {
     enum splice_action action;
 
-    if (!x->splice || seen->kind == GUARD_FILLER)
+    if (!x->stream.splice || seen->kind == GUARD_FILLER)
         return FATE_PASS;
-    buf_reset(&x->rewritten, SIZE_MAX);
-    action = splice_event(x->splice, event, seen->data, &x->rewritten);
-    if (x->committed && !splice_possible(x->splice) && !stream_resumable(x))
+    buf_reset(&x->stream.rewritten, SIZE_MAX);
+    action = splice_event(x->stream.splice, event, seen->data, &x->stream.rewritten);
+    if (x->reply.committed && !splice_possible(x->stream.splice) && !stream_resumable(x))
         exchange_cannot_retry(x, TOO_LARGE);
     switch (action) {
     case SPLICE_PASS:
@@ -55,9 +55,9 @@ static enum fate look_at_malformed(struct exchange *x, struct over *o)
                               .status = x->attempt->status,
                               .stream = true,
                               .malformed = true};
-    bool held = x->mode == STREAM_HOLD;
+    bool held = x->stream.mode == STREAM_HOLD;
 
-    if (x->mode == STREAM_LIVE && x->passed)
+    if (x->stream.mode == STREAM_LIVE && x->stream.passed)
         return drop(x, GUARD_MALFORMED);
     if (!held && !judge_may_repeat(x, &outcome))
         return drop(x, GUARD_MALFORMED);
@@ -81,10 +81,10 @@ static enum fate look_behind_the_end(struct exchange *x, const struct guard_seen
 enum fate stream_look(struct exchange *x, struct str event, struct over *o)
 {
     struct guard_seen *seen = &o->seen;
-    bool ended = x->guard.marker;
+    bool ended = x->stream.guard.marker;
     enum fate fate;
 
-    guard_look(&x->guard, event, seen);
+    guard_look(&x->stream.guard, event, seen);
     if (ended)
         return look_behind_the_end(x, seen);
     switch (seen->kind) {
@@ -96,21 +96,22 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
         snprintf(x->attempt->detail, sizeof(x->attempt->detail), "out of memory");
         return over(o, (struct outcome){.transport = TRANSPORT_INTERNAL});
     case GUARD_ERROR:
-        if (x->guard.dialect == DIALECT_OTHER && x->committed)
+        if (x->stream.guard.dialect == DIALECT_OTHER && x->reply.committed)
             return FATE_PASS;
         return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .error = &seen->error});
     case GUARD_END:
-        if (guard_empty(&x->guard))
+        if (guard_empty(&x->stream.guard))
             return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .empty = true});
         break;
     default:
         break;
     }
-    if (x->resuming && seen->repeated)
+    if (x->stream.resuming && seen->repeated)
         return FATE_DROP; /* an upstream that has no ear for starting_after */
     fate = through_splice(x, event, seen, o);
-    if ((fate == FATE_PASS || fate == FATE_REPLACE) && (x->guard.content || x->guard.marker))
-        x->passed = true;
+    if ((fate == FATE_PASS || fate == FATE_REPLACE) &&
+        (x->stream.guard.content || x->stream.guard.marker))
+        x->stream.passed = true;
     return fate;
 }
 
@@ -118,12 +119,12 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
 void stream_judge_over(struct exchange *x, struct over *o, struct str event)
 {
     o->outcome.status = x->attempt->status;
-    o->outcome.headers = x->committed ? NULL : &x->attempt->headers;
+    o->outcome.headers = x->reply.committed ? NULL : &x->attempt->headers;
     o->outcome.stream = true;
     if (o->outcome.error) {
-        x->last_words.event = event;
-        x->last_words.seen = &o->seen;
+        x->stream.last_words.event = event;
+        x->stream.last_words.seen = &o->seen;
     }
     judge_stream(x, &o->outcome);
-    x->last_words.event.n = 0;
+    x->stream.last_words.event.n = 0;
 }

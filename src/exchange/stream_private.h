@@ -8,7 +8,7 @@
 enum fate {
     FATE_PASS,
     FATE_DROP,
-    FATE_REPLACE, /* by what stands in x->rewritten */
+    FATE_REPLACE, /* by what stands in x->stream.rewritten */
     FATE_OVER,    /* it ends the attempt: struct over tells how */
 };
 

@@ -36,39 +36,39 @@ void targets_begin(struct exchange *x)
 {
     const struct plan *plan = &x->plan;
 
-    x->wish = (struct turn_wish){
+    x->aim.wish = (struct turn_wish){
         .plan = plan,
         .model = str_from(x->request.model),
         .client_key = fingerprint(&x->request.head.headers),
         .arrived_ms = x->started_ms,
-        .tried = x->tried,
-        .excluded = x->excluded,
+        .tried = x->aim.tried,
+        .excluded = x->aim.excluded,
         .random = x->ops->random(x->world),
     };
-    x->wish.client = x->wish.client_key;
+    x->aim.wish.client = x->aim.wish.client_key;
     /* Without a model in the body there is none to replace. */
-    x->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
-    x->target.provider = plan->providers[0];
+    x->aim.tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
+    x->aim.target.provider = plan->providers[0];
     if (x->request.sdk_retry)
         x->ops->charge(x->world, x, plan->providers[0]);
 }
 
 const char *targets_name(const struct exchange *x)
 {
-    return x->target.provider->name;
+    return x->aim.target.provider->name;
 }
 
 /* A stream that the client has a part of is continued by the same model only. */
 static bool has_next_tier(const struct exchange *x)
 {
-    return x->wish.tier + 1 < x->tiers && !x->committed && !x->resuming;
+    return x->aim.wish.tier + 1 < x->aim.tiers && !x->reply.committed && !x->stream.resuming;
 }
 
 static uint64_t wait_limit(const struct exchange *x)
 {
     uint64_t timeout = x->plan.settings->queue.timeout_ms;
 
-    return clock_timeout(x->queued_since, timeout);
+    return clock_timeout(x->aim.queued_since, timeout);
 }
 
 static void set_limits(struct exchange *x)
@@ -79,13 +79,13 @@ static void set_limits(struct exchange *x)
 
     if (x->deadline.at_ms != DEADLINE_NONE && x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS < latest)
         latest = x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS;
-    x->wish.may_leave = may_leave;
-    x->wish.only = x->resuming ? &x->target : NULL;
-    if (!x->wish.probed)
-        x->wish.patient_ms =
-            clock_after(x->queued_since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
-    x->wish.latest_ms = latest;
-    x->wish.gate_latest_ms = clock_after(x->queued_since, s->max_hint_ms);
+    x->aim.wish.may_leave = may_leave;
+    x->aim.wish.only = x->stream.resuming ? &x->aim.target : NULL;
+    if (!x->aim.wish.probed)
+        x->aim.wish.patient_ms = clock_after(
+            x->aim.queued_since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
+    x->aim.wish.latest_ms = latest;
+    x->aim.wish.gate_latest_ms = clock_after(x->aim.queued_since, s->max_hint_ms);
 }
 
 static bool same_target(const struct target *a, const struct target *b)
@@ -96,38 +96,38 @@ static bool same_target(const struct target *a, const struct target *b)
 /* It waits no more. */
 static void count_wait(struct exchange *x)
 {
-    uint64_t now = x->ops->now_ms(x->world), waited = now - x->queued_since;
+    uint64_t now = x->ops->now_ms(x->world), waited = now - x->aim.queued_since;
 
-    x->queued_since = now;
+    x->aim.queued_since = now;
     x->wait_ms += waited;
-    x->queue_ms += waited;
+    x->aim.queue_ms += waited;
     if (waited > 0)
-        x->queue_why = x->attempt->turn.why;
+        x->aim.queue_why = x->attempt->turn.why;
 }
 
 void targets_visit(struct exchange *x, const struct attempt *a)
 {
-    x->wish.visited |= plan_bit(&x->plan, a->turn.target.provider);
+    x->aim.wish.visited |= plan_bit(&x->plan, a->turn.target.provider);
 }
 
 static void granted(struct exchange *x)
 {
     const struct target *t = &x->attempt->turn.target;
 
-    x->waiting = false;
+    x->aim.waiting = false;
     x->attempt->has_turn = true;
-    x->wish.probed |= x->attempt->turn.pass.probe;
-    x->target_attempts = same_target(t, &x->target) ? x->target_attempts + 1 : 1;
-    x->target = *t;
+    x->aim.wish.probed |= x->attempt->turn.pass.probe;
+    x->aim.target_attempts = same_target(t, &x->aim.target) ? x->aim.target_attempts + 1 : 1;
+    x->aim.target = *t;
     targets_visit(x, x->attempt);
     exchange_start_attempt(x, false);
 }
 
 static void enter_tier(struct exchange *x, unsigned tier)
 {
-    x->wish.tier = tier;
-    x->wish.tried_count = x->wish.excluded_count = 0;
-    x->tier_attempts = x->target_attempts = 0;
+    x->aim.wish.tier = tier;
+    x->aim.wish.tried_count = x->aim.wish.excluded_count = 0;
+    x->aim.tier_attempts = x->aim.target_attempts = 0;
 }
 
 static void ask(struct exchange *x);
@@ -139,7 +139,7 @@ static void in_vain(struct exchange *x, enum reason reason, const char *detail, 
 
     targets_leave(x);
     if (has_next_tier(x) && (x->plan.fallback_on & FALLBACK_ON_ERROR)) {
-        enter_tier(x, x->wish.tier + 1);
+        enter_tier(x, x->aim.wish.tier + 1);
         ask(x);
         return;
     }
@@ -169,7 +169,7 @@ static void refused(struct exchange *x)
 
 static void act(struct exchange *x, enum turn_state s)
 {
-    x->waiting = true;
+    x->aim.waiting = true;
     if (s == TURN_GRANTED)
         granted(x);
     else if (s == TURN_REFUSED)
@@ -179,15 +179,15 @@ static void act(struct exchange *x, enum turn_state s)
 static void ask(struct exchange *x)
 {
     set_limits(x);
-    act(x, x->ops->turn_ask(x->world, x, &x->attempt->turn, &x->wish));
+    act(x, x->ops->turn_ask(x->world, x, &x->attempt->turn, &x->aim.wish));
 }
 
 void targets_queue(struct exchange *x)
 {
     exchange_set(x, EXCHANGE_QUEUED);
     targets_release(x, x->attempt);
-    x->queued_since = x->ops->now_ms(x->world);
-    if (x->queued_since >= x->deadline.at_ms)
+    x->aim.queued_since = x->ops->now_ms(x->world);
+    if (x->aim.queued_since >= x->deadline.at_ms)
         judge_too_late(x);
     else
         ask(x);
@@ -197,7 +197,7 @@ void targets_step(struct exchange *x)
 {
     enum turn_state s;
 
-    if (!x->waiting)
+    if (!x->aim.waiting)
         return;
     s = x->ops->turn_state(x->world, x, &x->attempt->turn);
     if (s == TURN_WAITING)
@@ -231,9 +231,9 @@ void targets_timeout(struct exchange *x)
 
 void targets_leave(struct exchange *x)
 {
-    if (x->waiting)
+    if (x->aim.waiting)
         x->ops->turn_leave(x->world, x, &x->attempt->turn);
-    x->waiting = false;
+    x->aim.waiting = false;
 }
 
 void targets_release(struct exchange *x, struct attempt *a)
@@ -292,7 +292,7 @@ static struct retry_question question(struct exchange *x, const struct verdict *
 /* A stream that is continued stays where it is at first: what is there may be cached there. */
 static unsigned helps_now(const struct exchange *x, const struct verdict *v)
 {
-    if (stream_resumable(x) || (x->committed && x->target_attempts < 2))
+    if (stream_resumable(x) || (x->reply.committed && x->aim.target_attempts < 2))
         return 0;
     if (v->kind == VERDICT_FINAL && !v->movable)
         return 0;
@@ -304,27 +304,27 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
                            const struct provider **ret_next)
 {
     unsigned helps = helps_now(x, v);
-    struct target_ref tried = {x->target.provider,
-                               helps & HELPS_KEY ? x->target.key_number : KEY_ANY};
+    struct target_ref tried = {x->aim.target.provider,
+                               helps & HELPS_KEY ? x->aim.target.key_number : KEY_ANY};
     struct turns_outlook here;
     struct move_question q = {
         .reason = v->reason,
         .again = again,
         .next_tier = has_next_tier(x) && (helps & HELPS_MODEL),
         .fallback_on = x->plan.fallback_on,
-        .tier_attempts = x->tier_attempts,
+        .tier_attempts = x->aim.tier_attempts,
         .attempts_per_tier = x->plan.settings->retry.attempts_per_tier,
     };
     enum move move;
 
-    *ret_next = x->target.provider;
+    *ret_next = x->aim.target.provider;
     if (helps == 0 ||
-        (x->plan.provider_count == 1 && x->target.provider->key_count < 2 && !q.next_tier))
+        (x->plan.provider_count == 1 && x->aim.target.provider->key_count < 2 && !q.next_tier))
         return MOVE_STAY;
-    add_ref(x->tried, &x->wish.tried_count, tried);
+    add_ref(x->aim.tried, &x->aim.wish.tried_count, tried);
     if (!again)
-        add_ref(x->excluded, &x->wish.excluded_count, tried);
-    x->ops->turn_look(x->world, x, &x->wish, helps, &here);
+        add_ref(x->aim.excluded, &x->aim.wish.excluded_count, tried);
+    x->ops->turn_look(x->world, x, &x->aim.wish, helps, &here);
     q.others = here.other ? helps : 0;
     q.tier_down = here.down;
     move = move_decide(&q);
@@ -342,7 +342,7 @@ static bool is_charged(const struct exchange *x, const struct verdict *v, enum m
 {
     if (v->reason == REASON_STALE || (move != MOVE_STAY && v->kind == VERDICT_FINAL))
         return false;
-    return (x->wish.visited & plan_bit(&x->plan, next)) != 0;
+    return (x->aim.wish.visited & plan_bit(&x->plan, next)) != 0;
 }
 
 struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,
@@ -351,7 +351,7 @@ struct retry_decision targets_decide(struct exchange *x, const struct verdict *v
     const struct retry_settings *s = &x->plan.settings->retry;
     struct retry_question q = question(x, v, hint);
     struct retry_decision d = retry_decide(s, &q);
-    const struct provider *next = x->target.provider;
+    const struct provider *next = x->aim.target.provider;
 
     if (!retry_forbids_all(s, &q))
         d.move = find_move(x, v, d.action == RETRY_AGAIN, &next);
@@ -377,7 +377,7 @@ bool targets_would_repeat(struct exchange *x, const struct verdict *v)
 void targets_move(struct exchange *x, const struct verdict *v, enum move move)
 {
     if (move == MOVE_TIER)
-        enter_tier(x, x->wish.tier + 1);
+        enter_tier(x, x->aim.wish.tier + 1);
     else if (move == MOVE_STAY && v->reason != REASON_STALE)
-        x->wish.tried_count = 0;
+        x->aim.wish.tried_count = 0;
 }

@@ -13,7 +13,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
  * said hello. From then on, and in all other answers, no two pieces may be too far apart. */
 static bool awaits_content(const struct exchange *x)
 {
-    return x->streaming && !x->guard.content;
+    return x->stream.on && !x->stream.guard.content;
 }
 
 /* A stream has said that it is whole. Servers that then keep the connection open would keep their
@@ -24,14 +24,14 @@ static bool has_ended(const struct exchange *x)
 {
     bool has_answer = x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
 
-    return has_answer && x->streaming && x->guard.marker;
+    return has_answer && x->stream.on && x->stream.guard.marker;
 }
 
 /* An answer that is held whole may take longer than the deadline, as a live one may, once the client
  * is kept waiting by heartbeats: then the attempt that is under way is not ended by it. */
 static uint64_t deadline_now(const struct exchange *x)
 {
-    bool alive = x->begun && x->streaming && x->guard.content;
+    bool alive = x->reply.begun && x->stream.on && x->stream.guard.content;
 
     return x->state == EXCHANGE_RELAYING || alive ? TIMER_OFF : x->deadline.at_ms;
 }
@@ -60,10 +60,10 @@ static uint64_t beat_time(const struct exchange *x)
 {
     bool has_answer = x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
 
-    if (!x->request.stream || x->request.head.http_1_0 || x->answer_ended || has_ended(x) ||
-        (has_answer && !x->streaming))
+    if (!x->request.stream || x->request.head.http_1_0 || x->reply.ended || has_ended(x) ||
+        (has_answer && !x->stream.on))
         return TIMER_OFF;
-    return clock_timeout(x->spoke_ms, x->plan.settings->stream.heartbeat_ms);
+    return clock_timeout(x->reply.spoke_ms, x->plan.settings->stream.heartbeat_ms);
 }
 
 uint64_t times_next(const struct exchange *x)
@@ -125,14 +125,14 @@ static void attempt_timed_out(struct exchange *x, uint64_t now)
  * is. */
 static void beat(struct exchange *x, uint64_t now)
 {
-    x->spoke_ms = now;
-    if (!x->begun) {
+    x->reply.spoke_ms = now;
+    if (!x->reply.begun) {
         if (!relay_begin_early(x))
             return;
         /* From now on no silence of ours can reach the client's own limit. */
         exchange_set_deadline(x, x->started_ms, false);
     }
-    if (outbox_waiting(&x->out) == 0 && outbox_insert(&x->out, STR(": retryd\n")) == 0)
+    if (outbox_waiting(&x->reply.out) == 0 && outbox_insert(&x->reply.out, STR(": retryd\n")) == 0)
         x->ops->answer_wake(x->world, x);
 }
 

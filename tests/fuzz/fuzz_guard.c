@@ -177,7 +177,7 @@ static void repeated(struct str input, enum dialect d)
     send(&script[1], input, TRANSPORT_WHOLE);
     run(d, STREAM_HOLD, 1);
     check_client(d);
-    good = w.x.end == END_ANSWERED && w.x.dropped == 0;
+    good = w.x.end == END_ANSWERED && w.x.stream.dropped == 0;
     fake_deinit(&w);
 
     send(&script[0], first, TRANSPORT_TRUNCATED);

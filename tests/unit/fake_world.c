@@ -476,7 +476,7 @@ static void op_attempt_failed(void *world, struct exchange *x, const struct atte
 {
     struct fake_world *w = world;
 
-    if (r->number != x->attempts && x->hedges == 0)
+    if (r->number != x->attempts && x->hedge.count == 0)
         wrong(w, "an attempt reported under another's number");
     for (unsigned i = 0; i < w->failures && i < FAKE_ATTEMPTS; i++)
         if (w->reports[i].number == r->number)
@@ -491,7 +491,7 @@ static void op_hedged(void *world, struct exchange *x)
     struct fake_world *w = world;
 
     w->hedges++;
-    if (!x->rival || w->settings.hedge.after_ms == 0)
+    if (!x->hedge.rival || w->settings.hedge.after_ms == 0)
         wrong(w, "a hedge that is none");
 }
 
@@ -501,7 +501,7 @@ static void op_event_dropped(void *world, struct exchange *x, bool malformed)
 
     w->dropped_malformed += malformed;
     w->dropped_unfit += !malformed;
-    if (x->dropped != w->dropped_malformed + w->dropped_unfit)
+    if (x->stream.dropped != w->dropped_malformed + w->dropped_unfit)
         wrong(w, "a dropped event was not counted");
 }
 
@@ -816,14 +816,15 @@ static uint64_t must_act_by(const struct fake_world *w)
     const struct timeout_settings *t = &w->settings.timeout;
     uint64_t started = w->starts ? w->start[w->starts - 1].at_ms : 0;
     uint64_t total = since(started, t->total_ms);
-    uint64_t idle = earlier(total, x->streaming && !x->guard.content && !x->guard.marker
-                                       ? since(started, t->first_content_ms)
-                                       : since(x->attempt->last_piece_ms, t->idle_ms));
-    bool alive = x->begun && x->streaming && x->guard.content;
+    uint64_t idle =
+        earlier(total, x->stream.on && !x->stream.guard.content && !x->stream.guard.marker
+                           ? since(started, t->first_content_ms)
+                           : since(x->attempt->last_piece_ms, t->idle_ms));
+    bool alive = x->reply.begun && x->stream.on && x->stream.guard.content;
 
     switch (x->state) {
     case EXCHANGE_QUEUED:
-        return earlier(x->deadline.at_ms, since(x->queued_since, w->settings.queue.timeout_ms));
+        return earlier(x->deadline.at_ms, since(x->aim.queued_since, w->settings.queue.timeout_ms));
     case EXCHANGE_BACKOFF:
         return x->next_at_ms;
     case EXCHANGE_ATTEMPTING:
@@ -841,7 +842,7 @@ static uint64_t must_act_by(const struct fake_world *w)
 
 static size_t held(const struct exchange *x)
 {
-    return x->attempt->body.len + x->out.bytes.len - x->out.taken;
+    return x->attempt->body.len + x->reply.out.bytes.len - x->reply.out.taken;
 }
 
 static void step(struct fake_world *w)
@@ -854,7 +855,7 @@ static void step(struct fake_world *w)
     by = must_act_by(w);
     if (by != FAKE_NEVER && w->timer_ms > by + w->timer_late_ms && !w->dirty)
         wrong(w, "a wait without a timer");
-    if (w->x.state == EXCHANGE_QUEUED && !w->x.waiting)
+    if (w->x.state == EXCHANGE_QUEUED && !w->x.aim.waiting)
         wrong(w, "left in QUEUED, and waits for nothing");
     w->states |= 1u << w->x.state;
     if (w->x.state == EXCHANGE_RELAYING && held(&w->x) > w->most_held)

@@ -43,10 +43,10 @@ static void answered(unsigned status, const char *body, unsigned attempts)
     ck_assert_uint_eq(w.wholes + w.begins, 1);
     ck_assert_uint_eq(w.cuts, 0);
     ck_assert_uint_eq(w.head.status, status);
-    ck_assert_uint_eq(w.x.status, status);
+    ck_assert_uint_eq(w.x.reply.status, status);
     ck_assert_uint_eq(w.body.len, strlen(body));
     ck_assert(world_body_is(body));
-    ck_assert_uint_eq(w.x.bytes_out, w.body.len);
+    ck_assert_uint_eq(w.x.reply.bytes_out, w.body.len);
     ck_assert_uint_eq(w.x.attempts, attempts);
     ck_assert_int_eq(w.x.end, status < 400 ? END_ANSWERED : END_FAILED);
 }
@@ -389,7 +389,7 @@ START_TEST(an_answer_that_cannot_be_given_is_cut)
         run(&refused, 1);
     ck_assert_uint_eq(w.cuts, 1);
     ck_assert_int_eq(w.x.end, END_BROKEN);
-    ck_assert_uint_eq(w.x.bytes_out, 0);
+    ck_assert_uint_eq(w.x.reply.bytes_out, 0);
 }
 END_TEST
 

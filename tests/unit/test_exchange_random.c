@@ -343,8 +343,8 @@ static void check_end(void)
         MUST(answers + w.cuts == 1);
     if (x->end == END_BROKEN)
         MUST(w.cuts == 1 || w.begins == 1);
-    MUST(x->bytes_out == w.body.len);
-    MUST(x->status == 0 || answers == 0 || x->status == w.head.status);
+    MUST(x->reply.bytes_out == w.body.len);
+    MUST(x->reply.status == 0 || answers == 0 || x->reply.status == w.head.status);
     check_attempts();
     if (w.wholes)
         check_whole();

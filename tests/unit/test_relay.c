@@ -48,7 +48,7 @@ static void streamed(enum exchange_end end)
     ck_assert_uint_eq(w.cuts, 0);
     ck_assert(w.got_end && !w.got_cut);
     ck_assert_int_eq(w.x.end, end);
-    ck_assert_uint_eq(w.x.bytes_out, w.body.len);
+    ck_assert_uint_eq(w.x.reply.bytes_out, w.body.len);
 }
 
 /* The data of `event` as JSON; it must be one whole event and hold nothing else. */
@@ -114,7 +114,7 @@ START_TEST(each_event_the_moment_it_is_whole)
     fake_run_until(&w, 41);
     ck_assert_int_eq(w.x.state, EXCHANGE_RELAYING);
     ck_assert(body_is(STR(": hello\n\n: more\n\ndata: 1\n\ndata: 2\n\n")));
-    ck_assert_uint_eq(w.x.first_byte_ms, 40);
+    ck_assert_uint_eq(w.x.reply.first_byte_ms, 40);
     fake_run_until(&w, 51);
     ck_assert(body_is(STR(": hello\n\n: more\n\ndata: 1\n\ndata: 2\n\ndata: 3\n\n")));
     run_to_end();
@@ -122,7 +122,7 @@ START_TEST(each_event_the_moment_it_is_whole)
     ck_assert_uint_eq(w.now_ms, 60);
     ck_assert_uint_eq(w.head.content_length, LENGTH_UNKNOWN);
     ck_assert_str_eq(w.x.cannot_retry, "the answer is committed");
-    ck_assert_uint_eq(w.x.events, 5);
+    ck_assert_uint_eq(w.x.reply.events, 5);
 }
 END_TEST
 
@@ -405,7 +405,7 @@ START_TEST(each_attempt_is_read_from_its_first_byte)
     ck_assert(body_is(STR("data: 1\n\n")));
     run_to_end();
     streamed(END_ANSWERED);
-    ck_assert_uint_eq(w.x.events, 2);
+    ck_assert_uint_eq(w.x.reply.events, 2);
 }
 END_TEST
 

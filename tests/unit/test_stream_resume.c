@@ -66,7 +66,7 @@ START_TEST(it_is_read_on_where_it_broke)
     answered(ANSWER, 2);
     asked_for("/v1/responses/resp_1?stream=true&starting_after=2");
     ck_assert_uint_eq(w.x.duplicates, 0);
-    ck_assert_uint_eq(w.x.events, 5);
+    ck_assert_uint_eq(w.x.reply.events, 5);
 }
 END_TEST
 

@@ -97,7 +97,7 @@ START_TEST(each_attempt_has_its_times)
         ck_assert_int_eq(w.reports[i].verdict.reason, reasons[i]);
         ck_assert_uint_eq(w.start[i].gone_ms - w.start[i].at_ms, ages[i]);
     }
-    ck_assert_uint_eq(w.x.splices, 2);
+    ck_assert_uint_eq(w.x.stream.splices, 2);
 }
 END_TEST
 
@@ -237,7 +237,7 @@ START_TEST(it_beats_wherever_it_waits)
     ck_assert(str_eq(fake_header(&w, "content-type"), STR("text/event-stream; charset=utf-8")));
     ck_assert(str_eq(fake_header(&w, "cache-control"), STR("no-cache")));
     ck_assert_uint_eq(w.answered_ms, 100);
-    ck_assert_uint_eq(w.x.first_byte_ms, 900); /* of an answer */
+    ck_assert_uint_eq(w.x.reply.first_byte_ms, 900); /* of an answer */
 }
 END_TEST
 

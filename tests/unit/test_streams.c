@@ -172,7 +172,7 @@ static void run_cut(const struct pair *p, size_t cut, enum transport end, int lo
 static void check_mended(const struct pair *p, size_t cut, int loop)
 {
     struct stream_told t;
-    bool passed = w.x.splices > 0 || w.x.end == END_BROKEN; /* a part of the first answer */
+    bool passed = w.x.stream.splices > 0 || w.x.end == END_BROKEN; /* a part of the first answer */
 
     stream_read(buf_str(&w.body), &t);
     ck_assert_uint_eq(t.rest, 0);
@@ -201,7 +201,7 @@ START_TEST(cut_after_each_event)
     for (size_t i = 0; i < p.a.n; i++) {
         run_cut(&p, p.a.ends[i], TRANSPORT_TRUNCATED, _i);
         check_mended(&p, p.a.ends[i], _i);
-        spliced += w.x.splices;
+        spliced += w.x.stream.splices;
         broke += w.x.end == END_BROKEN;
     }
     ck_assert(mode_of_loop(_i) == SPLICE ? spliced > 20 : spliced == 0);
@@ -222,13 +222,13 @@ static void keep_result(struct result *r)
     (void)buf_add_str(&r->body, buf_str(&w.body));
     r->end = w.x.end;
     r->starts = w.starts;
-    r->splices = w.x.splices;
+    r->splices = w.x.stream.splices;
 }
 
 static bool same_result(const struct result *r)
 {
     return str_eq(buf_str(&r->body), buf_str(&w.body)) && r->end == w.x.end &&
-           r->starts == w.starts && r->splices == w.x.splices;
+           r->starts == w.starts && r->splices == w.x.stream.splices;
 }
 
 /* A cut within an event is a cut in front of it. */
@@ -347,11 +347,11 @@ START_TEST(it_commits_at_the_first_content)
     if (mode_of_loop(_i) == HOLD) {
         ck_assert_uint_eq(w.begins, 0);
         fake_run_until(&w, 31); /* its mark says that it is whole */
-        ck_assert_uint_eq(w.x.first_byte_ms, 30);
+        ck_assert_uint_eq(w.x.reply.first_byte_ms, 30);
     } else {
         ck_assert_int_eq(w.x.state, EXCHANGE_RELAYING);
         ck_assert(world_body_is(all));
-        ck_assert_uint_eq(w.x.first_byte_ms, 20);
+        ck_assert_uint_eq(w.x.reply.first_byte_ms, 20);
     }
     world_finish();
     (void)snprintf(all, sizeof(all), "%s%s%s", heads[k], contents[k], ends[k]);
@@ -389,7 +389,7 @@ START_TEST(before_its_content_a_stream_is_made_again)
         ck_assert_uint_eq(w.failures, 1);
         ck_assert_msg(w.reports[0].verdict.reason == rows[i].reason, "row %zu: %s", i,
                       reason_word(w.reports[0].verdict.reason));
-        ck_assert_uint_eq(w.x.dropped, 0);
+        ck_assert_uint_eq(w.x.stream.dropped, 0);
     }
 }
 END_TEST
@@ -475,7 +475,7 @@ START_TEST(comments_pass)
 
     chat(whole(text), whole(WHOLE), (enum stream_mode)_i);
     answered(text, 1);
-    ck_assert_uint_eq(w.x.dropped, 0);
+    ck_assert_uint_eq(w.x.stream.dropped, 0);
 }
 END_TEST
 
@@ -588,7 +588,7 @@ START_TEST(another_answer_is_not_joined)
     world_again();
     chat(broken(ROLE TEXT("Hello")), whole(ROLE TEXT("Hel") TEXT("p") STOP DONE), SPLICE);
     ck_assert_uint_eq(w.starts, 2);
-    ck_assert_int_eq(w.x.dropped, 0);
+    ck_assert_int_eq(w.x.stream.dropped, 0);
     world_told(ROLE TEXT("Hello"), "answer_differs", END_BROKEN);
     world_again();
     chat(broken(ROLE TEXT("Hello")), whole(ROLE TEXT("Hel") STOP DONE), SPLICE);

@@ -50,7 +50,7 @@ static void broken(const char *what, int line)
     ck_abort_msg(
         "line %d: %s %s (seed %llu, exchange %llu, at %llu ms, mode %d, dialect %d):\n%.*s", line,
         what, w.wrong ? w.wrong : "", (unsigned long long)seed, (unsigned long long)number,
-        (unsigned long long)w.now_ms, (int)w.x.mode, dialect, (int)w.body.len,
+        (unsigned long long)w.now_ms, (int)w.x.stream.mode, dialect, (int)w.body.len,
         w.body.len ? w.body.p : "");
 }
 
@@ -288,7 +288,7 @@ static void check_stream(void)
     MUST(w.x.end == END_ANSWERED || (t.errors >= 1 && t.error_last));
     MUST(t.errors <= 1);
     MUST(t.beats == 0 || w.settings.stream.heartbeat_ms > 0);
-    MUST(outbox_waiting(&w.x.out) == 0 && outbox_held(&w.x.out) == 0);
+    MUST(outbox_waiting(&w.x.reply.out) == 0 && outbox_held(&w.x.reply.out) == 0);
     check_text(&t);
     heartbeats += t.beats;
     free(t.answer);
@@ -316,8 +316,8 @@ static void check_end(void)
     MUST(x->state == EXCHANGE_DONE && w.ended == 1);
     MUST(w.wholes + w.begins + (w.begins ? 0 : w.cuts) == (x->end != END_CLIENT_GONE) ||
          x->end == END_CLIENT_GONE);
-    MUST(x->bytes_out == w.body.len);
-    MUST(x->splices == 0 || x->mode == STREAM_SPLICE || background);
+    MUST(x->reply.bytes_out == w.body.len);
+    MUST(x->stream.splices == 0 || x->stream.mode == STREAM_SPLICE || background);
     check_attempts();
     if (w.begins && w.got_end)
         check_stream();
@@ -349,8 +349,8 @@ static void one_exchange(void)
         ends[w.x.end]++;
     }
     total_steps += w.steps;
-    spliced += w.x.splices;
-    resumed += w.x.resuming;
+    spliced += w.x.stream.splices;
+    resumed += w.x.stream.resuming;
     begun += w.begins;
     states |= w.states;
     fake_deinit(&w);

@@ -131,7 +131,7 @@ static enum turn_state turn_ask(void *world, struct exchange *x, struct turn *tu
     s->refusals += state == TURN_REFUSED;
     if (state == TURN_GRANTED)
         granted(world, turn);
-    else if (wish == &x->hedge_wish)
+    else if (wish == &x->hedge.wish)
         me->paid = 0; /* for a second attempt that is not made */
     return state;
 }
@@ -311,11 +311,11 @@ void shadow_check(struct shadow *shadow)
         const struct fake_world *w = &ws->worlds[i];
         const struct exchange *x = &w->x;
 
-        if (!w->turns || x->state != EXCHANGE_QUEUED || !x->waiting)
+        if (!w->turns || x->state != EXCHANGE_QUEUED || !x->aim.waiting)
             continue;
         waiting += x->attempt->turn.state == TURN_WAITING;
         MUST(x->attempt->turn.state == TURN_WAITING || ws->slots[i].next_ms == 0);
-        MUST(ws->now_ms <= x->queued_since + w->settings.queue.timeout_ms + w->timer_late_ms);
+        MUST(ws->now_ms <= x->aim.queued_since + w->settings.queue.timeout_ms + w->timer_late_ms);
     }
     for (unsigned i = 0; i < shadow->site_count; i++)
         in_flight += shadow->sites[i].in_flight;

@@ -83,10 +83,8 @@ int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *worl
     x->attempt = &x->slots[0];
     headers_init(&x->kept.headers);
     buf_init(&x->kept.body, SIZE_MAX / 2);
-    buf_init(&x->stream.rewritten, SIZE_MAX / 2);
-    buf_init(&x->stream.plain, SIZE_MAX / 2);
+    stream_init(&x->stream);
     outbox_init(&x->reply.out, x);
-    guard_init(&x->stream.guard, DIALECT_OTHER, 1, false);
     x->started_ms = ops->now_ms(world);
     return 0;
 }
@@ -110,14 +108,9 @@ void exchange_deinit(struct exchange *x)
     attempt_deinit(&x->slots[1]);
     headers_deinit(&x->kept.headers);
     buf_deinit(&x->kept.body);
-    buf_deinit(&x->stream.rewritten);
-    buf_deinit(&x->stream.plain);
-    decoder_deinit(&x->stream.decoder);
-    outbox_deinit(&x->reply.out);
-    guard_deinit(&x->stream.guard);
     inspect_deinit(&x->held.inspect);
-    splice_free(x->stream.splice);
-    x->stream.splice = NULL; /* what it holds may still be asked for */
+    stream_deinit(&x->stream);
+    outbox_deinit(&x->reply.out);
     x->magic = 0;
 }
 
@@ -144,8 +137,7 @@ void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size
 size_t exchange_memory(const struct exchange *x)
 {
     return body_memory(&x->request.body) + x->slots[0].body.size + x->slots[1].body.size +
-           x->stream.plain.size + outbox_memory(&x->reply.out) +
-           (x->stream.splice ? splice_memory(x->stream.splice) : 0) + x->kept.body.size;
+           stream_memory(&x->stream) + outbox_memory(&x->reply.out) + x->kept.body.size;
 }
 
 void exchange_request_done(struct exchange *x)
@@ -185,13 +177,14 @@ void exchange_cannot_retry(struct exchange *x, const char *why)
 
 static int start_sending(struct exchange *x, struct attempt *a)
 {
+    const struct guard *guard = &x->stream.guard;
     struct outgoing o;
     int rc;
 
     outgoing_init(&o);
     if (x->stream.resuming)
         rc = outgoing_resume(&o, &x->request, &x->plan, &a->turn.target,
-                             str_from(x->stream.guard.response_id.p), x->stream.guard.sequence - 1);
+                             str_from(guard->response_id.p), guard->sequence - 1);
     else
         rc = outgoing_build(&o, &x->request, &x->plan, &a->turn.target, &a->edit);
     if (rc == 0)
@@ -248,25 +241,13 @@ void exchange_set_deadline(struct exchange *x, uint64_t since_ms, bool declared)
                               x->request.overrides.deadline_ms);
 }
 
-/* An HTTP/1.0 client gets its answer whole, for it could not see a break. */
-static enum stream_mode mode_of(const struct exchange *x)
-{
-    const struct request *r = &x->request;
-
-    if (r->head.http_1_0)
-        return STREAM_HOLD;
-    return r->overrides.has_stream_mode ? r->overrides.stream_mode : x->plan.settings->stream.mode;
-}
-
 static void set_limits(struct exchange *x)
 {
     unsigned wish = x->request.overrides.max_attempts;
 
     x->max_attempts = wish ? wish : x->plan.settings->retry.max_attempts;
-    x->stream.mode = mode_of(x);
     x->reply.spoke_ms = x->ops->now_ms(x->world);
-    guard_init(&x->stream.guard, dialect_of(request_path(&x->request.head)), x->request.choices,
-               x->request.usage_wanted);
+    stream_expect(x);
     exchange_set_deadline(x, x->started_ms, true);
 }
 
@@ -408,8 +389,8 @@ static void abort_now(struct exchange *x)
         x->client_gone = x->client_gone || !x->reply.ended;
         return;
     }
-    if (x->state == EXCHANGE_RELAYING &&
-        x->stream.guard.marker) { /* it has ended, but for its connection */
+    /* The stream has ended, but for its connection. */
+    if (x->state == EXCHANGE_RELAYING && x->stream.guard.marker) {
         exchange_stop_attempt(x);
         relay_end(x);
         return;
@@ -446,8 +427,8 @@ void exchange_step(struct exchange *x)
         before = x->state;
         exchange_look(x);
     } while (x->state != EXCHANGE_DONE && (x->state != before || times_act(x)));
-    if (x->reply.out
-            .spool_awaited) { /* it asks again, and finds the spool's news, or its failure */
+    /* The client asks again, and finds the spool's news, or its failure. */
+    if (x->reply.out.spool_awaited) {
         x->reply.out.spool_awaited = false;
         x->ops->answer_wake(x->world, x);
     }

@@ -166,7 +166,7 @@ struct exchange_limits {
     const char *spool_dir; /* where that is, for messages; outlives the exchange */
 };
 
-/* --- the parts of an exchange --- */
+/* --- the parts of an exchange, each with the file that it belongs to --- */
 
 /* Where attempts go. targets.c changes it; besides, exchange.c counts `tier_attempts`, and hedge.c
  * sets `target` where the other of two attempts takes over. */
@@ -213,10 +213,10 @@ struct held_answer {
 };
 
 /* The attempt's answer where it is an event stream, and what the client has of it and of those that
- * it continues. stream.c and stream_event.c change it; besides, exchange.c sets `on` and `mode`,
- * judge.c what is resumed, and relay.c counts `splices`. */
+ * it continues. stream.c and stream_event.c change it; besides, `on` follows the attempt (exchange.c,
+ * hedge.c), judge.c decides what is resumed, and relay.c counts `splices` and forms last words here. */
 struct stream {
-    bool on;    /* it is one that can be looked into; the rest counts only then */
+    bool on;    /* it is one, and can be looked into */
     bool coded; /* with a coding that is undone here: events cannot be told apart in it */
     struct decoder decoder;
     struct buf plain; /* its text; of the others' attempt.body is that */
@@ -237,8 +237,9 @@ struct stream {
     } last_words; /* only while it is judged */
 };
 
-/* The answer on its way to the client. relay.c changes it; besides, stream.c adds to `out` and counts
- * `events`, and times.c adds the heartbeats. */
+/* The answer on its way to the client. relay.c changes it; besides, `out` takes events from stream.c,
+ * which counts them, and heartbeats from times.c, and judge.c drops what another attempt replaces.
+ * exchange.c knows the status of a refused body. */
 struct reply {
     unsigned status; /* 0: none was given yet */
     struct outbox out;

@@ -1,10 +1,12 @@
-/* What the parts of the exchange share: exchange.c lives, times.c waits, judge.c
- * decides, stream.c looks at events, relay.c delivers. */
+/* What the files of the exchange share: exchange.c lives, times.c waits, targets.c aims, hedge.c lets
+ * two race, judge.c decides, stream.c looks at events, relay.c delivers. */
 #ifndef RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 #define RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 
 #include "exchange/answer.h"
 #include "exchange/exchange.h"
+
+/* --- exchange.c: from the first byte to the last --- */
 
 /* The one setter: asserts that the move is allowed. */
 void exchange_set(struct exchange *x, enum exchange_state to);
@@ -22,11 +24,17 @@ void exchange_set_deadline(struct exchange *x, uint64_t since_ms, bool declared)
 /* Remembers the first reason why no other attempt can follow. */
 void exchange_cannot_retry(struct exchange *x, const char *why);
 
+/* QUEUED: the attempt's turn has come. `fresh`: on a new connection. */
+void exchange_start_attempt(struct exchange *x, bool fresh);
+
 /* Sends the request to the turn's target of `a`. 0 or -errno: then a->detail says why. */
 int exchange_send(struct exchange *x, struct attempt *a, bool fresh);
 
 /* Whether the attempt's answer, which has a head, is a stream that can be looked into. */
 bool exchange_is_stream(const struct attempt *a);
+
+/* Acts on what has come, as the state asks for. */
+void exchange_look(struct exchange *x);
 
 /* --- hedge.c: two attempts at once --- */
 
@@ -42,9 +50,6 @@ void hedge_look(struct exchange *x);
 bool hedge_goes_on(struct exchange *x);
 /* Ends the rival, if there is one. */
 void hedge_drop(struct exchange *x);
-
-/* QUEUED: the attempt's turn has come. `fresh`: on a new connection. */
-void exchange_start_attempt(struct exchange *x, bool fresh);
 
 /* --- targets.c: where attempts go --- */
 
@@ -80,14 +85,15 @@ void targets_move(struct exchange *x, const struct verdict *v, enum move move);
 /* The name of the last attempt's upstream, for a person. */
 const char *targets_name(const struct exchange *x);
 
-/* Acts on what has come, as the state asks for. */
-void exchange_look(struct exchange *x);
+/* --- times.c: how long things may take --- */
 
 /* When this state has waited long enough: a timeout, the deadline, the end of a backoff, the next
  * heartbeat. TIMER_OFF: never. */
 uint64_t times_next(const struct exchange *x);
 /* Acts on a time that has come. True when it changed something. */
 bool times_act(struct exchange *x);
+
+/* --- judge.c: what an attempt came to --- */
 
 /* The head of an attempt's answer has come, and it is no stream. */
 void judge_start(struct exchange *x);
@@ -108,6 +114,8 @@ void judge_too_late(struct exchange *x);
 /* QUEUED: it waits in vain. `detail`: what for. `retry_after_ms`: when it might not; 0: not known. */
 void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
                    uint64_t retry_after_ms);
+
+/* --- relay.c: the answer's way to the client --- */
 
 /* The facts of C25 as they stand. `received`: the status that the upstream sent; 0 for our own. */
 struct answer_facts relay_facts(const struct exchange *x, unsigned received, enum reason reason);
@@ -151,6 +159,16 @@ void relay_resume(struct exchange *x);
 
 /* RELAYING: moves what has come on towards the client, and ends the answer when it is over. */
 void relay_step(struct exchange *x);
+
+/* --- stream.c: an answer in events --- */
+
+void stream_init(struct stream *stream); /* allocates nothing */
+void stream_deinit(struct stream *stream);
+/* Bytes that it holds of the answer. */
+size_t stream_memory(const struct stream *stream);
+
+/* The request has a plan: what a stream that answers it would be. */
+void stream_expect(struct exchange *x);
 
 /* The head of an attempt's answer has come, and it is a stream. */
 void stream_start(struct exchange *x);

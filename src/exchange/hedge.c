@@ -1,8 +1,8 @@
 /* A second attempt beside a slow first one, where a request is safe to make twice (C23).
  *
- * The two race for the first good answer, or, of streams, for the first good head. Only one of them is
- * `attempt`, which all else looks at; the other is `rival`. Whichever has news to be judged becomes
- * `attempt`; one that fails while the other goes on is told and forgotten. */
+ * The two race for the first good answer, or, of streams, for the first good head. Only one of them
+ * is `attempt`, which all else looks at; the other is `hedge.rival`. Whichever has news to be judged
+ * becomes `attempt`; one that fails while the other goes on is told and forgotten. */
 #include <assert.h>
 #include <stdio.h>
 
@@ -66,15 +66,16 @@ static bool has_time(const struct exchange *x, uint64_t now)
 /* A turn that can be had now, at another target where there is one. */
 static bool get_turn(struct exchange *x, struct attempt *a)
 {
-    struct target_ref *first = &x->hedge.tried;
+    struct turn_wish *wish = &x->hedge.wish;
+    const struct target *first = &x->aim.target;
 
-    *first = (struct target_ref){x->aim.target.provider, x->aim.target.key_number};
-    x->hedge.wish = x->aim.wish;
-    x->hedge.wish.tried = first;
-    x->hedge.wish.tried_count = 1;
-    x->hedge.wish.may_leave = true;
-    x->hedge.wish.latest_ms = x->hedge.wish.gate_latest_ms = 0;
-    if (x->ops->turn_ask(x->world, x, &a->turn, &x->hedge.wish) == TURN_GRANTED) {
+    x->hedge.tried = (struct target_ref){first->provider, first->key_number};
+    *wish = x->aim.wish;
+    wish->tried = &x->hedge.tried;
+    wish->tried_count = 1;
+    wish->may_leave = true;
+    wish->latest_ms = wish->gate_latest_ms = 0;
+    if (x->ops->turn_ask(x->world, x, &a->turn, wish) == TURN_GRANTED) {
         a->has_turn = true;
         return true;
     }

@@ -56,19 +56,21 @@ static unsigned status_to_tell(unsigned status, const struct apierror *e)
 
 static void keep_error_answer(struct exchange *x, unsigned status)
 {
-    struct headers h = x->kept.headers;
-    struct buf b = x->kept.body;
+    struct attempt *a = x->attempt;
+    struct kept_error before = x->kept;
 
     if (status < 400) /* a good answer, but no stream: the client cannot be given it any more */
         return;
-    x->kept.headers = x->attempt->headers;
-    x->kept.body = x->attempt->body;
-    x->attempt->headers = h;
-    x->attempt->body = b;
-    x->kept.status = status;
-    x->kept.received = x->attempt->status;
-    x->kept.attempt = x->attempts;
-    x->kept.present = true;
+    x->kept = (struct kept_error){
+        .present = true,
+        .status = status,
+        .received = a->status,
+        .attempt = x->attempts,
+        .headers = a->headers,
+        .body = a->body,
+    };
+    a->headers = before.headers;
+    a->body = before.body;
 }
 
 static const char *give_up_detail(const struct exchange *x)
@@ -141,13 +143,15 @@ static void deliver(struct exchange *x, const struct outcome *o)
 static void try_again(struct exchange *x, const struct outcome *o, const struct verdict *v,
                       const struct retry_decision *d)
 {
+    struct stream *stream = &x->stream;
+
     exchange_stop_attempt(x);
-    if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->stream.resuming)
+    if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !stream->resuming)
         keep_error_answer(x, status_to_tell(o->status, o->error));
-    x->stream.resuming = stream_resumable(x);
+    stream->resuming = stream_resumable(x);
     if (x->reply.committed)
         relay_release(x); /* what another attempt continues */
-    else if (!x->stream.resuming)
+    else if (!stream->resuming)
         outbox_drop_held(&x->reply.out);
     targets_move(x, v, d->move);
     back_off(x, d->delay_ms);
@@ -174,21 +178,21 @@ static void give_up(struct exchange *x, const struct outcome *o)
 /* The attempt is over, or what has come of it is enough to judge it: deliver, repeat or give up. */
 static void judge(struct exchange *x, const struct outcome *o)
 {
+    struct stream *stream = &x->stream;
     struct verdict v = classify(o, x->plan.settings->retry.retry_on);
     struct retry_decision d;
     struct hint hint = {.source = HINT_NONE};
 
-    if (v.kind == VERDICT_GOOD && x->stream.resuming && !x->reply.begun) {
-        x->stream.not_resumable = true; /* not the rest of a stream: from the beginning, then */
+    if (v.kind == VERDICT_GOOD && stream->resuming && !x->reply.begun) {
+        stream->not_resumable = true; /* not the rest of a stream: from the beginning, then */
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_BAD_ANSWER, .ambiguous = true};
     } else if (v.kind == VERDICT_GOOD && x->reply.begun) {
         snprintf(x->attempt->detail, sizeof(x->attempt->detail),
                  "an answer that is no event stream");
         v = (struct verdict){.kind = VERDICT_FINAL, .reason = REASON_BAD_ANSWER, .ambiguous = true};
     }
-    if (x->stream.resuming && !x->reply.committed && v.kind == VERDICT_FINAL && o->status >= 400) {
-        x->stream.not_resumable =
-            true; /* it cannot be read on; but the client has nothing of it yet */
+    if (stream->resuming && !x->reply.committed && v.kind == VERDICT_FINAL && o->status >= 400) {
+        stream->not_resumable = true; /* it cannot be read on; but the client has none of it */
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = v.reason, .ambiguous = true};
     }
     if (stream_resumable(x))
@@ -266,28 +270,30 @@ static bool is_too_long(const struct exchange *x)
 
 void judge_start(struct exchange *x)
 {
+    struct held_answer *held = &x->held;
     struct attempt *a = x->attempt;
 
-    x->held.inspected = 0;
-    x->held.length = relay_upstream_length(&a->headers);
+    held->inspected = 0;
+    held->length = relay_upstream_length(&a->headers);
     if (!is_too_long(x)) {
         a->high_water = x->limits.hold_limit;
         if (a->paused && !a->done && a->body.len < a->high_water)
             relay_resume(x);
     }
-    inspect_deinit(&x->held.inspect);
+    inspect_deinit(&held->inspect);
     if (is_inspected(x))
-        inspect_begin(&x->held.inspect, &x->attempt->headers);
+        inspect_begin(&held->inspect, &x->attempt->headers);
 }
 
 static void inspect_news(struct exchange *x)
 {
+    struct held_answer *held = &x->held;
     struct str body = buf_str(&x->attempt->body);
 
-    if (body.n > x->held.inspected)
-        inspect_feed(&x->held.inspect,
-                     (struct str){body.p + x->held.inspected, body.n - x->held.inspected});
-    x->held.inspected = body.n;
+    if (body.n > held->inspected)
+        inspect_feed(&held->inspect,
+                     (struct str){body.p + held->inspected, body.n - held->inspected});
+    held->inspected = body.n;
 }
 
 void judge_held(struct exchange *x)

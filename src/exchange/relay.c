@@ -16,12 +16,14 @@
 
 struct answer_facts relay_facts(const struct exchange *x, unsigned received, enum reason reason)
 {
+    const struct target *target = &x->aim.target;
+
     return (struct answer_facts){
         .attempts = x->attempts,
         .wait_ms = x->wait_ms,
-        .target = x->aim.target.provider ? x->aim.target.provider->name : NULL,
-        .host = x->aim.target.provider ? x->aim.target.provider->host : NULL,
-        .model = x->aim.target.tier > 0 ? x->aim.target.model.p : NULL,
+        .target = target->provider ? target->provider->name : NULL,
+        .host = target->provider ? target->provider->host : NULL,
+        .model = target->tier > 0 ? target->model.p : NULL,
         .retry_after_ms = x->retry_after_ms,
         .come_again = reason == REASON_QUEUE_FULL,
         .received_status = received,
@@ -123,13 +125,15 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
 /* The head goes out. False where it cannot, and then the exchange has ended. */
 static bool begin(struct exchange *x, int rc, struct answer_head *head, bool stream)
 {
-    x->reply.status = head->status;
+    struct reply *reply = &x->reply;
+
+    reply->status = head->status;
     if (rc == 0)
         rc = x->ops->answer_begin(x->world, x, head);
     answer_head_deinit(head);
-    x->reply.begun = rc == 0;
-    x->reply.begun_stream = x->reply.begun && stream;
-    if (x->reply.begun)
+    reply->begun = rc == 0;
+    reply->begun_stream = reply->begun && stream;
+    if (reply->begun)
         return true;
     exchange_stop_attempt(x);
     x->ops->answer_cut(x->world, x);
@@ -175,32 +179,37 @@ bool relay_begin_early(struct exchange *x)
  * client be slow to take it. */
 static void begin_bytes(struct exchange *x)
 {
-    if (outbox_move(&x->reply.out, &x->attempt->body) < 0)
+    struct outbox *out = &x->reply.out;
+
+    if (outbox_move(out, &x->attempt->body) < 0)
         return; /* it stays where it is, and goes from there */
-    outbox_release(&x->reply.out);
-    if (outbox_waiting(&x->reply.out) > RELAY_WAITING_MAX)
-        (void)outbox_unload(&x->reply.out, KEEP_IN_MEMORY);
+    outbox_release(out);
+    if (outbox_waiting(out) > RELAY_WAITING_MAX)
+        (void)outbox_unload(out, KEEP_IN_MEMORY);
 }
 
 /* Commit: from here on the client has part of this answer. Another one can take over only where it
  * continues this one: spliced, or resumed. */
 void relay_commit(struct exchange *x)
 {
-    if (!x->reply.begun && !begin_from_upstream(x))
+    struct reply *reply = &x->reply;
+    struct stream *stream = &x->stream;
+
+    if (!reply->begun && !begin_from_upstream(x))
         return;
-    if (x->reply.committed)
-        x->stream.splices++;
+    if (reply->committed)
+        stream->splices++;
     else
-        x->reply.first_byte_ms = x->ops->now_ms(x->world);
-    x->reply.committed = true;
+        reply->first_byte_ms = x->ops->now_ms(x->world);
+    reply->committed = true;
     hedge_drop(x);
     targets_tell_good(x, TURN_BEGUN);
     x->kept.present = false; /* of an earlier attempt: it is not what may end this one */
-    if (!(x->stream.splice && splice_possible(x->stream.splice)) &&
-        !(x->stream.on && stream_resumable(x)))
+    if (!(stream->splice && splice_possible(stream->splice)) &&
+        !(stream->on && stream_resumable(x)))
         exchange_cannot_retry(x, "the answer is committed");
     exchange_set(x, EXCHANGE_RELAYING);
-    if (!x->stream.on)
+    if (!stream->on)
         begin_bytes(x);
 }
 
@@ -256,7 +265,7 @@ static int own_object(const struct exchange *x, struct buf *out)
 }
 
 /* The kept error answer, whatever its coding. */
-static int kept_object(const struct exchange *x, struct buf *out)
+static int kept_object(const struct kept_error *kept, struct buf *out)
 {
     struct str coding = {NULL, 0};
     struct apierror error;
@@ -264,8 +273,8 @@ static int kept_object(const struct exchange *x, struct buf *out)
     int rc;
 
     buf_init(&text, ERROR_TEXT_MAX);
-    headers_get(&x->kept.headers, STR("content-encoding"), &coding);
-    rc = decode_body(coding, buf_str(&x->kept.body), &text);
+    headers_get(&kept->headers, STR("content-encoding"), &coding);
+    rc = decode_body(coding, buf_str(&kept->body), &text);
     apierror_parse(buf_str(&text), &error);
     if (rc == 0)
         rc = error_event_object(out, buf_str(&text), &error);
@@ -276,16 +285,18 @@ static int kept_object(const struct exchange *x, struct buf *out)
 /* Numbers go on behind those that the client has. `seen`: the upstream's own last event, or NULL. */
 static uint64_t next_sequence(const struct exchange *x, const struct guard_seen *seen)
 {
+    const struct splice *splice = x->stream.splice;
+    uint64_t sequence = x->stream.guard.sequence;
     uint64_t last;
 
-    if (!x->stream.splice && seen && seen->is_answer &&
+    if (!splice && seen && seen->is_answer &&
         json_to_u64(json_scan_one(seen->data, STR("sequence_number")), &last))
         return last + 1;
     if (!x->reply.committed && outbox_held(&x->reply.out) == 0)
         return 0;
-    if (x->stream.splice && splice_sequence(x->stream.splice, &last))
+    if (splice && splice_sequence(splice, &last))
         return last + 1;
-    return x->stream.guard.sequence ? x->stream.guard.sequence : x->reply.events;
+    return sequence ? sequence : x->reply.events;
 }
 
 /* Before a part of an answer is with the client, the upstream's last word counts. After that, how
@@ -299,17 +310,18 @@ static bool kept_error_counts(const struct exchange *x)
  * that does not fit behind what the client has stays away. */
 static int add_last_event(struct exchange *x, const struct guard_seen *seen)
 {
+    struct stream *stream = &x->stream;
     enum splice_action action = SPLICE_PASS;
 
-    buf_reset(&x->stream.rewritten, SIZE_MAX);
-    if (x->stream.splice && seen->is_answer)
-        action = splice_event(x->stream.splice, x->stream.last_words.event, seen->data,
-                              &x->stream.rewritten);
+    buf_reset(&stream->rewritten, SIZE_MAX);
+    if (stream->splice && seen->is_answer)
+        action =
+            splice_event(stream->splice, stream->last_words.event, seen->data, &stream->rewritten);
     if (action != SPLICE_PASS && action != SPLICE_REWRITTEN)
         return 0;
     x->reply.events++;
-    return outbox_add(&x->reply.out, action == SPLICE_PASS ? x->stream.last_words.event
-                                                           : buf_str(&x->stream.rewritten));
+    return outbox_add(&x->reply.out, action == SPLICE_PASS ? stream->last_words.event
+                                                           : buf_str(&stream->rewritten));
 }
 
 /* Adds the one event that tells; the upstream's own where it sent one. */
@@ -329,7 +341,7 @@ static int add_last_words(struct exchange *x)
     if (seen)
         rc = error_event_object(&object, seen->data, &seen->error);
     else
-        rc = kept_error_counts(x) ? kept_object(x, &object) : own_object(x, &object);
+        rc = kept_error_counts(x) ? kept_object(&x->kept, &object) : own_object(x, &object);
     if (rc == 0)
         rc = error_event_write(&x->reply.out.bytes, x->stream.guard.dialect, next_sequence(x, seen),
                                buf_str(&object));
@@ -353,25 +365,26 @@ static void tell_whole(struct exchange *x)
 
 void relay_last_words(struct exchange *x)
 {
+    const struct stream *stream = &x->stream;
+    struct reply *reply = &x->reply;
     /* What was held announces the answer that the upstream's own error event ends. */
-    bool keep =
-        x->reply.committed || (x->stream.last_words.event.n > 0 && x->stream.mode != STREAM_HOLD);
+    bool keep = reply->committed || (stream->last_words.event.n > 0 && stream->mode != STREAM_HOLD);
 
     exchange_stop_attempt(x);
     if (!keep)
-        outbox_drop_held(&x->reply.out);
-    if (x->request.head.http_1_0 && !x->reply.begun) {
+        outbox_drop_held(&reply->out);
+    if (x->request.head.http_1_0 && !reply->begun) {
         tell_whole(x);
         return;
     }
-    if (!x->reply.begun && !begin_from_upstream(x))
+    if (!reply->begun && !begin_from_upstream(x))
         return;
     /* Without memory for it the connection breaks instead. */
-    x->reply.cut = add_last_words(x) < 0;
-    x->end = x->reply.committed ? END_BROKEN : END_FAILED;
-    x->reply.ended = true;
-    if (x->reply.first_byte_ms == 0)
-        x->reply.first_byte_ms = x->ops->now_ms(x->world);
+    reply->cut = add_last_words(x) < 0;
+    x->end = reply->committed ? END_BROKEN : END_FAILED;
+    reply->ended = true;
+    if (reply->first_byte_ms == 0)
+        reply->first_byte_ms = x->ops->now_ms(x->world);
     if (x->state != EXCHANGE_RELAYING)
         exchange_set(x, EXCHANGE_RELAYING);
     relay_release(x);
@@ -401,15 +414,16 @@ static void tell_end(struct exchange *x, bool lost)
 /* An answer that is no stream: bytes pass as they come, and a break is passed on as one. */
 static void relay_bytes(struct exchange *x)
 {
+    struct reply *reply = &x->reply;
     struct attempt *a = x->attempt;
-    bool lost = a->body.len > 0 && outbox_move(&x->reply.out, &a->body) < 0;
+    bool lost = a->body.len > 0 && outbox_move(&reply->out, &a->body) < 0;
 
     if (lost)
         exchange_stop_attempt(x);
     if (a->done || lost) {
-        x->reply.ended = true;
-        x->reply.cut = lost || a->transport != TRANSPORT_WHOLE;
-        if (x->reply.cut) {
+        reply->ended = true;
+        reply->cut = lost || a->transport != TRANSPORT_WHOLE;
+        if (reply->cut) {
             x->last_reason = REASON_TRUNCATED;
             x->end = END_BROKEN;
         }
@@ -417,7 +431,7 @@ static void relay_bytes(struct exchange *x)
     }
     relay_release(x);
     a->high_water = relay_mark(x);
-    if (!x->reply.ended && a->paused && outbox_waiting(&x->reply.out) < RELAY_WAITING_MAX / 2)
+    if (!reply->ended && a->paused && outbox_waiting(&reply->out) < RELAY_WAITING_MAX / 2)
         relay_resume(x);
 }
 
@@ -442,23 +456,24 @@ bool exchange_wants_room(const struct exchange *x)
 
 ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max)
 {
+    struct reply *reply = &x->reply;
     ptrdiff_t n;
 
-    if (!x->reply.begun || x->state == EXCHANGE_DONE)
+    if (!reply->begun || x->state == EXCHANGE_DONE)
         return PULL_CUT;
-    n = outbox_take(&x->reply.out, to, max);
+    n = outbox_take(&reply->out, to, max);
     if (n > 0) {
-        x->reply.bytes_out += (uint64_t)n;
+        reply->bytes_out += (uint64_t)n;
         return n;
     }
     if (n < 0) { /* the spool has failed: what it had is lost */
-        x->reply.cut = x->reply.pulled_end = true;
+        reply->cut = reply->pulled_end = true;
         x->end = END_BROKEN;
         x->last_reason = REASON_INTERNAL;
         return PULL_CUT;
     }
-    if (!x->reply.ended || outbox_waiting(&x->reply.out) > 0)
+    if (!reply->ended || outbox_waiting(&reply->out) > 0)
         return 0;
-    x->reply.pulled_end = true;
-    return x->reply.cut ? PULL_CUT : PULL_END;
+    reply->pulled_end = true;
+    return reply->cut ? PULL_CUT : PULL_END;
 }

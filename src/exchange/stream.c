@@ -11,6 +11,47 @@
 #define DECODE_PIECE 256 /* may become a thousand times as long */
 #define PLAIN_MAX (EVENT_MAX + 2 * 1024 * DECODE_PIECE)
 
+void stream_init(struct stream *stream)
+{
+    memset(stream, 0, sizeof(*stream));
+    buf_init(&stream->plain, SIZE_MAX / 2);
+    buf_init(&stream->rewritten, SIZE_MAX / 2);
+    guard_init(&stream->guard, DIALECT_OTHER, 1, false);
+}
+
+void stream_deinit(struct stream *stream)
+{
+    decoder_deinit(&stream->decoder);
+    buf_deinit(&stream->plain);
+    buf_deinit(&stream->rewritten);
+    guard_deinit(&stream->guard);
+    splice_free(stream->splice);
+    stream->splice = NULL; /* what it holds may still be asked for */
+}
+
+size_t stream_memory(const struct stream *stream)
+{
+    return stream->plain.size + (stream->splice ? splice_memory(stream->splice) : 0);
+}
+
+/* An HTTP/1.0 client gets its answer whole, for it could not see a break. */
+static enum stream_mode mode_of(const struct exchange *x)
+{
+    const struct request *r = &x->request;
+
+    if (r->head.http_1_0)
+        return STREAM_HOLD;
+    return r->overrides.has_stream_mode ? r->overrides.stream_mode : x->plan.settings->stream.mode;
+}
+
+void stream_expect(struct exchange *x)
+{
+    const struct request *r = &x->request;
+
+    x->stream.mode = mode_of(x);
+    guard_init(&x->stream.guard, dialect_of(request_path(&r->head)), r->choices, r->usage_wanted);
+}
+
 /* Where the events come in. */
 static struct buf *source(struct exchange *x)
 {
@@ -20,48 +61,50 @@ static struct buf *source(struct exchange *x)
 /* A coding that nobody asked for: without memory to undo it the attempt is as good as broken. */
 static void start_decoding(struct exchange *x)
 {
+    struct stream *stream = &x->stream;
     struct str coding = {NULL, 0};
 
     headers_get(&x->attempt->headers, STR("content-encoding"), &coding);
-    x->stream.coded = coding.n > 0 && !str_ieq(coding, STR("identity"));
-    buf_reset(&x->stream.plain, 0);
-    decoder_deinit(&x->stream.decoder);
-    x->stream.plain.failed = x->stream.coded && decoder_init(&x->stream.decoder, coding) < 0;
+    stream->coded = coding.n > 0 && !str_ieq(coding, STR("identity"));
+    buf_reset(&stream->plain, 0);
+    decoder_deinit(&stream->decoder);
+    stream->plain.failed = stream->coded && decoder_init(&stream->decoder, coding) < 0;
 }
 
 void stream_start(struct exchange *x)
 {
-    bool spliceable =
-        x->stream.guard.dialect <= DIALECT_RESPONSES && x->stream.mode == STREAM_SPLICE;
-    uint64_t choices = x->stream.guard.choices;
-    bool id_seen = x->stream.guard.id_seen;
+    struct stream *stream = &x->stream;
+    struct guard *guard = &stream->guard;
+    bool spliceable = guard->dialect <= DIALECT_RESPONSES && stream->mode == STREAM_SPLICE;
+    uint64_t choices = guard->choices;
+    bool id_seen = guard->id_seen;
 
     x->attempt->high_water = RELAY_WAITING_MAX;
-    x->stream.passed = false;
+    stream->passed = false;
     start_decoding(x);
-    if (x->stream.resuming)
+    if (stream->resuming)
         return;
-    guard_reset(&x->stream.guard);
+    guard_reset(guard);
     if (x->reply.committed) {
         /* The client has a part of each choice: each has to end. And it remembers the id. */
-        x->stream.guard.choices = choices;
-        x->stream.guard.id_seen = id_seen;
-        splice_restart(x->stream.splice);
+        guard->choices = choices;
+        guard->id_seen = id_seen;
+        splice_restart(stream->splice);
         return;
     }
     x->reply.events = 0;
-    splice_free(x->stream.splice);
-    x->stream.splice =
-        spliceable ? splice_new(x->stream.guard.dialect, x->limits.hold_limit) : NULL;
+    splice_free(stream->splice);
+    stream->splice = spliceable ? splice_new(guard->dialect, x->limits.hold_limit) : NULL;
 }
 
 bool stream_resumable(const struct exchange *x)
 {
-    bool runs_on = !x->stream.not_resumable &&
-                   (x->request.background || !request_is(&x->request.head, "POST"));
+    const struct stream *stream = &x->stream;
+    bool runs_on =
+        !stream->not_resumable && (x->request.background || !request_is(&x->request.head, "POST"));
 
-    return (x->stream.mode != STREAM_LIVE || !x->reply.committed) && runs_on &&
-           x->stream.guard.response_id.len > 0 && x->stream.guard.sequence > 0;
+    return (stream->mode != STREAM_LIVE || !x->reply.committed) && runs_on &&
+           stream->guard.response_id.len > 0 && stream->guard.sequence > 0;
 }
 
 /* --- all that has come ------------------------------------------------------------------------- */
@@ -202,24 +245,25 @@ static bool take_events(struct exchange *x)
 
 static void add_plain(void *arg, struct str text)
 {
-    struct exchange *x = arg;
+    struct buf *plain = arg;
 
-    buf_add_str(&x->stream.plain, text);
+    buf_add_str(plain, text);
 }
 
 /* Undoes the coding of the next piece. False where the attempt was judged. */
 static bool decode_piece(struct exchange *x)
 {
+    struct buf *plain = &x->stream.plain;
     struct attempt *a = x->attempt;
     size_t n = a->body.len < DECODE_PIECE ? a->body.len : DECODE_PIECE;
-    int rc = n ? decoder_feed(&x->stream.decoder, (struct str){a->body.p, n}, add_plain, x) : 0;
+    int rc = n ? decoder_feed(&x->stream.decoder, (struct str){a->body.p, n}, add_plain, plain) : 0;
 
     buf_consume(&a->body, n);
-    if (x->stream.plain.failed || rc == -ENOMEM) {
+    if (plain->failed || rc == -ENOMEM) {
         out_of_memory(x);
         return false;
     }
-    if (rc < 0 || x->stream.plain.len > PLAIN_MAX) {
+    if (rc < 0 || plain->len > PLAIN_MAX) {
         if (take_events(x))
             break_off(x, rc < 0 ? "what came is not in the coding that its head names" : TOO_LONG);
         return false;
@@ -243,16 +287,17 @@ static bool lacks_empty_line(const struct buf *rest)
 
 static void end_stream(struct exchange *x)
 {
+    const struct guard *guard = &x->stream.guard;
     struct attempt *a = x->attempt;
     bool broke = a->transport != TRANSPORT_WHOLE || source(x)->len > 0 ||
                  (x->stream.coded && !decoder_whole(&x->stream.decoder));
 
-    if (guard_empty(&x->stream.guard) || !guard_whole(&x->stream.guard, broke)) {
+    if (guard_empty(guard) || !guard_whole(guard, broke)) {
         judge_broken(x, broke);
         return;
     }
     /* All of the answer is there, only not the mark behind it that some clients wait for. */
-    if (broke && !x->stream.guard.marker && x->stream.guard.dialect != DIALECT_OTHER &&
+    if (broke && !guard->marker && guard->dialect != DIALECT_OTHER &&
         outbox_add(&x->reply.out, STR("data: [DONE]\n\n")) < 0) {
         out_of_memory(x);
         return;
@@ -265,10 +310,12 @@ static void end_stream(struct exchange *x)
 
 static bool may_commit(const struct exchange *x)
 {
-    if (x->stream.mode != STREAM_HOLD)
-        return x->stream.passed;
+    const struct stream *stream = &x->stream;
+
+    if (stream->mode != STREAM_HOLD)
+        return stream->passed;
     /* A length can be told only at the end. */
-    return x->stream.guard.marker && !x->request.head.http_1_0;
+    return stream->guard.marker && !x->request.head.http_1_0;
 }
 
 static size_t held_in_memory(const struct exchange *x)
@@ -280,14 +327,15 @@ static size_t held_in_memory(const struct exchange *x)
  * lost what it had. */
 static bool spill(struct exchange *x)
 {
+    struct stream *stream = &x->stream;
     size_t most = x->limits.hold_limit < HELD_IN_MEMORY ? x->limits.hold_limit : HELD_IN_MEMORY;
     int rc;
 
-    if (x->stream.mode != STREAM_HOLD || x->state != EXCHANGE_HOLDING || x->stream.no_spool ||
+    if (stream->mode != STREAM_HOLD || x->state != EXCHANGE_HOLDING || stream->no_spool ||
         held_in_memory(x) <= most)
         return true;
     rc = outbox_unload(&x->reply.out, 0);
-    x->stream.no_spool = rc < 0 && rc != -EAGAIN;
+    stream->no_spool = rc < 0 && rc != -EAGAIN;
     return rc != -EIO;
 }
 

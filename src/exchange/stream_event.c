@@ -22,13 +22,14 @@ static enum fate over(struct over *o, struct outcome outcome)
 static enum fate through_splice(struct exchange *x, struct str event, const struct guard_seen *seen,
                                 struct over *o)
 {
+    struct splice *splice = x->stream.splice;
     enum splice_action action;
 
-    if (!x->stream.splice || seen->kind == GUARD_FILLER)
+    if (!splice || seen->kind == GUARD_FILLER)
         return FATE_PASS;
     buf_reset(&x->stream.rewritten, SIZE_MAX);
-    action = splice_event(x->stream.splice, event, seen->data, &x->stream.rewritten);
-    if (x->reply.committed && !splice_possible(x->stream.splice) && !stream_resumable(x))
+    action = splice_event(splice, event, seen->data, &x->stream.rewritten);
+    if (x->reply.committed && !splice_possible(splice) && !stream_resumable(x))
         exchange_cannot_retry(x, TOO_LARGE);
     switch (action) {
     case SPLICE_PASS:
@@ -80,11 +81,12 @@ static enum fate look_behind_the_end(struct exchange *x, const struct guard_seen
 
 enum fate stream_look(struct exchange *x, struct str event, struct over *o)
 {
+    struct guard *guard = &x->stream.guard;
     struct guard_seen *seen = &o->seen;
-    bool ended = x->stream.guard.marker;
+    bool ended = guard->marker;
     enum fate fate;
 
-    guard_look(&x->stream.guard, event, seen);
+    guard_look(guard, event, seen);
     if (ended)
         return look_behind_the_end(x, seen);
     switch (seen->kind) {
@@ -96,11 +98,11 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
         snprintf(x->attempt->detail, sizeof(x->attempt->detail), "out of memory");
         return over(o, (struct outcome){.transport = TRANSPORT_INTERNAL});
     case GUARD_ERROR:
-        if (x->stream.guard.dialect == DIALECT_OTHER && x->reply.committed)
+        if (guard->dialect == DIALECT_OTHER && x->reply.committed)
             return FATE_PASS;
         return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .error = &seen->error});
     case GUARD_END:
-        if (guard_empty(&x->stream.guard))
+        if (guard_empty(guard))
             return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .empty = true});
         break;
     default:
@@ -109,8 +111,7 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
     if (x->stream.resuming && seen->repeated)
         return FATE_DROP; /* an upstream that has no ear for starting_after */
     fate = through_splice(x, event, seen, o);
-    if ((fate == FATE_PASS || fate == FATE_REPLACE) &&
-        (x->stream.guard.content || x->stream.guard.marker))
+    if ((fate == FATE_PASS || fate == FATE_REPLACE) && (guard->content || guard->marker))
         x->stream.passed = true;
     return fate;
 }

@@ -34,21 +34,22 @@ bool targets_unfit_model(const struct exchange *x)
 
 void targets_begin(struct exchange *x)
 {
+    struct aim *aim = &x->aim;
     const struct plan *plan = &x->plan;
 
-    x->aim.wish = (struct turn_wish){
+    aim->wish = (struct turn_wish){
         .plan = plan,
         .model = str_from(x->request.model),
         .client_key = fingerprint(&x->request.head.headers),
         .arrived_ms = x->started_ms,
-        .tried = x->aim.tried,
-        .excluded = x->aim.excluded,
+        .tried = aim->tried,
+        .excluded = aim->excluded,
         .random = x->ops->random(x->world),
     };
-    x->aim.wish.client = x->aim.wish.client_key;
+    aim->wish.client = aim->wish.client_key;
     /* Without a model in the body there is none to replace. */
-    x->aim.tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
-    x->aim.target.provider = plan->providers[0];
+    aim->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
+    aim->target.provider = plan->providers[0];
     if (x->request.sdk_retry)
         x->ops->charge(x->world, x, plan->providers[0]);
 }
@@ -74,18 +75,19 @@ static uint64_t wait_limit(const struct exchange *x)
 static void set_limits(struct exchange *x)
 {
     const struct retry_settings *s = &x->plan.settings->retry;
-    uint64_t latest = wait_limit(x);
+    struct turn_wish *wish = &x->aim.wish;
+    uint64_t since = x->aim.queued_since, latest = wait_limit(x);
     bool may_leave = has_next_tier(x) && (x->plan.fallback_on & FALLBACK_ON_ERROR);
 
     if (x->deadline.at_ms != DEADLINE_NONE && x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS < latest)
         latest = x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS;
-    x->aim.wish.may_leave = may_leave;
-    x->aim.wish.only = x->stream.resuming ? &x->aim.target : NULL;
-    if (!x->aim.wish.probed)
-        x->aim.wish.patient_ms = clock_after(
-            x->aim.queued_since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
-    x->aim.wish.latest_ms = latest;
-    x->aim.wish.gate_latest_ms = clock_after(x->aim.queued_since, s->max_hint_ms);
+    wish->may_leave = may_leave;
+    wish->only = x->stream.resuming ? &x->aim.target : NULL;
+    if (!wish->probed)
+        wish->patient_ms =
+            clock_after(since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
+    wish->latest_ms = latest;
+    wish->gate_latest_ms = clock_after(since, s->max_hint_ms);
 }
 
 static bool same_target(const struct target *a, const struct target *b)
@@ -96,13 +98,14 @@ static bool same_target(const struct target *a, const struct target *b)
 /* It waits no more. */
 static void count_wait(struct exchange *x)
 {
-    uint64_t now = x->ops->now_ms(x->world), waited = now - x->aim.queued_since;
+    struct aim *aim = &x->aim;
+    uint64_t now = x->ops->now_ms(x->world), waited = now - aim->queued_since;
 
-    x->aim.queued_since = now;
+    aim->queued_since = now;
     x->wait_ms += waited;
-    x->aim.queue_ms += waited;
+    aim->queue_ms += waited;
     if (waited > 0)
-        x->aim.queue_why = x->attempt->turn.why;
+        aim->queue_why = x->attempt->turn.why;
 }
 
 void targets_visit(struct exchange *x, const struct attempt *a)
@@ -112,22 +115,23 @@ void targets_visit(struct exchange *x, const struct attempt *a)
 
 static void granted(struct exchange *x)
 {
+    struct aim *aim = &x->aim;
     const struct target *t = &x->attempt->turn.target;
 
-    x->aim.waiting = false;
+    aim->waiting = false;
     x->attempt->has_turn = true;
-    x->aim.wish.probed |= x->attempt->turn.pass.probe;
-    x->aim.target_attempts = same_target(t, &x->aim.target) ? x->aim.target_attempts + 1 : 1;
-    x->aim.target = *t;
+    aim->wish.probed |= x->attempt->turn.pass.probe;
+    aim->target_attempts = same_target(t, &aim->target) ? aim->target_attempts + 1 : 1;
+    aim->target = *t;
     targets_visit(x, x->attempt);
     exchange_start_attempt(x, false);
 }
 
-static void enter_tier(struct exchange *x, unsigned tier)
+static void enter_next_tier(struct aim *aim)
 {
-    x->aim.wish.tier = tier;
-    x->aim.wish.tried_count = x->aim.wish.excluded_count = 0;
-    x->aim.tier_attempts = x->aim.target_attempts = 0;
+    aim->wish.tier++;
+    aim->wish.tried_count = aim->wish.excluded_count = 0;
+    aim->tier_attempts = aim->target_attempts = 0;
 }
 
 static void ask(struct exchange *x);
@@ -139,7 +143,7 @@ static void in_vain(struct exchange *x, enum reason reason, const char *detail, 
 
     targets_leave(x);
     if (has_next_tier(x) && (x->plan.fallback_on & FALLBACK_ON_ERROR)) {
-        enter_tier(x, x->aim.wish.tier + 1);
+        enter_next_tier(&x->aim);
         ask(x);
         return;
     }
@@ -303,28 +307,29 @@ static unsigned helps_now(const struct exchange *x, const struct verdict *v)
 static enum move find_move(struct exchange *x, const struct verdict *v, bool again,
                            const struct provider **ret_next)
 {
+    struct aim *aim = &x->aim;
     unsigned helps = helps_now(x, v);
-    struct target_ref tried = {x->aim.target.provider,
-                               helps & HELPS_KEY ? x->aim.target.key_number : KEY_ANY};
+    struct target_ref tried = {aim->target.provider,
+                               helps & HELPS_KEY ? aim->target.key_number : KEY_ANY};
     struct turns_outlook here;
     struct move_question q = {
         .reason = v->reason,
         .again = again,
         .next_tier = has_next_tier(x) && (helps & HELPS_MODEL),
         .fallback_on = x->plan.fallback_on,
-        .tier_attempts = x->aim.tier_attempts,
+        .tier_attempts = aim->tier_attempts,
         .attempts_per_tier = x->plan.settings->retry.attempts_per_tier,
     };
     enum move move;
 
-    *ret_next = x->aim.target.provider;
+    *ret_next = aim->target.provider;
     if (helps == 0 ||
-        (x->plan.provider_count == 1 && x->aim.target.provider->key_count < 2 && !q.next_tier))
+        (x->plan.provider_count == 1 && aim->target.provider->key_count < 2 && !q.next_tier))
         return MOVE_STAY;
-    add_ref(x->aim.tried, &x->aim.wish.tried_count, tried);
+    add_ref(aim->tried, &aim->wish.tried_count, tried);
     if (!again)
-        add_ref(x->aim.excluded, &x->aim.wish.excluded_count, tried);
-    x->ops->turn_look(x->world, x, &x->aim.wish, helps, &here);
+        add_ref(aim->excluded, &aim->wish.excluded_count, tried);
+    x->ops->turn_look(x->world, x, &aim->wish, helps, &here);
     q.others = here.other ? helps : 0;
     q.tier_down = here.down;
     move = move_decide(&q);
@@ -377,7 +382,7 @@ bool targets_would_repeat(struct exchange *x, const struct verdict *v)
 void targets_move(struct exchange *x, const struct verdict *v, enum move move)
 {
     if (move == MOVE_TIER)
-        enter_tier(x, x->aim.wish.tier + 1);
+        enter_next_tier(&x->aim);
     else if (move == MOVE_STAY && v->reason != REASON_STALE)
         x->aim.wish.tried_count = 0;
 }

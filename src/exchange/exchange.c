@@ -222,7 +222,6 @@ void exchange_start_attempt(struct exchange *x, bool fresh)
         return;
     }
     exchange_set(x, EXCHANGE_ATTEMPTING);
-    sse_init(&x->stream.sse);
     x->stream.on = false; /* nothing of this one has come, whatever the last one was */
     x->hedge.spent = false;
     if (exchange_send(x, x->attempt, fresh) < 0)

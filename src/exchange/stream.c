@@ -81,6 +81,7 @@ void stream_start(struct exchange *x)
 
     x->attempt->high_water = RELAY_WAITING_MAX;
     stream->passed = false;
+    sse_init(&stream->sse);
     start_decoding(x);
     if (stream->resuming)
         return;

@@ -239,6 +239,32 @@ START_TEST(of_streams_the_first_good_head_wins)
 }
 END_TEST
 
+/* Where one stream broke within an event, the other one's first bytes are looked at all the same. */
+START_TEST(a_stream_that_takes_over_is_read_from_its_first_byte)
+{
+    static const struct fake_attempt script[] = {
+        {.status = 200,
+         .headers = SSE,
+         .head_ms = 150,
+         .pieces =
+             {{10,
+               "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"and more",
+               0}},
+         .end = TRANSPORT_LOST},
+        {.status = 200,
+         .headers = SSE,
+         .head_ms = 400,
+         .pieces = {{10, EVENT, 0}, {20, "data: [DONE]\n\n", 0}}},
+    };
+
+    set_up(script, 2);
+    fake_begin_chat(&w, true);
+    world_finish();
+    answered(EVENT "data: [DONE]\n\n", AFTER + 410);
+    world_tear_down();
+}
+END_TEST
+
 /* Its first bytes fill what an attempt may hold before it is looked at. */
 START_TEST(a_long_answer_of_the_second_is_not_left_waiting)
 {
@@ -389,7 +415,7 @@ START_TEST(at_another_target_where_there_is_one)
     answered("{}", AFTER + 10);
     ck_assert_ptr_eq(w.start[1].target.provider, &w.providers[1]);
     ck_assert_ptr_eq(w.x.aim.target.provider, &w.providers[1]); /* who is told to have served it */
-    ck_assert_ptr_eq(w.budget_of, &w.providers[1]);         /* it is charged where it goes */
+    ck_assert_ptr_eq(w.budget_of, &w.providers[1]);             /* it is charged where it goes */
     ck_assert_uint_eq(w.x.aim.wish.visited, 3); /* another attempt at either is a repeat */
     world_tear_down();
 }
@@ -408,6 +434,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, the_deadline_ends_both);
     tcase_add_test(c, a_client_that_leaves_ends_both);
     tcase_add_test(c, of_streams_the_first_good_head_wins);
+    tcase_add_test(c, a_stream_that_takes_over_is_read_from_its_first_byte);
     tcase_add_test(c, a_long_answer_of_the_second_is_not_left_waiting);
     tcase_add_test(c, a_stale_one_is_not_made_again_beside_the_other);
     tcase_add_test(c, no_number_is_given_twice);

@@ -180,6 +180,7 @@ struct aim {
     unsigned tiers;           /* 1, and one for each fallback model */
     unsigned tier_attempts;   /* made in wish.tier */
     unsigned target_attempts; /* made at `target`, one after the other */
+    bool settled;             /* the next attempt is paid for, or free, wherever it goes (C9) */
     struct target_ref tried[TARGETS_TRIED_MAX];    /* since the last backoff */
     struct target_ref excluded[TARGETS_TRIED_MAX]; /* in this tier, by a verdict */
 };

@@ -123,6 +123,9 @@ static void granted(struct exchange *x)
     aim->wish.probed |= x->attempt->turn.pass.probe;
     aim->target_attempts = same_target(t, &aim->target) ? aim->target_attempts + 1 : 1;
     aim->target = *t;
+    /* Meant for another one, it has come back to where it was after all. */
+    if (!aim->settled && (aim->wish.visited & plan_bit(&x->plan, t->provider)))
+        x->ops->charge(x->world, x, t->provider);
     targets_visit(x, x->attempt);
     exchange_start_attempt(x, false);
 }
@@ -340,14 +343,19 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
     return move;
 }
 
-/* A repeat at an upstream that has had this request already is charged to its budget; what a verdict
- * leads elsewhere loads nobody twice with the same. */
-static bool is_charged(const struct exchange *x, const struct verdict *v, enum move move,
-                       const struct provider *next)
+/* A repeat is charged to the budget of an upstream that has had this request already, when it is
+ * decided. What a verdict leads elsewhere loads nobody twice with the same. False: there is no room. */
+static bool settle(struct exchange *x, const struct verdict *v, enum move move,
+                   const struct provider *next)
 {
-    if (v->reason == REASON_STALE || (move != MOVE_STAY && v->kind == VERDICT_FINAL))
-        return false;
-    return (x->aim.wish.visited & plan_bit(&x->plan, next)) != 0;
+    struct aim *aim = &x->aim;
+    bool again = (aim->wish.visited & plan_bit(&x->plan, next)) != 0;
+
+    aim->settled = v->reason == REASON_STALE || (move != MOVE_STAY && v->kind == VERDICT_FINAL);
+    if (aim->settled || !again)
+        return true;
+    aim->settled = x->ops->may_repeat(x->world, x, next);
+    return aim->settled;
 }
 
 struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,
@@ -362,8 +370,7 @@ struct retry_decision targets_decide(struct exchange *x, const struct verdict *v
         d.move = find_move(x, v, d.action == RETRY_AGAIN, &next);
     if (d.move != MOVE_STAY)
         d = (struct retry_decision){.action = RETRY_AGAIN, .move = d.move};
-    if (d.action == RETRY_AGAIN && is_charged(x, v, d.move, next) &&
-        !x->ops->may_repeat(x->world, x, next))
+    if (d.action == RETRY_AGAIN && !settle(x, v, d.move, next))
         d = (struct retry_decision){.action = RETRY_GIVE_UP,
                                     .why_not = "the upstream's retry budget is used up"};
     if (d.action == RETRY_GIVE_UP)

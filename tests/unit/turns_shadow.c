@@ -205,24 +205,22 @@ static bool may_repeat(void *world, struct exchange *x, const struct provider *p
 static void charge(void *world, struct exchange *x, const struct provider *p)
 {
     site_of(p)->repeats[bucket_now()]++;
+    shadow_of(world)->paid++;
     under->charge(world, x, p);
 }
 
-/* A repeat where it has been before is paid for, unless a verdict has led there, or nothing was sent.
- * With max_concurrency it may have been meant for another target: then this one was full, by itself. */
+/* A repeat where it has been before is paid for, unless a verdict has led there, or nothing was sent. */
 static void check_paid(const struct fake_world *w, struct shadow_world *me, const struct target *t)
 {
     unsigned bit = 1u << (site_of(t->provider) - s->sites);
     const struct attempt_report *last = w->failures ? &w->reports[w->failures - 1] : NULL;
     bool free =
         last && ((last->verdict.kind == VERDICT_FINAL && last->decision.move != MOVE_STAY) ||
-                 last->verdict.reason == REASON_STALE ||
-                 (last->decision.move == MOVE_TARGET && t->provider->max_concurrency > 0));
+                 last->verdict.reason == REASON_STALE);
 
-    MUST(!(me->visited & bit) || me->paid > 0 || free || t->tier != me->last_tier);
+    MUST(!(me->visited & bit) || me->paid > 0 || free);
     me->visited |= bit;
     me->paid = 0;
-    me->last_tier = t->tier;
 }
 
 static int attempt_start(void *world, struct exchange *x, struct attempt *a,

@@ -24,7 +24,7 @@ struct shadow_site {
 struct shadow_world {
     bool granted[2], asking;
     unsigned client; /* which credentials it brings: 0 or 1 */
-    unsigned visited, starts, paid, last_tier;
+    unsigned visited, starts, paid;
 };
 
 struct shadow {

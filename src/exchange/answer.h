@@ -22,8 +22,8 @@ struct answer_facts {
     enum reason reason;       /* where retryd answers itself */
     const char *detail;       /* for Proxy-Status; may be "" */
     bool decoded;             /* the upstream's body lost its coding on the way */
-    bool come_again;          /* an error of our own that nothing was tried for: repeat it soon */
-    uint64_t retry_after_ms;  /* ... or not before that time has passed; 0: not known */
+    bool come_again; /* an error of our own that another try may well spare: repeat it soon */
+    uint64_t retry_after_ms; /* ... or not before that time has passed; 0: not known */
 };
 
 /* Adds x-retryd-attempts, x-retryd-wait-ms, x-retryd-target, after a fallback x-retryd-model, and

@@ -381,11 +381,16 @@ static void leave(struct exchange *x)
     exchange_end(x, END_CLIENT_GONE);
 }
 
-/* Before the connection is cut: its client is to know that this is no end. */
+/* Before the connection is cut: its client is to know that this is no end. What has been asked in full
+ * and has no answer yet gets one; an answer amid its bytes that is no stream can only be cut. */
 static void abort_now(struct exchange *x)
 {
-    if (!x->reply.begun_stream || x->reply.ended) {
-        x->client_gone = x->client_gone || !x->reply.ended;
+    const struct reply *reply = &x->reply;
+
+    if (reply->ended)
+        return;
+    if (reply->begun ? !reply->begun_stream : !x->request_complete || x->refused) {
+        x->client_gone = true;
         return;
     }
     /* The stream has ended, but for its connection. */
@@ -397,7 +402,13 @@ static void abort_now(struct exchange *x)
     exchange_cannot_retry(x, "retryd ends");
     x->last_reason = REASON_SHUTDOWN;
     snprintf(x->last_detail, sizeof(x->last_detail), "retryd ends, and drain_timeout has passed");
-    relay_last_words(x);
+    if (reply->begun) {
+        relay_last_words(x);
+        return;
+    }
+    exchange_stop_attempt(x);
+    relay_own_error(x, END_FAILED, 0, REASON_SHUTDOWN, NULL,
+                    "retryd: it ends, and drain_timeout has passed; ask again when it is back");
 }
 
 /* A slow client may still have to take what came whole: the target need not wait for that. */

@@ -314,8 +314,8 @@ void exchange_client_gone(struct exchange *x);
 /* Before exchange_client_gone: it was cut off, for it took nothing of its answer for too long. */
 void exchange_client_stalled(struct exchange *x);
 
-/* The world is about to end the client's connection. A stream that has begun says so, and ends; all
- * else is as if the client had left. */
+/* The world is about to end the client's connection. A stream that has begun says so, and ends; what
+ * has no answer yet gets an error; all else is as if the client had left. */
 void exchange_abort(struct exchange *x);
 
 /* A sentence for the client about a body that was not taken: `rc` from exchange_body. */

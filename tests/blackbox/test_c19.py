@@ -302,16 +302,18 @@ def test_c19_who_waits_first_may_leave_without_harm():
 
 
 def test_c19_an_end_that_waits_for_nobody():
-    """SIGTERM while requests wait: when the drain's time is over their connections end, with no answer
-    that could be taken for the upstream's."""
+    """SIGTERM while requests wait: when the drain's time is over they are told so, and may come again."""
     with house(server={"drain_timeout": "300ms"}) as (provider, daemon):
         first = close_the_gate(provider, daemon, 20000)
         other = Asked(daemon)
         wait_queued(daemon, 1)
         daemon.signal(15)
-        assert first.c.rest() == other.c.rest() == b""
+        told = [first.answer(), other.answer()]
         assert daemon.wait() == 0
         assert len(provider.record()) == 1
+    assert [(t.status, refusal(t)["code"], t.header("x-should-retry")) for t in told] == \
+        [(503, "shutting_down", "true")] * 2
+    assert [t.header("x-retryd-attempts") for t in told] == ["1", "0"]
 
 
 # --- adaptive pacing -------------------------------------------------------------------------------

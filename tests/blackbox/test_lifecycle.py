@@ -13,7 +13,7 @@ import pytest
 from client import pattern
 from daemon import READY, DaemonError, Retryd
 from raw import (CHAT, STREAM, Closed, Raw, ask, comes_to_rest, memory_kib, now_ms, pass_time,
-                 wait_requests)
+                 wait_metric, wait_requests)
 
 OK, FAILED, USAGE, CONFIG, IN_USE, PERMISSION, KEY_FILE, NO_UPSTREAM = range(8)
 
@@ -221,8 +221,48 @@ def test_second_term_ends_at_once(provider, retryd):
         assert d.wait(timeout=5) == 0
         assert now_ms() - began < 1000
         c.sock.settimeout(2)
+        assert c.answer().status == 503
         assert c.rest() == b""
     provider.wait(closed=1)
+
+
+AMID_AN_ANSWER = {"body_bytes": 1000, "stall": {"after_bytes": 500}}
+
+
+@pytest.mark.parametrize("answer, seen, body", [
+    ({"stall": {"before_head": True}}, None, CHAT), ({"preset": "error", "status": 503}, "next in", CHAT),
+    (AMID_AN_ANSWER, None, CHAT), ({"preset": "chat_stream", "stall": {"after_events": 1}}, None, STREAM)],
+    ids=["attempting", "backoff", "held", "held-stream"])
+def test_what_has_no_answer_when_drain_timeout_has_passed(provider, retryd, answer, seen, body):
+    """It is told so, in words that an SDK can read, and that it may come again: to the daemon's next life."""
+    provider.answers(answer)
+    d = retryd(server={"drain_timeout": "0"}, retry={"initial_delay": "60s"})
+    with Raw(d) as c:
+        c.request(body=body)
+        provider.wait(requests=1)
+        if seen:
+            d.wait_line(seen)
+        d.signal(signal.SIGTERM)
+        told = c.answer()
+        assert c.rest() == b""
+    assert d.wait(timeout=5) == 0
+    assert told.status == 503 and told.header("x-should-retry") == "true"
+    assert told.header("x-retryd-attempts") == "1"
+    error = told.json()["error"]
+    assert error["code"] == "shutting_down" and error["type"] == "server_error" and error["param"] is None
+    line = d.wait_log('msg="?request"? ')
+    assert (line["reason"], line["end"], line["status"]) == ("shutting_down", "failed", "503")
+
+
+def test_half_a_request_when_drain_timeout_has_passed(retryd, provider):
+    d = retryd(server={"drain_timeout": "0"})
+    with Raw(d) as c:
+        c.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        wait_metric(d, "retryd_buffered_bytes", 1)
+        d.signal(signal.SIGTERM)
+        assert c.rest() == b""
+    assert d.wait(timeout=5) == 0
+    assert provider.record() == []
 
 
 @pytest.mark.parametrize("mode", ["live", "splice", "hold"])

@@ -84,6 +84,7 @@ struct answer {
     enum encoding encoding;
     enum framing framing;
     bool close;
+    bool held;
     bool on_head;
     bool drain;
     bool early_hints;

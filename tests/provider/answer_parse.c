@@ -363,6 +363,7 @@ static const struct row {
     {"body", ROW_PARSE, 0, parse_body},
     {"body_b64", ROW_PARSE, 0, parse_body_b64},
     {"body_bytes", ROW_PARSE, 0, parse_body_bytes},
+    {"held", ROW_BOOL, FIELD(held), NULL},
     {"delay_ms", ROW_MS, FIELD(delay_ms), NULL},
     {"head_delay_ms", ROW_MS, FIELD(head_delay_ms), NULL},
     {"gzip", ROW_PARSE, 0, parse_gzip},
@@ -418,7 +419,7 @@ static bool check_whole(struct parse *p)
     if (bodies > 1 || (a->preset != PRESET_NONE && bodies > 0)) {
         return parse_complain(p, "body", "may be given in one way only, and not with a preset");
     }
-    if (a->wire != NULL && (a->preset != PRESET_NONE || bodies > 0 || a->status != 0)) {
+    if (a->wire != NULL && (a->preset != PRESET_NONE || bodies > 0 || a->status != 0 || a->held)) {
         return parse_complain(p, "wire", "stands alone (with \"on\")");
     }
     if (a->encoding != ENCODING_NONE && a->body_bytes > PROGRAM_BYTES_MAX) {

@@ -116,6 +116,10 @@ class Provider:
     def record(self):
         return self._call("GET", "/_/record")
 
+    def release(self):
+        """Lets go what the script holds, now and until the next script."""
+        self._call("POST", "/_/release")
+
     def clear(self):
         """Forgets the record and the counters; the script stays where it is."""
         self._call("DELETE", "/_/record")

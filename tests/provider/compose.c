@@ -327,6 +327,9 @@ struct program *compose(const struct answer *a, const struct answer_key *key)
     j.p->status = a->status;
     write_body(&j);
     choose_framing(&j);
+    if (a->held) {
+        program_op(j.p, OP_HELD);
+    }
     program_delay(j.p, a->delay_ms);
     strike(&j, BEFORE_HEAD);
     if (!j.finished) {

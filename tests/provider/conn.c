@@ -100,6 +100,16 @@ static void on_timer(uv_timer_t *timer)
     }
 }
 
+void conn_release(struct conn *c)
+{
+    const struct player *p = &c->player;
+
+    if (!c->closed && p->program != NULL && p->op < p->program->n_ops &&
+        p->program->ops[p->op].kind == OP_HELD) {
+        conn_play(c);
+    }
+}
+
 /* A model named in the path, made safe for a JSON string. */
 static void model_of_path(const struct request *req, char *ret_model)
 {
@@ -449,6 +459,7 @@ void conn_accept(struct server *s, uv_stream_t *stream, bool is_pipe, SSL_CTX *c
     c->player.link = &c->link;
     c->player.timer = &c->timer;
     c->player.on_timer = on_timer;
+    c->player.released = &s->released;
     request_reset(&c->req);
     rc = link_accept(&c->link, stream, is_pipe, ctx, &events);
     if (rc == 0 && s->script->accept_left > 0) {

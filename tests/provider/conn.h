@@ -60,6 +60,8 @@ void conn_gone(struct conn *c);
 void conn_finish(struct conn *c, bool notify);
 /* Drops one of the two handles that keep it; the last frees it. */
 void conn_unref(struct conn *c);
+/* Plays on where something was held, now that it is not. */
+void conn_release(struct conn *c);
 /* The answer is complete, or as complete as the script wants it. */
 void conn_answered(struct conn *c);
 /* Counts for the epoch of the current request: one of before the last clear counts no more. */

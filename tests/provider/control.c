@@ -46,7 +46,20 @@ static void put_script(struct conn *c)
     }
     script_free(c->server->script);
     c->server->script = script;
+    c->server->released = false;
     tally_begin(&c->server->tally, script->n_rules);
+    reply_text(c, 200, "{\"ok\":true}\n");
+}
+
+static void release(struct conn *c)
+{
+    struct server *s = c->server;
+
+    s->released = true;
+    for (struct conn *held = s->conns, *next; held != NULL; held = next) {
+        next = conn_next_in_list(held);
+        conn_release(held);
+    }
     reply_text(c, 200, "{\"ok\":true}\n");
 }
 
@@ -177,6 +190,7 @@ static const struct route {
     {"PUT", "/_/script", put_script},      {"GET", "/_/record", NULL},
     {"DELETE", "/_/record", clear_record}, {"GET", "/_/stats", reply_stats},
     {"GET", "/_/wait", wait_for},          {"GET", "/_/ping", NULL},
+    {"POST", "/_/release", release},
 };
 
 void control_handle(struct conn *c)

@@ -124,6 +124,15 @@ static enum play play_delay(struct player *p, const struct op *op)
     return PLAY_END;
 }
 
+static enum play play_held(struct player *p)
+{
+    if (!*p->released) {
+        return PLAY_WAIT;
+    }
+    next_op(p);
+    return PLAY_END;
+}
+
 /* One step; PLAY_END means "go on" here, and OP_END is left to the caller. */
 static enum play play_op(struct player *p, const struct op *op)
 {
@@ -134,6 +143,8 @@ static enum play play_op(struct player *p, const struct op *op)
         return play_pattern(p, op);
     case OP_DELAY:
         return play_delay(p, op);
+    case OP_HELD:
+        return play_held(p);
     case OP_LOOP:
         play_loop(p, op);
         return PLAY_END;

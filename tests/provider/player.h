@@ -16,11 +16,13 @@ enum play {
     PLAY_GONE /* the peer is not there any more */
 };
 
-/* The owner calls player_play again when the link has drained or the timer has fired. */
+/* The owner calls player_play again when the link has drained, the timer has fired, or *released has
+ * become true. */
 struct player {
     struct link *link;
     uv_timer_t *timer;
     uv_timer_cb on_timer;
+    const bool *released;  /* what is held may go */
     struct record *record; /* or NULL; not owned */
     struct program *program;
     size_t op;

@@ -20,6 +20,7 @@ enum op_kind {
     OP_SEND,     /* off, len: bytes of the program */
     OP_PATTERN,  /* start, len: the generated pattern; in pieces, every ms, maybe as chunks */
     OP_DELAY,    /* ms */
+    OP_HELD,     /* nothing until the control request /_/release */
     OP_LOOP,     /* start: how many times, 0 for ever; off: the matching OP_LOOP_END */
     OP_LOOP_END, /* off: the matching OP_LOOP */
     OP_SILENCE,  /* nothing until the peer leaves */

@@ -32,7 +32,8 @@ struct server {
     SSL_CTX *tls;
     bool quiet;
     bool stopping;
-    bool changed; /* something a test may be waiting for */
+    bool released; /* what the script holds may go */
+    bool changed;  /* something a test may be waiting for */
     uint64_t serial;
     uint64_t last_conn;
     uint64_t connections; /* the counters of /_/stats */

@@ -4,11 +4,13 @@ PROVIDER_BIN names the program. Nothing sleeps: a test waits for bytes or for /_
 """
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import json
 import os
 import pathlib
+import select
 import signal
 import socket
 import ssl
@@ -596,6 +598,42 @@ def test_stall_until_the_peer_leaves(provider, where, received):
     record = provider.wait(closed=1)[0]
     assert record["closed_early"] is True and record["t_answer_end"] is None
     assert left <= record["t_closed"] < left + AT_ONCE_MS
+    provider.wait(open=0)
+
+
+def test_held_until_it_is_released(provider):
+    """All of them, those that come later too, until the next script."""
+    held = {"body": "x", "held": True}
+    provider.answers(held)
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(connect(provider)) for _ in range(3)]
+        for w in wires[:2]:
+            w.request()
+        provider.wait(requests=2)
+        assert provider.stats()["answered"] == 0 and provider.stats()["in_flight"] == 2
+        assert not select.select([w.sock for w in wires], [], [], 0)[0]
+        released = now_ms()
+        provider.release()
+        assert [w.answer().body for w in wires[:2]] == [b"x"] * 2
+        wires[2].request()
+        assert wires[2].answer().body == b"x"
+        assert all(r["t_answer_start"] >= released for r in provider.record())
+        provider.answers({**held, "delay_ms": 30})
+        wires[2].request()
+        provider.wait(requests=4)
+        assert provider.stats()["answered"] == 3
+        released = now_ms()
+        provider.release()
+        assert wires[2].answer().body == b"x" and now_ms() - released >= 29
+
+
+def test_held_and_left(provider):
+    provider.answers({"body": "x", "held": True})
+    with connect(provider) as wire:
+        wire.request()
+        provider.wait(requests=1)
+    provider.wait(closed=1)
+    provider.release()
     provider.wait(open=0)
 
 

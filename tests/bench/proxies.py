@@ -4,7 +4,7 @@ CPU time that they have used.
 They do the same work: one worker on one core, connections to the upstream kept alive, no access
 log; a request is read whole and kept so that it can be made again, up to four more times, on the
 failures that each can see; four header fields tell the client about it. Each runs in the foreground
-as the current user, on free loopback ports, out of a folder that goes with it.
+as the current user, on loopback sockets that it is handed open, out of a folder that goes with it.
 """
 
 import contextlib
@@ -13,19 +13,13 @@ import re
 import signal
 import socket
 import subprocess
-import time
+import sys
 
 START_TIMEOUT = 20
 
 
 class BenchError(Exception):
     """The figures cannot be had, or would be wrong."""
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def output_of(*command):
@@ -65,17 +59,22 @@ class Proxy:
     """One running proxy; a context manager. `port` serves requests, `stream_port` streams."""
 
     name = ""
-    program = ""
+    ports = 1
 
     def __init__(self, folder, core, upstream_port):
         self.folder = os.path.join(folder, self.name)
         os.mkdir(self.folder)
         self.core = core
         self.upstream_port = upstream_port
-        self.port = free_port()
-        self.stream_port = self.port
+        # It is handed them, listening: who connects before it runs waits, and needs not try again.
+        self.sockets = [socket.create_server(("127.0.0.1", 0), backlog=4096) for _ in range(self.ports)]
+        self.port = self.sockets[0].getsockname()[1]
+        self.stream_port = self.sockets[-1].getsockname()[1]
         self.process = None
         self.log = os.path.join(self.folder, "log")
+
+    def fds(self):
+        return [s.fileno() for s in self.sockets]
 
     def command(self):
         """Writes the configuration; the command to run."""
@@ -95,7 +94,9 @@ class Proxy:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
-                preexec_fn=lambda: os.sched_setaffinity(0, {self.core}))
+                pass_fds=self.fds(), preexec_fn=lambda: os.sched_setaffinity(0, {self.core}))
+        for s in self.sockets:
+            s.close()
         try:
             self.wait_ready()
         except BaseException:
@@ -104,16 +105,17 @@ class Proxy:
         return self
 
     def wait_ready(self):
-        deadline = time.monotonic() + START_TIMEOUT
+        """It is once it answers, whatever it says."""
         for port in {self.port, self.stream_port}:
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    if self.process.poll() is not None or time.monotonic() > deadline:
-                        raise BenchError(f"{self.name} does not listen:\n{self.read_log()}") from None
-                    time.sleep(0.02)
+            head = f"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"
+            try:
+                with socket.create_connection(("127.0.0.1", port), START_TIMEOUT) as s:
+                    s.sendall(head.encode())
+                    answer = s.recv(65536)
+            except OSError as e:
+                answer = str(e).encode()
+            if not answer.startswith(b"HTTP/1.1 "):
+                raise BenchError(f"{self.name} does not answer ({answer!r}):\n{self.read_log()}")
 
     def read_log(self):
         with open(self.log, encoding="utf-8", errors="replace") as f:
@@ -144,13 +146,21 @@ class Proxy:
         return sum(ns - before.get(tid, 0) for tid, ns in self.cpu_ns().items())
 
 
+# Puts a socket where systemd would, and becomes the program.
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 class Retryd(Proxy):
     name = "retryd"
 
     def command(self):
         path = self.write(f"""
 [server]
-listen = 127.0.0.1:{self.port}
 workers = 1
 [admin]
 listen = off
@@ -160,7 +170,7 @@ access = off
 [upstream bench]
 url = http://127.0.0.1:{self.upstream_port}/v1
 """)
-        return [os.environ["RETRYD_BIN"], "-c", path]
+        return [sys.executable, "-c", HAND_OVER, str(self.fds()[0]), os.environ["RETRYD_BIN"], "-c", path]
 
     def version(self):
         text = output_of(os.environ["RETRYD_BIN"], "--version")
@@ -171,9 +181,9 @@ url = http://127.0.0.1:{self.upstream_port}/v1
 
 class Nginx(Proxy):
     name = "nginx"
+    ports = 2
 
     def command(self):
-        self.stream_port = free_port()
         temp = " ".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in
                         ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         user = "user root root;" if os.geteuid() == 0 else ""
@@ -209,15 +219,9 @@ http {{
     }}
 }}
 """)
-        return ["nginx", "-e", "stderr", "-p", self.folder, "-c", path]
-
-    def wait_ready(self):
-        super().wait_ready()
-        deadline = time.monotonic() + START_TIMEOUT
-        while not children(self.process.pid):
-            if time.monotonic() > deadline:
-                raise BenchError(f"nginx has no worker:\n{self.read_log()}")
-            time.sleep(0.02)
+        # As when a running nginx hands its sockets to a new one.
+        inherited = "NGINX=" + "".join(f"{fd};" for fd in self.fds())
+        return ["env", inherited, "nginx", "-e", "stderr", "-p", self.folder, "-c", path]
 
     def version(self):
         return "nginx " + version_in(output_of("nginx", "-v"), r"nginx/(\S+)")
@@ -244,7 +248,7 @@ defaults
     retries 4
     retry-on all-retryable-errors
 frontend in
-    bind 127.0.0.1:{self.port}
+    bind fd@{self.fds()[0]}
     default_backend bench
 backend bench
     http-response set-header x-proxy-attempts %rc

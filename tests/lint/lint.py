@@ -46,8 +46,8 @@ WAITS_AND_SKIPS = {
     ".js": re.compile(r"\b(test|it|describe)\.(skip|todo)\b|\bt\.skip\("),
     ".mjs": re.compile(r"\b(test|it|describe)\.(skip|todo)\b|\bt\.skip\("),
 }
-# Programs the tests use, not tests: the provider delays answers by order, a benchmark measures time.
-NOT_TESTS = ("tests/provider/", "tests/bench/", "tests/demo/", "tests/lint/")
+# No tests: the provider delays answers by order, and lint names what it looks for.
+NOT_TESTS = ("tests/provider/", "tests/lint/")
 
 LEFTOVERS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 TEXT = {".c", ".h", ".py", ".sh", ".js", ".mjs", ".md", ".txt", ".conf", ".service", ".socket", ".json",

@@ -160,6 +160,12 @@ void relay_resume(struct exchange *x);
 /* RELAYING: moves what has come on towards the client, and ends the answer when it is over. */
 void relay_step(struct exchange *x);
 
+/* --- last_words.c: how a stream that failed ends --- */
+
+/* Adds the event that tells of the failure to the answer on its way: the upstream's own where it sent
+ * one. 0 or -ENOMEM. */
+int last_words_add(struct exchange *x);
+
 /* --- stream.c: an answer in events --- */
 
 void stream_init(struct stream *stream); /* allocates nothing */

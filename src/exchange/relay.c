@@ -1,19 +1,9 @@
 /* Delivers the answer: whole, or piece by piece once it is committed. */
-#include <assert.h>
-#include <stdio.h>
-#include <string.h>
-
-#include "base/json_iter.h"
-#include "base/json_scan.h"
-#include "exchange/decode.h"
-#include "exchange/error_event.h"
 #include "exchange/exchange_private.h"
 
-#define KEEP_IN_MEMORY \
-    (64 * 1024) /* of an answer that goes to a spool: the client starts with it */
+/* Of an answer that goes to a spool: the client starts with it. */
+#define KEEP_IN_MEMORY (64 * 1024)
 #define OWN_BODY_MAX 4096
-#define ERROR_TEXT_MAX (256 * 1024)
-
 struct answer_facts relay_facts(const struct exchange *x, unsigned received, enum reason reason)
 {
     const struct target *target = &x->aim.target;
@@ -251,111 +241,14 @@ void relay_resume(struct exchange *x)
     x->ops->attempt_resume(x->world, x, x->attempt);
 }
 
-/* --- the last words of an answer that failed --------------------------------------------------- */
-
-static int own_object(const struct exchange *x, struct buf *out)
-{
-    char message[ATTEMPT_DETAIL_MAX + 120];
-    const char *code = reason_word(x->last_reason);
-
-    snprintf(message, sizeof(message), "retryd: %s upstream %s %s: %s",
-             x->reply.committed ? "the stream from" : "no answer from", targets_name(x),
-             x->reply.committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code);
-    return error_event_own(out, message, code);
-}
-
-/* The kept error answer, whatever its coding. */
-static int kept_object(const struct kept_error *kept, struct buf *out)
-{
-    struct str coding = {NULL, 0};
-    struct apierror error;
-    struct buf text;
-    int rc;
-
-    buf_init(&text, ERROR_TEXT_MAX);
-    headers_get(&kept->headers, STR("content-encoding"), &coding);
-    rc = decode_body(coding, buf_str(&kept->body), &text);
-    apierror_parse(buf_str(&text), &error);
-    if (rc == 0)
-        rc = error_event_object(out, buf_str(&text), &error);
-    buf_deinit(&text);
-    return rc;
-}
-
-/* Numbers go on behind those that the client has. `seen`: the upstream's own last event, or NULL. */
-static uint64_t next_sequence(const struct exchange *x, const struct guard_seen *seen)
-{
-    const struct splice *splice = x->stream.splice;
-    uint64_t sequence = x->stream.guard.sequence;
-    uint64_t last;
-
-    if (!splice && seen && seen->is_answer &&
-        json_to_u64(json_scan_one(seen->data, STR("sequence_number")), &last))
-        return last + 1;
-    if (!x->reply.committed && outbox_held(&x->reply.out) == 0)
-        return 0;
-    if (splice && splice_sequence(splice, &last))
-        return last + 1;
-    return sequence ? sequence : x->reply.events;
-}
-
-/* Before a part of an answer is with the client, the upstream's last word counts. After that, how
- * that answer ended. */
-static bool kept_error_counts(const struct exchange *x)
-{
-    return x->kept.present && (!x->reply.committed || x->kept.attempt == x->attempts);
-}
-
-/* The upstream's own last event; behind a splice with the ids and numbers that the client knows. One
- * that does not fit behind what the client has stays away. */
-static int add_last_event(struct exchange *x, const struct guard_seen *seen)
-{
-    struct stream *stream = &x->stream;
-    enum splice_action action = SPLICE_PASS;
-
-    buf_reset(&stream->rewritten, SIZE_MAX);
-    if (stream->splice && seen->is_answer)
-        action =
-            splice_event(stream->splice, stream->last_words.event, seen->data, &stream->rewritten);
-    if (action != SPLICE_PASS && action != SPLICE_REWRITTEN)
-        return 0;
-    x->reply.events++;
-    return outbox_add(&x->reply.out, action == SPLICE_PASS ? stream->last_words.event
-                                                           : buf_str(&stream->rewritten));
-}
-
-/* Adds the one event that tells; the upstream's own where it sent one. */
-static int add_last_words(struct exchange *x)
-{
-    const struct guard_seen *seen =
-        x->stream.last_words.event.n > 0 ? x->stream.last_words.seen : NULL;
-    struct buf object;
-    int rc = 0;
-
-    if (seen && (seen->raised || seen->is_answer)) {
-        rc = add_last_event(x, seen);
-        if (seen->raised || rc < 0)
-            return rc;
-    }
-    buf_init(&object, ERROR_TEXT_MAX);
-    if (seen)
-        rc = error_event_object(&object, seen->data, &seen->error);
-    else
-        rc = kept_error_counts(x) ? kept_object(&x->kept, &object) : own_object(x, &object);
-    if (rc == 0)
-        rc = error_event_write(&x->reply.out.bytes, x->stream.guard.dialect, next_sequence(x, seen),
-                               buf_str(&object));
-    buf_deinit(&object);
-    x->reply.events++;
-    return rc;
-}
+/* --- answers that fail ---------------------------------------------------------------------------- */
 
 /* HTTP/1.0: all in one, with its length. */
 static void tell_whole(struct exchange *x)
 {
     x->stream.on = true; /* what was undone of its coding stays so */
     x->end = END_FAILED;
-    if (add_last_words(x) < 0) {
+    if (last_words_add(x) < 0) {
         x->ops->answer_cut(x->world, x);
         exchange_end(x, END_BROKEN);
         return;
@@ -380,7 +273,7 @@ void relay_last_words(struct exchange *x)
     if (!reply->begun && !begin_from_upstream(x))
         return;
     /* Without memory for it the connection breaks instead. */
-    reply->cut = add_last_words(x) < 0;
+    reply->cut = last_words_add(x) < 0;
     x->end = reply->committed ? END_BROKEN : END_FAILED;
     reply->ended = true;
     if (reply->first_byte_ms == 0)

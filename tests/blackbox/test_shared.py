@@ -82,6 +82,7 @@ def time_of(line):
     return datetime.fromisoformat(line["ts"].replace("Z", "+00:00")).timestamp() * 1000
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("knows_it", [True, False], ids=["known", "never-used"])
 def test_c19_a_429_seen_by_one_holds_the_other_within_100_ms(redis, knows_it):
     with daemons(redis) as (provider, one, two):
@@ -98,10 +99,11 @@ def test_c19_a_429_seen_by_one_holds_the_other_within_100_ms(redis, knows_it):
         assert first.answer().status == 200 and second.answer().status == 200
         record = in_order(provider.record())
         assert len(record) == 3
-        told = record[0]["t_answer_end"]
+        told = record[0]["t_answer_start"]
         assert all(r["t_first"] - told >= 1990 for r in record[1:])
 
 
+@pytest.mark.alone
 def test_c20_a_breaker_that_one_opened_is_open_for_the_other(redis):
     with daemons(redis, breaker={"failures": 3, "failure_rate": 0, "open_for": "60s"},
                  retry={"max_attempts": 1, "budget_min": 100000}, queue={"timeout": "100ms"}) \

@@ -120,6 +120,7 @@ def test_c20_a_breaker_that_one_opened_is_open_for_the_other(redis):
         assert len(provider.record()) == seen
 
 
+@pytest.mark.alone
 def test_c20_a_breaker_that_one_closed_is_closed_for_the_other(redis):
     with daemons(redis, breaker={"failures": 3, "failure_rate": 0, "open_for": "700ms"},
                  retry={"max_attempts": 1, "budget_min": 100000}) as (provider, one, two):

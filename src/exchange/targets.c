@@ -59,10 +59,23 @@ const char *targets_name(const struct exchange *x)
     return x->aim.target.provider->name;
 }
 
-/* A stream that the client has a part of is continued by the same model only. */
-static bool has_next_tier(const struct exchange *x)
+/* The model that was asked for stands no second time for itself. */
+static bool stands_in(const struct exchange *x, unsigned tier)
 {
-    return x->aim.wish.tier + 1 < x->aim.tiers && !x->reply.committed && !x->stream.resuming;
+    return !str_eq(str_from(x->plan.fallback_models[tier - 1]), x->aim.wish.model);
+}
+
+/* How many may still be turned to. A stream that the client has a part of is continued by the same
+ * model only. */
+static unsigned later_tiers(const struct exchange *x)
+{
+    unsigned n = 0;
+
+    if (x->reply.committed || x->stream.resuming)
+        return 0;
+    for (unsigned tier = x->aim.wish.tier + 1; tier < x->aim.tiers; tier++)
+        n += stands_in(x, tier);
+    return n;
 }
 
 static uint64_t wait_limit(const struct exchange *x)
@@ -77,7 +90,7 @@ static void set_limits(struct exchange *x)
     const struct retry_settings *s = &x->plan.settings->retry;
     struct turn_wish *wish = &x->aim.wish;
     uint64_t since = x->aim.queued_since, latest = wait_limit(x);
-    bool may_leave = has_next_tier(x) && (x->plan.fallback_on & FALLBACK_ON_ERROR);
+    bool may_leave = later_tiers(x) > 0 && (x->plan.fallback_on & FALLBACK_ON_ERROR);
 
     if (x->deadline.at_ms != DEADLINE_NONE && x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS < latest)
         latest = x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS;
@@ -130,9 +143,13 @@ static void granted(struct exchange *x)
     exchange_start_attempt(x, false);
 }
 
-static void enter_next_tier(struct aim *aim)
+static void enter_next_tier(struct exchange *x)
 {
-    aim->wish.tier++;
+    struct aim *aim = &x->aim;
+
+    do
+        aim->wish.tier++;
+    while (!stands_in(x, aim->wish.tier));
     aim->wish.tried_count = aim->wish.excluded_count = 0;
     aim->tier_attempts = aim->target_attempts = 0;
 }
@@ -145,8 +162,8 @@ static void in_vain(struct exchange *x, enum reason reason, const char *detail, 
     uint64_t now = x->ops->now_ms(x->world);
 
     targets_leave(x);
-    if (has_next_tier(x) && (x->plan.fallback_on & FALLBACK_ON_ERROR)) {
-        enter_next_tier(&x->aim);
+    if (later_tiers(x) > 0 && (x->plan.fallback_on & FALLBACK_ON_ERROR)) {
+        enter_next_tier(x);
         ask(x);
         return;
     }
@@ -318,7 +335,8 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
     struct move_question q = {
         .reason = v->reason,
         .again = again,
-        .next_tier = has_next_tier(x) && (helps & HELPS_MODEL),
+        .later_tiers = helps & HELPS_MODEL ? later_tiers(x) : 0,
+        .attempts_left = x->max_attempts - x->attempts,
         .fallback_on = x->plan.fallback_on,
         .tier_attempts = aim->tier_attempts,
         .attempts_per_tier = x->plan.settings->retry.attempts_per_tier,
@@ -327,7 +345,7 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
 
     *ret_next = aim->target.provider;
     if (helps == 0 ||
-        (x->plan.provider_count == 1 && aim->target.provider->key_count < 2 && !q.next_tier))
+        (x->plan.provider_count == 1 && aim->target.provider->key_count < 2 && q.later_tiers == 0))
         return MOVE_STAY;
     add_ref(aim->tried, &aim->wish.tried_count, tried);
     if (!again)
@@ -344,14 +362,14 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
 }
 
 /* A repeat is charged to the budget of an upstream that has had this request already, when it is
- * decided. What a verdict leads elsewhere loads nobody twice with the same. False: there is no room. */
+ * decided, for another model too. False: there is no room. */
 static bool settle(struct exchange *x, const struct verdict *v, enum move move,
                    const struct provider *next)
 {
     struct aim *aim = &x->aim;
     bool again = (aim->wish.visited & plan_bit(&x->plan, next)) != 0;
 
-    aim->settled = v->reason == REASON_STALE || (move != MOVE_STAY && v->kind == VERDICT_FINAL);
+    aim->settled = v->reason == REASON_STALE || (move != MOVE_STAY && move_is_free(v->reason));
     if (aim->settled || !again)
         return true;
     aim->settled = x->ops->may_repeat(x->world, x, next);
@@ -389,7 +407,7 @@ bool targets_would_repeat(struct exchange *x, const struct verdict *v)
 void targets_move(struct exchange *x, const struct verdict *v, enum move move)
 {
     if (move == MOVE_TIER)
-        enter_next_tier(&x->aim);
+        enter_next_tier(x);
     else if (move == MOVE_STAY && v->reason != REASON_STALE)
         x->aim.wish.tried_count = 0;
 }

@@ -58,12 +58,19 @@ unsigned move_cause(enum reason r)
     return (unsigned)r < REASON_COUNT ? failures[r].cause : 0;
 }
 
+bool move_is_free(enum reason r)
+{
+    return r == REASON_QUOTA || r == REASON_KEY || r == REASON_PERMISSION || r == REASON_MODEL ||
+           r == REASON_CONTEXT;
+}
+
 enum move move_decide(const struct move_question *q)
 {
     unsigned helps = move_helps(q->reason), cause = move_cause(q->reason);
-    bool may_leave = q->next_tier && (helps & HELPS_MODEL) && (cause & q->fallback_on);
-    bool must_leave =
-        q->tier_down || cause == FALLBACK_ON_TIMEOUT || q->tier_attempts >= q->attempts_per_tier;
+    bool may_leave = q->later_tiers > 0 && (helps & HELPS_MODEL) && (cause & q->fallback_on);
+    bool must_leave = q->tier_down || cause == FALLBACK_ON_TIMEOUT ||
+                      q->tier_attempts >= q->attempts_per_tier ||
+                      q->attempts_left <= q->later_tiers;
 
     if (may_leave && must_leave)
         return MOVE_TIER;

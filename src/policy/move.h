@@ -33,6 +33,11 @@ unsigned move_helps(enum reason r);
 /* The bit of enum fallback_on that names this failure; 0: none does, it never leaves its tier. */
 unsigned move_cause(enum reason r);
 
+/* Whether a failure that leads elsewhere says that this key, model or request does not fit here, and
+ * nothing against the upstream: what follows then is no repeat that its budget counts (C9). All else
+ * is load that a failing upstream had not asked for, whatever model it is for. */
+bool move_is_free(enum reason r);
+
 enum move {
     MOVE_STAY,   /* the same target again, after its backoff; or nothing else helps */
     MOVE_TARGET, /* another target of this tier, at once */
@@ -44,16 +49,18 @@ struct move_question {
     bool again;           /* the same target may be tried again */
     unsigned others;      /* HELPS_KEY, HELPS_UPSTREAM: healthy ones of this tier that this request
                               has not tried since its last backoff */
-    bool next_tier;       /* there is one */
-    unsigned fallback_on; /* enum fallback_on */
+    unsigned later_tiers; /* that it may still lead to; 0: none */
+    unsigned attempts_left;
+    unsigned fallback_on;       /* enum fallback_on */
     unsigned tier_attempts;     /* made in this tier; >= 1 */
     unsigned attempts_per_tier; /* >= 1 */
     bool tier_down;             /* all breakers of this tier are open */
 };
 
-/* In this order: leave the tier where it is down, where the failure is a silent timeout, or when its
- * attempts are used up, if `fallback_on` lets this failure leave; then another target of it that may
- * help; then the same again; and where that is not possible, leave, if it helps and may. */
+/* In this order: leave the tier where it is down, where the failure is a silent timeout, when its
+ * attempts are used up, or when those that are left are one for each later tier, if `fallback_on` lets
+ * this failure leave; then another target of it that may help; then the same again; and where that is
+ * not possible, leave, if it helps and may. */
 enum move move_decide(const struct move_question *q);
 
 #endif

@@ -2,7 +2,7 @@
 
 import pytest
 from cases import AUTO, error
-from targets import Asked, ask, chat, flood, house, in_order, on, payload, total, where
+from targets import Asked, ask, chat, flood, house, in_order, on, payload, total, verdict, where
 
 NO_BREAKER = {"failures": 0, "failure_rate": 0}
 WAITS_MS = [0, 50, 150, 350, 750]  # after so many repeats, all waits together: 50 ms, doubled each time
@@ -123,3 +123,27 @@ def test_c09_waits_at_a_gate_cost_nothing():
         assert total(daemon, "retryd_retries_denied_total") == 0
         assert where(provider.record()) == ["one"] * 42
     assert {(s.answer.status, s.answer.header("x-retryd-attempts")) for s in shots} == {(200, "1")}
+
+
+SAYS_NO = {"x-should-retry": "false"}
+
+
+@pytest.mark.parametrize("failure", [error(503), {**error(503), "headers": SAYS_NO}, {**error(429), "headers": SAYS_NO},
+                                     error(501)], ids=["503", "503-no", "429-no", "501"])
+def test_c09_a_fallback_model_is_no_way_around_it(failure):
+    """For the upstream it is one more request, whatever model it is for."""
+    with house(route={"fallback_models": "small, tiny"}, breaker=NO_BREAKER,
+               retry={**POLICY, "budget": "0%", "budget_min": 0}) as (provider, daemon):
+        provider.rules({"answers": [failure]})
+        assert ask(daemon).header("x-retryd-attempts") == "1"
+        assert len(provider.record()) == 1 and total(daemon, "retryd_retries_denied_total") == 1
+
+
+@pytest.mark.parametrize("code,status", [("context_length_exceeded", 400), ("model_not_found", 404)])
+def test_c09_another_models_work_is_no_repeat(code, status):
+    """What says nothing against the upstream is not held against it: the larger model has the first request for it."""
+    with house(route={"fallback_models": "small"}, breaker=NO_BREAKER,
+               retry={**POLICY, "budget": "0%", "budget_min": 0}) as (provider, daemon):
+        provider.rules(on("one", verdict(code, status), model="big"))
+        answer = ask(daemon)
+    assert answer.status == 200 and answer.header("x-retryd-model") == "small"

@@ -258,6 +258,29 @@ def test_c18_the_last_tier_takes_all_attempts_that_are_left():
     assert answer.status == 503 and models == ["big", "small"] + ["tiny"] * 4
 
 
+@pytest.mark.parametrize("attempts,models", [(5, ["big"] * 3 + ["small", "tiny"]), (4, ["big", "big", "small", "tiny"]),
+                                             (2, ["big", "small"]), (1, ["big"])])
+def test_c18_each_fallback_model_has_an_attempt_left(attempts, models):
+    """With the default of three attempts for each: a tier is left before it takes those of the others."""
+    with house(route={"fallback_models": "small, tiny", "retry.max_attempts": attempts}) as (provider, daemon):
+        provider.rules(on("one", error(503)))
+        assert ask(daemon, chat()).status == 503
+        assert [model_of(r) for r in in_order(provider.record())] == models
+
+
+def test_c18_a_model_does_not_fall_back_to_itself():
+    with house(route={"fallback_models": "small, tiny", "retry.attempts_per_tier": 1}) as (provider, daemon):
+        provider.rules(on("one", verdict("context_length_exceeded", 400), model="small"))
+        answers = [ask(daemon, chat("small")), ask(daemon, chat("tiny"))]
+        assert [model_of(r) for r in in_order(provider.record())] == ["small", "tiny", "tiny"]
+        provider.rules(on("one", verdict("context_length_exceeded", 400)))
+        provider.clear()
+        last = ask(daemon, chat("tiny"))
+        assert [model_of(r) for r in in_order(provider.record())] == ["tiny", "small"]
+    assert [(a.status, fallen_back(a)) for a in answers] == [(200, "tiny"), (200, None)]
+    assert last.status == 400 and fallen_back(last) == "small"
+
+
 def test_c18_a_tier_is_all_of_its_upstreams():
     with house(BOTH, {"fallback_models": "small", "retry.attempts_per_tier": 3}) as (provider, daemon):
         provider.rules(on("*", error(503), model="big"))

@@ -113,12 +113,14 @@ static enum move wanted(const struct move_question *q)
     if (p->helps == 0)
         return MOVE_STAY;
     /* at once, whatever else there is */
-    if (q->next_tier && allowed) {
+    if (q->later_tiers > 0 && allowed) {
         if (q->tier_down)
             return MOVE_TIER;
         if (p->cause == FALLBACK_ON_TIMEOUT)
             return MOVE_TIER;
         if (q->tier_attempts >= q->attempts_per_tier)
+            return MOVE_TIER;
+        if (q->attempts_left == q->later_tiers || q->attempts_left < q->later_tiers)
             return MOVE_TIER;
     }
     if ((q->others & HELPS_KEY) && (p->helps & HELPS_KEY))
@@ -127,7 +129,7 @@ static enum move wanted(const struct move_question *q)
         return MOVE_TARGET;
     if (q->again)
         return MOVE_STAY;
-    return q->next_tier && allowed ? MOVE_TIER : MOVE_STAY;
+    return q->later_tiers > 0 && allowed ? MOVE_TIER : MOVE_STAY;
 }
 
 static void ask(const struct move_question *q)
@@ -136,9 +138,10 @@ static void ask(const struct move_question *q)
 
     if (got != want)
         ck_abort_msg(
-            "%s, again %d, others %u, next %d, on %u, attempt %u of %u, down %d: %d, not %d",
-            reason_word(q->reason), q->again, q->others, q->next_tier, q->fallback_on,
-            q->tier_attempts, q->attempts_per_tier, q->tier_down, (int)got, (int)want);
+            "%s, again %d, others %u, later %u, left %u, on %u, attempt %u of %u, down %d: %d, not %d",
+            reason_word(q->reason), q->again, q->others, q->later_tiers, q->attempts_left,
+            q->fallback_on, q->tier_attempts, q->attempts_per_tier, q->tier_down, (int)got,
+            (int)want);
 }
 
 START_TEST(every_question)
@@ -150,15 +153,16 @@ START_TEST(every_question)
             for (unsigned on = 0; on <= FALLBACK_ON_ALL; on++)
                 for (unsigned attempts = 1; attempts <= 4; attempts++)
                     for (unsigned per_tier = 1; per_tier <= 4; per_tier++)
-                        for (unsigned bits = 0; bits < 8; bits++)
+                        for (unsigned bits = 0; bits < 64; bits++)
                             ask(&(struct move_question){.reason = (enum reason)r,
                                                         .again = bits & 1,
                                                         .others = others[o],
-                                                        .next_tier = bits & 2,
+                                                        .later_tiers = bits >> 2 & 3,
+                                                        .attempts_left = 1 + (bits >> 4),
                                                         .fallback_on = on,
                                                         .tier_attempts = attempts,
                                                         .attempts_per_tier = per_tier,
-                                                        .tier_down = bits & 4});
+                                                        .tier_down = bits & 2});
 }
 END_TEST
 
@@ -169,38 +173,59 @@ START_TEST(single_cases)
         struct move_question q;
         enum move move;
     } cases[] = {
-        /* reason, again, others, next tier, fallback_on, attempts, per tier, down */
-        {{REASON_SERVER_ERROR, true, 0, false, FALLBACK_ON_ALL, 1, 3, false}, MOVE_STAY},
-        {{REASON_SERVER_ERROR, true, HELPS_UPSTREAM, true, FALLBACK_ON_ALL, 1, 3, false},
+        /* reason, again, others, later tiers, attempts left, fallback_on, attempts, per tier, down */
+        {{REASON_SERVER_ERROR, true, 0, 0, 9, FALLBACK_ON_ALL, 1, 3, false}, MOVE_STAY},
+        {{REASON_SERVER_ERROR, true, HELPS_UPSTREAM, 1, 9, FALLBACK_ON_ALL, 1, 3, false},
          MOVE_TARGET},
-        {{REASON_SERVER_ERROR, true, HELPS_KEY, true, FALLBACK_ON_ALL, 1, 3, false}, MOVE_STAY},
-        {{REASON_SERVER_ERROR, true, HELPS_UPSTREAM, true, FALLBACK_ON_ALL, 3, 3, false},
+        {{REASON_SERVER_ERROR, true, HELPS_KEY, 1, 9, FALLBACK_ON_ALL, 1, 3, false}, MOVE_STAY},
+        {{REASON_SERVER_ERROR, true, HELPS_UPSTREAM, 1, 9, FALLBACK_ON_ALL, 3, 3, false},
          MOVE_TIER},
-        {{REASON_SERVER_ERROR, true, HELPS_UPSTREAM, true, FALLBACK_ON_CONTEXT, 3, 3, false},
+        {{REASON_SERVER_ERROR, true, HELPS_UPSTREAM, 1, 9, FALLBACK_ON_CONTEXT, 3, 3, false},
          MOVE_TARGET},
-        {{REASON_SERVER_ERROR, true, HELPS_UPSTREAM, true, FALLBACK_ON_ALL, 1, 3, true}, MOVE_TIER},
-        {{REASON_IDLE_TIMEOUT, true, HELPS_UPSTREAM, true, FALLBACK_ON_TIMEOUT, 1, 3, false},
+        {{REASON_SERVER_ERROR, true, HELPS_UPSTREAM, 1, 9, FALLBACK_ON_ALL, 1, 3, true}, MOVE_TIER},
+        {{REASON_SERVER_ERROR, true, HELPS_UPSTREAM, 2, 2, FALLBACK_ON_ALL, 1, 3, false},
          MOVE_TIER},
-        {{REASON_IDLE_TIMEOUT, true, HELPS_UPSTREAM, true, FALLBACK_ON_ERROR, 1, 3, false},
+        {{REASON_SERVER_ERROR, true, HELPS_UPSTREAM, 2, 3, FALLBACK_ON_ALL, 1, 3, false},
          MOVE_TARGET},
-        {{REASON_QUOTA, false, HELPS_KEY, true, FALLBACK_ON_ALL, 1, 3, false}, MOVE_TARGET},
-        {{REASON_QUOTA, false, 0, true, FALLBACK_ON_ALL, 1, 3, false}, MOVE_STAY},
-        {{REASON_MODEL, false, 0, true, FALLBACK_ON_ALL, 1, 3, false}, MOVE_TIER},
-        {{REASON_MODEL, false, 0, true, FALLBACK_ON_TIMEOUT, 1, 3, false}, MOVE_STAY},
-        {{REASON_CONTEXT, false, HELPS_KEY | HELPS_UPSTREAM, true, FALLBACK_ON_CONTEXT, 1, 3,
+        {{REASON_SERVER_ERROR, true, 0, 0, 1, FALLBACK_ON_ALL, 1, 3, false}, MOVE_STAY},
+        {{REASON_IDLE_TIMEOUT, true, HELPS_UPSTREAM, 1, 9, FALLBACK_ON_TIMEOUT, 1, 3, false},
+         MOVE_TIER},
+        {{REASON_IDLE_TIMEOUT, true, HELPS_UPSTREAM, 1, 9, FALLBACK_ON_ERROR, 1, 3, false},
+         MOVE_TARGET},
+        {{REASON_QUOTA, false, HELPS_KEY, 1, 9, FALLBACK_ON_ALL, 1, 3, false}, MOVE_TARGET},
+        {{REASON_QUOTA, false, 0, 1, 9, FALLBACK_ON_ALL, 1, 3, false}, MOVE_STAY},
+        {{REASON_MODEL, false, 0, 1, 9, FALLBACK_ON_ALL, 1, 3, false}, MOVE_TIER},
+        {{REASON_MODEL, false, 0, 1, 9, FALLBACK_ON_TIMEOUT, 1, 3, false}, MOVE_STAY},
+        {{REASON_CONTEXT, false, HELPS_KEY | HELPS_UPSTREAM, 1, 9, FALLBACK_ON_CONTEXT, 1, 3,
           false},
          MOVE_TIER},
-        {{REASON_CONTENT_POLICY, false, HELPS_KEY | HELPS_UPSTREAM, true, FALLBACK_ON_ALL, 5, 3,
+        {{REASON_CONTENT_POLICY, false, HELPS_KEY | HELPS_UPSTREAM, 1, 9, FALLBACK_ON_ALL, 5, 3,
           true},
          MOVE_STAY},
-        {{REASON_CLIENT_ERROR, false, HELPS_UPSTREAM, true, FALLBACK_ON_ALL, 5, 3, true},
+        {{REASON_CLIENT_ERROR, false, HELPS_UPSTREAM, 1, 9, FALLBACK_ON_ALL, 5, 3, true},
          MOVE_STAY},
-        {{REASON_STALE, true, HELPS_UPSTREAM, true, FALLBACK_ON_ALL, 5, 3, true}, MOVE_STAY},
+        {{REASON_STALE, true, HELPS_UPSTREAM, 1, 9, FALLBACK_ON_ALL, 5, 3, true}, MOVE_STAY},
     };
 
     for (size_t i = 0; i < COUNT(cases); i++) {
         ck_assert_msg(move_decide(&cases[i].q) == cases[i].move, "case %zu", i);
         ask(&cases[i].q);
+    }
+}
+END_TEST
+
+/* What says nothing against the upstream is no load that its budget is for. */
+START_TEST(what_leads_elsewhere_for_nothing)
+{
+    static const enum reason free_ones[] = {REASON_QUOTA, REASON_KEY, REASON_PERMISSION,
+                                            REASON_MODEL, REASON_CONTEXT};
+
+    for (unsigned r = 0; r < REASON_COUNT; r++) {
+        bool listed = false;
+
+        for (size_t i = 0; i < COUNT(free_ones); i++)
+            listed |= free_ones[i] == (enum reason)r;
+        ck_assert_int_eq(move_is_free((enum reason)r), listed);
     }
 }
 END_TEST
@@ -211,6 +236,7 @@ void unit_tests(Suite *suite)
 
     tcase_add_test(tcase, every_reason_has_its_place);
     tcase_add_test(tcase, what_is_no_reason_leads_nowhere);
+    tcase_add_test(tcase, what_leads_elsewhere_for_nothing);
     tcase_add_test(tcase, every_question);
     tcase_add_test(tcase, single_cases);
 }

@@ -209,14 +209,14 @@ static void charge(void *world, struct exchange *x, const struct provider *p)
     under->charge(world, x, p);
 }
 
-/* A repeat where it has been before is paid for, unless a verdict has led there, or nothing was sent. */
+/* A repeat where it has been before is paid for, unless what led there says nothing against
+ * that upstream, or nothing was sent. */
 static void check_paid(const struct fake_world *w, struct shadow_world *me, const struct target *t)
 {
     unsigned bit = 1u << (site_of(t->provider) - s->sites);
     const struct attempt_report *last = w->failures ? &w->reports[w->failures - 1] : NULL;
-    bool free =
-        last && ((last->verdict.kind == VERDICT_FINAL && last->decision.move != MOVE_STAY) ||
-                 last->verdict.reason == REASON_STALE);
+    bool free = last && ((move_is_free(last->verdict.reason) && last->decision.move != MOVE_STAY) ||
+                         last->verdict.reason == REASON_STALE);
 
     MUST(!(me->visited & bit) || me->paid > 0 || free);
     me->visited |= bit;

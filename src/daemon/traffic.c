@@ -295,6 +295,13 @@ void traffic_charge(struct traffic *t, const struct provider *p)
     unlock(t);
 }
 
+void traffic_limits(struct traffic *t, const struct provider *p)
+{
+    lock(t);
+    turns_limits(t->turns, p, now_ms());
+    unlock(t);
+}
+
 struct turn *traffic_take(struct traffic *t, struct turns_door *door)
 {
     struct turn *turn;

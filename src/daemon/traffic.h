@@ -39,6 +39,7 @@ void traffic_look(struct traffic *t, const struct turn_wish *wish, unsigned help
 bool traffic_may_repeat(struct traffic *t, const struct provider *p,
                         const struct retry_settings *s);
 void traffic_charge(struct traffic *t, const struct provider *p);
+void traffic_limits(struct traffic *t, const struct provider *p);
 struct turn *traffic_take(struct traffic *t, struct turns_door *door);
 
 /* What other daemons tell; from the main thread. */

@@ -132,6 +132,8 @@ static void adopt(struct worker *w, struct config *config)
     }
     wiring_unref(w->wiring);
     w->wiring = now;
+    for (unsigned i = 0; i < config->upstream_count; i++)
+        traffic_limits(w->traffic, &now->wires[i].provider);
 }
 
 static void start_drain(struct worker *w)

@@ -191,6 +191,9 @@ bool turns_may_repeat(struct turns *t, const struct provider *p, const struct re
 /* Counts one that an SDK has made. */
 void turns_charge(struct turns *t, const struct provider *p, uint64_t now_ms);
 
+/* A new configuration's limits of an upstream hold from now on, for those who wait, too. */
+void turns_limits(struct turns *t, const struct provider *p, uint64_t now_ms);
+
 /* Lets through whoever may go by now. To be called at turns_next. */
 void turns_run(struct turns *t, uint64_t now_ms);
 /* When the next may go; TURNS_NEVER: not before other news. It changes with each call above. */

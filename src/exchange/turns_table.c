@@ -121,6 +121,8 @@ static void set_limits(struct site *s, const struct provider *p)
         return;
     s->generation = p->generation;
     s->max_concurrency = p->max_concurrency;
+    if (p->requests_per_minute > s->per_minute || p->requests_per_minute <= 0)
+        s->rate = (struct rate){0}; /* what was too much before is not */
     s->per_minute = p->requests_per_minute;
 }
 
@@ -137,6 +139,16 @@ struct site *table_site(struct turns *t, const struct provider *p, uint64_t now_
     }
     set_limits(s, p);
     return s;
+}
+
+void turns_limits(struct turns *t, const struct provider *p, uint64_t now_ms)
+{
+    struct site *s = (struct site *)(void *)table_find(t, p->id, ENTRY_SITE);
+
+    if (!s)
+        return;
+    set_limits(s, p);
+    turns_run(t, now_ms);
 }
 
 static uint64_t shut_until(struct turns *t, uint64_t id)

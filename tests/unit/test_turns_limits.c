@@ -456,6 +456,38 @@ START_TEST(a_reload_changes_limits_and_forgets_nothing)
 }
 END_TEST
 
+/* Nobody new need come for that. */
+START_TEST(a_reload_lets_those_go_who_wait)
+{
+    struct provider anew;
+
+    for (unsigned by_rate = 0; by_rate < 2; by_rate++) {
+        desk_init(&d, 1, 1);
+        d.providers[0].max_concurrency = by_rate ? 0 : 1;
+        d.providers[0].requests_per_minute = by_rate ? 6 : 0;
+        anew = d.providers[0];
+        turns_limits(d.turns, &anew, d.now_ms); /* of which nothing is known yet */
+        for (unsigned i = 0; i < 4; i++)
+            desk_ask(&d, &a[i], 1);
+        ck_assert_uint_eq(desk_count(a, 4, TURN_WAITING), 3);
+        turns_limits(d.turns, &anew, d.now_ms);
+        ck_assert_uint_eq(desk_count(a, 4, TURN_WAITING), 3);
+        anew.generation++;
+        anew.max_concurrency = by_rate ? 0 : 3;
+        anew.requests_per_minute = by_rate ? 120 : 0; /* two a second, and at once */
+        turns_limits(d.turns, &anew, d.now_ms);
+        ck_assert_uint_eq(desk_count(a, 4, TURN_WAITING), 1);
+        anew.generation++;
+        anew.max_concurrency = 0;
+        anew.requests_per_minute = 0;
+        turns_limits(d.turns, &anew, d.now_ms);
+        ck_assert_uint_eq(desk_count(a, 4, TURN_WAITING), 0);
+        all_leave(4);
+        desk_deinit(&d);
+    }
+}
+END_TEST
+
 /* --- doors ---------------------------------------------------------------------------------------- */
 
 START_TEST(a_door_is_woken_once_for_all_its_news)
@@ -528,6 +560,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, what_was_shut_long_ago_makes_room);
     tcase_add_test(c, each_failed_allocation_is_survived);
     tcase_add_test(c, no_registry_without_memory);
+    tcase_add_test(c, a_reload_lets_those_go_who_wait);
     tcase_add_test(c, a_reload_changes_limits_and_forgets_nothing);
     tcase_add_test(c, a_door_is_woken_once_for_all_its_news);
     tcase_add_test(c, one_who_left_is_told_nothing);

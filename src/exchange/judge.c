@@ -212,6 +212,8 @@ static void judge(struct exchange *x, const struct outcome *o)
         d = (struct retry_decision){.action = RETRY_GIVE_UP,
                                     .why_not = "the other of two attempts goes on"};
         report(x, o, &v, &d, &hint);
+        outbox_drop_held(&x->reply.out);
+        guard_reset(&x->stream.guard); /* nor can it be read on: the other is not at its target */
         (void)hedge_goes_on(x);
         return;
     }

@@ -7,7 +7,11 @@
 
 #define ERROR_TEXT "{\"error\":{\"message\":\"no\",\"code\":\"x\"}}"
 #define EVENT "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n"
+#define ROLE "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]}\n\n"
+#define ENDED "data: {\"type\":\"response.completed\",\"sequence_number\":0}\n\n"
 #define AFTER 100
+
+static char blanks[300000];
 
 #define GOOD(ms, text)                                                              \
     {                                                                               \
@@ -27,6 +31,19 @@ static void set_up(const struct fake_attempt *script, unsigned n)
     world_set_up();
     world_follow(script, n);
     w.settings.hedge = (struct hedge_settings){.after_ms = AFTER, .requests = HEDGE_ALL};
+}
+
+static void two_providers(void)
+{
+    w.provider_count = 2;
+    for (unsigned i = 0; i < 2; i++)
+        w.providers[i] = (struct provider){.name = i ? "b" : "a",
+                                           .id = 1 + i,
+                                           .host = "x.example",
+                                           .base_path = "/v1",
+                                           .query = "",
+                                           .auth_header = "Authorization",
+                                           .idempotency_header = ""};
 }
 
 static void run(void)
@@ -265,6 +282,73 @@ START_TEST(a_stream_that_takes_over_is_read_from_its_first_byte)
 }
 END_TEST
 
+/* What was held of the one that broke is no part of the other one's answer. */
+START_TEST(a_stream_that_takes_over_brings_nothing_of_the_other)
+{
+    static const struct fake_attempt first = {.status = 200,
+                                              .headers = SSE,
+                                              .head_ms = 150,
+                                              .pieces = {{10, ROLE, 0}},
+                                              .end_ms = 10,
+                                              .end = TRANSPORT_LOST};
+    const struct fake_attempt scripts[][2] = {
+        {first,
+         {.status = 200,
+          .headers = SSE,
+          .head_ms = 400,
+          .pieces = {{10, EVENT, 0}, {20, "data: [DONE]\n\n", 0}}}},
+        {first,
+         {.status = 200,
+          .headers = JSON "Content-Length: 300002\n",
+          .head_ms = 400,
+          .pieces = {{10, "{", 0}, {0, blanks, 300000}, {0, "}", 0}}}},
+    };
+
+    memset(blanks, ' ', sizeof(blanks));
+    for (size_t i = 0; i < COUNT(scripts); i++) {
+        set_up(scripts[i], 2);
+        w.limits.hold_limit = 200000;
+        fake_begin_chat(&w, true);
+        world_finish();
+        ck_assert_int_eq(w.x.end, END_ANSWERED);
+        if (i == 0)
+            answered(EVENT "data: [DONE]\n\n", AFTER + 410);
+        else
+            ck_assert_uint_eq(w.body.len, 300002);
+        ck_assert_uint_eq(w.starts, 2);
+        world_tear_down();
+    }
+}
+END_TEST
+
+/* Nor is it read on, at another target, when the other one has failed, too. */
+START_TEST(a_response_of_the_other_is_not_read_on)
+{
+    static const struct fake_attempt script[] = {
+        {.status = 200,
+         .headers = SSE,
+         .head_ms = 150,
+         .pieces = {{10,
+                     "data: {\"type\":\"response.created\",\"sequence_number\":0,"
+                     "\"response\":{\"id\":\"resp_1\"}}\n\n",
+                     0}},
+         .end_ms = 10,
+         .end = TRANSPORT_LOST},
+        FAILS(300),
+        {.status = 200, .headers = SSE, .pieces = {{0, ENDED, 0}}},
+    };
+
+    set_up(script, 3);
+    two_providers();
+    fake_begin(&w, "POST", "/v1/responses", JSON, "{\"stream\":true,\"background\":true}");
+    world_finish();
+    world_answered(ENDED);
+    ck_assert_uint_eq(w.starts, 3);
+    ck_assert(!w.method_is_get);
+    world_tear_down();
+}
+END_TEST
+
 /* Its first bytes fill what an attempt may hold before it is looked at. */
 START_TEST(a_long_answer_of_the_second_is_not_left_waiting)
 {
@@ -402,15 +486,7 @@ START_TEST(at_another_target_where_there_is_one)
     static const struct fake_attempt script[] = {SILENT, GOOD(10, "{}")};
 
     set_up(script, 2);
-    w.provider_count = 2;
-    for (unsigned i = 0; i < 2; i++)
-        w.providers[i] = (struct provider){.name = i ? "b" : "a",
-                                           .id = 1 + i,
-                                           .host = "x.example",
-                                           .base_path = "/v1",
-                                           .query = "",
-                                           .auth_header = "Authorization",
-                                           .idempotency_header = ""};
+    two_providers();
     run();
     answered("{}", AFTER + 10);
     ck_assert_ptr_eq(w.start[1].target.provider, &w.providers[1]);
@@ -435,6 +511,8 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_client_that_leaves_ends_both);
     tcase_add_test(c, of_streams_the_first_good_head_wins);
     tcase_add_test(c, a_stream_that_takes_over_is_read_from_its_first_byte);
+    tcase_add_test(c, a_stream_that_takes_over_brings_nothing_of_the_other);
+    tcase_add_test(c, a_response_of_the_other_is_not_read_on);
     tcase_add_test(c, a_long_answer_of_the_second_is_not_left_waiting);
     tcase_add_test(c, a_stale_one_is_not_made_again_beside_the_other);
     tcase_add_test(c, no_number_is_given_twice);

@@ -40,7 +40,7 @@ static struct fake_attempt script[SCRIPT];
 static struct buf drawn[SCRIPT]; /* what each attempt sends */
 
 static uint64_t number, total_steps, ends[END_CLIENT_GONE + 1], spliced, resumed, begun;
-static uint64_t heartbeats;
+static uint64_t heartbeats, hedged;
 static unsigned states;
 static int dialect;
 static bool background;
@@ -235,6 +235,8 @@ static void draw_world(void)
                                                    .first_content_ms = 1 + below(10000),
                                                    .idle_ms = 1 + below(10000),
                                                    .total_ms = one_in(4) ? 1 + below(20000) : 0};
+    w.settings.hedge =
+        (struct hedge_settings){.after_ms = one_in(4) ? 1 + some_ms() : 0, .requests = HEDGE_ALL};
     w.settings.stream.mode = (enum stream_mode)below(3);
     w.settings.stream.heartbeat_ms = one_in(3) ? 1 + below(2000) : 0;
     w.limits.hold_limit = one_in(5) ? 50 + below(4000) : 1 << 20;
@@ -300,11 +302,13 @@ static void check_attempts(void)
 
     MUST(x->attempts <= w.settings.retry.max_attempts);
     MUST(w.failures <= x->attempts);
-    MUST(x->duplicates <= w.failures);
-    for (unsigned i = 1; i < w.starts; i++)
+    MUST(x->duplicates <= w.failures + w.hedges);
+    for (unsigned i = 1; i < w.starts && !w.hedges; i++)
         MUST(w.start[i].at_ms >= w.start[i - 1].gone_ms);
     for (unsigned i = 0; i < w.failures; i++)
-        MUST(w.reports[i].decision.action == RETRY_AGAIN || i + 1 == w.failures);
+        MUST(w.reports[i].decision.action == RETRY_AGAIN || i + 1 == w.failures || w.hedges);
+    for (unsigned i = 0; i < w.starts; i++)
+        MUST(w.start[i].gone_ms <= w.now_ms);
 }
 
 static void check_end(void)
@@ -352,6 +356,7 @@ static void one_exchange(void)
     spliced += w.x.stream.splices;
     resumed += w.x.stream.resuming;
     begun += w.begins;
+    hedged += w.hedges;
     states |= w.states;
     fake_deinit(&w);
     MUST(!w.wrong);
@@ -365,17 +370,17 @@ START_TEST(many_steps)
     for (; total_steps < steps_wanted; number++)
         one_exchange();
     printf("seed %llu: %llu steps, %llu exchanges, %llu streamed, %llu spliced, %llu read on, "
-           "%llu heartbeats;",
+           "%llu hedged, %llu heartbeats;",
            (unsigned long long)seed, (unsigned long long)total_steps, (unsigned long long)number,
            (unsigned long long)begun, (unsigned long long)spliced, (unsigned long long)resumed,
-           (unsigned long long)heartbeats);
+           (unsigned long long)hedged, (unsigned long long)heartbeats);
     for (int e = END_ANSWERED; e <= END_CLIENT_GONE; e++) {
         printf(" %s %llu", exchange_end_word((enum exchange_end)e), (unsigned long long)ends[e]);
         ck_assert(ends[e] > 0 || e == END_REFUSED);
     }
     printf("\n");
     (void)fflush(stdout);
-    ck_assert(spliced > 0 && resumed > 0 && heartbeats > 0);
+    ck_assert(spliced > 0 && resumed > 0 && hedged > 0 && heartbeats > 0);
     ck_assert_uint_eq(states | 1u << EXCHANGE_QUEUED, (1u << (EXCHANGE_DONE + 1)) - 1);
     free_texts();
 }

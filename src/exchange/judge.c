@@ -140,14 +140,19 @@ static void deliver(struct exchange *x, const struct outcome *o)
         relay_commit(x);
 }
 
+static void keep_if_whole(struct exchange *x, const struct outcome *o)
+{
+    if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->stream.resuming)
+        keep_error_answer(x, status_to_tell(o->status, o->error));
+}
+
 static void try_again(struct exchange *x, const struct outcome *o, const struct verdict *v,
                       const struct retry_decision *d)
 {
     struct stream *stream = &x->stream;
 
     exchange_stop_attempt(x);
-    if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !stream->resuming)
-        keep_error_answer(x, status_to_tell(o->status, o->error));
+    keep_if_whole(x, o);
     stream->resuming = stream_resumable(x);
     if (x->reply.committed)
         relay_release(x); /* what another attempt continues */
@@ -212,6 +217,7 @@ static void judge(struct exchange *x, const struct outcome *o)
         d = (struct retry_decision){.action = RETRY_GIVE_UP,
                                     .why_not = "the other of two attempts goes on"};
         report(x, o, &v, &d, &hint);
+        keep_if_whole(x, o); /* it may be the last word of an upstream */
         outbox_drop_held(&x->reply.out);
         guard_reset(&x->stream.guard); /* nor can it be read on: the other is not at its target */
         (void)hedge_goes_on(x);

@@ -422,6 +422,28 @@ START_TEST(attempts_count_for_both)
 }
 END_TEST
 
+/* The upstream's last word is not lost with the one of two that had it (C24). */
+START_TEST(where_only_one_has_an_answer_that_is_told)
+{
+    static const struct fake_attempt lost = {.end_ms = 400, .end = TRANSPORT_LOST};
+    const struct fake_attempt scripts[][2] = {
+        {FAILS(150), lost},
+        {{.end_ms = 500, .end = TRANSPORT_LOST}, FAILS(50)},
+    };
+
+    for (size_t i = 0; i < COUNT(scripts); i++) {
+        set_up(scripts[i], 2);
+        w.settings.retry.max_attempts = 2;
+        run();
+        ck_assert_int_eq(w.x.end, END_FAILED);
+        ck_assert_uint_eq(w.answered_ms, 500);
+        ck_assert_uint_eq(w.head.status, 500);
+        ck_assert(world_body_is(ERROR_TEXT));
+        world_tear_down();
+    }
+}
+END_TEST
+
 START_TEST(not_without_budget_or_a_turn_or_time)
 {
     static const struct fake_attempt script[] = {GOOD(300, "{}")};
@@ -517,6 +539,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_stale_one_is_not_made_again_beside_the_other);
     tcase_add_test(c, no_number_is_given_twice);
     tcase_add_test(c, attempts_count_for_both);
+    tcase_add_test(c, where_only_one_has_an_answer_that_is_told);
     tcase_add_test(c, not_without_budget_or_a_turn_or_time);
     tcase_add_test(c, only_what_is_safe_unless_told_otherwise);
     tcase_add_test(c, at_another_target_where_there_is_one);

@@ -75,6 +75,8 @@ void targets_release(struct exchange *x, struct attempt *a);
 void targets_tell(struct exchange *x, const struct verdict *v, const struct hint *hint);
 /* The same of one that goes well so far, or to its end. */
 void targets_tell_good(struct exchange *x, enum turn_stage stage);
+/* It has failed while the other of two goes on: remembered, should that one fail, too. */
+void targets_note(struct exchange *x, const struct verdict *v);
 /* What follows a failed attempt, and what is charged for it (C4, C9, C18). */
 struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,
                                      const struct hint *hint);

@@ -217,6 +217,7 @@ static void judge(struct exchange *x, const struct outcome *o)
         d = (struct retry_decision){.action = RETRY_GIVE_UP,
                                     .why_not = "the other of two attempts goes on"};
         report(x, o, &v, &d, &hint);
+        targets_note(x, &v);
         keep_if_whole(x, o); /* it may be the last word of an upstream */
         outbox_drop_held(&x->reply.out);
         guard_reset(&x->stream.guard); /* nor can it be read on: the other is not at its target */

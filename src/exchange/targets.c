@@ -323,14 +323,37 @@ static unsigned helps_now(const struct exchange *x, const struct verdict *v)
     return move_helps(v->reason);
 }
 
+/* The target is tried, and excluded where the same would fail there again. */
+static void note_target(struct exchange *x, unsigned helps, bool again)
+{
+    struct aim *aim = &x->aim;
+    struct target_ref here = {aim->target.provider,
+                              helps & HELPS_KEY ? aim->target.key_number : KEY_ANY};
+
+    add_ref(aim->tried, &aim->wish.tried_count, here);
+    if (!again)
+        add_ref(aim->excluded, &aim->wish.excluded_count, here);
+}
+
+static bool has_one_target(const struct exchange *x)
+{
+    return x->plan.provider_count == 1 && x->aim.target.provider->key_count < 2;
+}
+
+void targets_note(struct exchange *x, const struct verdict *v)
+{
+    unsigned helps = helps_now(x, v);
+
+    if (helps && !has_one_target(x))
+        note_target(x, helps, v->kind == VERDICT_RETRY);
+}
+
 /* Where the failure may lead besides the same target again. `ret_next`: the upstream there. */
 static enum move find_move(struct exchange *x, const struct verdict *v, bool again,
                            const struct provider **ret_next)
 {
     struct aim *aim = &x->aim;
     unsigned helps = helps_now(x, v);
-    struct target_ref tried = {aim->target.provider,
-                               helps & HELPS_KEY ? aim->target.key_number : KEY_ANY};
     struct turns_outlook here;
     struct move_question q = {
         .reason = v->reason,
@@ -344,12 +367,9 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
     enum move move;
 
     *ret_next = aim->target.provider;
-    if (helps == 0 ||
-        (x->plan.provider_count == 1 && aim->target.provider->key_count < 2 && q.later_tiers == 0))
+    if (helps == 0 || (has_one_target(x) && q.later_tiers == 0))
         return MOVE_STAY;
-    add_ref(aim->tried, &aim->wish.tried_count, tried);
-    if (!again)
-        add_ref(aim->excluded, &aim->wish.excluded_count, tried);
+    note_target(x, helps, again);
     x->ops->turn_look(x->world, x, &aim->wish, helps, &here);
     q.others = here.other ? helps : 0;
     q.tier_down = here.down;

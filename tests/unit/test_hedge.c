@@ -519,6 +519,33 @@ START_TEST(at_another_target_where_there_is_one)
 }
 END_TEST
 
+/* A verdict on one of two is remembered, though the other one's end decides (C4). */
+START_TEST(a_verdict_is_not_repeated_after_the_other)
+{
+    static const struct fake_attempt gone = {
+        .status = 404,
+        .headers = JSON,
+        .head_ms = 150,
+        .pieces = {{0, "{\"error\":{\"message\":\"no\",\"code\":\"model_not_found\"}}", 0}}};
+    const struct fake_attempt scripts[][3] = {
+        {gone, FAILS(100), GOOD(10, "{}")},
+        {FAILS(300), gone, GOOD(10, "{}")},
+    };
+
+    for (unsigned i = 0; i < COUNT(scripts); i++) {
+        set_up(scripts[i], 3);
+        two_providers();
+        run();
+        world_answered("{}");
+        ck_assert_uint_eq(w.starts, 3);
+        ck_assert_int_eq(w.reports[0].verdict.reason, REASON_MODEL);
+        ck_assert_ptr_eq(w.start[i].target.provider, &w.providers[i]);
+        ck_assert_ptr_eq(w.start[2].target.provider, &w.providers[1 - i]);
+        world_tear_down();
+    }
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "two");
@@ -543,4 +570,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, not_without_budget_or_a_turn_or_time);
     tcase_add_test(c, only_what_is_safe_unless_told_otherwise);
     tcase_add_test(c, at_another_target_where_there_is_one);
+    tcase_add_test(c, a_verdict_is_not_repeated_after_the_other);
 }

@@ -177,14 +177,26 @@ static bool is_stale(const struct attempt *a)
     return a->done && a->transport == TRANSPORT_STALE && !a->fresh;
 }
 
+/* One of two proved stale: it was not even sent, and is no attempt. The other goes on, under the
+ * number that is left. */
+static void drop_stale(struct exchange *x)
+{
+    x->attempts--;
+    x->aim.tier_attempts--;
+    x->duplicates--;
+    if (x->attempt->number > x->hedge.rival->number)
+        x->attempt->number = x->hedge.rival->number;
+    hedge_drop(x);
+}
+
 void hedge_look(struct exchange *x)
 {
     struct attempt *a = x->hedge.rival;
     bool was_holding = x->state == EXCHANGE_HOLDING, has_news;
 
-    if (a && is_stale(x->attempt)) { /* it was not even sent, and need not be: the other goes on */
+    if (a && is_stale(x->attempt)) {
         swap(x);
-        hedge_drop(x);
+        drop_stale(x);
         return;
     }
     if (!a || x->attempt->done || (x->state == EXCHANGE_HOLDING && x->stream.on))
@@ -195,8 +207,8 @@ void hedge_look(struct exchange *x)
         a->done || (a->paused && !x->attempt->paused) || (a->head_done && exchange_is_stream(a));
     if (!has_news)
         return;
-    if (a->done && a->transport == TRANSPORT_STALE) /* it was not even sent */
-        hedge_drop(x);
+    if (a->done && a->transport == TRANSPORT_STALE)
+        drop_stale(x);
     else
         swap(x);
     if (was_holding && x->state == EXCHANGE_ATTEMPTING) /* to where this one's head leads */

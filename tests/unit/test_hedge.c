@@ -386,6 +386,29 @@ START_TEST(a_stale_one_is_not_made_again_beside_the_other)
 }
 END_TEST
 
+/* What was never sent is no attempt: none of those that the request may have is lost. */
+START_TEST(a_stale_one_beside_the_other_costs_no_attempt)
+{
+    static const struct fake_attempt scripts[][3] = {
+        {{.end_ms = 150, .end = TRANSPORT_STALE}, FAILS(300), GOOD(10, "{}")},
+        {FAILS(400), {.end_ms = 50, .end = TRANSPORT_STALE}, GOOD(10, "{}")},
+    };
+
+    for (size_t i = 0; i < COUNT(scripts); i++) {
+        set_up(scripts[i], 3);
+        w.settings.retry.max_attempts = 2;
+        run();
+        world_answered("{}");
+        ck_assert_uint_eq(w.x.attempts, 2);
+        ck_assert_uint_eq(w.failures, 1);
+        ck_assert_uint_eq(w.reports[0].number, 1);
+        ck_assert_uint_eq(w.x.attempt->number, 2);
+        ck_assert_uint_eq(w.x.duplicates, 0);
+        world_tear_down();
+    }
+}
+END_TEST
+
 START_TEST(no_number_is_given_twice)
 {
     static const struct fake_attempt script[] = {
@@ -564,6 +587,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_response_of_the_other_is_not_read_on);
     tcase_add_test(c, a_long_answer_of_the_second_is_not_left_waiting);
     tcase_add_test(c, a_stale_one_is_not_made_again_beside_the_other);
+    tcase_add_test(c, a_stale_one_beside_the_other_costs_no_attempt);
     tcase_add_test(c, no_number_is_given_twice);
     tcase_add_test(c, attempts_count_for_both);
     tcase_add_test(c, where_only_one_has_an_answer_that_is_told);

@@ -156,9 +156,16 @@ static void turn_leave(void *world, struct exchange *x, struct turn *turn)
     MUST(turn->state == TURN_NONE);
 }
 
+/* What was not even sent is no attempt. */
+static bool is_stale(const struct attempt *a)
+{
+    return a->done && a->transport == TRANSPORT_STALE && !a->fresh;
+}
+
 static void turn_end(void *world, struct exchange *x, struct turn *turn)
 {
     ended(world, turn);
+    shadow_of(world)->starts -= is_stale(&x->slots[slot_of(x, turn)]);
     under->turn_end(world, x, turn);
 }
 

@@ -42,37 +42,41 @@ static unsigned draw_provider(const struct plan *plan, unsigned left, uint64_t r
     }
 }
 
-static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const struct provider *p,
-                         uint64_t now_ms, struct choice *choices, unsigned n)
-{
-    unsigned keys = p->key_count ? p->key_count : 1, first = 0;
-
-    for (unsigned i = 0; i < keys && n < CHOICES_MAX; i++) {
-        unsigned number = p->key_count ? (first + i) % keys + 1 : 0;
-        struct lane *lane;
-
-        if (keys > 1 && i == 0) {
-            struct site *s = table_site(t, p, now_ms);
-
-            first = s ? s->next_key % keys : 0;
-            number = first + 1;
-        }
-        if (!fits(wish, p, number))
-            continue;
-        lane = table_lane(t, wish, p, number, wish_model(wish), now_ms);
-        choices[n++] = (struct choice){
-            .provider = p,
-            .key_number = number,
-            .tried = target_among(wish->tried, wish->tried_count, p, number),
-            .lane = lane,
-        };
-    }
-    return n;
-}
-
 bool choice_is_aside(const struct choice *c, uint64_t now_ms)
 {
     return c->lane && c->lane->key->aside_until_ms > now_ms;
+}
+
+/* Up to `most` choices in all. Where there are more keys than room, those that are set aside are left
+ * out as long as there are others. */
+static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const struct provider *p,
+                         uint64_t now_ms, struct choice *choices, unsigned n, unsigned most)
+{
+    unsigned keys = p->key_count ? p->key_count : 1, first = 0;
+    unsigned spare = keys > most - n ? keys - (most - n) : 0;
+
+    if (keys > 1) {
+        struct site *s = table_site(t, p, now_ms);
+
+        first = s ? s->next_key % keys : 0;
+    }
+    for (unsigned i = 0; i < keys && n < most; i++) {
+        unsigned number = p->key_count ? (first + i) % keys + 1 : 0;
+
+        if (!fits(wish, p, number))
+            continue;
+        choices[n] = (struct choice){
+            .provider = p,
+            .key_number = number,
+            .tried = target_among(wish->tried, wish->tried_count, p, number),
+            .lane = table_lane(t, wish, p, number, wish_model(wish), now_ms),
+        };
+        if (spare > 0 && choice_is_aside(&choices[n], now_ms))
+            spare--;
+        else
+            n++;
+    }
+    return n;
 }
 
 /* Keys that are set aside do not count while there are others, but those who wait look again when
@@ -124,7 +128,9 @@ unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t no
         left &= ~(1u << i);
         random *= UINT64_C(0x9e3779b97f4a7c15);
         random ^= random >> 32;
-        n = add_keys(t, wish, plan->providers[i], now_ms, choices, n);
+        /* Many keys leave a place to each upstream behind theirs. */
+        n = add_keys(t, wish, plan->providers[i], now_ms, choices, n,
+                     CHOICES_MAX - (unsigned)__builtin_popcount(left));
     }
     if (n > 1) {
         n = leave_aside(t, choices, n, now_ms);

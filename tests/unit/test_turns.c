@@ -9,6 +9,7 @@
 
 static struct desk d;
 static struct asker a[FULL];
+static struct target_key many[KEYS_MAX];
 
 /* Where one who asks now goes: its provider's number; -1 where it does not go. */
 static int goes_to(const struct asker *who)
@@ -224,6 +225,49 @@ START_TEST(a_key_that_comes_back_serves_those_who_wait)
     ck_assert_int_eq(a->turn.state, TURN_GRANTED);
     ck_assert_uint_eq(a->turn.target.key_number, 1);
     desk_end(&d, a);
+    desk_deinit(&d);
+}
+END_TEST
+
+static void many_keys(unsigned providers)
+{
+    desk_init(&d, providers, 1);
+    for (unsigned i = 0; i < KEYS_MAX; i++)
+        many[i] = (struct target_key){STR("key"), 5000 + i};
+    d.providers[0].keys = many;
+    d.providers[0].key_count = KEYS_MAX;
+}
+
+START_TEST(many_keys_leave_room_for_another_upstream)
+{
+    many_keys(3);
+    for (unsigned i = 0; i < 2; i++)
+        d.providers[i].max_concurrency = 1;
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_int_eq(desk_ask(&d, &a[i], 1), TURN_GRANTED);
+        ck_assert_int_eq(goes_to(&a[i]), (int)i);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        desk_end(&d, &a[i]);
+    desk_deinit(&d);
+}
+END_TEST
+
+/* Used in turn, they are used up one after the other. */
+START_TEST(many_keys_that_are_empty_hide_none_that_is_not)
+{
+    many_keys(1);
+    for (unsigned i = 0; i < KEYS_MAX; i++) { /* all but the last one */
+        ck_assert_int_eq(desk_ask(&d, a, 0), TURN_GRANTED);
+        if (a->turn.target.key_number < KEYS_MAX)
+            desk_bad(&d, a, REASON_QUOTA, 429, 0);
+        else
+            desk_good(&d, a);
+    }
+    ck_assert_uint_eq(d.events[TURNS_KEY_ASIDE], KEYS_MAX - 1);
+    desk_wish(&d, a);
+    for (unsigned i = 0; i < 3; i++)
+        ask_and_end(a, 0, KEYS_MAX);
     desk_deinit(&d);
 }
 END_TEST
@@ -575,6 +619,8 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, keys_in_turn);
     tcase_add_test(c, a_key_that_is_empty_is_set_aside_and_comes_back);
     tcase_add_test(c, a_key_that_comes_back_serves_those_who_wait);
+    tcase_add_test(c, many_keys_leave_room_for_another_upstream);
+    tcase_add_test(c, many_keys_that_are_empty_hide_none_that_is_not);
     tcase_add_test(c, clients_with_keys_of_their_own_are_kept_apart);
     tcase_add_test(c, one_429_holds_all_and_they_go_as_they_came);
     tcase_add_test(c, a_gate_opens_step_by_step);

@@ -185,7 +185,8 @@ int outbox_unload(struct outbox *o, size_t keep)
     size_t at;
     int rc = 0;
 
-    if (o->spool_sealed)
+    /* What may go and what is held do not share a spool. */
+    if (o->spool_sealed || (o->spool && !o->spool_held && o->bytes.len > o->released))
         return -EBUSY;
     if (!o->spool)
         rc = begin_unloading(o, keep);

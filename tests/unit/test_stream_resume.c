@@ -149,6 +149,27 @@ START_TEST(each_cut)
 }
 END_TEST
 
+/* It was too long to be held whole, and its client has yet to take the part that went to a file. */
+START_TEST(it_is_read_on_while_a_slow_client_has_yet_to_take_it)
+{
+#define PART DELTA("4", "a") DELTA("5", "b")
+    static const struct fake_attempt script[] = {
+        {.status = 200,
+         .headers = SSE,
+         .pieces = {{0, HEAD DELTA("2", "Hello"), 0}, {10, DELTA("3", " you"), 0}},
+         .end_ms = 10,
+         .end = TRANSPORT_TRUNCATED},
+        {.status = 200, .headers = SSE, .pieces = {{0, PART, 0}, {10000, COMPLETED("6"), 0}}}};
+
+    w.limits.hold_limit = 150;
+    w.limits.max_body = sizeof(HEAD DELTA("2", "Hello"));
+    w.client = (struct fake_client){.pull_max = 16, .every_ms = 100};
+    run_request(script, 2, STREAM_HOLD, "POST", "/v1/responses", BACKGROUND);
+    answered(HEAD DELTA("2", "Hello") DELTA("3", " you") PART COMPLETED("6"), 2);
+#undef PART
+}
+END_TEST
+
 /* --- requests --------------------------------------------------------------------------------------- */
 
 START_TEST(what_is_asked_for)
@@ -285,6 +306,7 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test(c, without_repeats_too, 0, 2);
     tcase_add_loop_test(c, an_upstream_that_begins_anew, 0, 3);
     tcase_add_loop_test(c, each_cut, 0, 2);
+    tcase_add_test(c, it_is_read_on_while_a_slow_client_has_yet_to_take_it);
     tcase_add_test(c, what_is_asked_for);
     tcase_add_test(c, others_are_made_again);
     tcase_add_test(c, a_response_that_is_gone);

@@ -264,6 +264,7 @@ void relay_last_words(struct exchange *x)
     bool keep = reply->committed || (stream->last_words.event.n > 0 && stream->mode != STREAM_HOLD);
 
     exchange_stop_attempt(x);
+    hedge_drop(x);
     if (!keep)
         outbox_drop_held(&reply->out);
     if (x->request.head.http_1_0 && !reply->begun) {

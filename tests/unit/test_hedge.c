@@ -237,6 +237,28 @@ START_TEST(a_client_that_leaves_ends_both)
 }
 END_TEST
 
+/* A heartbeat has begun the stream, which so has last words; and the client is slow to take them. */
+START_TEST(the_end_of_retryd_ends_both)
+{
+    static const struct fake_attempt script[] = {SILENT};
+
+    set_up(script, 1);
+    w.settings.stream.heartbeat_ms = 150;
+    w.client.every_ms = 1000;
+    fake_begin_chat(&w, true);
+    fake_run_until(&w, 200);
+    ck_assert_ptr_nonnull(w.x.hedge.rival);
+    ck_assert(w.x.reply.begun);
+    exchange_abort(&w.x);
+    w.dirty = true;
+    world_finish();
+    world_told(": retryd\n", "shutting_down", END_FAILED);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_uint_eq(w.start[i].gone_ms, 150);
+    world_tear_down();
+}
+END_TEST
+
 START_TEST(of_streams_the_first_good_head_wins)
 {
     static const struct fake_attempt script[] = {
@@ -581,6 +603,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, the_second_times_out_by_itself);
     tcase_add_test(c, the_deadline_ends_both);
     tcase_add_test(c, a_client_that_leaves_ends_both);
+    tcase_add_test(c, the_end_of_retryd_ends_both);
     tcase_add_test(c, of_streams_the_first_good_head_wins);
     tcase_add_test(c, a_stream_that_takes_over_is_read_from_its_first_byte);
     tcase_add_test(c, a_stream_that_takes_over_brings_nothing_of_the_other);

@@ -331,6 +331,23 @@ static void check_end(void)
         check_stream();
 }
 
+/* retryd ends: whatever is under way ends with it, and in a stream that has begun it says so. */
+static void abort_it(void)
+{
+    uint64_t at_ms = w.now_ms;
+
+    exchange_abort(&w.x);
+    w.dirty = true;
+    fake_run(&w);
+    MUST(!w.wrong);
+    MUST(!w.stuck);
+    MUST(w.x.state == EXCHANGE_DONE && w.ended == 1);
+    for (unsigned i = 0; i < w.starts; i++)
+        MUST(w.start[i].gone_ms <= at_ms);
+    if (w.begins && w.got_end)
+        check_stream();
+}
+
 static void one_exchange(void)
 {
     static const char *const bodies[] = {
@@ -347,6 +364,10 @@ static void one_exchange(void)
     w.x.request.head.http_1_0 = one_in(10);
     if (one_in(32)) {
         fake_run_until(&w, some_ms()); /* thrown away in the middle */
+    } else if (one_in(8)) {
+        fake_run_until(&w, some_ms());
+        if (w.x.state != EXCHANGE_DONE)
+            abort_it();
     } else {
         fake_run(&w);
         check_end();

@@ -190,7 +190,7 @@ struct aim {
 struct hedge {
     struct attempt *rival; /* the one beside the exchange's `attempt`; NULL: there is none */
     struct turn_wish wish; /* for its turn; points to `tried` */
-    struct target_ref tried;
+    struct target_ref tried[TARGETS_TRIED_MAX + 1]; /* the aim's, and the first one's */
     bool spent;     /* the attempt has had its hedge, or none was to be had */
     unsigned count; /* second attempts that were made */
 };

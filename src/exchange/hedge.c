@@ -2,9 +2,11 @@
  *
  * The two race for the first good answer, or, of streams, for the first good head. Only one of them
  * is `attempt`, which all else looks at; the other is `hedge.rival`. Whichever has news to be judged
- * becomes `attempt`; one that fails while the other goes on is told and forgotten. */
+ * becomes `attempt`. Of one that fails while the other goes on only its error and its target are
+ * remembered. */
 #include <assert.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "exchange/exchange_private.h"
@@ -69,10 +71,10 @@ static bool get_turn(struct exchange *x, struct attempt *a)
     struct turn_wish *wish = &x->hedge.wish;
     const struct target *first = &x->aim.target;
 
-    x->hedge.tried = (struct target_ref){first->provider, first->key_number};
     *wish = x->aim.wish;
-    wish->tried = &x->hedge.tried;
-    wish->tried_count = 1;
+    memcpy(x->hedge.tried, x->aim.tried, sizeof(x->aim.tried));
+    x->hedge.tried[wish->tried_count++] = (struct target_ref){first->provider, first->key_number};
+    wish->tried = x->hedge.tried;
     wish->may_leave = true;
     wish->latest_ms = wish->gate_latest_ms = 0;
     if (x->ops->turn_ask(x->world, x, &a->turn, wish) == TURN_GRANTED) {

@@ -33,11 +33,13 @@ static void set_up(const struct fake_attempt *script, unsigned n)
     w.settings.hedge = (struct hedge_settings){.after_ms = AFTER, .requests = HEDGE_ALL};
 }
 
-static void two_providers(void)
+static void providers(unsigned n)
 {
-    w.provider_count = 2;
-    for (unsigned i = 0; i < 2; i++)
-        w.providers[i] = (struct provider){.name = i ? "b" : "a",
+    static const char *const names[] = {"a", "b", "c"};
+
+    w.provider_count = n;
+    for (unsigned i = 0; i < n; i++)
+        w.providers[i] = (struct provider){.name = names[i],
                                            .id = 1 + i,
                                            .host = "x.example",
                                            .base_path = "/v1",
@@ -361,7 +363,7 @@ START_TEST(a_response_of_the_other_is_not_read_on)
     };
 
     set_up(script, 3);
-    two_providers();
+    providers(2);
     fake_begin(&w, "POST", "/v1/responses", JSON, "{\"stream\":true,\"background\":true}");
     world_finish();
     world_answered(ENDED);
@@ -553,13 +555,27 @@ START_TEST(at_another_target_where_there_is_one)
     static const struct fake_attempt script[] = {SILENT, GOOD(10, "{}")};
 
     set_up(script, 2);
-    two_providers();
+    providers(2);
     run();
     answered("{}", AFTER + 10);
     ck_assert_ptr_eq(w.start[1].target.provider, &w.providers[1]);
     ck_assert_ptr_eq(w.x.aim.target.provider, &w.providers[1]); /* who is told to have served it */
     ck_assert_ptr_eq(w.budget_of, &w.providers[1]);             /* it is charged where it goes */
     ck_assert_uint_eq(w.x.aim.wish.visited, 3); /* another attempt at either is a repeat */
+    world_tear_down();
+}
+END_TEST
+
+START_TEST(one_that_has_just_failed_is_no_other_target)
+{
+    static const struct fake_attempt script[] = {FAILS(10), SILENT, GOOD(10, "{}")};
+
+    set_up(script, 3);
+    providers(3);
+    run();
+    answered("{}", 10 + AFTER + 10);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_ptr_eq(w.start[i].target.provider, &w.providers[i]);
     world_tear_down();
 }
 END_TEST
@@ -579,7 +595,7 @@ START_TEST(a_verdict_is_not_repeated_after_the_other)
 
     for (unsigned i = 0; i < COUNT(scripts); i++) {
         set_up(scripts[i], 3);
-        two_providers();
+        providers(2);
         run();
         world_answered("{}");
         ck_assert_uint_eq(w.starts, 3);
@@ -617,5 +633,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, not_without_budget_or_a_turn_or_time);
     tcase_add_test(c, only_what_is_safe_unless_told_otherwise);
     tcase_add_test(c, at_another_target_where_there_is_one);
+    tcase_add_test(c, one_that_has_just_failed_is_no_other_target);
     tcase_add_test(c, a_verdict_is_not_repeated_after_the_other);
 }

@@ -102,10 +102,14 @@ static void grant(struct turns *t, struct turn *turn, const struct choice *c, ui
 
 /* --- queues -------------------------------------------------------------------------------------- */
 
-static uint64_t choice_id(const struct choice *choices, unsigned n)
+/* What is out of the question for a wish tells it apart, too: it stays so when a key comes back that
+ * others wait for as well. */
+static uint64_t choice_id(const struct turn_wish *wish, const struct choice *choices, unsigned n)
 {
-    uint64_t all = n;
+    uint64_t all = hash_join(n, wish->only != NULL);
 
+    for (unsigned i = 0; i < wish->excluded_count; i++)
+        all += hash_join(wish->excluded[i].provider->id, wish->excluded[i].key_number);
     for (unsigned i = 0; i < n; i++)
         all += choices[i].lane->entry.id * 2 + 1;
     return all;
@@ -114,7 +118,7 @@ static uint64_t choice_id(const struct choice *choices, unsigned n)
 static struct pool *pool_find(struct turns *t, const struct turn_wish *wish,
                               const struct choice *choices, unsigned n)
 {
-    uint64_t choice = choice_id(choices, n), id = hash_join(wish->client, choice);
+    uint64_t choice = choice_id(wish, choices, n), id = hash_join(wish->client, choice);
     struct pool *p;
 
     for (struct list *l = t->pools.next; l != &t->pools; l = l->next)

@@ -229,6 +229,33 @@ START_TEST(a_key_that_comes_back_serves_those_who_wait)
 }
 END_TEST
 
+/* One for whom that key is out of the question holds up nobody, of the same client or another. */
+START_TEST(a_key_that_comes_back_serves_those_behind_one_that_has_excluded_it)
+{
+    struct target_ref out;
+
+    desk_init(&d, 1, 2);
+    out = (struct target_ref){&d.providers[0], 1};
+    d.providers[0].key_cooldown_ms = 5000;
+    desk_ask(&d, a, 0);
+    desk_bad(&d, a, REASON_QUOTA, 429, 0);
+    desk_ask(&d, a, 0);
+    desk_bad(&d, a, REASON_RATE_LIMIT, 429, 60000);
+    desk_wish(&d, &a[0]);
+    a[0].wish.excluded = &out;
+    a[0].wish.excluded_count = 1;
+    ck_assert_int_eq(desk_ask_again(&d, &a[0]), TURN_WAITING);
+    ck_assert_int_eq(desk_ask(&d, &a[1], (uint64_t)_i), TURN_WAITING);
+    desk_wait(&d, DESK_START + 5000);
+    ck_assert_int_eq(a[0].turn.state, TURN_WAITING);
+    ck_assert_int_eq(a[1].turn.state, TURN_GRANTED);
+    ck_assert_uint_eq(a[1].turn.target.key_number, 1);
+    desk_end(&d, &a[1]);
+    desk_leave(&d, &a[0]);
+    desk_deinit(&d);
+}
+END_TEST
+
 static void many_keys(unsigned providers)
 {
     desk_init(&d, providers, 1);
@@ -619,6 +646,8 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, keys_in_turn);
     tcase_add_test(c, a_key_that_is_empty_is_set_aside_and_comes_back);
     tcase_add_test(c, a_key_that_comes_back_serves_those_who_wait);
+    tcase_add_loop_test(c, a_key_that_comes_back_serves_those_behind_one_that_has_excluded_it, 0,
+                        2);
     tcase_add_test(c, many_keys_leave_room_for_another_upstream);
     tcase_add_test(c, many_keys_that_are_empty_hide_none_that_is_not);
     tcase_add_test(c, clients_with_keys_of_their_own_are_kept_apart);

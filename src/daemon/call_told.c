@@ -43,6 +43,8 @@ void call_ended(void *world, struct exchange *x)
         metrics_add(&m->spliced, 1);
     if (x->end == END_ANSWERED && x->attempts > 1)
         metrics_add(&m->rescued, 1);
+    if (x->end == END_FAILED && x->attempts == 0)
+        metrics_add(&m->untried[x->last_reason], 1);
     if (x->end == END_REFUSED)
         metrics_add(&m->refused, 1);
     if (x->request.sdk_retry)

@@ -126,5 +126,9 @@ void metrics_write(struct metrics *const *sets, unsigned count, struct buf *out)
     write_by_reason(sets, count, out, "retryd_retries_total",
                     "Failed attempts that were followed by another, by reason.",
                     offsetof(struct metrics, retries));
+    write_by_reason(
+        sets, count, out, "retryd_requests_untried_total",
+        "Requests that failed without an attempt, since no target was free in time, by reason.",
+        offsetof(struct metrics, untried));
     write_durations(sets, count, out);
 }

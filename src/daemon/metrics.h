@@ -57,6 +57,7 @@ struct metrics {
     _Atomic uint64_t ends[END_CLIENT_GONE + 1];     /* requests by how they ended */
     _Atomic uint64_t failures[REASON_COUNT];        /* failed attempts by reason */
     _Atomic uint64_t retries[REASON_COUNT];         /* ... that were followed by another */
+    _Atomic uint64_t untried[REASON_COUNT];         /* requests without an attempt, by reason */
     _Atomic uint64_t duration[METRICS_BUCKETS + 1]; /* requests by duration */
     _Atomic uint64_t duration_ms;
 };

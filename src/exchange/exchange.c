@@ -381,6 +381,13 @@ static void leave(struct exchange *x)
     exchange_end(x, END_CLIENT_GONE);
 }
 
+/* What is under way may be processed all the same: to ask for it again is a repeat like another. */
+static bool may_come_again(const struct exchange *x)
+{
+    return !x->request.overrides.no_retry &&
+           (!x->attempt->running || x->plan.settings->retry.retry_ambiguous);
+}
+
 /* Before the connection is cut: its client is to know that this is no end. What has been asked in full
  * and has no answer yet gets one; an answer amid its bytes that is no stream can only be cut. */
 static void abort_now(struct exchange *x)
@@ -406,6 +413,7 @@ static void abort_now(struct exchange *x)
         relay_last_words(x);
         return;
     }
+    x->reply.come_again = may_come_again(x);
     exchange_stop_attempt(x);
     relay_own_error(x, END_FAILED, 0, REASON_SHUTDOWN, NULL,
                     "retryd: it ends, and drain_timeout has passed; ask again when it is back");

@@ -249,6 +249,7 @@ struct reply {
     bool committed;         /* ... and a part of an attempt's answer may have */
     bool ended;             /* nothing will be added to what is released */
     bool cut;               /* ... and the end is a break */
+    bool come_again;        /* it is an error of ours, and may be asked for once more at once */
     bool pulled_end;        /* the client's side has taken the end */
     uint64_t events;        /* forwarded */
     uint64_t bytes_out;     /* handed to the client */

@@ -364,6 +364,7 @@ void judge_too_late(struct exchange *x)
 void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
                    uint64_t retry_after_ms)
 {
+    const char *advice = answer_advice(reason);
     char message[512];
 
     exchange_cannot_retry(x, detail);
@@ -378,6 +379,8 @@ void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
         return;
     }
     x->retry_after_ms = retry_after_ms;
-    snprintf(message, sizeof(message), "retryd: upstream %s: %s.", targets_name(x), detail);
+    x->reply.come_again = reason == REASON_QUEUE_FULL; /* nothing was tried */
+    snprintf(message, sizeof(message), "retryd: upstream %s: %s.%s%s", targets_name(x), detail,
+             *advice ? " " : "", advice);
     relay_own_error(x, END_FAILED, reason == REASON_RATE_LIMIT ? 429 : 0, reason, NULL, message);
 }

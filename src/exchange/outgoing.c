@@ -38,8 +38,10 @@ static bool target_sets(const struct target *t, struct str name)
 {
     const struct provider *p = t->provider;
 
+    /* One that has a key is not for the client's. */
     if (t->key.n > 0 &&
-        (str_ieq(name, str_from(p->auth_header)) || str_ieq(name, STR("authorization"))))
+        (str_ieq(name, str_from(p->auth_header)) || str_ieq(name, STR("authorization")) ||
+         str_ieq(name, STR("api-key")) || str_ieq(name, STR("x-api-key"))))
         return true;
     for (unsigned i = 0; i < p->header_count; i++)
         if (str_ieq(name, str_from(p->headers[i].name)))

@@ -15,7 +15,7 @@ struct answer_facts relay_facts(const struct exchange *x, unsigned received, enu
         .host = target->provider ? target->provider->host : NULL,
         .model = target->tier > 0 ? target->model.p : NULL,
         .retry_after_ms = x->retry_after_ms,
-        .come_again = reason == REASON_QUEUE_FULL || reason == REASON_SHUTDOWN,
+        .come_again = x->reply.come_again,
         .received_status = received,
         .reason = reason,
         .detail = x->last_detail,

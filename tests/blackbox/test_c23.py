@@ -82,6 +82,14 @@ def test_c23_one_hedge_and_no_more():
         assert len(provider.wait(closed=1)) == 2
 
 
+def test_c23_a_body_in_a_file_is_sent_once():
+    with house(**AFTER, server={"memory_body": "64K"}) as (provider, daemon):
+        provider.rules(on("one", {"preset": "auto", "delay_ms": 500}))
+        answers = [send(daemon, ({"model": "e", "input": "x" * size}, "/v1/embeddings", "POST"))
+                   for size in (100_000, 1000)]
+    assert [a.header("x-retryd-attempts") for a in answers] == ["1", "2"]
+
+
 def test_c23_a_head_ends_the_silence():
     """What has begun to answer is not asked again, however slow the rest is."""
     with house(**AFTER) as (provider, daemon):

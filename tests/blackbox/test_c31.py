@@ -1,5 +1,6 @@
 """C31: an upstream's key comes from a file, a credential or the environment, and is shown nowhere."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -56,9 +57,19 @@ def test_c31_api_key_header(provider, retryd, key_file, source):
 
 
 def test_c31_no_key_passes_the_clients(provider, retryd):
-    ask(retryd(), headers=[f"Authorization: Bearer {CLIENT}", "api-key: other"])
+    ask(retryd(), headers=[f"Authorization: Bearer {CLIENT}", "api-key: other", "x-api-key: third"])
     assert sent(provider, "authorization") == [[f"Bearer {CLIENT}"]]
-    assert sent(provider, "api-key") == [["other"]]
+    assert sent(provider, "api-key") == [["other"]] and sent(provider, "x-api-key") == [["third"]]
+
+
+@pytest.mark.parametrize("field", ["Authorization", "api-key", "x-goog-api-key"])
+def test_c31_no_credentials_of_the_clients_go_where_another_key_does(provider, retryd, field):
+    """Whatever field they are in, and whatever field the upstream's own is in."""
+    d = retryd(upstream_settings={"api_key_env": "MY_KEY", "auth_header": field}, env={"MY_KEY": KEY})
+    ask(d, headers=[f"Authorization: Bearer {CLIENT}", f"api-key: {CLIENT}", f"x-api-key: {CLIENT}"])
+    (attempt,) = provider.record()
+    assert CLIENT not in json.dumps(attempt["headers"])
+    assert [n.lower() for n, v in attempt["headers"] if KEY in v] == [field.lower()]
 
 
 @pytest.mark.parametrize("text", [f"{KEY}", f"\n\n{KEY}\r\n", f"# the team's\n  {KEY}  \n", f"{KEY}\nsk-second\n"])

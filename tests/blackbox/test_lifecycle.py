@@ -254,6 +254,22 @@ def test_what_has_no_answer_when_drain_timeout_has_passed(provider, retryd, answ
     assert (line["reason"], line["end"], line["status"]) == ("shutting_down", "failed", "503")
 
 
+@pytest.mark.parametrize("settings, headers, under_way, again", [
+    ({"retry_ambiguous": "no"}, [], True, "false"), ({"retry_ambiguous": "no"}, [], False, "true"),
+    ({}, ["x-retryd-no-retry: yes"], True, "false")], ids=["under-way", "between", "no-retry"])
+def test_drain_timeout_bids_nobody_repeat_what_may_not_be(provider, retryd, settings, headers, under_way, again):
+    provider.answers({"stall": {"before_head": True}} if under_way else {"preset": "error", "status": 503})
+    d = retryd(server={"drain_timeout": "0"}, retry={"initial_delay": "60s", **settings})
+    with Raw(d) as c:
+        c.request(body=CHAT, headers=headers)
+        provider.wait(requests=1)
+        if not under_way:
+            d.wait_line("next in")
+        d.signal(signal.SIGTERM)
+        told = c.answer()
+    assert (told.status, told.header("x-should-retry")) == (503, again)
+
+
 def test_half_a_request_when_drain_timeout_has_passed(retryd, provider):
     d = retryd(server={"drain_timeout": "0"})
     with Raw(d) as c:

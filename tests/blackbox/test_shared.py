@@ -90,11 +90,13 @@ def test_c19_a_429_seen_by_one_holds_the_other_within_100_ms(redis, knows_it):
             assert ask(two).status == 200
         provider.clear()
         provider.answers(limited(2000), {"preset": "auto"})
+        sent = two.metric("retryd_shared_sent_total")
         first = Asked(one)
         closed = one.wait_log('msg="gate closed"')
         learned = two.wait_log('msg="gate closed"')
         assert learned["learned"] == "yes" and ("target" in learned) == knows_it
         assert time_of(learned) - time_of(closed) <= 100
+        assert two.metric("retryd_shared_sent_total") == sent, "what was learned is not told on"
         second = Asked(two)
         assert first.answer().status == 200 and second.answer().status == 200
         record = in_order(provider.record())

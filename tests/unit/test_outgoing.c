@@ -122,13 +122,14 @@ START_TEST(the_targets_key_stands_for_the_clients)
 {
     static const struct target_header extra[] = {{"X-Org", "o"}, {"User-Agent", "mine"}};
 
-    fill("/v1/x", "authorization: Bearer client\nUser-Agent: sdk\napi-key: k\nA: 1\n", "");
+    fill("/v1/x", "authorization: Bearer client\nUser-Agent: sdk\napi-key: k\nX-Api-Key: x\nA: 1\n",
+         "");
     target.key = STR("sk-target");
     provider.headers = extra;
     provider.header_count = 2;
     provider.auth_header = _i == 0 ? "Authorization" : "api-key";
     ck_assert_int_eq(build(), 0);
-    ck_assert_str_eq(sent(), _i == 0 ? "api-key: k\nA: 1\nAuthorization: Bearer sk-target\n"
+    ck_assert_str_eq(sent(), _i == 0 ? "A: 1\nAuthorization: Bearer sk-target\n"
                                        "X-Org: o\nUser-Agent: mine\n"
                                      : "A: 1\napi-key: sk-target\nX-Org: o\nUser-Agent: mine\n");
 }

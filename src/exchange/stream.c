@@ -354,6 +354,8 @@ static bool settle(struct exchange *x)
         spool_lost(x);
         return false;
     }
+    if (x->state == EXCHANGE_HOLDING && x->stream.passed)
+        hedge_drop(x); /* held or not, this one has won */
     if (x->state == EXCHANGE_HOLDING && (may_commit(x) || must_commit(x)))
         relay_commit(x);
     if (x->state == EXCHANGE_RELAYING)

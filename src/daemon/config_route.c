@@ -82,6 +82,30 @@ static void note_no_fallback(const struct config_route *route, const struct conf
                     o->title);
 }
 
+/* A client's key is one provider's: others should not see it. */
+static void note_client_keys(const struct config_route *route, const struct config_origin *o,
+                             struct config_report *r)
+{
+    const struct config_upstream *first = NULL;
+
+    for (unsigned i = 0; i < route->upstream_count; i++) {
+        const struct config_upstream *u = route->upstreams[i];
+
+        if (u->key_count > 0)
+            continue;
+        if (!first)
+            first = u;
+        if (strcmp(first->host, u->host) == 0)
+            continue;
+        config_note(
+            r, config_origin_line(o, "route", "upstreams"),
+            "[%s] upstreams: %s and %s have no key of their own: the client's key is sent to "
+            "both %s and %s",
+            o->title, first->name, u->name, first->host, u->host);
+        return;
+    }
+}
+
 void config_finish_route(const struct config *c, struct config_route *route,
                          const struct config_origin *o, struct config_report *r)
 {
@@ -109,6 +133,7 @@ void config_finish_route(const struct config *c, struct config_route *route,
                        names->count, CONFIG_UPSTREAMS_MAX);
     fill_weights(route, n, o, r);
     note_no_fallback(route, o, r);
+    note_client_keys(route, o, r);
 }
 
 /* What follows the base, which ends where a segment does: /v1 is a base of /v1/chat, not of /v10. */

@@ -34,7 +34,7 @@ static const char *const hedged[] = {"safe", "all", NULL};
 
 const struct config_section_row config_sections[] = {
     {"server", false, false, "Where clients connect, and what one of them may take."},
-    {"admin", false, false, "Health, metrics and the status page."},
+    {"admin", false, false, "Health and metrics."},
     {"log", false, false, "What is written to standard error."},
     {"upstream", true, false, "A provider: [upstream NAME], one section each."},
     {"retry", false, true, "What is tried again, when, and how often."},

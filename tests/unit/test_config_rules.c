@@ -398,7 +398,7 @@ START_TEST(what_is_in_force_is_not_noted)
 {
     is_good("[breaker]\nfailures = 4\nfailure_rate = 0%\n[shared]\nredis = h:1\n"
             "[upstream a]\nurl = http://a\nmodel.x = y\nmax_concurrency = 1\n"
-            "requests_per_minute = 1\n[upstream b]\nurl = http://b\n"
+            "requests_per_minute = 1\n[upstream b]\nurl = http://a/b\n"
             "[route r]\nupstreams = a, b\nretry.budget = 5%\nretry.budget_min = 1\n"
             "fallback_models = m\nfallback_on = none\nretry.attempts_per_tier = 1\n",
             "");

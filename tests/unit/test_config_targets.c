@@ -11,7 +11,7 @@
 #include "unit.h"
 
 #define UPSTREAMS \
-    "[upstream a]\nurl = http://a\n[upstream b]\nurl = http://b\n[upstream c]\nurl = http://c\n"
+    "[upstream a]\nurl = http://h/a\n[upstream b]\nurl = http://h/b\n[upstream c]\nurl = http://h/c\n"
 
 static void is_bad(const char *text, int error, const char *problems)
 {
@@ -54,6 +54,24 @@ START_TEST(C18_a_route_has_several_upstreams)
     loaded_deinit(&l);
     is_bad(UPSTREAMS "[route r]\nupstreams = a, b,\n  a\n", EINVAL,
            "t.conf:9: [route r] upstreams: found \"a\"; expected every item only once\n");
+}
+END_TEST
+
+/* A client's key is for one provider. Those that have a key of their own are not sent it. */
+START_TEST(the_clients_key_for_several_hosts_is_noted)
+{
+    is_good("[upstream a]\nurl = http://a\n[upstream b]\nurl = http://b\n[route r]\n"
+            "upstreams = a, b\n",
+            "t.conf:6: [route r] upstreams: a and b have no key of their own: the client's key is "
+            "sent to both a and b\n");
+    is_good("[upstream a]\nurl = http://a\n[upstream c]\nurl = http://a/other\n[route r]\n"
+            "upstreams = a, c\n",
+            "");
+    setenv("CONFIG_TARGETS_KEY", "sk-1", 1);
+    is_good("[upstream a]\nurl = http://a\n[upstream b]\nurl = http://b\n"
+            "api_key_env = CONFIG_TARGETS_KEY\n[route r]\nupstreams = a, b\n",
+            "");
+    unsetenv("CONFIG_TARGETS_KEY");
 }
 END_TEST
 
@@ -400,6 +418,7 @@ void unit_tests(Suite *suite)
     TCase *all = unit_case(suite, "targets");
 
     tcase_add_test(all, C18_a_route_has_several_upstreams);
+    tcase_add_test(all, the_clients_key_for_several_hosts_is_noted);
     tcase_add_test(all, a_route_has_at_most_16_upstreams);
     tcase_add_test(all, weights_are_one_for_each_upstream);
     tcase_add_test(all, weights_that_are_none);

@@ -130,7 +130,7 @@ const struct config_row config_rows[] = {
      .help = "requests in flight at a time; others queue"},
     {"upstream", "requests_per_minute", CONFIG_INTEGER, IN_UPSTREAM(requests_per_minute),
      .max = 10000000, .fallback = "0", .zero_means = "no limit",
-     .help = "requests started in a minute; others queue"},
+     .help = "requests started in a minute, spread evenly; others queue"},
     {"upstream", "adaptive_pacing", CONFIG_YES_NO, IN_UPSTREAM(adaptive_pacing), .fallback = "no",
      .help = "on repeated 429s without a hint the rate falls by half, and rises again slowly"},
     {"upstream", "model.", CONFIG_MODEL, .owner = OWNER_UPSTREAM, .fallback = "",

@@ -1,4 +1,5 @@
 /* Routes: which upstreams one names, and which route a request takes. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +92,7 @@ static void note_client_keys(const struct config_route *route, const struct conf
     for (unsigned i = 0; i < route->upstream_count; i++) {
         const struct config_upstream *u = route->upstreams[i];
 
+        assert(u);
         if (u->key_count > 0)
             continue;
         if (!first)

@@ -35,12 +35,27 @@ def quick(tmp_path_factory):
     return done.stdout, json.loads(figures.read_text())
 
 
+def table_row(text, case):
+    """Three figures and two ratios."""
+    cell = r"\s+([\d.]+) \([\d.]+-[\d.]+\)"
+    found = re.search(f"^{case}{cell * 3}\\s+([\\d.]+)\\s+([\\d.]+)$", text, re.MULTILINE)
+    assert found, text
+    return found
+
+
+def test_the_table_has_room_for_a_busy_machine(capsys):
+    by_proxy = {n: [{"cpu_us": 12345.6, "events_per_read": 1.0, "rate": 1.0}] for n in ("retryd", "nginx", "HAProxy")}
+    results = dict.fromkeys(CASES, by_proxy)
+    bench.print_table(bench.summarise(results), results, argparse.Namespace(rounds=1, seconds=1))
+    text = capsys.readouterr().out
+    for case in CASES:
+        assert table_row(text, case).groups() == ("12345.6",) * 3 + ("1.00",) * 2
+
+
 def test_the_table_has_every_case(quick):
     text, figures = quick
-    cell = r"\s+([\d.]+) \([\d.]+-[\d.]+\)"
     for case in CASES:
-        found = re.search(f"^{case}{cell * 3}\\s+([\\d.]+)\\s+([\\d.]+)$", text, re.MULTILINE)
-        assert found, text
+        found = table_row(text, case)
         assert all(float(n) > 0 for n in found.groups())
         ratio = figures["summary"][case]["ratio"]
         assert float(found[4]) == pytest.approx(ratio["nginx"], abs=0.01)

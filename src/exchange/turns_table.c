@@ -121,8 +121,10 @@ static void set_limits(struct site *s, const struct provider *p)
         return;
     s->generation = p->generation;
     s->max_concurrency = p->max_concurrency;
-    if (p->requests_per_minute > s->per_minute || p->requests_per_minute <= 0)
-        s->rate = (struct rate){0}; /* what was too much before is not */
+    /* A limit that was raised, or taken away: what was too much for it before is not any more. */
+    if (s->per_minute > 0 &&
+        (p->requests_per_minute == 0 || p->requests_per_minute > s->per_minute))
+        s->rate = (struct rate){0};
     s->per_minute = p->requests_per_minute;
 }
 

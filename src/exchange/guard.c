@@ -61,17 +61,50 @@ static bool speaks_of_error(struct str data)
 
 /* --- chat completions and completions ------------------------------------------------------------ */
 
-static bool is_something(const struct json_value *v)
+#define NESTED_MAX 6 /* levels that are looked into */
+
+static bool is_something(const struct json_value *v, unsigned depth);
+
+/* Whether an array or an object holds a text: servers that know no null send {"name":""}. */
+static bool holds_something(const struct json_value *v, unsigned depth)
+{
+    struct json_iter i = json_iter(v->text);
+    struct json_value inner;
+    struct str key;
+
+    if (depth == NESTED_MAX)
+        return v->text.n > 2;
+    if (v->type == JSON_OBJECT) {
+        while (json_next_member(&i, &key, &inner))
+            if (is_something(&inner, depth + 1))
+                return true;
+        return false;
+    }
+    while (json_next_element(&i, &inner))
+        if (is_something(&inner, depth + 1))
+            return true;
+    return false;
+}
+
+static bool is_something(const struct json_value *v, unsigned depth)
 {
     switch (v->type) {
     case JSON_STRING:
         return v->text.n > 0;
     case JSON_ARRAY:
     case JSON_OBJECT:
-        return v->text.n > 2;
+        return holds_something(v, depth);
     default:
         return false;
     }
+}
+
+bool guard_names_reason(const struct json_value *v)
+{
+    struct str reason = str_trim(v->text);
+
+    return v->type == JSON_STRING && reason.n > 0 && !str_ieq(reason, STR("null")) &&
+           !str_ieq(reason, STR("none"));
 }
 
 /* A delta that only names a role, or whose texts are all empty, announces the answer. */
@@ -82,7 +115,7 @@ static bool has_content(struct str delta)
     struct json_value v;
 
     while (json_next_member(&i, &key, &v))
-        if (!str_eq(key, STR("role")) && is_something(&v))
+        if (!str_eq(key, STR("role")) && is_something(&v, 0))
             return true;
     return false;
 }
@@ -108,20 +141,20 @@ static enum guard_kind look_at_choice(struct guard *g, struct str choice)
     json_scan(choice, w, WANTS);
     bit = bit_of(&w[INDEX].value);
     g->choices |= bit;
-    if (w[FINISH].value.type == JSON_STRING) {
+    if (guard_names_reason(&w[FINISH].value)) {
         g->finished |= bit;
         return GUARD_CONTENT;
     }
     if (w[DELTA].value.type == JSON_OBJECT)
         return !g->content && has_content(w[DELTA].value.text) ? GUARD_CONTENT : GUARD_LIFECYCLE;
     if (w[TEXT].value.type == JSON_STRING)
-        return is_something(&w[TEXT].value) ? GUARD_CONTENT : GUARD_LIFECYCLE;
+        return is_something(&w[TEXT].value, 0) ? GUARD_CONTENT : GUARD_LIFECYCLE;
     return GUARD_CONTENT;
 }
 
 /* Most chunks carry on with the only choice there is: they have a finish_reason, once, and it is
- * null. That is quicker to see than to read, and saves a third of what an event costs. Within a text
- * the key's quotes would have backslashes before them. */
+ * null, or empty. That is quicker to see than to read, and saves a third of what an event costs.
+ * Within a text the key's quotes would have backslashes before them. */
 static bool carries_on(const struct guard *g, struct str data)
 {
     static const char key[] = "\"finish_reason\"";
@@ -135,7 +168,7 @@ static bool carries_on(const struct guard *g, struct str data)
     p += sizeof(key) - 1;
     while (p < end && (*p == ':' || *p == ' '))
         p++;
-    return (size_t)(end - p) > 4 && memcmp(p, "null", 4) == 0 &&
+    return (size_t)(end - p) > 4 && (memcmp(p, "null", 4) == 0 || memcmp(p, "\"\"", 2) == 0) &&
            !memmem(p, (size_t)(end - p), key, sizeof(key) - 1);
 }
 
@@ -275,7 +308,7 @@ static bool is_raised(const struct guard *g, const struct sse_event *e, struct s
         return false;
     if (g->dialect == DIALECT_MESSAGES)
         return named;
-    return error->type == JSON_OBJECT && is_something(error) &&
+    return error->type == JSON_OBJECT && error->text.n > 2 &&
            (g->dialect != DIALECT_RESPONSES || (named && str_eq(type->text, STR("error"))));
 }
 

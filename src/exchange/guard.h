@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/json_iter.h"
 #include "exchange/dialect.h"
 #include "policy/apierror.h"
 
@@ -65,6 +66,11 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret);
 /* Whether the answer is whole as far as it came (C12). `broke`: the connection did not end in good
  * order. In a stream whose marks are not known here, only that order tells. */
 bool guard_whole(const struct guard *g, bool broke);
+
+/* Whether a finish_reason, or what another API calls its like, says that something has finished: a
+ * string that names a reason. "" stands for null with several servers, "null" and "None" with those
+ * that print theirs. */
+bool guard_names_reason(const struct json_value *v);
 
 /* Whether nothing of an answer has come, though some may have been announced, or an end. */
 bool guard_empty(const struct guard *g);

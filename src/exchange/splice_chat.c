@@ -1,4 +1,5 @@
 /* A chunk of chat completions, or of completions, in pieces. */
+#include "exchange/guard.h"
 #include "exchange/splice_private.h"
 
 /* Which of the objects that hold strings, as the third index of a channel. */
@@ -121,10 +122,11 @@ static bool look_choice(struct splice *s, uint32_t position, struct str text)
     uint32_t at[3] = {index_of(index, position), SPLICE_ANY, SPLICE_ANY};
     look_delta(s, at[0], delta.text);
     put_string(s, SPLICE_TEXT, at, STR("text"), plain);
-    put_string(s, SPLICE_CLOSE, at, (struct str){NULL, 0}, finish);
+    if (guard_names_reason(&finish))
+        put_string(s, SPLICE_CLOSE, at, (struct str){NULL, 0}, finish);
     if (logprobs.type == JSON_OBJECT)
         splice_put_logprobs(s, at[0], logprobs);
-    return splice_is_text(finish);
+    return guard_names_reason(&finish);
 }
 
 /* The names of a chunk. Azure's first one, on the prompt, has empty ones, which say nothing. */

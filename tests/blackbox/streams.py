@@ -69,6 +69,7 @@ def usage(number=0):
 
 
 DONE = "data: [DONE]\n\n"
+NO_REASONS = ("", "null", "none")  # what servers send instead of null
 
 
 def chat_events(*deltas, finish="stop", number=0):
@@ -140,7 +141,8 @@ def note_choice(told, c):
     delta = c.get("delta", {"content": c.get("text")})
     told.roles += bool(delta.get("role"))
     told.texts[c["index"]] += delta.get("content") or ""
-    told.finishes[c["index"]] += [c["finish_reason"]] if c.get("finish_reason") else []
+    reason = c.get("finish_reason") or ""
+    told.finishes[c["index"]] += [reason] if reason.strip().lower() not in NO_REASONS else []
     for call in delta.get("tool_calls") or []:
         note_tool(told, call)
 

@@ -15,6 +15,8 @@
 #define MSG DIALECT_MESSAGES
 #define OTHER DIALECT_OTHER
 #define DELTA(delta) "data: {\"choices\":[{\"index\":0,\"delta\":" delta "}]}\n\n"
+#define FINISH(delta, reason) \
+    "data: {\"choices\":[{\"index\":0,\"delta\":" delta ",\"finish_reason\":" reason "}]}\n\n"
 #define TYPED(type, rest) \
     "event: " type "\ndata: {\"type\":\"" type "\",\"sequence_number\":0" rest "}\n\n"
 
@@ -64,6 +66,18 @@ static const struct row chunks[] = {
     {CHAT, DELTA("{}"), GUARD_LIFECYCLE},
     {CHAT, DELTA("{\"content\":\"\"}"), GUARD_LIFECYCLE},
     {CHAT, DELTA("{\"content\":null,\"tool_calls\":[],\"audio\":{}}"), GUARD_LIFECYCLE},
+    {CHAT, DELTA("{\"function_call\":{\"name\":\"\",\"arguments\":\"\"},\"tool_calls\":[{}]}"),
+     GUARD_LIFECYCLE},
+    {CHAT, DELTA("{\"a\":[[[[[[[[\"\"]]]]]]]]}"), GUARD_CONTENT}, /* too deep to be looked at */
+    {CHAT, DELTA("{\"a\":{\"b\":[null,{\"c\":\"d\"}]}}"), GUARD_CONTENT},
+    {CHAT, FINISH("{\"role\":\"assistant\",\"content\":\"\"}", "\"\""), GUARD_LIFECYCLE},
+    {CHAT, FINISH("{}", "\"null\""), GUARD_LIFECYCLE},
+    {CHAT, FINISH("{}", "\"None\""), GUARD_LIFECYCLE},
+    {CHAT, FINISH("{}", "\" \""), GUARD_LIFECYCLE},
+    {CHAT, FINISH("{}", "false"), GUARD_LIFECYCLE},
+    {CHAT, FINISH("{}", "0"), GUARD_LIFECYCLE},
+    {CHAT, FINISH("{}", "{}"), GUARD_LIFECYCLE},
+    {CHAT, FINISH("{\"content\":\"a\"}", "\"\""), GUARD_CONTENT},
     {CHAT, DELTA("{\"role\":\"assistant\",\"content\":\"a\"}"), GUARD_CONTENT},
     {CHAT, DELTA("{\"content\":\" \"}"), GUARD_CONTENT},
     {CHAT, DELTA("{\"refusal\":\"no\"}"), GUARD_CONTENT},
@@ -92,6 +106,7 @@ static const struct row chunks[] = {
     {OLD, "data: {\"choices\":[{\"index\":0,\"text\":\"a\"}]}\n\n", GUARD_CONTENT},
     {OLD, "data: {\"choices\":[{\"index\":0,\"text\":\"\"}]}\n\n", GUARD_LIFECYCLE},
     {OLD, "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\n", GUARD_CONTENT},
+    {OLD, "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"\"}]}\n\n", GUARD_LIFECYCLE},
     {OLD, "data: {\"choices\":[],\"usage\":{}}\n\n", GUARD_LIFECYCLE},
     {CHAT, "data: {\"error\":null,\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
      GUARD_CONTENT},
@@ -309,6 +324,8 @@ END_TEST
 #define PART "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n"
 #define PART_1 "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"a\"}}]}\n\n"
 #define PART_70 "data: {\"choices\":[{\"index\":70,\"delta\":{\"content\":\"a\"}}]}\n\n"
+#define PART_OPEN FINISH("{\"content\":\"a\"}", "\"\"")
+#define OPEN FINISH("{}", "\"\"")
 #define STOP "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
 #define STOP_1 "data: {\"choices\":[{\"index\":1,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n"
 #define USAGE "data: {\"choices\":[],\"usage\":{\"total_tokens\":3}}\n\n"
@@ -331,6 +348,11 @@ static const struct {
     {CHAT, {PART}, false, false, false, false},
     {CHAT, {PART, STOP}, true, true, false, false},
     {CHAT, {STOP}, true, true, false, false},
+    {CHAT, {PART_OPEN}, false, false, false, false},
+    {CHAT, {PART_OPEN, PART_OPEN, OPEN}, false, false, false, false},
+    {CHAT, {OPEN}, false, false, false, true},
+    {CHAT, {PART_OPEN, OPEN, STOP, OPEN}, true, true, false, false},
+    {CHAT, {PART, FINISH("{}", "\"null\"")}, false, false, false, false},
     {CHAT, {PART, STOP, USAGE}, true, true, true, false},
     {CHAT, {PART, STOP, NO_USAGE}, true, true, false, false},
     {CHAT, {PART, STOP, USAGE, DONE}, true, true, true, false},
@@ -344,6 +366,12 @@ static const struct {
      {"data: {\"choices\":[{\"text\":\"a\",\"finish_reason\":\"stop\"}]}\n\n"},
      true,
      true,
+     false,
+     false},
+    {OLD,
+     {"data: {\"choices\":[{\"text\":\"a\",\"finish_reason\":\"\"}]}\n\n"},
+     false,
+     false,
      false,
      false},
     {OLD, {DONE}, true, true, true, true},

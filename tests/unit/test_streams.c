@@ -745,6 +745,41 @@ START_TEST(a_finish_reason_without_a_mark)
 }
 END_TEST
 
+#define OPEN(delta, reason)                                              \
+    "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":" delta "," \
+    "\"finish_reason\":" reason "}]}\n\n"
+#define OPEN_ANSWER(reason)                                   \
+    OPEN("{\"role\":\"assistant\",\"content\":\"\"}", reason) \
+    OPEN("{\"content\":\"Hello\"}", reason)
+
+/* Several servers send it in every chunk: as good as null. */
+START_TEST(a_finish_reason_that_says_nothing)
+{
+    static const struct {
+        const char *head, *open; /* what announces; what the cut comes behind */
+    } rows[] = {
+#define ROW(reason) {OPEN("{\"role\":\"assistant\",\"content\":\"\"}", reason), OPEN_ANSWER(reason)}
+        ROW("\"\""), ROW("\"null\""), ROW("\"None\""), ROW("null")};
+
+    for (size_t i = 0; i < 2 * COUNT(rows); i++) {
+        enum transport end = i % 2 ? TRANSPORT_WHOLE : TRANSPORT_TRUNCATED;
+        const char *head = rows[i / 2].head, *open = rows[i / 2].open;
+        char all[2000];
+
+        (void)snprintf(all, sizeof(all), "%s" TEXT(" you") STOP DONE, open);
+        world_again(); /* a role is no content */
+        chat(stream_attempt(head, end), whole(all), (enum stream_mode)_i);
+        answered(all, 2);
+        world_again();
+        chat(stream_attempt(open, end), whole(all), (enum stream_mode)_i);
+        if (_i == LIVE)
+            world_told(open, "answer_truncated", END_BROKEN);
+        else
+            answered(all, 2);
+    }
+}
+END_TEST
+
 /* It could not see a break: it gets the answer whole, with its length. */
 START_TEST(http_1_0)
 {
@@ -884,6 +919,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, what_is_held_lacks_no_event);
     tcase_add_test(c, an_error_status_while_mending);
     tcase_add_loop_test(c, a_finish_reason_without_a_mark, 0, 3);
+    tcase_add_loop_test(c, a_finish_reason_that_says_nothing, 0, 3);
     tcase_add_loop_test(c, http_1_0, 0, 3);
     tcase_add_test(c, http_1_0_never_whole);
 }

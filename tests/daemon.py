@@ -79,6 +79,7 @@ class Retryd:
         breaker.setdefault("failures", 0)
         breaker.setdefault("failure_rate", "0%")
         sections.setdefault("retry", {}).setdefault("budget_min", 100000)
+        sections["retry"].setdefault("repeat_window", 0)  # tests send the same request again and again
         if upstream is not None:
             sections["upstream test"] = {"url": upstream, **(upstream_settings or {})}
         text = ""

@@ -123,6 +123,8 @@ void access_log_request(const struct exchange *x, enum log_access access)
         log_text("reason", reason_word(x->last_reason));
     if (x->request.sdk_retry)
         log_u64("sdk_retry", x->request.sdk_retry);
+    if (x->repeat)
+        log_text("client_repeat", "yes");
     if (x->hedge.count)
         log_u64("hedges", x->hedge.count);
     if (x->duplicates)

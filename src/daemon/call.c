@@ -271,6 +271,7 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
         .max_body = w->wiring->config->server.max_body,
         .memory_body = w->wiring->config->server.memory_body,
         .spool_dir = w->wiring->config->server.spool_dir,
+        .failures = w->failures,
     };
 
     if (!c)

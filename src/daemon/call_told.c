@@ -49,6 +49,8 @@ void call_ended(void *world, struct exchange *x)
         metrics_add(&m->refused, 1);
     if (x->request.sdk_retry)
         metrics_add(&m->sdk_retries, 1);
+    if (x->repeat)
+        metrics_add(&m->client_repeats, 1);
     metrics_duration(m, x->ended_ms - x->started_ms);
     access_log_request(x, w->wiring->config->log.access);
 }

@@ -163,6 +163,11 @@ const struct config_row config_rows[] = {
      .fallback = "20%", .help = "share of retries among an upstream's requests"},
     {"retry", "budget_min", CONFIG_INTEGER, IN_SETTINGS(retry.budget_min), .max = 1000000,
      .fallback = "10", .help = "retries a second that the budget always allows"},
+    {"retry", "repeat_window", CONFIG_DURATION, IN_SETTINGS(retry.repeat_window_ms),
+     .max = 1 * HOURS, .fallback = "1m", .zero_means = "off",
+     .help =
+         "a request that is sent again so soon after its final failure is the client's own retry "
+         "and gets one attempt"},
 
     {"timeout", "connect", CONFIG_DURATION, IN_SETTINGS(timeout.connect_ms), .min = 1 * MS,
      .max = 10 * MINUTES, .fallback = "5s", .help = "name lookup, connection and TLS"},

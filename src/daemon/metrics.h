@@ -23,6 +23,8 @@
     X(duplicates, "retryd_possible_duplicates_total",                                              \
       "Attempts repeated though the one before may have been processed and charged.")              \
     X(sdk_retries, "retryd_sdk_retries_total", "Requests that an SDK sent again on its own.")      \
+    X(client_repeats, "retryd_client_repeats_total",                                               \
+      "Requests that clients sent again soon after their final failure; each gets one attempt.")   \
     X(bytes_out, "retryd_answer_bytes_total", "Bytes of answers handed to clients.")               \
     X(events, "retryd_stream_events_total", "Stream events forwarded.")                            \
     X(events_malformed, "retryd_stream_events_malformed_total",                                    \

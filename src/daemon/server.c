@@ -301,7 +301,7 @@ static int start_workers(struct server *s)
     if (!s->workers)
         return -ENOMEM;
     for (unsigned i = 0; i < n; i++) {
-        struct worker *w = worker_new(s->config, s->traffic, on_worker_change, s, &rc);
+        struct worker *w = worker_new(s->config, s->traffic, s->failures, on_worker_change, s, &rc);
 
         if (!w) {
             log_line(LOG_ERROR, "worker %u could not be started: %s", i, strerror(-rc));
@@ -316,7 +316,8 @@ static int start(struct server *s)
 {
     int rc;
 
-    s->traffic = traffic_new(&s->loop);
+    s->failures = failures_new();
+    s->traffic = s->failures ? traffic_new(&s->loop) : NULL;
     s->admin = s->traffic ? admin_new(&s->loop, &admin_source, s, wake_admin, s) : NULL;
     if (!s->admin)
         return -ENOMEM;
@@ -347,6 +348,7 @@ static void end(struct server *s)
     uv_loop_close(&s->loop);
     sharing_free(s->sharing);
     traffic_free(s->traffic);
+    failures_free(s->failures);
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     config_unref(s->config);

@@ -28,6 +28,7 @@ struct server {
     unsigned worker_count;
     struct admin *admin;
     struct traffic *traffic;
+    struct failures *failures;
     struct sharing *sharing; /* NULL: what is learned here stays here */
     struct door doors[LISTEN_MAX + 1];
     unsigned door_count;

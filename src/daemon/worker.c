@@ -321,7 +321,7 @@ static void wake_for_turns(void *arg)
     uv_async_send(&((struct worker *)arg)->async);
 }
 
-struct worker *worker_new(struct config *config, struct traffic *traffic,
+struct worker *worker_new(struct config *config, struct traffic *traffic, struct failures *failures,
                           void (*on_change)(void *arg), void *arg, int *ret_error)
 {
     struct worker *w = calloc(1, sizeof(*w));
@@ -334,6 +334,7 @@ struct worker *worker_new(struct config *config, struct traffic *traffic,
     list_init(&w->active);
     list_init(&w->kept);
     w->traffic = traffic;
+    w->failures = failures;
     turns_door_init(&w->door, wake_for_turns, w);
     w->on_change = on_change;
     w->arg = arg;

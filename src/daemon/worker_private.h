@@ -46,8 +46,9 @@ struct worker {
     struct frontend *frontend;
     struct upstream *upstream;
     struct wiring *wiring;
-    struct traffic *traffic; /* of all workers */
-    struct turns_door door;  /* where turns are told that have been waited for */
+    struct traffic *traffic;   /* of all workers */
+    struct failures *failures; /* ... */
+    struct turns_door door;    /* where turns are told that have been waited for */
     struct list run;
     struct list active;
     struct list kept;

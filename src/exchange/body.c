@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fingerprint.h"
 #include "base/form_watch.h"
 #include "base/json_check.h"
 #include "exchange/exchange.h"
@@ -19,6 +20,7 @@ struct body_glance {
     struct json_check check;
     struct json_watch watches[BODY_KEYS];
     struct form_watch form_model;
+    struct fingerprint fingerprint;
 };
 
 static const struct str key_names[BODY_KEYS] = {
@@ -67,6 +69,7 @@ static struct body_glance *glance_new(void)
     json_check_init(&g->check);
     json_check_watch(&g->check, g->watches, BODY_KEYS);
     form_watch_init(&g->form_model, key_names[BODY_MODEL]);
+    fingerprint_begin(&g->fingerprint);
     return g;
 }
 
@@ -76,6 +79,7 @@ static void glance_at(struct body_glance *g, const char *data, size_t n)
 {
     struct str piece = {data, n};
 
+    fingerprint_feed(&g->fingerprint, piece);
     form_watch_feed(&g->form_model, piece);
     if (g->first == '\0') {
         struct str rest = str_trim(piece);
@@ -351,6 +355,12 @@ ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t o
         max = (size_t)(put_end - offset);
     memcpy(to, e->put.p + (offset - e->at), max);
     return (ptrdiff_t)max;
+}
+
+uint64_t body_fingerprint(const struct body *b)
+{
+    return b->spool ? fingerprint_end(&b->glance->fingerprint)
+                    : fingerprint_of(buf_str(&b->memory));
 }
 
 size_t body_memory(const struct body *b)

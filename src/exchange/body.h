@@ -96,6 +96,9 @@ uint64_t body_edited_length(const struct body *b, const struct body_edit *e);
 ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t offset, void *to,
                            size_t max);
 
+/* A fingerprint (base/fingerprint.h) of a finished body, wherever it is kept. */
+uint64_t body_fingerprint(const struct body *b);
+
 /* Bytes of memory that it takes now, its spool's included. */
 size_t body_memory(const struct body *b);
 

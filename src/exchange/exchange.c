@@ -64,6 +64,7 @@ void exchange_end(struct exchange *x, enum exchange_end end)
     targets_release(x, x->attempt);
     x->end = end;
     x->ended_ms = x->ops->now_ms(x->world);
+    repeat_remember(x);
     x->ops->timer_set(x->world, x, TIMER_OFF);
     x->ops->ended(x->world, x);
 }
@@ -295,6 +296,7 @@ static void receive(struct exchange *x)
     }
     set_limits(x);
     targets_begin(x);
+    repeat_notice(x);
     targets_queue(x);
 }
 

@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 #include "exchange/attempt.h"
+#include "exchange/failures.h"
 #include "exchange/guard.h"
 #include "exchange/inspect.h"
 #include "exchange/message.h"
@@ -164,6 +165,8 @@ struct exchange_limits {
     uint64_t max_body;     /* bytes of a request's body */
     uint64_t memory_body;  /* ... of them kept in memory; a larger one goes to a spool */
     const char *spool_dir; /* where that is, for messages; outlives the exchange */
+    struct failures
+        *failures; /* of all workers; outlives the exchange; NULL: none are remembered */
 };
 
 /* --- the parts of an exchange, each with the file that it belongs to --- */
@@ -273,6 +276,7 @@ struct exchange {
     bool request_complete;
     unsigned refused; /* the body was refused with this status; 0: it was not */
     bool client_gone, client_stalled, aborted;
+    bool repeat; /* the client's own retry of a request that has just failed here (repeat.c) */
 
     struct attempt slots[2];
     struct attempt *attempt; /* the one that is judged */

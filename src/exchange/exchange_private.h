@@ -36,6 +36,13 @@ bool exchange_is_stream(const struct attempt *a);
 /* Acts on what has come, as the state asks for. */
 void exchange_look(struct exchange *x);
 
+/* --- repeat.c: the client's own retries --- */
+
+/* The request has a plan: whether it is one that has just failed here. */
+void repeat_notice(struct exchange *x);
+/* The exchange ends: remembers its request, or forgets it. */
+void repeat_remember(const struct exchange *x);
+
 /* --- hedge.c: two attempts at once --- */
 
 /* When a second attempt is due; TIMER_OFF: none is. */

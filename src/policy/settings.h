@@ -46,7 +46,8 @@ struct retry_settings {
     uint64_t max_hint_ms;
     uint64_t deadline_ms; /* 0: none */
     unsigned budget_percent;
-    unsigned budget_min; /* retries a second that are always allowed */
+    unsigned budget_min;       /* retries a second that are always allowed */
+    uint64_t repeat_window_ms; /* a request that failed here is remembered for so long; 0: not */
 };
 
 struct timeout_settings {

@@ -79,6 +79,7 @@ static const struct sample samples[] = {
     {"retry", "deadline", "10m", "0", "0", "-1s", TIME " (at most 1d)"},
     {"retry", "budget", "20%", "100%", "100%", "20", "a percentage such as 20% (at most 1000%)"},
     {"retry", "budget_min", "10", "0", "0", "%", NUMBER " (at most 1000000)"},
+    {"retry", "repeat_window", "1m", "0", "0", "1", TIME " (at most 1h)"},
     {"timeout", "connect", "5s", "250ms", "250ms", "0", TIME " (at least 1ms, at most 10m)"},
     {"timeout", "first_byte", "5m", "0", "0", "", TIME " (at most 1d)"},
     {"timeout", "first_content", "5m", "1s", "1s", "s", TIME " (at most 1d)"},

@@ -1,0 +1,56 @@
+/* Tells a client's own retry of a request that has just failed here from a new request (C8). */
+#include "base/fingerprint.h"
+#include "base/hash.h"
+#include "exchange/exchange_private.h"
+
+/* The same method, target, credentials and body. */
+static uint64_t request_fingerprint(const struct exchange *x)
+{
+    const struct request_head *head = &x->request.head;
+    uint64_t id =
+        hash_join(fingerprint_of(buf_str(&head->method)), fingerprint_of(buf_str(&head->target)));
+
+    id = hash_join(id, x->aim.wish.client_key);
+    return hash_join(id, body_fingerprint(&x->request.body));
+}
+
+void repeat_notice(struct exchange *x)
+{
+    uint64_t now = x->ops->now_ms(x->world);
+
+    if (x->plan.settings->retry.repeat_window_ms == 0 || !failures_any(x->limits.failures, now))
+        return;
+    x->repeat = failures_has(x->limits.failures, request_fingerprint(x), now);
+    if (!x->repeat)
+        return;
+    x->max_attempts = 1;
+    exchange_cannot_retry(x, "the client repeats a request that has just failed here");
+}
+
+/* A status that clients repeat on their own; a failure that a stream tells has one below 400. */
+static bool invites_repeats(unsigned status)
+{
+    return status < 400 || status >= 500 || status == 408 || status == 409 || status == 425 ||
+           status == 429 || status == 498;
+}
+
+/* It was tried here as often as it could be, and the client was told so: not that it may come again,
+ * not that retryd ends. */
+static bool failed_for_good(const struct exchange *x)
+{
+    return (x->end == END_FAILED || x->end == END_BROKEN) && !x->reply.come_again && !x->aborted &&
+           invites_repeats(x->reply.status);
+}
+
+void repeat_remember(const struct exchange *x)
+{
+    uint64_t window;
+
+    if (!x->limits.failures || !x->plan.settings)
+        return;
+    window = x->plan.settings->retry.repeat_window_ms;
+    if (window > 0 && failed_for_good(x))
+        failures_add(x->limits.failures, request_fingerprint(x), x->ended_ms + window, x->ended_ms);
+    else if (x->repeat && x->end == END_ANSWERED)
+        failures_forget(x->limits.failures, request_fingerprint(x));
+}

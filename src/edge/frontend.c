@@ -225,23 +225,57 @@ static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
     r->c = info->socket_context;
     r->c->current = r;
     request_head_init(&r->head);
+    r->uri = uri;
     request_head_text(&r->head.target, uri);
     return r;
+}
+
+struct taking {
+    struct frontend_request *r;
+    struct frontend_trail trail;
+};
+
+static struct str trim_blanks(struct str s)
+{
+    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+        s.n--;
+    return s; /* those before it are gone */
 }
 
 static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *key,
                                    size_t key_size, const char *value, size_t value_size)
 {
-    struct frontend_request *r = cls;
+    struct taking *t = cls;
+    struct frontend_request *r = t->r;
+    struct str name = {key, key_size}, text = {value, value_size};
 
     (void)kind;
-    if (headers_add(&r->head.headers, (struct str){key, key_size},
-                    (struct str){value, value_size}) < 0) {
+    frontend_trail_field(&t->trail, name, text);
+    /* RFC 9110 5.5: blanks around a value are no part of it. Of the coding libmicrohttpd has made
+     * with them what it has made: it is looked at as it stands. */
+    if (text.n > 0 && !str_ieq(name, STR("transfer-encoding")))
+        text = trim_blanks(text);
+    if (headers_add(&r->head.headers, name, text) < 0) {
         r->refused = 431;
-        r->why = "the request's head is too large";
+        r->why = "retryd: the request's head has too many fields";
         return MHD_NO;
     }
     return MHD_YES;
+}
+
+/* Where libmicrohttpd parses in place, and is too lenient (struct frontend_trail). */
+static bool is_cut_or_glued(const struct taking *t, const char *method)
+{
+#if MHD_VERSION < 0x01000000
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(t->r->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+
+    return info && !frontend_trail_ends(&t->trail, method + info->header_size);
+#else
+    (void)t;
+    (void)method;
+    return false;
+#endif
 }
 
 static enum MHD_Result refuse_head(struct frontend_request *r, unsigned status, const char *why)
@@ -261,15 +295,22 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
 {
     const char *why = NULL;
     char text[sizeof(r->why_text)] = "";
+    struct taking taking = {.r = r};
     unsigned status;
     int rc;
 
     r->started = true;
     request_head_text(&r->head.method, method);
     r->is_head = !strcmp(method, "HEAD"); /* the owner may take the head */
-    MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, take_header, r);
+    frontend_trail_begin(&taking.trail, str_from(method), (struct str){r->uri, r->head.target.len},
+                         version);
+    MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, take_header, &taking);
     if (r->refused)
         return refuse(r, r->refused, r->why);
+    if (is_cut_or_glued(&taking, method))
+        return refuse(r, 400,
+                      "retryd: the request's head holds a NUL, a folded line, a line without CR LF "
+                      "at its end or one without a name");
     if (r->head.target.failed || r->head.method.failed)
         return MHD_NO;
     status = frontend_check(&r->head, version, &why);

@@ -1,6 +1,8 @@
 /* Refuses request heads that are malformed, ambiguous, or come from where they should not. */
 #include "edge/frontend_check.h"
 
+#include <errno.h>
+
 static bool is_token(struct str s)
 {
     /* RFC 9110 5.6.2 */
@@ -33,22 +35,63 @@ static unsigned refuse(unsigned status, const char *why, const char **ret_why)
     return status;
 }
 
+/* RFC 9110 6.2: a minor version that is not known is spoken to as the highest one that is. */
+static bool is_version(const char *version)
+{
+    return !strncmp(version, "HTTP/1.", 7) && version[7] >= '0' && version[7] <= '9' && !version[8];
+}
+
+/* Bytes of "http://" or "https://" at its start; 0 where it has neither. */
+static size_t scheme_length(struct str target)
+{
+    if (str_istarts(target, STR("http://")))
+        return 7;
+    return str_istarts(target, STR("https://")) ? 8 : 0;
+}
+
+/* RFC 9112 3.2.2: of a target in absolute form the path is what is asked for, and its authority takes
+ * the place of the Host, whatever that says. */
+static unsigned take_absolute(struct request_head *head, const char **ret_why)
+{
+    struct str target = buf_str(&head->target), host;
+    size_t scheme = scheme_length(target), at = scheme;
+    char *text = head->target.p;
+    int rc;
+
+    if (scheme == 0)
+        return 0;
+    while (at < target.n && text[at] != '/' && text[at] != '?')
+        at++;
+    host = (struct str){text + scheme, at - scheme};
+    if (host.n == 0 || memchr(host.p, '@', host.n))
+        return refuse(400, "retryd: the request target names no host, or a user", ret_why);
+    rc = headers_set(&head->headers, STR("Host"), host);
+    if (rc < 0)
+        return refuse(rc == -E2BIG ? 431 : 503, "retryd: no room for the request's head", ret_why);
+    if (at == target.n || text[at] != '/')
+        text[--at] = '/';
+    memmove(text, text + at, target.n - at + 1); /* its terminator, too */
+    head->target.len = target.n - at;
+    return 0;
+}
+
 static unsigned check_line(struct request_head *head, const char *version, const char **ret_why)
 {
     struct str target = buf_str(&head->target);
 
     head->http_1_0 = !strcmp(version, "HTTP/1.0");
-    if (!head->http_1_0 && strcmp(version, "HTTP/1.1") != 0)
-        return refuse(505, "only HTTP/1.1 and HTTP/1.0 are spoken here", ret_why);
+    if (!is_version(version))
+        return refuse(505, "retryd: only HTTP/1.1 and HTTP/1.0 are spoken here", ret_why);
     if (!is_token(buf_str(&head->method)))
-        return refuse(400, "the method is not a token", ret_why);
+        return refuse(400, "retryd: the method is not a token", ret_why);
     if (request_is(head, "CONNECT") || request_is(head, "TRACE"))
-        return refuse(405, "CONNECT and TRACE are not served", ret_why);
-    if (target.n == 0 || target.p[0] != '/')
-        return refuse(400, "the request target must start with a slash", ret_why);
+        return refuse(405, "retryd: CONNECT and TRACE are not served", ret_why);
+    if (target.n == 0 || (target.p[0] != '/' && scheme_length(target) == 0))
+        return refuse(400, "retryd: the request target must start with a slash, or with http://",
+                      ret_why);
     for (size_t i = 0; i < target.n; i++)
         if ((unsigned char)target.p[i] <= 0x20 || target.p[i] == 0x7f || target.p[i] == '#')
-            return refuse(400, "the request target holds a control character or a fragment",
+            return refuse(400, "retryd: the request target holds a control character or a fragment",
                           ret_why);
     return 0;
 }
@@ -61,14 +104,14 @@ struct framing {
 static unsigned check_fields(const struct headers *h, struct framing *f, const char **ret_why)
 {
     if (h->count > CHECK_HEADERS_MAX)
-        return refuse(431, "more than 100 header fields", ret_why);
+        return refuse(431, "retryd: more than 100 header fields", ret_why);
     for (unsigned i = 0; i < h->count; i++) {
         struct str name = headers_name(h, i), value = headers_value(h, i);
 
         if (!is_token(name))
-            return refuse(400, "a header name is not a token", ret_why);
+            return refuse(400, "retryd: a header name is not a token", ret_why);
         if (has_control(value))
-            return refuse(400, "a header value holds a control character", ret_why);
+            return refuse(400, "retryd: a header value holds a control character", ret_why);
         if (str_ieq(name, STR("content-length"))) {
             f->lengths++;
             f->length = value;
@@ -86,17 +129,22 @@ static unsigned check_framing(struct request_head *head, const struct framing *f
                               const char **ret_why)
 {
     if (f->lengths > 1 || f->codings > 1 || f->hosts > 1)
-        return refuse(400, "Content-Length, Transfer-Encoding and Host may stand once each",
+        return refuse(400, "retryd: Content-Length, Transfer-Encoding and Host may stand once each",
                       ret_why);
     if (f->lengths && f->codings)
-        return refuse(400, "Content-Length and Transfer-Encoding exclude each other", ret_why);
+        return refuse(400, "retryd: Content-Length and Transfer-Encoding exclude each other",
+                      ret_why);
     if (f->codings && (head->http_1_0 || !str_ieq(f->coding, STR("chunked"))))
-        return refuse(400, "the only Transfer-Encoding is chunked, and only in HTTP/1.1", ret_why);
+        return refuse(400, "retryd: the only Transfer-Encoding is chunked, and only in HTTP/1.1",
+                      ret_why);
     if (!head->http_1_0 && f->hosts == 0)
-        return refuse(400, "the Host header is missing", ret_why);
+        return refuse(400, "retryd: the Host header is missing", ret_why);
     head->content_length = f->codings ? LENGTH_UNKNOWN : 0;
     if (f->lengths && !str_to_u64(f->length, &head->content_length))
-        return refuse(400, "Content-Length is not a number", ret_why);
+        return refuse(400, "retryd: Content-Length is not a number", ret_why);
+    /* The largest number of all would be taken for a length that is not known. */
+    if (f->lengths && head->content_length == LENGTH_UNKNOWN)
+        return refuse(413, "retryd: Content-Length is larger than any body", ret_why);
     return 0;
 }
 
@@ -107,21 +155,70 @@ unsigned frontend_check(struct request_head *head, const char *version, const ch
 
     if (status == 0)
         status = check_fields(&head->headers, &f, ret_why);
-    return status ? status : check_framing(head, &f, ret_why);
+    if (status == 0)
+        status = check_framing(head, &f, ret_why);
+    return status ? status : take_absolute(head, ret_why);
 }
 
-/* "localhost:4290" without its port; "[::1]:4290" as "[::1]". */
+/* --- one field behind the other ----------------------------------------------------------------- */
+
+void frontend_trail_begin(struct frontend_trail *t, struct str method, struct str target,
+                          const char *version)
+{
+    t->broken = method.p + method.n + 1 != target.p || target.p + target.n + 1 != version;
+    t->next = version + strlen(version) + 2;
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+void frontend_trail_field(struct frontend_trail *t, struct str name, struct str value)
+{
+    const char *gap = name.p + name.n + 1;
+
+    if (name.p != t->next || value.p < gap)
+        t->broken = true;
+    for (; !t->broken && gap < value.p; gap++)
+        t->broken = !is_blank(*gap);
+    t->next = value.p + value.n + 2;
+}
+
+bool frontend_trail_ends(const struct frontend_trail *t, const char *end)
+{
+    return !t->broken && t->next + 2 == end;
+}
+
+/* --- who may come in ---------------------------------------------------------------------------- */
+
+/* RFC 9110 4.2.3: digits, or nothing. */
+static bool is_port(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+    return s.n <= 5;
+}
+
+/* "localhost:4290" without its port; "[::1]:4290" as "[::1]". Where what follows the name is no port
+ * it stays, and the whole is no name that can be listed. */
 static struct str without_port(struct str host)
 {
-    const char *colon = NULL;
+    const char *end = host.p, *stop = host.p + host.n;
 
     if (host.n > 0 && host.p[0] == '[') {
-        const char *end = memchr(host.p, ']', host.n);
-
-        return end ? (struct str){host.p, (size_t)(end - host.p) + 1} : host;
+        end = memchr(host.p, ']', host.n);
+        if (!end)
+            return host;
+        end++;
+    } else if (host.n > 0) {
+        end = memchr(host.p, ':', host.n);
     }
-    colon = host.n ? memchr(host.p, ':', host.n) : NULL;
-    return colon ? (struct str){host.p, (size_t)(colon - host.p)} : host;
+    if (!end || end == stop || *end != ':' ||
+        !is_port((struct str){end + 1, (size_t)(stop - end) - 1}))
+        return host;
+    return (struct str){host.p, (size_t)(end - host.p)};
 }
 
 static bool listed(struct str s, struct string_view_list list)

@@ -45,7 +45,8 @@ struct frontend_request {
     struct connection *c;
     struct MHD_Connection *mhd;
     struct request_head head;
-    void *user; /* the owner's; NULL when it never saw the request */
+    const char *uri; /* the target in libmicrohttpd's memory */
+    void *user;      /* the owner's; NULL when it never saw the request */
     bool is_head;
     bool http_1_0;
     bool started;  /* the first handler call has been */

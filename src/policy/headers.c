@@ -76,6 +76,25 @@ int headers_add(struct headers *h, struct str name, struct str value)
     return 0;
 }
 
+int headers_set(struct headers *h, struct str name, struct str value)
+{
+    unsigned i = 0;
+    int r;
+
+    while (i < h->count && !str_ieq(headers_name(h, i), name))
+        i++;
+    if (i == h->count)
+        return headers_add(h, name, value);
+    if (value.n > HEADERS_BYTES_MAX)
+        return -E2BIG;
+    r = buf_reserve(&h->text, value.n + 1);
+    if (r < 0)
+        return r == -EFBIG ? -E2BIG : r;
+    h->fields[i].value_at = add_text(h, value); /* the old one stays in the text, unseen */
+    h->fields[i].value_len = (uint32_t)value.n;
+    return 0;
+}
+
 struct str headers_name(const struct headers *h, unsigned i)
 {
     assert(i < h->count);

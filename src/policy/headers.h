@@ -33,6 +33,9 @@ void headers_reset(struct headers *h); /* empties, keeps the memory */
 /* Appends a field, copying both. 0, -ENOMEM, or -E2BIG beyond either limit. */
 int headers_add(struct headers *h, struct str name, struct str value);
 
+/* Gives the first field of that name this value, or appends it. As headers_add. */
+int headers_set(struct headers *h, struct str name, struct str value);
+
 /* The i-th field; i < count. Valid until the next headers_add. */
 struct str headers_name(const struct headers *h, unsigned i);
 struct str headers_value(const struct headers *h, unsigned i);

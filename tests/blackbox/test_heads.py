@@ -1,0 +1,166 @@
+"""Request heads at the edge of what HTTP/1.1 allows: all that is well-formed comes in, and nothing that two
+readers could read differently."""
+
+import json
+
+import pytest
+from raw import CHAT, Raw, ask, head_of, now_ms
+
+BODY = json.dumps(CHAT).encode()
+PATH = "/v1/chat/completions"
+
+
+def post(*headers, path=PATH, body=BODY, **how):
+    return head_of("POST", path, [*headers, f"Content-Length: {len(body)}"], **how) + body
+
+
+def sent(daemon, data):
+    with Raw(daemon) as c:
+        c.send(data)
+        return c.answer()
+
+
+# --- lengths -----------------------------------------------------------------------------------------
+
+LENGTHS = {
+    "2^64-1": ["Content-Length: 18446744073709551615"],
+    "2^64-2": ["Content-Length: 18446744073709551614"],
+    "2^63": ["Content-Length: 9223372036854775808"],
+    "2^64": ["Content-Length: 18446744073709551616"],
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_c15_lengths_that_no_body_has_are_refused_at_once(provider, retryd, name):
+    """Before a byte of it: the client waits for nothing else."""
+    d = retryd()
+    with Raw(d) as c:
+        start = now_ms()
+        c.send(head_of("POST", PATH, LENGTHS[name]))
+        answer = c.answer_head()
+        assert (answer.status, answer.header("connection").lower()) == (413, "close")
+        assert now_ms() - start < 5000
+        c.rest()
+    assert provider.record() == []
+    assert ask(d).status == 200
+
+
+# --- names, hosts, targets ---------------------------------------------------------------------------
+
+GLUED = {
+    "NUL in a value": b"Authorization: Bearer sk\0x\r\n",
+    "NUL at the end of a value": b"Authorization: Bearer sk\0\r\n",
+    "NUL before a value": b"X-A: \0x\r\n",
+    "folded": b"X-T: v\r\n cont\r\n",
+    "folded twice": b"X-T: v\r\n\tcont\r\n more\r\n",
+    "folded with a colon": b"X-T: v\r\n cont: x\r\n",
+    "bare LF": b"X-T: v\nX-U: w\r\n",
+    "no name": b": x\r\n",
+    "no name, with a length": b": x\r\nContent-Length: 4\r\n",
+    "CR in a value": b"X-T: v\rX-U: w\r\n",
+}
+
+
+@pytest.mark.parametrize("place", ["first", "amid", "last"])
+@pytest.mark.parametrize("name", GLUED)
+def test_lines_that_are_cut_or_glued_are_refused(provider, retryd, name, place):
+    d = retryd()
+    start, host, length = f"POST {PATH} HTTP/1.1\r\n".encode(), b"Host: localhost\r\n", b"Content-Length: 2\r\n"
+    fields = {"first": [GLUED[name], host, length], "amid": [host, GLUED[name], length],
+              "last": [host, length, GLUED[name]]}[place]
+    answer = sent(d, start + b"".join(fields) + b"\r\n{}")
+    assert answer.status == 400
+    assert provider.record() == []
+
+
+@pytest.mark.parametrize("target", [b"/v1/models\0x", b"/v1/mod\0els?a=b", b"/v1/models?a=\0"])
+def test_a_target_with_a_nul_is_refused(provider, retryd, target):
+    assert sent(retryd(), b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n").status == 400
+    assert provider.record() == []
+
+
+def test_c1_whole_heads_of_every_size_and_in_any_pieces_come_in(provider, retryd):
+    """What is looked at to find the others moves within memory as a head grows."""
+    d = retryd()
+    for n in (1, 50, 990, 3000, 4090, 5100, 7000, 8100, 9300, 11000):
+        fields = [f"X-{i}: {'v' * (n % 700)}" for i in range(n // 720)] + [f"X-Rest: {'r' * (n % 700)}", "X-Empty:"]
+        data = post(*fields, path=PATH + "?a=b&c")
+        for piece in (len(data), 1000, 701):
+            provider.clear()
+            with Raw(d) as c:
+                for at in range(0, len(data), piece):
+                    c.send(data[at:at + piece])
+                assert c.answer().status == 200, (n, piece)
+                c.send(data)
+                assert c.answer().status == 200, (n, piece)
+            names = [f for r in provider.record() for f, _ in r["headers"] if f.startswith("X-")]
+            assert len(names) >= 2 * len(fields), (n, piece)
+
+
+@pytest.mark.parametrize("host", ["localhost \t", " localhost", "localhost:4290  ", "[::1]:1 ", "localhost:"])
+def test_c30_blanks_around_the_host(provider, retryd, host):
+    assert sent(retryd(), post(host=host)).status == 200
+
+
+@pytest.mark.parametrize("host", ["localhost:x", "localhost:4290x", "localhost:4290, evil.example", "localhost:1:2",
+                                  "[::1]evil.example", "[::1]:x", "localhost:80 evil", "localhost/x"])
+def test_c30_a_host_with_anything_else_behind_it(provider, retryd, host):
+    answer = sent(retryd(), post(host=host))
+    assert answer.status in (400, 403)
+    assert answer.error["message"].startswith("retryd:")
+    assert provider.record() == []
+
+
+def test_c1_blanks_around_values_are_no_part_of_them(provider, retryd):
+    assert sent(retryd(), post("X-A: \t a b \t ")).status == 200
+    assert dict(provider.record()[0]["headers"])["X-A"] == "a b"
+
+
+@pytest.mark.parametrize("target, host, status", [
+    ("http://localhost" + PATH, "evil.example", 200),
+    ("HTTP://LOCALHOST:4290" + PATH + "?a=b", "localhost", 200),
+    ("https://[::1]" + PATH, "localhost", 200),
+    ("http://evil.example" + PATH, "localhost", 403),
+    ("http://localhost:x" + PATH, "localhost", 403),
+    ("http://me@localhost" + PATH, "localhost", 400),
+    ("http://" + PATH, "localhost", 400),
+    ("ftp://localhost" + PATH, "localhost", 400),
+])
+def test_c30_absolute_targets(provider, retryd, target, host, status):
+    """RFC 9112 3.2.2: taken by every server, and their host takes the place of the Host."""
+    answer = sent(retryd(), post(path=target, host=host))
+    assert answer.status == status
+    if status == 200:
+        assert provider.record()[0]["target"] == target[target.lower().index("/v1"):]
+    else:
+        assert provider.record() == []
+        assert answer.error["message"].startswith("retryd:")
+
+
+@pytest.mark.parametrize("version, status", [("1.2", 200), ("1.9", 200), ("2.0", 505)])
+def test_versions_to_come(provider, retryd, version, status):
+    """RFC 9110 6.2: a higher minor version is spoken to in the one that is known."""
+    d = retryd()
+    with Raw(d) as c:
+        c.send(post(version=version))
+        answer = c.answer()
+        assert answer.status == status
+        if status == 200:
+            assert answer.version == "HTTP/1.1"
+            c.send(post(version=version))
+            assert c.answer().status == 200
+
+
+REFUSALS = {
+    "no colon": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX(Y: 1\r\n\r\n",
+    "two hosts": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+    "a target without a slash": b"GET v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "trace": b"TRACE /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "101 fields": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n" + b"X: 1\r\n" * 100 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_c24_refusals_name_who_refuses(provider, retryd, name):
+    answer = sent(retryd(), REFUSALS[name])
+    assert answer.error["message"].startswith("retryd: "), answer.error

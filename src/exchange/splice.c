@@ -90,7 +90,7 @@ static bool known_before(const struct splice *s, const struct splice_part *part)
 
 static bool same_value(const struct splice_piece *piece)
 {
-    return str_eq(piece->value.text, buf_str(&piece->part->text));
+    return str_eq(splice_form(piece->value), buf_str(&piece->part->text));
 }
 
 static bool judge_text(struct splice_piece *piece)
@@ -125,6 +125,8 @@ static bool judge_whole(const struct splice *s, const struct splice_piece *piece
 
     if (!known_before(s, part) || part->partial)
         return true;
+    if (piece->value.type != JSON_STRING)
+        return false;
     part->matched = 0;
     return splice_text_match(buf_str(&part->text), &part->matched, &rest, &half) && rest.n == 0 &&
            !half && part->matched == part->text.len;
@@ -190,13 +192,22 @@ static bool is_closed(const struct splice *s, const struct splice_key *key)
     return false;
 }
 
-/* What only the event as a whole shows. New text comes where all other text of its choice or item
+static bool rival_is_behind(const struct splice_part *rival)
+{
+    return rival && (rival->key.kind == SPLICE_TEXT ? rival->matched < rival->text.len
+                                                    : rival->seen < rival->delivered);
+}
+
+/* What only the event as a whole shows. A field is new as text, or as something else, where what
+ * it was before is repeated: else it is that, told in another type. New text comes where all other text of its choice or item
  * is repeated, as it did in the first answer, and not behind an end; an end comes behind all of
  * it. */
 static bool judge_order(const struct splice *s, const struct splice_piece *piece)
 {
     if (piece->kind == SPLICE_CLOSE)
         return !is_behind(s, &piece->part->key);
+    if (piece->news && rival_is_behind(piece->rival))
+        return false;
     if (piece->kind != SPLICE_TEXT || !piece->news)
         return true;
     struct splice_key group = {SPLICE_TEXT, {piece->group, SPLICE_ANY, SPLICE_ANY}, {NULL, 0}};
@@ -225,6 +236,8 @@ static enum splice_action judge(struct splice *s)
 {
     bool news = false, repeat = false;
 
+    if (s->strange)
+        return SPLICE_DIFFERS;
     for (size_t i = 0; i < s->n_pieces; i++) {
         struct splice_piece *piece = &s->pieces[i];
         if (!judge_piece(s, piece))
@@ -253,7 +266,7 @@ static bool keep_first(struct splice *s, const struct splice_piece *piece)
         part->delivered += part->born == s->attempt;
         return true;
     }
-    if (!splice_keep_value(s, part, piece->value.text))
+    if (!splice_keep_value(s, part, piece->value))
         return false;
     part->delivered = 1;
     part->born = s->attempt;
@@ -302,10 +315,12 @@ static void keep(struct splice *s)
     if (s->bare_seen > s->bare_delivered)
         s->bare_delivered = s->bare_seen;
     uint64_t number;
-    if (!json_to_u64(s->sequence_value, &number))
-        return;
-    s->sequence = s->has_sequence && s->attempt > 0 ? s->sequence + 1 : number;
-    s->has_sequence = true;
+    if (s->attempt > 0 && s->has_sequence) { /* splice_edits has written it */
+        s->sequence += s->sequence_value.type != JSON_NONE;
+    } else if (json_to_u64(s->sequence_value, &number)) {
+        s->sequence = number;
+        s->has_sequence = true;
+    }
 }
 
 /* --- an event --------------------------------------------------------------------------------- */
@@ -313,7 +328,7 @@ static void keep(struct splice *s)
 static void look(struct splice *s, struct str data)
 {
     s->n_pieces = 0;
-    s->failed = false;
+    s->strange = s->failed = false;
     s->sequence_value = (struct json_value){.type = JSON_NONE};
     if (str_starts(data, STR("[DONE]"))) { /* as the SDKs see it */
         struct splice_key all = {SPLICE_CLOSE, {SPLICE_ANY, SPLICE_ANY, SPLICE_ANY}, {NULL, 0}};

@@ -5,32 +5,32 @@
 /* Which of the objects that hold strings, as the third index of a channel. */
 enum { OBJECT_FUNCTION_CALL = 1, OBJECT_AUDIO, OBJECT_CUSTOM };
 
-/* An index as it stands, or `otherwise`. */
-static uint32_t index_of(struct json_value value, uint32_t otherwise)
+static void put_once(struct splice *s, const uint32_t at[3], struct str name,
+                     struct json_value value)
 {
-    uint64_t n;
-
-    if (!json_to_u64(value, &n))
-        return otherwise;
-    return n < SPLICE_ANY ? (uint32_t)n : SPLICE_ANY - 1;
+    if (splice_is_said(value))
+        (void)splice_put(s, (struct splice_key){SPLICE_ONCE, {at[0], at[1], at[2]}, name}, value);
 }
 
-static void put_string(struct splice *s, enum splice_kind kind, const uint32_t at[3],
-                       struct str name, struct json_value value)
+static void put_field(struct splice *s, const uint32_t at[3], struct str name,
+                      struct json_value value)
 {
-    if (splice_is_text(value))
-        (void)splice_put(s, (struct splice_key){kind, {at[0], at[1], at[2]}, name}, value);
+    splice_put_field(s, (struct splice_key){SPLICE_TEXT, {at[0], at[1], at[2]}, name}, value);
 }
 
-/* The strings of an object: channels, all but its id. */
+/* The members of an object: channels, all but its id. */
 static void look_strings(struct splice *s, const uint32_t at[3], struct str object)
 {
     struct json_iter i = json_iter(object);
     struct json_value value;
     struct str key;
 
-    while (json_next_member(&i, &key, &value))
-        put_string(s, str_eq(key, STR("id")) ? SPLICE_ONCE : SPLICE_TEXT, at, key, value);
+    while (json_next_member(&i, &key, &value)) {
+        if (json_key_is(key, STR("id")))
+            put_once(s, at, STR("id"), value);
+        else
+            put_field(s, at, key, value);
+    }
 }
 
 static void look_tool_call(struct splice *s, uint32_t choice, uint32_t position, struct str text)
@@ -49,8 +49,8 @@ static void look_tool_call(struct splice *s, uint32_t choice, uint32_t position,
         else if (json_key_is(key, STR("custom")))
             custom = value;
     }
-    uint32_t at[3] = {choice, index_of(index, position), SPLICE_ANY};
-    put_string(s, SPLICE_ONCE, at, STR("id"), id);
+    uint32_t at[3] = {choice, splice_index(s, index, position), SPLICE_ANY};
+    put_once(s, at, STR("id"), id);
     look_strings(s, at, function.text);
     at[2] = OBJECT_CUSTOM;
     look_strings(s, at, custom.text);
@@ -65,16 +65,6 @@ static void look_tool_calls(struct splice *s, uint32_t choice, struct str text)
         look_tool_call(s, choice, position, value.text);
 }
 
-/* Something that is no text: told apart by name, counted, and skipped as often as it went out. An
- * empty list says nothing. */
-static void look_other(struct splice *s, uint32_t choice, struct str key, struct json_value value)
-{
-    struct splice_key mark = {SPLICE_MARK, {choice, SPLICE_ANY, SPLICE_ANY}, key};
-
-    if (value.text.n > 2)
-        (void)splice_put(s, mark, value);
-}
-
 static void look_delta(struct splice *s, uint32_t choice, struct str delta)
 {
     struct json_iter i = json_iter(delta);
@@ -83,9 +73,8 @@ static void look_delta(struct splice *s, uint32_t choice, struct str delta)
 
     while (json_next_member(&i, &key, &value)) {
         uint32_t at[3] = {choice, SPLICE_ANY, SPLICE_ANY};
-        if (value.type == JSON_STRING) {
-            bool role = json_key_is(key, STR("role"));
-            put_string(s, role ? SPLICE_ONCE : SPLICE_TEXT, at, key, value);
+        if (json_key_is(key, STR("role"))) {
+            put_once(s, at, STR("role"), value);
         } else if (value.type == JSON_ARRAY && json_key_is(key, STR("tool_calls"))) {
             look_tool_calls(s, choice, value.text);
         } else if (value.type == JSON_OBJECT && json_key_is(key, STR("function_call"))) {
@@ -94,8 +83,8 @@ static void look_delta(struct splice *s, uint32_t choice, struct str delta)
         } else if (value.type == JSON_OBJECT && json_key_is(key, STR("audio"))) {
             at[2] = OBJECT_AUDIO;
             look_strings(s, at, value.text);
-        } else if (value.type == JSON_ARRAY || value.type == JSON_OBJECT) {
-            look_other(s, choice, key, value);
+        } else {
+            put_field(s, at, key, value);
         }
     }
 }
@@ -119,11 +108,13 @@ static bool look_choice(struct splice *s, uint32_t position, struct str text)
         else if (json_key_is(key, STR("text")))
             plain = value;
     }
-    uint32_t at[3] = {index_of(index, position), SPLICE_ANY, SPLICE_ANY};
+    uint32_t at[3] = {splice_index(s, index, position), SPLICE_ANY, SPLICE_ANY};
     look_delta(s, at[0], delta.text);
-    put_string(s, SPLICE_TEXT, at, STR("text"), plain);
+    put_field(s, at, STR("text"), plain);
     if (guard_names_reason(&finish))
-        put_string(s, SPLICE_CLOSE, at, (struct str){NULL, 0}, finish);
+        (void)splice_put(
+            s, (struct splice_key){SPLICE_CLOSE, {at[0], SPLICE_ANY, SPLICE_ANY}, {NULL, 0}},
+            finish);
     if (logprobs.type == JSON_OBJECT)
         splice_put_logprobs(s, at[0], logprobs);
     return guard_names_reason(&finish);
@@ -145,8 +136,7 @@ static void look_name(struct splice *s, struct str key, struct json_value value)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (!json_key_is(key, names[i].key))
             continue;
-        if (splice_is_text(value) || (value.type == JSON_NUMBER && !str_eq(value.text, STR("0"))))
-            (void)splice_put_single(s, names[i].which, value);
+        splice_put_single(s, names[i].which, value);
         return;
     }
 }

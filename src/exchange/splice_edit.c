@@ -25,13 +25,11 @@ static void replace(struct splice *s, struct str span, struct str with)
         edit->with = with;
 }
 
-/* A whole value, the quotes of a string too. */
+/* All of a value, by what is a value as well. */
 static void replace_value(struct splice *s, struct json_value value, struct str with)
 {
-    size_t quote = value.type == JSON_STRING ? 1 : 0;
-
     if (value.type != JSON_NONE)
-        replace(s, (struct str){value.text.p - quote, value.text.n + 2 * quote}, with);
+        replace(s, splice_form(value), with);
 }
 
 static void put_hex4(unsigned unit, char to[4])
@@ -58,7 +56,7 @@ static void cut_text(struct splice *s, const struct splice_piece *piece)
 static void edit_once(struct splice *s, const struct splice_piece *piece)
 {
     if (piece->part->delivered > 1)
-        replace(s, piece->value.text, buf_str(&piece->part->text));
+        replace_value(s, piece->value, buf_str(&piece->part->text));
     else
         replace_value(s, piece->value, STR("null"));
 }
@@ -83,8 +81,9 @@ static void edit_piece(struct splice *s, const struct splice_piece *piece)
             edit_once(s, piece);
         break;
     case SPLICE_NAME:
-        if (piece->part->delivered && !str_eq(piece->value.text, buf_str(&piece->part->text)))
-            replace(s, piece->value.text, buf_str(&piece->part->text));
+        if (piece->part->delivered &&
+            !str_eq(splice_form(piece->value), buf_str(&piece->part->text)))
+            replace_value(s, piece->value, buf_str(&piece->part->text));
         break;
     case SPLICE_MARK:
     case SPLICE_CLOSE:
@@ -106,12 +105,12 @@ static void edit_sequence(struct splice *s)
 {
     char space[STR_DECIMAL_MAX];
 
-    if (s->sequence_value.type != JSON_NUMBER || !s->has_sequence)
+    if (s->sequence_value.type == JSON_NONE || !s->has_sequence)
         return;
-    struct str number = str_decimal(s->sequence + 1, space);
-    if (str_eq(number, s->sequence_value.text))
+    struct str number = str_decimal(s->sequence + 1, space), was = splice_form(s->sequence_value);
+    if (str_eq(number, was))
         return;
-    struct splice_edit *edit = add_edit(s, s->sequence_value.text.p, s->sequence_value.text.n);
+    struct splice_edit *edit = add_edit(s, was.p, was.n);
     if (!edit)
         return;
     memcpy(edit->own, number.p, number.n);

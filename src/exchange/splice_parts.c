@@ -123,21 +123,35 @@ struct splice_piece *splice_put(struct splice *s, struct splice_key key, struct 
                       .kind = key.kind, .part = part, .group = key.at[0], .value = value});
 }
 
-struct splice_piece *splice_put_single(struct splice *s, enum splice_single which,
-                                       struct json_value value)
+bool splice_is_otherwise(const struct splice *s, const struct splice_part *part,
+                         struct json_value value)
+{
+    if (s->attempt == 0 || !part || part->delivered == 0 || value.type == JSON_NONE)
+        return false;
+    char c = part->text.p[0];
+    enum json_type known = c == '"'   ? JSON_STRING
+                           : c == 't' ? JSON_TRUE
+                           : c == 'f' ? JSON_FALSE
+                                      : JSON_NUMBER;
+    return value.type != known;
+}
+
+void splice_put_single(struct splice *s, enum splice_single which, struct json_value value)
 {
     struct splice_part *part = s->single[which];
 
+    if (!splice_is_said(value) && !splice_is_otherwise(s, part, value))
+        return;
     if (!part) {
         struct splice_key key = {SPLICE_NAME, {SPLICE_ANY, SPLICE_ANY, which}, {NULL, 0}};
         part = s->single[which] = splice_part(s, key);
         if (!part)
-            return NULL;
+            return;
     }
     if (s->attempt == 0 && part->delivered)
-        return NULL; /* nothing to compare with, nothing to learn */
-    return put(s, (struct splice_piece){
-                      .kind = SPLICE_NAME, .part = part, .group = SPLICE_ANY, .value = value});
+        return; /* nothing to compare with, nothing to learn */
+    (void)put(s, (struct splice_piece){
+                     .kind = SPLICE_NAME, .part = part, .group = SPLICE_ANY, .value = value});
 }
 
 void splice_put_whole(struct splice *s, struct splice_key channel, struct json_value value)
@@ -150,6 +164,44 @@ void splice_put_whole(struct splice *s, struct splice_key channel, struct json_v
                       .kind = SPLICE_WHOLE, .part = part, .group = channel.at[0], .value = value});
 }
 
+/* The part that has the field in its other form. */
+static struct splice_part *rival_of(struct splice *s, struct splice_key key, enum splice_kind kind)
+{
+    key.kind = kind;
+    return splice_find(s, key);
+}
+
+void splice_put_field(struct splice *s, struct splice_key key, struct json_value value)
+{
+    struct splice_piece *piece = NULL;
+    bool nested = value.type == JSON_ARRAY || value.type == JSON_OBJECT;
+
+    if (splice_is_text(value)) {
+        piece = splice_put(s, key, value);
+        if (piece && s->has_rivals)
+            piece->rival = rival_of(s, key, SPLICE_MARK);
+    } else if (nested && value.text.n > 2) { /* an empty one says nothing */
+        key.kind = SPLICE_MARK;
+        piece = splice_put(s, key, value);
+        if (piece)
+            piece->rival = rival_of(s, key, SPLICE_TEXT);
+        s->has_rivals = true;
+    } else if (splice_is_said(value) && s->attempt > 0 && splice_find(s, key)) {
+        s->strange = true; /* a number where the client has text */
+    }
+}
+
+uint32_t splice_index(struct splice *s, struct json_value value, uint32_t otherwise)
+{
+    uint64_t n;
+
+    if (json_to_u64(value, &n))
+        return n < SPLICE_ANY ? (uint32_t)n : SPLICE_ANY - 1;
+    if (value.type != JSON_NONE && value.type != JSON_NULL && value.type != JSON_NUMBER)
+        s->strange = true; /* to a client "0" is another place than 0 */
+    return otherwise;
+}
+
 void splice_put_logprobs(struct splice *s, uint32_t group, struct json_value value)
 {
     if (s->attempt > 0)
@@ -159,11 +211,11 @@ void splice_put_logprobs(struct splice *s, uint32_t group, struct json_value val
 
 /* --- what is remembered ----------------------------------------------------------------------- */
 
-bool splice_keep_value(struct splice *s, struct splice_part *part, struct str raw)
+bool splice_keep_value(struct splice *s, struct splice_part *part, struct json_value value)
 {
-    if (raw.n > s->cap - s->used || buf_add_str(&part->text, raw) < 0)
+    if (value.text.n > s->cap - s->used || buf_add_str(&part->text, splice_form(value)) < 0)
         return false;
-    s->used += raw.n;
+    s->used += value.text.n;
     return true;
 }
 

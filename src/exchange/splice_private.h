@@ -13,8 +13,8 @@
 
 enum splice_kind {
     SPLICE_TEXT,  /* text that grows from event to event: a channel */
-    SPLICE_ONCE,  /* what a client collects once: a role, the id of a tool call */
-    SPLICE_NAME,  /* what stays the same in all events: ids, the model */
+    SPLICE_ONCE,  /* what a client collects once: a role, the id of a tool call. Any scalar */
+    SPLICE_NAME,  /* what stays the same in all events: ids, the model. Any scalar */
     SPLICE_TYPE,  /* what must be the same in every answer: the type of an item */
     SPLICE_MARK,  /* something that happens a number of times */
     SPLICE_CLOSE, /* the end of the channels in its scope; its value is the reason, if it has one */
@@ -33,25 +33,29 @@ struct splice_key {
 
 struct splice_part {
     struct splice_key key; /* its name lies behind the struct */
-    struct buf text;    /* a channel: what the client has, as splice_text.c writes it; else raw */
-    size_t matched;     /* a channel: how much of it the running attempt has repeated */
-    unsigned delivered; /* how often the client got it; of a channel: whether it got any */
-    unsigned seen;      /* SPLICE_MARK: how often the running attempt brought it */
-    unsigned born;      /* the attempt that brought it first */
-    bool partial;       /* a channel: `text` lacks what there was no room for */
+    struct buf text;       /* a channel: what the client has, as splice_text.c writes it; else raw,
+                         * of a string with its quotes: what one answer has as a number another may
+                         * have as a string */
+    size_t matched;        /* a channel: how much of it the running attempt has repeated */
+    unsigned delivered;    /* how often the client got it; of a channel: whether it got any */
+    unsigned seen;         /* SPLICE_MARK: how often the running attempt brought it */
+    unsigned born;         /* the attempt that brought it first */
+    bool partial;          /* a channel: `text` lacks what there was no room for */
     char name[];
 };
 
 struct splice_piece {
     enum splice_kind kind;
     struct splice_part *part; /* NULL for SPLICE_LOGPROBS */
-    uint32_t group;           /* the choice or the item it belongs to */
-    struct json_value value;  /* in the event's data */
-    bool sealed;              /* SPLICE_NAME: signed along with other data, so never another one */
-    bool news;                /* the client has not got it, or not all of it */
-    bool repeat;              /* the client has it, or some of it */
-    struct str rest;          /* SPLICE_TEXT: the raw text that is new, */
-    unsigned half;            /* and before it the low half of a surrogate pair; 0: none */
+    struct splice_part
+        *rival;     /* the same field as text, of a mark, or the other way round; or NULL */
+    uint32_t group; /* the choice or the item it belongs to */
+    struct json_value value; /* in the event's data */
+    bool sealed;             /* SPLICE_NAME: signed along with other data, so never another one */
+    bool news;               /* the client has not got it, or not all of it */
+    bool repeat;             /* the client has it, or some of it */
+    struct str rest;         /* SPLICE_TEXT: the raw text that is new, */
+    unsigned half;           /* and before it the low half of a surrogate pair; 0: none */
 };
 
 /* The names there is one of: looked up by number, as each chunk has them. */
@@ -87,6 +91,7 @@ struct splice {
     struct splice_part *last; /* the channel found last */
     struct splice_part *single[SINGLE_COUNT];
     unsigned bare_delivered, bare_seen; /* events without any piece that matters */
+    bool has_rivals; /* a field that may be text was something else at least once */
 
     uint64_t sequence; /* the last one that went out */
     bool has_sequence;
@@ -101,7 +106,8 @@ struct splice {
     struct json_value sequence_value;
     struct splice_edit *edits;
     size_t n_edits, edits_size;
-    bool failed; /* no memory for it */
+    bool strange; /* it has something in a type that cannot be what the client has */
+    bool failed;  /* no memory for it */
 };
 
 /* --- splice_parts.c: the table ---------------------------------------------------------------- */
@@ -115,9 +121,22 @@ void splice_parts_free(struct splice *s);
  * `failed` set, where it cannot. The key's kind is the piece's, except that for SPLICE_WHOLE it
  * is that of the channel, and nothing is put where there is no such channel. */
 struct splice_piece *splice_put(struct splice *s, struct splice_key key, struct json_value value);
-struct splice_piece *splice_put_single(struct splice *s, enum splice_single which,
-                                       struct json_value value);
+
+/* Whether a name that says nothing says so in another type than the one that the client knows it in:
+ * then it takes the known form. */
+bool splice_is_otherwise(const struct splice *s, const struct splice_part *part,
+                         struct json_value value);
+
+/* A name there is one of, whatever its value. */
+void splice_put_single(struct splice *s, enum splice_single which, struct json_value value);
 void splice_put_whole(struct splice *s, struct splice_key channel, struct json_value value);
+
+/* A field whose strings are the channel `key`, in whatever type it has here: text, or a list or an
+ * object, which some APIs send instead and which happens a number of times. */
+void splice_put_field(struct splice *s, struct splice_key key, struct json_value value);
+
+/* An index as it stands, or `otherwise` where there is none. One that is no whole number is strange. */
+uint32_t splice_index(struct splice *s, struct json_value value, uint32_t otherwise);
 void splice_put_logprobs(struct splice *s, uint32_t group, struct json_value value);
 
 /* Makes room in an array for one element more; false, with `failed` set, where it cannot. */
@@ -125,7 +144,7 @@ bool splice_grow(struct splice *s, void **array, size_t *size, size_t n, size_t 
 
 /* Remembers a value or more of a channel's text (first `half`, then the raw `text`). False where
  * there is no room: a value is then not remembered at all, a channel is `partial`. */
-bool splice_keep_value(struct splice *s, struct splice_part *part, struct str raw);
+bool splice_keep_value(struct splice *s, struct splice_part *part, struct json_value value);
 bool splice_keep_text(struct splice *s, struct splice_part *part, unsigned half, struct str text);
 
 /* --- splice_text.c: text with its escapes undone ---------------------------------------------- */
@@ -147,6 +166,21 @@ void splice_look_responses(struct splice *s, struct str data);
 static inline bool splice_is_text(struct json_value value)
 {
     return value.type == JSON_STRING && value.text.n > 0;
+}
+
+/* A scalar that says something: null, "" and 0 stand for what is not known. */
+static inline bool splice_is_said(struct json_value value)
+{
+    return splice_is_text(value) || value.type == JSON_TRUE || value.type == JSON_FALSE ||
+           (value.type == JSON_NUMBER && !str_eq(value.text, STR("0")));
+}
+
+/* All of a value, the quotes of a string too. */
+static inline struct str splice_form(struct json_value value)
+{
+    size_t quote = value.type == JSON_STRING ? 1 : 0;
+
+    return (struct str){value.text.p - quote, value.text.n + 2 * quote};
 }
 
 /* --- splice_edit.c: the event as the client is to get it -------------------------------------- */

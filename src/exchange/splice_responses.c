@@ -22,13 +22,11 @@ static bool is_index(struct str key)
     return key.n > n && memcmp(key.p + key.n - n, tail, n) == 0;
 }
 
-static void take_index(struct members *m, struct str key, struct json_value value)
+static void take_index(struct splice *s, struct members *m, struct str key, struct json_value value)
 {
     size_t which = str_eq(key, STR("output_index")) ? 0 : str_eq(key, STR("content_index")) ? 1 : 2;
-    uint64_t n;
 
-    if (json_to_u64(value, &n))
-        m->at[which] = n < SPLICE_ANY ? (uint32_t)n : SPLICE_ANY - 1;
+    m->at[which] = splice_index(s, value, m->at[which]);
 }
 
 /* The members that repeat a channel's whole text in the event that ends it. */
@@ -57,7 +55,7 @@ static void take_member(struct splice *s, struct members *m, struct str key,
         return;
     }
     if (is_index(key)) {
-        take_index(m, key, value);
+        take_index(s, m, key, value);
         return;
     }
     if (json_key_is(key, STR("sequence_number"))) {
@@ -70,16 +68,30 @@ static void take_member(struct splice *s, struct members *m, struct str key,
             return;
         }
     }
-    if (value.type == JSON_STRING && is_whole(key))
+    if ((value.type == JSON_STRING || splice_is_said(value)) && is_whole(key))
         m->whole = value;
 }
 
-static struct splice_piece *put_at(struct splice *s, enum splice_kind kind, uint32_t output,
-                                   struct str name, struct json_value value)
+static void put_type(struct splice *s, uint32_t output, struct str name, struct json_value value)
 {
-    if (!splice_is_text(value) || output == SPLICE_ANY)
-        return NULL;
-    return splice_put(s, (struct splice_key){kind, {output, SPLICE_ANY, SPLICE_ANY}, name}, value);
+    struct splice_key key = {SPLICE_TYPE, {output, SPLICE_ANY, SPLICE_ANY}, name};
+
+    if (splice_is_said(value) && output != SPLICE_ANY)
+        (void)splice_put(s, key, value);
+}
+
+static void put_name(struct splice *s, uint32_t output, struct str name, struct json_value value,
+                     bool sealed)
+{
+    struct splice_key key = {SPLICE_NAME, {output, SPLICE_ANY, SPLICE_ANY}, name};
+
+    if (output == SPLICE_ANY)
+        return;
+    if (!splice_is_said(value) && (sealed || !splice_is_otherwise(s, splice_find(s, key), value)))
+        return;
+    struct splice_piece *piece = splice_put(s, key, value);
+    if (piece)
+        piece->sealed = sealed;
 }
 
 /* An item: what it is has to be the same, and its ids stay those that the client knows. The id of
@@ -95,14 +107,11 @@ static void look_item(struct splice *s, uint32_t output, struct str text, bool i
 
     (void)json_scan(text, want, sizeof want / sizeof want[0]);
     bool sealed = splice_is_text(want[4].value);
-    (void)put_at(s, SPLICE_TYPE, output, STR("type"), want[1].value);
-    (void)put_at(s, SPLICE_TYPE, output, STR("name"), want[2].value);
-    (void)put_at(s, SPLICE_NAME, output, STR("call_id"), want[3].value);
-    if (sealed && in_response)
-        return;
-    struct splice_piece *id = put_at(s, SPLICE_NAME, output, STR("id"), want[0].value);
-    if (id)
-        id->sealed = sealed;
+    put_type(s, output, STR("type"), want[1].value);
+    put_type(s, output, STR("name"), want[2].value);
+    put_name(s, output, STR("call_id"), want[3].value, false);
+    if (!(sealed && in_response))
+        put_name(s, output, STR("id"), want[0].value, sealed);
 }
 
 static void note_upstream_id(struct splice *s, struct json_value id)
@@ -123,10 +132,8 @@ static void look_response(struct splice *s, struct str text)
     if (!json_scan(text, want, sizeof want / sizeof want[0]))
         return;
     note_upstream_id(s, want[0].value);
-    if (splice_is_text(want[0].value))
-        (void)splice_put_single(s, SINGLE_ID, want[0].value);
-    if (want[1].value.type == JSON_NUMBER)
-        (void)splice_put_single(s, SINGLE_CREATED, want[1].value);
+    splice_put_single(s, SINGLE_ID, want[0].value);
+    splice_put_single(s, SINGLE_CREATED, want[1].value);
     struct json_iter i = json_iter(want[2].value.text);
     for (uint32_t output = 0; json_next_element(&i, &item); output++)
         look_item(s, output, item.text, true);
@@ -152,7 +159,16 @@ static void look_structure(struct splice *s, const struct members *m)
     struct splice_key key = {SPLICE_MARK, {m->at[0], m->at[1], m->at[2]}, m->type};
     struct splice_key close = {SPLICE_CLOSE, {m->at[0], m->at[1], m->at[2]}, {NULL, 0}};
 
-    (void)splice_put(s, key, (struct json_value){0});
+    struct splice_piece *piece = splice_put(s, key, (struct json_value){0});
+    if (m->delta.type != JSON_NONE && cut_end(&key.name, STR(".delta"))) {
+        key.kind = SPLICE_TEXT;
+        struct splice_part *channel = splice_find(s, key);
+        if (piece)
+            piece->rival = channel;
+        s->has_rivals = true;
+        s->strange |= channel && s->attempt > 0 && splice_is_said(m->delta);
+        return;
+    }
     if (is_terminal(m->type)) {
         for (size_t i = 0; i < 3; i++)
             close.at[i] = SPLICE_ANY;
@@ -162,7 +178,7 @@ static void look_structure(struct splice *s, const struct members *m)
     if (!cut_end(&key.name, STR(".done")))
         return;
     key.kind = SPLICE_TEXT;
-    if (m->whole.type == JSON_STRING)
+    if (m->whole.type != JSON_NONE)
         splice_put_whole(s, key, m->whole);
     if (m->at[0] != SPLICE_ANY)
         (void)splice_put(s, close, (struct json_value){0});
@@ -173,8 +189,22 @@ static void look_part(struct splice *s, const struct members *m)
     struct splice_key key = {SPLICE_TYPE, {m->at[0], m->at[1], m->at[2]}, STR("part")};
     struct json_value type = json_scan_one(m->part.text, STR("type"));
 
-    if (splice_is_text(type))
+    if (splice_is_said(type))
         (void)splice_put(s, key, type);
+}
+
+static void look_delta(struct splice *s, const struct members *m, struct str channel)
+{
+    struct splice_key key = {SPLICE_TEXT, {m->at[0], m->at[1], m->at[2]}, channel};
+
+    if (m->delta.text.n == 0)
+        return;
+    struct splice_piece *piece = splice_put(s, key, m->delta);
+    if (!piece || !s->has_rivals)
+        return;
+    key.kind = SPLICE_MARK;
+    key.name = m->type;
+    piece->rival = splice_find(s, key);
 }
 
 void splice_look_responses(struct splice *s, struct str data)
@@ -188,15 +218,13 @@ void splice_look_responses(struct splice *s, struct str data)
         take_member(s, &m, key, value);
     struct str channel = m.type;
     if (m.delta.type == JSON_STRING && cut_end(&channel, STR(".delta"))) {
-        if (m.delta.text.n > 0)
-            (void)splice_put(
-                s, (struct splice_key){SPLICE_TEXT, {m.at[0], m.at[1], m.at[2]}, channel}, m.delta);
+        look_delta(s, &m, channel);
         if (m.logprobs.type == JSON_ARRAY && m.logprobs.text.n > 2)
             splice_put_logprobs(s, m.at[0], m.logprobs);
     } else if (m.type.n > 0) {
         look_structure(s, &m);
     }
-    (void)put_at(s, SPLICE_NAME, m.at[0], STR("id"), m.item_id);
+    put_name(s, m.at[0], STR("id"), m.item_id, false);
     if (m.item.type == JSON_OBJECT && m.at[0] != SPLICE_ANY)
         look_item(s, m.at[0], m.item.text, false);
     if (m.part.type == JSON_OBJECT)

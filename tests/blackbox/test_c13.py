@@ -4,6 +4,8 @@ import json
 
 import pytest
 from cases import error, pair, run
+from raw import events_of
+from raw import text_of as spoken
 from streams import (DONE, MODES, PAUSE_MS, READ, assert_broken, assert_whole, case, chat_events, choice, chunk,
                      read_chat, sse, usage)
 
@@ -266,6 +268,92 @@ def test_c12_two_choices_of_which_one_has_ended_is_a_break(both):
     told, _ = outcome(run(*both, {"a": case("chat", [sse(events, 12)], "live", n=2)})["a"], "chat")
     assert told.error is not None
     assert (told.texts[0], told.texts[1]) == ("a0 a1 a2 a3 a4 a5 ", "b0 b1 b2 ")
+
+
+# --- fields that have another type in the repeated answer ---
+
+TYPES = {"text": "chatcmpl-9", "escaped": 'a"\\\n\u00e9', "number": 3, "float": 17.5, "null": None, "true": True,
+         "empty": "", "object": {"a": [1]}, "missing": ...}
+
+
+def renamed(event, **fields):
+    """The event with some of its fields, or those of its response, set to other values; ...: left out."""
+    if event == DONE:
+        return event
+    head, _, text = event.rpartition("data: ")
+    value = json.loads(text)
+    target = value.get("response", value)
+    for name, given in fields.items():
+        if name in target or name not in ("item_id", "sequence_number"):
+            target[name] = given
+        if given is ...:
+            del target[name]
+    return f"{head}data: {json.dumps(value)}\n\n"
+
+
+def values(body, name):
+    """What the client read in the field, in all events that have it: (type, value)."""
+    found = [json.loads(data) for data in events_of(body) if data != "[DONE]"]
+    return {(type(value[name]), str(value[name])) for value in found if name in value}
+
+
+@pytest.mark.parametrize("field", ["id", "created", "model", "system_fingerprint"])
+def test_c13_a_name_of_another_type_keeps_the_first_answers_form(field, both):
+    """Whatever the two say, each event is JSON, and the client reads one value in one type."""
+    cases = {}
+    for a, first in TYPES.items():
+        for b, second in TYPES.items():
+            answers = [sse([renamed(e, **{field: first}) for e in chat_events("He", "l", number=1)], 3),
+                       sse([renamed(e, **{field: second}) for e in chat_events("Hello", "!", number=2)])]
+            cases[f"{a}-{b}"] = case("chat", answers, "splice")
+    for name, seen in run(*both, cases).items():
+        body = seen.answer.body
+        assert spoken(body) == "Hello!" and events_of(body)[-1] == "[DONE]", name
+        assert len(seen.attempts) == 2, name
+        first, second = (TYPES[part] for part in name.split("-"))
+        if first not in (None, "", ...) and not isinstance(first, dict) and second not in ("", ...):
+            assert values(body, field) == {(type(first), str(first))}, name
+
+
+def said_again(number, item, sequence, created):
+    """A Responses stream of two words whose ids and numbers have these values."""
+    begun = {"response": {"id": f"resp_{number}", "created_at": created, "status": "in_progress", "output": []}}
+    place = {"item_id": item, "output_index": 0, "content_index": 0}
+    events = [{"type": "response.created", **begun}, {"type": "response.in_progress", **begun},
+              {"type": "response.output_text.delta", "delta": "He", **place},
+              {"type": "response.output_text.delta", "delta": "llo", **place},
+              {"type": "response.output_text.done", "text": "Hello", **place},
+              {"type": "response.completed", "response": {**begun["response"], "status": "completed"}}]
+    return [f"event: {e['type']}\ndata: {json.dumps({**e, 'sequence_number': sequence(n)})}\n\n"
+            for n, e in enumerate(events)]
+
+
+def test_c13_ids_and_numbers_of_a_response_keep_the_first_answers_form(both):
+    first = sse(said_again(1, "msg_1", lambda n: n, 5), 3)
+    others = {"strings": said_again(2, 7, str, "5"), "others": said_again(3, None, lambda n: n + 0.5, None)}
+    seen = run(*both, {name: case("responses", [first, sse(other)], "splice") for name, other in others.items()})
+    for name, found in seen.items():
+        assert found.answer.status == 200, name
+        datas = [json.loads(d) for d in events_of(found.answer.body)]
+        assert [d["sequence_number"] for d in datas] == list(range(len(datas))), name
+        assert "".join(d.get("delta", "") for d in datas) == "Hello", name
+        assert {d["item_id"] for d in datas if "item_id" in d} == {"msg_1"}, name
+        assert {(d["response"]["id"], d["response"]["created_at"]) for d in datas if "response" in d} == {
+            ("resp_1", 5)}, name
+        assert datas[-1]["type"] == "response.completed", name
+
+
+def test_c13_text_or_an_index_of_another_type_is_a_difference(both):
+    """It cannot be what the client has, nor go on with it."""
+    first = chat_events("He", "llo", number=1)
+    others = {"list": {"delta": {"content": [{"type": "text", "text": "Hello!"}]}}, "number": {"delta": {"content": 5}},
+              "index": {"index": "0", "delta": {"content": "Hello!"}}}
+    cases = {name: case("chat", [sse(first, 2), sse([chunk({"index": 0, "finish_reason": None, **other}, number=2),
+                                                     *chat_events("!", number=2)[2:]])], "splice")
+             for name, other in others.items()}
+    for name, seen in run(*both, cases).items():
+        told, _ = outcome(seen, "chat")
+        assert told.error is not None and told.text == "He", name
 
 
 # --- characters and lines ---

@@ -291,6 +291,89 @@ START_TEST(keys_that_stand_twice)
 }
 END_TEST
 
+#define NAMED(id, created, rest) \
+    "{\"id\":" id ",\"created\":" created ",\"choices\":[{\"delta\":" rest "}]}"
+#define SAYS(text) "{\"content\":\"" text "\"}"
+
+/* The client reads the first answer's value in the first answer's type, quotes included. */
+START_TEST(names_of_another_type)
+{
+    RUN(DIALECT_CHAT, {NAMED("\"A\\n\"", "5", SAYS("a")), SAME}, {RESTART, ""},
+        {NAMED("3", "\"5\"", SAYS("ab")), NAMED("\"A\\n\"", "5", SAYS("b"))},
+        {NAMED("null", "null", SAYS("c")), NAMED("\"A\\n\"", "5", SAYS("c"))},
+        {NAMED("true", "[1]", SAYS("d")), NAMED("\"A\\n\"", "5", SAYS("d"))},
+        {NAMED("{\"a\":[]}", "5.5", SAYS("e")), NAMED("\"A\\n\"", "5", SAYS("e"))});
+    RUN(DIALECT_CHAT, {NAMED("-3.5e1", "\"now\"", SAYS("a")), SAME}, {RESTART, ""},
+        {NAMED("\"B\"", "7", SAYS("ab")), NAMED("-3.5e1", "\"now\"", SAYS("b"))},
+        {NAMED("-3.5e1", "\"now\"", SAYS("c")), SAME});
+    RUN(DIALECT_CHAT, {NAMED("true", "1", SAYS("a")), SAME}, {RESTART, ""},
+        {NAMED("false", "1", SAYS("ab")), NAMED("true", "1", SAYS("b"))});
+    /* Not known from the first answer: the second's own, from then on. */
+    RUN(DIALECT_CHAT, {NAMED("null", "0", SAYS("a")), SAME}, {RESTART, ""},
+        {NAMED("3", "\"x\"", SAYS("ab")), NAMED("3", "\"x\"", SAYS("b"))}, {RESTART, ""},
+        {NAMED("\"B\"", "4", SAYS("abc")), NAMED("3", "\"x\"", SAYS("c"))});
+}
+END_TEST
+
+START_TEST(what_is_given_once_in_another_type)
+{
+    RUN(DIALECT_CHAT, {TOOL(0, "\"id\":\"c1\",\"function\":{\"arguments\":\"{\"}"), SAME},
+        {RESTART, ""},
+        {TOOL(0, "\"id\":2,\"function\":{\"arguments\":\"{}\"}"),
+         TOOL(0, "\"id\":null,\"function\":{\"arguments\":\"}\"}")});
+    RUN(DIALECT_CHAT, {TOOL(0, "\"id\":1,\"function\":{\"arguments\":\"{\"}"), SAME},
+        {TOOL(0, "\"id\":1,\"function\":{\"arguments\":\"}\"}"), SAME}, {RESTART, ""},
+        {TOOL(0, "\"id\":\"c2\",\"function\":{\"arguments\":\"{}x\"}"),
+         TOOL(0, "\"id\":1,\"function\":{\"arguments\":\"x\"}")});
+    RUN(DIALECT_CHAT, {CHAT("{\"role\":\"assistant\",\"content\":\"a\"}"), SAME}, {RESTART, ""},
+        {CHAT("{\"role\":1,\"content\":\"ab\"}"), CHAT("{\"role\":null,\"content\":\"b\"}")});
+}
+END_TEST
+
+/* What the client has as text is no list, object or number in an answer that goes on with it. */
+START_TEST(text_of_another_type_differs)
+{
+    RUN(DIALECT_CHAT, {CONTENT("Hello"), SAME}, {RESTART, ""},
+        {CHAT("{\"content\":[{\"type\":\"text\",\"text\":\"Hello\"}]}"), DIFFERS});
+    RUN(DIALECT_CHAT, {CONTENT("Hello"), SAME}, {RESTART, ""},
+        {CHAT("{\"content\":{\"a\":1}}"), DIFFERS});
+    RUN(DIALECT_CHAT, {CONTENT("5"), SAME}, {RESTART, ""}, {CHAT("{\"content\":5}"), DIFFERS});
+    RUN(DIALECT_CHAT, {CONTENT("true"), SAME}, {RESTART, ""},
+        {CHAT("{\"content\":true}"), DIFFERS});
+    RUN(DIALECT_CHAT, {CONTENT("Hello"), SAME}, {RESTART, ""},
+        {CHAT("{\"role\":\"r\",\"content\":null}"), SAME}, {CONTENT("Hello!"), CONTENT("!")});
+    RUN(DIALECT_CHAT, {TOOL(0, "\"function\":{\"name\":\"f\",\"arguments\":\"{\"}"), SAME},
+        {RESTART, ""}, {TOOL(0, "\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}"), DIFFERS});
+    RUN(DIALECT_CHAT, {CHAT("{\"content\":[{\"text\":\"He\"}]}"), SAME}, {RESTART, ""},
+        {CONTENT("Hello"), DIFFERS});
+    RUN(DIALECT_COMPLETIONS, {"{\"choices\":[{\"index\":0,\"text\":\"He\"}]}", SAME}, {RESTART, ""},
+        {"{\"choices\":[{\"index\":0,\"text\":7}]}", DIFFERS});
+}
+END_TEST
+
+/* Some models think in lists and answer in text, in one field. */
+START_TEST(lists_and_then_text_in_one_field)
+{
+    RUN(DIALECT_CHAT, {CHAT("{\"content\":[{\"thinking\":\"x\"}]}"), SAME}, {CONTENT("He"), SAME},
+        {RESTART, ""}, {CHAT("{\"content\":[{\"thinking\":\"x\"}]}"), SKIPPED},
+        {CONTENT("Hello"), CONTENT("llo")}, {CHAT("{\"content\":[{\"thinking\":\"y\"}]}"), SAME});
+}
+END_TEST
+
+/* To a client "0" is another choice than 0. */
+START_TEST(an_index_of_another_type_differs)
+{
+    RUN(DIALECT_CHAT, {CONTENT("He"), SAME}, {RESTART, ""},
+        {"{\"choices\":[{\"index\":\"0\",\"delta\":{\"content\":\"Hello\"}}]}", DIFFERS});
+    RUN(DIALECT_CHAT, {TOOL(0, "\"function\":{\"arguments\":\"{\"}"), SAME}, {RESTART, ""},
+        {CHAT("{\"tool_calls\":[{\"index\":\"0\",\"function\":{\"arguments\":\"{}\"}}]}"),
+         DIFFERS});
+    RUN(DIALECT_CHAT, {CONTENT("He"), SAME}, {RESTART, ""},
+        {"{\"choices\":[{\"index\":null,\"delta\":{\"content\":\"Hello\"}}]}",
+         "{\"choices\":[{\"index\":null,\"delta\":{\"content\":\"llo\"}}]}"});
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "splice_events");
@@ -311,4 +394,9 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, data_of_several_lines);
     tcase_add_test(tcase, no_room_for_the_event);
     tcase_add_test(tcase, keys_that_stand_twice);
+    tcase_add_test(tcase, names_of_another_type);
+    tcase_add_test(tcase, what_is_given_once_in_another_type);
+    tcase_add_test(tcase, text_of_another_type_differs);
+    tcase_add_test(tcase, lists_and_then_text_in_one_field);
+    tcase_add_test(tcase, an_index_of_another_type_differs);
 }

@@ -184,6 +184,50 @@ START_TEST(resume_points)
 }
 END_TEST
 
+#define QUEUED(n, id, at)                                                              \
+    "{\"type\":\"response.queued\",\"sequence_number\":" n ",\"response\":{\"id\":" id \
+    ",\"created_at\":" at "}}"
+#define TEXT(n, item, index, text)                                                         \
+    "{\"type\":\"response.output_text.delta\",\"sequence_number\":" n ",\"item_id\":" item \
+    ",\"output_index\":" index ",\"delta\":" text "}"
+
+/* The client reads the first answer's value in the first answer's type, quotes included. */
+START_TEST(values_of_another_type)
+{
+    RUN(DIALECT_RESPONSES, {QUEUED("0", "\"r1\"", "5"), SAME},
+        {TEXT("1", "\"m1\"", "0", "\"a\""), SAME}, {RESTART, ""},
+        {QUEUED("0", "2", "\"5\""), SKIPPED},
+        {QUEUED("1", "2", "\"5\""), QUEUED("2", "\"r1\"", "5")},
+        {QUEUED("2", "null", "null"), QUEUED("3", "\"r1\"", "5")},
+        {TEXT("\"3\"", "7", "0", "\"ab\""), TEXT("4", "\"m1\"", "0", "\"b\"")},
+        {TEXT("null", "null", "0", "\"c\""), TEXT("5", "\"m1\"", "0", "\"c\"")},
+        {TEXT("-1.5", "\"m2\"", "0", "\"d\""), TEXT("6", "\"m1\"", "0", "\"d\"")},
+        {TEXT("9", "[]", "0", "\"e\""), TEXT("7", "\"m1\"", "0", "\"e\"")});
+    RUN(DIALECT_RESPONSES, {QUEUED("0", "1", "5.5"), SAME}, {TEXT("1", "2", "0", "\"a\""), SAME},
+        {RESTART, ""}, {QUEUED("0", "\"r\"", "6"), SKIPPED},
+        {TEXT("2", "\"m\"", "0", "\"ab\""), TEXT("2", "2", "0", "\"b\"")},
+        {QUEUED("3", "\"r\"", "6"), QUEUED("3", "1", "5.5")});
+}
+END_TEST
+
+START_TEST(text_or_places_of_another_type_differ)
+{
+    RUN(DIALECT_RESPONSES, {TEXT("1", "\"m\"", "0", "\"a\""), SAME}, {RESTART, ""},
+        {TEXT("1", "\"m\"", "\"0\"", "\"ab\""), DIFFERS});
+    RUN(DIALECT_RESPONSES, {TEXT("1", "\"m\"", "0", "\"1\""), SAME}, {RESTART, ""},
+        {TEXT("1", "\"m\"", "0", "1"), DIFFERS});
+    RUN(DIALECT_RESPONSES, {TEXT("1", "\"m\"", "0", "\"a\""), SAME}, {RESTART, ""},
+        {TEXT("1", "\"m\"", "0", "{\"text\":\"ab\"}"), DIFFERS});
+    RUN(DIALECT_RESPONSES, {TEXT("1", "\"m\"", "0", "{\"text\":\"ab\"}"), SAME}, {RESTART, ""},
+        {TEXT("1", "\"m\"", "0", "\"a\""), DIFFERS});
+    RUN(DIALECT_RESPONSES, {ITEM("added", 0, "\"type\":\"function_call\",\"name\":\"1\""), SAME},
+        {RESTART, ""}, {ITEM("added", 0, "\"type\":\"function_call\",\"name\":1"), DIFFERS});
+    RUN(DIALECT_RESPONSES, {TEXT("1", "\"m\"", "0", "\"12\""), SAME}, {RESTART, ""},
+        {TEXT("1", "\"m\"", "0", "\"12\""), SKIPPED},
+        {"{\"type\":\"response.output_text.done\",\"output_index\":0,\"text\":12}", DIFFERS});
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "splice_responses");
@@ -196,4 +240,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, sealed_items);
     tcase_add_test(tcase, logprobs_of_a_response);
     tcase_add_test(tcase, resume_points);
+    tcase_add_test(tcase, values_of_another_type);
+    tcase_add_test(tcase, text_or_places_of_another_type_differ);
 }

@@ -1,8 +1,6 @@
 /* Tells the APIs apart by the last segments of the path. */
 #include "exchange/dialect.h"
 
-#include <stdbool.h>
-
 /* Cuts the last segment off `*path`, its slash included; false where there is no slash left. */
 static bool cut_last(struct str *path, struct str *ret_segment)
 {
@@ -54,4 +52,9 @@ enum dialect dialect_of(struct str path)
         !str_eq(third, STR("completions")))
         return DIALECT_MESSAGES;
     return DIALECT_OTHER;
+}
+
+bool dialect_ends_by_event(enum dialect d)
+{
+    return d != DIALECT_OTHER;
 }

@@ -2,6 +2,8 @@
 #ifndef RETRYD_EXCHANGE_DIALECT_H
 #define RETRYD_EXCHANGE_DIALECT_H
 
+#include <stdbool.h>
+
 #include "base/str.h"
 
 enum dialect {
@@ -14,5 +16,9 @@ enum dialect {
 
 /* By the end of the path, whatever base it is under; a query and a closing slash are cut off. */
 enum dialect dialect_of(struct str path);
+
+/* Whether an error event and an orderly end behind it tell every client that its answer failed (C12).
+ * Elsewhere only a connection that breaks does. */
+bool dialect_ends_by_event(enum dialect d);
 
 #endif

@@ -155,7 +155,8 @@ void relay_release(struct exchange *x);
 /* HOLDING or RELAYING: the answer is whole, and ends behind what was added to it. */
 void relay_end(struct exchange *x);
 
-/* Ends an answer that has begun, or a stream that may, with the event that tells its failure. */
+/* Ends an answer that has begun, or a stream that may, with the event that tells its failure; by a
+ * break where its kind is not known (C12). */
 void relay_last_words(struct exchange *x);
 
 /* A slow client slows the upstream down: this many bytes of a committed answer may wait for it, and
@@ -172,7 +173,7 @@ void relay_step(struct exchange *x);
 /* --- last_words.c: how a stream that failed ends --- */
 
 /* Adds the event that tells of the failure to the answer on its way: the upstream's own where it sent
- * one. 0 or -ENOMEM. */
+ * one, and to a stream of unknown kind nothing else. 0 or -ENOMEM. */
 int last_words_add(struct exchange *x);
 
 /* --- stream.c: an answer in events --- */

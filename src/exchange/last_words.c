@@ -84,13 +84,16 @@ int last_words_add(struct exchange *x)
     const struct guard_seen *seen =
         x->stream.last_words.event.n > 0 ? x->stream.last_words.seen : NULL;
     struct buf object;
+    bool unknown = x->stream.guard.dialect == DIALECT_OTHER;
     int rc = 0;
 
-    if (seen && (seen->raised || seen->is_answer)) {
+    if (seen && (seen->raised || seen->is_answer || unknown)) {
         rc = add_last_event(x, seen);
         if (seen->raised || rc < 0)
             return rc;
     }
+    if (unknown)
+        return 0; /* ours might be taken for a part of the answer */
     buf_init(&object, ERROR_TEXT_MAX);
     if (seen)
         rc = error_event_object(&object, seen->data, &seen->error);

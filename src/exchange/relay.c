@@ -273,8 +273,9 @@ void relay_last_words(struct exchange *x)
     }
     if (!reply->begun && !begin_from_upstream(x))
         return;
-    /* Without memory for it the connection breaks instead. */
-    reply->cut = last_words_add(x) < 0;
+    /* Without memory for it the connection breaks instead; and where no event is sure to be taken for
+     * an error, it breaks in any case. */
+    reply->cut = last_words_add(x) < 0 || !dialect_ends_by_event(stream->guard.dialect);
     x->end = reply->committed ? END_BROKEN : END_FAILED;
     reply->ended = true;
     if (reply->first_byte_ms == 0)

@@ -54,16 +54,28 @@ static uint64_t attempt_limit(const struct exchange *x)
     return earlier(total, clock_timeout(a->last_piece_ms, t->idle_ms));
 }
 
+/* `"stream": true` of an API that is not known may ask for lines of JSON, or for anything else. Events
+ * it is only where the client says so, or the answer does. */
+static bool expects_events(const struct exchange *x)
+{
+    struct str accept;
+
+    return x->stream.guard.dialect != DIALECT_OTHER || x->reply.begun || x->stream.on ||
+           (headers_get(&x->request.head.headers, STR("accept"), &accept) &&
+            str_ifind(accept, STR("text/event-stream")) >= 0);
+}
+
 /* When the next keep-alive comment is due (C14). An answer that turns out to be no stream has none,
  * and neither has a client that could not tell a comment from a part of its answer. */
 static uint64_t beat_time(const struct exchange *x)
 {
     bool has_answer = x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
+    uint64_t every_ms = x->plan.settings->stream.heartbeat_ms;
 
-    if (!x->request.stream || x->request.head.http_1_0 || x->reply.ended || has_ended(x) ||
-        (has_answer && !x->stream.on))
+    if (every_ms == 0 || !x->request.stream || x->request.head.http_1_0 || x->reply.ended ||
+        has_ended(x) || (has_answer && !x->stream.on) || !expects_events(x))
         return TIMER_OFF;
-    return clock_timeout(x->reply.spoke_ms, x->plan.settings->stream.heartbeat_ms);
+    return clock_timeout(x->reply.spoke_ms, every_ms);
 }
 
 uint64_t times_next(const struct exchange *x)

@@ -310,7 +310,8 @@ static void call_end(struct call *c)
     w->kept_count++;
 }
 
-/* An exchange that has ended lets its client's end finish; that closing ends the call. */
+/* An exchange that has ended lets its client's end finish, unless the client has left; that closing ends
+ * the call. */
 void call_run(struct call *c)
 {
     if (!c->r)
@@ -325,7 +326,7 @@ void call_run(struct call *c)
         return;
     if (!c->r)
         call_end(c);
-    else if (c->x.end == END_CLIENT_GONE)
+    else if (c->x.client_gone)
         frontend_cut(c->r);
 }
 

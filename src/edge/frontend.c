@@ -121,6 +121,16 @@ int frontend_whole(struct frontend_request *r, const struct answer_head *head, s
     return queue(r, response, head);
 }
 
+/* A connection that ends by what its reader returns is marked as closed, and then forgotten until it is
+ * the oldest of those with the common timeout (MHD_connection_handle_idle, in 0.9.75 and in 1.0.1): with
+ * its slot and its descriptor, for as long as an older client is idle. Those with a timeout of their own
+ * are looked at in each run, so it gets one; the next run frees it. */
+static void let_go(struct frontend_request *r)
+{
+    (void)MHD_set_connection_option(r->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+    frontend_dirty(r->f);
+}
+
 /* libmicrohttpd asks for bytes; without any it must sleep until frontend_wake. */
 static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
 {
@@ -134,12 +144,15 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
         r->pulled += (uint64_t)n;
         return n;
     }
-    if (n == PULL_END)
+    if (n == PULL_END) {
+        if (r->http_1_0) /* the end of the connection is the end of the answer */
+            let_go(r);
         return MHD_CONTENT_READER_END_OF_STREAM;
+    }
     if (n == PULL_CUT) {
-        /* There the end of the connection is the end of the answer: only a reset breaks it. */
-        if (r->http_1_0)
+        if (r->http_1_0) /* ... so that only a reset breaks it */
             connection_reset(r->c);
+        let_go(r);
         return MHD_CONTENT_READER_END_WITH_ERROR;
     }
     frontend_suspend(r);
@@ -168,10 +181,17 @@ void frontend_wake(struct frontend_request *r)
     frontend_resume(r);
 }
 
+/* While it is suspended, whoever is asked next says so: the reader, or the last call. Else libmicrohttpd
+ * waits for the client to take or to bring something, and only the end of the socket ends that. */
 void frontend_cut(struct frontend_request *r)
 {
     r->cut = true;
-    frontend_resume(r);
+    if (r->suspended)
+        frontend_resume(r);
+    else if (r->http_1_0 && r->answered)
+        connection_reset(r->c);
+    else
+        connection_shut(r->c);
 }
 
 /* retryd's own refusal, in the API's shape. */
@@ -342,6 +362,8 @@ static enum MHD_Result last_call(struct frontend_request *r)
         if (r->c->gone)
             r->f->handler->on_gone(r->user);
     }
+    if (r->cut)
+        return MHD_NO;
     if (!r->answered)
         frontend_suspend(r);
     return MHD_YES;

@@ -73,6 +73,11 @@ static bool has_unread(const struct connection *c)
     return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
+void connection_shut(struct connection *c)
+{
+    shutdown(c->fd, SHUT_RDWR);
+}
+
 void connection_reset(struct connection *c)
 {
     struct sockaddr none = {.sa_family = AF_UNSPEC};
@@ -80,7 +85,7 @@ void connection_reset(struct connection *c)
     /* TCP's own way to take a connection back: the peer gets a reset, what the kernel still held
      * for it is freed, and the descriptor stays libmicrohttpd's to close. Unix sockets have none. */
     if (connect(c->fd, &none, sizeof(none)) < 0)
-        shutdown(c->fd, SHUT_RDWR);
+        connection_shut(c);
 }
 
 /* How far the client has come with its answer: a number that moves when it takes something. False
@@ -146,8 +151,7 @@ static void overdue(struct connection *c)
         expect_by(c, BODY_CHECK_MS);
         return;
     }
-    /* libmicrohttpd sees the end of its connection and reaps it. */
-    shutdown(c->fd, SHUT_RDWR);
+    connection_shut(c);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -284,7 +288,7 @@ void frontend_drain(struct frontend *f)
         struct connection *c = LIST_ENTRY(n, struct connection, node);
 
         if (!c->current && !has_unread(c))
-            shutdown(c->fd, SHUT_RDWR);
+            connection_shut(c);
         else if (!c->current || !c->current->started)
             expect_within(c, DRAIN_HEAD_TIME_MS);
     }
@@ -296,12 +300,10 @@ void frontend_abort(struct frontend *f)
     for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
         struct connection *c = LIST_ENTRY(n, struct connection, node);
 
-        if (c->current && c->current->http_1_0)
-            connection_reset(c);
-        else
-            shutdown(c->fd, SHUT_RDWR);
         if (c->current)
             frontend_cut(c->current);
+        else
+            connection_shut(c);
     }
     frontend_dirty(f);
 }

@@ -90,6 +90,9 @@ void connection_expect_body(struct connection *c);
 void connection_expect_nothing(struct connection *c);
 /* The answer goes out: from now on the client must keep taking it. */
 void connection_expect_taking(struct connection *c);
+/* Ends it: libmicrohttpd sees that, unless it is suspended, and reaps it. What the kernel has of its
+ * answer still goes out. */
+void connection_shut(struct connection *c);
 /* Ends it so that the client can tell a break from an end, even without any framing. */
 void connection_reset(struct connection *c);
 /* The answer is out: the next head is waited for. */

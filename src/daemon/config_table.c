@@ -192,6 +192,10 @@ const struct config_row config_rows[] = {
     {"stream", "heartbeat", CONFIG_DURATION, IN_SETTINGS(stream.heartbeat_ms), .max = 1 * HOURS,
      .fallback = "0", .zero_means = "none",
      .help = "comments sent so often while a stream waits, from then on with status 200"},
+    {"stream", "mend_timeout", CONFIG_DURATION, IN_SETTINGS(stream.mend_timeout_ms),
+     .max = 1 * HOURS, .fallback = "30s", .zero_means = "no limit",
+     .help = "from a break of a stream that its client has a part of to new content, over all "
+             "breaks and attempts; then the break is told"},
 
     {"breaker", "failures", CONFIG_INTEGER, IN_SETTINGS(breaker.failures), .max = 10000,
      .fallback = "5", .zero_means = "not counted", .help = "failures in a row that open it"},

@@ -184,6 +184,7 @@ struct aim {
     unsigned tier_attempts;   /* made in wish.tier */
     unsigned target_attempts; /* made at `target`, one after the other */
     bool settled;             /* the next attempt is paid for, or free, wherever it goes (C9) */
+    unsigned silent; /* bit n: in this tier the plan's provider n was silent, the last time */
     struct target_ref tried[TARGETS_TRIED_MAX];    /* since the last backoff */
     struct target_ref excluded[TARGETS_TRIED_MAX]; /* in this tier, by a verdict */
 };
@@ -216,6 +217,14 @@ struct held_answer {
     uint64_t length;  /* as its head has it; LENGTH_UNKNOWN */
 };
 
+/* How long it takes to mend the answer that the client has a part of: from a break until something new
+ * goes out. mending.c changes it. */
+struct mending {
+    bool on;
+    uint64_t since_ms;
+    uint64_t spent_ms; /* on earlier breaks of the same answer */
+};
+
 /* The attempt's answer where it is an event stream, and what the client has of it and of those that
  * it continues. stream.c and stream_event.c change it; besides, `on` follows the attempt (exchange.c,
  * hedge.c), judge.c decides what is resumed, and relay.c counts `splices` and forms last words here. */
@@ -235,6 +244,14 @@ struct stream {
     bool passed;           /* content of this attempt is new to the client */
     bool not_resumable;    /* it was tried in vain */
     bool resuming;         /* the next attempt asks for the rest of a Responses stream */
+    struct mending mending;
+    uint64_t looked_at; /* events of this attempt, comments left out */
+    struct {
+        unsigned attempt; /* the last one that brought an event that is no JSON; 0: none has */
+        uint64_t at;      /* behind so many others */
+        uint64_t hash;    /* of its data */
+        bool habit;       /* it came once more */
+    } bad;                /* mending.c */
     struct {
         struct str event; /* of the upstream that ended its answer; empty: none did */
         const struct guard_seen *seen;

@@ -102,6 +102,21 @@ uint64_t times_next(const struct exchange *x);
 /* Acts on a time that has come. True when it changed something. */
 bool times_act(struct exchange *x);
 
+/* --- mending.c: how long, and how often, for an answer that its client has a part of --- */
+
+/* The deadline as it would be for a break now, or is for the one that is being mended: mend_timeout,
+ * or what the client has declared, from what it was given last. */
+void mending_set_deadline(struct exchange *x);
+/* The stream broke, and its client has a part of it: nothing where it has none, or where what is to
+ * mend it has broken. */
+void mending_begin(struct exchange *x);
+/* Something new goes out. */
+void mending_end(struct exchange *x);
+/* Notes an event that is no JSON. True where another attempt had one with the same data, or at the same
+ * place: then the answer is that way, and to ask for it once more is in vain. So it is then with all
+ * others of them, but where every event counts (STREAM_HOLD). */
+bool mending_is_habit(struct exchange *x, struct str data);
+
 /* --- judge.c: what an attempt came to --- */
 
 /* The head of an attempt's answer has come, and it is no stream. */

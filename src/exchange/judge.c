@@ -237,7 +237,7 @@ bool judge_may_repeat(struct exchange *x, const struct outcome *o)
     struct verdict v = classify(o, x->plan.settings->retry.retry_on);
 
     if (x->reply.committed)
-        exchange_set_deadline(x, x->ops->now_ms(x->world), true);
+        mending_set_deadline(x);
     return targets_would_repeat(x, &v);
 }
 
@@ -248,11 +248,9 @@ void judge_transport(struct exchange *x, enum transport t)
     judge(x, &o);
 }
 
-/* A part of the answer is with the client: from here on it waits for the rest. */
 void judge_stream(struct exchange *x, const struct outcome *o)
 {
-    if (x->reply.committed)
-        exchange_set_deadline(x, x->ops->now_ms(x->world), true);
+    mending_begin(x);
     judge(x, o);
 }
 
@@ -331,15 +329,26 @@ void judge_held(struct exchange *x)
 
 static void describe_deadline(const struct exchange *x, char out[ATTEMPT_DETAIL_MAX])
 {
-    snprintf(out, ATTEMPT_DETAIL_MAX, "the deadline of %llu ms has passed%s",
-             (unsigned long long)(x->deadline.at_ms - x->deadline_since),
-             x->deadline.source == DEADLINE_FROM_CONFIG ? "" : " (declared by the client)");
+    unsigned long long ms = x->deadline.at_ms - x->deadline_since;
+
+    if (x->deadline.source == DEADLINE_FROM_MENDING)
+        snprintf(out, ATTEMPT_DETAIL_MAX, "it could not be mended within %llu ms (mend_timeout)",
+                 ms);
+    else
+        snprintf(out, ATTEMPT_DETAIL_MAX, "the deadline of %llu ms has passed%s", ms,
+                 x->deadline.source == DEADLINE_FROM_CONFIG ? "" : " (declared by the client)");
+}
+
+static const char *deadline_passed(const struct exchange *x)
+{
+    return x->deadline.source == DEADLINE_FROM_MENDING ? "mend_timeout has passed"
+                                                       : "the deadline has passed";
 }
 
 void judge_deadline(struct exchange *x)
 {
     struct verdict v = {.kind = VERDICT_FINAL, .reason = REASON_DEADLINE, .ambiguous = true};
-    struct retry_decision d = {.action = RETRY_GIVE_UP, .why_not = "the deadline has passed"};
+    struct retry_decision d = {.action = RETRY_GIVE_UP, .why_not = deadline_passed(x)};
     struct hint none = {.source = HINT_NONE};
     struct outcome o = {.transport = TRANSPORT_TOTAL_TIMEOUT, .status = x->attempt->status};
 
@@ -353,7 +362,7 @@ void judge_deadline(struct exchange *x)
 
 void judge_too_late(struct exchange *x)
 {
-    exchange_cannot_retry(x, "the deadline has passed");
+    exchange_cannot_retry(x, deadline_passed(x));
     if (x->last_reason == REASON_OK) { /* no attempt has failed that could be told instead */
         x->last_reason = REASON_DEADLINE;
         describe_deadline(x, x->last_detail);

@@ -191,6 +191,7 @@ void relay_commit(struct exchange *x)
         stream->splices++;
     else
         reply->first_byte_ms = x->ops->now_ms(x->world);
+    mending_end(x);
     reply->committed = true;
     hedge_drop(x);
     targets_tell_good(x, TURN_BEGUN);

@@ -81,6 +81,7 @@ void stream_start(struct exchange *x)
 
     x->attempt->high_water = RELAY_WAITING_MAX;
     stream->passed = false;
+    stream->looked_at = 0;
     sse_init(&stream->sse);
     start_decoding(x);
     if (stream->resuming)
@@ -313,7 +314,7 @@ static bool may_commit(const struct exchange *x)
 {
     const struct stream *stream = &x->stream;
 
-    if (stream->mode != STREAM_HOLD)
+    if (stream->mode != STREAM_HOLD || x->reply.committed)
         return stream->passed;
     /* A length can be told only at the end. */
     return stream->guard.marker && !x->request.head.http_1_0;

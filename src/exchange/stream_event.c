@@ -49,7 +49,8 @@ static enum fate through_splice(struct exchange *x, struct str event, const stru
 }
 
 /* An event that is no JSON. What is held may still be made again; what is not, or cannot be, goes on
- * without it (C11). Only an answer that is to be held whole has to be whole. */
+ * without it (C11). Where it comes once more, the answer is that way. Only an answer that is to be held
+ * whole has to be whole. */
 static enum fate look_at_malformed(struct exchange *x, struct over *o)
 {
     struct outcome outcome = {.transport = TRANSPORT_WHOLE,
@@ -60,7 +61,8 @@ static enum fate look_at_malformed(struct exchange *x, struct over *o)
 
     if (x->stream.mode == STREAM_LIVE && x->stream.passed)
         return drop(x, GUARD_MALFORMED);
-    if (!held && !judge_may_repeat(x, &outcome))
+    outcome.as_before = mending_is_habit(x, o->seen.data);
+    if (!held && (outcome.as_before || !judge_may_repeat(x, &outcome)))
         return drop(x, GUARD_MALFORMED);
     return over(o, outcome);
 }
@@ -87,6 +89,7 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
     enum fate fate;
 
     guard_look(guard, event, seen);
+    x->stream.looked_at += seen->kind != GUARD_FILLER;
     if (ended)
         return look_behind_the_end(x, seen);
     switch (seen->kind) {

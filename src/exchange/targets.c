@@ -7,6 +7,8 @@
 #include "exchange/exchange_private.h"
 #include "policy/backoff.h"
 
+#define NOBODY_ELSE "a target that was silent is not asked for the same answer again"
+
 /* --- turns -------------------------------------------------------------------------------------- */
 
 /* Who asks, and with what: the credentials that pass through where the upstream has none of its own. */
@@ -151,6 +153,7 @@ static void enter_next_tier(struct exchange *x)
         aim->wish.tier++;
     while (!stands_in(x, aim->wish.tier));
     aim->wish.tried_count = aim->wish.excluded_count = 0;
+    aim->silent = 0;
     aim->tier_attempts = aim->target_attempts = 0;
 }
 
@@ -286,6 +289,8 @@ void targets_tell_good(struct exchange *x, enum turn_stage stage)
     struct turn_result r = {
         .verdict = {.kind = VERDICT_GOOD}, .status = x->attempt->status, .stage = stage};
 
+    if (stage != TURN_HEAD)
+        x->aim.silent &= ~plan_bit(&x->plan, x->aim.target.provider);
     tell(x, &r);
 }
 
@@ -309,14 +314,26 @@ static struct retry_question question(struct exchange *x, const struct verdict *
         .blocked = x->cannot_retry,
         .now_ms = x->ops->now_ms(x->world),
         .deadline_ms = x->deadline.at_ms,
+        .mending = x->deadline.source == DEADLINE_FROM_MENDING,
         .random = x->ops->random(x->world),
     };
+}
+
+static bool is_silence(const struct verdict *v)
+{
+    return move_cause(v->reason) == FALLBACK_ON_TIMEOUT;
+}
+
+/* Its client has waited long enough. Reading on what was begun asks for nothing again. */
+static bool shuns_silent(const struct exchange *x)
+{
+    return x->reply.committed && !stream_resumable(x);
 }
 
 /* A stream that is continued stays where it is at first: what is there may be cached there. */
 static unsigned helps_now(const struct exchange *x, const struct verdict *v)
 {
-    if (stream_resumable(x) || (x->reply.committed && x->aim.target_attempts < 2))
+    if (stream_resumable(x) || (x->reply.committed && x->aim.target_attempts < 2 && !is_silence(v)))
         return 0;
     if (v->kind == VERDICT_FINAL && !v->movable)
         return 0;
@@ -381,6 +398,20 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
     return move;
 }
 
+/* What was silent is out of the question for an answer that is to be mended. False where nothing else
+ * is left of the tier. */
+static bool leave_silent(struct exchange *x)
+{
+    struct aim *aim = &x->aim;
+    unsigned all = (1u << x->plan.provider_count) - 1;
+
+    for (unsigned i = 0; i < x->plan.provider_count; i++)
+        if (aim->silent & 1u << i)
+            add_ref(aim->excluded, &aim->wish.excluded_count,
+                    (struct target_ref){x->plan.providers[i], KEY_ANY});
+    return (aim->silent & all) != all;
+}
+
 /* A repeat is charged to the budget of an upstream that has had this request already, when it is
  * decided, for another model too. False: there is no room. */
 static bool settle(struct exchange *x, const struct verdict *v, enum move move,
@@ -404,7 +435,11 @@ struct retry_decision targets_decide(struct exchange *x, const struct verdict *v
     struct retry_decision d = retry_decide(s, &q);
     const struct provider *next = x->aim.target.provider;
 
-    if (!retry_forbids_all(s, &q))
+    if (is_silence(v))
+        x->aim.silent |= plan_bit(&x->plan, next);
+    if (shuns_silent(x) && !leave_silent(x) && d.action == RETRY_AGAIN)
+        d = (struct retry_decision){.action = RETRY_GIVE_UP, .why_not = NOBODY_ELSE};
+    else if (!retry_forbids_all(s, &q))
         d.move = find_move(x, v, d.action == RETRY_AGAIN, &next);
     if (d.move != MOVE_STAY)
         d = (struct retry_decision){.action = RETRY_AGAIN, .move = d.move};

@@ -28,10 +28,11 @@ static bool has_ended(const struct exchange *x)
 }
 
 /* An answer that is held whole may take longer than the deadline, as a live one may, once the client
- * is kept waiting by heartbeats: then the attempt that is under way is not ended by it. */
+ * is kept waiting by heartbeats: then the attempt that is under way is not ended by it. What is to
+ * mend an answer has to bring something new in time, however much it repeats. */
 static uint64_t deadline_now(const struct exchange *x)
 {
-    bool alive = x->reply.begun && x->stream.on && x->stream.guard.content;
+    bool alive = x->reply.begun && !x->reply.committed && x->stream.on && x->stream.guard.content;
 
     return x->state == EXCHANGE_RELAYING || alive ? TIMER_OFF : x->deadline.at_ms;
 }

@@ -148,6 +148,8 @@ static struct judged by_success(const struct outcome *o)
         return by_contradiction(o);
     if (o->differs)
         return final(REASON_DIFFERS, true, false);
+    if (o->malformed && o->as_before)
+        return final(REASON_MALFORMED, true, true);
     if (o->malformed)
         return again(REASON_MALFORMED, true, RETRY_ON_RESET);
     if (o->empty)

@@ -41,6 +41,7 @@ struct outcome {
     bool stream;                   /* the answer is an event stream */
     bool empty;                    /* a stream without content; or nothing came that was promised */
     bool malformed;                /* not JSON where JSON was promised */
+    bool as_before;                /* ... as in an earlier attempt, at the same place */
     bool differs;                  /* not the answer that the client has a part of */
 };
 

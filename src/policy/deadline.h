@@ -13,6 +13,7 @@ enum deadline_source {
     DEADLINE_FROM_CONFIG,
     DEADLINE_FROM_CLIENT,  /* x-stainless-read-timeout, X-Stainless-Timeout, x-retryd-deadline */
     DEADLINE_FROM_RUNTIME, /* Node's fetch gives up at 300 s without saying so */
+    DEADLINE_FROM_MENDING, /* mend_timeout, of an answer that its client has a part of */
 };
 
 struct deadline {

@@ -28,6 +28,21 @@ static const char *forbidden(const struct retry_settings *s, const struct retry_
     return NULL;
 }
 
+enum too_late { NO_TIME, HINT_TOO_LONG, WAIT_TOO_LONG };
+
+/* In the words of the setting that says so. */
+static const char *too_late(const struct retry_question *q, enum too_late what)
+{
+    static const char *const words[][2] = {
+        [NO_TIME] = {"no time is left before the deadline", "mend_timeout leaves no time for it"},
+        [HINT_TOO_LONG] = {"the upstream asks for a wait beyond the deadline",
+                           "the upstream asks for a wait beyond mend_timeout"},
+        [WAIT_TOO_LONG] = {"the wait would pass the deadline", "the wait would pass mend_timeout"},
+    };
+
+    return words[what][q->mending];
+}
+
 /* The longest delay after which an attempt can still start; false where there is none. */
 static bool room_before_deadline(const struct retry_question *q, uint64_t *ret_room_ms)
 {
@@ -51,7 +66,7 @@ const char *retry_forbids_all(const struct retry_settings *s, const struct retry
     elsewhere.verdict.kind = VERDICT_RETRY;
     why_not = forbidden(s, &elsewhere);
     if (!why_not && !room_before_deadline(q, &room_ms))
-        why_not = "no time is left before the deadline";
+        why_not = too_late(q, NO_TIME);
     return why_not;
 }
 
@@ -67,16 +82,16 @@ struct retry_decision retry_decide(const struct retry_settings *s, const struct 
     if (strong && q->hint.delay_ms > s->max_hint_ms)
         return give_up("the upstream asks for a longer wait than max_hint");
     if (!room_before_deadline(q, &room_ms))
-        return give_up("no time is left before the deadline");
+        return give_up(too_late(q, NO_TIME));
     if (q->verdict.reason == REASON_STALE)
         return (struct retry_decision){.action = RETRY_AGAIN};
     if (strong && q->hint.delay_ms > room_ms)
-        return give_up("the upstream asks for a wait beyond the deadline");
+        return give_up(too_late(q, HINT_TOO_LONG));
 
     uint64_t backoff_ms = backoff_delay(&s->backoff, q->attempts_made, q->random);
     uint64_t delay_ms = backoff_with_hint(&s->backoff, q->attempts_made, &q->hint, q->random);
     if (backoff_ms > room_ms || q->hint.delay_ms > room_ms)
-        return give_up("the wait would pass the deadline");
+        return give_up(too_late(q, WAIT_TOO_LONG));
     /* Both floors fit: only the jitter above a hint may be cut. */
     return (struct retry_decision){.action = RETRY_AGAIN,
                                    .delay_ms = delay_ms < room_ms ? delay_ms : room_ms};

@@ -31,6 +31,7 @@ struct retry_question {
     const char *blocked;    /* NULL, or a reason set earlier that forbids any repeat */
     uint64_t now_ms;
     uint64_t deadline_ms; /* absolute; DEADLINE_NONE */
+    bool mending;         /* it is mend_timeout's */
     uint64_t random;
 };
 

@@ -60,7 +60,8 @@ struct timeout_settings {
 
 struct stream_settings {
     enum stream_mode mode;
-    uint64_t heartbeat_ms; /* 0: off */
+    uint64_t heartbeat_ms;    /* 0: off */
+    uint64_t mend_timeout_ms; /* for all breaks of one answer together; 0: no limit */
 };
 
 struct breaker_settings {

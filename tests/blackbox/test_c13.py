@@ -7,7 +7,8 @@ from cases import error, pair, run
 from raw import events_of
 from raw import text_of as spoken
 from streams import (DONE, MODES, PAUSE_MS, READ, assert_broken, assert_whole, case, chat_events, choice, chunk,
-                     read_chat, sse, usage)
+                     read_chat, request_of, sse, usage)
+from targets import ask, house, on, where
 
 # Each API's stream of 60 events: how many come before the first text, and after the last.
 SIZE = 60
@@ -407,3 +408,65 @@ def test_c13_a_held_stream_comes_as_one(both):
     assert_whole(told, "chat", "xy")
     assert told.ids == {"chatcmpl-2"}
     assert seen.fact("x-retryd-attempts") == "2"
+
+
+# --- mending ends ---
+
+
+STALL = answer("chat", stall={"after_events": 10})
+BAD = "data: {\"choices\":[\n\n"
+SILENT_WHY = "a target that was silent is not asked for the same answer again"
+
+
+def test_c13_a_silent_upstream_is_not_asked_for_the_same_answer_again():
+    """With nobody else the break is told at once; held, the client has nothing of it, and it is made again."""
+    with pair(timeout={"idle": "1s"}) as running:
+        seen = run(*running, {mode: case("chat", [STALL, answer("chat")], mode) for mode in ("splice", "hold")})
+        assert_broken(outcome(seen["splice"], "chat")[0], said("chat", 10))
+        assert len(seen["splice"].attempts) == 1
+        assert running[1].wait_log("attempt .*idle_timeout.*" + SILENT_WHY)
+        told, attempts = outcome(seen["hold"], "chat")
+        assert_whole(told, "chat", text_of("chat"))
+        assert attempts == 2
+
+
+def test_c13_a_silent_upstream_is_mended_by_another():
+    """The next attempt goes elsewhere at once, and so does the one behind it."""
+    stalls, cut_early = on("one", STALL), cut("chat", 4)
+    with house({"one": {}, "two": {}}, timeout={"idle": "1s"}, stream={"mode": "splice"}) as (provider, daemon):
+        provider.rules(stalls, on("two", cut_early, answer("chat")))
+        body = request_of("chat", "gpt-4o", stream_options={"include_usage": True})
+        told = read_chat(ask(daemon, body).body)
+        assert_whole(told, "chat", text_of("chat"))
+        assert where(provider.record()) == ["one", "two", "two"]
+
+
+def test_c13_mending_takes_no_longer_than_mend_timeout():
+    """What is to mend the answer is slow, repeats without end, or waits: the break is told in time."""
+    slow = answer("chat", delay_ms=60_000)
+    repeats = answer("chat", interval_ms=100, text=words(10) * 30, events=300)
+    with pair(stream={"mode": "splice", "mend_timeout": "900ms"}) as running:
+        waits = error(503, headers={"retry-after-ms": "2000"})
+        first = answer("chat", text=words(10) * 30, events=300, cut={"after_events": 299, "delay_ms": PAUSE_MS})
+        cases = {"slow": case("chat", [cut("chat", 10), slow]), "repeats": case("chat", [first, repeats]),
+                 "waits": case("chat", [cut("chat", 10), waits, answer("chat")])}
+        for name, seen in run(*running, cases).items():
+            told, attempts = outcome(seen, "chat")
+            assert told.error is not None and told.ends == 0, name
+            assert attempts == 2, name
+        assert running[1].wait_log("attempt .*beyond mend_timeout")
+        assert running[1].wait_log("attempt .*could not be mended within 900 ms")
+
+
+def test_c13_an_event_that_is_always_garbled_costs_one_attempt(both):
+    """The answer is that way. Splice goes on without the event, as live does; what is held has to be whole."""
+    events = chat_events("a", "b", "c")
+    garbled = sse([*events[:2], BAD, *events[2:]], pace={"bytes": 40, "every_ms": 1})
+    seen = run(*both, {mode: case("chat", [garbled], mode) for mode in MODES})
+    for mode, attempts in (("live", 1), ("splice", 2)):
+        told, made = outcome(seen[mode], "chat")
+        assert_whole(told, "chat", "abc")
+        assert made == attempts, mode
+    assert seen["hold"].answer.status == 502
+    assert seen["hold"].answer.error["code"] == "answer_malformed"
+    assert len(seen["hold"].attempts) == 2

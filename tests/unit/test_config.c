@@ -87,6 +87,7 @@ static const struct sample samples[] = {
     {"timeout", "total", "0", "1d", "1d", "2d", TIME " (at most 1d)"},
     {"stream", "mode", "live", "splice", "splice", "fast", "live, splice or hold"},
     {"stream", "heartbeat", "0", "15s", "15s", "15", TIME " (at most 1h)"},
+    {"stream", "mend_timeout", "30s", "15s", "15s", "15", TIME " (at most 1h)"},
     {"breaker", "failures", "5", "0", "0", "no", NUMBER " (at most 10000)"},
     {"breaker", "failure_rate", "50%", "0", "0%", "50", "a percentage such as 20% (at most 100%)"},
     {"breaker", "window", "30s", "1s", "1s", "999ms", TIME " (at least 1s, at most 1h)"},
@@ -294,6 +295,7 @@ static void has_settings_defaults(const struct route_settings *s)
     ck_assert_uint_eq(s->timeout.total_ms, 0);
     ck_assert_int_eq(s->stream.mode, STREAM_LIVE);
     ck_assert_uint_eq(s->stream.heartbeat_ms, 0);
+    ck_assert_uint_eq(s->stream.mend_timeout_ms, 30000);
     ck_assert_uint_eq(s->breaker.failures, 5);
     ck_assert_uint_eq(s->breaker.failure_rate_percent, 50);
     ck_assert_uint_eq(s->breaker.window_ms, 30000);

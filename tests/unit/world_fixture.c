@@ -32,6 +32,21 @@ void world_follow(const struct fake_attempt *script, unsigned n)
     w.script_len = n;
 }
 
+void world_upstreams(unsigned n)
+{
+    static const char *const names[FAKE_PROVIDERS] = {"a", "b", "c", "d"};
+
+    w.provider_count = n;
+    for (unsigned i = 0; i < n; i++)
+        w.providers[i] = (struct provider){.name = names[i],
+                                           .id = i + 1,
+                                           .host = "api.example",
+                                           .base_path = "/v1",
+                                           .query = "",
+                                           .auth_header = "Authorization",
+                                           .idempotency_header = ""};
+}
+
 void world_finish(void)
 {
     fake_run(&w);

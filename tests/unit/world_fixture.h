@@ -16,6 +16,9 @@ void world_again(void);
 /* Its attempts follow these `n`. */
 void world_follow(const struct fake_attempt *script, unsigned n);
 
+/* So many upstreams instead of the one, "a" to "d", without keys; all attempts follow one script. */
+void world_upstreams(unsigned n);
+
 /* Once begun: to the end, which comes, and comes once. */
 void world_finish(void);
 

@@ -55,6 +55,8 @@ static void log_event(const struct turns_event *e)
         log_text("target", e->site);
     if (e->model[0])
         log_text("model", e->model);
+    if (e->operation != OPERATION_GENERATE)
+        log_text("operation", operation_word(e->operation));
     if (e->key_number)
         log_u64("key", e->key_number);
     if (e->for_ms)

@@ -100,6 +100,8 @@ static int compare(const void *a, const void *b)
         order = strcmp(x->site, y->site);
     if (order == 0)
         order = strcmp(x->model, y->model);
+    if (order == 0)
+        order = (int)x->view.operation - (int)y->view.operation;
     if (order == 0 && x->view.key_number != y->view.key_number)
         order = x->view.key_number < y->view.key_number ? -1 : 1;
     return order;
@@ -150,6 +152,7 @@ static void write_view(const struct series *s, const struct seen *seen, struct b
     if (v->kind == VIEW_CIRCUIT || v->kind == VIEW_LANE) {
         buf_addc(out, ',');
         add_label(out, "model", seen->model);
+        buf_printf(out, ",operation=\"%s\"", operation_word(v->operation));
     }
     if (v->kind == VIEW_KEY || v->kind == VIEW_LANE)
         buf_printf(out, ",key=\"%u\"", v->key_number);

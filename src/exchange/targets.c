@@ -42,6 +42,7 @@ void targets_begin(struct exchange *x)
     aim->wish = (struct turn_wish){
         .plan = plan,
         .model = str_from(x->request.model),
+        .operation = operation_of(buf_str(&x->request.head.method), request_path(&x->request.head)),
         .client_key = fingerprint(&x->request.head.headers),
         .arrived_ms = x->started_ms,
         .tried = aim->tried,

@@ -64,7 +64,7 @@ static void enter(struct turns *t, struct turn *turn, struct lane *lane, uint64_
         pace_enter(&lane->pace, now_ms);
     if (turn->pass.probe)
         tell_lane(t, lane, (struct turns_event){.kind = TURNS_BREAKER_PROBE});
-    if (s->per_minute > 0) {
+    if (lane_is_rated(lane)) {
         rate_take(&s->rate, s->per_minute, now_ms);
         tell_lane(t, lane,
                   (struct turns_event){.kind = TURNS_RATE_TAKEN, .per_minute = s->per_minute});

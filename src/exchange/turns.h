@@ -2,8 +2,8 @@
  *
  * One `struct turns` serves all requests of all workers. It is made of
  *   sites      an upstream: its retry budget, its requests in flight, its rate limit (C9, C22)
- *   circuits   a model of a site: its breaker (C20)
- *   lanes      a model of a site with one key: its gate (C19) and its pace
+ *   circuits   a model of a site, and one kind of operation: its breaker (C20)
+ *   lanes      the same with one key: its gate (C19) and its pace
  *   keys       of a site: whether one is set aside, for it is empty or rejected (C4)
  * which live under hashes of their names, so that they outlast a reload, and are forgotten when they
  * have nothing to tell. Client keys that pass through are told apart by their fingerprint, too.
@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "exchange/operation.h"
 #include "exchange/target.h"
 #include "policy/breaker.h"
 #include "policy/classify.h"
@@ -88,6 +89,7 @@ struct turn {
 struct turn_wish {
     const struct plan *plan;
     struct str model; /* that the request names; "" where it names none */
+    enum operation operation;
     unsigned tier;
     bool may_leave;  /* with all breakers of the tier open it is refused: another may serve it */
     uint64_t client; /* who asks: queues are fair among these */
@@ -136,10 +138,11 @@ enum turns_event_kind {
 
 struct turns_event {
     enum turns_event_kind kind;
-    bool learned;        /* from another daemon */
-    uint64_t id;         /* of the lane, circuit, key or site */
-    const char *site;    /* its name; "" where it is not known here */
-    const char *model;   /* "" where none was named */
+    bool learned;      /* from another daemon */
+    uint64_t id;       /* of the lane, circuit, key or site */
+    const char *site;  /* its name; "" where it is not known here */
+    const char *model; /* "" where none was named */
+    enum operation operation;
     unsigned key_number; /* 0: a client's own, or none */
     uint64_t for_ms;     /* GATE_CLOSED, BREAKER_OPEN, KEY_ASIDE: so long */
     double per_minute;   /* PACE: the new rate, 0: none; RATE_TAKEN: the limit */
@@ -210,14 +213,15 @@ enum turns_view_kind { VIEW_SITE, VIEW_CIRCUIT, VIEW_KEY, VIEW_LANE };
 struct turns_view {
     enum turns_view_kind kind;
     const char *site;
-    const char *model;   /* circuit, lane */
-    unsigned key_number; /* key, lane */
-    unsigned in_flight;  /* site */
-    uint64_t fallbacks;  /* circuit: attempts as a fallback model */
-    uint64_t shut;       /* circuit: breaker opened; key: set aside; lane: gate closed; so often */
-    uint64_t shut_ms;    /* how long it still is; 0: it is not */
-    bool half_open;      /* circuit: a probe is under way */
-    bool opening;        /* lane: its gate opens step by step */
+    const char *model;        /* circuit, lane */
+    enum operation operation; /* circuit, lane */
+    unsigned key_number;      /* key, lane */
+    unsigned in_flight;       /* site */
+    uint64_t fallbacks;       /* circuit: attempts as a fallback model */
+    uint64_t shut;    /* circuit: breaker opened; key: set aside; lane: gate closed; so often */
+    uint64_t shut_ms; /* how long it still is; 0: it is not */
+    bool half_open;   /* circuit: a probe is under way */
+    bool opening;     /* lane: its gate opens step by step */
     double pace_per_minute; /* lane; 0: it is not paced */
 };
 void turns_each(struct turns *t, void (*each)(void *arg, const struct turns_view *v), void *arg,

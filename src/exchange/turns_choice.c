@@ -159,7 +159,7 @@ static struct wait lane_wait(struct lane *lane, uint64_t now_ms)
     const struct site *s = lane->circuit->site;
     struct wait w = {now_ms, TURN_WHY_NONE};
 
-    if (s->per_minute > 0)
+    if (lane_is_rated(lane))
         hold(&w, rate_next(&s->rate, s->per_minute, now_ms), TURN_WHY_LIMIT);
     if (lane->adaptive)
         hold(&w, pace_next(&lane->pace, now_ms), TURN_WHY_PACE);

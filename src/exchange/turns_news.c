@@ -14,6 +14,7 @@ void tell_circuit(struct turns *t, const struct circuit *c, struct turns_event e
     e.id = c->entry.id;
     e.site = c->site->name;
     e.model = c->model;
+    e.operation = c->operation;
     tell(t, e);
 }
 
@@ -27,6 +28,7 @@ void tell_lane(struct turns *t, const struct lane *lane, struct turns_event e)
                                       : lane->entry.id;
     e.site = c->site->name;
     e.model = c->model;
+    e.operation = c->operation;
     e.key_number = lane->key_number;
     tell(t, e);
 }
@@ -307,6 +309,7 @@ static struct turns_view view_of(const struct entry *e, uint64_t now_ms)
             .kind = VIEW_CIRCUIT,
             .site = c->site->name,
             .model = c->model,
+            .operation = c->operation,
             .fallbacks = c->fallbacks,
             .shut = c->openings,
             .shut_ms = c->breaker.phase == BREAKER_CLOSED ? 0 : left(c->breaker.until_ms, now_ms),
@@ -325,6 +328,7 @@ static struct turns_view view_of(const struct entry *e, uint64_t now_ms)
             .kind = VIEW_LANE,
             .site = lane->circuit->site->name,
             .model = lane->circuit->model,
+            .operation = lane->circuit->operation,
             .key_number = lane->key_number,
             .shut = lane->closings,
             .shut_ms = lane->gate.phase == GATE_CLOSED ? left(lane->gate.until_ms, now_ms) : 0,

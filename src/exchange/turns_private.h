@@ -47,10 +47,11 @@ struct keyring {
     char site[64];
 };
 
-/* A model of a site. */
+/* A model of a site, for one kind of operation. */
 struct circuit {
     struct entry entry;
     struct site *site;
+    enum operation operation;
     struct breaker breaker;
     struct breaker_settings settings; /* of the route that last used it */
     struct list lanes;
@@ -58,7 +59,7 @@ struct circuit {
     char model[128];
 };
 
-/* A model of a site with one key. */
+/* A circuit with one key. */
 struct lane {
     struct entry entry;
     struct circuit *circuit;
@@ -72,6 +73,12 @@ struct lane {
     uint64_t told_ms; /* the end of its gate's closing that others have been told of */
     unsigned waiting; /* turns that have it among their choices */
 };
+
+/* requests_per_minute is about what costs something. */
+static inline bool lane_is_rated(const struct lane *lane)
+{
+    return lane->circuit->site->per_minute > 0 && !operation_is_free(lane->circuit->operation);
+}
 
 /* A gate or a circuit that is shut, of which no more is known than that. */
 struct learned {

@@ -178,10 +178,21 @@ void table_learn(struct turns *t, uint64_t id, uint64_t until_ms, uint64_t now_m
     l->until_ms = until_ms;
 }
 
-static struct circuit *table_circuit(struct turns *t, const struct provider *p, struct str model,
-                                     uint64_t now_ms)
+/* Of generation as it has always been: daemons that share what they know may be of different versions. */
+static uint64_t of_operation(uint64_t id, enum operation o)
 {
-    uint64_t id = hash_join(p->id, hash_text(model)), until = 0;
+    return o == OPERATION_GENERATE ? id : hash_join(id, (uint64_t)o);
+}
+
+static uint64_t circuit_id(const struct provider *p, struct str model, enum operation o)
+{
+    return of_operation(hash_join(p->id, hash_text(model)), o);
+}
+
+static struct circuit *table_circuit(struct turns *t, const struct provider *p, struct str model,
+                                     enum operation o, uint64_t now_ms)
+{
+    uint64_t id = circuit_id(p, model, o), until = 0;
     struct circuit *c = (struct circuit *)(void *)table_find(t, id, ENTRY_CIRCUIT);
 
     if (c) {
@@ -194,6 +205,7 @@ static struct circuit *table_circuit(struct turns *t, const struct provider *p, 
         return NULL;
     s->entry.refs++;
     c->site = s;
+    c->operation = o;
     list_init(&c->lanes);
     breaker_init(&c->breaker);
     snprintf(c->model, sizeof(c->model), "%.*s", (int)model.n, model.n ? model.p : "");
@@ -203,10 +215,12 @@ static struct circuit *table_circuit(struct turns *t, const struct provider *p, 
     return c;
 }
 
+/* A key that may not list models, say, may generate all the same. */
 static struct keyring *table_key(struct turns *t, uint64_t site_id, uint64_t key_id,
-                                 uint64_t now_ms)
+                                 enum operation o, uint64_t now_ms)
 {
-    uint64_t id = hash_join(site_id ^ UINT64_C(0x6b6579), key_id);
+    uint64_t id = of_operation(hash_join(site_id ^ UINT64_C(0x6b6579), key_id),
+                               operation_is_free(o) ? o : OPERATION_GENERATE);
     struct entry *e = table_find(t, id, ENTRY_KEY);
 
     if (!e)
@@ -217,10 +231,10 @@ static struct keyring *table_key(struct turns *t, uint64_t site_id, uint64_t key
 }
 
 static struct lane *make_lane(struct turns *t, uint64_t id, const struct provider *p,
-                              uint64_t key_id, struct str model, uint64_t now_ms)
+                              uint64_t key_id, struct str model, enum operation o, uint64_t now_ms)
 {
-    struct circuit *c = table_circuit(t, p, model, now_ms);
-    struct keyring *k = c ? table_key(t, p->id, key_id, now_ms) : NULL;
+    struct circuit *c = table_circuit(t, p, model, o, now_ms);
+    struct keyring *k = c ? table_key(t, p->id, key_id, o, now_ms) : NULL;
     struct lane *lane = k ? add(t, id, ENTRY_LANE, sizeof(*lane), now_ms) : NULL;
     uint64_t until = shut_until(t, id);
 
@@ -245,7 +259,7 @@ struct lane *table_lane(struct turns *t, const struct turn_wish *wish, const str
                         unsigned key_number, struct str model, uint64_t now_ms)
 {
     uint64_t key_id = key_number ? p->keys[key_number - 1].id : wish->client_key;
-    uint64_t id = hash_join(hash_join(p->id, hash_text(model)), key_id);
+    uint64_t id = hash_join(circuit_id(p, model, wish->operation), key_id);
     struct lane *lane = (struct lane *)(void *)table_find(t, id, ENTRY_LANE);
 
     if (!lane) {
@@ -253,7 +267,7 @@ struct lane *table_lane(struct turns *t, const struct turn_wish *wish, const str
             forget_idle(t, now_ms);
         if (t->lane_count >= LANES_MAX)
             return NULL;
-        lane = make_lane(t, id, p, key_id, model, now_ms);
+        lane = make_lane(t, id, p, key_id, model, wish->operation, now_ms);
     }
     if (!lane)
         return NULL;

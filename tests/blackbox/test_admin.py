@@ -97,4 +97,4 @@ def test_no_sample_stands_twice_whoever_brings_the_key(provider, retryd):
         client.close()
     names = [line.rpartition(" ")[0] for line in ask(d, "/metrics")[2].splitlines() if not line.startswith("#")]
     assert len(names) == len(set(names))
-    assert d.metrics()['retryd_gate_closed_total{target="test",model="gpt-4o",key="0"}'] == 3
+    assert d.metrics()['retryd_gate_closed_total{target="test",model="gpt-4o",operation="generate",key="0"}'] == 3

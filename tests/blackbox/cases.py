@@ -46,11 +46,15 @@ class Seen:
     def __init__(self, name):
         self.name, self.answer, self.problem = name, None, None
         self.attempts, self.lines = [], []
-        self.sent_ms = self.answered_ms = None
+        self.sent_ms = self.answered_ms = self.ended_ms = None
 
     @property
     def took_ms(self):
         return self.answered_ms - self.sent_ms
+
+    @property
+    def ended_after_ms(self):
+        return self.ended_ms - self.sent_ms
 
     @property
     def gaps(self):
@@ -111,6 +115,7 @@ def send(daemon, name, case):
             c.more()
             seen.answered_ms = time.monotonic() * 1000
             seen.answer = c.answer(case.method)
+            seen.ended_ms = time.monotonic() * 1000
         except Exception as problem:  # told by the test that looks at this case
             seen.problem = problem
     return seen

@@ -210,6 +210,7 @@ void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
 
     assert(turn->state == TURN_GRANTED);
     turn->state = TURN_NONE;
+    list_remove(&turn->told); /* one that looked by itself may be through before it is told */
     if (!lane)
         return;
     if (!turn->gate_heard)

@@ -540,6 +540,22 @@ START_TEST(one_who_left_is_told_nothing)
 }
 END_TEST
 
+/* A worker may look at its requests for another reason, find one let through, and be done with its
+ * attempt before it comes to its door's news. */
+START_TEST(one_who_is_done_is_told_nothing)
+{
+    desk_init(&d, 1, 1);
+    d.providers[0].max_concurrency = 1;
+    for (unsigned i = 0; i < 2; i++)
+        desk_ask(&d, &a[i], 1);
+    turns_end(d.turns, &a[0].turn, d.now_ms);
+    ck_assert_int_eq(a[1].turn.state, TURN_GRANTED);
+    turns_end(d.turns, &a[1].turn, d.now_ms);
+    ck_assert_ptr_null(turns_door_take(&d.door));
+    desk_deinit(&d);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "limits");
@@ -564,4 +580,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_reload_changes_limits_and_forgets_nothing);
     tcase_add_test(c, a_door_is_woken_once_for_all_its_news);
     tcase_add_test(c, one_who_left_is_told_nothing);
+    tcase_add_test(c, one_who_is_done_is_told_nothing);
 }

@@ -81,10 +81,25 @@ def packages_of(*programs):
     return sorted(found)
 
 
-def debian(suite, packages):
-    """A directory with a minimal Debian and these packages. Not to be changed: copy it."""
+def apt_in(root, packages):
+    """Installs packages in there by its own apt, which, unlike debootstrap, can order whatever depends on
+    whatever. None of their services starts."""
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc=" + str(root / "proc"),
+              "chroot", root, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
+              "DEBIAN_FRONTEND=noninteractive", *(f"{k}={v}" for k, v in environment().items() if k.endswith("_proxy")),
+              "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    run(*inside, "update")
+    run(*inside, "install", "-y", "--no-install-recommends", *packages)
+
+
+def debian(suite, packages, more=()):
+    """A directory with a minimal Debian and these packages, and `more`, which its own apt installs. Not to be
+    changed: copy it."""
     source = mirror()
-    key = hashlib.sha256("\n".join([suite, source, apt_settings(), *packages]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join([suite, source, apt_settings(), *packages, *more]).encode()).hexdigest()[:16]
     place = CACHE / f"debian-{suite}-{key}"
     if place.is_dir():
         return place
@@ -94,6 +109,8 @@ def debian(suite, packages):
         run("debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, half, source,
             env=environment())
         (half / "etc/apt/apt.conf.d/00machine").write_text(apt_settings())
+        if more:
+            apt_in(half, more)
         shutil.rmtree(half / "var/cache/apt")
         shutil.rmtree(half / "var/lib/apt/lists")
         half.rename(place)

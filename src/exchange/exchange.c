@@ -223,7 +223,8 @@ void exchange_start_attempt(struct exchange *x, bool fresh)
         return;
     }
     exchange_set(x, EXCHANGE_ATTEMPTING);
-    x->stream.on = false; /* nothing of this one has come, whatever the last one was */
+    x->stream.on = x->held.open =
+        false; /* nothing of this one has come, whatever the last one was */
     x->hedge.spent = false;
     if (exchange_send(x, x->attempt, fresh) < 0)
         judge_transport(x, TRANSPORT_INTERNAL);
@@ -311,13 +312,48 @@ static void replace_stale(struct exchange *x)
     exchange_start_attempt(x, true);
 }
 
-/* A stream in a coding that cannot be undone here is passed on unseen. */
-bool exchange_is_stream(const struct attempt *a)
-{
-    struct str coding;
+#define CODED_START 1024 /* of a coded body: more tells no more of its first line */
 
-    return a->status < 300 && answer_is_type(&a->headers, STR("text/event-stream")) &&
-           (!headers_get(&a->headers, STR("content-encoding"), &coding) || decode_knows(coding));
+/* The first bytes of the attempt's body, as they are without a coding. */
+static enum sse_begin look_at_start(const struct attempt *a, struct str coding)
+{
+    struct str body = buf_str(&a->body);
+    enum sse_begin begin;
+    struct buf text;
+
+    if (coding.n == 0 || body.n == 0)
+        return sse_begins(body);
+    if (body.n > CODED_START)
+        body.n = CODED_START;
+    buf_init(&text, CODED_START);
+    (void)decode_body(coding, body, &text); /* what could be read */
+    begin = sse_begins(buf_str(&text));
+    buf_deinit(&text);
+    return begin;
+}
+
+/* By its label, or, where a stream was asked for, by what it is. One in a coding that cannot be undone
+ * here is passed on unseen. */
+enum sse_begin exchange_is_stream(const struct exchange *x, const struct attempt *a)
+{
+    struct str coding = {NULL, 0};
+    bool labelled = answer_is_type(&a->headers, STR("text/event-stream"));
+
+    if (a->status >= 300 || (!labelled && !judge_may_have_body(x, a->status)) ||
+        (headers_get(&a->headers, STR("content-encoding"), &coding) && !decode_knows(coding)))
+        return SSE_BEGIN_NO;
+    if (labelled)
+        return SSE_BEGIN_YES;
+    return x->request.stream ? look_at_start(a, coding) : SSE_BEGIN_NO;
+}
+
+void exchange_begin_stream(struct exchange *x)
+{
+    x->stream.on = true;
+    x->held.open = false;
+    /* It may think for minutes: its gate need not. */
+    targets_tell_good(x, TURN_HEAD);
+    stream_start(x);
 }
 
 static void attempting(struct exchange *x)
@@ -329,12 +365,13 @@ static void attempting(struct exchange *x)
     if (a->done && a->transport == TRANSPORT_STALE && !a->fresh) {
         replace_stale(x);
     } else if (a->head_done) {
-        x->stream.on = exchange_is_stream(a);
-        if (x->stream.on) {
-            /* It may think for minutes: its gate need not. */
-            targets_tell_good(x, TURN_HEAD);
-            stream_start(x);
+        enum sse_begin begin = exchange_is_stream(x, a);
+
+        if (begin == SSE_BEGIN_YES) {
+            exchange_begin_stream(x);
         } else {
+            x->stream.on = false;
+            x->held.open = begin == SSE_BEGIN_OPEN;
             judge_start(x);
         }
         exchange_set(x, EXCHANGE_HOLDING);

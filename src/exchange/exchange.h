@@ -210,8 +210,10 @@ struct kept_error {
     struct buf body;
 };
 
-/* The attempt's answer where it is no stream, while it is held and watched. judge.c changes it. */
+/* The attempt's answer where it is no stream, while it is held and watched. judge.c changes it; besides,
+ * `open` follows the attempt (exchange.c, hedge.c). */
 struct held_answer {
+    bool open; /* it may turn out to be an event stream under another label */
     struct inspect inspect;
     size_t inspected; /* bytes of attempt.body */
     uint64_t length;  /* as its head has it; LENGTH_UNKNOWN */

@@ -30,8 +30,12 @@ void exchange_start_attempt(struct exchange *x, bool fresh);
 /* Sends the request to the turn's target of `a`. 0 or -errno: then a->detail says why. */
 int exchange_send(struct exchange *x, struct attempt *a, bool fresh);
 
-/* Whether the attempt's answer, which has a head, is a stream that can be looked into. */
-bool exchange_is_stream(const struct attempt *a);
+/* Whether the attempt's answer, which has a head, is a stream that can be looked into. OPEN: its first
+ * bytes are to tell. */
+enum sse_begin exchange_is_stream(const struct exchange *x, const struct attempt *a);
+
+/* It is one: its events are what is looked at from now on. */
+void exchange_begin_stream(struct exchange *x);
 
 /* Acts on what has come, as the state asks for. */
 void exchange_look(struct exchange *x);
@@ -121,6 +125,9 @@ bool mending_is_habit(struct exchange *x, struct str data);
 
 /* The head of an attempt's answer has come, and it is no stream. */
 void judge_start(struct exchange *x);
+
+/* Whether an answer of this status to the request is a good one that has a body (RFC 9110 6.4.1). */
+bool judge_may_have_body(const struct exchange *x, unsigned status);
 
 /* HOLDING, not of a stream: looks at what has come, and acts once that is enough to judge it. */
 void judge_held(struct exchange *x);

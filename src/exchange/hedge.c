@@ -115,7 +115,7 @@ static void swap(struct exchange *x)
     x->attempt = x->hedge.rival;
     x->hedge.rival = a;
     x->aim.target = x->attempt->turn.target;
-    x->stream.on = false;
+    x->stream.on = x->held.open = false;
     if (x->state == EXCHANGE_HOLDING)
         exchange_set(x, EXCHANGE_ATTEMPTING);
 }
@@ -205,8 +205,8 @@ void hedge_look(struct exchange *x)
         return;
     if (a->done)
         a->running = false;
-    has_news =
-        a->done || (a->paused && !x->attempt->paused) || (a->head_done && exchange_is_stream(a));
+    has_news = a->done || (a->paused && !x->attempt->paused) ||
+               (a->head_done && exchange_is_stream(x, a) == SSE_BEGIN_YES);
     if (!has_news)
         return;
     if (a->done && a->transport == TRANSPORT_STALE)

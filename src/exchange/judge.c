@@ -254,13 +254,16 @@ void judge_stream(struct exchange *x, const struct outcome *o)
     judge(x, o);
 }
 
+bool judge_may_have_body(const struct exchange *x, unsigned status)
+{
+    return status >= 200 && status < 300 && status != 204 && status != 205 &&
+           !request_is(&x->request.head, "HEAD");
+}
+
 /* An answer that calls itself good has to be what it says it is. */
 static bool is_inspected(const struct exchange *x)
 {
-    unsigned status = x->attempt->status;
-
-    return status >= 200 && status < 300 && status != 204 && status != 205 &&
-           !request_is(&x->request.head, "HEAD");
+    return judge_may_have_body(x, x->attempt->status);
 }
 
 /* It is longer than what may be held, and so need not be held at all; or memory is getting short. */
@@ -303,6 +306,23 @@ static void inspect_news(struct exchange *x)
     held->inspected = body.n;
 }
 
+/* What was asked for as a stream may be one, whatever its label says. False while its first bytes do
+ * not tell, or where they have told that it is. */
+static bool is_no_stream(struct exchange *x)
+{
+    const struct attempt *a = x->attempt;
+    enum sse_begin begin = exchange_is_stream(x, a);
+
+    if (begin == SSE_BEGIN_YES) {
+        inspect_deinit(&x->held.inspect);
+        exchange_begin_stream(x);
+        stream_step(x);
+        return false;
+    }
+    x->held.open = begin == SSE_BEGIN_OPEN && !a->done && !a->paused;
+    return !x->held.open;
+}
+
 void judge_held(struct exchange *x)
 {
     struct attempt *a = x->attempt;
@@ -315,6 +335,8 @@ void judge_held(struct exchange *x)
         .error = &error,
     };
 
+    if (x->held.open && !is_no_stream(x))
+        return;
     if (is_inspected(x)) {
         inspect_news(x);
         end = a->done && a->transport == TRANSPORT_WHOLE ? inspect_end(&x->held.inspect) : end;

@@ -9,11 +9,16 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+static bool has_answer(const struct exchange *x)
+{
+    return x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
+}
+
 /* Until its first content a stream has a time of its own: it may think for minutes after it has
  * said hello. From then on, and in all other answers, no two pieces may be too far apart. */
 static bool awaits_content(const struct exchange *x)
 {
-    return x->stream.on && !x->stream.guard.content;
+    return x->held.open || (x->stream.on && !x->stream.guard.content);
 }
 
 /* A stream has said that it is whole. Servers that then keep the connection open would keep their
@@ -22,9 +27,7 @@ static bool awaits_content(const struct exchange *x)
 
 static bool has_ended(const struct exchange *x)
 {
-    bool has_answer = x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
-
-    return has_answer && x->stream.on && x->stream.guard.marker;
+    return has_answer(x) && x->stream.on && x->stream.guard.marker;
 }
 
 /* An answer that is held whole may take longer than the deadline, as a live one may, once the client
@@ -66,15 +69,15 @@ static bool expects_events(const struct exchange *x)
             str_ifind(accept, STR("text/event-stream")) >= 0);
 }
 
-/* When the next keep-alive comment is due (C14). An answer that turns out to be no stream has none,
- * and neither has a client that could not tell a comment from a part of its answer. */
+/* When the next keep-alive comment is due (C14). An answer that turns out to be no stream has none, nor
+ * has one that still may, for it could not be delivered any more; and neither has a client that could not tell a comment from a part of its answer. */
 static uint64_t beat_time(const struct exchange *x)
 {
-    bool has_answer = x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
     uint64_t every_ms = x->plan.settings->stream.heartbeat_ms;
 
     if (every_ms == 0 || !x->request.stream || x->request.head.http_1_0 || x->reply.ended ||
-        has_ended(x) || (has_answer && !x->stream.on) || !expects_events(x))
+        has_ended(x) || (has_answer(x) && !x->stream.on && !(x->held.open && x->reply.begun)) ||
+        !expects_events(x))
         return TIMER_OFF;
     return clock_timeout(x->reply.spoke_ms, every_ms);
 }

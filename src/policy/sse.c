@@ -12,6 +12,32 @@ enum state {
     AFTER_END_CR, /* the same, where that line end closed the last event */
 };
 
+static const struct str mark = {"\xef\xbb\xbf", 3};
+
+static struct str without_mark(struct str event)
+{
+    return str_starts(event, mark) ? (struct str){event.p + mark.n, event.n - mark.n} : event;
+}
+
+enum sse_begin sse_begins(struct str text)
+{
+    static const struct str names[] = {
+        {"data:", 5}, {"event:", 6}, {"id:", 3}, {"retry:", 6}, {":", 1}};
+    bool open = false;
+
+    if (text.n < mark.n && str_starts(mark, text))
+        return SSE_BEGIN_OPEN;
+    text = without_mark(text);
+    while (text.n > 0 && (text.p[0] == '\n' || text.p[0] == '\r'))
+        text = (struct str){text.p + 1, text.n - 1};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (str_starts(text, names[i]))
+            return SSE_BEGIN_YES;
+        open |= str_starts(names[i], text);
+    }
+    return open ? SSE_BEGIN_OPEN : SSE_BEGIN_NO;
+}
+
 void sse_init(struct sse_reader *r)
 {
     *r = (struct sse_reader){.state = BOM_1};
@@ -134,13 +160,6 @@ static bool next_field(struct str *rest, struct str *ret_name, struct str *ret_v
         return true;
     }
     return false;
-}
-
-static struct str without_mark(struct str event)
-{
-    bool marked = str_starts(event, STR("\xef\xbb\xbf"));
-
-    return marked ? (struct str){event.p + 3, event.n - 3} : event;
 }
 
 void sse_parse(struct str event, struct sse_event *ret_event)

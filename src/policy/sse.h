@@ -12,6 +12,13 @@
 #include "base/buf.h"
 #include "base/str.h"
 
+/* Whether a body is an event stream, by its first bytes: a field's name with its colon, or a comment,
+ * behind a byte order mark and blank lines at most. Labels do not tell: some servers call their
+ * streams application/json, text/plain or nothing. OPEN while what has come is the beginning of
+ * either. */
+enum sse_begin { SSE_BEGIN_OPEN, SSE_BEGIN_YES, SSE_BEGIN_NO };
+enum sse_begin sse_begins(struct str text);
+
 struct sse_reader {
     unsigned char state;
     size_t scanned; /* bytes of the current event already looked at */

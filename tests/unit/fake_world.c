@@ -816,10 +816,10 @@ static uint64_t must_act_by(const struct fake_world *w)
     const struct timeout_settings *t = &w->settings.timeout;
     uint64_t started = w->starts ? w->start[w->starts - 1].at_ms : 0;
     uint64_t total = since(started, t->total_ms);
-    uint64_t idle =
-        earlier(total, x->stream.on && !x->stream.guard.content && !x->stream.guard.marker
-                           ? since(started, t->first_content_ms)
-                           : since(x->attempt->last_piece_ms, t->idle_ms));
+    bool thinks =
+        x->held.open || (x->stream.on && !x->stream.guard.content && !x->stream.guard.marker);
+    uint64_t idle = earlier(total, thinks ? since(started, t->first_content_ms)
+                                          : since(x->attempt->last_piece_ms, t->idle_ms));
     bool alive = x->reply.begun && x->stream.on && x->stream.guard.content;
 
     switch (x->state) {

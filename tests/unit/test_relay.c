@@ -565,6 +565,7 @@ START_TEST(an_answer_beyond_hold_limit_streams)
                              .pieces = {{0, big, BIG - 5}, {100, big + BIG - 5, 5}},
                              .end = _i == 0 ? TRANSPORT_WHOLE : TRANSPORT_TRUNCATED};
 
+    big[0] = '\xff'; /* no event stream */
     w.limits.hold_limit = 300000;
     w.client.every_ms = 1;
     run(&a, 1);

@@ -443,6 +443,51 @@ START_TEST(noise)
 }
 END_TEST
 
+/* As soon as the bytes tell, and never otherwise than they told before. */
+START_TEST(a_body_that_is_a_stream)
+{
+    static const struct {
+        const char *text;
+        enum sse_begin begin;
+        size_t open; /* so many bytes of it leave it open */
+    } rows[] = {
+        {"data: x", SSE_BEGIN_YES, 4},
+        {"event:", SSE_BEGIN_YES, 5},
+        {"id:1", SSE_BEGIN_YES, 2},
+        {"retry: 5", SSE_BEGIN_YES, 5},
+        {":", SSE_BEGIN_YES, 0},
+        {": PROCESSING", SSE_BEGIN_YES, 0},
+        {"\n\r\ndata:", SSE_BEGIN_YES, 7},
+        {"\xef\xbb\xbf:", SSE_BEGIN_YES, 3},
+        {"\xef\xbb\xbf\nid:", SSE_BEGIN_YES, 6},
+        {"{\"data:", SSE_BEGIN_NO, 0},
+        {"[", SSE_BEGIN_NO, 0},
+        {" data:", SSE_BEGIN_NO, 0},
+        {"dat:", SSE_BEGIN_NO, 3},
+        {"data ", SSE_BEGIN_NO, 4},
+        {"data\n", SSE_BEGIN_NO, 4},
+        {"Data:", SSE_BEGIN_NO, 0},
+        {"identity", SSE_BEGIN_NO, 2},
+        {"<html>", SSE_BEGIN_NO, 0},
+        {"\xef\xbb\xbf{", SSE_BEGIN_NO, 3},
+        {"\xef\xbb:", SSE_BEGIN_NO, 2},
+        {"\xff", SSE_BEGIN_NO, 0},
+        {"error: x", SSE_BEGIN_NO, 1},
+        {"\0", SSE_BEGIN_NO, 0},
+    };
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        size_t n = *rows[i].text ? strlen(rows[i].text) : 1;
+
+        for (size_t k = 0; k <= n; k++)
+            ck_assert_msg(sse_begins((struct str){rows[i].text, k}) ==
+                              (k <= rows[i].open ? SSE_BEGIN_OPEN : rows[i].begin),
+                          "%zu bytes of %s", k, rows[i].text);
+    }
+    ck_assert_int_eq(sse_begins((struct str){NULL, 0}), SSE_BEGIN_OPEN);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "sse");
@@ -459,4 +504,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, id_and_retry);
     tcase_add_test(tcase, huge_events_take_linear_time);
     tcase_add_test(tcase, noise);
+    tcase_add_test(tcase, a_body_that_is_a_stream);
 }

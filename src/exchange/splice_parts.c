@@ -197,7 +197,7 @@ uint32_t splice_index(struct splice *s, struct json_value value, uint32_t otherw
 
     if (json_to_u64(value, &n))
         return n < SPLICE_ANY ? (uint32_t)n : SPLICE_ANY - 1;
-    if (value.type != JSON_NONE && value.type != JSON_NULL && value.type != JSON_NUMBER)
+    if (value.type != JSON_NONE && value.type != JSON_NULL)
         s->strange = true; /* to a client "0" is another place than 0 */
     return otherwise;
 }

@@ -178,9 +178,9 @@ static inline bool splice_is_said(struct json_value value)
 /* All of a value, the quotes of a string too. */
 static inline struct str splice_form(struct json_value value)
 {
-    size_t quote = value.type == JSON_STRING ? 1 : 0;
-
-    return (struct str){value.text.p - quote, value.text.n + 2 * quote};
+    if (value.type != JSON_STRING)
+        return value.text;
+    return (struct str){value.text.p - 1, value.text.n + 2};
 }
 
 /* --- splice_edit.c: the event as the client is to get it -------------------------------------- */

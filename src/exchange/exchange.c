@@ -232,14 +232,11 @@ void exchange_start_attempt(struct exchange *x, bool fresh)
 
 /* --- the turn --------------------------------------------------------------------------------- */
 
-void exchange_set_deadline(struct exchange *x, uint64_t since_ms, bool declared)
+void exchange_set_deadline(struct exchange *x, uint64_t since_ms, uint64_t heard_ms)
 {
-    static const struct headers nothing;
-    const struct headers *h = declared ? &x->request.head.headers : &nothing;
-
-    x->deadline_since = since_ms;
-    x->deadline = deadline_of(h, since_ms, x->plan.settings->retry.deadline_ms,
-                              x->request.overrides.deadline_ms);
+    x->deadline =
+        deadline_of(&x->request.head.headers, since_ms, heard_ms,
+                    x->plan.settings->retry.deadline_ms, x->request.overrides.deadline_ms);
 }
 
 static void set_limits(struct exchange *x)
@@ -249,7 +246,7 @@ static void set_limits(struct exchange *x)
     x->max_attempts = wish ? wish : x->plan.settings->retry.max_attempts;
     x->reply.spoke_ms = x->ops->now_ms(x->world);
     stream_expect(x);
-    exchange_set_deadline(x, x->started_ms, true);
+    exchange_set_deadline(x, x->started_ms, x->started_ms);
 }
 
 static void body_lost(struct exchange *x, int rc)

@@ -290,7 +290,6 @@ struct exchange {
     struct request request;
     struct plan plan;
     struct deadline deadline;
-    uint64_t deadline_since; /* what it counts from */
     unsigned max_attempts;
     bool request_complete;
     unsigned refused; /* the body was refused with this status; 0: it was not */

@@ -17,9 +17,9 @@ void exchange_end(struct exchange *x, enum exchange_end end);
 /* Cancels the attempt if it runs. */
 void exchange_stop_attempt(struct exchange *x);
 
-/* Counts the deadline from `since_ms` on: what the client declared holds between two signs of life,
- * and `declared` leaves it out. */
-void exchange_set_deadline(struct exchange *x, uint64_t since_ms, bool declared);
+/* Counts the deadline from `since_ms` on, and the client's limits on silence from `heard_ms`, when it last
+ * had something to read (DEADLINE_NONE: often enough). */
+void exchange_set_deadline(struct exchange *x, uint64_t since_ms, uint64_t heard_ms);
 
 /* Remembers the first reason why no other attempt can follow. */
 void exchange_cannot_retry(struct exchange *x, const char *why);

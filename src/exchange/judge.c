@@ -351,7 +351,7 @@ void judge_held(struct exchange *x)
 
 static void describe_deadline(const struct exchange *x, char out[ATTEMPT_DETAIL_MAX])
 {
-    unsigned long long ms = x->deadline.at_ms - x->deadline_since;
+    unsigned long long ms = x->deadline.at_ms - x->deadline.since_ms;
 
     if (x->deadline.source == DEADLINE_FROM_MENDING)
         snprintf(out, ATTEMPT_DETAIL_MAX, "it could not be mended within %llu ms (mend_timeout)",

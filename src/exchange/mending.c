@@ -3,36 +3,27 @@
 #include "base/hash.h"
 #include "exchange/exchange_private.h"
 
-static void lower(struct exchange *x, struct deadline d, uint64_t since_ms)
+/* The client's own limits on silence count from what it was given last, unless it has yet to take some of
+ * that. With heartbeats no silence of ours is that long. */
+static uint64_t heard(const struct exchange *x, uint64_t now)
 {
-    if (d.at_ms >= x->deadline.at_ms)
-        return;
-    x->deadline = d;
-    x->deadline_since = since_ms;
-}
-
-/* The client's own limit counts from what it was given last, unless it has yet to take some of that. */
-static void lower_to_declared(struct exchange *x, uint64_t now)
-{
-    uint64_t since = outbox_waiting(&x->reply.out) > 0 ? now : x->reply.spoke_ms;
-
-    lower(x, deadline_of(&x->request.head.headers, since, 0, 0), since);
+    if (x->plan.settings->stream.heartbeat_ms > 0)
+        return DEADLINE_NONE;
+    return outbox_waiting(&x->reply.out) > 0 ? now : x->reply.spoke_ms;
 }
 
 void mending_set_deadline(struct exchange *x)
 {
-    const struct stream_settings *s = &x->plan.settings->stream;
     const struct mending *m = &x->stream.mending;
     uint64_t now = x->ops->now_ms(x->world), since = m->on ? m->since_ms : now;
-    uint64_t limit = s->mend_timeout_ms;
+    uint64_t limit = x->plan.settings->stream.mend_timeout_ms;
     uint64_t left = limit > m->spent_ms ? limit - m->spent_ms : 0;
+    uint64_t end = clock_after(since, left);
 
-    exchange_set_deadline(x, now, false);
-    if (s->heartbeat_ms == 0) /* else no silence of ours is that long */
-        lower_to_declared(x, now);
-    if (limit > 0)
-        lower(x, (struct deadline){clock_after(since, left), DEADLINE_FROM_MENDING},
-              clock_after(since, left) - limit);
+    exchange_set_deadline(x, now, heard(x, now));
+    if (limit > 0 && end < x->deadline.at_ms)
+        x->deadline = (struct deadline){
+            .at_ms = end, .since_ms = end - limit, .source = DEADLINE_FROM_MENDING};
 }
 
 void mending_begin(struct exchange *x)

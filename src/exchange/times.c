@@ -32,10 +32,12 @@ static bool has_ended(const struct exchange *x)
 
 /* An answer that is held whole may take longer than the deadline, as a live one may, once the client
  * is kept waiting by heartbeats: then the attempt that is under way is not ended by it. What is to
- * mend an answer has to bring something new in time, however much it repeats. */
+ * mend an answer has to bring something new in time, however much it repeats. A limit on the client's
+ * silence stays: it is the moment to let it hear something. */
 static uint64_t deadline_now(const struct exchange *x)
 {
-    bool alive = x->reply.begun && !x->reply.committed && x->stream.on && x->stream.guard.content;
+    bool alive = x->reply.begun && !x->reply.committed && x->stream.on && x->stream.guard.content &&
+                 !deadline_is_silence(&x->deadline);
 
     return x->state == EXCHANGE_RELAYING || alive ? TIMER_OFF : x->deadline.at_ms;
 }
@@ -146,10 +148,37 @@ static void beat(struct exchange *x, uint64_t now)
         if (!relay_begin_early(x))
             return;
         /* From now on no silence of ours can reach the client's own limit. */
-        exchange_set_deadline(x, x->started_ms, false);
+        exchange_set_deadline(x, x->started_ms, DEADLINE_NONE);
     }
     if (outbox_waiting(&x->reply.out) == 0 && outbox_insert(&x->reply.out, STR(": retryd\n")) == 0)
         x->ops->answer_wake(x->world, x);
+}
+
+/* The client would give up for want of a byte, but bytes have come since it had the last one: white space
+ * in front of an answer, comments of a stream, what announces one (C7). */
+static bool is_alive(const struct exchange *x)
+{
+    const struct attempt *a = x->attempt;
+
+    return deadline_is_silence(&x->deadline) && x->state == EXCHANGE_HOLDING && a->status < 400 &&
+           a->last_piece_ms > x->deadline.since_ms && !x->request.head.http_1_0;
+}
+
+/* What has come is passed on, and the limit begins anew. Of a stream that must stay held, or is made
+ * again for a client that has a part of it, the client hears a comment instead. */
+static void speak(struct exchange *x, uint64_t now)
+{
+    bool must_hold = x->stream.on && (x->stream.mode == STREAM_HOLD || x->reply.committed);
+
+    if (!must_hold) {
+        relay_commit(x);
+        return;
+    }
+    beat(x, now);
+    if (x->reply.committed)
+        mending_set_deadline(x);
+    else if (x->state != EXCHANGE_DONE)
+        exchange_set_deadline(x, x->started_ms, now);
 }
 
 bool times_act(struct exchange *x)
@@ -166,7 +195,10 @@ bool times_act(struct exchange *x)
     } else if (x->state == EXCHANGE_QUEUED) {
         targets_timeout(x);
     } else if (now >= deadline_now(x)) {
-        judge_deadline(x);
+        if (is_alive(x))
+            speak(x, now);
+        else
+            judge_deadline(x);
     } else if (now >= hedge_limit(x)) {
         hedge_timed_out(x);
     } else if (now >= hedge_time(x)) {

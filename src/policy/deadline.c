@@ -37,6 +37,7 @@ static void lower(struct deadline *d, uint64_t start_ms, uint64_t after_ms,
     if (after_ms == 0 || after_ms >= DEADLINE_NONE - start_ms || start_ms + after_ms >= d->at_ms)
         return;
     d->at_ms = start_ms + after_ms;
+    d->since_ms = start_ms;
     d->source = source;
 }
 
@@ -48,23 +49,23 @@ static bool is_node(const struct headers *request)
            str_ieq(str_trim(runtime), STR("node"));
 }
 
-struct deadline deadline_of(const struct headers *request, uint64_t start_ms, uint64_t config_ms,
-                            uint64_t override_ms)
+struct deadline deadline_of(const struct headers *request, uint64_t start_ms, uint64_t heard_ms,
+                            uint64_t config_ms, uint64_t override_ms)
 {
-    struct deadline d = {DEADLINE_NONE, DEADLINE_FROM_NOBODY};
-    const uint64_t by_client[] = {
-        declared(request, STR("x-stainless-read-timeout")),
-        declared(request, STR("x-stainless-timeout")),
-        override_ms,
-    };
-    bool said = false;
+    struct deadline d = {.at_ms = DEADLINE_NONE, .since_ms = start_ms};
+    uint64_t silence = declared(request, STR("x-stainless-read-timeout"));
+    uint64_t total = declared(request, STR("x-stainless-timeout"));
 
     lower(&d, start_ms, config_ms, DEADLINE_FROM_CONFIG);
-    for (size_t i = 0; i < sizeof by_client / sizeof by_client[0]; i++) {
-        said |= by_client[i] > 0;
-        lower(&d, start_ms, less_margin(by_client[i]), DEADLINE_FROM_CLIENT);
-    }
-    if (!said && is_node(request))
-        lower(&d, start_ms, less_margin(NODE_GIVES_UP_MS), DEADLINE_FROM_RUNTIME);
+    lower(&d, heard_ms, less_margin(silence), DEADLINE_FROM_SILENCE);
+    lower(&d, start_ms, less_margin(total), DEADLINE_FROM_CLIENT);
+    lower(&d, start_ms, less_margin(override_ms), DEADLINE_FROM_CLIENT);
+    if (silence == 0 && total == 0 && override_ms == 0 && is_node(request))
+        lower(&d, heard_ms, less_margin(NODE_GIVES_UP_MS), DEADLINE_FROM_RUNTIME);
     return d;
+}
+
+bool deadline_is_silence(const struct deadline *d)
+{
+    return d->source == DEADLINE_FROM_SILENCE || d->source == DEADLINE_FROM_RUNTIME;
 }

@@ -202,3 +202,44 @@ def test_c07_others_wait_longer(machine, headers):
         line = daemon.wait_log("attempt 1 of 5 failed: 429 rate_limited; next in ", start=start)
         assert int(line["wait_ms"]) >= 299500
     daemon.wait_line("end=client_gone", start=start)
+
+
+# --- a limit on silence ------------------------------------------------------------------------------
+
+HEAD = "HTTP/1.1 200 OK\r\ncontent-type: {}\r\nconnection: close\r\n\r\n"
+WHOLE = ('data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+         '"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+
+
+def piece_by_piece(media, *pieces):
+    """An answer that says something every 700 ms."""
+    steps = [{"send": HEAD.format(media) + pieces[0]}]
+    for piece in pieces[1:]:
+        steps += [{"delay_ms": 700}, {"send": piece}]
+    return {"wire": [*steps, {"fin": True}]}
+
+
+BLANKS = piece_by_piece("application/json", "  ", " ", " ", '{"id":1,"choices":[{"message":{"content":"hi"}}]}')
+COMMENTS = piece_by_piece("text/event-stream", ": c\n\n", ": c\n\n", ": c\n\n", WHOLE)
+
+
+def test_c07_a_living_answer_outlasts_a_limit_on_silence(machine):
+    """Blanks and comments reach the client before it would give up; a limit on all of it stays one."""
+    silence, total = ["x-stainless-read-timeout: 1"], ["X-Stainless-Timeout: 1"]
+    seen = run(*machine, {
+        "blanks": Case([BLANKS], headers=silence),
+        "comments": Case([COMMENTS], headers=silence, more={"stream": True}),
+        "comments-held": Case([COMMENTS], headers=[*silence, "x-retryd-stream-mode: hold"],
+                              more={"stream": True}),
+        "blanks-total": Case([BLANKS], headers=total),
+        "comments-total": Case([COMMENTS], headers=total, more={"stream": True}),
+    })
+    for name in ("blanks", "comments", "comments-held"):
+        assert (seen[name].answer.status, len(seen[name].attempts)) == (200, 1), name
+        assert seen[name].request["end"] == "answered", name
+    assert seen["blanks"].answer.json()["id"] == 1
+    for name in ("comments", "comments-held"):
+        assert text_of(seen[name].answer.body) == "hi"
+    assert b": retryd\n" in seen["comments-held"].answer.body
+    for name in ("blanks-total", "comments-total"):
+        assert (seen[name].answer.status, seen[name].answer.error["code"]) == (504, "deadline_exceeded"), name

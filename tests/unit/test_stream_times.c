@@ -457,6 +457,102 @@ END_TEST
 
 /* --- all of them -------------------------------------------------------------------------------------- */
 
+/* --- the client's own limit on silence (C7) ------------------------------------------------------- */
+
+static void begin_impatient(const struct fake_attempt *script, unsigned n, const char *headers,
+                            bool stream)
+{
+    world_follow(script, n);
+    w.settings.timeout = (struct timeout_settings){0};
+    fake_begin(&w, "POST", "/v1/chat/completions", headers,
+               stream ? "{\"stream\":true}" : "{\"model\":\"m\"}");
+}
+
+static const struct fake_attempt waits_behind_comments = {
+    .status = 200,
+    .headers = SSE,
+    .pieces = {{0, ": c\n\n", 0}, {9000, ": c\n\n", 0}, {9000, WHOLE, 0}}};
+
+/* Bytes came since the client last had one: it is given what has come, and not a moment sooner. */
+START_TEST(a_living_stream_is_passed_on_before_the_client_gives_up)
+{
+    w.settings.stream.mode = (enum stream_mode)_i;
+    begin_impatient(&waits_behind_comments, 1, "x-stainless-read-timeout: 10\n", true);
+    fake_run_until(&w, 9499);
+    ck_assert(!w.x.reply.begun);
+    fake_run_until(&w, 9501);
+    ck_assert(w.x.reply.begun);
+    ck_assert(world_body_is(_i == HOLD ? BEAT : ": c\n\n: c\n\n"));
+    world_finish();
+    world_answered(_i == HOLD ? BEAT ": c\n\n: c\n\n" WHOLE : ": c\n\n: c\n\n" WHOLE);
+    ck_assert_uint_eq(w.starts, 1);
+}
+END_TEST
+
+/* A held stream that goes on is heard of each time, and is still made again when it breaks. */
+START_TEST(a_held_stream_keeps_its_client_and_its_promise)
+{
+    static const struct fake_attempt script[] = {
+        {.status = 200,
+         .headers = SSE,
+         .pieces = {{0, TEXT("a"), 0}, {9000, TEXT("b"), 0}, {9000, TEXT("c"), 0}},
+         .end_ms = 2000,
+         .end = TRANSPORT_TRUNCATED},
+        {.status = 200, .headers = SSE, .pieces = {{0, WHOLE, 0}}}};
+
+    w.settings.stream.mode = HOLD;
+    begin_impatient(script, 2, "x-stainless-read-timeout: 10\n", true);
+    world_finish();
+    world_answered(BEAT BEAT WHOLE);
+}
+END_TEST
+
+/* A server that thinks in front of its JSON sends blanks meanwhile. */
+START_TEST(a_living_answer_is_passed_on_before_the_client_gives_up)
+{
+    static const struct fake_attempt blanks = {
+        .status = 200,
+        .headers = JSON,
+        .pieces = {{8000, "  ", 0}, {8000, " ", 0}, {8000, " ", 0}, {8000, "{\"id\":1}", 0}}};
+
+    begin_impatient(&blanks, 1,
+                    _i ? "X-Stainless-Runtime: node\n" : "x-stainless-read-timeout: 10\n", false);
+    fake_run_until(&w, 9501);
+    ck_assert_int_eq(w.x.reply.begun, _i == 0);
+    world_finish();
+    world_answered("    {\"id\":1}");
+    ck_assert_uint_eq(w.starts, 1);
+}
+END_TEST
+
+static const struct {
+    const char *headers;
+    struct fake_attempt attempt;
+    uint64_t at_ms;
+} silent[] = {
+    {"x-stainless-read-timeout: 10\n", {.hangs = true}, 9500},
+    {"x-stainless-read-timeout: 10\n",
+     {.status = 503, .headers = JSON, .pieces = {{9000, " ", 0}}, .hangs = true},
+     9500},
+    {"X-Stainless-Timeout: 10\n",
+     {.status = 200, .headers = JSON, .pieces = {{9000, " ", 0}}, .hangs = true},
+     9500},
+    {"x-retryd-deadline: 10\n",
+     {.status = 200, .headers = JSON, .pieces = {{9000, " ", 0}}, .hangs = true},
+     9500},
+};
+
+/* Nothing came, or nothing that a client should see, or the limit is on all of it: 504, in time. */
+START_TEST(what_is_silent_ends_in_time)
+{
+    begin_impatient(&silent[_i].attempt, 1, silent[_i].headers, false);
+    world_finish();
+    ck_assert_uint_eq(w.now_ms, silent[_i].at_ms);
+    ck_assert_int_eq(w.x.end, END_FAILED);
+    ck_assert_uint_eq(w.head.status, 504);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "timeouts");
@@ -483,4 +579,13 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test(c, a_stream_that_does_not_end_behind_its_end, 0, 3);
     tcase_add_loop_test(c, a_failure_behind_it_is_made_again, 0, 3);
     tcase_add_loop_test(c, a_mark_behind_a_heartbeat, 0, 3);
+
+    TCase *silence = unit_case(suite, "silence");
+
+    tcase_add_checked_fixture(silence, world_set_up, world_tear_down);
+    tcase_add_loop_test(silence, a_living_stream_is_passed_on_before_the_client_gives_up, LIVE,
+                        HOLD + 1);
+    tcase_add_test(silence, a_held_stream_keeps_its_client_and_its_promise);
+    tcase_add_loop_test(silence, a_living_answer_is_passed_on_before_the_client_gives_up, 0, 2);
+    tcase_add_loop_test(silence, what_is_silent_ends_in_time, 0, COUNT(silent));
 }

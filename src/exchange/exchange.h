@@ -184,6 +184,7 @@ struct aim {
     unsigned tier_attempts;   /* made in wish.tier */
     unsigned target_attempts; /* made at `target`, one after the other */
     bool settled;             /* the next attempt is paid for, or free, wherever it goes (C9) */
+    bool prepaid;    /* ... the attempt that is about to be decided was charged beforehand */
     unsigned silent; /* bit n: in this tier the plan's provider n was silent, the last time */
     struct target_ref tried[TARGETS_TRIED_MAX];    /* since the last backoff */
     struct target_ref excluded[TARGETS_TRIED_MAX]; /* in this tier, by a verdict */

@@ -91,7 +91,8 @@ void targets_note(struct exchange *x, const struct verdict *v);
 /* What follows a failed attempt, and what is charged for it (C4, C9, C18). */
 struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,
                                      const struct hint *hint);
-/* The same without consequences: whether there would be another attempt. */
+/* Whether there would be another attempt, of one that may go on as well. Where there would, it is
+ * charged already: no attempt is to end for one that the budget has no room for. */
 bool targets_would_repeat(struct exchange *x, const struct verdict *v);
 /* Another attempt was decided. */
 void targets_move(struct exchange *x, const struct verdict *v, enum move move);

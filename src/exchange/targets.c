@@ -419,9 +419,11 @@ static bool settle(struct exchange *x, const struct verdict *v, enum move move,
                    const struct provider *next)
 {
     struct aim *aim = &x->aim;
-    bool again = (aim->wish.visited & plan_bit(&x->plan, next)) != 0;
+    bool again = (aim->wish.visited & plan_bit(&x->plan, next)) != 0, paid = aim->prepaid;
 
-    aim->settled = v->reason == REASON_STALE || (move != MOVE_STAY && move_is_free(v->reason));
+    aim->prepaid = false;
+    aim->settled =
+        paid || v->reason == REASON_STALE || (move != MOVE_STAY && move_is_free(v->reason));
     if (aim->settled || !again)
         return true;
     aim->settled = x->ops->may_repeat(x->world, x, next);
@@ -457,7 +459,10 @@ bool targets_would_repeat(struct exchange *x, const struct verdict *v)
     struct hint none = {.source = HINT_NONE};
     struct retry_question q = question(x, v, &none);
 
-    return retry_decide(&x->plan.settings->retry, &q).action == RETRY_AGAIN;
+    if (retry_decide(&x->plan.settings->retry, &q).action != RETRY_AGAIN)
+        return false;
+    x->aim.prepaid = x->ops->may_repeat(x->world, x, x->aim.target.provider);
+    return x->aim.prepaid;
 }
 
 void targets_move(struct exchange *x, const struct verdict *v, enum move move)

@@ -271,6 +271,24 @@ START_TEST(a_declared_limit_counts_from_the_last_word)
 }
 END_TEST
 
+/* In its backoff, before its head, while it repeats: the client hears that it is waited for. */
+START_TEST(c14_it_beats_while_it_is_mended)
+{
+    const struct fake_attempt script[] = {
+        cut(ROLE TEXT("Hello")),
+        {.status = 200,
+         .head_ms = 1000,
+         .headers = SSE,
+         .pieces = {{0, ROLE, 0}, {1000, TEXT("Hello"), 0}, {1000, TEXT(" you") STOP DONE, 0}}}};
+#define BEATS ": retryd\n: retryd\n"
+
+    w.settings.stream.heartbeat_ms = 500;
+    run(script, 2, SPLICE);
+    world_answered(ROLE TEXT("Hello") BEATS BEATS BEATS BEATS TEXT(" you") STOP DONE);
+#undef BEATS
+}
+END_TEST
+
 /* --- what is read on ------------------------------------------------------------------------------ */
 
 #define EVENT(n, type, rest) \
@@ -379,6 +397,21 @@ START_TEST(a_habit_is_not_held)
 }
 END_TEST
 
+/* There is no room for a repeat: the stream, which goes well otherwise, is not ended for it. */
+START_TEST(without_a_budget_it_goes_on)
+{
+    w.settings.retry.budget_min = 0;
+    run(&bad_amid, 1, SPLICE);
+    world_answered(WHOLE);
+    ck_assert_uint_eq(w.starts, 1);
+    ck_assert_uint_eq(w.budget_denied, 1);
+    again();
+    run(&bad_amid, 1, SPLICE);
+    ck_assert_uint_eq(w.starts, 2);
+    ck_assert_uint_eq(w.budget_asked, 1); /* once for one repeat */
+}
+END_TEST
+
 /* Another one elsewhere is no habit. */
 START_TEST(other_garbage_is_none)
 {
@@ -410,11 +443,13 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, the_time_is_one_for_all_breaks);
     tcase_add_test(c, without_a_limit_the_deadline_is_one);
     tcase_add_test(c, a_declared_limit_counts_from_the_last_word);
+    tcase_add_test(c, c14_it_beats_while_it_is_mended);
     tcase_add_test(c, what_runs_on_is_read_on_behind_silence);
     tcase_add_test(c, reading_on_has_the_same_time);
     tcase_add_loop_test(c, a_habit_costs_one_attempt, STREAM_LIVE, STREAM_SPLICE + 1);
     tcase_add_test(c, a_habit_is_known_by_its_place_or_its_bytes);
     tcase_add_loop_test(c, a_habit_before_the_content, STREAM_LIVE, STREAM_SPLICE + 1);
     tcase_add_test(c, a_habit_is_not_held);
+    tcase_add_test(c, without_a_budget_it_goes_on);
     tcase_add_test(c, other_garbage_is_none);
 }

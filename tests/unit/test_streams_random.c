@@ -239,6 +239,7 @@ static void draw_world(void)
         (struct hedge_settings){.after_ms = one_in(4) ? 1 + some_ms() : 0, .requests = HEDGE_ALL};
     w.settings.stream.mode = (enum stream_mode)below(3);
     w.settings.stream.heartbeat_ms = one_in(3) ? 1 + below(2000) : 0;
+    w.settings.stream.mend_timeout_ms = one_in(2) ? 1 + below(10000) : 0;
     w.limits.hold_limit = one_in(5) ? 50 + below(4000) : 1 << 20;
     w.timer_lazy = one_in(2);
     w.timer_late_ms = one_in(4) ? below(300) : 0;

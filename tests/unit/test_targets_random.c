@@ -166,6 +166,7 @@ static void draw_settings(void)
                                                          .first_content_ms = 1 + below(3000),
                                                          .idle_ms = 1 + below(3000),
                                                          .total_ms = maybe(9000)};
+    pattern.settings.stream.mend_timeout_ms = maybe(5000);
     pattern.settings.queue =
         (struct queue_settings){.size = (unsigned)below(20), .timeout_ms = 1 + below(20000)};
     pattern.settings.hedge =

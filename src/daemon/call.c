@@ -343,10 +343,10 @@ static int refuse_head(struct worker *w, const struct request_head *head, char *
         snprintf(ret_why, size, "%s", why);
         return -EACCES;
     }
-    if (headers_get(&head->headers, STR("upgrade"), &v) && str_ieq(v, STR("websocket"))) {
+    if (headers_get(&head->headers, STR("upgrade"), &v) && str_ifind(v, STR("websocket")) >= 0) {
         snprintf(
             ret_why, size,
-            "retryd: WebSocket connections are not passed through; send them to the API itself");
+            "retryd: WebSocket connections are not passed through; use HTTP, or connect to the API itself");
         return -ENOTSUP;
     }
     if (head->content_length != LENGTH_UNKNOWN && head->content_length > s->max_body) {

@@ -210,11 +210,13 @@ static enum MHD_Result refuse(struct frontend_request *r, unsigned status, const
                           status >= 500 ? "server_error" : "invalid_request_error",
                           status == 413   ? "request_too_large"
                           : status == 403 ? "not_allowed"
-                          : status == 501 ? "not_supported"
+                          : status == 426 ? "upgrade_not_supported"
                           : status == 503 ? "overloaded"
                           : status == 507 ? "insufficient_storage"
                                           : "bad_request",
                           &facts);
+    if (rc == 0 && status == 426) /* RFC 9110 15.5.22: what is spoken here */
+        rc = headers_add(&head.headers, STR("Upgrade"), STR("HTTP/1.1"));
     if (rc == 0)
         rc = frontend_whole(r, &head, &body);
     buf_deinit(&body);

@@ -14,7 +14,7 @@ unsigned frontend_status(int rc)
     case -EACCES:
         return 403;
     case -ENOTSUP:
-        return 501;
+        return 426;
     case -ENOSPC:
         return 507;
     default:

@@ -197,7 +197,7 @@ REFUSALS = {
     "no-route": ({"path": "/v2/x"}, 404, "no_route"),
     "host": ({"host": "evil.example"}, 403, "not_allowed"),
     "origin": ({"headers": ["Origin: https://evil.example"]}, 403, "not_allowed"),
-    "websocket": ({"headers": ["Upgrade: websocket"]}, 501, "not_supported"),
+    "websocket": ({"headers": ["Upgrade: websocket"]}, 426, "upgrade_not_supported"),
     "too-large": ({"body": b"x" * 70000}, 413, "request_too_large"),
     "malformed": ({"headers": ["X(Y: 1"]}, 400, "bad_request"),
 }

@@ -442,7 +442,7 @@ REFUSALS = {
     "a page without an origin": (403, {}, ["Origin: null"], "allowed_origins"),
     "cross-site": (403, {}, ["Sec-Fetch-Site: cross-site"], "web pages"),
     "same-site": (403, {}, ["Sec-Fetch-Site: same-site"], "web pages"),
-    "websocket": (501, {}, ["Connection: Upgrade", "Upgrade: websocket"], "WebSocket"),
+    "websocket": (426, {}, ["Connection: Upgrade", "Upgrade: websocket"], "WebSocket"),
     "too large": (413, {}, ["Content-Length: 999999999"], "max_body"),
     "too many headers": (431, {}, [f"X-{n}: 1" for n in range(101)], "100"),
     "not a token": (400, {}, ["X(Y: 1"], "token"),

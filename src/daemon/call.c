@@ -332,17 +332,40 @@ void call_run(struct call *c)
 
 /* --- what the frontend brings -------------------------------------------------------------------------- */
 
-static int refuse_head(struct worker *w, const struct request_head *head, char *ret_why,
-                       size_t size)
+/* A page that may come in reads its answers, and asks first what it may send. 0, FRONTEND_PREFLIGHT or
+ * -ENOMEM. */
+static int let_page_in(struct frontend_request *r, const struct request_head *head)
+{
+    struct str origin, v;
+
+    if (!headers_get(&head->headers, STR("origin"), &origin))
+        return 0;
+    if (frontend_allow_page(r, origin) < 0)
+        return -ENOMEM;
+    return request_is(head, "OPTIONS") && head->content_length == 0 &&
+                   headers_get(&head->headers, STR("access-control-request-method"), &v)
+               ? FRONTEND_PREFLIGHT
+               : 0;
+}
+
+/* 0, or what on_head gives back instead of taking the request in. */
+static int refuse_head(struct worker *w, struct frontend_request *r,
+                       const struct request_head *head, char *ret_why, size_t size)
 {
     const struct config_server *s = &w->wiring->config->server;
     const char *why = NULL;
     struct str v;
+    int rc;
 
     if (!frontend_may_enter(&head->headers, w->wiring->hosts, w->wiring->origins, &why)) {
         snprintf(ret_why, size, "%s", why);
         return -EACCES;
     }
+    rc = let_page_in(r, head);
+    if (rc < 0)
+        snprintf(ret_why, size, "retryd: out of memory; try again");
+    if (rc != 0)
+        return rc;
     if (headers_get(&head->headers, STR("upgrade"), &v) && str_ifind(v, STR("websocket")) >= 0) {
         snprintf(
             ret_why, size,
@@ -361,9 +384,11 @@ static int on_head(void *ctx, struct frontend_request *r, struct request_head *h
                    void **ret_user, char *ret_why, size_t size)
 {
     struct worker *w = ctx;
-    int rc = refuse_head(w, head, ret_why, size);
+    int rc = refuse_head(w, r, head, ret_why, size);
     struct call *c;
 
+    if (rc == FRONTEND_PREFLIGHT)
+        return rc;
     metrics_add(&w->metrics.requests, 1);
     if (rc < 0)
         return rc;

@@ -50,15 +50,30 @@ void frontend_suspend(struct frontend_request *r)
 
 /* --- answers --------------------------------------------------------------------------------- */
 
-static int add_headers(struct frontend *f, struct MHD_Response *response,
+/* Fetch 3.2.3. The request has no credentials of the browser's own, so that "*" stands for all fields. */
+static int add_cors(struct MHD_Response *response, const char *origin)
+{
+    bool ok = MHD_add_response_header(response, "Access-Control-Allow-Origin", origin) == MHD_YES &&
+              MHD_add_response_header(response, "Access-Control-Expose-Headers", "*") == MHD_YES &&
+              MHD_add_response_header(response, "Vary", "Origin") == MHD_YES;
+
+    return ok ? 0 : -ENOMEM;
+}
+
+static int add_headers(const struct frontend_request *r, struct MHD_Response *response,
                        const struct answer_head *head)
 {
     const struct headers *h = &head->headers;
 
-    for (unsigned i = 0; i < h->count; i++)
+    for (unsigned i = 0; i < h->count; i++) {
+        if (r->origin && str_istarts(headers_name(h, i), STR("access-control-")))
+            continue;
         /* Refused are only values that no HTTP message should carry (empty ones, too). */
         (void)MHD_add_response_header(response, headers_name(h, i).p, headers_value(h, i).p);
-    if (f->draining && MHD_add_response_header(response, "Connection", "close") != MHD_YES)
+    }
+    if (r->origin && add_cors(response, r->origin) < 0)
+        return -ENOMEM;
+    if (r->f->draining && MHD_add_response_header(response, "Connection", "close") != MHD_YES)
         return -ENOMEM;
     return 0;
 }
@@ -70,7 +85,7 @@ static int queue(struct frontend_request *r, struct MHD_Response *response,
 
     if (!response)
         return -ENOMEM;
-    if (add_headers(r->f, response, head) == 0)
+    if (add_headers(r, response, head) == 0)
         rc = MHD_queue_response(r->mhd, head->status, response);
     MHD_destroy_response(response);
     if (rc != MHD_YES)
@@ -226,6 +241,69 @@ static enum MHD_Result refuse(struct frontend_request *r, unsigned status, const
     return rc == 0 ? MHD_YES : MHD_NO;
 }
 
+/* --- pages --------------------------------------------------------------------------------------- */
+
+#define PREFLIGHT_SECONDS "600" /* for which a browser need not ask again */
+
+int frontend_allow_page(struct frontend_request *r, struct str origin)
+{
+    r->origin = strndup(origin.p, origin.n);
+    return r->origin ? 0 : -ENOMEM;
+}
+
+static bool is_field_list(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] != ' ' && !frontend_is_token((struct str){s.p + i, 1}) && s.p[i] != ',')
+            return false;
+    return s.n > 0;
+}
+
+/* What the page asks for is granted: its origin may send requests, and these have any fields. */
+static int add_grants(struct answer_head *head, const struct headers *asked)
+{
+    static const struct {
+        struct str asked, granted;
+    } lists[] = {
+        {{"access-control-request-method", 29}, {"Access-Control-Allow-Methods", 28}},
+        {{"access-control-request-headers", 30}, {"Access-Control-Allow-Headers", 28}},
+    };
+    struct str v;
+    int rc = headers_add(&head->headers, STR("Access-Control-Max-Age"), STR(PREFLIGHT_SECONDS));
+
+    for (size_t i = 0; i < 2 && rc == 0; i++)
+        if (headers_get(asked, lists[i].asked, &v) && is_field_list(v))
+            rc = headers_add(&head->headers, lists[i].granted, v);
+    /* A page of a public site may reach this machine only if it is told so (Private Network Access). */
+    if (rc == 0 && headers_get(asked, STR("access-control-request-private-network"), &v) &&
+        str_ieq(v, STR("true")))
+        rc = headers_add(&head->headers, STR("Access-Control-Allow-Private-Network"), STR("true"));
+    return rc;
+}
+
+static enum MHD_Result answer_preflight(struct frontend_request *r)
+{
+    struct MHD_Response *response;
+    struct answer_head head;
+    char *origin = r->origin;
+    int rc;
+
+    answer_head_init(&head);
+    head.status = 204;
+    rc = add_grants(&head, &r->head.headers);
+    response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    if (rc == 0 && response)
+        rc = add_cors(response, origin);
+    r->origin = NULL; /* its fields are there, and the grants are not the upstream's */
+    if (rc == 0)
+        rc = queue(r, response, &head);
+    else if (response)
+        MHD_destroy_response(response);
+    r->origin = origin;
+    answer_head_deinit(&head);
+    return rc == 0 ? MHD_YES : MHD_NO;
+}
+
 /* --- requests ---------------------------------------------------------------------------------- */
 
 /* The first that is heard of a request: its raw target, before percent-decoding. */
@@ -341,6 +419,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     r->http_1_0 = r->head.http_1_0;
     r->told = r->head.content_length;
     rc = r->f->handler->on_head(r->f->ctx, r, &r->head, &r->user, text, sizeof(text));
+    r->preflight = rc == FRONTEND_PREFLIGHT;
     if (rc < 0) {
         r->user = NULL;
         return refuse_head(r, frontend_status(rc), text);
@@ -357,6 +436,8 @@ static enum MHD_Result last_call(struct frontend_request *r)
         return MHD_YES;
     if (r->refused)
         return refuse(r, r->refused, r->why);
+    if (r->preflight)
+        return answer_preflight(r);
     if (!r->complete) {
         r->complete = true;
         connection_expect_nothing(r->c);
@@ -419,6 +500,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
     if (r->user)
         f->handler->on_closed(r->user);
     request_head_deinit(&r->head);
+    free(r->origin);
     r->magic = 0;
     free(r);
 }

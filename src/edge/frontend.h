@@ -17,9 +17,13 @@
 struct frontend;
 struct frontend_request; /* between on_head and on_closed */
 
+/* From on_head: a page of an allowed origin asks what it may send (Fetch 3.2.2, CORS-preflight request).
+ * frontend_allow_page must have been called, and the request must have no body. */
+#define FRONTEND_PREFLIGHT 1
+
 struct frontend_handler {
     /* The head is valid. Its content may be taken (and must then be left initialised). 0: the body
-     * follows; -EFBIG: 413; -EACCES: 403; -ENOTSUP: 426; -ENOMEM or -EBUSY: 503, and the client may
+     * follows; FRONTEND_PREFLIGHT: nothing follows, the client is told what its page may do; -EFBIG: 413; -EACCES: 403; -ENOTSUP: 426; -ENOMEM or -EBUSY: 503, and the client may
      * come again; with a sentence for it in `ret_why`. `*ret_user` is kept for the other calls. */
     int (*on_head)(void *ctx, struct frontend_request *r, struct request_head *head,
                    void **ret_user, char *ret_why, size_t why_size);
@@ -50,6 +54,10 @@ void frontend_close(struct frontend *f);
 
 /* Takes an accepted socket over. -errno: it was closed. */
 int frontend_add(struct frontend *f, int fd);
+
+/* The client is a page of this origin, which may read its answers, whatever they are (C30): they get the
+ * fields of CORS (Fetch 3.2.3), and the upstream's own are left out. From on_head. 0 or -ENOMEM. */
+int frontend_allow_page(struct frontend_request *r, struct str origin);
 
 /* There is room for more of the body. Harmless where nothing was held back. */
 void frontend_upload_on(struct frontend_request *r);

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-static bool is_token(struct str s)
+bool frontend_is_token(struct str s)
 {
     /* RFC 9110 5.6.2 */
     static const char others[] = "!#$%&'*+-.^_`|~";
@@ -82,7 +82,7 @@ static unsigned check_line(struct request_head *head, const char *version, const
     head->http_1_0 = !strcmp(version, "HTTP/1.0");
     if (!is_version(version))
         return refuse(505, "retryd: only HTTP/1.1 and HTTP/1.0 are spoken here", ret_why);
-    if (!is_token(buf_str(&head->method)))
+    if (!frontend_is_token(buf_str(&head->method)))
         return refuse(400, "retryd: the method is not a token", ret_why);
     if (request_is(head, "CONNECT") || request_is(head, "TRACE"))
         return refuse(405, "retryd: CONNECT and TRACE are not served", ret_why);
@@ -108,7 +108,7 @@ static unsigned check_fields(const struct headers *h, struct framing *f, const c
     for (unsigned i = 0; i < h->count; i++) {
         struct str name = headers_name(h, i), value = headers_value(h, i);
 
-        if (!is_token(name))
+        if (!frontend_is_token(name))
             return refuse(400, "retryd: a header name is not a token", ret_why);
         if (has_control(value))
             return refuse(400, "retryd: a header value holds a control character", ret_why);

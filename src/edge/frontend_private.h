@@ -47,6 +47,8 @@ struct frontend_request {
     struct request_head head;
     const char *uri; /* the target in libmicrohttpd's memory */
     void *user;      /* the owner's; NULL when it never saw the request */
+    char *origin;    /* of the page that may read its answers; NULL: the client is no page */
+    bool preflight;  /* it asks what it may send, and is told so here */
     bool is_head;
     bool http_1_0;
     bool started;  /* the first handler call has been */

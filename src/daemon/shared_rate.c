@@ -108,7 +108,8 @@ static void on_rate(void *arg, void *tag, const struct redis_answer *a)
     }
     site->asked = false;
     visit_all(s); /* before the handler, which may tell more */
-    s->handler.rate(s->handler.arg, id, (uint64_t)a->number);
+    /* The script goes no further; a number beyond it is no answer of the script's. */
+    s->handler.rate(s->handler.arg, id, (uint64_t)fmin((double)a->number, ADD_MAX_US));
 }
 
 void shared_rate_forget(struct shared *s)

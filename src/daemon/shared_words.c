@@ -138,4 +138,8 @@ void shared_explain(enum shared_cause cause, const char *address, struct str det
 
     snprintf(space, size, "%s %s%s%.*s", address, causes[cause], shown ? ": " : "", shown,
              shown ? detail.p : "");
+    /* A stranger may have written it. */
+    for (; size > 0 && *space; space++)
+        if ((unsigned char)*space < 0x20 || *space == 0x7f)
+            *space = ' ';
 }

@@ -175,6 +175,7 @@ static void conn_answer(struct conn *c, const struct pick *pick)
         c->record->rule = pick->rule;
         c->record->answer = pick->index;
         c->record->status = program->status;
+        c->record->serial = s->serial + 1;
     }
     log_answer(c, program->status);
     c->state = CONN_ANSWER;

@@ -206,6 +206,7 @@ static void record_json(const struct record *r, struct buf *out)
     buf_printf(out, ",\"tls\":%s,\"tls_resumed\":%s", boolean(r->tls), boolean(r->tls_resumed));
     json_int(out, "rule", r->rule);
     json_int(out, "answer", r->answer);
+    buf_printf(out, ",\"serial\":%" PRIu64, r->serial);
     json_int(out, "status", r->status);
     buf_printf(out, ",\"sent\":%" PRIu64, r->sent);
     json_times(r, out);

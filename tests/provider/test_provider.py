@@ -1146,7 +1146,7 @@ def test_bad_scripts_are_refused_with_a_reason(provider, wire, script, message):
 def test_record(provider, wire):
     body = json.dumps({"model": "ü"}, ensure_ascii=False).encode()
     wire.request(target="/v1/chat/completions?a=1", body=body, headers=["X-RaW: \xfc  "])
-    wire.answer()
+    answer = wire.answer()
     record = provider.record()[0]
     assert record["method"] == "POST" and record["target"] == "/v1/chat/completions?a=1"
     assert record["version"] == "HTTP/1.1" and ["X-RaW", "Ã¼"] in record["headers"]
@@ -1154,6 +1154,7 @@ def test_record(provider, wire):
     assert record["body_sha256"] == hashlib.sha256(body).hexdigest()
     assert (record["n"], record["conn_n"], record["tls"]) == (1, 1, False)
     assert record["sent"] > 0
+    assert answer.get("x-request-id") == f"req_{record['serial']:012}"
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", pattern(65537), pattern(5_000_000), b""])

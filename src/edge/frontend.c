@@ -214,6 +214,7 @@ static enum MHD_Result refuse(struct frontend_request *r, unsigned status, const
 {
     bool ours = status == 503 || status == 507;
     struct answer_facts facts = {.reason = ours ? REASON_INTERNAL : REASON_CLIENT_ERROR,
+                                 .dialect = dialect_of(request_path(&r->head)),
                                  .come_again = status == 503};
     struct answer_head head;
     struct buf body;

@@ -191,6 +191,14 @@ int answer_from_upstream(struct answer_head *ret, unsigned status, const struct 
     return rc == 0 ? answer_add_facts(&ret->headers, f) : rc;
 }
 
+static int write_error(struct buf *out, enum dialect dialect, unsigned status, const char *message,
+                       const char *type, const char *code)
+{
+    if (dialect == DIALECT_GEMINI)
+        return apierror_write_google(out, status, message, type, code);
+    return apierror_write(out, message, type, code);
+}
+
 int answer_own_error(struct answer_head *ret, struct buf *ret_body, unsigned status,
                      const char *message, const char *type, const char *code,
                      const struct answer_facts *f)
@@ -198,7 +206,8 @@ int answer_own_error(struct answer_head *ret, struct buf *ret_body, unsigned sta
     int rc;
 
     ret->status = status ? status : answer_status_for(f->reason);
-    rc = apierror_write(ret_body, message, type, code ? code : reason_word(f->reason));
+    rc = write_error(ret_body, f->dialect, ret->status, message, type,
+                     code ? code : reason_word(f->reason));
     ret->content_length = ret_body->len;
     if (rc == 0)
         rc = headers_add(&ret->headers, STR("Content-Type"), STR("application/json"));

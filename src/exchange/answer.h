@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "exchange/dialect.h"
 #include "exchange/message.h"
 #include "policy/reason.h"
 
@@ -21,6 +22,7 @@ struct answer_facts {
     unsigned received_status; /* from the upstream; 0 where retryd answers itself */
     enum reason reason;       /* where retryd answers itself */
     const char *detail;       /* for Proxy-Status; may be "" */
+    enum dialect dialect;     /* in whose shape an error of retryd's own is told */
     bool decoded;             /* the upstream's body lost its coding on the way */
     bool come_again; /* an error of our own that another try may well spare: repeat it soon */
     uint64_t retry_after_ms; /* ... or not before that time has passed; 0: not known */

@@ -31,13 +31,56 @@ static bool is_response_id(struct str s)
     return s.n > 0 && !str_eq(s, STR("input_tokens")) && !str_eq(s, STR("compact"));
 }
 
+/* The method that a path of Google's APIs ends with, behind a colon; empty where it has none. */
+static struct str method_of(struct str last)
+{
+    const char *colon = last.n ? memrchr(last.p, ':', last.n) : NULL;
+    size_t at = colon ? (size_t)(colon - last.p) + 1 : last.n;
+
+    return (struct str){last.p + at, last.n - at};
+}
+
+static bool is_one_of(struct str s, const struct str *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (str_eq(s, names[i]))
+            return true;
+    return false;
+}
+
+/* Google's methods of a model. Vertex AI serves Anthropic's models by methods of their own, whose
+ * bodies and streams are Anthropic's. */
+static enum dialect dialect_of_method(struct str path, struct str method)
+{
+    static const struct str gemini[] = {{"generateContent", 15},
+                                        {"streamGenerateContent", 21},
+                                        {"countTokens", 11},
+                                        {"computeTokens", 13},
+                                        {"embedContent", 12},
+                                        {"batchEmbedContents", 18},
+                                        {"asyncBatchEmbedContent", 22},
+                                        {"batchGenerateContent", 20},
+                                        {"generateAnswer", 14},
+                                        {"predict", 7},
+                                        {"predictLongRunning", 18}};
+
+    if (is_one_of(method, gemini, sizeof(gemini) / sizeof(gemini[0])))
+        return DIALECT_GEMINI;
+    if ((str_eq(method, STR("rawPredict")) || str_eq(method, STR("streamRawPredict"))) &&
+        str_ifind(path, STR("/publishers/anthropic/models/")) >= 0)
+        return DIALECT_MESSAGES;
+    return DIALECT_OTHER;
+}
+
 enum dialect dialect_of(struct str path)
 {
-    struct str last, before = {NULL, 0}, third = {NULL, 0};
+    struct str last, before = {NULL, 0}, third = {NULL, 0}, whole;
 
-    path = without_query(path);
+    whole = path = without_query(path);
     if (!cut_last(&path, &last))
         return DIALECT_OTHER;
+    if (dialect_of_method(whole, method_of(last)) != DIALECT_OTHER)
+        return dialect_of_method(whole, method_of(last));
     (void)(cut_last(&path, &before) && cut_last(&path, &third));
     if (str_eq(last, STR("completions"))) {
         bool deployment = str_eq(third, STR("deployments")); /* one that is named chat */
@@ -54,7 +97,29 @@ enum dialect dialect_of(struct str path)
     return DIALECT_OTHER;
 }
 
+struct str dialect_path_model(struct str path)
+{
+    struct str last, before = {NULL, 0}, method;
+
+    path = without_query(path);
+    if (dialect_of(path) == DIALECT_OTHER || !cut_last(&path, &last) || !cut_last(&path, &before))
+        return (struct str){NULL, 0};
+    method = method_of(last);
+    if (method.n == 0 || !str_eq(before, STR("models")))
+        return (struct str){NULL, 0};
+    return (struct str){last.p, last.n - method.n - 1};
+}
+
+bool dialect_path_streams(struct str path)
+{
+    struct str last;
+
+    path = without_query(path);
+    return cut_last(&path, &last) && str_eq(method_of(last), STR("streamGenerateContent"));
+}
+
+/* Of Google's SDKs not every version raises an event for an error: behind one the connection breaks. */
 bool dialect_ends_by_event(enum dialect d)
 {
-    return d != DIALECT_OTHER;
+    return d != DIALECT_OTHER && d != DIALECT_GEMINI;
 }

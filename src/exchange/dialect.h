@@ -10,12 +10,21 @@ enum dialect {
     DIALECT_CHAT,        /* OpenAI chat completions, Azure's deployments included */
     DIALECT_COMPLETIONS, /* the older completions */
     DIALECT_RESPONSES,   /* OpenAI Responses: a new one, or one that is read again */
-    DIALECT_MESSAGES,    /* Anthropic messages */
+    DIALECT_MESSAGES,    /* Anthropic messages, of Vertex AI too */
+    DIALECT_GEMINI,      /* Google's generateContent and the other methods of a model */
     DIALECT_OTHER,       /* none of these: whatever stream it may be, only SSE is known of it */
 };
 
 /* By the end of the path, whatever base it is under; a query and a closing slash are cut off. */
 enum dialect dialect_of(struct str path);
+
+/* The model's name as it stands in the path of such a method, percent-encoded: of
+ * .../models/gemini-2.5-flash:streamGenerateContent what is before the colon. Empty where the path
+ * names none, or no model that another could stand in for (an endpoint, a tuned model). */
+struct str dialect_path_model(struct str path);
+
+/* Whether the path itself asks for a stream, by its method. */
+bool dialect_path_streams(struct str path);
 
 /* Whether an error event and an orderly end behind it tell every client that its answer failed (C12).
  * Elsewhere only a connection that breaks does. */

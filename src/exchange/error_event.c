@@ -2,6 +2,7 @@
 #include "exchange/error_event.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/json_check.h"
 #include "base/json_iter.h"
@@ -42,18 +43,45 @@ static void add_flat(struct buf *out, uint64_t sequence, struct str error)
     (void)buf_add_str(out, STR(",\"error\":"));
 }
 
+/* An object that is not Google's becomes one: what its code was is the reason in its details. */
+static void add_google(struct buf *out, struct str error)
+{
+    struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}, {.key = STR("type")}};
+    char code[64] = "", message[1024] = "", type[64] = "";
+    unsigned status = 503;
+
+    json_scan(error, w, 3);
+    if (w[0].value.type == JSON_STRING)
+        (void)json_unescape(w[0].value.text, code, sizeof(code));
+    if (w[1].value.type == JSON_STRING)
+        (void)json_unescape(w[1].value.text, message, sizeof(message));
+    if (w[2].value.type == JSON_STRING)
+        (void)json_unescape(w[2].value.text, type, sizeof(type));
+    if (strcmp(type, "rate_limit_error") == 0)
+        status = 429;
+    else if (strcmp(type, "invalid_request_error") == 0)
+        status = 400;
+    (void)apierror_write_google(out, status, message, type[0] ? type : NULL, code[0] ? code : NULL);
+}
+
 int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, struct str error)
 {
     size_t before = out->len;
 
-    if (dialect == DIALECT_RESPONSES)
-        add_flat(out, sequence, error);
-    else if (dialect == DIALECT_MESSAGES)
-        (void)buf_add_str(out, STR("event: error\ndata: {\"type\":\"error\",\"error\":"));
-    else
-        (void)buf_add_str(out, STR("data: {\"error\":"));
-    add_line(out, error);
-    (void)buf_add_str(out, STR("}\n\n"));
+    if (dialect == DIALECT_GEMINI && !apierror_is_google(error)) {
+        (void)buf_add_str(out, STR("data: "));
+        add_google(out, error);
+        (void)buf_add_str(out, STR("\n\n"));
+    } else {
+        if (dialect == DIALECT_RESPONSES)
+            add_flat(out, sequence, error);
+        else if (dialect == DIALECT_MESSAGES)
+            (void)buf_add_str(out, STR("event: error\ndata: {\"type\":\"error\",\"error\":"));
+        else
+            (void)buf_add_str(out, STR("data: {\"error\":"));
+        add_line(out, error);
+        (void)buf_add_str(out, STR("}\n\n"));
+    }
     if (!out->failed)
         return 0;
     out->len = before;

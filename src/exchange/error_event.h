@@ -1,7 +1,8 @@
 /* Writes the event that tells, in a stream that has begun, that its answer failed.
  *
  * In the form that every SDK raises as an error (FACTS-sdk-api.md 2): `error` as an object for all
- * streams, and for the Responses API the flat fields beside it, which its own documentation shows. */
+ * streams, and for the Responses API the flat fields beside it, which its own documentation shows. In
+ * Gemini's streams the object is one of Google's, with a number as its code. */
 #ifndef RETRYD_EXCHANGE_ERROR_EVENT_H
 #define RETRYD_EXCHANGE_ERROR_EVENT_H
 

@@ -41,7 +41,8 @@ static bool is_known(const struct guard *g)
     return g->dialect != DIALECT_OTHER;
 }
 
-/* The SDKs of OpenAI's API, which read each event's data as JSON, even where it has none. */
+/* The SDKs of OpenAI's and Google's APIs, which read each event's data as JSON, even where it has
+ * none. */
 static bool needs_data(const struct guard *g)
 {
     return is_known(g) && g->dialect != DIALECT_MESSAGES;
@@ -275,6 +276,88 @@ static enum guard_kind look_at_message(struct str data)
     return kind_of(messages_types, sizeof(messages_types) / sizeof(messages_types[0]), type.text);
 }
 
+/* --- Gemini --------------------------------------------------------------------------------------- */
+
+/* An enum's value that stands for none. */
+static bool names_cause(const struct json_value *v)
+{
+    static const struct str none = {"_UNSPECIFIED", 12};
+
+    return guard_names_reason(v) &&
+           !(v->text.n >= none.n &&
+             str_eq((struct str){v->text.p + v->text.n - none.n, none.n}, none));
+}
+
+/* Text, a call, bytes; neither the mark that a part is a thought nor the signature of one. */
+static bool part_has_content(struct str part)
+{
+    struct json_iter i = json_iter(part);
+    struct str key;
+    struct json_value v;
+
+    while (json_next_member(&i, &key, &v))
+        if (!str_eq(key, STR("thought")) && !str_istarts(key, STR("thoughtSignature")) &&
+            is_something(&v, 0))
+            return true;
+    return false;
+}
+
+static enum guard_kind look_at_candidate(struct guard *g, struct str candidate)
+{
+    enum { INDEX, CONTENT, FINISH, WANTS };
+    struct json_want w[WANTS] = {
+        {.key = STR("index")}, {.key = STR("content")}, {.key = STR("finishReason")}};
+    struct json_value parts, part;
+    struct json_iter i;
+    uint64_t bit;
+
+    json_scan(candidate, w, WANTS);
+    bit = bit_of(&w[INDEX].value);
+    g->choices |= bit;
+    if (names_cause(&w[FINISH].value)) {
+        g->finished |= bit;
+        return GUARD_CONTENT;
+    }
+    if (w[CONTENT].value.type != JSON_OBJECT)
+        return GUARD_LIFECYCLE;
+    parts = json_scan_one(w[CONTENT].value.text, STR("parts"));
+    if (parts.type != JSON_ARRAY)
+        return GUARD_LIFECYCLE;
+    i = json_iter(parts.text);
+    while (json_next_element(&i, &part))
+        if (part.type == JSON_OBJECT && part_has_content(part.text))
+            return GUARD_CONTENT;
+    return GUARD_LIFECYCLE;
+}
+
+/* A prompt that is refused has no candidates: that is all there will be. Google's own tools get all of
+ * it within `response`. */
+static enum guard_kind look_at_gemini(struct guard *g, struct str data)
+{
+    enum { CANDIDATES, PROMPT, RESPONSE, WANTS };
+    struct json_want w[WANTS] = {
+        {.key = STR("candidates")}, {.key = STR("promptFeedback")}, {.key = STR("response")}};
+    enum guard_kind kind = GUARD_LIFECYCLE;
+    struct json_value v;
+
+    json_scan(data, w, WANTS);
+    if (w[RESPONSE].value.type == JSON_OBJECT)
+        json_scan(w[RESPONSE].value.text, w, RESPONSE);
+    if (w[CANDIDATES].value.type == JSON_ARRAY) {
+        struct json_iter i = json_iter(w[CANDIDATES].value.text);
+
+        while (json_next_element(&i, &v))
+            if (v.type == JSON_OBJECT && look_at_candidate(g, v.text) == GUARD_CONTENT)
+                kind = GUARD_CONTENT;
+    }
+    if (g->choices == 0 && w[PROMPT].value.type == JSON_OBJECT) {
+        v = json_scan_one(w[PROMPT].value.text, STR("blockReason"));
+        if (names_cause(&v))
+            return GUARD_END;
+    }
+    return kind;
+}
+
 /* --- errors ------------------------------------------------------------------------------------- */
 
 /* Whether an event says that the answer failed. What is called an error is one, whatever it holds;
@@ -293,8 +376,8 @@ static bool is_error(const struct guard *g, const struct sse_event *e, struct gu
 }
 
 /* What every SDK raises as it stands. OpenAI's raise an `error` that is an object, in a Responses
- * stream only in an event of that name and type; Anthropic's go by the event's name; of other streams
- * nothing is known. An event without data reaches no client. */
+ * stream only in an event of that name and type; Anthropic's go by the event's name; Google's by a
+ * number as its code, in data without a name; of other streams nothing is known. An event without data reaches no client. */
 static bool is_raised(const struct guard *g, const struct sse_event *e, struct str data,
                       const struct json_value *error, const struct json_value *type)
 {
@@ -308,6 +391,8 @@ static bool is_raised(const struct guard *g, const struct sse_event *e, struct s
         return false;
     if (g->dialect == DIALECT_MESSAGES)
         return named;
+    if (g->dialect == DIALECT_GEMINI)
+        return e->type.n == 0 && error->type == JSON_OBJECT && apierror_is_google(error->text);
     return error->type == JSON_OBJECT && error->text.n > 2 &&
            (g->dialect != DIALECT_RESPONSES || (named && str_eq(type->text, STR("error"))));
 }
@@ -358,6 +443,8 @@ static enum guard_kind look_at_data(struct guard *g, struct str data, bool *ret_
         return look_at_response(g, data, ret_repeated);
     case DIALECT_MESSAGES:
         return look_at_message(data);
+    case DIALECT_GEMINI:
+        return look_at_gemini(g, data);
     case DIALECT_OTHER:
         break;
     }
@@ -366,7 +453,10 @@ static enum guard_kind look_at_data(struct guard *g, struct str data, bool *ret_
 
 static enum guard_kind look_at_dataless(struct guard *g, const struct sse_event *e)
 {
-    bool unfit = needs_data(g) && (!e->comment_only || g->id_seen);
+    /* Google's SDK for Python reads each line as JSON, that for Node takes a comment for a part of the
+     * next event, and loses both. */
+    bool reads_comments = g->id_seen || g->dialect == DIALECT_GEMINI;
+    bool unfit = needs_data(g) && (!e->comment_only || reads_comments);
 
     return unfit ? GUARD_UNFIT : e->comment_only ? GUARD_FILLER : GUARD_LIFECYCLE;
 }
@@ -424,6 +514,9 @@ bool guard_whole(const struct guard *g, bool broke)
         /* Some providers never send the usage they are asked for, nor [DONE]; one that is cut off
          * in between has not said all. */
         return all_finished && (!broke || !g->usage_wanted || g->usage);
+    case DIALECT_GEMINI:
+        /* It may give fewer candidates than it was asked for. */
+        return all_finished || (!broke && g->finished != 0 && g->finished == g->choices);
     case DIALECT_RESPONSES:
     case DIALECT_MESSAGES:
         return false;

@@ -30,7 +30,9 @@ static bool is_safe(const struct request_head *h)
     if (is_reading(h))
         return true;
     return request_is(h, "POST") &&
-           (ends_with(path, STR("/embeddings")) || ends_with(path, STR("/moderations")));
+           (ends_with(path, STR("/embeddings")) || ends_with(path, STR("/moderations")) ||
+            ends_with(path, STR(":embedContent")) || ends_with(path, STR(":batchEmbedContents")) ||
+            ends_with(path, STR(":countTokens")));
 }
 
 /* Both attempts may be processed: that is what retry_ambiguous = no forbids (C28). */

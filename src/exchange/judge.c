@@ -7,21 +7,24 @@
 
 #define ERROR_TEXT_MAX (256 * 1024) /* of a decoded error body; the rest does not matter */
 
-/* Spares most good answers and events the parser. */
-static bool speaks_of_error(struct str text)
+/* Spares most good answers and events the parser. Of an API whose streams are arrays the first element
+ * counts, too. */
+static bool speaks_of_error(struct str text, bool array)
 {
     static const char key[] = "\"error\"";
 
-    return text.n > 0 && text.p[0] == '{' && memmem(text.p, text.n, key, sizeof(key) - 1);
+    return text.n > 0 && (text.p[0] == '{' || (array && text.p[0] == '[')) &&
+           memmem(text.p, text.n, key, sizeof(key) - 1);
 }
 
-static bool may_hold_error(const struct attempt *a, struct str text)
+static bool may_hold_error(const struct attempt *a, struct str text, bool array)
 {
-    return a->status >= 400 || (a->status >= 200 && a->status < 300 && speaks_of_error(text));
+    return a->status >= 400 ||
+           (a->status >= 200 && a->status < 300 && speaks_of_error(text, array));
 }
 
 /* Reads the error object out of the attempt's body, whatever its coding. */
-static void read_error(const struct attempt *a, struct apierror *ret)
+static void read_error(const struct attempt *a, bool array, struct apierror *ret)
 {
     struct str coding = {NULL, 0};
     struct buf text;
@@ -35,13 +38,13 @@ static void read_error(const struct attempt *a, struct apierror *ret)
 
         if (body.n > ERROR_TEXT_MAX)
             body.n = ERROR_TEXT_MAX;
-        if (may_hold_error(a, body))
+        if (may_hold_error(a, body, array))
             apierror_parse(body, ret);
         return;
     }
     buf_init(&text, ERROR_TEXT_MAX);
     if (decode_body(coding, buf_str(&a->body), &text) == 0 &&
-        may_hold_error(a, str_trim(buf_str(&text))))
+        may_hold_error(a, str_trim(buf_str(&text)), array))
         apierror_parse(str_trim(buf_str(&text)), ret);
     buf_deinit(&text);
 }
@@ -345,7 +348,7 @@ void judge_held(struct exchange *x)
         return;
     o.empty = end == INSPECT_EMPTY;
     o.malformed = end == INSPECT_BAD;
-    read_error(a, &error);
+    read_error(a, x->request.dialect == DIALECT_GEMINI, &error);
     judge(x, &o);
 }
 

@@ -62,3 +62,21 @@ struct str request_query(const struct request_head *r)
         return (struct str){NULL, 0};
     return (struct str){t.p + path.n + 1, t.n - path.n - 1};
 }
+
+bool query_value(struct str query, struct str name, struct str *ret_value)
+{
+    struct str parameter;
+
+    while (str_next(&query, '&', &parameter)) {
+        const char *mark = parameter.n ? memchr(parameter.p, '=', parameter.n) : NULL;
+        size_t n = mark ? (size_t)(mark - parameter.p) : parameter.n;
+
+        if (!str_eq((struct str){parameter.p, n}, name))
+            continue;
+        *ret_value = (struct str){parameter.p + n, parameter.n - n};
+        if (mark)
+            *ret_value = (struct str){mark + 1, parameter.n - n - 1};
+        return true;
+    }
+    return false;
+}

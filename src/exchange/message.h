@@ -41,4 +41,7 @@ static inline bool request_is(const struct request_head *r, const char *method)
 struct str request_path(const struct request_head *r);
 struct str request_query(const struct request_head *r);
 
+/* The value of the first parameter of that name, as it stands. */
+bool query_value(struct str query, struct str name, struct str *ret_value);
+
 #endif

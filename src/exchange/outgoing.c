@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "exchange/decode.h"
+#include "exchange/dialect.h"
 
 /* Takes the codings that retryd cannot read (br, zstd, `*`) out of an Accept-Encoding value. */
 static int readable_codings(struct str value, struct headers *out)
@@ -39,9 +40,9 @@ static bool target_sets(const struct target *t, struct str name)
     const struct provider *p = t->provider;
 
     /* One that has a key is not for the client's. */
-    if (t->key.n > 0 &&
-        (str_ieq(name, str_from(p->auth_header)) || str_ieq(name, STR("authorization")) ||
-         str_ieq(name, STR("api-key")) || str_ieq(name, STR("x-api-key"))))
+    if (t->key.n > 0 && (str_ieq(name, str_from(p->auth_header)) ||
+                         str_ieq(name, STR("authorization")) || str_ieq(name, STR("api-key")) ||
+                         str_ieq(name, STR("x-api-key")) || str_ieq(name, STR("x-goog-api-key"))))
         return true;
     for (unsigned i = 0; i < p->header_count; i++)
         if (str_ieq(name, str_from(p->headers[i].name)))
@@ -106,25 +107,11 @@ static void add_base_path(const struct target *t, struct buf *out)
     (void)buf_add_str(out, str_from(at + sizeof(mark) - 1));
 }
 
-static bool query_has(struct str query, struct str name)
-{
-    struct str parameter;
-
-    while (str_next(&query, '&', &parameter)) {
-        struct str found = {NULL, 0};
-
-        (void)str_next(&parameter, '=', &found);
-        if (str_eq(found, name))
-            return true;
-    }
-    return false;
-}
-
 /* What the upstream's url asks for, but for what the client says itself. */
 static void add_query(const struct provider *p, struct str whole, struct buf *out)
 {
     const char *mark = whole.n ? memchr(whole.p, '?', whole.n) : NULL;
-    struct str own = str_from(p->query), parameter, theirs = {NULL, 0};
+    struct str own = str_from(p->query), parameter, theirs = {NULL, 0}, value;
     char before = mark ? '&' : '?';
 
     if (mark)
@@ -133,7 +120,7 @@ static void add_query(const struct provider *p, struct str whole, struct buf *ou
         struct str rest = parameter, name = {NULL, 0};
 
         (void)str_next(&rest, '=', &name);
-        if (parameter.n == 0 || query_has(theirs, name))
+        if (parameter.n == 0 || query_value(theirs, name, &value))
             continue;
         (void)buf_addc(out, before);
         (void)buf_add_str(out, parameter);
@@ -141,15 +128,57 @@ static void add_query(const struct provider *p, struct str whole, struct buf *ou
     }
 }
 
+/* Google's APIs take a key in the query, too. One that has a key is not for the client's. */
+static bool hides_keys(const struct target *t, struct str path)
+{
+    return t->key.n > 0 && (dialect_of(path) == DIALECT_GEMINI ||
+                            str_ieq(str_from(t->provider->auth_header), STR("x-goog-api-key")));
+}
+
+static void add_without_keys(struct str rest, struct buf *out)
+{
+    const char *mark = rest.n ? memchr(rest.p, '?', rest.n) : NULL;
+    size_t n = mark ? (size_t)(mark - rest.p) : rest.n;
+    struct str query = {mark ? mark + 1 : NULL, mark ? rest.n - n - 1 : 0}, parameter, value;
+    char before = '?';
+
+    (void)buf_add(out, rest.p, n);
+    while (str_next(&query, '&', &parameter)) {
+        if (query_value(parameter, STR("key"), &value) ||
+            query_value(parameter, STR("access_token"), &value))
+            continue;
+        (void)buf_addc(out, before);
+        (void)buf_add_str(out, parameter);
+        before = '&';
+    }
+}
+
+/* What follows the base; `model`, a part of it or empty, becomes the target's. */
+static void add_rest(const struct target *t, struct str rest, struct str model, bool hides,
+                     struct buf *out)
+{
+    if (model.n > 0) {
+        size_t n = (size_t)(model.p - rest.p);
+
+        (void)buf_add(out, rest.p, n);
+        add_escaped(out, t->own_model);
+        rest = (struct str){model.p + model.n, rest.n - n - model.n};
+    }
+    if (hides)
+        add_without_keys(rest, out);
+    else
+        (void)buf_add_str(out, rest);
+}
+
 static int outgoing_target(const struct plan *plan, const struct target *t, struct str whole,
-                           struct buf *out)
+                           struct str model, struct buf *out)
 {
     struct str rest = {whole.p + plan->base.n, whole.n - plan->base.n};
 
     add_base_path(t, out);
     if (out->len == 0 && (rest.n == 0 || rest.p[0] != '/'))
         (void)buf_addc(out, '/'); /* an origin-form target starts with a slash */
-    (void)buf_add_str(out, rest);
+    add_rest(t, rest, model, hides_keys(t, whole), out);
     if (t->provider->query[0])
         add_query(t->provider, rest, out);
     (void)buf_addc(out, '\0');
@@ -177,6 +206,16 @@ static int outgoing_headers(const struct request *r, const struct target *t, boo
     return rc == 0 ? add_target_headers(r, t, out) : rc;
 }
 
+/* Where the path names a model that the target calls otherwise. */
+static struct str other_model(const struct request *r, const struct plan *plan,
+                              const struct target *t)
+{
+    if (r->path_model_n == 0 || r->path_model_at < plan->base.n ||
+        str_eq(t->own_model, str_from(r->model)))
+        return (struct str){NULL, 0};
+    return (struct str){r->head.target.p + r->path_model_at, r->path_model_n};
+}
+
 /* The body asks for the model by the name that the target has for it. */
 static int outgoing_body(const struct request *r, const struct target *t, struct body_edit *edit)
 {
@@ -192,6 +231,8 @@ static int outgoing_body(const struct request *r, const struct target *t, struct
     if (!place.json)
         return buf_add_str(&edit->put, text);
     (void)buf_addc(&edit->put, '"');
+    if (r->names_resource)
+        (void)buf_add_str(&edit->put, STR("models/"));
     while (text.n > 0) {
         char space[JSON_ESCAPE_MAX];
         size_t used;
@@ -206,7 +247,8 @@ static int outgoing_body(const struct request *r, const struct target *t, struct
 int outgoing_build(struct outgoing *o, const struct request *r, const struct plan *plan,
                    const struct target *t, struct body_edit *edit)
 {
-    int rc = outgoing_target(plan, t, buf_str(&r->head.target), &o->target);
+    int rc =
+        outgoing_target(plan, t, buf_str(&r->head.target), other_model(r, plan, t), &o->target);
 
     o->method = r->head.method.p;
     o->with_body = true;
@@ -248,7 +290,9 @@ int outgoing_resume(struct outgoing *o, const struct request *r, const struct pl
     }
     buf_printf(&target, "?stream=true&starting_after=%llu", (unsigned long long)after);
     add_other_parameters(request_query(&r->head), &target);
-    rc = target.failed ? -ENOMEM : outgoing_target(plan, t, buf_str(&target), &o->target);
+    rc = target.failed
+             ? -ENOMEM
+             : outgoing_target(plan, t, buf_str(&target), (struct str){NULL, 0}, &o->target);
     buf_deinit(&target);
     o->method = "GET";
     o->with_body = false;

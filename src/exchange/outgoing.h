@@ -20,7 +20,7 @@ void outgoing_deinit(struct outgoing *o);
  * Content-Length, Expect; with the target's key, headers and query. Codings that retryd cannot read
  * are taken out of Accept-Encoding, so that an error can be understood whatever its coding; a stream
  * is asked for without any, so that its events can be seen. `edit` makes the body ask for the
- * target's model. 0, -ENOMEM or -E2BIG. */
+ * target's model, and so does the path where that names it. 0, -ENOMEM or -E2BIG. */
 int outgoing_build(struct outgoing *o, const struct request *r, const struct plan *plan,
                    const struct target *t, struct body_edit *edit);
 

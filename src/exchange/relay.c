@@ -97,6 +97,8 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
     struct answer_head head;
     struct buf body;
 
+    f.dialect =
+        dialect_of(request_path(&x->request.head)); /* it may be too early for the request's */
     answer_head_init(&head);
     buf_init(&body, OWN_BODY_MAX);
     if (answer_own_error(&head, &body, status, message, own_type(end, status, reason), code, &f) <

@@ -112,16 +112,6 @@ static bool wants_usage(const struct json_value *options, bool in_memory)
     return json_scan_one(options->text, STR("include_usage")).type == JSON_TRUE;
 }
 
-static bool query_asks_for_stream(struct str query)
-{
-    struct str piece;
-
-    while (str_next(&query, '&', &piece))
-        if (str_ieq(piece, STR("stream=true")))
-            return true;
-    return false;
-}
-
 #define CHOICES_MAX 64 /* what the guard can tell apart */
 
 static unsigned choices_of(struct json_value n)
@@ -131,6 +121,81 @@ static unsigned choices_of(struct json_value n)
     if (!json_to_u64(n, &number) || number < 1)
         return 1;
     return number < CHOICES_MAX ? (unsigned)number : CHOICES_MAX;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Undoes percent-encoding. False where that is none, or does not fit, or hides a NUL. */
+static bool unescape_path(struct str s, char *out, size_t size)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < s.n; i++) {
+        int c = (unsigned char)s.p[i];
+
+        if (c == '%') {
+            int high = i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1;
+            int low = i + 2 < s.n ? hex_digit(s.p[i + 2]) : -1;
+
+            c = high < 0 || low < 0 ? 0 : high * 16 + low;
+            i += 2;
+        }
+        if (c == 0 || n + 1 >= size)
+            return false;
+        out[n++] = (char)c;
+    }
+    out[n] = '\0';
+    return n > 0;
+}
+
+/* How many candidates a request to Gemini asks for; of a body that is not in memory that is not
+ * known. */
+static unsigned candidates_of(const struct request *r)
+{
+    struct json_value config;
+
+    if (!body_in_memory(&r->body))
+        return 1;
+    config = json_scan_one(body_text(&r->body), STR("generationConfig"));
+    return config.type == JSON_OBJECT
+               ? choices_of(json_scan_one(config.text, STR("candidateCount")))
+               : 1;
+}
+
+/* Google's APIs name the model in the path, which counts, and the stream, too. Only with alt=sse that
+ * is one of events; else it is one array, sent in pieces. */
+static void read_path(struct request *r)
+{
+    struct str path = request_path(&r->head), named = dialect_path_model(path), alt;
+    char model[MODEL_MAX];
+
+    if (named.n > 0 && unescape_path(named, model, sizeof(model))) {
+        r->names_resource = str_starts(str_from(r->model), STR("models/"));
+        snprintf(r->model, sizeof(r->model), "%s", model);
+        r->path_model_at = (size_t)(named.p - path.p);
+        r->path_model_n = named.n;
+    }
+    if (!dialect_path_streams(path))
+        return;
+    r->may_stream = r->stream =
+        query_value(request_query(&r->head), STR("alt"), &alt) && str_ieq(alt, STR("sse"));
+    r->choices = candidates_of(r);
+}
+
+static bool query_asks_for_stream(struct str query)
+{
+    struct str piece;
+
+    while (str_next(&query, '&', &piece))
+        if (str_ieq(piece, STR("stream=true")))
+            return true;
+    return false;
 }
 
 int request_read(struct request *r, char *ret_problem, size_t size)
@@ -151,6 +216,9 @@ int request_read(struct request *r, char *ret_problem, size_t size)
         (void)body_form_model(&r->body, r->model, sizeof(r->model));
         r->may_stream = r->body.length > 0; /* a form's answer: transcriptions and images can */
     }
+    r->dialect = dialect_of(request_path(&r->head));
+    if (r->dialect == DIALECT_GEMINI || r->dialect == DIALECT_MESSAGES)
+        read_path(r);
     if (query_asks_for_stream(request_query(&r->head)))
         r->may_stream = r->stream = true; /* a response that is read again */
     if (headers_get(&r->head.headers, STR("x-stainless-retry-count"), &v) && str_to_u64(v, &n))

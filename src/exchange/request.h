@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "exchange/body.h"
+#include "exchange/dialect.h"
 #include "exchange/message.h"
 #include "policy/settings.h"
 
@@ -25,7 +26,11 @@ struct request {
     struct request_head head;
     struct body body;
     char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
-    char model[MODEL_MAX];   /* the body's "model", a form's too; "" where there is none */
+    enum dialect dialect;    /* of its path, once it was read */
+    char model[MODEL_MAX];   /* the path's or the body's "model", a form's too; "": there is none */
+    size_t path_model_at;    /* where the target names it ... */
+    size_t path_model_n;     /* ... as it stands there; 0: nowhere */
+    bool names_resource;     /* the body has it as "models/NAME", as Google's SDKs send it */
     bool may_stream;         /* the answer may be an event stream, as far as one can tell */
     bool stream;             /* the JSON body asks for one */
     bool usage_wanted;       /* ... and for a chunk with its usage, as far as one can tell */

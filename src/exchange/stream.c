@@ -49,7 +49,7 @@ void stream_expect(struct exchange *x)
     const struct request *r = &x->request;
 
     x->stream.mode = mode_of(x);
-    guard_init(&x->stream.guard, dialect_of(request_path(&r->head)), r->choices, r->usage_wanted);
+    guard_init(&x->stream.guard, r->dialect, r->choices, r->usage_wanted);
 }
 
 /* Where the events come in. */
@@ -299,7 +299,7 @@ static void end_stream(struct exchange *x)
         return;
     }
     /* All of the answer is there, only not the mark behind it that some clients wait for. */
-    if (broke && !guard->marker && guard->dialect != DIALECT_OTHER &&
+    if (broke && !guard->marker && guard->dialect < DIALECT_GEMINI &&
         outbox_add(&x->reply.out, STR("data: [DONE]\n\n")) < 0) {
         out_of_memory(x);
         return;

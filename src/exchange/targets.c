@@ -12,12 +12,14 @@
 /* --- turns -------------------------------------------------------------------------------------- */
 
 /* Who asks, and with what: the credentials that pass through where the upstream has none of its own. */
-static uint64_t fingerprint(const struct headers *h)
+static uint64_t fingerprint(const struct request_head *head)
 {
+    const struct headers *h = &head->headers;
     struct str v;
 
     if (headers_get(h, STR("authorization"), &v) || headers_get(h, STR("api-key"), &v) ||
-        headers_get(h, STR("x-api-key"), &v))
+        headers_get(h, STR("x-api-key"), &v) || headers_get(h, STR("x-goog-api-key"), &v) ||
+        query_value(request_query(head), STR("key"), &v))
         return hash_text(v);
     return 0;
 }
@@ -43,14 +45,14 @@ void targets_begin(struct exchange *x)
         .plan = plan,
         .model = str_from(x->request.model),
         .operation = operation_of(buf_str(&x->request.head.method), request_path(&x->request.head)),
-        .client_key = fingerprint(&x->request.head.headers),
+        .client_key = fingerprint(&x->request.head),
         .arrived_ms = x->started_ms,
         .tried = aim->tried,
         .excluded = aim->excluded,
         .random = x->ops->random(x->world),
     };
     aim->wish.client = aim->wish.client_key;
-    /* Without a model in the body there is none to replace. */
+    /* Without a model in the body or the path there is none to replace. */
     aim->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
     aim->target.provider = plan->providers[0];
     if (x->request.sdk_retry)

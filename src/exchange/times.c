@@ -62,11 +62,14 @@ static uint64_t attempt_limit(const struct exchange *x)
 
 /* `"stream": true` of an API that is not known may ask for lines of JSON, or for anything else. Events
  * it is only where the client says so, or the answer does. */
-static bool expects_events(const struct exchange *x)
+static bool takes_comments(const struct exchange *x)
 {
+    enum dialect dialect = x->stream.guard.dialect;
     struct str accept;
 
-    return x->stream.guard.dialect != DIALECT_OTHER || x->reply.begun || x->stream.on ||
+    if (dialect == DIALECT_GEMINI)
+        return false; /* its SDKs cannot read comments */
+    return dialect != DIALECT_OTHER || x->reply.begun || x->stream.on ||
            (headers_get(&x->request.head.headers, STR("accept"), &accept) &&
             str_ifind(accept, STR("text/event-stream")) >= 0);
 }
@@ -79,7 +82,7 @@ static uint64_t beat_time(const struct exchange *x)
 
     if (every_ms == 0 || !x->request.stream || x->request.head.http_1_0 || x->reply.ended ||
         has_ended(x) || (has_answer(x) && !x->stream.on && !(x->held.open && x->reply.begun)) ||
-        !expects_events(x))
+        !takes_comments(x))
         return TIMER_OFF;
     return clock_timeout(x->reply.spoke_ms, every_ms);
 }

@@ -67,6 +67,19 @@ static bool says(struct str message, struct str words_wanted)
     return str_ifind(message, words_wanted) >= 0;
 }
 
+/* Google's INVALID_ARGUMENT and NOT_FOUND say no more than their statuses do. */
+static enum apierror_kind kind_of_google(struct str m)
+{
+    if (str_istarts(m, STR("api key ")) && (says(m, STR("not valid")) || says(m, STR("expired"))))
+        return APIERROR_KEY;
+    if (says(m, STR("input token count")) && says(m, STR("exceeds the maximum")))
+        return APIERROR_CONTEXT;
+    if ((str_istarts(m, STR("models/")) && says(m, STR("is not found"))) ||
+        (str_istarts(m, STR("publisher model ")) && says(m, STR("not found"))))
+        return APIERROR_MODEL;
+    return APIERROR_OTHER;
+}
+
 /* Servers without codes of their own (vLLM, Ollama, Anthropic) say it in words that are as fixed
  * as a code. */
 static enum apierror_kind kind_of_message(struct str m)
@@ -77,7 +90,7 @@ static enum apierror_kind kind_of_message(struct str m)
         return APIERROR_MODEL;
     if (str_istarts(m, STR("model ")) && says(m, STR("not found")))
         return APIERROR_MODEL;
-    return APIERROR_OTHER;
+    return kind_of_google(m);
 }
 
 /* "Request too large for gpt-4o ... on tokens per min (TPM): Limit 30000, Requested 40000" comes
@@ -114,15 +127,22 @@ static void take_text(const struct json_value *v, char *out, size_t size)
         (void)json_unescape(v->text, out, size);
 }
 
-/* A server may quote the key it refuses: what follows "sk-" is blanked, for the log. */
-static void mask_keys(char *message)
+/* A server may quote the key it refuses: what follows the beginning of one is blanked, for the log. */
+static void mask_behind(char *message, const char *mark)
 {
-    for (char *p = message; (p = strstr(p, "sk-")) != NULL;) {
-        p += 3;
+    for (char *p = message; (p = strstr(p, mark)) != NULL;) {
+        p += strlen(mark);
         while ((*p >= '0' && *p <= '9') || (*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z') ||
                *p == '-' || *p == '_')
             *p++ = '*';
     }
+}
+
+static void mask_keys(char *message)
+{
+    mask_behind(message, "sk-");
+    mask_behind(message, "AIza"); /* Google's: "Consumer 'api_key:AIza...' has been suspended." */
+    mask_behind(message, "api_key:");
 }
 
 static void take_message(const struct json_value *v, struct apierror *e)
@@ -377,4 +397,48 @@ int apierror_write(struct buf *out, const char *message, const char *type, const
     (void)buf_add_str(out, STR(",\"param\":null,\"code\":"));
     add_string(out, code);
     return buf_add_str(out, STR("}}"));
+}
+
+bool apierror_is_google(struct str object)
+{
+    struct json_value code = json_scan_one(object, STR("code"));
+    uint64_t n;
+
+    return code.type == JSON_NUMBER && str_to_u64(code.text, &n) && n >= 400 && n <= 599;
+}
+
+/* google/rpc/code.proto, by the status that it maps them to. */
+static const char *google_status(unsigned status)
+{
+    static const struct {
+        unsigned status;
+        const char *word;
+    } words_of[] = {
+        {401, "UNAUTHENTICATED"},   {403, "PERMISSION_DENIED"}, {404, "NOT_FOUND"},
+        {408, "DEADLINE_EXCEEDED"}, {409, "ABORTED"},           {429, "RESOURCE_EXHAUSTED"},
+        {500, "INTERNAL"},          {501, "UNIMPLEMENTED"},     {504, "DEADLINE_EXCEEDED"},
+    };
+
+    for (size_t i = 0; i < sizeof words_of / sizeof words_of[0]; i++)
+        if (words_of[i].status == status)
+            return words_of[i].word;
+    return status < 500 ? "INVALID_ARGUMENT" : "UNAVAILABLE";
+}
+
+int apierror_write_google(struct buf *out, unsigned status, const char *message, const char *type,
+                          const char *code)
+{
+    (void)buf_printf(out, "{\"error\":{\"code\":%u,\"message\":", status);
+    add_string(out, message ? message : "");
+    (void)buf_printf(out,
+                     ",\"status\":\"%s\",\"details\":[{\"@type\":"
+                     "\"type.googleapis.com/google.rpc.ErrorInfo\",\"reason\":",
+                     google_status(status));
+    add_string(out, code ? code : "unknown");
+    (void)buf_add_str(out, STR(",\"domain\":\"retryd\",\"metadata\":{"));
+    if (type) {
+        (void)buf_add_str(out, STR("\"type\":"));
+        add_string(out, type);
+    }
+    return buf_add_str(out, STR("}}]}}"));
 }

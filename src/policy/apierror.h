@@ -50,6 +50,15 @@ void apierror_parse(struct str body, struct apierror *ret_error);
  * "retry after 12 seconds". */
 bool apierror_message_hint(struct str message, uint64_t *ret_ms);
 
+/* Whether an error object is of Google's shape: its code is a number, a status of HTTP. */
+bool apierror_is_google(struct str object);
+
+/* Appends {"error":{"code":STATUS,"message":...,"status":"UNAVAILABLE","details":[...]}}: Google's own
+ * shape, with the code that is stable here as the reason of its ErrorInfo. `type` and `code` may be
+ * NULL. As apierror_write. */
+int apierror_write_google(struct buf *out, unsigned status, const char *message, const char *type,
+                          const char *code);
+
 /* Appends {"error":{"message":...,"type":...,"param":null,"code":...}}, any of them null for NULL.
  * 0, -ENOMEM or -EFBIG (then `out` has failed, and holds a part). */
 int apierror_write(struct buf *out, const char *message, const char *type, const char *code);

@@ -102,6 +102,8 @@ static enum dialect guess(struct str input)
         return DIALECT_RESPONSES;
     if (memmem(input.p, input.n, "message_", 8))
         return DIALECT_MESSAGES;
+    if (memmem(input.p, input.n, "candidates", 10))
+        return DIALECT_GEMINI;
     return input.n % 2 ? DIALECT_CHAT : DIALECT_OTHER;
 }
 
@@ -111,6 +113,8 @@ static void run(enum dialect d, enum stream_mode mode, unsigned attempts)
                                         [DIALECT_COMPLETIONS] = "/v1/completions",
                                         [DIALECT_RESPONSES] = "/v1/responses",
                                         [DIALECT_MESSAGES] = "/v1/messages",
+                                        [DIALECT_GEMINI] =
+                                            "/v1/models/m:streamGenerateContent?alt=sse",
                                         [DIALECT_OTHER] = "/v1/audio/speech"};
 
     fake_init(&w);
@@ -140,8 +144,8 @@ static void check_client(enum dialect d)
     if (w.begins == 0)
         return;
     FUZZ_CHECK(w.cuts == 0 && w.got_end != w.got_cut);
-    /* A stream of unknown kind can tell of its failure only by a break. */
-    FUZZ_CHECK(w.got_cut == (w.x.end != END_ANSWERED && d == DIALECT_OTHER));
+    /* A stream of unknown kind can tell of its failure only by a break, and Gemini's does so as well. */
+    FUZZ_CHECK(w.got_cut == (w.x.end != END_ANSWERED && !dialect_ends_by_event(d)));
     sse_init(&reader);
     guard_init(&g, d, 1, false);
     while (rest.n > 0 && (n = sse_next(&reader, rest)) > 0) {

@@ -110,13 +110,17 @@ void conn_release(struct conn *c)
     }
 }
 
-/* A model named in the path, made safe for a JSON string. */
-static void model_of_path(const struct request *req, char *ret_model)
+/* A model named in the path, made safe for a JSON string; before a colon, where a method follows. */
+static void model_of_path(const struct request *req, bool method, char *ret_model)
 {
     const char *from = memmem(req->target, req->path_len, "/models/", 8);
+    const char *end = req->target + req->path_len;
     size_t n = 0;
 
-    for (from += 8; from < req->target + req->path_len && n + 1 < PEEK_VALUE_MAX; from++) {
+    if (from == NULL) {
+        return;
+    }
+    for (from += 8; from < end && n + 1 < PEEK_VALUE_MAX && !(method && *from == ':'); from++) {
         ret_model[n++] = *from == '"' || *from == '\\' ? '_' : *from;
     }
     ret_model[n] = '\0';
@@ -140,8 +144,9 @@ static struct answer_key make_key(const struct conn *c, const struct answer *a)
         key.base64 = req->peek.base64;
         memcpy(key.model, req->peek.model, sizeof(key.model));
     }
-    if (key.preset == PRESET_MODEL) {
-        model_of_path(req, key.model);
+    if (key.preset == PRESET_MODEL || key.preset == PRESET_GEMINI ||
+        key.preset == PRESET_GEMINI_STREAM) {
+        model_of_path(req, key.preset != PRESET_MODEL, key.model);
     }
     return key;
 }

@@ -27,6 +27,15 @@ enum preset preset_for(const char *path, size_t path_len, bool stream)
     if (ends_with(path, path_len, "/embeddings")) {
         return PRESET_EMBEDDINGS;
     }
+    if (ends_with(path, path_len, "/messages")) {
+        return stream ? PRESET_MESSAGES_STREAM : PRESET_MESSAGES;
+    }
+    if (ends_with(path, path_len, ":streamGenerateContent")) {
+        return PRESET_GEMINI_STREAM;
+    }
+    if (ends_with(path, path_len, ":generateContent")) {
+        return PRESET_GEMINI;
+    }
     if (ends_with(path, path_len, "/models")) {
         return PRESET_MODELS;
     }
@@ -213,6 +222,20 @@ static void write_preset(struct scene *s, const struct answer_key *key)
     case PRESET_RESPONSES_STREAM:
         s->body->stream = true;
         responses_stream(s);
+        break;
+    case PRESET_MESSAGES:
+        messages_whole(s);
+        break;
+    case PRESET_MESSAGES_STREAM:
+        s->body->stream = true;
+        messages_stream(s);
+        break;
+    case PRESET_GEMINI:
+        gemini_whole(s);
+        break;
+    case PRESET_GEMINI_STREAM:
+        s->body->stream = true;
+        gemini_stream(s);
         break;
     case PRESET_EMBEDDINGS:
         embeddings(s, key->base64);

@@ -31,4 +31,12 @@ void scene_usage(struct scene *s, const char *in, const char *out);
 void responses_whole(struct scene *s);
 void responses_stream(struct scene *s);
 
+/* Gemini's API: in one object, and as a stream. */
+void gemini_whole(struct scene *s);
+void gemini_stream(struct scene *s);
+
+/* Anthropic's messages: in one object, and as a stream. */
+void messages_whole(struct scene *s);
+void messages_stream(struct scene *s);
+
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define BEAT ": retryd\n"
+#define GEMINI_PATH "/v1/models/m:streamGenerateContent?alt=sse"
 
 void stream_text_write(struct stream_text *ret, const struct script *script)
 {
@@ -110,11 +111,10 @@ void stream_read(struct str body, struct stream_told *ret)
 
 const char *stream_path(enum dialect d)
 {
-    static const char *const paths[] = {[DIALECT_CHAT] = "/v1/chat/completions",
-                                        [DIALECT_COMPLETIONS] = "/v1/completions",
-                                        [DIALECT_RESPONSES] = "/v1/responses",
-                                        [DIALECT_MESSAGES] = "/v1/messages",
-                                        [DIALECT_OTHER] = "/v1/audio/speech"};
+    static const char *const paths[] = {
+        [DIALECT_CHAT] = "/v1/chat/completions", [DIALECT_COMPLETIONS] = "/v1/completions",
+        [DIALECT_RESPONSES] = "/v1/responses",   [DIALECT_MESSAGES] = "/v1/messages",
+        [DIALECT_GEMINI] = GEMINI_PATH,          [DIALECT_OTHER] = "/v1/audio/speech"};
 
     return paths[d];
 }

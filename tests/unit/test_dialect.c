@@ -37,6 +37,17 @@ START_TEST(paths)
         {"/v1/responses/compact", DIALECT_OTHER},
         {"/v1/my-completions", DIALECT_OTHER},
         {"/v1/my-chat/completions", DIALECT_COMPLETIONS},
+        {"/v1beta/models/gemini-2.5-flash:generateContent", DIALECT_GEMINI},
+        {"/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse&key=x", DIALECT_GEMINI},
+        {"/v1/projects/p/locations/l/publishers/google/models/m:countTokens", DIALECT_GEMINI},
+        {"/v1beta/tunedModels/t:generateContent", DIALECT_GEMINI},
+        {"/v1internal:streamGenerateContent?alt=sse", DIALECT_GEMINI},
+        {"/v1/projects/p/locations/l/publishers/anthropic/models/c@1:streamRawPredict",
+         DIALECT_MESSAGES},
+        {"/v1/projects/p/locations/l/publishers/other/models/m:streamRawPredict", DIALECT_OTHER},
+        {"/v1beta/models/gemini-2.5-flash:somethingElse", DIALECT_OTHER},
+        {"/v1beta/models/gemini-2.5-flash", DIALECT_OTHER},
+        {"/v1/responses/resp:1", DIALECT_RESPONSES},
         {"/v1/messages/count_tokens", DIALECT_OTHER},
         {"/v1/models", DIALECT_OTHER},
         {"/v1/models?x=/chat/completions", DIALECT_OTHER},
@@ -52,9 +63,38 @@ START_TEST(paths)
 }
 END_TEST
 
+START_TEST(the_model_in_a_path)
+{
+    static const struct {
+        const char *path, *model;
+        bool streams;
+    } cases[] = {
+        {"/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", "gemini-2.5-flash", true},
+        {"/v1beta/models/gemini-2.5-flash:generateContent", "gemini-2.5-flash", false},
+        {"/models/a%2Fb:embedContent?x=:y", "a%2Fb", false},
+        {"/x/publishers/google/models/g@001:streamGenerateContent/", "g@001", true},
+        {"/x/publishers/anthropic/models/c:v:rawPredict", "c:v", false},
+        {"/v1beta/tunedModels/t:generateContent", "", false},
+        {"/v1internal:streamGenerateContent?alt=sse", "", true},
+        {"/v1beta/models/:generateContent", "", false},
+        {"/v1beta/models/m:other", "", false},
+        {"/v1/chat/completions", "", false},
+        {"", "", false},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct str got = dialect_path_model(str_from(cases[i].path));
+        ck_assert_msg(str_eq(got, str_from(cases[i].model)), "%s: %.*s", cases[i].path, (int)got.n,
+                      got.p);
+        ck_assert_int_eq(dialect_path_streams(str_from(cases[i].path)), cases[i].streams);
+    }
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "dialect");
 
     tcase_add_test(tcase, paths);
+    tcase_add_test(tcase, the_model_in_a_path);
 }

@@ -104,6 +104,44 @@ START_TEST(targets)
 }
 END_TEST
 
+/* The path's model is the target's, and so is the body's that repeats it; a key in the query goes to no
+ * upstream that has one of its own. */
+START_TEST(a_model_and_a_key_in_the_target)
+{
+    static const struct {
+        const char *target, *body, *own, *key, *want, *put;
+    } rows[] = {
+        {"/v1/models/g-1:generateContent?alt=sse", "{}", "g-1", "",
+         "/v1/models/g-1:generateContent?alt=sse", ""},
+        {"/v1/models/g%2D1:generateContent", "{}", "g-1", "", "/v1/models/g%2D1:generateContent",
+         ""},
+        {"/v1/models/g-1:generateContent?alt=sse&key=mine", "{}", "g 2/x", "",
+         "/v1/models/g%202%2Fx:generateContent?alt=sse&key=mine", ""},
+        {"/v1/models/g-1:generateContent?key=mine&alt=sse&access_token=t&keys=1", "{}", "g-2", "k",
+         "/v1/models/g-2:generateContent?alt=sse&keys=1", ""},
+        {"/v1/models/g-1:generateContent?key=mine", "{}", "g-1", "k",
+         "/v1/models/g-1:generateContent", ""},
+        {"/v1/x?key=1", "{}", "", "k", "/v1/x?key=1", ""},
+        {"/v1/models/g-1:embedContent", "{\"model\":\"models/g-1\"}", "g-2", "",
+         "/v1/models/g-2:embedContent", "\"models/g-2\""},
+        {"/v1/models/g-1:embedContent", "{\"model\":\"g-1\"}", "g-2", "",
+         "/v1/models/g-2:embedContent", "\"g-2\""},
+    };
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        again();
+        fill(rows[i].target, "X-Goog-Api-Key: mine\n", rows[i].body);
+        ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
+        target.own_model = str_from(rows[i].own);
+        target.key = str_from(rows[i].key);
+        ck_assert_int_eq(build(), 0);
+        ck_assert_str_eq(o.target.p, rows[i].want);
+        ck_assert(str_eq(buf_str(&edit.put), str_from(rows[i].put)));
+        ck_assert_int_eq(headers_get(&o.headers, STR("x-goog-api-key"), NULL), !rows[i].key[0]);
+    }
+}
+END_TEST
+
 START_TEST(end_to_end_fields_in_their_order)
 {
     fill("/v1/x",
@@ -346,6 +384,7 @@ void unit_tests(Suite *suite)
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, targets);
+    tcase_add_test(tcase, a_model_and_a_key_in_the_target);
     tcase_add_test(tcase, end_to_end_fields_in_their_order);
     tcase_add_loop_test(tcase, the_targets_key_stands_for_the_clients, 0, 2);
     tcase_add_test(tcase, a_key_too_long_is_refused);

@@ -92,6 +92,41 @@ START_TEST(a_query_can_ask_for_a_stream)
 }
 END_TEST
 
+/* Google's APIs: the path's model counts, and only events are a stream here. */
+START_TEST(a_path_can_name_the_model_and_ask_for_a_stream)
+{
+    static const struct {
+        const char *target, *body, *model;
+        size_t at, n;
+        unsigned choices;
+        bool stream, resource;
+    } rows[] = {
+        {"/v1beta/models/g-1:streamGenerateContent?alt=sse", "{}", "g-1", 15, 3, 1, true, false},
+        {"/v1beta/models/g-1:streamGenerateContent?key=k&alt=SSE", "{\"model\":\"x\"}", "g-1", 15,
+         3, 1, true, false},
+        {"/v1beta/models/g-1:streamGenerateContent", "{}", "g-1", 15, 3, 1, false, false},
+        {"/v1beta/models/a%2fb:embedContent", "{\"model\":\"models/a\"}", "a/b", 15, 5, 1, false,
+         true},
+        {"/v1beta/models/a%2:generateContent", "{}", "", 0, 0, 1, false, false},
+        {"/v1beta/models/a%00b:generateContent", "{}", "", 0, 0, 1, false, false},
+        {"/v1beta/models/g-1:streamGenerateContent?alt=sse",
+         "{\"generationConfig\":{\"candidateCount\":3},\"n\":7}", "g-1", 15, 3, 3, true, false},
+        {"/v1internal:streamGenerateContent?alt=sse", "{\"model\":\"g-2\"}", "g-2", 0, 0, 1, true,
+         false},
+    };
+
+    fill(rows[_i].target, NULL, rows[_i].body);
+    ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
+    ck_assert_str_eq(r.model, rows[_i].model);
+    ck_assert_uint_eq(r.path_model_at, rows[_i].at);
+    ck_assert_uint_eq(r.path_model_n, rows[_i].n);
+    ck_assert_uint_eq(r.choices, rows[_i].choices);
+    ck_assert_int_eq(r.stream, rows[_i].stream);
+    ck_assert_int_eq(r.may_stream, rows[_i].stream);
+    ck_assert_int_eq(r.names_resource, rows[_i].resource);
+}
+END_TEST
+
 START_TEST(a_model_too_long_is_cut_or_left_out)
 {
     char body[600] = "{\"model\":\"";
@@ -258,6 +293,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, ids_are_uuids_of_version_4);
     tcase_add_loop_test(c, model_and_stream, 0, 10);
     tcase_add_test(c, a_query_can_ask_for_a_stream);
+    tcase_add_loop_test(c, a_path_can_name_the_model_and_ask_for_a_stream, 0, 8);
     tcase_add_test(c, a_model_too_long_is_cut_or_left_out);
     tcase_add_loop_test(c, overrides, 0, 12);
     tcase_add_loop_test(c, bad_overrides_are_named, 0, 9);

@@ -82,7 +82,9 @@ ROWS = {
     "empty": (each(lambda api: only()), RETRIED),
     "reset": (each(lambda api: cut(LEAD[api] + 2)), told(error())),
     "fin": (each(lambda api: cut(LEAD[api] + 2, "fin")), told(error())),
-    "silence": (each(lambda api: {**WHOLE, "stall": {"after_events": LEAD[api] + 2}}), told(error("idle_timeout"))),
+    # Who was silent is not asked for the same answer again, and there is nobody else. Held, the client has none of it.
+    "silence": (each(lambda api: {**WHOLE, "stall": {"after_events": LEAD[api] + 2}}),
+                (error("idle_timeout"), error("idle_timeout"), whole(2))),
     "clean-end-amid": (each(stops), told(error())),
     "clean-end-without-a-finish": (each(unfinished), told(error(text=TEXT))),
     "clean-end-without-done": (chat({**WHOLE, "done": False}), UNHARMED),
@@ -123,6 +125,9 @@ ROWS = {
     "retry-field": (each(lambda api: amid(api, "retry: 10\n\n")), UNHARMED),
     "crlf-and-empty-lines": (each(crlf), UNHARMED),
     "no-json": (each(lambda api: pausing(api, amid(api, NO_JSON)["sse"])), (whole(1), whole(2), whole(2))),
+    # It is the answer's way: asked for once more, and then passed without it, unless it has to be whole.
+    "no-json-always": (each(lambda api: pausing(api, amid(api, NO_JSON)["sse"])),
+                       (whole(1), whole(2), error("answer_malformed", "", 2))),
     # --- other servers ---
     "openrouter-comments": (each(lambda api: before(api, ": OPENROUTER PROCESSING\n\n", ": OPENROUTER PROCESSING\n\n")),
                             UNHARMED),
@@ -150,6 +155,7 @@ AI_ASKS_AGAIN = {
     "error-first-always": {mode: Effect("error", ANY, "", ANY, ANY) for mode in MODES},
     "error-quota-always": {"hold": Effect("error", ANY, "", ANY, ANY)},
     "reset-always": {"hold": repeated(error(text="", attempts=3), 3)},
+    "no-json-always": {"hold": Effect("error", ANY, "", ANY, ANY)},
 }
 BUT = {
     **{(row, client): modes for row, modes in AI_ASKS_AGAIN.items() for client in ("ai", "ai-compatible")},
@@ -159,7 +165,7 @@ BUT = {
     # alone. Here it is given one repeat: its 6 would take a minute.
     ("reset-always", "langchain"): {"hold": repeated(error(text="", attempts=3), 2)},
 }
-LANGCHAIN_REPEATS = {"reset-always": 1, "error-first-always": 0}
+LANGCHAIN_REPEATS = {"reset-always": 1, "error-first-always": 0, "no-json-always": 0}
 
 Cell = collections.namedtuple("Cell", "row api mode client")
 

@@ -117,6 +117,8 @@ void exchange_deinit(struct exchange *x)
 
 ptrdiff_t exchange_body(struct exchange *x, const void *data, size_t n)
 {
+    if (x->state == EXCHANGE_DONE)
+        return (ptrdiff_t)n; /* nobody wants it any more */
     assert(x->state == EXCHANGE_RECEIVING);
     return body_append(&x->request.body, data, n);
 }
@@ -149,7 +151,8 @@ void exchange_request_done(struct exchange *x)
 
 void exchange_refused(struct exchange *x, unsigned status)
 {
-    assert(x->state == EXCHANGE_RECEIVING && status >= 400);
+    assert(status >= 400);
+    assert(x->state == EXCHANGE_RECEIVING || x->state == EXCHANGE_DONE);
     x->refused = status;
 }
 
@@ -430,12 +433,8 @@ static void abort_now(struct exchange *x)
 {
     const struct reply *reply = &x->reply;
 
-    if (reply->ended)
+    if (reply->ended || x->refused)
         return;
-    if (reply->begun ? !reply->begun_stream : !x->request_complete || x->refused) {
-        x->client_gone = true;
-        return;
-    }
     /* The stream has ended, but for its connection. */
     if (x->state == EXCHANGE_RELAYING && x->stream.guard.marker) {
         exchange_stop_attempt(x);
@@ -445,8 +444,14 @@ static void abort_now(struct exchange *x)
     exchange_cannot_retry(x, "retryd ends");
     x->last_reason = REASON_SHUTDOWN;
     snprintf(x->last_detail, sizeof(x->last_detail), "retryd ends, and drain_timeout has passed");
-    if (reply->begun) {
+    if (reply->begun_stream) {
         relay_last_words(x);
+        return;
+    }
+    if (reply->begun || !x->request_complete) {
+        exchange_stop_attempt(x);
+        x->ops->answer_cut(x->world, x);
+        exchange_end(x, reply->begun ? END_BROKEN : END_REFUSED);
         return;
     }
     x->reply.come_again = may_come_again(x);
@@ -464,19 +469,26 @@ static void release_turn(struct exchange *x)
     targets_release(x, x->attempt);
 }
 
+/* The client has taken the end, or has left, or retryd ends: of what came since the last step the first of
+ * these counts, for one who is gone is told nothing. True where the exchange is over. */
+static bool ended_from_outside(struct exchange *x)
+{
+    if (x->reply.pulled_end)
+        relay_finish(x);
+    else if (x->client_gone && !x->refused)
+        leave(x);
+    else if (x->aborted)
+        abort_now(x);
+    return x->state == EXCHANGE_DONE;
+}
+
 void exchange_step(struct exchange *x)
 {
     enum exchange_state before;
 
     assert(x->magic == EXCHANGE_MAGIC);
-    if (x->state == EXCHANGE_DONE)
+    if (x->state == EXCHANGE_DONE || ended_from_outside(x))
         return;
-    if (x->aborted)
-        abort_now(x);
-    if (x->client_gone && !x->reply.pulled_end && !x->refused) {
-        leave(x);
-        return;
-    }
     do {
         before = x->state;
         exchange_look(x);

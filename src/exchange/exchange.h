@@ -339,7 +339,7 @@ void exchange_client_gone(struct exchange *x);
 void exchange_client_stalled(struct exchange *x);
 
 /* The world is about to end the client's connection. A stream that has begun says so, and ends; what
- * has no answer yet gets an error; all else is as if the client had left. */
+ * has no answer yet gets an error; half a request and an answer amid its bytes are cut. */
 void exchange_abort(struct exchange *x);
 
 /* A sentence for the client about a body that was not taken: `rc` from exchange_body. */

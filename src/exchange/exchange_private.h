@@ -193,6 +193,9 @@ void relay_resume(struct exchange *x);
 /* RELAYING: moves what has come on towards the client, and ends the answer when it is over. */
 void relay_step(struct exchange *x);
 
+/* The client's side has taken the end: the exchange is over, in whatever state. */
+void relay_finish(struct exchange *x);
+
 /* --- last_words.c: how a stream that failed ends --- */
 
 /* Adds the event that tells of the failure to the answer on its way: the upstream's own where it sent

@@ -268,6 +268,7 @@ void relay_last_words(struct exchange *x)
 
     exchange_stop_attempt(x);
     hedge_drop(x);
+    targets_leave(x);
     if (!keep)
         outbox_drop_held(&reply->out);
     if (x->request.head.http_1_0 && !reply->begun) {
@@ -290,8 +291,10 @@ void relay_last_words(struct exchange *x)
 
 /* --- relaying ------------------------------------------------------------------------------------- */
 
-static void finish(struct exchange *x)
+/* Where what was to follow is lost, an attempt may still be on its way. */
+void relay_finish(struct exchange *x)
 {
+    exchange_stop_attempt(x);
     if (x->end == END_NONE)
         x->end = x->reply.status < 400 ? END_ANSWERED : END_FAILED;
     exchange_end(x, x->end);
@@ -337,11 +340,9 @@ void relay_step(struct exchange *x)
 {
     if (x->reply.out.moved > 0)
         (void)outbox_unload(&x->reply.out, 0); /* where that fails it goes from memory */
-    if (x->reply.pulled_end)
-        finish(x);
-    else if (x->reply.ended)
+    if (x->reply.ended)
         return;
-    else if (x->stream.on)
+    if (x->stream.on)
         stream_step(x);
     else
         relay_bytes(x);

@@ -851,6 +851,8 @@ static void step(struct fake_world *w)
 
     w->dirty = false;
     w->steps++;
+    if (w->before_step)
+        w->before_step(w);
     exchange_step(&w->x);
     by = must_act_by(w);
     if (by != FAKE_NEVER && w->timer_ms > by + w->timer_late_ms && !w->dirty)

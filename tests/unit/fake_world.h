@@ -107,7 +107,8 @@ struct fake_world {
     size_t upload_len;
     size_t upload_piece; /* bytes that come at once; 0: 16 KiB */
     struct fake_disk disk;
-    bool pressed; /* memory is short */
+    bool pressed;                              /* memory is short */
+    void (*before_step)(struct fake_world *w); /* NULL: nobody adds to what has happened */
 
     struct exchange x;
     uint64_t now_ms;

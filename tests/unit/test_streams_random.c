@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "draw.h"
+#include "endings.h"
 #include "stream_text.h"
 #include "unit.h"
 
@@ -244,6 +245,7 @@ static void draw_world(void)
     w.timer_lazy = one_in(2);
     w.timer_late_ms = one_in(4) ? below(300) : 0;
     w.step_at_random = one_in(2);
+    w.request_ms = one_in(8) ? some_ms() : 0;
     w.begin_fails = one_in(100) ? -ENOMEM : 0;
     w.client = (struct fake_client){.pull_max = one_in(2) ? 0 : 1 + below(900),
                                     .every_ms = one_in(3) ? below(50) : 0,
@@ -349,6 +351,25 @@ static void abort_it(void)
         check_stream();
 }
 
+/* Whatever comes in whatever order: it ends once, and what the client took to its end is whole, or says
+ * that it is not. */
+static void end_it(void)
+{
+    unsigned answers;
+
+    fake_run(&w);
+    answers = w.wholes + w.begins;
+    MUST(!w.wrong);
+    MUST(!w.stuck);
+    MUST(w.x.state == EXCHANGE_DONE && w.ended == 1);
+    MUST(answers <= 1);
+    MUST(answers == 1 || w.cuts == 1 || w.x.end == END_CLIENT_GONE || w.x.refused);
+    MUST(w.x.reply.bytes_out == w.body.len);
+    check_attempts();
+    if (w.begins && w.got_end)
+        check_stream();
+}
+
 static void one_exchange(void)
 {
     static const char *const bodies[] = {
@@ -361,6 +382,8 @@ static void one_exchange(void)
     draw_script();
     fake_init(&w);
     draw_world();
+    if (one_in(4))
+        endings_draw(&w);
     fake_begin(&w, "POST", stream_path(dialects[dialect]), NULL, bodies[background]);
     w.x.request.head.http_1_0 = one_in(10);
     if (one_in(32)) {
@@ -369,6 +392,8 @@ static void one_exchange(void)
         fake_run_until(&w, some_ms());
         if (w.x.state != EXCHANGE_DONE)
             abort_it();
+    } else if (w.before_step) {
+        end_it();
     } else {
         fake_run(&w);
         check_end();
@@ -402,6 +427,7 @@ START_TEST(many_steps)
     }
     printf("\n");
     (void)fflush(stdout);
+    ck_assert(endings_each_pair_came());
     ck_assert(spliced > 0 && resumed > 0 && hedged > 0 && heartbeats > 0);
     ck_assert_uint_eq(states | 1u << EXCHANGE_QUEUED, (1u << (EXCHANGE_DONE + 1)) - 1);
     free_texts();

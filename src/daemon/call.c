@@ -377,6 +377,10 @@ static int refuse_head(struct worker *w, struct frontend_request *r,
                  (unsigned long long)head->content_length, (unsigned long long)s->max_body);
         return -EFBIG;
     }
+    if (w->aborting) {
+        snprintf(ret_why, size, "retryd: it ends; ask again when it is back");
+        return -EBUSY;
+    }
     return call_shed(w, ret_why, size);
 }
 

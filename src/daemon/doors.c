@@ -10,6 +10,7 @@
 #include "daemon/server_private.h"
 
 #define ACCEPTS_PER_TURN 64
+#define LAST_CALL_ROUNDS 64     /* the length of a queue, in such turns */
 #define PAUSE_MS 100            /* of listening, when there are no descriptors at all */
 #define FILES_OF_THE_PROCESS 32 /* listeners, admins, signals, the log */
 #define FILES_OF_A_WORKER 8     /* its loop and its libraries */
@@ -122,31 +123,37 @@ static struct worker *choose_worker(struct server *s)
     return NULL;
 }
 
-static void on_door(uv_poll_t *poll, int status, int events)
+/* Takes in who waits there, so many at a time. True where more may wait. */
+static bool take_some(struct door *d)
 {
-    struct door *d = poll->data;
     struct server *s = d->s;
 
-    (void)status;
-    (void)events;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         struct worker *w = d->admin ? NULL : choose_worker(s);
         int fd;
 
         if (!d->admin && !w)
-            return;
+            return false;
         fd = accept4(d->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE)
                 shed_one(s, d->listener.fd);
             if (errno != EINTR && errno != ECONNABORTED)
-                return;
+                return false;
         } else if (d->admin) {
             (void)admin_add(s->admin, fd);
         } else {
             (void)worker_add(w, fd);
         }
     }
+    return true;
+}
+
+static void on_door(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    (void)take_some(poll->data);
 }
 
 static int open_door(struct server *s, const struct listener *l, bool admin)
@@ -198,8 +205,10 @@ int doors_open(struct server *s)
         return n;
     }
     /* Sockets that systemd holds stand for server.listen: it keeps them across our restarts. */
-    for (int i = 0; rc == 0 && i < n; i++)
+    for (int i = 0; rc == 0 && i < n; i++) {
         rc = open_door(s, &inherited[i], false);
+        s->doors[i].inherited = true;
+    }
     for (unsigned i = 0; rc == 0 && n == 0 && i < c->server.listen.count; i++)
         rc = open_address(s, c->server.listen.items[i], false);
     if (rc == 0 && strcmp(c->admin.listen, "off") != 0)
@@ -214,6 +223,18 @@ static void shut_door(struct door *d)
     d->open = false;
     uv_close((uv_handle_t *)&d->poll, NULL);
     listen_close(&d->listener);
+}
+
+void doors_last_call(struct server *s)
+{
+    for (unsigned i = 0; i < s->door_count; i++) {
+        struct door *d = &s->doors[i];
+        unsigned rounds = LAST_CALL_ROUNDS;
+
+        if (d->open && !d->admin && !d->inherited)
+            while (rounds > 0 && take_some(d))
+                rounds--;
+    }
 }
 
 void doors_close(struct server *s, bool admin_too)

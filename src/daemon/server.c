@@ -141,6 +141,7 @@ static void on_term(uv_signal_t *signal, int number)
     sd_notify(0, "STOPPING=1\nSTATUS=Finishing running requests");
     log_line(LOG_INFO, "ending: finishing running requests for at most %llu ms",
              (unsigned long long)s->config->server.drain_timeout_ms);
+    doors_last_call(s);
     doors_close(s, false);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_drain(s->workers[i]);
@@ -153,9 +154,11 @@ static void on_change(uv_async_t *async)
     struct server *s = async->data;
 
     doors_check(s);
-    /* The prepare step sees the admin connections off, then everything ends. */
-    if (s->draining && all_stopped(s) && s->admin)
+    /* The prepare step sees the admin connections off, then everything ends: no new ones meanwhile. */
+    if (s->draining && all_stopped(s) && s->admin) {
+        doors_close(s, true);
         admin_abort(s->admin);
+    }
 }
 
 static void on_worker_change(void *arg)

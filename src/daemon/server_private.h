@@ -18,6 +18,7 @@ struct door {
     struct listener listener;
     uv_poll_t poll;
     bool admin;
+    bool inherited; /* systemd's: who waits there is for the next one to serve */
     bool open;
 };
 
@@ -47,6 +48,8 @@ struct server {
 
 /* Opens all addresses, or takes over systemd's sockets. 0, or -errno after logging why. */
 int doors_open(struct server *s);
+/* Before the doors for clients close: those who have connected by now are let in. */
+void doors_last_call(struct server *s);
 /* Closes those for clients, and those for admins too. */
 void doors_close(struct server *s, bool admin_too);
 /* A connection has closed: where max_connections kept the doors shut, they may open again. */

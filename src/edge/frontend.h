@@ -85,7 +85,7 @@ unsigned frontend_connections(const struct frontend *f);
 /* Sockets given to frontend_add that are closed by now. */
 uint64_t frontend_closed_total(const struct frontend *f);
 
-/* Closes idle connections; the others close after their current answer. */
+/* The connections close after their next answer; idle ones in a moment, where no request comes. */
 void frontend_drain(struct frontend *f);
 /* Cuts all connections. */
 void frontend_abort(struct frontend *f);

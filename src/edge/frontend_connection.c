@@ -12,8 +12,10 @@
 #define HEAD_TIME_MS 15000      /* a new connection's first head must be whole by then */
 #define KEEPALIVE_TIME_MS 75000 /* the next head on a kept connection likewise */
 #define DRAIN_HEAD_TIME_MS 1000 /* while draining, a head that is on its way likewise */
-#define BODY_CHECK_MS 10000     /* in each such time ... */
-#define BODY_CHECK_BYTES 1024   /* ... so much of a body must come */
+#define DRAIN_IDLE_MS \
+    700 /* ... and one that has not begun to come: no more than the end may wait */
+#define BODY_CHECK_MS 10000   /* in each such time ... */
+#define BODY_CHECK_BYTES 1024 /* ... so much of a body must come */
 #define NEVER UINT64_MAX
 #define KEEPALIVE_IDLE_S 30
 #define KEEPALIVE_INTERVAL_S 15
@@ -192,9 +194,7 @@ void connection_expect_taking(struct connection *c)
 
 void connection_expect_head(struct connection *c)
 {
-    /* While draining there is no next one, unless it is here already; but this is called from
-     * within libmicrohttpd, which may have read it: the timer looks, once that has returned. */
-    expect_within(c, c->f->draining ? 0 : KEEPALIVE_TIME_MS);
+    expect_within(c, c->f->draining ? DRAIN_IDLE_MS : KEEPALIVE_TIME_MS);
 }
 
 static struct connection *connection_new(struct frontend *f, int fd)
@@ -281,15 +281,17 @@ uint64_t frontend_closed_total(const struct frontend *f)
     return f->closed;
 }
 
+/* A client cannot know yet, and its next request may be on its way: it is answered, with the news that the
+ * connection closes (RFC 9112 9.6). One that sends nothing meanwhile sees its idle connection closed. */
 void frontend_drain(struct frontend *f)
 {
     f->draining = true;
     for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
         struct connection *c = LIST_ENTRY(n, struct connection, node);
 
-        if (!c->current && !has_unread(c))
-            connection_shut(c);
-        else if (!c->current || !c->current->started)
+        if (!c->current)
+            expect_within(c, DRAIN_IDLE_MS);
+        else if (!c->current->started)
             expect_within(c, DRAIN_HEAD_TIME_MS);
     }
     frontend_dirty(f);

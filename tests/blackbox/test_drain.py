@@ -46,25 +46,29 @@ def test_kept_connections_are_told_before_they_close(provider, retryd):
         c.close()
 
 
-def test_an_idle_connection_may_ask_once_more(provider, retryd):
-    """By a request that comes only when the drain has begun, whole or in two parts."""
+def test_idle_connections_may_ask_once_more(provider, retryd):
+    """By requests that come only when the drain has begun, one after the other, whole or in two parts."""
     d = retryd()
-    with Raw(d) as first, Raw(d) as second, Raw(d) as silent:
-        for c in (first, second, silent):
+    clients = [Raw(d) for _ in range(20)]
+    for c in clients:
+        c.request(body=CHAT)
+        assert c.answer().status == 200
+    d.signal(signal.SIGTERM)
+    d.wait_line("ending: finishing")
+    *asking, halving, silent = clients
+    halving.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Le")
+    for c in [*asking, halving]:
+        if c is halving:
+            c.send(b"ngth: 2\r\n\r\n{}")
+        else:
             c.request(body=CHAT)
-            assert c.answer().status == 200
-        d.signal(signal.SIGTERM)
-        d.wait_line("ending: finishing")
-        first.request(body=CHAT)
-        second.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Le")
-        answer = first.answer()
+        answer = c.answer()
         assert answer.status == 200 and answer.header("connection").lower() == "close"
-        assert first.rest() == b""
-        second.send(b"ngth: 2\r\n\r\n{}")
-        answer = second.answer()
-        assert answer.status == 200 and answer.header("connection").lower() == "close"
-        assert silent.rest() == b""
-        assert d.wait(timeout=20) == 0
+        assert c.rest() == b""
+    assert silent.rest() == b""
+    assert d.wait(timeout=20) == 0
+    for c in clients:
+        c.close()
 
 
 @pytest.mark.alone
@@ -87,7 +91,7 @@ def test_who_has_connected_is_let_in(provider, retryd):
     """The daemon is held still: connections and the signal reach it together, and in either order."""
     d = retryd()
     d.signal(signal.SIGSTOP)
-    clients = [Raw(d) for _ in range(100)]
+    clients = [Raw(d) for _ in range(300)]
     for c in clients:
         c.request(body=CHAT)
     d.signal(signal.SIGTERM)

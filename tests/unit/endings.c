@@ -11,7 +11,7 @@ static unsigned first_what, then_what;
 static unsigned happened;
 static unsigned together[ENDINGS]; /* by the one, bits of the others that came in the same step */
 
-static void happen(struct fake_world *w, unsigned what)
+void endings_happen(struct fake_world *w, unsigned what)
 {
     struct exchange *x = &w->x;
 
@@ -47,9 +47,9 @@ static void before_step(struct fake_world *w)
     if (w->x.state == EXCHANGE_DONE)
         return;
     if (w->steps == first_step)
-        happen(w, first_what);
+        endings_happen(w, first_what);
     if (w->steps == then_step)
-        happen(w, what_follows());
+        endings_happen(w, what_follows());
 }
 
 void endings_draw(struct fake_world *w)

@@ -20,6 +20,9 @@ void endings_draw(struct fake_world *w);
 /* ... or: nothing does. */
 void endings_none(void);
 
+/* What these bits say happens now, as far as it can in this state. */
+void endings_happen(struct fake_world *w, unsigned what);
+
 /* Bits of what has happened to this exchange so far. */
 unsigned endings_happened(void);
 

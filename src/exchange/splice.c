@@ -128,6 +128,7 @@ static bool judge_whole(const struct splice *s, const struct splice_piece *piece
     if (piece->value.type != JSON_STRING)
         return false;
     part->matched = 0;
+    part->summed = s->attempt;
     return splice_text_match(buf_str(&part->text), &part->matched, &rest, &half) && rest.n == 0 &&
            !half && part->matched == part->text.len;
 }
@@ -210,6 +211,8 @@ static bool judge_order(const struct splice *s, const struct splice_piece *piece
         return false;
     if (piece->kind != SPLICE_TEXT || !piece->news)
         return true;
+    if (piece->part->summed == s->attempt)
+        return false; /* behind what it said to be all */
     struct splice_key group = {SPLICE_TEXT, {piece->group, SPLICE_ANY, SPLICE_ANY}, {NULL, 0}};
     return !is_behind(s, &group) && !is_closed(s, &piece->part->key);
 }

@@ -40,6 +40,7 @@ struct splice_part {
     unsigned delivered;    /* how often the client got it; of a channel: whether it got any */
     unsigned seen;         /* SPLICE_MARK: how often the running attempt brought it */
     unsigned born;         /* the attempt that brought it first */
+    unsigned summed;       /* a channel: the new answer that has told all of it in one; 0: none */
     bool partial;          /* a channel: `text` lacks what there was no room for */
     char name[];
 };

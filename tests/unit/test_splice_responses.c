@@ -228,6 +228,16 @@ START_TEST(text_or_places_of_another_type_differ)
 }
 END_TEST
 
+/* An answer that goes on behind what it said to be all of a text says two things. */
+START_TEST(text_behind_its_sum_differs)
+{
+    RUN(DIALECT_RESPONSES, {TEXT("1", "\"m\"", "0", "\"Hello\""), SAME}, {RESTART, ""},
+        {TEXT("1", "\"m\"", "0", "\"He\""), SKIPPED},
+        {"{\"type\":\"response.output_text.done\",\"output_index\":0,\"text\":\"Hello\"}", SAME},
+        {TEXT("3", "\"m\"", "0", "\"He\""), DIFFERS});
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "splice_responses");
@@ -242,4 +252,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, resume_points);
     tcase_add_test(tcase, values_of_another_type);
     tcase_add_test(tcase, text_or_places_of_another_type_differ);
+    tcase_add_test(tcase, text_behind_its_sum_differs);
 }

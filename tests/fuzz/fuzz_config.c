@@ -45,7 +45,8 @@ static void check_lines(const struct buf *lines, const char *path)
         struct str line = {rest.p, (size_t)(end - rest.p)};
         FUZZ_CHECK(line.n > n + 2 && !memcmp(line.p, path, n) && line.p[n] == ':');
         for (size_t i = 0; i < line.n; i++)
-            FUZZ_CHECK((unsigned char)line.p[i] >= 0x20 && line.p[i] != 0x7f);
+            FUZZ_CHECK(((unsigned char)line.p[i] >= 0x20 || line.p[i] == '\t') &&
+                       line.p[i] != 0x7f);
         rest = (struct str){end + 1, rest.n - line.n - 1};
     }
 }

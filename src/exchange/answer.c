@@ -191,11 +191,26 @@ int answer_from_upstream(struct answer_head *ret, unsigned status, const struct 
     return rc == 0 ? answer_add_facts(&ret->headers, f) : rc;
 }
 
+#define OWN_ERROR_MAX 8192
+
 static int write_error(struct buf *out, enum dialect dialect, unsigned status, const char *message,
                        const char *type, const char *code)
 {
     if (dialect == DIALECT_GEMINI)
         return apierror_write_google(out, status, message, type, code);
+    if (dialect == DIALECT_MESSAGES) { /* {"type":"error","error":{...}} */
+        struct buf error;
+        int rc;
+
+        buf_init(&error, OWN_ERROR_MAX);
+        rc = apierror_write(&error, message, type, code);
+        if (rc == 0)
+            (void)buf_add_str(out, STR("{\"type\":\"error\","));
+        if (rc == 0)
+            rc = buf_add(out, error.p + 1, error.len - 1);
+        buf_deinit(&error);
+        return rc;
+    }
     return apierror_write(out, message, type, code);
 }
 

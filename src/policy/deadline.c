@@ -55,10 +55,12 @@ struct deadline deadline_of(const struct headers *request, uint64_t start_ms, ui
     struct deadline d = {.at_ms = DEADLINE_NONE, .since_ms = start_ms};
     uint64_t silence = declared(request, STR("x-stainless-read-timeout"));
     uint64_t total = declared(request, STR("x-stainless-timeout"));
+    uint64_t google = declared(request, STR("x-server-timeout"));
 
     lower(&d, start_ms, config_ms, DEADLINE_FROM_CONFIG);
     lower(&d, heard_ms, less_margin(silence), DEADLINE_FROM_SILENCE);
     lower(&d, start_ms, less_margin(total), DEADLINE_FROM_CLIENT);
+    lower(&d, start_ms, less_margin(google), DEADLINE_FROM_CLIENT);
     lower(&d, start_ms, less_margin(override_ms), DEADLINE_FROM_CLIENT);
     if (silence == 0 && total == 0 && override_ms == 0 && is_node(request))
         lower(&d, heard_ms, less_margin(NODE_GIVES_UP_MS), DEADLINE_FROM_RUNTIME);

@@ -16,7 +16,7 @@
 enum deadline_source {
     DEADLINE_FROM_NOBODY,
     DEADLINE_FROM_CONFIG,
-    DEADLINE_FROM_CLIENT,  /* in all: X-Stainless-Timeout, x-retryd-deadline */
+    DEADLINE_FROM_CLIENT, /* in all: X-Stainless-Timeout, Google's X-Server-Timeout, x-retryd-deadline */
     DEADLINE_FROM_SILENCE, /* without a byte: x-stainless-read-timeout */
     DEADLINE_FROM_RUNTIME, /* without a byte: Node's fetch gives up at 300 s without saying so */
     DEADLINE_FROM_MENDING, /* mend_timeout, of an answer that its client has a part of */

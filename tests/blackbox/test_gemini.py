@@ -140,6 +140,13 @@ def test_c24_an_error_of_our_own_is_googles(path, provider, retryd):
                                  "domain": "retryd", "metadata": {"type": "server_error"}}]
 
 
+def test_c24_an_error_of_our_own_is_anthropics_on_its_path(provider, retryd):
+    provider.answers({"cut": {"before_head": True}})
+    answer = ask(retryd(retry=FAST), BODY, "/v1/messages")
+    assert answer.status == 502 and answer.json()["type"] == "error"
+    assert answer.error["code"] == "connection_lost"
+
+
 def test_c24_a_refused_head_is_told_in_googles_shape(provider, retryd):
     answer = ask(retryd(), BODY, STREAM, headers=["Origin: http://evil.example"])
     assert answer.status == 403

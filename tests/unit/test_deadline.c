@@ -138,6 +138,21 @@ START_TEST(near_the_end_of_time)
 }
 END_TEST
 
+/* Google's SDKs say it under a name of their own. */
+START_TEST(googles_clients_declare_one)
+{
+    struct deadline d;
+    struct headers h;
+
+    headers_init(&h);
+    add(&h, "X-Server-Timeout", "20");
+    d = deadline_of(&h, START, START, 0, 0);
+    ck_assert_uint_eq(d.at_ms, START + 19000);
+    ck_assert_int_eq(d.source, DEADLINE_FROM_CLIENT);
+    headers_deinit(&h);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "deadline");
@@ -146,4 +161,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, the_margin_over_all_times);
     tcase_add_test(tcase, silence_counts_from_the_last_byte);
     tcase_add_test(tcase, near_the_end_of_time);
+    tcase_add_test(tcase, googles_clients_declare_one);
 }

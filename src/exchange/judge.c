@@ -40,6 +40,8 @@ static void read_error(const struct attempt *a, bool array, struct apierror *ret
             body.n = ERROR_TEXT_MAX;
         if (may_hold_error(a, body, array))
             apierror_parse(body, ret);
+        if (a->status >= 400 && ret->kind == APIERROR_NONE)
+            ret->kind = ret->loose;
         return;
     }
     buf_init(&text, ERROR_TEXT_MAX);
@@ -47,6 +49,8 @@ static void read_error(const struct attempt *a, bool array, struct apierror *ret
         may_hold_error(a, str_trim(buf_str(&text)), array))
         apierror_parse(str_trim(buf_str(&text)), ret);
     buf_deinit(&text);
+    if (a->status >= 400 && ret->kind == APIERROR_NONE)
+        ret->kind = ret->loose;
 }
 
 /* An answer that calls itself good and holds an error is delivered with the error's own status. */
@@ -183,13 +187,23 @@ static void give_up(struct exchange *x, const struct outcome *o)
     tell_failure(x);
 }
 
+/* The head of an answer that was to be a good one asks for no wait: some providers put Retry-After into
+ * each of theirs. Where its body is an error after all, that one may. */
+static struct hint hint_of(const struct exchange *x, const struct outcome *o)
+{
+    bool is_error = o->status >= 400 || (!o->stream && o->error && o->error->kind != APIERROR_NONE);
+
+    return hint_read(is_error ? o->headers : NULL, o->headers ? o->error : NULL,
+                     x->ops->unix_ms(x->world), x->plan.settings->retry.backoff.max_delay_ms);
+}
+
 /* The attempt is over, or what has come of it is enough to judge it: deliver, repeat or give up. */
 static void judge(struct exchange *x, const struct outcome *o)
 {
     struct stream *stream = &x->stream;
     struct verdict v = classify(o, x->plan.settings->retry.retry_on);
     struct retry_decision d;
-    struct hint hint = {.source = HINT_NONE};
+    struct hint hint;
 
     if (v.kind == VERDICT_GOOD && stream->resuming && !x->reply.begun) {
         stream->not_resumable = true; /* not the rest of a stream: from the beginning, then */
@@ -212,9 +226,7 @@ static void judge(struct exchange *x, const struct outcome *o)
         deliver(x, o);
         return;
     }
-    if (o->headers)
-        hint = hint_read(o->headers, o->error, x->ops->unix_ms(x->world),
-                         x->plan.settings->retry.backoff.max_delay_ms);
+    hint = hint_of(x, o);
     targets_tell(x, &v, &hint);
     if (x->hedge.rival) {
         d = (struct retry_decision){.action = RETRY_GIVE_UP,

@@ -3,116 +3,51 @@
 
 #include "base/json_scan.h"
 #include "base/units.h"
+#include "policy/apierror_words.h"
 
 #define BODY_MAX (1024 * 1024) /* no error is longer; a longer body is not looked at */
 #define HINT_TEXT_MAX 4096     /* how much of a message is searched for a wait */
 
-struct word_kind {
-    struct str word;
-    enum apierror_kind kind;
-};
-
-/* Codes and types, any case. OpenAI's first, then what other servers say for the same. */
-#define W(text, kind)                             \
-    {                                             \
-        {text, sizeof(text) - 1}, APIERROR_##kind \
-    }
-static const struct word_kind words[] = {
-    W("insufficient_quota", QUOTA),
-    W("credit_balance_exhausted", QUOTA),
-    W("organization_spend_limit_exceeded", QUOTA),
-    W("project_spend_limit_exceeded", QUOTA),
-    W("organization_usage_limit_exceeded", QUOTA),
-    W("billing_hard_limit_reached", QUOTA),
-    W("billing_not_active", QUOTA),
-    W("billing_error", QUOTA), /* Anthropic */
-    W("insufficient_credits", QUOTA),
-    W("invalid_api_key", KEY),
-    W("account_deactivated", KEY),
-    W("authentication_error", KEY), /* Anthropic */
-    W("unauthenticated", KEY),      /* Google */
-    W("model_not_found", MODEL),
-    W("DeploymentNotFound", MODEL), /* Azure */
-    W("unknown_model", MODEL),
-    W("context_length_exceeded", CONTEXT),
-    W("exceed_context_size_error", CONTEXT), /* llama.cpp */
-    W("content_policy_violation", CONTENT_POLICY),
-    W("content_filter", CONTENT_POLICY),
-    W("ResponsibleAIPolicyViolation", CONTENT_POLICY), /* Azure */
-    W("moderation_blocked", CONTENT_POLICY),
-    W("slow_down", OVERLOADED),
-    W("server_is_overloaded", OVERLOADED),
-    W("overloaded_error", OVERLOADED), /* Anthropic */
-    W("unavailable", OVERLOADED),      /* Google */
-    W("rate_limit_exceeded", RATE_LIMIT),
-    W("rate_limit_error", RATE_LIMIT), /* Anthropic */
-    W("RateLimitReached", RATE_LIMIT), /* Azure */
-    W("too_many_requests", RATE_LIMIT),
-    W("resource_exhausted", RATE_LIMIT), /* Google */
-};
-#undef W
-
-static enum apierror_kind kind_of_word(const char *word)
-{
-    struct str s = str_from(word);
-
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (str_ieq(s, words[i].word))
-            return words[i].kind;
-    return APIERROR_OTHER;
-}
-
-static bool says(struct str message, struct str words_wanted)
-{
-    return str_ifind(message, words_wanted) >= 0;
-}
-
-/* Google's INVALID_ARGUMENT and NOT_FOUND say no more than their statuses do. */
-static enum apierror_kind kind_of_google(struct str m)
-{
-    if (str_istarts(m, STR("api key ")) && (says(m, STR("not valid")) || says(m, STR("expired"))))
-        return APIERROR_KEY;
-    if (says(m, STR("input token count")) && says(m, STR("exceeds the maximum")))
-        return APIERROR_CONTEXT;
-    if ((str_istarts(m, STR("models/")) && says(m, STR("is not found"))) ||
-        (str_istarts(m, STR("publisher model ")) && says(m, STR("not found"))))
-        return APIERROR_MODEL;
-    return APIERROR_OTHER;
-}
-
-/* Servers without codes of their own (vLLM, Ollama, Anthropic) say it in words that are as fixed
- * as a code. */
-static enum apierror_kind kind_of_message(struct str m)
-{
-    if (says(m, STR("maximum context length")) || str_istarts(m, STR("prompt is too long")))
-        return APIERROR_CONTEXT;
-    if (str_istarts(m, STR("the model ")) && says(m, STR("does not exist")))
-        return APIERROR_MODEL;
-    if (str_istarts(m, STR("model ")) && says(m, STR("not found")))
-        return APIERROR_MODEL;
-    return kind_of_google(m);
-}
+/* A time of day as a number: from here on it counts milliseconds, below seconds. */
+#define EPOCH_MS_LEAST UINT64_C(100000000000)
 
 /* "Request too large for gpt-4o ... on tokens per min (TPM): Limit 30000, Requested 40000" comes
  * as a 429 with rate_limit_exceeded, but no wait makes it fit: it asks for another model, as a
  * context overflow does. */
 static enum apierror_kind kind_of(const struct apierror *e, const char *google_status)
 {
+    const char *const said[] = {e->code, e->type, google_status};
     struct str message = str_from(e->message);
-    enum apierror_kind kind;
+    enum apierror_kind kind = APIERROR_OTHER, phrase;
 
     if (str_istarts(message, STR("request too large for ")))
         return APIERROR_CONTEXT;
-    kind = kind_of_word(e->code);
-    if (kind == APIERROR_OTHER)
-        kind = kind_of_word(e->type);
-    if (kind == APIERROR_OTHER)
-        kind = kind_of_word(google_status);
-    if (kind == APIERROR_OTHER)
-        kind = kind_of_message(message);
-    if (kind == APIERROR_OTHER && e->status == 402)
-        kind = APIERROR_QUOTA;
-    return kind;
+    if (apierror_is_throttling(message))
+        return APIERROR_RATE_LIMIT;
+    for (size_t i = 0; i < sizeof(said) / sizeof(said[0]) && kind == APIERROR_OTHER; i++)
+        kind = apierror_word(str_from(said[i])).kind;
+    if (kind != APIERROR_OTHER && kind != APIERROR_RATE_LIMIT)
+        return kind;
+    phrase = apierror_phrase(message);
+    if (phrase == APIERROR_QUOTA || (phrase != APIERROR_OTHER && kind == APIERROR_OTHER))
+        return phrase; /* an empty account counts as a limit of each minute with some */
+    return kind == APIERROR_OTHER && e->status == 402 ? APIERROR_QUOTA : kind;
+}
+
+unsigned apierror_status(const struct apierror *e)
+{
+    static const unsigned by_kind[] = {
+        [APIERROR_NONE] = 502,       [APIERROR_OTHER] = 502,   [APIERROR_RATE_LIMIT] = 429,
+        [APIERROR_OVERLOADED] = 503, [APIERROR_QUOTA] = 429,   [APIERROR_KEY] = 401,
+        [APIERROR_MODEL] = 404,      [APIERROR_CONTEXT] = 400, [APIERROR_CONTENT_POLICY] = 400,
+    };
+    unsigned status = e->status;
+
+    if (status == 0)
+        status = apierror_word(str_from(e->code)).status;
+    if (status == 0)
+        status = apierror_word(str_from(e->type)).status;
+    return status ? status : by_kind[e->kind];
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */
@@ -166,14 +101,30 @@ static unsigned error_status(const char *text)
 }
 
 /* The keys of interest, at the top of a body or inside its `error`. */
-enum { ERROR, MESSAGE, TYPE, CODE, STATUS, DETAIL, OBJECT, RESPONSE, WANTS };
+enum {
+    ERROR,
+    MESSAGE,
+    TYPE,
+    CODE,
+    STATUS,
+    DETAIL,
+    OBJECT,
+    RESPONSE,
+    CHOICES,
+    STATUS_CODE,
+    HTTP_CODE, /* MiniMax */
+    WANTS
+};
 
 static void scan(struct str text, struct json_want wants[WANTS])
 {
     static const struct str keys[WANTS] = {
-        [ERROR] = {"error", 5},   [MESSAGE] = {"message", 7},   [TYPE] = {"type", 4},
-        [CODE] = {"code", 4},     [STATUS] = {"status", 6},     [DETAIL] = {"detail", 6},
-        [OBJECT] = {"object", 6}, [RESPONSE] = {"response", 8},
+        [ERROR] = {"error", 5},         [MESSAGE] = {"message", 7},
+        [TYPE] = {"type", 4},           [CODE] = {"code", 4},
+        [STATUS] = {"status", 6},       [DETAIL] = {"detail", 6},
+        [OBJECT] = {"object", 6},       [RESPONSE] = {"response", 8},
+        [CHOICES] = {"choices", 7},     [STATUS_CODE] = {"status_code", 11},
+        [HTTP_CODE] = {"http_code", 9},
     };
 
     for (int i = 0; i < WANTS; i++)
@@ -184,6 +135,33 @@ static void scan(struct str text, struct json_want wants[WANTS])
 static bool is_text(const struct json_want *w, struct str text)
 {
     return w->value.type == JSON_STRING && str_eq(w->value.text, text);
+}
+
+/* A status that stands beside an error's texts. */
+static unsigned status_beside(struct json_want wants[WANTS])
+{
+    static const unsigned char places[] = {STATUS, STATUS_CODE, HTTP_CODE};
+    unsigned status = 0;
+    char text[64];
+
+    for (size_t i = 0; i < sizeof(places) && status == 0; i++) {
+        take_text(&wants[places[i]].value, text, sizeof text);
+        status = error_status(text);
+    }
+    return status;
+}
+
+/* Nothing more is known of it than that it is the client's own fault. */
+static unsigned status_of_words(const struct apierror *e, const char *google_status)
+{
+    const char *const said[] = {e->code, e->type, google_status};
+
+    for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
+        unsigned status = apierror_word(str_from(said[i])).status;
+        if (status >= 400 && status < 500)
+            return status;
+    }
+    return 0;
 }
 
 /* An object with fields of an error: its own, and its kind from them. */
@@ -198,9 +176,70 @@ static void read_fields(struct json_want wants[WANTS], bool own_type, struct api
     take_message(&wants[MESSAGE].value, e);
     e->status = error_status(e->code);
     if (e->status == 0)
-        e->status = error_status(google_status);
+        e->status = status_beside(wants);
     e->kind = kind_of(e, google_status);
+    if (e->kind == APIERROR_OTHER && e->status == 0)
+        e->status = status_of_words(e, google_status);
 }
+
+/* --- waits in fields ---------------------------------------------------------------------------- */
+
+#define FOREVER_MS (UINT64_C(1) << 52)
+
+/* A number of units, as a number or as a text. */
+static bool decimal_of(const struct json_value *v, double unit_ms, uint64_t *ret_ms)
+{
+    double number;
+
+    if ((v->type != JSON_NUMBER && v->type != JSON_STRING) || !str_to_decimal(v->text, &number) ||
+        number < 0)
+        return false;
+    number *= unit_ms;
+    *ret_ms = number < (double)FOREVER_MS ? (uint64_t)number : FOREVER_MS;
+    *ret_ms += (double)*ret_ms < number && *ret_ms < FOREVER_MS;
+    return true;
+}
+
+/* "2.1s": google.protobuf.Duration. */
+static bool read_details(struct str details, uint64_t *ret_ms)
+{
+    struct json_iter i = json_iter(details);
+    struct json_value detail;
+
+    while (json_next_element(&i, &detail)) {
+        struct json_value delay = json_scan_one(detail.text, STR("retryDelay"));
+        if (delay.type == JSON_STRING && units_go_duration(delay.text, ret_ms))
+            return true;
+    }
+    return false;
+}
+
+/* The waits that an error's own fields name; those of the object within come first. */
+static void read_waits(struct str text, struct apierror *e)
+{
+    enum { IN_SECONDS, AFTER_MS, AFTER_SECONDS, AFTER, AT, DETAILS, KEYS };
+    struct json_want w[KEYS] = {[IN_SECONDS] = {.key = STR("resets_in_seconds")},
+                                [AFTER_MS] = {.key = STR("retry_after_ms")},
+                                [AFTER_SECONDS] = {.key = STR("retry_after_seconds")},
+                                [AFTER] = {.key = STR("retry_after")},
+                                [AT] = {.key = STR("resets_at")},
+                                [DETAILS] = {.key = STR("details")}};
+    static const double unit_ms[] = {
+        [IN_SECONDS] = 1000, [AFTER_MS] = 1, [AFTER_SECONDS] = 1000, [AFTER] = 1000};
+
+    if (e->has_delay || e->resets_at_ms > 0)
+        return;
+    (void)json_scan(text, w, KEYS);
+    for (int i = IN_SECONDS; i <= AFTER && !e->has_delay; i++)
+        e->has_delay = decimal_of(&w[i].value, unit_ms[i], &e->delay_ms);
+    if (!e->has_delay && w[DETAILS].value.type == JSON_ARRAY)
+        e->has_delay = read_details(w[DETAILS].value.text, &e->delay_ms);
+    if (w[AT].value.type == JSON_NUMBER && decimal_of(&w[AT].value, 1, &e->resets_at_ms) &&
+        e->resets_at_ms < EPOCH_MS_LEAST)
+        e->resets_at_ms *= 1000;
+}
+
+/* --- the shapes ---------------------------------------------------------------------------------- */
 
 /* {"error":{...}}; {} says that there was none. */
 static void read_error_object(struct str text, struct apierror *e)
@@ -211,6 +250,7 @@ static void read_error_object(struct str text, struct apierror *e)
         return;
     scan(text, wants);
     read_fields(wants, true, e);
+    read_waits(text, e);
 }
 
 /* {"error":"text"}: the text is a message or a code; a code and a type may stand beside it. */
@@ -223,7 +263,7 @@ static void read_error_text(struct json_want beside[WANTS], struct apierror *e)
     beside[MESSAGE].value = *text;
     read_fields(beside, true, e);
     if (e->kind == APIERROR_OTHER)
-        e->kind = kind_of_word(e->message);
+        e->kind = apierror_word(str_from(e->message)).kind;
 }
 
 /* A resource (a stored response, a fine-tuning job) may carry an `error` that tells how the thing
@@ -242,11 +282,36 @@ static void read_loose(struct json_want wants[WANTS], struct apierror *e)
 {
     if (wants[MESSAGE].value.type == JSON_STRING) {
         read_fields(wants, true, e);
-        if (kind_of_word(e->code) == APIERROR_OTHER)
+        e->loose = e->kind;
+        if (apierror_word(str_from(e->code)).kind == APIERROR_OTHER)
             e->kind = APIERROR_NONE;
     } else {
         take_message(&wants[DETAIL].value, e);
+        e->loose = apierror_phrase(str_from(e->message));
     }
+}
+
+/* A choice that ended in an error: it says which, or only that it did. */
+static void read_choice(struct str text, struct apierror *e)
+{
+    struct json_want w[] = {{.key = STR("error")}, {.key = STR("finish_reason")}};
+
+    json_scan(text, w, 2);
+    if (w[0].value.type == JSON_OBJECT)
+        read_error_object(w[0].value.text, e);
+    if (e->kind == APIERROR_NONE && w[1].value.type == JSON_STRING &&
+        str_ieq(w[1].value.text, STR("error")))
+        e->kind = APIERROR_OTHER;
+}
+
+static void read_choices(struct str choices, struct apierror *e)
+{
+    struct json_iter i = json_iter(choices);
+    struct json_value choice;
+
+    while (e->kind == APIERROR_NONE && json_next_element(&i, &choice))
+        if (choice.type == JSON_OBJECT)
+            read_choice(choice.text, e);
 }
 
 static void read_object(struct str text, struct apierror *e)
@@ -270,9 +335,22 @@ static void read_object(struct str text, struct apierror *e)
         read_fields(wants, false, e);
     } else if (is_text(&wants[OBJECT], STR("error"))) {
         read_fields(wants, true, e);
+    } else if (wants[CHOICES].value.type == JSON_ARRAY) {
+        read_choices(wants[CHOICES].value.text, e);
     } else {
         read_loose(wants, e);
     }
+    if (e->status == 0 && e->kind == APIERROR_OTHER)
+        e->status = status_beside(wants);
+    read_waits(text, e);
+}
+
+static struct str without_brackets(struct str body)
+{
+    body = str_trim(body);
+    if (body.n > 0 && body.p[0] == '[') /* Google: [{"error":{...}}] */
+        body = str_trim((struct str){body.p + 1, body.n - 1});
+    return body;
 }
 
 void apierror_parse(struct str body, struct apierror *ret_error)
@@ -280,11 +358,24 @@ void apierror_parse(struct str body, struct apierror *ret_error)
     *ret_error = (struct apierror){.kind = APIERROR_NONE};
     if (body.n > BODY_MAX)
         return;
-    body = str_trim(body);
-    if (body.n > 0 && body.p[0] == '[') /* Google: [{"error":{...}}] */
-        body = str_trim((struct str){body.p + 1, body.n - 1});
+    body = without_brackets(body);
     if (body.n > 0 && body.p[0] == '{')
         read_object(body, ret_error);
+}
+
+void apierror_parse_response(struct str body, struct apierror *ret_error)
+{
+    struct json_want w[] = {{.key = STR("status")}, {.key = STR("error")}};
+
+    apierror_parse(body, ret_error);
+    if (ret_error->kind != APIERROR_NONE || body.n > BODY_MAX)
+        return;
+    json_scan(str_trim(body), w, 2);
+    if (w[0].value.type != JSON_STRING || !str_eq(w[0].value.text, STR("failed")))
+        return;
+    *ret_error = (struct apierror){.kind = APIERROR_OTHER};
+    if (w[1].value.type == JSON_OBJECT)
+        read_error_object(w[1].value.text, ret_error);
 }
 
 /* --- the wait in a message -------------------------------------------------------------------- */
@@ -355,7 +446,8 @@ static bool read_wait(struct str s, uint64_t *ret_ms)
 bool apierror_message_hint(struct str message, uint64_t *ret_ms)
 {
     static const struct str phrases[] = {
-        {"try again in ", 13}, {"try again after ", 16}, {"retry after ", 12}, {"retry in ", 9}};
+        {"try again in ", 13}, {"try again after ", 16}, {"retry after ", 12}, {"retry in ", 9},
+        {"reset after ", 12},  {"resets after ", 13},    {"reset in ", 9},     {"resets in ", 10}};
 
     for (size_t i = 0; i < sizeof phrases / sizeof phrases[0]; i++) {
         struct str rest = message;

@@ -4,6 +4,7 @@
  * code; {"error":"text"}; {"type":"error","error":{...}} (Anthropic); a flat
  * {"type":"error","code","message"} (Responses events); {"type":"response.failed","response":
  * {"error":{...}}}; a flat {"object":"error",...} (vLLM); [{"error":{...}}] (Google);
+ * {"choices":[{"error":{...},"finish_reason":"error"}]} with either of the two (OpenRouter);
  * {"message":...} and {"detail":...}, which good answers may look like too: they give the texts,
  * but kind NONE unless their code decides. An `error` that is null or empty is none, and so is one
  * in a resource ({"object":"fine_tuning.job","error":{...}}): it tells how that thing ended, not
@@ -33,11 +34,18 @@ enum apierror_kind {
 
 struct apierror {
     enum apierror_kind kind;
+    enum apierror_kind
+        loose;     /* of {"message":...} and {"detail":...}: under an error status, that */
     char code[64]; /* "" where there is none; a number in decimal */
     char type[64];
     char message[256]; /* for the log, "sk-" keys masked; never more of a body is kept */
-    unsigned status;   /* a numeric code in 400..599, as OpenRouter and vLLM send it; else 0 */
-    bool has_hint;     /* the message names a wait: "try again in 1.2s", "retry after 6 seconds" */
+    /* Its own in 400..599: a numeric code, as OpenRouter and vLLM send it, a `status_code` (Groq), or
+     * where nothing else is known of it that of its type ("invalid_request_error": 400); else 0. */
+    unsigned status;
+    bool has_delay; /* a field names a wait: `resets_in_seconds`, `retry_after`, `retryDelay` */
+    uint64_t delay_ms;
+    uint64_t resets_at_ms; /* `resets_at`, as ms since 1970; 0: there is none */
+    bool has_hint; /* the message names a wait: "try again in 1.2s", "will reset after 2s" */
     uint64_t hint_ms;
 };
 
@@ -46,8 +54,16 @@ struct apierror {
  * long. A body that was cut off gives what could be read. Nothing is allocated. */
 void apierror_parse(struct str body, struct apierror *ret_error);
 
+/* The same of the answer to a request for a new response (Responses API): one whose status is
+ * "failed" is an error like any other, though as a stored thing it is a resource. */
+void apierror_parse_response(struct str body, struct apierror *ret_error);
+
+/* The HTTP status that fits an error which came without one: its own, else that of its word or its
+ * kind, else 502. */
+unsigned apierror_status(const struct apierror *e);
+
 /* Finds the wait a message names, in ms. "try again in 9.816s", "976ms", "6m0s", "1 second",
- * "retry after 12 seconds". */
+ * "retry after 12 seconds", "will reset after 2s". */
 bool apierror_message_hint(struct str message, uint64_t *ret_ms);
 
 /* Whether an error object is of Google's shape: its code is a number, a status of HTTP. */

@@ -92,6 +92,8 @@ static struct judged by_4xx(unsigned status, enum apierror_kind kind)
     case 429:
         return again(kind == APIERROR_OVERLOADED ? REASON_OVERLOADED : REASON_RATE_LIMIT, false,
                      RETRY_ON_429);
+    case 498: /* Groq: the flex tier has no capacity left */
+        return again(REASON_OVERLOADED, false, RETRY_ON_5XX);
     default:
         return final(REASON_CLIENT_ERROR, false, false);
     }

@@ -7,6 +7,10 @@
 
 #define FOREVER_MS (UINT64_C(1) << 52) /* exact in a double; no date or wait goes beyond it */
 
+/* Numbers that are times since 1970: from 2001 on in seconds, from 1973 on in milliseconds. */
+#define EPOCH_S_LEAST 1e9
+#define EPOCH_MS_LEAST 1e11
+
 /* --- dates ------------------------------------------------------------------------------------ */
 
 struct civil {
@@ -220,29 +224,43 @@ static bool decimal_ms(struct str s, double unit_ms, uint64_t *ret_ms)
     return true;
 }
 
-static bool read_retry_after(struct str s, uint64_t unix_ms, uint64_t *ret_ms)
+/* A bare number: seconds, or, where they would be 31 years or more, a time since 1970. */
+static bool read_number(struct str s, uint64_t now_ms, uint64_t *ret_ms)
 {
-    uint64_t date;
+    double value;
 
-    if (decimal_ms(s, 1000, ret_ms))
-        return true;
-    if (!hint_http_date(s, &date))
-        return false;
-    *ret_ms = until(date, unix_ms);
+    if (!str_to_decimal(str_trim(s), &value) || value < EPOCH_S_LEAST ||
+        value >= (double)FOREVER_MS)
+        return decimal_ms(s, 1000, ret_ms);
+    if (value < EPOCH_MS_LEAST)
+        value *= 1000;
+    *ret_ms = until((uint64_t)value, now_ms);
     return true;
 }
 
-/* "1s", "6m0s", a bare number of seconds (as some servers have it), or a time of day. */
-static bool read_reset(struct str s, uint64_t unix_ms, uint64_t *ret_ms)
+static bool read_retry_after(struct str s, uint64_t now_ms, uint64_t *ret_ms)
+{
+    uint64_t date;
+
+    if (read_number(s, now_ms, ret_ms))
+        return true;
+    if (!hint_http_date(s, &date))
+        return false;
+    *ret_ms = until(date, now_ms);
+    return true;
+}
+
+/* "1s", "6m0s", a number, or a time. */
+static bool read_reset(struct str s, uint64_t now_ms, uint64_t *ret_ms)
 {
     uint64_t date;
 
     s = str_trim(s);
-    if (units_go_duration(s, ret_ms) || decimal_ms(s, 1000, ret_ms))
+    if (units_go_duration(s, ret_ms) || read_number(s, now_ms, ret_ms))
         return true;
     if (!hint_rfc3339(s, &date))
         return false;
-    *ret_ms = until(date, unix_ms);
+    *ret_ms = until(date, now_ms);
     return true;
 }
 
@@ -259,7 +277,8 @@ static struct str reset_name(struct str name, char space[NAME_MAX_BYTES])
 
     if (at < 0 || name.n > NAME_MAX_BYTES)
         return (struct str){space, 0};
-    if (!str_istarts(name, STR("x-ratelimit-")) && !str_istarts(name, STR("anthropic-ratelimit-")))
+    if (!str_istarts(name, STR("x-ratelimit-")) && !str_istarts(name, STR("ratelimit-")) &&
+        !str_istarts(name, STR("x-rate-limit-")) && !str_istarts(name, STR("anthropic-ratelimit-")))
         return (struct str){space, 0};
     size_t head = (size_t)at, tail = name.n - head - remaining.n;
     memcpy(space, name.p, head);
@@ -276,7 +295,7 @@ static bool is_zero(struct str s)
 }
 
 /* The longest reset among the empty buckets. */
-static bool read_buckets(const struct headers *h, uint64_t unix_ms, uint64_t *ret_ms)
+static bool read_buckets(const struct headers *h, uint64_t now_ms, uint64_t *ret_ms)
 {
     bool found = false;
     uint64_t longest = 0;
@@ -288,7 +307,7 @@ static bool read_buckets(const struct headers *h, uint64_t unix_ms, uint64_t *re
 
         if (name.n == 0 || !is_zero(headers_value(h, i)) || !headers_get(h, name, &reset))
             continue;
-        if (!read_reset(reset, unix_ms, &ms))
+        if (!read_reset(reset, now_ms, &ms))
             continue;
         found = true;
         if (ms > longest)
@@ -301,19 +320,45 @@ static bool read_buckets(const struct headers *h, uint64_t unix_ms, uint64_t *re
 
 /* --- all of them, in order -------------------------------------------------------------------- */
 
+/* What the error object says by its fields, and by its message. */
+static struct hint read_error(const struct apierror *e, uint64_t now_ms)
+{
+    if (e->has_delay)
+        return (struct hint){HINT_ERROR, e->delay_ms};
+    if (e->resets_at_ms > 0)
+        return (struct hint){HINT_ERROR, until(e->resets_at_ms, now_ms)};
+    if (e->has_hint)
+        return (struct hint){HINT_MESSAGE, e->hint_ms};
+    return (struct hint){HINT_NONE, 0};
+}
+
+/* What time it was there when the answer was made. */
+static uint64_t now_of(const struct headers *h, uint64_t unix_ms)
+{
+    struct str v;
+    uint64_t date;
+
+    return headers_get(h, STR("date"), &v) && hint_http_date(v, &date) ? date : unix_ms;
+}
+
 struct hint hint_read(const struct headers *headers, const struct apierror *error, uint64_t unix_ms,
                       uint64_t max_delay_ms)
 {
+    static const struct headers nothing;
+    const struct headers *h = headers ? headers : &nothing;
+    uint64_t now_ms = now_of(h, unix_ms), ms;
+    struct hint said = {HINT_NONE, 0};
     struct str v;
-    uint64_t ms;
 
-    if (headers_get(headers, STR("retry-after-ms"), &v) && decimal_ms(v, 1, &ms))
+    if (headers_get(h, STR("retry-after-ms"), &v) && decimal_ms(v, 1, &ms))
         return (struct hint){HINT_RETRY_AFTER_MS, ms};
-    if (headers_get(headers, STR("retry-after"), &v) && read_retry_after(v, unix_ms, &ms))
+    if (headers_get(h, STR("retry-after"), &v) && read_retry_after(v, now_ms, &ms))
         return (struct hint){HINT_RETRY_AFTER, ms};
-    if (error && error->has_hint)
-        return (struct hint){HINT_MESSAGE, error->hint_ms};
-    if (read_buckets(headers, unix_ms, &ms))
+    if (error)
+        said = read_error(error, now_ms);
+    if (said.source != HINT_NONE)
+        return said;
+    if (read_buckets(h, now_ms, &ms))
         return (struct hint){HINT_BUCKET, ms < max_delay_ms ? ms : max_delay_ms};
     return (struct hint){HINT_NONE, 0};
 }
@@ -324,6 +369,7 @@ const char *hint_source_word(enum hint_source s)
         [HINT_NONE] = "none",
         [HINT_RETRY_AFTER_MS] = "retry_after_ms",
         [HINT_RETRY_AFTER] = "retry_after",
+        [HINT_ERROR] = "error",
         [HINT_MESSAGE] = "message",
         [HINT_BUCKET] = "bucket",
     };

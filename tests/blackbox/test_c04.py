@@ -42,6 +42,29 @@ SHAPES = {
                                            "Limit 30000, Requested 40000."}}, "context_too_long"),
     "not-at-the-top": ({"id": "x", "filler": ["}" * 300, {"error": None}],
                         "error": {"code": "insufficient_quota", "message": "m"}}, "quota_exhausted"),
+    # Empty accounts and dead keys in other words than OpenAI's, under whatever status.
+    "moonshot-empty": ({"error": {"message": "Your account is suspended, please check your plan and billing details",
+                                  "type": "exceeded_current_quota_error"}}, "quota_exhausted"),
+    "moonshot-key": ({"error": {"message": "m", "type": "incorrect_api_key_error"}}, "key_rejected"),
+    "minimax-empty": ({"type": "error", "error": {"type": "insufficient_balance_error", "message": "m",
+                                                  "http_code": "429"}}, "quota_exhausted"),
+    "minimax-words": ({"type": "error", "error": {"type": "api_error", "message": "insufficient balance (1008)"}},
+                      "quota_exhausted"),
+    "deepseek-empty": ({"error": {"message": "Insufficient Balance", "type": "unknown_error", "param": None,
+                                  "code": "invalid_request_error"}}, "quota_exhausted"),
+    "zhipu-empty": ({"error": {"code": "1113", "message": "\u4f59\u989d\u4e0d\u8db3"}}, "quota_exhausted"),
+    "zhipu-locked": ({"error": {"code": "1121", "message": "m"}}, "key_rejected"),
+    "alibaba-empty": ({"error": {"code": "Arrearage", "type": "Arrearage", "message": "m"}}, "quota_exhausted"),
+    "ark-empty": ({"error": {"code": "AccountOverdueError", "type": "Forbidden", "message": "m"}}, "quota_exhausted"),
+    "siliconflow-empty": ({"code": 30001, "message": "m", "data": None}, "quota_exhausted"),
+    "novita-empty": ({"code": 403, "reason": "x", "message": "not enough balance"}, "quota_exhausted"),
+    "xai-empty": ({"code": "x", "error": "Your team has either used all available credits or reached its limit"},
+                  "quota_exhausted"),
+    "google-empty": ({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED",
+                                "message": "Your prepayment credits are depleted."}}, "quota_exhausted"),
+    "google-bad-key": ({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "API key not valid."}},
+                       "key_rejected"),
+    "alibaba-content": ({"error": {"code": "data_inspection_failed", "message": "m"}}, "content_policy"),
     "escaped": ({"error": {"code": "insufficient_quota", "message": 'a "quoted" \\ \u00e9 \n word'}},
                 "quota_exhausted"),
 }
@@ -102,6 +125,10 @@ def test_c04_what_is_no_verdict():
              "server_is_overloaded": "overloaded", "overloaded_error": "overloaded",
              "anything_else": "rate_limited"}
     cases = {code: Case([error(429, code=code), AUTO]) for code in codes}
+    cases["alibaba-a-minute"] = Case([error(429, code="insufficient_quota", type="insufficient_quota",
+                                            message="Allocated quota exceeded, please increase your quota limit."), AUTO])
+    cases["google-a-minute"] = Case([{"status": 429, "json": {"error": {
+        "code": 429, "status": "RESOURCE_EXHAUSTED", "message": "You exceeded your current quota"}}}, AUTO])
     cases["no-json"] = Case([{"status": 429, "body": "insufficient_quota"}, AUTO])
     cases["only-in-the-message"] = Case([error(429, message="not insufficient_quota"), AUTO])
     cases["broken-gzip"] = Case([{"status": 429, "body": '{"error":{"code":"insufficient_quota"}}',

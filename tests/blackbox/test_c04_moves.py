@@ -7,11 +7,24 @@ from targets import ask, chat, flood, house, in_order, key_of, model_of, on, tot
 
 KEYS = ["sk-first-secret", "sk-second-secret"]
 SLOW_BACKOFF = {"initial_delay": "10s", "jitter": "none"}
+
+
+def said(status, **error_object):
+    return {"status": status, "json": {"error": {"message": "m", **error_object}}}
+
+
 ASIDE = {  # causes that lie with a key: (the answer, its reason)
     "quota": (verdict("insufficient_quota", 429), "quota_exhausted"),
     "spend-limit": (verdict("project_spend_limit_exceeded", 429), "quota_exhausted"),
     "dead": (verdict("invalid_api_key", 401), "key_rejected"),
     "deactivated": (verdict("account_deactivated", 401), "key_rejected"),
+    # in other words than OpenAI's
+    "moonshot": (said(429, type="exceeded_current_quota_error"), "quota_exhausted"),
+    "minimax": (said(500, type="api_error", message="insufficient balance (1008)"), "quota_exhausted"),
+    "deepseek": (said(402, code="invalid_request_error", message="Insufficient Balance"), "quota_exhausted"),
+    "zhipu": (said(429, code="1113"), "quota_exhausted"),
+    "siliconflow": ({"status": 403, "json": {"code": 30001, "message": "m", "data": None}}, "quota_exhausted"),
+    "alibaba": (said(400, code="Arrearage"), "quota_exhausted"),
 }
 
 

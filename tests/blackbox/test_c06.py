@@ -29,6 +29,12 @@ def bucket(which, reset, remaining="0"):
     return {f"x_ratelimit_remaining_{which}": remaining, f"x_ratelimit_reset_{which}": reset}
 
 
+def fields(status=429, **error_object):
+    return {"status": status, "json": {"error": {"message": "m", **error_object}}}
+
+
+FAR = 2047  # a year that our own clock is not in
+
 # name: (the failed answer, the wait that it asks for in ms)
 HINTS = {
     "retry-after-ms": (told(retry_after_ms="1200"), 1200),
@@ -48,6 +54,22 @@ HINTS = {
     "bucket-minutes-are-capped": (told(**bucket("tokens", "6m0s")), MAX_DELAY),
     "buckets-longest-of-the-empty": (told(**bucket("requests", "700ms"), **bucket("tokens", "1.1s")), 1100),
     "buckets-only-the-empty": (told(**bucket("requests", "800ms"), **bucket("tokens", "9s", "1")), 800),
+    # in the fields of the error object, and in other words
+    "resets-in-seconds": (fields(type="usage_limit_reached", resets_at=4102444800, resets_in_seconds=1.1), 1100),
+    "retry-info": (fields(code=429, status="RESOURCE_EXHAUSTED", details=[
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.2s"}]), 1200),
+    "fields-over-message": (fields(retry_after=0.9, message="Please try again in 9s."), 900),
+    "will-reset-after": (told(message="Your quota will reset after 1s."), 1000),
+    "capacity-498": (told(498, retry_after="1"), 1000),
+    # times against the answer's own clock, which is not ours
+    "date-of-its-own": (told(date=f"Tue, 01 Jan {FAR} 05:00:00 GMT", retry_after=f"Tue, 01 Jan {FAR} 05:00:01 GMT"),
+                        1000),
+    "date-long-ago": (told(date="Tue, 01 Jan 2019 05:00:00 GMT", retry_after="Tue, 01 Jan 2019 05:00:01 GMT"), 1000),
+    "epoch-seconds": (told(date="Tue, 01 Jan 2019 05:00:00 GMT", x_ratelimit_remaining="0",
+                           x_ratelimit_reset="1546318801"), 1000),
+    "epoch-ms": (told(date="Tue, 01 Jan 2019 05:00:00 GMT", x_ratelimit_remaining="0",
+                      x_ratelimit_reset="1546318801200"), 1200),
+    "ratelimit-reset": (told(ratelimit_remaining="0", ratelimit_reset="1"), 1000),
     # the order of C6
     "ms-over-seconds": (told(retry_after_ms="800", retry_after="9"), 800),
     "seconds-over-message": (told(message="Please try again in 9s.", retry_after="0.9"), 900),
@@ -66,6 +88,10 @@ IGNORED = {
     "bucket-not-empty": told(**bucket("tokens", "9s", "1")),
     "bucket-without-remaining": told(x_ratelimit_reset_tokens="9s"),
     "zero": told(retry_after="0"),
+    # A good answer's head asks for no wait, whatever becomes of its body.
+    "good-but-cut": {"preset": "auto", "headers": {"retry-after": "9"}, "cut": {"after_bytes": 30}},
+    "good-but-no-json": {"status": 200, "body": "{", "headers": {"retry-after": "9", "content-type": "application/json"}},
+    "epoch-in-the-past": told(x_ratelimit_remaining="0", x_ratelimit_reset="1546318801"),
     "date-in-the-past": told(retry_after="Sun, 06 Nov 1994 08:49:37 GMT"),
 }
 VERDICTS = {
@@ -73,6 +99,8 @@ VERDICTS = {
     "a-day": (told(retry_after="86400"), [], "longer wait than max_hint"),
     "three-days-in-ms": (told(retry_after_ms="276480000"), [], "longer wait than max_hint"),
     "message": (told(message="Please try again in 3m0s."), [], "longer wait than max_hint"),
+    "usage-limit": (fields(type="usage_limit_reached", resets_in_seconds=259200), [], "longer wait than max_hint"),
+    "usage-limit-at": (fields(type="usage_limit_reached", resets_at=4102444800), [], "longer wait than max_hint"),
     "short-max-hint": (told(retry_after_ms="1001"), [], "longer wait than max_hint"),
     "over-the-deadline": (told(retry_after="10"), ["x-retryd-deadline: 5"], "wait beyond the deadline"),
     "over-the-sdks-timeout": (told(retry_after="10"), ["x-stainless-read-timeout: 5"],

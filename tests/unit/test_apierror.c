@@ -101,7 +101,30 @@ static const struct row rows[] = {
      "", "", "", 0},
     {"{\"object\":\"response\",\"status\":\"failed\",\"error\":{\"code\":\"server_error\"}}",
      APIERROR_NONE, "", "", "", 0},
-    {"{\"choices\":[{\"error\":{\"code\":\"insufficient_quota\"}}]}", APIERROR_NONE, "", "", "", 0},
+    /* OpenRouter, inside a choice */
+    {"{\"choices\":[{\"error\":{\"code\":\"insufficient_quota\"}}]}", APIERROR_QUOTA,
+     "insufficient_quota", "", "", 0},
+    {"{\"choices\":[{\"error\":null,\"finish_reason\":\"stop\"},{\"finish_reason\":\"error\",\"error\":"
+     "{\"code\":502,\"message\":\"m\"}}],\"error\":null}",
+     APIERROR_OTHER, "502", "", "m", 502},
+    {"{\"choices\":[{\"finish_reason\":\"error\",\"message\":{\"content\":\"half\"}}]}",
+     APIERROR_OTHER, "", "", "", 0},
+    {"{\"choices\":[{\"finish_reason\":\"stop\",\"message\":{\"error\":{\"code\":502},"
+     "\"finish_reason\":\"error\"}}]}",
+     APIERROR_NONE, "", "", "", 0},
+    {"{\"choices\":[{\"error\":{}},{\"error\":\"\"}]}", APIERROR_NONE, "", "", "", 0},
+    /* a status of its own, however it is told */
+    {"{\"error\":{\"message\":\"m\",\"type\":\"invalid_request_error\"}}", APIERROR_OTHER, "",
+     "invalid_request_error", "m", 400},
+    {"{\"error\":{\"message\":\"m\",\"type\":\"x\",\"status_code\":400}}", APIERROR_OTHER, "", "x",
+     "m", 400},
+    {"{\"error\":{\"message\":\"m\"},\"status_code\":404}", APIERROR_OTHER, "", "", "m", 404},
+    {"{\"type\":\"error\",\"error\":{\"type\":\"permission_error\",\"message\":\"m\"}}",
+     APIERROR_OTHER, "", "permission_error", "m", 403},
+    {"{\"error\":{\"message\":\"m\",\"type\":\"invalid_request_error\",\"code\":500}}",
+     APIERROR_OTHER, "500", "invalid_request_error", "m", 500},
+    {"{\"error\":{\"code\":400,\"message\":\"m\",\"status\":\"INVALID_ARGUMENT\"}}", APIERROR_OTHER,
+     "400", "", "m", 400},
     /* other shapes, no shapes */
     {"{\"error\":{\"reason\":\"x\"}}", APIERROR_OTHER, "", "", "", 0},
     {"{\"error\":{\"message\":{\"a\":1}}}", APIERROR_OTHER, "", "", "", 0},
@@ -156,6 +179,229 @@ static const struct {
     {"server_error", APIERROR_OTHER},
     {"rate_limit_exceeded_not", APIERROR_OTHER},
 };
+
+/* Error objects as the providers document them, or as users have them from there. */
+static const struct {
+    const char *error; /* within {"error":...} */
+    enum apierror_kind kind;
+} providers[] = {
+    /* Moonshot */
+    {"{\"message\":\"Your account is suspended\",\"type\":\"exceeded_current_quota_error\"}",
+     APIERROR_QUOTA},
+    {"{\"message\":\"Invalid Authentication\",\"type\":\"invalid_authentication_error\"}",
+     APIERROR_KEY},
+    {"{\"message\":\"busy\",\"type\":\"engine_overloaded_error\"}", APIERROR_OVERLOADED},
+    {"{\"message\":\"m\",\"type\":\"rate_limit_reached_error\"}", APIERROR_RATE_LIMIT},
+    {"{\"message\":\"Invalid request: Your request exceeded model token limit: 262144\","
+     "\"type\":\"invalid_request_error\"}",
+     APIERROR_CONTEXT},
+    /* MiniMax */
+    {"{\"message\":\"no\",\"type\":\"insufficient_balance_error\",\"http_code\":\"429\"}",
+     APIERROR_QUOTA},
+    {"{\"message\":\"insufficient balance (1008)\",\"type\":\"api_error\"}", APIERROR_QUOTA},
+    /* DeepSeek */
+    {"{\"message\":\"Insufficient Balance\",\"type\":\"unknown_error\",\"param\":null,\"code\":"
+     "\"invalid_request_error\"}",
+     APIERROR_QUOTA},
+    {"{\"message\":\"Authentication Fails\",\"type\":\"authentication_error\",\"code\":"
+     "\"invalid_request_error\"}",
+     APIERROR_KEY},
+    /* Zhipu, Z.AI */
+    {"{\"code\":\"1113\",\"message\":\"m\"}", APIERROR_QUOTA},
+    {"{\"code\":1113,\"message\":\"m\"}", APIERROR_QUOTA},
+    {"{\"code\":\"x\",\"message\":\"\xe4\xbd\x99\xe9\xa2\x9d\xe4\xb8\x8d\xe8\xb6\xb3\"}",
+     APIERROR_QUOTA},
+    {"{\"code\":\"1302\",\"message\":\"Rate limit reached for requests\"}", APIERROR_OTHER},
+    {"{\"code\":\"1002\",\"message\":\"rate limit\"}", APIERROR_OTHER},
+    {"{\"code\":\"1261\",\"message\":\"Prompt exceeds max length\"}", APIERROR_CONTEXT},
+    /* Alibaba */
+    {"{\"code\":\"Arrearage\",\"type\":\"Arrearage\",\"message\":\"m\"}", APIERROR_QUOTA},
+    {"{\"code\":\"insufficient_quota\",\"type\":\"insufficient_quota\",\"message\":\"Allocated "
+     "quota exceeded, please increase your quota limit.\"}",
+     APIERROR_RATE_LIMIT},
+    {"{\"code\":\"Throttling.AllocationQuota\",\"message\":\"m\"}", APIERROR_RATE_LIMIT},
+    {"{\"code\":\"Throttling.AllocationQuota\",\"message\":\"Free allocated quota exceeded.\"}",
+     APIERROR_QUOTA},
+    {"{\"code\":\"AllocationQuota.FreeTierOnly\",\"message\":\"m\"}", APIERROR_QUOTA},
+    {"{\"code\":\"data_inspection_failed\",\"message\":\"m\"}", APIERROR_CONTENT_POLICY},
+    {"{\"code\":\"InvalidApiKey\",\"message\":\"m\"}", APIERROR_KEY},
+    /* Baidu, Volcengine, Tencent */
+    {"{\"code\":\"BILLING_INSUFFICIENT_BALANCE\",\"message\":\"m\"}", APIERROR_QUOTA},
+    {"{\"code\":\"AccountOverdueError\",\"type\":\"Forbidden\",\"message\":\"m\"}", APIERROR_QUOTA},
+    {"{\"code\":\"InvalidEndpointOrModel.NotFound\",\"message\":\"m\"}", APIERROR_MODEL},
+    {"{\"code\":\"FailedOperation.ResourcePackExhausted\",\"message\":\"m\"}", APIERROR_QUOTA},
+    /* Anthropic, Google, xAI, Fireworks, OpenRouter, Groq, Cerebras, new-api */
+    {"{\"type\":\"invalid_request_error\",\"message\":\"Your credit balance is too low to access "
+     "the Anthropic API.\"}",
+     APIERROR_QUOTA},
+    {"{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Your prepayment credits are "
+     "depleted.\"}",
+     APIERROR_QUOTA},
+    {"{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"You exceeded your current "
+     "quota\"}",
+     APIERROR_RATE_LIMIT},
+    {"{\"code\":400,\"status\":\"INVALID_ARGUMENT\",\"message\":\"API key not valid.\"}",
+     APIERROR_KEY},
+    {"\"Your team x has either used all available credits or reached its monthly spending limit.\"",
+     APIERROR_QUOTA},
+    {"\"Incorrect API key provided: xa***\"", APIERROR_KEY},
+    {"{\"message\":\"Key limit exceeded (monthly limit).\",\"code\":403}", APIERROR_QUOTA},
+    {"{\"code\":\"blocked_api_access\",\"message\":\"m\"}", APIERROR_QUOTA},
+    {"{\"code\":\"wrong_api_key\",\"message\":\"m\"}", APIERROR_KEY},
+    {"{\"code\":\"insufficient_user_quota\",\"type\":\"new_api_error\",\"message\":\"m\"}",
+     APIERROR_QUOTA},
+    /* what only sounds like it */
+    {"{\"code\":\"rate_limit_exceeded\",\"message\":\"You exceeded your quota of requests\"}",
+     APIERROR_RATE_LIMIT},
+    {"{\"message\":\"quota exceeded, try again later\"}", APIERROR_OTHER},
+    {"{\"message\":\"The balance sheet is insufficient\"}", APIERROR_OTHER},
+};
+
+START_TEST(c04_words_of_many_providers)
+{
+    for (size_t i = 0; i < COUNT(providers); i++) {
+        struct apierror e;
+        struct buf body;
+
+        buf_init(&body, 1024);
+        ck_assert_int_eq(buf_printf(&body, "{\"error\":%s}", providers[i].error), 0);
+        apierror_parse(buf_str(&body), &e);
+        buf_deinit(&body);
+        ck_assert_msg(e.kind == providers[i].kind, "%s: kind %d", providers[i].error, e.kind);
+    }
+}
+END_TEST
+
+/* Loose shapes may be good answers: only an error's status makes errors of them. */
+START_TEST(c04_loose_shapes)
+{
+    static const struct {
+        const char *body;
+        enum apierror_kind kind, loose;
+    } cases[] = {
+        {"{\"code\":30001,\"message\":\"no\",\"data\":null}", APIERROR_QUOTA, APIERROR_QUOTA},
+        {"{\"code\":403,\"reason\":\"x\",\"message\":\"not enough balance\"}", APIERROR_NONE,
+         APIERROR_QUOTA},
+        {"{\"detail\":\"Inactive subscription or usage limit reached\"}", APIERROR_NONE,
+         APIERROR_QUOTA},
+        {"{\"message\":\"hello\"}", APIERROR_NONE, APIERROR_OTHER},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct apierror e;
+        apierror_parse(str_from(cases[i].body), &e);
+        ck_assert_msg(e.kind == cases[i].kind && e.loose == cases[i].loose, "%s: %d, %d",
+                      cases[i].body, e.kind, e.loose);
+    }
+}
+END_TEST
+
+START_TEST(c06_waits_in_fields)
+{
+    static const struct {
+        const char *error;
+        int64_t delay_ms; /* -1: none */
+        uint64_t at_ms;
+    } cases[] = {
+        {"{\"type\":\"usage_limit_reached\",\"resets_at\":1767322100,\"resets_in_seconds\":4}",
+         4000, 1767322100000},
+        {"{\"resets_at\":1767322100}", -1, 1767322100000},
+        {"{\"resets_at\":1767322100500}", -1, 1767322100500},
+        {"{\"resets_at\":\"soon\",\"resets_in_seconds\":-4}", -1, 0},
+        {"{\"retry_after\":1.25}", 1250, 0},
+        {"{\"retry_after\":\"2\"}", 2000, 0},
+        {"{\"retry_after_ms\":700}", 700, 0},
+        {"{\"retry_after_seconds\":0}", 0, 0},
+        {"{\"resets_in_seconds\":1e9}", -1, 0},
+        {"{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"details\":[{\"@type\":\"x.Help\"},"
+         "{\"@type\":\"type.googleapis.com/google.rpc.RetryInfo\",\"retryDelay\":\"2.1s\"}]}",
+         2100, 0},
+        {"{\"details\":[{\"retryDelay\":21}]}", -1, 0},
+        {"{\"details\":{\"retryDelay\":\"2s\"}}", -1, 0},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct apierror e;
+        struct buf body;
+
+        buf_init(&body, 1024);
+        ck_assert_int_eq(buf_printf(&body, "{\"error\":%s}", cases[i].error), 0);
+        apierror_parse(buf_str(&body), &e);
+        buf_deinit(&body);
+        ck_assert_msg(e.has_delay == (cases[i].delay_ms >= 0), "%s", cases[i].error);
+        ck_assert_msg(!e.has_delay || e.delay_ms == (uint64_t)cases[i].delay_ms, "%s: %llu",
+                      cases[i].error, (unsigned long long)e.delay_ms);
+        ck_assert_msg(e.has_delay ? e.resets_at_ms == cases[i].at_ms || cases[i].at_ms == 0
+                                  : e.resets_at_ms == cases[i].at_ms,
+                      "%s: %llu", cases[i].error, (unsigned long long)e.resets_at_ms);
+    }
+}
+END_TEST
+
+START_TEST(c24_a_status_that_fits)
+{
+    static const struct {
+        const char *error;
+        unsigned status;
+    } cases[] = {
+        {"{\"type\":\"overloaded_error\"}", 529},
+        {"{\"code\":\"server_is_overloaded\"}", 503},
+        {"{\"code\":\"rate_limit_exceeded\"}", 429},
+        {"{\"code\":\"insufficient_quota\"}", 429},
+        {"{\"type\":\"billing_error\"}", 402},
+        {"{\"code\":\"invalid_api_key\"}", 401},
+        {"{\"code\":\"model_not_found\"}", 404},
+        {"{\"code\":\"context_length_exceeded\"}", 400},
+        {"{\"type\":\"invalid_request_error\"}", 400},
+        {"{\"type\":\"server_error\"}", 500},
+        {"{\"type\":\"api_error\"}", 500},
+        {"{\"code\":503,\"message\":\"m\"}", 503},
+        {"{\"message\":\"m\"}", 502},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct apierror e;
+        struct buf body;
+
+        buf_init(&body, 1024);
+        ck_assert_int_eq(buf_printf(&body, "{\"error\":%s}", cases[i].error), 0);
+        apierror_parse(buf_str(&body), &e);
+        buf_deinit(&body);
+        ck_assert_msg(apierror_status(&e) == cases[i].status, "%s: %u", cases[i].error,
+                      apierror_status(&e));
+    }
+}
+END_TEST
+
+START_TEST(c04_a_new_response_that_failed)
+{
+    static const struct {
+        const char *body;
+        enum apierror_kind kind;
+    } cases[] = {
+        {"{\"object\":\"response\",\"status\":\"failed\",\"error\":{\"code\":\"server_error\","
+         "\"message\":\"m\"},\"output\":[]}",
+         APIERROR_OTHER},
+        {"{\"object\":\"response\",\"status\":\"failed\",\"error\":{\"code\":"
+         "\"rate_limit_exceeded\"}}",
+         APIERROR_RATE_LIMIT},
+        {"{\"object\":\"response\",\"status\":\"failed\",\"error\":null}", APIERROR_OTHER},
+        {"{\"object\":\"response\",\"status\":\"failed\"}", APIERROR_OTHER},
+        {"{\"object\":\"response\",\"status\":\"cancelled\",\"error\":null}", APIERROR_NONE},
+        {"{\"object\":\"response\",\"status\":\"incomplete\",\"error\":null}", APIERROR_NONE},
+        {"{\"object\":\"response\",\"status\":\"completed\",\"output\":[{\"status\":\"failed\"}]}",
+         APIERROR_NONE},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct apierror e;
+        apierror_parse_response(str_from(cases[i].body), &e);
+        ck_assert_msg(e.kind == cases[i].kind, "%s: %d", cases[i].body, e.kind);
+        apierror_parse(str_from(cases[i].body), &e); /* one that is stored is told as it is */
+        ck_assert_msg(e.kind == APIERROR_NONE, "%s: %d", cases[i].body, e.kind);
+    }
+}
+END_TEST
 
 /* Each known word, as the code and as the type, in the nested and the flat shape. */
 START_TEST(words_in_every_place)
@@ -270,6 +516,9 @@ START_TEST(waits_in_messages)
         {"try again in a moment; retry after 5 seconds", 5000},
         {"try again in vain, then try again in 4s", 4000},
         {"try again after 7s", 7000},
+        {"You have exhausted your capacity. Your quota will reset after 2s.", 2000},
+        {"Usage limit reached; resets in 1h30m", 5400000},
+        {"The limit resets in full", -1},
         {"try again in 5 attempts", -1},
         {"retry after 30", -1},
         {"try again in", -1},
@@ -360,6 +609,11 @@ void unit_tests(Suite *suite)
 
     tcase_add_test(tcase, bodies);
     tcase_add_test(tcase, words_in_every_place);
+    tcase_add_test(tcase, c04_words_of_many_providers);
+    tcase_add_test(tcase, c04_loose_shapes);
+    tcase_add_test(tcase, c04_a_new_response_that_failed);
+    tcase_add_test(tcase, c06_waits_in_fields);
+    tcase_add_test(tcase, c24_a_status_that_fits);
     tcase_add_test(tcase, any_cut_is_survived);
     tcase_add_test(tcase, long_texts_are_cut);
     tcase_add_test(tcase, huge_bodies_are_not_looked_at);

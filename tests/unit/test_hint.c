@@ -33,6 +33,12 @@ static struct hint read_text(const char *text, const struct apierror *error)
 
 static const struct apierror with_hint = {.has_hint = true, .hint_ms = 4321};
 
+/* What the error object's own fields say goes before its message. */
+static const struct apierror with_delay = {
+    .has_delay = true, .delay_ms = 700, .has_hint = true, .hint_ms = 4321};
+static const struct apierror with_time = {
+    .resets_at_ms = NOW + 2500, .has_hint = true, .hint_ms = 4321};
+
 static const struct {
     const char *headers;
     bool message;
@@ -84,6 +90,28 @@ static const struct {
      "anthropic-ratelimit-tokens-reset: 2026-01-02T02:48:26Z",
      false, HINT_NONE, 0},
     {"x-remaining: 0\nx-reset: 5s", false, HINT_NONE, 0},
+    /* times since 1970, in seconds and in milliseconds */
+    {"X-RateLimit-Remaining: 0\nX-RateLimit-Reset: 1767322100", false, HINT_BUCKET, 4000},
+    {"X-RateLimit-Remaining: 0\nX-RateLimit-Reset: 1767322098500", false, HINT_BUCKET, 2500},
+    {"X-RateLimit-Remaining: 0\nX-RateLimit-Reset: 1767322000", false, HINT_BUCKET, 0},
+    {"X-RateLimit-Remaining: 0\nX-RateLimit-Reset: 1767408496", false, HINT_BUCKET, MAX_DELAY},
+    {"X-RateLimit-Remaining: 5\nX-RateLimit-Reset: 1767322100", false, HINT_NONE, 0},
+    {"x-ratelimit-remaining-requests: 0\nx-ratelimit-reset-requests: 1767322101", false,
+     HINT_BUCKET, 5000},
+    {"RateLimit-Remaining: 0\nRateLimit-Reset: 7", false, HINT_BUCKET, 7000},
+    {"retry-after: 1767322100", true, HINT_RETRY_AFTER, 4000},
+    {"retry-after: 999999999", false, HINT_RETRY_AFTER, UINT64_C(999999999000)},
+    /* against the answer's own clock, whatever ours says */
+    {"Date: Fri, 02 Jan 2026 05:00:00 GMT\nretry-after: Fri, 02 Jan 2026 05:00:03 GMT", false,
+     HINT_RETRY_AFTER, 3000},
+    {"Date: Thu, 01 Jan 2026 05:00:00 GMT\nretry-after: Thu, 01 Jan 2026 05:00:03 GMT", false,
+     HINT_RETRY_AFTER, 3000},
+    {"Date: yesterday\nretry-after: Fri, 02 Jan 2026 02:48:26 GMT", false, HINT_RETRY_AFTER, 10000},
+    {"Date: Fri, 02 Jan 2026 05:00:00 GMT\nanthropic-ratelimit-tokens-remaining: 0\n"
+     "anthropic-ratelimit-tokens-reset: 2026-01-02T05:00:02Z",
+     false, HINT_BUCKET, 2000},
+    {"Date: Fri, 02 Jan 2026 02:48:20 GMT\nX-RateLimit-Remaining: 0\nX-RateLimit-Reset: 1767322101",
+     false, HINT_BUCKET, 1000},
     {"x-ratelimit-remaining-"
      "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa: 0",
      false, HINT_NONE, 0},
@@ -98,6 +126,26 @@ START_TEST(fields_in_order)
         ck_assert_msg(h.delay_ms == cases[i].delay_ms, "%s: %llu", cases[i].headers,
                       (unsigned long long)h.delay_ms);
     }
+}
+END_TEST
+
+START_TEST(c06_fields_of_the_error)
+{
+    struct hint h = read_text("", &with_delay);
+
+    ck_assert(h.source == HINT_ERROR && h.delay_ms == 700);
+    h = read_text("", &with_time);
+    ck_assert(h.source == HINT_ERROR && h.delay_ms == 2500);
+    h = read_text("Date: Fri, 02 Jan 2026 02:48:18 GMT", &with_time); /* 2 s later there */
+    ck_assert(h.source == HINT_ERROR && h.delay_ms == 500);
+    h = read_text("retry-after: 2", &with_delay);
+    ck_assert(h.source == HINT_RETRY_AFTER && h.delay_ms == 2000);
+    h = read_text("x-ratelimit-remaining-tokens: 0\nx-ratelimit-reset-tokens: 9s", &with_delay);
+    ck_assert(h.source == HINT_ERROR && h.delay_ms == 700);
+    h = hint_read(NULL, &with_delay, NOW, MAX_DELAY);
+    ck_assert(h.source == HINT_ERROR && h.delay_ms == 700);
+    h = hint_read(NULL, NULL, NOW, MAX_DELAY);
+    ck_assert(h.source == HINT_NONE);
 }
 END_TEST
 
@@ -271,6 +319,7 @@ void unit_tests(Suite *suite)
 
     tcase_add_test(tcase, fields_in_order);
     tcase_add_test(tcase, words);
+    tcase_add_test(tcase, c06_fields_of_the_error);
     tcase_add_test(tcase, dates_against_the_c_library);
     tcase_add_test(tcase, dates_that_are_none);
     tcase_add_test(tcase, months_end_where_they_do);

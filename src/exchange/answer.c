@@ -52,6 +52,9 @@ const char *answer_advice(enum reason r)
     case REASON_IDLE_TIMEOUT:
     case REASON_TOTAL_TIMEOUT:
         return "Raise the timeout in retryd's [timeout] section if answers may take this long.";
+    case REASON_MALFORMED:
+    case REASON_EMPTY_ANSWER:
+        return "Check that the upstream's url is that of its API, and what stands in front of it.";
     case REASON_UPSTREAM_DOWN:
         return "It failed too often of late; see [breaker] in retryd's configuration.";
     case REASON_QUEUE_FULL:

@@ -123,3 +123,30 @@ bool dialect_ends_by_event(enum dialect d)
 {
     return d != DIALECT_OTHER && d != DIALECT_GEMINI;
 }
+
+bool dialect_generates(struct str path)
+{
+    static const struct str methods[] = {{"generateContent", 15},
+                                         {"streamGenerateContent", 21},
+                                         {"generateAnswer", 14},
+                                         {"embedContent", 12},
+                                         {"batchEmbedContents", 18}};
+    struct str rest = without_query(path), last;
+
+    if (!cut_last(&rest, &last))
+        return false;
+    if (is_one_of(method_of(last), methods, sizeof(methods) / sizeof(methods[0])))
+        return true;
+    if (str_eq(last, STR("embeddings")) || str_eq(last, STR("moderations")))
+        return true;
+    switch (dialect_of(path)) {
+    case DIALECT_CHAT:
+    case DIALECT_COMPLETIONS:
+    case DIALECT_MESSAGES:
+        return true;
+    case DIALECT_RESPONSES:
+        return str_eq(last, STR("responses"));
+    default:
+        return false;
+    }
+}

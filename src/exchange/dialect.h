@@ -30,4 +30,8 @@ bool dialect_path_streams(struct str path);
  * Elsewhere only a connection that breaks does. */
 bool dialect_ends_by_event(enum dialect d);
 
+/* Whether a POST to that path asks for what only JSON or an event stream can be: a completion, a
+ * response, a message, embeddings, moderations. Under whatever base, as above. */
+bool dialect_generates(struct str path);
+
 #endif

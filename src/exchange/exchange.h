@@ -216,6 +216,7 @@ struct kept_error {
 struct held_answer {
     bool open; /* it may turn out to be an event stream under another label */
     struct inspect inspect;
+    bool due;         /* nothing but JSON or an event stream can be its answer */
     size_t inspected; /* bytes of attempt.body */
     uint64_t length;  /* as its head has it; LENGTH_UNKNOWN */
 };

@@ -122,6 +122,15 @@ void mending_end(struct exchange *x);
  * others of them, but where every event counts (STREAM_HOLD). */
 bool mending_is_habit(struct exchange *x, struct str data);
 
+/* --- contents.c: what a whole answer holds --- */
+
+struct contents {
+    struct apierror error; /* kind NONE: there is none */
+};
+
+/* Of the attempt's answer, as far as it has come, whatever its coding. */
+void contents_read(const struct exchange *x, struct contents *ret);
+
 /* --- judge.c: what an attempt came to --- */
 
 /* The head of an attempt's answer has come, and it is no stream. */

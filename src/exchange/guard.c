@@ -100,6 +100,11 @@ static bool is_something(const struct json_value *v, unsigned depth)
     }
 }
 
+bool guard_says_something(const struct json_value *v)
+{
+    return is_something(v, 0);
+}
+
 bool guard_names_reason(const struct json_value *v)
 {
     struct str reason = str_trim(v->text);

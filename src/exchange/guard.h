@@ -72,6 +72,9 @@ bool guard_whole(const struct guard *g, bool broke);
  * that print theirs. */
 bool guard_names_reason(const struct json_value *v);
 
+/* Whether a value holds a text that is not empty, at any depth. */
+bool guard_says_something(const struct json_value *v);
+
 /* Whether nothing of an answer has come, though some may have been announced, or an end. */
 bool guard_empty(const struct guard *g);
 

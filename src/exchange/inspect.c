@@ -2,6 +2,7 @@
 #include "exchange/inspect.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* "application/json; charset=utf-8", "application/problem+json". */
 static bool promises_json(const struct headers *h)
@@ -38,11 +39,13 @@ static bool coding_of(const struct headers *h, struct str *ret_coding)
     return true;
 }
 
-void inspect_begin(struct inspect *i, const struct headers *h)
+void inspect_begin(struct inspect *i, const struct headers *h, bool due)
 {
     struct str coding;
 
-    i->json = i->coded = i->some = i->broken = i->unreadable = false;
+    i->json = i->coded = i->some = i->broken = i->garbled = i->unreadable = false;
+    i->promised = i->due = false;
+    i->beginning_len = 0;
     i->decoder.open = false;
     if (!coding_of(h, &coding))
         return;
@@ -51,15 +54,36 @@ void inspect_begin(struct inspect *i, const struct headers *h)
             return;
         i->coded = true;
     }
-    i->json = promises_json(h);
+    i->promised = promises_json(h);
+    i->due = due;
+    i->json = i->promised || due;
     if (i->json)
         json_check_init(&i->check);
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* A byte order mark is none of the text, and none of its bytes begins anything else. */
+static void keep_beginning(struct inspect *i, struct str plain)
+{
+    size_t at = 0;
+
+    while (i->beginning_len == 0 && at < plain.n &&
+           (is_blank(plain.p[at]) || memchr("\xef\xbb\xbf", plain.p[at], 3)))
+        at++;
+    while (at < plain.n && i->beginning_len < sizeof(i->beginning))
+        i->beginning[i->beginning_len++] = plain.p[at++];
 }
 
 static void check_text(void *arg, struct str plain)
 {
     struct inspect *i = arg;
 
+    if (i->beginning_len < sizeof(i->beginning))
+        keep_beginning(i, plain);
     if (i->json)
         json_check_feed(&i->check, plain);
 }
@@ -74,26 +98,51 @@ void inspect_feed(struct inspect *i, struct str piece)
     if (i->coded) {
         int r = decoder_feed(&i->decoder, piece, check_text, i);
 
-        i->broken = r == -EBADMSG;
+        i->garbled = r == -EBADMSG;
         i->unreadable = r < 0 && r != -EBADMSG;
     } else {
         check_text(i, piece);
     }
-    if (i->json && json_check_is_lost(&i->check))
-        i->broken = true;
+    i->broken = i->garbled || (i->json && json_check_is_lost(&i->check));
 }
 
 bool inspect_wants(const struct inspect *i)
 {
-    return (i->json || i->coded) && !i->broken && !i->unreadable;
+    bool tells = i->due && i->beginning_len < sizeof(i->beginning); /* what it is instead */
+
+    return (i->json || i->coded) && !i->garbled && !i->unreadable && (!i->broken || tells);
+}
+
+static struct str beginning(const struct inspect *i)
+{
+    return (struct str){i->beginning, i->beginning_len};
+}
+
+static bool looks_like_json(const struct inspect *i)
+{
+    return i->beginning_len > 0 && (i->beginning[0] == '{' || i->beginning[0] == '[');
+}
+
+/* The fields of WHATWG's event streams (9.2.6), and its comments. */
+static bool looks_like_events(const struct inspect *i)
+{
+    static const struct str fields[] = {
+        {"data:", 5}, {"event:", 6}, {"id:", 3}, {"retry:", 6}, {":", 1}};
+
+    for (size_t f = 0; f < sizeof(fields) / sizeof(fields[0]); f++)
+        if (str_starts(beginning(i), fields[f]))
+            return true;
+    return false;
 }
 
 enum inspect_end inspect_end(const struct inspect *i)
 {
+    if (i->unreadable || (!i->json && !i->coded))
+        return i->broken ? INSPECT_BAD : INSPECT_NOTHING;
+    if (i->due && !i->promised && looks_like_events(i))
+        return INSPECT_NOTHING;
     if (i->broken)
         return INSPECT_BAD;
-    if (i->unreadable || (!i->json && !i->coded))
-        return INSPECT_NOTHING;
     if (!i->some)
         return i->json ? INSPECT_EMPTY : INSPECT_NOTHING;
     if (i->coded && !decoder_whole(&i->decoder))
@@ -104,10 +153,37 @@ enum inspect_end inspect_end(const struct inspect *i)
     case JSON_CHECK_EMPTY:
         return INSPECT_EMPTY;
     case JSON_CHECK_VALID:
-        return INSPECT_GOOD;
+        return i->promised || looks_like_json(i) ? INSPECT_GOOD : INSPECT_BAD;
     default:
         return INSPECT_BAD;
     }
+}
+
+static bool is_plain(struct str text)
+{
+    for (size_t at = 0; at < text.n; at++)
+        if ((unsigned char)text.p[at] < ' ' && !is_blank(text.p[at]))
+            return false;
+    return true;
+}
+
+const char *inspect_what(const struct inspect *i)
+{
+    struct str text = beginning(i);
+
+    if (!i->some || (text.n == 0 && !i->broken && (!i->coded || decoder_whole(&i->decoder))))
+        return "an empty body";
+    if (text.n == 0)
+        return "a body that its coding does not fit";
+    if (looks_like_events(i))
+        return "an event stream";
+    if (looks_like_json(i))
+        return "broken JSON";
+    if (str_istarts(text, STR("<?xml")))
+        return "an XML document";
+    if (text.p[0] == '<')
+        return "an HTML page";
+    return is_plain(text) ? "plain text" : "bytes that are no text";
 }
 
 void inspect_deinit(struct inspect *i)

@@ -2,56 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "exchange/decode.h"
+#include "exchange/dialect.h"
 #include "exchange/exchange_private.h"
-
-#define ERROR_TEXT_MAX (256 * 1024) /* of a decoded error body; the rest does not matter */
-
-/* Spares most good answers and events the parser. Of an API whose streams are arrays the first element
- * counts, too. */
-static bool speaks_of_error(struct str text, bool array)
-{
-    static const char key[] = "\"error\"";
-
-    return text.n > 0 && (text.p[0] == '{' || (array && text.p[0] == '[')) &&
-           memmem(text.p, text.n, key, sizeof(key) - 1);
-}
-
-static bool may_hold_error(const struct attempt *a, struct str text, bool array)
-{
-    return a->status >= 400 ||
-           (a->status >= 200 && a->status < 300 && speaks_of_error(text, array));
-}
-
-/* Reads the error object out of the attempt's body, whatever its coding. */
-static void read_error(const struct attempt *a, bool array, struct apierror *ret)
-{
-    struct str coding = {NULL, 0};
-    struct buf text;
-
-    memset(ret, 0, sizeof(*ret));
-    if (a->status < 400 && !answer_is_type(&a->headers, STR("application/json")))
-        return;
-    headers_get(&a->headers, STR("content-encoding"), &coding);
-    if (coding.n == 0) {
-        struct str body = str_trim(buf_str(&a->body));
-
-        if (body.n > ERROR_TEXT_MAX)
-            body.n = ERROR_TEXT_MAX;
-        if (may_hold_error(a, body, array))
-            apierror_parse(body, ret);
-        if (a->status >= 400 && ret->kind == APIERROR_NONE)
-            ret->kind = ret->loose;
-        return;
-    }
-    buf_init(&text, ERROR_TEXT_MAX);
-    if (decode_body(coding, buf_str(&a->body), &text) == 0 &&
-        may_hold_error(a, str_trim(buf_str(&text)), array))
-        apierror_parse(str_trim(buf_str(&text)), ret);
-    buf_deinit(&text);
-    if (a->status >= 400 && ret->kind == APIERROR_NONE)
-        ret->kind = ret->loose;
-}
 
 /* An answer that calls itself good and holds an error is delivered with the error's own status. */
 static unsigned status_to_tell(unsigned status, const struct apierror *e)
@@ -306,8 +258,10 @@ void judge_start(struct exchange *x)
             relay_resume(x);
     }
     inspect_deinit(&held->inspect);
+    held->due = is_inspected(x) && request_is(&x->request.head, "POST") &&
+                dialect_generates(request_path(&x->request.head));
     if (is_inspected(x))
-        inspect_begin(&held->inspect, &x->attempt->headers);
+        inspect_begin(&held->inspect, &x->attempt->headers, held->due);
 }
 
 static void inspect_news(struct exchange *x)
@@ -338,16 +292,29 @@ static bool is_no_stream(struct exchange *x)
     return !x->held.open;
 }
 
+/* JSON's label with nothing behind it is how many operations end well (DELETE, to hang up, what is only
+ * accepted); where an answer is asked for it is none. */
+static void note_fault(struct exchange *x, enum inspect_end end, struct outcome *o)
+{
+    struct attempt *a = x->attempt;
+
+    o->empty = end == INSPECT_EMPTY && x->held.due && a->status != 202;
+    o->malformed = end == INSPECT_BAD;
+    if (o->empty || o->malformed)
+        snprintf(a->detail, sizeof(a->detail), "%s came in place of an answer",
+                 inspect_what(&x->held.inspect));
+}
+
 void judge_held(struct exchange *x)
 {
     struct attempt *a = x->attempt;
     enum inspect_end end = INSPECT_NOTHING;
-    struct apierror error;
+    struct contents contents;
     struct outcome o = {
         .transport = a->done ? a->transport : TRANSPORT_WHOLE,
         .status = a->status,
         .headers = &a->headers,
-        .error = &error,
+        .error = &contents.error,
     };
 
     if (x->held.open && !is_no_stream(x))
@@ -358,9 +325,9 @@ void judge_held(struct exchange *x)
     }
     if (!a->done && !a->paused && !is_too_long(x))
         return;
-    o.empty = end == INSPECT_EMPTY;
-    o.malformed = end == INSPECT_BAD;
-    read_error(a, x->request.dialect == DIALECT_GEMINI, &error);
+    if (o.transport == TRANSPORT_WHOLE)
+        note_fault(x, end, &o);
+    contents_read(x, &contents);
     judge(x, &o);
 }
 

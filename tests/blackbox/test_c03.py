@@ -1,6 +1,7 @@
 """C3: what is worth another attempt, and what is not, each cause met on the wire."""
 
 import contextlib
+import json
 import socket
 
 import pytest
@@ -131,17 +132,156 @@ def test_c03_good_answers_are_not_repeated():
         "null-error": {"status": 200, "json": {"id": "x", "error": None}},
         "empty-error": {"status": 200, "json": {"id": "x", "error": {}}},
         "a-failed-job": {"status": 200, "json": {"object": "fine_tuning.job", "error": {"code": "x"}}},
-        "text-about-errors": {"status": 200, "body": '{"error":{"code":"x"}}',
-                              "headers": {"content-type": "text/plain"}},
         "redirect": {"status": 302, "headers": {"location": "/elsewhere"}, "body": ""},
         "nothing": {"status": 204},
+    }
+    elsewhere = {  # where anything may be the answer
+        "text-about-errors": {"status": 200, "body": '{"error":{"code":"x"}}',
+                              "headers": {"content-type": "text/plain"}},
         "empty": {"status": 200, "body": ""},
     }
+    cases = {n: Case([a, error(500)]) for n, a in answers.items()}
+    cases |= {n: Case([a, error(500)], path="/v1/audio/speech") for n, a in elsewhere.items()}
+    answers |= elsewhere
     with pair() as (provider, daemon):
-        seen = run(provider, daemon, {n: Case([a, error(500)]) for n, a in answers.items()})
+        seen = run(provider, daemon, cases)
     for name, case in seen.items():
         assert len(case.attempts) == 1, name
         assert case.answer.status == answers[name]["status"], name
+
+
+# --- what cannot be an answer ----------------------------------------------------------------------
+
+HTML = {"content-type": "text/html; charset=utf-8"}
+WORDS = {"content-type": "text/plain"}
+USELESS = {  # (the answer, what the message calls it)
+    "html": ({"headers": HTML, "body": "<!doctype html><title>Just a moment...</title>"}, "an HTML page"),
+    "html-gzipped": ({"headers": HTML, "body": "<html>" + "x" * 900, "gzip": True}, "an HTML page"),
+    "html-as-json": ({"headers": {"content-type": "application/json"}, "body": "\n<html>"}, "an HTML page"),
+    "html-without-a-type": ({"headers": {"content-type": None}, "body": "<html>"}, "an HTML page"),
+    "words": ({"headers": WORDS, "body": "upstream connect error"}, "plain text"),
+    "a-word": ({"headers": WORDS, "body": "ok"}, "plain text"),
+    "nothing": ({"headers": WORDS, "body": ""}, "an empty body"),
+    "nothing-as-json": ({"headers": {"content-type": "application/json"}, "body": ""}, "an empty body"),
+    "nothing-without-a-type": ({"headers": {"content-type": None}, "body": ""}, "an empty body"),
+    "blanks": ({"headers": {"content-type": None}, "body": " \r\n" * 20}, "an empty body"),
+    "html-accepted": ({"status": 202, "headers": HTML, "body": "<html>"}, "an HTML page"),
+}
+GENERATES = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings",
+             "/v1/moderations", "/v1/deployments/d/chat/completions?api-version=2024-10-21"]
+
+
+@pytest.fixture(scope="module")
+def useless():
+    cases = {}
+    for i, (name, (first, _)) in enumerate(USELESS.items()):
+        for n, path in enumerate(GENERATES):
+            cases[f"{name}.{n}"] = Case([first, {"json": {"path": path}}], path=path)
+        cases[f"{name}.stream"] = Case([first, AUTO], more=STREAM)
+        cases[f"{name}.never"] = Case([first], path=GENERATES[i % len(GENERATES)])
+    with pair() as (provider, daemon):
+        yield run(provider, daemon, cases)
+
+
+@pytest.mark.parametrize("name", USELESS)
+def test_c03_what_cannot_be_an_answer_is_asked_for_again(useless, name):
+    for n, path in enumerate(GENERATES):
+        case = useless[f"{name}.{n}"]
+        assert (case.answer.status, case.answer.json()) == (200, {"path": path}), path
+        assert len(case.attempts) == 2, path
+        failure, = case.failures
+        assert failure["reason"] in ("answer_malformed", "empty_answer") and failure["possible_duplicate"] == "yes"
+        assert USELESS[name][1] in failure["detail"]
+    assert len(useless[f"{name}.stream"].attempts) == 2
+    assert text_of(useless[f"{name}.stream"].answer.body)
+
+
+@pytest.mark.parametrize("name", USELESS)
+def test_c03_what_cannot_be_an_answer_is_told_as_what_it_is(useless, name):
+    case = useless[f"{name}.never"]
+    assert case.answer.status == 502 and len(case.attempts) == 5
+    message = case.answer.error["message"]
+    assert message.startswith("retryd:") and USELESS[name][1] in message
+
+
+SUCCESSES = {  # operations that end with JSON's label and nothing behind it
+    "delete-container": ("DELETE", "/v1/containers/c", {"status": 200}),
+    "delete-response": ("DELETE", "/v1/responses/r", {"status": 200}),
+    "delete-completion": ("DELETE", "/v1/chat/completions/c", {"status": 200}),
+    "hang-up": ("POST", "/v1/realtime/calls/c/hangup", {"status": 200}),
+    "mcp": ("POST", "/mcp", {"status": 202}),
+    "accepted": ("POST", "/v1/responses", {"status": 202}),
+    "no-content": ("POST", "/v1/embeddings", {"status": 204}),
+    "reset-content": ("POST", "/v1/chat/completions", {"status": 205}),
+    "get": ("GET", "/v1/responses/r", {"status": 200}),
+}
+
+
+def test_c03_an_empty_success_is_one():
+    empty = {"headers": {"content-type": "application/json"}, "body": ""}
+    cases = {n: Case([{**empty, **how}, error(500)], method=method, path=path)
+             for n, (method, path, how) in SUCCESSES.items()}
+    with pair(config="[route all]\nbase = /\n") as (provider, daemon):
+        seen = run(provider, daemon, cases)
+    for name, case in seen.items():
+        assert case.answer.status == SUCCESSES[name][2]["status"], (name, case.answer.body)
+        assert (len(case.attempts), case.answer.body) == (1, b""), name
+
+
+# --- errors within what looks good ------------------------------------------------------------------
+
+def choice(**more):
+    return {"id": "gen-1", "object": "chat.completion", "choices": [{"index": 0, **more}]}
+
+
+BAD = {"code": 502, "message": "boom"}
+WITHIN = {  # (path, the answer, the reason, the status at the end)
+    "in-a-choice": ("/v1/chat/completions", {"json": choice(finish_reason="error", error=BAD)}, "bad_gateway", 502),
+    "in-a-choice-alone": ("/v1/chat/completions", {"json": choice(error=BAD)}, "bad_gateway", 502),
+    "finish-reason": ("/v1/chat/completions", {"json": choice(finish_reason="error", message={"content": "ha"})},
+                      "error_in_body", 502),
+    "gzipped": ("/v1/chat/completions", {"json": choice(finish_reason="error", error=BAD), "gzip": True},
+                "bad_gateway", 502),
+    "as-text": ("/v1/chat/completions", {"body": json.dumps({"error": {"code": 503, "message": "boom"}}),
+                                         "headers": WORDS}, "overloaded", 503),
+    "a-list": ("/v1/chat/completions", {"json": [{"error": {"code": 503, "message": "boom", "status": "UNAVAILABLE"}}]},
+               "overloaded", 503),
+    "failed-response": ("/v1/responses", {"json": {"object": "response", "status": "failed", "output": [],
+                                                   "error": {"code": "server_error", "message": "boom"}}},
+                        "error_in_body", 502),
+    "failed-response-limited": ("/v1/responses", {"json": {"object": "response", "status": "failed",
+                                                           "error": {"code": "rate_limit_exceeded", "message": "b"}}},
+                                "rate_limited", 502),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_c03_an_error_within_a_good_answer(within, name):
+    _, _, reason, status = WITHIN[name]
+    rescued, told = within[f"{name}.once"], within[f"{name}.always"]
+    assert (rescued.answer.status, len(rescued.attempts)) == (200, 2)
+    assert rescued.failures[0]["reason"] == reason
+    assert (told.answer.status, len(told.attempts)) == (status, 5)
+
+
+@pytest.fixture(scope="module")
+def within():
+    cases = {}
+    for name, (path, first, _, _) in WITHIN.items():
+        cases[f"{name}.once"] = Case([first, {"json": {"ok": True}}], path=path)
+        cases[f"{name}.always"] = Case([first], path=path)
+    with pair() as (provider, daemon):
+        yield run(provider, daemon, cases)
+
+
+def test_c03_a_stored_response_that_failed_is_an_answer():
+    failed = {"json": {"object": "response", "status": "failed", "error": {"code": "server_error", "message": "m"}}}
+    cases = {"get": Case([failed, error(500)], method="GET", path="/v1/responses/r"),
+             "cancelled": Case([{"json": {"object": "response", "status": "cancelled", "error": None}}, error(500)],
+                               path="/v1/responses")}
+    with pair() as (provider, daemon):
+        seen = run(provider, daemon, cases)
+    assert {(n, c.answer.status, len(c.attempts)) for n, c in seen.items()} == {("get", 200, 1), ("cancelled", 200, 1)}
 
 
 # --- nobody there ----------------------------------------------------------------------------------

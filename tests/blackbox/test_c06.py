@@ -29,8 +29,8 @@ def bucket(which, reset, remaining="0"):
     return {f"x_ratelimit_remaining_{which}": remaining, f"x_ratelimit_reset_{which}": reset}
 
 
-def fields(status=429, **error_object):
-    return {"status": status, "json": {"error": {"message": "m", **error_object}}}
+def fields(**error_object):
+    return {"status": 429, "json": {"error": {"message": "m", **error_object}}}
 
 
 FAR = 2047  # a year that our own clock is not in

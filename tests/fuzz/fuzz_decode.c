@@ -68,7 +68,7 @@ static void decode_all_ways(struct str coding, struct str coded, struct outcome 
     buf_deinit(&room);
 }
 
-static enum inspect_end inspect(struct str type, struct str coding, struct str body,
+static enum inspect_end inspect(struct str type, bool due, struct str coding, struct str body,
                                 enum fuzz_way way)
 {
     struct fuzz_cutter cutter;
@@ -79,12 +79,13 @@ static enum inspect_end inspect(struct str type, struct str coding, struct str b
     headers_init(&h);
     FUZZ_CHECK(headers_add(&h, STR("content-type"), type) == 0);
     FUZZ_CHECK(headers_add(&h, STR("content-encoding"), coding) == 0);
-    inspect_begin(&i, &h);
+    inspect_begin(&i, &h, due);
     headers_deinit(&h);
     fuzz_cut(&cutter, way, body);
     while (fuzz_piece(&cutter, &piece))
         inspect_feed(&i, piece);
     enum inspect_end end = inspect_end(&i);
+    FUZZ_CHECK(inspect_what(&i)[0] != '\0');
     inspect_deinit(&i);
     return end;
 }
@@ -117,7 +118,13 @@ static void inspect_all_ways(size_t coding, struct str body, const struct outcom
     for (size_t json = 0; json < 2; json++) {
         enum inspect_end want = verdict(o, codings[coding].window_bits != 0, json, body);
         for (enum fuzz_way way = 0; way < FUZZ_WAYS; way++)
-            FUZZ_CHECK(inspect(types[json], codings[coding].name, body, way) == want);
+            FUZZ_CHECK(inspect(types[json], false, codings[coding].name, body, way) == want);
+        /* Where it is due, JSON is JSON under any label. */
+        enum inspect_end due = inspect(types[json], true, codings[coding].name, body, FUZZ_WHOLE);
+        for (enum fuzz_way way = 0; way < FUZZ_WAYS; way++)
+            FUZZ_CHECK(inspect(types[json], true, codings[coding].name, body, way) == due);
+        FUZZ_CHECK(due == INSPECT_BAD || due == INSPECT_NOTHING ||
+                   due == verdict(o, codings[coding].window_bits != 0, true, body));
     }
 }
 

@@ -91,10 +91,47 @@ START_TEST(the_model_in_a_path)
 }
 END_TEST
 
+START_TEST(c03_what_generates)
+{
+    static const char *const yes[] = {"/v1/chat/completions",
+                                      "/openai/deployments/d/chat/completions?api-version=1",
+                                      "/v1/completions",
+                                      "/v1/responses",
+                                      "/v1/responses/",
+                                      "/v1/messages?beta=true",
+                                      "/api/v1/embeddings",
+                                      "/v1/moderations",
+                                      "/v1beta/models/g:generateContent",
+                                      "/v1beta/models/g:streamGenerateContent?alt=sse",
+                                      "/v1beta/models/g:embedContent"};
+    static const char *const no[] = {"/v1/responses/resp_1",
+                                     "/v1/responses/resp_1/cancel",
+                                     "/v1/responses/input_tokens",
+                                     "/v1/messages/count_tokens",
+                                     "/v1/threads/t/messages",
+                                     "/v1/chat/completions/c",
+                                     "/v1/files",
+                                     "/v1/audio/transcriptions",
+                                     "/v1/images/generations",
+                                     "/v1/realtime/calls/c/hangup",
+                                     "/mcp",
+                                     "/v1beta/models/g:countTokens",
+                                     "/v1beta/models/g:predictLongRunning",
+                                     "embeddings",
+                                     ""};
+
+    for (size_t i = 0; i < COUNT(yes); i++)
+        ck_assert_msg(dialect_generates(str_from(yes[i])), "%s", yes[i]);
+    for (size_t i = 0; i < COUNT(no); i++)
+        ck_assert_msg(!dialect_generates(str_from(no[i])), "%s", no[i]);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "dialect");
 
     tcase_add_test(tcase, paths);
     tcase_add_test(tcase, the_model_in_a_path);
+    tcase_add_test(tcase, c03_what_generates);
 }

@@ -143,7 +143,7 @@ START_TEST(a_good_answer_passes_unchanged)
         .end_ms = 5};
 
     world_follow(&a, 1);
-    fake_begin_chat(&w, false);
+    fake_begin(&w, "POST", "/v1/audio/speech", NULL, "{\"input\":\"abc\"}");
     ck_assert_int_eq(w.x.state, EXCHANGE_RECEIVING);
     fake_turn(&w);
     ck_assert_int_eq(w.x.state, EXCHANGE_ATTEMPTING);
@@ -560,12 +560,13 @@ END_TEST
 /* Only the deadline, and that is off too: silence is waited out. */
 START_TEST(no_timeouts)
 {
-    static const struct fake_attempt a = {.status = 200, .head_ms = 3600000, .end_ms = 3600000};
+    static const struct fake_attempt a = {
+        .status = 200, .head_ms = 3600000, .pieces = {{0, "{}", 0}}, .end_ms = 3600000};
 
     w.settings.timeout = (struct timeout_settings){.idle_ms = 0};
     w.settings.retry.deadline_ms = 0;
     run(&a, 1);
-    answered(200, "", 1);
+    answered(200, "{}", 1);
     ck_assert_uint_eq(w.now_ms, 7200000);
 }
 END_TEST

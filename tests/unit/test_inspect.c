@@ -22,16 +22,20 @@ static void set_head(struct headers *h, const char *type, const char *coding)
         ck_assert_int_eq(headers_add(h, STR("content-encoding"), str_from(coding)), 0);
 }
 
+static bool due;         /* JSON is, whatever the head says */
+static const char *what; /* the last one was */
+
 static enum inspect_end inspect_pieces(const struct headers *h, struct str s, size_t step)
 {
     struct inspect i;
 
-    inspect_begin(&i, h);
+    inspect_begin(&i, h, due);
     for (size_t at = 0; at < s.n; at += step)
         inspect_feed(&i, (struct str){s.p + at, s.n - at < step ? s.n - at : step});
     enum inspect_end end = inspect_end(&i);
     if (!inspect_wants(&i) && (end == INSPECT_GOOD || end == INSPECT_EMPTY))
         ck_abort_msg("a verdict on what was not looked at");
+    what = inspect_what(&i);
     inspect_deinit(&i);
     return end;
 }
@@ -108,6 +112,50 @@ START_TEST(json_in_plain)
 }
 END_TEST
 
+START_TEST(c03_where_json_is_due)
+{
+    static const struct {
+        const char *type, *text;
+        enum inspect_end end;
+        const char *what; /* NULL: nobody asks */
+    } cases[] = {
+        {JSON, "{\"a\":1}", INSPECT_GOOD, NULL},
+        {"text/plain", " \n {\"a\":1}", INSPECT_GOOD, NULL},
+        {NULL, "\xef\xbb\xbf[{}]", INSPECT_GOOD, NULL},
+        {JSON, " 17 ", INSPECT_GOOD, NULL},
+        {"text/html", "17", INSPECT_BAD, "plain text"},
+        {NULL, "null", INSPECT_BAD, "plain text"},
+        {"text/plain", "", INSPECT_EMPTY, "an empty body"},
+        {"text/html", " \r\n", INSPECT_EMPTY, "an empty body"},
+        {JSON, "", INSPECT_EMPTY, "an empty body"},
+        {"text/html", "<!DOCTYPE html><title>x</title>", INSPECT_BAD, "an HTML page"},
+        {NULL, "\n<html>", INSPECT_BAD, "an HTML page"},
+        {JSON, "<html>", INSPECT_BAD, "an HTML page"},
+        {"text/xml", "<?xml version='1.0'?><Error/>", INSPECT_BAD, "an XML document"},
+        {"text/plain", "upstream connect error", INSPECT_BAD, "plain text"},
+        {"text/plain", "ok", INSPECT_BAD, "plain text"},
+        {"audio/mpeg", "\x01\x02\x03", INSPECT_BAD, "bytes that are no text"},
+        {"text/plain", "{\"a\":", INSPECT_BAD, "broken JSON"},
+        {"application/jsonl", "{}\n{}\n", INSPECT_BAD, "broken JSON"},
+        {NULL, "data: {}\n\n", INSPECT_NOTHING, NULL},
+        {"text/plain", ": hello\n\n", INSPECT_NOTHING, NULL},
+        {"text/plain", "event: x\ndata: y\n\n", INSPECT_NOTHING, NULL},
+        {JSON, "data: {}\n\n", INSPECT_BAD, "an event stream"},
+        {"text/plain", "database error", INSPECT_BAD, "plain text"},
+    };
+
+    due = true;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        ck_assert_msg(inspect(cases[i].type, NULL, str_from(cases[i].text)) == cases[i].end, "%s",
+                      cases[i].text);
+        if (cases[i].what)
+            ck_assert_str_eq(what, cases[i].what);
+    }
+    ck_assert_int_eq(inspect("text/html", "br", STR("whatever")), INSPECT_NOTHING);
+    due = false;
+}
+END_TEST
+
 static const struct {
     const char *name;
     int window_bits;
@@ -166,7 +214,7 @@ START_TEST(what_is_wanted)
     struct inspect i;
 
     set_head(&h, JSON, NULL);
-    inspect_begin(&i, &h);
+    inspect_begin(&i, &h, false);
     ck_assert(inspect_wants(&i));
     inspect_feed(&i, STR("{}"));
     ck_assert(inspect_wants(&i));
@@ -177,7 +225,7 @@ START_TEST(what_is_wanted)
     inspect_deinit(&i);
     headers_deinit(&h);
     set_head(&h, "audio/mpeg", NULL);
-    inspect_begin(&i, &h);
+    inspect_begin(&i, &h, false);
     ck_assert(!inspect_wants(&i));
     inspect_deinit(&i);
     headers_deinit(&h);
@@ -220,6 +268,7 @@ void unit_tests(Suite *suite)
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, which_types_promise);
     tcase_add_test(tcase, json_in_plain);
+    tcase_add_test(tcase, c03_where_json_is_due);
     tcase_add_loop_test(tcase, coded_json, 0, COUNT(codings));
     tcase_add_test(tcase, codings_that_cannot_be_read);
     tcase_add_test(tcase, what_is_wanted);

@@ -1,0 +1,67 @@
+/* Reads what a whole answer holds: an error, or a completion that says nothing. */
+#include <string.h>
+
+#include "exchange/completion.h"
+#include "exchange/decode.h"
+#include "exchange/exchange_private.h"
+
+#define TEXT_MAX (256 * 1024) /* of a decoded body; the rest does not matter */
+
+static bool holds(struct str text, const char *word)
+{
+    return memmem(text.p, text.n, word, strlen(word)) != NULL;
+}
+
+/* Spares most good answers the parser: each shape of an error has this word in quotes, as a key, a type
+ * or a finish reason, or that a response has failed. An array is a list of things but where one answers. */
+static bool may_hold_error(const struct exchange *x, struct str text)
+{
+    bool array = x->held.due || x->request.dialect == DIALECT_GEMINI;
+
+    if (x->attempt->status >= 400)
+        return true;
+    return text.n > 0 && (text.p[0] == '{' || (array && text.p[0] == '[')) &&
+           (holds(text, "\"error\"") || holds(text, "\"failed\""));
+}
+
+static bool creates_response(const struct exchange *x)
+{
+    return x->held.due && x->request.dialect == DIALECT_RESPONSES;
+}
+
+static void read_text(const struct exchange *x, struct str text, struct contents *ret)
+{
+    const struct attempt *a = x->attempt;
+
+    text = str_trim(text);
+    if (may_hold_error(x, text)) {
+        if (a->status < 400 && creates_response(x))
+            apierror_parse_response(text, &ret->error);
+        else
+            apierror_parse(text, &ret->error);
+    }
+    if (a->status >= 400 && ret->error.kind == APIERROR_NONE)
+        ret->error.kind = ret->error.loose;
+}
+
+void contents_read(const struct exchange *x, struct contents *ret)
+{
+    const struct attempt *a = x->attempt;
+    struct str coding = {NULL, 0}, body = buf_str(&a->body);
+    struct buf text;
+
+    memset(ret, 0, sizeof(*ret));
+    if (a->status < 400 && !x->held.due && !answer_is_type(&a->headers, STR("application/json")))
+        return;
+    headers_get(&a->headers, STR("content-encoding"), &coding);
+    if (coding.n == 0) {
+        if (body.n > TEXT_MAX && a->status >= 400)
+            body.n = TEXT_MAX;
+        read_text(x, body, ret);
+        return;
+    }
+    buf_init(&text, TEXT_MAX);
+    if (decode_body(coding, body, &text) == 0)
+        read_text(x, buf_str(&text), ret);
+    buf_deinit(&text);
+}

@@ -121,6 +121,8 @@ void access_log_request(const struct exchange *x, enum log_access access)
         log_u64("spliced", x->stream.splices);
     if (x->end != END_ANSWERED && x->last_reason != REASON_OK)
         log_text("reason", reason_word(x->last_reason));
+    if (x->end != END_ANSWERED && x->cannot_retry)
+        log_text("cannot_retry", x->cannot_retry);
     if (x->request.sdk_retry)
         log_u64("sdk_retry", x->request.sdk_retry);
     if (x->repeat)

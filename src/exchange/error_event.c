@@ -89,17 +89,34 @@ int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, 
     return -ENOMEM;
 }
 
+/* The error of the first choice that has one (OpenRouter). */
+static struct json_value find_in_choices(struct str choices)
+{
+    struct json_iter i = json_iter(choices);
+    struct json_value choice;
+
+    while (json_next_element(&i, &choice)) {
+        struct json_value error = json_scan_one(choice.text, STR("error"));
+        if (error.type == JSON_OBJECT)
+            return error;
+    }
+    return (struct json_value){.type = JSON_NONE};
+}
+
 /* The object under `error`, wherever the API put it. */
 static struct json_value find_object(struct str body)
 {
-    struct json_want w[] = {{.key = STR("error")}, {.key = STR("response")}};
+    struct json_want w[] = {
+        {.key = STR("error")}, {.key = STR("response")}, {.key = STR("choices")}};
 
     body = str_trim(body);
     if (!json_valid(body))
         return (struct json_value){.type = JSON_NONE};
-    json_scan(body, w, 2);
+    json_scan(body, w, 3);
     if (w[0].value.type != JSON_OBJECT && w[1].value.type == JSON_OBJECT)
         return json_scan_one(w[1].value.text, STR("error"));
+    if (w[0].value.type != JSON_OBJECT && w[2].value.type == JSON_ARRAY)
+        return find_in_choices(w[2].value.text);
     return w[0].value;
 }
 

@@ -211,6 +211,11 @@ void relay_finish(struct exchange *x);
  * one, and to a stream of unknown kind nothing else. 0 or -ENOMEM. */
 int last_words_add(struct exchange *x);
 
+/* The attempt's stream ended in an error event before the client had a part of it: keeps that as the
+ * error answer that it would have been, should it be the last word of an upstream (C24). Without memory
+ * for it nothing is kept. */
+void last_words_keep(struct exchange *x);
+
 /* --- stream.c: an answer in events --- */
 
 void stream_init(struct stream *stream); /* allocates nothing */

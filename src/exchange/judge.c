@@ -39,7 +39,7 @@ static const char *give_up_detail(const struct exchange *x)
 
 static void tell_failure(struct exchange *x)
 {
-    char message[512];
+    char message[ATTEMPT_DETAIL_MAX + 512];
     const char *advice = answer_advice(x->last_reason);
 
     if (x->reply.begun || x->stream.last_words.event.n > 0) {
@@ -51,9 +51,9 @@ static void tell_failure(struct exchange *x)
         return;
     }
     snprintf(message, sizeof(message),
-             "retryd: no answer from upstream %s after %u attempt%s: %s.%s%s", targets_name(x),
-             x->attempts, x->attempts == 1 ? "" : "s", give_up_detail(x), *advice ? " " : "",
-             advice);
+             "retryd: no answer from upstream %s after %u attempt%s: %s. Not asked again: %s.%s%s",
+             targets_name(x), x->attempts, x->attempts == 1 ? "" : "s", give_up_detail(x),
+             x->cannot_retry ? x->cannot_retry : "no reason is known", *advice ? " " : "", advice);
     relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
 }
 
@@ -99,9 +99,12 @@ static void deliver(struct exchange *x, const struct outcome *o)
         relay_commit(x);
 }
 
-static void keep_if_whole(struct exchange *x, const struct outcome *o)
+/* What may turn out to be the last word of an upstream. */
+static void keep_error(struct exchange *x, const struct outcome *o)
 {
-    if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->stream.resuming)
+    if (x->stream.last_words.event.n > 0 && !x->reply.committed && !x->stream.resuming)
+        last_words_keep(x);
+    else if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->stream.resuming)
         keep_error_answer(x, status_to_tell(o->status, o->error));
 }
 
@@ -111,7 +114,7 @@ static void try_again(struct exchange *x, const struct outcome *o, const struct 
     struct stream *stream = &x->stream;
 
     exchange_stop_attempt(x);
-    keep_if_whole(x, o);
+    keep_error(x, o);
     stream->resuming = stream_resumable(x);
     if (x->reply.committed)
         relay_release(x); /* what another attempt continues */
@@ -185,7 +188,7 @@ static void judge(struct exchange *x, const struct outcome *o)
                                     .why_not = "the other of two attempts goes on"};
         report(x, o, &v, &d, &hint);
         targets_note(x, &v);
-        keep_if_whole(x, o); /* it may be the last word of an upstream */
+        keep_error(x, o); /* it may be the last word of an upstream */
         outbox_drop_held(&x->reply.out);
         guard_reset(&x->stream.guard); /* nor can it be read on: the other is not at its target */
         (void)hedge_goes_on(x);

@@ -1,4 +1,5 @@
 /* The last words of a stream that failed: the one event that tells its client so (C12). */
+#include <errno.h>
 #include <stdio.h>
 
 #include "base/json_scan.h"
@@ -10,13 +11,57 @@
 
 static int own_object(const struct exchange *x, struct buf *out)
 {
-    char message[ATTEMPT_DETAIL_MAX + 120];
+    char message[ATTEMPT_DETAIL_MAX + 320];
     const char *code = reason_word(x->last_reason);
 
-    snprintf(message, sizeof(message), "retryd: %s upstream %s %s: %s",
+    snprintf(message, sizeof(message), "retryd: %s upstream %s %s: %s%s%s",
              x->reply.committed ? "the stream from" : "no answer from", targets_name(x),
-             x->reply.committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code);
+             x->reply.committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code,
+             x->cannot_retry ? "; not asked again: " : "", x->cannot_retry ? x->cannot_retry : "");
     return error_event_own(out, message, code);
+}
+
+/* The event as the body of an answer. 0 or -ENOMEM. */
+static int write_body(const struct exchange *x, const struct guard_seen *seen, struct buf *out)
+{
+    bool messages = x->stream.guard.dialect == DIALECT_MESSAGES;
+
+    (void)buf_add_str(out, messages ? STR("{\"type\":\"error\",\"error\":") : STR("{\"error\":"));
+    if (error_event_object(out, seen->data, &seen->error) < 0 || buf_addc(out, '}') < 0)
+        return -ENOMEM;
+    return 0;
+}
+
+/* The stream's head with what says of which type and in which coding it is left out. 0 or -errno. */
+static int write_head(const struct headers *stream, struct headers *out)
+{
+    int rc = headers_add(out, STR("Content-Type"), STR("application/json"));
+
+    for (unsigned i = 0; rc == 0 && i < stream->count; i++) {
+        struct str name = headers_name(stream, i);
+
+        if (!str_ieq(name, STR("content-type")) && !str_ieq(name, STR("content-encoding")) &&
+            !str_ieq(name, STR("cache-control")))
+            rc = headers_add(out, name, headers_value(stream, i));
+    }
+    return rc;
+}
+
+void last_words_keep(struct exchange *x)
+{
+    const struct guard_seen *seen = x->stream.last_words.seen;
+    struct kept_error *kept = &x->kept;
+
+    kept->present = false;
+    headers_reset(&kept->headers);
+    buf_reset(&kept->body, ERROR_TEXT_MAX);
+    if (write_head(&x->attempt->headers, &kept->headers) < 0 ||
+        write_body(x, seen, &kept->body) < 0)
+        return;
+    kept->present = true;
+    kept->status = apierror_status(&seen->error);
+    kept->received = x->attempt->status;
+    kept->attempt = x->attempts;
 }
 
 /* The kept error answer, whatever its coding. */

@@ -80,6 +80,7 @@ void relay_whole(struct exchange *x, unsigned status)
 
 void relay_kept_error(struct exchange *x)
 {
+    x->stream.on = false; /* whatever the last attempt's was: nothing was undone of this one */
     deliver(x, x->kept.status, x->kept.received, &x->kept.headers, &x->kept.body);
 }
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from cases import AUTO, Case, error, pair, run
-from raw import CHAT, STREAM, Raw, ask
+from raw import CHAT, STREAM, Raw, ask, text_of
 
 BLOB = bytes(range(256)) * 8
 BREAK = {"cut": {"before_head": True}}
@@ -76,6 +76,125 @@ def test_c24_a_failure_in_a_200_becomes_one(machine):
         got = ask(daemon, headers=["x-retryd-no-retry: yes"])
         assert (got.status, got.body) == (status, direct.body)
         assert got.header("x-should-retry") == "false"
+
+
+# --- an error event in front of all content ---------------------------------------------------------
+
+def told(**error_object):
+    return {"error": {"message": "boom", "param": None, **error_object}}
+
+
+LAST_EVENTS = {  # (path, the event, the status that fits it)
+    "overloaded": ("/v1/chat/completions", told(type="server_error", code="server_is_overloaded"), 503),
+    "limited": ("/v1/chat/completions", told(type="requests", code="rate_limit_exceeded"), 429),
+    "server-error": ("/v1/completions", told(type="server_error", code=None), 500),
+    "a-number": ("/v1/chat/completions", told(type="x", code=524), 524),
+    "unknown": ("/v1/chat/completions", told(type="x", code="y"), 502),
+    "in-a-choice": ("/v1/chat/completions", {"id": "g", "choices": [
+        {"index": 0, "delta": {"content": ""}, "finish_reason": "error", **told(type="x", code=502)}]}, 502),
+    "responses": ("/v1/responses", 'event: error\ndata: {"type":"error","sequence_number":0,"code":"server_error",'
+                  '"message":"boom","param":null}\n\n', 500),
+    "failed-response": ("/v1/responses", 'event: response.failed\ndata: {"type":"response.failed","sequence_number":0,'
+                        '"response":{"id":"r","status":"failed","error":{"code":"rate_limit_exceeded",'
+                        '"message":"boom"}}}\n\n', 429),
+    "anthropic": ("/v1/messages", 'event: error\ndata: {"type":"error","error":{"type":"overloaded_error",'
+                  '"message":"boom"}}\n\n', 529),
+}
+WORSE = {"reset": BREAK, "silence": SILENT, "html": {"headers": {"content-type": "text/html"}, "body": "<html>"},
+         "empty-stream": {"sse": []}}
+
+
+@pytest.fixture(scope="module")
+def events(machine):
+    cases = {}
+    for name, (path, event, _) in LAST_EVENTS.items():
+        for mode in ("live", "splice", "hold"):
+            for worse, how in WORSE.items():
+                cases[f"{name}.{mode}.{worse}"] = Case(
+                    [{"sse": [event], "headers": {"x-mark": "1", "retry-after": "7"}}, how], path=path,
+                    more={"stream": True}, headers=["x-retryd-max-attempts: 2", f"x-retryd-stream-mode: {mode}"])
+    return run(*machine, cases)
+
+
+@pytest.mark.parametrize("worse", WORSE)
+@pytest.mark.parametrize("mode", ["live", "splice", "hold"])
+@pytest.mark.parametrize("name", LAST_EVENTS)
+def test_c24_an_error_event_is_an_upstreams_last_word(events, name, mode, worse):
+    """Where nothing better follows it is told as the error answer that it would have been."""
+    case = events[f"{name}.{mode}.{worse}"]
+    assert len(case.attempts) == 2
+    assert case.answer.status == LAST_EVENTS[name][2]
+    assert case.answer.all("content-type") == ["application/json"]
+    assert case.answer.header("x-should-retry") == "false" and case.answer.header("x-mark") == "1"
+    body = case.answer.json()
+    assert body["error"]["message"] == "boom"
+    assert body.get("type") == ("error" if name == "anthropic" else None)
+    if isinstance(LAST_EVENTS[name][1], dict) and name != "in-a-choice":
+        assert body == LAST_EVENTS[name][1]
+
+
+def test_c24_an_error_event_is_told_at_the_deadline(machine):
+    provider, daemon = machine
+    provider.answers({"sse": [told(type="server_error", code="server_is_overloaded")]}, SILENT)
+    got = ask(daemon, STREAM, headers=["x-retryd-deadline: 0.5"])
+    assert (got.status, got.error["code"]) == (503, "server_is_overloaded")
+
+
+def test_c24_an_error_event_is_told_behind_an_open_breaker():
+    with pair(breaker={"failures": 1, "open_for": "60s"}) as (provider, daemon):
+        provider.answers({"sse": [told(type="server_error", code="server_is_overloaded")]})
+        got = ask(daemon, STREAM, headers=["x-retryd-deadline: 1"])
+        assert len(provider.record()) == 1 and daemon.wait_log('msg="breaker open"')
+    assert (got.status, got.error["code"]) == (503, "server_is_overloaded")
+
+
+def test_c24_a_better_attempt_goes_before_an_error_event(machine):
+    provider, daemon = machine
+    event = {"sse": [told(type="server_error", code="server_is_overloaded")]}
+    provider.answers(event, AUTO)
+    assert text_of(ask(daemon, STREAM).body)
+    provider.answers(event, {"status": 503, "body": "later"}, BREAK)
+    got = ask(daemon, STREAM, headers=["x-retryd-max-attempts: 3"])
+    assert (got.status, got.body) == (503, b"later")
+
+
+OWN_STATUS = {
+    "type": told(type="invalid_request_error", code=None),
+    "code": told(type="x", code=400),
+    "text-code": told(type="x", code="404"),
+    "status-code": told(type="x", code="y", status_code=400),
+    "status-code-beside": {**told(type="x", code="y"), "status_code": 422},
+    "google": told(code=400, status="INVALID_ARGUMENT"),
+}
+
+
+def test_c24_an_error_event_with_a_status_of_its_own(machine):
+    """What is the client's own fault is final, as that status would be."""
+    cases = {name: Case([{"sse": [event]}, AUTO], more={"stream": True}) for name, event in OWN_STATUS.items()}
+    seen = run(*machine, cases)
+    for name, case in seen.items():
+        assert len(case.attempts) == 1, name
+        assert b"boom" in case.answer.body, name
+        assert case.failures[0]["cannot_retry"] == "the same request would fail again", name
+
+
+def test_c24_says_why_it_was_not_asked_again(machine):
+    """In the words of the log."""
+    cases = {
+        "attempts": Case([BREAK], headers=["x-retryd-max-attempts: 2"]),
+        "single": Case([BREAK], headers=["x-retryd-no-retry: yes"]),
+        "deadline": Case([BREAK, SILENT], headers=["x-retryd-deadline: 0.5"]),
+        "hint": Case([{**error(429), "headers": {"retry-after": "9999"}}]),
+        "verdict": Case([error(400)]),
+        "in-a-stream": Case([{"preset": "chat_stream", "cut": {"after_deltas": 1, "delay_ms": 200}}],
+                            more={"stream": True}),
+    }
+    seen = run(*machine, cases)
+    for name, case in seen.items():
+        why = case.failures[-1]["cannot_retry"]
+        assert case.request["cannot_retry"] == why, name
+        if name not in ("hint", "verdict"):  # those are the upstream's own words
+            assert f"ot asked again: {why}" in case.answer.body.decode(), name
 
 
 @contextlib.contextmanager

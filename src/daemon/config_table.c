@@ -26,8 +26,8 @@ static const char *const log_formats[] = {"logfmt", "json", NULL};
 static const char *const accesses[] = {"all", "retried", "failed", "off", NULL};
 static const char *const http_versions[] = {"auto", "1.1", "2", NULL};
 static const char *const jitters[] = {"none", "full", "equal", NULL};
-static const char *const causes[] = {"connect", "reset", "timeout", "408", "409",
-                                     "425",     "429",   "5xx",     NULL};
+static const char *const causes[] = {"connect", "reset", "timeout", "408",   "409",
+                                     "425",     "429",   "5xx",     "empty", NULL};
 static const char *const stream_modes[] = {"live", "splice", "hold", NULL};
 static const char *const fallback_causes[] = {"error", "timeout", "context_length", NULL};
 static const char *const hedged[] = {"safe", "all", NULL};
@@ -149,7 +149,7 @@ const struct config_row config_rows[] = {
     {"retry", "jitter", CONFIG_ENUM, IN_SETTINGS(retry.backoff.jitter), .choices = jitters,
      .fallback = "equal", .help = "random part of a wait: none, all of it, or half of it"},
     {"retry", "retry_on", CONFIG_SET, IN_SETTINGS(retry.retry_on), .choices = causes,
-     .fallback = "connect, reset, timeout, 408, 409, 425, 429, 5xx",
+     .fallback = "connect, reset, timeout, 408, 409, 425, 429, 5xx, empty",
      .help = "failures worth another attempt; 5xx leaves 501 and 505 out"},
     {"retry", "retry_ambiguous", CONFIG_YES_NO, IN_SETTINGS(retry.retry_ambiguous),
      .fallback = "yes",

@@ -2,14 +2,61 @@
 #include "exchange/completion.h"
 
 #include "base/json_scan.h"
-#include "exchange/guard.h"
+
+/* --- what says something -------------------------------------------------------------------------- */
+
+#define NESTED_MAX 6 /* levels that are looked into */
+
+static bool is_something(const struct json_value *v, unsigned depth);
+
+/* Whether an array or an object holds a text: servers that know no null send {"name":""}. */
+static bool holds_something(const struct json_value *v, unsigned depth)
+{
+    struct json_iter i = json_iter(v->text);
+    struct json_value inner;
+    struct str key;
+
+    if (depth == NESTED_MAX)
+        return v->text.n > 2;
+    if (v->type == JSON_OBJECT) {
+        while (json_next_member(&i, &key, &inner))
+            if (is_something(&inner, depth + 1))
+                return true;
+        return false;
+    }
+    while (json_next_element(&i, &inner))
+        if (is_something(&inner, depth + 1))
+            return true;
+    return false;
+}
+
+static bool is_something(const struct json_value *v, unsigned depth)
+{
+    switch (v->type) {
+    case JSON_STRING:
+        return v->text.n > 0;
+    case JSON_ARRAY:
+    case JSON_OBJECT:
+        return holds_something(v, depth);
+    default:
+        return false;
+    }
+}
+
+bool completion_says(const struct json_value *v)
+{
+    return is_something(v, 0);
+}
 
 /* Most answers do: a key with a text behind it is quicker to see than the whole is to read. Within a
  * text the key's quotes would have backslashes before them. */
 static bool has_text(struct str body, struct str quoted_key)
 {
-    const char *end = body.p + body.n, *p = body.p;
+    const char *end, *p = body.p;
 
+    if (body.n == 0)
+        return false;
+    end = body.p + body.n;
     while ((p = memmem(p, (size_t)(end - p), quoted_key.p, quoted_key.n)) != NULL) {
         p += quoted_key.n;
         while (p < end && (*p == ':' || *p == ' '))
@@ -44,7 +91,7 @@ static bool object_says(struct str object, struct str common)
     struct str key;
 
     while (json_next_member(&i, &key, &v))
-        if (!json_key_is(key, common) && guard_says_something(&v))
+        if (!json_key_is(key, common) && completion_says(&v))
             return true;
     return false;
 }
@@ -58,7 +105,7 @@ static bool choice_is_empty(struct str choice)
         {.key = STR("message")}, {.key = STR("text")}, {.key = STR("finish_reason")}};
 
     json_scan(choice, w, WANTS);
-    if (completion_is_curbed(&w[FINISH].value) || guard_says_something(&w[TEXT].value))
+    if (completion_is_curbed(&w[FINISH].value) || completion_says(&w[TEXT].value))
         return false;
     return w[MESSAGE].value.type != JSON_OBJECT || !object_says(w[MESSAGE].value.text, STR("role"));
 }
@@ -146,6 +193,6 @@ bool completion_may_be_empty(struct str request)
 
     json_scan(request, w, WANTS);
     return is_zero(&w[CHAT].value) || is_zero(&w[LEGACY].value) || is_zero(&w[RESPONSE].value) ||
-           w[GENERATE].value.type == JSON_FALSE || guard_says_something(&w[STOP].value) ||
-           guard_says_something(&w[SUFFIX].value);
+           w[GENERATE].value.type == JSON_FALSE || completion_says(&w[STOP].value) ||
+           completion_says(&w[SUFFIX].value);
 }

@@ -13,6 +13,9 @@
 #include "base/json_iter.h"
 #include "exchange/dialect.h"
 
+/* Whether a value holds a text that is not empty, at any depth. */
+bool completion_says(const struct json_value *v);
+
 /* Of a whole answer's text, which is valid JSON. */
 bool completion_is_empty(enum dialect dialect, struct str body);
 

@@ -42,6 +42,8 @@ static void read_text(const struct exchange *x, struct str text, struct contents
     }
     if (a->status >= 400 && ret->error.kind == APIERROR_NONE)
         ret->error.kind = ret->error.loose;
+    ret->silent = a->done && a->status < 300 && x->held.due && ret->error.kind == APIERROR_NONE &&
+                  completion_is_empty(x->stream.guard.dialect, text);
 }
 
 void contents_read(const struct exchange *x, struct contents *ret)

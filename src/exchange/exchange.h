@@ -200,11 +200,13 @@ struct hedge {
     unsigned count; /* second attempts that were made */
 };
 
-/* The last whole error answer of an upstream, kept in case it turns out to be the final one. judge.c
- * keeps it; relay.c delivers it, and forgets it at the commit. */
+/* The last whole error answer of an upstream, kept in case it turns out to be the final one, or an empty
+ * completion while it is asked for once more. judge.c and last_words.c keep it; relay.c delivers it, and
+ * forgets it at the commit. */
 struct kept_error {
     bool present;
-    unsigned status;   /* to tell */
+    bool good;       /* it is no error, but an empty completion: told where its one repeat fails */
+    unsigned status; /* to tell */
     unsigned received; /* as it came */
     unsigned attempt;  /* whose it was */
     struct headers headers;
@@ -302,6 +304,7 @@ struct exchange {
     struct attempt *attempt; /* the one that is judged */
     unsigned attempts;       /* made so far */
     unsigned duplicates;     /* possible double charges */
+    bool asked_again;        /* for a completion that said nothing: once is enough */
     uint64_t wait_ms;        /* spent in BACKOFF and QUEUED */
     uint64_t next_at_ms;     /* BACKOFF: when the next attempt starts */
     uint64_t backoff_since;  /* BACKOFF: when it began */

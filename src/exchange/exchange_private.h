@@ -126,6 +126,7 @@ bool mending_is_habit(struct exchange *x, struct str data);
 
 struct contents {
     struct apierror error; /* kind NONE: there is none */
+    bool silent;           /* it is a completion that says nothing, if it is whole */
 };
 
 /* Of the attempt's answer, as far as it has come, whatever its coding. */
@@ -143,7 +144,9 @@ bool judge_may_have_body(const struct exchange *x, unsigned status);
 void judge_held(struct exchange *x);
 /* Whether an attempt that ended so would be followed by another. */
 bool judge_may_repeat(struct exchange *x, const struct outcome *o);
-/* A stream broke, ended too early, or told an error. */
+/* Whether a completion that says nothing would be asked for once more (C3). */
+bool judge_may_ask_again(struct exchange *x, const struct outcome *o);
+/* A stream broke, ended too early, or told an error; or it says nothing, and judge_may_ask_again. */
 void judge_stream(struct exchange *x, const struct outcome *o);
 /* An attempt that brought no answer has ended. */
 void judge_transport(struct exchange *x, enum transport t);
@@ -166,6 +169,12 @@ void relay_whole(struct exchange *x, unsigned status);
 
 /* The Content-Length of an answer; LENGTH_UNKNOWN where it has none. */
 uint64_t relay_upstream_length(const struct headers *h);
+
+/* Keeps the stream that came, whose head is the attempt's and whose events are held. 0 or -ENOMEM. */
+int relay_keep_stream(struct exchange *x);
+
+/* Delivers the kept answer, which was good: behind the heartbeats, where the client has had some. */
+void relay_kept_answer(struct exchange *x);
 
 /* Delivers the kept error answer. */
 void relay_kept_error(struct exchange *x);

@@ -6,6 +6,7 @@
 #include "base/json_check.h"
 #include "base/json_iter.h"
 #include "base/json_scan.h"
+#include "exchange/completion.h"
 #include "policy/sse.h"
 
 #define RESPONSE_ID_MAX 256
@@ -32,6 +33,7 @@ void guard_reset(struct guard *g)
     buf_reset(&g->response_id, RESPONSE_ID_MAX);
     buf_reset(&g->joined, 0);
     g->content = g->marker = g->failed = g->usage = g->id_seen = false;
+    g->said = g->curbed = g->silent = false;
     g->choices = g->finished = g->sequence = 0;
 }
 
@@ -62,49 +64,6 @@ static bool speaks_of_error(struct str data)
 
 /* --- chat completions and completions ------------------------------------------------------------ */
 
-#define NESTED_MAX 6 /* levels that are looked into */
-
-static bool is_something(const struct json_value *v, unsigned depth);
-
-/* Whether an array or an object holds a text: servers that know no null send {"name":""}. */
-static bool holds_something(const struct json_value *v, unsigned depth)
-{
-    struct json_iter i = json_iter(v->text);
-    struct json_value inner;
-    struct str key;
-
-    if (depth == NESTED_MAX)
-        return v->text.n > 2;
-    if (v->type == JSON_OBJECT) {
-        while (json_next_member(&i, &key, &inner))
-            if (is_something(&inner, depth + 1))
-                return true;
-        return false;
-    }
-    while (json_next_element(&i, &inner))
-        if (is_something(&inner, depth + 1))
-            return true;
-    return false;
-}
-
-static bool is_something(const struct json_value *v, unsigned depth)
-{
-    switch (v->type) {
-    case JSON_STRING:
-        return v->text.n > 0;
-    case JSON_ARRAY:
-    case JSON_OBJECT:
-        return holds_something(v, depth);
-    default:
-        return false;
-    }
-}
-
-bool guard_says_something(const struct json_value *v)
-{
-    return is_something(v, 0);
-}
-
 bool guard_names_reason(const struct json_value *v)
 {
     struct str reason = str_trim(v->text);
@@ -121,7 +80,7 @@ static bool has_content(struct str delta)
     struct json_value v;
 
     while (json_next_member(&i, &key, &v))
-        if (!str_eq(key, STR("role")) && is_something(&v, 0))
+        if (!str_eq(key, STR("role")) && completion_says(&v))
             return true;
     return false;
 }
@@ -135,6 +94,11 @@ static uint64_t bit_of(const struct json_value *index)
     return 1ULL << (n < 63 ? n : 63);
 }
 
+static bool choice_says(const struct json_value *delta, const struct json_value *text)
+{
+    return delta->type == JSON_OBJECT ? has_content(delta->text) : completion_says(text);
+}
+
 static enum guard_kind look_at_choice(struct guard *g, struct str choice)
 {
     enum { INDEX, DELTA, TEXT, FINISH, WANTS };
@@ -143,18 +107,23 @@ static enum guard_kind look_at_choice(struct guard *g, struct str choice)
                                  {.key = STR("text")},
                                  {.key = STR("finish_reason")}};
     uint64_t bit;
+    bool says;
 
     json_scan(choice, w, WANTS);
     bit = bit_of(&w[INDEX].value);
     g->choices |= bit;
+    says = !g->said && choice_says(&w[DELTA].value, &w[TEXT].value);
+    g->said |= says;
     if (guard_names_reason(&w[FINISH].value)) {
         g->finished |= bit;
+        g->curbed |= completion_is_curbed(&w[FINISH].value);
         return GUARD_CONTENT;
     }
     if (w[DELTA].value.type == JSON_OBJECT)
-        return !g->content && has_content(w[DELTA].value.text) ? GUARD_CONTENT : GUARD_LIFECYCLE;
+        return says ? GUARD_CONTENT : GUARD_LIFECYCLE;
     if (w[TEXT].value.type == JSON_STRING)
-        return is_something(&w[TEXT].value, 0) ? GUARD_CONTENT : GUARD_LIFECYCLE;
+        return completion_says(&w[TEXT].value) ? GUARD_CONTENT : GUARD_LIFECYCLE;
+    g->said = true;
     return GUARD_CONTENT;
 }
 
@@ -166,7 +135,7 @@ static bool carries_on(const struct guard *g, struct str data)
     static const char key[] = "\"finish_reason\"";
     const char *end = data.p + data.n, *p;
 
-    if (!g->content || g->choices_wanted != 1 || g->dialect != DIALECT_CHAT)
+    if (!g->said || g->choices_wanted != 1 || g->dialect != DIALECT_CHAT)
         return false;
     p = memmem(data.p, data.n, key, sizeof(key) - 1);
     if (!p)
@@ -190,8 +159,10 @@ static enum guard_kind look_at_chunk(struct guard *g, struct str data)
     json_scan(data, w, 2);
     if (w[1].value.type == JSON_OBJECT)
         g->usage = true;
-    if (w[0].value.type != JSON_ARRAY)
+    if (w[0].value.type != JSON_ARRAY) {
+        g->said = true; /* nobody knows what */
         return GUARD_CONTENT;
+    }
     i = json_iter(w[0].value.text);
     while (json_next_element(&i, &choice))
         if (look_at_choice(g, choice.text) == GUARD_CONTENT)
@@ -270,6 +241,8 @@ static enum guard_kind look_at_response(struct guard *g, struct str data, bool *
             g->sequence = n + 1;
     }
     note_response_id(g, &w[2].value);
+    if (!g->content && str_eq(w[0].value.text, STR("response.completed")))
+        g->silent = completion_is_empty(DIALECT_RESPONSES, w[2].value.text);
     return kind_of(responses_types, sizeof(responses_types) / sizeof(responses_types[0]),
                    w[0].value.text);
 }
@@ -302,7 +275,7 @@ static bool part_has_content(struct str part)
 
     while (json_next_member(&i, &key, &v))
         if (!str_eq(key, STR("thought")) && !str_istarts(key, STR("thoughtSignature")) &&
-            is_something(&v, 0))
+            completion_says(&v))
             return true;
     return false;
 }
@@ -504,6 +477,16 @@ bool guard_empty(const struct guard *g)
     bool is_chunks = g->dialect == DIALECT_CHAT || g->dialect == DIALECT_COMPLETIONS;
 
     return !g->content && (is_chunks || !g->marker);
+}
+
+static bool is_chunks(const struct guard *g)
+{
+    return g->dialect == DIALECT_CHAT || g->dialect == DIALECT_COMPLETIONS;
+}
+
+bool guard_silent(const struct guard *g)
+{
+    return g->silent || (is_chunks(g) && g->content && !g->said && !g->curbed);
 }
 
 bool guard_whole(const struct guard *g, bool broke)

@@ -31,6 +31,9 @@ struct guard {
     bool usage_wanted;       /* the request asked for a usage chunk */
     unsigned choices_wanted; /* ... and for so many choices */
     bool content;            /* a part of the answer has come */
+    bool said;               /* ... that is more than its end */
+    bool curbed;             /* a finish reason says why there may be nothing more */
+    bool silent;             /* Responses: it is complete and says nothing */
     bool marker;             /* [DONE], response.completed and the like */
     bool failed;             /* a GUARD_ERROR has come */
     bool usage;              /* a usage chunk */
@@ -72,8 +75,10 @@ bool guard_whole(const struct guard *g, bool broke);
  * that print theirs. */
 bool guard_names_reason(const struct json_value *v);
 
-/* Whether a value holds a text that is not empty, at any depth. */
-bool guard_says_something(const struct json_value *v);
+/* Whether what has come of the answer ends and says nothing: neither a text nor anything in its place,
+ * and no finish reason that explains it (exchange/completion.h). Such an end is held back like an
+ * announcement. */
+bool guard_silent(const struct guard *g);
 
 /* Whether nothing of an answer has come, though some may have been announced, or an end. */
 bool guard_empty(const struct guard *g);

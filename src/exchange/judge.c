@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "exchange/completion.h"
 #include "exchange/dialect.h"
 #include "exchange/exchange_private.h"
 
@@ -42,6 +43,10 @@ static void tell_failure(struct exchange *x)
     char message[ATTEMPT_DETAIL_MAX + 512];
     const char *advice = answer_advice(x->last_reason);
 
+    if (x->kept.good) {
+        relay_kept_answer(x);
+        return;
+    }
     if (x->reply.begun || x->stream.last_words.event.n > 0) {
         relay_last_words(x);
         return;
@@ -102,6 +107,8 @@ static void deliver(struct exchange *x, const struct outcome *o)
 /* What may turn out to be the last word of an upstream. */
 static void keep_error(struct exchange *x, const struct outcome *o)
 {
+    if (x->kept.good)
+        return;
     if (x->stream.last_words.event.n > 0 && !x->reply.committed && !x->stream.resuming)
         last_words_keep(x);
     else if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->stream.resuming)
@@ -152,6 +159,83 @@ static struct hint hint_of(const struct exchange *x, const struct outcome *o)
                      x->ops->unix_ms(x->world), x->plan.settings->retry.backoff.max_delay_ms);
 }
 
+/* --- completions that say nothing ---------------------------------------------------------------- */
+
+bool judge_may_ask_again(struct exchange *x, const struct outcome *o)
+{
+    const struct request *r = &x->request;
+    struct verdict v;
+
+    if (x->asked_again || x->reply.committed || x->hedge.rival || x->stream.resuming ||
+        x->reply.out.spool || (x->reply.begun && !x->stream.on) || r->background)
+        return false;
+    /* What a larger body says cannot be looked at any more; and it costs most. */
+    if (!request_is(&r->head, "POST") || !body_in_memory(&r->body) ||
+        completion_may_be_empty(body_text(&r->body)))
+        return false;
+    v = classify(o, x->plan.settings->retry.retry_on);
+    return targets_would_repeat(x, &v);
+}
+
+/* It may be all that comes. 0 or -ENOMEM. */
+static int keep_answer(struct exchange *x)
+{
+    struct kept_error *kept = &x->kept;
+    struct attempt *a = x->attempt;
+    int rc = 0;
+
+    if (x->stream.on) {
+        rc = relay_keep_stream(x);
+    } else {
+        struct kept_error before = *kept;
+        kept->headers = a->headers;
+        kept->body = a->body;
+        a->headers = before.headers;
+        a->body = before.body;
+    }
+    kept->present = kept->good = rc == 0;
+    kept->status = kept->received = a->status;
+    kept->attempt = x->attempts;
+    return rc;
+}
+
+/* One more attempt, no more (C3): whatever comes of it is delivered as it is, and where it fails, what
+ * came first. The target is not to blame, and is told that all went well. */
+static void ask_again(struct exchange *x, const struct outcome *o)
+{
+    struct verdict v = classify(o, x->plan.settings->retry.retry_on);
+    struct hint none = {.source = HINT_NONE};
+    struct retry_decision d;
+
+    x->asked_again = true;
+    snprintf(x->attempt->detail, sizeof(x->attempt->detail), "the completion says nothing");
+    if (keep_answer(x) < 0) {
+        x->stream.last_words.event.n = 0; /* it is no error */
+        judge_transport(x, TRANSPORT_INTERNAL);
+        return;
+    }
+    targets_tell_good(x, TURN_OVER);
+    d = targets_decide(x, &v, &none);
+    report(x, o, &v, &d, &none);
+    if (d.action == RETRY_AGAIN)
+        try_again(x, o, &v, &d);
+    else
+        relay_kept_answer(x);
+}
+
+/* The repeat has failed. */
+static void fall_back(struct exchange *x, const struct outcome *o, const struct verdict *v,
+                      const struct hint *hint)
+{
+    struct retry_decision d = {.action = RETRY_GIVE_UP,
+                               .why_not = "an empty completion came before, and is delivered"};
+
+    report(x, o, v, &d, hint);
+    relay_kept_answer(x);
+}
+
+/* --- all others ---------------------------------------------------------------------------------- */
+
 /* The attempt is over, or what has come of it is enough to judge it: deliver, repeat or give up. */
 static void judge(struct exchange *x, const struct outcome *o)
 {
@@ -160,6 +244,10 @@ static void judge(struct exchange *x, const struct outcome *o)
     struct retry_decision d;
     struct hint hint;
 
+    if (o->silent) {
+        ask_again(x, o);
+        return;
+    }
     if (v.kind == VERDICT_GOOD && stream->resuming && !x->reply.begun) {
         stream->not_resumable = true; /* not the rest of a stream: from the beginning, then */
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_BAD_ANSWER, .ambiguous = true};
@@ -192,6 +280,10 @@ static void judge(struct exchange *x, const struct outcome *o)
         outbox_drop_held(&x->reply.out);
         guard_reset(&x->stream.guard); /* nor can it be read on: the other is not at its target */
         (void)hedge_goes_on(x);
+        return;
+    }
+    if (x->kept.good) {
+        fall_back(x, o, &v, &hint);
         return;
     }
     d = targets_decide(x, &v, &hint);
@@ -331,6 +423,10 @@ void judge_held(struct exchange *x)
     if (o.transport == TRANSPORT_WHOLE)
         note_fault(x, end, &o);
     contents_read(x, &contents);
+    if (contents.silent && end == INSPECT_GOOD) {
+        o.silent = true;
+        o.silent = judge_may_ask_again(x, &o);
+    }
     judge(x, &o);
 }
 

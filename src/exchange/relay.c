@@ -84,6 +84,51 @@ void relay_kept_error(struct exchange *x)
     deliver(x, x->kept.status, x->kept.received, &x->kept.headers, &x->kept.body);
 }
 
+int relay_keep_stream(struct exchange *x)
+{
+    const struct outbox *out = &x->reply.out;
+    size_t held = out->bytes.len - out->released;
+    const struct headers *h = &x->attempt->headers;
+    struct kept_error *kept = &x->kept;
+    int rc = 0;
+
+    headers_reset(&kept->headers);
+    buf_reset(&kept->body, 0);
+    for (unsigned i = 0; rc == 0 && i < h->count; i++) /* its coding is undone */
+        if (!str_ieq(headers_name(h, i), STR("content-encoding")))
+            rc = headers_add(&kept->headers, headers_name(h, i), headers_value(h, i));
+    if (rc == 0 && held > 0)
+        rc = buf_add(&kept->body, out->bytes.p + out->released, held);
+    if (rc == 0)
+        rc = buf_add_str(&kept->body, x->stream.last_words.event);
+    return rc;
+}
+
+/* The client has the head, and heartbeats behind it. */
+static void end_with_kept(struct exchange *x)
+{
+    struct reply *reply = &x->reply;
+
+    outbox_drop_held(&reply->out);
+    reply->cut = outbox_add(&reply->out, buf_str(&x->kept.body)) < 0;
+    reply->ended = true;
+    reply->first_byte_ms = x->ops->now_ms(x->world);
+    if (x->state != EXCHANGE_RELAYING)
+        exchange_set(x, EXCHANGE_RELAYING);
+    relay_release(x);
+}
+
+void relay_kept_answer(struct exchange *x)
+{
+    exchange_stop_attempt(x);
+    hedge_drop(x);
+    x->stream.on = false;
+    if (x->reply.begun)
+        end_with_kept(x);
+    else
+        relay_kept_error(x);
+}
+
 static const char *own_type(enum exchange_end end, unsigned status, enum reason reason)
 {
     if (reason == REASON_RATE_LIMIT)
@@ -198,7 +243,8 @@ void relay_commit(struct exchange *x)
     reply->committed = true;
     hedge_drop(x);
     targets_tell_good(x, TURN_BEGUN);
-    x->kept.present = false; /* of an earlier attempt: it is not what may end this one */
+    x->kept.present = x->kept.good =
+        false; /* of an earlier attempt: it is not what may end this one */
     if (!(stream->splice && splice_possible(stream->splice)) &&
         !(stream->on && stream_resumable(x)))
         exchange_cannot_retry(x, "the answer is committed");

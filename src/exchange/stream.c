@@ -287,6 +287,17 @@ static bool lacks_empty_line(const struct buf *rest)
     return event.data_lines > 0 || event.comment_only;
 }
 
+static void judge_silent(struct exchange *x)
+{
+    struct outcome o = {.transport = TRANSPORT_WHOLE,
+                        .status = x->attempt->status,
+                        .headers = &x->attempt->headers,
+                        .stream = true,
+                        .silent = true};
+
+    judge_stream(x, &o);
+}
+
 static void end_stream(struct exchange *x)
 {
     const struct guard *guard = &x->stream.guard;
@@ -305,7 +316,10 @@ static void end_stream(struct exchange *x)
         return;
     }
     a->transport = TRANSPORT_WHOLE;
-    relay_end(x);
+    if (stream_may_be_asked_for_again(x))
+        judge_silent(x);
+    else
+        relay_end(x);
 }
 
 /* --- holding, flowing -------------------------------------------------------------------------- */

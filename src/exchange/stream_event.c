@@ -81,6 +81,14 @@ static enum fate look_behind_the_end(struct exchange *x, const struct guard_seen
     }
 }
 
+bool stream_may_be_asked_for_again(struct exchange *x)
+{
+    struct outcome o = {
+        .transport = TRANSPORT_WHOLE, .status = x->attempt->status, .stream = true, .silent = true};
+
+    return guard_silent(&x->stream.guard) && judge_may_ask_again(x, &o);
+}
+
 enum fate stream_look(struct exchange *x, struct str event, struct over *o)
 {
     struct guard *guard = &x->stream.guard;
@@ -107,6 +115,8 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
     case GUARD_END:
         if (guard_empty(guard))
             return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .empty = true});
+        if (stream_may_be_asked_for_again(x))
+            return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .silent = true});
         break;
     default:
         break;
@@ -114,8 +124,9 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
     if (x->stream.resuming && seen->repeated)
         return FATE_DROP; /* an upstream that has no ear for starting_after */
     fate = through_splice(x, event, seen, o);
-    if ((fate == FATE_PASS || fate == FATE_REPLACE) && (guard->content || guard->marker))
-        x->stream.passed = true;
+    if ((fate == FATE_PASS || fate == FATE_REPLACE) && (guard->content || guard->marker) &&
+        !x->stream.passed)
+        x->stream.passed = !stream_may_be_asked_for_again(x);
     return fate;
 }
 
@@ -125,7 +136,7 @@ void stream_judge_over(struct exchange *x, struct over *o, struct str event)
     o->outcome.status = x->attempt->status;
     o->outcome.headers = x->reply.committed ? NULL : &x->attempt->headers;
     o->outcome.stream = true;
-    if (o->outcome.error) {
+    if (o->outcome.error || o->outcome.silent) {
         x->stream.last_words.event = event;
         x->stream.last_words.seen = &o->seen;
     }

@@ -24,4 +24,7 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *ret_ove
 /* Judges the attempt by the event that ended it. */
 void stream_judge_over(struct exchange *x, struct over *over, struct str event);
 
+/* What has come ends and says nothing, and another attempt would follow if that were all. */
+bool stream_may_be_asked_for_again(struct exchange *x);
+
 #endif

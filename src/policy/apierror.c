@@ -41,13 +41,16 @@ unsigned apierror_status(const struct apierror *e)
         [APIERROR_OVERLOADED] = 503, [APIERROR_QUOTA] = 429,   [APIERROR_KEY] = 401,
         [APIERROR_MODEL] = 404,      [APIERROR_CONTEXT] = 400, [APIERROR_CONTENT_POLICY] = 400,
     };
-    unsigned status = e->status;
+    const char *const said[] = {e->code, e->type};
 
-    if (status == 0)
-        status = apierror_word(str_from(e->code)).status;
-    if (status == 0)
-        status = apierror_word(str_from(e->type)).status;
-    return status ? status : by_kind[e->kind];
+    if (e->status)
+        return e->status;
+    for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
+        struct apierror_meaning m = apierror_word(str_from(said[i]));
+        if (m.status && m.kind == e->kind) /* the word that its kind comes from */
+            return m.status;
+    }
+    return by_kind[e->kind];
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */

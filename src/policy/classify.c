@@ -156,6 +156,8 @@ static struct judged by_success(const struct outcome *o)
         return again(REASON_MALFORMED, true, RETRY_ON_RESET);
     if (o->empty)
         return again(o->stream ? REASON_EMPTY_STREAM : REASON_EMPTY_ANSWER, true, RETRY_ON_RESET);
+    if (o->silent)
+        return again(REASON_EMPTY_ANSWER, true, RETRY_ON_EMPTY);
     return good();
 }
 

@@ -40,7 +40,8 @@ struct outcome {
     const struct apierror *error;  /* of the body or of a stream's first event; kind NONE if none */
     bool stream;                   /* the answer is an event stream */
     bool empty;                    /* a stream without content; or nothing came that was promised */
-    bool malformed;                /* not JSON where JSON was promised */
+    bool malformed;                /* not JSON where JSON was promised, or is due */
+    bool silent;                   /* whole, and a completion that says nothing */
     bool as_before;                /* ... as in an earlier attempt, at the same place */
     bool differs;                  /* not the answer that the client has a part of */
 };

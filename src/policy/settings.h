@@ -24,8 +24,9 @@ enum retry_on {
     RETRY_ON_409 = 1 << 4,
     RETRY_ON_425 = 1 << 5,
     RETRY_ON_429 = 1 << 6,
-    RETRY_ON_5XX = 1 << 7, /* every 5xx but 501 and 505 */
-    RETRY_ON_ALL = (1 << 8) - 1,
+    RETRY_ON_5XX = 1 << 7,   /* every 5xx but 501 and 505, and 498: a lack of capacity */
+    RETRY_ON_EMPTY = 1 << 8, /* a completion that says nothing: once */
+    RETRY_ON_ALL = (1 << 9) - 1,
 };
 
 enum stream_mode { STREAM_LIVE, STREAM_SPLICE, STREAM_HOLD };

@@ -142,6 +142,14 @@ def breaks(api, *last):
     return {"sse": stops(api, *last)["sse"], "cut": cut(LEAD[api] + 2 + len(last))["cut"]}
 
 
+def says_nothing(api):
+    """A stream that ends as it should and holds no answer."""
+    if api == "chat":
+        events = chat_events()
+        return {"sse": [events[0], *events[-3:]]}
+    return {"sse": [*responses_events()[:2], typed("response.completed", 2, response=response("completed"))]}
+
+
 def only(*events):
     return {"sse": list(events)}
 
@@ -167,6 +175,8 @@ INCOMPLETE = typed("response.incomplete", 6, response=response(
     "incomplete", HALF, incomplete_details={"reason": "max_output_tokens"}))
 OPENROUTER = chunk([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "error"}],
                    provider="x", error={"code": 502, "message": "boom"})
+IN_CHOICE = chunk([{"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 502, "message": "boom"}}])
+PAGE = {"headers": {"content-type": "text/html"}, "body": "<!doctype html><title>Just a moment...</title>"}
 VLLM = {"error": {"object": "error", "message": "boom", "type": "InternalServerError", "param": None, "code": 500}}
 LLAMA = "error: " + json.dumps({"code": 500, "message": "boom", "type": "server_error"}) + "\n\n"
 ANTHROPIC = named({"type": "error", "error": {"type": "overloaded_error", "message": "boom"}})

@@ -20,10 +20,10 @@ import os
 import pytest
 from client import Provider
 from daemon import Retryd
-from stream_causes import (ALL, ANTHROPIC, APIS, DONE, FAILED, FLAT, HALF, HALF_EVENT, INCOMPLETE, LEAD, LLAMA, NO_JSON,
-                           OPENROUTER, QUOTA, RESPONSES_NESTED, TEXT, VLLM, WHOLE, amid, before, breaks,
-                           but_completed, chat_events, crlf, cut, identified, named, nested, only,
-                           pausing, stops, unfinished)
+from stream_causes import (ALL, ANTHROPIC, APIS, DONE, FAILED, FLAT, HALF, HALF_EVENT, IN_CHOICE, INCOMPLETE, LEAD,
+                           LLAMA, NO_JSON, OPENROUTER, PAGE, QUOTA, RESPONSES_NESTED, TEXT, VLLM, WHOLE, amid, before,
+                           breaks, but_completed, chat_events, crlf, cut, identified, named, nested, only, pausing,
+                           says_nothing, stops, unfinished)
 from stream_clients import CLIENTS, run_all
 
 MODES = ["live", "splice", "hold"]
@@ -80,6 +80,8 @@ ROWS = {
     "nothing-but-a-role": (each(lambda api: cut(LEAD[api])), RETRIED),
     "nothing-but-a-role-fin": (each(lambda api: cut(LEAD[api], "fin")), RETRIED),
     "empty": (each(lambda api: only()), RETRIED),
+    "says-nothing": (each(says_nothing), RETRIED),
+    "a-page": (each(lambda api: PAGE), RETRIED),
     "reset": (each(lambda api: cut(LEAD[api] + 2)), told(error())),
     "fin": (each(lambda api: cut(LEAD[api] + 2, "fin")), told(error())),
     # Who was silent is not asked for the same answer again, and there is nobody else. Held, the client has none of it.
@@ -134,6 +136,8 @@ ROWS = {
     "openrouter-comments-amid": (each(lambda api: amid(api, ": OPENROUTER PROCESSING\n\n")), UNHARMED),
     "openrouter-error": (chat(stops("chat", OPENROUTER, DONE)), told(error("502"))),
     "openrouter-error-first": (chat(only(OPENROUTER, DONE)), RETRIED),
+    "error-in-a-choice": (chat(stops("chat", IN_CHOICE)), told(error("502"))),
+    "error-in-a-choice-first": (chat(only(IN_CHOICE)), RETRIED),
     "llama-ping": (each(lambda api: amid(api, ":\n\n")), UNHARMED),
     "llama-error": (each(lambda api: stops(api, LLAMA)), told(error())),
     "llama-error-first": (each(lambda api: only(LLAMA)), RETRIED),

@@ -345,7 +345,7 @@ START_TEST(c24_a_status_that_fits)
         unsigned status;
     } cases[] = {
         {"{\"type\":\"overloaded_error\"}", 529},
-        {"{\"code\":\"server_is_overloaded\"}", 503},
+        {"{\"code\":\"server_is_overloaded\",\"type\":\"server_error\"}", 503},
         {"{\"code\":\"rate_limit_exceeded\"}", 429},
         {"{\"code\":\"insufficient_quota\"}", 429},
         {"{\"type\":\"billing_error\"}", 402},

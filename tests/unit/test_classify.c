@@ -124,6 +124,8 @@ static struct expected of_success(const struct outcome *o)
 {
     struct expected e;
 
+    if (o->error->kind == APIERROR_NONE && o->silent)
+        return (struct expected){VERDICT_RETRY, REASON_EMPTY_ANSWER, true, false, RETRY_ON_EMPTY};
     if (o->error->kind == APIERROR_NONE) {
         e = (struct expected){VERDICT_RETRY, REASON_EMPTY_STREAM, true, false, RETRY_ON_RESET};
         return o->stream && o->empty ? e : is_good;
@@ -230,13 +232,14 @@ static void compare_causes(struct outcome *o)
 static void compare_kinds(enum transport t, unsigned status)
 {
     for (int kind = APIERROR_NONE; kind <= LAST_KIND; kind++)
-        for (int shape = 0; shape < 3; shape++) {
+        for (int shape = 0; shape < 4; shape++) {
             struct apierror error = {.kind = (enum apierror_kind)kind};
             struct outcome o = {.transport = t,
                                 .status = status,
                                 .error = &error,
-                                .stream = shape > 0,
-                                .empty = shape > 1};
+                                .stream = shape == 1 || shape == 2,
+                                .empty = shape == 2,
+                                .silent = shape == 3};
             compare_causes(&o);
         }
 }

@@ -394,10 +394,16 @@ START_TEST(before_its_content_a_stream_is_made_again)
 }
 END_TEST
 
+/* ... where it comes again, or its finish reason explains it. */
 START_TEST(an_end_without_text_is_an_answer)
 {
-    chat(whole(ROLE STOP DONE), whole(WHOLE), (enum stream_mode)_i);
-    answered(ROLE STOP DONE, 1);
+#define LENGTH \
+    "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n"
+    chat(whole(ROLE STOP DONE), whole(ROLE STOP DONE), (enum stream_mode)_i);
+    answered(ROLE STOP DONE, 2);
+    world_again();
+    chat(whole(ROLE LENGTH DONE), whole(WHOLE), (enum stream_mode)_i);
+    answered(ROLE LENGTH DONE, 1);
 }
 END_TEST
 

@@ -412,12 +412,17 @@ void exchange_look(struct exchange *x)
 
 static void leave(struct exchange *x)
 {
+    /* It was slow to take the last words, and retryd could not wait for that. */
+    bool cut_here = x->aborted && x->reply.ended;
+
     exchange_stop_attempt(x);
     hedge_drop(x);
-    x->last_reason = x->client_stalled ? REASON_CLIENT_STALLED : REASON_CLIENT_GONE;
+    x->last_reason = cut_here            ? REASON_SHUTDOWN
+                     : x->client_stalled ? REASON_CLIENT_STALLED
+                                         : REASON_CLIENT_GONE;
     exchange_cannot_retry(x, x->client_stalled ? "the client takes nothing of its answer"
                                                : "the client is gone");
-    exchange_end(x, END_CLIENT_GONE);
+    exchange_end(x, cut_here ? END_BROKEN : END_CLIENT_GONE);
 }
 
 /* What is under way may be processed all the same: to ask for it again is a repeat like another. */

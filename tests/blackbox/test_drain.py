@@ -103,6 +103,26 @@ def test_who_has_connected_is_let_in(provider, retryd):
     assert d.wait(timeout=20) == 0
 
 
+EVENT = 'data: {"choices":[{"index":0,"delta":{"content":"' + "y" * 2000 + '"}}]}\n\n'
+STREAM_HEAD = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+FLOOD = {"wire": [{"send": STREAM_HEAD}, {"repeat": {"count": 15_000, "ops": [{"send": EVENT}]}}, {"fin": True}]}
+
+
+@pytest.mark.parametrize("answer, body", [(FLOOD, STREAM), ({"body_bytes": 60_000_000}, CHAT)],
+                         ids=["stream", "bytes"])
+def test_a_client_that_takes_nothing_does_not_hold_up_the_end(provider, retryd, answer, body):
+    """Its answer breaks off, and the log does not say that it left."""
+    provider.answers(answer)
+    d = retryd(server={"drain_timeout": "0"})
+    with Raw(d, receive_buffer=8192) as c:
+        c.request(body=body)
+        assert c.sock.recv(1)
+        d.signal(signal.SIGTERM)
+        assert d.wait(timeout=20) == 0
+    line = d.requests()[-1]
+    assert (line["end"], line["reason"]) == ("broken", "shutting_down")
+
+
 # --- the end and the leaving, together --------------------------------------------------------------------
 
 ROUNDS = 200

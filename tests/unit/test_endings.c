@@ -170,6 +170,23 @@ START_TEST(the_end_of_retryd_is_told)
 }
 END_TEST
 
+/* A client that takes the end too slowly is cut off, and has not left. */
+START_TEST(who_is_cut_at_the_end_has_not_left)
+{
+    static const struct place slow = {
+        .script = &stream, .state = EXCHANGE_RELAYING, .stream = true, .slow = true};
+
+    go_to(&slow);
+    endings_happen(&w, ENDING_BIT(ENDING_ABORT));
+    exchange_step(&w.x);
+    ck_assert_int_eq(w.x.state, EXCHANGE_RELAYING);
+    endings_happen(&w, ENDING_BIT(ENDING_GONE));
+    exchange_step(&w.x);
+    ck_assert_int_eq(w.x.end, END_BROKEN);
+    ck_assert_str_eq(reason_word(w.x.last_reason), "shutting_down");
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "endings");
@@ -178,4 +195,5 @@ void unit_tests(Suite *suite)
     tcase_add_checked_fixture(c, world_set_up, tear_down);
     tcase_add_loop_test(c, each_set_of_endings_in_each_place, 0, count * (int)ALL);
     tcase_add_loop_test(c, the_end_of_retryd_is_told, 0, count);
+    tcase_add_test(c, who_is_cut_at_the_end_has_not_left);
 }

@@ -126,7 +126,7 @@ class House:
     def __init__(self, provider, **server):
         self.provider = provider
         beat = "[route beat]\nmodel = beat*\nstream.heartbeat = 30ms\n[route all]\n"
-        self.d = Retryd(provider.base_url, config=beat, retry={"initial_delay": "60s"},
+        self.d = Retryd(provider.base_url, config=beat, retry={"initial_delay": "60s"}, stream={"mend_timeout": "0"},
                         server={"hold_limit": "4M", **server})
         self.requests = 0
         self.idle = Raw(self.d)

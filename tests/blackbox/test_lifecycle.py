@@ -299,7 +299,7 @@ BROKEN = {"preset": "chat_stream", "events": 8, "cut": {"after_deltas": 3, "dela
 
 
 @pytest.mark.parametrize("answers, seen, settings", [
-    ([BROKEN], "next in", {"retry": {"initial_delay": "60s"}}),
+    ([BROKEN], "next in", {"retry": {"initial_delay": "60s"}, "stream": {"mend_timeout": "0"}}),
     ([BROKEN, {"stall": {"before_head": True}}], "next in", {"retry": {"initial_delay": "10ms"}}),
     ([{"stall": {"before_head": True}}], "is ready", {"stream": {"heartbeat": "50ms"}}),
     ([{"preset": "error", "status": 503}], "next in",

@@ -16,7 +16,10 @@ int upstream_global_init(void)
 {
     /* libcurl's TLS library would write session keys there. */
     unsetenv("SSLKEYLOGFILE");
-    return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -ENOMEM;
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+        return -ENOMEM;
+    transfer_global_init();
+    return 0;
 }
 
 void upstream_global_deinit(void)
@@ -164,6 +167,7 @@ struct upstream *upstream_new(uv_loop_t *loop, void (*wake)(void *arg), void *ar
         return NULL;
     u->wake = wake;
     u->arg = arg;
+    list_init(&u->running);
     list_init(&u->free);
     sockets_init(&u->sockets, loop, on_ready, on_idle_noise, u);
     if (set_up_multi(u) < 0) {
@@ -288,6 +292,7 @@ int upstream_start(struct upstream *u, const struct upstream_request *request, s
         recycle(t);
         return rc;
     }
+    list_append(&u->running, &t->node);
     *ret = t;
     return 0;
 }
@@ -321,6 +326,54 @@ static void note_unseen_socket(struct transfer *t)
         t->socket = socket_begin(s);
 }
 
+/* Has libcurl run that connection once, without changing anything: what it has queued goes out. */
+static bool nudge(struct transfer *t)
+{
+    int paused = (t->a->paused ? CURLPAUSE_RECV : 0) | (t->upload_paused ? CURLPAUSE_SEND : 0);
+
+    if (paused == CURLPAUSE_ALL || curl_easy_pause(t->easy, paused) != CURLE_OK)
+        return false;
+    t->u->timer_due = true; /* libcurl tells of this only where the pause is another */
+    t->u->wake(t->u->arg);
+    return true;
+}
+
+/* A transfer has left its connection before it was over. One of HTTP/1.1 libcurl has closed by now.
+ * On one of HTTP/2 it has queued the reset of that stream, but this leaves only when something else
+ * moves the connection, and until then the server works on (C17). */
+static void send_reset(struct upstream *u, struct upstream_socket *s)
+{
+    if (s->busy == 0) { /* nobody is left there to be nudged, or to miss it */
+        socket_discard(s);
+        return;
+    }
+    for (struct list *n = u->running.next; n != &u->running; n = n->next) {
+        struct transfer *other = LIST_ENTRY(n, struct transfer, node);
+
+        if (other->socket.serial == s->serial && nudge(other)) {
+            s->reset_owed = false;
+            return;
+        }
+    }
+}
+
+/* Takes it off libcurl. */
+static void detach(struct transfer *t, bool whole)
+{
+    struct upstream *u = t->u;
+    struct upstream_socket *s;
+
+    curl_multi_remove_handle(u->multi, t->easy);
+    list_remove(&t->node);
+    socket_end(&u->sockets, t->socket);
+    s = socket_deref(&u->sockets, t->socket);
+    if (!s)
+        return;
+    s->reset_owed |= !whole;
+    if (s->reset_owed && !s->discarded)
+        send_reset(u, s);
+}
+
 static void finish(struct transfer *t, CURLcode rc)
 {
     struct attempt *a = t->a;
@@ -330,8 +383,7 @@ static void finish(struct transfer *t, CURLcode rc)
         note_unseen_socket(t);
         note_protocol(t);
     }
-    curl_multi_remove_handle(t->u->multi, t->easy);
-    socket_end(&t->u->sockets, t->socket);
+    detach(t, rc == CURLE_OK && a->upload_whole);
     a->done = true;
     t->notify(t->arg);
     recycle(t);
@@ -341,8 +393,7 @@ void upstream_cancel(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);
     t->a->upload_whole = transfer_upload_whole(t);
-    curl_multi_remove_handle(t->u->multi, t->easy);
-    socket_end(&t->u->sockets, t->socket);
+    detach(t, false);
     recycle(t);
 }
 

@@ -10,7 +10,7 @@
 
 #define TRANSFER_MAGIC 0x74726e73u
 
-enum veto { VETO_NONE, VETO_STALE, VETO_RESEND };
+enum veto { VETO_NONE, VETO_STALE, VETO_RESEND, VETO_REFUSED };
 
 struct upstream {
     CURLM *multi;
@@ -18,6 +18,7 @@ struct upstream {
     uv_timer_t timer;
     bool timer_due;
     struct socket_table sockets;
+    struct list running;
     struct list free; /* transfers with a configured easy handle */
     unsigned free_count;
     struct upstream_stats stats;
@@ -28,7 +29,7 @@ struct upstream {
 
 struct transfer {
     unsigned magic;
-    struct list node;
+    struct list node; /* in `running` or `free` */
     struct upstream *u;
     CURL *easy;
     uint64_t link_id; /* what `easy` is set up for; 0: nothing */
@@ -45,6 +46,7 @@ struct transfer {
     bool upload_paused; /* `read` had nothing; libcurl waits for upstream_upload_ready */
     int read_failed;    /* -errno of `read` */
     unsigned sends;
+    bool refused; /* the server said that it did not and will not process it (HTTP/2) */
     enum veto veto;
     struct socket_ref socket; /* the connection it was sent on */
     const char *broke;        /* why a callback stopped it */
@@ -55,6 +57,9 @@ struct transfer {
 /* libcurl's sockets are ours: opened, watched and closed here. */
 curl_socket_t upstream_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address);
 int upstream_close_socket(void *arg, curl_socket_t fd);
+
+/* For the whole process, once libcurl is there. */
+void transfer_global_init(void);
 
 /* The file that holds the certificates to trust on that link. */
 const char *transfer_ca_file(const struct upstream_link *l);

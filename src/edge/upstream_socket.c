@@ -289,10 +289,10 @@ bool socket_dirty(const struct upstream_socket *s)
 {
     char c;
 
-    if (s->uses == 0 || s->busy > 0 || s->may_speak_idle)
-        return false;
     if (s->discarded)
         return true;
+    if (s->uses == 0 || s->busy > 0 || s->may_speak_idle)
+        return false;
     return !(recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
 }
 

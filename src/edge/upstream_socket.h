@@ -38,6 +38,7 @@ struct upstream_socket {
     bool opened_here;
     bool discarded;
     bool may_speak_idle; /* HTTP/2: frames on an idle connection are normal */
+    bool reset_owed;     /* HTTP/2: a stream was given up, and its server may not know yet */
     unsigned uses;       /* requests sent on it */
     unsigned busy;       /* requests on it now */
     uint64_t serial;     /* fds come again, serials do not */

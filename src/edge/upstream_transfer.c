@@ -97,8 +97,8 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
         socket_by_ends(&u->sockets, local_ip, local_port, primary_ip, primary_port);
 
     if (t->sends > 0) {
-        t->veto = VETO_RESEND;
-        u->stats.resend_vetoed++;
+        t->veto = t->refused ? VETO_REFUSED : VETO_RESEND;
+        u->stats.resend_vetoed += !t->refused;
         return CURL_PREREQFUNC_ABORT;
     }
     if (s ? socket_dirty(s) : local_port == 0 && sockets_any_dirty(&u->sockets)) {
@@ -114,6 +114,36 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
         t->socket = socket_begin(s);
     t->sends++;
     return CURL_PREREQFUNC_OK;
+}
+
+/* Only libcurl's trace of HTTP/2 tells that a server refused a stream (RST_STREAM with REFUSED_STREAM,
+ * or a GOAWAY that leaves it out; RFC 9113, 8.7), which says that nothing of it was processed. A
+ * version that words it otherwise makes such an attempt an ambiguous one. Only libcurl writes what
+ * stands before the words, so no server can feign them. */
+static int trace_callback(CURL *easy, curl_infotype type, char *data, size_t size, void *arg)
+{
+    struct transfer *t = arg;
+    struct str line = {data, size}, words = STR("] REFUSED_STREAM, ");
+
+    (void)easy;
+    if (type != CURLINFO_TEXT || !str_starts(line, STR("[HTTP/2")))
+        return 0;
+    for (size_t i = strlen("[HTTP/2] ["); i < line.n && line.n - i >= words.n; i++) {
+        if (str_starts((struct str){data + i, size - i}, words)) {
+            t->refused = true;
+            break;
+        }
+        if (data[i] < '0' || data[i] > '9')
+            break;
+    }
+    return 0;
+}
+
+void transfer_global_init(void)
+{
+#if LIBCURL_VERSION_NUM >= HTTP2_FIT
+    curl_global_trace("-all,http/2");
+#endif
 }
 
 /* --- starting ------------------------------------------------------------------------------------- */
@@ -186,7 +216,7 @@ static long http_version(enum upstream_http wanted)
 {
     const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
 
-    if (wanted == UPSTREAM_HTTP_1_1 || v->version_num < HTTP2_FIT)
+    if (wanted != UPSTREAM_HTTP_2 || v->version_num < HTTP2_FIT)
         return CURL_HTTP_VERSION_1_1;
     return CURL_HTTP_VERSION_2TLS;
 }
@@ -245,6 +275,11 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
     curl_easy_setopt(e, CURLOPT_CAINFO, transfer_ca_file(l));
     if (l->unix_socket[0])
         curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->unix_socket);
+    if (http_version(l->http) != CURL_HTTP_VERSION_1_1) {
+        curl_easy_setopt(e, CURLOPT_DEBUGFUNCTION, trace_callback);
+        curl_easy_setopt(e, CURLOPT_DEBUGDATA, t);
+        curl_easy_setopt(e, CURLOPT_VERBOSE, 1L);
+    }
     t->tls_proxy = !strncasecmp(l->proxy, "https:", 6);
     t->link_id = l->id;
 }
@@ -295,6 +330,7 @@ int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool 
     size_t n = strlen(r->link->origin) + strlen(r->target) + 1;
 
     t->sends = 0;
+    t->refused = false;
     t->veto = VETO_NONE;
     t->socket = (struct socket_ref){.serial = 0};
     t->broke = NULL;
@@ -394,7 +430,7 @@ static enum transport transport_of(const struct transfer *t, CURLcode rc)
 {
     if (rc == CURLE_OK)
         return t->a->head_done ? TRANSPORT_WHOLE : TRANSPORT_BAD_ANSWER;
-    if (t->veto == VETO_STALE)
+    if (t->veto == VETO_STALE || (t->refused && !t->a->head_done))
         return TRANSPORT_STALE;
     if (t->veto == VETO_RESEND)
         return TRANSPORT_LOST;
@@ -433,6 +469,8 @@ static void describe(struct transfer *t, CURLcode rc)
         return;
     if (t->broke)
         what = t->broke;
+    else if (t->refused)
+        what = "the server refused the stream, and has not processed it";
     else if (t->veto == VETO_STALE)
         what = "a kept connection was closed or dirty";
     else if (t->veto == VETO_RESEND)

@@ -124,7 +124,7 @@ def send(daemon, name, case):
 def collect(provider, lines, found):
     """Gives each case its part of the record and of the log."""
     for attempt in provider.record():
-        name = dict(attempt["headers"]).get("x-case")
+        name = {n.lower(): v for n, v in attempt["headers"]}.get("x-case")
         if name in found:
             found[name].attempts.append(attempt)
     for line in lines:

@@ -1,0 +1,51 @@
+"""C10 to C13 over HTTP/2: streams that break, and answers that are not whole, told by a reset of their stream alone.
+
+The tests of other modules, with real HTTP/2 servers between retryd and the provider.
+"""
+
+import os
+
+import pytest
+import streams
+import test_c10
+import test_c12
+import test_c12_ends
+import test_c12_unknown
+import test_c13
+import test_streams
+from client import Provider
+from daemon import Retryd
+from fronts import KINDS, Front, front, through_front  # noqa: F401
+from pki import pki  # noqa: F401
+
+# Its 270 cuts each come 200 ms behind their bytes: a server between that is late brings both at once.
+LEFT_OUT = ["test_c12_a_cut_at_any_byte_is_one_at_the_last_whole_event"]
+
+
+MODULES = [test_c10, test_c12, test_c12_ends, test_c12_unknown, test_c13, test_streams]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cuts_come_later():
+    """A cut comes some time behind its bytes, which have longer to go here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in [streams, *MODULES]:
+            patch.setattr(module, "PAUSE_MS", 600, raising=False)
+        yield
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def both(request, pki, tmp_path_factory):  # noqa: F811
+    with Provider(os.environ["PROVIDER_BIN"], quiet=True) as provider, \
+            Front(request.param, provider, pki.good, tmp_path_factory.mktemp("front")) as between, \
+            Retryd(between.base_url, upstream_settings={"ca_file": pki.ca, "http_version": "2"},
+                   retry={"initial_delay": "20ms", "budget_min": 100000}) as daemon:
+        yield provider, daemon
+
+
+cut_everywhere = test_c13.cut_everywhere
+for module in MODULES:
+    for name, test in vars(module).items():
+        if name.startswith("test_") and name not in LEFT_OUT:
+            globals()[name] = test
+del module, name, test

@@ -410,12 +410,29 @@ void exchange_look(struct exchange *x)
     }
 }
 
+/* It has all there is of an answer that has said it is whole, or of one that failed, and does not wait
+ * for the end of the connection: SDKs and agents close as soon as they have read the last event. */
+static bool has_taken_all(const struct exchange *x)
+{
+    const struct reply *reply = &x->reply;
+
+    if (x->state != EXCHANGE_RELAYING || x->client_stalled || outbox_waiting(&reply->out) > 0)
+        return false;
+    return reply->ended || (x->stream.on && guard_whole(&x->stream.guard, true));
+}
+
 static void leave(struct exchange *x)
 {
     /* It was slow to take the last words, and retryd could not wait for that. */
     bool cut_here = x->aborted && x->reply.ended;
 
     exchange_stop_attempt(x);
+    if (has_taken_all(x)) {
+        if (!x->reply.ended)
+            targets_tell_good(x, TURN_OVER);
+        exchange_end(x, x->end != END_NONE ? x->end : END_ANSWERED);
+        return;
+    }
     hedge_drop(x);
     x->last_reason = cut_here            ? REASON_SHUTDOWN
                      : x->client_stalled ? REASON_CLIENT_STALLED

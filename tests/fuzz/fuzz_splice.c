@@ -139,12 +139,32 @@ static void read_chat(struct reading *r, const cJSON *chunk)
     }
 }
 
+/* An answer whose sum is not what its deltas said has no text of its own to hold others against. */
+static void check_sum(struct reading *r, const char *place, const char *type, const cJSON *event)
+{
+    static const char *const wholes[] = {"text",  "arguments",  "refusal", "code",
+                                         "input", "transcript", "diff",    "command"};
+    char name[200];
+    size_t n = strlen(type);
+
+    if (n < 5 || strcmp(type + n - 5, ".done") != 0)
+        return;
+    (void)snprintf(name, sizeof name, "%s/%.*s.delta", place, (int)(n - 5), type);
+    const struct channel *c = find(r, name);
+    for (size_t i = 0; i < sizeof wholes / sizeof wholes[0]; i++) {
+        const cJSON *whole = member(event, wholes[i]);
+        if (cJSON_IsString(whole) &&
+            !(c && str_eq(buf_str(&c->text), str_from(whole->valuestring))))
+            r->odd = true;
+    }
+}
+
 static void read_responses(struct reading *r, const cJSON *event)
 {
     const cJSON *type = member(event, "type"), *delta = member(event, "delta");
     char place[160] = "";
 
-    if (!cJSON_IsString(type) || !cJSON_IsString(delta) || !delta->valuestring[0])
+    if (!cJSON_IsString(type))
         return;
     for (const cJSON *m = event->child; m; m = m->next) {
         size_t n = strlen(m->string), at = strlen(place);
@@ -157,6 +177,9 @@ static void read_responses(struct reading *r, const cJSON *event)
         }
         (void)snprintf(place + at, sizeof place - at, " %s=%s", m->string, index);
     }
+    check_sum(r, place, type->valuestring, event);
+    if (!cJSON_IsString(delta) || !delta->valuestring[0])
+        return;
     if (strlen(place) > 120 || !strstr(type->valuestring, ".delta"))
         r->odd = true;
     say(r, place, type->valuestring, delta->valuestring);

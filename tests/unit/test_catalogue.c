@@ -150,7 +150,8 @@ static void play(const struct fault *f, enum stream_mode mode)
     w.pick = by_tier;
     w.fallback_models = small;
     w.fallback_count = 1;
-    w.settings.stream = (struct stream_settings){.mode = mode, .mend_timeout_ms = 30000};
+    w.settings.stream.mode = mode;
+    w.settings.stream.mend_timeout_ms = 30000;
     w.settings.timeout.first_byte_ms = w.settings.timeout.first_content_ms = 25000;
     w.settings.timeout.idle_ms = 10000;
     w.settings.retry.deadline_ms = 43000;
@@ -212,6 +213,28 @@ START_TEST(hold_rides_out_all_of_them)
 }
 END_TEST
 
+/* The same with the heartbeat that goes with hold: its comments are in front, and nothing else differs. */
+START_TEST(c14_hold_with_a_heartbeat)
+{
+    const struct fault *f = &faults[_i];
+    struct str body;
+
+    w.settings.stream.heartbeat_ms = 10000;
+    play(f, STREAM_HOLD);
+    ck_assert_uint_eq(w.starts, f->mode[STREAM_HOLD].attempts);
+    ck_assert_uint_lt(w.now_ms, LIMIT_MS);
+    if (f->mode[STREAM_HOLD].gets == REFUSED) {
+        gets(REFUSED);
+        return;
+    }
+    ck_assert_int_eq(w.x.end, END_ANSWERED);
+    body = buf_str(&w.body);
+    while (str_starts(body, STR(": retryd\n")))
+        body = (struct str){body.p + 9, body.n - 9};
+    ck_assert(str_starts(body, STR(BEGUN TEXT(" you") STOP)));
+}
+END_TEST
+
 /* Who served it, in how many attempts, and what it cost: told once, and nothing else was charged. */
 START_TEST(c21_accounting_after_a_fall_back)
 {
@@ -257,6 +280,7 @@ void unit_tests(Suite *suite)
     tcase_add_checked_fixture(c, world_set_up, world_tear_down);
     tcase_add_loop_test(c, c12_c13_each_fault_in_each_mode, 0, 3 * (int)COUNT(faults));
     tcase_add_test(c, hold_rides_out_all_of_them);
+    tcase_add_loop_test(c, c14_hold_with_a_heartbeat, 0, (int)COUNT(faults));
     tcase_add_loop_test(c, c21_accounting_after_a_fall_back, 0, 3);
     tcase_add_loop_test(c, without_a_fallback_it_is_told_in_time, 0, 3);
 }

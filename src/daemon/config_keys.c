@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "daemon/config_table.h"
+#include "exchange/target.h"
 
-#define KEYS_MAX 256
-#define FILE_MAX (64 * 1024)
+#define FILE_MAX (1024 * 1024)
 
 struct key_file {
     const char *title; /* of the section */
@@ -37,6 +37,16 @@ static int add_key(struct config_upstream *u, struct str text)
     return 0;
 }
 
+/* Why it is no key; NULL: it is one. */
+static const char *key_fault(struct str key)
+{
+    if (!config_is_visible(key))
+        return "is no key; expected printable ASCII without spaces";
+    if (key.n > TARGET_KEY_MAX)
+        return "is longer than 16 KiB, which no server takes for a key";
+    return NULL;
+}
+
 static void keys_from_env(struct config_upstream *u, const char *title, unsigned line,
                           struct config_report *r)
 {
@@ -50,11 +60,9 @@ static void keys_from_env(struct config_upstream *u, const char *title, unsigned
                        "[%s] api_key_env: the variable %s is %s; set it or remove the key; without "
                        "one the client's own key passes through",
                        title, name, value ? "empty" : "not set");
-    else if (!config_is_visible(key))
-        config_problem(r, FAULT_KEY, line,
-                       "[%s] api_key_env: what %s holds is no key; expected printable ASCII "
-                       "without spaces",
-                       title, name);
+    else if (key_fault(key))
+        config_problem(r, FAULT_KEY, line, "[%s] api_key_env: what %s holds %s", title, name,
+                       key_fault(key));
     else if (add_key(u, key) < 0)
         config_no_memory(r);
 }
@@ -116,11 +124,9 @@ static void keys_from_text(struct config_upstream *u, struct key_file *f, struct
     for (unsigned n = 1; str_next(&rest, '\n', &line); n++) {
         if (line.n == 0 || line.p[0] == '#')
             continue;
-        if (!config_is_visible(line)) {
-            config_problem(f->report, FAULT_KEY, f->line,
-                           "[%s] api_key_file: line %u of %s is no key; expected printable ASCII "
-                           "without spaces",
-                           f->title, n, path);
+        if (key_fault(line)) {
+            config_problem(f->report, FAULT_KEY, f->line, "[%s] api_key_file: line %u of %s %s",
+                           f->title, n, path, key_fault(line));
             return;
         } else if (has_key(u, line)) {
             config_note(f->report, f->line,

@@ -53,14 +53,16 @@ static bool target_sets(const struct target *t, struct str name)
 static int add_key(const struct target *t, struct headers *out)
 {
     struct str name = str_from(t->provider->auth_header);
-    char bearer[2048];
+    char bearer[sizeof("Bearer ") + TARGET_KEY_MAX];
     int n;
 
     if (!str_ieq(name, STR("authorization")))
         return headers_add(out, name, t->key);
     n = snprintf(bearer, sizeof(bearer), "Bearer %.*s", (int)t->key.n, t->key.p);
-    n = n < 0 || (size_t)n >= sizeof(bearer) ? -E2BIG : headers_add(out, name, str_from(bearer));
-    explicit_bzero(bearer, sizeof(bearer));
+    if (n < 0 || (size_t)n >= sizeof(bearer))
+        return -E2BIG;
+    n = headers_add(out, name, str_from(bearer));
+    explicit_bzero(bearer, sizeof("Bearer ") + t->key.n);
     return n;
 }
 

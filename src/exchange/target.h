@@ -9,8 +9,9 @@
 #include "policy/move.h"
 #include "policy/settings.h"
 
-#define PROVIDERS_MAX 16 /* upstreams of one route */
-#define KEYS_MAX 256     /* keys of one upstream */
+#define PROVIDERS_MAX 16           /* upstreams of one route */
+#define KEYS_MAX 256               /* keys of one upstream */
+#define TARGET_KEY_MAX (16 * 1024) /* bytes of one: tokens of OpenID Connect run to several KiB */
 
 struct target_header {
     const char *name;

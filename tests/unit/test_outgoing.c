@@ -175,15 +175,15 @@ END_TEST
 
 START_TEST(a_key_too_long_is_refused)
 {
-    static char key[4096];
+    static char key[TARGET_KEY_MAX + 2];
 
     memset(key, 'k', sizeof(key));
     fill("/v1/x", NULL, "");
-    target.key = (struct str){key, 2048 - sizeof("Bearer ")};
+    target.key = (struct str){key, TARGET_KEY_MAX};
     ck_assert_int_eq(build(), 0);
     again();
     fill("/v1/x", NULL, "");
-    target.key = (struct str){key, 2048 - sizeof("Bearer ") + 1};
+    target.key = (struct str){key, TARGET_KEY_MAX + 2};
     ck_assert_int_eq(build(), -E2BIG);
 }
 END_TEST

@@ -171,6 +171,35 @@ size_t json_unescape(struct str raw, char *out, size_t size)
     return len;
 }
 
+/* Of a character that is valid UTF-8 and has n > 1 bytes. */
+static unsigned code_point(const unsigned char *p, size_t n)
+{
+    unsigned c = p[0] & (0x7fu >> n);
+
+    for (size_t i = 1; i < n; i++)
+        c = c << 6 | (p[i] & 0x3f);
+    return c;
+}
+
+/* Whether it neither is a control nor changes unseen how a line is read: Unicode's line separators and
+ * its format characters (general category Cf) but for the soft hyphen and the scripts' own signs. */
+static bool is_shown(unsigned c)
+{
+    static const struct {
+        unsigned from, to;
+    } unseen[] = {
+        {0x00, 0x1f},     {0x7f, 0x9f},     {0x61c, 0x61c},   {0x180e, 0x180e}, {0x200b, 0x200f},
+        {0x2028, 0x202e}, {0x2060, 0x206f}, {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe007f},
+    };
+
+    if (c >= 0x20 && c < 0x7f)
+        return true;
+    for (size_t i = 0; i < sizeof unseen / sizeof unseen[0]; i++)
+        if (c >= unseen[i].from && c <= unseen[i].to)
+            return false;
+    return true;
+}
+
 struct str json_escape(struct str s, char space[JSON_ESCAPE_MAX], size_t *ret_used)
 {
     const unsigned char *p = (const unsigned char *)s.p;
@@ -189,10 +218,11 @@ struct str json_escape(struct str s, char space[JSON_ESCAPE_MAX], size_t *ret_us
         return STR("\\r");
     if (p[0] == '\t')
         return STR("\\t");
-    bool c1 = n == 2 && p[0] == 0xc2 && p[1] < 0xa0;
-    if (p[0] < 0x20 || p[0] == 0x7f || c1) {
-        int len = snprintf(space, JSON_ESCAPE_MAX, "\\u%04x", c1 ? p[1] : p[0]);
-        return (struct str){space, (size_t)len};
-    }
-    return (struct str){s.p, n};
+    unsigned c = n == 1 ? p[0] : code_point(p, n);
+    if (is_shown(c))
+        return (struct str){s.p, n};
+    int len = c < 0x10000 ? snprintf(space, JSON_ESCAPE_MAX, "\\u%04x", c)
+                          : snprintf(space, JSON_ESCAPE_MAX, "\\u%04x\\u%04x", 0xd7c0 + (c >> 10),
+                                     0xdc00 + (c & 0x3ff));
+    return (struct str){space, (size_t)len};
 }

@@ -32,9 +32,10 @@ struct json_value json_scan_one(struct str text, struct str key);
 size_t json_unescape(struct str raw, char *out, size_t size);
 
 /* The escaped form, for a JSON string, of the character that the non-empty `s` begins with: a
- * slice of `s` itself or of `space`. C0 and C1 controls and DEL are escaped, a byte that is no
- * UTF-8 becomes U+FFFD. `*ret_used`: how many bytes of `s` it stands for. */
-#define JSON_ESCAPE_MAX 8
+ * slice of `s` itself or of `space`. C0 and C1 controls and DEL are escaped, and so is what is not
+ * seen but changes how the rest is read: line separators, directions of writing, characters without
+ * a width. A byte that is no UTF-8 becomes U+FFFD. `*ret_used`: how many bytes of `s` it stands for. */
+#define JSON_ESCAPE_MAX 16
 struct str json_escape(struct str s, char space[JSON_ESCAPE_MAX], size_t *ret_used);
 
 /* The pieces that escapes are undone with: the value of the four hex digits that `s` begins with,

@@ -4,7 +4,8 @@
  * lines of that thread to a writer thread. Where the reader of standard error is slow, lines
  * beyond a bound are dropped and counted, and the count is logged when it moves again.
  * logfmt: ts=2026-01-02T03:04:05.678Z level=info msg="..." key=value ... (quoted where needed).
- * JSON: the same fields as one object a line. Control characters are always escaped. */
+ * JSON: the same fields as one object a line. Control characters are always escaped, and so are
+ * those that are not seen but change how a line is read (json_scan.h). */
 #ifndef RETRYD_BASE_LOG_H
 #define RETRYD_BASE_LOG_H
 

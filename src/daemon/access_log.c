@@ -2,6 +2,7 @@
 #include "daemon/access_log.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/log.h"
 
@@ -16,6 +17,42 @@ static void add_names(const struct exchange *x)
         log_str("fallback", x->aim.target.model);
     if (x->aim.target.provider && x->aim.target.provider->key_count > 1)
         log_u64("key", x->aim.target.key_number);
+}
+
+/* --- text of an upstream's ----------------------------------------------------------------------- */
+
+#define KEY_PIECE \
+    12 /* so much of a key may not be seen: no word of an API's is in a key by chance */
+
+static bool shares_a_piece(struct str text, struct str key)
+{
+    for (size_t i = 0; i + KEY_PIECE <= text.n; i++)
+        if (key.n >= KEY_PIECE && memmem(key.p, key.n, text.p + i, KEY_PIECE))
+            return true;
+    return false;
+}
+
+/* Whether it quotes a key that the upstream was sent: the configured one, or the client's own. */
+static bool quotes_a_key(const struct exchange *x, struct str text)
+{
+    const struct headers *h = &x->request.head.headers;
+
+    if (str_ifind(text, STR("sk-")) == 0 || shares_a_piece(text, x->aim.target.key))
+        return true;
+    for (unsigned i = 0; i < h->count; i++) {
+        struct str name = headers_name(h, i);
+
+        if ((str_ieq(name, STR("authorization")) || str_ifind(name, STR("key")) >= 0 ||
+             str_ifind(name, STR("token")) >= 0) &&
+            shares_a_piece(text, headers_value(h, i)))
+            return true;
+    }
+    return false;
+}
+
+static void add_foreign(const struct exchange *x, const char *field, const char *text)
+{
+    log_text(field, quotes_a_key(x, str_from(text)) ? "(not shown: it quotes a key)" : text);
 }
 
 static void attempt_sentence(const struct exchange *x, const struct attempt_report *r, char *out,
@@ -50,9 +87,9 @@ void access_log_attempt(const struct exchange *x, const struct attempt_report *r
         log_u64("status", r->status);
     log_text("reason", reason_word(r->verdict.reason));
     if (r->error && r->error->code[0])
-        log_text("code", r->error->code);
+        add_foreign(x, "code", r->error->code);
     if (r->detail[0])
-        log_text("detail", r->detail);
+        add_foreign(x, "detail", r->detail);
     log_u64("duration_ms", r->duration_ms);
     if (r->decision.action == RETRY_AGAIN) {
         log_u64("wait_ms", r->decision.delay_ms);

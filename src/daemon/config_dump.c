@@ -31,14 +31,38 @@ static void put_pair(const char *prefix, const char *key, struct str value, FILE
             (int)value.n, value.n ? value.p : "");
 }
 
+/* Any header may carry a key: no name tells for sure that it does not. */
 static void put_pairs(const char *prefix, const struct config_header *pairs, unsigned count,
                       bool headers, FILE *out)
 {
-    for (unsigned i = 0; i < count; i++) {
-        bool hidden = headers && config_header_is_secret(pairs[i].name, pairs[i].value);
+    for (unsigned i = 0; i < count; i++)
+        put_pair(prefix, pairs[i].name, headers ? STR("***") : str_from(pairs[i].value), out);
+}
 
-        put_pair(prefix, pairs[i].name, hidden ? STR("***") : str_from(pairs[i].value), out);
+/* So may any parameter of a query. */
+static void mask_query(struct buf *url)
+{
+    struct str whole = buf_str(url), pair, name;
+    const char *mark = whole.n ? memchr(whole.p, '?', whole.n) : NULL;
+    struct buf out;
+
+    if (!mark)
+        return;
+    buf_init(&out, TEXT_MAX);
+    buf_add(&out, whole.p, (size_t)(mark - whole.p));
+    whole = (struct str){mark + 1, whole.n - (size_t)(mark + 1 - whole.p)};
+    for (char before = '?'; str_next(&whole, '&', &pair); before = '&') {
+        struct str value = pair;
+
+        buf_addc(&out, before);
+        name = pair;
+        (void)str_next(&value, '=', &name);
+        buf_add_str(&out, name);
+        if (name.n < pair.n)
+            buf_add_str(&out, STR("=***"));
     }
+    buf_deinit(url);
+    *url = out;
 }
 
 static void put_row(const struct config_row *row, const char *prefix, const void *owner, FILE *out)
@@ -56,6 +80,8 @@ static void put_row(const struct config_row *row, const char *prefix, const void
     }
     buf_init(&text, TEXT_MAX);
     config_value_text(row, field, &text);
+    if (row->type == CONFIG_URL)
+        mask_query(&text);
     if (text.len > WIDTH &&
         (row->type == CONFIG_LIST || row->type == CONFIG_WEIGHTS || row->type == CONFIG_ADDRESSES))
         put_list(row->key, field, out);

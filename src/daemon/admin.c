@@ -137,8 +137,9 @@ static ptrdiff_t on_pull(void *user, char *to, size_t max)
     return -1;
 }
 
-static void on_closed(void *user)
+static void on_closed(void *user, bool whole)
 {
+    (void)whole;
     struct page *p = user;
 
     request_head_deinit(&p->head);

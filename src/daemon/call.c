@@ -154,10 +154,13 @@ static int world_answer_whole(void *world, struct exchange *x, const struct answ
                               struct buf *body)
 {
     struct call *c = call_of(x);
+    size_t held = body->size;
+    int rc = c->r ? frontend_whole(c->r, head, body) : -EPIPE;
 
     (void)world;
-    c->answered = body->size; /* libmicrohttpd holds it until the client has it */
-    return c->r ? frontend_whole(c->r, head, body) : -EPIPE;
+    if (rc == 0)
+        c->answered = held; /* libmicrohttpd holds it until the client has it */
+    return rc;
 }
 
 static int world_answer_begin(void *world, struct exchange *x, const struct answer_head *head)
@@ -280,7 +283,7 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
     c->t[0] = c->t[1] = NULL;
     c->armed_at = TIMER_OFF;
     c->wiring = wiring_ref(w->wiring);
-    c->spool_warned = false;
+    c->spool_warned = c->untold = c->taken_whole = false;
     exchange_init(&c->x, &world_ops, w, &limits);
     c->x.tag = c;
     list_append(&w->active, &c->node);
@@ -293,6 +296,8 @@ static void call_end(struct call *c)
 {
     struct worker *w = c->w;
 
+    if (c->untold)
+        call_tell_end(c);
     exchange_deinit(&c->x);
     c->answered = 0;
     call_count(c);
@@ -448,11 +453,12 @@ static ptrdiff_t on_pull(void *user, char *to, size_t max)
     return n;
 }
 
-static void on_closed(void *user)
+static void on_closed(void *user, bool whole)
 {
     struct call *c = user;
 
     c->r = NULL;
+    c->taken_whole = whole;
     call_enqueue(c);
 }
 

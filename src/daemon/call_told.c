@@ -30,9 +30,8 @@ void call_event_dropped(void *world, struct exchange *x, bool malformed)
         access_log_dropped(x, malformed);
 }
 
-void call_ended(void *world, struct exchange *x)
+static void tell_end(struct worker *w, const struct exchange *x)
 {
-    struct worker *w = world;
     struct metrics *m = &w->metrics;
 
     metrics_add(&m->ends[x->end], 1);
@@ -53,4 +52,33 @@ void call_ended(void *world, struct exchange *x)
         metrics_add(&m->client_repeats, 1);
     metrics_duration(m, x->ended_ms - x->started_ms);
     access_log_request(x, w->wiring->config->log.access);
+}
+
+/* A whole answer, or the last of a stream, may wait for a slow client still, who may never take it. */
+static bool is_on_its_way(const struct exchange *x)
+{
+    return x->end == END_ANSWERED || x->end == END_FAILED || x->end == END_REFUSED;
+}
+
+void call_ended(void *world, struct exchange *x)
+{
+    struct call *c = x->tag;
+
+    c->untold = c->r && is_on_its_way(x);
+    if (!c->untold)
+        tell_end(world, x);
+}
+
+void call_tell_end(struct call *c)
+{
+    struct exchange *x = &c->x;
+
+    c->untold = false;
+    if (!c->taken_whole) {
+        x->end = END_CLIENT_GONE;
+        if (!x->reply.begun)
+            x->reply.bytes_out = 0; /* or a part of it: nobody knows how much */
+        x->last_reason = x->client_stalled ? REASON_CLIENT_STALLED : REASON_CLIENT_GONE;
+    }
+    tell_end(c->w, x);
 }

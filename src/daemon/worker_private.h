@@ -25,6 +25,8 @@ struct call {
     size_t held;       /* bytes counted for it in the worker's `buffered` */
     size_t answered;   /* ... of them the answer that was handed over */
     bool spool_warned; /* that its spool failed is in the log */
+    bool untold;       /* its exchange has ended, and how is told once its client's end is closed */
+    bool taken_whole;  /* ... where all of the answer went to the kernel */
     struct list run;   /* in the worker's run queue, or on no list */
     struct list node;  /* among the worker's calls, active or kept */
 };
@@ -120,6 +122,8 @@ void call_attempt_failed(void *world, struct exchange *x, const struct attempt_r
 void call_hedged(void *world, struct exchange *x);
 void call_event_dropped(void *world, struct exchange *x, bool malformed);
 void call_ended(void *world, struct exchange *x);
+/* Counts and logs how a request ended whose client's end is closed now. */
+void call_tell_end(struct call *c);
 
 /* Those whose turn has come go into the run queue. */
 void call_take_turns(struct worker *w);

@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "edge/frontend_check.h"
 #include "edge/frontend_private.h"
-#include "exchange/answer.h"
 #include "exchange/exchange.h"
 
 /* Per connection; also the limit of a head and of a chunk, as large as HAProxy's. libmicrohttpd
@@ -46,6 +45,50 @@ void frontend_suspend(struct frontend_request *r)
 {
     r->suspended = true;
     MHD_suspend_connection(r->mhd);
+}
+
+/* --- room for heads ----------------------------------------------------------------------------- */
+
+/* libmicrohttpd writes an answer's head into what the request has left of the pool, and where that is
+ * too little it closes the connection without a word. It has the request's head there as it came, a
+ * note of each field, parameter of the query and cookie, and a copy of the cookies. */
+#define NOTE_BYTES 64
+#define OWN_HEAD_BYTES 1536  /* of an error of ours */
+#define LINES_OF_ITS_OWN 256 /* of the answer's head: status, Date, Connection, length or coding */
+
+static void measure_room(struct frontend_request *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    int notes = MHD_get_connection_values(r->mhd, MHD_GET_ARGUMENT_KIND, NULL, NULL) +
+                MHD_get_connection_values(r->mhd, MHD_COOKIE_KIND, NULL, NULL);
+    size_t head = info ? info->header_size : 0;
+    size_t used = head + ((size_t)notes + r->head.headers.count) * NOTE_BYTES + LINES_OF_ITS_OWN;
+    struct str cookies;
+
+    if (headers_get(&r->head.headers, STR("cookie"), &cookies))
+        used += cookies.n + NOTE_BYTES;
+    r->head_room = used < POOL_BYTES ? POOL_BYTES - used : 0;
+    r->body_there = head < POOL_BYTES / 2 ? POOL_BYTES / 2 - head : 2 * 1024;
+}
+
+/* What add_cors writes. */
+static size_t cors_bytes(const struct frontend_request *r)
+{
+    return r->origin ? strlen(r->origin) + 128 : 0;
+}
+
+static bool head_fits(const struct frontend_request *r, const struct answer_head *head)
+{
+    const struct headers *h = &head->headers;
+
+    size_t room = r->head_room;
+
+    /* What has come of the body is in the pool until it is taken. */
+    if (!r->complete)
+        room = room > r->body_there ? room - r->body_there : 0;
+    /* Each name and each value is terminated, where the answer has a colon, a space and a line's end. */
+    return h->text.len + (size_t)2 * h->count + cors_bytes(r) <= room;
 }
 
 /* --- answers --------------------------------------------------------------------------------- */
@@ -118,6 +161,8 @@ int frontend_whole(struct frontend_request *r, const struct answer_head *head, s
 
     if (r->answered)
         return -EALREADY;
+    if (!head_fits(r, head))
+        return -EMSGSIZE;
     if (bodiless(r, head->status) && body->len == 0 && head->content_length != 0) {
         /* The length is told, the body is not sent. */
         response = MHD_create_response_from_callback(
@@ -178,6 +223,8 @@ int frontend_stream(struct frontend_request *r, const struct answer_head *head)
 {
     if (r->answered)
         return -EALREADY;
+    if (!head_fits(r, head))
+        return -EMSGSIZE;
     return queue(r,
                  MHD_create_response_from_callback(head->content_length == LENGTH_UNKNOWN
                                                        ? MHD_SIZE_UNKNOWN
@@ -207,39 +254,6 @@ void frontend_cut(struct frontend_request *r)
         connection_reset(r->c);
     else
         connection_shut(r->c);
-}
-
-/* retryd's own refusal, in the API's shape. */
-static enum MHD_Result refuse(struct frontend_request *r, unsigned status, const char *why)
-{
-    bool ours = status == 503 || status == 507;
-    struct answer_facts facts = {.reason = ours ? REASON_INTERNAL : REASON_CLIENT_ERROR,
-                                 .dialect = dialect_of(request_path(&r->head)),
-                                 .come_again = status == 503};
-    struct answer_head head;
-    struct buf body;
-    int rc;
-
-    answer_head_init(&head);
-    buf_init(&body, 4096);
-    rc = answer_own_error(&head, &body, status, why,
-                          status >= 500 ? "server_error" : "invalid_request_error",
-                          status == 413   ? "request_too_large"
-                          : status == 403 ? "not_allowed"
-                          : status == 426 ? "upgrade_not_supported"
-                          : status == 503 ? "overloaded"
-                          : status == 507 ? "insufficient_storage"
-                                          : "bad_request",
-                          &facts);
-    if (rc == 0 && status == 426) /* RFC 9110 15.5.22: what is spoken here */
-        rc = headers_add(&head.headers, STR("Upgrade"), STR("HTTP/1.1"));
-    if (rc == 0)
-        rc = frontend_whole(r, &head, &body);
-    buf_deinit(&body);
-    answer_head_deinit(&head);
-    if (!r->user)
-        r->f->handler->on_refused(r->f->ctx, status, why);
-    return rc == 0 ? MHD_YES : MHD_NO;
 }
 
 /* --- pages --------------------------------------------------------------------------------------- */
@@ -382,7 +396,7 @@ static bool is_cut_or_glued(const struct taking *t, const char *method)
 static enum MHD_Result refuse_head(struct frontend_request *r, unsigned status, const char *why)
 {
     if (!body_swallows(r))
-        return refuse(r, status, why);
+        return frontend_refuse(r, status, why);
     snprintf(r->why_text, sizeof(r->why_text), "%s", why);
     r->refused = status;
     r->why = r->why_text;
@@ -406,18 +420,24 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     frontend_trail_begin(&taking.trail, str_from(method), (struct str){r->uri, r->head.target.len},
                          version);
     MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, take_header, &taking);
+    measure_room(r);
     if (r->refused)
-        return refuse(r, r->refused, r->why);
+        return frontend_refuse(r, r->refused, r->why);
     if (is_cut_or_glued(&taking, method))
-        return refuse(r, 400,
-                      "retryd: the request's head holds a NUL, a folded line, a line without CR LF "
-                      "at its end or one without a name");
+        return frontend_refuse(
+            r, 400,
+            "retryd: the request's head holds a NUL, a folded line, a line without CR LF "
+            "at its end or one without a name");
     if (r->head.target.failed || r->head.method.failed)
         return MHD_NO;
     status = frontend_check(&r->head, version, &why);
     if (status)
-        return refuse(r, status, why);
+        return frontend_refuse(r, status, why);
     r->http_1_0 = r->head.http_1_0;
+    if (r->head_room < OWN_HEAD_BYTES)
+        return frontend_refuse(r, 431,
+                               "retryd: the request's head leaves no room for that of an answer "
+                               "(16 KiB for both); send fewer or shorter headers");
     r->told = r->head.content_length;
     rc = r->f->handler->on_head(r->f->ctx, r, &r->head, &r->user, text, sizeof(text));
     r->preflight = rc == FRONTEND_PREFLIGHT;
@@ -436,7 +456,7 @@ static enum MHD_Result last_call(struct frontend_request *r)
     if (r->answered)
         return MHD_YES;
     if (r->refused)
-        return refuse(r, r->refused, r->why);
+        return frontend_refuse(r, r->refused, r->why);
     if (r->preflight)
         return answer_preflight(r);
     if (!r->complete) {
@@ -489,7 +509,6 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
     struct frontend_request *r = *req_cls;
 
     (void)mhd;
-    (void)code; /* not to be trusted: a client that left counts as completed, too */
     if (!r)
         return;
     assert(r->magic == REQUEST_MAGIC);
@@ -499,7 +518,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
         refused_by_library(r);
     connection_expect_head(r->c);
     if (r->user)
-        f->handler->on_closed(r->user);
+        /* A client that left unseen counts as completed, too: the kernel had room for it all. */
+        f->handler->on_closed(r->user, r->answered && code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     request_head_deinit(&r->head);
     free(r->origin);
     r->magic = 0;

@@ -40,8 +40,9 @@ struct frontend_handler {
     void (*on_stalled)(void *user);
     /* Bytes of a streamed answer: as exchange_pull. */
     ptrdiff_t (*on_pull)(void *user, char *to, size_t max);
-    /* The request is over and `r` is gone. Called once for each on_head that returned 0. */
-    void (*on_closed)(void *user);
+    /* The request is over and `r` is gone. `whole`: all of its answer was handed to the kernel. Called
+     * once for each on_head that returned 0. */
+    void (*on_closed)(void *user, bool whole);
     /* A request was refused before or in on_head: for the counters. Nothing else is heard of it. */
     void (*on_refused)(void *ctx, unsigned status, const char *why);
 };
@@ -66,10 +67,11 @@ void frontend_upload_on(struct frontend_request *r);
 void frontend_stall_limit(struct frontend_request *r, uint64_t ms);
 
 /* Answers r with a whole body, whose memory is taken. Once per request; after on_complete, which
- * may itself call it. 0 or -errno. */
+ * may itself call it. 0; -EMSGSIZE: the head does not fit beside the request's, `body` is untouched,
+ * and another answer may follow; or -errno. */
 int frontend_whole(struct frontend_request *r, const struct answer_head *head, struct buf *body);
 
-/* Answers r with a head now and bytes from on_pull. 0 or -errno. */
+/* Answers r with a head now and bytes from on_pull. As frontend_whole. */
 int frontend_stream(struct frontend_request *r, const struct answer_head *head);
 
 /* on_pull has news. */

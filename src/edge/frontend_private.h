@@ -49,6 +49,8 @@ struct frontend_request {
     void *user;      /* the owner's; NULL when it never saw the request */
     char *origin;    /* of the page that may read its answers; NULL: the client is no page */
     bool preflight;  /* it asks what it may send, and is told so here */
+    size_t head_room; /* bytes of the connection's memory that are left for the answer's head */
+    size_t body_there; /* ... and at most so many of them may be in use until the body is taken */
     bool is_head;
     bool http_1_0;
     bool started;  /* the first handler call has been */
@@ -79,6 +81,10 @@ void frontend_resume(struct frontend_request *r);
 bool body_swallows(const struct frontend_request *r);
 /* More of the body: `*size` bytes come in, and those that were not taken stay. */
 enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *size);
+/* Answers with an error of ours, in the first call or the last. */
+enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, const char *why);
+/* The same amid the body, where libmicrohttpd takes no answer. Nothing else follows it. */
+void frontend_refuse_now(struct frontend_request *r, unsigned status, const char *why);
 /* The status that tells the client of such an error. */
 unsigned frontend_status(int rc);
 

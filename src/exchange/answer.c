@@ -91,6 +91,8 @@ static const char *proxy_error(enum reason r)
         return "connection_terminated";
     case REASON_TRUNCATED:
         return "http_response_incomplete";
+    case REASON_LARGE_HEAD:
+        return "http_response_header_section_size";
     case REASON_CONNECT_TIMEOUT:
         return "connection_timeout";
     case REASON_UPLOAD_TIMEOUT:

@@ -123,7 +123,8 @@ struct exchange_ops {
     void (*timer_set)(void *w, struct exchange *x, uint64_t at_ms);
 
     /* The answer: whole (takes `body`'s memory), or its head with the bytes to be pulled by
-     * exchange_pull. 0 or -errno: then the connection is cut. */
+     * exchange_pull. 0; -EMSGSIZE: the head is too large for the client's connection, and another
+     * one may be tried (the body is untouched); or -errno: then the connection is cut. */
     int (*answer_whole)(void *w, struct exchange *x, const struct answer_head *head,
                         struct buf *body);
     int (*answer_begin)(void *w, struct exchange *x, const struct answer_head *head);
@@ -153,6 +154,8 @@ struct exchange_ops {
     void (*attempt_failed)(void *w, struct exchange *x, const struct attempt_report *r);
     /* An event of a stream was left out: it was no JSON, or nothing that SDKs can read. */
     void (*event_dropped)(void *w, struct exchange *x, bool malformed);
+    /* It is DONE. A whole answer may still be on its way: whether the client's side has handed all of
+     * it to the network is the world's to find out, before it says that it was answered. */
     void (*ended)(void *w, struct exchange *x);
 };
 

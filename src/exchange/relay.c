@@ -1,4 +1,6 @@
 /* Delivers the answer: whole, or piece by piece once it is committed. */
+#include <errno.h>
+
 #include "exchange/exchange_private.h"
 
 /* Of an answer that goes to a spool: the client starts with it. */
@@ -39,15 +41,32 @@ static bool bodiless(const struct exchange *x, unsigned status)
 
 /* --- whole answers ------------------------------------------------------------------------------ */
 
+/* The upstream's head is larger than what the client's connection has room for: rather than a break
+ * that tells nothing the client gets an error of ours, whose head is small. */
+static bool refuse_large_head(struct exchange *x, int rc)
+{
+    if (rc != -EMSGSIZE || x->last_reason == REASON_LARGE_HEAD)
+        return false;
+    x->last_reason = REASON_LARGE_HEAD;
+    relay_own_error(x, END_FAILED, 502, REASON_LARGE_HEAD, NULL,
+                    "retryd: the headers of the upstream's response do not fit beside those of the "
+                    "request (16 KiB for both); send fewer or shorter request headers");
+    return true;
+}
+
 /* Hands a whole answer over; where that fails the client sees its connection break. */
 static void hand_over(struct exchange *x, struct answer_head *head, struct buf *body,
                       enum exchange_end end)
 {
     uint64_t n = body->len;
+    int rc;
 
     x->reply.status = head->status;
     x->reply.first_byte_ms = x->ops->now_ms(x->world);
-    if (x->ops->answer_whole(x->world, x, head, body) < 0) {
+    rc = x->ops->answer_whole(x->world, x, head, body);
+    if (refuse_large_head(x, rc))
+        return;
+    if (rc < 0) {
         x->ops->answer_cut(x->world, x);
         end = END_BROKEN;
         n = 0;
@@ -174,6 +193,8 @@ static bool begin(struct exchange *x, int rc, struct answer_head *head, bool str
     if (reply->begun)
         return true;
     exchange_stop_attempt(x);
+    if (refuse_large_head(x, rc))
+        return false;
     x->ops->answer_cut(x->world, x);
     exchange_end(x, END_BROKEN);
     return false;

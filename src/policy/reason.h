@@ -16,6 +16,7 @@
     X(LOST, "connection_lost")                        \
     X(TRUNCATED, "answer_truncated")                  \
     X(BAD_ANSWER, "answer_unreadable")                \
+    X(LARGE_HEAD, "response_headers_too_large")       \
     X(CONNECT_TIMEOUT, "connect_timeout")             \
     X(UPLOAD_TIMEOUT, "upload_timeout")               \
     X(FIRST_BYTE_TIMEOUT, "first_byte_timeout")       \

@@ -188,3 +188,63 @@ def test_c31_not_dumpable(provider, monkeypatch):
             assert owner(d.pid) == 0
             with open(f"/proc/{d.pid}/status", encoding="utf-8") as f:
                 assert f"Uid:\t{user}\t{user}" in f.read()
+
+
+def long_key(n):
+    return ("eyJ0eXAiOiJKV1Qi." * (n // 17 + 1))[:n]
+
+
+@pytest.mark.parametrize("n", [2041, 4000, 16 * 1024])
+@pytest.mark.parametrize("header", ["Authorization", "api-key"])
+def test_c31_keys_as_long_as_tokens_are(provider, retryd, tmp_path, n, header):
+    """Entra's and other OpenID Connect tokens run to several KiB."""
+    (tmp_path / "keys").write_text(f"{long_key(n)}\n")
+    d = retryd(upstream_settings={"api_key_file": tmp_path / "keys", "auth_header": header})
+    assert ask(d).status == 200
+    assert sent(provider, header.lower()) == [["Bearer " * (header == "Authorization") + long_key(n)]]
+
+
+def test_c31_a_key_that_is_too_long_is_found_by_check(tmp_path):
+    (tmp_path / "keys").write_text(f"sk-first\n{long_key(16 * 1024 + 1)}\n")
+    for value in (f"api_key_file = {tmp_path / 'keys'}", "api_key_env = MY_KEY"):
+        (tmp_path / "conf").write_text(f"[upstream x]\nurl = http://127.0.0.1:1/v1\n{value}\n")
+        done = run_retryd("-c", str(tmp_path / "conf"), "--check", env={"MY_KEY": long_key(16 * 1024 + 1)})
+        assert done.returncode == 6
+        assert "16 KiB" in done.stderr and "eyJ0" not in done.stderr
+
+
+@pytest.mark.parametrize("n, status", [(2041, 200), (12_000, 200), (15_500, 431)])
+def test_c31_long_credentials_of_the_clients(provider, retryd, n, status):
+    answer = ask(retryd(), headers=[f"Authorization: Bearer {long_key(n)}"])
+    assert answer.status == status
+    if status == 200:
+        assert sent(provider, "authorization") == [[f"Bearer {long_key(n)}"]]
+
+
+TOKEN = "qWErty0123456789ABCDEF"
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["configured", "the client's"])
+@pytest.mark.parametrize("quoted", [TOKEN, f"bad key {TOKEN}!", TOKEN[5:], TOKEN[:12]])
+def test_c31_a_key_that_the_upstream_puts_into_a_code(provider, retryd, quoted, own):
+    """The code of an error is logged; where it quotes a key it is not."""
+    provider.answers({"preset": "error", "status": 400, "code": quoted})
+    settings = {"api_key_env": "MY_KEY"} if own else {}
+    d = retryd(upstream_settings=settings, env={"MY_KEY": TOKEN})
+    answer = ask(d, headers=[f"Authorization: Bearer {'other' if own else TOKEN}"])
+    assert answer.status == 400 and answer.json()["error"]["code"] == quoted
+    assert "not shown" in d.wait_log("attempt 1 of")["code"]
+    d.stop()
+    assert not any(TOKEN[i:i + 12] in d.log for i in range(len(TOKEN) - 11))
+
+
+def test_c31_dump_shows_no_value_of_a_header_or_a_query(tmp_path):
+    (tmp_path / "conf").write_text(
+        "[upstream x]\nurl = http://h.example/v1?api-version=CANARY1&sig=CANARY2&flag\nheader.X-Team = CANARY3\n")
+    done = run_retryd("-c", str(tmp_path / "conf"), "--dump-config")
+    assert done.returncode == 0
+    assert "CANARY" not in done.stdout
+    assert "url = http://h.example/v1?api-version=***&sig=***&flag\n" in done.stdout
+    assert "header.X-Team = ***\n" in done.stdout
+    (tmp_path / "again").write_text(done.stdout)
+    assert run_retryd("-c", str(tmp_path / "again"), "--check").returncode == 0

@@ -4,7 +4,7 @@ readers could read differently."""
 import json
 
 import pytest
-from raw import CHAT, Raw, ask, head_of, now_ms
+from raw import CHAT, Raw, ask, head_of, now_ms, wait_requests
 
 BODY = json.dumps(CHAT).encode()
 PATH = "/v1/chat/completions"
@@ -164,3 +164,74 @@ REFUSALS = {
 def test_c24_refusals_name_who_refuses(provider, retryd, name):
     answer = sent(retryd(), REFUSALS[name])
     assert answer.error["message"].startswith("retryd: "), answer.error
+
+
+# --- heads that do not fit ---------------------------------------------------------------------------
+
+
+def fields(n, size=500):
+    return [[f"x-h-{i}", "v" * size] for i in range(n)]
+
+
+@pytest.mark.parametrize("body", [CHAT, {**CHAT, "stream": True}], ids=["whole", "stream"])
+def test_c24_an_answer_head_that_does_not_fit_is_an_error_of_ours(provider, retryd, body):
+    """Heads of request and answer share 16 KiB. The bare close that libmicrohttpd makes of it tells nothing."""
+    provider.answers({"preset": "auto", "headers": fields(16)})
+    d = retryd()
+    answer = ask(d, body, headers=["X-Large: " + "r" * 9000])
+    assert answer.status == 502
+    assert answer.error["code"] == "response_headers_too_large"
+    assert answer.error["message"].startswith("retryd:") and "16 KiB" in answer.error["message"]
+    assert "http_response_header_section_size" in answer.header("proxy-status")
+    (told,) = wait_requests(d, 1)
+    assert (told["end"], told["status"], told["reason"]) == ("failed", "502", "response_headers_too_large")
+    assert d.metric('retryd_requests_ended_total{end="answered"}') == 0
+    assert len(provider.record()) == 1
+    # Beside a request of common size it fits, and the connection goes on after each.
+    with Raw(d) as c:
+        for large in (False, True, False):
+            c.request("POST", PATH, body, headers=["X-Large: " + "r" * 9000] * large)
+            assert c.answer().status == (502 if large else 200)
+
+
+@pytest.mark.parametrize("cookie", ["", "a=b; " * 20], ids=["plain", "cookies"])
+def test_c24_no_size_of_both_heads_ends_in_a_bare_close(provider, retryd, cookie):
+    """An answer, or an error that says why there is none: whatever is left of the connection's memory."""
+    provider.answers({"preset": "ok", "headers": fields(8)})
+    d = retryd()
+    seen = set()
+    for n in range(500, 16_000, 620):
+        extra = [f"Cookie: {cookie}"] if cookie else []
+        with Raw(d) as c:
+            c.send(post("X-Large: " + "r" * n, *extra, path=PATH + "?" + "a=b&" * 20))
+            answer = c.answer()
+        seen.add(answer.status)  # 431 is libmicrohttpd's own where it could not even read the head
+        assert answer.status in (200, 431, 502), n
+        if (answer.header("content-type") or "").startswith("application/json") and answer.status != 200:
+            assert answer.error["message"].startswith("retryd:")
+    assert seen == {200, 431, 502}
+
+
+def test_c24_a_request_head_that_leaves_no_room(provider, retryd):
+    answer = sent(retryd(), post("X-Large: " + "r" * 15_000))
+    assert answer.status == 431
+    assert answer.error["code"] == "request_headers_too_large"
+    assert "16 KiB" in answer.error["message"]
+    assert provider.record() == []
+
+
+def test_c27_only_what_the_kernel_has_whole_is_logged_as_answered(provider, retryd):
+    """A whole answer that its client never takes: the client is gone, whatever was meant for it."""
+    provider.answers({"preset": "auto", "text": "x" * 12_000_000}, {"preset": "auto"})
+    d = retryd(server={"hold_limit": "16M"})
+    with Raw(d, receive_buffer=4096) as c:
+        c.request("POST", PATH, CHAT)
+        assert c.answer_head().status == 200
+        assert d.requests() == []
+        c.reset()
+        (told,) = wait_requests(d, 1)
+    assert (told["end"], told["reason"]) == ("client_gone", "client_gone")
+    assert d.metric('retryd_requests_ended_total{end="client_gone"}') == 1
+    assert d.metric('retryd_requests_ended_total{end="answered"}') == 0
+    assert ask(d).status == 200
+    assert wait_requests(d, 2)[1]["end"] == "answered"

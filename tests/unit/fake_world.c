@@ -576,10 +576,21 @@ static int take_head(struct fake_world *w, const struct answer_head *head)
     return rc;
 }
 
+static bool does_not_fit(struct fake_world *w)
+{
+    bool large = w->large_head;
+
+    w->large_head = false;
+    return large;
+}
+
 static int op_answer_whole(void *world, struct exchange *x, const struct answer_head *head,
                            struct buf *body)
 {
     struct fake_world *w = world;
+
+    if (does_not_fit(w))
+        return -EMSGSIZE;
     int rc = w->whole_fails ? w->whole_fails : take_head(w, head);
     struct buf taken = *body;
 
@@ -598,6 +609,9 @@ static int op_answer_whole(void *world, struct exchange *x, const struct answer_
 static int op_answer_begin(void *world, struct exchange *x, const struct answer_head *head)
 {
     struct fake_world *w = world;
+
+    if (does_not_fit(w))
+        return -EMSGSIZE;
     int rc = w->begin_fails ? w->begin_fails : take_head(w, head);
 
     (void)x;

@@ -99,6 +99,7 @@ struct fake_world {
     void *pick_arg;
     struct turns *turns;                      /* shared with others; NULL: its own */
     int plan_fails, whole_fails, begin_fails; /* -errno */
+    bool large_head;                          /* the first head that is given does not fit */
     uint64_t timer_late_ms;                   /* timers fire so much too late */
     bool timer_lazy;     /* a later time does not move the timer, as in the worker */
     bool step_at_random; /* steps nobody asked for: harmless by contract */

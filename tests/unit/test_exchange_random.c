@@ -192,6 +192,8 @@ static void draw_script(bool with_huge)
     }
 }
 
+static unsigned drawn;
+
 static void draw_world(bool with_huge)
 {
     struct retry_settings *r = &w.settings.retry;
@@ -219,6 +221,7 @@ static void draw_world(bool with_huge)
     w.request_ms = one_in(8) ? some_ms() : 0;
     w.whole_fails = one_in(50) ? -ENOMEM : 0;
     w.begin_fails = one_in(50) ? -ENOMEM : 0;
+    w.large_head = drawn++ % 50 == 49;
     w.client = (struct fake_client){.pull_max = one_in(2) ? 0 : 1 + below(with_huge ? 9000 : 300),
                                     .every_ms = one_in(3) ? below(50) : 0,
                                     .leaves_at = one_in(8) ? 1 + some_ms() : 0,

@@ -60,6 +60,7 @@ static const struct placed {
     {REASON_CONTENT_POLICY, 0, 0},
     {REASON_CLIENT_ERROR, 0, 0},
     {REASON_INTERNAL, 0, 0},
+    {REASON_LARGE_HEAD, 0, 0},
     /* Told of requests that were not sent at all. */
     {REASON_UPSTREAM_DOWN, 0, 0},
     {REASON_QUEUE_FULL, 0, 0},

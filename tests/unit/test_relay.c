@@ -506,6 +506,26 @@ START_TEST(a_stream_that_cannot_begin_is_cut)
 }
 END_TEST
 
+START_TEST(C24_a_head_that_does_not_fit_is_an_error_of_ours)
+{
+    static const struct fake_attempt answers[] = {
+        {.status = 200, .headers = "Content-Type: text/plain\n", .pieces = {{0, "whole", 0}}},
+        {.status = 503, .headers = "X-Should-Retry: false\n", .pieces = {{0, "no", 0}}},
+        {.status = 200, .headers = STREAM, .pieces = {{0, "data: 1\n\n", 0}}, .hangs = true},
+    };
+
+    w.large_head = true;
+    run(&answers[_i], 1);
+    ck_assert_uint_eq(w.cuts, 0);
+    ck_assert_uint_eq(w.wholes, 1);
+    ck_assert_uint_eq(w.starts, 1);
+    ck_assert_uint_eq(w.head.status, 502);
+    ck_assert_int_eq(w.x.end, END_FAILED);
+    ck_assert_int_eq(w.x.last_reason, REASON_LARGE_HEAD);
+    ck_assert_ptr_nonnull(memmem(w.body.p, w.body.len, "\"response_headers_too_large\"", 28));
+}
+END_TEST
+
 START_TEST(the_deadline_does_not_bound_a_live_stream)
 {
     static const struct fake_attempt a = {
@@ -714,6 +734,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_stream_that_brings_only_comments_times_out);
     tcase_add_loop_test(c, streams_that_are_held_to_their_end, 0, 2);
     tcase_add_test(c, a_stream_that_cannot_begin_is_cut);
+    tcase_add_loop_test(c, C24_a_head_that_does_not_fit_is_an_error_of_ours, 0, 3);
     tcase_add_test(c, the_deadline_does_not_bound_a_live_stream);
     tcase_add_test(c, a_client_that_closes_behind_the_end_has_its_answer);
     c = unit_case(suite, "big");

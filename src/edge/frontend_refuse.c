@@ -1,0 +1,108 @@
+/* Refuses requests in the API's shape. */
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "edge/frontend_private.h"
+#include "exchange/answer.h"
+
+#define RAW_BYTES_MAX 4096
+
+static const char *code_for(unsigned status)
+{
+    switch (status) {
+    case 403:
+        return "not_allowed";
+    case 408:
+        return "request_timeout";
+    case 413:
+        return "request_too_large";
+    case 431:
+        return "request_headers_too_large";
+    case 426:
+        return "upgrade_not_supported";
+    case 503:
+        return "overloaded";
+    case 507:
+        return "insufficient_storage";
+    default:
+        return "bad_request";
+    }
+}
+
+static int own_error(unsigned status, const char *why, struct answer_head *head, struct buf *body)
+{
+    bool ours = status == 503 || status == 507;
+    struct answer_facts facts = {.reason = ours ? REASON_INTERNAL : REASON_CLIENT_ERROR,
+                                 .come_again = status == 503};
+
+    int rc = answer_own_error(head, body, status, why,
+                              status >= 500 ? "server_error" : "invalid_request_error",
+                              code_for(status), &facts);
+
+    if (rc == 0 && status == 426) /* RFC 9110 15.5.22: what is spoken here */
+        rc = headers_add(&head->headers, STR("Upgrade"), STR("HTTP/1.1"));
+    return rc;
+}
+
+/* Straight into the socket, for libmicrohttpd has no memory for it or does not take an answer now. Where
+ * the kernel has no room for so little the client reads nothing of what it is sent anyway. */
+static void write_raw(struct frontend_request *r, const struct answer_head *head,
+                      const struct buf *body)
+{
+    struct buf raw;
+
+    buf_init(&raw, RAW_BYTES_MAX);
+    buf_printf(&raw, "HTTP/1.1 %u %s\r\nConnection: close\r\nContent-Length: %zu\r\n", head->status,
+               MHD_get_reason_phrase_for(head->status), body->len);
+    for (unsigned i = 0; i < head->headers.count; i++)
+        buf_printf(&raw, "%s: %s\r\n", headers_name(&head->headers, i).p,
+                   headers_value(&head->headers, i).p);
+    buf_add_str(&raw, STR("\r\n"));
+    if (!r->is_head)
+        buf_add_str(&raw, buf_str(body));
+    if (!raw.failed)
+        (void)send(r->c->fd, raw.p, raw.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    buf_deinit(&raw);
+}
+
+enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, const char *why)
+{
+    struct answer_head head;
+    struct buf body;
+    int rc;
+
+    answer_head_init(&head);
+    buf_init(&body, 4096);
+    rc = own_error(status, why, &head, &body);
+    if (rc == 0)
+        rc = frontend_whole(r, &head, &body);
+    if (rc == -EMSGSIZE)
+        write_raw(r, &head, &body);
+    buf_deinit(&body);
+    answer_head_deinit(&head);
+    if (!r->user)
+        r->f->handler->on_refused(r->f->ctx, status, why);
+    return rc == 0 ? MHD_YES : MHD_NO;
+}
+
+void frontend_refuse_now(struct frontend_request *r, unsigned status, const char *why)
+{
+    struct answer_head head;
+    struct buf body;
+
+    answer_head_init(&head);
+    buf_init(&body, 4096);
+    if (own_error(status, why, &head, &body) == 0)
+        write_raw(r, &head, &body);
+    buf_deinit(&body);
+    answer_head_deinit(&head);
+    if (r->user)
+        r->f->handler->on_body_refused(r->user, status);
+    else
+        r->f->handler->on_refused(r->f->ctx, status, why);
+    /* What it still sends is dropped, for it may read only then; and not for long. */
+    r->refused = status;
+    r->why = why;
+    r->refused_at = r->body_bytes;
+    shutdown(r->c->fd, SHUT_WR);
+}

@@ -148,6 +148,8 @@ enum cli_exit cli_exit_for(int error)
     case EACCES:
     case EPERM:
         return CLI_PERMISSION;
+    case ELOOP:
+        return CLI_CONFIG;
     default:
         return CLI_FAILED;
     }

@@ -58,6 +58,8 @@ static void load_upstream(struct config *c, const struct config_section *s, stru
         config_apply_section(&t, s);
     if (!r->faults[FAULT_MEMORY])
         config_finish_upstream(u, &t.origin, r);
+    if (!r->faults[FAULT_MEMORY])
+        config_check_own(c, u, &t.origin, r);
 }
 
 static void load_route(struct config *c, const struct config_section *s, struct config_report *r)
@@ -234,6 +236,27 @@ static struct config *load(const char *path, bool globals_only, struct buf *prob
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes)
 {
     return load(path, false, problems, notes);
+}
+
+bool config_wants_json(const char *path)
+{
+    struct config_text text = {0};
+    struct config_report ignored;
+    bool json = false;
+
+    config_report_init(&ignored, path);
+    if (path)
+        config_read(path, &text, &ignored);
+    for (unsigned i = 0; i < text.count; i++) {
+        const struct config_section *s = &text.sections[i];
+
+        for (unsigned k = 0; !strcmp(s->kind, "log") && k < s->count; k++)
+            if (!strcmp(s->entries[k].key, "format"))
+                json = !strcmp(s->entries[k].value, "json");
+    }
+    config_text_deinit(&text);
+    config_report_deinit(&ignored);
+    return json;
 }
 
 char *config_admin_address(const char *path, struct buf *problems)

@@ -133,6 +133,9 @@ struct config {
  * password of the shared view, that cannot be had). */
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes);
 
+/* Whether the file asks for a log of JSON, for all that may be wrong with the rest of it. */
+bool config_wants_json(const char *path);
+
 /* The address of the admin listener alone, without upstreams, keys and routes: on the heap. NULL
  * with `problems` not empty, as above. For --health, which runs beside the daemon. */
 char *config_admin_address(const char *path, struct buf *problems);
@@ -153,6 +156,9 @@ void config_diff_restart(const struct config *old, const struct config *now, str
  * path without the query; `model` may be empty. NULL when no base matches. */
 const struct config_route *config_route_for(const struct config *c, struct str path,
                                             struct str model);
+
+/* Whether what is sent to that upstream comes in at a listener's address ("127.0.0.1:4290"). */
+bool config_leads_to(const struct config_upstream *u, const char *address);
 
 /* Whether an address to listen on ("127.0.0.1:4291", "unix:PATH") is out of other machines' reach. */
 bool config_address_is_local(const char *address);

@@ -297,6 +297,9 @@ void config_check_settings(const struct route_settings *s, const struct config_o
 /* Fills the parts of the URL in, checks what belongs together, loads the keys. */
 void config_finish_upstream(struct config_upstream *u, const struct config_origin *o,
                             struct config_report *r);
+/* Whether its url, or the proxy before it, is one of this daemon's own listeners. */
+void config_check_own(const struct config *c, const struct config_upstream *u,
+                      const struct config_origin *o, struct config_report *r);
 void config_load_keys(struct config_upstream *u, const struct config_origin *o,
                       struct config_report *r);
 

@@ -216,6 +216,20 @@ int doors_open(struct server *s)
     return rc;
 }
 
+bool doors_loop(const struct server *s, const struct config *c)
+{
+    for (unsigned i = 0; i < s->door_count; i++) {
+        for (unsigned k = 0; k < c->upstream_count; k++) {
+            if (!config_leads_to(&c->upstreams[k], s->doors[i].listener.name))
+                continue;
+            log_line(LOG_ERROR, "[upstream %s]: leads back to retryd itself, which listens on %s",
+                     c->upstreams[k].name, s->doors[i].listener.name);
+            return true;
+        }
+    }
+    return false;
+}
+
 static void shut_door(struct door *d)
 {
     if (!d->open)

@@ -50,6 +50,8 @@ struct server {
 int doors_open(struct server *s);
 /* Before the doors for clients close: those who have connected by now are let in. */
 void doors_last_call(struct server *s);
+/* Whether an upstream of that configuration leads back to one of them; that is logged. */
+bool doors_loop(const struct server *s, const struct config *c);
 /* Closes those for clients, and those for admins too. */
 void doors_close(struct server *s, bool admin_too);
 /* A connection has closed: where max_connections kept the doors shut, they may open again. */

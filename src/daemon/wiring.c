@@ -2,7 +2,11 @@
 #include "daemon/wiring.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 #include "base/hash.h"
 
@@ -61,6 +65,38 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
     };
     return 0;
 }
+
+/* --- this daemon's name ------------------------------------------------------------------------- */
+
+static char own_name[32];
+static pthread_once_t named = PTHREAD_ONCE_INIT;
+
+/* Random, for two daemons in a row are no loop, whatever machine and settings they share. */
+static void make_name(void)
+{
+    uint64_t n = 0;
+
+    if (getrandom(&n, sizeof(n), 0) != (ssize_t)sizeof(n))
+        n = uv_hrtime() ^ (uint64_t)getpid() << 32;
+    snprintf(own_name, sizeof(own_name), "retryd-%016llx", (unsigned long long)n);
+}
+
+const char *wiring_name(void)
+{
+    pthread_once(&named, make_name);
+    return own_name;
+}
+
+bool wiring_is_loop(const struct headers *h)
+{
+    for (unsigned i = 0; i < h->count; i++)
+        if (str_ieq(headers_name(h, i), STR("via")) &&
+            str_ifind(headers_value(h, i), str_from(wiring_name())) >= 0)
+            return true;
+    return false;
+}
+
+/* --- wires ---------------------------------------------------------------------------------------- */
 
 /* A route's upstreams, as its plans have them. */
 static const struct provider **route_up(const struct wiring *w, const struct config_route *r)
@@ -149,6 +185,7 @@ int wiring_plan(const struct wiring *w, struct str path, struct str model, struc
         .fallback_models = (const char *const *)route->fallback_models.items,
         .fallback_count = route->fallback_models.count,
         .fallback_on = route->fallback_on,
+        .via = wiring_name(),
     };
     return 0;
 }

@@ -246,6 +246,18 @@ static int outgoing_body(const struct request *r, const struct target *t, struct
     return edit->put.failed ? -ENOMEM : 0;
 }
 
+/* RFC 9110 7.6.3: who it has passed, behind those that it had passed before. A request that finds its
+ * way back is known by it. */
+static int add_via(const struct plan *plan, struct headers *out)
+{
+    char via[80];
+
+    if (!plan->via)
+        return 0;
+    snprintf(via, sizeof(via), "1.1 %s", plan->via);
+    return headers_add(out, STR("Via"), str_from(via));
+}
+
 int outgoing_build(struct outgoing *o, const struct request *r, const struct plan *plan,
                    const struct target *t, struct body_edit *edit)
 {
@@ -256,7 +268,9 @@ int outgoing_build(struct outgoing *o, const struct request *r, const struct pla
     o->with_body = true;
     if (rc == 0)
         rc = outgoing_body(r, t, edit);
-    return rc == 0 ? outgoing_headers(r, t, true, &o->headers) : rc;
+    if (rc == 0)
+        rc = outgoing_headers(r, t, true, &o->headers);
+    return rc == 0 ? add_via(plan, &o->headers) : rc;
 }
 
 /* What else the query asks for (Azure's api-version) is asked for again. */
@@ -298,7 +312,9 @@ int outgoing_resume(struct outgoing *o, const struct request *r, const struct pl
     buf_deinit(&target);
     o->method = "GET";
     o->with_body = false;
-    return rc == 0 ? outgoing_headers(r, t, false, &o->headers) : rc;
+    if (rc == 0)
+        rc = outgoing_headers(r, t, false, &o->headers);
+    return rc == 0 ? add_via(plan, &o->headers) : rc;
 }
 
 void outgoing_init(struct outgoing *o)

@@ -81,6 +81,7 @@ struct plan {
     const char *const *fallback_models;
     unsigned fallback_count;
     unsigned fallback_on; /* enum fallback_on */
+    const char *via;      /* this daemon's name among those that a request has passed; NULL: none */
 };
 
 static inline bool target_among(const struct target_ref *refs, unsigned count,

@@ -27,7 +27,7 @@ def reach(machine, *args, answer=AUTO, **how):
     return got, seen
 
 
-def sent_headers(seen, leave_out=("host", "content-length")):
+def sent_headers(seen, leave_out=("host", "content-length", "via")):
     return [(n, v) for n, v in seen["headers"] if n.lower() not in leave_out]
 
 

@@ -293,7 +293,8 @@ def test_https_through_a_proxy(secure, pki, retryd, tmp_path):  # noqa: F811
                 assert "tinyproxy" not in str(answer.headers).lower(), "the proxy's own head came through"
         assert proxy.saw(rf"CONNECT 127.0.0.1:{secure.tls_port}")
         assert secure.stats()["tls_handshakes"] == 1
-        assert not any(n.lower() == "via" for r in secure.record() for n, _ in r["headers"])
+        assert all(v.startswith("1.1 retryd-")
+                       for r in secure.record() for n, v in r["headers"] if n.lower() == "via")
 
 
 def test_certificates_are_checked_behind_a_proxy(pki, retryd, tmp_path):  # noqa: F811

@@ -188,6 +188,15 @@ START_TEST(a_key_too_long_is_refused)
 }
 END_TEST
 
+START_TEST(C1_via_names_this_daemon_behind_the_others)
+{
+    fill("/v1/x", "Via: 1.0 before\nA: 1\n", "");
+    plan.via = "retryd-1";
+    ck_assert_int_eq(build(), 0);
+    ck_assert_str_eq(sent(), "Via: 1.0 before\nA: 1\nVia: 1.1 retryd-1\n");
+}
+END_TEST
+
 START_TEST(only_codings_that_can_be_read_are_asked_for)
 {
     static const struct {
@@ -388,6 +397,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, end_to_end_fields_in_their_order);
     tcase_add_loop_test(tcase, the_targets_key_stands_for_the_clients, 0, 2);
     tcase_add_test(tcase, a_key_too_long_is_refused);
+    tcase_add_test(tcase, C1_via_names_this_daemon_behind_the_others);
     tcase_add_test(tcase, only_codings_that_can_be_read_are_asked_for);
     tcase_add_test(tcase, a_list_of_codings_without_end);
     tcase_add_loop_test(tcase, idempotency_keys, 0, 2);

@@ -70,6 +70,19 @@ static void note_socket(CURL *easy, struct upstream_socket *s)
         t->socket = socket_begin(s);
 }
 
+/* Of an answer without a length only libcurl knows where its last chunk is; then it waits to send the
+ * rest of the request, and for nothing else. */
+static void look_for_early(CURL *easy, int what)
+{
+    struct transfer *t = NULL;
+
+    if (what != CURL_POLL_OUT)
+        return;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&t);
+    if (t && t->a && t->a->head_done && !t->a->paused && transfer_is_uploading(t))
+        transfer_early(t);
+}
+
 static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket)
 {
     struct upstream *u = arg;
@@ -85,6 +98,7 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
         curl_multi_assign(u->multi, fd, NULL);
     }
     note_socket(easy, s);
+    look_for_early(easy, what);
     if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
         events |= UV_READABLE;
     if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
@@ -256,6 +270,7 @@ static void recycle(struct transfer *t)
 {
     struct upstream *u = t->u;
 
+    list_remove(&t->node);
     free(t->headers);
     free(t->url);
     t->headers = NULL;
@@ -397,6 +412,25 @@ void upstream_cancel(struct transfer *t)
     recycle(t);
 }
 
+/* An answer that is whole is the answer, whatever the request still had to say. */
+static bool end_early(struct upstream *u)
+{
+    struct list *node = u->running.next;
+    bool did = false;
+
+    u->early = false;
+    while (node != &u->running) {
+        struct transfer *t = LIST_ENTRY(node, struct transfer, node);
+
+        node = node->next;
+        if (t->early) {
+            finish(t, CURLE_OK);
+            did = true;
+        }
+    }
+    return did;
+}
+
 bool upstream_turn(struct upstream *u)
 {
     bool did = false;
@@ -419,6 +453,8 @@ bool upstream_turn(struct upstream *u)
         finish(t, rc);
         did = true;
     }
+    if (u->early)
+        did = end_early(u) || did;
     return did;
 }
 

@@ -20,6 +20,7 @@ struct upstream {
     struct socket_table sockets;
     struct list running;
     struct list free; /* transfers with a configured easy handle */
+    bool early;       /* a transfer's answer is whole while its upload still runs */
     unsigned free_count;
     struct upstream_stats stats;
     void (*wake)(void *arg);
@@ -42,9 +43,11 @@ struct transfer {
     uint64_t body_len;
     const char *body; /* NULL: `read` brings it */
     ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);
-    uint64_t read_at;   /* the next byte to be read */
-    bool upload_paused; /* `read` had nothing; libcurl waits for upstream_upload_ready */
-    int read_failed;    /* -errno of `read` */
+    uint64_t read_at;    /* the next byte to be read */
+    bool upload_paused;  /* `read` had nothing; libcurl waits for upstream_upload_ready */
+    int read_failed;     /* -errno of `read` */
+    uint64_t answer_len; /* as the head tells it; UINT64_MAX: not at all */
+    bool early;          /* it is whole, and the upload still runs */
     unsigned sends;
     bool refused; /* the server said that it did not and will not process it (HTTP/2) */
     enum veto veto;
@@ -72,6 +75,11 @@ void transfer_set_body(struct transfer *t, const struct upstream_request *r);
 
 /* Whether the whole request has been handed to the network. */
 bool transfer_upload_whole(const struct transfer *t);
+
+/* Whether the request's body is still on its way, though the answer has begun. */
+bool transfer_is_uploading(const struct transfer *t);
+/* Its answer is whole: the next turn ends it, and with it the rest of its upload. */
+void transfer_early(struct transfer *t);
 
 /* Records in the attempt how libcurl's result looks from outside: upload_whole, transport, detail. */
 void transfer_outcome(struct transfer *t, CURLcode rc);

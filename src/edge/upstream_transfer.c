@@ -33,6 +33,38 @@ static void take_status_line(struct attempt *a, struct str line)
         a->status = (unsigned)status;
 }
 
+/* --- answers that come before the request has gone ------------------------------------------------ */
+
+bool transfer_is_uploading(const struct transfer *t)
+{
+    return t->body_len > 0 && t->sends > 0 && !transfer_upload_whole(t);
+}
+
+void transfer_early(struct transfer *t)
+{
+    t->early = t->u->early = true;
+    t->u->wake(t->u->arg);
+}
+
+static uint64_t answer_length(const struct attempt *a)
+{
+    struct str v;
+    uint64_t n;
+
+    if (a->status == 204 || a->status == 304)
+        return 0;
+    return headers_get(&a->headers, STR("content-length"), &v) && str_to_u64(v, &n) ? n
+                                                                                    : UINT64_MAX;
+}
+
+/* libcurl would go on sending, and wait for ever where nobody reads that any more. Of what has failed
+ * it gives the rest up by itself. */
+static void look_for_end(struct transfer *t)
+{
+    if (t->a->received >= t->answer_len && transfer_is_uploading(t))
+        transfer_early(t);
+}
+
 static size_t header_callback(char *data, size_t size, size_t count, void *arg)
 {
     struct transfer *t = arg;
@@ -53,8 +85,10 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
             return stop(t, "the upstream switched protocols (status 101), which nobody asked for");
         if (a->status >= 200) {
             a->head_done = true;
+            t->answer_len = answer_length(a);
             a->last_piece_ms = uv_now(t->u->sockets.loop);
             t->notify(t->arg);
+            look_for_end(t);
         }
         return n;
     }
@@ -83,6 +117,7 @@ static size_t write_callback(char *data, size_t size, size_t count, void *arg)
     a->received += n;
     a->last_piece_ms = uv_now(t->u->sockets.loop);
     t->notify(t->arg);
+    look_for_end(t);
     return n;
 }
 
@@ -331,6 +366,8 @@ int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool 
 
     t->sends = 0;
     t->refused = false;
+    t->answer_len = UINT64_MAX;
+    t->early = false;
     t->veto = VETO_NONE;
     t->socket = (struct socket_ref){.serial = 0};
     t->broke = NULL;

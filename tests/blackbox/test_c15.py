@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import resource
+import socket
+import threading
 
 import pytest
 from cases import error
@@ -341,3 +343,50 @@ def test_c15_an_end_amid_uploads_and_replays(provider, retryd):
         provider.wait(heads=10)
         d.signal(15)
         assert d.wait() == 0
+
+
+class AnswersEarly(threading.Thread):
+    """Answers each head at once and whole, and reads nothing of the body."""
+
+    def __init__(self, answer):
+        super().__init__(daemon=True)
+        self.answer, self.peers = answer, []
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.server.getsockname()[1]}/v1"
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                peer, _ = self.server.accept()
+            except OSError:
+                return
+            self.peers.append(peer)
+            head = b""
+            while b"\r\n\r\n" not in head and (more := peer.recv(1)):
+                head += more
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + self.answer)
+
+
+GOOD = json.dumps({"id": "x", "object": "chat.completion", "model": "m", "choices": [
+    {"index": 0, "message": {"role": "assistant", "content": "early"}, "finish_reason": "stop"}]}).encode()
+
+
+@pytest.mark.parametrize("framing", [
+    b"Content-Length: %d\r\n\r\n%s" % (len(GOOD), GOOD),
+    b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD),
+], ids=["length", "chunked"])
+def test_c15_an_early_good_answer_is_taken(retryd, framing):
+    """Whole before the request is: what the request still had to say, and nobody reads, is given up."""
+    upstream = AnswersEarly(framing)
+    d = retryd(upstream.url, retry={"max_attempts": 1}, timeout={"idle": "20s", "first_byte": "20s"})
+    body = json.dumps({**CHAT, "user": "x" * 20_000_000}).encode()
+    for _ in range(2):  # ... and never on a connection that still expects a body
+        with Raw(d, timeout=60) as c:
+            c.request("POST", "/v1/chat/completions", body)
+            got = c.answer()
+        assert got.status == 200 and got.body == GOOD
+    assert d.metric("retryd_attempts_total") == 2
+    assert [r["end"] for r in wait_requests(d, 2)] == ["answered"] * 2
+    assert len(upstream.peers) == 2
+    upstream.server.close()

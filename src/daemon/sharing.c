@@ -9,23 +9,62 @@
 struct sharing {
     struct shared *shared; /* NULL once it is closed */
     struct traffic *traffic;
+    uint64_t
+        wait_ms_max; /* the longest that this daemon's own settings would wait for one's hint */
+    uint64_t open_ms_max; /* ... and would keep a breaker open */
 };
 
 /* --- what others tell --------------------------------------------------------------------------- */
 
+/* Nobody shuts an upstream out here for longer than this daemon's own settings would: neither another
+ * daemon with other settings, nor whoever writes into that server. */
+
+static uint64_t at_most(uint64_t value, uint64_t most)
+{
+    return value < most ? value : most;
+}
+
 static void on_gate(void *arg, uint64_t lane_id, uint64_t for_ms)
 {
-    traffic_learn_gate(((struct sharing *)arg)->traffic, lane_id, for_ms);
+    struct sharing *s = arg;
+
+    traffic_learn_gate(s->traffic, lane_id, at_most(for_ms, s->wait_ms_max));
 }
 
 static void on_breaker(void *arg, uint64_t circuit_id, bool open, uint64_t for_ms)
 {
-    traffic_learn_breaker(((struct sharing *)arg)->traffic, circuit_id, open, for_ms);
+    struct sharing *s = arg;
+
+    traffic_learn_breaker(s->traffic, circuit_id, open, at_most(for_ms, s->open_ms_max));
 }
 
 static void on_rate(void *arg, uint64_t site_id, uint64_t ahead_us)
 {
-    traffic_learn_rate(((struct sharing *)arg)->traffic, site_id, ahead_us);
+    struct sharing *s = arg;
+
+    traffic_learn_rate(s->traffic, site_id, at_most(ahead_us, s->wait_ms_max * 1000));
+}
+
+static void take_settings(struct sharing *s, const struct route_settings *settings)
+{
+    const struct retry_settings *r = &settings->retry;
+    uint64_t wait_ms =
+        r->max_hint_ms > r->backoff.max_delay_ms ? r->max_hint_ms : r->backoff.max_delay_ms;
+
+    if (wait_ms > s->wait_ms_max)
+        s->wait_ms_max = wait_ms;
+    if (settings->breaker.open_for_ms > s->open_ms_max)
+        s->open_ms_max = settings->breaker.open_for_ms;
+}
+
+void sharing_configure(struct sharing *s, const struct config *c)
+{
+    if (!s)
+        return;
+    s->wait_ms_max = s->open_ms_max = 0;
+    take_settings(s, &c->defaults);
+    for (unsigned i = 0; i < c->route_count; i++)
+        take_settings(s, &c->routes[i].settings);
 }
 
 /* --- what is told to them ------------------------------------------------------------------------- */
@@ -80,6 +119,7 @@ int sharing_new(uv_loop_t *loop, const struct config *c, struct traffic *t, stru
     if (c->shared_password)
         settings.password = secret_text(c->shared_password);
     s->traffic = t;
+    sharing_configure(s, c);
     handler.arg = news.arg = s;
     s->shared = shared_new(loop, &settings, &handler);
     if (!s->shared) {

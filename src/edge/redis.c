@@ -10,8 +10,8 @@
 
 #include "edge/redis_private.h"
 
-#define ANSWER_BYTES_MAX (1024u * 1024) /* no answer that was asked for comes near */
-#define ANSWER_ITEMS_MAX 1024
+#define ANSWER_BYTES_MAX (64u * 1024) /* no answer that was asked for comes near */
+#define ANSWER_ITEMS_MAX 64
 #define SECOND_LOOK_MS 20
 
 /* hiredis 0.14 believes any length of a list, makes room for it, and later goes through all of it to

@@ -5,6 +5,7 @@ Two real daemons, a real redis-server, one provider."""
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from cases import error
 from client import Provider
 from daemon import Retryd
-from raw import now_ms
+from raw import CHAT, Raw, now_ms
 from targets import Asked, ask, chat, in_order, limited, model_of
 
 JOINED = "shared view: in step"
@@ -221,3 +222,60 @@ def test_accounts_with_prefixes_of_their_own_do_not_hear_of_each_other(redis):
         assert one.metric("retryd_shared_sent_total") >= 1
         assert other.metric("retryd_shared_received_total") == 0
         assert model_of(provider.record()[0]) == "big"
+
+
+class FalseRedis(threading.Thread):
+    """Speaks as much of the protocol as retryd asks for, and answers each script with a number of its own."""
+
+    def __init__(self, number):
+        super().__init__(daemon=True)
+        self.number = number
+        self.scripts = threading.Event()
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.server.getsockname()[1]}"
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                peer, _ = self.server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(peer,), daemon=True).start()
+
+    def serve(self, peer):
+        with peer, peer.makefile("rwb") as f:
+            while line := f.readline():
+                words = []
+                for _ in range(int(line[1:])):
+                    n = int(f.readline()[1:])
+                    words.append(f.read(n + 2)[:-2])
+                f.write(self.answer(words))
+                f.flush()
+
+    def answer(self, words):
+        command = words[0].upper()
+        if command == b"SCRIPT":
+            return b"$40\r\n" + b"0" * 40 + b"\r\n"
+        if command == b"SUBSCRIBE":
+            return b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:1\r\n" % (len(words[1]), words[1])
+        if command in (b"EVALSHA", b"EVAL"):
+            self.scripts.set()
+            return b":%d\r\n" % self.number
+        return b"+PONG\r\n" if command == b"PING" else b"+OK\r\n"
+
+
+@pytest.mark.parametrize("number", [3_600_000_000, 2**63 - 1])
+def test_c22_a_server_shuts_nobody_out_for_longer_than_the_settings_would(provider, retryd, number):
+    redis = FalseRedis(number)
+    d = retryd(shared={"redis": redis.address}, upstream_settings={"requests_per_minute": 6000},
+               retry={"max_hint": "1s", "max_delay": "1s", "initial_delay": "20ms"})
+    d.wait_line(JOINED, timeout=20)
+    for _ in range(3):
+        with Raw(d, timeout=30) as c:
+            c.request(body=CHAT)
+            answer = c.answer()
+        assert answer.status == 200
+        assert int(answer.header("x-retryd-wait-ms")) < 10_000
+    assert redis.scripts.is_set()
+    redis.server.close()

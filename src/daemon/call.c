@@ -366,6 +366,12 @@ static int refuse_head(struct worker *w, struct frontend_request *r,
         snprintf(ret_why, size, "%s", why);
         return -EACCES;
     }
+    if (wiring_is_loop(&head->headers)) {
+        snprintf(ret_why, size,
+                 "retryd: this request has come from here before: an upstream's url leads back to "
+                 "this daemon");
+        return -ELOOP;
+    }
     rc = let_page_in(r, head);
     if (rc < 0)
         snprintf(ret_why, size, "retryd: out of memory; try again");

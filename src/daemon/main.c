@@ -35,35 +35,83 @@ static void raise_file_limit(void)
     }
 }
 
-static int serve(struct config *config)
+/* Whoever reads a log of JSON reads nothing but JSON; a person at a terminal reads the lines as they
+ * are. */
+static void say_lines(bool json, enum log_level level, const struct buf *text)
+{
+    struct str rest = buf_str(text), line;
+
+    if (!json) {
+        if (text->len > 0)
+            fprintf(stderr, "%.*s", (int)text->len, text->p);
+        return;
+    }
+    log_configure(LOG_INFO, true);
+    while (str_next(&rest, '\n', &line))
+        if (line.n > 0)
+            log_line(level, "%.*s", (int)line.n, line.p);
+}
+
+static void say(bool json, const char *text)
+{
+    struct buf line;
+
+    buf_init(&line, TEXT_BYTES_MAX);
+    buf_printf(&line, "retryd: %s\n", text);
+    say_lines(json, LOG_ERROR, &line);
+    buf_deinit(&line);
+}
+
+static int serve(struct config *config, bool json)
 {
     int rc =
         log_start(STDERR_FILENO, (enum log_level)config->log.level, config->log.format == LOG_JSON);
 
     if (rc < 0) {
-        fprintf(stderr, "retryd: the log could not be started: %s\n", strerror(-rc));
+        char text[128];
+
+        snprintf(text, sizeof(text), "the log could not be started: %s", strerror(-rc));
+        say(json, text);
         config_unref(config);
         return CLI_FAILED;
     }
     rc = server_run(config);
     log_stop();
-    log_thread_done();
     return cli_exit_for(rc);
 }
 
 static int load_and_serve(const char *path)
 {
-    struct buf notes;
+    struct buf notes, problems;
     struct config *config;
     enum cli_exit rc;
+    FILE *told;
+    bool json;
 
     buf_init(&notes, TEXT_BYTES_MAX);
-    config = cli_load(path, &notes, stderr, &rc);
+    buf_init(&problems, TEXT_BYTES_MAX);
+    told = open_memstream(&problems.p, &problems.len);
+    config = cli_load(path, &notes, told ? told : stderr, &rc);
+    if (told)
+        fclose(told);
+    json = config ? config->log.format == LOG_JSON : config_wants_json(path);
     /* A service's log is no place for what --check says; but a user should see it once. */
-    if (config && notes.len > 0)
-        fprintf(stderr, "%.*s", (int)notes.len, notes.p);
+    if (config)
+        say_lines(json, LOG_WARN, &notes);
+    say_lines(json, LOG_ERROR, &problems);
     buf_deinit(&notes);
-    return config ? serve(config) : (int)rc;
+    buf_deinit(&problems);
+    if (config && upstream_global_init() < 0) {
+        say(json, "libcurl could not be started");
+        config_unref(config);
+        return CLI_FAILED;
+    }
+    if (config) {
+        rc = (enum cli_exit)serve(config, json);
+        upstream_global_deinit();
+    }
+    log_thread_done();
+    return (int)rc;
 }
 
 int main(int argc, char **argv)
@@ -81,11 +129,5 @@ int main(int argc, char **argv)
     if (cli.mode != CLI_RUN)
         return (int)cli_answer(&cli, libraries, stdout, stderr);
     raise_file_limit();
-    if (upstream_global_init() < 0) {
-        fprintf(stderr, "retryd: libcurl could not be started\n");
-        return CLI_FAILED;
-    }
-    rc = load_and_serve(cli.config);
-    upstream_global_deinit();
-    return rc;
+    return load_and_serve(cli.config);
 }

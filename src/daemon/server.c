@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "daemon/server_private.h"
+#include "daemon/threads.h"
 #include "edge/frontend_check.h"
 
 #define PROBLEMS_BYTES_MAX (64 * 1024)
@@ -203,6 +204,7 @@ static void adopt(struct server *s, struct config *now)
     config_unref(s->config);
     s->config = now;
     log_configure((enum log_level)now->log.level, now->log.format == LOG_JSON);
+    sharing_configure(s->sharing, now);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_configure(s->workers[i], now);
     log_line(LOG_INFO, "configuration reloaded from %s", now->path);
@@ -226,9 +228,10 @@ static void on_hangup(uv_signal_t *signal, int number)
     buf_init(&notes, PROBLEMS_BYTES_MAX);
     now = config_load(s->config->path, &problems, &notes);
     log_lines(LOG_WARN, &notes);
-    if (now) {
+    if (now && !doors_loop(s, now)) {
         adopt(s, now);
     } else {
+        config_unref(now);
         log_lines(LOG_ERROR, &problems);
         log_line(LOG_ERROR, "reload failed: the configuration in force stays as it was");
     }
@@ -315,6 +318,43 @@ static int start_workers(struct server *s)
     return 0;
 }
 
+static void no_work(uv_work_t *work)
+{
+    (void)work;
+}
+
+static void work_done(uv_work_t *work, int status)
+{
+    (void)status;
+    free(work);
+}
+
+/* libuv starts its pool with the first large body, and ends the process where it cannot. */
+static int start_pool(struct server *s)
+{
+    sigset_t all, before;
+    unsigned missing;
+    uv_work_t *work;
+
+    /* Signals belong to the loops: a thread takes over what is blocked where it is started. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    missing = threads_missing(pool_threads());
+    work = missing == 0 ? malloc(sizeof(*work)) : NULL;
+    if (work && uv_queue_work(&s->loop, work, no_work, work_done) < 0)
+        free(work);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (missing > 0) {
+        log_line(
+            LOG_ERROR,
+            "%u of the %u threads that read and write large bodies could not be started; raise "
+            "the limit of threads (TasksMax, ulimit -u), or lower workers",
+            missing, pool_threads());
+        return -EAGAIN;
+    }
+    return 0; /* without memory the pool comes with the first large body, after all */
+}
+
 static int start(struct server *s)
 {
     int rc;
@@ -327,8 +367,12 @@ static int start(struct server *s)
     rc = sharing_new(&s->loop, s->config, s->traffic, &s->sharing);
     if (rc == 0)
         rc = doors_open(s);
+    if (rc == 0 && doors_loop(s, s->config))
+        rc = -ELOOP;
     if (rc == 0)
         rc = start_workers(s);
+    if (rc == 0)
+        rc = start_pool(s);
     if (rc < 0)
         return rc;
     start_watchdog(s);

@@ -451,7 +451,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
 
 static enum MHD_Result last_call(struct frontend_request *r)
 {
-    if (r->cut)
+    if (r->cut || r->said)
         return MHD_NO;
     if (r->answered)
         return MHD_YES;
@@ -502,28 +502,36 @@ static void refused_by_library(struct frontend_request *r)
         r->f->handler->on_body_refused(r->user, info->http_status);
 }
 
-static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
-                         enum MHD_RequestTerminationCode code)
+void frontend_over(struct frontend_request *r, bool whole)
 {
-    struct frontend *f = cls;
-    struct frontend_request *r = *req_cls;
+    struct frontend *f = r->f;
 
-    (void)mhd;
-    if (!r)
-        return;
     assert(r->magic == REQUEST_MAGIC);
-    *req_cls = NULL;
     r->c->current = NULL;
     if (r->user && !r->complete && !r->refused && !r->cut)
         refused_by_library(r);
-    connection_expect_head(r->c);
     if (r->user)
-        /* A client that left unseen counts as completed, too: the kernel had room for it all. */
-        f->handler->on_closed(r->user, r->answered && code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+        f->handler->on_closed(r->user, whole);
     request_head_deinit(&r->head);
     free(r->origin);
     r->magic = 0;
     free(r);
+}
+
+static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
+                         enum MHD_RequestTerminationCode code)
+{
+    struct frontend_request *r = *req_cls;
+    struct connection *c = r ? r->c : NULL;
+
+    (void)cls;
+    (void)mhd;
+    if (!r)
+        return;
+    *req_cls = NULL;
+    /* A client that left unseen counts as completed, too: the kernel had room for it all. */
+    frontend_over(r, r->said || (r->answered && code == MHD_REQUEST_TERMINATED_COMPLETED_OK));
+    connection_expect_head(c);
 }
 
 /* --- the daemon ----------------------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ struct frontend_request; /* between on_head and on_closed */
 
 struct frontend_handler {
     /* The head is valid. Its content may be taken (and must then be left initialised). 0: the body
-     * follows; FRONTEND_PREFLIGHT: nothing follows, the client is told what its page may do; -EFBIG: 413; -EACCES: 403; -ENOTSUP: 426; -ENOMEM or -EBUSY: 503, and the client may
+     * follows; FRONTEND_PREFLIGHT: nothing follows, the client is told what its page may do; -EFBIG: 413; -EACCES: 403; -ENOTSUP: 426; -ELOOP: 508; -ENOMEM or -EBUSY: 503, and the client may
      * come again; with a sentence for it in `ret_why`. `*ret_user` is kept for the other calls. */
     int (*on_head)(void *ctx, struct frontend_request *r, struct request_head *head,
                    void **ret_user, char *ret_why, size_t why_size);

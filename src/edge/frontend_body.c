@@ -15,6 +15,8 @@ unsigned frontend_status(int rc)
         return 403;
     case -ENOTSUP:
         return 426;
+    case -ELOOP:
+        return 508;
     case -ENOSPC:
         return 507;
     default:
@@ -55,6 +57,41 @@ static void hold_back(struct frontend_request *r)
     frontend_suspend(r);
 }
 
+/* Longer than any body may be (max_body's own limit). */
+#define CHUNK_BYTES_MAX (UINT64_C(1) << 40)
+#define CHUNK_LINE_MAX 40
+
+static uint64_t hex_number(const char *p, const char *end)
+{
+    uint64_t n = 0;
+
+    for (; p < end && n < CHUNK_BYTES_MAX; p++) {
+        if (*p >= '0' && *p <= '9')
+            n = n << 4 | (uint64_t)(*p - '0');
+        else if ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'f')
+            n = n << 4 | (uint64_t)((*p | 0x20) - 'a' + 10);
+        else
+            break;
+    }
+    return n;
+}
+
+/* Whether these bytes begin a chunk of such a length. libmicrohttpd waits for all of it, and tells
+ * nobody what the line said; but that stands in its memory still, right before the bytes, where both
+ * came together. Else what stands there is the end of the head, which it has overwritten with NULs, and
+ * the chunk is known by what comes of it. */
+static bool begins_endless_chunk(const struct frontend_request *r, const char *data)
+{
+    const char *end = data - 1, *p;
+
+    if (r->told != LENGTH_UNKNOWN || end <= r->uri || *end != '\n')
+        return false;
+    for (p = end; p > r->uri && end - p < CHUNK_LINE_MAX; p--)
+        if (p[-1] == '\n' || p[-1] == '\0')
+            break;
+    return hex_number(p, end) >= CHUNK_BYTES_MAX;
+}
+
 /* A response cannot be queued amid a body: what is too much is read and dropped, up to a bound. */
 enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *size)
 {
@@ -63,6 +100,8 @@ enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *
 
     if (r->cut) /* its owner is done with it */
         return MHD_NO;
+    if (!r->refused && begins_endless_chunk(r, data))
+        frontend_refuse_now(r, 413, "retryd: a chunk of the body is longer than any body may be");
     if (!r->refused) {
         taken = r->f->handler->on_body(r->user, data, n, r->why_text, sizeof(r->why_text));
         if (taken >= 0) {

@@ -16,6 +16,8 @@
     700 /* ... and one that has not begun to come: no more than the end may wait */
 #define BODY_CHECK_MS 10000   /* in each such time ... */
 #define BODY_CHECK_BYTES 1024 /* ... so much of a body must come */
+#define BODY_LOOK_MS 500      /* how soon one that libmicrohttpd cannot read on is found */
+#define SAID_TIME_MS 1000     /* to read an answer that ends the connection amid the body */
 #define NEVER UINT64_MAX
 #define KEEPALIVE_IDLE_S 30
 #define KEEPALIVE_INTERVAL_S 15
@@ -125,6 +127,45 @@ static void check_taking(struct connection *c)
     expect_by(c, c->current->stall_ms);
 }
 
+/* A chunk's line that does not end fills all the memory that libmicrohttpd has: then it neither reads on
+ * nor says so (0.9.75). Bytes that lie there from one look to the next, which comes many turns later,
+ * are not going to be read. */
+static bool is_stuck(struct connection *c)
+{
+    struct frontend_request *r = c->current;
+    bool unread = r->body_bytes == r->body_seen && has_unread(c), before = r->body_unread;
+
+    r->body_seen = r->body_bytes;
+    r->body_unread = unread;
+    return unread && before;
+}
+
+/* Amid a body: whether the client is waited for still, until the next look. */
+static bool body_goes_on(struct connection *c)
+{
+    struct frontend_request *r = c->current;
+    uint64_t now = uv_now(c->f->loop);
+
+    if (r->said)
+        return false;
+    if (is_stuck(c) && !r->refused) {
+        frontend_refuse_now(r, 400, "retryd: the line before a chunk of the body does not end");
+        expect_by(c, SAID_TIME_MS);
+        return true;
+    }
+    if (now >= r->body_due_ms) {
+        if (r->body_bytes < r->body_mark + BODY_CHECK_BYTES) {
+            if (!r->refused)
+                frontend_refuse_now(r, 408, "retryd: the request's body comes too slowly");
+            return false;
+        }
+        r->body_mark = r->body_bytes;
+        r->body_due_ms = now + BODY_CHECK_MS;
+    }
+    expect_by(c, BODY_LOOK_MS);
+    return true;
+}
+
 static void overdue(struct connection *c)
 {
     struct frontend_request *r = c->current;
@@ -148,11 +189,8 @@ static void overdue(struct connection *c)
         expect_within(c, DRAIN_HEAD_TIME_MS);
         return;
     }
-    if (!c->gone && r && r->started && r->body_bytes >= r->body_mark + BODY_CHECK_BYTES) {
-        r->body_mark = r->body_bytes;
-        expect_by(c, BODY_CHECK_MS);
+    if (!c->gone && r && r->started && body_goes_on(c))
         return;
-    }
     connection_shut(c);
 }
 
@@ -174,8 +212,11 @@ static void on_timer(uv_timer_t *timer)
 
 void connection_expect_body(struct connection *c)
 {
-    c->current->body_mark = c->current->body_bytes;
-    expect_within(c, BODY_CHECK_MS);
+    struct frontend_request *r = c->current;
+
+    r->body_mark = r->body_bytes;
+    r->body_due_ms = uv_now(c->f->loop) + BODY_CHECK_MS;
+    expect_within(c, BODY_LOOK_MS);
 }
 
 void connection_expect_nothing(struct connection *c)
@@ -237,6 +278,9 @@ void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_cont
     if (!c)
         return;
     *socket_context = NULL;
+    /* 0.9.75 says nothing of a request that it refuses for its cookies. */
+    if (c->current)
+        frontend_over(c->current, false);
     list_remove(&c->node);
     f->count--;
     uv_close((uv_handle_t *)&c->watch, on_handle_closed);

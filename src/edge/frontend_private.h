@@ -45,17 +45,18 @@ struct frontend_request {
     struct connection *c;
     struct MHD_Connection *mhd;
     struct request_head head;
-    const char *uri; /* the target in libmicrohttpd's memory */
-    void *user;      /* the owner's; NULL when it never saw the request */
-    char *origin;    /* of the page that may read its answers; NULL: the client is no page */
-    bool preflight;  /* it asks what it may send, and is told so here */
-    size_t head_room; /* bytes of the connection's memory that are left for the answer's head */
+    const char *uri;   /* the target in libmicrohttpd's memory */
+    void *user;        /* the owner's; NULL when it never saw the request */
+    char *origin;      /* of the page that may read its answers; NULL: the client is no page */
+    bool preflight;    /* it asks what it may send, and is told so here */
+    size_t head_room;  /* bytes of the connection's memory that are left for the answer's head */
     size_t body_there; /* ... and at most so many of them may be in use until the body is taken */
     bool is_head;
     bool http_1_0;
     bool started;  /* the first handler call has been */
     bool complete; /* on_complete was called */
     bool answered; /* a response is queued */
+    bool said;     /* answered straight through the socket: nothing may follow */
     bool suspended;
     bool held_back; /* ... amid its body, which its owner cannot take now */
     bool cut;
@@ -66,9 +67,15 @@ struct frontend_request {
     uint64_t pulled;   /* bytes of a streamed answer handed to libmicrohttpd */
     uint64_t told; /* length of the body, as in struct request_head; its owner may take the head */
     uint64_t body_bytes;
-    uint64_t body_mark;  /* body_bytes at the last check */
-    uint64_t refused_at; /* body_bytes when it was refused */
+    uint64_t body_mark;   /* body_bytes at the last check */
+    uint64_t body_due_ms; /* when the next check is, in the loop's time */
+    uint64_t body_seen;   /* body_bytes at the last look, of which there are many between checks */
+    bool body_unread;     /* ... when none had come since the one before, and some waited */
+    uint64_t refused_at;  /* body_bytes when it was refused */
 };
+
+/* The request is over: its owner hears of it, and `r` is gone. */
+void frontend_over(struct frontend_request *r, bool whole);
 
 /* libmicrohttpd has something to do: a turn must follow. */
 void frontend_dirty(struct frontend *f);

@@ -4,6 +4,7 @@
 
 #include "edge/frontend_private.h"
 #include "exchange/answer.h"
+#include "exchange/dialect.h"
 
 #define RAW_BYTES_MAX 4096
 
@@ -22,6 +23,8 @@ static const char *code_for(unsigned status)
         return "upgrade_not_supported";
     case 503:
         return "overloaded";
+    case 508:
+        return "loop_detected";
     case 507:
         return "insufficient_storage";
     default:
@@ -29,10 +32,12 @@ static const char *code_for(unsigned status)
     }
 }
 
-static int own_error(unsigned status, const char *why, struct answer_head *head, struct buf *body)
+static int own_error(const struct frontend_request *r, unsigned status, const char *why,
+                     struct answer_head *head, struct buf *body)
 {
     bool ours = status == 503 || status == 507;
     struct answer_facts facts = {.reason = ours ? REASON_INTERNAL : REASON_CLIENT_ERROR,
+                                 .dialect = dialect_of(request_path(&r->head)),
                                  .come_again = status == 503};
 
     int rc = answer_own_error(head, body, status, why,
@@ -65,6 +70,15 @@ static void write_raw(struct frontend_request *r, const struct answer_head *head
     buf_deinit(&raw);
 }
 
+/* What the client still sends is dropped, for it may read only then; and not for long. */
+static void end_here(struct frontend_request *r, unsigned status)
+{
+    r->said = true;
+    r->refused = status;
+    r->refused_at = r->body_bytes;
+    shutdown(r->c->fd, SHUT_WR);
+}
+
 enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, const char *why)
 {
     struct answer_head head;
@@ -73,11 +87,15 @@ enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, con
 
     answer_head_init(&head);
     buf_init(&body, 4096);
-    rc = own_error(status, why, &head, &body);
+    rc = own_error(r, status, why, &head, &body);
     if (rc == 0)
         rc = frontend_whole(r, &head, &body);
-    if (rc == -EMSGSIZE)
+    if (rc == -EMSGSIZE && !r->complete) {
         write_raw(r, &head, &body);
+        end_here(r, status);
+        connection_expect_body(r->c);
+        rc = 0;
+    }
     buf_deinit(&body);
     answer_head_deinit(&head);
     if (!r->user)
@@ -92,7 +110,7 @@ void frontend_refuse_now(struct frontend_request *r, unsigned status, const char
 
     answer_head_init(&head);
     buf_init(&body, 4096);
-    if (own_error(status, why, &head, &body) == 0)
+    if (own_error(r, status, why, &head, &body) == 0)
         write_raw(r, &head, &body);
     buf_deinit(&body);
     answer_head_deinit(&head);
@@ -100,9 +118,5 @@ void frontend_refuse_now(struct frontend_request *r, unsigned status, const char
         r->f->handler->on_body_refused(r->user, status);
     else
         r->f->handler->on_refused(r->f->ctx, status, why);
-    /* What it still sends is dropped, for it may read only then; and not for long. */
-    r->refused = status;
-    r->why = why;
-    r->refused_at = r->body_bytes;
-    shutdown(r->c->fd, SHUT_WR);
+    end_here(r, status);
 }

@@ -1,5 +1,6 @@
 """Start, reload, drain and end; what the system takes away; what systemd is told."""
 
+import json
 import os
 import resource
 import signal
@@ -730,3 +731,46 @@ def test_start_and_end_without_a_client(retryd):
     assert d.wait(timeout=10) == 0
     with pytest.raises(DaemonError):
         d.wait_line("never", timeout=0.1)
+
+
+@pytest.mark.parametrize("wrong", ["[server]\nworkers = many\n[upstream x]\n", "[server]\nlisten = 203.0.113.1:1\n",
+                                   "[upstream a]\nurl = http://127.0.0.1:1\nmax_concurrency = x\n"])
+def test_every_line_of_a_json_log_is_json(tmp_path, wrong):
+    """What is wrong with the configuration too, and what --check would note."""
+    (tmp_path / "conf").write_text(f"{wrong}[log]\nformat = json\n[admin]\nlisten = off\n")
+    done = subprocess.run([os.environ["RETRYD_BIN"], "-c", str(tmp_path / "conf")], capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 3
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines and all(line["level"] == "error" for line in lines)
+    assert any("conf:" in line["msg"] for line in lines)
+
+
+def test_notes_of_a_json_log_are_json(provider, retryd):
+    d = retryd(log={"format": "json"}, shared={"redis_user": "x"}, server={"spool_dir": "/nowhere"})
+    assert any("spool_dir" in json.loads(line)["msg"] for line in d.lines)
+    d.stop()
+    for line in d.lines:
+        json.loads(line)
+
+
+def test_pool_threads_that_cannot_be_had_are_found_at_the_start(tmp_path):
+    """libuv would end the process at the first large body instead."""
+    (tmp_path / "conf").write_text("[server]\nlisten = 127.0.0.1:0\nworkers = 1\n[admin]\nlisten = off\n"
+                                   "[upstream x]\nurl = http://127.0.0.1:1/v1\n")
+    tmp_path.chmod(0o755)
+    for folder in tmp_path.parents:
+        if folder.name.startswith("pytest-"):
+            folder.chmod(0o755)
+
+    def few_threads():
+        os.setgroups([])
+        os.setgid(54321)
+        os.setuid(54321)
+        resource.setrlimit(resource.RLIMIT_NPROC, (4, 4))
+
+    done = subprocess.run([os.environ["RETRYD_BIN"], "-c", str(tmp_path / "conf")], capture_output=True, text=True,
+                          preexec_fn=few_threads, timeout=60,
+                          env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+    assert done.returncode == 1, done.stderr
+    assert "threads that read and write large bodies could not be started" in done.stderr

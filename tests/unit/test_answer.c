@@ -110,6 +110,7 @@ START_TEST(every_reason_has_a_status_and_a_registered_error)
                                              "http_request_error",
                                              "http_request_denied",
                                              "http_response_incomplete",
+                                             "http_response_header_section_size",
                                              "http_response_timeout",
                                              "http_protocol_error",
                                              "proxy_internal_error"};

@@ -52,7 +52,7 @@ static const struct sample samples[] = {
     {"upstream", "api_key_file", "", "./keys", "./keys", NULL, NULL},
     {"upstream", "auth_header", "Authorization", "api-key", "api-key", "",
      "the name of a header, such as Authorization"},
-    {"upstream", "header.X-Org", NULL, "o; p", "o; p", NULL, NULL},
+    {"upstream", "header.X-Org", NULL, "o; p", "***", NULL, NULL},
     {"upstream", "idempotency_header", "", "Idempotency-Key", "Idempotency-Key", "a b",
      "the name of a header, such as Authorization"},
     {"upstream", "ca_file", "", "./keys", "./keys", NULL, NULL},

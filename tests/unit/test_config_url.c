@@ -56,7 +56,8 @@ START_TEST(url_parts)
         ck_assert_str_eq(again.problems, "");
         second = config_text_dump(again.config);
         ck_assert_str_eq(second, dump);
-        ck_assert_str_eq(again.config->upstreams[0].query, urls[i].query);
+        /* A query may hold a key: only its names are shown. */
+        ck_assert(!urls[i].query[0] == !again.config->upstreams[0].query[0]);
         free(dump);
         free(second);
         loaded_deinit(&l);

@@ -235,6 +235,41 @@ START_TEST(escaping_reads_back)
 }
 END_TEST
 
+/* What turns a line around, breaks it, or is not seen in it; and what only looks like that. */
+START_TEST(unseen_characters_are_escaped)
+{
+    static const struct {
+        const char *text, *escaped;
+    } cases[] = {
+        {"\xe2\x80\xae", "\\u202e"},
+        {"\xe2\x80\xaa", "\\u202a"},
+        {"\xe2\x81\xa6", "\\u2066"},
+        {"\xe2\x81\xa9", "\\u2069"},
+        {"\xe2\x80\x8e", "\\u200e"},
+        {"\xe2\x80\x8f", "\\u200f"},
+        {"\xd8\x9c", "\\u061c"},
+        {"\xe2\x80\xa8", "\\u2028"},
+        {"\xe2\x80\xa9", "\\u2029"},
+        {"\xc2\x85", "\\u0085"},
+        {"\xef\xbb\xbf", "\\ufeff"},
+        {"\xe2\x80\x8b", "\\u200b"},
+        {"\xf3\xa0\x81\x81", "\\udb40\\udc41"},
+        {"\xe2\x80\x9c", "\xe2\x80\x9c"},
+        {"\xd7\x90", "\xd7\x90"},
+        {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char space[JSON_ESCAPE_MAX];
+        size_t used;
+
+        ck_assert(
+            str_eq(json_escape(str_from(cases[i].text), space, &used), str_from(cases[i].escaped)));
+        ck_assert_uint_eq(used, strlen(cases[i].text));
+    }
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "json_scan");
@@ -247,4 +282,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, unescaping);
     tcase_add_test(tcase, unescaping_never_cuts_a_character);
     tcase_add_test(tcase, escaping_reads_back);
+    tcase_add_test(tcase, unseen_characters_are_escaped);
 }

@@ -171,6 +171,15 @@ static int world_answer_begin(void *world, struct exchange *x, const struct answ
     return c->r ? frontend_stream(c->r, head) : -EPIPE;
 }
 
+static void world_answer_interim(void *world, struct exchange *x, struct str heads)
+{
+    struct call *c = call_of(x);
+
+    (void)world;
+    if (c->r)
+        frontend_interim(c->r, heads);
+}
+
 static void world_answer_wake(void *world, struct exchange *x)
 {
     struct call *c = call_of(x);
@@ -208,6 +217,7 @@ static const struct exchange_ops world_ops = {
     .timer_set = world_timer_set,
     .answer_whole = world_answer_whole,
     .answer_begin = world_answer_begin,
+    .answer_interim = world_answer_interim,
     .answer_wake = world_answer_wake,
     .answer_cut = world_answer_cut,
     .spool_open = call_spool_open,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/log.h"
 #include "edge/frontend_check.h"
@@ -236,6 +237,19 @@ int frontend_stream(struct frontend_request *r, const struct answer_head *head)
 void frontend_stall_limit(struct frontend_request *r, uint64_t ms)
 {
     r->stall_ms = ms;
+}
+
+/* libmicrohttpd has no interim responses. The request is in, the answer is not queued, and the answers
+ * before it are out: nobody else writes into the socket now. */
+void frontend_interim(struct frontend_request *r, struct str heads)
+{
+    ssize_t n;
+
+    if (!r->complete || r->answered || r->cut || r->c->gone)
+        return;
+    n = send(r->c->fd, heads.p, heads.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n > 0 && (size_t)n < heads.n) /* no answer can follow half a head */
+        frontend_cut(r);
 }
 
 void frontend_wake(struct frontend_request *r)

@@ -74,6 +74,9 @@ int frontend_whole(struct frontend_request *r, const struct answer_head *head, s
 /* Answers r with a head now and bytes from on_pull. As frontend_whole. */
 int frontend_stream(struct frontend_request *r, const struct answer_head *head);
 
+/* Heads of interim responses for r, each whole, before its answer. */
+void frontend_interim(struct frontend_request *r, struct str heads);
+
 /* on_pull has news. */
 void frontend_wake(struct frontend_request *r);
 

@@ -65,6 +65,33 @@ static void look_for_end(struct transfer *t)
         transfer_early(t);
 }
 
+/* 100 and 101 speak of this hop alone. */
+static void keep_interim(struct attempt *a)
+{
+    struct buf *out = &a->interim;
+    size_t before = out->len;
+
+    if (a->status < 102 || a->status >= 200)
+        return;
+    buf_printf(out, "HTTP/1.1 %u %s\r\n", a->status,
+               a->status == 103   ? "Early Hints"
+               : a->status == 102 ? "Processing"
+                                  : "");
+    for (unsigned i = 0; i < a->headers.count; i++) {
+        if (headers_hop_by_hop(&a->headers, headers_name(&a->headers, i)))
+            continue;
+        buf_add_str(out, headers_name(&a->headers, i));
+        buf_add_str(out, STR(": "));
+        buf_add_str(out, headers_value(&a->headers, i));
+        buf_add_str(out, STR("\r\n"));
+    }
+    buf_add_str(out, STR("\r\n"));
+    if (out->failed) { /* whole ones only */
+        out->len = before;
+        out->failed = false;
+    }
+}
+
 static size_t header_callback(char *data, size_t size, size_t count, void *arg)
 {
     struct transfer *t = arg;
@@ -83,6 +110,10 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
     if (line.n == 0) {
         if (a->status == 101) /* what follows would be another protocol */
             return stop(t, "the upstream switched protocols (status 101), which nobody asked for");
+        if (a->status < 200) {
+            keep_interim(a);
+            t->notify(t->arg);
+        }
         if (a->status >= 200) {
             a->head_done = true;
             t->answer_len = answer_length(a);

@@ -23,7 +23,8 @@ struct attempt {
     unsigned number;       /* 1 for a request's first */
 
     /* What came back, in the order it comes. */
-    bool head_done; /* status and headers are final (1xx heads have been discarded) */
+    struct buf interim; /* heads of interim responses (102, 103), as they go to the client */
+    bool head_done;     /* status and headers are final */
     unsigned status;
     struct headers headers;
     struct buf body; /* bytes that came and were not taken yet, still content-coded */

@@ -504,6 +504,19 @@ static bool ended_from_outside(struct exchange *x)
     return x->state == EXCHANGE_DONE;
 }
 
+/* RFC 9110 15.2: they tell nothing of whether the answer will do, and so pass at once. Of two attempts
+ * that race the first one's do. */
+static void pass_interim(struct exchange *x)
+{
+    struct buf *heads = &x->attempt->interim;
+
+    if (heads->len == 0)
+        return;
+    if (!x->reply.begun && !x->request.head.http_1_0)
+        x->ops->answer_interim(x->world, x, buf_str(heads));
+    buf_reset(heads, 0);
+}
+
 void exchange_step(struct exchange *x)
 {
     enum exchange_state before;
@@ -511,6 +524,7 @@ void exchange_step(struct exchange *x)
     assert(x->magic == EXCHANGE_MAGIC);
     if (x->state == EXCHANGE_DONE || ended_from_outside(x))
         return;
+    pass_interim(x);
     do {
         before = x->state;
         exchange_look(x);

@@ -128,6 +128,8 @@ struct exchange_ops {
     int (*answer_whole)(void *w, struct exchange *x, const struct answer_head *head,
                         struct buf *body);
     int (*answer_begin)(void *w, struct exchange *x, const struct answer_head *head);
+    /* Heads of interim responses, before any answer; a client that cannot be told is not. */
+    void (*answer_interim)(void *w, struct exchange *x, struct str heads);
     void (*answer_wake)(void *w, struct exchange *x); /* exchange_pull has news */
     void (*answer_cut)(void *w, struct exchange *x);  /* close so that the client sees a break */
 

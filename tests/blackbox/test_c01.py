@@ -282,6 +282,25 @@ def test_c01_early_hints_are_not_the_answer(machine):
     assert got.status == 200 and got.json()["choices"]
 
 
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
+def test_c01_interim_responses_pass(machine, body):
+    """RFC 9110 15.2: at once, before there is an answer; not to a client of HTTP/1.0, which knows none."""
+    provider, daemon = machine
+    provider.answers({"preset": "auto", "early_hints": True, "delay_ms": 300})
+    with Raw(daemon) as c:
+        for _ in range(2):
+            c.request(body=body)
+            hints = c.answer_head()
+            assert (hints.status, hints.version) == (103, "HTTP/1.1")
+            assert hints.header("link")
+            assert hints.header("connection") is None
+            assert c.answer().status == 200
+    with Raw(daemon) as c:
+        c.request(body=body, version="1.0")
+        assert c.answer_head().status == 200
+
+
+
 WITHOUT_BODY = {  # name: (the upstream's head, the method, may another request follow)
     "head": (["200 OK", "Content-Length: 1234", "X-A: 1"], "HEAD", True),
     "head-404": (["404 Not Found", "Content-Length: 17"], "HEAD", True),

@@ -623,6 +623,16 @@ static int op_answer_begin(void *world, struct exchange *x, const struct answer_
     return 0;
 }
 
+static void op_answer_interim(void *world, struct exchange *x, struct str heads)
+{
+    struct fake_world *w = world;
+
+    (void)x;
+    if (w->wholes + w->begins > 0)
+        wrong(w, "an interim response behind the answer");
+    w->interims += heads.n > 0;
+}
+
 static void op_answer_wake(void *world, struct exchange *x)
 {
     struct fake_world *w = world;
@@ -673,6 +683,7 @@ static const struct exchange_ops fake_ops = {
     .timer_set = op_timer_set,
     .answer_whole = op_answer_whole,
     .answer_begin = op_answer_begin,
+    .answer_interim = op_answer_interim,
     .answer_wake = op_answer_wake,
     .answer_cut = op_answer_cut,
     .spool_open = op_spool_open,

@@ -109,6 +109,7 @@ struct fake_world {
     size_t upload_piece; /* bytes that come at once; 0: 16 KiB */
     struct fake_disk disk;
     bool pressed;                              /* memory is short */
+    unsigned interims;                         /* interim responses that were passed */
     void (*before_step)(struct fake_world *w); /* NULL: nobody adds to what has happened */
 
     struct exchange x;

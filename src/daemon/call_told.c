@@ -54,9 +54,12 @@ static void tell_end(struct worker *w, const struct exchange *x)
     access_log_request(x, w->wiring->config->log.access);
 }
 
-/* A whole answer, or the last of a stream, may wait for a slow client still, who may never take it. */
+/* A whole answer may wait for a slow client still, who may never take it. (One that goes out piece by piece
+ * is asked for its end once the kernel has all before it.) */
 static bool is_on_its_way(const struct exchange *x)
 {
+    if (x->reply.begun)
+        return false;
     return x->end == END_ANSWERED || x->end == END_FAILED || x->end == END_REFUSED;
 }
 
@@ -76,8 +79,7 @@ void call_tell_end(struct call *c)
     c->untold = false;
     if (!c->taken_whole) {
         x->end = END_CLIENT_GONE;
-        if (!x->reply.begun)
-            x->reply.bytes_out = 0; /* or a part of it: nobody knows how much */
+        x->reply.bytes_out = 0; /* or a part of it: nobody knows how much */
         x->last_reason = x->client_stalled ? REASON_CLIENT_STALLED : REASON_CLIENT_GONE;
     }
     tell_end(c->w, x);

@@ -18,6 +18,20 @@ static bool promises_json(const struct headers *h)
            str_ieq((struct str){essence.p + essence.n - suffix.n, suffix.n}, suffix);
 }
 
+/* What calls itself a sound or a picture is no page of a proxy: some servers answer so. */
+static bool is_media(const struct headers *h)
+{
+    static const struct str types[] = {{"audio/", 6}, {"image/", 6}, {"video/", 6}};
+    struct str type;
+
+    if (!headers_get(h, STR("content-type"), &type))
+        return false;
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        if (str_istarts(str_trim(type), types[i]))
+            return true;
+    return false;
+}
+
 /* The one coding that is in force, "" for none. False for several: decoding stops at the first. */
 static bool coding_of(const struct headers *h, struct str *ret_coding)
 {
@@ -55,8 +69,8 @@ void inspect_begin(struct inspect *i, const struct headers *h, bool due)
         i->coded = true;
     }
     i->promised = promises_json(h);
-    i->due = due;
-    i->json = i->promised || due;
+    i->due = due && !is_media(h);
+    i->json = i->promised || i->due;
     if (i->json)
         json_check_init(&i->check);
 }

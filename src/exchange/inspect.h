@@ -2,7 +2,8 @@
  *
  * Content-Type application/json, or any type that ends in +json (RFC 6839 3.1), promises one JSON
  * value. Where JSON is due, for nothing else can be an answer there, another label does not matter: it
- * has to be an object or an array in JSON all the same, or an event stream. A Content-Encoding that retryd can read promises a coded body that is whole. Other codings
+ * has to be an object or an array in JSON all the same, or an event stream; but for a sound, a picture
+ * or a film, which no proxy's page calls itself. A Content-Encoding that retryd can read promises a coded body that is whole. Other codings
  * promise nothing, JSON neither: it cannot be read. Bytes pass through here only to be looked at.
  *
  * Whether there had to be a body at all (HEAD, 204, 304) is the caller's to know. */

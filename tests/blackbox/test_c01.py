@@ -256,7 +256,7 @@ def test_c01_hop_by_hop_answer_headers(machine):
 @pytest.mark.parametrize("status", [200, 404])
 def test_c01_compressed_bytes(machine, coding, status):
     provider, _ = machine
-    answer = {"status": status, "body": "hello " * 1000, "encoding": coding}
+    answer = {"status": status, "json": {"choices": [{"text": "hello " * 1000}]}, "encoding": coding}
     headers = ["Accept-Encoding: gzip, deflate"]
     got, _ = reach(machine, headers=headers, answer=answer)
     direct = ask(("127.0.0.1", provider.port), headers=headers)

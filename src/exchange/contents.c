@@ -12,21 +12,22 @@ static bool holds(struct str text, const char *word)
     return memmem(text.p, text.n, word, strlen(word)) != NULL;
 }
 
+static bool creates_response(const struct exchange *x)
+{
+    return x->held.due && x->request.dialect == DIALECT_RESPONSES;
+}
+
 /* Spares most good answers the parser: each shape of an error has this word in quotes, as a key, a type
- * or a finish reason, or that a response has failed. An array is a list of things but where one answers. */
+ * or a finish reason; or a response has failed. An array is a list of things but where one answers. */
 static bool may_hold_error(const struct exchange *x, struct str text)
 {
     bool array = x->held.due || x->request.dialect == DIALECT_GEMINI;
 
     if (x->attempt->status >= 400)
         return true;
-    return text.n > 0 && (text.p[0] == '{' || (array && text.p[0] == '[')) &&
-           (holds(text, "\"error\"") || holds(text, "\"failed\""));
-}
-
-static bool creates_response(const struct exchange *x)
-{
-    return x->held.due && x->request.dialect == DIALECT_RESPONSES;
+    if (text.n == 0 || (text.p[0] != '{' && !(array && text.p[0] == '[')))
+        return false;
+    return holds(text, "\"error\"") || (creates_response(x) && holds(text, "\"failed\""));
 }
 
 static void read_text(const struct exchange *x, struct str text, struct contents *ret)

@@ -27,8 +27,10 @@ def reach(machine, *args, answer=AUTO, **how):
     return got, seen
 
 
-def sent_headers(seen, leave_out=("host", "content-length", "via")):
-    return [(n, v) for n, v in seen["headers"] if n.lower() not in leave_out]
+def sent_headers(seen, leave_out=("host", "content-length")):
+    """What passed of the client's: without what this hop writes itself, its own Via among it."""
+    return [(n, v) for n, v in seen["headers"]
+            if n.lower() not in leave_out and not (n == "Via" and v.startswith("1.1 retryd-"))]
 
 
 # --- requests --------------------------------------------------------------------------------------

@@ -10,9 +10,15 @@
 #include "base/json_scan.h"
 #include "exchange/splice_private.h"
 
+bool splice_knows(enum dialect d)
+{
+    return d == DIALECT_CHAT || d == DIALECT_COMPLETIONS || d == DIALECT_RESPONSES ||
+           d == DIALECT_MESSAGES;
+}
+
 struct splice *splice_new(enum dialect d, size_t cap)
 {
-    assert(d == DIALECT_CHAT || d == DIALECT_COMPLETIONS || d == DIALECT_RESPONSES);
+    assert(splice_knows(d));
     struct splice *s = malloc(sizeof *s);
 
     if (s)
@@ -182,6 +188,18 @@ static bool is_behind(const struct splice *s, const struct splice_key *scope)
     return false;
 }
 
+/* A block, or a part of one, that the client has and this attempt has not brought. */
+static bool lacks_block(const struct splice *s, const struct splice_key *scope)
+{
+    for (size_t i = 0; s->dialect == DIALECT_MESSAGES && i < s->n_parts; i++) {
+        const struct splice_part *part = s->parts[i].part;
+        if (part->key.kind == SPLICE_MARK && part->key.at[0] != SPLICE_ANY &&
+            part->seen < part->delivered && covers(scope, &part->key))
+            return true;
+    }
+    return false;
+}
+
 /* An earlier answer said that the channel is at its end. */
 static bool is_closed(const struct splice *s, const struct splice_key *key)
 {
@@ -206,7 +224,7 @@ static bool rival_is_behind(const struct splice_part *rival)
 static bool judge_order(const struct splice *s, const struct splice_piece *piece)
 {
     if (piece->kind == SPLICE_CLOSE)
-        return !is_behind(s, &piece->part->key);
+        return !is_behind(s, &piece->part->key) && !lacks_block(s, &piece->part->key);
     if (piece->news && rival_is_behind(piece->rival))
         return false;
     if (piece->kind != SPLICE_TEXT || !piece->news)
@@ -241,6 +259,8 @@ static enum splice_action judge(struct splice *s)
 
     if (s->strange)
         return SPLICE_DIFFERS;
+    if (s->says_nothing && s->attempt > 0)
+        return SPLICE_SKIP;
     for (size_t i = 0; i < s->n_pieces; i++) {
         struct splice_piece *piece = &s->pieces[i];
         if (!judge_piece(s, piece))
@@ -331,13 +351,15 @@ static void keep(struct splice *s)
 static void look(struct splice *s, struct str data)
 {
     s->n_pieces = 0;
-    s->strange = s->failed = false;
+    s->strange = s->says_nothing = s->failed = false;
     s->sequence_value = (struct json_value){.type = JSON_NONE};
     if (str_starts(data, STR("[DONE]"))) { /* as the SDKs see it */
         struct splice_key all = {SPLICE_CLOSE, {SPLICE_ANY, SPLICE_ANY, SPLICE_ANY}, {NULL, 0}};
         (void)splice_put(s, all, (struct json_value){0});
     } else if (s->dialect == DIALECT_RESPONSES) {
         splice_look_responses(s, data);
+    } else if (s->dialect == DIALECT_MESSAGES) {
+        splice_look_messages(s, data);
     } else {
         splice_look_chat(s, data);
     }

@@ -6,7 +6,7 @@
  * that is told at the first character.
  *
  * What is compared is text with its escapes undone, channel by channel: a choice's content, a tool
- * call's arguments, the text of an output item's part. All else an event can bring (a role, a
+ * call's arguments, the text of an output item's part or of a content block. All else an event can bring (a role, a
  * finish_reason, response.output_item.added) is skipped as often as the client has it.
  *
  * In order: splice_event for each event of the answer. The stream breaks; where splice_possible
@@ -25,7 +25,10 @@
 
 struct splice;
 
-/* `d` is DIALECT_CHAT, _COMPLETIONS or _RESPONSES. `cap`: the bytes of text that are remembered at
+/* The streams that can be joined: those of chat, completions, Responses and Anthropic's messages. */
+bool splice_knows(enum dialect d);
+
+/* `d` is one of those. `cap`: the bytes of text that are remembered at
  * most, all channels together; up to twice as many are allocated. NULL: out of memory. */
 struct splice *splice_new(enum dialect d, size_t cap);
 void splice_free(struct splice *s);

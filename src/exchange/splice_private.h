@@ -1,6 +1,6 @@
 /* What the files of splice share: parts, which are remembered, and pieces, which an event holds.
  *
- * Both dialects put an event into pieces (splice_chat.c, splice_responses.c). splice.c judges
+ * Each dialect puts an event into pieces (splice_chat.c, _responses.c, _messages.c). splice.c judges
  * them against the parts, has the event rewritten (splice_edit.c) and remembers what went out. */
 #ifndef RETRYD_EXCHANGE_SPLICE_PRIVATE_H
 #define RETRYD_EXCHANGE_SPLICE_PRIVATE_H
@@ -24,7 +24,7 @@ enum splice_kind {
 };
 
 /* A part's name. `at`: chat: the choice, the tool call, which of several objects; Responses: the
- * item, its content part, any other index. The scope of a SPLICE_CLOSE leaves out what it spans. */
+ * item, its content part, any other index; messages: the content block. The scope of a SPLICE_CLOSE leaves out what it spans. */
 struct splice_key {
     enum splice_kind kind;
     uint32_t at[3];
@@ -107,8 +107,9 @@ struct splice {
     struct json_value sequence_value;
     struct splice_edit *edits;
     size_t n_edits, edits_size;
-    bool strange; /* it has something in a type that cannot be what the client has */
-    bool failed;  /* no memory for it */
+    bool strange;      /* it has something in a type that cannot be what the client has */
+    bool says_nothing; /* a client loses nothing without it */
+    bool failed;       /* no memory for it */
 };
 
 /* --- splice_parts.c: the table ---------------------------------------------------------------- */
@@ -159,10 +160,11 @@ void splice_text_add_unit(struct buf *to, unsigned unit);
  * that half is `*ret_half`, and `*raw` begins behind it. */
 bool splice_text_match(struct str have, size_t *at, struct str *raw, unsigned *ret_half);
 
-/* --- splice_chat.c, splice_responses.c: an event in pieces ------------------------------------ */
+/* --- splice_chat.c, _responses.c, _messages.c: an event in pieces ------------------------------ */
 
 void splice_look_chat(struct splice *s, struct str data);
 void splice_look_responses(struct splice *s, struct str data);
+void splice_look_messages(struct splice *s, struct str data);
 
 static inline bool splice_is_text(struct json_value value)
 {

@@ -75,7 +75,7 @@ void stream_start(struct exchange *x)
 {
     struct stream *stream = &x->stream;
     struct guard *guard = &stream->guard;
-    bool spliceable = guard->dialect <= DIALECT_RESPONSES && stream->mode == STREAM_SPLICE;
+    bool spliceable = splice_knows(guard->dialect) && stream->mode == STREAM_SPLICE;
     uint64_t choices = guard->choices;
     bool id_seen = guard->id_seen;
 

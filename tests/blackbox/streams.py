@@ -14,7 +14,8 @@ import json
 from cases import Case, run
 
 MODES = ["live", "splice", "hold"]
-PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "completions": "/v1/completions"}
+PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "completions": "/v1/completions",
+         "messages": "/v1/messages"}
 KEEP_ALIVE = ": retryd\n"
 # Before a cut: what came before it has then been passed on, also where the daemon has much to do. A stream
 # whose end is known before any of it went out may be asked for again in every mode.
@@ -28,6 +29,8 @@ def request_of(api, model, **more):
         return {"model": model, "input": "hi", "stream": True, **more}
     if api == "completions":
         return {"model": model, "prompt": "hi", "stream": True, **more}
+    if api == "messages":
+        more = {"max_tokens": 99, **more}
     return {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": True, **more}
 
 
@@ -97,6 +100,7 @@ class Told:
     finishes: dict = dataclasses.field(default_factory=lambda: collections.defaultdict(list))
     roles: int = 0
     ids: set = dataclasses.field(default_factory=set)
+    blocks: list = dataclasses.field(default_factory=list)  # of a message
     items: set = dataclasses.field(default_factory=set)
     usages: list = dataclasses.field(default_factory=list)
     ends: int = 0  # [DONE], or response.completed
@@ -204,7 +208,57 @@ def read_responses(body):
     return told
 
 
-READ = {"chat": read_chat, "completions": read_chat, "responses": read_responses}
+def note_block(told, value):
+    """Each block begins, grows and ends in its turn, as Anthropic's SDKs add them up."""
+    kind, index = value["type"], value["index"]
+    if kind == "content_block_start":
+        assert index == len(told.blocks) and not (told.blocks and told.blocks[-1]["open"]), told.events[-3:]
+        told.blocks.append({**value["content_block"], "open": True, "json": ""})
+        return
+    assert index == len(told.blocks) - 1 and told.blocks[index]["open"], told.events[-3:]
+    if kind == "content_block_stop":
+        told.blocks[index]["open"] = False
+        return
+    delta = value["delta"]
+    for key in ("text", "thinking"):
+        if key in delta:
+            told.blocks[index][key] += delta[key]
+    told.texts[0] += delta.get("text", "")
+    told.blocks[index]["json"] += delta.get("partial_json", "")
+    told.blocks[index]["signature"] = delta.get("signature", told.blocks[index].get("signature"))
+
+
+def note_message(told, value):
+    kind = value["type"]
+    if kind == "message_start":
+        told.ids.add(value["message"]["id"])
+        told.roles += 1
+        told.usages.append(dict(value["message"]["usage"]))
+    elif kind == "message_delta":
+        told.finishes[0].append(value["delta"]["stop_reason"])
+        told.usages[0].update(value["usage"])
+        told.usages[0]["total_tokens"] = told.usages[0]["input_tokens"] + told.usages[0]["output_tokens"]
+    elif kind == "message_stop":
+        told.ends += 1
+    elif kind != "ping":
+        note_block(told, value)
+
+
+def read_messages(body):
+    """A stream of Anthropic's messages."""
+    told = Told(events_in(body))
+    for name, text in told.events:
+        assert told.error is None and told.ends == 0, f"more after the end: {told.events[-3:]}"
+        value = json.loads(text)
+        assert name == value["type"] and (name == "error" or bool(told.ids) != (name == "message_start")), told.events[-3:]
+        if name == "error":
+            note_error(told, value["error"])
+        else:
+            note_message(told, value)
+    return told
+
+
+READ = {"chat": read_chat, "completions": read_chat, "responses": read_responses, "messages": read_messages}
 
 
 def assert_whole(told, api, text, choices=1):
@@ -219,7 +273,7 @@ def assert_whole(told, api, text, choices=1):
     else:
         assert all(len(ends) == 1 for ends in told.finishes.values()), told.finishes
         assert len(told.finishes) == choices
-        assert told.roles == (choices if api == "chat" else 0)
+        assert told.roles == (choices if api in ("chat", "messages") else 0)
 
 
 def assert_broken(told, text):

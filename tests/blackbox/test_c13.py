@@ -12,11 +12,11 @@ from targets import ask, house, on, where
 
 # Each API's stream of 60 events: how many come before the first text, and after the last.
 SIZE = 60
-LEAD = {"chat": 1, "responses": 4}
-TAIL = {"chat": 3, "responses": 4}
+LEAD = {"chat": 1, "responses": 4, "messages": 3}
+TAIL = {"chat": 3, "responses": 4, "messages": 3}
 WORDS = {api: SIZE - LEAD[api] - TAIL[api] for api in LEAD}
 # The stream is whole after this many: what [DONE] says has then been said.
-ENOUGH = {"chat": SIZE - 1, "responses": SIZE}
+ENOUGH = {"chat": SIZE - 1, "responses": SIZE, "messages": SIZE}
 
 
 @pytest.fixture(scope="module")

@@ -185,6 +185,32 @@ static void read_responses(struct reading *r, const cJSON *event)
     say(r, place, type->valuestring, delta->valuestring);
 }
 
+/* Each member of a delta grows in its block. A block may begin with some of its text. */
+static void read_messages(struct reading *r, const cJSON *event)
+{
+    const cJSON *type = member(event, "type"), *block = member(event, "content_block");
+    const cJSON *delta = member(event, "delta");
+    char place[32];
+
+    if (!cJSON_IsString(type))
+        return;
+    bool begins = !strcmp(type->valuestring, "content_block_start");
+    if (!begins && strcmp(type->valuestring, "content_block_delta") != 0)
+        return;
+    if (!place_of(member(event, "index"), -1, place, sizeof place)) {
+        r->odd = true;
+        return;
+    }
+    const cJSON *said = begins ? block : delta;
+    for (const cJSON *m = cJSON_IsObject(said) ? said->child : NULL; m; m = m->next) {
+        bool text = !strcmp(m->string, "text") || !strcmp(m->string, "thinking") ||
+                    !strcmp(m->string, "content");
+        if (cJSON_IsString(m) && m->valuestring[0] &&
+            (begins ? text : strcmp(m->string, "type") != 0) && strcmp(m->string, "signature") != 0)
+            say(r, place, m->string, m->valuestring);
+    }
+}
+
 /* --- names and numbers ------------------------------------------------------------------------ */
 
 /* What all events of a chat stream share. Held against the first answer's once a second one began. */
@@ -227,6 +253,8 @@ static void names_free(struct names *names)
 static void read_event(struct reading *r, enum dialect d, struct str data, struct names *names,
                        bool first)
 {
+    if (data.n == 0) /* in messages they pass */
+        return;
     if (str_starts(data, STR("[DONE]"))) {
         r->done = true;
         return;
@@ -240,9 +268,11 @@ static void read_event(struct reading *r, enum dialect d, struct str data, struc
     }
     if (d == DIALECT_RESPONSES)
         read_responses(r, value);
+    else if (d == DIALECT_MESSAGES)
+        read_messages(r, value);
     else
         read_chat(r, value);
-    if (names && !r->odd && d != DIALECT_RESPONSES)
+    if (names && !r->odd && (d == DIALECT_CHAT || d == DIALECT_COMPLETIONS))
         check_names(names, value, first);
     cJSON_Delete(value);
 }
@@ -388,7 +418,8 @@ static void round_of(struct game *game, struct str answer, bool whole)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct game game;
-    static const enum dialect dialects[] = {DIALECT_CHAT, DIALECT_COMPLETIONS, DIALECT_RESPONSES};
+    static const enum dialect dialects[] = {DIALECT_CHAT, DIALECT_COMPLETIONS, DIALECT_RESPONSES,
+                                            DIALECT_MESSAGES};
 
     if (size < 2)
         return 0;
@@ -398,7 +429,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         first.n = (size_t)(mark - input.p);
         second = (struct str){mark + 1, input.n - first.n - 1};
     }
-    game = (struct game){.d = dialects[data[0] % 3]};
+    game = (struct game){.d = dialects[data[0] % 4]};
     game.splice = splice_new(game.d, 1 << 16);
     FUZZ_CHECK(game.splice);
     FUZZ_CHECK(play(&game, cut_at(first, input, 1), true));

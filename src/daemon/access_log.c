@@ -154,6 +154,8 @@ void access_log_request(const struct exchange *x, enum log_access access)
     log_u64("bytes", x->reply.bytes_out);
     if (x->stream.dropped)
         log_u64("dropped_events", x->stream.dropped);
+    if (x->stream.lacks_usage && x->end == END_ANSWERED)
+        log_str("lacks", STR("usage")); /* which the client had asked for */
     if (x->stream.splices)
         log_u64("spliced", x->stream.splices);
     if (x->end != END_ANSWERED && x->last_reason != REASON_OK)

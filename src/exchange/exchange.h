@@ -253,6 +253,11 @@ struct stream {
     uint64_t dropped;      /* events left out */
     bool no_spool;         /* what is held stays in memory: there is no place for it elsewhere */
     bool passed;           /* content of this attempt is new to the client */
+    uint64_t now_ms;       /* when the events in hand were looked at */
+    uint64_t news_ms;      /* ... and the last of them that was no ping */
+    uint64_t end_ms;       /* ... and that which said that the answer is at its end */
+    bool grace_over;       /* nothing that may follow the end has come in time */
+    bool lacks_usage;      /* the client has, or was to have, all but the usage it asked for */
     bool not_resumable;    /* it was tried in vain */
     bool resuming;         /* the next attempt asks for the rest of a Responses stream */
     struct mending mending;

@@ -241,6 +241,9 @@ void stream_start(struct exchange *x);
 /* HOLDING or RELAYING, of a stream: looks at what has come; commits it, passes it on, judges it. */
 void stream_step(struct exchange *x);
 
+/* Adds what says that the answer is at its end, where its API has such an event. 0 or -ENOMEM. */
+int stream_add_end(struct exchange *x);
+
 /* Whether more of a stream has come than could be looked at yet: its client is slow, and its coding
  * makes much of little. */
 bool stream_has_more(const struct exchange *x);

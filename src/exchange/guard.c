@@ -32,9 +32,10 @@ void guard_reset(struct guard *g)
 {
     buf_reset(&g->response_id, RESPONSE_ID_MAX);
     buf_reset(&g->joined, 0);
-    g->content = g->marker = g->failed = g->usage = g->id_seen = false;
+    g->content = g->marker = g->failed = g->usage = g->closes = g->id_seen = g->stopped = false;
     g->said = g->curbed = g->silent = false;
-    g->choices = g->finished = g->sequence = 0;
+    g->choices = g->finished = g->sequence = g->strange = 0;
+    g->ends = 0;
 }
 
 /* In the streams that are known here every event's data is JSON, but for [DONE]. */
@@ -50,9 +51,21 @@ static bool needs_data(const struct guard *g)
     return is_known(g) && g->dialect != DIALECT_MESSAGES;
 }
 
+static bool is_chunks(const struct guard *g)
+{
+    return g->dialect == DIALECT_CHAT || g->dialect == DIALECT_COMPLETIONS;
+}
+
 static bool is_done_mark(struct str data)
 {
     return str_starts(data, STR("[DONE]"));
+}
+
+/* A gateway that wraps another's comments: "data: : PROCESSING". */
+static bool is_wrapped_comment(struct str data)
+{
+    data = str_trim(data);
+    return data.n > 0 && data.p[0] == ':';
 }
 
 /* Spares most events a parser: none of the error shapes lacks this key or value, and in a text the
@@ -101,30 +114,27 @@ static bool choice_says(const struct json_value *delta, const struct json_value 
 
 static enum guard_kind look_at_choice(struct guard *g, struct str choice)
 {
-    enum { INDEX, DELTA, TEXT, FINISH, WANTS };
+    enum { INDEX, DELTA, TEXT, FINISH, MESSAGE, WANTS };
     struct json_want w[WANTS] = {{.key = STR("index")},
                                  {.key = STR("delta")},
                                  {.key = STR("text")},
-                                 {.key = STR("finish_reason")}};
+                                 {.key = STR("finish_reason")},
+                                 {.key = STR("message")}};
     uint64_t bit;
     bool says;
 
     json_scan(choice, w, WANTS);
     bit = bit_of(&w[INDEX].value);
     g->choices |= bit;
-    says = !g->said && choice_says(&w[DELTA].value, &w[TEXT].value);
+    /* Some servers send a whole message; Azure what its filters say, and nothing else. */
+    says = choice_says(&w[DELTA].value, &w[TEXT].value) || has_content(w[MESSAGE].value.text);
     g->said |= says;
     if (guard_names_reason(&w[FINISH].value)) {
         g->finished |= bit;
         g->curbed |= completion_is_curbed(&w[FINISH].value);
         return GUARD_CONTENT;
     }
-    if (w[DELTA].value.type == JSON_OBJECT)
-        return says ? GUARD_CONTENT : GUARD_LIFECYCLE;
-    if (w[TEXT].value.type == JSON_STRING)
-        return completion_says(&w[TEXT].value) ? GUARD_CONTENT : GUARD_LIFECYCLE;
-    g->said = true;
-    return GUARD_CONTENT;
+    return says ? GUARD_CONTENT : GUARD_LIFECYCLE;
 }
 
 /* Most chunks carry on with the only choice there is: they have a finish_reason, once, and it is
@@ -135,7 +145,8 @@ static bool carries_on(const struct guard *g, struct str data)
     static const char key[] = "\"finish_reason\"";
     const char *end = data.p + data.n, *p;
 
-    if (!g->said || g->choices_wanted != 1 || g->dialect != DIALECT_CHAT)
+    if (!g->said || g->finished || g->closely || g->choices_wanted != 1 ||
+        g->dialect != DIALECT_CHAT)
         return false;
     p = memmem(data.p, data.n, key, sizeof(key) - 1);
     if (!p)
@@ -153,20 +164,25 @@ static enum guard_kind look_at_chunk(struct guard *g, struct str data)
     enum guard_kind kind = GUARD_LIFECYCLE;
     struct json_value choice;
     struct json_iter i;
+    bool any = false;
 
-    if (carries_on(g, data))
+    if (carries_on(g, data)) {
+        g->closes = false;
         return GUARD_LIFECYCLE;
-    json_scan(data, w, 2);
-    if (w[1].value.type == JSON_OBJECT)
-        g->usage = true;
-    if (w[0].value.type != JSON_ARRAY) {
-        g->said = true; /* nobody knows what */
-        return GUARD_CONTENT;
     }
+    json_scan(data, w, 2);
+    if (w[0].value.type != JSON_ARRAY)
+        kind = GUARD_STRANGE;
     i = json_iter(w[0].value.text);
-    while (json_next_element(&i, &choice))
+    while (json_next_element(&i, &choice)) {
+        any = true;
         if (look_at_choice(g, choice.text) == GUARD_CONTENT)
             kind = GUARD_CONTENT;
+    }
+    if (w[1].value.type == JSON_OBJECT)
+        g->usage = g->closes = true;
+    if (any) /* some servers tell the usage with every chunk */
+        g->closes = false;
     return kind;
 }
 
@@ -177,31 +193,53 @@ struct event_type {
     enum guard_kind kind;
 };
 
+/* Only what stands here, deltas and what has been finished: the rest can still be followed by another
+ * attempt. */
 static const struct event_type responses_types[] = {
     {{"response.created", 16}, GUARD_LIFECYCLE},
     {{"response.queued", 15}, GUARD_LIFECYCLE},
     {{"response.in_progress", 20}, GUARD_LIFECYCLE},
     {{"response.output_item.added", 26}, GUARD_LIFECYCLE},
     {{"response.content_part.added", 27}, GUARD_LIFECYCLE},
-    {{"keepalive", 9}, GUARD_LIFECYCLE},
-    {{"ping", 4}, GUARD_LIFECYCLE},
+    {{"keepalive", 9}, GUARD_IDLE},
+    {{"ping", 4}, GUARD_IDLE},
     {{"response.completed", 18}, GUARD_END},
     {{"response.incomplete", 19}, GUARD_END},
 };
 
 static const struct event_type messages_types[] = {
     {{"message_start", 13}, GUARD_LIFECYCLE},
-    {{"ping", 4}, GUARD_LIFECYCLE},
+    {{"message_delta", 13}, GUARD_LIFECYCLE}, /* its stop_reason is looked at */
+    {{"ping", 4}, GUARD_IDLE},
     {{"content_block_start", 19}, GUARD_LIFECYCLE},
+    {{"content_block_stop", 18}, GUARD_CONTENT},
     {{"message_stop", 12}, GUARD_END},
 };
 
-static enum guard_kind kind_of(const struct event_type *types, size_t n, struct str type)
+/* What the APIs that stream something else than text say at their end. */
+static const struct str known_ends[] = {{"image_generation.completed", 26},
+                                        {"image_edit.completed", 20},
+                                        {"speech.audio.done", 17},
+                                        {"transcript.text.done", 20}};
+
+static bool ends_with(struct str s, struct str end)
 {
+    return s.n >= end.n && str_eq((struct str){s.p + s.n - end.n, end.n}, end);
+}
+
+/* `delta`: what the event calls so. One that has it is a part of the answer, whatever its type. */
+static enum guard_kind kind_of(const struct event_type *types, size_t n, struct str type,
+                               const struct json_value *delta)
+{
+    if (ends_with(type, STR(".delta"))) /* most are */
+        return GUARD_CONTENT;
     for (size_t i = 0; i < n; i++)
         if (str_eq(type, types[i].type))
             return types[i].kind;
-    return GUARD_CONTENT;
+    if (ends_with(type, STR("_delta")) || ends_with(type, STR(".done")) ||
+        ends_with(type, STR(".partial_image")) || completion_says(delta))
+        return GUARD_CONTENT;
+    return GUARD_STRANGE;
 }
 
 /* It is going to be part of a path. */
@@ -228,13 +266,24 @@ static void note_response_id(struct guard *g, const struct json_value *response)
         buf_reset(&g->response_id, 0);
 }
 
-static enum guard_kind look_at_response(struct guard *g, struct str data, bool *ret_repeated)
+/* The data's type; where it has none, the event's. */
+static struct str type_of(const struct json_value *type, const struct sse_event *e)
 {
-    struct json_want w[] = {
-        {.key = STR("type")}, {.key = STR("sequence_number")}, {.key = STR("response")}};
+    return type->type == JSON_STRING ? type->text : e->type;
+}
+
+static enum guard_kind look_at_response(struct guard *g, const struct sse_event *e, struct str data,
+                                        bool *ret_repeated)
+{
+    struct json_want w[] = {{.key = STR("type")},
+                            {.key = STR("sequence_number")},
+                            {.key = STR("response")},
+                            {.key = STR("delta")}};
+    struct str type;
+    enum guard_kind kind;
     uint64_t n;
 
-    json_scan(data, w, 3);
+    json_scan(data, w, 4);
     if (json_to_u64(w[1].value, &n)) {
         *ret_repeated = n < g->sequence;
         if (n < UINT64_MAX && n >= g->sequence)
@@ -243,15 +292,45 @@ static enum guard_kind look_at_response(struct guard *g, struct str data, bool *
     note_response_id(g, &w[2].value);
     if (!g->content && str_eq(w[0].value.text, STR("response.completed")))
         g->silent = completion_is_empty(DIALECT_RESPONSES, w[2].value.text);
-    return kind_of(responses_types, sizeof(responses_types) / sizeof(responses_types[0]),
-                   w[0].value.text);
+    type = type_of(&w[0].value, e);
+    kind = kind_of(responses_types, sizeof(responses_types) / sizeof(responses_types[0]), type,
+                   &w[3].value);
+    /* What the API's own events announce is under way: a search, a tool that runs. */
+    return kind == GUARD_STRANGE && str_starts(type, STR("response.")) &&
+                   !str_eq(type, STR("response.metadata"))
+               ? GUARD_LIFECYCLE
+               : kind;
 }
 
-static enum guard_kind look_at_message(struct str data)
+static enum guard_kind look_at_message(struct guard *g, const struct sse_event *e, struct str data)
 {
-    struct json_value type = json_scan_one(data, STR("type"));
+    struct json_want w[] = {{.key = STR("type")}, {.key = STR("delta")}};
+    struct json_value reason;
+    enum guard_kind kind;
 
-    return kind_of(messages_types, sizeof(messages_types) / sizeof(messages_types[0]), type.text);
+    json_scan(data, w, 2);
+    kind = kind_of(messages_types, sizeof(messages_types) / sizeof(messages_types[0]),
+                   type_of(&w[0].value, e), &w[1].value);
+    if (kind != GUARD_LIFECYCLE || w[1].value.type != JSON_OBJECT)
+        return kind;
+    reason = json_scan_one(w[1].value.text, STR("stop_reason"));
+    if (!guard_names_reason(&reason))
+        return kind;
+    g->stopped = true;
+    return GUARD_CONTENT;
+}
+
+/* Of streams whose marks are not known: a few say so all the same when they are whole, once for each
+ * of what was asked for. */
+static void note_end(struct guard *g, const struct sse_event *e, struct str data)
+{
+    struct str type = e->type;
+
+    if (type.n == 0 && data.n > 0 && data.p[0] == '{' &&
+        (memmem(data.p, data.n, ".done\"", 6) || memmem(data.p, data.n, ".completed\"", 11)))
+        type = json_scan_one(data, STR("type")).text;
+    for (size_t i = 0; i < sizeof(known_ends) / sizeof(known_ends[0]); i++)
+        g->ends += str_eq(type, known_ends[i]);
 }
 
 /* --- Gemini --------------------------------------------------------------------------------------- */
@@ -408,7 +487,22 @@ static bool join(struct guard *g, struct str event, const struct sse_event *e, s
     return true;
 }
 
-static enum guard_kind look_at_data(struct guard *g, struct str data, bool *ret_repeated)
+/* What the events that nobody knows amount to before they are taken for content: an API whose deltas
+ * have a new name would otherwise be held to its end, and pass for silent. */
+#define STRANGE_WEIGHT 1024
+#define STRANGE_MAX (64 * STRANGE_WEIGHT)
+
+static enum guard_kind weigh_strange(struct guard *g, struct str data)
+{
+    g->strange += STRANGE_WEIGHT + data.n;
+    if (g->strange <= STRANGE_MAX)
+        return GUARD_IDLE;
+    g->said = true; /* nobody knows what */
+    return GUARD_CONTENT;
+}
+
+static enum guard_kind look_at_data(struct guard *g, const struct sse_event *e, struct str data,
+                                    bool *ret_repeated)
 {
     if (is_done_mark(data)) /* others say so by an event of their own, and some gateways add this */
         return g->dialect == DIALECT_RESPONSES || g->dialect == DIALECT_MESSAGES ? GUARD_LIFECYCLE
@@ -418,12 +512,13 @@ static enum guard_kind look_at_data(struct guard *g, struct str data, bool *ret_
     case DIALECT_COMPLETIONS:
         return look_at_chunk(g, data);
     case DIALECT_RESPONSES:
-        return look_at_response(g, data, ret_repeated);
+        return look_at_response(g, e, data, ret_repeated);
     case DIALECT_MESSAGES:
-        return look_at_message(data);
+        return look_at_message(g, e, data);
     case DIALECT_GEMINI:
         return look_at_gemini(g, data);
     case DIALECT_OTHER:
+        note_end(g, e, data);
         break;
     }
     return GUARD_CONTENT;
@@ -446,7 +541,7 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
     sse_parse(event, &e);
     g->id_seen |= e.has_id;
     ret->data = e.data;
-    ret->repeated = false;
+    ret->repeated = ret->news = false;
     if (e.data_lines == 0 && e.error_field.n == 0) {
         ret->kind = look_at_dataless(g, &e);
         return;
@@ -459,7 +554,7 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
         describe_error(g, &e, ret);
         return;
     }
-    if (e.data_lines == 0 || (ret->data.n == 0 && is_known(g))) {
+    if (e.data_lines == 0 || (is_known(g) && (ret->data.n == 0 || is_wrapped_comment(ret->data)))) {
         ret->kind = GUARD_UNFIT; /* by the standard such an event is none */
         return;
     }
@@ -467,21 +562,39 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
         ret->kind = GUARD_MALFORMED;
         return;
     }
-    ret->kind = look_at_data(g, ret->data, &ret->repeated);
+    ret->kind = look_at_data(g, &e, ret->data, &ret->repeated);
+    if (ret->kind == GUARD_STRANGE)
+        ret->kind = weigh_strange(g, ret->data);
+    ret->news = ret->kind != GUARD_IDLE && (!is_chunks(g) || ret->kind != GUARD_LIFECYCLE);
+    if (ret->kind == GUARD_IDLE)
+        ret->kind = GUARD_LIFECYCLE;
     g->content |= ret->kind == GUARD_CONTENT;
     g->marker |= ret->kind == GUARD_END;
 }
 
+/* An end behind words that nobody knows ends them: it is theirs to tell. */
 bool guard_empty(const struct guard *g)
 {
-    bool is_chunks = g->dialect == DIALECT_CHAT || g->dialect == DIALECT_COMPLETIONS;
+    bool says_something = is_chunks(g) ? g->choices == 0 && g->strange > 0 : true;
 
-    return !g->content && (is_chunks || !g->marker);
+    return !g->content && !(g->marker && says_something);
 }
 
-static bool is_chunks(const struct guard *g)
+/* Each choice that has begun has said why it ends, and so many as were asked for. */
+static bool all_finished(const struct guard *g)
 {
-    return g->dialect == DIALECT_CHAT || g->dialect == DIALECT_COMPLETIONS;
+    return g->finished != 0 && g->finished == g->choices &&
+           (unsigned)__builtin_popcountll(g->finished) >= g->choices_wanted;
+}
+
+bool guard_finished(const struct guard *g)
+{
+    return g->marker || (is_chunks(g) && all_finished(g)) || g->stopped;
+}
+
+bool guard_lacks_usage(const struct guard *g)
+{
+    return is_chunks(g) && !g->marker && g->usage_wanted && !g->usage;
 }
 
 bool guard_silent(const struct guard *g)
@@ -491,25 +604,22 @@ bool guard_silent(const struct guard *g)
 
 bool guard_whole(const struct guard *g, bool broke)
 {
-    bool all_finished = g->finished != 0 && g->finished == g->choices &&
-                        (unsigned)__builtin_popcountll(g->finished) >= g->choices_wanted;
-
-    if (g->marker)
+    if (guard_finished(g))
         return true;
     switch (g->dialect) {
     case DIALECT_CHAT:
     case DIALECT_COMPLETIONS:
-        /* Some providers never send the usage they are asked for, nor [DONE]; one that is cut off
-         * in between has not said all. */
-        return all_finished && (!broke || !g->usage_wanted || g->usage);
+        /* Some tell no reason; but the usage comes last. */
+        return !broke && g->content && g->closes && g->finished == 0 &&
+               (unsigned)__builtin_popcountll(g->choices) >= g->choices_wanted;
     case DIALECT_GEMINI:
         /* It may give fewer candidates than it was asked for. */
-        return all_finished || (!broke && g->finished != 0 && g->finished == g->choices);
+        return all_finished(g) || (!broke && g->finished != 0 && g->finished == g->choices);
     case DIALECT_RESPONSES:
     case DIALECT_MESSAGES:
         return false;
     case DIALECT_OTHER:
         break;
     }
-    return !broke;
+    return !broke || g->ends >= g->choices_wanted;
 }

@@ -17,13 +17,17 @@
 
 enum guard_kind {
     GUARD_FILLER,    /* comments and blank lines: a sign of life */
-    GUARD_LIFECYCLE, /* announces an answer (role chunk, response.created): no part of one yet */
-    GUARD_CONTENT,   /* part of the answer; whatever is not known counts as that */
+    GUARD_LIFECYCLE, /* announces an answer (role chunk, response.created), or is not known: no part
+                      * of one yet */
+    GUARD_CONTENT,   /* part of the answer: a delta, a finished item, a finish_reason */
     GUARD_END,       /* the marker that says the answer is whole */
     GUARD_ERROR,     /* says that the answer failed */
     GUARD_UNFIT,     /* has no data: the SDKs of the streams known here raise parse errors on it */
     GUARD_MALFORMED, /* not JSON where JSON is due */
     GUARD_UNREAD,    /* there was no memory to look at it */
+    /* Within the guard only; both are told as GUARD_LIFECYCLE. */
+    GUARD_IDLE,    /* a ping with data */
+    GUARD_STRANGE, /* of a type that nobody knows */
 };
 
 struct guard {
@@ -37,6 +41,11 @@ struct guard {
     bool marker;             /* [DONE], response.completed and the like */
     bool failed;             /* a GUARD_ERROR has come */
     bool usage;              /* a usage chunk */
+    bool closes;             /* ... which is the last one so far, and has no choices */
+    bool stopped;            /* messages: a stop_reason */
+    bool closely;            /* set by the caller: each event is to be looked at for its news */
+    unsigned ends;           /* events that are known as ends in streams of another kind */
+    uint64_t strange;        /* what events of unknown types amount to */
     bool id_seen;            /* an `id:` field: from then on SDKs stumble over comments, too */
     uint64_t choices;        /* bits of the choices that have begun ... */
     uint64_t finished;       /* ... and of those that gave a finish_reason */
@@ -50,6 +59,8 @@ struct guard_seen {
     enum guard_kind kind;
     struct str data; /* its data lines, joined; valid until the event or the guard changes */
     bool repeated;   /* Responses: its sequence number is not behind the last one */
+    bool news;       /* content, an end, or a change of state: no ping. Of chunks behind the first
+                      * content only where the guard looks closely */
     /* GUARD_ERROR only: */
     struct apierror error;
     bool raised;    /* every SDK raises it as it stands; else it needs to be told once more */
@@ -66,8 +77,16 @@ void guard_reset(struct guard *g);
 /* Looks at the next event, its closing blank line included. */
 void guard_look(struct guard *g, struct str event, struct guard_seen *ret);
 
+/* Whether the answer has said that it is at its end: a mark, a reason for each choice, a stop_reason.
+ * Only usage and marks can follow. */
+bool guard_finished(const struct guard *g);
+
+/* Whether the usage that was asked for is still to come. */
+bool guard_lacks_usage(const struct guard *g);
+
 /* Whether the answer is whole as far as it came (C12). `broke`: the connection did not end in good
- * order. In a stream whose marks are not known here, only that order tells. */
+ * order. In a stream whose marks are not known here only that order tells, but for the few events that
+ * are known as ends. */
 bool guard_whole(const struct guard *g, bool broke);
 
 /* Whether a finish_reason, or what another API calls its like, says that something has finished: a

@@ -308,7 +308,7 @@ size_t relay_mark(const struct exchange *x)
 
 void relay_resume(struct exchange *x)
 {
-    x->attempt->last_piece_ms = x->ops->now_ms(x->world);
+    x->attempt->last_piece_ms = x->stream.news_ms = x->ops->now_ms(x->world);
     x->ops->attempt_resume(x->world, x, x->attempt);
 }
 

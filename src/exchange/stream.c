@@ -82,6 +82,8 @@ void stream_start(struct exchange *x)
     x->attempt->high_water = RELAY_WAITING_MAX;
     stream->passed = false;
     stream->looked_at = 0;
+    stream->grace_over = false;
+    stream->news_ms = x->ops->now_ms(x->world);
     sse_init(&stream->sse);
     start_decoding(x);
     if (stream->resuming)
@@ -182,7 +184,7 @@ static void spool_lost(struct exchange *x)
 }
 
 /* Nothing more comes of an answer that was not whole. */
-static void judge_broken(struct exchange *x, bool broke)
+static struct outcome outcome_of(struct exchange *x, bool broke)
 {
     struct attempt *a = x->attempt;
     struct outcome o = {.transport = a->transport,
@@ -196,6 +198,13 @@ static void judge_broken(struct exchange *x, bool broke)
         snprintf(a->detail, sizeof(a->detail), "%s",
                  broke ? "it ended within an event" : "it ended before it was whole");
     }
+    return o;
+}
+
+static void judge_broken(struct exchange *x, bool broke)
+{
+    struct outcome o = outcome_of(x, broke);
+
     judge_stream(x, &o);
 }
 
@@ -211,15 +220,21 @@ static void break_off(struct exchange *x, const char *why)
     judge_broken(x, true);
 }
 
+/* Whether there are news in each of many events a second is not worth the look: only where there were
+ * none for so long. */
+#define CLOSELY_MS 1000
+
 /* Looks at each whole event. False where the attempt was judged. */
 static bool take_events(struct exchange *x)
 {
+    struct stream *stream = &x->stream;
     struct buf *b = source(x);
     struct run run = {0, 0};
     size_t at = 0, n;
 
-    while (at < b->len &&
-           (n = sse_next(&x->stream.sse, (struct str){b->p + at, b->len - at})) > 0) {
+    stream->now_ms = x->ops->now_ms(x->world);
+    stream->guard.closely = stream->now_ms - stream->news_ms >= CLOSELY_MS;
+    while (at < b->len && (n = sse_next(&stream->sse, (struct str){b->p + at, b->len - at})) > 0) {
         struct str event = {b->p + at, n};
         struct over o;
         enum fate fate = FATE_DROP;
@@ -298,20 +313,48 @@ static void judge_silent(struct exchange *x)
     judge_stream(x, &o);
 }
 
+/* An answer that broke behind its last finish_reason lacks only the usage that was asked for: what is
+ * mended anyway may be asked for again because of that. */
+static bool asks_for_usage(struct exchange *x)
+{
+    struct stream *stream = &x->stream;
+    struct outcome o;
+
+    if (!stream->lacks_usage || stream->mode == STREAM_LIVE)
+        return false;
+    o = outcome_of(x, true);
+    return judge_may_repeat(x, &o);
+}
+
+int stream_add_end(struct exchange *x)
+{
+    switch (x->stream.guard.dialect) {
+    case DIALECT_CHAT:
+    case DIALECT_COMPLETIONS:
+        return outbox_add(&x->reply.out, STR("data: [DONE]\n\n"));
+    case DIALECT_MESSAGES:
+        return outbox_add(&x->reply.out,
+                          STR("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"));
+    default:
+        return 0;
+    }
+}
+
 static void end_stream(struct exchange *x)
 {
     const struct guard *guard = &x->stream.guard;
     struct attempt *a = x->attempt;
-    bool broke = a->transport != TRANSPORT_WHOLE || source(x)->len > 0 ||
-                 (x->stream.coded && !decoder_whole(&x->stream.decoder));
+    bool over = x->stream.grace_over;
+    bool broke = !over && (a->transport != TRANSPORT_WHOLE || source(x)->len > 0 ||
+                           (x->stream.coded && !decoder_whole(&x->stream.decoder)));
 
-    if (guard_empty(guard) || !guard_whole(guard, broke)) {
+    x->stream.lacks_usage = (broke || over) && guard_finished(guard) && guard_lacks_usage(guard);
+    if (guard_empty(guard) || !guard_whole(guard, broke) || (broke && asks_for_usage(x))) {
         judge_broken(x, broke);
         return;
     }
     /* All of the answer is there, only not the mark behind it that some clients wait for. */
-    if (broke && !guard->marker && guard->dialect < DIALECT_GEMINI &&
-        outbox_add(&x->reply.out, STR("data: [DONE]\n\n")) < 0) {
+    if ((broke || over) && !guard->marker && stream_add_end(x) < 0) {
         out_of_memory(x);
         return;
     }
@@ -428,9 +471,28 @@ static void flow(struct exchange *x)
     relay_resume(x);
 }
 
-/* An event is complete but for its empty line, and so is the stream: it is one, too. */
+/* What is no whole event is none (WHATWG 9.2.6): it is dropped. That it says nothing, or that all has
+ * been said, makes no break of it. */
+static void drop_last(struct exchange *x)
+{
+    struct buf *rest = source(x);
+    struct sse_event event;
+
+    sse_parse(buf_str(rest), &event);
+    if (!event.comment_only && !str_starts(event.data, STR("[DONE]")))
+        return;
+    x->stream.guard.marker |= !event.comment_only;
+    buf_consume(rest, rest->len);
+}
+
+/* An event is complete but for its empty line, and so is the stream: it is one, too, where more is
+ * known of it than its framing. */
 static bool complete_last(struct exchange *x)
 {
+    if (x->stream.guard.dialect == DIALECT_OTHER) {
+        drop_last(x);
+        return true;
+    }
     return !lacks_empty_line(source(x)) || buf_addc(source(x), '\n') < 0 || take_events(x);
 }
 

@@ -89,6 +89,18 @@ bool stream_may_be_asked_for_again(struct exchange *x)
     return guard_silent(&x->stream.guard) && judge_may_ask_again(x, &o);
 }
 
+/* When something came that is more than a sign of life. Behind the last finish_reason only a part of
+ * the answer moves its end on. */
+static void note_times(struct stream *stream, const struct guard_seen *seen)
+{
+    bool part = seen->kind == GUARD_CONTENT || seen->kind == GUARD_END;
+
+    if (seen->news)
+        stream->news_ms = stream->now_ms;
+    if (part && guard_finished(&stream->guard))
+        stream->end_ms = stream->now_ms;
+}
+
 enum fate stream_look(struct exchange *x, struct str event, struct over *o)
 {
     struct guard *guard = &x->stream.guard;
@@ -98,6 +110,8 @@ enum fate stream_look(struct exchange *x, struct str event, struct over *o)
 
     guard_look(guard, event, seen);
     x->stream.looked_at += seen->kind != GUARD_FILLER;
+    if (!ended)
+        note_times(&x->stream, seen);
     if (ended)
         return look_behind_the_end(x, seen);
     switch (seen->kind) {

@@ -21,13 +21,33 @@ static bool awaits_content(const struct exchange *x)
     return x->held.open || (x->stream.on && !x->stream.guard.content);
 }
 
-/* A stream has said that it is whole. Servers that then keep the connection open would keep their
- * clients waiting for nothing. */
-#define AFTER_END_MS 1000
+/* A stream has said that it is whole. Servers that then keep the connection open, however many pings
+ * they send, would keep their clients waiting for nothing. Behind the last finish_reason the usage and
+ * the mark may still come. */
+#define AFTER_MARK_MS 1000
+#define AFTER_FINISH_MS 2000
 
 static bool has_ended(const struct exchange *x)
 {
-    return has_answer(x) && x->stream.on && x->stream.guard.marker;
+    return has_answer(x) && x->stream.on && guard_finished(&x->stream.guard);
+}
+
+static uint64_t end_limit(const struct exchange *x)
+{
+    if (!has_ended(x))
+        return TIMER_OFF;
+    return x->stream.end_ms + (x->stream.guard.marker ? AFTER_MARK_MS : AFTER_FINISH_MS);
+}
+
+/* Pings keep an answer alive, but not for ever. Silence has a time of its own. */
+static uint64_t news_limit(const struct exchange *x)
+{
+    bool amid = x->stream.on && x->stream.guard.content && !has_ended(x);
+    bool pings = x->attempt->last_piece_ms > x->stream.news_ms;
+
+    return amid && pings
+               ? clock_timeout(x->stream.news_ms, x->plan.settings->timeout.first_content_ms)
+               : TIMER_OFF;
 }
 
 /* An answer that is held whole may take longer than the deadline, as a live one may, once the client
@@ -53,9 +73,8 @@ static uint64_t attempt_limit(const struct exchange *x)
         return earlier(total, clock_timeout(a->started_ms, t->first_byte_ms));
     if (!a->running || a->paused)
         return TIMER_OFF;
-    if (has_ended(x))
-        total = earlier(total, a->last_piece_ms + AFTER_END_MS);
-    else if (awaits_content(x))
+    total = earlier(total, earlier(end_limit(x), news_limit(x)));
+    if (!has_ended(x) && awaits_content(x))
         return earlier(total, clock_timeout(a->started_ms, t->first_content_ms));
     return earlier(total, clock_timeout(a->last_piece_ms, t->idle_ms));
 }
@@ -81,8 +100,8 @@ static uint64_t beat_time(const struct exchange *x)
     uint64_t every_ms = x->plan.settings->stream.heartbeat_ms;
 
     if (every_ms == 0 || !x->request.stream || x->request.head.http_1_0 || x->reply.ended ||
-        has_ended(x) || (has_answer(x) && !x->stream.on && !(x->held.open && x->reply.begun)) ||
-        !takes_comments(x))
+        (has_ended(x) && x->stream.guard.marker) ||
+        (has_answer(x) && !x->stream.on && !(x->held.open && x->reply.begun)) || !takes_comments(x))
         return TIMER_OFF;
     return clock_timeout(x->reply.spoke_ms, every_ms);
 }
@@ -112,7 +131,7 @@ static enum transport timeout_kind(struct exchange *x, uint64_t now)
     } else if (!a->head_done) {
         kind = a->upload_whole ? TRANSPORT_FIRST_BYTE_TIMEOUT : TRANSPORT_UPLOAD_TIMEOUT;
         limit = t->first_byte_ms;
-    } else if (awaits_content(x)) {
+    } else if (awaits_content(x) || now >= news_limit(x)) {
         kind = TRANSPORT_FIRST_CONTENT_TIMEOUT;
         limit = t->first_content_ms;
     }
@@ -132,7 +151,8 @@ static void attempt_timed_out(struct exchange *x, uint64_t now)
     enum transport kind;
 
     exchange_stop_attempt(x);
-    kind = timeout_kind(x, now);
+    x->stream.grace_over = now >= end_limit(x);
+    kind = x->stream.grace_over ? TRANSPORT_WHOLE : timeout_kind(x, now);
     x->attempt->done = true;
     x->attempt->transport = kind;
     /* What came of an answer may hold a status worth knowing, and a hint: the next step looks. */

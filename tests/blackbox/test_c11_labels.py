@@ -92,7 +92,7 @@ def test_c11_a_compressed_stream_under_another_label(mode, provider, retryd):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_c14_a_heartbeat_comes_before_a_stream_under_another_label(mode, provider, retryd):
-    provider.answers(labelled("json", EVENTS, head_delay_ms=300))
+    provider.answers(labelled("json", EVENTS, delay_ms=300))
     answer = ask(retryd(stream={"heartbeat": "50ms"}), STREAM, headers=[f"x-retryd-stream-mode: {mode}"])
     assert answer.body.startswith(b": retryd\n") and answer.body.endswith("".join(EVENTS).encode())
     assert len(provider.record()) == 1

@@ -1,8 +1,12 @@
 """C12: what says that an answer is whole, what only looks like it, and what comes behind the end."""
 
+import json
+
 import pytest
-from cases import pair, run
-from streams import DONE, MODES, PAUSE_MS, assert_broken, assert_whole, case, choice, chunk, read_chat, sse, usage
+from cases import Case, pair, run
+from raw import Closed, Raw, ask
+from streams import (DONE, MODES, PAUSE_MS, assert_broken, assert_whole, case, choice, chunk, data, read_chat, sse,
+                     usage)
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +62,217 @@ def test_c12_servers_that_send_it_are_well(mode, both):
         bodies[f"well-{mode}-{name}"] = "".join(events).encode()
     for name, seen in run(*both, cases).items():
         assert seen.answer.body == bodies[name] and len(seen.attempts) == 1, name
+
+
+# --- what comes behind the end ---
+
+
+def said(*texts):
+    return [chunk(choice({"role": "assistant", "content": ""})), *(chunk(choice({"content": t})) for t in texts)]
+
+
+FINISH = chunk(choice({}, "stop"))
+PINGS = {"comment": ": ping\n\n", "blank": ":\n\n", "wrapped": "data: : PROCESSING\n\n", "empty-chunk": chunk()}
+
+
+def for_ever(events, ping):
+    """These events, then pings without end."""
+    head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    return {"wire": [{"send": head + "".join(events)},
+                     {"repeat": {"count": 0, "ops": [{"delay_ms": 50}, {"send": ping}]}}]}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c12_behind_the_last_finish_pings_do_not_go_on_for_ever(mode, both):
+    """The usage and the mark have two seconds, then the stream is whole."""
+    cases = {}
+    for name, ping in PINGS.items():
+        cases[f"{mode}-{name}"] = case("chat", [for_ever([*said("one ", "two"), FINISH], ping)], mode)
+        cases[f"{mode}-{name}-usage"] = case("chat", [for_ever([*said("one ", "two"), FINISH, usage()], ping)], mode)
+        if name != "empty-chunk":
+            marked = [*said("one ", "two"), FINISH, usage(), DONE]
+            cases[f"{mode}-{name}-done"] = case("chat", [for_ever(marked, ping)], mode)
+    for name, seen in run(*both, cases).items():
+        told = told_of(seen)
+        assert (told.text, told.error, told.finishes[0]) == ("one two", None, ["stop"]), name
+        assert told.ends == 1 and len(seen.attempts) == 1, name
+        assert len(told.usages) == (not name.endswith(tuple(PINGS))), name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c12_pings_alone_keep_no_answer_alive_for_ever(mode):
+    """Amid it, too: without content for first_content it counts as broken."""
+    good = sse([*said("one ", "two ", "three"), FINISH, usage(), DONE])
+    cases = {name: case("chat", [for_ever(said("one ", "two "), ping), good], mode) for name, ping in PINGS.items()}
+    with pair(retry={"initial_delay": "20ms"}, timeout={"first_content": "1500ms"}) as running:
+        for name, seen in run(*running, cases).items():
+            told = told_of(seen)
+            if mode != "hold":  # splice asks no target again that had nothing to say
+                assert_broken(told, "one two ")
+                assert told.error["code"] == "first_content_timeout", name
+            else:
+                assert_whole(told, "chat", "one two three")
+                assert len(seen.attempts) == 2, name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c12_the_usage_that_was_asked_for(mode, both):
+    """Where only that is lost hold and splice ask again; live has the answer, and the log tells."""
+    events = [*said("one ", "two"), FINISH]
+    answers = [sse(events, cut=len(events)), sse([*events, usage(), DONE])]
+    name = f"usage-{mode}"
+    seen = run(*both, {name: case("chat", answers, mode)})[name]
+    assert_whole(told_of(seen), "chat", "one two")
+    assert len(told_of(seen).usages) == (mode != "live")
+    assert len(seen.attempts) == (1 if mode == "live" else 2)
+    _, daemon = both
+    if mode == "live":
+        daemon.wait_line('msg="request" .*lacks=usage')
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c12_content_a_usage_chunk_and_an_orderly_end(mode, both):
+    """Some servers give no reason: the usage comes last. One that every chunk has says nothing."""
+    whole = [*said("one ", "two"), usage()]
+    each = [chunk(choice({"content": t}), usage={"total_tokens": 1}) for t in ("one ", "two")]
+    good = sse([*said("one ", "two"), FINISH, usage(), DONE])
+    cases = {f"{mode}-whole": case("chat", [sse(whole), good], mode),
+             f"{mode}-each": case("chat", [sse(each, stall={"after_events": 2, "for_ms": PAUSE_MS}), good], mode)}
+    found = run(*both, cases)
+    seen = found[f"{mode}-whole"]
+    assert (told_of(seen).text, told_of(seen).error, len(seen.attempts)) == ("one two", None, 1)
+    seen = found[f"{mode}-each"]
+    assert len(seen.attempts) == (1 if mode == "live" else 2)
+    assert (told_of(seen).error is not None) == (mode == "live")
+
+
+def message(*events):
+    return [f"event: {value['type']}\n{data(value)}" for value in events]
+
+
+START = {"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant", "content": [],
+                                              "model": "m", "usage": {"input_tokens": 1, "output_tokens": 1}}}
+BLOCK = [{"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "one"}},
+         {"type": "content_block_stop", "index": 0}]
+STOPS = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
+MESSAGE_END = 'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c12_a_message_with_a_stop_reason_is_whole(mode, provider, retryd):
+    events = message(START, *BLOCK, STOPS)
+    provider.answers(sse(events, cut=len(events)))
+    answer = ask(retryd(), {"model": "m", "stream": True}, "/v1/messages", [f"x-retryd-stream-mode: {mode}"])
+    assert answer.body.decode() == "".join(events) + MESSAGE_END
+    assert len(provider.record()) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("reason", ["", None])
+def test_c12_a_message_without_a_stop_reason_is_not(mode, reason, provider, retryd):
+    events = message(START, *BLOCK, {**STOPS, "delta": {"stop_reason": reason}})
+    provider.answers(sse(events, cut=len(events)), sse([*message(START, *BLOCK, STOPS), MESSAGE_END]))
+    d = retryd(retry={"initial_delay": "20ms"})
+    answer = ask(d, {"model": "m", "stream": True}, "/v1/messages", [f"x-retryd-stream-mode: {mode}"])
+    whole = answer.body.endswith(MESSAGE_END.encode())
+    assert whole == (mode == "hold")
+    assert len(provider.record()) == (2 if mode == "hold" else 1)
+
+
+KNOWN_ENDS = {"image_generation.completed": "/v1/images/generations", "image_edit.completed": "/v1/images/edits",
+              "speech.audio.done": "/v1/audio/speech", "transcript.text.done": "/v1/audio/transcriptions"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c12_images_and_audio_say_when_they_are_whole(mode, both):
+    cases, bodies = {}, {}
+    for kind, path in KNOWN_ENDS.items():
+        events = [data({"type": kind.split(".")[0] + ".part", "x": "y"}), data({"type": kind, "x": "z"})]
+        for n, name in enumerate(("cut-before", "cut-behind")):
+            key = f"{mode}-{kind}-{name}"
+            cases[key] = Case([sse(events, cut=n + 1), sse(events)], [f"x-retryd-stream-mode: {mode}"],
+                              json.dumps({"model": "m", "stream": True}).encode(), path=path)
+            bodies[key] = "".join(events).encode()
+    for key, seen in run(*both, cases).items():
+        if key.endswith("behind") or mode == "hold":
+            assert seen.problem is None and seen.answer.body == bodies[key], (key, seen.problem)
+            assert len(seen.attempts) == (1 if key.endswith("behind") else 2), key
+        else:
+            assert isinstance(seen.problem, Closed), (key, seen.problem)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c12_half_an_event_of_an_unknown_stream_is_never_completed(mode, provider, retryd):
+    """WHATWG 9.2.6. A rest that says nothing, or that all has been said, is dropped."""
+    whole, d = "data: one\n\n", retryd(retry={"initial_delay": "20ms", "max_attempts": 1})
+    for rest, breaks in (("data: two\n", True), ("event: x\ndata: two\n", True), (": bye\n", False),
+                         ("data: [DONE]\n", False), ("\n", False)):
+        provider.answers(sse([whole, rest], stall={"after_events": 1, "for_ms": PAUSE_MS}))
+        with Raw(d) as c:
+            c.request("POST", "/v1/audio/speech", {"stream": True}, [f"x-retryd-stream-mode: {mode}"])
+            if not breaks:
+                assert c.answer().body.rstrip(b"\n") == whole.encode().rstrip(b"\n"), rest
+            elif mode != "hold":
+                with pytest.raises(Closed) as closed:
+                    c.answer()
+                assert b"two" not in closed.value.data, rest
+            else:
+                assert b"two" not in c.answer().body, rest
+
+
+# --- announcements and content ---
+
+STRANGE = {"codex": {"type": "codex.rate_limits", "rate_limits": {"primary": {"used_percent": 3}}},
+           "metadata": {"type": "response.metadata", "metadata": {"a": "b"}}, "keepalive": {"type": "keepalive"},
+           "next": {"type": "vendor.next_one", "text": "x"}}
+
+
+def response_events():
+    place = {"item_id": "m", "output_index": 0, "content_index": 0}
+    told = [{"type": "response.created", "response": {"id": "r", "status": "in_progress"}},
+            {"type": "response.output_text.delta", "delta": "hello", **place},
+            {"type": "response.completed", "response": {"id": "r", "status": "completed", "usage": {}, "output": []}}]
+    return [{**event, "sequence_number": n} for n, event in enumerate(told)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c10_what_nobody_knows_is_no_content(mode, both):
+    """A break behind it is ridden out, whatever comes first; behind the answer's own text it is as ever."""
+    cases, bodies = {}, {}
+    for name, strange in STRANGE.items():
+        whole = message(strange, *response_events())
+        for n in (1, 2):
+            key = f"{mode}-responses-{name}-{n}"
+            cases[key] = case("responses", [sse(whole, cut=n), sse(whole)], mode)
+            bodies[key] = "".join(whole).encode()
+        chat = [data(strange), *said("one"), FINISH, usage(), DONE]
+        key = f"{mode}-chat-{name}"
+        cases[key] = case("chat", [sse(chat, cut=1), sse(chat)], mode)
+        bodies[key] = "".join(chat).encode()
+    for key, seen in run(*both, cases).items():
+        assert seen.problem is None and seen.answer.body == bodies[key], key
+        assert len(seen.attempts) == 2, key
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c11_a_wrapped_comment_is_dropped_at_once(mode, both):
+    """Before the content and amid it, without an attempt."""
+    wrapped = "data: : OPENROUTER PROCESSING\n\n"
+    events = [*said("one ", "two"), FINISH, usage(), DONE]
+    noisy = [wrapped, wrapped, events[0], wrapped, *events[1:2], wrapped, *events[2:]]
+    name = f"wrapped-{mode}"
+    seen = run(*both, {name: case("chat", [sse(noisy)], mode)})[name]
+    assert seen.answer.body == "".join(events).encode() and len(seen.attempts) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c10_deltas_of_a_new_name_come_through(mode, both):
+    """In one attempt: all of them, and before the end where there are many."""
+    few = [data({"text": f"w{n}"}) for n in range(5)] + [DONE]
+    many = [data({"text": f"w{n}"}) for n in range(200)] + [DONE]
+    cases = {f"few-{mode}": case("chat", [sse(few)], mode), f"many-{mode}": case("chat", [sse(many)], mode)}
+    found = run(*both, cases)
+    assert found[f"few-{mode}"].answer.body == "".join(few).encode()
+    assert found[f"many-{mode}"].answer.body == "".join(many).encode()
+    assert [len(seen.attempts) for seen in found.values()] == [1, 1]

@@ -63,7 +63,7 @@ def test_c11_bytes_are_identical_and_events_whole(provider, retryd, ending, pace
 @pytest.mark.parametrize("n", range(1, 60, 7))
 def test_c11_no_part_of_an_event_passes(provider, retryd, n):
     """The stream stops within its second event: the client has the first, and then the break."""
-    first, second = 'data: {"n":1}\n\n', 'data: {"n":2,"more":"' + "x" * 40 + '"}\n\n'
+    first, second = 'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', 'data: {"n":2,"more":"' + "x" * 40 + '"}\n\n'
     provider.answers({"headers": {"content-type": "text/event-stream"}, "body": first + second, "chunked": True,
                       "cut": {"after_bytes": len(first) + n, "delay_ms": 50}})
     d = retryd()

@@ -91,7 +91,7 @@ ROWS = {
     "clean-end-without-a-finish": (each(unfinished), told(error(text=TEXT))),
     "clean-end-without-done": (chat({**WHOLE, "done": False}), UNHARMED),
     "clean-end-without-completed": (responses(but_completed()), told(error(text=TEXT))),
-    "reset-before-the-usage": (chat(cut(ALL["chat"] - 2)), told(error(text=TEXT))),
+    "reset-before-the-usage": (chat(cut(ALL["chat"] - 2)), told(whole(1))),
     "reset-before-done": (chat(cut(ALL["chat"] - 1)), UNHARMED),
     "reset-before-completed": (responses(cut(ALL["responses"] - 1)), told(error(text=TEXT))),
     "reset-after-the-last-event": (each(lambda api: cut(ALL[api])), UNHARMED),

@@ -665,7 +665,10 @@ START_TEST(a_client_that_leaves_ends_it_once)
 {
     static const struct fake_attempt stream = {.status = 200,
                                                .headers = "Content-Type: text/event-stream\n",
-                                               .pieces = {{0, "data: 1\n\n", 0}},
+                                               .pieces = {{0,
+                                                           "data: {\"choices\":[{\"delta\":{"
+                                                           "\"content\":\"a\"}}]}\n\n",
+                                                           0}},
                                                .hangs = true};
     static const struct {
         enum exchange_state state;

@@ -26,7 +26,7 @@ FROM docker.io/library/debian:bookworm-slim
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates libuv1 libmicrohttpd12 libcurl4 libcjson1 libinih1 zlib1g libsystemd0 \
-        libmimalloc2.0 libhiredis0.14 \
+        libmimalloc2.0 libhiredis0.14 libxxhash0 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=builder /out/ /
 # A number, so that a platform can see that it is not root.

@@ -1,9 +1,9 @@
-/* Fingerprints through libxxhash, whose functions are compiled in. */
+/* Fingerprints through libxxhash. */
 #include "base/fingerprint.h"
 
 #include <assert.h>
 
-#define XXH_INLINE_ALL
+#define XXH_STATIC_LINKING_ONLY /* the size of its state */
 #include <xxhash.h>
 
 static_assert(sizeof(XXH64_state_t) == sizeof(struct fingerprint), "the state fits");

@@ -181,7 +181,7 @@ static bool trail_is_good(const char *memory)
     target = method + strlen(method) + 1;
     frontend_trail_begin(&t, str_from(method), str_from(target), version);
     at = behind_nuls(version + strlen(version), end);
-    while (at < end) {
+    while (at && at < end) {
         struct str name = str_from(at), value;
 
         at += name.n + 1;

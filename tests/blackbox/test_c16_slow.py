@@ -68,7 +68,7 @@ def test_c16_a_client_that_reads_a_byte_a_second(provider, retryd, kind):
             taken += c.sock.recv(1)
             pass_time(1.0)
             grown, counted = memory_kib(d.pid) - before, d.metric("retryd_buffered_bytes")
-            assert grown < KIB, f"memory grew by {grown} KiB"
+            assert grown < 1.25 * KIB, f"memory grew by {grown} KiB"
             assert 0 < counted < MIB, f"retryd_buffered_bytes is {counted}"
         assert sent(provider) - full < 256 * KIB, "the provider went on sending"
         c.data = taken

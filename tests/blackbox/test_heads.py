@@ -116,9 +116,21 @@ def test_lines_that_are_cut_or_glued_are_refused(provider, retryd, name, place):
     assert provider.record() == []
 
 
-@pytest.mark.parametrize("target", [b"/v1/models\0x", b"/v1/mod\0els?a=b", b"/v1/models?a=\0"])
-def test_a_target_with_a_nul_is_refused(provider, retryd, target):
+WITH_NUL = [b"/v1/models\0x", b"/v1/mod\0els?a=b", b"/v1/models?a=\0"]
+
+
+@pytest.mark.parametrize("target", WITH_NUL)
+def test_a_target_with_a_nul_is_refused_libmicrohttpd0(provider, retryd, target):
     assert sent(retryd(), b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n").status == 400
+    assert provider.record() == []
+
+
+@pytest.mark.parametrize("target", WITH_NUL)
+def test_a_target_with_a_nul_ends_the_connection_libmicrohttpd1(provider, retryd, target):
+    """Before retryd has seen it, and without a word."""
+    with Raw(retryd()) as c:
+        c.send(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert c.rest() == b""
     assert provider.record() == []
 
 

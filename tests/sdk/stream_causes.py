@@ -114,6 +114,22 @@ def crlf(api):
     return {"sse": [(as_text(event) + "\n\n").replace("\n", "\r\n") for event in EVENTS[api]()]}
 
 
+def called(label, answer):
+    """The same answer under another Content-Type."""
+    return {**answer, "headers": {"content-type": label}}
+
+
+def open_events():
+    """A chat stream whose finish_reason is "" until it ends."""
+    return [{**event, "choices": [{**c, "finish_reason": c["finish_reason"] or ""} for c in event["choices"]]}
+            if isinstance(event, dict) else event for event in chat_events()]
+
+
+def announced(api, strange):
+    """This and nothing more: the connection is reset behind it."""
+    return {"sse": [strange, *EVENTS[api]()], "cut": cut(1)["cut"]}
+
+
 # --- streams that stop ---
 
 

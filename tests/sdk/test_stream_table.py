@@ -21,9 +21,9 @@ import pytest
 from client import Provider
 from daemon import Retryd
 from stream_causes import (ALL, ANTHROPIC, APIS, DONE, FAILED, FLAT, HALF, HALF_EVENT, IN_CHOICE, INCOMPLETE, LEAD,
-                           LLAMA, NO_JSON, OPENROUTER, PAGE, QUOTA, RESPONSES_NESTED, TEXT, VLLM, WHOLE, amid, before,
-                           breaks, but_completed, chat_events, crlf, cut, identified, named, nested, only, pausing,
-                           says_nothing, stops, unfinished)
+                           LLAMA, NO_JSON, OPENROUTER, PAGE, QUOTA, RESPONSES_NESTED, TEXT, VLLM, WHOLE, amid, announced,
+                           before, breaks, but_completed, called, chat_events, crlf, cut, identified, named, nested,
+                           only, open_events, pausing, says_nothing, stops, typed, unfinished)
 from stream_clients import CLIENTS, run_all
 
 MODES = ["live", "splice", "hold"]
@@ -130,6 +130,17 @@ ROWS = {
     # It is the answer's way: asked for once more, and then passed without it, unless it has to be whole.
     "no-json-always": (each(lambda api: pausing(api, amid(api, NO_JSON)["sse"])),
                        (whole(1), whole(2), error("answer_malformed", "", 2))),
+    # --- what servers call otherwise, or do not say ---
+    "called-json": (each(lambda api: called("application/json", WHOLE)), UNHARMED),
+    "called-text": (each(lambda api: called("text/plain", WHOLE)), UNHARMED),
+    "called-nothing": (each(lambda api: called(None, WHOLE)), UNHARMED),
+    "called-json-reset": (each(lambda api: called("application/json", cut(LEAD[api] + 2))), told(error())),
+    "empty-reasons": (chat({"sse": open_events()}), UNHARMED),
+    "empty-reasons-reset": (chat({"sse": open_events(), "cut": cut(LEAD["chat"] + 2)["cut"]}), told(error())),
+    "empty-reasons-clean-end": (chat(pausing("chat", open_events()[:LEAD["chat"] + 2])), told(error())),
+    "wrapped-comment": (each(lambda api: amid(api, "data: : PROCESSING\n\n")), UNHARMED),
+    "wrapped-comment-first": (each(lambda api: before(api, "data: : PROCESSING\n\n")), UNHARMED),
+    "unknown-event-and-reset": (responses(announced("responses", typed("codex.rate_limits", 0, rate_limits={}))), RETRIED),
     # --- other servers ---
     "openrouter-comments": (each(lambda api: before(api, ": OPENROUTER PROCESSING\n\n", ": OPENROUTER PROCESSING\n\n")),
                             UNHARMED),

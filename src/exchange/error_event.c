@@ -89,6 +89,47 @@ int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, 
     return -ENOMEM;
 }
 
+static void add_text_or(struct buf *out, const struct json_value *v, struct str otherwise)
+{
+    if ((v->type == JSON_STRING || v->type == JSON_NUMBER) && v->text.n > 0) {
+        add_text(out, v);
+        return;
+    }
+    (void)buf_addc(out, '"');
+    (void)buf_add_str(out, otherwise);
+    (void)buf_addc(out, '"');
+}
+
+int error_event_failed(struct buf *out, const struct guard_response *response, uint64_t sequence,
+                       struct str error)
+{
+    struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}};
+    size_t before = out->len;
+
+    json_scan(error, w, 2);
+    (void)buf_printf(out,
+                     "event: response.failed\n"
+                     "data: {\"type\":\"response.failed\",\"sequence_number\":%llu,"
+                     "\"response\":{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%llu,"
+                     "\"status\":\"failed\",\"error\":{\"code\":",
+                     (unsigned long long)sequence, response->id,
+                     (unsigned long long)response->created_at);
+    add_text_or(out, &w[0].value, STR("server_error"));
+    (void)buf_add_str(out, STR(",\"message\":"));
+    add_text_or(out, &w[1].value, STR("the answer failed"));
+    (void)buf_printf(out,
+                     "},\"incomplete_details\":null,\"instructions\":null,\"metadata\":{},"
+                     "\"model\":\"%s\",\"output\":[],\"parallel_tool_calls\":true,"
+                     "\"previous_response_id\":null,\"temperature\":null,\"tool_choice\":\"auto\","
+                     "\"tools\":[],\"top_p\":null,\"usage\":null}}\n\n",
+                     response->model);
+    if (!out->failed)
+        return 0;
+    out->len = before;
+    out->failed = false;
+    return -ENOMEM;
+}
+
 /* The error of the first choice that has one (OpenRouter). */
 static struct json_value find_in_choices(struct str choices)
 {

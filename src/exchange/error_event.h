@@ -6,13 +6,20 @@
 #ifndef RETRYD_EXCHANGE_ERROR_EVENT_H
 #define RETRYD_EXCHANGE_ERROR_EVENT_H
 
-#include "exchange/dialect.h"
+#include "exchange/guard.h"
 #include "policy/apierror.h"
 
 /* Appends the event. `error` is the error object as JSON text, {"message":...,"code":...}; line
  * ends within it become spaces. `sequence` is the event's number in a Responses stream. 0 or -ENOMEM
  * (then `out` is as it was). */
 int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, struct str error);
+
+/* Appends response.failed, which carries the reason to clients that show no other: Codex reads code
+ * and message of the response's error and leaves the error event aside. No SDK raises it, so the error
+ * event goes behind it. The fields are those that strict clients want of a response. 0 or -ENOMEM
+ * (then `out` is as it was). */
+int error_event_failed(struct buf *out, const struct guard_response *response, uint64_t sequence,
+                       struct str error);
 
 /* Appends an error object of retryd's own. 0 or -ENOMEM. */
 int error_event_own(struct buf *out, const char *message, const char *code);

@@ -36,6 +36,7 @@ void guard_reset(struct guard *g)
     g->said = g->curbed = g->silent = false;
     g->choices = g->finished = g->sequence = g->strange = 0;
     g->ends = 0;
+    g->response = (struct guard_response){.id = ""};
 }
 
 /* In the streams that are known here every event's data is JSON, but for [DONE]. */
@@ -252,13 +253,37 @@ static bool is_plain_id(struct str id)
     return id.n > 0 && id.n < RESPONSE_ID_MAX;
 }
 
+static void keep_text(const struct json_value *v, char *to, size_t size)
+{
+    if (v->type != JSON_STRING || v->text.n >= size)
+        return;
+    memcpy(to, v->text.p, v->text.n);
+    to[v->text.n] = '\0';
+}
+
+/* The first answer's stays, whatever comes behind it. */
+static void note_response(struct guard *g, const struct json_want *id,
+                          const struct json_want *model, const struct json_want *created_at)
+{
+    struct guard_response *r = &g->response;
+
+    if (r->id[0])
+        return;
+    keep_text(&id->value, r->id, sizeof(r->id));
+    keep_text(&model->value, r->model, sizeof(r->model));
+    (void)json_to_u64(created_at->value, &r->created_at);
+}
+
 static void note_response_id(struct guard *g, const struct json_value *response)
 {
+    struct json_want w[] = {{.key = STR("id")}, {.key = STR("model")}, {.key = STR("created_at")}};
     struct json_value id;
 
     if (g->response_id.len > 0 || response->type != JSON_OBJECT)
         return;
-    id = json_scan_one(response->text, STR("id"));
+    json_scan(response->text, w, 3);
+    note_response(g, &w[0], &w[1], &w[2]);
+    id = w[0].value;
     if (id.type != JSON_STRING || !is_plain_id(id.text))
         return;
     buf_add_str(&g->response_id, id.text);

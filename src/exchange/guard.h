@@ -30,6 +30,13 @@ enum guard_kind {
     GUARD_STRANGE, /* of a type that nobody knows */
 };
 
+/* The response that the client reads, as response.created told of it. What was too long is empty. */
+struct guard_response {
+    char id[128];
+    char model[128]; /* raw: its escapes as they came */
+    uint64_t created_at;
+};
+
 struct guard {
     enum dialect dialect;
     bool usage_wanted;       /* the request asked for a usage chunk */
@@ -51,7 +58,8 @@ struct guard {
     uint64_t finished;       /* ... and of those that gave a finish_reason */
     uint64_t sequence;       /* Responses: the sequence number that comes next */
     struct buf response_id;  /* Responses: as response.created gave it, terminated; empty before */
-    struct buf joined;       /* the data of an event with several data lines */
+    struct guard_response response;
+    struct buf joined; /* the data of an event with several data lines */
 };
 
 /* Of one event. */

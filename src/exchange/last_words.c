@@ -108,7 +108,7 @@ static bool kept_error_counts(const struct exchange *x)
 
 /* The upstream's own last event; behind a splice with the ids and numbers that the client knows. One
  * that does not fit behind what the client has stays away. */
-static int add_last_event(struct exchange *x, const struct guard_seen *seen)
+static int add_last_event(struct exchange *x, const struct guard_seen *seen, bool *ret_out)
 {
     struct stream *stream = &x->stream;
     enum splice_action action = SPLICE_PASS;
@@ -117,37 +117,64 @@ static int add_last_event(struct exchange *x, const struct guard_seen *seen)
     if (stream->splice && seen->is_answer)
         action =
             splice_event(stream->splice, stream->last_words.event, seen->data, &stream->rewritten);
-    if (action != SPLICE_PASS && action != SPLICE_REWRITTEN)
+    *ret_out = action == SPLICE_PASS || action == SPLICE_REWRITTEN;
+    if (!*ret_out)
         return 0;
     x->reply.events++;
     return outbox_add(&x->reply.out, action == SPLICE_PASS ? stream->last_words.event
                                                            : buf_str(&stream->rewritten));
 }
 
-int last_words_add(struct exchange *x)
+/* Whether the client has the beginning of a response, which response.failed ends. Without one some
+ * readers take that event for a fault of its own. */
+static bool has_response(const struct exchange *x)
 {
-    const struct guard_seen *seen =
-        x->stream.last_words.event.n > 0 ? x->stream.last_words.seen : NULL;
-    struct buf object;
-    bool unknown = x->stream.guard.dialect == DIALECT_OTHER;
-    int rc = 0;
+    const struct guard *guard = &x->stream.guard;
 
-    if (seen && (seen->raised || seen->is_answer || unknown)) {
-        rc = add_last_event(x, seen);
-        if (seen->raised || rc < 0)
-            return rc;
-    }
-    if (unknown)
-        return 0; /* ours might be taken for a part of the answer */
+    return guard->dialect == DIALECT_RESPONSES && guard->response.id[0] && x->reply.events > 0 &&
+           (x->reply.committed || outbox_held(&x->reply.out) > 0);
+}
+
+/* `failed`: whether response.failed comes first. */
+static int add_error(struct exchange *x, const struct guard_seen *seen, bool failed)
+{
+    uint64_t sequence = next_sequence(x, seen);
+    struct buf *out = &x->reply.out.bytes;
+    struct buf object;
+    int rc;
+
     buf_init(&object, ERROR_TEXT_MAX);
     if (seen)
         rc = error_event_object(&object, seen->data, &seen->error);
     else
         rc = kept_error_counts(x) ? kept_object(&x->kept, &object) : own_object(x, &object);
+    if (rc == 0 && failed) {
+        rc = error_event_failed(out, &x->stream.guard.response, sequence++, buf_str(&object));
+        x->reply.events++;
+    }
     if (rc == 0)
-        rc = error_event_write(&x->reply.out.bytes, x->stream.guard.dialect, next_sequence(x, seen),
-                               buf_str(&object));
+        rc = error_event_write(out, x->stream.guard.dialect, sequence, buf_str(&object));
     buf_deinit(&object);
     x->reply.events++;
     return rc;
+}
+
+int last_words_add(struct exchange *x)
+{
+    const struct guard_seen *seen =
+        x->stream.last_words.event.n > 0 ? x->stream.last_words.seen : NULL;
+    bool failed = has_response(x);
+    bool raised = seen && seen->raised && !failed;
+    bool unknown = x->stream.guard.dialect == DIALECT_OTHER;
+
+    if (seen && (raised || seen->is_answer || unknown)) {
+        bool is_out;
+        int rc = add_last_event(x, seen, &is_out);
+        if (raised || rc < 0)
+            return rc;
+        failed &= !(is_out && seen->is_answer);
+    }
+    if (unknown)
+        return 0; /* ours might be taken for a part of the answer */
+    return add_error(x, seen, failed);
 }

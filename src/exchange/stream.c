@@ -78,6 +78,7 @@ void stream_start(struct exchange *x)
     bool spliceable = splice_knows(guard->dialect) && stream->mode == STREAM_SPLICE;
     uint64_t choices = guard->choices;
     bool id_seen = guard->id_seen;
+    struct guard_response response = guard->response;
 
     x->attempt->high_water = RELAY_WAITING_MAX;
     stream->passed = false;
@@ -90,9 +91,10 @@ void stream_start(struct exchange *x)
         return;
     guard_reset(guard);
     if (x->reply.committed) {
-        /* The client has a part of each choice: each has to end. And it remembers the id. */
+        /* The client has a part of each choice: each has to end. And it remembers the ids. */
         guard->choices = choices;
         guard->id_seen = id_seen;
+        guard->response = response;
         splice_restart(stream->splice);
         return;
     }

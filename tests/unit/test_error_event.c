@@ -109,6 +109,42 @@ START_TEST(nested_alone_elsewhere)
 }
 END_TEST
 
+static const struct {
+    const char *object, *code, *message;
+} reasons[] = {
+    {"{\"message\":\"try again in 2s\",\"code\":\"rate_limit_exceeded\"}", "rate_limit_exceeded",
+     "try again in 2s"},
+    {"{\"message\":\"m \\\"x\\\"\",\"code\":502}", "502", "m \"x\""},
+    {"{\"message\":null,\"code\":null}", "server_error", "the answer failed"},
+    {"{\"message\":\"\",\"code\":\"\"}", "server_error", "the answer failed"},
+    {"{}", "server_error", "the answer failed"},
+};
+
+/* Code and message are strings whatever they were: what reads them strictly reads nothing else. */
+START_TEST(a_response_that_failed)
+{
+    const struct guard_response response = {"resp_1", "m\\u00e9", 17};
+    cJSON *json;
+    const cJSON *its, *error;
+
+    ck_assert_int_eq(error_event_failed(&out, &response, 5, str_from(reasons[_i].object)), 0);
+    json = event_json("response.failed");
+    its = cJSON_GetObjectItem(json, "response");
+    error = cJSON_GetObjectItem(its, "error");
+    is_text(json, "type", "response.failed");
+    ck_assert_int_eq((int)cJSON_GetNumberValue(cJSON_GetObjectItem(json, "sequence_number")), 5);
+    is_text(its, "id", "resp_1");
+    is_text(its, "object", "response");
+    is_text(its, "status", "failed");
+    is_text(its, "model", "m\xc3\xa9");
+    ck_assert_int_eq((int)cJSON_GetNumberValue(cJSON_GetObjectItem(its, "created_at")), 17);
+    ck_assert(cJSON_IsArray(cJSON_GetObjectItem(its, "output")));
+    is_text(error, "code", reasons[_i].code);
+    is_text(error, "message", reasons[_i].message);
+    cJSON_Delete(json);
+}
+END_TEST
+
 START_TEST(it_stands_behind_what_was_there)
 {
     ck_assert_int_eq(buf_add_str(&out, STR("data: 1\n\n")), 0);
@@ -209,6 +245,11 @@ START_TEST(each_allocation_fails)
         ck_assert(!out.failed);
         ck_assert(str_eq(buf_str(&out), STR("data: 1\n\n")));
     }
+    failmem_arm(1);
+    int rc = error_event_failed(&out, &(struct guard_response){"r", "", 0}, 7, STR(LONG));
+    ck_assert(failmem_disarm());
+    ck_assert_int_eq(rc, -ENOMEM);
+    ck_assert(!out.failed && str_eq(buf_str(&out), STR("data: 1\n\n")));
 }
 END_TEST
 
@@ -219,6 +260,7 @@ void unit_tests(Suite *suite)
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_loop_test(c, nested_for_all_and_flat_for_responses, 0, COUNT(objects));
     tcase_add_loop_test(c, nested_alone_elsewhere, 0, COUNT(objects));
+    tcase_add_loop_test(c, a_response_that_failed, 0, COUNT(reasons));
     tcase_add_test(c, it_stands_behind_what_was_there);
     tcase_add_test(c, an_error_of_our_own);
     tcase_add_loop_test(c, the_upstreams_own_object_where_there_is_one, 0, COUNT(bodies));

@@ -551,6 +551,29 @@ START_TEST(response_failed_is_told_twice)
 }
 END_TEST
 
+#define RAISED                                                                                 \
+    "event: error\ndata: {\"type\":\"error\",\"sequence_number\":3,\"error\":{\"code\":\"c\"," \
+    "\"message\":\"m\",\"param\":null}}\n\n"
+
+/* Of clients that read no error event, too: the response that they have begins and ends. */
+START_TEST(a_response_that_began_ends_as_failed)
+{
+    static const char *const ends[] = {"", RAISED};
+    const char *before = CREATED IN_PROGRESS DELTA("2", "Hello");
+    const struct fake_attempt a =
+        after(before, ends[_i], _i == 0 ? TRANSPORT_TRUNCATED : TRANSPORT_WHOLE);
+    static const char failed[] = "event: response.failed\ndata: {\"type\":\"response.failed\","
+                                 "\"sequence_number\":3,\"response\":{\"id\":\"resp_1\",";
+    static const char error[] = "event: error\ndata: {\"type\":\"error\",\"sequence_number\":4,";
+
+    run(&a, 1, DIALECT_RESPONSES, LIVE);
+    world_told(before, _i == 0 ? "answer_truncated" : "c", END_BROKEN);
+    ck_assert(str_starts((struct str){w.body.p + strlen(before), w.body.len - strlen(before)},
+                         STR(failed)));
+    ck_assert_ptr_nonnull(memmem(w.body.p, w.body.len, error, sizeof(error) - 1));
+}
+END_TEST
+
 START_TEST(response_failed_is_made_again)
 {
     const struct fake_attempt script[] = {
@@ -915,6 +938,7 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test(c, a_verdict_after_content, 0, 3);
     tcase_add_loop_test(c, the_last_error_before_content, 0, 3);
     tcase_add_loop_test(c, response_failed_is_told_twice, 0, 3);
+    tcase_add_loop_test(c, a_response_that_began_ends_as_failed, 0, 2);
     tcase_add_loop_test(c, response_failed_is_made_again, 0, 2);
     tcase_add_loop_test(c, attempts_are_counted_over_all_breaks, 0, 2);
     tcase_add_test(c, what_may_have_been_processed_is_not_repeated);

@@ -148,8 +148,9 @@ static int add_error(struct exchange *x, const struct guard_seen *seen, bool fai
         rc = error_event_object(&object, seen->data, &seen->error);
     else
         rc = kept_error_counts(x) ? kept_object(&x->kept, &object) : own_object(x, &object);
-    if (rc == 0 && failed) {
-        rc = error_event_failed(out, &x->stream.guard.response, sequence++, buf_str(&object));
+    if (rc == 0 && failed &&
+        error_event_failed(out, &x->stream.guard.response, sequence, buf_str(&object)) == 0) {
+        sequence++; /* without memory for it the error event may do */
         x->reply.events++;
     }
     if (rc == 0)

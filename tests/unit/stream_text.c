@@ -101,7 +101,9 @@ void stream_read(struct str body, struct stream_told *ret)
             continue;
         ret->events++;
         ret->error_last = read_error(e.data, ret);
-        if (!ret->error_last)
+        if (str_eq(e.type, STR("response.failed")))
+            ret->failed++;
+        else if (!ret->error_last)
             view_event(&view, event);
     }
     ret->rest = without_beats(body, ret).n;

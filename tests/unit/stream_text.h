@@ -36,6 +36,7 @@ struct stream_told {
     char *answer;    /* all events but errors added up (view_print); the caller frees it */
     unsigned events; /* with data */
     unsigned errors; /* events with an `error` */
+    unsigned failed; /* response.failed: no part of an answer either */
     char code[64];   /* of the last one; "" where it has none */
     bool error_last; /* nothing came behind it */
     unsigned beats;  /* our keep-alive comments */

@@ -290,9 +290,14 @@ static void run(const struct scenario *s)
     fake_run(&w);
 }
 
-/* One whole event of ours, whose JSON can be read. */
+/* One whole event of ours, whose JSON can be read; a response that began fails before it. */
 static bool error_event(struct str event)
 {
+    static const struct str failed = {"event: response.failed\n", 23};
+    const char *end = memmem(event.p, event.n, "}\n\n", 3);
+
+    if (str_starts(event, failed) && end)
+        event = (struct str){end + 3, event.n - (size_t)(end + 3 - event.p)};
     ptrdiff_t at = str_ifind(event, STR("data: {"));
     cJSON *json;
     bool ok;

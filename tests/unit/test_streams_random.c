@@ -291,7 +291,7 @@ static void check_stream(void)
     comparable(t.answer);
     MUST(t.rest == 0);
     MUST(w.x.end == END_ANSWERED || (t.errors >= 1 && t.error_last));
-    MUST(t.errors <= 1);
+    MUST(t.errors <= 1 && t.failed <= t.errors);
     MUST(t.beats == 0 || w.settings.stream.heartbeat_ms > 0);
     MUST(outbox_waiting(&w.x.reply.out) == 0 && outbox_held(&w.x.reply.out) == 0);
     check_text(&t);

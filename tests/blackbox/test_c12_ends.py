@@ -176,8 +176,8 @@ def test_c12_a_message_without_a_stop_reason_is_not(mode, reason, provider, retr
     d = retryd(retry={"initial_delay": "20ms"})
     answer = ask(d, {"model": "m", "stream": True}, "/v1/messages", [f"x-retryd-stream-mode: {mode}"])
     whole = answer.body.endswith(MESSAGE_END.encode())
-    assert whole == (mode == "hold")
-    assert len(provider.record()) == (2 if mode == "hold" else 1)
+    assert whole == (mode != "live")
+    assert len(provider.record()) == (1 if mode == "live" else 2)
 
 
 KNOWN_ENDS = {"image_generation.completed": "/v1/images/generations", "image_edit.completed": "/v1/images/edits",

@@ -15,7 +15,7 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         gcc libc6-dev cmake ninja-build pkgconf libuv1-dev libmicrohttpd-dev \
         libcurl4-openssl-dev libcjson-dev libinih-dev zlib1g-dev libsystemd-dev libmimalloc-dev \
-        libhiredis-dev libxxhash-dev
+        libhiredis-dev libxxhash-dev libzstd-dev
 WORKDIR /retryd
 COPY . .
 RUN cmake --preset release && cmake --build --preset release --target retryd \
@@ -26,7 +26,7 @@ FROM docker.io/library/debian:bookworm-slim
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates libuv1 libmicrohttpd12 libcurl4 libcjson1 libinih1 zlib1g libsystemd0 \
-        libmimalloc2.0 libhiredis0.14 libxxhash0 \
+        libmimalloc2.0 libhiredis0.14 libxxhash0 libzstd1 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=builder /out/ /
 # A number, so that a platform can see that it is not root.

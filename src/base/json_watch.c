@@ -106,3 +106,8 @@ void json_keeper_end(struct json_keeper *k, const char *to)
     if (what == KEY)
         find_watch(k);
 }
+
+bool json_watch_is_open(const struct json_keeper *k, const struct json_watch *w)
+{
+    return k->what == VALUE && k->found == w;
+}

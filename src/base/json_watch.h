@@ -56,6 +56,9 @@ void json_keeper_key(struct json_keeper *k, const char *from);
 /* The value of the key that was found begins: its text, of a string behind the quote, at `from`. */
 void json_keeper_value(struct json_keeper *k, enum json_type type, const char *from);
 
+/* Whether the value that is being kept for `w` has not ended yet. */
+bool json_watch_is_open(const struct json_keeper *k, const struct json_watch *w);
+
 /* The key or value ends before `to`. */
 void json_keeper_end(struct json_keeper *k, const char *to);
 

@@ -191,3 +191,14 @@ size_t str_utf8(struct str s)
             return 0;
     return len;
 }
+
+void str_shown(char *out, size_t size, struct str s)
+{
+    bool cut = s.n >= size;
+    size_t n = cut ? size - 4 : s.n;
+
+    for (size_t i = 0; i < n; i++)
+        out[i] = (char)(s.p[i] < 0x20 || s.p[i] > 0x7e ? '?' : s.p[i]);
+    memcpy(out + n, "...", cut ? 4 : 0);
+    out[cut ? n + 3 : n] = '\0';
+}

@@ -47,6 +47,10 @@ bool str_to_u64(struct str s, uint64_t *ret_value);
  * false on anything else (signs, exponents, inf, nan, more than 300 characters). */
 bool str_to_decimal(struct str s, double *ret_value);
 
+/* A copy to show in a sentence: terminated, cut ("...") where it does not fit, `?` for each byte that is
+ * no printable ASCII. `size` is 4 at least. */
+void str_shown(char *out, size_t size, struct str s);
+
 /* A heap copy, terminated; NULL when out of memory. */
 char *str_dup(struct str s);
 

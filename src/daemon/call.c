@@ -76,12 +76,17 @@ static struct transfer **transfer_of(struct call *c, const struct attempt *a)
     return &c->t[a - c->x.slots];
 }
 
-static int world_plan(void *world, struct exchange *x, struct str model, struct plan *ret_plan)
+static int world_plan(void *world, struct exchange *x, struct str model, struct plan *ret_plan,
+                      char *ret_why, size_t size)
 {
     struct call *c = call_of(x);
-    int rc = wiring_plan(c->wiring, request_path(&x->request.head), model, ret_plan);
+    struct str path = request_path(&x->request.head);
+    int rc = wiring_plan(c->wiring, path, model, x->request.model_hidden, ret_plan);
 
     (void)world;
+    if (rc == -ENOENT)
+        snprintf(ret_why, size, "%s",
+                 "retryd: no route serves this path; the base URL should end in /v1");
     if (rc == 0 && c->r)
         frontend_stall_limit(c->r, ret_plan->settings->timeout.idle_ms);
     return rc;

@@ -160,6 +160,11 @@ const struct config_route *config_route_for(const struct config *c, struct str p
 /* Whether what is sent to that upstream comes in at a listener's address ("127.0.0.1:4290"). */
 bool config_leads_to(const struct config_upstream *u, const char *address);
 
+/* Whether a request without a model that takes `route` (NULL: none) would take another one with the model
+ * that a route before it is for. */
+bool config_routes_ask_model(const struct config *c, struct str path,
+                             const struct config_route *route);
+
 /* Whether an address to listen on ("127.0.0.1:4291", "unix:PATH") is out of other machines' reach. */
 bool config_address_is_local(const char *address);
 

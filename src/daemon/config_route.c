@@ -164,3 +164,15 @@ const struct config_route *config_route_for(const struct config *c, struct str p
     }
     return NULL;
 }
+
+bool config_routes_ask_model(const struct config *c, struct str path,
+                             const struct config_route *route)
+{
+    for (unsigned i = 0; i < c->route_count && &c->routes[i] != route; i++) {
+        struct str rest;
+
+        if (below(c->routes[i].base, path, &rest) && str_glob(c->routes[i].path, rest))
+            return true;
+    }
+    return false;
+}

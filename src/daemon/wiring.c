@@ -169,10 +169,13 @@ void wiring_unref(struct wiring *w)
     free(w);
 }
 
-int wiring_plan(const struct wiring *w, struct str path, struct str model, struct plan *ret_plan)
+int wiring_plan(const struct wiring *w, struct str path, struct str model, bool hidden,
+                struct plan *ret_plan)
 {
     const struct config_route *route = config_route_for(w->config, path, model);
 
+    if (hidden && config_routes_ask_model(w->config, path, route))
+        return -ENODATA;
     if (!route)
         return -ENOENT;
     *ret_plan = (struct plan){

@@ -7,28 +7,14 @@
 #include <string.h>
 
 #include "base/fingerprint.h"
-#include "base/form_watch.h"
-#include "base/json_check.h"
 #include "exchange/exchange.h"
 
 /* A spool's own blocks take more memory than a smaller body would. */
 #define WORTH_SPOOLING (256u * 1024)
 
 struct body_glance {
-    char first;       /* character that is no white space; '\0': none yet */
-    uint64_t skipped; /* bytes before the check began */
-    struct json_check check;
-    struct json_watch watches[BODY_KEYS];
-    struct form_watch form_model;
+    struct body_look look;
     struct fingerprint fingerprint;
-};
-
-static const struct str key_names[BODY_KEYS] = {
-    [BODY_MODEL] = {"model", 5},
-    [BODY_STREAM] = {"stream", 6},
-    [BODY_OPTIONS] = {"stream_options", 14},
-    [BODY_N] = {"n", 1},
-    [BODY_BACKGROUND] = {"background", 10},
 };
 
 void body_init(struct body *b, uint64_t max)
@@ -44,6 +30,8 @@ void body_deinit(struct body *b)
     b->spool = NULL;
     free(b->glance);
     b->glance = NULL;
+    packed_free(b->packed);
+    b->packed = NULL;
     buf_deinit(&b->memory);
 }
 
@@ -64,34 +52,45 @@ static struct body_glance *glance_new(void)
 
     if (!g)
         return NULL;
-    for (unsigned i = 0; i < BODY_KEYS; i++)
-        g->watches[i].key = key_names[i];
-    json_check_init(&g->check);
-    json_check_watch(&g->check, g->watches, BODY_KEYS);
-    form_watch_init(&g->form_model, key_names[BODY_MODEL]);
+    body_look_init(&g->look);
     fingerprint_begin(&g->fingerprint);
     return g;
 }
 
-/* Of a form only the model is looked for, and files are not looked through: both are known by their
- * first character. */
-static void glance_at(struct body_glance *g, const char *data, size_t n)
+static void glance_at(struct body *b, const char *data, size_t n)
 {
     struct str piece = {data, n};
 
-    fingerprint_feed(&g->fingerprint, piece);
-    form_watch_feed(&g->form_model, piece);
-    if (g->first == '\0') {
-        struct str rest = str_trim(piece);
+    fingerprint_feed(&b->glance->fingerprint, piece);
+    if (!b->packed)
+        body_look_feed(&b->glance->look, piece);
+}
 
-        if (rest.n == 0) {
-            g->skipped += n;
-            return;
-        }
-        g->first = rest.p[0];
-    }
-    if (g->first == '{')
-        json_check_feed(&g->check, piece);
+int body_expect(struct body *b, struct str coding)
+{
+    assert(b->length == 0);
+    if (b->packed || !packed_is(coding))
+        return 0;
+    b->packed = packed_new(coding);
+    return b->packed ? 0 : -ENOMEM;
+}
+
+/* What was seen of it while it passed by; NULL: it is in memory as it is. */
+static const struct body_look *look_of(const struct body *b)
+{
+    if (b->packed)
+        return &b->packed->look;
+    return b->spool ? &b->glance->look : NULL;
+}
+
+bool body_is_packed(const struct body *b)
+{
+    return b->packed != NULL;
+}
+
+enum packed_state body_packed_state(const struct body *b)
+{
+    return b->packed ? b->packed->state : PACKED_READ;
 }
 
 /* --- spooling ----------------------------------------------------------------------------------- */
@@ -137,7 +136,7 @@ static ptrdiff_t spool(struct body *b, const char *data, size_t n)
 
     if (taken < 0)
         return failed(b, (int)taken);
-    glance_at(b->glance, data, (size_t)taken);
+    glance_at(b, data, (size_t)taken);
     return taken;
 }
 
@@ -202,8 +201,11 @@ ptrdiff_t body_append(struct body *b, const void *data, size_t n)
     if (n > b->max - b->length)
         return -EFBIG;
     taken = append(b, data, n);
-    if (taken > 0)
-        b->length += (uint64_t)taken;
+    if (taken <= 0)
+        return taken;
+    b->length += (uint64_t)taken;
+    if (b->packed && packed_feed(b->packed, (struct str){data, (size_t)taken}) < 0)
+        return -ENOMEM;
     return taken;
 }
 
@@ -216,6 +218,8 @@ bool body_full(const struct body *b)
 void body_finish(struct body *b)
 {
     b->finished = true;
+    if (b->packed)
+        packed_finish(b->packed);
 }
 
 /* --- reading ------------------------------------------------------------------------------------ */
@@ -223,6 +227,11 @@ void body_finish(struct body *b)
 bool body_in_memory(const struct body *b)
 {
     return !b->spool;
+}
+
+bool body_is_plain(const struct body *b)
+{
+    return !b->spool && !b->packed;
 }
 
 struct str body_text(const struct body *b)
@@ -245,24 +254,24 @@ ptrdiff_t body_read(struct body *b, uint64_t offset, void *to, size_t max)
     return (ptrdiff_t)max;
 }
 
+static bool is_readable(const struct body *b)
+{
+    return body_packed_state(b) == PACKED_READ || body_packed_state(b) == PACKED_LONG;
+}
+
 bool body_values(const struct body *b, struct json_value ret[BODY_KEYS])
 {
+    const struct body_look *look = look_of(b);
     struct json_want wants[BODY_KEYS];
     struct str text;
 
-    for (unsigned i = 0; i < BODY_KEYS; i++)
-        wants[i] = (struct json_want){.key = key_names[i]};
-    if (b->spool) {
-        for (unsigned i = 0; i < BODY_KEYS; i++) {
-            const struct json_watch *w = &b->glance->watches[i];
-
-            ret[i] = (struct json_value){w->type, {w->text, w->n}};
-        }
-        return b->glance->first == '{';
-    }
+    if (look)
+        return is_readable(b) && body_look_values(look, ret);
     text = str_trim(buf_str(&b->memory));
     if (text.n == 0 || text.p[0] != '{')
         return false;
+    for (unsigned i = 0; i < BODY_KEYS; i++)
+        wants[i] = (struct json_want){.key = body_key_names[i]};
     json_scan(text, wants, BODY_KEYS);
     for (unsigned i = 0; i < BODY_KEYS; i++)
         ret[i] = wants[i].value;
@@ -272,12 +281,14 @@ bool body_values(const struct body *b, struct json_value ret[BODY_KEYS])
 /* A form's model, as far as it was kept. False: it is no form, or has none. */
 static bool form_model(const struct body *b, struct form_watch *ret)
 {
-    if (b->spool) {
-        *ret = b->glance->form_model;
-    } else {
-        form_watch_init(ret, key_names[BODY_MODEL]);
-        form_watch_feed(ret, buf_str(&b->memory));
+    const struct body_look *look = look_of(b);
+
+    if (look) {
+        *ret = look->form_model;
+        return is_readable(b) && ret->found;
     }
+    form_watch_init(ret, body_key_names[BODY_MODEL]);
+    form_watch_feed(ret, buf_str(&b->memory));
     return ret->found;
 }
 
@@ -300,9 +311,12 @@ bool body_form_model(const struct body *b, char *ret_model, size_t size)
 
 bool body_model_place(const struct body *b, struct body_place *ret)
 {
+    const struct body_look *look = look_of(b);
     struct json_value values[BODY_KEYS];
     struct form_watch w;
 
+    if (b->packed)
+        return false;
     if (!body_values(b, values)) {
         if (!form_model(b, &w))
             return false;
@@ -312,10 +326,10 @@ bool body_model_place(const struct body *b, struct body_place *ret)
     if (values[BODY_MODEL].type != JSON_STRING)
         return false;
     ret->json = true;
-    if (b->spool) {
-        const struct json_watch *model = &b->glance->watches[BODY_MODEL];
+    if (look) {
+        const struct json_watch *model = &look->watches[BODY_MODEL];
 
-        ret->at = b->glance->skipped + model->at - 1;
+        ret->at = look->skipped + model->at - 1;
         ret->length = model->length + 2;
     } else {
         ret->at = (uint64_t)(values[BODY_MODEL].text.p - b->memory.p) - 1;
@@ -365,5 +379,7 @@ uint64_t body_fingerprint(const struct body *b)
 
 size_t body_memory(const struct body *b)
 {
-    return b->memory.size + (b->spool ? b->x->ops->spool_memory(b->x->world, b->spool) : 0);
+    size_t n = b->memory.size + (b->packed ? packed_memory(b->packed) : 0);
+
+    return n + (b->spool ? b->x->ops->spool_memory(b->x->world, b->spool) : 0);
 }

@@ -1,9 +1,10 @@
-/* Undoes gzip and deflate with zlib. */
+/* Undoes gzip and deflate with zlib, and zstd with libzstd. */
 #include "exchange/decode.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <zstd_errors.h>
 
 #define PIECE 4096
 
@@ -11,9 +12,12 @@
  * MiB of text is made in vain before it is seen that the room is full. */
 #define STEP 512
 
-enum form { IDENTITY, GZIP, DEFLATE };
+#define ZSTD_WINDOW_LOG 23 /* RFC 9659: no more is to be used for the content coding */
+#define INFLATE_MEMORY (40u * 1024)
 
-/* False where the coding is not known. */
+enum form { IDENTITY, GZIP, DEFLATE, ZSTANDARD };
+
+/* False where the coding is not known in answers. */
 static bool form_of(struct str coding, enum form *ret_form)
 {
     if (str_ieq(coding, STR("gzip")) || str_ieq(coding, STR("x-gzip")))
@@ -47,6 +51,21 @@ static void release(void *arg, void *p)
     free(p);
 }
 
+static int init_zstd(struct decoder *d)
+{
+    *d = (struct decoder){.form = ZSTANDARD, .zstd = ZSTD_createDCtx()};
+    d->open = d->zstd != NULL;
+    if (!d->open)
+        return -ENOMEM;
+    (void)ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
+    return 0;
+}
+
+int decoder_init_request(struct decoder *d, struct str coding)
+{
+    return str_ieq(coding, STR("zstd")) ? init_zstd(d) : decoder_init(d, coding);
+}
+
 int decoder_init(struct decoder *d, struct str coding)
 {
     enum form form = IDENTITY;
@@ -66,9 +85,23 @@ int decoder_init(struct decoder *d, struct str coding)
 
 void decoder_deinit(struct decoder *d)
 {
-    if (d->open)
+    if (d->open && d->form == ZSTANDARD)
+        ZSTD_freeDCtx(d->zstd);
+    else if (d->open)
         inflateEnd(&d->z);
     d->open = false;
+}
+
+void decoder_stop(struct decoder *d)
+{
+    d->over = true;
+}
+
+size_t decoder_memory(const struct decoder *d)
+{
+    if (!d->open)
+        return 0;
+    return d->form == ZSTANDARD ? ZSTD_sizeof_DCtx(d->zstd) : INFLATE_MEMORY;
 }
 
 /* --- one coded stream ------------------------------------------------------------------------- */
@@ -127,13 +160,13 @@ static int inflate_piece(struct decoder *d, const struct sink *sink)
             if (!go_on_behind_end(d))
                 return 0;
         }
-    } while (d->z.avail_in > 0 || d->z.avail_out == 0);
+    } while (!d->over && (d->z.avail_in > 0 || d->z.avail_out == 0));
     return 0;
 }
 
 static int feed_bytes(struct decoder *d, const unsigned char *p, size_t n, const struct sink *sink)
 {
-    while (n > 0) {
+    while (n > 0 && !d->over) {
         uInt now = n > UINT_MAX ? UINT_MAX : (uInt)n;
 
         d->z.next_in = (Bytef *)(uintptr_t)p;
@@ -146,6 +179,28 @@ static int feed_bytes(struct decoder *d, const unsigned char *p, size_t n, const
         p += now;
         n -= now;
     }
+    return 0;
+}
+
+/* --- zstd --------------------------------------------------------------------------------------- */
+
+/* A full piece may have more behind it, as above, but not behind a frame's end; another one may follow. */
+static int feed_zstd(struct decoder *d, struct str coded, const struct sink *sink)
+{
+    char piece[PIECE];
+    ZSTD_inBuffer in = {coded.p, coded.n, 0};
+    ZSTD_outBuffer out;
+
+    do {
+        out = (ZSTD_outBuffer){piece, sizeof piece, 0};
+        size_t rc = ZSTD_decompressStream(d->zstd, &out, &in);
+
+        if (out.pos > 0)
+            sink->put(sink->arg, (struct str){piece, out.pos});
+        if (ZSTD_isError(rc))
+            return ZSTD_getErrorCode(rc) == ZSTD_error_memory_allocation ? -ENOMEM : -EBADMSG;
+        d->whole = rc == 0;
+    } while (!d->over && (in.pos < in.size || (out.pos == out.size && !d->whole)));
     return 0;
 }
 
@@ -183,6 +238,11 @@ int decoder_feed(struct decoder *d, struct str coded, void (*sink)(void *arg, st
         if (coded.n > 0)
             sink(arg, coded);
         return 0;
+    }
+    if (d->error == 0 && d->form == ZSTANDARD) {
+        if (coded.n > 0 && !d->over)
+            d->error = feed_zstd(d, coded, &to);
+        return d->error;
     }
     if (d->error == 0 && d->form == DEFLATE)
         d->error = take_head(d, &coded, &to);

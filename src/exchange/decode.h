@@ -1,9 +1,10 @@
-/* Undoes an answer's content coding, as far as needed to understand what is in it. */
+/* Undoes the content coding of an answer, or of a request, as far as needed to understand what is in it. */
 #ifndef RETRYD_EXCHANGE_DECODE_H
 #define RETRYD_EXCHANGE_DECODE_H
 
 #include <stdbool.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include "base/buf.h"
 #include "base/str.h"
@@ -11,11 +12,12 @@
 /* Decodes a body that comes in pieces. Codings (RFC 9110 8.4.1, values of Content-Encoding, any
  * case): gzip and x-gzip, one member or several; deflate, in zlib's format or, as some servers send
  * it, bare; identity, which "" stands for as well. Of a coded body's text about 40 KiB are in
- * memory at a time, whatever its length. */
+ * memory at a time, whatever its length; of zstd, which only requests are read in, up to 8 MiB. */
 struct decoder {
     z_stream z; /* zlib keeps a pointer to it: a decoder must not be moved */
+    ZSTD_DCtx *zstd;
     unsigned char form;
-    bool open;             /* z is to be ended */
+    bool open;             /* z or zstd is to be ended */
     bool whole;            /* the coded stream said that it ended */
     bool over;             /* ... and what comes now is ignored */
     int error;             /* of the first failed feed; sticks */
@@ -26,7 +28,16 @@ struct decoder {
 /* 0, -EPROTONOSUPPORT for other codings and for several at once, -ENOMEM. After a failure there is
  * nothing to deinit, and it is fine to do so. */
 int decoder_init(struct decoder *d, struct str coding);
+/* As decoder_init, and zstd (RFC 8878), one frame or several, with a window of 8 MiB at most, as
+ * RFC 9659 has it. */
+int decoder_init_request(struct decoder *d, struct str coding);
 void decoder_deinit(struct decoder *d);
+
+/* Nothing more is decoded, from within a sink too: what comes from now on is ignored. */
+void decoder_stop(struct decoder *d);
+
+/* Bytes of memory that it takes, about. */
+size_t decoder_memory(const struct decoder *d);
 
 /* Decodes the next piece and hands the text to `sink`, in pieces of any size but 0, which are valid
  * only during the call. Bytes behind the coded stream's end are ignored. 0; -EBADMSG where the

@@ -97,15 +97,32 @@ enum dialect dialect_of(struct str path)
     return DIALECT_OTHER;
 }
 
+/* The name behind .../openai/deployments/, where something of it is asked for. */
+static struct str deployment_of(struct str path)
+{
+    static const struct str mark = {"/openai/deployments/", 20};
+    const char *at = path.n ? memmem(path.p, path.n, mark.p, mark.n) : NULL, *from, *slash;
+    struct str none = {NULL, 0};
+
+    if (!at)
+        return none;
+    from = at + mark.n;
+    slash = memchr(from, '/', path.n - (size_t)(from - path.p));
+    return slash ? (struct str){from, (size_t)(slash - from)} : none;
+}
+
 struct str dialect_path_model(struct str path)
 {
-    struct str last, before = {NULL, 0}, method;
+    struct str last, before = {NULL, 0}, method, whole;
 
-    path = without_query(path);
-    if (dialect_of(path) == DIALECT_OTHER || !cut_last(&path, &last) || !cut_last(&path, &before))
+    whole = path = without_query(path);
+    if (!cut_last(&path, &last))
         return (struct str){NULL, 0};
     method = method_of(last);
-    if (method.n == 0 || !str_eq(before, STR("models")))
+    if (method.n == 0)
+        return deployment_of(whole);
+    if (dialect_of(whole) == DIALECT_OTHER || !cut_last(&path, &before) ||
+        !str_eq(before, STR("models")))
         return (struct str){NULL, 0};
     return (struct str){last.p, last.n - method.n - 1};
 }

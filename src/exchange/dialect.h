@@ -19,8 +19,8 @@ enum dialect {
 enum dialect dialect_of(struct str path);
 
 /* The model's name as it stands in the path of such a method, percent-encoded: of
- * .../models/gemini-2.5-flash:streamGenerateContent what is before the colon. Empty where the path
- * names none, or no model that another could stand in for (an endpoint, a tuned model). */
+ * .../models/gemini-2.5-flash:streamGenerateContent what is before the colon; and of Azure's
+ * .../openai/deployments/gpt-4o/chat/completions the deployment. Empty where the path names none, or no model that another could stand in for (an endpoint, a tuned model). */
 struct str dialect_path_model(struct str path);
 
 /* Whether the path itself asks for a stream, by its method. */

@@ -120,7 +120,7 @@ ptrdiff_t exchange_body(struct exchange *x, const void *data, size_t n)
     if (x->state == EXCHANGE_DONE)
         return (ptrdiff_t)n; /* nobody wants it any more */
     assert(x->state == EXCHANGE_RECEIVING);
-    return body_append(&x->request.body, data, n);
+    return request_body(&x->request, data, n);
 }
 
 void exchange_body_problem(const struct exchange *x, int rc, char *ret_why, size_t size)
@@ -264,7 +264,7 @@ static void body_lost(struct exchange *x, int rc)
 
 static void receive(struct exchange *x)
 {
-    char problem[200];
+    char problem[512] = "";
     int rc;
 
     if (x->refused) {
@@ -284,17 +284,17 @@ static void receive(struct exchange *x)
         relay_own_error(x, END_REFUSED, 400, REASON_CLIENT_ERROR, "invalid_retryd_header", problem);
         return;
     }
-    rc = x->ops->plan(x->world, x, str_from(x->request.model), &x->plan);
+    rc = x->ops->plan(x->world, x, str_from(x->request.model), &x->plan, problem, sizeof(problem));
+    if (rc == -ENODATA) {
+        unfit_tell_hidden(x, "the routes for this path need");
+        return;
+    }
     if (rc < 0) {
-        relay_own_error(x, END_REFUSED, 404, REASON_CLIENT_ERROR, "no_route",
-                        "retryd: no route serves this path; the base URL should end in /v1");
+        relay_own_error(x, END_REFUSED, 404, REASON_CLIENT_ERROR, "no_route", problem);
         return;
     }
-    if (targets_unfit_model(x)) {
-        relay_own_error(x, END_REFUSED, 400, REASON_CLIENT_ERROR, "invalid_model",
-                        "retryd: this model's name cannot stand in a path");
+    if (unfit_refused(x))
         return;
-    }
     set_limits(x);
     targets_begin(x);
     repeat_notice(x);

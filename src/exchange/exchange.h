@@ -94,9 +94,11 @@ struct exchange_ops {
     uint64_t (*unix_ms)(void *w); /* wall clock */
     uint64_t (*random)(void *w);  /* uniform 64 bits */
 
-    /* The route for a complete request head and its model ("" if unknown). 0, or -ENOENT. The plan
-     * stays valid as long as the exchange. */
-    int (*plan)(void *w, struct exchange *x, struct str model, struct plan *ret_plan);
+    /* The route for a complete request head and its model ("" if unknown). 0; -ENOENT: there is none,
+     * with a sentence for the client in `ret_why`; -ENODATA: it depends on the model, which is hidden.
+     * The plan stays valid as long as the exchange. */
+    int (*plan)(void *w, struct exchange *x, struct str model, struct plan *ret_plan, char *ret_why,
+                size_t size);
 
     /* Turns at targets: as in exchange/turns.h, for all that share them. Where one is WAITING,
      * exchange_step is called once that has changed, and asks turn_state. */

@@ -62,10 +62,22 @@ bool hedge_goes_on(struct exchange *x);
 /* Ends the rival, if there is one. */
 void hedge_drop(struct exchange *x);
 
+/* --- unfit.c: whom a request's model rules out --- */
+
+/* Whether that upstream cannot be asked for `model`, for it has another name for it, or wants it in its
+ * url: where the request names none, or names it in a packed body, where none can be replaced. */
+bool unfit_is(const struct exchange *x, const struct provider *p, struct str model);
+/* ... and none of the plan's can. */
+bool unfit_all(const struct exchange *x, struct str model);
+/* The plan has fallback models, and none can be asked for. */
+bool unfit_fallbacks(const struct exchange *x);
+/* The request has a plan, and there is none to go to: it is told so. */
+bool unfit_refused(struct exchange *x);
+/* Ends it: `need` ("the routes need") the model, which the packed body hides. */
+void unfit_tell_hidden(struct exchange *x, const char *need);
+
 /* --- targets.c: where attempts go --- */
 
-/* Whether its model would lead out of an upstream's path. */
-bool targets_unfit_model(const struct exchange *x);
 /* The request has a plan. */
 void targets_begin(struct exchange *x);
 /* The next attempt waits for its turn: from RECEIVING, BACKOFF, or after an attempt. */

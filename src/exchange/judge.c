@@ -169,8 +169,8 @@ bool judge_may_ask_again(struct exchange *x, const struct outcome *o)
     if (x->asked_again || x->reply.committed || x->hedge.rival || x->stream.resuming ||
         x->reply.out.spool || (x->reply.begun && !x->stream.on) || r->background)
         return false;
-    /* What a larger body says cannot be looked at any more; and it costs most. */
-    if (!request_is(&r->head, "POST") || !body_in_memory(&r->body) ||
+    /* What a larger or packed body says cannot be looked at any more; and it costs most. */
+    if (!request_is(&r->head, "POST") || !body_is_plain(&r->body) ||
         completion_may_be_empty(body_text(&r->body)))
         return false;
     v = classify(o, x->plan.settings->retry.retry_on);

@@ -38,6 +38,16 @@ void request_deinit(struct request *r)
     body_deinit(&r->body);
 }
 
+ptrdiff_t request_body(struct request *r, const void *data, size_t n)
+{
+    struct str coding;
+
+    if (r->body.length == 0 && headers_get(&r->head.headers, STR("content-encoding"), &coding) &&
+        body_expect(&r->body, coding) < 0)
+        return -ENOMEM;
+    return body_append(&r->body, data, n);
+}
+
 static int bad(char *ret, size_t size, const char *name, struct str value, const char *expected)
 {
     snprintf(ret, size, "retryd: header %s: found \"%.*s\"; expected %s", name,
@@ -103,11 +113,11 @@ static int read_overrides(struct request *r, char *ret_problem, size_t size)
     return 0;
 }
 
-/* Of a spooled body only the type of an object is known: where there are options they are taken to
- * ask for it, since that is what they are for. */
-static bool wants_usage(const struct json_value *options, bool in_memory)
+/* Of a spooled or packed body only the type of an object is known: where there are options they are taken
+ * to ask for it, since that is what they are for. */
+static bool wants_usage(const struct json_value *options, bool plain)
 {
-    if (!in_memory)
+    if (!plain)
         return options->type == JSON_OBJECT;
     return json_scan_one(options->text, STR("include_usage")).type == JSON_TRUE;
 }
@@ -154,13 +164,13 @@ static bool unescape_path(struct str s, char *out, size_t size)
     return n > 0;
 }
 
-/* How many candidates a request to Gemini asks for; of a body that is not in memory that is not
+/* How many candidates a request to Gemini asks for; of a body whose text is not in memory that is not
  * known. */
 static unsigned candidates_of(const struct request *r)
 {
     struct json_value config;
 
-    if (!body_in_memory(&r->body))
+    if (!body_is_plain(&r->body))
         return 1;
     config = json_scan_one(body_text(&r->body), STR("generationConfig"));
     return config.type == JSON_OBJECT
@@ -168,8 +178,8 @@ static unsigned candidates_of(const struct request *r)
                : 1;
 }
 
-/* Google's APIs name the model in the path, which counts, and the stream, too. Only with alt=sse that
- * is one of events; else it is one array, sent in pieces. */
+/* Google's APIs and Azure's deployments name the model in the path, which counts; Google's the stream, too.
+ * Only with alt=sse that is one of events; else it is one array, sent in pieces. */
 static void read_path(struct request *r)
 {
     struct str path = request_path(&r->head), named = dialect_path_model(path), alt;
@@ -198,27 +208,38 @@ static bool query_asks_for_stream(struct str query)
     return false;
 }
 
+static void read_body(struct request *r)
+{
+    /* Of a packed one not all may be known. */
+    bool part = body_packed_state(&r->body) != PACKED_READ;
+    struct json_value values[BODY_KEYS];
+
+    if (!body_values(&r->body, values)) {
+        (void)body_form_model(&r->body, r->model, sizeof(r->model));
+        r->may_stream = r->body.length > 0; /* a form's answer: transcriptions and images can */
+        return;
+    }
+    if (values[BODY_MODEL].type == JSON_STRING)
+        json_unescape(values[BODY_MODEL].text, r->model, sizeof(r->model));
+    r->stream = values[BODY_STREAM].type == JSON_TRUE;
+    r->background = values[BODY_BACKGROUND].type == JSON_TRUE;
+    r->may_stream = r->stream || (part && values[BODY_STREAM].type == JSON_NONE);
+    r->usage_wanted = wants_usage(&values[BODY_OPTIONS], body_is_plain(&r->body));
+    r->choices = choices_of(values[BODY_N]);
+}
+
 int request_read(struct request *r, char *ret_problem, size_t size)
 {
-    struct json_value values[BODY_KEYS];
     struct str v;
     uint64_t n;
 
-    if (body_values(&r->body, values)) {
-        if (values[BODY_MODEL].type == JSON_STRING)
-            json_unescape(values[BODY_MODEL].text, r->model, sizeof(r->model));
-        r->stream = values[BODY_STREAM].type == JSON_TRUE;
-        r->background = values[BODY_BACKGROUND].type == JSON_TRUE;
-        r->may_stream = r->stream;
-        r->usage_wanted = wants_usage(&values[BODY_OPTIONS], body_in_memory(&r->body));
-        r->choices = choices_of(values[BODY_N]);
-    } else {
-        (void)body_form_model(&r->body, r->model, sizeof(r->model));
-        r->may_stream = r->body.length > 0; /* a form's answer: transcriptions and images can */
-    }
+    read_body(r);
     r->dialect = dialect_of(request_path(&r->head));
-    if (r->dialect == DIALECT_GEMINI || r->dialect == DIALECT_MESSAGES)
-        read_path(r);
+    read_path(r);
+    if (body_is_packed(&r->body) && r->path_model_n == 0) {
+        r->model_hidden = !r->model[0] && body_packed_state(&r->body) != PACKED_READ;
+        r->model_fixed = r->model[0] != '\0';
+    }
     if (query_asks_for_stream(request_query(&r->head)))
         r->may_stream = r->stream = true; /* a response that is read again */
     if (headers_get(&r->head.headers, STR("x-stainless-retry-count"), &v) && str_to_u64(v, &n))

@@ -30,6 +30,8 @@ struct request {
     char model[MODEL_MAX];   /* the path's or the body's "model", a form's too; "": there is none */
     size_t path_model_at;    /* where the target names it ... */
     size_t path_model_n;     /* ... as it stands there; 0: nowhere */
+    bool model_hidden;       /* there may be one, but the body is packed and cannot be read */
+    bool model_fixed;        /* it stands in a packed body, and cannot be replaced there */
     bool names_resource;     /* the body has it as "models/NAME", as Google's SDKs send it */
     bool may_stream;         /* the answer may be an event stream, as far as one can tell */
     bool stream;             /* the JSON body asks for one */
@@ -42,6 +44,9 @@ struct request {
 
 void request_init(struct request *r, uint64_t max_body, uint64_t random_a, uint64_t random_b);
 void request_deinit(struct request *r);
+
+/* More of the body, behind the head: as body_append. */
+ptrdiff_t request_body(struct request *r, const void *data, size_t n);
 
 /* Reads model, whether a stream may come, overrides and the SDK's retry count once the body is
  * finished. 0, or -EINVAL with a sentence for the caller in `ret_problem` about the override that

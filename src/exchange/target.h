@@ -84,6 +84,9 @@ struct plan {
     const char *via;      /* this daemon's name among those that a request has passed; NULL: none */
 };
 
+/* What that upstream calls the model that clients call `model`. */
+struct str target_own_model(const struct provider *p, struct str model);
+
 static inline bool target_among(const struct target_ref *refs, unsigned count,
                                 const struct provider *p, unsigned key_number)
 {

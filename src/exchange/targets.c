@@ -7,6 +7,7 @@
 #include "exchange/exchange_private.h"
 #include "policy/backoff.h"
 
+#define NO_FALLBACK "a fallback model cannot take the model's place in a body with Content-Encoding"
 #define NOBODY_ELSE "a target that was silent is not asked for the same answer again"
 
 /* --- turns -------------------------------------------------------------------------------------- */
@@ -24,16 +25,40 @@ static uint64_t fingerprint(const struct request_head *head)
     return 0;
 }
 
-bool targets_unfit_model(const struct exchange *x)
+static void add_ref(struct target_ref *refs, unsigned *n, struct target_ref t)
 {
-    struct str model = str_from(x->request.model);
+    if (*n < TARGETS_TRIED_MAX && !target_among(refs, *n, t.provider, t.key_number))
+        refs[(*n)++] = t;
+}
 
-    if (!str_eq(model, STR(".")) && !str_eq(model, STR("..")))
-        return false;
+/* Whether the model may be sent to all upstreams by all their names for it. */
+static bool fits_all(const struct exchange *x)
+{
+    return x->request.model[0] && !body_is_packed(&x->request.body);
+}
+
+/* Leaves out those that cannot be asked for the tier's model. */
+static void exclude_unfit(struct exchange *x, struct str model)
+{
+    struct aim *aim = &x->aim;
+
+    if (fits_all(x))
+        return;
     for (unsigned i = 0; i < x->plan.provider_count; i++)
-        if (strstr(x->plan.providers[i]->base_path, "{model}"))
-            return true;
-    return false;
+        if (unfit_is(x, x->plan.providers[i], model))
+            add_ref(aim->excluded, &aim->wish.excluded_count,
+                    (struct target_ref){x->plan.providers[i], KEY_ANY});
+}
+
+/* The first that may have it. */
+static const struct provider *first_fit(const struct exchange *x)
+{
+    unsigned i = 0;
+
+    while (i + 1 < x->plan.provider_count &&
+           target_among(x->aim.excluded, x->aim.wish.excluded_count, x->plan.providers[i], KEY_ANY))
+        i++;
+    return x->plan.providers[i];
 }
 
 void targets_begin(struct exchange *x)
@@ -54,9 +79,10 @@ void targets_begin(struct exchange *x)
     aim->wish.client = aim->wish.client_key;
     /* Without a model in the body or the path there is none to replace. */
     aim->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
-    aim->target.provider = plan->providers[0];
+    exclude_unfit(x, aim->wish.model);
+    aim->target.provider = first_fit(x);
     if (x->request.sdk_retry)
-        x->ops->charge(x->world, x, plan->providers[0]);
+        x->ops->charge(x->world, x, aim->target.provider);
 }
 
 const char *targets_name(const struct exchange *x)
@@ -67,7 +93,9 @@ const char *targets_name(const struct exchange *x)
 /* The model that was asked for stands no second time for itself. */
 static bool stands_in(const struct exchange *x, unsigned tier)
 {
-    return !str_eq(str_from(x->plan.fallback_models[tier - 1]), x->aim.wish.model);
+    struct str model = str_from(x->plan.fallback_models[tier - 1]);
+
+    return !str_eq(model, x->aim.wish.model) && (fits_all(x) || !unfit_all(x, model));
 }
 
 /* How many may still be turned to. A stream that the client has a part of is continued by the same
@@ -158,6 +186,7 @@ static void enter_next_tier(struct exchange *x)
     aim->wish.tried_count = aim->wish.excluded_count = 0;
     aim->silent = 0;
     aim->tier_attempts = aim->target_attempts = 0;
+    exclude_unfit(x, str_from(x->plan.fallback_models[aim->wish.tier - 1]));
 }
 
 static void ask(struct exchange *x);
@@ -299,12 +328,6 @@ void targets_tell_good(struct exchange *x, enum turn_stage stage)
 
 /* --- decisions ------------------------------------------------------------------------------------ */
 
-static void add_ref(struct target_ref *refs, unsigned *n, struct target_ref t)
-{
-    if (*n < TARGETS_TRIED_MAX && !target_among(refs, *n, t.provider, t.key_number))
-        refs[(*n)++] = t;
-}
-
 static struct retry_question question(struct exchange *x, const struct verdict *v,
                                       const struct hint *hint)
 {
@@ -432,6 +455,15 @@ static bool settle(struct exchange *x, const struct verdict *v, enum move move,
     return aim->settled;
 }
 
+/* Whether another model would have been asked, but for the packed body. */
+static bool missed_fallback(const struct exchange *x, const struct verdict *v)
+{
+    if (fits_all(x) || x->reply.committed || !(helps_now(x, v) & HELPS_MODEL) ||
+        !(x->plan.fallback_on & move_cause(v->reason)))
+        return false;
+    return body_is_packed(&x->request.body) && unfit_fallbacks(x);
+}
+
 struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,
                                      const struct hint *hint)
 {
@@ -451,6 +483,8 @@ struct retry_decision targets_decide(struct exchange *x, const struct verdict *v
     if (d.action == RETRY_AGAIN && !settle(x, v, d.move, next))
         d = (struct retry_decision){.action = RETRY_GIVE_UP,
                                     .why_not = "the upstream's retry budget is used up"};
+    if (d.action == RETRY_GIVE_UP && missed_fallback(x, v))
+        d.why_not = NO_FALLBACK;
     if (d.action == RETRY_GIVE_UP)
         exchange_cannot_retry(x, d.why_not);
     return d;

@@ -126,9 +126,6 @@ struct entry *table_find(struct turns *t, uint64_t id, enum entry_kind kind);
 void table_learn(struct turns *t, uint64_t id, uint64_t until_ms, uint64_t now_ms);
 void table_free(struct turns *t);
 
-/* The name of a target's model among the upstream's own. */
-struct str target_own_model(const struct provider *p, struct str model);
-
 /* --- turns_choice.c --- */
 
 /* The name of the tier's model, as clients call it. */

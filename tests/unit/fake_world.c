@@ -92,13 +92,15 @@ static void only_provider(struct fake_world *w)
     };
 }
 
-static int op_plan(void *world, struct exchange *x, struct str model, struct plan *ret_plan)
+static int op_plan(void *world, struct exchange *x, struct str model, struct plan *ret_plan,
+                   char *ret_why, size_t size)
 {
     struct fake_world *w = world;
 
     (void)model;
     if (x->state != EXCHANGE_RECEIVING)
         wrong(w, "planned twice");
+    snprintf(ret_why, size, "%s", "retryd: no route");
     if (w->plan_fails)
         return w->plan_fails;
     if (w->provider_count == 0)

@@ -1,0 +1,156 @@
+/* Reads what a request's body says while it passes by, packed or not. */
+#include "exchange/body_look.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+const struct str body_key_names[BODY_KEYS] = {
+    [BODY_MODEL] = {"model", 5},
+    [BODY_STREAM] = {"stream", 6},
+    [BODY_OPTIONS] = {"stream_options", 14},
+    [BODY_N] = {"n", 1},
+    [BODY_BACKGROUND] = {"background", 10},
+};
+
+void body_look_init(struct body_look *l)
+{
+    l->first = '\0';
+    l->skipped = 0;
+    for (unsigned i = 0; i < BODY_KEYS; i++)
+        l->watches[i].key = body_key_names[i];
+    json_check_init(&l->check);
+    json_check_watch(&l->check, l->watches, BODY_KEYS);
+    form_watch_init(&l->form_model, body_key_names[BODY_MODEL]);
+}
+
+/* Of a form only the model is looked for, and files are not looked through: both are known by their
+ * first character. */
+void body_look_feed(struct body_look *l, struct str piece)
+{
+    form_watch_feed(&l->form_model, piece);
+    if (l->first == '\0') {
+        struct str rest = str_trim(piece);
+
+        if (rest.n == 0) {
+            l->skipped += piece.n;
+            return;
+        }
+        l->first = rest.p[0];
+    }
+    if (l->first == '{')
+        json_check_feed(&l->check, piece);
+}
+
+bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS])
+{
+    for (unsigned i = 0; i < BODY_KEYS; i++) {
+        const struct json_watch *w = &l->watches[i];
+
+        ret[i] = (struct json_value){w->type, {w->text, w->n}};
+    }
+    return l->first == '{';
+}
+
+/* --- a body in a coding ------------------------------------------------------------------------- */
+
+bool packed_is(struct str coding)
+{
+    return coding.n > 0 && !str_ieq(coding, STR("identity"));
+}
+
+/* The decoder is needed no more. */
+static void settle(struct packed *p, enum packed_state s)
+{
+    p->over = true;
+    p->state = s;
+    decoder_deinit(&p->decoder);
+}
+
+struct packed *packed_new(struct str coding)
+{
+    struct packed *p = calloc(1, sizeof(*p));
+    int rc;
+
+    if (!p)
+        return NULL;
+    body_look_init(&p->look);
+    rc = decoder_init_request(&p->decoder, coding);
+    if (rc == -ENOMEM) {
+        free(p);
+        return NULL;
+    }
+    if (rc < 0)
+        settle(p, PACKED_UNKNOWN);
+    return p;
+}
+
+void packed_free(struct packed *p)
+{
+    if (!p)
+        return;
+    decoder_deinit(&p->decoder);
+    free(p);
+}
+
+/* Nothing that comes later can tell anything: it is no form, nor an object. */
+static bool is_told(const struct body_look *l)
+{
+    return l->first == '{' ? json_check_is_lost(&l->check)
+                           : l->first != '\0' && l->form_model.state == FORM_OVER;
+}
+
+static void take_plain(void *arg, struct str plain)
+{
+    struct packed *p = arg;
+
+    if (p->over)
+        return;
+    body_look_feed(&p->look, plain);
+    p->plain += plain.n;
+    if (p->plain > PACKED_PLAIN_MAX && p->plain / PACKED_RATIO_MAX > p->coded)
+        p->state = PACKED_LONG;
+    if (p->state != PACKED_LONG && !is_told(&p->look))
+        return;
+    p->over = true; /* the decoder is at work, and is given back behind it */
+    decoder_stop(&p->decoder);
+}
+
+/* Its text ends nowhere: a value that was being read is none. */
+static void forget_parts(struct packed *p)
+{
+    for (unsigned i = 0; i < BODY_KEYS; i++)
+        if (json_watch_is_open(&p->look.check.keeper, &p->look.watches[i]))
+            p->look.watches[i].type = JSON_NONE;
+    if (p->look.form_model.state != FORM_OVER)
+        p->look.form_model.found = false;
+}
+
+int packed_feed(struct packed *p, struct str coded)
+{
+    int rc;
+
+    if (p->over)
+        return 0;
+    p->coded += coded.n;
+    rc = decoder_feed(&p->decoder, coded, take_plain, p);
+    if (rc == -ENOMEM)
+        return rc;
+    if (rc < 0)
+        settle(p, PACKED_BROKEN);
+    else if (p->over)
+        settle(p, p->state);
+    return 0;
+}
+
+void packed_finish(struct packed *p)
+{
+    if (!p->over)
+        settle(p, decoder_whole(&p->decoder) ? PACKED_READ : PACKED_BROKEN);
+    if (p->state == PACKED_LONG)
+        forget_parts(p);
+}
+
+size_t packed_memory(const struct packed *p)
+{
+    return sizeof(*p) + decoder_memory(&p->decoder);
+}

@@ -256,6 +256,16 @@ static bool came(enum ending e)
     return (endings_happened() & ENDING_BIT(e)) != 0;
 }
 
+/* The first of two proved stale when the deadline had passed: it was not sent, and is no attempt, but its
+ * rival had failed before as the next one, and keeps that number. */
+static unsigned never_sent(void)
+{
+    const struct attempt *a = w.x.attempt;
+
+    return w.hedges && a->transport == TRANSPORT_STALE && !a->fresh &&
+           w.now_ms >= w.x.deadline.at_ms;
+}
+
 static void check_attempts(void)
 {
     const struct exchange *x = &w.x;
@@ -276,7 +286,8 @@ static void check_attempts(void)
     for (unsigned i = 0; i < w.failures; i++) {
         const struct attempt_report *r = &w.reports[i];
 
-        MUST(r->number <= x->attempts);
+        MUST(r->number <= x->attempts + never_sent());
+        MUST(r->number <= w.settings.retry.max_attempts);
         MUST(r->decision.action == RETRY_AGAIN || i + 1 == w.failures || w.hedges);
         MUST(r->decision.action == RETRY_GIVE_UP || r->decision.delay_ms >= r->hint.delay_ms);
         MUST(r->decision.action == RETRY_GIVE_UP || r->verdict.kind == VERDICT_RETRY);

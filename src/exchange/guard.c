@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/json_check.h"
 #include "base/json_iter.h"
 #include "base/json_scan.h"
@@ -35,6 +36,7 @@ void guard_reset(struct guard *g)
     g->content = g->marker = g->failed = g->usage = g->closes = g->id_seen = g->stopped = false;
     g->said = g->curbed = g->silent = false;
     g->choices = g->finished = g->sequence = g->strange = 0;
+    g->reason = g->hollow = g->went_on = 0;
     g->ends = 0;
     g->response = (struct guard_response){.id = ""};
 }
@@ -108,6 +110,24 @@ static uint64_t bit_of(const struct json_value *index)
     return 1ULL << (n < 63 ? n : 63);
 }
 
+/* A choice gives a reason. One that comes again beside more of the same choice is what this server says
+ * while it goes on: from then on it finishes nothing. */
+static bool finishes(struct guard *g, uint64_t bit, struct str reason, bool says)
+{
+    uint64_t word = hash_text(reason);
+
+    if (says && (g->finished & bit) && word == g->reason)
+        g->hollow = word;
+    g->reason = word;
+    if (word != g->hollow) {
+        g->finished |= bit;
+        return true;
+    }
+    g->finished &= ~bit;
+    g->went_on |= bit;
+    return false;
+}
+
 static bool choice_says(const struct json_value *delta, const struct json_value *text)
 {
     return delta->type == JSON_OBJECT ? has_content(delta->text) : completion_says(text);
@@ -122,16 +142,16 @@ static enum guard_kind look_at_choice(struct guard *g, struct str choice)
                                  {.key = STR("finish_reason")},
                                  {.key = STR("message")}};
     uint64_t bit;
-    bool says;
+    bool goes_on, says;
 
     json_scan(choice, w, WANTS);
     bit = bit_of(&w[INDEX].value);
     g->choices |= bit;
     /* Some servers send a whole message; Azure what its filters say, and nothing else. */
-    says = choice_says(&w[DELTA].value, &w[TEXT].value) || has_content(w[MESSAGE].value.text);
+    goes_on = choice_says(&w[DELTA].value, &w[TEXT].value);
+    says = goes_on || has_content(w[MESSAGE].value.text);
     g->said |= says;
-    if (guard_names_reason(&w[FINISH].value)) {
-        g->finished |= bit;
+    if (guard_names_reason(&w[FINISH].value) && finishes(g, bit, w[FINISH].value.text, goes_on)) {
         g->curbed |= completion_is_curbed(&w[FINISH].value);
         return GUARD_CONTENT;
     }
@@ -384,32 +404,38 @@ static bool part_has_content(struct str part)
     return false;
 }
 
+static bool content_says(const struct json_value *content)
+{
+    struct json_value parts, part;
+    struct json_iter i;
+
+    if (content->type != JSON_OBJECT)
+        return false;
+    parts = json_scan_one(content->text, STR("parts"));
+    if (parts.type != JSON_ARRAY)
+        return false;
+    i = json_iter(parts.text);
+    while (json_next_element(&i, &part))
+        if (part.type == JSON_OBJECT && part_has_content(part.text))
+            return true;
+    return false;
+}
+
 static enum guard_kind look_at_candidate(struct guard *g, struct str candidate)
 {
     enum { INDEX, CONTENT, FINISH, WANTS };
     struct json_want w[WANTS] = {
         {.key = STR("index")}, {.key = STR("content")}, {.key = STR("finishReason")}};
-    struct json_value parts, part;
-    struct json_iter i;
     uint64_t bit;
+    bool says;
 
     json_scan(candidate, w, WANTS);
     bit = bit_of(&w[INDEX].value);
     g->choices |= bit;
-    if (names_cause(&w[FINISH].value)) {
-        g->finished |= bit;
+    says = content_says(&w[CONTENT].value);
+    if (names_cause(&w[FINISH].value) && finishes(g, bit, w[FINISH].value.text, says))
         return GUARD_CONTENT;
-    }
-    if (w[CONTENT].value.type != JSON_OBJECT)
-        return GUARD_LIFECYCLE;
-    parts = json_scan_one(w[CONTENT].value.text, STR("parts"));
-    if (parts.type != JSON_ARRAY)
-        return GUARD_LIFECYCLE;
-    i = json_iter(parts.text);
-    while (json_next_element(&i, &part))
-        if (part.type == JSON_OBJECT && part_has_content(part.text))
-            return GUARD_CONTENT;
-    return GUARD_LIFECYCLE;
+    return says ? GUARD_CONTENT : GUARD_LIFECYCLE;
 }
 
 /* A prompt that is refused has no candidates: that is all there will be. Google's own tools get all of
@@ -614,7 +640,9 @@ static bool all_finished(const struct guard *g)
 
 bool guard_finished(const struct guard *g)
 {
-    return g->marker || (is_chunks(g) && all_finished(g)) || g->stopped;
+    bool has_choices = is_chunks(g) || g->dialect == DIALECT_GEMINI;
+
+    return g->marker || (has_choices && all_finished(g)) || g->stopped;
 }
 
 bool guard_lacks_usage(const struct guard *g)
@@ -627,6 +655,15 @@ bool guard_silent(const struct guard *g)
     return g->silent || (is_chunks(g) && g->content && !g->said && !g->curbed);
 }
 
+/* Each choice has given a reason, though it was none that ends it: then only the order in which the
+ * stream ends tells. */
+static bool goes_on_to_the_end(const struct guard *g)
+{
+    uint64_t reasoned = g->finished | g->went_on;
+
+    return reasoned != 0 && reasoned == g->choices;
+}
+
 bool guard_whole(const struct guard *g, bool broke)
 {
     if (guard_finished(g))
@@ -635,11 +672,11 @@ bool guard_whole(const struct guard *g, bool broke)
     case DIALECT_CHAT:
     case DIALECT_COMPLETIONS:
         /* Some tell no reason; but the usage comes last. */
-        return !broke && g->content && g->closes && g->finished == 0 &&
+        return !broke && g->content && ((g->closes && g->finished == 0) || goes_on_to_the_end(g)) &&
                (unsigned)__builtin_popcountll(g->choices) >= g->choices_wanted;
     case DIALECT_GEMINI:
         /* It may give fewer candidates than it was asked for. */
-        return all_finished(g) || (!broke && g->finished != 0 && g->finished == g->choices);
+        return !broke && goes_on_to_the_end(g);
     case DIALECT_RESPONSES:
     case DIALECT_MESSAGES:
         return false;

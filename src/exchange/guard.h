@@ -55,7 +55,9 @@ struct guard {
     uint64_t strange;        /* what events of unknown types amount to */
     bool id_seen;            /* an `id:` field: from then on SDKs stumble over comments, too */
     uint64_t choices;        /* bits of the choices that have begun ... */
-    uint64_t finished;       /* ... and of those that gave a finish_reason */
+    uint64_t finished;       /* ... of those that gave a finish_reason ... */
+    uint64_t went_on;        /* ... and of those that gave one that ends nothing */
+    uint64_t reason, hollow; /* the last such word, and one that came with each chunk: hashes */
     uint64_t sequence;       /* Responses: the sequence number that comes next */
     struct buf response_id;  /* Responses: as response.created gave it, terminated; empty before */
     struct guard_response response;

@@ -64,6 +64,23 @@ def test_c12_servers_that_send_it_are_well(mode, both):
         assert seen.answer.body == bodies[name] and len(seen.attempts) == 1, name
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("reason", ["unknown", "undefined", "in_progress", "stop"])
+def test_c12_a_reason_that_comes_with_each_chunk_ends_nothing(reason, mode, both):
+    """Whatever the word is. What such a server brings to an orderly end, with a mark or without, is whole."""
+    events = open_events(reason, "one ", "two ", "three")
+    cases = {f"{reason}-cut": case("chat", [sse(events, cut=3), sse([*events, DONE])], mode, stream_options=None),
+             f"{reason}-done": case("chat", [sse([*events, DONE])], mode, stream_options=None),
+             f"{reason}-end": case("chat", [sse(events)], mode, stream_options=None)}
+    for name, seen in run(*both, cases).items():
+        told = told_of(seen)
+        if name.endswith("-cut") and mode != "hold":  # splice does not know where to go on
+            assert (told.text, told.ends) == ("one two ", 0) and told.error is not None, name
+        else:
+            assert (told.text, told.error) == ("one two three", None), name
+        assert len(seen.attempts) == 1 + (name.endswith("-cut") and mode != "live"), name
+
+
 # --- what comes behind the end ---
 
 

@@ -89,6 +89,34 @@ def test_c12_a_cut_behind_the_finish_reason_is_none(provider, retryd):
     assert b"DONE" not in answer.body and b"error" not in answer.body
 
 
+def part(text, **more):
+    return {"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "index": 0, **more}]}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c12_behind_the_finish_reason_a_connection_that_stays_open_is_over(mode, provider, retryd):
+    """The end has its two seconds of grace: silence for longer makes no failure of it."""
+    said = [part("a"), part("b", finishReason="STOP"), {"usageMetadata": {"totalTokenCount": 3}}]
+    provider.answers({"sse": said, "stall": {"after_events": 3}})
+    answer = ask(retryd(stream={"mode": mode}, retry={"max_attempts": 1}), BODY, STREAM)
+    assert answer.whole and data_of(answer.body) == said
+    assert len(provider.record()) == 1
+
+
+@pytest.mark.parametrize("mode", ["live", "hold"])
+def test_c12_a_finish_reason_with_each_event_ends_nothing(mode, provider, retryd):
+    """As older models send it: a cut is one, and an orderly end is the end."""
+    said = [part(text, finishReason="STOP") for text in "abcd"]
+    provider.answers({"sse": said, "cut": {"after_events": 2, "delay_ms": PAUSE_MS}}, {"sse": said})
+    d = retryd(retry=FAST, stream={"mode": mode})
+    if mode == "live":
+        *got, last = broken(d)
+        assert text_of(got) == "ab" and "error" in last
+    answer = ask(d, BODY, STREAM)
+    assert answer.whole and data_of(answer.body) == said
+    assert len(provider.record()) == 2
+
+
 FIRSTS = {
     "503": {"status": 503, "json": unavailable()},
     "array": {"status": 503, "json": [unavailable()]},

@@ -17,6 +17,7 @@
 #define PARTS(parts) "\"content\":{\"parts\":[" parts "],\"role\":\"model\"}"
 #define TEXT(text) CANDIDATE(PARTS("{\"text\":\"" text "\"}") ",\"index\":0")
 #define STOP CANDIDATE(PARTS("{\"text\":\"\"}") ",\"finishReason\":\"STOP\",\"index\":0")
+#define LAST(text) CANDIDATE(PARTS("{\"text\":\"" text "\"}") ",\"finishReason\":\"STOP\"")
 #define UNAVAILABLE \
     "{\"error\":{\"code\":503,\"message\":\"overloaded\",\"status\":\"UNAVAILABLE\"}}"
 
@@ -88,6 +89,9 @@ START_TEST(whole_with_a_reason_for_each_candidate)
         {{STOP, CANDIDATE("\"index\":1,\"finishReason\":\"STOP\"")}, 2, true, true},
         {{TEXT("a"), STOP}, 2, true, false},
         {{DATA("{\"promptFeedback\":{\"blockReason\":\"OTHER\"}}")}, 1, true, true},
+        /* Older models say so with each event: only the end tells. */
+        {{LAST("a"), LAST("b"), LAST("c")}, 1, true, false},
+        {{TEXT("a"), LAST("b")}, 1, true, true},
     };
     struct guard_seen seen;
 

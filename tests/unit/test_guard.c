@@ -18,6 +18,7 @@
 #define MSG_STOPS "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n"
 #define FINISH(delta, reason) \
     "data: {\"choices\":[{\"index\":0,\"delta\":" delta ",\"finish_reason\":" reason "}]}\n\n"
+#define GOES_ON(reason) FINISH("{\"content\":\"a\"}", "\"" reason "\"")
 #define TYPED(type, rest) \
     "event: " type "\ndata: {\"type\":\"" type "\",\"sequence_number\":0" rest "}\n\n"
 
@@ -421,6 +422,13 @@ static const struct {
     {CHAT, {"data: {\"text\":\"new\"}\n\n", DONE}, true, true, true, false}, /* in other words */
     {CHAT, {"data: {\"text\":\"new\"}\n\n"}, false, false, false, true},
     {CHAT, {ROLE, "data: {\"text\":\"new\"}\n\n", DONE}, true, true, true, true},
+    /* A reason that comes with each chunk ends nothing, whatever it is; an orderly end may. */
+    {CHAT, {GOES_ON("unknown"), GOES_ON("unknown")}, true, false, false, false},
+    {CHAT, {GOES_ON("stop"), GOES_ON("stop"), GOES_ON("stop")}, true, false, false, false},
+    {CHAT, {GOES_ON("stop"), GOES_ON("stop"), DONE}, true, true, true, false},
+    {CHAT, {GOES_ON("nil"), GOES_ON("nil"), STOP}, true, true, true, false},
+    {CHAT, {GOES_ON("nil"), GOES_ON("nil"), PART_1}, false, false, false, false},
+    {CHAT, {PART, GOES_ON("stop"), STOP}, true, true, true, false}, /* said twice */
     {OTHER, {"event: image_generation.completed\ndata: {}\n\n"}, true, true, true, false},
     {OTHER, {"data: {\"type\":\"image_edit.completed\"}\n\n"}, true, true, true, false},
     {OTHER, {"data: {\"type\":\"speech.audio.done\"}\n\n"}, true, true, true, false},

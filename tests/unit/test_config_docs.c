@@ -85,6 +85,15 @@ END_TEST
 
 /* --- conf/retryd.conf -------------------------------------------------------------------------- */
 
+/* Where the sample's keys end: what follows is no default. */
+static const char *ready_routes(const char *sample)
+{
+    const char *at = strstr(sample, "\n# Routes that stand ready");
+
+    ck_assert_ptr_nonnull(at);
+    return at;
+}
+
 /* The sample with the # in front of keys and sections taken away. */
 static char *uncommented(const char *sample)
 {
@@ -121,8 +130,11 @@ END_TEST
 /* Loaded with every key set, it says the same: what it shows are the defaults. */
 START_TEST(the_samples_values_are_the_defaults)
 {
-    char *sample = config_text_source("conf/retryd.conf"), *text = uncommented(sample), *dump,
-         *same;
+    char *sample = config_text_source("conf/retryd.conf"), *text, *dump, *same;
+
+    sample[ready_routes(sample) - sample] = '\0';
+    text = uncommented(sample);
+
     struct loaded l = config_text_load(text);
     struct loaded with_route = config_text_load("[route chat]\n");
 
@@ -136,6 +148,24 @@ START_TEST(the_samples_values_are_the_defaults)
     free(same);
     loaded_deinit(&l);
     loaded_deinit(&with_route);
+}
+END_TEST
+
+/* Alone and beside all keys that are set: nothing in them is wrong, or there twice. */
+START_TEST(the_samples_ready_routes_load)
+{
+    char *sample = config_text_source("conf/retryd.conf");
+    char *all = uncommented(sample), *alone = uncommented(ready_routes(sample));
+    struct loaded with_all = config_text_load(all), by_themselves = config_text_load(alone);
+
+    ck_assert_str_eq(with_all.problems, "");
+    ck_assert_str_eq(by_themselves.problems, "");
+    ck_assert_str_eq(by_themselves.notes, "");
+    free(sample);
+    free(all);
+    free(alone);
+    loaded_deinit(&with_all);
+    loaded_deinit(&by_themselves);
 }
 END_TEST
 
@@ -270,6 +300,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, admin_address_needs_no_keys);
     tcase_add_test(all, the_sample_is_the_defaults);
     tcase_add_test(all, the_samples_values_are_the_defaults);
+    tcase_add_test(all, the_samples_ready_routes_load);
     tcase_add_test(all, the_sample_has_every_key);
     tcase_add_test(all, the_reference_has_every_key_and_no_other);
     tcase_add_test(all, the_help_has_every_key);

@@ -2,7 +2,12 @@
  *
  * In the form that every SDK raises as an error (FACTS-sdk-api.md 2): `error` as an object for all
  * streams, and for the Responses API the flat fields beside it, which its own documentation shows. In
- * Gemini's streams the object is one of Google's, with a number as its code. */
+ * Gemini's streams the object is one of Google's, with a number as its code.
+ *
+ * In chat the object stands alone. With the members of a chunk beside it (id, object, choices) strict
+ * types could read the event, and would take it for a chunk like any other: async-openai 0.43 and
+ * @ai-sdk/openai then report no error at all. As it is async-openai raises that it cannot read the
+ * event, and prints all of it, the reason too. */
 #ifndef RETRYD_EXCHANGE_ERROR_EVENT_H
 #define RETRYD_EXCHANGE_ERROR_EVENT_H
 

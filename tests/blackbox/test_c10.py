@@ -217,8 +217,11 @@ def test_c13_a_background_response_that_is_gone_is_told(provider, retryd):
                  headers=["x-retryd-stream-mode: splice"])
     told = answer.body.decode()
     assert told.startswith("".join(events[:7]))
-    error = json.loads(told[len("".join(events[:7])):].split("data: ")[1])
-    assert error["sequence_number"] == 7 and error["error"]["message"] == "No such response."
+    failed, error = (json.loads(event.partition("data: ")[2])
+                     for event in told[len("".join(events[:7])):].strip().split("\n\n"))
+    assert (failed["type"], failed["sequence_number"]) == ("response.failed", 7)
+    assert failed["response"]["error"]["message"] == "No such response."
+    assert error["sequence_number"] == 8 and error["error"]["message"] == "No such response."
     assert len(provider.record()) == 2
 
 

@@ -85,8 +85,7 @@ static int world_plan(void *world, struct exchange *x, struct str model, struct 
 
     (void)world;
     if (rc == -ENOENT)
-        snprintf(ret_why, size, "%s",
-                 "retryd: no route serves this path; the base URL should end in /v1");
+        config_no_route(c->wiring->config, path, model, ret_why, size);
     if (rc == 0 && c->r)
         frontend_stall_limit(c->r, ret_plan->settings->timeout.idle_ms);
     return rc;
@@ -378,7 +377,8 @@ static int refuse_head(struct worker *w, struct frontend_request *r,
     int rc;
 
     if (!frontend_may_enter(&head->headers, w->wiring->hosts, w->wiring->origins, &why)) {
-        snprintf(ret_why, size, "%s", why);
+        frontend_tell_refused(&head->headers, w->wiring->hosts, w->wiring->origins, why, ret_why,
+                              size);
         return -EACCES;
     }
     if (wiring_is_loop(&head->headers)) {
@@ -483,6 +483,23 @@ static void on_closed(void *user, bool whole)
     call_enqueue(c);
 }
 
+/* Its client may try again and again. */
+#define TLS_TELL_MS 60000
+
+static void on_tls(void *ctx)
+{
+    struct worker *w = ctx;
+    uint64_t now = world_now(w);
+
+    metrics_add(&w->metrics.refused, 1);
+    if (now < w->tls_quiet_until_ms)
+        return;
+    w->tls_quiet_until_ms = now + TLS_TELL_MS;
+    log_begin(LOG_WARN,
+              "a client speaks TLS to this plain HTTP listener; use http:// in its base URL");
+    log_end();
+}
+
 static void on_refused(void *ctx, unsigned status, const char *why)
 {
     struct worker *w = ctx;
@@ -505,5 +522,6 @@ const struct frontend_handler call_handler = {
     .on_stalled = on_stalled,
     .on_pull = on_pull,
     .on_closed = on_closed,
+    .on_tls = on_tls,
     .on_refused = on_refused,
 };

@@ -160,6 +160,13 @@ const struct config_route *config_route_for(const struct config *c, struct str p
 /* Whether what is sent to that upstream comes in at a listener's address ("127.0.0.1:4290"). */
 bool config_leads_to(const struct config_upstream *u, const char *address);
 
+/* Why a request has no route, and what its client should do: a sentence. */
+void config_no_route(const struct config *c, struct str path, struct str model, char *ret,
+                     size_t size);
+/* Whether a version ("/v1/v1/") stands twice in the path of a completion or the like, as it does where a
+ * client that adds it by itself has it in its base URL too. No API has such paths. */
+bool config_says_twice(struct str path, struct str *ret_version);
+
 /* Whether a request without a model that takes `route` (NULL: none) would take another one with the model
  * that a route before it is for. */
 bool config_routes_ask_model(const struct config *c, struct str path,

@@ -1,9 +1,11 @@
 /* Routes: which upstreams one names, and which route a request takes. */
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/config_table.h"
+#include "exchange/dialect.h"
 #include "policy/move.h"
 
 static const struct config_upstream *find_upstream(const struct config *c, const char *name)
@@ -175,4 +177,124 @@ bool config_routes_ask_model(const struct config *c, struct str path,
             return true;
     }
     return false;
+}
+
+/* --- requests that none takes -------------------------------------------------------------------- */
+
+#define SHOWN_MAX 120 /* characters of a client's word in a sentence */
+
+/* "/v1", "/v1beta": what APIs have in front of their paths; the length, 0 where `s` begins with none. */
+static size_t version_at(struct str s)
+{
+    const char *end;
+
+    if (s.n < 3 || s.p[0] != '/' || s.p[1] != 'v' || s.p[2] < '0' || s.p[2] > '9')
+        return 0;
+    end = memchr(s.p + 1, '/', s.n - 1);
+    return end ? (size_t)(end - s.p) : s.n;
+}
+
+bool config_says_twice(struct str path, struct str *ret_version)
+{
+    for (size_t i = 0; i < path.n; i++) {
+        struct str rest = {path.p + i, path.n - i};
+        size_t n = version_at(rest);
+
+        if (n == 0 || rest.n <= 2 * n || rest.p[2 * n] != '/' || memcmp(rest.p, rest.p + n, n) != 0)
+            continue;
+        *ret_version = (struct str){rest.p, n};
+        return dialect_generates(path);
+    }
+    return false;
+}
+
+static void tell_twice(struct str path, struct str version, char *ret, size_t size)
+{
+    char shown[SHOWN_MAX];
+    enum dialect d = dialect_of(path);
+
+    str_shown(shown, sizeof(shown), path);
+    snprintf(ret, size,
+             "retryd: %.*s stands twice in %s: this client adds it by itself; leave it out of the "
+             "client's base URL%s",
+             (int)version.n, version.p, shown,
+             d == DIALECT_MESSAGES ? " (ANTHROPIC_BASE_URL)"
+             : d == DIALECT_GEMINI ? " (GOOGLE_GEMINI_BASE_URL)"
+                                   : "");
+}
+
+/* The base URL of a client ends in this route's base, but for the version that it adds by itself. False:
+ * it is for another API. */
+static bool client_base(const struct config_route *route, struct str path, struct str *ret)
+{
+    enum dialect d = dialect_of(path);
+    struct str base = str_from(route->base), last;
+    const char *slash = base.n ? memrchr(base.p, '/', base.n) : NULL;
+
+    *ret = base;
+    if ((d != DIALECT_MESSAGES && d != DIALECT_GEMINI) || !slash)
+        return true;
+    last = (struct str){slash, base.n - (size_t)(slash - base.p)};
+    if (version_at(last) == 0)
+        return true;
+    ret->n -= last.n;
+    return memmem(path.p, path.n, last.p, last.n) != NULL;
+}
+
+static void tell_bases(const struct config *c, struct str path, char *ret, size_t size)
+{
+    struct str seen[8], base;
+    unsigned count = 0;
+    char shown[SHOWN_MAX];
+    size_t n;
+
+    str_shown(shown, sizeof(shown), path);
+    n = (size_t)snprintf(ret, size, "retryd: no route serves %s", shown);
+    for (unsigned i = 0; i < c->route_count && count < 8 && n < size; i++) {
+        bool again = false;
+
+        if (!client_base(&c->routes[i], path, &base))
+            continue;
+        for (unsigned k = 0; k < count; k++)
+            again |= str_eq(seen[k], base);
+        if (again)
+            continue;
+        seen[count] = base;
+        n += (size_t)snprintf(ret + n, size - n, "%s%.*s",
+                              count++ ? " or " : "; the client's base URL should end in ",
+                              base.n ? (int)base.n : 8, base.n ? base.p : "the port");
+    }
+    if (count == 0 && n < size)
+        snprintf(ret + n, size - n, "; it needs a [route] of its own");
+}
+
+void config_no_route(const struct config *c, struct str path, struct str model, char *ret,
+                     size_t size)
+{
+    bool has_base = false, has_path = false;
+    char shown[SHOWN_MAX], name[SHOWN_MAX];
+    struct str rest, version;
+
+    if (config_says_twice(path, &version)) {
+        tell_twice(path, version, ret, size);
+        return;
+    }
+    for (unsigned i = 0; i < c->route_count; i++) {
+        bool is_below = below(c->routes[i].base, path, &rest);
+
+        has_base |= is_below;
+        has_path |= is_below && str_glob(c->routes[i].path, rest);
+    }
+    if (!has_base) {
+        tell_bases(c, path, ret, size);
+        return;
+    }
+    str_shown(shown, sizeof(shown), path);
+    str_shown(name, sizeof(name), model);
+    if (!has_path)
+        snprintf(ret, size, "retryd: no route serves %s; see path in the [route] sections", shown);
+    else
+        snprintf(ret, size, "retryd: no route serves %s %s%s%s; see model in the [route] sections",
+                 shown, model.n ? "for the model \"" : "without a model", name,
+                 model.n ? "\"" : "");
 }

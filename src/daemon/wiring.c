@@ -173,7 +173,10 @@ int wiring_plan(const struct wiring *w, struct str path, struct str model, bool 
                 struct plan *ret_plan)
 {
     const struct config_route *route = config_route_for(w->config, path, model);
+    struct str version;
 
+    if (config_says_twice(path, &version))
+        return -ENOENT;
     if (hidden && config_routes_ask_model(w->config, path, route))
         return -ENODATA;
     if (!route)

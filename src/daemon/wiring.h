@@ -33,7 +33,7 @@ const char *wiring_name(void);
 /* Whether a request that comes in has gone out from here before. */
 bool wiring_is_loop(const struct headers *h);
 
-/* The plan for a request: 0; -ENOENT where no route fits; -ENODATA where the model is `hidden`, and the
+/* The plan for a request: 0; -ENOENT where no route fits (config_no_route tells why); -ENODATA where the model is `hidden`, and the
  * routes ask for it. */
 int wiring_plan(const struct wiring *w, struct str path, struct str model, bool hidden,
                 struct plan *ret_plan);

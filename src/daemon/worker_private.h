@@ -48,9 +48,10 @@ struct worker {
     struct frontend *frontend;
     struct upstream *upstream;
     struct wiring *wiring;
-    struct traffic *traffic;   /* of all workers */
-    struct failures *failures; /* ... */
-    struct turns_door door;    /* where turns are told that have been waited for */
+    struct traffic *traffic;     /* of all workers */
+    struct failures *failures;   /* ... */
+    struct turns_door door;      /* where turns are told that have been waited for */
+    uint64_t tls_quiet_until_ms; /* clients that speak TLS are told of again then */
     struct list run;
     struct list active;
     struct list kept;

@@ -353,6 +353,7 @@ static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
     r->stall_ms = STALL_TIME_MS;
     r->c = info->socket_context;
     r->c->current = r;
+    list_remove(&r->c->fresh);
     request_head_init(&r->head);
     r->uri = uri;
     request_head_text(&r->head.target, uri);
@@ -605,6 +606,7 @@ struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *ha
     f->wake = wake;
     f->wake_arg = wake_arg;
     list_init(&f->connections);
+    list_init(&f->fresh);
     f->daemon = start_daemon(f, max_connections);
     info = f->daemon ? MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info || uv_poll_init(loop, &f->poll, info->epoll_fd) < 0) {
@@ -636,6 +638,7 @@ bool frontend_turn(struct frontend *f)
     if (!f->dirty)
         return false;
     f->dirty = false;
+    connection_look_at_fresh(f);
     MHD_run(f->daemon);
     /* We set no timeouts of its own: 0 means that it has more to do right now. */
     if (MHD_get_timeout(f->daemon, &timeout) == MHD_YES && timeout == 0)

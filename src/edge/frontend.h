@@ -43,6 +43,8 @@ struct frontend_handler {
     /* The request is over and `r` is gone. `whole`: all of its answer was handed to the kernel. Called
      * once for each on_head that returned 0. */
     void (*on_closed)(void *user, bool whole);
+    /* A client speaks TLS, which nobody here does: it was told so, and is cut off. May be NULL. */
+    void (*on_tls)(void *ctx);
     /* A request was refused before or in on_head: for the counters. Nothing else is heard of it. */
     void (*on_refused)(void *ctx, unsigned status, const char *why);
 };

@@ -1,6 +1,8 @@
 /* Refuses request heads that are malformed, ambiguous, or come from where they should not. */
 #include "edge/frontend_check.h"
 
+#include <stdio.h>
+
 #include <errno.h>
 
 bool frontend_is_token(struct str s)
@@ -227,6 +229,33 @@ static bool listed(struct str s, struct string_view_list list)
         if (str_ieq(s, str_from(list.items[i])))
             return true;
     return false;
+}
+
+void frontend_tell_refused(const struct headers *h, struct string_view_list hosts,
+                           struct string_view_list origins, const char *why, char *ret, size_t size)
+{
+    char shown[120] = "";
+    struct str v;
+
+    if (headers_get(h, STR("host"), &v) && !listed(v, hosts) && !listed(without_port(v), hosts)) {
+        str_shown(shown, sizeof(shown), without_port(v));
+        snprintf(ret, size,
+                 "retryd: the Host \"%s\" is not in allowed_hosts; if this machine is called so, "
+                 "add it there ([server])",
+                 shown);
+        return;
+    }
+    for (unsigned i = 0; i < h->count && !shown[0]; i++)
+        if (str_ieq(headers_name(h, i), STR("origin")) && !listed(headers_value(h, i), origins))
+            str_shown(shown, sizeof(shown), headers_value(h, i));
+    if (shown[0])
+        snprintf(
+            ret, size,
+            "retryd: the Origin \"%s\" is not in allowed_origins: web pages may not use retryd, "
+            "unless they are listed there ([server])",
+            shown);
+    else
+        snprintf(ret, size, "%s", why);
 }
 
 bool frontend_may_enter(const struct headers *h, struct string_view_list hosts,

@@ -3,6 +3,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -51,6 +52,75 @@ static void expect_within(struct connection *c, uint64_t ms)
     expect_by(c, c->gone ? 0 : ms);
 }
 
+void connection_shut(struct connection *c)
+{
+    shutdown(c->fd, SHUT_RDWR);
+}
+
+/* --- clients that speak TLS ---------------------------------------------------------------------- */
+
+/* RFC 8446 5.1: a record of the handshake, of whatever version. No HTTP request begins so, and
+ * libmicrohttpd would wait for the end of its first line. */
+static bool is_tls(const unsigned char *p, size_t n)
+{
+    return n >= 2 && p[0] == 0x16 && p[1] == 0x03;
+}
+
+/* In plain text, for that is what the client would have to speak, and what its errors show. */
+static void answer_tls(struct connection *c)
+{
+    static const char body[] =
+        "{\"error\":{\"message\":\"retryd: this listener speaks plain HTTP, not TLS; use http:// in "
+        "the client's base URL\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":"
+        "\"plain_http_expected\"}}";
+    char answer[600];
+    int n = snprintf(answer, sizeof(answer),
+                     "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
+                     "Content-Length: %zu\r\nx-should-retry: false\r\nConnection: close\r\n\r\n%s",
+                     sizeof(body) - 1, body);
+    char unread[4096];
+
+    /* What is left unread when a socket closes resets it, and the answer would be lost. */
+    for (unsigned i = 0; i < 16; i++)
+        if (recv(c->fd, unread, sizeof(unread), MSG_DONTWAIT) <= 0)
+            break;
+    (void)send(c->fd, answer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    connection_shut(c);
+    if (c->f->handler->on_tls)
+        c->f->handler->on_tls(c->f->ctx);
+}
+
+/* Looks at a connection's first bytes, once, before libmicrohttpd reads them. */
+static void look_for_tls(struct connection *c)
+{
+    unsigned char first[2];
+    ssize_t n = recv(c->fd, first, sizeof(first), MSG_PEEK | MSG_DONTWAIT);
+
+    list_remove(&c->fresh);
+    if (n > 0 && is_tls(first, (size_t)n))
+        answer_tls(c);
+    else if (n < 0)
+        list_append(&c->f->fresh, &c->fresh);
+}
+
+/* Where many say nothing, each is looked at from time to time: no turn may cost more for them. */
+#define FRESH_LOOKS 16
+
+void connection_look_at_fresh(struct frontend *f)
+{
+    struct list *last = f->fresh.prev, *n;
+    unsigned looks = 0;
+
+    if (list_empty(&f->fresh))
+        return;
+    do {
+        n = f->fresh.next;
+        look_for_tls(LIST_ENTRY(n, struct connection, fresh));
+    } while (n != last && ++looks < FRESH_LOOKS);
+}
+
+/* --- the end of a connection -------------------------------------------------------------------- */
+
 /* The client has closed, or half closed, its side: either way it is taken to be gone. An end that
  * comes together with bytes before it is lost on libmicrohttpd, which would wait for more of the
  * request; it gets one turn to read those bytes, and to write what it has to say about them. */
@@ -75,11 +145,6 @@ static bool has_unread(const struct connection *c)
     char byte;
 
     return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-}
-
-void connection_shut(struct connection *c)
-{
-    shutdown(c->fd, SHUT_RDWR);
 }
 
 void connection_reset(struct connection *c)
@@ -257,8 +322,10 @@ static struct connection *connection_new(struct frontend *f, int fd)
     c->armed_ms = NEVER;
     expect_by(c, f->draining ? DRAIN_HEAD_TIME_MS : HEAD_TIME_MS);
     list_init(&c->node);
+    list_init(&c->fresh);
     list_append(&f->connections, &c->node);
     f->count++;
+    look_for_tls(c);
     return c;
 }
 
@@ -282,6 +349,7 @@ void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_cont
     if (c->current)
         frontend_over(c->current, false);
     list_remove(&c->node);
+    list_remove(&c->fresh);
     f->count--;
     uv_close((uv_handle_t *)&c->watch, on_handle_closed);
     uv_close((uv_handle_t *)&c->timer, on_handle_closed);

@@ -16,6 +16,7 @@ struct frontend {
     struct MHD_Daemon *daemon;
     uv_poll_t poll;
     struct list connections;
+    struct list fresh; /* ... that have sent nothing yet */
     unsigned count;
     uint64_t closed;
     bool dirty;
@@ -27,7 +28,7 @@ struct frontend {
 /* The client's end of a connection: watched by us, since a suspended one is not by libmicrohttpd. */
 struct connection {
     struct frontend *f;
-    struct list node;
+    struct list node, fresh;
     uv_poll_t watch;
     uv_timer_t timer;
     uint64_t due_ms;   /* when what is expected is overdue, in the loop's time */
@@ -98,6 +99,9 @@ unsigned frontend_status(int rc);
 /* A connection of libmicrohttpd's has come or gone (MHD_NotifyConnectionCallback). */
 void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
                        enum MHD_ConnectionNotificationCode code);
+
+/* Before libmicrohttpd reads: clients whose first bytes are TLS are told that it is not spoken here. */
+void connection_look_at_fresh(struct frontend *f);
 
 /* The head is in: from now on the body must keep coming. */
 void connection_expect_body(struct connection *c);

@@ -11,6 +11,8 @@ void call_attempt_failed(void *world, struct exchange *x, const struct attempt_r
         metrics_add(&w->metrics.retries[r->verdict.reason], 1);
     if (r->duplicate)
         metrics_add(&w->metrics.duplicates, 1);
+    if (r->sick)
+        upstream_drop_connection(w->upstream, r->attempt);
     access_log_attempt(x, r);
 }
 

@@ -81,6 +81,7 @@ struct config_upstream {
     unsigned requests_per_minute; /* 0: no limit */
     bool adaptive_pacing;
     uint64_t key_cooldown_ms;
+    uint64_t connection_lifetime_ms; /* 0: no limit */
 };
 
 #define CONFIG_UPSTREAMS_MAX 16 /* of one route */

@@ -25,6 +25,7 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
         .http = u->http_version == HTTP_VERSION_AUTO  ? UPSTREAM_HTTP_AUTO
                 : u->http_version == HTTP_VERSION_1_1 ? UPSTREAM_HTTP_1_1
                                                       : UPSTREAM_HTTP_2,
+        .connection_lifetime_ms = u->connection_lifetime_ms,
     };
     wire->headers = calloc(u->header_count + 1, sizeof(*wire->headers));
     wire->keys = calloc(u->key_count + 1, sizeof(*wire->keys));

@@ -300,7 +300,7 @@ int upstream_start(struct upstream *u, const struct upstream_request *request, s
     t->a = a;
     t->notify = notify;
     t->arg = arg;
-    rc = transfer_prepare(t, request, a->fresh);
+    rc = transfer_prepare(t, request);
     if (rc == 0 && curl_multi_add_handle(u->multi, t->easy) != CURLM_OK)
         rc = -ENOMEM;
     if (rc < 0) {
@@ -398,6 +398,8 @@ static void finish(struct transfer *t, CURLcode rc)
         note_unseen_socket(t);
         note_protocol(t);
     }
+    a->connection.fd = t->socket.fd;
+    a->connection.serial = t->socket.serial;
     detach(t, rc == CURLE_OK && a->upload_whole);
     a->done = true;
     t->notify(t->arg);
@@ -410,6 +412,15 @@ void upstream_cancel(struct transfer *t)
     t->a->upload_whole = transfer_upload_whole(t);
     detach(t, false);
     recycle(t);
+}
+
+void upstream_drop_connection(struct upstream *u, const struct attempt *a)
+{
+    struct socket_ref ref = {.fd = a->connection.fd, .serial = a->connection.serial};
+    struct upstream_socket *s = socket_deref(&u->sockets, ref);
+
+    if (s && s->busy == 0 && !s->discarded)
+        socket_discard(s);
 }
 
 /* An answer that is whole is the answer, whatever the request still had to say. */

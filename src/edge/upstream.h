@@ -31,6 +31,8 @@ struct upstream_link {
     const char *ca_file;     /* "" for the system's */
     const char *proxy;       /* "" for none; the environment is never asked */
     enum upstream_http http;
+    uint64_t
+        connection_lifetime_ms; /* an older connection takes no new request; 0: none is too old */
 };
 
 struct upstream_request {
@@ -69,6 +71,9 @@ int upstream_start(struct upstream *u, const struct upstream_request *request, s
 
 /* Ends it now; no notify follows. Sets a->upload_whole. The transfer is gone. */
 void upstream_cancel(struct transfer *t);
+
+/* The connection that `a` went out on is not used again. One that others are on stays theirs. */
+void upstream_drop_connection(struct upstream *u, const struct attempt *a);
 
 /* Reads on after a->paused. */
 void upstream_resume(struct transfer *t);

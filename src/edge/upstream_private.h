@@ -68,7 +68,7 @@ void transfer_global_init(void);
 const char *transfer_ca_file(const struct upstream_link *l);
 
 /* Sets the handle up for a request, from scratch where it last served another link. 0 or -ENOMEM. */
-int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool fresh);
+int transfer_prepare(struct transfer *t, const struct upstream_request *r);
 
 /* Tells libcurl where the body of a POST comes from: memory, or t->read. */
 void transfer_set_body(struct transfer *t, const struct upstream_request *r);

@@ -10,6 +10,7 @@
 #define MAX_IDLE_SECONDS 60L       /* kept connections; the upstream's close is seen anyway */
 #define KEEPALIVE_IDLE_SECONDS 30L /* a silent answer may take ten minutes: keep NATs awake */
 #define KEEPALIVE_INTERVAL_SECONDS 15L
+#define DNS_CACHE_SECONDS 60L
 #define HTTP2_FIT 0x080400 /* older ones lose requests on GOAWAY and REFUSED_STREAM */
 #define DEFAULT_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
@@ -114,6 +115,8 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
             keep_interim(a);
             t->notify(t->arg);
         }
+        if (a->status >= 500) /* one that others are on as well, libcurl leaves to them */
+            curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
         if (a->status >= 200) {
             a->head_done = true;
             t->answer_len = answer_length(a);
@@ -333,6 +336,7 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, http_version(l->http));
     curl_easy_setopt(e, CURLOPT_HTTP_TRANSFER_DECODING, 1L);
     curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
+    curl_easy_setopt(e, CURLOPT_MAXLIFETIME_CONN, (long)((l->connection_lifetime_ms + 999) / 1000));
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS);
@@ -391,7 +395,17 @@ static void set_target(struct transfer *t, const struct upstream_request *r)
                      empty_query ? (whole_url ? t->url : r->target) : NULL);
 }
 
-int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool fresh)
+/* Which connection it may take, and what becomes of that: the handle has served others. */
+static void set_connection(struct transfer *t)
+{
+    CURL *e = t->easy;
+
+    curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, t->a->fresh || t->a->anew ? 1L : 0L);
+    curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, t->a->anew ? 0L : DNS_CACHE_SECONDS);
+    curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 0L);
+}
+
+int transfer_prepare(struct transfer *t, const struct upstream_request *r)
 {
     size_t n = strlen(r->link->origin) + strlen(r->target) + 1;
 
@@ -416,7 +430,7 @@ int transfer_prepare(struct transfer *t, const struct upstream_request *r, bool 
     set_method(t, r);
     set_target(t, r);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
-    curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
+    set_connection(t);
     /* 0 would mean libcurl's default of 300 s. */
     curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS,
                      r->connect_timeout_ms ? (long)r->connect_timeout_ms : 24L * 3600 * 1000);

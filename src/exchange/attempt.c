@@ -38,5 +38,7 @@ void attempt_reset(struct attempt *a)
     a->received = 0;
     a->running = false;
     a->fresh = false;
+    a->anew = false;
+    a->connection.serial = 0;
     a->upload_whole = false;
 }

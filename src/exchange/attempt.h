@@ -37,7 +37,15 @@ struct attempt {
     bool paused;
     uint64_t received; /* body bytes in all */
 
-    bool fresh;        /* in: do not use a kept connection */
+    bool fresh; /* in: do not use a kept connection, for the last one proved stale */
+    /* in: nor any that is there, nor an address that was looked up before: the last answer from there
+     * was a sick one */
+    bool anew;
+    /* The adapter's: the connection that its request went out on. Serial 0: none. */
+    struct {
+        int fd;
+        uint64_t serial;
+    } connection;
     bool upload_whole; /* the whole request was handed to the network */
     uint64_t started_ms;
     uint64_t last_piece_ms; /* when head or body bytes last came */

@@ -204,6 +204,7 @@ int exchange_send(struct exchange *x, struct attempt *a, bool fresh)
 
     attempt_reset(a);
     a->fresh = fresh;
+    a->anew = targets_begins_anew(x, a);
     /* Until it is known what kind of answer it is. */
     a->high_water =
         x->limits.hold_limit < RELAY_WAITING_MAX ? x->limits.hold_limit : RELAY_WAITING_MAX;

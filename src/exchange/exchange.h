@@ -86,6 +86,8 @@ struct attempt_report {
     const char *detail; /* transport failures; else "" */
     uint64_t duration_ms;
     bool duplicate; /* it may have been processed, and is made again (C28) */
+    bool sick;      /* it speaks against the connection, which serves nobody any more */
+    const struct attempt *attempt;
 };
 
 /* The world. `w` is the context given to exchange_init. Everything happens on the one worker. */
@@ -193,6 +195,8 @@ struct aim {
     bool settled;             /* the next attempt is paid for, or free, wherever it goes (C9) */
     bool prepaid;    /* ... the attempt that is about to be decided was charged beforehand */
     unsigned silent; /* bit n: in this tier the plan's provider n was silent, the last time */
+    unsigned
+        sick; /* bit n: the last attempt at the plan's provider n speaks against its connection */
     struct target_ref tried[TARGETS_TRIED_MAX];    /* since the last backoff */
     struct target_ref excluded[TARGETS_TRIED_MAX]; /* in this tier, by a verdict */
 };

@@ -98,6 +98,11 @@ void targets_release(struct exchange *x, struct attempt *a);
 void targets_tell(struct exchange *x, const struct verdict *v, const struct hint *hint);
 /* The same of one that goes well so far, or to its end. */
 void targets_tell_good(struct exchange *x, enum turn_stage stage);
+/* The attempt speaks against its connection: the next one of this request at the same upstream goes
+ * over a new one. */
+void targets_note_sick(struct exchange *x);
+/* Whether `a`, about to start, has to; asked once for each attempt. */
+bool targets_begins_anew(struct exchange *x, const struct attempt *a);
 /* It has failed while the other of two goes on: remembered, should that one fail, too. */
 void targets_note(struct exchange *x, const struct verdict *v);
 /* What follows a failed attempt, and what is charged for it (C4, C9, C18). */

@@ -62,6 +62,34 @@ static void tell_failure(struct exchange *x)
     relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
 }
 
+/* Whether the server behind that connection looks broken, and not just busy or of another opinion. A kept
+ * connection leads to the same server each time, even where others would do better: one of several
+ * behind a name, or the one that the name stands for by now. */
+static bool is_sick(const struct outcome *o, const struct verdict *v)
+{
+    if (o->transport != TRANSPORT_WHOLE)
+        return o->transport != TRANSPORT_INTERNAL;
+    if (o->status >= 400)
+        return o->status >= 500;
+    switch (v->reason) {
+    case REASON_OVERLOADED:
+    case REASON_SERVER_ERROR:
+    case REASON_BAD_GATEWAY:
+    case REASON_GATEWAY_TIMEOUT:
+    case REASON_ERROR_IN_BODY:
+    case REASON_ERROR_IN_STREAM:
+    case REASON_EMPTY_STREAM:
+    case REASON_MALFORMED:
+    case REASON_TRUNCATED:
+    case REASON_BAD_ANSWER:
+        return true;
+    case REASON_EMPTY_ANSWER:
+        return !o->silent;
+    default:
+        return false;
+    }
+}
+
 static void report(struct exchange *x, const struct outcome *o, const struct verdict *v,
                    const struct retry_decision *d, const struct hint *hint)
 {
@@ -75,8 +103,12 @@ static void report(struct exchange *x, const struct outcome *o, const struct ver
         .detail = x->attempt->detail,
         .duration_ms = x->ops->now_ms(x->world) - x->attempt->started_ms,
         .duplicate = v->ambiguous && d->action == RETRY_AGAIN,
+        .sick = is_sick(o, v),
+        .attempt = x->attempt,
     };
 
+    if (r.sick)
+        targets_note_sick(x);
     x->last_reason = v->reason;
     snprintf(x->last_detail, sizeof(x->last_detail), "%s", x->attempt->detail);
     if (r.duplicate)

@@ -326,6 +326,20 @@ void targets_tell_good(struct exchange *x, enum turn_stage stage)
     tell(x, &r);
 }
 
+void targets_note_sick(struct exchange *x)
+{
+    x->aim.sick |= plan_bit(&x->plan, x->attempt->turn.target.provider);
+}
+
+bool targets_begins_anew(struct exchange *x, const struct attempt *a)
+{
+    unsigned bit = plan_bit(&x->plan, a->turn.target.provider);
+    bool was = (x->aim.sick & bit) != 0;
+
+    x->aim.sick &= ~bit;
+    return was;
+}
+
 /* --- decisions ------------------------------------------------------------------------------------ */
 
 static struct retry_question question(struct exchange *x, const struct verdict *v,

@@ -415,6 +415,7 @@ static int op_attempt_start(void *world, struct exchange *x, struct attempt *a,
     w->start[w->starts] = (struct fake_start){.at_ms = w->now_ms,
                                               .gone_ms = FAKE_NEVER,
                                               .fresh = a->fresh,
+                                              .anew = a->anew,
                                               .script = n,
                                               .target = a->turn.target};
     note_model(w, &w->start[w->starts], a);

@@ -56,6 +56,7 @@ struct fake_start {
     uint64_t at_ms;
     uint64_t gone_ms; /* ended or cancelled */
     bool fresh;
+    bool anew;
     bool cancelled;
     size_t sent;     /* bytes of the request's body */
     unsigned script; /* which one it followed */

@@ -63,6 +63,7 @@ static const struct sample samples[] = {
     {"upstream", "requests_per_minute", "0", "600", "600", "1.5", NUMBER " (at most 10000000)"},
     {"upstream", "adaptive_pacing", "no", "yes", "yes", "1", "yes or no"},
     {"upstream", "key_cooldown", "5m", "1s", "1s", "0", TIME " (at least 1s, at most 1d)"},
+    {"upstream", "connection_lifetime", "5m", "30s", "30s", "x", TIME " (at most 1d)"},
     {"upstream", "model.gpt-4o", NULL, "mine", "mine", NULL, NULL},
     {"retry", "max_attempts", "5", "1", "1", "0", NUMBER " (at least 1, at most 100)"},
     {"retry", "attempts_per_tier", "3", "2", "2", "0", NUMBER " (at least 1, at most 100)"},

@@ -659,6 +659,33 @@ START_TEST(a_stale_connection_is_not_replaced_past_the_deadline)
 }
 END_TEST
 
+/* --- sick connections --------------------------------------------------------------------------------- */
+
+/* C3: a kept connection leads to the same server each time. */
+START_TEST(after_a_sick_answer_the_next_attempt_begins_anew)
+{
+    const struct fake_attempt script[] = {overloaded, rate_limited, overloaded, fine};
+
+    run(script, 4);
+    answered(200, "{\"id\":1}", 4);
+    ck_assert(!w.start[0].anew && w.start[1].anew && !w.start[2].anew && w.start[3].anew);
+    ck_assert(!w.start[1].fresh && !w.start[3].fresh);
+}
+END_TEST
+
+START_TEST(after_a_broken_answer_the_next_attempt_begins_anew)
+{
+    static const struct fake_attempt lost = {.end = TRANSPORT_LOST, .detail = "lost"};
+    static const struct fake_attempt page = {
+        .status = 200, .headers = JSON, .pieces = {{0, "<html>", 0}}};
+    const struct fake_attempt script[] = {lost, page, fine};
+
+    run(script, 3);
+    answered(200, "{\"id\":1}", 3);
+    ck_assert(!w.start[0].anew && w.start[1].anew && w.start[2].anew);
+}
+END_TEST
+
 /* --- clients ------------------------------------------------------------------------------------------- */
 
 START_TEST(a_client_that_leaves_ends_it_once)
@@ -828,6 +855,8 @@ static void add_attempts(Suite *s)
     tcase_add_test(c, a_stale_connection_is_no_attempt);
     tcase_add_test(c, stale_twice_is_an_attempt);
     tcase_add_test(c, a_stale_connection_is_not_replaced_past_the_deadline);
+    tcase_add_test(c, after_a_sick_answer_the_next_attempt_begins_anew);
+    tcase_add_test(c, after_a_broken_answer_the_next_attempt_begins_anew);
 }
 
 static void add_times_and_clients(Suite *s)

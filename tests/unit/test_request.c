@@ -266,7 +266,8 @@ START_TEST(an_attempt_is_reset_for_the_next)
     for (int i = 0; i < 100; i++)
         ck_assert_int_eq(buf_add(&a.body, piece, sizeof(piece)), 0);
     ck_assert_int_eq(headers_add(&a.headers, STR("A"), STR("1")), 0);
-    a.head_done = a.done = a.paused = a.fresh = a.upload_whole = a.running = true;
+    a.head_done = a.done = a.paused = a.fresh = a.anew = a.upload_whole = a.running = true;
+    a.connection.serial = 7;
     a.body.failed = true;
     a.status = 500;
     a.transport = TRANSPORT_LOST;
@@ -274,6 +275,7 @@ START_TEST(an_attempt_is_reset_for_the_next)
     snprintf(a.detail, sizeof(a.detail), "x");
     attempt_reset(&a);
     ck_assert(!a.head_done && !a.done && !a.paused && !a.fresh && !a.upload_whole && !a.running);
+    ck_assert(!a.anew && a.connection.serial == 0);
     ck_assert(!a.body.failed);
     ck_assert_uint_eq(a.body.len + a.body.size + a.headers.count + a.status + a.received, 0);
     ck_assert_int_eq(a.transport, TRANSPORT_WHOLE);

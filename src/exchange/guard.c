@@ -71,6 +71,27 @@ static bool is_wrapped_comment(struct str data)
     return data.n > 0 && data.p[0] == ':';
 }
 
+static bool is_letter(char c)
+{
+    return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+}
+
+/* "ping", "[HEARTBEAT]", "ping - 2026-11-30 12:00:00": only what its letters say counts. */
+static bool is_ping_word(struct str s)
+{
+    static const struct str words[] = {{"ping", 4},      {"pong", 4},        {"heartbeat", 9},
+                                       {"keepalive", 9}, {"keep-alive", 10}, {"keep_alive", 10}};
+
+    while (s.n > 0 && !is_letter(s.p[0]))
+        s = (struct str){s.p + 1, s.n - 1};
+    while (s.n > 0 && !is_letter(s.p[s.n - 1]))
+        s.n--;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (str_ieq(s, words[i]))
+            return true;
+    return false;
+}
+
 /* Spares most events a parser: none of the error shapes lacks this key or value, and in a text the
  * closing quote would stand behind a backslash. */
 static bool speaks_of_error(struct str data)
@@ -253,7 +274,7 @@ static enum guard_kind kind_of(const struct event_type *types, size_t n, struct 
                                const struct json_value *delta)
 {
     if (ends_with(type, STR(".delta"))) /* most are */
-        return GUARD_CONTENT;
+        return delta->type == JSON_STRING && delta->text.n == 0 ? GUARD_LIFECYCLE : GUARD_CONTENT;
     for (size_t i = 0; i < n; i++)
         if (str_eq(type, types[i].type))
             return types[i].kind;
@@ -610,7 +631,10 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
         return;
     }
     if (is_known(g) && !is_done_mark(ret->data) && !json_valid(ret->data)) {
-        ret->kind = GUARD_MALFORMED;
+        /* A ping whose data was never meant to be read is nothing that broke. */
+        ret->kind = needs_data(g) && (is_ping_word(e.type) || is_ping_word(ret->data))
+                        ? GUARD_UNFIT
+                        : GUARD_MALFORMED;
         return;
     }
     ret->kind = look_at_data(g, &e, ret->data, &ret->repeated);

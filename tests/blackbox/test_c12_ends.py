@@ -284,6 +284,30 @@ def test_c11_a_wrapped_comment_is_dropped_at_once(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_c11_pings_that_are_no_json_are_dropped_at_once(mode, both):
+    """They come with each stream of such a server: in no mode is an attempt spent on them."""
+    events = [*said("one ", "two"), FINISH, usage(), DONE]
+    cases = {}
+    for n, ping in enumerate(["event: ping\ndata: 2026-11-30 12:00:00.000\n\n", "event: heartbeat\ndata: x\n\n",
+                              "data: ping\n\n", "data: [HEARTBEAT]\n\n", "data: <keep-alive/>\n\n"]):
+        noisy = [ping, events[0], ping, events[1], ping, *events[2:]]
+        cases[f"ping-{mode}-{n}"] = case("chat", [sse(noisy)], mode)
+    for name, seen in run(*both, cases).items():
+        assert seen.answer.body == "".join(events).encode() and len(seen.attempts) == 1, name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c10_a_delta_without_anything_is_no_content(mode, both):
+    """A break behind it is ridden out: nothing has been said yet."""
+    first, *rest = response_events()
+    empty = {**rest[0], "delta": ""}
+    answers = [sse(message(first, empty), cut=2), sse(message(first, *rest))]
+    name = f"empty-delta-{mode}"
+    seen = run(*both, {name: case("responses", answers, mode)})[name]
+    assert seen.answer.body.decode() == "".join(message(first, *rest)) and len(seen.attempts) == 2
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_c10_deltas_of_a_new_name_come_through(mode, both):
     """In one attempt: all of them, and before the end where there are many."""
     few = [data({"text": f"w{n}"}) for n in range(5)] + [DONE]

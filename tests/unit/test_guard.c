@@ -104,6 +104,17 @@ static const struct row chunks[] = {
     {CHAT, "data: {\"x_groq\":{\"id\":\"r\"}}\n\n", GUARD_LIFECYCLE},
     {CHAT, "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n", GUARD_LIFECYCLE},
     {CHAT, "data: {\"choices\":null}\n\n", GUARD_LIFECYCLE},
+    /* Pings that are no JSON are not what broke. */
+    {CHAT, "event: ping\ndata: 2026-11-30 12:00:00.000\n\n", GUARD_UNFIT},
+    {CHAT, "event: heartbeat\ndata: still here\n\n", GUARD_UNFIT},
+    {CHAT, "data: ping\n\n", GUARD_UNFIT},
+    {CHAT, "data: [HEARTBEAT]\n\n", GUARD_UNFIT},
+    {CHAT, "data: ping - 2026-11-30 12:00:00\n\n", GUARD_UNFIT},
+    {RESP, "event: keep-alive\ndata: .\n\n", GUARD_UNFIT},
+    {CHAT, "data: pin\n\n", GUARD_MALFORMED},
+    {CHAT, "data: pinging\n\n", GUARD_MALFORMED},
+    {RESP, "data: {\"type\":\"response.output_text.delta\",\"delta\":\"\"}\n\n", GUARD_LIFECYCLE},
+    {RESP, "data: {\"type\":\"response.output_text.delta\",\"delta\":\" \"}\n\n", GUARD_CONTENT},
     {CHAT, "data: {\"choices\":[{\"message\":{\"content\":\"a\"}}]}\n\n", GUARD_CONTENT},
     {CHAT,
      "data: {\"choices\":[{\"index\":0,\"finish_reason\":null,\"content_filter_results\":{\"hate\":{"

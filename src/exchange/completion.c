@@ -116,7 +116,7 @@ static bool choices_are_empty(struct str body)
     struct json_iter i;
 
     if (choices.type != JSON_ARRAY)
-        return false;
+        return choices.type == JSON_NULL;
     i = json_iter(choices.text);
     while (json_next_element(&i, &choice))
         if (!choice_is_empty(choice.text))

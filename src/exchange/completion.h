@@ -1,6 +1,6 @@
 /* Knows a completion that is whole and says nothing: worth asking for once more (C3).
  *
- * Empty are: `choices` without any; choices whose message has neither text nor anything else (a refusal,
+ * Empty are: `choices` without any, or null; choices whose message has neither text nor anything else (a refusal,
  * reasoning, audio, tool calls); completions with empty texts; a completed response whose `output` has
  * no item, or messages without text only. Not empty is what its finish reason explains: the length, a
  * filter, a tool's call. Anthropic's messages are none of it: its documentation has an empty end_turn

@@ -17,6 +17,24 @@ static bool creates_response(const struct exchange *x)
     return x->held.due && x->request.dialect == DIALECT_RESPONSES;
 }
 
+/* What every answer of its API has is missing: words beside that are an error's, whatever the status is. */
+static bool lacks_answer(const struct exchange *x, struct str text)
+{
+    if (!x->held.due)
+        return false;
+    switch (x->stream.guard.dialect) {
+    case DIALECT_CHAT:
+    case DIALECT_COMPLETIONS:
+        return !holds(text, "\"choices\"") || holds(text, "\"base_resp\"");
+    case DIALECT_RESPONSES:
+        return !holds(text, "\"output\"");
+    case DIALECT_MESSAGES:
+        return !holds(text, "\"content\"");
+    default:
+        return false;
+    }
+}
+
 /* Spares most good answers the parser: each shape of an error has this word in quotes, as a key, a type
  * or a finish reason; or a response has failed. An array is a list of things but where one answers. */
 static bool may_hold_error(const struct exchange *x, struct str text)
@@ -27,7 +45,8 @@ static bool may_hold_error(const struct exchange *x, struct str text)
         return true;
     if (text.n == 0 || (text.p[0] != '{' && !(array && text.p[0] == '[')))
         return false;
-    return holds(text, "\"error\"") || (creates_response(x) && holds(text, "\"failed\""));
+    return holds(text, "\"error\"") || (creates_response(x) && holds(text, "\"failed\"")) ||
+           lacks_answer(x, text);
 }
 
 static void read_text(const struct exchange *x, struct str text, struct contents *ret)
@@ -41,6 +60,8 @@ static void read_text(const struct exchange *x, struct str text, struct contents
         else
             apierror_parse(text, &ret->error);
     }
+    if (ret->error.kind == APIERROR_NONE && ret->error.message[0] != '\0' && lacks_answer(x, text))
+        ret->error.kind = ret->error.loose;
     if (a->status >= 400 && ret->error.kind == APIERROR_NONE)
         ret->error.kind = ret->error.loose;
     ret->silent = a->done && a->status < 300 && x->held.due && ret->error.kind == APIERROR_NONE &&

@@ -116,18 +116,27 @@ enum {
     CHOICES,
     STATUS_CODE,
     HTTP_CODE, /* MiniMax */
+    BASE_RESP, /* ... */
+    MSG,
     WANTS
 };
 
 static void scan(struct str text, struct json_want wants[WANTS])
 {
     static const struct str keys[WANTS] = {
-        [ERROR] = {"error", 5},         [MESSAGE] = {"message", 7},
-        [TYPE] = {"type", 4},           [CODE] = {"code", 4},
-        [STATUS] = {"status", 6},       [DETAIL] = {"detail", 6},
-        [OBJECT] = {"object", 6},       [RESPONSE] = {"response", 8},
-        [CHOICES] = {"choices", 7},     [STATUS_CODE] = {"status_code", 11},
+        [ERROR] = {"error", 5},
+        [MESSAGE] = {"message", 7},
+        [TYPE] = {"type", 4},
+        [CODE] = {"code", 4},
+        [STATUS] = {"status", 6},
+        [DETAIL] = {"detail", 6},
+        [OBJECT] = {"object", 6},
+        [RESPONSE] = {"response", 8},
+        [CHOICES] = {"choices", 7},
+        [STATUS_CODE] = {"status_code", 11},
         [HTTP_CODE] = {"http_code", 9},
+        [BASE_RESP] = {"base_resp", 9},
+        [MSG] = {"msg", 3},
     };
 
     for (int i = 0; i < WANTS; i++)
@@ -279,10 +288,57 @@ static bool is_resource(const struct json_want *object)
            !str_starts(s, STR("chat.completion")) && !str_eq(s, STR("text_completion"));
 }
 
+/* MiniMax tells it beside an answer, under a 200: a status_code of 0 is none (api-reference/errorcode). */
+static void read_base_resp(const struct json_value *v, struct apierror *e)
+{
+    static const struct {
+        uint64_t code;
+        enum apierror_kind kind;
+        unsigned status;
+    } codes[] = {
+        {1002, APIERROR_RATE_LIMIT, 429},
+        {1039, APIERROR_RATE_LIMIT, 429},
+        {1004, APIERROR_KEY, 401},
+        {1008, APIERROR_QUOTA, 402},
+        {1026, APIERROR_CONTENT_POLICY, 400},
+        {1027, APIERROR_CONTENT_POLICY, 400},
+        {2013, APIERROR_OTHER, 400},
+        {2049, APIERROR_KEY, 401},
+    };
+    struct json_want w[] = {{.key = STR("status_code")}, {.key = STR("status_msg")}};
+    struct json_want fields[WANTS] = {{.key = {NULL, 0}}};
+    uint64_t code;
+
+    if (v->type != JSON_OBJECT)
+        return;
+    json_scan(v->text, w, 2);
+    if (!json_to_u64(w[0].value, &code) || code == 0)
+        return;
+    fields[CODE].value = w[0].value;
+    fields[MESSAGE].value = w[1].value;
+    read_fields(fields, false, e);
+    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+        if (codes[i].code != code)
+            continue;
+        e->kind = codes[i].kind;
+        e->status = codes[i].status;
+    }
+}
+
+static bool has_elements(const struct json_value *array)
+{
+    struct json_iter i = json_iter(array->text);
+    struct json_value element;
+
+    return array->type == JSON_ARRAY && json_next_element(&i, &element);
+}
+
 /* {"message":...} and {"detail":...} may also be a good answer's fields: only what their code says
  * can make an error of them. */
 static void read_loose(struct json_want wants[WANTS], struct apierror *e)
 {
+    if (wants[MESSAGE].value.type != JSON_STRING)
+        wants[MESSAGE].value = wants[MSG].value;
     if (wants[MESSAGE].value.type == JSON_STRING) {
         read_fields(wants, true, e);
         e->loose = e->kind;
@@ -338,9 +394,11 @@ static void read_object(struct str text, struct apierror *e)
         read_fields(wants, false, e);
     } else if (is_text(&wants[OBJECT], STR("error"))) {
         read_fields(wants, true, e);
-    } else if (wants[CHOICES].value.type == JSON_ARRAY) {
+    } else if (has_elements(&wants[CHOICES].value)) {
         read_choices(wants[CHOICES].value.text, e);
-    } else {
+    } else if (wants[BASE_RESP].value.type == JSON_OBJECT) {
+        read_base_resp(&wants[BASE_RESP].value, e);
+    } else if (wants[CHOICES].value.type != JSON_ARRAY) {
         read_loose(wants, e);
     }
     if (e->status == 0 && e->kind == APIERROR_OTHER)

@@ -5,7 +5,8 @@
  * {"type":"error","code","message"} (Responses events); {"type":"response.failed","response":
  * {"error":{...}}}; a flat {"object":"error",...} (vLLM); [{"error":{...}}] (Google);
  * {"choices":[{"error":{...},"finish_reason":"error"}]} with either of the two (OpenRouter);
- * {"message":...} and {"detail":...}, which good answers may look like too: they give the texts,
+ * {"base_resp":{"status_code":1008,...}} without choices (MiniMax);
+ * {"message":...}, {"msg":...} and {"detail":...}, which good answers may look like too: they give the texts,
  * but kind NONE unless their code decides. An `error` that is null or empty is none, and so is one
  * in a resource ({"object":"fine_tuning.job","error":{...}}): it tells how that thing ended, not
  * the request. Completions are no resources: OpenRouter sends their errors so.
@@ -35,7 +36,7 @@ enum apierror_kind {
 struct apierror {
     enum apierror_kind kind;
     enum apierror_kind
-        loose;     /* of {"message":...} and {"detail":...}: under an error status, that */
+        loose;     /* of {"message":...} and {"detail":...}: where there is no answer, that */
     char code[64]; /* "" where there is none; a number in decimal */
     char type[64];
     char message[256]; /* for the log, "sk-" keys masked; never more of a body is kept */

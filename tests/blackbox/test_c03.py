@@ -160,6 +160,8 @@ USELESS = {  # (the answer, what the message calls it)
     "html-as-json": ({"headers": {"content-type": "application/json"}, "body": "\n<html>"}, "an HTML page"),
     "html-without-a-type": ({"headers": {"content-type": None}, "body": "<html>"}, "an HTML page"),
     "words": ({"headers": WORDS, "body": "upstream connect error"}, "plain text"),
+    "null": ({"json": None}, "plain text"),
+    "a-json-word": ({"json": "upstream error"}, "plain text"),
     "a-word": ({"headers": WORDS, "body": "ok"}, "plain text"),
     "nothing": ({"headers": WORDS, "body": ""}, "an empty body"),
     "nothing-as-json": ({"headers": {"content-type": "application/json"}, "body": ""}, "an empty body"),
@@ -246,6 +248,12 @@ WITHIN = {  # (path, the answer, the reason, the status at the end)
                                          "headers": WORDS}, "overloaded", 503),
     "a-list": ("/v1/chat/completions", {"json": [{"error": {"code": 503, "message": "boom", "status": "UNAVAILABLE"}}]},
                "overloaded", 503),
+    "msg-alone": ("/v1/chat/completions", {"json": {"code": 1, "msg": "busy"}}, "error_in_body", 502),
+    "message-alone": ("/v1/messages", {"json": {"message": "busy"}}, "error_in_body", 502),
+    "detail-alone": ("/v1/chat/completions", {"json": {"detail": "Internal Server Error"}}, "error_in_body", 502),
+    "error-true": ("/v1/responses", {"json": {"error": True, "message": "busy"}}, "error_in_body", 502),
+    "base-resp": ("/v1/chat/completions", {"json": {"choices": None, "base_resp": {
+        "status_code": 1002, "status_msg": "limit"}}}, "rate_limited", 429),
     "failed-response": ("/v1/responses", {"json": {"object": "response", "status": "failed", "output": [],
                                                    "error": {"code": "server_error", "message": "boom"}}},
                         "error_in_body", 502),
@@ -272,6 +280,27 @@ def within():
         cases[f"{name}.always"] = Case([first], path=path)
     with pair() as (provider, daemon):
         yield run(provider, daemon, cases)
+
+
+def test_c03_words_beside_an_answer_or_in_its_place_elsewhere_are_no_error():
+    """Answers of other endpoints, what is only taken on, and what stands beside choices."""
+    fine = {"id": "c", "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}
+    answers = {"taken-on": ("/v1/chat/completions", {"request_id": "r"}),
+               "beside": ("/v1/chat/completions", {**fine, "message": "ok", "base_resp": {"status_code": 0}}),
+               "elsewhere": ("/v1/files", {"message": "uploaded"}),
+               "rerank": ("/v1/rerank", {"detail": "nothing found"})}
+    cases = {n: Case([{"json": said}, error(500)], path=path) for n, (path, said) in answers.items()}
+    with pair() as (provider, daemon):
+        seen = run(provider, daemon, cases)
+    assert {n: (c.answer.status, len(c.attempts)) for n, c in seen.items()} == dict.fromkeys(answers, (200, 1))
+
+
+def test_c04_an_empty_account_beside_an_answer_is_final():
+    said = {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
+    with pair() as (provider, daemon):
+        seen = run(provider, daemon, {"empty": Case([{"json": said}])})["empty"]
+    assert (seen.answer.status, len(seen.attempts), seen.answer.json()) == (402, 1, said)
+    assert seen.failures[0]["reason"] == "quota_exhausted"
 
 
 def test_c03_a_stored_response_that_failed_is_an_answer():

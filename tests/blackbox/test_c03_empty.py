@@ -50,6 +50,7 @@ def completed(output):
 TOOL = [{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
 EMPTY = {  # (path, the answer)
     "no-choices": (CHATS, completion()),
+    "null-choices": (CHATS, {"json": {"id": "c", "object": "chat.completion", "choices": None}}),
     "content-null": (CHATS, completion(message())),
     "content-empty": (CHATS, completion(message(content=""))),
     "content-list": (CHATS, completion(message(content=[]))),

@@ -273,6 +273,33 @@ START_TEST(c04_words_of_many_providers)
 END_TEST
 
 /* Loose shapes may be good answers: only an error's status makes errors of them. */
+/* MiniMax's, beside an answer: 0 is none, and so is what stands beside choices. */
+START_TEST(c04_base_resp)
+{
+    static const struct {
+        const char *body;
+        enum apierror_kind kind;
+        unsigned status;
+    } cases[] = {
+        {"{\"choices\":null,\"base_resp\":{\"status_code\":1008,\"status_msg\":\"m\"}}",
+         APIERROR_QUOTA, 402},
+        {"{\"choices\":[],\"base_resp\":{\"status_code\":1002,\"status_msg\":\"m\"}}",
+         APIERROR_RATE_LIMIT, 429},
+        {"{\"base_resp\":{\"status_code\":2013,\"status_msg\":\"m\"}}", APIERROR_OTHER, 400},
+        {"{\"base_resp\":{\"status_code\":1000,\"status_msg\":\"m\"}}", APIERROR_OTHER, 0},
+        {"{\"base_resp\":{\"status_code\":0,\"status_msg\":\"success\"}}", APIERROR_NONE, 0},
+        {"{\"choices\":[{\"index\":0}],\"base_resp\":{\"status_code\":1027}}", APIERROR_NONE, 0},
+    };
+    struct apierror e;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        apierror_parse(str_from(cases[i].body), &e);
+        ck_assert_msg(e.kind == cases[i].kind && e.status == cases[i].status, "%s: %d, %u",
+                      cases[i].body, e.kind, e.status);
+    }
+}
+END_TEST
+
 START_TEST(c04_loose_shapes)
 {
     static const struct {
@@ -610,6 +637,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, bodies);
     tcase_add_test(tcase, words_in_every_place);
     tcase_add_test(tcase, c04_words_of_many_providers);
+    tcase_add_test(tcase, c04_base_resp);
     tcase_add_test(tcase, c04_loose_shapes);
     tcase_add_test(tcase, c04_a_new_response_that_failed);
     tcase_add_test(tcase, c06_waits_in_fields);

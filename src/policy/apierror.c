@@ -4,6 +4,7 @@
 #include "base/json_scan.h"
 #include "base/units.h"
 #include "policy/apierror_words.h"
+#include "policy/hint.h"
 
 #define BODY_MAX (1024 * 1024) /* no error is longer; a longer body is not looked at */
 #define HINT_TEXT_MAX 4096     /* how much of a message is searched for a wait */
@@ -226,16 +227,45 @@ static bool read_details(struct str details, uint64_t *ret_ms)
     return false;
 }
 
+/* A time of day: seconds or milliseconds since 1970, as a number or a text, or RFC 3339. */
+static uint64_t time_of(const struct json_value *v)
+{
+    uint64_t ms;
+
+    if (v->type == JSON_STRING && hint_rfc3339(v->text, &ms))
+        return ms;
+    if (!decimal_of(v, 1, &ms))
+        return 0;
+    return ms < EPOCH_MS_LEAST ? ms * 1000 : ms;
+}
+
+/* OpenRouter quotes the fields of a head within the error. */
+static uint64_t time_in_metadata(const struct json_value *metadata)
+{
+    struct json_value headers, reset;
+    uint64_t ms;
+
+    if (metadata->type != JSON_OBJECT)
+        return 0;
+    headers = json_scan_one(metadata->text, STR("headers"));
+    if (headers.type != JSON_OBJECT)
+        return 0;
+    reset = json_scan_one(headers.text, STR("X-RateLimit-Reset"));
+    ms = time_of(&reset);
+    return ms >= EPOCH_MS_LEAST ? ms : 0;
+}
+
 /* The waits that an error's own fields name; those of the object within come first. */
 static void read_waits(struct str text, struct apierror *e)
 {
-    enum { IN_SECONDS, AFTER_MS, AFTER_SECONDS, AFTER, AT, DETAILS, KEYS };
+    enum { IN_SECONDS, AFTER_MS, AFTER_SECONDS, AFTER, AT, DETAILS, METADATA, KEYS };
     struct json_want w[KEYS] = {[IN_SECONDS] = {.key = STR("resets_in_seconds")},
                                 [AFTER_MS] = {.key = STR("retry_after_ms")},
                                 [AFTER_SECONDS] = {.key = STR("retry_after_seconds")},
                                 [AFTER] = {.key = STR("retry_after")},
                                 [AT] = {.key = STR("resets_at")},
-                                [DETAILS] = {.key = STR("details")}};
+                                [DETAILS] = {.key = STR("details")},
+                                [METADATA] = {.key = STR("metadata")}};
     static const double unit_ms[] = {
         [IN_SECONDS] = 1000, [AFTER_MS] = 1, [AFTER_SECONDS] = 1000, [AFTER] = 1000};
 
@@ -246,9 +276,9 @@ static void read_waits(struct str text, struct apierror *e)
         e->has_delay = decimal_of(&w[i].value, unit_ms[i], &e->delay_ms);
     if (!e->has_delay && w[DETAILS].value.type == JSON_ARRAY)
         e->has_delay = read_details(w[DETAILS].value.text, &e->delay_ms);
-    if (w[AT].value.type == JSON_NUMBER && decimal_of(&w[AT].value, 1, &e->resets_at_ms) &&
-        e->resets_at_ms < EPOCH_MS_LEAST)
-        e->resets_at_ms *= 1000;
+    e->resets_at_ms = time_of(&w[AT].value);
+    if (e->resets_at_ms == 0 && !e->has_delay)
+        e->resets_at_ms = time_in_metadata(&w[METADATA].value);
 }
 
 /* --- the shapes ---------------------------------------------------------------------------------- */
@@ -508,7 +538,8 @@ bool apierror_message_hint(struct str message, uint64_t *ret_ms)
 {
     static const struct str phrases[] = {
         {"try again in ", 13}, {"try again after ", 16}, {"retry after ", 12}, {"retry in ", 9},
-        {"reset after ", 12},  {"resets after ", 13},    {"reset in ", 9},     {"resets in ", 10}};
+        {"reset after ", 12},  {"resets after ", 13},    {"reset in ", 9},     {"resets in ", 10},
+        {"please wait ", 12},  {"please wait for ", 16}};
 
     for (size_t i = 0; i < sizeof phrases / sizeof phrases[0]; i++) {
         struct str rest = message;

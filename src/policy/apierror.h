@@ -45,8 +45,10 @@ struct apierror {
     unsigned status;
     bool has_delay; /* a field names a wait: `resets_in_seconds`, `retry_after`, `retryDelay` */
     uint64_t delay_ms;
-    uint64_t resets_at_ms; /* `resets_at`, as ms since 1970; 0: there is none */
-    bool has_hint; /* the message names a wait: "try again in 1.2s", "will reset after 2s" */
+    uint64_t
+        resets_at_ms; /* `resets_at`, or the X-RateLimit-Reset that OpenRouter quotes, as ms since
+                            * 1970; 0: there is none */
+    bool has_hint;    /* the message names a wait: "try again in 1.2s", "will reset after 2s" */
     uint64_t hint_ms;
 };
 
@@ -64,7 +66,7 @@ void apierror_parse_response(struct str body, struct apierror *ret_error);
 unsigned apierror_status(const struct apierror *e);
 
 /* Finds the wait a message names, in ms. "try again in 9.816s", "976ms", "6m0s", "1 second",
- * "retry after 12 seconds", "will reset after 2s". */
+ * "retry after 12 seconds", "will reset after 2s", "please wait 3 seconds". */
 bool apierror_message_hint(struct str message, uint64_t *ret_ms);
 
 /* Whether an error object is of Google's shape: its code is a number, a status of HTTP. */

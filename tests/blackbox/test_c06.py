@@ -34,6 +34,7 @@ def fields(**error_object):
 
 
 FAR = 2047  # a year that our own clock is not in
+LONG_AGO = "Tue, 01 Jan 2019 05:00:00 GMT"
 
 # name: (the failed answer, the wait that it asks for in ms)
 HINTS = {
@@ -59,6 +60,11 @@ HINTS = {
     "retry-info": (fields(code=429, status="RESOURCE_EXHAUSTED", details=[
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.2s"}]), 1200),
     "fields-over-message": (fields(retry_after=0.9, message="Please try again in 9s."), 900),
+    "resets-at-a-date": ({**fields(resets_at="2019-01-01T05:00:01Z"), "headers": {"date": LONG_AGO}}, 1000),
+    "resets-at-as-text": ({**fields(resets_at="1546318801"), "headers": {"date": LONG_AGO}}, 1000),
+    "openrouter-quotes-a-head": ({**fields(metadata={"headers": {
+        "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1546318801100"}}), "headers": {"date": LONG_AGO}}, 1100),
+    "please-wait": (told(message="Too many requests. Please wait 1 second before you try again."), 1000),
     "will-reset-after": (told(message="Your quota will reset after 1s."), 1000),
     "capacity-498": (told(498, retry_after="1"), 1000),
     # times against the answer's own clock, which is not ours

@@ -334,6 +334,12 @@ START_TEST(c06_waits_in_fields)
          4000, 1767322100000},
         {"{\"resets_at\":1767322100}", -1, 1767322100000},
         {"{\"resets_at\":1767322100500}", -1, 1767322100500},
+        {"{\"resets_at\":\"1767322100\"}", -1, 1767322100000},
+        {"{\"resets_at\":\"2026-01-02T02:48:20Z\"}", -1, 1767322100000},
+        {"{\"metadata\":{\"headers\":{\"X-RateLimit-Remaining\":\"0\","
+         "\"X-RateLimit-Reset\":\"1767322100500\"}}}",
+         -1, 1767322100500},
+        {"{\"metadata\":{\"headers\":{}}}", -1, 0},
         {"{\"resets_at\":\"soon\",\"resets_in_seconds\":-4}", -1, 0},
         {"{\"retry_after\":1.25}", 1250, 0},
         {"{\"retry_after\":\"2\"}", 2000, 0},
@@ -556,6 +562,9 @@ START_TEST(waits_in_messages)
         {"try again in 9999999999999999999999999999 seconds", -1},
         {"try again in ...", -1},
         {"wait 5s", -1},
+        {"Too many requests, please wait 5s.", 5000},
+        {"Please wait for 3 seconds and send it again", 3000},
+        {"Please wait for the next release", -1},
         {"", -1},
     };
 

@@ -20,7 +20,7 @@ static bool creates_response(const struct exchange *x)
 /* What every answer of its API has is missing: words beside that are an error's, whatever the status is. */
 static bool lacks_answer(const struct exchange *x, struct str text)
 {
-    if (!x->held.due)
+    if (!x->held.due || x->attempt->status == 202) /* taken on, to be answered later */
         return false;
     switch (x->stream.guard.dialect) {
     case DIALECT_CHAT:

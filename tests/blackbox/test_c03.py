@@ -290,9 +290,11 @@ def test_c03_words_beside_an_answer_or_in_its_place_elsewhere_are_no_error():
                "elsewhere": ("/v1/files", {"message": "uploaded"}),
                "rerank": ("/v1/rerank", {"detail": "nothing found"})}
     cases = {n: Case([{"json": said}, error(500)], path=path) for n, (path, said) in answers.items()}
+    cases["accepted"] = Case([{"status": 202, "json": {"message": "queued"}}, error(500)])
     with pair() as (provider, daemon):
         seen = run(provider, daemon, cases)
-    assert {n: (c.answer.status, len(c.attempts)) for n, c in seen.items()} == dict.fromkeys(answers, (200, 1))
+    assert {n: (c.answer.status, len(c.attempts)) for n, c in seen.items()} == {
+        **dict.fromkeys(answers, (200, 1)), "accepted": (202, 1)}
 
 
 def test_c04_an_empty_account_beside_an_answer_is_final():

@@ -384,10 +384,14 @@ static void read_loose(struct json_want wants[WANTS], struct apierror *e)
 static void read_choice(struct str text, struct apierror *e)
 {
     struct json_want w[] = {{.key = STR("error")}, {.key = STR("finish_reason")}};
+    struct json_want words[WANTS] = {{.key = {NULL, 0}}};
 
     json_scan(text, w, 2);
+    words[ERROR].value = w[0].value;
     if (w[0].value.type == JSON_OBJECT)
         read_error_object(w[0].value.text, e);
+    else if (w[0].value.type == JSON_STRING)
+        read_error_text(words, e);
     if (e->kind == APIERROR_NONE && w[1].value.type == JSON_STRING &&
         str_ieq(w[1].value.text, STR("error")))
         e->kind = APIERROR_OTHER;

@@ -240,6 +240,8 @@ BAD = {"code": 502, "message": "boom"}
 WITHIN = {  # (path, the answer, the reason, the status at the end)
     "in-a-choice": ("/v1/chat/completions", {"json": choice(finish_reason="error", error=BAD)}, "bad_gateway", 502),
     "in-a-choice-alone": ("/v1/chat/completions", {"json": choice(error=BAD)}, "bad_gateway", 502),
+    "in-a-choice-as-text": ("/v1/chat/completions", {"json": choice(finish_reason="stop", error="it died",
+                                                                    message={"content": "ha"})}, "error_in_body", 502),
     "finish-reason": ("/v1/chat/completions", {"json": choice(finish_reason="error", message={"content": "ha"})},
                       "error_in_body", 502),
     "gzipped": ("/v1/chat/completions", {"json": choice(finish_reason="error", error=BAD), "gzip": True},
@@ -286,6 +288,7 @@ def test_c03_words_beside_an_answer_or_in_its_place_elsewhere_are_no_error():
     """Answers of other endpoints, what is only taken on, and what stands beside choices."""
     fine = {"id": "c", "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}
     answers = {"taken-on": ("/v1/chat/completions", {"request_id": "r"}),
+               "no-error": ("/v1/chat/completions", {"choices": [{**fine["choices"][0], "error": ""}]}),
                "beside": ("/v1/chat/completions", {**fine, "message": "ok", "base_resp": {"status_code": 0}}),
                "elsewhere": ("/v1/files", {"message": "uploaded"}),
                "rerank": ("/v1/rerank", {"detail": "nothing found"})}

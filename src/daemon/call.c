@@ -427,6 +427,7 @@ static int on_head(void *ctx, struct frontend_request *r, struct request_head *h
         snprintf(ret_why, size, "retryd: out of memory; try again");
         return -ENOMEM;
     }
+    frontend_body_limit(r, c->x.limits.max_body);
     request_head_deinit(&c->x.request.head);
     c->x.request.head = *head;
     request_head_init(head);

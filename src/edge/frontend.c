@@ -351,6 +351,7 @@ static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
     r->f = f;
     r->mhd = mhd;
     r->stall_ms = STALL_TIME_MS;
+    r->body_limit = UINT64_MAX;
     r->c = info->socket_context;
     r->c->current = r;
     list_remove(&r->c->fresh);

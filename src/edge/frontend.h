@@ -62,6 +62,10 @@ int frontend_add(struct frontend *f, int fd);
  * fields of CORS (Fetch 3.2.3), and the upstream's own are left out. From on_head. 0 or -ENOMEM. */
 int frontend_allow_page(struct frontend_request *r, struct str origin);
 
+/* A chunk that makes the body longer than this is refused with 413 as soon as its line is in: a client that
+ * waits, or sends gigabytes, would learn it late from what comes of the chunk. From on_head. */
+void frontend_body_limit(struct frontend_request *r, uint64_t bytes);
+
 /* There is room for more of the body. Harmless where nothing was held back. */
 void frontend_upload_on(struct frontend_request *r);
 

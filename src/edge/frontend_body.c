@@ -57,9 +57,8 @@ static void hold_back(struct frontend_request *r)
     frontend_suspend(r);
 }
 
-/* Longer than any body may be (max_body's own limit). */
-#define CHUNK_BYTES_MAX (UINT64_C(1) << 40)
-#define CHUNK_LINE_MAX 40
+#define CHUNK_BYTES_MAX (UINT64_C(1) << 40) /* longer than any body may be (max_body's own limit) */
+#define CHUNK_LINE_MAX 4096                 /* with its extensions */
 
 static uint64_t hex_number(const char *p, const char *end)
 {
@@ -76,12 +75,13 @@ static uint64_t hex_number(const char *p, const char *end)
     return n;
 }
 
-/* Whether these bytes begin a chunk of such a length. libmicrohttpd waits for all of it, and tells
+/* Whether these bytes begin a chunk that makes the body longer than it may be. libmicrohttpd waits for all of it, and tells
  * nobody what the line said; but that stands in its memory still, right before the bytes, where both
  * came together. Else what stands there is the end of the head, which it has overwritten with NULs, and
  * the chunk is known by what comes of it. */
 static bool begins_endless_chunk(const struct frontend_request *r, const char *data)
 {
+    uint64_t left = r->body_limit > r->body_bytes ? r->body_limit - r->body_bytes : 0, n;
     const char *end = data - 1, *p;
 
     if (r->told != LENGTH_UNKNOWN || end <= r->uri || *end != '\n')
@@ -89,7 +89,8 @@ static bool begins_endless_chunk(const struct frontend_request *r, const char *d
     for (p = end; p > r->uri && end - p < CHUNK_LINE_MAX; p--)
         if (p[-1] == '\n' || p[-1] == '\0')
             break;
-    return hex_number(p, end) >= CHUNK_BYTES_MAX;
+    n = hex_number(p, end);
+    return n >= CHUNK_BYTES_MAX || n > left;
 }
 
 /* A response cannot be queued amid a body: what is too much is read and dropped, up to a bound. */
@@ -101,7 +102,7 @@ enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *
     if (r->cut) /* its owner is done with it */
         return MHD_NO;
     if (!r->refused && begins_endless_chunk(r, data))
-        frontend_refuse_now(r, 413, "retryd: a chunk of the body is longer than any body may be");
+        frontend_refuse_now(r, 413, "retryd: a chunk of the body is longer than a body may be");
     if (!r->refused) {
         taken = r->f->handler->on_body(r->user, data, n, r->why_text, sizeof(r->why_text));
         if (taken >= 0) {
@@ -116,6 +117,11 @@ enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *
     *size = 0;
     r->body_bytes += n;
     return swallowed_enough(r) ? MHD_NO : MHD_YES;
+}
+
+void frontend_body_limit(struct frontend_request *r, uint64_t bytes)
+{
+    r->body_limit = bytes;
 }
 
 void frontend_upload_on(struct frontend_request *r)

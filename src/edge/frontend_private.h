@@ -72,6 +72,7 @@ struct frontend_request {
     uint64_t body_due_ms; /* when the next check is, in the loop's time */
     uint64_t body_seen;   /* body_bytes at the last look, of which there are many between checks */
     bool body_unread;     /* ... when none had come since the one before, and some waited */
+    uint64_t body_limit;  /* for its chunks */
     uint64_t refused_at;  /* body_bytes when it was refused */
 };
 

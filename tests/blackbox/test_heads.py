@@ -77,6 +77,42 @@ def test_c15_chunks_that_no_body_has_are_refused_at_once(provider, retryd, name)
     assert ask(d).status == 200
 
 
+TOO_LONG = {
+    "2^32-1": b"FFFFFFFF\r\n{}",
+    "2^31": b"80000000\r\n{}",
+    "max_body and a byte": b"10001\r\n{}",
+    "with zeros before it": b"0" * 60 + b"10001\r\n{}",
+    "with a long extension": b"FFFFFFFFFFFFFFFF;" + b"x" * 900 + b"\r\n{}",
+    "with what came before": b"2\r\n{}\r\nffff\r\n{}",
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_c15_a_chunk_beyond_max_body_is_refused_by_its_line(provider, retryd, name):
+    """Nothing more comes, so that only its line can tell."""
+    d = retryd(server={"max_body": "64K"})
+    with Raw(d) as c:
+        c.send(head_of("POST", PATH, ["Transfer-Encoding: chunked"]) + TOO_LONG[name])
+        answer = c.answer()
+        assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+        assert c.is_closed()
+    assert provider.record() == []
+
+
+def test_c15_a_chunk_of_just_max_body_comes_in(provider, retryd):
+    body = BODY + b" " * (65536 - len(BODY))
+    d = retryd(server={"max_body": "64K"})
+    for sizes in ([65536], [2, 65534], [65535, 1]):
+        with Raw(d) as c:
+            c.send(head_of("POST", PATH, ["Transfer-Encoding: chunked"]))
+            at = 0
+            for n in sizes:
+                c.send(b"%x\r\n%s\r\n" % (n, body[at:at + n]))
+                at += n
+            c.send(b"0\r\n\r\n")
+            assert c.answer().status == 200
+
+
 def test_c15_a_body_that_stands_still_is_told_so(provider, retryd):
     d = retryd()
     with Raw(d) as c:

@@ -271,12 +271,35 @@ static void start_watchdog(struct server *s)
 
 /* --- starting ------------------------------------------------------------------------------------------- */
 
+#define DESCRIPTORS_MIN 16 /* for less there is not even a listener and one worker */
+
+/* libuv ends the process where it gets no pipe for its signals, and its handles do not say that they
+ * could not be set up. */
+static int find_descriptors(int any)
+{
+    int taken[DESCRIPTORS_MIN], n = 0;
+
+    while (n < DESCRIPTORS_MIN && (taken[n] = fcntl(any, F_DUPFD_CLOEXEC, 0)) >= 0)
+        n++;
+    for (int i = 0; i < n; i++)
+        close(taken[i]);
+    if (n == DESCRIPTORS_MIN)
+        return 0;
+    log_line(LOG_ERROR,
+             "too few file descriptors are left to start with; raise the limit (LimitNOFILE, "
+             "ulimit -n)");
+    return -EMFILE;
+}
+
 static int set_up_loop(struct server *s)
 {
     int rc = uv_loop_init(&s->loop);
 
-    if (rc < 0)
+    if (rc < 0) {
+        log_line(LOG_ERROR, "the event loop could not be started: %s", strerror(-rc));
         return rc;
+    }
+    s->has_loop = true;
     uv_signal_init(&s->loop, &s->term);
     uv_signal_init(&s->loop, &s->interrupt);
     uv_signal_init(&s->loop, &s->hangup);
@@ -390,9 +413,11 @@ static void end(struct server *s)
         worker_free(s->workers[i]);
     }
     free(s->workers);
-    close_handles(s);
-    uv_run(&s->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&s->loop);
+    if (s->has_loop) {
+        close_handles(s);
+        uv_run(&s->loop, UV_RUN_DEFAULT);
+        uv_loop_close(&s->loop);
+    }
     sharing_free(s->sharing);
     traffic_free(s->traffic);
     failures_free(s->failures);
@@ -409,7 +434,9 @@ int server_run(struct config *config)
     memset(&s, 0, sizeof(s));
     s.config = config;
     s.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    rc = set_up_loop(&s);
+    rc = find_descriptors(s.spare_fd);
+    if (rc == 0)
+        rc = set_up_loop(&s);
     if (rc == 0)
         rc = start(&s);
     if (rc == 0)

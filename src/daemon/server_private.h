@@ -39,6 +39,7 @@ struct server {
     uv_prepare_t prepare;
     uint64_t watchdog_ms;
     uint64_t pongs_seen;
+    bool has_loop;            /* it is set up, and to be closed */
     int spare_fd;             /* given up for a moment when there are no more descriptors */
     unsigned max_connections; /* in force since the start */
     bool full;                /* so many are open: the doors are shut until one closes */

@@ -774,3 +774,12 @@ def test_pool_threads_that_cannot_be_had_are_found_at_the_start(tmp_path):
                           env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
     assert done.returncode == 1, done.stderr
     assert "threads that read and write large bodies could not be started" in done.stderr
+
+
+@pytest.mark.parametrize("most", range(7, 19))
+def test_too_few_descriptors_are_an_error_at_the_start(tmp_path, most):
+    """No crash, no abort of libuv's, and no exit without a word."""
+    (tmp_path / "conf").write_text("[log]\nformat = json\n[server]\nlisten = 127.0.0.1:0\n[admin]\nlisten = off\n")
+    done = subprocess.run([os.environ["RETRYD_BIN"], "-c", str(tmp_path / "conf")], capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)), timeout=60)
+    assert (done.returncode, json.loads(done.stderr.splitlines()[-1])["level"]) == (1, "error"), done.stderr

@@ -118,13 +118,14 @@ def test_the_error_is_the_original_one(daemon, provider, node):
     assert len(provider.record()) == 1
 
 
-def test_timeout_of_1_s_is_kept(daemon, provider, node):
+def test_the_timeout_of_a_call_is_kept(daemon, provider, node):
+    """retryd answers a twentieth of it earlier: enough for the way on a machine that has much to do."""
     provider.answers({"preset": "auto", "delay_ms": 60_000})
-    error = node("chat", call={"timeout": 1000})["error"]
+    error = node("chat", call={"timeout": 6000})["error"]
     assert (error["status"], error["code"]) == (504, "deadline_exceeded")
     record = provider.wait(closed=1)
     assert len(record) == 1
-    assert record[0]["t_closed"] - record[0]["t_head"] < 1000
+    assert record[0]["t_closed"] - record[0]["t_head"] < 6000
 
 
 @pytest.mark.parametrize("call", ["chat-stream", "responses-stream"])

@@ -128,11 +128,11 @@ NO_BREAKER = "[breaker]\nfailures = 0\nfailure_rate = 0%\n"  # however often it 
 
 
 def check_reload_takes_the_new_file(provider):
-    configure(provider, NO_BREAKER + "[retry]\nmax_attempts = 1\n")
+    configure(provider, NO_BREAKER + "[retry]\nmax_attempts = 1\nrepeat_window = 0\n")
     provider.answers({"preset": "error", "status": 503})
     sh("systemctl", "start", "retryd.service")
     assert ask()[0] == 503
-    configure(provider, NO_BREAKER + "[retry]\nmax_attempts = 2\ninitial_delay = 10ms\n")
+    configure(provider, NO_BREAKER + "[retry]\nmax_attempts = 2\ninitial_delay = 10ms\nrepeat_window = 0\n")
     sh("systemctl", "reload", "retryd.service")
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:  # a signal: the daemon takes the file a moment after reload returns

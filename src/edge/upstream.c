@@ -11,6 +11,8 @@
 
 #define MAX_IDLE_CONNECTIONS 1024L /* per worker */
 #define KEEP_HANDLES 256           /* easy handles kept for re-use */
+#define KICK_MS 250                /* while transfers connect */
+#define KICKS_ITSELF 0x080400      /* from this libcurl on */
 
 int upstream_global_init(void)
 {
@@ -40,6 +42,43 @@ static void on_timer(uv_timer_t *timer)
 
     u->timer_due = true;
     u->wake(u->arg);
+}
+
+/* libcurl before 8.4 gives an address up after its share of the time, and then sets no timer for the next
+ * one (curl issue 11920): that would be turned to when all the time is gone. So those that connect are
+ * run now and then. */
+static void on_kick(uv_timer_t *kick)
+{
+    struct upstream *u = kick->data;
+
+    u->kick_due = true;
+    u->wake(u->arg);
+}
+
+static void begin_kicking(struct upstream *u)
+{
+    if (curl_version_info(CURLVERSION_NOW)->version_num < KICKS_ITSELF &&
+        !uv_is_active((uv_handle_t *)&u->kick))
+        uv_timer_start(&u->kick, on_kick, KICK_MS, KICK_MS);
+}
+
+/* A pause that begins and ends has libcurl run the transfer: it sets its timer for that. */
+static void kick_connecting(struct upstream *u)
+{
+    bool any = false;
+
+    u->kick_due = false;
+    for (struct list *n = u->running.next; n != &u->running; n = n->next) {
+        struct transfer *t = LIST_ENTRY(n, struct transfer, node);
+
+        if (t->sends > 0)
+            continue;
+        any = true;
+        curl_easy_pause(t->easy, CURLPAUSE_RECV);
+        curl_easy_pause(t->easy, CURLPAUSE_CONT);
+    }
+    if (!any)
+        uv_timer_stop(&u->kick);
 }
 
 /* Only notes: libcurl may call this from within its own calls. */
@@ -131,11 +170,15 @@ static void on_idle_noise(void *arg)
 
 curl_socket_t upstream_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
-    struct upstream *u = arg;
-    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                    address->protocol);
+    struct transfer *t = arg;
+    struct upstream *u = t->u;
+    int fd;
 
     (void)purpose;
+    if (transfer_veto_resend(t)) /* not to be found out only when it has connected */
+        return CURL_SOCKET_BAD;
+    fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                address->protocol);
     if (fd < 0)
         return CURL_SOCKET_BAD;
     if (socket_add(&u->sockets, fd) < 0) {
@@ -144,6 +187,7 @@ curl_socket_t upstream_open_socket(void *arg, curlsocktype purpose, struct curl_
         return CURL_SOCKET_BAD;
     }
     u->stats.connections++;
+    begin_kicking(u);
     return fd;
 }
 
@@ -193,7 +237,8 @@ struct upstream *upstream_new(uv_loop_t *loop, void (*wake)(void *arg), void *ar
         return NULL;
     }
     uv_timer_init(loop, &u->timer);
-    u->timer.data = u;
+    uv_timer_init(loop, &u->kick);
+    u->timer.data = u->kick.data = u;
     return u;
 }
 
@@ -207,7 +252,10 @@ static void free_transfer(struct transfer *t)
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-    free(handle->data);
+    struct upstream *u = handle->data;
+
+    if (--u->closing == 0)
+        free(u);
 }
 
 void upstream_close(struct upstream *u)
@@ -219,7 +267,9 @@ void upstream_close(struct upstream *u)
     curl_multi_cleanup(u->multi);
     curl_share_cleanup(u->share);
     sockets_deinit(&u->sockets);
+    u->closing = 2;
     uv_close((uv_handle_t *)&u->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&u->kick, on_timer_closed);
 }
 
 void upstream_stats(const struct upstream *u, struct upstream_stats *ret)
@@ -448,6 +498,8 @@ bool upstream_turn(struct upstream *u)
     CURLMsg *msg;
     int left, running;
 
+    if (u->kick_due)
+        kick_connecting(u);
     if (u->timer_due) {
         u->timer_due = false;
         did = true;

@@ -17,6 +17,8 @@ struct upstream {
     CURLSH *share;
     uv_timer_t timer;
     bool timer_due;
+    uv_timer_t kick; /* runs while transfers connect */
+    bool kick_due;
     struct socket_table sockets;
     struct list running;
     struct list free; /* transfers with a configured easy handle */
@@ -25,7 +27,7 @@ struct upstream {
     struct upstream_stats stats;
     void (*wake)(void *arg);
     void *arg;
-    unsigned closing;
+    unsigned closing; /* libuv handles that are not closed yet */
 };
 
 struct transfer {
@@ -57,7 +59,10 @@ struct transfer {
     char errbuf[CURL_ERROR_SIZE];
 };
 
-/* libcurl's sockets are ours: opened, watched and closed here. */
+/* Whether the transfer's request went out before: libcurl is about to repeat it on its own. */
+bool transfer_veto_resend(struct transfer *t);
+
+/* libcurl's sockets are ours: opened, watched and closed here. `arg` is the transfer, and the upstream. */
 curl_socket_t upstream_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address);
 int upstream_close_socket(void *arg, curl_socket_t fd);
 

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -178,6 +179,14 @@ struct socket_ref socket_begin(struct upstream_socket *s)
     s->uses++;
     s->busy++;
     return (struct socket_ref){.fd = s->fd, .serial = s->serial};
+}
+
+void socket_bound_silence(struct upstream_socket *s, unsigned ms)
+{
+    if (s->silence_ms == ms || (s->busy > 1 && s->silence_ms > ms))
+        return;
+    s->silence_ms = ms;
+    setsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 }
 
 struct upstream_socket *socket_deref(struct socket_table *t, struct socket_ref ref)

@@ -41,6 +41,7 @@ struct upstream_socket {
     bool reset_owed;     /* HTTP/2: a stream was given up, and its server may not know yet */
     unsigned uses;       /* requests sent on it */
     unsigned busy;       /* requests on it now */
+    unsigned silence_ms; /* what socket_bound_silence has set; 0: nothing */
     uint64_t serial;     /* fds come again, serials do not */
 };
 
@@ -81,6 +82,11 @@ struct socket_ref {
  * wants nothing of it. */
 struct socket_ref socket_begin(struct upstream_socket *s);
 void socket_end(struct socket_table *t, struct socket_ref ref);
+
+/* Has the kernel give the TCP connection up, with ETIMEDOUT, when its peer acknowledges nothing for so
+ * long: what was sent, or that it is still there. An answer may take its time. The longest of those
+ * who are on it counts. Not before it has connected, which has a limit of its own. */
+void socket_bound_silence(struct upstream_socket *s, unsigned ms);
 
 /* The socket, if it is still there. */
 struct upstream_socket *socket_deref(struct socket_table *t, struct socket_ref ref);

@@ -7,9 +7,16 @@
 
 #include "edge/upstream_private.h"
 
-#define MAX_IDLE_SECONDS 60L       /* kept connections; the upstream's close is seen anyway */
-#define KEEPALIVE_IDLE_SECONDS 30L /* a silent answer may take ten minutes: keep NATs awake */
-#define KEEPALIVE_INTERVAL_SECONDS 15L
+#define MAX_IDLE_SECONDS 60L /* kept connections; the upstream's close is seen anyway */
+/* A silent answer may take ten minutes: its connection is asked whether it is still there, which keeps
+ * NATs awake, too. One that does not say so four times in a row is lost (PATH_TIMEOUT_MS). */
+#define KEEPALIVE_IDLE_SECONDS 10L
+#define KEEPALIVE_INTERVAL_SECONDS 3L
+#define PATH_TIMEOUT_MS 20000u /* what was sent, and not acknowledged for so long, is lost */
+/* A request that is larger may fill its server's buffers. One that reads on after half a minute is
+ * slow, and Linux counts that like silence. */
+#define PATH_TIMEOUT_LARGE_MS 60000u
+#define PATH_LARGE_BODY ((uint64_t)48 << 10)
 #define DNS_CACHE_SECONDS 60L
 #define HTTP2_FIT 0x080400 /* older ones lose requests on GOAWAY and REFUSED_STREAM */
 #define DEFAULT_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
@@ -155,6 +162,16 @@ static size_t write_callback(char *data, size_t size, size_t count, void *arg)
     return n;
 }
 
+bool transfer_veto_resend(struct transfer *t)
+{
+    if (t->sends == 0)
+        return false;
+    if (t->veto == VETO_NONE)
+        t->u->stats.resend_vetoed += !t->refused;
+    t->veto = t->refused ? VETO_REFUSED : VETO_RESEND;
+    return true;
+}
+
 /* Runs before each send of a request. The first one is ours; a second one is libcurl repeating it
  * on its own, which only our policy may decide. */
 static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int primary_port,
@@ -165,11 +182,8 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
     struct upstream_socket *s =
         socket_by_ends(&u->sockets, local_ip, local_port, primary_ip, primary_port);
 
-    if (t->sends > 0) {
-        t->veto = t->refused ? VETO_REFUSED : VETO_RESEND;
-        u->stats.resend_vetoed += !t->refused;
+    if (transfer_veto_resend(t))
         return CURL_PREREQFUNC_ABORT;
-    }
     if (s ? socket_dirty(s) : local_port == 0 && sockets_any_dirty(&u->sockets)) {
         t->veto = VETO_STALE;
         u->stats.stale++;
@@ -179,8 +193,11 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
     }
     if (s && s->uses > 0)
         u->stats.reused++;
-    if (s)
+    if (s) {
         t->socket = socket_begin(s);
+        socket_bound_silence(s, t->body_len > PATH_LARGE_BODY ? PATH_TIMEOUT_LARGE_MS
+                                                              : PATH_TIMEOUT_MS);
+    }
     t->sends++;
     return CURL_PREREQFUNC_OK;
 }
@@ -312,7 +329,7 @@ static void set_callbacks(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, prereq_callback);
     curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, upstream_open_socket);
-    curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t->u);
+    curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, upstream_close_socket);
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->u);
 }
@@ -499,6 +516,9 @@ static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
         return TRANSPORT_BAD_ANSWER;
     case CURLE_OUT_OF_MEMORY:
         return TRANSPORT_INTERNAL;
+    case CURLE_COULDNT_RESOLVE_HOST: /* on its way to send it once more, which counts its bytes anew */
+    case CURLE_COULDNT_RESOLVE_PROXY:
+        return t->a->head_done ? TRANSPORT_TRUNCATED : TRANSPORT_LOST;
     case CURLE_WRITE_ERROR:
         return t->a->head_done ? TRANSPORT_INTERNAL : TRANSPORT_BAD_ANSWER;
     default:

@@ -111,7 +111,7 @@ def test_connection_lifetime(provider, retryd):
 # --- on networks of their own ----------------------------------------------------------------------
 
 NETWORK = """
-import os, socket, subprocess, sys, threading
+import ctypes, os, socket, subprocess, sys, threading
 from daemon import Retryd
 from raw import CHAT, Raw, ask, now_ms, pass_time
 
@@ -127,8 +127,8 @@ def resolves(*lines):
 class Server:
     '''Answers each request with what `answer` says now, one connection after the other or at once.'''
     def __init__(self, ip, port=0, status=200):
-        self.status, self.asked, self.silent = status, 0, False
-        self.listening = socket.create_server((ip, port))
+        self.status, self.asked, self.heard, self.think = status, 0, None, 0
+        self.listening = socket.create_server((ip, port), family=socket.AF_INET6 if ":" in ip else socket.AF_INET)
         self.port = self.listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -145,6 +145,9 @@ class Server:
                 continue
             data = b""
             self.asked += 1
+            if self.heard:
+                self.heard.set()
+                pass_time(self.think)
             body = (b'{"object":"chat.completion","choices":[{"index":0,"finish_reason":"stop",'
                     b'"message":{"role":"assistant","content":"hi"}}]}')
             s.sendall(b"HTTP/1.1 %d X\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n"
@@ -155,17 +158,57 @@ def daemon(port, **how):
     return Retryd(f"http://api.moving.example:{port}/v1", server={"listen": f"unix:{FOLDER}/retryd.sock"},
                   admin={"listen": "off"}, **how)
 
-run("ip", "link", "set", "lo", "up")
+def ip(words):
+    run("ip", *words.split())
+
+def reach(there, where="00:00:00:00:00:99"):
+    '''Packets to it go to this hardware address: by default to nobody, and nobody says so.'''
+    ip(f"neigh replace {there} lladdr {where} dev v0 nud permanent")
+
+def cable():
+    ip("link add v0 type veth peer name v1 address 02:00:00:00:00:01")
+    for name in ("v0", "v1"):
+        ip(f"link set {name} up")
+    ip("addr add 10.9.9.2/24 dev v0")
+    ip("addr add fd00::2/64 dev v0 nodad")
+
+def elsewhere(work):
+    '''Runs that in a network of its own, at the other end of the cable: 10.9.9.1.'''
+    ready, go, done = threading.Event(), threading.Event(), []
+    def body():
+        assert ctypes.CDLL(None, use_errno=True).unshare(0x40000000) == 0
+        ready.set()
+        go.wait()
+        ip("link set lo up")
+        ip("link set v1 up")
+        ip("addr add 10.9.9.1/24 dev v1")
+        done.append(work())
+        ready.set()
+    threading.Thread(target=body, daemon=True).start()
+    ready.wait()
+    ready.clear()
+    run("ip", "link", "set", "v1", "netns", str([t for t in os.listdir("/proc/self/task")
+        if os.readlink(f"/proc/self/task/{t}/ns/net") != os.readlink("/proc/self/ns/net")][0]))
+    go.set()
+    ready.wait()
+    return done[0]
+
+ip("link set lo up")
 resolves()
-open(FOLDER + "/nsswitch.conf", "w").write("hosts: files" + chr(10))
-for name in ("hosts", "nsswitch.conf"):
+for name, text in (("nsswitch.conf", "hosts: files"), ("host.conf", "multi on"), ("gai.conf", '''
+precedence fd00::/8 100
+precedence ::ffff:10.9.9.0/120 90
+precedence ::/0 40
+precedence ::ffff:0:0/96 10''')):
+    open(FOLDER + "/" + name, "w").write(text + chr(10))
+for name in ("hosts", "nsswitch.conf", "host.conf", "gai.conf"):
     run("mount", "--bind", FOLDER + "/" + name, "/etc/" + name)
 """
 
 
-def on_own_network(script, folder, timeout=100):
+def on_own_network(script, folder, *words, timeout=100):
     done = subprocess.run(["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "-mn",
-                           sys.executable, "-c", NETWORK + script, str(folder)],
+                           sys.executable, "-c", NETWORK + script, str(folder), *words],
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                           capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stderr
@@ -192,3 +235,80 @@ with daemon(old.port) as d, Raw(d) as c:
 def test_c3_the_attempt_after_a_sick_one_asks_dns_again(tmp_path):
     """The name has moved, and the old server, to which the kept connection leads, gives 503."""
     on_own_network(MOVED, tmp_path)
+
+
+DEAD_FIRST = """
+cable()
+names = sys.argv[2].split(",")
+for name in names:
+    reach(name)
+live = Server("127.0.0.3")
+resolves(*[f"{name} api.moving.example" for name in [*names, "127.0.0.3"]])
+found = [a[4][0] for a in socket.getaddrinfo("api.moving.example", 80, type=socket.SOCK_STREAM)]
+assert found == [*names, "127.0.0.3"], found
+with daemon(live.port, timeout={"connect": "6s"}) as d:
+    clients = [Raw(d) for _ in range(3)]
+    for c in clients:
+        c.request(body=CHAT)
+    for c in clients:
+        answer = c.answer()
+        assert (answer.status, answer.header("x-retryd-attempts")) == (200, "1"), d.log
+"""
+
+
+@pytest.mark.parametrize("dead", ["10.9.9.3", "10.9.9.3,10.9.9.4", "fd00::3", "fd00::3,fd00::4"])
+def test_c3_a_dead_first_address_is_passed_by(tmp_path, dead):
+    """Nobody answers there, not even with a refusal; the last address of the name is alive."""
+    on_own_network(DEAD_FIRST, tmp_path, dead)
+
+
+SILENT_PATH = """
+PEER = "02:00:00:00:00:01"
+cable()
+reach("10.9.9.1", PEER)
+dying = elsewhere(lambda: Server("10.9.9.1"))
+resolves("10.9.9.1 api.moving.example")
+with daemon(dying.port, log={"level": "debug"}) as d, Raw(d, timeout=80) as kept, Raw(d, timeout=80) as waiting:
+    for c in (kept, waiting):
+        c.request(body=CHAT)
+    for c in (kept, waiting):
+        assert c.answer().status == 200
+    dying.heard, dying.think = threading.Event(), 600
+    waiting.request(body=CHAT)
+    dying.heard.wait()
+    dying.heard = None
+    reach("10.9.9.1")
+    begin = now_ms()
+    kept.request(body=CHAT)
+    for n in (1, 2):
+        line = d.wait_log("attempt 1 of 5 failed", count=n, timeout=60)
+        assert line["reason"] == "connection_lost", line
+    assert now_ms() - begin > 15_000
+    reach("10.9.9.1", PEER)
+    for c in (kept, waiting):
+        answer = c.answer()
+        assert answer.status == 200, d.log
+"""
+
+
+def test_c3_a_path_that_died_silently_is_left(tmp_path):
+    """A request on a kept connection, and one whose answer is waited for: after some 20 s both are made
+    again on new ones."""
+    on_own_network(SILENT_PATH, tmp_path)
+
+
+SILENT_ANSWER = """
+cable()
+reach("10.9.9.1", "02:00:00:00:00:01")
+slow = elsewhere(lambda: Server("10.9.9.1"))
+resolves("10.9.9.1 api.moving.example")
+slow.heard, slow.think = threading.Event(), 26
+with daemon(slow.port) as d, Raw(d, timeout=80) as c:
+    c.request(body=CHAT)
+    answer = c.answer()
+    assert (answer.status, answer.header("x-retryd-attempts"), slow.asked) == (200, "1", 1), d.log
+"""
+
+
+def test_c3_an_answer_may_be_silent_where_the_path_is_fine(tmp_path):
+    on_own_network(SILENT_ANSWER, tmp_path)

@@ -21,6 +21,7 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
         .origin = u->origin,
         .unix_socket = u->unix_socket,
         .ca_file = u->ca_file,
+        .ca_version = upstream_ca_version(u->ca_file),
         .proxy = u->proxy,
         .http = u->http_version == HTTP_VERSION_AUTO  ? UPSTREAM_HTTP_AUTO
                 : u->http_version == HTTP_VERSION_1_1 ? UPSTREAM_HTTP_1_1

@@ -566,8 +566,7 @@ void upstream_warm(struct upstream *u, const struct upstream_link *l)
     curl_easy_setopt(e, CURLOPT_URL, "https://127.0.0.1:1/");
     curl_easy_setopt(e, CURLOPT_PROXY, "");
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
-    curl_easy_setopt(e, CURLOPT_CAINFO, transfer_ca_file(l));
+    transfer_set_ca(e, l);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, warm_socket);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, pair);
     curl_easy_setopt(e, CURLOPT_SOCKOPTFUNCTION, warm_connected);

@@ -29,6 +29,7 @@ struct upstream_link {
     const char *origin;      /* "https://host:port" */
     const char *unix_socket; /* "" or the path of a socket to connect to */
     const char *ca_file;     /* "" for the system's */
+    uint32_t ca_version;     /* upstream_ca_version, when these settings were read */
     const char *proxy;       /* "" for none; the environment is never asked */
     enum upstream_http http;
     uint64_t
@@ -54,6 +55,10 @@ int upstream_global_init(void);
 void upstream_global_deinit(void);
 /* "libcurl/7.88.1 OpenSSL/3.0.15 ..." */
 const char *upstream_version(void);
+
+/* Tells one state of that file from another ("" for the system's): links of two versions share neither
+ * certificates nor connections nor TLS sessions. */
+uint32_t upstream_ca_version(const char *ca_file);
 
 /* `wake` is called when there is something for upstream_turn to do, so that a turn follows. NULL
  * when out of memory. */

@@ -35,8 +35,9 @@ struct transfer {
     struct list node; /* in `running` or `free` */
     struct upstream *u;
     CURL *easy;
-    uint64_t link_id; /* what `easy` is set up for; 0: nothing */
-    bool tls_proxy;   /* that link's proxy is reached over TLS */
+    uint64_t link_id;    /* what `easy` is set up for; 0: nothing */
+    bool tls_proxy;      /* that link's proxy is reached over TLS */
+    const char *ca_file; /* that link's */
     struct attempt *a;
     void (*notify)(void *arg);
     void *arg;
@@ -69,8 +70,10 @@ int upstream_close_socket(void *arg, curl_socket_t fd);
 /* For the whole process, once libcurl is there. */
 void transfer_global_init(void);
 
-/* The file that holds the certificates to trust on that link. */
-const char *transfer_ca_file(const struct upstream_link *l);
+/* The file that holds the certificates to trust on that link, where `ca_file` is the link's. */
+const char *transfer_ca_file(const char *ca_file);
+/* Tells libcurl of it. */
+void transfer_set_ca(CURL *e, const struct upstream_link *l);
 
 /* Sets the handle up for a request, from scratch where it last served another link. 0 or -ENOMEM. */
 int transfer_prepare(struct transfer *t, const struct upstream_request *r);

@@ -1,10 +1,13 @@
 /* One transfer: what libcurl is told of a request, and what it tells of the answer. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
+#include "base/hash.h"
 #include "edge/upstream_private.h"
 
 #define MAX_IDLE_SECONDS 60L /* kept connections; the upstream's close is seen anyway */
@@ -307,13 +310,49 @@ static long http_version(enum upstream_http wanted)
     return CURL_HTTP_VERSION_2TLS;
 }
 
-const char *transfer_ca_file(const struct upstream_link *l)
+const char *transfer_ca_file(const char *ca_file)
 {
     const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
 
-    if (l->ca_file[0])
-        return l->ca_file;
+    if (ca_file[0])
+        return ca_file;
     return v->cainfo && v->cainfo[0] ? v->cainfo : DEFAULT_CA_FILE;
+}
+
+uint32_t upstream_ca_version(const char *ca_file)
+{
+    struct stat st;
+    uint64_t h;
+
+    if (stat(transfer_ca_file(ca_file), &st) < 0)
+        return 0;
+    h = hash_join((uint64_t)st.st_dev, (uint64_t)st.st_ino);
+    h = hash_join(h, (uint64_t)st.st_size);
+    h = hash_join(h, (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec);
+    h = hash_join(h, (uint64_t)st.st_ctim.tv_sec * 1000000000u + (uint64_t)st.st_ctim.tv_nsec);
+    return (uint32_t)(h ^ h >> 32);
+}
+
+/* libcurl keeps what it has read of a file for a day, and keeps connections, under the name of the file: a
+ * file that was changed in place needs a name of its own. That is written with one "./" or "/" for each
+ * bit of the version, which leads to the same place. */
+void transfer_set_ca(CURL *e, const struct upstream_link *l)
+{
+    const char *file = transfer_ca_file(l->ca_file);
+    char name[PATH_MAX + 80], *to = name;
+
+    *to++ = file[0] == '/' ? '/' : '.';
+    if (file[0] != '/')
+        *to++ = '/';
+    for (unsigned bit = 0; bit < 32; bit++) {
+        if (l->ca_version >> bit & 1)
+            *to++ = '.';
+        *to++ = '/';
+    }
+    snprintf(to, sizeof(name) - (size_t)(to - name), "%s", file);
+    /* With a CApath, libcurl parses all certificates again for every connection. */
+    curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
+    curl_easy_setopt(e, CURLOPT_CAINFO, name);
 }
 
 static void set_callbacks(struct transfer *t)
@@ -357,9 +396,8 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS);
-    /* With a CApath, libcurl parses all certificates again for every connection. */
-    curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
-    curl_easy_setopt(e, CURLOPT_CAINFO, transfer_ca_file(l));
+    transfer_set_ca(e, l);
+    t->ca_file = transfer_ca_file(l->ca_file);
     if (l->unix_socket[0])
         curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->unix_socket);
     if (http_version(l->http) != CURL_HTTP_VERSION_1_1) {
@@ -464,9 +502,25 @@ bool transfer_upload_whole(const struct transfer *t)
     return t->sends > 0 && (uint64_t)sent >= t->body_len;
 }
 
-/* Nothing was sent: what kept it from being? */
-static enum transport failed_before_send(CURLcode rc)
+/* Whether the server's certificate was refused. What failed in the end may have been to tell the server
+ * so. 1 stands for a check that was not made. */
+static bool is_certificate_refused(const struct transfer *t, CURLcode rc)
 {
+    long verified = 0;
+
+    if (rc == CURLE_PEER_FAILED_VERIFICATION)
+        return true;
+    if (rc == CURLE_OK || t->sends > 0)
+        return false;
+    curl_easy_getinfo(t->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
+    return verified > 1;
+}
+
+/* Nothing was sent: what kept it from being? */
+static enum transport failed_before_send(const struct transfer *t, CURLcode rc)
+{
+    if (is_certificate_refused(t, rc))
+        return TRANSPORT_CERTIFICATE;
     switch (rc) {
     case CURLE_COULDNT_RESOLVE_HOST:
         return TRANSPORT_DNS;
@@ -478,7 +532,6 @@ static enum transport failed_before_send(CURLcode rc)
         return TRANSPORT_CONNECT_TIMEOUT;
     case CURLE_SSL_CONNECT_ERROR:
         return TRANSPORT_TLS;
-    case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_ISSUER_ERROR:
         return TRANSPORT_CERTIFICATE;
@@ -538,7 +591,7 @@ static enum transport transport_of(const struct transfer *t, CURLcode rc)
         return TRANSPORT_LOST;
     if (t->read_failed)
         return TRANSPORT_INTERNAL;
-    return t->sends == 0 ? failed_before_send(rc) : failed_after_send(t, rc);
+    return t->sends == 0 ? failed_before_send(t, rc) : failed_after_send(t, rc);
 }
 
 /* Whose certificate was looked at: that of a proxy with TLS, until it has opened the tunnel. */
@@ -551,6 +604,41 @@ static struct str certificate_owner(const struct transfer *t)
     if (t->tls_proxy && tunnel == 0)
         return STR("the proxy");
     return (struct str){host, *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/")};
+}
+
+/* OpenSSL's numbers (X509_V_ERR_...), in its words. */
+static const char *words_of(long verified)
+{
+    switch (verified) {
+    case 9:
+        return "certificate is not yet valid";
+    case 10:
+        return "certificate has expired";
+    case 18:
+        return "self-signed certificate";
+    case 19:
+        return "self-signed certificate in certificate chain";
+    case 2:
+    case 20:
+        return "unable to get local issuer certificate";
+    case 21:
+        return "unable to verify the first certificate";
+    case 23:
+        return "certificate revoked";
+    default:
+        return "the certificate was refused";
+    }
+}
+
+/* libcurl tells only of what failed last where its word to the server did not get through. */
+static const char *why_refused(const struct transfer *t, const char *what)
+{
+    long verified = 0;
+
+    curl_easy_getinfo(t->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
+    if (verified <= 1 || str_starts(str_from(what), STR("SSL")))
+        return what;
+    return words_of(verified);
 }
 
 static void describe_certificate(struct transfer *t, const char *what)
@@ -581,8 +669,11 @@ static void describe(struct transfer *t, CURLcode rc)
         what = "a line in the head of the answer is too large";
     else if (rc == CURLE_OK)
         what = "the answer ended before its head did";
-    if (!t->broke && rc == CURLE_PEER_FAILED_VERIFICATION)
-        describe_certificate(t, what);
+    if (rc == CURLE_SSL_CACERT_BADFILE)
+        snprintf(t->a->detail, sizeof(t->a->detail), "no certificates could be read from %s",
+                 t->ca_file);
+    else if (!t->broke && is_certificate_refused(t, rc))
+        describe_certificate(t, why_refused(t, what));
     else
         snprintf(t->a->detail, sizeof(t->a->detail), "%s", what);
 }

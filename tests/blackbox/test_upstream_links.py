@@ -1,16 +1,21 @@
 """The ways to an upstream: plain, TLS, proxy, Unix socket; what is reused, and what is told."""
 
+import contextlib
 import json
 import os
 import pwd
 import re
 import socket
+import ssl
+import struct
 import subprocess
+import threading
 
 import pytest
 from client import Provider
 from pki import pki  # noqa: F401
 from raw import CHAT, STREAM, Raw, ask, now_ms, pass_time, wait_metric, wait_requests
+from targets import reload
 
 
 def provider_with(cert):
@@ -147,11 +152,59 @@ def test_c4_rejected_certificates_are_verdicts(pki, retryd, name):  # noqa: F811
         assert p.record() == []
 
 
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_c4_why_a_certificate_was_refused_outlives_the_connection(pki, retryd, version):  # noqa: F811
+    """The server has reset the connection by the time it is to be told."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pki.good)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+
+    def serve(listening):
+        while True:
+            s, _ = listening.accept()
+            come, go = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(come, go, server_side=True)
+            while not go.pending:
+                come.write(s.recv(65536))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    tls.do_handshake()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            s.sendall(go.read())
+            s.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, args=(listening,), daemon=True).start()
+        d = retryd(f"https://127.0.0.1:{listening.getsockname()[1]}/v1",
+                   upstream_settings={"ca_file": pki.other_ca}, retry={"max_attempts": 2})
+        answer = ask(d)
+    assert answer.error["code"] == "certificate_rejected", answer.error
+    assert "unable to get local issuer" in answer.error["message"], answer.error
+
+
 def test_right_name_and_chain(secure, pki, retryd):  # noqa: F811
     for host in ("127.0.0.1", "localhost"):
         d = retryd(url_of(secure, host), upstream_settings={"ca_file": pki.big_bundle})
         assert ask(d).status == 200
     assert all(r["tls"] for r in secure.record())
+
+
+def test_a_new_authority_is_taken_with_a_reload(secure, pki, retryd, tmp_path):  # noqa: F811
+    """The file has the same name; what it held before is trusted no more, not even over what is kept."""
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(pki.other_ca.read_bytes())
+    d = retryd(url_of(secure), upstream_settings={"ca_file": ca})
+    for file, status in ((None, 502), (pki.ca, 200), (pki.other_ca, 502), (pki.ca, 200)):
+        if file:
+            ca.write_bytes(file.read_bytes())
+            reload(d)
+        answer = ask(d)
+        assert answer.status == status, (file, answer.body)
+        if status == 502:
+            assert answer.error["code"] == "certificate_rejected"
+    handshakes = secure.stats()["tls_handshakes"]
+    reload(d)
+    assert ask(d).status == 200
+    assert secure.stats()["tls_handshakes"] == handshakes, "a reload that changes nothing keeps connections"
 
 
 def test_missing_ca_file(secure, retryd, tmp_path):

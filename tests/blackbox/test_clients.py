@@ -258,14 +258,15 @@ def test_c01_twenty_five_counts_at_once_are_answered(both):
     assert len(provider.record()) == 25
 
 
+@pytest.mark.parametrize("path", ["/anthropic/api/hello", "/anthropic"])
 @pytest.mark.parametrize("status", [200, 404])
-def test_c01_claudes_look_at_api_hello_costs_one_request(status, both):
+def test_c01_claudes_look_at_its_start_costs_one_request(status, path, both):
     provider, daemon = both
     provider.answers({"status": status, "body": "hello"})
-    answer = ask(daemon, None, "/anthropic/api/hello", claude(), method="HEAD")
+    answer = ask(daemon, None, path, claude(), method="HEAD")
     assert answer.status == status
     record, = provider.record()
-    assert (record["method"], record["target"]) == ("HEAD", "/anthropic/api/hello")
+    assert (record["method"], record["target"]) == ("HEAD", path)
 
 
 def test_c07_claude_declares_ten_minutes_in_all(both):

@@ -1,7 +1,6 @@
 """The routes that stand ready in conf/retryd.conf, as a user gets them: by removing the # of their lines."""
 
 import os
-import pathlib
 import re
 import subprocess
 
@@ -9,11 +8,9 @@ import pytest
 from client import Provider
 from daemon import Retryd
 from raw import ask
+from ready import page, ready_config, sample, uncommented
 from targets import value
 
-ROOT = pathlib.Path(os.environ["RETRYD_SOURCE_DIR"])
-APIS = {"https://api.openai.com/v1": "/openai/v1", "https://api.anthropic.com": "/anthropic",
-        "https://generativelanguage.googleapis.com": "/google"}
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 MESSAGE = {"model": "claude-sonnet-4-5", "max_tokens": 64, "messages": [{"role": "user", "content": "hi"}]}
 CONTENTS = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
@@ -32,27 +29,12 @@ CLIENTS = {
 }
 
 
-def uncommented(sample):
-    """The sample with the ready routes in force, and nothing else changed."""
-    start = sample.index("\n# Routes that stand ready")
-    return sample[:start] + re.sub(r"^#(?=[\[a-z])", "", sample[start:], flags=re.MULTILINE)
-
-
-def sample():
-    return (ROOT / "conf/retryd.conf").read_text(encoding="utf-8")
-
-
 @pytest.fixture(scope="module")
 def machine():
     """The sample so edited, in front of a provider that plays all three APIs."""
-    text = uncommented(sample()).replace("\n#url = https://api.openai.com/v1\n", "\nurl = https://api.openai.com/v1\n")
     with Provider(os.environ["PROVIDER_BIN"], quiet=True) as provider:
-        for url, path in APIS.items():
-            assert text.count(f"\nurl = {url}\n") == 1, url
-            text = text.replace(f"\nurl = {url}\n", f"\nurl = http://127.0.0.1:{provider.port}{path}\n")
-        text, n = re.subn(r"^#listen = 127.0.0.1:\d+$", "listen = 127.0.0.1:0", text, flags=re.MULTILINE)
+        text, n = re.subn(r"^#listen = 127.0.0.1:\d+$", "listen = 127.0.0.1:0", ready_config(provider), flags=re.MULTILINE)
         assert n == 2
-        text = text.replace("#initial_delay = 1s", "initial_delay = 5ms")
         with Retryd(config=text, raw=True) as daemon:
             yield provider, daemon
 
@@ -96,8 +78,7 @@ def test_every_base_url_of_the_page_leads_somewhere(machine):
     """docs/clients.md names no base that a daemon with the ready routes does not serve."""
     provider, daemon = machine
     provider.answers({"preset": "auto"})
-    page = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
-    bases = set(re.findall(r"http://127\.0\.0\.1:4290(/[a-z0-9/]*)", page))
+    bases = set(re.findall(r"http://127\.0\.0\.1:4290(/[a-z0-9/]*)", page()))
     assert bases >= {base for base, *_ in CLIENTS.values()}
     for base in bases:
         provider.clear()

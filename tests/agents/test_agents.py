@@ -1,0 +1,120 @@
+"""Coding agents, run as they are: Codex, Claude Code, the Gemini CLI and aider, each non-interactively.
+
+What each of them sets is read from docs/clients.md, and the daemon's configuration from the end of
+conf/retryd.conf, so that neither can go stale: the daemon listens where they say, in a network of its
+own (run.py). Each asks once for a greeting; its text and the upstream's requests are what counts.
+"""
+
+import collections
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+from cases import error
+from client import Provider
+from daemon import Retryd
+from ready import page, ready_config
+
+AGENTS = pathlib.Path(os.environ["AGENTS_DIR"])
+TEXT = "Hello there my friend"
+WHOLE = {"preset": "auto", "text": TEXT, "events": 4}
+CUT = {**WHOLE, "cut": {"after_deltas": 2, "delay_ms": 300}}
+LIMITED = {**error(429), "headers": {"retry-after-ms": "200"}}
+ATTEMPTS = 5
+
+# its command, the variables that hold its key and calm it, and how often it may ask in all when nothing helps
+Agent = collections.namedtuple("Agent", "command env requests")
+CLIENTS = {
+    "codex": Agent(["codex/node_modules/.bin/codex", "exec", "--skip-git-repo-check", "-m", "gpt-5.2-codex"],
+                   {"OPENAI_API_KEY": "sk-1"}, 1),
+    "claude": Agent(["claude/node_modules/.bin/claude", "-p"], {"ANTHROPIC_API_KEY": "sk-ant-1"}, 1),
+    "gemini": Agent(["gemini/node_modules/.bin/gemini", "--skip-trust", "-m", "gemini-2.5-flash", "-p"],
+                    {"GEMINI_API_KEY": "AIza1"}, 5),
+    "aider": Agent(["aider/bin/aider", "--model", "openai/gpt-4o", "--no-git", "--yes-always", "--no-check-update",
+                    "--analytics-disable", "--no-show-model-warnings", "--no-pretty", "--message"],
+                   {"OPENAI_API_KEY": "sk-1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}, 12),
+}
+every_agent = pytest.mark.parametrize("name", CLIENTS)
+
+BLOCK = re.compile(r"^```(\w+) (\S+)(?: (~/\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks_of(name):
+    """What the page says for a client: (the language, the file it goes into, the text)."""
+    return [(lang, file, text) for lang, client, file, text in BLOCK.findall(page()) if client == name]
+
+
+def prepared(name, home):
+    """Does what the page says; the environment that follows."""
+    env = {"HOME": str(home), "PATH": os.environ["PATH"], "TERM": "dumb", "NO_COLOR": "1", **CLIENTS[name].env}
+    blocks = blocks_of(name)
+    assert blocks, f"docs/clients.md has no block for {name}"
+    for lang, file, text in blocks:
+        if file:
+            path = home / file[2:]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        else:
+            assert lang == "sh"
+            env.update(re.findall(r"^export (\w+)=(\S+)$", text, re.MULTILINE))
+    return env
+
+
+Ran = collections.namedtuple("Ran", "code said record asked")
+
+
+def run(name, tmp_path, *answers, stream=""):
+    """Asks it for a greeting. record: the provider's, of generations; asked: how often the client sent one."""
+    env = prepared(name, tmp_path)
+    work = tmp_path / "work"
+    work.mkdir()
+    command = CLIENTS[name].command
+    with Provider(os.environ["PROVIDER_BIN"], quiet=True) as provider:
+        provider.rules({"match": {"method": "POST"}, "answers": list(answers), "then": "repeat"})
+        with Retryd(config=ready_config(provider) + stream, raw=True) as daemon:
+            assert daemon.listeners == ["127.0.0.1:4290"]
+            done = subprocess.run([AGENTS / command[0], *command[1:], "Say hello"], cwd=work, env=env, text=True,
+                                  capture_output=True, stdin=subprocess.DEVNULL, timeout=200)
+            record = [r for r in provider.record() if r["method"] == "POST"]
+            asked = [r for r in daemon.requests() if r["method"] == "POST"]
+    return Ran(done.returncode, done.stdout + done.stderr, record, asked)
+
+
+FIRST = {"normal": [], "503-twice": [error(503)] * 2, "429-with-a-hint": [LIMITED],
+         "reset-before-the-head": [{"cut": {"before_head": True}}]}
+
+
+@every_agent
+@pytest.mark.parametrize("first", FIRST)
+def test_c03_the_agent_sees_nothing_of_it(name, first, tmp_path):
+    ran = run(name, tmp_path, *FIRST[first], WHOLE)
+    assert ran.code == 0 and TEXT in ran.said, ran
+    assert (len(ran.asked), len(ran.record)) == (1, 1 + len(FIRST[first])), ran
+
+
+@every_agent
+@pytest.mark.parametrize("mode", ["splice", "hold"])
+def test_c13_a_cut_is_mended(name, mode, tmp_path):
+    if name == "gemini" and mode == "splice":
+        mode = "hold"  # Gemini's streams are not spliced
+    ran = run(name, tmp_path, CUT, WHOLE, stream=f"\n[stream]\nmode = {mode}\n")
+    assert ran.code == 0 and TEXT in ran.said, ran
+    assert (len(ran.asked), len(ran.record)) == (1, 2), ran
+
+
+@every_agent
+def test_c12_a_cut_is_no_answer(name, tmp_path):
+    """In live mode the agent learns of it, and asks again, or says so."""
+    ran = run(name, tmp_path, CUT, WHOLE)
+    assert (len(ran.asked) > 1 and TEXT in ran.said) or (len(ran.asked) == 1 and TEXT not in ran.said), ran
+    assert len(ran.record) == len(ran.asked), ran
+
+
+@every_agent
+def test_c08_a_persistent_failure_costs_max_attempts_and_the_agents_own_repeats(name, tmp_path):
+    ran = run(name, tmp_path, error(503))
+    assert TEXT not in ran.said
+    assert 1 <= len(ran.asked) <= CLIENTS[name].requests, ran
+    assert len(ran.record) == ATTEMPTS + len(ran.asked) - 1, ran

@@ -9,7 +9,13 @@
 #include "exchange/answer.h"
 
 #define ADMIN_CONNECTIONS 64
-#define METRICS_BYTES_MAX (1024 * 1024)
+#define ADMIN_PLACES (4 * ADMIN_CONNECTIONS) /* those that make room have theirs for a turn more */
+/* Scrapers come every few seconds, if at all; those that hang must not be waited for. */
+#define ADMIN_HEAD_MS 5000
+#define ADMIN_IDLE_MS 30000
+#define ADMIN_STALL_MS 5000
+/* The series are capped by count (traffic_metrics.c), far below it. */
+#define METRICS_BYTES_MAX (16 * 1024 * 1024)
 
 struct admin {
     struct frontend *frontend;
@@ -42,6 +48,7 @@ static int on_head(void *ctx, struct frontend_request *r, struct request_head *h
     p->head = *head;
     request_head_init(head);
     *ret_user = p;
+    frontend_stall_limit(r, ADMIN_STALL_MS);
     return 0;
 }
 
@@ -90,7 +97,8 @@ static int write_metrics(struct page *p)
 
     buf_init(&body, METRICS_BYTES_MAX);
     p->a->source->metrics(p->a->ctx, &body);
-    rc = body.failed ? -ENOMEM : answer(p, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+    rc = body.failed ? say(p, 503, "out of memory")
+                     : answer(p, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
     buf_deinit(&body);
     return rc;
 }
@@ -102,7 +110,8 @@ static int serve(struct page *p)
     if (!request_is(&p->head, "GET") && !request_is(&p->head, "HEAD"))
         return say(p, 405, "only GET and HEAD");
     if (str_eq(path, STR("/healthz")))
-        return say(p, 200, "ok");
+        return p->a->source->well(p->a->ctx) ? say(p, 200, "ok")
+                                             : say(p, 503, "a worker does not answer");
     if (str_eq(path, STR("/readyz")))
         return p->a->source->ready(p->a->ctx) ? say(p, 200, "ready") : say(p, 503, "draining");
     if (str_eq(path, STR("/metrics")))
@@ -173,16 +182,18 @@ struct admin *admin_new(uv_loop_t *loop, const struct admin_source *source, void
         return NULL;
     a->source = source;
     a->ctx = ctx;
-    a->frontend = frontend_new(loop, &handler, a, ADMIN_CONNECTIONS, wake, wake_arg);
+    a->frontend = frontend_new(loop, &handler, a, ADMIN_PLACES, wake, wake_arg);
     if (!a->frontend) {
         free(a);
         return NULL;
     }
+    frontend_times(a->frontend, ADMIN_HEAD_MS, ADMIN_IDLE_MS);
     return a;
 }
 
 int admin_add(struct admin *a, int fd)
 {
+    frontend_make_room(a->frontend, ADMIN_CONNECTIONS);
     return frontend_add(a->frontend, fd);
 }
 

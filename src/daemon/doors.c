@@ -10,6 +10,7 @@
 #include "daemon/server_private.h"
 
 #define ACCEPTS_PER_TURN 64
+#define ADMINS_PER_TURN 16      /* few, so that each is served before others can push it out */
 #define LAST_CALL_ROUNDS 64     /* the length of a queue, in such turns */
 #define PAUSE_MS 100            /* of listening, when there are no descriptors at all */
 #define FILES_OF_THE_PROCESS 32 /* listeners, admins, signals, the log */
@@ -127,8 +128,9 @@ static struct worker *choose_worker(struct server *s)
 static bool take_some(struct door *d)
 {
     struct server *s = d->s;
+    int most = d->admin ? ADMINS_PER_TURN : ACCEPTS_PER_TURN;
 
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+    for (int i = 0; i < most; i++) {
         struct worker *w = d->admin ? NULL : choose_worker(s);
         int fd;
 

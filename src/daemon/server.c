@@ -17,6 +17,9 @@
 #include "edge/frontend_check.h"
 
 #define PROBLEMS_BYTES_MAX (64 * 1024)
+#define ADMIN_ROUNDS 16     /* before the loop looks at its sockets again */
+#define PING_MS 2000        /* how often the workers are asked for a sign of life */
+#define PINGS_MISSED_WELL 2 /* in a row: so many are a busy machine, more a sick daemon */
 
 /* --- the admin pages ---------------------------------------------------------------------------- */
 
@@ -35,6 +38,13 @@ static bool may_see_admin(void *ctx, const struct headers *h, const char **ret_w
         hosts = (struct string_view_list){&any, 1};
     }
     return frontend_may_enter(h, hosts, none, ret_why);
+}
+
+static bool is_well(void *ctx)
+{
+    const struct server *s = ctx;
+
+    return s->draining || s->pings_missed <= PINGS_MISSED_WELL;
 }
 
 static bool is_ready(void *ctx)
@@ -62,7 +72,7 @@ static void write_metrics(void *ctx, struct buf *out)
 }
 
 static const struct admin_source admin_source = {
-    .may_enter = may_see_admin, .ready = is_ready, .metrics = write_metrics};
+    .may_enter = may_see_admin, .well = is_well, .ready = is_ready, .metrics = write_metrics};
 
 static void wake_admin(void *arg)
 {
@@ -171,10 +181,10 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct server *s = prepare->data;
 
-    while (s->admin_work && s->admin) {
-        s->admin_work = false;
-        (void)admin_turn(s->admin);
-    }
+    for (int round = 0; s->admin_work && s->admin && round < ADMIN_ROUNDS; round++)
+        s->admin_work = admin_turn(s->admin);
+    if (s->admin_work && s->admin)
+        uv_async_send(&s->change);
     if (s->draining && all_stopped(s) && s->admin && admin_idle(s->admin))
         close_handles(s);
     log_flush();
@@ -242,7 +252,7 @@ static void on_hangup(uv_signal_t *signal, int number)
 
 /* --- the watchdog ------------------------------------------------------------------------------------- */
 
-/* The ping goes out only when every worker has answered since the last one. */
+/* systemd hears of it only when every worker has answered since the last time. */
 static void on_watchdog(uv_timer_t *timer)
 {
     struct server *s = timer->data;
@@ -254,19 +264,20 @@ static void on_watchdog(uv_timer_t *timer)
         least = pongs < least ? pongs : least;
         worker_ping(s->workers[i]);
     }
-    if (least > s->pongs_seen || s->draining)
-        sd_notify(0, "WATCHDOG=1");
+    s->pings_missed = least > s->pongs_seen ? 0 : s->pings_missed + 1;
     s->pongs_seen = least;
+    if (s->watched && (s->pings_missed == 0 || s->draining))
+        sd_notify(0, "WATCHDOG=1");
 }
 
 static void start_watchdog(struct server *s)
 {
-    uint64_t usec = 0;
+    uint64_t usec = 0, every_ms = PING_MS;
 
-    if (sd_watchdog_enabled(0, &usec) <= 0 || usec < 4000)
-        return;
-    s->watchdog_ms = usec / 4000; /* two chances to answer before it is too late */
-    uv_timer_start(&s->watchdog, on_watchdog, 0, s->watchdog_ms);
+    s->watched = sd_watchdog_enabled(0, &usec) > 0 && usec >= 4000;
+    if (s->watched && usec / 4000 < every_ms) /* two chances to answer before it is too late */
+        every_ms = usec / 4000;
+    uv_timer_start(&s->watchdog, on_watchdog, 0, every_ms);
 }
 
 /* --- starting ------------------------------------------------------------------------------------------- */

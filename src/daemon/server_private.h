@@ -37,9 +37,10 @@ struct server {
     uv_timer_t drain_timer, watchdog, pause;
     uv_async_t change;
     uv_prepare_t prepare;
-    uint64_t watchdog_ms;
-    uint64_t pongs_seen;
     bool has_loop;            /* it is set up, and to be closed */
+    uint64_t pongs_seen;      /* of the worker that gave the fewest */
+    unsigned pings_missed;    /* in a row, by one worker or more */
+    bool watched;             /* systemd waits for our pings */
     int spare_fd;             /* given up for a moment when there are no more descriptors */
     unsigned max_connections; /* in force since the start */
     bool full;                /* so many are open: the doors are shut until one closes */

@@ -18,6 +18,7 @@ struct traffic {
     struct turns_event news[NEWS_MAX];
     unsigned news_first, news_count;
     struct traffic_news sink;
+    struct buf shown; /* the main thread's */
     uv_loop_t *loop;
     uv_async_t async;
     uv_timer_t timer;
@@ -196,6 +197,7 @@ struct traffic *traffic_new(uv_loop_t *loop)
         return NULL;
     }
     pthread_mutex_init(&t->lock, NULL);
+    buf_init(&t->shown, SIZE_MAX / 2);
     t->loop = loop;
     t->armed_ms = TURNS_NEVER;
     uv_timer_init(loop, &t->timer);
@@ -220,6 +222,7 @@ void traffic_free(struct traffic *t)
         return;
     turns_free(t->turns);
     pthread_mutex_destroy(&t->lock);
+    buf_deinit(&t->shown);
     free(t);
 }
 
@@ -335,6 +338,11 @@ void traffic_learn_rate(struct traffic *t, uint64_t site_id, uint64_t ahead_us)
     lock(t);
     turns_learn_rate(t->turns, site_id, ahead_us, now_ms());
     unlock(t);
+}
+
+struct buf *traffic_shown(struct traffic *t)
+{
+    return &t->shown;
 }
 
 /* --- the view ------------------------------------------------------------------------------------- */

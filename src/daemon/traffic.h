@@ -56,7 +56,9 @@ struct traffic_view {
 };
 void traffic_view(struct traffic *t, struct traffic_view *view);
 
-/* Its part of the metrics, in the Prometheus text format. */
+/* Its part of the metrics, in the Prometheus text format; on the main thread. The number of series is
+ * bounded: models beyond it stand together as "other". */
 void traffic_metrics(struct traffic *t, struct buf *out);
+struct buf *traffic_shown(struct traffic *t); /* for it alone: whose labels it wrote last */
 
 #endif

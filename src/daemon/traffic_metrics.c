@@ -75,36 +75,60 @@ static void add_label(struct buf *out, const char *name, const char *value)
     buf_addc(out, '"');
 }
 
-/* A view with its names, to be written when the lock is no longer held. */
-struct seen {
-    struct turns_view view;
+/* What tells one sample of a series from the others. */
+struct labels {
+    enum turns_view_kind kind;
+    enum operation operation;
+    unsigned key_number;
     char site[64], model[128];
 };
+
+/* A view with its names, to be written when the lock is no longer held. */
+struct seen {
+    struct labels labels;
+    struct turns_view view;
+};
+
+static bool has_model(const struct labels *l)
+{
+    return l->kind == VIEW_CIRCUIT || l->kind == VIEW_LANE;
+}
 
 static void see(void *arg, const struct turns_view *v)
 {
     struct buf *all = arg;
-    struct seen s = {.view = *v};
+    struct seen s = {.labels = {.kind = v->kind}, .view = *v};
 
-    snprintf(s.site, sizeof(s.site), "%s", v->site);
-    snprintf(s.model, sizeof(s.model), "%s", v->model ? v->model : "");
+    snprintf(s.labels.site, sizeof(s.labels.site), "%s", v->site);
+    if (has_model(&s.labels)) {
+        snprintf(s.labels.model, sizeof(s.labels.model), "%s", v->model ? v->model : "");
+        s.labels.operation = v->operation;
+    }
+    if (v->kind == VIEW_KEY || v->kind == VIEW_LANE)
+        s.labels.key_number = v->key_number;
     (void)buf_add(all, (const char *)&s, sizeof(s));
 }
 
-static int compare(const void *a, const void *b)
+static int compare_labels(const struct labels *x, const struct labels *y)
 {
-    const struct seen *x = a, *y = b;
-    int order = (int)x->view.kind - (int)y->view.kind;
+    int order = (int)x->kind - (int)y->kind;
 
     if (order == 0)
         order = strcmp(x->site, y->site);
     if (order == 0)
         order = strcmp(x->model, y->model);
     if (order == 0)
-        order = (int)x->view.operation - (int)y->view.operation;
-    if (order == 0 && x->view.key_number != y->view.key_number)
-        order = x->view.key_number < y->view.key_number ? -1 : 1;
+        order = (int)x->operation - (int)y->operation;
+    if (order == 0 && x->key_number != y->key_number)
+        order = x->key_number < y->key_number ? -1 : 1;
     return order;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct seen *x = a, *y = b;
+
+    return compare_labels(&x->labels, &y->labels);
 }
 
 static void add_up(struct turns_view *sum, const struct turns_view *v)
@@ -137,26 +161,93 @@ static size_t merge(struct seen *all, size_t n)
     return kept;
 }
 
-static void write_view(const struct series *s, const struct seen *seen, struct buf *out)
+static bool says_something(const struct series *s, const struct seen *seen)
 {
     const struct turns_view *v = &seen->view;
-    double value;
 
-    if (v->kind != s->kind)
-        return;
-    value = s->value(v);
-    if (value <= 0 && !(s->zeros && (v->kind == VIEW_SITE || v->shut > 0)))
+    return v->kind == s->kind &&
+           (s->value(v) > 0 || (s->zeros && (v->kind == VIEW_SITE || v->shut > 0)));
+}
+
+/* --- the cap ------------------------------------------------------------------------------------ */
+
+#define SERIES_MAX 500 /* of models, of each kind */
+#define THE_REST "other"
+
+/* Clients name any models: what has no sample to show must take no place. Returns how many are left. */
+static size_t drop_silent(struct seen *all, size_t n)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        bool speaks = false;
+
+        for (size_t k = 0; k < sizeof all_series / sizeof all_series[0]; k++)
+            speaks |= says_something(&all_series[k], &all[i]);
+        if (speaks)
+            all[kept++] = all[i];
+    }
+    return kept;
+}
+
+/* Both are in order: the next of `shown` that is not before `l`, and whether it is that. */
+static bool was_shown(const struct labels *shown, size_t n, size_t *at, const struct labels *l)
+{
+    while (*at < n && compare_labels(&shown[*at], l) < 0)
+        ++*at;
+    return *at < n && compare_labels(&shown[*at], l) == 0;
+}
+
+/* Those that had labels of their own at the last scrape keep them, for a counter must not jump between
+ * two series; then come others while there is room. What is left stands under one model. */
+static void cap(struct seen *all, size_t n, const struct labels *shown, size_t shown_n)
+{
+    size_t room[VIEW_LANE + 1], at = 0;
+
+    for (size_t i = 0; i <= VIEW_LANE; i++)
+        room[i] = SERIES_MAX;
+    for (size_t i = 0; i < n; i++)
+        if (was_shown(shown, shown_n, &at, &all[i].labels))
+            room[all[i].labels.kind]--;
+    at = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct labels *l = &all[i].labels;
+
+        if (!has_model(l) || was_shown(shown, shown_n, &at, l))
+            continue;
+        if (room[l->kind] > 0)
+            room[l->kind]--;
+        else
+            snprintf(l->model, sizeof(l->model), THE_REST);
+    }
+}
+
+static void remember(struct buf *shown, const struct seen *all, size_t n)
+{
+    buf_reset(shown, SIZE_MAX);
+    for (size_t i = 0; i < n; i++)
+        if (has_model(&all[i].labels) && strcmp(all[i].labels.model, THE_REST) != 0)
+            (void)buf_add(shown, (const char *)&all[i].labels, sizeof(all[i].labels));
+}
+
+/* --- the text ----------------------------------------------------------------------------------- */
+
+static void write_view(const struct series *s, const struct seen *seen, struct buf *out)
+{
+    const struct labels *l = &seen->labels;
+
+    if (!says_something(s, seen))
         return;
     buf_printf(out, "%s{", s->name);
-    add_label(out, "target", seen->site);
-    if (v->kind == VIEW_CIRCUIT || v->kind == VIEW_LANE) {
+    add_label(out, "target", l->site);
+    if (has_model(l)) {
         buf_addc(out, ',');
-        add_label(out, "model", seen->model);
-        buf_printf(out, ",operation=\"%s\"", operation_word(v->operation));
+        add_label(out, "model", l->model);
+        buf_printf(out, ",operation=\"%s\"", operation_word(l->operation));
     }
-    if (v->kind == VIEW_KEY || v->kind == VIEW_LANE)
-        buf_printf(out, ",key=\"%u\"", v->key_number);
-    buf_printf(out, "} %.15g\n", value);
+    if (l->kind == VIEW_KEY || l->kind == VIEW_LANE)
+        buf_printf(out, ",key=\"%u\"", l->key_number);
+    buf_printf(out, "} %.15g\n", s->value(&seen->view));
 }
 
 static void write_waits(unsigned waiting, const uint64_t *waits, struct buf *out)
@@ -175,8 +266,8 @@ static void write_waits(unsigned waiting, const uint64_t *waits, struct buf *out
 void traffic_metrics(struct traffic *t, struct buf *out)
 {
     struct traffic_view view = {.each = see};
+    struct buf all, *shown = traffic_shown(t);
     struct seen *views;
-    struct buf all;
     size_t n;
 
     buf_init(&all, SIZE_MAX / 2);
@@ -184,7 +275,10 @@ void traffic_metrics(struct traffic *t, struct buf *out)
     traffic_view(t, &view);
     write_waits(view.waiting, view.waits, out);
     views = (struct seen *)(void *)all.p;
-    n = merge(views, all.len / sizeof(*views));
+    n = drop_silent(views, merge(views, all.len / sizeof(*views)));
+    cap(views, n, (const struct labels *)(void *)shown->p, shown->len / sizeof(struct labels));
+    n = merge(views, n);
+    remember(shown, views, n);
     for (size_t i = 0; i < sizeof all_series / sizeof all_series[0]; i++) {
         const struct series *s = &all_series[i];
 

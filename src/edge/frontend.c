@@ -18,6 +18,8 @@
 #define POOL_BYTES (16 * 1024)
 #define STREAM_BLOCK 4096
 #define STALL_TIME_MS 60000
+#define HEAD_TIME_MS 15000      /* a new connection's first head must be whole by then */
+#define KEEPALIVE_TIME_MS 75000 /* the next head on a kept connection likewise */
 
 const char *frontend_version(void)
 {
@@ -608,6 +610,7 @@ struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *ha
     f->wake_arg = wake_arg;
     list_init(&f->connections);
     list_init(&f->fresh);
+    frontend_times(f, HEAD_TIME_MS, KEEPALIVE_TIME_MS);
     f->daemon = start_daemon(f, max_connections);
     info = f->daemon ? MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info || uv_poll_init(loop, &f->poll, info->epoll_fd) < 0) {

@@ -55,6 +55,14 @@ struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *ha
 /* No connection may be left. Starts closing its libuv handles; the memory goes with the loop. */
 void frontend_close(struct frontend *f);
 
+/* Deadlines of its own, before any connection: for a head to be whole, on a new connection or on a kept
+ * one, and for an idle one to stay. Unless told, 15 s, and 75 s for both on a kept one. */
+void frontend_times(struct frontend *f, uint64_t head_ms, uint64_t idle_ms);
+
+/* Ends those that have got no further for the longest, until fewer than `max` are left. The next turn
+ * frees their places: `max_connections` must leave some. */
+void frontend_make_room(struct frontend *f, unsigned max);
+
 /* Takes an accepted socket over. -errno: it was closed. */
 int frontend_add(struct frontend *f, int fd);
 

@@ -10,8 +10,6 @@
 
 #include "edge/frontend_private.h"
 
-#define HEAD_TIME_MS 15000      /* a new connection's first head must be whole by then */
-#define KEEPALIVE_TIME_MS 75000 /* the next head on a kept connection likewise */
 #define DRAIN_HEAD_TIME_MS 1000 /* while draining, a head that is on its way likewise */
 #define DRAIN_IDLE_MS \
     700 /* ... and one that has not begun to come: no more than the end may wait */
@@ -293,6 +291,7 @@ void connection_expect_taking(struct connection *c)
 {
     const struct frontend_request *r = c->current;
 
+    c->step_ms = uv_now(c->f->loop);
     c->taken = UINT64_MAX;
     if (r->complete && r->stall_ms > 0)
         expect_by(c, r->stall_ms);
@@ -300,7 +299,8 @@ void connection_expect_taking(struct connection *c)
 
 void connection_expect_head(struct connection *c)
 {
-    expect_within(c, c->f->draining ? DRAIN_IDLE_MS : KEEPALIVE_TIME_MS);
+    c->step_ms = uv_now(c->f->loop);
+    expect_within(c, c->f->draining ? DRAIN_IDLE_MS : c->f->idle_ms);
 }
 
 static struct connection *connection_new(struct frontend *f, int fd)
@@ -320,7 +320,8 @@ static struct connection *connection_new(struct frontend *f, int fd)
     c->handles = 2;
     uv_poll_start(&c->watch, UV_DISCONNECT, on_disconnect);
     c->armed_ms = NEVER;
-    expect_by(c, f->draining ? DRAIN_HEAD_TIME_MS : HEAD_TIME_MS);
+    c->step_ms = uv_now(f->loop);
+    expect_by(c, f->draining ? DRAIN_HEAD_TIME_MS : f->head_ms);
     list_init(&c->node);
     list_init(&c->fresh);
     list_append(&f->connections, &c->node);
@@ -382,6 +383,52 @@ int frontend_add(struct frontend *f, int fd)
     frontend_dirty(f);
     return 0;
 }
+
+/* --- room for others ------------------------------------------------------------------------------ */
+
+void frontend_times(struct frontend *f, uint64_t head_ms, uint64_t idle_ms)
+{
+    f->head_ms = head_ms;
+    f->idle_ms = idle_ms;
+}
+
+/* The one that has got no further for the longest; those that came first stand first. */
+static struct connection *slowest(struct frontend *f, unsigned *ret_open)
+{
+    struct connection *found = NULL;
+
+    *ret_open = 0;
+    for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
+        struct connection *c = LIST_ENTRY(n, struct connection, node);
+
+        if (c->ended)
+            continue;
+        ++*ret_open;
+        if (!found || c->step_ms < found->step_ms)
+            found = c;
+    }
+    return found;
+}
+
+void frontend_make_room(struct frontend *f, unsigned max)
+{
+    unsigned open;
+
+    for (;;) {
+        struct connection *c = slowest(f, &open);
+
+        if (!c || open < max)
+            return;
+        c->ended = true;
+        if (c->current && c->current->answered) /* half an answer must not look like a whole one */
+            connection_reset(c);
+        else
+            connection_shut(c);
+        frontend_dirty(f);
+    }
+}
+
+/* --- the frontend's end ---------------------------------------------------------------------------- */
 
 unsigned frontend_connections(const struct frontend *f)
 {

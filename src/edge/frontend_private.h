@@ -19,6 +19,7 @@ struct frontend {
     struct list fresh; /* ... that have sent nothing yet */
     unsigned count;
     uint64_t closed;
+    uint64_t head_ms, idle_ms; /* deadlines of new and of kept connections */
     bool dirty;
     bool draining;
     void (*wake)(void *arg);
@@ -37,7 +38,9 @@ struct connection {
     int fd;
     struct frontend_request *current;
     bool gone;
-    uint64_t taken; /* how far the client had come with its answer at the last check */
+    bool ended;       /* to make room: it counts no more */
+    uint64_t step_ms; /* when it came, or its last answer began or ended */
+    uint64_t taken;   /* how far the client had come with its answer at the last check */
 };
 
 struct frontend_request {

@@ -1,9 +1,21 @@
 """The admin listener: health, readiness, counters, and who may see them."""
 
+import contextlib
 import http.client
+import os
 import re
 import signal
+import subprocess
+import time
 
+import raw
+
+TOO_MANY = {"preset": "error", "status": 429, "headers": {"retry-after": "600"}}
+
+
+def door(d):
+    address, _, port = d.admin_address.rpartition(":")
+    return address, int(port)
 
 
 def ask(d, path, *, method="GET", host=None):
@@ -98,3 +110,104 @@ def test_no_sample_stands_twice_whoever_brings_the_key(provider, retryd):
     names = [line.rpartition(" ")[0] for line in ask(d, "/metrics")[2].splitlines() if not line.startswith("#")]
     assert len(names) == len(set(names))
     assert d.metrics()['retryd_gate_closed_total{target="test",model="gpt-4o",operation="generate",key="0"}'] == 3
+
+
+# --- what fills it up ----------------------------------------------------------------------------
+
+
+def test_a_large_head_is_answered(retryd):
+    """8 KiB of fields, each small: more than libmicrohttpd reads at once."""
+    d = retryd()
+    fields = [f"X-Field-{i}: " + "a" * 100 for i in range(72)]
+    with raw.Raw(door(d)) as c:
+        c.request("GET", "/healthz", headers=[*fields, "X-Large: " + "b" * 500])
+        assert c.answer("GET").status == 200
+
+
+def test_requests_that_come_together_are_all_answered(retryd):
+    d = retryd()
+    with raw.Raw(door(d)) as c:
+        c.send(raw.head_of("GET", "/healthz") * 200 + raw.head_of("GET", "/metrics"))
+        for _ in range(200):
+            assert c.answer("GET").body == b"ok\n"
+        assert b"retryd_info" in c.answer("GET").body
+
+
+def models_named(d, count):
+    """Each has its gate closed by a 429: series of its own."""
+    with raw.Raw(d) as c:
+        for i in range(count):
+            c.request(body=b'{"model":"model-%d"}' % i)
+            assert c.answer().status == 429
+
+
+def closings(d):
+    return {name: value for name, value in d.metrics().items() if name.startswith("retryd_gate_closed_total")}
+
+
+def test_models_beyond_the_cap_stand_together(provider, retryd):
+    """Clients name any models, so that the number of series is theirs to choose; a scraper takes so many."""
+    provider.answers(TOO_MANY)
+    d = retryd(retry={"max_attempts": 1})
+    models_named(d, 10)
+    before = closings(d)
+    assert len(before) == 10
+    models_named(d, 10000)
+    after = closings(d)
+    assert len(after) == 501
+    assert [name for name in after if 'model="other"' in name]
+    assert all(after[name] >= before[name] for name in before)  # who has a label of its own keeps it
+    with raw.Raw(door(d)) as c:
+        c.request("GET", "/metrics")
+        assert len(c.answer("GET").body) < 512 * 1024
+
+
+def test_a_health_check_gets_through_a_crowd(provider, retryd, tmp_path):
+    """Idle connections, heads that do not end, and scrapers that take nothing of a large answer."""
+    provider.answers(TOO_MANY)
+    d = retryd(retry={"max_attempts": 1})
+    models_named(d, 600)
+    conf = tmp_path / "conf"
+    conf.write_text(f"[admin]\nlisten = {d.admin_address}\n")
+    with contextlib.ExitStack() as crowd:
+        for piece in (b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-", raw.head_of("GET", "/metrics")):
+            for _ in range(64):
+                c = crowd.enter_context(raw.Raw(door(d), receive_buffer=4096))
+                c.send(piece)
+            health = subprocess.run([os.environ["RETRYD_BIN"], "-c", conf, "--health"], capture_output=True, text=True)
+            assert health.returncode == 0, (piece, health.stderr)
+            assert ask(d, "/healthz")[0] == 200
+
+
+def test_a_scraper_that_takes_its_time_gets_it_all(provider, retryd):
+    provider.answers(TOO_MANY)
+    d = retryd(retry={"max_attempts": 1})
+    models_named(d, 600)
+    with raw.Raw(door(d), receive_buffer=4096) as slow:
+        slow.request("GET", "/metrics")
+        head = slow.answer_head()
+        for _ in range(40):
+            assert ask(d, "/healthz")[0] == 200
+        assert len(slow.exactly(int(head.header("Content-Length")))) > 100000
+
+
+def test_health_fails_while_a_worker_does_not_answer(provider, retryd, tmp_path):
+    """A worker that hangs in a system call: its CA file comes from a place that does not answer."""
+    bundle = tmp_path / "ca.pem"
+    os.mkfifo(bundle)
+    d = retryd(f"https://127.0.0.1:{provider.port}/v1", upstream_settings={"ca_file": bundle})
+    client = raw.Raw(d)
+    client.request(body={"model": "m"})
+    try:
+        deadline = time.monotonic() + 30
+        while ask(d, "/healthz")[::2] != (503, "a worker does not answer\n"):
+            assert time.monotonic() < deadline
+    finally:
+        # Whoever waits for the file reads an empty one, and the next finds none.
+        writer = os.open(bundle, os.O_RDWR | os.O_NONBLOCK)
+        bundle.unlink()
+        os.close(writer)
+        client.close()
+    deadline = time.monotonic() + 30
+    while ask(d, "/healthz")[0] != 200:
+        assert time.monotonic() < deadline

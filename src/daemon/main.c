@@ -1,5 +1,6 @@
 /* Starts retryd: command line, configuration, process-wide guards, then the server. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -114,12 +115,39 @@ static int load_and_serve(const char *path)
     return (int)rc;
 }
 
+/* A descriptor that was closed would be given to the next file or socket, and what is written to standard
+ * error would go there. */
+static void fill_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR); /* the lowest that is free */
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
+/* No signal but those that are meant for it ends the daemon: SIGUSR1 and SIGUSR2 mean nothing here, and
+ * a SIGHUP waits until the server can take it. */
+static void settle_signals(void)
+{
+    sigset_t set;
+
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 int main(int argc, char **argv)
 {
     const char *const libraries[] = {upstream_version(), frontend_version(), NULL};
     struct cli cli;
     int rc;
 
+    fill_descriptors();
     guard_secrets();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is one request's problem */
@@ -128,6 +156,7 @@ int main(int argc, char **argv)
         return rc;
     if (cli.mode != CLI_RUN)
         return (int)cli_answer(&cli, libraries, stdout, stderr);
+    settle_signals();
     raise_file_limit();
     return load_and_serve(cli.config);
 }

@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "base/log.h"
+#include "daemon/environment.h"
 #include "daemon/server_private.h"
 #include "daemon/threads.h"
 #include "edge/frontend_check.h"
@@ -302,6 +303,16 @@ static int find_descriptors(int any)
     return -EMFILE;
 }
 
+/* main holds them back, so that one that comes while retryd starts neither ends it nor is lost. */
+static void take_hangups(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 static int set_up_loop(struct server *s)
 {
     int rc = uv_loop_init(&s->loop);
@@ -326,6 +337,7 @@ static int set_up_loop(struct server *s)
     uv_signal_start(&s->term, on_term, SIGTERM);
     uv_signal_start(&s->interrupt, on_term, SIGINT);
     uv_signal_start(&s->hangup, on_hangup, SIGHUP);
+    take_hangups();
     uv_prepare_start(&s->prepare, on_prepare);
     return 0;
 }
@@ -389,6 +401,16 @@ static int start_pool(struct server *s)
     return 0; /* without memory the pool comes with the first large body, after all */
 }
 
+static void tell_unused(const struct config *c)
+{
+    struct buf text;
+
+    buf_init(&text, 1024);
+    if (environment_unused(c, getenv, &text) && !text.failed)
+        log_line(LOG_WARN, "%.*s", (int)text.len, text.p);
+    buf_deinit(&text);
+}
+
 static int start(struct server *s)
 {
     int rc;
@@ -410,6 +432,7 @@ static int start(struct server *s)
     if (rc < 0)
         return rc;
     start_watchdog(s);
+    tell_unused(s->config);
     log_line(LOG_INFO, "retryd " RETRYD_VERSION " is ready (%u worker%s)", s->worker_count,
              s->worker_count == 1 ? "" : "s");
     sd_notify(0, "READY=1\nSTATUS=Serving");

@@ -79,9 +79,8 @@ static const char *pair_problem(const struct config_row *row, struct str name, s
         return "the name of a model behind model.";
     if (!value.n || value.p[0] == ';')
         return "a value that is not empty and does not start with a semicolon";
-    /* inih ends the key at the first colon too: model.a:b = c */
     if (row->type == CONFIG_MODEL && (!config_is_visible(value) || memchr(value.p, '=', value.n)))
-        return "the name of a model, without = and, in the key, without a colon";
+        return "the name of a model, without spaces and =";
     return count == PAIRS_MAX ? "no more than 100 of them" : NULL;
 }
 

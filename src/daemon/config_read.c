@@ -9,6 +9,8 @@
  *  - it tells only the first line that it could not parse, nothing of a section without keys, and
  *    cuts a section's name at 49 bytes: the reader reads section lines itself, and a line that
  *    was neither blank, comment nor section and did not reach the handler is reported.
+ *  - it ends a key at the first colon, which names of models have: the reader hides those in the key of
+ *    a model.NAME from it, and the handler puts them back.
  * What inih calls a continuation (a line that starts with white space after a key of the same
  * section) is recognised by the same rule. */
 #include <assert.h>
@@ -16,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,7 +27,9 @@
 
 #define FILE_MAX (1024 * 1024)
 #define NAME_MAX_LEN 64
+#define MODEL_NAME_MAX 512
 #define READER_MAGIC 0x52454144u
+#define HIDDEN_COLON '\1' /* a line with such a character of its own is refused */
 
 struct reader {
     unsigned magic;
@@ -280,6 +285,38 @@ static struct str cut_line(struct reader *r)
     return line;
 }
 
+/* The colons of model.llama3:8b = x. One before a blank ends the key, as it does elsewhere. */
+static void hide_colons(char *line, size_t n)
+{
+    const char *end = memchr(line, '=', n);
+    size_t at = 0;
+
+    while (at < n && (line[at] == ' ' || line[at] == '\t'))
+        at++;
+    if (!end || !str_starts((struct str){line + at, n - at}, STR("model.")))
+        return;
+    n = (size_t)(end - line);
+    for (size_t i = at; i < n; i++)
+        if (line[i] == ':' && (i + 1 == n || line[i + 1] == ' ' || line[i + 1] == '\t'))
+            return;
+    for (size_t i = at; i < n; i++)
+        if (line[i] == ':')
+            line[i] = HIDDEN_COLON;
+}
+
+static void show_colons(char *key)
+{
+    for (; *key; key++)
+        if (*key == HIDDEN_COLON)
+            *key = ':';
+}
+
+/* A header's value goes out as it stands, and half of it must not: elsewhere a comment begins there. */
+static bool cuts_header(struct str line)
+{
+    return str_starts(line, STR("header.")) && without_comment(line).n < line.n;
+}
+
 /* What inih gets to see of the line; an empty slice withholds it. `room` is what fits. */
 static struct str filter_line(struct reader *r, struct str line, size_t room)
 {
@@ -305,6 +342,14 @@ static struct str filter_line(struct reader *r, struct str line, size_t room)
                        line.n, room);
         return (struct str){0};
     }
+    if (!r->continues && cuts_header((struct str){line.p + indent, line.n - indent})) {
+        config_problem(
+            r->report, FAULT_VALUE, r->line,
+            "there is a space and a semicolon in the line of a header, which would begin "
+            "a comment; a comment has a line of its own there, and a value has the "
+            "semicolon right behind the word before it");
+        return (struct str){0};
+    }
     r->awaiting = true;
     return r->continues ? without_comment(line) : line;
 }
@@ -324,7 +369,57 @@ static char *next_line(char *out, int size, void *user)
     if (line.n)
         memcpy(out, line.p, line.n);
     memcpy(out + line.n, "\n", 2);
+    if (!r->continues)
+        hide_colons(out, line.n);
     return out;
+}
+
+static void take_pair(struct reader *r, const char *name, const char *value)
+{
+    if (!section_add(&r->text->sections[r->section], name, value, r->line, r->continues))
+        config_no_memory(r->report);
+}
+
+/* What can stand in model.NAME, as the configuration is written out. */
+static bool is_model_name(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] <= ' ' || s.p[i] == '=')
+            return false;
+    return s.n > 0 && s.n < MODEL_NAME_MAX && s.p[s.n - 1] != ':';
+}
+
+/* models = a -> b, c -> d: each is a model.NAME. */
+static void take_models(struct reader *r, struct str list)
+{
+    struct str piece;
+
+    r->continues = false;
+    while (str_next(&list, ',', &piece)) {
+        ptrdiff_t at = str_ifind(piece, STR("->"));
+        struct str name = at < 0 ? piece : str_trim((struct str){piece.p, (size_t)at}), other;
+        char key[sizeof("model.") + MODEL_NAME_MAX], value[MODEL_NAME_MAX];
+
+        if (piece.n == 0) /* a comma at the end of a line */
+            continue;
+        if (at < 0 || !is_model_name(name) || piece.n >= sizeof(value)) {
+            config_problem(
+                r->report, FAULT_VALUE, r->line,
+                "models: expected a comma-separated list of NAME -> other, names without "
+                "spaces and =");
+            return;
+        }
+        other = str_trim((struct str){piece.p + at + 2, piece.n - (size_t)at - 2});
+        snprintf(key, sizeof(key), "model.%.*s", (int)name.n, name.p);
+        snprintf(value, sizeof(value), "%.*s", (int)other.n, other.p);
+        take_pair(r, key, value);
+    }
+}
+
+static bool is_models(const struct reader *r, const char *key)
+{
+    return strcmp(key, "models") == 0 &&
+           strcmp(r->text->sections[r->section].kind, "upstream") == 0;
 }
 
 static int take_entry(void *user, const char *section, const char *name, const char *value)
@@ -341,9 +436,18 @@ static int take_entry(void *user, const char *section, const char *name, const c
         return 1;
     }
     r->key_seen = true;
-    if (r->section >= 0) {
-        if (!section_add(&r->text->sections[r->section], name, value, r->line, r->continues))
+    if (r->section >= 0 && is_models(r, name)) {
+        take_models(r, str_from(value));
+    } else if (r->section >= 0) {
+        char *key = strdup(name);
+
+        if (key) {
+            show_colons(key);
+            take_pair(r, key, value);
+        } else {
             config_no_memory(r->report);
+        }
+        free(key);
     } else if (!r->headless) {
         config_problem(r->report, FAULT_VALUE, r->line,
                        "a key before the first section; expected a line such as [server] above it");

@@ -138,7 +138,7 @@ const struct config_row config_rows[] = {
     {"upstream", "adaptive_pacing", CONFIG_YES_NO, IN_UPSTREAM(adaptive_pacing), .fallback = "no",
      .help = "on repeated 429s without a hint the rate falls by half, and rises again slowly"},
     {"upstream", "model.", CONFIG_MODEL, .owner = OWNER_UPSTREAM, .fallback = "",
-     .help = "model.NAME = other: the upstream's own name for a model"},
+     .help = "model.NAME = other, or models = NAME -> other, ...: its own names for models"},
 
     {"retry", "max_attempts", CONFIG_INTEGER, IN_SETTINGS(retry.max_attempts), .min = 1, .max = 100,
      .fallback = "5", .help = "attempts of one request, the first one too"},

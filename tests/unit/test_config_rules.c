@@ -280,12 +280,48 @@ START_TEST(headers)
            "t.conf:3: [upstream openai] header.authorization: this header carries the key of "
            "api_key_env; expected one of the two\n");
     is_good("[upstream openai]\nheader.authorization = x\n", "");
-    is_bad("[upstream openai]\nmodel.a:b = c\n", EINVAL,
-           "t.conf:2: [upstream openai] model.a: expected the name of a model, without = and, in "
-           "the key, without a colon\n");
+    is_bad(
+        "[upstream openai]\nheader.X = a ; b\nheader.Y = a;b\n", EINVAL,
+        "t.conf:2: there is a space and a semicolon in the line of a header, which would begin a "
+        "comment; a comment has a line of its own there, and a value has the semicolon right "
+        "behind the word before it\n");
     is_bad("[upstream openai]\nca_file = ./missing.pem\n", EINVAL,
            "t.conf:2: [upstream openai] ca_file: \"./missing.pem\" cannot be read: No such file or "
            "directory\n");
+}
+END_TEST
+
+START_TEST(models_with_colons)
+{
+    struct loaded l = config_text_load("[upstream openai]\nmodel.llama3:8b = x\nmodel.b: y\n"
+                                       "models = gpt-4o -> my-deployment,\n"
+                                       "  ft:gpt-4o:org::id -> z:1, q->w ; comment\n");
+    static const char *const expected[][2] = {{"llama3:8b", "x"},
+                                              {"b", "y"},
+                                              {"gpt-4o", "my-deployment"},
+                                              {"ft:gpt-4o:org::id", "z:1"},
+                                              {"q", "w"}};
+    char *dump;
+
+    ck_assert_str_eq(l.problems, "");
+    ck_assert_ptr_nonnull(l.config);
+    ck_assert_uint_eq(l.config->upstreams[0].model_count, 5);
+    for (unsigned i = 0; i < 5; i++) {
+        ck_assert_str_eq(l.config->upstreams[0].models[i].name, expected[i][0]);
+        ck_assert_str_eq(l.config->upstreams[0].models[i].value, expected[i][1]);
+    }
+    dump = config_text_dump(l.config);
+    loaded_deinit(&l);
+    l = config_text_load(dump);
+    ck_assert_str_eq(l.problems, "");
+    ck_assert_str_eq(l.config->upstreams[0].models[3].name, "ft:gpt-4o:org::id");
+    free(dump);
+    loaded_deinit(&l);
+    is_bad("[upstream openai]\nmodel.a:b = x\nmodels = a:b -> y\n", EINVAL,
+           "t.conf:3: [upstream openai] model.a:b: is set a second time; the first is on line 2\n");
+    is_bad("[upstream openai]\nmodels = a -> b, c\n", EINVAL,
+           "t.conf:2: models: expected a comma-separated list of NAME -> other, names without "
+           "spaces and =\n");
 }
 END_TEST
 
@@ -430,6 +466,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, bare_names_are_credentials);
     tcase_add_test(all, C31_secrets_are_never_shown);
     tcase_add_test(all, headers);
+    tcase_add_test(all, models_with_colons);
     tcase_add_test(all, routes_take_what_matches_first);
     tcase_add_test(all, a_base_of_slash_takes_all);
     tcase_add_test(all, routes_override_settings);

@@ -61,6 +61,7 @@ def test_metrics_are_in_the_prometheus_text_format(provider, retryd):
     client.request("POST", "/v1/chat/completions", "{}")
     assert client.getresponse().read()
     client.close()
+    raw.wait_metric(d, "retryd_rescued_total", 1)  # counted when the answer is out
     status, kind, text = ask(d, "/metrics")
     assert status == 200 and kind == "text/plain; version=0.0.4; charset=utf-8"
     declared = set()

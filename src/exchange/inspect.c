@@ -167,7 +167,7 @@ enum inspect_end inspect_end(const struct inspect *i)
     case JSON_CHECK_EMPTY:
         return INSPECT_EMPTY;
     case JSON_CHECK_VALID:
-        return !i->due || looks_like_json(i) ? INSPECT_GOOD : INSPECT_BAD; /* no word alone */
+        return i->promised || looks_like_json(i) ? INSPECT_GOOD : INSPECT_BAD;
     default:
         return INSPECT_BAD;
     }

@@ -160,8 +160,6 @@ USELESS = {  # (the answer, what the message calls it)
     "html-as-json": ({"headers": {"content-type": "application/json"}, "body": "\n<html>"}, "an HTML page"),
     "html-without-a-type": ({"headers": {"content-type": None}, "body": "<html>"}, "an HTML page"),
     "words": ({"headers": WORDS, "body": "upstream connect error"}, "plain text"),
-    "null": ({"json": None}, "plain text"),
-    "a-json-word": ({"json": "upstream error"}, "plain text"),
     "a-word": ({"headers": WORDS, "body": "ok"}, "plain text"),
     "nothing": ({"headers": WORDS, "body": ""}, "an empty body"),
     "nothing-as-json": ({"headers": {"content-type": "application/json"}, "body": ""}, "an empty body"),

@@ -56,6 +56,7 @@ struct transfer {
     enum veto veto;
     struct socket_ref socket; /* the connection it was sent on */
     const char *broke;        /* why a callback stopped it */
+    bool large_head;          /* ... for there is no room for the head */
     char broke_text[160];     /* ... where that has to be put together */
     char errbuf[CURL_ERROR_SIZE];
 };

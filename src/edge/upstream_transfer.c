@@ -110,6 +110,7 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
     size_t n = size * count;
     struct str line = {data, n};
     const char *colon;
+    int rc;
 
     if (a->head_done) /* trailers */
         return n;
@@ -139,9 +140,11 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
     colon = memchr(line.p, ':', line.n);
     if (!colon)
         return n;
-    if (headers_add(&a->headers, str_trim((struct str){line.p, (size_t)(colon - line.p)}),
-                    str_trim((struct str){colon + 1, line.n - (size_t)(colon - line.p) - 1})) < 0)
-        return stop(t, "the head of the answer is too large");
+    rc = headers_add(&a->headers, str_trim((struct str){line.p, (size_t)(colon - line.p)}),
+                     str_trim((struct str){colon + 1, line.n - (size_t)(colon - line.p) - 1}));
+    t->large_head = rc == -E2BIG;
+    if (rc < 0)
+        return stop(t, t->large_head ? "the head of the answer is too large" : "out of memory");
     return n;
 }
 
@@ -471,6 +474,7 @@ int transfer_prepare(struct transfer *t, const struct upstream_request *r)
     t->veto = VETO_NONE;
     t->socket = (struct socket_ref){.serial = 0};
     t->broke = NULL;
+    t->large_head = false;
     t->upload_paused = false;
     t->read_failed = 0;
     t->errbuf[0] = '\0';
@@ -559,8 +563,10 @@ static bool is_line_too_large(const struct transfer *t, CURLcode rc)
 
 static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
 {
-    if (is_line_too_large(t, rc))
-        return TRANSPORT_BAD_ANSWER;
+    /* An error may have a smaller one next time, and costs nothing. */
+    if (t->large_head || is_line_too_large(t, rc))
+        return t->a->status >= 200 && t->a->status < 400 ? TRANSPORT_LARGE_HEAD
+                                                         : TRANSPORT_BAD_ANSWER;
     switch (rc) {
     case CURLE_PARTIAL_FILE:
         return TRANSPORT_TRUNCATED;

@@ -51,6 +51,8 @@ static struct judged by_transport(enum transport t)
     case TRANSPORT_WHOLE: /* without a status, or with one below 100 */
     case TRANSPORT_BAD_ANSWER:
         return again(REASON_BAD_ANSWER, true, RETRY_ON_RESET);
+    case TRANSPORT_LARGE_HEAD: /* it was processed, and would come so again */
+        return final(REASON_LARGE_HEAD, true, false);
     case TRANSPORT_CONNECT_TIMEOUT:
         return again(REASON_CONNECT_TIMEOUT, false, RETRY_ON_CONNECT | RETRY_ON_TIMEOUT);
     case TRANSPORT_UPLOAD_TIMEOUT:

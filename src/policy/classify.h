@@ -23,6 +23,7 @@ enum transport {
     TRANSPORT_LOST,        /* lost after the whole request was sent, before a status */
     TRANSPORT_TRUNCATED,   /* lost between the status and the end of the body */
     TRANSPORT_BAD_ANSWER,  /* what came back is not HTTP */
+    TRANSPORT_LARGE_HEAD,  /* a good status came, in a head that there is no room for */
     TRANSPORT_CONNECT_TIMEOUT,
     TRANSPORT_UPLOAD_TIMEOUT,
     TRANSPORT_FIRST_BYTE_TIMEOUT,

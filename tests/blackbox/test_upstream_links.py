@@ -431,8 +431,23 @@ def test_heads_that_cannot_be_taken(provider, retryd, name):
     answer = ask(d)
     assert answer.status == 502
     assert words in answer.error["message"], answer.error
-    assert "error=http_protocol_error" in answer.header("proxy-status")
+    large = words == "too large" and name != "a reason too large"
+    assert f"error={'http_response_header_section_size' if large else 'http_protocol_error'}" in answer.header("proxy-status")
     assert words in answer.header("proxy-status")
+
+
+@pytest.mark.parametrize("name", ["a field too large", "fields too large together", "too many fields"])
+def test_c03_a_good_answer_whose_head_is_too_large_is_not_bought_again(provider, retryd, name):
+    """It was made, and would come just so again; that of an error may be smaller the next time."""
+    wire, words = BAD_HEADS[name]
+    provider.answers({"wire": [{"send": wire}]})
+    d = retryd(retry={"initial_delay": "1ms"})
+    answer = ask(d)
+    assert (answer.status, answer.error["code"]) == (502, "response_headers_too_large")
+    assert words in answer.error["message"]
+    assert len(provider.record()) == 1
+    provider.answers({"wire": [{"send": wire.replace("200 OK", "503 Busy")}]}, {"preset": "auto"})
+    assert ask(d).status == 200
 
 
 # --- long silence ----------------------------------------------------------------------------------

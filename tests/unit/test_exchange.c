@@ -326,11 +326,13 @@ START_TEST(own_errors_by_cause)
         {TRANSPORT_LOST_UPLOAD, 502, "upload_broken"},
         {TRANSPORT_LOST, 502, "connection_lost"},
         {TRANSPORT_BAD_ANSWER, 502, "answer_unreadable"},
+        {TRANSPORT_LARGE_HEAD, 502, "response_headers_too_large"},
         {TRANSPORT_CONNECT_TIMEOUT, 504, "connect_timeout"},
         {TRANSPORT_INTERNAL, 503, "internal_error"},
     };
     struct fake_attempt a = {.end = rows[_i].t, .detail = "det\"ail\x01"};
-    bool final = a.end == TRANSPORT_CERTIFICATE || a.end == TRANSPORT_INTERNAL;
+    bool final = a.end == TRANSPORT_CERTIFICATE || a.end == TRANSPORT_LARGE_HEAD ||
+                 a.end == TRANSPORT_INTERNAL;
 
     run(&a, 1);
     own_error(rows[_i].status, rows[_i].code, NULL, 0);
@@ -845,7 +847,7 @@ static void add_attempts(Suite *s)
     tcase_add_test(c, the_last_error_answer_outlives_a_lost_connection);
     tcase_add_test(c, an_error_answer_that_broke_off_is_never_passed_on);
     tcase_add_loop_test(c, an_error_under_200, 0, 2);
-    tcase_add_loop_test(c, own_errors_by_cause, 0, 10);
+    tcase_add_loop_test(c, own_errors_by_cause, 0, 11);
     tcase_add_test(c, a_truncated_answer_is_made_again);
     tcase_add_test(c, what_may_have_been_processed_is_not_repeated_where_forbidden);
     tcase_add_loop_test(c, an_attempt_that_cannot_start, 0, 2);

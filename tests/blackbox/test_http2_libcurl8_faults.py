@@ -35,6 +35,38 @@ def ask_many(d, count, body=CHAT):
     return answers
 
 
+# --- sick answers -----------------------------------------------------------------------------------
+
+
+def test_c3_a_sick_answer_leaves_the_others_on_its_connection_alone(pki, retryd):  # noqa: F811
+    """The request is made again on a new connection, and the stream beside it goes on where it is."""
+    asked = []
+
+    def play(request):
+        asked.append(request)
+        if request.n == 1:
+            request.head("text/event-stream")
+            request.data(EVENT)
+        elif request.n == 2:
+            request.head(status=503)
+            request.data(b'{"error":{"message":"x","type":"x","code":"x"}}', end=True)
+        else:
+            request.answer()
+
+    with Peer(pki.good, play) as peer:
+        d = retryd(peer.base_url)
+        with Raw(d) as streaming:
+            streaming.request(body=STREAM)
+            assert streaming.answer_head().status == 200
+            assert streaming.next_chunk()
+            answer = ask(d)
+            assert (answer.status, answer.header("x-retryd-attempts")) == (200, "2"), answer.body
+            one, two, three = peer.all("request")  # (what, connection, ...)
+            assert one[1] == two[1] != three[1]
+            asked[0].data(EVENT + b"data: [DONE]\n\n", end=True)
+            assert b"".join(streaming.chunks()).endswith(b"data: [DONE]\n\n")
+
+
 # --- a server that says it did not process a request ------------------------------------------------
 
 

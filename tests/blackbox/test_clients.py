@@ -100,7 +100,6 @@ CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 # client: its path, body and fields, and how many requests it makes of one that fails and fails
 AGENTS = {
     "codex": ("/v1/responses", CODEX, codex, 5),
-    "codex-reconnects": ("/v1/responses", CODEX, codex, 30),
     "aider": ("/v1/chat/completions", {**CHAT, "stream": True}, sdk("python", "litellm/1.80"), 8),
     "opencode": ("/v1/responses", {**CODEX, "instructions": "o"}, sdk("js", "opencode/1.18 ai-sdk/openai"), 20),
     "qwen": ("/v1/chat/completions", {**CHAT, "stream": True}, sdk("js", "QwenCode/0.5"), 5),

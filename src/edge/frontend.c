@@ -138,7 +138,10 @@ static int queue(struct frontend_request *r, struct MHD_Response *response,
         return -ENOMEM;
     r->answered = true;
     connection_expect_taking(r->c);
-    frontend_resume(r);
+    if (r->suspended)
+        frontend_resume(r);
+    else /* what is pipelined behind it is in memory, where no socket will tell of it */
+        frontend_dirty(r->f);
     return 0;
 }
 

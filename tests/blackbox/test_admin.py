@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import pytest
 import raw
 
 TOO_MANY = {"preset": "error", "status": 429, "headers": {"retry-after": "600"}}
@@ -212,3 +213,19 @@ def test_health_fails_while_a_worker_does_not_answer(provider, retryd, tmp_path)
     deadline = time.monotonic() + 30
     while ask(d, "/healthz")[0] != 200:
         assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nowhere"])
+def test_requests_behind_each_other_are_all_answered(retryd, path):
+    """They come in one piece, and nothing comes behind them that would wake the daemon again."""
+    d = retryd("http://127.0.0.1:1/v1")
+    host, _, port = d.admin_address.rpartition(":")
+    for leaves in (False, True):
+        with raw.Raw((host, int(port))) as c:
+            c.send(raw.head_of("GET", path) * 20)
+            if leaves:
+                c.half_close()
+                assert c.is_closed()
+                continue
+            assert {c.answer().status for _ in range(20)} == {404 if path == "/nowhere" else 200}
+            assert c.is_open()

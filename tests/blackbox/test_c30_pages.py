@@ -26,6 +26,12 @@ def preflight(daemon, origin, more=(), path="/v1/chat/completions"):
         return answer
 
 
+def test_c30_preflights_behind_each_other_are_all_answered(machine):
+    with Raw(machine[1]) as c:
+        c.send(head_of("OPTIONS", "/v1/chat/completions", [f"Origin: {HERE}", *ASKS]) * 12)
+        assert [c.answer("OPTIONS").status for _ in range(12)] == [204] * 12
+
+
 def test_c30_a_preflight_is_answered_here(machine):
     provider, daemon = machine
     provider.clear()

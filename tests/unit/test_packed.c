@@ -289,7 +289,7 @@ static bool told(const char *code)
 
     snprintf(mark, sizeof(mark), "\"code\":\"%s\"", code);
     return w.starts == 0 && w.x.end == END_REFUSED && w.head.status == 400 &&
-           strstr(w.body.p, mark) != NULL;
+           str_ifind(buf_str(&w.body), str_from(mark)) >= 0;
 }
 
 START_TEST(spooled_it_is_read_too_and_sent_again_as_it_is)
@@ -325,7 +325,8 @@ START_TEST(none_but_those_with_another_name)
     w.providers[0].model_count = 1;
     begin("zstd", "/v1/chat/completions");
     ck_assert(told("model_not_replaceable"));
-    ck_assert_ptr_nonnull(strstr(w.body.p, "upstream a has another name for the model"));
+    ck_assert_int_ge(str_ifind(buf_str(&w.body), STR("upstream a has another name for the model")),
+                     0);
 }
 END_TEST
 
@@ -352,7 +353,8 @@ START_TEST(a_hidden_model_that_is_needed)
         w.plan_fails = -ENODATA;
     begin("br", "/v1/chat/completions");
     ck_assert(told("model_not_readable"));
-    ck_assert_ptr_nonnull(strstr(w.body.p, "encoding \\\"br\\\"; gzip, deflate and zstd can"));
+    ck_assert_int_ge(
+        str_ifind(buf_str(&w.body), STR("encoding \\\"br\\\"; gzip, deflate and zstd can")), 0);
 }
 END_TEST
 

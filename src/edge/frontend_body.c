@@ -102,7 +102,7 @@ enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *
     if (r->cut) /* its owner is done with it */
         return MHD_NO;
     if (!r->refused && begins_endless_chunk(r, data))
-        frontend_refuse_now(r, 413, "retryd: a chunk of the body is longer than a body may be");
+        frontend_refuse_now(r, 413, "retryd: a chunk of the body is larger than max_body");
     if (!r->refused) {
         taken = r->f->handler->on_body(r->user, data, n, r->why_text, sizeof(r->why_text));
         if (taken >= 0) {

@@ -222,7 +222,8 @@ LEAKY = {"message": "Incorrect API key provided: sk-CANARY-9. CANARY-10", "param
 
 @pytest.mark.parametrize("kind", ["logfmt", "json"])
 def test_c27_no_key_and_no_body(kind):
-    """At the most talkative level, in every way that a request can end."""
+    """At the most talkative level, in every way that a request can end. A Host or an Origin that is refused is
+    named, so that a person can let it in."""
     answers = [
         [AUTO], [error(401, **{"message": LEAKY["message"]})], [error(503, message="CANARY-12"), AUTO],
         [{"status": 500, "json": {"error": LEAKY}, "headers": {"x-secret": "CANARY-13"}}],
@@ -241,13 +242,13 @@ def test_c27_no_key_and_no_body(kind):
             provider.answers(*script)
             for body in (BODY, {**BODY, "stream": True}):
                 ask(daemon, body, path="/v1/chat/completions?key=CANARY-24", headers=SECRETS)
-        for odd in (b"POST /v1/x?CANARY-25 HTTP/1.1\r\nHost: CANARY-26\r\nContent-Length: 3\r\n\r\nabc",
+        for odd in (b"POST /v1/x?CANARY-25 HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 3\r\n\r\nabc",
                     b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nAuthorization CANARY-27\r\n\r\n",
                     b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: CANARY-28\r\n\r\n",
                     b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nCANARY-29\r\n",
                     b"CANARY-30 /v1/x?CANARY-31 CANARY-32\r\n\r\n",
                     b"GET /v1/x HTTP/1.1\r\nHost: localhost\r\nx-retryd-deadline: CANARY-33\r\n\r\n",
-                    b"GET /v1/x HTTP/1.1\r\nHost: localhost\r\nOrigin: http://CANARY-34\r\n\r\n"):
+                    b"GET /v1/x HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n"):
             with Raw(daemon) as c:
                 c.send(odd)
                 c.half_close()

@@ -311,3 +311,10 @@ def wait_idle(daemon, timeout=10):
     while (samples := daemon.metrics())["retryd_requests_active"] > 0:
         assert now_ms() < deadline, f"{samples['retryd_requests_active']} requests do not end"
     return samples
+
+
+def wait_connections(daemon, count, timeout=10):
+    """Waits until so many clients are connected: a worker tells its counts at the end of a turn."""
+    deadline = now_ms() + timeout * 1000
+    while (value := daemon.metric("retryd_client_connections")) != count:
+        assert now_ms() < deadline, f"{value} connections, not {count}"

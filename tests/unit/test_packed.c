@@ -345,12 +345,14 @@ END_TEST
 START_TEST(a_hidden_model_that_is_needed)
 {
     world_with(1);
-    if (_i == 0)
+    if (_i == 0) {
         w.providers[0].base_path = "/openai/deployments/{model}";
-    else if (_i == 1)
-        w.providers[0].model_count = 1, w.providers[0].models = own_models;
-    else
+    } else if (_i == 1) {
+        w.providers[0].model_count = 1;
+        w.providers[0].models = own_models;
+    } else {
         w.plan_fails = -ENODATA;
+    }
     begin("br", "/v1/chat/completions");
     ck_assert(told("model_not_readable"));
     ck_assert_int_ge(

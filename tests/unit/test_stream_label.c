@@ -35,7 +35,7 @@ START_TEST(each_event_goes_out_as_it_comes)
                                        .headers = labels[i],
                                        .pieces = {{10, "d", 0},
                                                   {10, "ata", 0},
-                                                  {10, ROLE + 4, 0},
+                                                  {10, &ROLE[4], 0},
                                                   {10, TEXT("Hello"), 0},
                                                   {10, TEXT(" you") STOP DONE, 0}},
                                        .end_ms = 10};
@@ -130,7 +130,7 @@ START_TEST(until_its_first_bytes_it_may_think)
     const struct fake_attempt thinks = {
         .status = 200,
         .headers = JSON,
-        .pieces = {{900, "\n", 0}, {900, "da", 0}, {900, WHOLE + 2, 0}}};
+        .pieces = {{900, "\n", 0}, {900, "da", 0}, {900, &WHOLE[2], 0}}};
     const struct fake_attempt silent = {.status = 200, .headers = JSON, .hangs = true};
     const struct fake_attempt again[] = {silent, stream_attempt(WHOLE, TRANSPORT_WHOLE)};
 

@@ -82,7 +82,7 @@ TOO_LONG = {
     "2^31": b"80000000\r\n{}",
     "max_body and a byte": b"10001\r\n{}",
     "with zeros before it": b"0" * 60 + b"10001\r\n{}",
-    "with a long extension": b"FFFFFFFFFFFFFFFF;" + b"x" * 900 + b"\r\n{}",
+    "with a long extension libmicrohttpd0": b"FFFFFFFFFFFFFFFF;" + b"x" * 900 + b"\r\n{}",
     "with what came before": b"2\r\n{}\r\nffff\r\n{}",
 }
 

@@ -202,3 +202,8 @@ void str_shown(char *out, size_t size, struct str s)
     memcpy(out + n, "...", cut ? 4 : 0);
     out[cut ? n + 3 : n] = '\0';
 }
+
+bool str_ends(struct str s, struct str end)
+{
+    return s.n >= end.n && str_eq((struct str){s.p + s.n - end.n, end.n}, end);
+}

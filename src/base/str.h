@@ -27,6 +27,9 @@ bool str_ieq(struct str a, struct str b);
 bool str_starts(struct str s, struct str prefix);
 bool str_istarts(struct str s, struct str prefix);
 
+/* Whether s ends with `end`. */
+bool str_ends(struct str s, struct str end);
+
 /* Where `needle` starts in `s`, ASCII case-insensitively; -1 when nowhere. */
 ptrdiff_t str_ifind(struct str s, struct str needle);
 

@@ -264,22 +264,17 @@ static const struct str known_ends[] = {{"image_generation.completed", 26},
                                         {"speech.audio.done", 17},
                                         {"transcript.text.done", 20}};
 
-static bool ends_with(struct str s, struct str end)
-{
-    return s.n >= end.n && str_eq((struct str){s.p + s.n - end.n, end.n}, end);
-}
-
 /* `delta`: what the event calls so. One that has it is a part of the answer, whatever its type. */
 static enum guard_kind kind_of(const struct event_type *types, size_t n, struct str type,
                                const struct json_value *delta)
 {
-    if (ends_with(type, STR(".delta"))) /* most are */
+    if (str_ends(type, STR(".delta"))) /* most are */
         return delta->type == JSON_STRING && delta->text.n == 0 ? GUARD_LIFECYCLE : GUARD_CONTENT;
     for (size_t i = 0; i < n; i++)
         if (str_eq(type, types[i].type))
             return types[i].kind;
-    if (ends_with(type, STR("_delta")) || ends_with(type, STR(".done")) ||
-        ends_with(type, STR(".partial_image")) || completion_says(delta))
+    if (str_ends(type, STR("_delta")) || str_ends(type, STR(".done")) ||
+        str_ends(type, STR(".partial_image")) || completion_says(delta))
         return GUARD_CONTENT;
     return GUARD_STRANGE;
 }

@@ -11,11 +11,6 @@
 #include "base/clock.h"
 #include "exchange/exchange_private.h"
 
-static bool ends_with(struct str s, struct str end)
-{
-    return s.n >= end.n && str_eq((struct str){s.p + s.n - end.n, end.n}, end);
-}
-
 /* Made twice, these cost nothing. */
 static bool is_reading(const struct request_head *h)
 {
@@ -30,9 +25,9 @@ static bool is_safe(const struct request_head *h)
     if (is_reading(h))
         return true;
     return request_is(h, "POST") &&
-           (ends_with(path, STR("/embeddings")) || ends_with(path, STR("/moderations")) ||
-            ends_with(path, STR(":embedContent")) || ends_with(path, STR(":batchEmbedContents")) ||
-            ends_with(path, STR(":countTokens")));
+           (str_ends(path, STR("/embeddings")) || str_ends(path, STR("/moderations")) ||
+            str_ends(path, STR(":embedContent")) || str_ends(path, STR(":batchEmbedContents")) ||
+            str_ends(path, STR(":countTokens")));
 }
 
 /* Both attempts may be processed: that is what retry_ambiguous = no forbids (C28). */

@@ -39,11 +39,6 @@ static struct str without_query(struct str path)
     return path;
 }
 
-static bool ends_with(struct str s, struct str end)
-{
-    return s.n >= end.n && str_eq((struct str){s.p + s.n - end.n, end.n}, end);
-}
-
 enum operation operation_of(struct str method, struct str path)
 {
     path = without_query(path);
@@ -52,7 +47,7 @@ enum operation operation_of(struct str method, struct str path)
     if (!str_eq(method, STR("POST")))
         return OPERATION_OTHER;
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
-        if (ends_with(path, endings[i].end))
+        if (str_ends(path, endings[i].end))
             return endings[i].operation;
     return dialect_of(path) == DIALECT_OTHER ? OPERATION_OTHER : OPERATION_GENERATE;
 }

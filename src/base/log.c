@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/json_scan.h"
+#include "base/escape.h"
 
 #define LINE_MAX_BYTES 4096      /* of a line, its newline included */
 #define LINE_CLOSE 32            /* kept free for what closes a line that was cut */
@@ -81,9 +81,9 @@ static void put_quoted(struct line *l, struct str s)
 {
     put(l, "\"", 1);
     while (s.n > 0) {
-        char space[JSON_ESCAPE_MAX];
+        char space[ESCAPE_MAX];
         size_t used;
-        struct str one = json_escape(s, space, &used);
+        struct str one = escape_json(s, space, &used);
         if (!fits(l, one.n))
             break;
         put(l, one.p, one.n);

@@ -2,7 +2,7 @@
 #ifndef RETRYD_DAEMON_ACCESS_LOG_H
 #define RETRYD_DAEMON_ACCESS_LOG_H
 
-#include "daemon/config.h"
+#include "config/config.h"
 #include "exchange/exchange.h"
 
 /* "attempt 2 of 5 failed: 503 overloaded; next in 2.1 s" and the facts behind it. */

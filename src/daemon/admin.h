@@ -6,7 +6,7 @@
 #include <uv.h>
 
 #include "base/buf.h"
-#include "policy/headers.h"
+#include "http/headers.h"
 
 struct admin;
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 #include "base/buf.h"
-#include "daemon/config.h"
+#include "config/config.h"
 
 /* Exit codes; --help lists them, and scripts may rely on them. */
 enum cli_exit {

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
-#include "daemon/config.h"
+#include "config/config.h"
 
 /* One sentence about variables that are set, would change where requests go or what is trusted, and
  * are not used; it names the keys that would do it. False where there is nothing to say. Values are

@@ -2,7 +2,7 @@
 #ifndef RETRYD_DAEMON_SERVER_H
 #define RETRYD_DAEMON_SERVER_H
 
-#include "daemon/config.h"
+#include "config/config.h"
 
 /* Runs until a signal ends it. Takes over the reference. 0, or -errno when it could not start, after
  * logging why: -EADDRINUSE, -EACCES and -EPERM tell the caller which exit code fits.

@@ -6,7 +6,7 @@
 #include <uv.h>
 
 #include "base/buf.h"
-#include "daemon/config.h"
+#include "config/config.h"
 #include "daemon/traffic.h"
 
 struct sharing;

@@ -1,4 +1,4 @@
-/* The turns of the whole process (exchange/turns.h): their lock, their clock, and who is told.
+/* The turns of the whole process (targets/turns.h): their lock, their clock, and who is told.
  *
  * Workers ask from their own threads; one mutex guards all of it. When the next waiting request may
  * go is watched by a timer on the main thread's loop, whichever worker the request is on; those who
@@ -10,7 +10,7 @@
 #include <uv.h>
 
 #include "base/buf.h"
-#include "exchange/turns.h"
+#include "targets/turns.h"
 
 struct traffic;
 
@@ -27,7 +27,7 @@ void traffic_set_news(struct traffic *t, const struct traffic_news *news); /* be
 void traffic_close(struct traffic *t);
 void traffic_free(struct traffic *t);
 
-/* As in exchange/turns.h, from any thread. */
+/* As in targets/turns.h, from any thread. */
 enum turn_state traffic_ask(struct traffic *t, struct turn *turn, struct turns_door *door,
                             const struct turn_wish *wish);
 enum turn_state traffic_state(struct traffic *t, const struct turn *turn);

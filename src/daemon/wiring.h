@@ -2,10 +2,10 @@
 #ifndef RETRYD_DAEMON_WIRING_H
 #define RETRYD_DAEMON_WIRING_H
 
-#include "daemon/config.h"
+#include "config/config.h"
 #include "edge/frontend_check.h"
 #include "edge/upstream.h"
-#include "exchange/target.h"
+#include "targets/target.h"
 
 struct wire {
     struct upstream_link link;

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <uv.h>
 
-#include "exchange/message.h"
+#include "http/message.h"
 
 struct frontend;
 struct frontend_request; /* between on_head and on_closed */

@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#include "exchange/message.h"
+#include "http/message.h"
 
 #define CHECK_HEADERS_MAX 100
 

@@ -4,7 +4,7 @@
 
 #include "edge/frontend_private.h"
 #include "exchange/answer.h"
-#include "exchange/dialect.h"
+#include "http/dialect.h"
 
 #define RAW_BYTES_MAX 4096
 

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "exchange/dialect.h"
-#include "exchange/message.h"
+#include "http/dialect.h"
+#include "http/message.h"
 #include "policy/reason.h"
 
 /* Whether an answer's Content-Type begins with `type`. */

@@ -10,9 +10,9 @@
 
 #include "base/buf.h"
 #include "exchange/body.h"
-#include "exchange/turns.h"
+#include "http/headers.h"
 #include "policy/classify.h"
-#include "policy/headers.h"
+#include "targets/turns.h"
 
 #define ATTEMPT_DETAIL_MAX 256
 

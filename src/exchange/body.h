@@ -14,8 +14,8 @@
 #include <stdint.h>
 
 #include "base/buf.h"
-#include "base/json_scan.h"
 #include "exchange/body_look.h"
+#include "http/json_scan.h"
 
 struct exchange;
 struct spool;

@@ -10,9 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/form_watch.h"
-#include "base/json_check.h"
-#include "exchange/decode.h"
+#include "http/decode.h"
+#include "http/form_watch.h"
+#include "http/json_check.h"
 
 /* The keys that a body may be asked for. */
 enum body_key { BODY_MODEL, BODY_STREAM, BODY_OPTIONS, BODY_N, BODY_BACKGROUND, BODY_KEYS };

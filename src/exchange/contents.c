@@ -1,9 +1,9 @@
 /* Reads what a whole answer holds: an error, or a completion that says nothing. */
 #include <string.h>
 
-#include "exchange/completion.h"
-#include "exchange/decode.h"
 #include "exchange/exchange_private.h"
+#include "http/decode.h"
+#include "stream/completion.h"
 
 #define TEXT_MAX (256 * 1024) /* of a decoded body; the rest does not matter */
 

@@ -9,7 +9,7 @@
  *       +-----------------------------+----------+--------------------+
  *
  * RECEIVING   the request's body is coming in
- * QUEUED      it waits for its turn at a target (exchange/turns.h)
+ * QUEUED      it waits for its turn at a target (targets/turns.h)
  * ATTEMPTING  an attempt is under way and has no status yet
  * HOLDING     the attempt has a status; nothing of its answer has gone to the client. Where two race
  *             (exchange/hedge.c), back to ATTEMPTING when the other one takes over
@@ -35,18 +35,18 @@
 
 #include "exchange/attempt.h"
 #include "exchange/failures.h"
-#include "exchange/guard.h"
 #include "exchange/inspect.h"
-#include "exchange/message.h"
 #include "exchange/outbox.h"
 #include "exchange/outgoing.h"
 #include "exchange/request.h"
-#include "exchange/splice.h"
-#include "exchange/target.h"
-#include "exchange/turns.h"
+#include "http/message.h"
 #include "policy/deadline.h"
 #include "policy/retry.h"
-#include "policy/sse.h"
+#include "stream/guard.h"
+#include "stream/splice.h"
+#include "stream/sse.h"
+#include "targets/target.h"
+#include "targets/turns.h"
 
 enum exchange_state {
     EXCHANGE_RECEIVING,
@@ -102,7 +102,7 @@ struct exchange_ops {
     int (*plan)(void *w, struct exchange *x, struct str model, struct plan *ret_plan, char *ret_why,
                 size_t size);
 
-    /* Turns at targets: as in exchange/turns.h, for all that share them. Where one is WAITING,
+    /* Turns at targets: as in targets/turns.h, for all that share them. Where one is WAITING,
      * exchange_step is called once that has changed, and asks turn_state. */
     enum turn_state (*turn_ask)(void *w, struct exchange *x, struct turn *turn,
                                 const struct turn_wish *wish);

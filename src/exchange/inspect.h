@@ -12,9 +12,9 @@
 
 #include <stdbool.h>
 
-#include "base/json_check.h"
-#include "exchange/decode.h"
-#include "policy/headers.h"
+#include "http/decode.h"
+#include "http/headers.h"
+#include "http/json_check.h"
 
 enum inspect_end {
     INSPECT_NOTHING, /* nothing was promised, or it cannot be read; or there was no memory to */

@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "exchange/completion.h"
-#include "exchange/dialect.h"
 #include "exchange/exchange_private.h"
+#include "http/dialect.h"
+#include "stream/completion.h"
 
 /* An answer that calls itself good and holds an error is delivered with the error's own status. */
 static unsigned status_to_tell(unsigned status, const struct apierror *e)

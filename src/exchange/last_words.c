@@ -2,10 +2,10 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "base/json_scan.h"
-#include "exchange/decode.h"
-#include "exchange/error_event.h"
 #include "exchange/exchange_private.h"
+#include "http/decode.h"
+#include "http/json_scan.h"
+#include "stream/error_event.h"
 
 #define ERROR_TEXT_MAX (256 * 1024)
 

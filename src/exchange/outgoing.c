@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "exchange/decode.h"
-#include "exchange/dialect.h"
+#include "base/escape.h"
+#include "http/decode.h"
+#include "http/dialect.h"
 
 /* Takes the codings that retryd cannot read (br, zstd, `*`) out of an Accept-Encoding value. */
 static int readable_codings(struct str value, struct headers *out)
@@ -236,10 +237,10 @@ static int outgoing_body(const struct request *r, const struct target *t, struct
     if (r->names_resource)
         (void)buf_add_str(&edit->put, STR("models/"));
     while (text.n > 0) {
-        char space[JSON_ESCAPE_MAX];
+        char space[ESCAPE_MAX];
         size_t used;
 
-        (void)buf_add_str(&edit->put, json_escape(text, space, &used));
+        (void)buf_add_str(&edit->put, escape_json(text, space, &used));
         text = (struct str){text.p + used, text.n - used};
     }
     (void)buf_addc(&edit->put, '"');

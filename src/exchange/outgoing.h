@@ -4,7 +4,7 @@
 
 #include "exchange/body.h"
 #include "exchange/request.h"
-#include "exchange/target.h"
+#include "targets/target.h"
 
 struct outgoing {
     const char *method;

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "base/json_scan.h"
 #include "base/units.h"
+#include "http/json_scan.h"
 
 #define OVERRIDE_ATTEMPTS_MAX 100
 

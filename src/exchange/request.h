@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 #include "exchange/body.h"
-#include "exchange/dialect.h"
-#include "exchange/message.h"
+#include "http/dialect.h"
+#include "http/message.h"
 #include "policy/settings.h"
 
 #define MODEL_MAX 128

@@ -1,8 +1,9 @@
 /* Finds out what an error object is about, from its code, its type, or, failing both, its words. */
 #include "policy/apierror.h"
 
-#include "base/json_scan.h"
+#include "base/escape.h"
 #include "base/units.h"
+#include "http/json_scan.h"
 #include "policy/apierror_words.h"
 #include "policy/hint.h"
 
@@ -568,9 +569,9 @@ static void add_string(struct buf *out, const char *text)
     }
     (void)buf_addc(out, '"');
     for (struct str s = str_from(text); s.n > 0;) {
-        char space[JSON_ESCAPE_MAX];
+        char space[ESCAPE_MAX];
         size_t used;
-        (void)buf_add_str(out, json_escape(s, space, &used));
+        (void)buf_add_str(out, escape_json(s, space, &used));
         s = skip(s, used);
     }
     (void)buf_addc(out, '"');

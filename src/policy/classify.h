@@ -5,8 +5,8 @@
 
 #include <stdbool.h>
 
+#include "http/headers.h"
 #include "policy/apierror.h"
-#include "policy/headers.h"
 #include "policy/reason.h"
 #include "policy/settings.h"
 

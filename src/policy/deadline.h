@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "policy/headers.h"
+#include "http/headers.h"
 
 #define DEADLINE_NONE UINT64_MAX
 

@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "http/headers.h"
 #include "policy/apierror.h"
-#include "policy/headers.h"
 
 enum hint_source {
     HINT_NONE,

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/form_watch.h"
 #include "fuzz.h"
+#include "http/form_watch.h"
 
 static const struct str field = {"model", 5};
 

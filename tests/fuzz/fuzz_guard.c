@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exchange/guard.h"
 #include "fake_world.h"
 #include "fuzz.h"
+#include "stream/guard.h"
 
 #define CAP (1 << 24)
 #define SSE "Content-Type: text/event-stream\n"

@@ -1,8 +1,8 @@
 /* JSON in all the ways retryd reads it: validity, keys, watched keys, error objects, waits. */
 #include <stdlib.h>
 
-#include "base/json_check.h"
 #include "fuzz.h"
+#include "http/json_check.h"
 #include "json_oracle.h"
 #include "policy/apierror.h"
 

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exchange/guard.h"
-#include "exchange/splice.h"
 #include "fuzz.h"
-#include "policy/sse.h"
+#include "stream/guard.h"
+#include "stream/splice.h"
+#include "stream/sse.h"
 
 #define CAP (1 << 20)
 #define CHANNELS 256

@@ -3,7 +3,7 @@
 
 #include "base/buf.h"
 #include "fuzz.h"
-#include "policy/sse.h"
+#include "stream/sse.h"
 
 #define CAP (1 << 24)
 

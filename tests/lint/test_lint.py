@@ -42,14 +42,14 @@ BAD = [
     (lint.no_logging_below, {"src/policy/hint.c": '#include "base/log.h"\n'}),
     (lint.no_logging_below, {"src/policy/hint.c": 'void f(void) { fprintf(stderr, "x"); }\n'}),
     (lint.no_logging_below, {"src/base/buf.c": 'void f(void) { syslog(1, "x"); }\n'}),
-    (lint.pure_policy, {"src/policy/hint.c": "#include <time.h>\n"}),
-    (lint.pure_policy, {"src/policy/hint.h": "#include <sys/socket.h>\n"}),
-    (lint.pure_policy, {"src/policy/hint.c": "#include <unistd.h>\n"}),
-    (lint.pure_policy, {"src/policy/hint.c": "#include <uv.h>\n"}),
-    (lint.pure_policy, {"src/policy/hint.c": 'void f(void) { getenv("X"); }\n'}),
-    (lint.pure_policy, {"src/policy/hint.c": "void f(void) { clock_gettime(0, &t); }\n"}),
-    (lint.pure_policy, {"src/policy/hint.c": "static int calls;\n"}),
-    (lint.pure_policy, {"src/policy/hint.c": "static struct x last = {0};\n"}),
+    (lint.pure, {"src/policy/hint.c": "#include <time.h>\n"}),
+    (lint.pure, {"src/policy/hint.h": "#include <sys/socket.h>\n"}),
+    (lint.pure, {"src/policy/hint.c": "#include <unistd.h>\n"}),
+    (lint.pure, {"src/policy/hint.c": "#include <uv.h>\n"}),
+    (lint.pure, {"src/policy/hint.c": 'void f(void) { getenv("X"); }\n'}),
+    (lint.pure, {"src/policy/hint.c": "void f(void) { clock_gettime(0, &t); }\n"}),
+    (lint.pure, {"src/policy/hint.c": "static int calls;\n"}),
+    (lint.pure, {"src/policy/hint.c": "static struct x last = {0};\n"}),
     *[(lint.forbidden_functions, {"src/edge/a.c": f"void f(void) {{ {call}; }}\n"}) for call in (
         "sprintf(b, s)", "vsprintf(b, s, a)", "strcpy(a, b)", "strcat(a, b)", "strtok(a, b)",
         "atoi(s)", "atof(s)", "rand()", "time(NULL)", "sleep(1)", "x = time (0)")],
@@ -84,12 +84,12 @@ GOOD = [
                            "src/edge/frontend_private.h": "#include <microhttpd.h>\n",
                            "src/edge/upstream.c": "#include <curl/curl.h>\n",
                            "src/edge/redis.c": "#include <hiredis/read.h>\n",
-                           "src/daemon/config_file.c": "#include <ini.h>\n"}),
+                           "src/config/config_file.c": "#include <ini.h>\n"}),
     (lint.edges_apart, {"src/edge/frontend.c": '#include "edge/frontend.h"\n'}),
     (lint.no_logging_below, {"src/base/log.c": '#include "base/log.h"\nvoid f(void) { fputs(s, f); }\n',
                              "src/base/str.c": "void f(void) { snprintf(b, n, s); }\n",
                              "src/exchange/a.c": '#include "base/log.h"\n'}),
-    (lint.pure_policy, {"src/policy/hint.c": "#include <stdint.h>\n#include <sys/types.h>\n"
+    (lint.pure, {"src/policy/hint.c": "#include <stdint.h>\n#include <sys/types.h>\n"
                                              "static const int days[] = {31};\n"
                                              "static int parse(int a);\n"}),
     (lint.forbidden_functions, {"src/edge/a.c": '/* time( */ char *s = "sprintf(";\n'

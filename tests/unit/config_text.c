@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/config_table.h"
+#include "config/config_table.h"
 
 #define NAME "t.conf"
 

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "daemon/config.h"
+#include "config/config.h"
 
 /* What config_load made of it. The file's name in the messages is "t.conf". */
 struct loaded {

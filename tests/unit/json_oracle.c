@@ -5,7 +5,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 
-#include "base/json_check.h"
+#include "http/json_check.h"
 
 static size_t digits(struct str s, size_t i)
 {

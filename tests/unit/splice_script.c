@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json_scan.h"
+#include "base/escape.h"
+#include "http/json_scan.h"
 
 #define CHUNK                                                                         \
     "{\"id\":\"chatcmpl-%s\",\"object\":\"chat.completion.chunk\",\"created\":17%zu," \
@@ -99,11 +100,11 @@ static const char *spell(const struct script *s, struct str *rest)
     buf_init(&b, sizeof ring[0]);
     for (size_t i = 0; rest->n > 0 && (s->chunk == 0 || i < s->chunk); i++) {
         size_t n = str_utf8(*rest), used;
-        char space[JSON_ESCAPE_MAX];
+        char space[ESCAPE_MAX];
         if (s->spelling)
             spell_escaped(&b, code_point(rest->p, n));
         else
-            (void)buf_add_str(&b, json_escape(*rest, space, &used));
+            (void)buf_add_str(&b, escape_json(*rest, space, &used));
         *rest = (struct str){rest->p + n, rest->n - n};
     }
     char *to = ring[at++ % 8];

@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 #include "base/str.h"
-#include "exchange/splice.h"
+#include "stream/splice.h"
 
 /* What an answer says, and how it is cut and spelled. */
 struct script {

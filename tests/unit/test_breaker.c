@@ -1,6 +1,6 @@
 /* Breakers: what opens them, what closes them, and what must hold whatever happens (C20). */
 
-#include "policy/breaker.h"
+#include "targets/breaker.h"
 
 #include <check.h>
 #include <limits.h>

@@ -1,6 +1,6 @@
 /* Retry budgets: their arithmetic, and a naive list of times as an oracle (C9). */
 
-#include "policy/budget.h"
+#include "targets/budget.h"
 
 #include <check.h>
 #include <limits.h>

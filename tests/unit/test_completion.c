@@ -1,6 +1,6 @@
 /* Completions that say nothing: what is one, how often it is asked for, and what the client gets. */
 
-#include "exchange/completion.h"
+#include "stream/completion.h"
 
 #include <check.h>
 #include <string.h>

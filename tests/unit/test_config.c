@@ -7,8 +7,8 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "config/config_table.h"
 #include "config_text.h"
-#include "daemon/config_table.h"
 #include "policy/move.h"
 #include "unit.h"
 

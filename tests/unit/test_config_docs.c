@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/config_table.h"
 #include "config_text.h"
-#include "daemon/config_table.h"
 #include "unit.h"
 
 /* --- the dump ----------------------------------------------------------------------------------- */

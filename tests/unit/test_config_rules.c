@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config/config_table.h"
 #include "config_text.h"
-#include "daemon/config_table.h"
 #include "unit.h"
 
 static void is_bad(const char *text, int error, const char *problems)

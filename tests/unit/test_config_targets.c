@@ -5,8 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "config/config_table.h"
 #include "config_text.h"
-#include "daemon/config_table.h"
 #include "policy/move.h"
 #include "unit.h"
 

@@ -1,6 +1,6 @@
 /* Undoing content codings: what a compressor made, at any cut, with any room; and bytes that are none. */
 
-#include "exchange/decode.h"
+#include "http/decode.h"
 
 #include <check.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* Which API a path belongs to. */
 
-#include "exchange/dialect.h"
+#include "http/dialect.h"
 
 #include <check.h>
 

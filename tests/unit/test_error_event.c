@@ -1,13 +1,13 @@
 /* Errors told within a stream: one event, in the shapes that the SDKs raise as an error. */
 
-#include "exchange/error_event.h"
+#include "stream/error_event.h"
 
 #include <cJSON.h>
 #include <check.h>
 #include <errno.h>
 
 #include "failmem.h"
-#include "policy/sse.h"
+#include "stream/sse.h"
 #include "unit.h"
 
 #define LONG "{\"message\":\"one that is longer than what a buffer has for nothing\"}"

@@ -1,5 +1,5 @@
 /* One field of a form, found however the form is cut into pieces. */
-#include "base/form_watch.h"
+#include "http/form_watch.h"
 
 #include <check.h>
 #include <string.h>

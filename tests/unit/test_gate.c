@@ -1,7 +1,7 @@
 /* Gates: their phases one by one, and, in virtual time, crowds at targets that limit and that do
  * not (C19). */
 
-#include "policy/gate.h"
+#include "targets/gate.h"
 
 #include <check.h>
 

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "exchange/error_event.h"
-#include "policy/sse.h"
+#include "stream/error_event.h"
+#include "stream/sse.h"
 #include "unit.h"
 #include "world_fixture.h"
 

@@ -1,12 +1,12 @@
 /* What each event that was ever seen in a stream means, in each dialect. */
 
-#include "exchange/guard.h"
+#include "stream/guard.h"
 
 #include <check.h>
 #include <stdio.h>
 
 #include "failmem.h"
-#include "policy/sse.h"
+#include "stream/sse.h"
 #include "unit.h"
 
 #define CHAT DIALECT_CHAT

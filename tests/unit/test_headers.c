@@ -1,6 +1,6 @@
 /* Header lists: order, limits, lookups, and what belongs to one hop. */
 
-#include "policy/headers.h"
+#include "http/headers.h"
 
 #include <check.h>
 #include <errno.h>

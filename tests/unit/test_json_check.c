@@ -1,6 +1,6 @@
 /* Validity, at any split, against the grammar, against cJSON, and in linear time; watched keys. */
 
-#include "base/json_check.h"
+#include "http/json_check.h"
 
 #include <check.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* The walk over objects and arrays: what it hands out, and that no text leads it astray. */
 
-#include "base/json_iter.h"
+#include "http/json_iter.h"
 
 #include <check.h>
 #include <cjson/cJSON.h>

@@ -1,6 +1,6 @@
 /* The key finder: what it finds, and that no input leads it astray. */
 
-#include "base/json_scan.h"
+#include "http/json_scan.h"
 
 #include <check.h>
 #include <cjson/cJSON.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/escape.h"
 #include "unit.h"
 
 /* `text` in memory of its own, so that a sanitizer sees a read beyond it. */
@@ -210,7 +211,7 @@ END_TEST
 START_TEST(escaping_reads_back)
 {
     for (unsigned c = 1; c < 0x10000; c++) {
-        char utf8[8], space[JSON_ESCAPE_MAX], quoted[32];
+        char utf8[8], space[ESCAPE_MAX], quoted[32];
         size_t used;
         if (c >= 0xd800 && c <= 0xdfff)
             continue;
@@ -221,7 +222,7 @@ START_TEST(escaping_reads_back)
         if (n > 1)
             utf8[n - 1] = (char)(0x80 | (c & 0x3f));
         utf8[n] = '\0';
-        struct str e = json_escape((struct str){utf8, n}, space, &used);
+        struct str e = escape_json((struct str){utf8, n}, space, &used);
         if (used != n)
             ck_abort_msg("U+%04X", c);
         quoted[0] = '"';
@@ -260,11 +261,11 @@ START_TEST(unseen_characters_are_escaped)
     };
 
     for (size_t i = 0; i < COUNT(cases); i++) {
-        char space[JSON_ESCAPE_MAX];
+        char space[ESCAPE_MAX];
         size_t used;
 
         ck_assert(
-            str_eq(json_escape(str_from(cases[i].text), space, &used), str_from(cases[i].escaped)));
+            str_eq(escape_json(str_from(cases[i].text), space, &used), str_from(cases[i].escaped)));
         ck_assert_uint_eq(used, strlen(cases[i].text));
     }
 }

@@ -1,5 +1,5 @@
 /* Kinds of operations: by method and path, whatever the base. */
-#include "exchange/operation.h"
+#include "http/operation.h"
 
 #include <check.h>
 

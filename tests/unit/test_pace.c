@@ -1,6 +1,6 @@
 /* Adaptive pacing: when it turns on and off, how it falls and rises, and the rate it finds. */
 
-#include "policy/pace.h"
+#include "targets/pace.h"
 
 #include <check.h>
 #include <limits.h>

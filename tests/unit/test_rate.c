@@ -1,6 +1,6 @@
 /* Rate limits: the burst, the spacing, and that no minute ever has more than it should (C22). */
 
-#include "policy/rate.h"
+#include "targets/rate.h"
 
 #include <check.h>
 #include <stdbool.h>

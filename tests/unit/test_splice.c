@@ -1,6 +1,6 @@
 /* Broken answers joined with new ones: the client has the whole answer, as if it came from one. */
 
-#include "exchange/splice.h"
+#include "stream/splice.h"
 
 #include <check.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* Single events of chat and completions, byte by byte: what splice rewrites, what it
  * leaves alone, and what it refuses. */
 
-#include "exchange/splice.h"
+#include "stream/splice.h"
 
 #include <check.h>
 

@@ -1,6 +1,6 @@
 /* Splice without memory, beyond its limits, and on answers and bytes of chance. */
 
-#include "exchange/splice.h"
+#include "stream/splice.h"
 
 #include <check.h>
 #include <stdio.h>

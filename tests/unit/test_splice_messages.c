@@ -1,6 +1,6 @@
 /* Single events of Anthropic's messages, byte by byte: blocks, texts, signatures, calls and ends. */
 
-#include "exchange/splice.h"
+#include "stream/splice.h"
 
 #include <check.h>
 

@@ -1,6 +1,6 @@
 /* Single events of Responses, byte by byte: ids, numbers, items, and where a stream is resumed. */
 
-#include "exchange/splice.h"
+#include "stream/splice.h"
 
 #include <check.h>
 

@@ -1,6 +1,6 @@
 /* Event framing: the same events whatever the pieces the stream comes in. */
 
-#include "policy/sse.h"
+#include "stream/sse.h"
 
 #include <check.h>
 #include <errno.h>

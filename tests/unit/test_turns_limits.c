@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "exchange/turns_private.h"
 #include "failmem.h"
+#include "targets/turns_private.h"
 #include "turns_desk.h"
 #include "unit.h"
 

@@ -2,7 +2,7 @@
 #ifndef RETRYD_TURNS_DESK_H
 #define RETRYD_TURNS_DESK_H
 
-#include "exchange/turns.h"
+#include "targets/turns.h"
 
 #define DESK_PROVIDERS 3
 #define DESK_KEYS 4

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy/sse.h"
+#include "stream/sse.h"
 #include "stream_text.h"
 
 struct fake_world w;

@@ -1,0 +1,233 @@
+/* What one value alone cannot tell: conflicts between values, and the parts that follow from them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/units.h"
+#include "config/config_table.h"
+#include "edge/spool.h"
+
+unsigned config_key_line(const struct config_origin *o, const char *section, const char *key)
+{
+    const struct config_row *row = config_row_find(section, key);
+
+    return row ? o->lines[config_row_index(row)] : 0;
+}
+
+unsigned config_origin_line(const struct config_origin *o, const char *section, const char *key)
+{
+    unsigned line = config_key_line(o, section, key);
+
+    return line ? line : o->line;
+}
+
+/* --- listeners -------------------------------------------------------------------------------- */
+
+/* C29: clients must prove who they are, or the user must say that they need not. client_keys_file
+ * will satisfy it once it is in force; until then it would promise what nobody checks. */
+static void check_reachable(const struct config *c, const char *section, const char *address,
+                            unsigned line, struct config_report *r)
+{
+    bool loopback, keys = c->server.client_keys_file[0] && !strcmp(section, "server");
+    char quoted[CONFIG_QUOTED_MAX];
+
+    if (config_address_check(str_from(address), &loopback) || loopback || c->server.insecure_listen)
+        return;
+    config_problem(r, FAULT_VALUE, line,
+                   "[%s] listen: found %s, which other machines can reach; expected a loopback "
+                   "address or a Unix socket, or insecure_listen = yes in [server] where whoever "
+                   "can reach it may use it%s",
+                   section, config_quote(str_from(address), quoted),
+                   keys ? " (client_keys_file is not in force in this version and does not protect "
+                          "it yet)"
+                        : "");
+}
+
+/* Others would call this machine by a name that the default list does not have. */
+static void note_hosts(const struct config *c, const struct config_origin *o,
+                       struct config_report *r)
+{
+    for (unsigned i = 0; i < c->server.listen.count; i++) {
+        bool loopback;
+
+        if (config_address_check(str_from(c->server.listen.items[i]), &loopback) || loopback)
+            continue;
+        if (!config_key_line(o, "server", "allowed_hosts"))
+            config_note(r, config_key_line(o, "server", "listen"),
+                        "[server] allowed_hosts: is not set, so that requests from other machines "
+                        "get 403; add the name or address by which they call this one");
+        return;
+    }
+}
+
+static bool any_port(const char *address)
+{
+    size_t n = strlen(address);
+
+    return n > 2 && !strcmp(address + n - 2, ":0");
+}
+
+void config_check_listeners(const struct config *c, const struct config_origin *o,
+                            struct config_report *r)
+{
+    unsigned line = config_key_line(o, "server", "listen"),
+             admin_line = config_key_line(o, "admin", "listen");
+    const char *admin = c->admin.listen;
+
+    if (c->server.listen.count > CONFIG_LISTEN_MAX)
+        config_problem(r, FAULT_VALUE, line, "[server] listen: expected at most %d addresses",
+                       CONFIG_LISTEN_MAX);
+    for (unsigned i = 0; i < c->server.listen.count; i++) {
+        const char *address = c->server.listen.items[i];
+
+        check_reachable(c, "server", address, line, r);
+        if (!strcmp(address, admin) && !any_port(admin))
+            config_problem(r, FAULT_VALUE, admin_line ? admin_line : line,
+                           "[admin] listen: %s is an address of [server] too; expected one of its "
+                           "own, or off",
+                           admin);
+    }
+    note_hosts(c, o, r);
+    if (strcmp(admin, "off") != 0)
+        check_reachable(c, "admin", admin, admin_line, r);
+}
+
+/* --- the spool ---------------------------------------------------------------------------------- */
+
+/* No reason not to start: all but the largest requests are served without it. */
+void config_check_spool(const struct config *c, const struct config_origin *o,
+                        struct config_report *r)
+{
+    int rc = spool_probe(c->server.spool_dir);
+    char quoted[CONFIG_QUOTED_MAX];
+
+    if (rc < 0)
+        config_note(r, config_key_line(o, "server", "spool_dir"),
+                    "[server] spool_dir: no file can be made in %s (%s): requests with bodies "
+                    "larger than memory_body will get 507",
+                    config_quote(str_from(c->server.spool_dir), quoted), strerror(-rc));
+}
+
+/* --- retries ---------------------------------------------------------------------------------- */
+
+void config_check_settings(const struct route_settings *s, const struct config_origin *o,
+                           struct config_report *r)
+{
+    const struct backoff_settings *b = &s->retry.backoff;
+    unsigned least = config_key_line(o, "retry", "initial_delay"),
+             most = config_key_line(o, "retry", "max_delay");
+    bool route = strncmp(o->title, "route ", 6) == 0;
+    char a[UNITS_TEXT_MAX], z[UNITS_TEXT_MAX];
+
+    /* A route that sets neither inherits what the global check has seen. */
+    if (b->initial_delay_ms <= b->max_delay_ms || (!least && !most))
+        return;
+    config_problem(
+        r, FAULT_VALUE, most ? most : least,
+        "[%s] %smax_delay: %s is less than initial_delay (%s); expected at least as much", o->title,
+        route ? "retry." : "", units_duration_text(b->max_delay_ms, a),
+        units_duration_text(b->initial_delay_ms, z));
+}
+
+/* --- the shared view --------------------------------------------------------------------------- */
+
+void config_finish_shared(struct config *c, const struct config_origin *o, struct config_report *r)
+{
+    static const char *const keys[] = {"redis_user", "redis_password_file"};
+    bool set[] = {c->shared_redis_user[0] != '\0', c->shared_password_file[0] != '\0'};
+
+    config_load_password(c, o, r);
+    for (size_t i = 0; !c->shared_redis[0] && i < sizeof keys / sizeof keys[0]; i++) {
+        if (set[i])
+            config_note(r, config_key_line(o, "shared", keys[i]),
+                        "[shared] %s: has no effect without redis", keys[i]);
+    }
+    if (c->shared_redis[0] && set[0] && !set[1])
+        config_problem(r, FAULT_VALUE, config_key_line(o, "shared", "redis_user"),
+                       "[shared] redis_user: redis_password_file is not set; expected both, or "
+                       "neither");
+}
+
+/* --- upstreams -------------------------------------------------------------------------------- */
+
+static char *join(struct str a, const char *between, struct str b)
+{
+    struct buf out;
+
+    buf_init(&out, a.n + strlen(between) + b.n + 1);
+    buf_add_str(&out, a);
+    buf_add_str(&out, str_from(between));
+    buf_add_str(&out, b);
+    buf_addc(&out, '\0');
+    if (out.failed) {
+        buf_deinit(&out);
+        return NULL;
+    }
+    return buf_steal(&out, &(size_t){0});
+}
+
+static void fill_url(struct config_upstream *u, struct config_report *r)
+{
+    struct config_url url = {0};
+    bool local;
+
+    if (config_url_parse(str_from(u->url), &url) != NULL)
+        return;
+    local = url.socket.n > 0;
+    u->tls = url.tls;
+    u->origin = local ? str_dup(STR("http://localhost")) : join(url.scheme, "://", url.authority);
+    u->base_path = str_dup(url.path);
+    u->host = str_dup(local ? STR("localhost") : url.host);
+    u->unix_socket = str_dup(url.socket);
+    u->query = str_dup(url.query);
+    if (!u->origin || !u->base_path || !u->host || !u->unix_socket || !u->query)
+        config_no_memory(r);
+}
+
+/* A forgotten url must not send another provider's key to OpenAI. */
+static void check_url_set(const struct config_upstream *u, const struct config_origin *o,
+                          struct config_report *r)
+{
+    if (o->line && !config_key_line(o, "upstream", "url") && strcmp(u->name, "openai") != 0)
+        config_problem(r, FAULT_VALUE, o->line,
+                       "[%s] url: is missing; expected a URL such as https://api.openai.com/v1 "
+                       "(only the upstream named openai may leave it out)",
+                       o->title);
+}
+
+static void check_headers(const struct config_upstream *u, const struct config_origin *o,
+                          struct config_report *r)
+{
+    bool keys = u->api_key_env[0] || u->api_key_file[0];
+
+    for (unsigned i = 0; keys && i < u->header_count; i++) {
+        if (str_ieq(str_from(u->headers[i].name), str_from(u->auth_header)))
+            config_problem(r, FAULT_VALUE, config_origin_line(o, "upstream", "header."),
+                           "[%s] header.%s: this header carries the key of %s; expected one of the "
+                           "two",
+                           o->title, u->headers[i].name,
+                           u->api_key_env[0] ? "api_key_env" : "api_key_file");
+    }
+}
+
+static void check_ca_file(const struct config_upstream *u, const struct config_origin *o,
+                          struct config_report *r)
+{
+    char quoted[CONFIG_QUOTED_MAX];
+
+    if (u->ca_file[0] && access(u->ca_file, R_OK) < 0)
+        config_problem(r, FAULT_VALUE, config_origin_line(o, "upstream", "ca_file"),
+                       "[%s] ca_file: %s cannot be read: %s", o->title,
+                       config_quote(str_from(u->ca_file), quoted), strerror(errno));
+}
+
+void config_finish_upstream(struct config_upstream *u, const struct config_origin *o,
+                            struct config_report *r)
+{
+    fill_url(u, r);
+    check_url_set(u, o, r);
+    check_headers(u, o, r);
+    check_ca_file(u, o, r);
+    config_load_keys(u, o, r);
+}

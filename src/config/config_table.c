@@ -1,0 +1,320 @@
+/* What can be set: one row per key, and the rows are all there is.
+ *
+ * To add a setting, add its field to config.h and its row here; the tests then ask for its lines
+ * in conf/retryd.conf and docs/configuration.md. */
+#include <string.h>
+
+#include "config/config_table.h"
+
+#define MS 1u
+#define SECONDS (1000 * MS)
+#define MINUTES (60 * SECONDS)
+#define HOURS (60 * MINUTES)
+#define KIB 1024ull
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+#define IN_CONFIG(field) .owner = OWNER_CONFIG, .offset = offsetof(struct config, field)
+#define IN_UPSTREAM(field) \
+    .owner = OWNER_UPSTREAM, .offset = offsetof(struct config_upstream, field)
+#define IN_SETTINGS(field) .owner = OWNER_SETTINGS, .offset = offsetof(struct route_settings, field)
+#define IN_ROUTE(field) .owner = OWNER_ROUTE, .offset = offsetof(struct config_route, field)
+
+/* The choices of an enum, in the order of its values. */
+static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
+static const char *const log_formats[] = {"logfmt", "json", NULL};
+static const char *const accesses[] = {"all", "retried", "failed", "off", NULL};
+static const char *const http_versions[] = {"auto", "1.1", "2", NULL};
+static const char *const jitters[] = {"none", "full", "equal", NULL};
+static const char *const causes[] = {"connect", "reset", "timeout", "408",   "409",
+                                     "425",     "429",   "5xx",     "empty", NULL};
+static const char *const stream_modes[] = {"live", "splice", "hold", NULL};
+static const char *const fallback_causes[] = {"error", "timeout", "context_length", NULL};
+static const char *const hedged[] = {"safe", "all", NULL};
+
+const struct config_section_row config_sections[] = {
+    {"server", false, false, "Where clients connect, and what one of them may take."},
+    {"admin", false, false, "Health and metrics."},
+    {"log", false, false, "What is written to standard error."},
+    {"upstream", true, false, "A provider: [upstream NAME], one section each."},
+    {"retry", false, true, "What is tried again, when, and how often."},
+    {"timeout", false, true, "How long each step of one attempt may take."},
+    {"stream", false, true, "Answers that come as events."},
+    {"breaker", false, true, "When a target (a model at an upstream) counts as down."},
+    {"queue", false, true, "Requests that wait for their turn at a target."},
+    {"hedge", false, true, "A second attempt beside one that is silent."},
+    {"route", true, false,
+     "Requests that go elsewhere or by other rules: [route NAME], the first that "
+     "matches. Any key of [retry], [timeout], [stream], [breaker], [queue] and [hedge] may be set "
+     "for one route: retry.max_attempts = 3."},
+    {"shared", false, false, "What several daemons know together."},
+};
+const unsigned config_section_count = sizeof config_sections / sizeof config_sections[0];
+
+const struct config_row config_rows[] = {
+    {"server", "listen", CONFIG_ADDRESSES, IN_CONFIG(server.listen), .fallback = "127.0.0.1:4290",
+     .restart = true, .help = "addresses that clients connect to"},
+    {"server", "workers", CONFIG_INTEGER, IN_CONFIG(server.workers), .min = 1, .max = 256,
+     .zero_word = "auto", .fallback = "auto", .restart = true,
+     .help = "threads that serve; auto: one for each CPU it may use"},
+    {"server", "max_connections", CONFIG_INTEGER, IN_CONFIG(server.max_connections), .min = 1,
+     .max = 1000000, .fallback = "4096", .restart = true,
+     .help = "client connections at a time, over all workers"},
+    {"server", "max_body", CONFIG_SIZE, IN_CONFIG(server.max_body), .min = 1 * KIB, .max = 16 * GIB,
+     .fallback = "512M", .help = "a larger request body is answered with 413"},
+    {"server", "memory_body", CONFIG_SIZE, IN_CONFIG(server.memory_body), .min = 1 * KIB,
+     .max = 1 * GIB, .fallback = "1M",
+     .help = "a larger request body waits in a file instead of memory"},
+    {"server", "max_buffered", CONFIG_SIZE, IN_CONFIG(server.max_buffered), .min = 1 * MIB,
+     .max = 1024 * GIB, .fallback = "512M",
+     .help = "memory that bodies and answers may take, over all requests; near it new requests get "
+             "503"},
+    {"server", "hold_limit", CONFIG_SIZE, IN_CONFIG(server.hold_limit), .min = 1 * KIB,
+     .max = 1 * GIB, .fallback = "4M",
+     .help = "an answer that is larger is passed on before it is whole"},
+    {"server", "spool_dir", CONFIG_PATH, IN_CONFIG(server.spool_dir), .fallback = "/var/tmp",
+     .help = "folder of the files that hold large request bodies"},
+    {"server", "drain_timeout", CONFIG_DURATION, IN_CONFIG(server.drain_timeout_ms),
+     .max = 1 * HOURS, .fallback = "30s", .zero_means = "ends at once",
+     .help = "how long requests may take to finish after SIGTERM"},
+    {"server", "allowed_hosts", CONFIG_LIST, IN_CONFIG(server.allowed_hosts),
+     .fallback = "localhost, 127.0.0.1, [::1]",
+     .help = "names that a request's Host header may have, with or without a port"},
+    {"server", "allowed_origins", CONFIG_LIST, IN_CONFIG(server.allowed_origins), .fallback = "",
+     .help = "web origins whose pages may send requests, such as https://app.example"},
+    {"server", "client_keys_file", CONFIG_PATH, IN_CONFIG(server.client_keys_file), .fallback = "",
+     .later = "C29", .help = "file with the tokens that clients must send, one a line"},
+    {"server", "insecure_listen", CONFIG_YES_NO, IN_CONFIG(server.insecure_listen),
+     .fallback = "no",
+     .help = "allows addresses that other machines reach: whoever reaches them spends your key"},
+
+    {"admin", "listen", CONFIG_ADDRESS, IN_CONFIG(admin.listen), .fallback = "127.0.0.1:4291",
+     .restart = true, .help = "address of /healthz, /readyz and /metrics, or off"},
+
+    {"log", "level", CONFIG_ENUM, IN_CONFIG(log.level), .choices = log_levels, .fallback = "info",
+     .help = "the least important lines that are written"},
+    {"log", "format", CONFIG_ENUM, IN_CONFIG(log.format), .choices = log_formats,
+     .fallback = "logfmt", .help = "key=value pairs, or one JSON object a line"},
+    {"log", "access", CONFIG_ENUM, IN_CONFIG(log.access), .choices = accesses, .fallback = "all",
+     .help = "which requests get a line"},
+
+    {"upstream", "url", CONFIG_URL, IN_UPSTREAM(url), .fallback = "https://api.openai.com/v1",
+     .help = "the base URL as the provider documents it, or unix:/path/to/socket:/v1 (plain HTTP); "
+             "{model} in the path stands for the model, and a query is added to every request's"},
+    {"upstream", "api_key_env", CONFIG_VARIABLE, IN_UPSTREAM(api_key_env), .fallback = "",
+     .zero_means = "the client's own key passes through",
+     .help = "environment variable that holds the API key"},
+    {"upstream", "api_key_file", CONFIG_PATH, IN_UPSTREAM(api_key_file), .fallback = "",
+     .zero_means = "the client's own key passes through",
+     .help = "file with API keys, one a line: several are a pool; a name without a slash is a "
+             "systemd credential"},
+    {"upstream", "key_cooldown", CONFIG_DURATION, IN_UPSTREAM(key_cooldown_ms), .min = 1 * SECONDS,
+     .max = 24 * HOURS, .fallback = "5m",
+     .help = "how long a key that is out of quota or rejected is left alone while the file has "
+             "others"},
+    {"upstream", "auth_header", CONFIG_TOKEN, IN_UPSTREAM(auth_header), .fallback = "Authorization",
+     .help = "header that carries the key; api-key for Azure"},
+    {"upstream", "header.", CONFIG_HEADER, .owner = OWNER_UPSTREAM, .fallback = "",
+     .help = "header.NAME = value sets a header on every request: header.OpenAI-Organization"},
+    {"upstream", "idempotency_header", CONFIG_TOKEN, IN_UPSTREAM(idempotency_header),
+     .fallback = "", .zero_means = "not sent",
+     .help = "header that gives all attempts of a request one key, where the provider honours it"},
+    {"upstream", "ca_file", CONFIG_PATH, IN_UPSTREAM(ca_file), .fallback = "",
+     .zero_means = "the system's", .help = "PEM file of the authorities that are trusted"},
+    {"upstream", "proxy", CONFIG_PROXY, IN_UPSTREAM(proxy), .fallback = "", .zero_means = "none",
+     .help = "forward proxy, such as http://proxy.example:3128"},
+    {"upstream", "http_version", CONFIG_ENUM, IN_UPSTREAM(http_version), .choices = http_versions,
+     .fallback = "auto",
+     .help = "auto: HTTP/1.1; 2: HTTP/2 where the server and libcurl (from 8.4 on) have it"},
+    {"upstream", "connection_lifetime", CONFIG_DURATION, IN_UPSTREAM(connection_lifetime_ms),
+     .max = 24 * HOURS, .fallback = "5m", .zero_means = "no limit",
+     .help = "an older connection takes no new request, so that changes in DNS get through"},
+    {"upstream", "max_concurrency", CONFIG_INTEGER, IN_UPSTREAM(max_concurrency), .max = 1000000,
+     .fallback = "0", .zero_means = "no limit",
+     .help = "requests in flight at a time; others queue"},
+    {"upstream", "requests_per_minute", CONFIG_INTEGER, IN_UPSTREAM(requests_per_minute),
+     .max = 10000000, .fallback = "0", .zero_means = "no limit",
+     .help = "requests started in a minute, spread evenly; others queue"},
+    {"upstream", "adaptive_pacing", CONFIG_YES_NO, IN_UPSTREAM(adaptive_pacing), .fallback = "no",
+     .help = "on repeated 429s without a hint the rate falls by half, and rises again slowly"},
+    {"upstream", "model.", CONFIG_MODEL, .owner = OWNER_UPSTREAM, .fallback = "",
+     .help = "model.NAME = other, or models = NAME -> other, ...: its own names for models"},
+
+    {"retry", "max_attempts", CONFIG_INTEGER, IN_SETTINGS(retry.max_attempts), .min = 1, .max = 100,
+     .fallback = "5", .help = "attempts of one request, the first one too"},
+    {"retry", "attempts_per_tier", CONFIG_INTEGER, IN_SETTINGS(retry.attempts_per_tier), .min = 1,
+     .max = 100, .fallback = "3", .help = "attempts before the next fallback model is tried"},
+    {"retry", "initial_delay", CONFIG_DURATION, IN_SETTINGS(retry.backoff.initial_delay_ms),
+     .min = 1 * MS, .max = 1 * HOURS, .fallback = "1s", .help = "wait before the second attempt"},
+    {"retry", "multiplier", CONFIG_DECIMAL, IN_SETTINGS(retry.backoff.multiplier), .min = 1,
+     .max = 100, .fallback = "2", .help = "each further wait is so many times longer"},
+    {"retry", "max_delay", CONFIG_DURATION, IN_SETTINGS(retry.backoff.max_delay_ms), .min = 1 * MS,
+     .max = 24 * HOURS, .fallback = "60s", .help = "no wait of our own is longer"},
+    {"retry", "jitter", CONFIG_ENUM, IN_SETTINGS(retry.backoff.jitter), .choices = jitters,
+     .fallback = "equal", .help = "random part of a wait: none, all of it, or half of it"},
+    {"retry", "retry_on", CONFIG_SET, IN_SETTINGS(retry.retry_on), .choices = causes,
+     .fallback = "connect, reset, timeout, 408, 409, 425, 429, 5xx, empty",
+     .help = "failures worth another attempt; 5xx leaves 501 and 505 out"},
+    {"retry", "retry_ambiguous", CONFIG_YES_NO, IN_SETTINGS(retry.retry_ambiguous),
+     .fallback = "yes",
+     .help = "repeats what the upstream may have processed (and charged), as the SDKs do"},
+    {"retry", "max_hint", CONFIG_DURATION, IN_SETTINGS(retry.max_hint_ms), .max = 24 * HOURS,
+     .fallback = "120s", .help = "a Retry-After beyond this ends the request instead of a wait"},
+    {"retry", "deadline", CONFIG_DURATION, IN_SETTINGS(retry.deadline_ms), .max = 24 * HOURS,
+     .fallback = "10m", .zero_means = "none",
+     .help = "time until the answer begins, all attempts and waits together"},
+    {"retry", "budget", CONFIG_PERCENT, IN_SETTINGS(retry.budget_percent), .max = 1000,
+     .fallback = "20%", .help = "share of retries among an upstream's requests"},
+    {"retry", "budget_min", CONFIG_INTEGER, IN_SETTINGS(retry.budget_min), .max = 1000000,
+     .fallback = "10", .help = "retries a second that the budget always allows"},
+    {"retry", "repeat_window", CONFIG_DURATION, IN_SETTINGS(retry.repeat_window_ms),
+     .max = 1 * HOURS, .fallback = "1m", .zero_means = "off",
+     .help =
+         "a request that is sent again so soon after its final failure is the client's own retry "
+         "and gets one attempt"},
+
+    {"timeout", "connect", CONFIG_DURATION, IN_SETTINGS(timeout.connect_ms), .min = 1 * MS,
+     .max = 10 * MINUTES, .fallback = "5s", .help = "name lookup, connection and TLS"},
+    {"timeout", "first_byte", CONFIG_DURATION, IN_SETTINGS(timeout.first_byte_ms),
+     .max = 24 * HOURS, .fallback = "5m", .zero_means = "no limit",
+     .help = "until the head of the answer; one that is silent for longer needs more here, and in "
+             "deadline and the client's timeout"},
+    {"timeout", "first_content", CONFIG_DURATION, IN_SETTINGS(timeout.first_content_ms),
+     .max = 24 * HOURS, .fallback = "5m", .zero_means = "no limit",
+     .help = "until a stream's first content, however much it announces"},
+    {"timeout", "idle", CONFIG_DURATION, IN_SETTINGS(timeout.idle_ms), .max = 24 * HOURS,
+     .fallback = "60s", .zero_means = "no limit",
+     .help = "between two pieces of an answer (of a stream: from its first content on), and for a "
+             "client to take some of it"},
+    {"timeout", "total", CONFIG_DURATION, IN_SETTINGS(timeout.total_ms), .max = 24 * HOURS,
+     .fallback = "0", .zero_means = "no limit", .help = "one attempt in all"},
+
+    {"stream", "mode", CONFIG_ENUM, IN_SETTINGS(stream.mode), .choices = stream_modes,
+     .fallback = "live",
+     .help = "live passes events on at once and tells a break; splice mends it; hold waits for the "
+             "whole answer"},
+    {"stream", "heartbeat", CONFIG_DURATION, IN_SETTINGS(stream.heartbeat_ms), .max = 1 * HOURS,
+     .fallback = "0", .zero_means = "none",
+     .help = "comments sent so often while a stream waits, from then on with status 200"},
+    {"stream", "mend_timeout", CONFIG_DURATION, IN_SETTINGS(stream.mend_timeout_ms),
+     .max = 1 * HOURS, .fallback = "30s", .zero_means = "no limit",
+     .help = "from a break of a stream that its client has a part of to new content, over all "
+             "breaks and attempts; then the break is told"},
+
+    {"breaker", "failures", CONFIG_INTEGER, IN_SETTINGS(breaker.failures), .max = 10000,
+     .fallback = "5", .zero_means = "not counted", .help = "failures in a row that open it"},
+    {"breaker", "failure_rate", CONFIG_PERCENT, IN_SETTINGS(breaker.failure_rate_percent),
+     .max = 100, .fallback = "50%", .zero_means = "not counted",
+     .help = "share of failures in the window that opens it"},
+    {"breaker", "window", CONFIG_DURATION, IN_SETTINGS(breaker.window_ms), .min = 1 * SECONDS,
+     .max = 1 * HOURS, .fallback = "30s", .help = "what the rate looks back on"},
+    {"breaker", "open_for", CONFIG_DURATION, IN_SETTINGS(breaker.open_for_ms), .min = 1 * MS,
+     .max = 1 * HOURS, .fallback = "15s", .help = "wait before the first probe"},
+
+    {"queue", "size", CONFIG_INTEGER, IN_SETTINGS(queue.size), .min = 1, .max = 1000000,
+     .fallback = "10000",
+     .help = "requests that may wait for a turn at a target, over all routes; more get 503"},
+    {"queue", "timeout", CONFIG_DURATION, IN_SETTINGS(queue.timeout_ms), .max = 24 * HOURS,
+     .fallback = "2m", .zero_means = "no limit",
+     .help = "how long one may wait for its turn; then it gets 429 or 503"},
+
+    {"hedge", "after", CONFIG_DURATION, IN_SETTINGS(hedge.after_ms), .max = 1 * HOURS,
+     .fallback = "0", .zero_means = "off",
+     .help = "silence before a second attempt joins the first; the first good answer is taken"},
+    {"hedge", "requests", CONFIG_ENUM, IN_SETTINGS(hedge.requests), .choices = hedged,
+     .fallback = "safe",
+     .help =
+         "safe: GET, HEAD, embeddings and moderations; all: whatever the route serves, and both "
+         "attempts may be charged"},
+
+    {"route", "base", CONFIG_BASE, IN_ROUTE(base), .fallback = "/v1",
+     .help = "the client's base path; it stands for the upstream's url"},
+    {"route", "path", CONFIG_GLOB, IN_ROUTE(path), .fallback = "*",
+     .help = "pattern for what follows the base, such as /chat/completions"},
+    {"route", "model", CONFIG_GLOB, IN_ROUTE(model), .fallback = "*",
+     .help = "pattern for the model that is asked for, such as gpt-4o*"},
+    {"route", "upstreams", CONFIG_LIST, IN_ROUTE(upstream_names), .fallback = "",
+     .zero_means = "the first one in the file",
+     .help = "names of [upstream] sections, at most 16, that can serve the model"},
+    {"route", "weights", CONFIG_WEIGHTS, IN_ROUTE(weight_texts), .min = 0, .max = CONFIG_WEIGHT_MAX,
+     .fallback = "", .zero_means = "the first healthy upstream takes all",
+     .help = "each upstream's share of the requests, in the order of upstreams"},
+    {"route", "fallback_models", CONFIG_LIST, IN_ROUTE(fallback_models), .fallback = "",
+     .zero_means = "none",
+     .help = "models to turn to, in this order, when the one asked for fails"},
+    {"route", "fallback_on", CONFIG_SET, IN_ROUTE(fallback_on), .choices = fallback_causes,
+     .fallback = "error, timeout, context_length",
+     .help = "failures that lead to a fallback model"},
+
+    {"shared", "redis", CONFIG_SERVER, IN_CONFIG(shared_redis), .fallback = "",
+     .zero_means = "each daemon for itself", .restart = true,
+     .help = "Redis server that carries the shared view of rate limits"},
+    {"shared", "redis_user", CONFIG_TEXT, IN_CONFIG(shared_redis_user), .fallback = "",
+     .zero_means = "the server's default user", .restart = true,
+     .help = "user to log in as; needs redis_password_file"},
+    {"shared", "redis_password_file", CONFIG_PATH, IN_CONFIG(shared_password_file), .fallback = "",
+     .zero_means = "no login", .restart = true,
+     .help = "file whose first line is the password; a name without a slash is a systemd "
+             "credential"},
+    {"shared", "prefix", CONFIG_PREFIX, IN_CONFIG(shared_prefix), .fallback = "retryd",
+     .restart = true,
+     .help = "what its keys and its channel begin with; daemons of one account have the same"},
+};
+const unsigned config_row_count = sizeof config_rows / sizeof config_rows[0];
+
+_Static_assert(sizeof config_rows / sizeof config_rows[0] < CONFIG_ROWS_MAX, "raise the maximum");
+
+/* --- finding ---------------------------------------------------------------------------------- */
+
+unsigned config_row_index(const struct config_row *row)
+{
+    return (unsigned)(row - config_rows);
+}
+
+bool config_row_is_prefix(const struct config_row *row)
+{
+    return row->type == CONFIG_HEADER || row->type == CONFIG_MODEL;
+}
+
+static bool key_matches(const struct config_row *row, const char *key)
+{
+    if (config_row_is_prefix(row))
+        return strncmp(key, row->key, strlen(row->key)) == 0;
+    return strcmp(key, row->key) == 0;
+}
+
+static const struct config_row *find_in(struct str section, const char *key)
+{
+    for (unsigned i = 0; i < config_row_count; i++) {
+        if (str_eq(str_from(config_rows[i].section), section) && key_matches(&config_rows[i], key))
+            return &config_rows[i];
+    }
+    return NULL;
+}
+
+bool config_section_overridable(const char *section)
+{
+    const struct config_section_row *row = config_section_find(section);
+
+    return row && row->overridable;
+}
+
+const struct config_row *config_row_find(const char *section, const char *key)
+{
+    const struct config_row *row = find_in(str_from(section), key);
+    const char *dot = strchr(key, '.');
+
+    if (row || strcmp(section, "route") != 0 || !dot)
+        return row;
+    row = find_in((struct str){key, (size_t)(dot - key)}, dot + 1);
+    return row && config_section_overridable(row->section) ? row : NULL;
+}
+
+const struct config_section_row *config_section_find(const char *name)
+{
+    for (unsigned i = 0; i < config_section_count; i++) {
+        if (!strcmp(config_sections[i].name, name))
+            return &config_sections[i];
+    }
+    return NULL;
+}

@@ -1,0 +1,299 @@
+/* Undoes gzip and deflate with zlib, and zstd with libzstd. */
+#include "http/decode.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <zstd_errors.h>
+
+#define PIECE 4096
+
+/* decode_body's step through the coded bytes. zlib's worst ratio is about 1030: no more than half a
+ * MiB of text is made in vain before it is seen that the room is full. */
+#define STEP 512
+
+#define ZSTD_WINDOW_LOG 23 /* RFC 9659: no more is to be used for the content coding */
+#define INFLATE_MEMORY (40u * 1024)
+
+enum form { IDENTITY, GZIP, DEFLATE, ZSTANDARD };
+
+/* False where the coding is not known in answers. */
+static bool form_of(struct str coding, enum form *ret_form)
+{
+    if (str_ieq(coding, STR("gzip")) || str_ieq(coding, STR("x-gzip")))
+        *ret_form = GZIP;
+    else if (str_ieq(coding, STR("deflate")))
+        *ret_form = DEFLATE;
+    else if (str_ieq(coding, STR("identity")))
+        *ret_form = IDENTITY;
+    else
+        return false;
+    return true;
+}
+
+bool decode_knows(struct str coding)
+{
+    enum form form;
+
+    return form_of(coding, &form);
+}
+
+/* zlib's own would do; through these the tests can let an allocation of its fail. */
+static void *allocate(void *arg, unsigned items, unsigned size)
+{
+    (void)arg;
+    return malloc((size_t)items * size);
+}
+
+static void release(void *arg, void *p)
+{
+    (void)arg;
+    free(p);
+}
+
+static int init_zstd(struct decoder *d)
+{
+    *d = (struct decoder){.form = ZSTANDARD, .zstd = ZSTD_createDCtx()};
+    d->open = d->zstd != NULL;
+    if (!d->open)
+        return -ENOMEM;
+    (void)ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
+    return 0;
+}
+
+int decoder_init_request(struct decoder *d, struct str coding)
+{
+    return str_ieq(coding, STR("zstd")) ? init_zstd(d) : decoder_init(d, coding);
+}
+
+int decoder_init(struct decoder *d, struct str coding)
+{
+    enum form form = IDENTITY;
+
+    *d = (struct decoder){.z = {.zalloc = allocate, .zfree = release}};
+    if (coding.n > 0 && !form_of(coding, &form))
+        return -EPROTONOSUPPORT;
+    d->form = (unsigned char)form;
+    d->whole = form == IDENTITY;
+    if (form == IDENTITY)
+        return 0;
+    if (inflateInit2(&d->z, form == GZIP ? MAX_WBITS + 16 : MAX_WBITS) != Z_OK)
+        return -ENOMEM;
+    d->open = true;
+    return 0;
+}
+
+void decoder_deinit(struct decoder *d)
+{
+    if (d->open && d->form == ZSTANDARD)
+        ZSTD_freeDCtx(d->zstd);
+    else if (d->open)
+        inflateEnd(&d->z);
+    d->open = false;
+}
+
+void decoder_stop(struct decoder *d)
+{
+    d->over = true;
+}
+
+size_t decoder_memory(const struct decoder *d)
+{
+    if (!d->open)
+        return 0;
+    return d->form == ZSTANDARD ? ZSTD_sizeof_DCtx(d->zstd) : INFLATE_MEMORY;
+}
+
+/* --- one coded stream ------------------------------------------------------------------------- */
+
+struct sink {
+    void (*put)(void *arg, struct str plain);
+    void *arg;
+};
+
+/* What stands behind the stream's end: another member of gzip's (RFC 1952 2.2), or bytes that are
+ * ignored from then on, as clients do. False where nothing is left to read. */
+static bool go_on_behind_end(struct decoder *d)
+{
+    if (d->z.avail_in == 0)
+        return false;
+    if (d->over || d->form != GZIP || d->z.next_in[0] != 0x1f) {
+        d->over = true;
+        return false;
+    }
+    d->whole = false;
+    return inflateReset(&d->z) == Z_OK;
+}
+
+static int error_of(int rc)
+{
+    switch (rc) {
+    case Z_OK:
+    case Z_STREAM_END:
+    case Z_BUF_ERROR: /* it wants more input, and there is none yet */
+        return 0;
+    case Z_MEM_ERROR:
+        return -ENOMEM;
+    default:
+        return -EBADMSG;
+    }
+}
+
+/* Inflates until the input or the stream ends. A full piece may have more behind it, of input that
+ * is taken in already. */
+static int inflate_piece(struct decoder *d, const struct sink *sink)
+{
+    unsigned char piece[PIECE];
+
+    do {
+        d->z.next_out = piece;
+        d->z.avail_out = sizeof piece;
+        int rc = inflate(&d->z, Z_NO_FLUSH);
+        size_t got = sizeof piece - d->z.avail_out;
+
+        if (got > 0)
+            sink->put(sink->arg, (struct str){(const char *)piece, got});
+        if (error_of(rc) < 0)
+            return error_of(rc);
+        if (rc == Z_STREAM_END) {
+            d->whole = true;
+            if (!go_on_behind_end(d))
+                return 0;
+        }
+    } while (!d->over && (d->z.avail_in > 0 || d->z.avail_out == 0));
+    return 0;
+}
+
+static int feed_bytes(struct decoder *d, const unsigned char *p, size_t n, const struct sink *sink)
+{
+    while (n > 0 && !d->over) {
+        uInt now = n > UINT_MAX ? UINT_MAX : (uInt)n;
+
+        d->z.next_in = (Bytef *)(uintptr_t)p;
+        d->z.avail_in = now;
+        if (d->whole && !go_on_behind_end(d))
+            return 0;
+        int r = inflate_piece(d, sink);
+        if (r < 0)
+            return r;
+        p += now;
+        n -= now;
+    }
+    return 0;
+}
+
+/* --- zstd --------------------------------------------------------------------------------------- */
+
+/* A full piece may have more behind it, as above, but not behind a frame's end; another one may follow. */
+static int feed_zstd(struct decoder *d, struct str coded, const struct sink *sink)
+{
+    char piece[PIECE];
+    ZSTD_inBuffer in = {coded.p, coded.n, 0};
+    ZSTD_outBuffer out;
+
+    do {
+        out = (ZSTD_outBuffer){piece, sizeof piece, 0};
+        size_t rc = ZSTD_decompressStream(d->zstd, &out, &in);
+
+        if (out.pos > 0)
+            sink->put(sink->arg, (struct str){piece, out.pos});
+        if (ZSTD_isError(rc))
+            return ZSTD_getErrorCode(rc) == ZSTD_error_memory_allocation ? -ENOMEM : -EBADMSG;
+        d->whole = rc == 0;
+    } while (!d->over && (in.pos < in.size || (out.pos == out.size && !d->whole)));
+    return 0;
+}
+
+/* --- zlib's format or a bare stream ----------------------------------------------------------- */
+
+/* RFC 1950 2.2: method 8, a window of 32 KiB at most, no dictionary, a multiple of 31. A bare
+ * stream could begin so only with a stored block whose padding is not 0. */
+static bool is_zlib_head(const unsigned char head[2])
+{
+    return (head[0] & 0x0f) == 8 && head[0] >> 4 <= 7 && !(head[1] & 0x20) &&
+           (head[0] * 256 + head[1]) % 31 == 0;
+}
+
+/* Holds the first two bytes until both are there, then sets zlib up for what they tell. */
+static int take_head(struct decoder *d, struct str *coded, const struct sink *sink)
+{
+    while (d->head_len < sizeof d->head && coded->n > 0) {
+        d->head[d->head_len++] = (unsigned char)coded->p[0];
+        *coded = (struct str){coded->p + 1, coded->n - 1};
+        if (d->head_len < sizeof d->head)
+            continue;
+        if (!is_zlib_head(d->head) && inflateReset2(&d->z, -MAX_WBITS) != Z_OK)
+            return -ENOMEM;
+        return feed_bytes(d, d->head, sizeof d->head, sink);
+    }
+    return 0;
+}
+
+int decoder_feed(struct decoder *d, struct str coded, void (*sink)(void *arg, struct str plain),
+                 void *arg)
+{
+    struct sink to = {sink, arg};
+
+    if (d->form == IDENTITY) {
+        if (coded.n > 0)
+            sink(arg, coded);
+        return 0;
+    }
+    if (d->error == 0 && d->form == ZSTANDARD) {
+        if (coded.n > 0 && !d->over)
+            d->error = feed_zstd(d, coded, &to);
+        return d->error;
+    }
+    if (d->error == 0 && d->form == DEFLATE)
+        d->error = take_head(d, &coded, &to);
+    if (d->error == 0)
+        d->error = feed_bytes(d, (const unsigned char *)coded.p, coded.n, &to);
+    return d->error;
+}
+
+bool decoder_whole(const struct decoder *d)
+{
+    return d->whole && d->error == 0;
+}
+
+/* --- a whole body ----------------------------------------------------------------------------- */
+
+struct room {
+    struct buf *out;
+    size_t got;
+    int error;
+};
+
+static void add_to_room(void *arg, struct str plain)
+{
+    struct room *room = arg;
+    size_t left = room->out->cap - room->out->len;
+    size_t n = plain.n < left ? plain.n : left;
+
+    if (room->error == 0)
+        room->error = buf_add(room->out, plain.p, n);
+    room->got += plain.n;
+}
+
+int decode_body(struct str coding, struct str body, struct buf *out)
+{
+    struct room room = {.out = out};
+    struct decoder d;
+    int r = decoder_init(&d, coding);
+    size_t step = d.form == IDENTITY ? body.n : STEP;
+
+    if (r < 0)
+        return r;
+    while (r == 0 && body.n > 0 && room.error == 0 && out->len < out->cap) {
+        size_t n = body.n < step ? body.n : step;
+
+        r = decoder_feed(&d, (struct str){body.p, n}, add_to_room, &room);
+        body = (struct str){body.p + n, body.n - n};
+    }
+    if (room.error < 0 || r == -ENOMEM)
+        r = -ENOMEM;
+    else
+        r = room.got > 0 || decoder_whole(&d) || out->len == out->cap ? 0 : -EBADMSG;
+    decoder_deinit(&d);
+    return r;
+}

@@ -1,0 +1,169 @@
+/* Tells the APIs apart by the last segments of the path. */
+#include "http/dialect.h"
+
+/* Cuts the last segment off `*path`, its slash included; false where there is no slash left. */
+static bool cut_last(struct str *path, struct str *ret_segment)
+{
+    const char *slash = path->n ? memrchr(path->p, '/', path->n) : NULL;
+
+    if (!slash)
+        return false;
+    size_t at = (size_t)(slash - path->p);
+    *ret_segment = (struct str){slash + 1, path->n - at - 1};
+    path->n = at;
+    return true;
+}
+
+static struct str without_query(struct str path)
+{
+    const char *question = path.n ? memchr(path.p, '?', path.n) : NULL;
+
+    if (question)
+        path.n = (size_t)(question - path.p);
+    if (path.n > 0 && path.p[path.n - 1] == '/')
+        path.n--;
+    return path;
+}
+
+/* The id of a stored response: not one of the two words that stand in its place. */
+static bool is_response_id(struct str s)
+{
+    return s.n > 0 && !str_eq(s, STR("input_tokens")) && !str_eq(s, STR("compact"));
+}
+
+/* The method that a path of Google's APIs ends with, behind a colon; empty where it has none. */
+static struct str method_of(struct str last)
+{
+    const char *colon = last.n ? memrchr(last.p, ':', last.n) : NULL;
+    size_t at = colon ? (size_t)(colon - last.p) + 1 : last.n;
+
+    return (struct str){last.p + at, last.n - at};
+}
+
+static bool is_one_of(struct str s, const struct str *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (str_eq(s, names[i]))
+            return true;
+    return false;
+}
+
+/* Google's methods of a model. Vertex AI serves Anthropic's models by methods of their own, whose
+ * bodies and streams are Anthropic's. */
+static enum dialect dialect_of_method(struct str path, struct str method)
+{
+    static const struct str gemini[] = {{"generateContent", 15},
+                                        {"streamGenerateContent", 21},
+                                        {"countTokens", 11},
+                                        {"computeTokens", 13},
+                                        {"embedContent", 12},
+                                        {"batchEmbedContents", 18},
+                                        {"asyncBatchEmbedContent", 22},
+                                        {"batchGenerateContent", 20},
+                                        {"generateAnswer", 14},
+                                        {"predict", 7},
+                                        {"predictLongRunning", 18}};
+
+    if (is_one_of(method, gemini, sizeof(gemini) / sizeof(gemini[0])))
+        return DIALECT_GEMINI;
+    if ((str_eq(method, STR("rawPredict")) || str_eq(method, STR("streamRawPredict"))) &&
+        str_ifind(path, STR("/publishers/anthropic/models/")) >= 0)
+        return DIALECT_MESSAGES;
+    return DIALECT_OTHER;
+}
+
+enum dialect dialect_of(struct str path)
+{
+    struct str last, before = {NULL, 0}, third = {NULL, 0}, whole;
+
+    whole = path = without_query(path);
+    if (!cut_last(&path, &last))
+        return DIALECT_OTHER;
+    if (dialect_of_method(whole, method_of(last)) != DIALECT_OTHER)
+        return dialect_of_method(whole, method_of(last));
+    (void)(cut_last(&path, &before) && cut_last(&path, &third));
+    if (str_eq(last, STR("completions"))) {
+        bool deployment = str_eq(third, STR("deployments")); /* one that is named chat */
+        return str_eq(before, STR("chat")) && !deployment ? DIALECT_CHAT : DIALECT_COMPLETIONS;
+    }
+    if (str_eq(last, STR("responses")))
+        return DIALECT_RESPONSES;
+    if (str_eq(before, STR("responses")) && is_response_id(last))
+        return DIALECT_RESPONSES;
+    /* A thread's messages and a stored completion's are lists of another API. */
+    if (str_eq(last, STR("messages")) && !str_eq(third, STR("threads")) &&
+        !str_eq(third, STR("completions")))
+        return DIALECT_MESSAGES;
+    return DIALECT_OTHER;
+}
+
+/* The name behind .../openai/deployments/, where something of it is asked for. */
+static struct str deployment_of(struct str path)
+{
+    static const struct str mark = {"/openai/deployments/", 20};
+    const char *at = path.n ? memmem(path.p, path.n, mark.p, mark.n) : NULL, *from, *slash;
+    struct str none = {NULL, 0};
+
+    if (!at)
+        return none;
+    from = at + mark.n;
+    slash = memchr(from, '/', path.n - (size_t)(from - path.p));
+    return slash ? (struct str){from, (size_t)(slash - from)} : none;
+}
+
+struct str dialect_path_model(struct str path)
+{
+    struct str last, before = {NULL, 0}, method, whole;
+
+    whole = path = without_query(path);
+    if (!cut_last(&path, &last))
+        return (struct str){NULL, 0};
+    method = method_of(last);
+    if (method.n == 0)
+        return deployment_of(whole);
+    if (dialect_of(whole) == DIALECT_OTHER || !cut_last(&path, &before) ||
+        !str_eq(before, STR("models")))
+        return (struct str){NULL, 0};
+    return (struct str){last.p, last.n - method.n - 1};
+}
+
+bool dialect_path_streams(struct str path)
+{
+    struct str last;
+
+    path = without_query(path);
+    return cut_last(&path, &last) && str_eq(method_of(last), STR("streamGenerateContent"));
+}
+
+/* Of Google's SDKs not every version raises an event for an error: behind one the connection breaks. */
+bool dialect_ends_by_event(enum dialect d)
+{
+    return d != DIALECT_OTHER && d != DIALECT_GEMINI;
+}
+
+bool dialect_generates(struct str path)
+{
+    static const struct str methods[] = {{"generateContent", 15},
+                                         {"streamGenerateContent", 21},
+                                         {"generateAnswer", 14},
+                                         {"embedContent", 12},
+                                         {"batchEmbedContents", 18}};
+    struct str rest = without_query(path), last;
+
+    if (!cut_last(&rest, &last))
+        return false;
+    if (is_one_of(method_of(last), methods, sizeof(methods) / sizeof(methods[0])))
+        return true;
+    if (str_eq(last, STR("embeddings")) || str_eq(last, STR("moderations")))
+        return true;
+    switch (dialect_of(path)) {
+    case DIALECT_CHAT:
+    case DIALECT_COMPLETIONS:
+    case DIALECT_MESSAGES:
+        return true;
+    case DIALECT_RESPONSES:
+        return str_eq(last, STR("responses"));
+    default:
+        return false;
+    }
+}

@@ -1,0 +1,152 @@
+/* Header fields as offsets into one growing block of text. */
+#include "http/headers.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#define FIELDS_FIRST 16
+
+void headers_init(struct headers *h)
+{
+    *h = (struct headers){.fields = NULL};
+    buf_init(&h->text, HEADERS_BYTES_MAX);
+}
+
+void headers_deinit(struct headers *h)
+{
+    buf_deinit(&h->text);
+    free(h->fields);
+    h->fields = NULL;
+    h->count = h->size = 0;
+}
+
+void headers_reset(struct headers *h)
+{
+    buf_reset(&h->text, HEADERS_BYTES_MAX);
+    h->count = 0;
+}
+
+static int more_fields(struct headers *h)
+{
+    if (h->count < h->size)
+        return 0;
+    if (h->count == HEADERS_MAX)
+        return -E2BIG;
+
+    unsigned size = h->size ? h->size * 2 : FIELDS_FIRST;
+    if (size > HEADERS_MAX)
+        size = HEADERS_MAX;
+    struct header_field *fields = realloc(h->fields, size * sizeof *fields);
+    if (!fields)
+        return -ENOMEM;
+    h->fields = fields;
+    h->size = size;
+    return 0;
+}
+
+/* Appends `s` and its terminator; the room is there already, so it cannot fail. */
+static uint32_t add_text(struct headers *h, struct str s)
+{
+    uint32_t at = (uint32_t)h->text.len;
+
+    (void)buf_add_str(&h->text, s);
+    (void)buf_addc(&h->text, '\0');
+    assert(!h->text.failed);
+    return at;
+}
+
+int headers_add(struct headers *h, struct str name, struct str value)
+{
+    int r = more_fields(h);
+
+    if (r < 0)
+        return r;
+    if (name.n > HEADERS_BYTES_MAX || value.n > HEADERS_BYTES_MAX)
+        return -E2BIG;
+    r = buf_reserve(&h->text, name.n + value.n + 2);
+    if (r < 0)
+        return r == -EFBIG ? -E2BIG : r;
+
+    struct header_field *f = &h->fields[h->count++];
+    f->name_at = add_text(h, name);
+    f->name_len = (uint32_t)name.n;
+    f->value_at = add_text(h, value);
+    f->value_len = (uint32_t)value.n;
+    return 0;
+}
+
+int headers_set(struct headers *h, struct str name, struct str value)
+{
+    unsigned i = 0;
+    int r;
+
+    while (i < h->count && !str_ieq(headers_name(h, i), name))
+        i++;
+    if (i == h->count)
+        return headers_add(h, name, value);
+    if (value.n > HEADERS_BYTES_MAX)
+        return -E2BIG;
+    r = buf_reserve(&h->text, value.n + 1);
+    if (r < 0)
+        return r == -EFBIG ? -E2BIG : r;
+    h->fields[i].value_at = add_text(h, value); /* the old one stays in the text, unseen */
+    h->fields[i].value_len = (uint32_t)value.n;
+    return 0;
+}
+
+struct str headers_name(const struct headers *h, unsigned i)
+{
+    assert(i < h->count);
+    return (struct str){h->text.p + h->fields[i].name_at, h->fields[i].name_len};
+}
+
+struct str headers_value(const struct headers *h, unsigned i)
+{
+    assert(i < h->count);
+    return (struct str){h->text.p + h->fields[i].value_at, h->fields[i].value_len};
+}
+
+bool headers_get(const struct headers *h, struct str name, struct str *ret_value)
+{
+    for (unsigned i = 0; i < h->count; i++) {
+        if (!str_ieq(headers_name(h, i), name))
+            continue;
+        if (ret_value)
+            *ret_value = headers_value(h, i);
+        return true;
+    }
+    return false;
+}
+
+/* Trailer and the two Proxy- fields are not in RFC 9110's list, but speak of this hop alone too:
+ * trailers are not forwarded, and the proxy they would log in to is retryd. */
+static bool always_hop_by_hop(struct str name)
+{
+    static const struct str names[] = {
+        {"Connection", 10},          {"Keep-Alive", 10}, {"Proxy-Connection", 16},
+        {"Proxy-Authenticate", 18},  {"TE", 2},          {"Trailer", 7},
+        {"Proxy-Authorization", 19}, {"Upgrade", 7},     {"Transfer-Encoding", 17},
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (str_ieq(name, names[i]))
+            return true;
+    return false;
+}
+
+bool headers_hop_by_hop(const struct headers *h, struct str name)
+{
+    if (always_hop_by_hop(name))
+        return true;
+    for (unsigned i = 0; i < h->count; i++) {
+        struct str option, options = headers_value(h, i);
+
+        if (!str_ieq(headers_name(h, i), STR("Connection")))
+            continue;
+        while (str_next(&options, ',', &option))
+            if (str_ieq(option, name))
+                return true;
+    }
+    return false;
+}

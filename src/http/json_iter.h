@@ -1,0 +1,64 @@
+/* Walks the members of a JSON object or the elements of an array without a tree.
+ *
+ * One level at a time: a nested value is skipped whole and handed out as its raw text, which
+ * another walk may take. Nothing is allocated, each byte is looked at twice at most, and any bytes
+ * do: on bad text the walk ends early and never reads beyond (RFC 8259 grammar is not fully
+ * checked, as http/json_scan.h says). */
+#ifndef RETRYD_BASE_JSON_ITER_H
+#define RETRYD_BASE_JSON_ITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/str.h"
+
+enum json_type {
+    JSON_NONE, /* there is no value: the key is missing, or what stands there is none */
+    JSON_NULL,
+    JSON_FALSE,
+    JSON_TRUE,
+    JSON_NUMBER,
+    JSON_STRING,
+    JSON_ARRAY,
+    JSON_OBJECT,
+};
+
+struct json_value {
+    enum json_type type;
+    struct str text; /* the raw text; of a string without its quotes, escapes left as they are */
+};
+
+struct json_iter {
+    const char *p, *end;
+    char close; /* the bracket that ends the walk; NUL once it is over */
+    bool first;
+    bool whole; /* that bracket was found, and all before it was well-formed enough */
+};
+
+/* Begins the walk over `text`, the raw text of an object or an array as struct json_value has it;
+ * anything else has no members and no elements. What comes behind the closing bracket is not
+ * looked at. */
+struct json_iter json_iter(struct str text);
+
+/* The next member or element; false when there is none, or none of that kind, and then `whole`
+ * tells whether the walk came to its end. The key is raw: without its quotes, escapes left as they
+ * are. A key that stands twice is handed out twice. All are slices of the text. */
+bool json_next_member(struct json_iter *i, struct str *ret_key, struct json_value *ret_value);
+bool json_next_element(struct json_iter *i, struct json_value *ret_value);
+
+/* Whether a raw key means `key`, however it is spelled: "mod\u0065l" is "model", as it is for every
+ * real parser (known for keys of up to 127 bytes). An escaped spelling is longer and begins with
+ * the same character or a backslash, so most keys that are others are told at a glance. */
+bool json_key_is_escaped(struct str raw_key, struct str key);
+
+static inline bool json_key_is(struct str raw_key, struct str key)
+{
+    if (raw_key.n < key.n || (key.n > 0 && raw_key.p[0] != key.p[0] && raw_key.p[0] != '\\'))
+        return false;
+    return raw_key.n == key.n ? str_eq(raw_key, key) : json_key_is_escaped(raw_key, key);
+}
+
+/* The value as a whole number; false on other types, signs, fractions, exponents and overflow. */
+bool json_to_u64(struct json_value value, uint64_t *ret_number);
+
+#endif

@@ -1,0 +1,120 @@
+/* Finds the rate that an upstream bears, by what it does not. */
+#include "targets/pace.h"
+
+#include <limits.h>
+
+#define SECOND_MS 1000
+#define MINUTE_US 60e6
+#define SECOND_US 1000000
+
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t since(uint64_t then_ms, uint64_t now_ms)
+{
+    return now_ms > then_ms ? now_ms - then_ms : 0;
+}
+
+/* Moves the two seconds that are counted on to now. */
+static void move_on(struct pace *p, uint64_t now_ms)
+{
+    uint64_t second = now_ms / SECOND_MS;
+
+    if (second <= p->second)
+        return;
+    p->sent_before = second - p->second == 1 ? p->sent : 0;
+    p->sent = 0;
+    p->second = second;
+}
+
+/* What was sent in the last second, as a rate: in this one, and in as much of the one before. */
+static double sent_per_minute(struct pace *p, uint64_t now_ms)
+{
+    move_on(p, now_ms);
+    double part = (double)(SECOND_MS - now_ms % SECOND_MS) / SECOND_MS;
+    return 60 * ((double)p->sent + (double)p->sent_before * part);
+}
+
+/* Nothing is saved up from before the fall: the next one goes after a whole interval. */
+static void fall_to(struct pace *p, double per_minute, uint64_t now_ms)
+{
+    p->per_minute = larger(per_minute, PACE_LEAST);
+    p->fell_ms = now_ms;
+    double interval_us = MINUTE_US / p->per_minute;
+    rate_learn(&p->rate, interval_us > SECOND_US ? (uint64_t)interval_us : SECOND_US, now_ms);
+}
+
+static bool limited_while_off(struct pace *p, uint64_t now_ms)
+{
+    if (p->limited == 0 || since(p->last_429_ms, now_ms) >= PACE_WINDOW_MS)
+        p->limited = 0;
+    p->limited++;
+    p->last_429_ms = now_ms;
+    if (p->limited < PACE_REPEATED)
+        return false;
+
+    double sent = sent_per_minute(p, now_ms);
+    p->on = true;
+    p->limited = 0;
+    p->peak = larger(sent, PACE_LEAST);
+    p->rate = (struct rate){0};
+    fall_to(p, sent / 2, now_ms);
+    return true;
+}
+
+static bool limited_while_on(struct pace *p, uint64_t now_ms)
+{
+    p->last_429_ms = now_ms;
+    if (since(p->fell_ms, now_ms) < PACE_ROUND_MS)
+        return false;
+    fall_to(p, p->per_minute / 2, now_ms);
+    return true;
+}
+
+/* A long gap is worth as many rises as it has rounds. */
+static bool rise(struct pace *p, uint64_t now_ms)
+{
+    uint64_t from_ms = later(p->rose_ms, p->last_429_ms);
+    uint64_t rounds = since(from_ms, now_ms) / PACE_ROUND_MS;
+
+    if (rounds == 0)
+        return false;
+    p->per_minute += (double)rounds * larger(p->peak / 20, PACE_LEAST);
+    p->rose_ms = from_ms + rounds * PACE_ROUND_MS;
+    if (p->per_minute >= 2 * p->peak)
+        p->on = false;
+    return true;
+}
+
+void pace_init(struct pace *p)
+{
+    *p = (struct pace){.on = false};
+}
+
+uint64_t pace_next(const struct pace *p, uint64_t now_ms)
+{
+    return p->on ? rate_next(&p->rate, p->per_minute, now_ms) : now_ms;
+}
+
+void pace_enter(struct pace *p, uint64_t now_ms)
+{
+    move_on(p, now_ms);
+    if (p->sent < UINT_MAX)
+        p->sent++;
+    if (p->on)
+        rate_take(&p->rate, p->per_minute, now_ms);
+}
+
+bool pace_leave(struct pace *p, bool limited, uint64_t now_ms)
+{
+    if (limited)
+        return p->on ? limited_while_on(p, now_ms) : limited_while_off(p, now_ms);
+    return p->on && rise(p, now_ms);
+}

@@ -1,0 +1,231 @@
+/* Who may go where, and when: all that is known of targets, and who waits for one.
+ *
+ * One `struct turns` serves all requests of all workers. It is made of
+ *   sites      an upstream: its retry budget, its requests in flight, its rate limit (C9, C22)
+ *   circuits   a model of a site, and one kind of operation: its breaker (C20)
+ *   lanes      the same with one key: its gate (C19) and its pace
+ *   keys       of a site: whether one is set aside, for it is empty or rejected (C4)
+ * which live under hashes of their names, so that they outlast a reload, and are forgotten when they
+ * have nothing to tell. Client keys that pass through are told apart by their fingerprint, too.
+ *
+ * A request asks for a turn (turns_ask): it is let through to the best target that is free, or waits
+ * in a queue, or is told that waiting is in vain. Those with the same choice and the same client wait
+ * in one queue, first in, first out. What becomes free goes to the queues in turn, so that no client
+ * starves another; what a gate lets through goes to whoever came first.
+ *
+ * Nothing here reads a clock, blocks or locks: the caller does (daemon/traffic.c: one mutex, a few
+ * hundred nanoseconds a request). Times are ms of one monotonic clock. */
+#ifndef RETRYD_EXCHANGE_TURNS_H
+#define RETRYD_EXCHANGE_TURNS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "http/operation.h"
+#include "policy/classify.h"
+#include "policy/hint.h"
+#include "targets/breaker.h"
+#include "targets/gate.h"
+#include "targets/target.h"
+
+struct turns;
+struct lane;
+struct pool;
+
+#define TURNS_NEVER UINT64_MAX
+
+/* Where those who were let through are told, one for each worker. `wake` is called from within any
+ * call, with the caller's locks held, when `woken` is no longer empty: it may only send a signal. */
+struct turns_door {
+    struct list woken; /* of struct turn, by `told` */
+    void (*wake)(void *arg);
+    void *arg;
+};
+
+enum turn_state {
+    TURN_NONE,
+    TURN_WAITING, /* in a queue; the door tells when that changes */
+    TURN_GRANTED, /* `target` may be gone to; turns_end follows */
+    TURN_REFUSED, /* `why` it would wait in vain */
+};
+
+/* Why a request waits, or would wait in vain. */
+enum turn_why {
+    TURN_WHY_NONE,
+    TURN_WHY_GATE,       /* closed by a 429, or opening */
+    TURN_WHY_BREAKER,    /* down: until a probe is answered */
+    TURN_WHY_LIMIT,      /* max_concurrency or requests_per_minute */
+    TURN_WHY_PACE,       /* adaptive pacing */
+    TURN_WHY_QUEUE_FULL, /* too many wait already */
+    TURN_WHY_COUNT,
+};
+const char *turn_why_word(enum turn_why w);
+
+/* One attempt's way to its target. Zeroed: TURN_NONE. While it is WAITING other threads may change
+ * it: only what turns.c returns may be looked at. */
+struct turn {
+    enum turn_state state;
+    enum turn_why why;    /* what held it when it came; REFUSED: why */
+    uint64_t ready_ms;    /* REFUSED: when a target may be free; TURNS_NEVER: not known */
+    struct target target; /* GRANTED */
+
+    /* turns.c's own. */
+    const struct turn_wish *wish;
+    struct turns_door *door;
+    struct pool *pool;
+    struct lane *lane; /* GRANTED; NULL where there was no room to know of one */
+    struct list node;  /* WAITING: in the pool's queue */
+    struct list told;  /* in the door's list */
+    uint32_t gate_epoch;
+    struct breaker_pass pass;
+    bool gate_heard, heard; /* turns_tell had news for the gate, for all */
+
+    void *tag; /* the owner's */
+};
+
+/* What a request asks for. It stays as it is while the turn is WAITING. */
+struct turn_wish {
+    const struct plan *plan;
+    struct str model; /* that the request names; "" where it names none */
+    enum operation operation;
+    unsigned tier;
+    bool may_leave;  /* with all breakers of the tier open it is refused: another may serve it */
+    uint64_t client; /* who asks: queues are fair among these */
+    uint64_t client_key;            /* the fingerprint of the credentials that pass through */
+    uint64_t arrived_ms;            /* the request's place in line, for all its turns */
+    unsigned visited;               /* bit n: the plan's provider n has had an attempt of it */
+    const struct target_ref *tried; /* others come first */
+    unsigned tried_count;
+    const struct target_ref *excluded; /* these are out of the question */
+    unsigned excluded_count;
+    const struct target *only; /* no other will do; NULL: any */
+    uint64_t patient_ms; /* when a probe has failed, it waits for the next one only up to then */
+    bool probed;         /* one of its own has */
+    uint64_t latest_ms;  /* a turn after that is in vain; TURNS_NEVER */
+    uint64_t gate_latest_ms; /* ... where it is a gate that has it wait */
+    uint64_t random;         /* for shares by weight */
+};
+
+/* How much of an attempt is known. */
+enum turn_stage {
+    TURN_OVER,  /* how it ended */
+    TURN_HEAD,  /* a stream has a good head: enough for the gate */
+    TURN_BEGUN, /* the answer has begun well: enough for a probe, which is not to last for minutes */
+};
+
+/* How an attempt ended, or goes on. */
+struct turn_result {
+    struct verdict verdict;
+    struct hint hint;
+    unsigned status;       /* 0: none came */
+    enum turn_stage stage; /* before TURN_OVER the verdict is good */
+};
+
+/* What others should know: logs, counters, other daemons. */
+enum turns_event_kind {
+    TURNS_GATE_CLOSED,
+    TURNS_GATE_OPEN,
+    TURNS_BREAKER_OPEN,
+    TURNS_BREAKER_PROBE,
+    TURNS_BREAKER_CLOSED,
+    TURNS_KEY_ASIDE,
+    TURNS_PACE,
+    TURNS_WAIT,       /* a request joins a queue; `why` */
+    TURNS_RATE_TAKEN, /* an attempt of a site with requests_per_minute */
+};
+
+struct turns_event {
+    enum turns_event_kind kind;
+    bool learned;      /* from another daemon */
+    uint64_t id;       /* of the lane, circuit, key or site */
+    const char *site;  /* its name; "" where it is not known here */
+    const char *model; /* "" where none was named */
+    enum operation operation;
+    unsigned key_number; /* 0: a client's own, or none */
+    uint64_t for_ms;     /* GATE_CLOSED, BREAKER_OPEN, KEY_ASIDE: so long */
+    double per_minute;   /* PACE: the new rate, 0: none; RATE_TAKEN: the limit */
+    enum reason reason;  /* what led to it; REASON_OK where nothing did */
+    enum turn_why why;
+};
+
+/* `event` is called from within other calls and may call none. */
+struct turns_handler {
+    void (*event)(void *arg, const struct turns_event *e);
+    void *arg;
+};
+
+struct turns *turns_new(const struct turns_handler *handler); /* NULL when out of memory */
+void turns_free(struct turns *t);                             /* nobody waits or has a turn */
+
+void turns_door_init(struct turns_door *d, void (*wake)(void *arg), void *arg);
+/* One whose state has changed since it began to wait; NULL: there is no more. */
+struct turn *turns_door_take(struct turns_door *d);
+
+/* Asks for a turn: the state that it is in then, WAITING, GRANTED or REFUSED, is returned. */
+enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_door *door,
+                          const struct turn_wish *wish, uint64_t now_ms);
+
+/* Lets go of one that is not GRANTED, or not known to be: it waits no more. */
+void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms);
+
+/* What is learned of a GRANTED turn's attempt, as soon as it is, stage by stage; a failure may follow
+ * each of them. */
+void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r, uint64_t now_ms);
+
+/* The attempt of a GRANTED turn is over, and so is the turn. */
+void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms);
+
+/* What there is beside the targets that the wish has tried: */
+struct turns_outlook {
+    bool other;           /* one of its tier could be had at once ... */
+    struct target target; /* ... this one; without, the first that comes into question */
+    bool down;            /* all breakers of the tier are open */
+};
+/* `helps` (enum move_helps): whether other keys of an upstream that was tried count, and other
+ * upstreams. */
+void turns_look(struct turns *t, const struct turn_wish *wish, unsigned helps, uint64_t now_ms,
+                struct turns_outlook *ret);
+
+/* Charges a repeat at that upstream to its budget: false where there is no room (C9). */
+bool turns_may_repeat(struct turns *t, const struct provider *p, const struct retry_settings *s,
+                      uint64_t now_ms);
+/* Counts one that an SDK has made. */
+void turns_charge(struct turns *t, const struct provider *p, uint64_t now_ms);
+
+/* A new configuration's limits of an upstream hold from now on, for those who wait, too. */
+void turns_limits(struct turns *t, const struct provider *p, uint64_t now_ms);
+
+/* Lets through whoever may go by now. To be called at turns_next. */
+void turns_run(struct turns *t, uint64_t now_ms);
+/* When the next may go; TURNS_NEVER: not before other news. It changes with each call above. */
+uint64_t turns_next(const struct turns *t);
+
+/* What another daemon has seen. That a target is shut is remembered even if it was never used here. */
+void turns_learn_gate(struct turns *t, uint64_t lane_id, uint64_t for_ms, uint64_t now_ms);
+void turns_learn_breaker(struct turns *t, uint64_t circuit_id, bool open, uint64_t for_ms,
+                         uint64_t now_ms);
+void turns_learn_rate(struct turns *t, uint64_t site_id, uint64_t ahead_us, uint64_t now_ms);
+
+/* All that is known, in no order, for counters and the status page. What a kind does not have is 0. */
+enum turns_view_kind { VIEW_SITE, VIEW_CIRCUIT, VIEW_KEY, VIEW_LANE };
+struct turns_view {
+    enum turns_view_kind kind;
+    const char *site;
+    const char *model;        /* circuit, lane */
+    enum operation operation; /* circuit, lane */
+    unsigned key_number;      /* key, lane */
+    unsigned in_flight;       /* site */
+    uint64_t fallbacks;       /* circuit: attempts as a fallback model */
+    uint64_t shut;    /* circuit: breaker opened; key: set aside; lane: gate closed; so often */
+    uint64_t shut_ms; /* how long it still is; 0: it is not */
+    bool half_open;   /* circuit: a probe is under way */
+    bool opening;     /* lane: its gate opens step by step */
+    double pace_per_minute; /* lane; 0: it is not paced */
+};
+void turns_each(struct turns *t, void (*each)(void *arg, const struct turns_view *v), void *arg,
+                uint64_t now_ms);
+unsigned turns_waiting(const struct turns *t);
+
+#endif

@@ -1,0 +1,359 @@
+/* Takes in what attempts and other daemons tell of targets, and tells what follows from it. */
+#include <assert.h>
+
+#include "targets/turns_private.h"
+
+static void tell(struct turns *t, struct turns_event e)
+{
+    if (t->handler.event)
+        t->handler.event(t->handler.arg, &e);
+}
+
+void tell_circuit(struct turns *t, const struct circuit *c, struct turns_event e)
+{
+    e.id = c->entry.id;
+    e.site = c->site->name;
+    e.model = c->model;
+    e.operation = c->operation;
+    tell(t, e);
+}
+
+void tell_lane(struct turns *t, const struct lane *lane, struct turns_event e)
+{
+    const struct circuit *c = lane->circuit;
+    bool of_circuit = e.kind == TURNS_BREAKER_PROBE;
+
+    e.id = e.kind == TURNS_RATE_TAKEN ? c->site->entry.id
+           : of_circuit               ? c->entry.id
+                                      : lane->entry.id;
+    e.site = c->site->name;
+    e.model = c->model;
+    e.operation = c->operation;
+    e.key_number = lane->key_number;
+    tell(t, e);
+}
+
+/* --- what an attempt tells ------------------------------------------------------------------------ */
+
+/* A gate stays closed for as long as its 429 said, though nobody may wait for that long: else each
+ * request would find it out for itself. But none longer than the longest max_hint that can be set. */
+#define HINT_MOST_MS (UINT64_C(24) * 60 * 60 * 1000)
+
+/* What a verdict says about the target, rather than about the request. */
+struct news {
+    enum gate_news gate;
+    enum breaker_news breaker;
+};
+
+static struct news news_of(const struct turn_result *r)
+{
+    static const struct news good = {GATE_GOOD, BREAKER_GOOD}, bad = {GATE_NO_NEWS, BREAKER_BAD},
+                             none = {GATE_NO_NEWS, BREAKER_NO_NEWS},
+                             limited = {GATE_LIMITED, BREAKER_GOOD};
+
+    switch (r->verdict.reason) {
+    case REASON_RATE_LIMIT:
+        return limited;
+    case REASON_OVERLOADED:
+        return r->status == 429 ? limited : bad;
+    case REASON_STALE:
+    case REASON_INTERNAL:
+    case REASON_SHUTDOWN:
+    case REASON_CLIENT_GONE:
+    case REASON_CLIENT_STALLED:
+    case REASON_DEADLINE:
+        return none;
+    case REASON_OK:
+    case REASON_QUOTA:
+    case REASON_KEY:
+    case REASON_PERMISSION:
+    case REASON_MODEL:
+    case REASON_CONTEXT:
+    case REASON_CONTENT_POLICY:
+    case REASON_CLIENT_ERROR:
+    case REASON_NOT_IMPLEMENTED:
+    case REASON_CONFLICT:
+    case REASON_TOO_EARLY:
+    case REASON_DIFFERS:
+        return good;
+    case REASON_UPSTREAM_SAYS_NO:
+    case REASON_UPSTREAM_SAYS_RETRY:
+        return r->status == 429 ? limited : r->status >= 500 ? bad : good;
+    default:
+        return bad;
+    }
+}
+
+/* Those who are under way when a gate closes bring 429s, too: each is a little later than the one
+ * before, and not worth telling; one that asks for a longer wait is. */
+#define LONGER_MS 100
+
+static void shut_gate(struct turns *t, struct lane *lane, uint64_t for_ms, enum reason reason,
+                      bool learned, uint64_t now_ms)
+{
+    uint64_t before_ms = lane->gate.until_ms;
+    bool closes = gate_close(&lane->gate, for_ms, now_ms);
+
+    lane->closings += closes;
+    if (closes || lane->gate.until_ms >= lane->told_ms + LONGER_MS) {
+        lane->told_ms = lane->gate.until_ms;
+        tell_lane(
+            t, lane,
+            (struct turns_event){
+                .kind = TURNS_GATE_CLOSED, .for_ms = for_ms, .reason = reason, .learned = learned});
+    }
+    if (closes || lane->gate.until_ms != before_ms)
+        pools_review(t, NULL, now_ms);
+}
+
+static void set_aside(struct turns *t, struct turn *turn, enum reason reason, uint64_t now_ms)
+{
+    const struct provider *p = turn->target.provider;
+    struct keyring *k = turn->lane->key;
+    bool was_aside = k->aside_until_ms > now_ms;
+
+    if (turn->target.key_number == 0) /* a client's own: it is for the client to mend that */
+        return;
+    k->aside_until_ms = now_ms + p->key_cooldown_ms;
+    k->asides += !was_aside;
+    if (!was_aside)
+        tell_lane(t, turn->lane,
+                  (struct turns_event){
+                      .kind = TURNS_KEY_ASIDE, .for_ms = p->key_cooldown_ms, .reason = reason});
+}
+
+/* The target answers again: not all who waited at once. */
+static void circuit_closed(struct turns *t, struct circuit *c, bool learned, uint64_t now_ms)
+{
+    for (struct list *l = c->lanes.next; l != &c->lanes; l = l->next)
+        gate_reopen(&LIST_ENTRY(l, struct lane, node)->gate, now_ms);
+    tell_circuit(t, c, (struct turns_event){.kind = TURNS_BREAKER_CLOSED, .learned = learned});
+}
+
+static void circuit_opened(struct turns *t, struct circuit *c, struct turns_event e, bool again,
+                           uint64_t now_ms)
+{
+    e.kind = TURNS_BREAKER_OPEN;
+    c->openings++;
+    tell_circuit(t, c, e);
+    pools_review(t, again ? c : NULL, now_ms);
+}
+
+static void breaker_news(struct turns *t, struct turn *turn, enum breaker_news news,
+                         enum reason reason, uint64_t now_ms)
+{
+    struct circuit *c = turn->lane->circuit;
+    enum breaker_change change = breaker_leave(&c->breaker, &c->settings, turn->pass, news, now_ms);
+    struct turns_event e = {.for_ms = c->settings.open_for_ms, .reason = reason};
+
+    if (change == BREAKER_CLOSES)
+        circuit_closed(t, c, false, now_ms);
+    else if (change != BREAKER_STAYS)
+        circuit_opened(t, c, e, change == BREAKER_OPENS_AGAIN, now_ms);
+}
+
+static void gate_news(struct turns *t, struct turn *turn, enum gate_news news, uint64_t now_ms)
+{
+    struct lane *lane = turn->lane;
+
+    if (gate_leave(&lane->gate, turn->gate_epoch, news, now_ms))
+        tell_lane(t, lane, (struct turns_event){.kind = TURNS_GATE_OPEN});
+}
+
+static void pace_news(struct turns *t, struct lane *lane, bool limited, uint64_t now_ms)
+{
+    if (lane->adaptive && pace_leave(&lane->pace, limited, now_ms))
+        tell_lane(t, lane,
+                  (struct turns_event){.kind = TURNS_PACE,
+                                       .per_minute = lane->pace.on ? lane->pace.per_minute : 0,
+                                       .reason = limited ? REASON_RATE_LIMIT : REASON_OK});
+}
+
+/* A stream may still break: until it is over it is no success, but for a probe. */
+static bool speaks_to_breaker(const struct turn *turn, const struct turn_result *r)
+{
+    return r->stage == TURN_OVER || (r->stage == TURN_BEGUN && turn->pass.probe);
+}
+
+void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r, uint64_t now_ms)
+{
+    struct lane *lane = turn->lane;
+    struct news n = news_of(r);
+    bool has_hint = r->hint.source != HINT_NONE && r->hint.delay_ms > 0;
+
+    assert(turn->state == TURN_GRANTED);
+    if (!lane)
+        return;
+    if (!turn->gate_heard) {
+        gate_news(t, turn, n.gate, now_ms);
+        pace_news(t, lane, n.gate == GATE_LIMITED && !has_hint, now_ms);
+    }
+    if (speaks_to_breaker(turn, r) && (!turn->heard || n.breaker == BREAKER_BAD)) {
+        breaker_news(t, turn, n.breaker, r->verdict.reason, now_ms);
+        turn->heard = true;
+    }
+    turn->gate_heard = true;
+    if (n.gate == GATE_LIMITED && has_hint) {
+        uint64_t for_ms = r->hint.delay_ms < HINT_MOST_MS ? r->hint.delay_ms : HINT_MOST_MS;
+
+        shut_gate(t, lane, for_ms, r->verdict.reason, false, now_ms);
+    }
+    if (r->verdict.reason == REASON_QUOTA || r->verdict.reason == REASON_KEY)
+        set_aside(t, turn, r->verdict.reason, now_ms);
+    if (t->waiting > 0)
+        turns_run(t, now_ms);
+}
+
+void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
+{
+    struct lane *lane = turn->lane;
+
+    assert(turn->state == TURN_GRANTED);
+    turn->state = TURN_NONE;
+    list_remove(&turn->told); /* one that looked by itself may be through before it is told */
+    if (!lane)
+        return;
+    if (!turn->gate_heard)
+        gate_news(t, turn, GATE_NO_NEWS, now_ms);
+    if (!turn->heard)
+        breaker_news(t, turn, BREAKER_NO_NEWS, REASON_OK, now_ms);
+    turn->lane = NULL;
+    lane->circuit->site->in_flight--;
+    lane->entry.used_ms = now_ms; /* what it has just told is not idle, however long it took */
+    lane->entry.refs--;
+    if (t->waiting > 0)
+        turns_run(t, now_ms);
+}
+
+/* --- budgets -------------------------------------------------------------------------------------- */
+
+bool turns_may_repeat(struct turns *t, const struct provider *p, const struct retry_settings *s,
+                      uint64_t now_ms)
+{
+    struct site *site = table_site(t, p, now_ms);
+
+    return !site || budget_repeat(&site->budget, s->budget_percent, s->budget_min, now_ms);
+}
+
+void turns_charge(struct turns *t, const struct provider *p, uint64_t now_ms)
+{
+    struct site *site = table_site(t, p, now_ms);
+
+    if (site)
+        budget_charge(&site->budget, now_ms);
+}
+
+/* --- what other daemons tell ---------------------------------------------------------------------- */
+
+/* A target that was never used here: all that is known of it is its id. */
+static void learn_unknown(struct turns *t, enum turns_event_kind kind, uint64_t id, uint64_t for_ms,
+                          uint64_t now_ms)
+{
+    table_learn(t, id, now_ms + for_ms, now_ms);
+    tell(t,
+         (struct turns_event){
+             .kind = kind, .learned = true, .id = id, .site = "", .model = "", .for_ms = for_ms});
+}
+
+void turns_learn_gate(struct turns *t, uint64_t lane_id, uint64_t for_ms, uint64_t now_ms)
+{
+    struct lane *lane = (struct lane *)(void *)table_find(t, lane_id, ENTRY_LANE);
+
+    if (lane)
+        shut_gate(t, lane, for_ms, REASON_RATE_LIMIT, true, now_ms);
+    else
+        learn_unknown(t, TURNS_GATE_CLOSED, lane_id, for_ms, now_ms);
+    turns_run(t, now_ms);
+}
+
+void turns_learn_breaker(struct turns *t, uint64_t circuit_id, bool open, uint64_t for_ms,
+                         uint64_t now_ms)
+{
+    struct circuit *c = (struct circuit *)(void *)table_find(t, circuit_id, ENTRY_CIRCUIT);
+
+    if (!c)
+        learn_unknown(t, open ? TURNS_BREAKER_OPEN : TURNS_BREAKER_CLOSED, circuit_id,
+                      open ? for_ms : 0, now_ms);
+    else if (open && breaker_learn_open(&c->breaker, for_ms, now_ms))
+        circuit_opened(t, c, (struct turns_event){.for_ms = for_ms, .learned = true}, false,
+                       now_ms);
+    else if (!open && breaker_learn_closed(&c->breaker))
+        circuit_closed(t, c, true, now_ms);
+    turns_run(t, now_ms);
+}
+
+void turns_learn_rate(struct turns *t, uint64_t site_id, uint64_t ahead_us, uint64_t now_ms)
+{
+    struct site *s = (struct site *)(void *)table_find(t, site_id, ENTRY_SITE);
+
+    if (s)
+        rate_learn(&s->rate, ahead_us, now_ms);
+}
+
+/* --- the view ------------------------------------------------------------------------------------- */
+
+static uint64_t left(uint64_t until_ms, uint64_t now_ms)
+{
+    return until_ms > now_ms ? until_ms - now_ms : 0;
+}
+
+static struct turns_view view_of(const struct entry *e, uint64_t now_ms)
+{
+    const struct site *s = (const struct site *)(const void *)e;
+    const struct circuit *c = (const struct circuit *)(const void *)e;
+    const struct keyring *k = (const struct keyring *)(const void *)e;
+    const struct lane *lane = (const struct lane *)(const void *)e;
+
+    switch (e->kind) {
+    case ENTRY_CIRCUIT:
+        return (struct turns_view){
+            .kind = VIEW_CIRCUIT,
+            .site = c->site->name,
+            .model = c->model,
+            .operation = c->operation,
+            .fallbacks = c->fallbacks,
+            .shut = c->openings,
+            .shut_ms = c->breaker.phase == BREAKER_CLOSED ? 0 : left(c->breaker.until_ms, now_ms),
+            .half_open = c->breaker.phase == BREAKER_HALF_OPEN,
+        };
+    case ENTRY_KEY:
+        return (struct turns_view){
+            .kind = VIEW_KEY,
+            .site = k->site,
+            .key_number = k->key_number,
+            .shut = k->asides,
+            .shut_ms = left(k->aside_until_ms, now_ms),
+        };
+    case ENTRY_LANE:
+        return (struct turns_view){
+            .kind = VIEW_LANE,
+            .site = lane->circuit->site->name,
+            .model = lane->circuit->model,
+            .operation = lane->circuit->operation,
+            .key_number = lane->key_number,
+            .shut = lane->closings,
+            .shut_ms = lane->gate.phase == GATE_CLOSED ? left(lane->gate.until_ms, now_ms) : 0,
+            .opening = lane->gate.phase == GATE_OPENING,
+            .pace_per_minute = lane->pace.on ? lane->pace.per_minute : 0,
+        };
+    case ENTRY_SITE:
+    case ENTRY_LEARNED:
+        break;
+    }
+    return (struct turns_view){.kind = VIEW_SITE, .site = s->name, .in_flight = s->in_flight};
+}
+
+void turns_each(struct turns *t, void (*each)(void *arg, const struct turns_view *v), void *arg,
+                uint64_t now_ms)
+{
+    for (unsigned i = 0; i < TABLE_BUCKETS; i++) {
+        for (struct entry *e = t->buckets[i]; e; e = e->next) {
+            struct turns_view v;
+
+            if (e->kind == ENTRY_LEARNED)
+                continue;
+            v = view_of(e, now_ms);
+            each(arg, &v);
+        }
+    }
+}

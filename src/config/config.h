@@ -1,7 +1,7 @@
 /* The configuration: one immutable, reference-counted snapshot of everything a user can set.
  *
- * Read from one INI file (DESIGN.md 3). The table in config_table.c has a row per key and drives
- * parsing, defaults, bounds, --check, --dump-config, --help and the check of the sample file. */
+ * Read from one INI file (docs/configuration.md). The table in config_table.c has a row per key
+ * and drives parsing, defaults, bounds, --check, --dump-config, --help and the check of the sample file. */
 #ifndef RETRYD_DAEMON_CONFIG_H
 #define RETRYD_DAEMON_CONFIG_H
 

@@ -45,8 +45,8 @@ static void on_timer(uv_timer_t *timer)
 }
 
 /* libcurl before 8.4 gives an address up after its share of the time, and then sets no timer for the next
- * one (curl issue 11920): that would be turned to when all the time is gone. So those that connect are
- * run now and then. */
+ * one (https://github.com/curl/curl/issues/11920): that would be turned to when all the time is gone. So
+ * those that connect are run now and then. */
 static void on_kick(uv_timer_t *kick)
 {
     struct upstream *u = kick->data;
@@ -327,7 +327,7 @@ static void recycle(struct transfer *t)
     t->url = NULL;
     t->a = NULL;
     /* One that did not get to send may have ended while resolving. libcurl 8.14 forgets to free the
-     * name of such a handle when it is used again (curl issue 17602). */
+     * name of such a handle when it is used again: https://github.com/curl/curl/issues/17602. */
     if (u->free_count >= KEEP_HANDLES || t->sends == 0) {
         free_transfer(t);
         return;

@@ -3,7 +3,7 @@
  * One upstream per worker: a curl multi handle with its connection cache, DNS cache and TLS
  * sessions. Callbacks of libcurl only record into struct attempt; upstream_turn acts.
  *
- * What it sees to (FACTS-libs.md): a request is sent once, for a repeat is the policy's to decide
+ * It sees to what libcurl leaves open: a request is sent once, for a repeat is the policy's to decide
  * (libcurl would re-send a POST silently); an idle connection that speaks or closes is thrown away
  * at once and one that has unread bytes is never used (libcurl 7.88 would take them for the next
  * answer); resolving never blocks the loop; the CA file is parsed once, before traffic. */

@@ -28,11 +28,11 @@ struct answer_facts {
     uint64_t retry_after_ms; /* ... or not before that time has passed; 0: not known */
 };
 
-/* Adds x-retryd-attempts, x-retryd-wait-ms, x-retryd-target, after a fallback x-retryd-model, and
- * Proxy-Status (RFC 9209). */
+/* Adds x-retryd-attempts, x-retryd-wait-ms, x-retryd-target, after a fallback x-retryd-model (C21),
+ * and Proxy-Status (RFC 9209). */
 int answer_add_facts(struct headers *h, const struct answer_facts *f);
 
-/* A head from an upstream's answer: end-to-end fields unchanged and in order, then the facts;
+/* A head from an upstream's answer: end-to-end fields unchanged and in order (C1), then the facts;
  * a status of 400 or more gets `x-should-retry: false` in place of the upstream's (C8). */
 int answer_from_upstream(struct answer_head *ret, unsigned status, const struct headers *upstream,
                          const struct answer_facts *f);

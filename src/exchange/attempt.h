@@ -32,7 +32,8 @@ struct attempt {
     enum transport transport;
     char detail[ATTEMPT_DETAIL_MAX]; /* transport failures: what failed, for a person; else "" */
 
-    /* Flow control: at `high_water` bytes in `body` the adapter stops reading and sets `paused`. */
+    /* Flow control (C16): at `high_water` bytes in `body` the adapter stops reading and sets
+     * `paused`. */
     size_t high_water;
     bool paused;
     uint64_t received; /* body bytes in all */

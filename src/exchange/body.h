@@ -1,4 +1,5 @@
-/* A request's body that can be sent again and again: in memory while it is small, else in a spool.
+/* A request's body that can be sent again and again: in memory while it is small, else in a spool
+ * (C15).
  *
  * It grows until body_finish and never changes after that. A body is spooled as a whole: what was in
  * memory moves to the spool, and its memory is given back. While that lasts, or while the disk is

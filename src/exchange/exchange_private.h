@@ -204,7 +204,7 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
  * the exchange has ended. */
 bool relay_begin_early(struct exchange *x);
 
-/* Commits the attempt's answer: the only way for it into RELAYING. */
+/* Commits the attempt's answer (C10): the only way for it into RELAYING. */
 void relay_commit(struct exchange *x);
 
 /* Committed: lets the client have what was held, and tells it. */

@@ -128,8 +128,9 @@ static unsigned take_escape(struct str *s)
     }
 }
 
-/* Takes one character, escaped or plain, into `out`; returns its length there. C0 and C1 controls
- * and DEL become a space, bytes that are no UTF-8 the replacement character. */
+/* Takes one character, escaped or plain, into `out`; returns its length there. Control characters
+ * (U+0000 to U+001F, U+007F to U+009F) become a space, bytes that are no UTF-8 the replacement
+ * character. */
 static size_t take_char(struct str *s, char out[4])
 {
     if (s->p[0] == '\\') {

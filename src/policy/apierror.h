@@ -10,7 +10,8 @@
  * but kind NONE unless their code decides. An `error` that is null or empty is none, and so is one
  * in a resource ({"object":"fine_tuning.job","error":{...}}): it tells how that thing ended, not
  * the request. Completions are no resources: OpenRouter sends their errors so.
- * Sources: the API's error-codes page; FACTS: OpenRouter's numeric codes, vLLM, Azure. */
+ * Sources: https://platform.openai.com/docs/guides/error-codes,
+ * https://openrouter.ai/docs/api-reference/errors, and what vLLM, Azure and others were seen to send. */
 #ifndef RETRYD_POLICY_APIERROR_H
 #define RETRYD_POLICY_APIERROR_H
 

@@ -1,8 +1,8 @@
 /* What a route may be told about retrying, timing and streaming: the knobs, as configured.
  *
- * DESIGN: sections [retry], [timeout], [stream], [breaker], [queue], [hedge] and a route's overrides
- * of them. All
- * times in milliseconds. A settings object never changes once a request has seen it. */
+ * They are the sections [retry], [timeout], [stream], [breaker], [queue] and [hedge], and a route's
+ * overrides of them (docs/configuration.md). All times are in milliseconds. A settings
+ * object never changes once a request has seen it. */
 #ifndef RETRYD_POLICY_SETTINGS_H
 #define RETRYD_POLICY_SETTINGS_H
 

@@ -1,8 +1,9 @@
 /* Writes the event that tells, in a stream that has begun, that its answer failed.
  *
- * In the form that every SDK raises as an error (FACTS-sdk-api.md 2): `error` as an object for all
- * streams, and for the Responses API the flat fields beside it, which its own documentation shows. In
- * Gemini's streams the object is one of Google's, with a number as its code.
+ * In the form that every SDK raises as an error (tests/sdk): `error` as an object for all streams, and
+ * for the Responses API the flat fields beside it, which its own documentation shows
+ * (https://platform.openai.com/docs/api-reference/responses-streaming). In Gemini's streams the object
+ * is one of Google's, with a number as its code.
  *
  * In chat the object stands alone. With the members of a chunk beside it (id, object, choices) strict
  * types could read the event, and would take it for a chunk like any other: async-openai 0.43 and

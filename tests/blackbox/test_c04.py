@@ -6,7 +6,7 @@ import zlib
 import pytest
 from cases import AUTO, Case, error, pair, run
 
-# FACTS of the API's errors, and the same things as other servers say them: (code, type, message).
+# The codes of the API's verdicts (https://platform.openai.com/docs/guides/error-codes), and the reason that each is.
 VERDICTS = {
     "insufficient_quota": "quota_exhausted",
     "credit_balance_exhausted": "quota_exhausted",

@@ -4,12 +4,15 @@
     tests/lint/lint.py [ROOT]
 
 Prints one line a finding, `path:line: what is wrong`, and exits 1 if there is any. Each check is a
-function from a Tree to findings and stands in CHECKS; test_lint.py shows each one failing.
+function from a Tree to findings and stands in CHECKS; test_lint.py shows each one failing. Those about
+the clauses of the contract are in contract.py.
 """
 
 import pathlib
 import re
 import sys
+
+import contract
 
 LAYERS = ["base", "http", "policy", "targets", "stream", "exchange", "edge", "config", "daemon"]
 
@@ -245,7 +248,8 @@ def include_cycles(tree):
 
 
 CHECKS = [layers, library_owners, edges_apart, no_logging_below, pure, forbidden_functions,
-          function_length, file_length, opening_sentence, leftovers, waits_and_skips, include_cycles]
+          function_length, file_length, opening_sentence, leftovers, waits_and_skips, include_cycles,
+          *contract.CHECKS]
 
 
 def main():

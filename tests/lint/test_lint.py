@@ -2,6 +2,7 @@
 
 import pathlib
 
+import contract
 import lint
 import pytest
 
@@ -20,6 +21,10 @@ def findings(tmp_path, check, files):
 def long_function(lines):
     return "int f(void)\n{\n" + "    g();\n" * lines + "}\n"
 
+
+PAGE = {"docs/contract.md": "### C1 One\n\n### C2 Two\n"}
+CLAIMED = {"src/edge/a.h": "/* A file (C1). */\n", "src/edge/b.h": "/* Another (C2). */\n",
+           "tests/blackbox/test_c01.py": "def test_c01_a():\ndef test_c01_c02_b():\n"}
 
 BAD = [
     (lint.layers, {"src/base/a.c": '#include "policy/hint.h"\n'}),
@@ -74,6 +79,29 @@ BAD = [
                            "src/base/b.h": '#include "base/c.h"\n',
                            "src/base/c.h": '#include "base/a.h"\n'}),
     (lint.include_cycles, {"src/base/a.h": '#include "base/a.h"\n'}),
+    (contract.clauses_in_order, {"docs/contract.md": "### C1 One\n### C3 Three\n"}),
+    (contract.clauses_in_order, {"docs/contract.md": "### C1 One\n### C1 Again\n"}),
+    (contract.clauses_in_order, {"docs/contract.md": "### C0 None\n### C1 One\n"}),
+    (contract.clauses_claimed, {**PAGE, **CLAIMED, "src/edge/b.h": OPEN}),
+    (contract.clauses_claimed, {**PAGE, **CLAIMED, "tests/blackbox/test_c01.py": "def test_c01_a():\n"}),
+    # What only speaks of a clause is no test of it, and a unit test does not drive the daemon.
+    (contract.clauses_claimed, {**PAGE, **CLAIMED, "tests/blackbox/test_c01.py":
+                                '"""C1, C2: both."""\ndef test_c01_a():\ndef test_b():\n',
+                                "tests/unit/test_a.c": "START_TEST(c02_b)\n"}),
+    (contract.clauses_known, {**PAGE, "src/edge/a.h": "/* A file (C3). */\n"}),
+    (contract.clauses_known, {**PAGE, "src/edge/a.c": 'log("not in force (C0)");\n'}),
+    (contract.clauses_known, {**PAGE, "docs/configuration.md": "C2 to C3\n"}),
+    (contract.clauses_known, {**PAGE, "README.md": "(C31)\n"}),
+    (contract.clauses_known, {**PAGE, "conf/retryd.conf": "# Later (C4)\n"}),
+    (contract.clauses_known, {**PAGE, "tests/blackbox/test_a.py": '"""C3: what is not there."""\n'}),
+    (contract.clauses_known, {**PAGE, "tests/blackbox/test_a.py": "def test_c02_c03_a():\n"}),
+    (contract.clauses_known, {**PAGE, "tests/blackbox/test_c03_a.py": ""}),
+    (contract.clauses_known, {**PAGE, "tests/unit/test_a.c": "START_TEST(c3_a)\n"}),
+    (contract.documents_here, {"src/edge/a.h": "/* As DESIGN says. */\n"}),
+    (contract.documents_here, {"src/edge/a.h": "/* curl issue 11920 */\n"}),
+    (contract.documents_here, {"tests/blackbox/test_a.py": "# FACTS of the API\n"}),
+    (contract.documents_here, {"docs/a.md": "See [there](other.md#part).\n"}),
+    (contract.documents_here, {"README.md": "See docs/other.md.\n"}),
 ]
 
 GOOD = [
@@ -102,6 +130,14 @@ GOOD = [
                             "tests/provider/main.c": "nanosleep(&t, NULL);\n"}),
     (lint.include_cycles, {"src/base/a.h": '#include "base/b.h"\n', "src/base/b.h": "",
                            "src/base/c.h": '#include "base/b.h"\n#include "base/a.h"\n'}),
+    (contract.clauses_in_order, PAGE),
+    (contract.clauses_claimed, {**PAGE, **CLAIMED}),
+    (contract.clauses_claimed, {**PAGE, **CLAIMED, "src/edge/a.h": "/* C1 to C2 */\n", "src/edge/b.h": OPEN}),
+    (contract.clauses_known, {**PAGE, **CLAIMED, "src/base/a.c": "int C3_MAX, xC3;\n", "tests/lint/a.py": "# C3\n",
+                              "tests/unit/test_c.c": "START_TEST(count_3)\n"}),
+    (contract.documents_here, {"docs/a.md": "[b](b.md), [c](../src/README.md#d), https://example.org/e.md\n",
+                               "docs/b.md": "RFC 9110, https://github.com/curl/curl/issues/11920\n",
+                               "src/README.md": "docs/a.md, *.md\n", "tests/lint/a.py": "# DESIGN.md\n"}),
 ]
 
 
@@ -117,6 +153,24 @@ def test_check_fails_on_bad_snippet(tmp_path, check, files):
 @pytest.mark.parametrize("check, files", GOOD, ids=map(name_of, GOOD))
 def test_check_passes_good_snippet(tmp_path, check, files):
     assert findings(tmp_path, check, files) == []
+
+
+def test_contract_prints_each_clause_with_what_claims_it(tmp_path, capsys, monkeypatch):
+    findings(tmp_path, contract.clauses_claimed, {**PAGE, **CLAIMED, "src/edge/b.h": OPEN})
+    monkeypatch.setattr("sys.argv", ["contract.py", str(tmp_path)])
+    assert contract.main() == 1
+    told = capsys.readouterr()
+    assert told.out == """\
+C1 One
+  code:  src/edge/a.h
+  tests: tests/blackbox/test_c01.py
+  black-box tests: 2
+C2 Two
+  code:  none
+  tests: tests/blackbox/test_c01.py
+  black-box tests: 1
+"""
+    assert told.err == "docs/contract.md:3: C2: no comment in src/ names it\n"
 
 
 def test_every_check_is_tried():

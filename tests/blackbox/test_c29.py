@@ -1,0 +1,40 @@
+"""C29: it is for this machine. An address that others reach is refused, unless insecure_listen says that it is meant."""
+
+import os
+import subprocess
+
+import pytest
+from raw import ask
+
+ANYWHERE = "0.0.0.0:0"
+HERE = "127.0.0.1:0"
+
+
+def start(tmp_path, text):
+    """What became of a daemon that is to end by itself."""
+    conf = tmp_path / "retryd.conf"
+    conf.write_text(text + "[upstream x]\nurl = http://127.0.0.1:1/v1\n")
+    return subprocess.run([os.environ["RETRYD_BIN"], "-c", conf], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("server, admin", [(ANYWHERE, "off"), (f"{HERE}, {ANYWHERE}", "off"), ("[::]:0", "off"),
+                                           (HERE, ANYWHERE)])
+def test_c29_an_address_that_others_reach_is_refused(tmp_path, server, admin):
+    done = start(tmp_path, f"[server]\nlisten = {server}\n[admin]\nlisten = {admin}\n")
+    assert done.returncode == 3
+    assert "which other machines can reach" in done.stderr and "insecure_listen = yes" in done.stderr
+    assert "listening on" not in done.stderr
+
+
+def test_c29_tokens_that_nobody_checks_yet_do_not_lift_it(tmp_path):
+    (tmp_path / "tokens").write_text("token\n")
+    done = start(tmp_path, f"[server]\nlisten = {ANYWHERE}\nclient_keys_file = {tmp_path}/tokens\n"
+                           "[admin]\nlisten = off\n")
+    assert done.returncode == 3
+    assert "does not protect it yet" in done.stderr
+
+
+@pytest.mark.parametrize("settings", [{"listen": HERE}, {"listen": ANYWHERE, "insecure_listen": "yes"}])
+def test_c29_else_it_serves(provider, retryd, settings):
+    provider.answers({"preset": "auto"})
+    assert ask(retryd(server=settings)).status == 200

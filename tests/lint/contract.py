@@ -1,0 +1,144 @@
+#!/usr/bin/python3
+"""The clauses of docs/contract.md, with the code and the tests that claim them.
+
+    tests/lint/contract.py [ROOT]
+
+Prints each clause with its files. The checks below are among those of lint.py, which runs them:
+a clause without code or without a test, a number that is no clause, a document that is not here.
+
+Code claims a clause where a comment or a message names its number (C7, C18 to C20). A test claims one in its
+name (test_c07_..., c21_... in C), in its file's name (test_c07.py), or where a text names the number.
+"""
+
+import collections
+import pathlib
+import re
+import sys
+
+PAGE = "docs/contract.md"
+HEADING = re.compile(r"^### C(\d+) (.+)$", re.MULTILINE)
+
+# "C7", and "C18 to C20", which names three.
+NAMED = re.compile(r"\bC(\d+)(?: to C(\d+))?\b")
+IN_A_TEST_NAME = re.compile(r"\b(?:def test_|START_TEST\()(c\d+(?:_c\d+)*)_")
+IN_A_FILE_NAME = re.compile(r"/test_(c\d+(?:_c\d+)*)[._]")
+SPEAKS_OF_CLAUSES = re.compile(r"(src|conf|docs|systemd)/|tests/(?!lint/|fuzz/)|[A-Z]+\.md$")
+
+DOCUMENT = re.compile(r"(?<![\w/.:-])[\w./-]*\w\.md\b")
+ABSENT = re.compile(r"\b(DESIGN|FACTS|STYLE)\b|\b[Ii]ssues? #?\d+")
+
+Clause = collections.namedtuple("Clause", "number line title")
+
+
+def line_of(text, position):
+    return text.count("\n", 0, position) + 1
+
+
+def numbers(text):
+    return [int(n) for n in re.findall(r"c(\d+)", text)]
+
+
+def clauses(tree):
+    return [Clause(int(m.group(1)), line_of(f.text, m.start()), m.group(2))
+            for f in tree.files if f.name == PAGE for m in HEADING.finditer(f.text)]
+
+
+def named(f):
+    """(line, number) of each clause that a file speaks of."""
+    for m in NAMED.finditer(f.text):
+        first, last = int(m.group(1)), int(m.group(2) or m.group(1))
+        yield from ((line_of(f.text, m.start()), n) for n in range(first, last + 1))
+    if f.name.startswith("tests/"):
+        for m in IN_A_TEST_NAME.finditer(f.text):
+            yield from ((line_of(f.text, m.start()), n) for n in numbers(m.group(1)))
+        for m in IN_A_FILE_NAME.finditer(f.name):
+            yield from ((1, n) for n in numbers(m.group(1)))
+
+
+def speakers(tree):
+    return [f for f in tree.files if SPEAKS_OF_CLAUSES.match(f.name)]
+
+
+def claims(tree):
+    """{number: [file, ...]} of all that speak of it, but for the page itself."""
+    found = collections.defaultdict(list)
+    for f in speakers(tree):
+        if f.name != PAGE:
+            for number in sorted({n for _, n in named(f)}):
+                found[number].append(f)
+    return found
+
+
+def black_box_tests(tree):
+    """How many tests that drive the real daemon are named for each clause."""
+    return collections.Counter(n for f in tree.files if f.name.startswith("tests/blackbox/")
+                               for m in IN_A_TEST_NAME.finditer(f.text) for n in numbers(m.group(1)))
+
+
+def clauses_in_order(tree):
+    """The clauses are numbered from 1, without a gap and without a repetition."""
+    for expected, clause in enumerate(clauses(tree), 1):
+        if clause.number != expected:
+            yield PAGE, clause.line, f"C{clause.number}: C{expected} comes here"
+            return
+
+
+def clauses_claimed(tree):
+    """Each clause has code that names it, and a black-box test that is named for it."""
+    claimed, tests = claims(tree), black_box_tests(tree)
+    for clause in clauses(tree):
+        if not any(f.name.startswith("src/") for f in claimed[clause.number]):
+            yield PAGE, clause.line, f"C{clause.number}: no comment in src/ names it"
+        if not tests[clause.number]:
+            yield PAGE, clause.line, f"C{clause.number}: no test in tests/blackbox/ is named for it"
+
+
+def clauses_known(tree):
+    """Each number that is named is that of a clause."""
+    known = {clause.number for clause in clauses(tree)}
+    for f in speakers(tree):
+        for line, number in named(f):
+            if number not in known:
+                yield f.name, line, f"C{number}: there is no such clause in {PAGE}"
+
+
+def documents_here(tree):
+    """What is referred to is in this tree, or has an address: RFCs and API pages, no notes kept elsewhere."""
+    here = {f.name for f in tree.files}
+    names = {name.rsplit("/", 1)[-1] for name in here}
+    for f in tree.files:
+        if f.name.startswith(("tests/lint/", "tests/fuzz/corpus/")) or f.suffix == ".json":
+            continue
+        for line, what in f.grep(ABSENT, f.text):
+            yield f.name, line, f"{what}: not in this tree; name an RFC, an API page or an address"
+        for number, text in enumerate(f.text.split("\n"), 1):
+            for m in DOCUMENT.finditer(text):
+                if m.group().rsplit("/", 1)[-1] not in names:
+                    yield f.name, number, f"{m.group()}: there is no such document in this tree"
+
+
+CHECKS = [clauses_in_order, clauses_claimed, clauses_known, documents_here]
+
+
+def table(tree):
+    claimed, tests = claims(tree), black_box_tests(tree)
+    for clause in clauses(tree):
+        yield f"C{clause.number} {clause.title}"
+        for label, folder in (("code", "src/"), ("tests", "tests/")):
+            files = [f.name for f in claimed[clause.number] if f.name.startswith(folder)]
+            yield f"  {label + ':':<7}" + ("\n" + " " * 9).join(files or ["none"])
+        yield f"  black-box tests: {tests[clause.number]}"
+
+
+def main():
+    import lint
+
+    tree = lint.Tree(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[2])
+    print("\n".join(table(tree)))
+    findings = [f"{name}:{line}: {message}" for check in CHECKS for name, line, message in check(tree)]
+    print("\n".join(findings), end="\n" if findings else "", file=sys.stderr)
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

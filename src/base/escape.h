@@ -5,7 +5,7 @@
 #include "base/str.h"
 
 /* The escaped form, for a JSON string, of the character that the non-empty `s` begins with: a
- * slice of `s` itself or of `space`. C0 and C1 controls and DEL are escaped, and so is what is not
+ * slice of `s` itself or of `space`. Control characters are escaped, and so is what is not
  * seen but changes how the rest is read: line separators, directions of writing, characters without
  * a width. A byte that is no UTF-8 becomes U+FFFD. `*ret_used`: how many bytes of `s` it stands for. */
 #define ESCAPE_MAX 16

@@ -33,6 +33,7 @@ struct config_server {
     uint64_t hold_limit;
     char *spool_dir;
     uint64_t drain_timeout_ms;
+    uint64_t drain_linger_ms;
     struct string_list allowed_hosts;
     struct string_list allowed_origins;
     char *client_keys_file; /* "" where none */
@@ -172,6 +173,9 @@ bool config_says_twice(struct str path, struct str *ret_version);
  * that a route before it is for. */
 bool config_routes_ask_model(const struct config *c, struct str path,
                              const struct config_route *route);
+
+/* Whether other machines may reach an address that it listens on: one for clients, or the admin pages' (C29). */
+bool config_may_be_reached(const struct config *c, bool admin);
 
 /* Whether an address to listen on ("127.0.0.1:4291", "unix:PATH") is out of other machines' reach. */
 bool config_address_is_local(const char *address);

@@ -148,7 +148,9 @@ enum cli_exit cli_exit_for(int error)
     case EACCES:
     case EPERM:
         return CLI_PERMISSION;
-    case ELOOP:
+    case ELOOP:  /* an upstream leads back here */
+    case EINVAL: /* systemd's sockets are not what the configuration allows */
+    case E2BIG:
         return CLI_CONFIG;
     default:
         return CLI_FAILED;

@@ -158,13 +158,14 @@ static void on_door(uv_poll_t *poll, int status, int events)
     (void)take_some(poll->data);
 }
 
-static int open_door(struct server *s, const struct listener *l, bool admin)
+static int open_door(struct server *s, const struct listener *l, bool admin, bool inherited)
 {
     struct door *d = &s->doors[s->door_count];
 
     d->s = s;
     d->listener = *l;
     d->admin = admin;
+    d->inherited = inherited;
     if (uv_poll_init(&s->loop, &d->poll, l->fd) < 0) {
         listen_close(&d->listener);
         return -ENOMEM;
@@ -192,30 +193,107 @@ static int open_address(struct server *s, const char *address, bool admin)
         log_line(LOG_ERROR, "%s", why);
         return rc;
     }
-    return open_door(s, &l, admin);
+    return open_door(s, &l, admin, false);
+}
+
+static bool has_door(const struct server *s, bool admin, const char *name)
+{
+    for (unsigned i = 0; i < s->door_count; i++)
+        if (s->doors[i].admin == admin && (!name || !strcmp(s->doors[i].listener.name, name)))
+            return true;
+    return false;
+}
+
+/* systemd's sockets stand for what the configuration says: it keeps them across our restarts. */
+static void tell_unused(const struct server *s, const char *section, const char *address)
+{
+    bool admin = !strcmp(section, "admin");
+
+    if (!has_door(s, admin, address))
+        log_line(LOG_WARN,
+                 "[%s] listen: %s is not used: the sockets that systemd passes (%s) stand for it",
+                 section, address, admin ? "FileDescriptorName=admin" : "retryd.socket");
+}
+
+static int open_inherited(struct server *s)
+{
+    struct inherited in[LISTEN_MAX];
+    char why[256];
+    int n = listen_inherited(in, why, sizeof(why)), rc = 0;
+
+    if (n < 0) {
+        log_line(LOG_ERROR, "%s", why);
+        return n;
+    }
+    for (int i = 0; rc == 0 && i < n; i++)
+        rc = open_door(s, &in[i].listener, in[i].admin, true);
+    return rc;
+}
+
+static int open_server(struct server *s)
+{
+    const struct string_list *l = &s->config->server.listen;
+    bool passed = has_door(s, false, NULL);
+    int rc = 0;
+
+    for (unsigned i = 0; rc == 0 && i < l->count; i++) {
+        if (passed)
+            tell_unused(s, "server", l->items[i]);
+        else
+            rc = open_address(s, l->items[i], false);
+    }
+    return rc;
+}
+
+static int open_admin(struct server *s)
+{
+    const char *address = s->config->admin.listen;
+
+    if (has_door(s, true, NULL))
+        tell_unused(s, "admin", address);
+    else if (strcmp(address, "off") != 0)
+        return open_address(s, address, true);
+    return 0;
 }
 
 int doors_open(struct server *s)
 {
-    const struct config *c = s->config;
-    struct listener inherited[LISTEN_MAX];
-    int n = listen_inherited(inherited), rc = 0;
+    int rc;
 
-    s->max_connections = connection_limit(&c->server);
-    if (n < 0) {
-        log_line(LOG_ERROR, "a socket passed by systemd is not a listening stream socket");
-        return n;
-    }
-    /* Sockets that systemd holds stand for server.listen: it keeps them across our restarts. */
-    for (int i = 0; rc == 0 && i < n; i++) {
-        rc = open_door(s, &inherited[i], false);
-        s->doors[i].inherited = true;
-    }
-    for (unsigned i = 0; rc == 0 && n == 0 && i < c->server.listen.count; i++)
-        rc = open_address(s, c->server.listen.items[i], false);
-    if (rc == 0 && strcmp(c->admin.listen, "off") != 0)
-        rc = open_address(s, c->admin.listen, true);
+    s->max_connections = connection_limit(&s->config->server);
+    rc = open_inherited(s);
+    if (rc == 0 && !doors_allowed(s, s->config))
+        rc = -EINVAL;
+    if (rc == 0)
+        rc = open_server(s);
+    if (rc == 0)
+        rc = open_admin(s);
     return rc;
+}
+
+bool doors_allowed(const struct server *s, const struct config *c)
+{
+    for (unsigned i = 0; i < s->door_count; i++) {
+        const struct door *d = &s->doors[i];
+
+        if (!d->inherited || listen_is_local(&d->listener) || config_may_be_reached(c, d->admin))
+            continue;
+        log_line(LOG_ERROR,
+                 "the socket %s passed by systemd can be reached by other machines; expected a "
+                 "loopback address or a Unix socket (ListenStream=), or insecure_listen = yes in "
+                 "[server] where whoever can reach it may use it",
+                 d->listener.name);
+        return false;
+    }
+    return true;
+}
+
+bool doors_admin_is_local(const struct server *s)
+{
+    for (unsigned i = 0; i < s->door_count; i++)
+        if (s->doors[i].admin && !listen_is_local(&s->doors[i].listener))
+            return false;
+    return true;
 }
 
 bool doors_loop(const struct server *s, const struct config *c)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "daemon/config.h"
 
 #define BACKLOG 1024
 #define UNIX_UMASK 0117 /* 0660: the owner and the group */
@@ -92,7 +93,10 @@ static void name_of(int fd, char *out, size_t size)
         inet_ntop(AF_INET6, &a.v6.sin6_addr, host, sizeof(host));
         snprintf(out, size, "[%s]:%u", host, ntohs(a.v6.sin6_port));
     } else {
-        snprintf(out, size, "unix:%s", a.local.sun_path);
+        /* One of the abstract kind has no file, and begins with a zero. */
+        bool abstract = n > sizeof(a.local.sun_family) && a.local.sun_path[0] == '\0';
+
+        snprintf(out, size, "unix:%s%s", abstract ? "@" : "", a.local.sun_path + abstract);
     }
 }
 
@@ -173,20 +177,77 @@ int listen_open(const char *address, struct listener *ret, char *ret_why, size_t
     return open_ip(address, ret, ret_why, size);
 }
 
-int listen_inherited(struct listener ret[LISTEN_MAX])
+/* --- systemd's ------------------------------------------------------------------------------------ */
+
+/* systemd names a socket after its unit where the unit does not say how, and calls those "unknown" of
+ * which it was told no names at all. */
+static int purpose_of(const char *name, bool *ret_admin)
 {
-    int n = sd_listen_fds(1);
+    *ret_admin = !strcmp(name, "admin");
+    return *ret_admin || !strcmp(name, "api") || !strcmp(name, "unknown") ||
+                   str_ends(str_from(name), STR(".socket"))
+               ? 0
+               : -EINVAL;
+}
 
-    for (int i = 0; i < n && i < LISTEN_MAX; i++) {
-        int fd = SD_LISTEN_FDS_START + i;
+static bool is_known_family(int fd)
+{
+    union address a;
+    socklen_t n = sizeof(a);
 
-        if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0)
-            return -EINVAL;
-        ret[i].fd = fd;
-        ret[i].unix_path[0] = '\0';
-        name_of(fd, ret[i].name, sizeof(ret[i].name));
+    return getsockname(fd, &a.any, &n) == 0 &&
+           (a.any.sa_family == AF_INET || a.any.sa_family == AF_INET6 ||
+            a.any.sa_family == AF_UNIX);
+}
+
+static int take_over(int fd, const char *name, struct inherited *ret, char *ret_why, size_t size)
+{
+    if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0 || !is_known_family(fd)) {
+        snprintf(
+            ret_why, size,
+            "a socket passed by systemd (%s) is not a listening stream socket of IPv4, IPv6 or "
+            "Unix (ListenStream=)",
+            name);
+        return -EINVAL;
     }
-    return n < LISTEN_MAX ? n : LISTEN_MAX;
+    ret->listener.fd = fd;
+    ret->listener.unix_path[0] = '\0';
+    name_of(fd, ret->listener.name, sizeof(ret->listener.name));
+    if (purpose_of(name, &ret->admin) == 0)
+        return 0;
+    snprintf(ret_why, size,
+             "the socket %s passed by systemd is named %s; expected FileDescriptorName=api for "
+             "clients or FileDescriptorName=admin for the admin pages",
+             ret->listener.name, name);
+    return -EINVAL;
+}
+
+int listen_inherited(struct inherited ret[LISTEN_MAX], char *ret_why, size_t size)
+{
+    char **names = NULL;
+    int n = sd_listen_fds_with_names(1, &names), rc = 0;
+
+    if (n > LISTEN_MAX) {
+        snprintf(ret_why, size, "systemd passed %d sockets; expected at most %d", n, LISTEN_MAX);
+        rc = -E2BIG;
+    } else if (n < 0) {
+        snprintf(ret_why, size, "the sockets passed by systemd cannot be taken over: %s",
+                 strerror(-n));
+        rc = n;
+    }
+    for (int i = 0; rc == 0 && i < n; i++)
+        rc = take_over(SD_LISTEN_FDS_START + i, names[i], &ret[i], ret_why, size);
+    for (int i = 0; i < n; i++)
+        free(names[i]);
+    free(names);
+    return rc < 0 ? rc : n;
+}
+
+/* --- what is open --------------------------------------------------------------------------------- */
+
+bool listen_is_local(const struct listener *l)
+{
+    return str_starts(str_from(l->name), STR("unix:")) || config_address_is_local(l->name);
 }
 
 void listen_close(struct listener *l)

@@ -17,8 +17,20 @@ struct listener {
  * ...) with a sentence in `ret_why`. A Unix socket is 0660; one that nobody serves is replaced. */
 int listen_open(const char *address, struct listener *ret, char *ret_why, size_t size);
 
-/* The sockets that systemd passed (sd_listen_fds(3)), at most LISTEN_MAX: how many, or -errno. */
-int listen_inherited(struct listener ret[LISTEN_MAX]);
+/* A socket that systemd passed, and what its name (FileDescriptorName= of systemd.socket(5)) says that it is
+ * for. Its file, if it has one, is systemd's: unix_path is empty. */
+struct inherited {
+    struct listener listener;
+    bool admin;
+};
+
+/* The sockets that systemd passed (sd_listen_fds(3)): how many, or -errno with a sentence in `ret_why`. "admin"
+ * is for the admin pages; "api" is for clients, and so is one that was given no name. -EINVAL: any other name,
+ * or no listening stream socket of IPv4, IPv6 or Unix; -E2BIG: more than LISTEN_MAX. */
+int listen_inherited(struct inherited ret[LISTEN_MAX], char *ret_why, size_t size);
+
+/* Whether only this machine can reach it. */
+bool listen_is_local(const struct listener *l);
 
 void listen_close(struct listener *l);
 

@@ -34,7 +34,7 @@ static bool may_see_admin(void *ctx, const struct headers *h, const char **ret_w
     struct str host;
     const char *any;
 
-    if (!config_address_is_local(c->admin.listen) && headers_get(h, STR("host"), &host)) {
+    if (!doors_admin_is_local(ctx) && headers_get(h, STR("host"), &host)) {
         any = host.p;
         hosts = (struct string_view_list){&any, 1};
     }
@@ -50,7 +50,7 @@ static bool is_well(void *ctx)
 
 static bool is_ready(void *ctx)
 {
-    return !((struct server *)ctx)->draining;
+    return !((struct server *)ctx)->ending;
 }
 
 static void write_metrics(void *ctx, struct buf *out)
@@ -125,39 +125,10 @@ static bool all_stopped(const struct server *s)
     return true;
 }
 
-static void abort_all(struct server *s, const char *why)
-{
-    if (s->aborting)
-        return;
-    s->aborting = true;
-    log_line(LOG_WARN, "%s: cutting what is left", why);
-    for (unsigned i = 0; i < s->worker_count; i++)
-        worker_abort(s->workers[i]);
-}
-
-static void on_drain_timeout(uv_timer_t *timer)
-{
-    abort_all(timer->data, "drain_timeout has passed");
-}
-
 static void on_term(uv_signal_t *signal, int number)
 {
-    struct server *s = signal->data;
-
     (void)number;
-    if (s->draining) {
-        abort_all(s, "second signal");
-        return;
-    }
-    s->draining = true;
-    sd_notify(0, "STOPPING=1\nSTATUS=Finishing running requests");
-    log_line(LOG_INFO, "ending: finishing running requests for at most %llu ms",
-             (unsigned long long)s->config->server.drain_timeout_ms);
-    doors_last_call(s);
-    doors_close(s, false);
-    for (unsigned i = 0; i < s->worker_count; i++)
-        worker_drain(s->workers[i]);
-    uv_timer_start(&s->drain_timer, on_drain_timeout, s->config->server.drain_timeout_ms, 0);
+    ending_signal(signal->data);
 }
 
 /* A worker says that a connection has closed, or that it has stopped. */
@@ -232,14 +203,16 @@ static void on_hangup(uv_signal_t *signal, int number)
         log_line(LOG_INFO, "reload: no configuration file was given, nothing to read");
         return;
     }
-    if (s->draining)
+    if (s->ending) {
+        log_line(LOG_INFO, "reload: retryd is ending, nothing is read");
         return;
+    }
     sd_notify(0, "RELOADING=1");
     buf_init(&problems, PROBLEMS_BYTES_MAX);
     buf_init(&notes, PROBLEMS_BYTES_MAX);
     now = config_load(s->config->path, &problems, &notes);
     log_lines(LOG_WARN, &notes);
-    if (now && !doors_loop(s, now)) {
+    if (now && !doors_loop(s, now) && doors_allowed(s, now)) {
         adopt(s, now);
     } else {
         config_unref(now);
@@ -269,6 +242,7 @@ static void on_watchdog(uv_timer_t *timer)
     s->pongs_seen = least;
     if (s->watched && (s->pings_missed == 0 || s->draining))
         sd_notify(0, "WATCHDOG=1");
+    ending_extend(s);
 }
 
 static void start_watchdog(struct server *s)

@@ -1,4 +1,5 @@
-/* What the main thread's files share: server.c is its life, doors.c takes connections in. */
+/* What the main thread's files share: server.c is its life, doors.c takes connections in, ending.c
+ * is its end. */
 #ifndef RETRYD_DAEMON_SERVER_PRIVATE_H
 #define RETRYD_DAEMON_SERVER_PRIVATE_H
 
@@ -30,8 +31,8 @@ struct server {
     struct admin *admin;
     struct traffic *traffic;
     struct failures *failures;
-    struct sharing *sharing; /* NULL: what is learned here stays here */
-    struct door doors[LISTEN_MAX + 1];
+    struct sharing *sharing;           /* NULL: what is learned here stays here */
+    struct door doors[LISTEN_MAX + 1]; /* systemd's come first */
     unsigned door_count;
     uv_signal_t term, interrupt, hangup;
     uv_timer_t drain_timer, watchdog, pause;
@@ -44,6 +45,8 @@ struct server {
     int spare_fd;             /* given up for a moment when there are no more descriptors */
     unsigned max_connections; /* in force since the start */
     bool full;                /* so many are open: the doors are shut until one closes */
+    bool ending;              /* a signal has said so */
+    uint64_t end_ms;          /* of the loop's clock: by then it should be over */
     bool draining, aborting, closed;
     bool admin_work;
 };
@@ -52,11 +55,22 @@ struct server {
 int doors_open(struct server *s);
 /* Before the doors for clients close: those who have connected by now are let in. */
 void doors_last_call(struct server *s);
+/* Whether that configuration lets other machines reach those of systemd's sockets that they can reach (C29);
+ * if not, that is logged. */
+bool doors_allowed(const struct server *s, const struct config *c);
+/* Whether only this machine can reach the admin pages. */
+bool doors_admin_is_local(const struct server *s);
 /* Whether an upstream of that configuration leads back to one of them; that is logged. */
 bool doors_loop(const struct server *s, const struct config *c);
 /* Closes those for clients, and those for admins too. */
 void doors_close(struct server *s, bool admin_too);
 /* A connection has closed: where max_connections kept the doors shut, they may open again. */
 void doors_check(struct server *s);
+
+/* A signal has told it to end; the second one ends it at once. */
+void ending_signal(struct server *s);
+/* While it ends: asks systemd for more time. Called at each ping of the watchdog, so that a main thread that
+ * hangs gets none. */
+void ending_extend(const struct server *s);
 
 #endif

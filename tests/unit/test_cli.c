@@ -201,6 +201,7 @@ START_TEST(each_kind_of_problem_has_its_code)
     ck_assert_int_eq(cli_exit_for(-EADDRINUSE), CLI_ADDRESS_IN_USE);
     ck_assert_int_eq(cli_exit_for(EACCES), CLI_PERMISSION);
     ck_assert_int_eq(cli_exit_for(-EPERM), CLI_PERMISSION);
+    ck_assert_int_eq(cli_exit_for(-EINVAL), CLI_CONFIG);
     ck_assert_int_eq(cli_exit_for(-ENOMEM), CLI_FAILED);
 }
 END_TEST

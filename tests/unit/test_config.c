@@ -34,6 +34,7 @@ static const struct sample samples[] = {
     {"server", "hold_limit", "4M", "1048576", "1M", "big", BYTES " (at least 1K, at most 1G)"},
     {"server", "spool_dir", "/var/tmp", "/spool", "/spool", NULL, NULL},
     {"server", "drain_timeout", "30s", "0", "0", "5", TIME " (at most 1h)"},
+    {"server", "drain_linger", "0", "20s", "20s", "5", TIME " (at most 1h)"},
     {"server", "allowed_hosts", "localhost, 127.0.0.1, [::1]", "a,b ,c", "a, b, c", "a b",
      "a comma-separated list"},
     {"server", "allowed_origins", "", "https://a.example", "https://a.example", "a b",
@@ -265,6 +266,7 @@ static void has_server_defaults(const struct config *c)
     ck_assert_uint_eq(c->server.hold_limit, 4u << 20);
     ck_assert_str_eq(c->server.spool_dir, "/var/tmp");
     ck_assert_uint_eq(c->server.drain_timeout_ms, 30000);
+    ck_assert_uint_eq(c->server.drain_linger_ms, 0);
     ck_assert_uint_eq(c->server.allowed_hosts.count, 3);
     ck_assert_uint_eq(c->server.allowed_origins.count, 0);
     ck_assert_str_eq(c->server.client_keys_file, "");

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
-#include "daemon/config.h"
+#include "config/config.h"
 
 #define BACKLOG 1024
 #define UNIX_UMASK 0117 /* 0660: the owner and the group */

@@ -2,7 +2,7 @@
 
 Their own timings are a stall of 30 s, a first word after 20 s and a caller that gives up after 45 s; here all of
 them are SCALE times shorter, and so are the settings that docs/configuration.md has for such a caller.
-tests/unit/test_catalogue.c plays the same faults in virtual time, with their own timings.
+tests/unit/exchange/test_catalogue.c plays the same faults in virtual time, with their own timings.
 
 There is one upstream with the model that was asked for, "big", and a fallback model, "small".
 """

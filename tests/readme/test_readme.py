@@ -1,8 +1,9 @@
-"""Every command of README.md is tried: here, or by the test that is named for it. The manual page says
-what --help says.
+"""Every command of README.md and of docs/ is tried: here, or by the test that is named for it. The manual page
+says what --help says.
 
 A command that stands in neither table fails, and so does an entry without its command. The examples
-for the SDKs are run by tests/sdk/test_readme_examples.py.
+for the SDKs are run by tests/sdk/test_readme_examples.py, and what clients.md has by tests/agents and
+tests/blackbox/test_ready_routes.py.
 """
 
 import json
@@ -14,9 +15,8 @@ import subprocess
 import sys
 
 import pytest
+from pages import PAGES, README, ROOT, anchor, blocks, names, table_rows
 
-ROOT = pathlib.Path(os.environ["RETRYD_SOURCE_DIR"])
-README = (ROOT / "README.md").read_text()
 DEFAULT_LISTEN, DEFAULT_ADMIN = "127.0.0.1:4290", "127.0.0.1:4291"
 
 # Commands that need a booted systemd, a container engine or hours: who tries them.
@@ -36,21 +36,17 @@ TRIED_ELSEWHERE = {
 }
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
-def commands():
+def commands(pages=PAGES):
     """Each command of the shell blocks, lines that go on joined."""
-    text = "".join(blocks("sh")).replace("\\\n", " ")
+    text = "".join(block for page in pages for block in blocks("sh", PAGES[page])).replace("\\\n", " ")
     return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines() if line.strip()]
 
 
 def command(start):
-    """The one command that starts so."""
-    found = [c for c in commands() if c.startswith(start)]
+    """The one command that starts so, wherever it stands."""
+    found = {c for c in commands() if c.startswith(start)}
     assert len(found) == 1, f"{start!r}: {found}"
-    return found[0]
+    return found.pop()
 
 
 def shell(text, **environment):
@@ -72,6 +68,7 @@ def installed(tmp_path):
 TRIED_HERE = {
     "./dev build": "test_build",
     "sudo cmake --install": "test_install",
+    "build/release/retryd &": "test_runs_from_the_tree",
     "retryd": "test_runs_without_a_configuration",
     "export OPENAI_BASE_URL=": "test_exported_url",
     "curl http://127.0.0.1:4290/v1/chat/completions": "test_curl",
@@ -97,6 +94,11 @@ def test_every_command_is_tried():
     assert set(TRIED_HERE.values()) <= set(globals())
 
 
+def test_the_readme_has_the_two_commands_for_contributors_once():
+    here = commands(["README.md"])
+    assert (here.count("./dev demo"), here.count("./dev test")) == (1, 1)
+
+
 @pytest.mark.parametrize("text", TRIED_ELSEWHERE)
 def test_the_test_named_for_a_command_exists(text):
     file, what = TRIED_ELSEWHERE[text]
@@ -105,10 +107,16 @@ def test_the_test_named_for_a_command_exists(text):
 
 def test_every_dev_command_is_known_to_dev():
     told = shell("./dev help").stdout
-    used = [c.split()[1] for c in commands() if c.startswith("./dev ")]
-    assert used
-    assert all(re.search(rf"^  {word}\b", told, re.MULTILINE) for word in used)
-    assert "--no-sdk" in told
+    used = {word for text in PAGES.values() for word in re.findall(r"`?\./dev ([a-z]+)", text)}
+    assert {"demo", "test", "build", "bench", "fuzz", "soak", "lint"} <= used
+    assert [word for word in used if not re.search(rf"^  {word}\b", told, re.MULTILINE)] == []
+    assert "--no-sdk" in told and "test agents" in told
+
+
+def test_the_parts_of_the_tests_are_told():
+    parts = re.search(r"^parts='(.+)'$", (ROOT / "dev").read_text(), re.MULTILINE).group(1).split()
+    told = [name for row in table_rows(PAGES["docs/testing.md"]) for name in names(row[0])]
+    assert sorted(told) == sorted(parts)
 
 
 def test_build():
@@ -149,6 +157,13 @@ def run_in_own_network(text, installed):
                           capture_output=True, text=True, timeout=100)
     assert done.stderr == ""
     assert done.stdout.split() == ["200", "404", "0"]
+
+
+def test_runs_from_the_tree(tmp_path):
+    """By the build under test, which the README's first line would make build/release/retryd."""
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/retryd").symlink_to(os.environ["RETRYD_BIN"])
+    run_in_own_network(command("build/release/retryd").removesuffix("&"), tmp_path)
 
 
 def test_runs_without_a_configuration(installed):
@@ -245,7 +260,10 @@ def test_manual_is_well_formed(tool):
 # --- the rest ---
 
 
-@pytest.mark.parametrize("text", blocks("ini"))
+# Those of configuration.md stand in the middle of an explanation (tests/unit/test_config_docs.c); sections in
+# capitals are systemd's.
+@pytest.mark.parametrize("text", [block for page in PAGES if page not in ("docs/configuration.md", "docs/clients.md")
+                                  for block in blocks("ini", PAGES[page]) if not re.match(r"(#.*\n)*\[[A-Z]", block)])
 def test_configuration_is_in_force_as_it_stands(text, tmp_path):
     key = tmp_path / "key"
     key.write_text("sk-readme\n")
@@ -258,18 +276,38 @@ def test_configuration_is_in_force_as_it_stands(text, tmp_path):
 
 
 def test_no_other_kind_of_block():
-    kinds = set(re.findall(r"^```(\w+)$", README, re.MULTILINE))
-    assert kinds == {"sh", "ini", "python", "js"}
+    kinds = {page: set(re.findall(r"^```(\w+)$", text, re.MULTILINE)) for page, text in PAGES.items()}
+    assert kinds["README.md"] == {"sh", "text"}
+    assert set().union(*kinds.values()) <= {"sh", "ini", "yaml", "python", "js", "text"}
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def headings(path):
+    return {anchor(text) for text in re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    here = (ROOT / page).parent
+    links = re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", PAGES[page])
+    lost = [(path, part) for path, part in links
+            if not (here / path).exists() or (part and part not in headings(here / path if path else ROOT / page))]
+    assert lost == []
+
+
+def test_every_page_is_in_the_index():
+    linked = set(re.findall(r"\]\(([^)#/]+)[)#]", PAGES["docs/README.md"]))
+    assert linked == {path.name for path in (ROOT / "docs").iterdir()} - {"README.md"}
+
+
+def test_the_readme_is_short():
+    assert README.count("\n") <= 130
+
+
+ANSWERS = PAGES["docs/answers.md"]
 
 
 def test_headers_are_told(daemon):
-    named = re.findall(r"^\| `([\w-]+)[`:]", README.split("## What the caller is told")[1], re.MULTILINE)
+    named = re.findall(r"^\| `([\w-]+)[`:]", ANSWERS, re.MULTILINE)
     done = shell(f'curl -qsS --noproxy "*" -D - -o /dev/null {daemon.base_url}/chat/completions '
                  "-d '{\"model\":\"gpt-4o\"}'")
     told = done.stdout.lower()
@@ -278,7 +316,7 @@ def test_headers_are_told(daemon):
 
 
 def test_overrides_are_taken(daemon, provider):
-    line = next(p for p in README.split("\n\n") if p.startswith("A request may carry"))
+    line = next(p for p in ANSWERS.split("\n\n") if p.startswith("A request may carry"))
     overrides = re.findall(r"`(x-retryd-[\w-]+: \S+)`", line)
     assert len(overrides) == 4
     headers = " ".join(f"-H '{o}'" for o in overrides)

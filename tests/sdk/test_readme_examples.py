@@ -1,4 +1,4 @@
-"""The README's programs, run as they stand but for the port: the default one may be in use here."""
+"""The programs of docs/running.md, run as they stand but for the port: the default one may be in use here."""
 
 import os
 import pathlib
@@ -9,12 +9,12 @@ import sys
 import pytest
 from conftest import ANSWER, GOOD, RESET, assert_no_sdk_retry, failing
 
-README = (pathlib.Path(os.environ["RETRYD_SOURCE_DIR"]) / "README.md").read_text()
+PAGE = (pathlib.Path(os.environ["RETRYD_SOURCE_DIR"]) / "docs/running.md").read_text()
 SDK = pathlib.Path(os.environ["SDK_DIR"])
 
 
 def example(language):
-    found = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert len(found) == 1
     return found[0]
 

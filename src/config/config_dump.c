@@ -51,6 +51,7 @@ static void mask_query(struct buf *url)
     buf_init(&out, TEXT_MAX);
     buf_add(&out, whole.p, (size_t)(mark - whole.p));
     whole = (struct str){mark + 1, whole.n - (size_t)(mark + 1 - whole.p)};
+    bool open = whole.n > 0 && whole.p[whole.n - 1] == '&'; /* an empty pair is the last */
     for (char before = '?'; str_next(&whole, '&', &pair); before = '&') {
         struct str value = pair;
 
@@ -61,6 +62,8 @@ static void mask_query(struct buf *url)
         if (name.n < pair.n)
             buf_add_str(&out, STR("=***"));
     }
+    if (open)
+        buf_addc(&out, '&');
     buf_deinit(url);
     *url = out;
 }

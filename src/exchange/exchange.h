@@ -211,13 +211,13 @@ struct hedge {
     unsigned count; /* second attempts that were made */
 };
 
-/* The last whole error answer of an upstream, kept in case it turns out to be the final one, or an empty
- * completion while it is asked for once more. judge.c and last_words.c keep it; relay.c delivers it, and
+/* The last whole error answer of an upstream, kept in case it turns out to be the final one, or an answer
+ * while it is asked for once more: an empty completion, or a stream that lacks its usage. judge.c and last_words.c keep it; relay.c delivers it, and
  * forgets it at the commit. */
 struct kept_error {
     bool present;
-    bool good;       /* it is no error, but an empty completion: told where its one repeat fails */
-    unsigned status; /* to tell */
+    bool good;         /* it is no error, but such an answer: told where its one repeat fails */
+    unsigned status;   /* to tell */
     unsigned received; /* as it came */
     unsigned attempt;  /* whose it was */
     struct headers headers;
@@ -264,8 +264,9 @@ struct stream {
     uint64_t end_ms;       /* ... and that which said that the answer is at its end */
     bool grace_over;       /* nothing that may follow the end has come in time */
     bool lacks_usage;      /* the client has, or was to have, all but the usage it asked for */
-    bool not_resumable;    /* it was tried in vain */
-    bool resuming;         /* the next attempt asks for the rest of a Responses stream */
+    bool but_usage; /* such an answer came, and is given, or kept, while it is asked for again */
+    bool not_resumable; /* it was tried in vain */
+    bool resuming;      /* the next attempt asks for the rest of a Responses stream */
     struct mending mending;
     uint64_t looked_at; /* events of this attempt, comments left out */
     struct {

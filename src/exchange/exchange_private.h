@@ -163,6 +163,11 @@ void judge_held(struct exchange *x);
 bool judge_may_repeat(struct exchange *x, const struct outcome *o);
 /* Whether a completion that says nothing would be asked for once more (C3). */
 bool judge_may_ask_again(struct exchange *x, const struct outcome *o);
+/* A stream lacks nothing but the usage that was asked for, and judge_may_repeat: one more attempt, and
+ * where that fails what came is delivered. */
+void judge_without_usage(struct exchange *x, const struct outcome *o);
+/* Whether such an answer, or an empty completion, has come: then it is delivered now. */
+bool judge_deliver_what_came(struct exchange *x);
 /* A stream broke, ended too early, or told an error; or it says nothing, and judge_may_ask_again. */
 void judge_stream(struct exchange *x, const struct outcome *o);
 /* An attempt that brought no answer has ended. */
@@ -213,6 +218,8 @@ void relay_release(struct exchange *x);
 /* HOLDING or RELAYING: the answer is whole, and ends behind what was added to it. */
 void relay_end(struct exchange *x);
 
+/* The client has all of a stream but its usage and its mark: it gets the mark. */
+void relay_end_without_usage(struct exchange *x);
 /* Ends an answer that has begun, or a stream that may, with the event that tells its failure; by a
  * break where its kind is not known (C12). */
 void relay_last_words(struct exchange *x);

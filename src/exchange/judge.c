@@ -38,15 +38,25 @@ static const char *give_up_detail(const struct exchange *x)
     return x->last_detail[0] ? x->last_detail : reason_word(x->last_reason);
 }
 
+bool judge_deliver_what_came(struct exchange *x)
+{
+    bool came = x->kept.good || x->stream.but_usage;
+
+    x->stream.lacks_usage = x->stream.but_usage;
+    if (x->kept.good)
+        relay_kept_answer(x);
+    else if (came)
+        relay_end_without_usage(x);
+    return came;
+}
+
 static void tell_failure(struct exchange *x)
 {
     char message[ATTEMPT_DETAIL_MAX + 512];
     const char *advice = answer_advice(x->last_reason);
 
-    if (x->kept.good) {
-        relay_kept_answer(x);
+    if (judge_deliver_what_came(x))
         return;
-    }
     if (x->reply.begun || x->stream.last_words.event.n > 0) {
         relay_last_words(x);
         return;
@@ -255,15 +265,38 @@ static void ask_again(struct exchange *x, const struct outcome *o)
         relay_kept_answer(x);
 }
 
+void judge_without_usage(struct exchange *x, const struct outcome *o)
+{
+    struct verdict v = classify(o, x->plan.settings->retry.retry_on);
+    struct hint none = {.source = HINT_NONE};
+    struct retry_decision d;
+
+    mending_begin(x);
+    x->asked_again = x->stream.but_usage = true;
+    if (!x->reply.committed && (stream_add_end(x) < 0 || keep_answer(x) < 0)) {
+        judge_transport(x, TRANSPORT_INTERNAL);
+        return;
+    }
+    targets_tell(x, &v, &none);
+    d = targets_decide(x, &v, &none);
+    report(x, o, &v, &d, &none);
+    if (d.action == RETRY_AGAIN)
+        try_again(x, o, &v, &d);
+    else
+        (void)judge_deliver_what_came(x);
+}
+
 /* The repeat has failed. */
 static void fall_back(struct exchange *x, const struct outcome *o, const struct verdict *v,
                       const struct hint *hint)
 {
-    struct retry_decision d = {.action = RETRY_GIVE_UP,
-                               .why_not = "an empty completion came before, and is delivered"};
+    struct retry_decision d = {
+        .action = RETRY_GIVE_UP,
+        .why_not = x->stream.but_usage ? "all but the usage came before, and is delivered"
+                                       : "an empty completion came before, and is delivered"};
 
     report(x, o, v, &d, hint);
-    relay_kept_answer(x);
+    (void)judge_deliver_what_came(x);
 }
 
 /* --- all others ---------------------------------------------------------------------------------- */
@@ -276,7 +309,7 @@ static void judge(struct exchange *x, const struct outcome *o)
     struct retry_decision d;
     struct hint hint;
 
-    if (o->silent) {
+    if (o->silent && !x->stream.but_usage) {
         ask_again(x, o);
         return;
     }
@@ -314,7 +347,7 @@ static void judge(struct exchange *x, const struct outcome *o)
         (void)hedge_goes_on(x);
         return;
     }
-    if (x->kept.good) {
+    if (x->kept.good || x->stream.but_usage) {
         fall_back(x, o, &v, &hint);
         return;
     }

@@ -128,7 +128,6 @@ static void end_with_kept(struct exchange *x)
 {
     struct reply *reply = &x->reply;
 
-    outbox_drop_held(&reply->out);
     reply->cut = outbox_add(&reply->out, buf_str(&x->kept.body)) < 0;
     reply->ended = true;
     reply->first_byte_ms = x->ops->now_ms(x->world);
@@ -141,6 +140,8 @@ void relay_kept_answer(struct exchange *x)
 {
     exchange_stop_attempt(x);
     hedge_drop(x);
+    targets_leave(x);
+    outbox_drop_held(&x->reply.out);
     x->stream.on = false;
     if (x->reply.begun)
         end_with_kept(x);
@@ -256,10 +257,12 @@ void relay_commit(struct exchange *x)
 
     if (!reply->begun && !begin_from_upstream(x))
         return;
-    if (reply->committed)
+    if (reply->committed) {
         stream->splices++;
-    else
+    } else {
         reply->first_byte_ms = x->ops->now_ms(x->world);
+        stream->but_usage = false; /* what was kept is not what the client has now */
+    }
     mending_end(x);
     reply->committed = true;
     hedge_drop(x);
@@ -296,6 +299,19 @@ void relay_end(struct exchange *x)
     if (x->state == EXCHANGE_DONE)
         return;
     x->reply.ended = true;
+    relay_release(x);
+}
+
+void relay_end_without_usage(struct exchange *x)
+{
+    exchange_stop_attempt(x);
+    hedge_drop(x);
+    targets_leave(x);
+    x->reply.cut =
+        stream_add_end(x) < 0; /* behind what is held of it: splice takes that as given */
+    x->reply.ended = true;
+    if (x->state != EXCHANGE_RELAYING)
+        exchange_set(x, EXCHANGE_RELAYING);
     relay_release(x);
 }
 

@@ -316,16 +316,24 @@ static void judge_silent(struct exchange *x)
 }
 
 /* An answer that broke behind its last finish_reason lacks only the usage that was asked for: what is
- * mended anyway may be asked for again because of that. */
+ * mended anyway may be asked for again because of that, once, where the answer can be kept meanwhile. */
 static bool asks_for_usage(struct exchange *x)
 {
-    struct stream *stream = &x->stream;
+    const struct stream *stream = &x->stream;
     struct outcome o;
 
     if (!stream->lacks_usage || stream->mode == STREAM_LIVE)
         return false;
+    if (!stream->but_usage && !x->reply.committed && (x->reply.out.spool || x->hedge.rival))
+        return false;
     o = outcome_of(x, true);
-    return judge_may_repeat(x, &o);
+    if (!stream->but_usage && !judge_may_repeat(x, &o))
+        return false;
+    if (stream->but_usage)
+        judge_stream(x, &o); /* what came before is as good */
+    else
+        judge_without_usage(x, &o);
+    return true;
 }
 
 int stream_add_end(struct exchange *x)
@@ -351,10 +359,12 @@ static void end_stream(struct exchange *x)
                            (x->stream.coded && !decoder_whole(&x->stream.decoder)));
 
     x->stream.lacks_usage = (broke || over) && guard_finished(guard) && guard_lacks_usage(guard);
-    if (guard_empty(guard) || !guard_whole(guard, broke) || (broke && asks_for_usage(x))) {
+    if (guard_empty(guard) || !guard_whole(guard, broke)) {
         judge_broken(x, broke);
         return;
     }
+    if (broke && asks_for_usage(x))
+        return;
     /* All of the answer is there, only not the mark behind it that some clients wait for. */
     if ((broke || over) && !guard->marker && stream_add_end(x) < 0) {
         out_of_memory(x);

@@ -86,7 +86,9 @@ bool stream_may_be_asked_for_again(struct exchange *x)
     struct outcome o = {
         .transport = TRANSPORT_WHOLE, .status = x->attempt->status, .stream = true, .silent = true};
 
-    return guard_silent(&x->stream.guard) && judge_may_ask_again(x, &o);
+    /* Where one that says something is kept, that one is better. */
+    return guard_silent(&x->stream.guard) &&
+           (judge_may_ask_again(x, &o) || (x->stream.but_usage && x->kept.good));
 }
 
 /* When something came that is more than a sign of life. Behind the last finish_reason only a part of

@@ -284,6 +284,29 @@ static void read_waits(struct str text, struct apierror *e)
 
 /* --- the shapes ---------------------------------------------------------------------------------- */
 
+/* What only a member of a member tells apart: Anthropic's spend limit is a rate_limit_error but for its
+ * error_code; OpenRouter's budget for requests under way is a 402 that passes, as a rate limit does. */
+static void read_detail(struct str text, struct apierror *e)
+{
+    static const struct {
+        struct str object, member;
+    } places[] = {{{"details", 7}, {"error_code", 10}}, {{"metadata", 8}, {"limit_source", 12}}};
+
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        struct json_value value = json_scan_one(text, places[i].object);
+        enum apierror_kind kind;
+        char word[64];
+
+        if (value.type != JSON_OBJECT)
+            continue;
+        value = json_scan_one(value.text, places[i].member);
+        take_text(&value, word, sizeof word);
+        kind = apierror_word(str_from(word)).kind;
+        if (kind != APIERROR_OTHER)
+            e->kind = kind;
+    }
+}
+
 /* {"error":{...}}; {} says that there was none. */
 static void read_error_object(struct str text, struct apierror *e)
 {
@@ -293,20 +316,42 @@ static void read_error_object(struct str text, struct apierror *e)
         return;
     scan(text, wants);
     read_fields(wants, true, e);
+    read_detail(text, e);
     read_waits(text, e);
 }
 
 /* {"error":"text"}: the text is a message or a code; a code and a type may stand beside it. */
-static void read_error_text(struct json_want beside[WANTS], struct apierror *e)
+static void read_error_text(struct json_want beside[WANTS], struct json_value text,
+                            struct apierror *e)
 {
-    const struct json_value *text = &beside[ERROR].value;
-
-    if (text->text.n == 0)
+    if (text.text.n == 0)
         return;
-    beside[MESSAGE].value = *text;
+    beside[MESSAGE].value = text;
     read_fields(beside, true, e);
     if (e->kind == APIERROR_OTHER)
         e->kind = apierror_word(str_from(e->message)).kind;
+}
+
+static void read_one_error(struct json_want beside[WANTS], struct json_value value,
+                           struct apierror *e)
+{
+    if (value.type == JSON_OBJECT)
+        read_error_object(value.text, e);
+    else if (value.type == JSON_STRING)
+        read_error_text(beside, value, e);
+}
+
+/* Whatever stands under `error`; of several in an array the first that says something. */
+static void read_error_value(struct json_want beside[WANTS], struct json_value value,
+                             struct apierror *e)
+{
+    struct json_iter i = json_iter(value.text);
+    struct json_value each;
+
+    if (value.type != JSON_ARRAY)
+        read_one_error(beside, value, e);
+    while (value.type == JSON_ARRAY && e->kind == APIERROR_NONE && json_next_element(&i, &each))
+        read_one_error(beside, each, e);
 }
 
 /* A resource (a stored response, a fine-tuning job) may carry an `error` that tells how the thing
@@ -388,11 +433,7 @@ static void read_choice(struct str text, struct apierror *e)
     struct json_want words[WANTS] = {{.key = {NULL, 0}}};
 
     json_scan(text, w, 2);
-    words[ERROR].value = w[0].value;
-    if (w[0].value.type == JSON_OBJECT)
-        read_error_object(w[0].value.text, e);
-    else if (w[0].value.type == JSON_STRING)
-        read_error_text(words, e);
+    read_error_value(words, w[0].value, e);
     if (e->kind == APIERROR_NONE && w[1].value.type == JSON_STRING &&
         str_ieq(w[1].value.text, STR("error")))
         e->kind = APIERROR_OTHER;
@@ -408,6 +449,11 @@ static void read_choices(struct str choices, struct apierror *e)
             read_choice(choice.text, e);
 }
 
+static bool may_be_error(const struct json_value *error)
+{
+    return error->type == JSON_OBJECT || error->type == JSON_STRING || has_elements(error);
+}
+
 static void read_object(struct str text, struct apierror *e)
 {
     struct json_want wants[WANTS];
@@ -418,13 +464,10 @@ static void read_object(struct str text, struct apierror *e)
         e->kind = APIERROR_OTHER; /* it failed, whether it says why or not */
         if (error.type == JSON_OBJECT)
             read_error_object(error.text, e);
-    } else if (wants[ERROR].value.type == JSON_OBJECT || wants[ERROR].value.type == JSON_STRING) {
+    } else if (may_be_error(&wants[ERROR].value)) {
         if (is_resource(&wants[OBJECT]))
             return;
-        if (wants[ERROR].value.type == JSON_OBJECT)
-            read_error_object(wants[ERROR].value.text, e);
-        else
-            read_error_text(wants, e);
+        read_error_value(wants, wants[ERROR].value, e);
     } else if (is_text(&wants[TYPE], STR("error"))) {
         read_fields(wants, false, e);
     } else if (is_text(&wants[OBJECT], STR("error"))) {

@@ -1,7 +1,8 @@
 /* Reads the error object of an OpenAI-like answer, and writes retryd's own in the same shape.
  *
  * Shapes understood: {"error":{"message","type","param","code"}} with a string, number or null
- * code; {"error":"text"}; {"type":"error","error":{...}} (Anthropic); a flat
+ * code; {"error":"text"}; {"error":[{...}]}, of which the first that says something counts;
+ * {"type":"error","error":{...}} (Anthropic, whose `details` may hold an `error_code`); a flat
  * {"type":"error","code","message"} (Responses events); {"type":"response.failed","response":
  * {"error":{...}}}; a flat {"object":"error",...} (vLLM); [{"error":{...}}] (Google);
  * {"choices":[{"error":{...},"finish_reason":"error"}]} with either of the two (OpenRouter);

@@ -52,7 +52,9 @@ static const struct word_row words[] = {
     S("invalid_request_error", 400),
     S("invalid_prompt", 400),
     S("server_error", 500),
-    /* Anthropic: api/errors. A balance that is empty is told by a phrase under a 400. */
+    /* Anthropic: api/errors. A balance that is empty is told by a phrase under a 400, the tier's limit
+     * of a month by the error_code in the details of a 429. */
+    W("enforced_spend_limit_reached", QUOTA),
     KS("billing_error", QUOTA, 402),
     W("authentication_error", KEY), /* DeepSeek, too */
     KS("overloaded_error", OVERLOADED, 529),
@@ -161,6 +163,8 @@ static const struct word_row words[] = {
     /* SiliconFlow: faqs/error-code */
     W("30001", QUOTA),
     W("20012", MODEL),
+    /* OpenRouter: api_reference/limits, the limit_source in an error's metadata */
+    W("openrouter_in_flight_budget", RATE_LIMIT),
     /* Groq: docs/errors, docs/spend-limits */
     W("blocked_api_access", QUOTA),
     W("organization_restricted", KEY),
@@ -208,16 +212,18 @@ static const struct {
     P("balance is insufficient", QUOTA), /* SiliconFlow */
     P("insufficient account balance", QUOTA),
     P("not enough balance", QUOTA),
-    P("account has an overdue balance", QUOTA),                   /* Volcengine */
-    P("exhausted its free trial quota", QUOTA),                   /* ... */
-    P("make sure your account is in good standing", QUOTA),       /* Alibaba */
-    P("free allocated quota exceeded", QUOTA),                    /* ... */
-    P("credit balance is too low", QUOTA),                        /* Anthropic */
-    P("reached your specified api usage limits", QUOTA),          /* ... */
-    P("prepayment credits are depleted", QUOTA),                  /* Google */
-    P("used all available credits", QUOTA),                       /* xAI */
-    P("monthly spending limit", QUOTA),                           /* xAI, Fireworks */
-    P("key limit exceeded", QUOTA),                               /* OpenRouter */
+    P("account has an overdue balance", QUOTA),                    /* Volcengine */
+    P("exhausted its free trial quota", QUOTA),                    /* ... */
+    P("make sure your account is in good standing", QUOTA),        /* Alibaba */
+    P("free allocated quota exceeded", QUOTA),                     /* ... */
+    P("credit balance is too low", QUOTA),                         /* Anthropic */
+    P("reached your specified api usage limits", QUOTA),           /* ... */
+    P("reached your specified workspace api usage limits", QUOTA), /* ... */
+    P("prepayment credits are depleted", QUOTA),                   /* Google */
+    P("used all available credits", QUOTA),                        /* xAI */
+    P("monthly spending limit", QUOTA),                            /* xAI, Fireworks */
+    P("api calls / month", QUOTA),  /* Cohere's trial keys; their limit of a minute is "/ minute" */
+    P("key limit exceeded", QUOTA), /* OpenRouter */
     P("credit limit exceeded", QUOTA),                            /* Together */
     P("inactive subscription", QUOTA),                            /* Mistral */
     P("\xe4\xbd\x99\xe9\xa2\x9d\xe4\xb8\x8d\xe8\xb6\xb3", QUOTA), /* "yu'e buzu": no balance */

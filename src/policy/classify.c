@@ -81,8 +81,9 @@ static struct judged by_4xx(unsigned status, enum apierror_kind kind)
     switch (status) {
     case 401:
         return final(REASON_KEY, false, true);
-    case 402:
-        return final(REASON_QUOTA, false, true);
+    case 402: /* OpenRouter's budget for requests under way passes, as a rate limit does */
+        return kind == APIERROR_RATE_LIMIT ? again(REASON_RATE_LIMIT, false, RETRY_ON_429)
+                                           : final(REASON_QUOTA, false, true);
     case 403:
         return final(REASON_PERMISSION, false, true);
     case 408:

@@ -294,6 +294,84 @@ static bool is_zero(struct str s)
     return str_to_decimal(str_trim(s), &value) && value <= 0;
 }
 
+/* Cuts `s` at the next `end` that does not stand in a string (RFC 8941 3.3.3). */
+static struct str cut_outside_strings(struct str *s, char end)
+{
+    bool quoted = false;
+    size_t n = 0;
+
+    for (; n < s->n && (quoted || s->p[n] != end); n++) {
+        if (quoted && s->p[n] == '\\' && n + 1 < s->n)
+            n++;
+        else if (s->p[n] == '"')
+            quoted = !quoted;
+    }
+    struct str part = {s->p, n};
+    n += n < s->n;
+    *s = (struct str){s->p + n, s->n - n};
+    return str_trim(part);
+}
+
+/* One member of a list: "default";r=0;t=30. */
+static bool read_member(struct str member, uint64_t *ret_ms)
+{
+    bool empty = false, timed = false;
+
+    (void)cut_outside_strings(&member, ';');
+    while (member.n > 0) {
+        struct str value = cut_outside_strings(&member, ';'), key;
+        (void)str_next(&value, '=', &key);
+        if (str_eq(key, STR("r")))
+            empty = is_zero(value);
+        else if (str_eq(key, STR("t")))
+            timed = decimal_ms(value, 1000, ret_ms);
+    }
+    return empty && timed;
+}
+
+/* "limit=10, remaining=0, reset=30", as the drafts 04 to 07 had it. */
+static bool read_dictionary(struct str list, uint64_t *ret_ms)
+{
+    bool empty = false, timed = false;
+
+    while (list.n > 0) {
+        struct str value = cut_outside_strings(&list, ','), key;
+        (void)str_next(&value, '=', &key);
+        if (str_eq(key, STR("remaining")))
+            empty = is_zero(value);
+        else if (str_eq(key, STR("reset")))
+            timed = decimal_ms(value, 1000, ret_ms);
+    }
+    return empty && timed;
+}
+
+/* All buckets in one field (draft-ietf-httpapi-ratelimit-headers); the longest of the empty ones. */
+static bool read_combined(struct str list, uint64_t *ret_ms)
+{
+    uint64_t ms;
+    bool found = read_dictionary(list, ret_ms);
+
+    while (list.n > 0) {
+        if (!read_member(cut_outside_strings(&list, ','), &ms))
+            continue;
+        *ret_ms = found && *ret_ms > ms ? *ret_ms : ms;
+        found = true;
+    }
+    return found;
+}
+
+static bool read_bucket(const struct headers *h, unsigned i, uint64_t now_ms, uint64_t *ret_ms)
+{
+    char space[NAME_MAX_BYTES];
+    struct str reset, name = headers_name(h, i);
+
+    if (str_ieq(name, STR("ratelimit")))
+        return read_combined(headers_value(h, i), ret_ms);
+    name = reset_name(name, space);
+    return name.n > 0 && is_zero(headers_value(h, i)) && headers_get(h, name, &reset) &&
+           read_reset(reset, now_ms, ret_ms);
+}
+
 /* The longest reset among the empty buckets. */
 static bool read_buckets(const struct headers *h, uint64_t now_ms, uint64_t *ret_ms)
 {
@@ -301,13 +379,9 @@ static bool read_buckets(const struct headers *h, uint64_t now_ms, uint64_t *ret
     uint64_t longest = 0;
 
     for (unsigned i = 0; i < h->count; i++) {
-        char space[NAME_MAX_BYTES];
-        struct str reset, name = reset_name(headers_name(h, i), space);
         uint64_t ms;
 
-        if (name.n == 0 || !is_zero(headers_value(h, i)) || !headers_get(h, name, &reset))
-            continue;
-        if (!read_reset(reset, now_ms, &ms))
+        if (!read_bucket(h, i, now_ms, &ms))
             continue;
         found = true;
         if (ms > longest)

@@ -3,7 +3,8 @@
  * In this order: retry-after-ms; retry-after (integer, float or HTTP-date: RFC 9110 10.2.3); the
  * fields of the error object (resets_in_seconds, resets_at, retryDelay and their like); its message's
  * own words; and only where none is given the reset of a rate-limit bucket whose remaining is 0
- * (x-ratelimit-*, ratelimit-*, anthropic-ratelimit-*), which tells when the bucket is full again, not
+ * (x-ratelimit-*, ratelimit-*, anthropic-ratelimit-*, or all in one RateLimit field as
+ * draft-ietf-httpapi-ratelimit-headers has it: "default";r=0;t=30), which tells when the bucket is full again, not
  * when a request fits, and so is capped by the backoff's max_delay. A reset is a duration, a number of
  * seconds, or a time: RFC 3339, or seconds or milliseconds since 1970, which no wait is as long as. */
 #ifndef RETRYD_POLICY_HINT_H

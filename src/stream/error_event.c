@@ -144,6 +144,20 @@ static struct json_value find_in_choices(struct str choices)
     return (struct json_value){.type = JSON_NONE};
 }
 
+/* Of several the first that says something (policy/apierror.h); where that is a text there is none. */
+static struct json_value first_object(struct json_value array)
+{
+    struct json_iter i = json_iter(array.text);
+    struct json_value v;
+
+    while (json_next_element(&i, &v)) {
+        bool text = v.type == JSON_STRING && v.text.n > 0;
+        if (text || (v.type == JSON_OBJECT && v.text.n > 2))
+            return v;
+    }
+    return (struct json_value){.type = JSON_NONE};
+}
+
 /* The object under `error`, wherever the API put it. */
 static struct json_value find_object(struct str body)
 {
@@ -154,6 +168,8 @@ static struct json_value find_object(struct str body)
     if (!json_valid(body))
         return (struct json_value){.type = JSON_NONE};
     json_scan(body, w, 3);
+    if (w[0].value.type == JSON_ARRAY)
+        return first_object(w[0].value);
     if (w[0].value.type != JSON_OBJECT && w[1].value.type == JSON_OBJECT)
         return json_scan_one(w[1].value.text, STR("error"));
     if (w[0].value.type != JSON_OBJECT && w[2].value.type == JSON_ARRAY)

@@ -499,6 +499,17 @@ static bool is_error(const struct guard *g, const struct sse_event *e, struct gu
     return seen->error.kind != APIERROR_NONE;
 }
 
+/* MiniMax's stands beside choices that are none, or with nothing else: looked for in what is no part of
+ * an answer only, so that those are not searched once more. */
+static bool is_base_resp_error(const struct guard *g, struct guard_seen *seen)
+{
+    if (!is_chunks(g) || (seen->kind != GUARD_LIFECYCLE && seen->kind != GUARD_STRANGE) ||
+        !memmem(seen->data.p, seen->data.n, "\"base_resp\"", 11))
+        return false;
+    apierror_parse(seen->data, &seen->error);
+    return seen->error.kind != APIERROR_NONE;
+}
+
 /* What every SDK raises as it stands. OpenAI's raise an `error` that is an object, in a Responses
  * stream only in an event of that name and type; Anthropic's go by the event's name; Google's by a
  * number as its code, in data without a name; of other streams nothing is known. An event without data reaches no client. */
@@ -633,6 +644,10 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
         return;
     }
     ret->kind = look_at_data(g, &e, ret->data, &ret->repeated);
+    if (is_base_resp_error(g, ret)) {
+        describe_error(g, &e, ret);
+        return;
+    }
     if (ret->kind == GUARD_STRANGE)
         ret->kind = weigh_strange(g, ret->data);
     ret->news = ret->kind != GUARD_IDLE && (!is_chunks(g) || ret->kind != GUARD_LIFECYCLE);

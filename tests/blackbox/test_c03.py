@@ -6,7 +6,7 @@ import socket
 
 import pytest
 from cases import AUTO, Case, error, pair, run
-from raw import CHAT, Raw, ask, text_of
+from raw import CHAT, Raw, ask, events_of, text_of
 
 STREAM = {"stream": True}
 
@@ -248,6 +248,10 @@ WITHIN = {  # (path, the answer, the reason, the status at the end)
                                          "headers": WORDS}, "overloaded", 503),
     "a-list": ("/v1/chat/completions", {"json": [{"error": {"code": 503, "message": "boom", "status": "UNAVAILABLE"}}]},
                "overloaded", 503),
+    "several": ("/v1/chat/completions", {"json": {"error": [{"code": 503, "message": "boom"}, {"code": 400}]}},
+                "overloaded", 503),
+    "several-texts": ("/v1/chat/completions", {"json": {**choice(message={"content": "ha"}), "error": ["it died"]}},
+                      "error_in_body", 502),
     "msg-alone": ("/v1/chat/completions", {"json": {"code": 1, "msg": "busy"}}, "error_in_body", 502),
     "message-alone": ("/v1/messages", {"json": {"message": "busy"}}, "error_in_body", 502),
     "detail-alone": ("/v1/chat/completions", {"json": {"detail": "Internal Server Error"}}, "error_in_body", 502),
@@ -304,6 +308,29 @@ def test_c04_an_empty_account_beside_an_answer_is_final():
         seen = run(provider, daemon, {"empty": Case([{"json": said}])})["empty"]
     assert (seen.answer.status, len(seen.attempts), seen.answer.json()) == (402, 1, said)
     assert seen.failures[0]["reason"] == "quota_exhausted"
+
+
+def test_c03_an_error_beside_no_choices_in_a_stream():
+    """MiniMax's, in an event that has nothing else; an error object that is an array of them, too."""
+    def event(said):
+        return {"sse": [f"data: {json.dumps(said)}\n\n"]}
+
+    limited = {"id": "x", "choices": None, "base_resp": {"status_code": 1002, "status_msg": "limit"}}
+    empty = {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
+    several = {"error": [{"code": 503, "message": "boom"}]}
+    good = {"preset": "chat_stream", "events": 2}
+    more = {"stream": True}
+    cases = {"limited": Case([event(limited), good], more=more), "empty": Case([event(empty), good], more=more),
+             "several": Case([event(several), good], more=more), "always": Case([event(several)], more=more)}
+    with pair() as (provider, daemon):
+        seen = run(provider, daemon, cases)
+    assert {n: (c.answer.status, len(c.attempts), c.failures[0]["reason"]) for n, c in seen.items()} == {
+        "limited": (200, 2, "rate_limited"), "empty": (200, 1, "quota_exhausted"),
+        "several": (200, 2, "overloaded"), "always": (200, 5, "overloaded")}
+    told = {n: [json.loads(e)["error"] for e in events_of(seen[n].answer.body) if '"error"' in e] for n in cases}
+    assert [e["message"] for e in told["empty"]] == ["insufficient balance"]
+    assert told["always"] == several["error"]
+    assert told["limited"] == told["several"] == []
 
 
 def test_c03_a_stored_response_that_failed_is_an_answer():

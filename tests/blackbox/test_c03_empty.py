@@ -1,8 +1,11 @@
 """C3: an empty completion is asked for once more; what comes then is delivered, and nothing of it is a failure."""
 
+import json
+import signal
+
 import pytest
 from cases import AUTO, Case, error, pair, run
-from raw import CHAT, ask, text_of
+from raw import CHAT, Raw, ask, text_of
 from streams import DONE, chat_events, chunk, choice, usage
 from targets import total
 
@@ -267,6 +270,25 @@ def test_c03_the_repeat_of_an_empty_stream_behind_heartbeats():
     assert seen["fails"].request["end"] == "answered" and ": retryd\n" in body
     assert body.replace(": retryd\n", "") == ROLE + STOP + DONE
     assert text_of(seen["helps"].answer.body.replace(b": retryd\n", b""))
+
+
+@pytest.mark.parametrize("kind", ["whole", "stream", "heartbeat"])
+def test_c03_an_empty_completion_is_delivered_at_the_end_of_retryd(kind):
+    """It is an answer, and paid for; its repeat would be cut."""
+    empty = EMPTY["content-null"][1] if kind == "whole" else EMPTY_STREAMS["role-and-stop"][1]
+    heartbeat = {"stream": {"heartbeat": "50ms"}} if kind == "heartbeat" else {}
+    with pair(server={"drain_timeout": "0"}, **heartbeat) as (provider, daemon):
+        provider.answers({**empty, "delay_ms": 200}, {"stall": {"before_head": True}})
+        with Raw(daemon) as c:
+            c.request(body={**CHAT, "stream": kind != "whole"})
+            provider.wait(requests=2)
+            daemon.signal(signal.SIGTERM)
+            answer = c.answer()
+        assert daemon.wait(timeout=20) == 0
+        assert [(r["end"], r["attempts"]) for r in daemon.requests()] == [("answered", "2")]
+    body = answer.body.decode().replace(": retryd\n", "")
+    assert answer.status == 200
+    assert json.loads(body) == empty["json"] if kind == "whole" else body == ROLE + STOP + DONE
 
 
 def test_c03_an_empty_answer_is_kept_by_no_other_request():

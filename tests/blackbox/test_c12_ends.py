@@ -1,12 +1,13 @@
 """C12: what says that an answer is whole, what only looks like it, and what comes behind the end."""
 
 import json
+import signal
 
 import pytest
-from cases import Case, pair, run
+from cases import Case, error, pair, run
 from raw import Closed, Raw, ask
-from streams import (DONE, MODES, PAUSE_MS, assert_broken, assert_whole, case, choice, chunk, data, read_chat, sse,
-                     usage)
+from streams import (DONE, MODES, PAUSE_MS, assert_broken, assert_whole, case, choice, chunk, data, read_chat, request_of,
+                     sse, usage)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,52 @@ def test_c12_the_usage_that_was_asked_for(mode, both):
     _, daemon = both
     if mode == "live":
         daemon.wait_line('msg="request" .*lacks=usage')
+
+
+@pytest.mark.parametrize("mode", ["splice", "hold"])
+def test_c12_where_the_usage_comes_to_nothing_what_was_whole_is_delivered(mode, both):
+    """It is asked for once, and an answer that does not help, whatever it is, takes nothing away."""
+    events = [*said("one ", "two"), FINISH]
+    lacking = sse(events, cut=len(events))
+    others = {"error": error(503), "final": error(400), "lost": {"cut": {"before_head": True}}, "again": lacking,
+              "cut": sse(events, cut=2), "nothing": sse([chunk(choice({}, "stop")), usage(), DONE]),
+              "differs": sse([*said("three"), FINISH, usage(), DONE])}
+    cases = {f"{mode}-{name}": case("chat", [lacking, other], mode) for name, other in others.items()}
+    seen = run(*both, cases)
+    for name, c in seen.items():
+        told = told_of(c)
+        if name == "hold-differs":
+            assert_whole(told, "chat", "three")
+        elif name == "splice-nothing":  # all of it is there, and the usage is
+            assert told.text == "one two" and told.error is None and told.ends == 1, name
+        else:
+            assert (told.text, told.error, told.ends, told.usages) == ("one two", None, 1, []), name
+        assert len(c.attempts) == 2, name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c12_what_was_whole_is_delivered_at_the_end_of_retryd(mode):
+    """... while its usage is waited for, or asked for again."""
+    events = [*said("one ", "two"), FINISH]
+    waits = sse(events, stall={"after_events": len(events)})
+    lacking = sse(events, cut=len(events))
+    silent = {"stall": {"before_head": True}}
+    answers = [waits] if mode == "live" else [lacking, silent]
+    with pair(server={"drain_timeout": "0"}) as (provider, daemon):
+        provider.answers(*answers)
+        with Raw(daemon) as c:
+            c.request(body=request_of("chat", "gpt-4o", stream_options={"include_usage": True}),
+                      headers=[f"x-retryd-stream-mode: {mode}"])
+            if mode == "live":
+                while FINISH.encode() not in c.data:
+                    c.more()
+            else:
+                provider.wait(requests=2)
+            daemon.signal(signal.SIGTERM)
+            told = read_chat(c.answer().body)
+        assert (told.text, told.error, told.ends) == ("one two", None, 1)
+        assert daemon.wait(timeout=20) == 0
+        assert [(r["end"], r["lacks"]) for r in daemon.requests()] == [("answered", "usage")]
 
 
 @pytest.mark.parametrize("mode", MODES)

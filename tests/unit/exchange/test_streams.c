@@ -778,6 +778,46 @@ START_TEST(a_finish_reason_without_a_mark)
 }
 END_TEST
 
+/* Asked for once more, whatever that brings: what was whole is delivered. */
+START_TEST(the_usage_comes_to_nothing)
+{
+    const struct fake_attempt others[] = {
+        {.status = 503, .headers = JSON, .pieces = {{0, "{}", 0}}},
+        {.status = 400, .headers = JSON, .pieces = {{0, "{}", 0}}},
+        {.end_ms = 5, .end = TRANSPORT_LOST},
+        stream_attempt(ROLE TEXT("Hi") STOP, TRANSPORT_TRUNCATED),
+        stream_attempt(ROLE, TRANSPORT_TRUNCATED),
+        {.hangs = true},
+    };
+
+    for (size_t i = 0; i < 2 * COUNT(others); i++) {
+        const struct fake_attempt script[] = {
+            stream_attempt(ROLE TEXT("Hi") STOP, TRANSPORT_TRUNCATED), others[i / 2]};
+        bool ends = i % 2; /* retryd does, while it waits for the other answer */
+
+        world_again();
+        world_follow(script, 2);
+        w.settings.stream.mode = (enum stream_mode)_i;
+        w.settings.timeout.first_byte_ms = 5000;
+        w.settings.retry.backoff.initial_delay_ms = 1000;
+        fake_begin(&w, "POST", "/v1/chat/completions", NULL,
+                   "{\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+        if (ends) {
+            fake_run_until(&w, 100);
+            ck_assert_int_ne(w.x.state, EXCHANGE_DONE);
+            exchange_abort(&w.x);
+            w.dirty = true;
+        }
+        world_finish();
+        world_answered(ROLE TEXT("Hi") STOP DONE);
+        ck_assert_uint_eq(w.starts, 2 - ends);
+        ck_assert(w.got_end || w.wholes == 1);
+        ck_assert(w.x.stream.lacks_usage);
+        ck_assert_int_eq(w.x.end, END_ANSWERED);
+    }
+}
+END_TEST
+
 #define OPEN(delta, reason)                                              \
     "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":" delta "," \
     "\"finish_reason\":" reason "}]}\n\n"
@@ -953,6 +993,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, what_is_held_lacks_no_event);
     tcase_add_test(c, an_error_status_while_mending);
     tcase_add_loop_test(c, a_finish_reason_without_a_mark, 0, 3);
+    tcase_add_loop_test(c, the_usage_comes_to_nothing, SPLICE, HOLD + 1);
     tcase_add_loop_test(c, a_finish_reason_that_says_nothing, 0, 3);
     tcase_add_loop_test(c, http_1_0, 0, 3);
     tcase_add_test(c, http_1_0_never_whole);

@@ -46,13 +46,17 @@ static unsigned states;
 static int dialect;
 static bool background;
 
+#define SHOWN_MAX 3000 /* check allows no longer message than 4 KiB */
+
 static void broken(const char *what, int line)
 {
+    size_t shown = w.body.len < SHOWN_MAX ? w.body.len : SHOWN_MAX;
+
     ck_abort_msg(
         "line %d: %s %s (seed %llu, exchange %llu, at %llu ms, mode %d, dialect %d):\n%.*s", line,
         what, w.wrong ? w.wrong : "", (unsigned long long)seed, (unsigned long long)number,
-        (unsigned long long)w.now_ms, (int)w.x.stream.mode, dialect, (int)w.body.len,
-        w.body.len ? w.body.p : "");
+        (unsigned long long)w.now_ms, (int)w.x.stream.mode, dialect, (int)shown,
+        shown ? w.body.p : "");
 }
 
 static uint64_t some_ms(void)

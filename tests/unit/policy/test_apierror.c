@@ -85,6 +85,17 @@ static const struct row rows[] = {
      "400", "exceed_context_size_error", "m", 400},
     {"{\"error\":{\"code\":400,\"message\":\"m\",\"type\":\"exceed_context_size_error\"}}",
      APIERROR_CONTEXT, "400", "exceed_context_size_error", "m", 400},
+    /* several in an array: the first that says something */
+    {"{\"error\":[{\"code\":503,\"message\":\"m\"}]}", APIERROR_OTHER, "503", "", "m", 503},
+    {"{\"error\":[{},\"\",null,{\"code\":\"insufficient_quota\"},{\"code\":\"slow_down\"}]}",
+     APIERROR_QUOTA, "insufficient_quota", "", "", 0},
+    {"{\"error\":[\"boom\"],\"choices\":[]}", APIERROR_OTHER, "", "", "boom", 0},
+    {"{\"choices\":[{\"error\":[{\"code\":502,\"message\":\"m\"}]}]}", APIERROR_OTHER, "502", "",
+     "m", 502},
+    {"{\"error\":[]}", APIERROR_NONE, "", "", "", 0},
+    {"{\"error\":[{}]}", APIERROR_NONE, "", "", "", 0},
+    {"{\"error\":[null,0,[{\"code\":502}]]}", APIERROR_NONE, "", "", "", 0},
+    {"{\"object\":\"fine_tuning.job\",\"error\":[{\"code\":\"x\"}]}", APIERROR_NONE, "", "", "", 0},
     {"{\"detail\":\"Not Found\"}", APIERROR_NONE, "", "", "Not Found", 0},
     {"{\"detail\":[{\"loc\":[]}]}", APIERROR_NONE, "", "", "", 0},
     {"{\"message\":\"ok\"}", APIERROR_NONE, "", "", "ok", 0},
@@ -234,6 +245,18 @@ static const struct {
     {"{\"type\":\"invalid_request_error\",\"message\":\"Your credit balance is too low to access "
      "the Anthropic API.\"}",
      APIERROR_QUOTA},
+    {"{\"type\":\"invalid_request_error\",\"message\":\"You have reached your specified workspace API "
+     "usage limits. You will regain access on 2026-12-01.\"}",
+     APIERROR_QUOTA},
+    {"{\"type\":\"rate_limit_error\",\"message\":\"m\",\"details\":{\"error_code\":"
+     "\"enforced_spend_limit_reached\"}}",
+     APIERROR_QUOTA},
+    {"{\"type\":\"rate_limit_error\",\"message\":\"m\",\"details\":{\"error_code\":\"x\"}}",
+     APIERROR_RATE_LIMIT},
+    {"{\"type\":\"rate_limit_error\",\"message\":\"m\",\"details\":null}", APIERROR_RATE_LIMIT},
+    /* Cohere */
+    {"\"You are using a Trial key, which is limited to 1000 API calls / month.\"", APIERROR_QUOTA},
+    {"\"You are using a Trial key, which is limited to 40 API calls / minute.\"", APIERROR_OTHER},
     {"{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Your prepayment credits are "
      "depleted.\"}",
      APIERROR_QUOTA},
@@ -246,6 +269,10 @@ static const struct {
      APIERROR_QUOTA},
     {"\"Incorrect API key provided: xa***\"", APIERROR_KEY},
     {"{\"message\":\"Key limit exceeded (monthly limit).\",\"code\":403}", APIERROR_QUOTA},
+    {"{\"code\":402,\"message\":\"m\",\"metadata\":{\"limit_source\":\"openrouter_in_flight_budget\"}}",
+     APIERROR_RATE_LIMIT},
+    {"{\"code\":402,\"message\":\"m\",\"metadata\":{\"limit_source\":\"openrouter_credits\"}}",
+     APIERROR_QUOTA},
     {"{\"code\":\"blocked_api_access\",\"message\":\"m\"}", APIERROR_QUOTA},
     {"{\"code\":\"wrong_api_key\",\"message\":\"m\"}", APIERROR_KEY},
     {"{\"code\":\"insufficient_user_quota\",\"type\":\"new_api_error\",\"message\":\"m\"}",

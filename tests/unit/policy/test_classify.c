@@ -112,6 +112,8 @@ static struct expected of_status(unsigned status, enum apierror_kind kind)
         struct expected e = statuses[i].e;
         if (status == 429 && kind == APIERROR_OVERLOADED)
             e.reason = REASON_OVERLOADED;
+        if (status == 402 && kind == APIERROR_RATE_LIMIT) /* OpenRouter's, for requests under way */
+            return of_status(429, kind);
         return e;
     }
     if (status >= 500)

@@ -300,6 +300,16 @@ static const struct {
      APIERROR_OTHER, "400", "m", false, false}, /* vLLM's flat one */
     {CHAT, "data: {\"error\":\"m\"}\n\n", APIERROR_OTHER, "", "m", false, false},
     {RESP, "data: {\"error\":{\"message\":\"m\"}}\n\n", APIERROR_OTHER, "", "m", false, false},
+    {CHAT, "data: {\"error\":[{\"message\":\"m\",\"code\":502}]}\n\n", APIERROR_OTHER, "502", "m",
+     false, false},
+    {CHAT, "data: {\"base_resp\":{\"status_code\":1008,\"status_msg\":\"m\"}}\n\n", APIERROR_QUOTA,
+     "1008", "m", false, false}, /* MiniMax */
+    {CHAT,
+     "data: {\"id\":\"i\",\"choices\":null,\"base_resp\":{\"status_code\":1002,\"status_msg\":"
+     "\"m\"}}\n\n",
+     APIERROR_RATE_LIMIT, "1002", "m", false, false},
+    {CHAT, "data: {\"choices\":[],\"base_resp\":{\"status_code\":1000,\"status_msg\":\"m\"}}\n\n",
+     APIERROR_OTHER, "1000", "m", false, true},
     {CHAT, "data: {\"error\":\ndata: {\"message\":\"m\"}}\n\n", APIERROR_OTHER, "", "m", true,
      false},
     {CHAT, "error: {\"code\":500,\"message\":\"m\"}\n\n", APIERROR_OTHER, "500", "m", false,

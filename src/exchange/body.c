@@ -8,13 +8,15 @@
 
 #include "base/fingerprint.h"
 #include "exchange/exchange.h"
+#include "http/json_fingerprint.h"
 
 /* A spool's own blocks take more memory than a smaller body would. */
 #define WORTH_SPOOLING (256u * 1024)
 
 struct body_glance {
     struct body_look look;
-    struct fingerprint fingerprint;
+    struct fingerprint bytes;
+    struct json_fingerprint object; /* where it may be one, and is not packed */
 };
 
 void body_init(struct body *b, uint64_t max)
@@ -53,17 +55,22 @@ static struct body_glance *glance_new(void)
     if (!g)
         return NULL;
     body_look_init(&g->look);
-    fingerprint_begin(&g->fingerprint);
+    fingerprint_begin(&g->bytes);
+    json_fingerprint_begin(&g->object);
     return g;
 }
 
 static void glance_at(struct body *b, const char *data, size_t n)
 {
+    struct body_glance *g = b->glance;
     struct str piece = {data, n};
 
-    fingerprint_feed(&b->glance->fingerprint, piece);
-    if (!b->packed)
-        body_look_feed(&b->glance->look, piece);
+    fingerprint_feed(&g->bytes, piece);
+    if (b->packed)
+        return;
+    body_look_feed(&g->look, piece);
+    if (g->look.first == '{')
+        json_fingerprint_feed(&g->object, piece);
 }
 
 int body_expect(struct body *b, struct str coding)
@@ -371,10 +378,38 @@ ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t o
     return (ptrdiff_t)max;
 }
 
+/* Of all of a text in memory. False: it is no JSON object. */
+static bool fingerprint_object(struct str text, uint64_t *ret)
+{
+    struct json_fingerprint f;
+    struct body_look look;
+
+    body_look_init(&look);
+    body_look_feed(&look, text);
+    if (!body_look_is_object(&look))
+        return false;
+    json_fingerprint_begin(&f);
+    json_fingerprint_feed(&f, text);
+    return json_fingerprint_end(&f, ret);
+}
+
+static bool has_object(const struct body *b, uint64_t *ret)
+{
+    if (b->spool)
+        return !b->packed && body_look_is_object(&b->glance->look) &&
+               json_fingerprint_end(&b->glance->object, ret);
+    if (b->packed)
+        return packed_fingerprint(b->packed, buf_str(&b->memory), ret);
+    return fingerprint_object(buf_str(&b->memory), ret);
+}
+
 uint64_t body_fingerprint(const struct body *b)
 {
-    return b->spool ? fingerprint_end(&b->glance->fingerprint)
-                    : fingerprint_of(buf_str(&b->memory));
+    uint64_t id;
+
+    if (has_object(b, &id))
+        return id;
+    return b->spool ? fingerprint_end(&b->glance->bytes) : fingerprint_of(buf_str(&b->memory));
 }
 
 size_t body_memory(const struct body *b)

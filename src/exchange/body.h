@@ -107,7 +107,9 @@ uint64_t body_edited_length(const struct body *b, const struct body_edit *e);
 ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t offset, void *to,
                            size_t max);
 
-/* A fingerprint (base/fingerprint.h) of a finished body, wherever it is kept. */
+/* A fingerprint (base/fingerprint.h) of a finished body, wherever it is kept. Of a JSON object it is one of
+ * what the object says, however its members are ordered (http/json_fingerprint.h), packed or not, unless it
+ * is nested too deep. Else, and of one that is packed and in a spool, it is one of the bytes. */
 uint64_t body_fingerprint(const struct body *b);
 
 /* Bytes of memory that it takes now, its spool's included. */

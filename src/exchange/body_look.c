@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "http/json_fingerprint.h"
 
 const struct str body_key_names[BODY_KEYS] = {
     [BODY_MODEL] = {"model", 5},
@@ -39,6 +42,11 @@ void body_look_feed(struct body_look *l, struct str piece)
     }
     if (l->first == '{')
         json_check_feed(&l->check, piece);
+}
+
+bool body_look_is_object(const struct body_look *l)
+{
+    return l->first == '{' && json_check_end(&l->check) == JSON_CHECK_VALID;
 }
 
 bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS])
@@ -81,6 +89,8 @@ struct packed *packed_new(struct str coding)
     }
     if (rc < 0)
         settle(p, PACKED_UNKNOWN);
+    else
+        memcpy(p->coding, coding.p, coding.n);
     return p;
 }
 
@@ -148,6 +158,26 @@ void packed_finish(struct packed *p)
         settle(p, decoder_whole(&p->decoder) ? PACKED_READ : PACKED_BROKEN);
     if (p->state == PACKED_LONG)
         forget_parts(p);
+}
+
+static void sum_up(void *arg, struct str plain)
+{
+    json_fingerprint_feed(arg, plain);
+}
+
+bool packed_fingerprint(const struct packed *p, struct str coded, uint64_t *ret)
+{
+    struct json_fingerprint f;
+    struct decoder d;
+    bool done;
+
+    if (p->state != PACKED_READ || !body_look_is_object(&p->look) ||
+        decoder_init_request(&d, str_from(p->coding)) < 0)
+        return false;
+    json_fingerprint_begin(&f);
+    done = decoder_feed(&d, coded, sum_up, &f) == 0 && json_fingerprint_end(&f, ret);
+    decoder_deinit(&d);
+    return done;
 }
 
 size_t packed_memory(const struct packed *p)

@@ -31,6 +31,9 @@ void body_look_init(struct body_look *l);
 /* The body's next bytes, without a coding. Afterwards `l` must not be moved. */
 void body_look_feed(struct body_look *l, struct str piece);
 
+/* Whether all that was fed is one JSON object. */
+bool body_look_is_object(const struct body_look *l);
+
 /* What it has for these keys; JSON_NONE where it has nothing. The texts are valid as long as `l`; they
  * may be cut, and of objects and arrays only their type is known. False: it is no JSON object. */
 bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS]);
@@ -52,6 +55,7 @@ enum packed_state {
 struct packed {
     struct body_look look;
     struct decoder decoder;
+    char coding[8];        /* its name; a longer one is known to nobody here */
     uint64_t coded, plain; /* bytes so far */
     enum packed_state state;
     bool over;
@@ -69,6 +73,10 @@ void packed_free(struct packed *p);
 int packed_feed(struct packed *p, struct str coded);
 /* The last one was there. What was only needed for reading is given back. */
 void packed_finish(struct packed *p);
+
+/* A fingerprint of what it says (http/json_fingerprint.h), if it was read to its end and is a JSON
+ * object. It is decoded again for that: `coded` is all of it. False: it has none, or there is no memory. */
+bool packed_fingerprint(const struct packed *p, struct str coded, uint64_t *ret);
 
 /* Bytes of memory that it takes now. */
 size_t packed_memory(const struct packed *p);

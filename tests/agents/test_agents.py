@@ -46,8 +46,8 @@ def blocks_of(name):
     return [(lang, file, text) for lang, client, file, text in BLOCK.findall(page()) if client == name]
 
 
-def prepared(name, home):
-    """Does what the page says; the environment that follows."""
+def prepared(name, home, without=""):
+    """Does what the page says, but for the lines that match; the environment that follows."""
     env = {"HOME": str(home), "PATH": os.environ["PATH"], "TERM": "dumb", "NO_COLOR": "1", **CLIENTS[name].env}
     blocks = blocks_of(name)
     assert blocks, f"docs/clients.md has no block for {name}"
@@ -55,7 +55,7 @@ def prepared(name, home):
         if file:
             path = home / file[2:]
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(re.sub(without, "", text, flags=re.MULTILINE) if without else text)
         else:
             assert lang == "sh"
             env.update(re.findall(r"^export (\w+)=(\S+)$", text, re.MULTILINE))
@@ -65,15 +65,15 @@ def prepared(name, home):
 Ran = collections.namedtuple("Ran", "code said record asked")
 
 
-def run(name, tmp_path, *answers, stream=""):
+def run(name, tmp_path, *answers, config="", without=""):
     """Asks it for a greeting. record: the provider's, of generations; asked: how often the client sent one."""
-    env = prepared(name, tmp_path)
+    env = prepared(name, tmp_path, without)
     work = tmp_path / "work"
     work.mkdir()
     command = CLIENTS[name].command
     with Provider(os.environ["PROVIDER_BIN"], quiet=True) as provider:
         provider.rules({"match": {"method": "POST"}, "answers": list(answers), "then": "repeat"})
-        with Retryd(config=ready_config(provider) + stream, raw=True) as daemon:
+        with Retryd(config=ready_config(provider) + config, raw=True) as daemon:
             assert daemon.listeners == ["127.0.0.1:4290"]
             done = subprocess.run([AGENTS / command[0], *command[1:], "Say hello"], cwd=work, env=env, text=True,
                                   capture_output=True, stdin=subprocess.DEVNULL, timeout=200)
@@ -99,7 +99,7 @@ def test_c03_the_agent_sees_nothing_of_it(name, first, tmp_path):
 def test_c13_a_cut_is_mended(name, mode, tmp_path):
     if name == "gemini" and mode == "splice":
         mode = "hold"  # Gemini's streams are not spliced
-    ran = run(name, tmp_path, CUT, WHOLE, stream=f"\n[stream]\nmode = {mode}\n")
+    ran = run(name, tmp_path, CUT, WHOLE, config=f"\n[stream]\nmode = {mode}\n")
     assert ran.code == 0 and TEXT in ran.said, ran
     assert (len(ran.asked), len(ran.record)) == (1, 2), ran
 
@@ -117,4 +117,15 @@ def test_c08_a_persistent_failure_costs_max_attempts_and_the_agents_own_repeats(
     ran = run(name, tmp_path, error(503))
     assert TEXT not in ran.said
     assert 1 <= len(ran.asked) <= CLIENTS[name].requests, ran
+    assert len(ran.record) == ATTEMPTS + len(ran.asked) - 1, ran
+
+
+def test_c08_codex_without_its_two_knobs_adds_up_too(tmp_path):
+    """It reconnects five times, each time with its members in another order, and asks five times in each.
+    Each of them waits for the breaker's next probe, which is to be soon here."""
+    ran = run("codex", tmp_path, error(503), config="\n[breaker]\nopen_for = 200ms\n",
+              without=r"^(request|stream)_max_retries = 0\n")
+    assert TEXT not in ran.said
+    assert 5 < len(ran.asked) <= 30, ran
+    assert len({r["body_sha256"] for r in ran.record}) > 1
     assert len(ran.record) == ATTEMPTS + len(ran.asked) - 1, ran

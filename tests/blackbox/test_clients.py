@@ -69,6 +69,16 @@ def codex(n=0):
             "User-Agent: codex_exec/0.171.0 (Debian 12.0.0; x86_64) unknown"]
 
 
+# What a hash map holds is written in another order for each of its five reconnects.
+METADATA = {"session_id": "0199", "thread_id": "0199", "turn_id": "t", "x-codex-window-id": "0199:0",
+            "x-codex-installation-id": "83ea", "x-codex-turn-metadata": TURN}
+
+
+def codex_reconnects(n=0):
+    names = sorted(METADATA, key=lambda name: hashlib.sha256(f"{n // 5} {name}".encode()).digest())
+    return {**CODEX, "client_metadata": {name: METADATA[name] for name in names}}
+
+
 CLAUDE = {"model": "claude-sonnet-4-5", "max_tokens": 32000, "stream": True, "metadata": {"user_id": "user_1"},
           "system": [{"type": "text", "text": "S" * 20000}], "messages": [{"role": "user", "content": "hi"}]}
 
@@ -97,9 +107,11 @@ def sdk(lang, agent):
 
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
-# client: its path, body and fields, and how many requests it makes of one that fails and fails
+# client: its path, body (or what makes that of each request) and fields, and how many requests it makes of one
+# that fails and fails
 AGENTS = {
     "codex": ("/v1/responses", CODEX, codex, 5),
+    "codex-reconnects": ("/v1/responses", codex_reconnects, codex, 30),
     "aider": ("/v1/chat/completions", {**CHAT, "stream": True}, sdk("python", "litellm/1.80"), 8),
     "opencode": ("/v1/responses", {**CODEX, "instructions": "o"}, sdk("js", "opencode/1.18 ai-sdk/openai"), 20),
     "qwen": ("/v1/chat/completions", {**CHAT, "stream": True}, sdk("js", "QwenCode/0.5"), 5),
@@ -126,14 +138,14 @@ def test_c08_an_agents_repeats_add_up(agent, kept, both):
         if not kept and n > 0:
             c.close()
             c = Raw(daemon)
-        c.request("POST", path, body, fields(n))
+        c.request("POST", path, body(n) if callable(body) else body, fields(n))
         answer = c.answer()
         assert (answer.status, answer.header("x-retryd-attempts")) == (503, "1" if n else str(ATTEMPTS))
         assert answer.header("x-should-retry") == "false"
     c.close()
     record = provider.record()
     assert len(record) == ATTEMPTS + requests - 1
-    assert len({r["body_sha256"] for r in record}) == 1
+    assert len({r["body_sha256"] for r in record}) == (requests // 5 if callable(body) else 1)
 
 
 def test_c08_a_second_generation_beside_it_has_its_own_attempts(both):

@@ -1,8 +1,9 @@
-/* JSON in all the ways retryd reads it: validity, keys, watched keys, error objects, waits. */
+/* JSON in all the ways retryd reads it: validity, keys, watched keys, fingerprints, error objects, waits. */
 #include <stdlib.h>
 
 #include "fuzz.h"
 #include "http/json_check.h"
+#include "http/json_fingerprint.h"
 #include "json_oracle.h"
 #include "policy/apierror.h"
 
@@ -90,6 +91,40 @@ static void scan(struct str input, bool valid, const struct json_watch *watches)
         compare_values(watches, wants);
 }
 
+static bool fingerprint(struct str input, enum fuzz_way way, uint64_t *ret)
+{
+    struct fuzz_cutter cutter;
+    struct json_fingerprint f;
+    struct str piece;
+
+    json_fingerprint_begin(&f);
+    fuzz_cut(&cutter, way, input);
+    while (fuzz_piece(&cutter, &piece))
+        json_fingerprint_feed(&f, piece);
+    return json_fingerprint_end(&f, ret);
+}
+
+/* The same at any split, and in any order of members; and another as an array. */
+static void sum_up(struct str input, bool readable)
+{
+    uint64_t whole = 0, other = 0;
+    bool has = fingerprint(input, FUZZ_WHOLE, &whole);
+    char *straight, *turned;
+
+    for (enum fuzz_way way = FUZZ_BYTES; way < FUZZ_WAYS; way++)
+        FUZZ_CHECK(fingerprint(input, way, &other) == has && (!has || other == whole));
+    if (!readable || !has || !json_oracle_turned(input, &straight, &turned))
+        return;
+    FUZZ_CHECK(fingerprint(str_from(straight), FUZZ_WHOLE, &whole));
+    FUZZ_CHECK(fingerprint(str_from(turned), FUZZ_RANDOM, &other) && other == whole);
+    turned[0] = '[';
+    turned[strlen(turned) - 1] = ']';
+    FUZZ_CHECK(!fingerprint(str_from(turned), FUZZ_WHOLE, &other) || other != whole ||
+               straight[0] == '[');
+    free(straight);
+    free(turned);
+}
+
 static void read_error(struct str input)
 {
     struct apierror e;
@@ -120,6 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(json_valid(input) == (valid && !marked && is_utf8(input)));
     if (!marked && json_oracle_comparable(input))
         FUZZ_CHECK(json_oracle_valid(input) == valid);
+    sum_up(input, valid && !marked && json_oracle_comparable(input));
     if (!marked)
         scan(input, valid, watches);
     read_error(input);

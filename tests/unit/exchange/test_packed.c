@@ -197,6 +197,57 @@ START_TEST(a_model_in_the_path)
 }
 END_TEST
 
+static uint64_t fingerprint_after(const char *coding, const char *text)
+{
+    uint64_t id;
+
+    if (coding[0]) {
+        pack_text(coding, text);
+    } else {
+        free(coded);
+        coded = strdup(text);
+        coded_len = strlen(coded);
+    }
+    again();
+    receive(coding, 64);
+    id = body_fingerprint(&r.body);
+    ck_assert_uint_eq(body_fingerprint(&r.body), id);
+    return id;
+}
+
+/* What is in it counts, however it is packed and in whatever order its members stand. */
+START_TEST(it_is_known_by_what_it_says)
+{
+    static const char text[] = "{\"model\":\"m\",\"n\":[1,{\"a\":\"b\",\"c\":2}]}";
+    static const char turned[] = "{\"n\":[1,{\"c\":2,\"a\":\"b\"}],\"model\":\"m\"}";
+    static const char other[] = "{\"n\":[{\"c\":2,\"a\":\"b\"},1],\"model\":\"m\"}";
+    uint64_t plain = fingerprint_after("", text);
+
+    ck_assert_uint_eq(fingerprint_after(codings[_i], text), plain);
+    ck_assert_uint_eq(fingerprint_after(codings[_i], turned), plain);
+    ck_assert_uint_ne(fingerprint_after(codings[_i], other), plain);
+    ck_assert_uint_ne(fingerprint_after(codings[_i], "no object"),
+                      fingerprint_after(codings[_i], "other words"));
+}
+END_TEST
+
+/* What cannot be read is known by its bytes. */
+START_TEST(unread_it_is_known_by_its_bytes)
+{
+    uint64_t before = fingerprint_after("gzip", ASKS);
+
+    again();
+    receive("br", 64);
+    ck_assert_uint_eq(body_fingerprint(&r.body), body_fingerprint(&r.body));
+    ck_assert_uint_ne(body_fingerprint(&r.body), before);
+    again();
+    coded_len--;
+    receive("gzip", 64);
+    ck_assert_int_eq(body_packed_state(&r.body), PACKED_BROKEN);
+    ck_assert_uint_ne(body_fingerprint(&r.body), before);
+}
+END_TEST
+
 /* What was made to cost time is looked at no longer than its bytes are worth. */
 START_TEST(a_bomb_is_not_unpacked)
 {
@@ -430,6 +481,8 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test(c, others_are_not_read, 0, 5);
     tcase_add_loop_test(c, none_at_all, 0, 3);
     tcase_add_test(c, a_model_in_the_path);
+    tcase_add_loop_test(c, it_is_known_by_what_it_says, 0, COUNT(codings));
+    tcase_add_test(c, unread_it_is_known_by_its_bytes);
     tcase_add_loop_test(c, a_bomb_is_not_unpacked, 0, 2 * COUNT(codings));
     tcase_add_test(c, a_bomb_in_the_models_name);
     tcase_add_loop_test(c, a_large_body_is_read_to_its_end, 4, 5);

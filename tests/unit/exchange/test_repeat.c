@@ -108,7 +108,9 @@ static const struct ask others[] = {
     {"POST", "/v1/chat/completions", "Authorization: Bearer sk-2\n", "{\"model\":\"gpt-x\"}"},
     {"POST", "/v1/chat/completions", "x-api-key: sk-1\n", "{\"model\":\"gpt-y\"}"},
     {"POST", "/v1/chat/completions", NULL, "{\"model\":\"gpt-x\"}"},
-    {"POST", "/v1/chat/completions", "Authorization: Bearer sk-1\n", "{\"model\":\"gpt-x\"} "},
+    {"POST", "/v1/chat/completions", "Authorization: Bearer sk-1\n", "{\"model\":\"gpt-x\"}x"},
+    {"POST", "/v1/chat/completions", "Authorization: Bearer sk-1\n",
+     "{\"model\":\"gpt-x\",\"n\":1}"},
     {"POST", "/v1/chat/completions", "Authorization: Bearer sk-1\n", ""},
 };
 
@@ -130,6 +132,37 @@ START_TEST(other_headers_make_no_difference)
     ask(&chat, &down);
     counted.headers = "Authorization: Bearer sk-1\nx-stainless-retry-count: 1\nx-turn: 2\n";
     ask(&counted, &down);
+    ck_assert_uint_eq(w.x.attempts, 1);
+}
+END_TEST
+
+/* Hash maps are written in another order each time. */
+START_TEST(another_order_of_members_makes_no_difference)
+{
+    struct ask before = chat, after = chat;
+
+    before.body = "{\"model\":\"gpt-x\",\"tools\":[{\"a\":1,\"b\":{\"c\":2,\"d\":3}},4]}";
+    after.body = "{\"tools\": [{\"b\": {\"d\": 3, \"c\": 2}, \"a\": 1}, 4], \"model\": \"gpt-x\"}";
+    ask(&before, &down);
+    ask(&after, &down);
+    ck_assert_uint_eq(w.x.attempts, 1);
+    after.body = "{\"tools\": [4, {\"b\": {\"d\": 3, \"c\": 2}, \"a\": 1}], \"model\": \"gpt-x\"}";
+    ask(&after, &down);
+    ck_assert_uint_eq(w.x.attempts, 5);
+}
+END_TEST
+
+/* Of what is not JSON each byte counts. */
+START_TEST(other_bodies_are_their_bytes)
+{
+    struct ask before = chat, after = chat;
+
+    before.body = "{\"a\":1, \"b\":2";
+    after.body = "{\"b\":2, \"a\":1";
+    ask(&before, &down);
+    ask(&after, &down);
+    ck_assert_uint_eq(w.x.attempts, 5);
+    ask(&before, &down);
     ck_assert_uint_eq(w.x.attempts, 1);
 }
 END_TEST
@@ -162,6 +195,42 @@ START_TEST(a_body_in_a_spool_is_known_again)
     text[100] = 'y';
     ask(&upload, &down);
     ck_assert_uint_eq(w.x.attempts, 5);
+}
+END_TEST
+
+/* Kept in memory or not, in one order or the other. */
+START_TEST(an_object_in_a_spool_is_known_again)
+{
+    enum { LONG = 590 * 1024 };
+    static char text[LONG + 100];
+    static const struct {
+        const char *head, *tail;
+        size_t memory;
+    } turns[] = {{"{\"a\":1,\"b\":\"", "\",\"c\":{\"d\":1,\"e\":2}}", 64 * 1024},
+                 {"{\"c\":{\"e\":2,\"d\":1},\"b\":\"", "\",\"a\":1}     ", sizeof(text)},
+                 {"{\"c\":{\"e\":2,\"d\":1},\"b\":\"", "\",\"a\":1}     ", 64 * 1024},
+                 {"{\"c\":{\"e\":2,\"d\":1},\"b\":\"", "\",\"a\":3}     ", 64 * 1024},
+                 {"{\"c\":{\"e\":2,\"d\":1},\"b\":\"", "\",\"a\":1]     ", 64 * 1024}};
+    static const unsigned attempts[] = {5, 1, 1, 5, 5};
+
+    for (size_t i = 0; i < COUNT(turns); i++) {
+        size_t head = strlen(turns[i].head), tail = strlen(turns[i].tail) + 1;
+
+        memcpy(text, turns[i].head, head);
+        memset(text + head, 'x', LONG);
+        memcpy(text + head + LONG, turns[i].tail, tail);
+        world_again();
+        w.settings.retry.repeat_window_ms = WINDOW;
+        w.limits.failures = failures;
+        w.limits.memory_body = turns[i].memory;
+        w.now_ms = now_ms;
+        world_follow(&down, 1);
+        fake_begin(&w, "POST", "/v1/responses", "", text);
+        world_finish();
+        now_ms = w.now_ms;
+        ck_assert_uint_eq(w.x.attempts, attempts[i]);
+        ck_assert(body_in_memory(&w.x.request.body) == (turns[i].memory == sizeof(text)));
+    }
 }
 END_TEST
 
@@ -251,7 +320,10 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, a_good_answer_ends_it);
     tcase_add_loop_test(tcase, another_request_is_no_repeat, 0, COUNT(others));
     tcase_add_test(tcase, other_headers_make_no_difference);
+    tcase_add_test(tcase, another_order_of_members_makes_no_difference);
+    tcase_add_test(tcase, other_bodies_are_their_bytes);
     tcase_add_test(tcase, a_body_in_a_spool_is_known_again);
+    tcase_add_test(tcase, an_object_in_a_spool_is_known_again);
     tcase_add_test(tcase, what_nobody_repeats_is_not_remembered);
     tcase_add_test(tcase, a_client_that_left_has_not_failed);
     tcase_add_test(tcase, what_may_come_again_has_not_failed);

@@ -127,3 +127,30 @@ bool json_oracle_valid(struct str text)
     free(copy);
     return tree != NULL;
 }
+
+static void turn(cJSON *tree)
+{
+    cJSON *turned = cJSON_CreateArray(), *child;
+
+    while (cJSON_IsObject(tree) && (child = tree->child) != NULL)
+        cJSON_InsertItemInArray(turned, 0, cJSON_DetachItemViaPointer(tree, child));
+    if (turned->child) {
+        tree->child = turned->child;
+        turned->child = NULL;
+    }
+    cJSON_Delete(turned);
+    cJSON_ArrayForEach(child, tree) turn(child);
+}
+
+bool json_oracle_turned(struct str text, char **ret_straight, char **ret_turned)
+{
+    cJSON *tree = cJSON_ParseWithLength(text.p, text.n);
+
+    if (!tree)
+        return false;
+    *ret_straight = cJSON_PrintUnformatted(tree);
+    turn(tree);
+    *ret_turned = cJSON_Print(tree);
+    cJSON_Delete(tree);
+    return true;
+}

@@ -16,4 +16,8 @@ bool json_oracle_comparable(struct str text);
 /* What cJSON says. */
 bool json_oracle_valid(struct str text);
 
+/* The text as cJSON writes it, and once more with white space and the members of every object in reverse
+ * order. Both are to be freed. False: cJSON cannot read it, and nothing is to be freed. */
+bool json_oracle_turned(struct str text, char **ret_straight, char **ret_turned);
+
 #endif

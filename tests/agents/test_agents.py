@@ -112,19 +112,21 @@ def test_c12_a_cut_is_no_answer(name, tmp_path):
     assert len(ran.record) == len(ran.asked), ran
 
 
+# Each repeat waits for the breaker's next probe, which comes soon here.
+SOON = "\n[breaker]\nopen_for = 200ms\n"
+
+
 @every_agent
 def test_c08_a_persistent_failure_costs_max_attempts_and_the_agents_own_repeats(name, tmp_path):
-    ran = run(name, tmp_path, error(503))
+    ran = run(name, tmp_path, error(503), config=SOON)
     assert TEXT not in ran.said
     assert 1 <= len(ran.asked) <= CLIENTS[name].requests, ran
     assert len(ran.record) == ATTEMPTS + len(ran.asked) - 1, ran
 
 
 def test_c08_codex_without_its_two_knobs_adds_up_too(tmp_path):
-    """It reconnects five times, each time with its members in another order, and asks five times in each.
-    Each of them waits for the breaker's next probe, which is to be soon here."""
-    ran = run("codex", tmp_path, error(503), config="\n[breaker]\nopen_for = 200ms\n",
-              without=r"^(request|stream)_max_retries = 0\n")
+    """It reconnects five times, each time with its members in another order, and asks five times in each."""
+    ran = run("codex", tmp_path, error(503), config=SOON, without=r"^(request|stream)_max_retries = 0\n")
     assert TEXT not in ran.said
     assert 5 < len(ran.asked) <= 30, ran
     assert len({r["body_sha256"] for r in ran.record}) > 1

@@ -245,6 +245,7 @@ struct upstream *upstream_new(uv_loop_t *loop, void (*wake)(void *arg), void *ar
 static void free_transfer(struct transfer *t)
 {
     curl_easy_cleanup(t->easy);
+    curl_url_cleanup(t->place);
     free(t->headers);
     free(t->url);
     free(t);

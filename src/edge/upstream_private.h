@@ -36,13 +36,16 @@ struct transfer {
     struct upstream *u;
     CURL *easy;
     uint64_t link_id;    /* what `easy` is set up for; 0: nothing */
+    CURLU *place;        /* that link's origin, parsed; NULL: `url` has it */
+    bool whole_url;      /* its proxy is asked for the whole URL, and not for a tunnel */
     bool tls_proxy;      /* that link's proxy is reached over TLS */
     const char *ca_file; /* that link's */
+    const char *origin;  /* that link's */
     struct attempt *a;
     void (*notify)(void *arg);
     void *arg;
     struct curl_slist *headers; /* one block: nodes, then text */
-    char *url;
+    char *url; /* what is asked for, where libcurl has to take that apart; else NULL */
     uint64_t body_len;
     const char *body; /* NULL: `read` brings it */
     ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);

@@ -376,6 +376,22 @@ static void set_callbacks(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->u);
 }
 
+/* The origin is taken apart once: with a URL for each request libcurl parses it, writes it anew and
+ * parses it again, a tenth of all that a request costs. What is asked for there is CURLOPT_REQUEST_TARGET.
+ * Only a proxy that is asked for pages of an http upstream wants the whole URL, request by request. */
+static void set_place(struct transfer *t, const struct upstream_link *l)
+{
+    t->origin = l->origin;
+    t->whole_url = !strncasecmp(l->proxy, "http", 4) && !strncmp(l->origin, "http:", 5);
+    curl_url_cleanup(t->place);
+    t->place = t->whole_url ? NULL : curl_url();
+    if (t->place && curl_url_set(t->place, CURLUPART_URL, l->origin, 0) != CURLUE_OK) {
+        curl_url_cleanup(t->place); /* CURLOPT_URL has it told why */
+        t->place = NULL;
+    }
+    curl_easy_setopt(t->easy, CURLOPT_CURLU, t->place);
+}
+
 /* What is the same for every request on a link. */
 static void set_link(struct transfer *t, const struct upstream_link *l)
 {
@@ -383,6 +399,7 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
 
     curl_easy_reset(e);
     set_callbacks(t);
+    set_place(t, l);
     curl_easy_setopt(e, CURLOPT_SHARE, t->u->share);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* never wait for a hung resolver */
@@ -440,17 +457,26 @@ static void set_method(struct transfer *t, const struct upstream_request *r)
         curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
 }
 
-/* libcurl 8 drops the question mark of an empty query: such a target is given to it as it stands.
- * A proxy that is asked for a page of an http upstream, and not for a tunnel, wants the whole URL. */
-static void set_target(struct transfer *t, const struct upstream_request *r)
+/* libcurl 8 drops the question mark of an empty query from a URL: such a one is its own target. */
+static int set_target(struct transfer *t, const struct upstream_request *r)
 {
-    size_t n = strlen(r->target);
+    size_t n = strlen(r->target), size = strlen(r->link->origin) + n + 1;
     bool empty_query = n > 0 && r->target[n - 1] == '?';
-    bool whole_url =
-        !strncasecmp(r->link->proxy, "http", 4) && !strncmp(r->link->origin, "http:", 5);
+    const char *target = t->whole_url ? NULL : r->target;
+    CURLcode rc = CURLE_OK;
 
-    curl_easy_setopt(t->easy, CURLOPT_REQUEST_TARGET,
-                     empty_query ? (whole_url ? t->url : r->target) : NULL);
+    if (!t->place) {
+        t->url = malloc(size);
+        if (!t->url)
+            return -ENOMEM;
+        snprintf(t->url, size, "%s%s", r->link->origin, r->target);
+        if (t->whole_url && empty_query)
+            target = t->url;
+        rc = curl_easy_setopt(t->easy, CURLOPT_URL, t->url);
+    }
+    if (rc == CURLE_OK)
+        rc = curl_easy_setopt(t->easy, CURLOPT_REQUEST_TARGET, target);
+    return rc == CURLE_OK ? 0 : -ENOMEM;
 }
 
 /* Which connection it may take, and what becomes of that: the handle has served others. */
@@ -465,8 +491,6 @@ static void set_connection(struct transfer *t)
 
 int transfer_prepare(struct transfer *t, const struct upstream_request *r)
 {
-    size_t n = strlen(r->link->origin) + strlen(r->target) + 1;
-
     t->sends = 0;
     t->refused = false;
     t->answer_len = UINT64_MAX;
@@ -480,20 +504,17 @@ int transfer_prepare(struct transfer *t, const struct upstream_request *r)
     t->errbuf[0] = '\0';
     t->body_len = is_head(r) ? 0 : r->body_len;
     t->headers = make_list(r->headers);
-    t->url = malloc(n);
-    if (!t->headers || !t->url)
+    if (!t->headers)
         return -ENOMEM;
-    snprintf(t->url, n, "%s%s", r->link->origin, r->target);
     if (t->link_id != r->link->id)
         set_link(t, r->link);
     set_method(t, r);
-    set_target(t, r);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
     set_connection(t);
     /* 0 would mean libcurl's default of 300 s. */
     curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS,
                      r->connect_timeout_ms ? (long)r->connect_timeout_ms : 24L * 3600 * 1000);
-    return curl_easy_setopt(t->easy, CURLOPT_URL, t->url) == CURLE_OK ? 0 : -ENOMEM;
+    return set_target(t, r);
 }
 
 /* --- how it ended ---------------------------------------------------------------------- */
@@ -603,7 +624,7 @@ static enum transport transport_of(const struct transfer *t, CURLcode rc)
 /* Whose certificate was looked at: that of a proxy with TLS, until it has opened the tunnel. */
 static struct str certificate_owner(const struct transfer *t)
 {
-    const char *host = t->url + strlen("https://");
+    const char *host = t->origin + strlen("https://");
     long tunnel = 0;
 
     curl_easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &tunnel);

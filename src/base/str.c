@@ -1,6 +1,7 @@
 /* Comparing, cutting and reading slices of text. */
 #include "base/str.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 static char lower(char c)
@@ -13,33 +14,30 @@ static bool is_space(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-static bool same_folded(const char *a, const char *b, size_t n)
+bool str_same_folded(const char *a, const char *b, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (lower(a[i]) != lower(b[i]))
+        if (a[i] != b[i] && lower(a[i]) != lower(b[i]))
             return false;
     return true;
 }
 
-/* memcmp must not see NULL, which an empty slice may hold. */
-bool str_eq(struct str a, struct str b)
+/* Horspool: the byte under the needle's last one tells how far it may move on. Told apart by its low six
+ * bits, it can only tell too little, and a table that small costs nothing to set up. */
+const char *str_find(struct str s, struct str needle)
 {
-    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
+    unsigned char skip[64];
+    size_t last = needle.n - 1;
 
-bool str_ieq(struct str a, struct str b)
-{
-    return a.n == b.n && same_folded(a.p, b.p, a.n);
-}
-
-bool str_starts(struct str s, struct str prefix)
-{
-    return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);
-}
-
-bool str_istarts(struct str s, struct str prefix)
-{
-    return s.n >= prefix.n && same_folded(s.p, prefix.p, prefix.n);
+    if (needle.n == 0 || s.n < needle.n)
+        return needle.n == 0 ? s.p : NULL;
+    memset(skip, needle.n < UCHAR_MAX ? (int)needle.n : UCHAR_MAX, sizeof(skip));
+    for (size_t i = last > UCHAR_MAX ? last - UCHAR_MAX : 0; i < last; i++)
+        skip[needle.p[i] & 63] = (unsigned char)(last - i);
+    for (size_t i = last; i < s.n; i += skip[s.p[i] & 63])
+        if (s.p[i] == needle.p[last] && memcmp(s.p + i - last, needle.p, last) == 0)
+            return s.p + i - last;
+    return NULL;
 }
 
 ptrdiff_t str_ifind(struct str s, struct str needle)
@@ -47,7 +45,7 @@ ptrdiff_t str_ifind(struct str s, struct str needle)
     if (needle.n == 0)
         return 0;
     for (size_t i = 0; i + needle.n <= s.n; i++)
-        if (same_folded(s.p + i, needle.p, needle.n))
+        if (str_same_folded(s.p + i, needle.p, needle.n))
             return (ptrdiff_t)i;
     return -1;
 }
@@ -201,9 +199,4 @@ void str_shown(char *out, size_t size, struct str s)
         out[i] = (char)(s.p[i] < 0x20 || s.p[i] > 0x7e ? '?' : s.p[i]);
     memcpy(out + n, "...", cut ? 4 : 0);
     out[cut ? n + 3 : n] = '\0';
-}
-
-bool str_ends(struct str s, struct str end)
-{
-    return s.n >= end.n && str_eq((struct str){s.p + s.n - end.n, end.n}, end);
 }

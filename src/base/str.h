@@ -20,15 +20,40 @@ static inline struct str str_from(const char *s)
     return (struct str){s, s ? strlen(s) : 0};
 }
 
-/* Exact and ASCII case-insensitive equality. */
-bool str_eq(struct str a, struct str b);
-bool str_ieq(struct str a, struct str b);
+/* Whether `n` bytes are the same but for the case of ASCII letters. */
+bool str_same_folded(const char *a, const char *b, size_t n);
 
-bool str_starts(struct str s, struct str prefix);
-bool str_istarts(struct str s, struct str prefix);
+/* Exact and ASCII case-insensitive equality. Here, since most are told apart by their lengths; memcmp
+ * must not see NULL, which an empty slice may hold. */
+static inline bool str_eq(struct str a, struct str b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+static inline bool str_ieq(struct str a, struct str b)
+{
+    return a.n == b.n && str_same_folded(a.p, b.p, a.n);
+}
+
+static inline bool str_starts(struct str s, struct str prefix)
+{
+    return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);
+}
+
+static inline bool str_istarts(struct str s, struct str prefix)
+{
+    return s.n >= prefix.n && str_same_folded(s.p, prefix.p, prefix.n);
+}
 
 /* Whether s ends with `end`. */
-bool str_ends(struct str s, struct str end);
+static inline bool str_ends(struct str s, struct str end)
+{
+    return s.n >= end.n && str_eq((struct str){s.p + s.n - end.n, end.n}, end);
+}
+
+/* Where `needle` first stands in `s`; NULL: nowhere. Faster than memmem with the short texts that JSON is
+ * looked through for. */
+const char *str_find(struct str s, struct str needle);
 
 /* Where `needle` starts in `s`, ASCII case-insensitively; -1 when nowhere. */
 ptrdiff_t str_ifind(struct str s, struct str needle);

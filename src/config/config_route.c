@@ -203,7 +203,7 @@ bool config_says_twice(struct str path, struct str *ret_version)
         if (n == 0 || rest.n <= 2 * n || rest.p[2 * n] != '/' || memcmp(rest.p, rest.p + n, n) != 0)
             continue;
         *ret_version = (struct str){rest.p, n};
-        return dialect_generates(path);
+        return dialect_generates(dialect_of(path), path);
     }
     return false;
 }
@@ -238,7 +238,7 @@ static bool client_base(const struct config_route *route, struct str path, struc
     if (version_at(last) == 0)
         return true;
     ret->n -= last.n;
-    return memmem(path.p, path.n, last.p, last.n) != NULL;
+    return str_find(path, last) != NULL;
 }
 
 static void tell_bases(const struct config *c, struct str path, char *ret, size_t size)

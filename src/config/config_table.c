@@ -227,8 +227,8 @@ const struct config_row config_rows[] = {
     {"hedge", "requests", CONFIG_ENUM, IN_SETTINGS(hedge.requests), .choices = hedged,
      .fallback = "safe",
      .help =
-         "safe: GET, HEAD, embeddings and moderations; all: whatever the route serves, and both "
-         "attempts may be charged"},
+         "safe: GET, HEAD, embeddings, moderations, rankings and token counts; all: whatever the route "
+         "serves, and both attempts may be charged"},
 
     {"route", "base", CONFIG_BASE, IN_ROUTE(base), .fallback = "/v1",
      .help = "the client's base path; it stands for the upstream's url"},

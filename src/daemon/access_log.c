@@ -27,7 +27,7 @@ static void add_names(const struct exchange *x)
 static bool shares_a_piece(struct str text, struct str key)
 {
     for (size_t i = 0; i + KEY_PIECE <= text.n; i++)
-        if (key.n >= KEY_PIECE && memmem(key.p, key.n, text.p + i, KEY_PIECE))
+        if (str_find(key, (struct str){text.p + i, KEY_PIECE}))
             return true;
     return false;
 }

@@ -70,30 +70,33 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
 
 /* --- this daemon's name ------------------------------------------------------------------------- */
 
-static char own_name[32];
+static char own_via[32];
 static pthread_once_t named = PTHREAD_ONCE_INIT;
+
+#define VIA_VERSION "1.1 "
 
 /* Random, for two daemons in a row are no loop, whatever machine and settings they share. */
 static void make_name(void)
 {
-    uint64_t n = 0;
+    uint32_t n = 0;
 
     if (getrandom(&n, sizeof(n), 0) != (ssize_t)sizeof(n))
-        n = uv_hrtime() ^ (uint64_t)getpid() << 32;
-    snprintf(own_name, sizeof(own_name), "retryd-%016llx", (unsigned long long)n);
+        n = (uint32_t)uv_hrtime() ^ (uint32_t)getpid() << 16;
+    snprintf(own_via, sizeof(own_via), VIA_VERSION "retryd-%08x", n);
 }
 
-const char *wiring_name(void)
+static const char *wiring_via(void)
 {
     pthread_once(&named, make_name);
-    return own_name;
+    return own_via;
 }
 
 bool wiring_is_loop(const struct headers *h)
 {
+    struct str name = str_from(wiring_via() + strlen(VIA_VERSION));
+
     for (unsigned i = 0; i < h->count; i++)
-        if (str_ieq(headers_name(h, i), STR("via")) &&
-            str_ifind(headers_value(h, i), str_from(wiring_name())) >= 0)
+        if (str_ieq(headers_name(h, i), STR("via")) && str_ifind(headers_value(h, i), name) >= 0)
             return true;
     return false;
 }
@@ -193,7 +196,7 @@ int wiring_plan(const struct wiring *w, struct str path, struct str model, bool 
         .fallback_models = (const char *const *)route->fallback_models.items,
         .fallback_count = route->fallback_models.count,
         .fallback_on = route->fallback_on,
-        .via = wiring_name(),
+        .via = wiring_via(),
     };
     return 0;
 }

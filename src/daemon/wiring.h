@@ -28,8 +28,6 @@ struct wiring *wiring_new(struct config *config); /* references it; NULL when ou
 struct wiring *wiring_ref(struct wiring *w);
 void wiring_unref(struct wiring *w);
 
-/* What this process is called in the Via fields of its requests; the same for as long as it lives. */
-const char *wiring_name(void);
 /* Whether a request that comes in has gone out from here before. */
 bool wiring_is_loop(const struct headers *h);
 

@@ -5,16 +5,18 @@
 
 #include <errno.h>
 
+/* RFC 9110 5.6.2. A bit for each character of the first 128, for every name of every head is looked at. */
 bool frontend_is_token(struct str s)
 {
-    /* RFC 9110 5.6.2 */
-    static const char others[] = "!#$%&'*+-.^_`|~";
+    static const uint64_t tchar[2] = {
+        UINT64_C(0x03ff6cfa00000000), /* ! # $ % & ' * + - . 0 to 9 */
+        UINT64_C(0x57ffffffc7fffffe), /* A to Z ^ _ ` a to z | ~ */
+    };
 
     for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i];
-        bool alnum = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        unsigned char c = (unsigned char)s.p[i];
 
-        if (!alnum && !(c && strchr(others, c)))
+        if (c >= 128 || !(tchar[c / 64] >> c % 64 & 1))
             return false;
     }
     return s.n > 0;

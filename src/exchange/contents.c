@@ -9,7 +9,7 @@
 
 static bool holds(struct str text, const char *word)
 {
-    return memmem(text.p, text.n, word, strlen(word)) != NULL;
+    return str_find(text, str_from(word)) != NULL;
 }
 
 static bool creates_response(const struct exchange *x)

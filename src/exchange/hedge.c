@@ -11,23 +11,10 @@
 #include "base/clock.h"
 #include "exchange/exchange_private.h"
 
-/* Made twice, these cost nothing. */
-static bool is_reading(const struct request_head *h)
-{
-    return request_is(h, "GET") || request_is(h, "HEAD");
-}
-
 /* Made twice, these do no harm beyond their price. */
-static bool is_safe(const struct request_head *h)
+static bool is_safe(enum operation o)
 {
-    struct str path = request_path(h);
-
-    if (is_reading(h))
-        return true;
-    return request_is(h, "POST") &&
-           (str_ends(path, STR("/embeddings")) || str_ends(path, STR("/moderations")) ||
-            str_ends(path, STR(":embedContent")) || str_ends(path, STR(":batchEmbedContents")) ||
-            str_ends(path, STR(":countTokens")));
+    return operation_is_free(o) || o == OPERATION_EMBED;
 }
 
 /* Both attempts may be processed: that is what retry_ambiguous = no forbids (C28). */
@@ -35,9 +22,9 @@ static bool may_be_made_twice(const struct exchange *x)
 {
     const struct route_settings *s = x->plan.settings;
 
-    if (!s->retry.retry_ambiguous && !is_reading(&x->request.head))
+    if (!s->retry.retry_ambiguous && x->request.operation != OPERATION_READ)
         return false;
-    return s->hedge.requests == HEDGE_ALL || is_safe(&x->request.head);
+    return s->hedge.requests == HEDGE_ALL || is_safe(x->request.operation);
 }
 
 static bool may_hedge(const struct exchange *x)

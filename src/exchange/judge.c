@@ -418,8 +418,7 @@ void judge_start(struct exchange *x)
             relay_resume(x);
     }
     inspect_deinit(&held->inspect);
-    held->due = is_inspected(x) && request_is(&x->request.head, "POST") &&
-                dialect_generates(request_path(&x->request.head));
+    held->due = is_inspected(x) && x->request.generates;
     if (is_inspected(x))
         inspect_begin(&held->inspect, &x->attempt->headers, held->due);
 }

@@ -132,9 +132,9 @@ static void add_query(const struct provider *p, struct str whole, struct buf *ou
 }
 
 /* Google's APIs take a key in the query, too. One that has a key is not for the client's. */
-static bool hides_keys(const struct target *t, struct str path)
+static bool hides_keys(const struct request *r, const struct target *t)
 {
-    return t->key.n > 0 && (dialect_of(path) == DIALECT_GEMINI ||
+    return t->key.n > 0 && (r->dialect == DIALECT_GEMINI ||
                             str_ieq(str_from(t->provider->auth_header), STR("x-goog-api-key")));
 }
 
@@ -173,15 +173,15 @@ static void add_rest(const struct target *t, struct str rest, struct str model, 
         (void)buf_add_str(out, rest);
 }
 
-static int outgoing_target(const struct plan *plan, const struct target *t, struct str whole,
-                           struct str model, struct buf *out)
+static int outgoing_target(const struct request *r, const struct plan *plan, const struct target *t,
+                           struct str whole, struct str model, struct buf *out)
 {
     struct str rest = {whole.p + plan->base.n, whole.n - plan->base.n};
 
     add_base_path(t, out);
     if (out->len == 0 && (rest.n == 0 || rest.p[0] != '/'))
         (void)buf_addc(out, '/'); /* an origin-form target starts with a slash */
-    add_rest(t, rest, model, hides_keys(t, whole), out);
+    add_rest(t, rest, model, hides_keys(r, t), out);
     if (t->provider->query[0])
         add_query(t->provider, rest, out);
     (void)buf_addc(out, '\0');
@@ -251,19 +251,14 @@ static int outgoing_body(const struct request *r, const struct target *t, struct
  * way back is known by it. */
 static int add_via(const struct plan *plan, struct headers *out)
 {
-    char via[80];
-
-    if (!plan->via)
-        return 0;
-    snprintf(via, sizeof(via), "1.1 %s", plan->via);
-    return headers_add(out, STR("Via"), str_from(via));
+    return plan->via ? headers_add(out, STR("Via"), str_from(plan->via)) : 0;
 }
 
 int outgoing_build(struct outgoing *o, const struct request *r, const struct plan *plan,
                    const struct target *t, struct body_edit *edit)
 {
     int rc =
-        outgoing_target(plan, t, buf_str(&r->head.target), other_model(r, plan, t), &o->target);
+        outgoing_target(r, plan, t, buf_str(&r->head.target), other_model(r, plan, t), &o->target);
 
     o->method = r->head.method.p;
     o->with_body = true;
@@ -309,7 +304,7 @@ int outgoing_resume(struct outgoing *o, const struct request *r, const struct pl
     add_other_parameters(request_query(&r->head), &target);
     rc = target.failed
              ? -ENOMEM
-             : outgoing_target(plan, t, buf_str(&target), (struct str){NULL, 0}, &o->target);
+             : outgoing_target(r, plan, t, buf_str(&target), (struct str){NULL, 0}, &o->target);
     buf_deinit(&target);
     o->method = "GET";
     o->with_body = false;

@@ -185,6 +185,9 @@ static void read_path(struct request *r)
     struct str path = request_path(&r->head), named = dialect_path_model(path), alt;
     char model[MODEL_MAX];
 
+    r->dialect = dialect_of(path);
+    r->operation = operation_of(buf_str(&r->head.method), path, r->dialect);
+    r->generates = request_is(&r->head, "POST") && dialect_generates(r->dialect, path);
     if (named.n > 0 && unescape_path(named, model, sizeof(model))) {
         r->names_resource = str_starts(str_from(r->model), STR("models/"));
         snprintf(r->model, sizeof(r->model), "%s", model);
@@ -234,7 +237,6 @@ int request_read(struct request *r, char *ret_problem, size_t size)
     uint64_t n;
 
     read_body(r);
-    r->dialect = dialect_of(request_path(&r->head));
     read_path(r);
     if (body_is_packed(&r->body) && r->path_model_n == 0) {
         r->model_hidden = !r->model[0] && body_packed_state(&r->body) != PACKED_READ;

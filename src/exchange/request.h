@@ -8,6 +8,7 @@
 #include "exchange/body.h"
 #include "http/dialect.h"
 #include "http/message.h"
+#include "http/operation.h"
 #include "policy/settings.h"
 
 #define MODEL_MAX 128
@@ -26,19 +27,21 @@ struct request {
     struct request_head head;
     struct body body;
     char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
-    enum dialect dialect;    /* of its path, once it was read */
-    char model[MODEL_MAX];   /* the path's or the body's "model", a form's too; "": there is none */
-    size_t path_model_at;    /* where the target names it ... */
-    size_t path_model_n;     /* ... as it stands there; 0: nowhere */
-    bool model_hidden;       /* there may be one, but the body is packed and cannot be read */
-    bool model_fixed;        /* it stands in a packed body, and cannot be replaced there */
-    bool names_resource;     /* the body has it as "models/NAME", as Google's SDKs send it */
-    bool may_stream;         /* the answer may be an event stream, as far as one can tell */
-    bool stream;             /* the JSON body asks for one */
-    bool usage_wanted;       /* ... and for a chunk with its usage, as far as one can tell */
-    unsigned choices;        /* "n": how many it asks for; 1 unless told */
-    bool background;         /* a response that goes on without a client (Responses API) */
-    unsigned sdk_retry;      /* x-stainless-retry-count */
+    enum dialect dialect;    /* of its path, once it was read; and so the next two */
+    enum operation operation;
+    bool generates;        /* a POST that dialect_generates knows */
+    char model[MODEL_MAX]; /* the path's or the body's "model", a form's too; "": there is none */
+    size_t path_model_at;  /* where the target names it ... */
+    size_t path_model_n;   /* ... as it stands there; 0: nowhere */
+    bool model_hidden;     /* there may be one, but the body is packed and cannot be read */
+    bool model_fixed;      /* it stands in a packed body, and cannot be replaced there */
+    bool names_resource;   /* the body has it as "models/NAME", as Google's SDKs send it */
+    bool may_stream;       /* the answer may be an event stream, as far as one can tell */
+    bool stream;           /* the JSON body asks for one */
+    bool usage_wanted;     /* ... and for a chunk with its usage, as far as one can tell */
+    unsigned choices;      /* "n": how many it asks for; 1 unless told */
+    bool background;       /* a response that goes on without a client (Responses API) */
+    unsigned sdk_retry;    /* x-stainless-retry-count */
     struct request_overrides overrides;
 };
 

@@ -69,7 +69,7 @@ void targets_begin(struct exchange *x)
     aim->wish = (struct turn_wish){
         .plan = plan,
         .model = str_from(x->request.model),
-        .operation = operation_of(buf_str(&x->request.head.method), request_path(&x->request.head)),
+        .operation = x->request.operation,
         .client_key = fingerprint(&x->request.head),
         .arrived_ms = x->started_ms,
         .tried = aim->tried,

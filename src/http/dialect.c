@@ -14,13 +14,9 @@ static bool cut_last(struct str *path, struct str *ret_segment)
     return true;
 }
 
-static struct str without_query(struct str path)
+static struct str without_slash(struct str path)
 {
-    const char *question = path.n ? memchr(path.p, '?', path.n) : NULL;
-
-    if (question)
-        path.n = (size_t)(question - path.p);
-    if (path.n > 0 && path.p[path.n - 1] == '/')
+    while (path.n > 0 && path.p[path.n - 1] == '/')
         path.n--;
     return path;
 }
@@ -74,13 +70,14 @@ static enum dialect dialect_of_method(struct str path, struct str method)
 
 enum dialect dialect_of(struct str path)
 {
-    struct str last, before = {NULL, 0}, third = {NULL, 0}, whole;
+    struct str last, method, before = {NULL, 0}, third = {NULL, 0}, whole;
 
-    whole = path = without_query(path);
+    whole = path = without_slash(path);
     if (!cut_last(&path, &last))
         return DIALECT_OTHER;
-    if (dialect_of_method(whole, method_of(last)) != DIALECT_OTHER)
-        return dialect_of_method(whole, method_of(last));
+    method = method_of(last);
+    if (method.n > 0 && dialect_of_method(whole, method) != DIALECT_OTHER)
+        return dialect_of_method(whole, method);
     (void)(cut_last(&path, &before) && cut_last(&path, &third));
     if (str_eq(last, STR("completions"))) {
         bool deployment = str_eq(third, STR("deployments")); /* one that is named chat */
@@ -101,7 +98,7 @@ enum dialect dialect_of(struct str path)
 static struct str deployment_of(struct str path)
 {
     static const struct str mark = {"/openai/deployments/", 20};
-    const char *at = path.n ? memmem(path.p, path.n, mark.p, mark.n) : NULL, *from, *slash;
+    const char *at = str_find(path, mark), *from, *slash;
     struct str none = {NULL, 0};
 
     if (!at)
@@ -115,13 +112,13 @@ struct str dialect_path_model(struct str path)
 {
     struct str last, before = {NULL, 0}, method, whole;
 
-    whole = path = without_query(path);
+    whole = path = without_slash(path);
     if (!cut_last(&path, &last))
         return (struct str){NULL, 0};
     method = method_of(last);
     if (method.n == 0)
         return deployment_of(whole);
-    if (dialect_of(whole) == DIALECT_OTHER || !cut_last(&path, &before) ||
+    if (dialect_of_method(whole, method) == DIALECT_OTHER || !cut_last(&path, &before) ||
         !str_eq(before, STR("models")))
         return (struct str){NULL, 0};
     return (struct str){last.p, last.n - method.n - 1};
@@ -131,7 +128,7 @@ bool dialect_path_streams(struct str path)
 {
     struct str last;
 
-    path = without_query(path);
+    path = without_slash(path);
     return cut_last(&path, &last) && str_eq(method_of(last), STR("streamGenerateContent"));
 }
 
@@ -141,29 +138,28 @@ bool dialect_ends_by_event(enum dialect d)
     return d != DIALECT_OTHER && d != DIALECT_GEMINI;
 }
 
-bool dialect_generates(struct str path)
+bool dialect_generates(enum dialect d, struct str path)
 {
     static const struct str methods[] = {{"generateContent", 15},
                                          {"streamGenerateContent", 21},
                                          {"generateAnswer", 14},
                                          {"embedContent", 12},
                                          {"batchEmbedContents", 18}};
-    struct str rest = without_query(path), last;
+    struct str last;
 
-    if (!cut_last(&rest, &last))
-        return false;
-    if (is_one_of(method_of(last), methods, sizeof(methods) / sizeof(methods[0])))
-        return true;
-    if (str_eq(last, STR("embeddings")) || str_eq(last, STR("moderations")))
-        return true;
-    switch (dialect_of(path)) {
+    path = without_slash(path);
+    switch (d) {
     case DIALECT_CHAT:
     case DIALECT_COMPLETIONS:
     case DIALECT_MESSAGES:
         return true;
     case DIALECT_RESPONSES:
-        return str_eq(last, STR("responses"));
-    default:
-        return false;
+        return str_ends(path, STR("/responses"));
+    case DIALECT_GEMINI:
+        return cut_last(&path, &last) &&
+               is_one_of(method_of(last), methods, sizeof(methods) / sizeof(methods[0]));
+    case DIALECT_OTHER:
+        break;
     }
+    return str_ends(path, STR("/embeddings")) || str_ends(path, STR("/moderations"));
 }

@@ -15,7 +15,8 @@ enum dialect {
     DIALECT_OTHER,       /* none of these: whatever stream it may be, only SSE is known of it */
 };
 
-/* By the end of the path, whatever base it is under; a query and a closing slash are cut off. */
+/* All paths here are without their query (request_path); closing slashes are cut off. By the end of the
+ * path, whatever base it is under. */
 enum dialect dialect_of(struct str path);
 
 /* The model's name as it stands in the path of such a method, percent-encoded: of
@@ -31,7 +32,7 @@ bool dialect_path_streams(struct str path);
 bool dialect_ends_by_event(enum dialect d);
 
 /* Whether a POST to that path asks for what only JSON or an event stream can be: a completion, a
- * response, a message, embeddings, moderations. Under whatever base, as above. */
-bool dialect_generates(struct str path);
+ * response, a message, embeddings, moderations. `d` is that path's. */
+bool dialect_generates(enum dialect d, struct str path);
 
 #endif

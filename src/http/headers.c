@@ -123,16 +123,11 @@ bool headers_get(const struct headers *h, struct str name, struct str *ret_value
  * trailers are not forwarded, and the proxy they would log in to is retryd. */
 static bool always_hop_by_hop(struct str name)
 {
-    static const struct str names[] = {
-        {"Connection", 10},          {"Keep-Alive", 10}, {"Proxy-Connection", 16},
-        {"Proxy-Authenticate", 18},  {"TE", 2},          {"Trailer", 7},
-        {"Proxy-Authorization", 19}, {"Upgrade", 7},     {"Transfer-Encoding", 17},
-    };
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (str_ieq(name, names[i]))
-            return true;
-    return false;
+    return str_ieq(name, STR("Connection")) || str_ieq(name, STR("Keep-Alive")) ||
+           str_ieq(name, STR("Proxy-Connection")) || str_ieq(name, STR("Proxy-Authenticate")) ||
+           str_ieq(name, STR("TE")) || str_ieq(name, STR("Trailer")) ||
+           str_ieq(name, STR("Proxy-Authorization")) || str_ieq(name, STR("Upgrade")) ||
+           str_ieq(name, STR("Transfer-Encoding"));
 }
 
 bool headers_hop_by_hop(const struct headers *h, struct str name)

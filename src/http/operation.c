@@ -3,8 +3,6 @@
 
 #include <assert.h>
 
-#include "http/dialect.h"
-
 /* How the last segment of a path ends. Google's paths name the method behind a colon. Sources: the API
  * references of OpenAI, Anthropic, Google, Cohere and vLLM. */
 static const struct {
@@ -28,28 +26,20 @@ static const struct {
     {{":streamGenerateContent", 22}, OPERATION_GENERATE},
 };
 
-static struct str without_query(struct str path)
+enum operation operation_of(struct str method, struct str path, enum dialect d)
 {
-    const char *question = path.n ? memchr(path.p, '?', path.n) : NULL;
-
-    if (question)
-        path.n = (size_t)(question - path.p);
     while (path.n > 0 && path.p[path.n - 1] == '/')
         path.n--;
-    return path;
-}
-
-enum operation operation_of(struct str method, struct str path)
-{
-    path = without_query(path);
     if (str_eq(method, STR("GET")) || str_eq(method, STR("HEAD")))
         return OPERATION_READ;
     if (!str_eq(method, STR("POST")))
         return OPERATION_OTHER;
+    if (d != DIALECT_OTHER && d != DIALECT_GEMINI)
+        return OPERATION_GENERATE;
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++)
         if (str_ends(path, endings[i].end))
             return endings[i].operation;
-    return dialect_of(path) == DIALECT_OTHER ? OPERATION_OTHER : OPERATION_GENERATE;
+    return d == DIALECT_OTHER ? OPERATION_OTHER : OPERATION_GENERATE;
 }
 
 const char *operation_word(enum operation o)

@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#include "base/str.h"
+#include "http/dialect.h"
 
 enum operation {
     OPERATION_GENERATE, /* chat, completions, responses, messages, and what else writes an answer */
@@ -18,8 +18,9 @@ enum operation {
     OPERATION_KINDS,
 };
 
-/* By the method and the last segments of the path, whatever base it is under. */
-enum operation operation_of(struct str method, struct str path);
+/* By the method and the last segments of the path (request_path), whatever base it is under; `d` is that
+ * path's. */
+enum operation operation_of(struct str method, struct str path, enum dialect d);
 
 /* It costs nothing: no limit on the rate of requests is meant for it, and what it meets says nothing of
  * a key that others use. */

@@ -79,7 +79,7 @@ struct queue_settings {
 };
 
 enum hedge_what {
-    HEDGE_SAFE, /* GET and HEAD, embeddings and moderations: making them twice does no harm */
+    HEDGE_SAFE, /* GET, HEAD, embeddings and their like, token counts: twice, they do no harm */
     HEDGE_ALL,
 };
 

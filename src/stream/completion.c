@@ -52,17 +52,17 @@ bool completion_says(const struct json_value *v)
  * text the key's quotes would have backslashes before them. */
 static bool has_text(struct str body, struct str quoted_key)
 {
-    const char *end, *p = body.p;
+    const char *p;
 
-    if (body.n == 0)
-        return false;
-    end = body.p + body.n;
-    while ((p = memmem(p, (size_t)(end - p), quoted_key.p, quoted_key.n)) != NULL) {
+    while ((p = str_find(body, quoted_key)) != NULL) {
+        const char *end = body.p + body.n;
+
         p += quoted_key.n;
         while (p < end && (*p == ':' || *p == ' '))
             p++;
         if (end - p > 1 && p[0] == '"' && p[1] != '"')
             return true;
+        body = (struct str){p, (size_t)(end - p)};
     }
     return false;
 }

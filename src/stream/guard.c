@@ -96,7 +96,7 @@ static bool is_ping_word(struct str s)
  * closing quote would stand behind a backslash. */
 static bool speaks_of_error(struct str data)
 {
-    return memmem(data.p, data.n, "\"error\"", 7) != NULL;
+    return str_find(data, STR("\"error\"")) != NULL;
 }
 
 /* --- chat completions and completions ------------------------------------------------------------ */
@@ -184,20 +184,20 @@ static enum guard_kind look_at_choice(struct guard *g, struct str choice)
  * Within a text the key's quotes would have backslashes before them. */
 static bool carries_on(const struct guard *g, struct str data)
 {
-    static const char key[] = "\"finish_reason\"";
+    static const struct str key = {"\"finish_reason\"", 15};
     const char *end = data.p + data.n, *p;
 
     if (!g->said || g->finished || g->closely || g->choices_wanted != 1 ||
         g->dialect != DIALECT_CHAT)
         return false;
-    p = memmem(data.p, data.n, key, sizeof(key) - 1);
+    p = str_find(data, key);
     if (!p)
         return false;
-    p += sizeof(key) - 1;
+    p += key.n;
     while (p < end && (*p == ':' || *p == ' '))
         p++;
     return (size_t)(end - p) > 4 && (memcmp(p, "null", 4) == 0 || memcmp(p, "\"\"", 2) == 0) &&
-           !memmem(p, (size_t)(end - p), key, sizeof(key) - 1);
+           !str_find((struct str){p, (size_t)(end - p)}, key);
 }
 
 static enum guard_kind look_at_chunk(struct guard *g, struct str data)
@@ -381,17 +381,44 @@ static enum guard_kind look_at_message(struct guard *g, const struct sse_event *
     return GUARD_CONTENT;
 }
 
+static bool is_known_end(struct str type)
+{
+    for (size_t i = 0; i < sizeof(known_ends) / sizeof(known_ends[0]); i++)
+        if (str_eq(type, known_ends[i]))
+            return true;
+    return false;
+}
+
+/* Whether it has such a type somewhere: most events have another, and that is quicker to see than the
+ * event is to read. */
+static bool may_be_known_end(struct str data)
+{
+    static const struct str key = {"\"type\"", 6};
+    const char *end = data.p + data.n, *p = str_find(data, key);
+
+    while (p) {
+        const char *from, *to;
+
+        for (p += key.n; p < end && (*p == ':' || *p == ' ');)
+            p++;
+        from = p < end && *p == '"' ? p + 1 : p;
+        to = from < end ? memchr(from, '"', (size_t)(end - from)) : NULL;
+        if (to && is_known_end((struct str){from, (size_t)(to - from)}))
+            return true;
+        p = str_find((struct str){p, (size_t)(end - p)}, key);
+    }
+    return false;
+}
+
 /* Of streams whose marks are not known: a few say so all the same when they are whole, once for each
  * of what was asked for. */
 static void note_end(struct guard *g, const struct sse_event *e, struct str data)
 {
     struct str type = e->type;
 
-    if (type.n == 0 && data.n > 0 && data.p[0] == '{' &&
-        (memmem(data.p, data.n, ".done\"", 6) || memmem(data.p, data.n, ".completed\"", 11)))
+    if (type.n == 0 && data.n > 0 && data.p[0] == '{' && may_be_known_end(data))
         type = json_scan_one(data, STR("type")).text;
-    for (size_t i = 0; i < sizeof(known_ends) / sizeof(known_ends[0]); i++)
-        g->ends += str_eq(type, known_ends[i]);
+    g->ends += is_known_end(type);
 }
 
 /* --- Gemini --------------------------------------------------------------------------------------- */
@@ -491,7 +518,7 @@ static bool is_error(const struct guard *g, const struct sse_event *e, struct gu
     bool named = e->error_field.n > 0 || str_ieq(e->type, STR("error"));
 
     if (!named && !speaks_of_error(seen->data) &&
-        !(g->dialect == DIALECT_RESPONSES && memmem(seen->data.p, seen->data.n, ".failed\"", 8)))
+        !(g->dialect == DIALECT_RESPONSES && str_find(seen->data, STR(".failed\""))))
         return false;
     apierror_parse(e->error_field.n > 0 ? e->error_field : seen->data, &seen->error);
     if (named && seen->error.kind == APIERROR_NONE)

@@ -81,7 +81,7 @@ struct plan {
     const char *const *fallback_models;
     unsigned fallback_count;
     unsigned fallback_on; /* enum fallback_on */
-    const char *via;      /* this daemon's name among those that a request has passed; NULL: none */
+    const char *via;      /* the Via field's value that tells of this daemon; NULL: none */
 };
 
 /* What that upstream calls the model that clients call `model`. */

@@ -65,6 +65,37 @@ START_TEST(finding)
 }
 END_TEST
 
+static unsigned next(uint64_t *state)
+{
+    *state = *state * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (unsigned)(*state >> 33);
+}
+
+/* All that a few letters spell, needles longer than the table of skips can tell among them. */
+START_TEST(finds_what_memmem_finds)
+{
+    char text[700], word[400];
+    uint64_t state = 1;
+
+    for (unsigned round = 0; round < 20000; round++) {
+        size_t n = next(&state) % (round % 8 ? 40 : sizeof(text));
+        size_t m = 1 + next(&state) % (round % 8 ? 8 : sizeof(word));
+        unsigned letters = 1 + next(&state) % 3;
+
+        for (size_t i = 0; i < n; i++)
+            text[i] = (char)('a' + next(&state) % letters * 64 % 128);
+        for (size_t i = 0; i < m; i++)
+            word[i] = (char)('a' + next(&state) % letters * 64 % 128);
+        if (m <= n && round % 2) /* one that is there */
+            memcpy(text + next(&state) % (n - m + 1), word, m);
+        ck_assert_ptr_eq(str_find((struct str){text, n}, (struct str){word, m}),
+                         n ? memmem(text, n, word, m) : NULL);
+    }
+    ck_assert_ptr_null(str_find(none, STR("a")));
+    ck_assert_ptr_null(str_find(none, none));
+}
+END_TEST
+
 START_TEST(pieces)
 {
     struct str rest = STR(" a ,, b,c ,"), piece;
@@ -244,6 +275,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, equality_folds_ascii_letters_only);
     tcase_add_test(tcase, empty_slices);
     tcase_add_test(tcase, finding);
+    tcase_add_test(tcase, finds_what_memmem_finds);
     tcase_add_test(tcase, pieces);
     tcase_add_test(tcase, whole_numbers);
     tcase_add_test(tcase, decimals);

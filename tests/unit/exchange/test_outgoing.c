@@ -191,7 +191,7 @@ END_TEST
 START_TEST(C1_via_names_this_daemon_behind_the_others)
 {
     fill("/v1/x", "Via: 1.0 before\nA: 1\n", "");
-    plan.via = "retryd-1";
+    plan.via = "1.1 retryd-1";
     ck_assert_int_eq(build(), 0);
     ck_assert_str_eq(sent(), "Via: 1.0 before\nA: 1\nVia: 1.1 retryd-1\n");
 }

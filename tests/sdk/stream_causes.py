@@ -14,7 +14,7 @@ APIS = ["chat", "responses"]
 
 # How long it is silent before it goes wrong: all that came before has then been passed on, also where
 # the daemon has much to do. A stream whose end is known before any of it went out may be asked for again.
-PAUSE_MS = 400
+PAUSE_MS = 1500
 
 # How many events come before the first piece of text, and how many there are in all.
 LEAD = {"chat": 1, "responses": 4}

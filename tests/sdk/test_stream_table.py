@@ -68,7 +68,7 @@ Seen = collections.namedtuple("Seen", "told attempts requests")
 def seen():
     """{name of a cell: what its client told, the attempts that the provider saw, the requests in the log}."""
     # A busy machine may let a stream wait for a second; the silent ones are found all the same.
-    settings = {"retry": {"initial_delay": "20ms", "max_attempts": ATTEMPTS}, "timeout": {"idle": "4s"}}
+    settings = {"retry": {"initial_delay": "20ms", "max_attempts": ATTEMPTS}, "timeout": {"idle": "6s"}}
     with Provider(os.environ["PROVIDER_BIN"], quiet=True) as provider, Retryd(provider.base_url, **settings) as daemon:
         provider.rules(*map(rule, cells()))
         jobs = collections.defaultdict(list)

@@ -132,6 +132,7 @@ static void load_parts(struct config *c, const char *path, bool globals_only,
         c->path = strdup(path);
         if (!c->path)
             config_no_memory(r);
+        c->mark = config_mark(path);
         config_read(path, &text, r);
     }
     if (!r->faults[FAULT_FILE] && !too_many(&text, "upstream", r) && !too_many(&text, "route", r)) {

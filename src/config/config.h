@@ -104,10 +104,16 @@ struct config_route {
     struct route_settings settings;     /* the global ones with this route's overrides */
 };
 
+/* Which file it was, and of when: what tells one that was changed since. All 0: there was none. */
+struct config_mark {
+    uint64_t device, inode, size, changed_ns;
+};
+
 struct config {
     atomic_uint refs;
-    uint64_t serial; /* 1, 2, 3 ... in the order in which they were loaded */
-    char *path;      /* the file; NULL for the built-in defaults */
+    uint64_t serial;         /* 1, 2, 3 ... in the order in which they were loaded */
+    char *path;              /* the file; NULL for the built-in defaults */
+    struct config_mark mark; /* of the file, from just before it was read */
     struct config_server server;
     struct config_admin admin;
     struct config_log log;
@@ -134,6 +140,13 @@ struct config {
  * route that names an upstream which is not there); ENOKEY (nothing worse than API keys, or the
  * password of the shared view, that cannot be had). */
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes);
+
+/* The mark of the file that is there now; path may be NULL. */
+struct config_mark config_mark(const char *path);
+bool config_mark_same(const struct config_mark *a, const struct config_mark *b);
+
+/* Whether a file with a secret, as configured, is a credential of systemd: a bare name, or in its folder. */
+bool config_is_credential(const char *name);
 
 /* Whether the file asks for a log of JSON, for all that may be wrong with the rest of it. */
 bool config_wants_json(const char *path);

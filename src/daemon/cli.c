@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 
 static const char usage[] =
     "Usage: retryd [-c FILE] [--check | --dump-config | --health]\n"
+    "       retryd reload [PID]\n"
     "       retryd --help | --version\n"
     "\n"
     "Forwards requests of OpenAI clients and retries what is worth it. Point a client at\n"
@@ -22,6 +24,9 @@ static const char usage[] =
     "      --version      write the version\n"
     "  -h, --help         write this\n"
     "\n"
+    "retryd reload has the one that runs here, or process PID, read its configuration again, and\n"
+    "waits for what comes of it: 0 and it is in force, else what is wrong, and the old one stays.\n"
+    "\n"
     "Signals: SIGTERM ends it after the requests in flight, a second one at once; SIGHUP reads\n"
     "the configuration again.\n"
     "\n"
@@ -30,6 +35,7 @@ static const char usage[] =
     "  1  failed while running; not healthy   5  no permission for an address or a file\n"
     "  2  the command line is wrong           6  a key's file or variable, or a password's, is bad\n"
     "  3  the configuration is wrong          7  a route names an unknown upstream\n"
+    "With 2, 3, 5, 6 and 7 only a person can help; with 1 and 4 another start may.\n"
     "\n"
     "The configuration file has sections, and in them lines of key = value. Lines that start with\n"
     "# or ; are comments, and so is what follows a space and a ; behind a value. A list may go on\n"
@@ -117,6 +123,24 @@ static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE 
     }
 }
 
+/* What follows the options: nothing, or "reload" and perhaps a process id. */
+static enum cli_exit take_verb(int count, char **words, struct cli *cli, FILE *err)
+{
+    uint64_t pid = 0;
+
+    if (strcmp(words[0], "reload") != 0)
+        return complain(err, "cannot make sense of", words[0]);
+    if (cli->mode != CLI_RUN)
+        return complain(err, "reload goes with no option but -c", "");
+    if (count > 2)
+        return complain(err, "cannot make sense of", words[2]);
+    if (count == 2 && (!str_to_u64(str_from(words[1]), &pid) || pid == 0 || pid > INT_MAX))
+        return complain(err, "reload expects a process id, not", words[1]);
+    cli->mode = CLI_RELOAD;
+    cli->pid = (long)pid;
+    return CLI_OK;
+}
+
 enum cli_exit cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err)
 {
     struct cli cli = {.mode = CLI_RUN};
@@ -130,8 +154,12 @@ enum cli_exit cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err)
         if (problem)
             return problem;
     }
-    if (optind < argc)
-        return complain(err, "cannot make sense of", argv[optind]);
+    if (optind < argc) {
+        enum cli_exit problem = take_verb(argc - optind, argv + optind, &cli, err);
+
+        if (problem)
+            return problem;
+    }
     *ret_cli = cli;
     return CLI_OK;
 }
@@ -157,7 +185,7 @@ enum cli_exit cli_exit_for(int error)
     }
 }
 
-static enum cli_exit exit_for_load(int error)
+enum cli_exit cli_exit_for_load(int error)
 {
     switch (error) {
     case ENOMEM:
@@ -193,7 +221,7 @@ struct config *cli_load(const char *path, struct buf *notes, FILE *err, enum cli
     error = errno;
     put_buf(&problems, err);
     buf_deinit(&problems);
-    *ret_exit = c ? CLI_OK : exit_for_load(error);
+    *ret_exit = c ? CLI_OK : cli_exit_for_load(error);
     return c;
 }
 
@@ -274,6 +302,8 @@ static enum cli_exit answer(const struct cli *cli, const char *const *libraries,
         return help(out);
     case CLI_HEALTH:
         return health(cli, out, err);
+    case CLI_RELOAD:
+        return cli_reload(cli->pid, CLI_RELOAD_PATIENCE_MS, out, err);
     case CLI_RUN:
         break;
     }

@@ -23,12 +23,14 @@ enum cli_exit {
     CLI_KEY_FILE = 6,       /* an upstream's key: file or variable missing, unreadable, empty */
     CLI_NO_UPSTREAM = 7,    /* a route names an upstream that is not there */
 };
+#define CLI_EXIT_MAX CLI_NO_UPSTREAM
 
-enum cli_mode { CLI_RUN, CLI_CHECK, CLI_DUMP, CLI_VERSION, CLI_HELP, CLI_HEALTH };
+enum cli_mode { CLI_RUN, CLI_CHECK, CLI_DUMP, CLI_VERSION, CLI_HELP, CLI_HEALTH, CLI_RELOAD };
 
 struct cli {
     enum cli_mode mode;
     const char *config; /* of -c, as argv has it; NULL: the built-in defaults */
+    long pid;           /* of the daemon that reload is for; 0: the only one that runs */
 };
 
 /* Reads the command line; uses getopt_long, so from one thread. CLI_OK, or CLI_USAGE after a line
@@ -45,6 +47,16 @@ struct config *cli_load(const char *path, struct buf *notes, FILE *err, enum cli
 
 /* The exit code for an errno or -errno; 0 gives CLI_OK. */
 enum cli_exit cli_exit_for(int error);
+
+/* The exit code for the errno of config_load. */
+enum cli_exit cli_exit_for_load(int error);
+
+/* Has the daemon with that process id, or the only one that this user may ask where `pid` is 0, read its
+ * configuration again, and waits until that is in force or refused: what --check would exit with, and the lines of
+ * the daemon on `out` or `err`. CLI_FAILED where none answers within `patience_ms`, CLI_USAGE where there are
+ * several. */
+#define CLI_RELOAD_PATIENCE_MS 30000
+enum cli_exit cli_reload(long pid, unsigned patience_ms, FILE *out, FILE *err);
 
 /* Asks the admin listener at `address` (as in [admin] listen) for /healthz and writes one line: to
  * `out` and CLI_OK when it answers 200 within `patience_ms`, else to `err` and CLI_FAILED. Blocks

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "daemon/server_private.h"
 
+#define PROBLEM_MAX 4096
 #define ACCEPTS_PER_TURN 64
 #define ADMINS_PER_TURN 16      /* few, so that each is served before others can push it out */
 #define LAST_CALL_ROUNDS 64     /* the length of a queue, in such turns */
@@ -256,14 +257,27 @@ static int open_admin(struct server *s)
     return 0;
 }
 
+static int check_inherited(const struct server *s)
+{
+    struct buf problems;
+    bool allowed;
+
+    buf_init(&problems, PROBLEM_MAX);
+    allowed = doors_allowed(s, s->config, &problems);
+    if (!allowed)
+        log_line(LOG_ERROR, "%.*s", (int)problems.len, problems.p);
+    buf_deinit(&problems);
+    return allowed ? 0 : -EINVAL;
+}
+
 int doors_open(struct server *s)
 {
     int rc;
 
     s->max_connections = connection_limit(&s->config->server);
     rc = open_inherited(s);
-    if (rc == 0 && !doors_allowed(s, s->config))
-        rc = -EINVAL;
+    if (rc == 0)
+        rc = check_inherited(s);
     if (rc == 0)
         rc = open_server(s);
     if (rc == 0)
@@ -271,18 +285,18 @@ int doors_open(struct server *s)
     return rc;
 }
 
-bool doors_allowed(const struct server *s, const struct config *c)
+bool doors_allowed(const struct server *s, const struct config *c, struct buf *problems)
 {
     for (unsigned i = 0; i < s->door_count; i++) {
         const struct door *d = &s->doors[i];
 
         if (!d->inherited || listen_is_local(&d->listener) || config_may_be_reached(c, d->admin))
             continue;
-        log_line(LOG_ERROR,
-                 "the socket %s passed by systemd can be reached by other machines; expected a "
-                 "loopback address or a Unix socket (ListenStream=), or insecure_listen = yes in "
-                 "[server] where whoever can reach it may use it",
-                 d->listener.name);
+        buf_printf(problems,
+                   "the socket %s passed by systemd can be reached by other machines; expected a "
+                   "loopback address or a Unix socket (ListenStream=), or insecure_listen = yes in "
+                   "[server] where whoever can reach it may use it",
+                   d->listener.name);
         return false;
     }
     return true;
@@ -296,14 +310,14 @@ bool doors_admin_is_local(const struct server *s)
     return true;
 }
 
-bool doors_loop(const struct server *s, const struct config *c)
+bool doors_loop(const struct server *s, const struct config *c, struct buf *problems)
 {
     for (unsigned i = 0; i < s->door_count; i++) {
         for (unsigned k = 0; k < c->upstream_count; k++) {
             if (!config_leads_to(&c->upstreams[k], s->doors[i].listener.name))
                 continue;
-            log_line(LOG_ERROR, "[upstream %s]: leads back to retryd itself, which listens on %s",
-                     c->upstreams[k].name, s->doors[i].listener.name);
+            buf_printf(problems, "[upstream %s]: leads back to retryd itself, which listens on %s",
+                       c->upstreams[k].name, s->doors[i].listener.name);
             return true;
         }
     }

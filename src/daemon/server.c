@@ -69,6 +69,7 @@ static void write_metrics(void *ctx, struct buf *out)
     metrics_write(sets, s->worker_count, out);
     traffic_metrics(s->traffic, out);
     sharing_metrics(s->sharing, out);
+    reload_metrics(s, out);
     free(sets);
 }
 
@@ -112,6 +113,8 @@ static void close_handles(struct server *s)
     if (s->admin)
         admin_close(s->admin);
     s->admin = NULL;
+    control_close(s->control);
+    s->control = NULL;
     sharing_close(s->sharing);
     if (s->traffic)
         traffic_close(s->traffic);
@@ -137,6 +140,7 @@ static void on_change(uv_async_t *async)
     struct server *s = async->data;
 
     doors_check(s);
+    control_check(s->control);
     /* The prepare step sees the admin connections off, then everything ends: no new ones meanwhile. */
     if (s->draining && all_stopped(s) && s->admin) {
         doors_close(s, true);
@@ -164,64 +168,37 @@ static void on_prepare(uv_prepare_t *prepare)
 
 /* --- reloading ---------------------------------------------------------------------------------------- */
 
-static void log_lines(enum log_level level, const struct buf *text)
+static enum cli_exit reload_told(void *ctx, struct buf *told)
 {
-    struct str rest = buf_str(text), line;
-
-    while (str_next(&rest, '\n', &line))
-        if (line.n > 0)
-            log_line(level, "%.*s", (int)line.n, line.p);
+    return reload(ctx, told);
 }
 
-static void adopt(struct server *s, struct config *now)
+static bool reload_in_force(void *ctx)
 {
-    struct buf restart;
+    const struct server *s = ctx;
 
-    buf_init(&restart, PROBLEMS_BYTES_MAX);
-    config_diff_restart(s->config, now, &restart);
-    if (restart.len > 0)
-        log_line(LOG_WARN, "changed, but in force only after a restart: %.*s", (int)restart.len,
-                 restart.p);
-    buf_deinit(&restart);
-    config_unref(s->config);
-    s->config = now;
-    log_configure((enum log_level)now->log.level, now->log.format == LOG_JSON);
-    sharing_configure(s->sharing, now);
     for (unsigned i = 0; i < s->worker_count; i++)
-        worker_configure(s->workers[i], now);
-    log_line(LOG_INFO, "configuration reloaded from %s", now->path);
+        if (worker_serial(s->workers[i]) < s->config->serial && !worker_stopped(s->workers[i]))
+            return false;
+    return true;
 }
 
 static void on_hangup(uv_signal_t *signal, int number)
 {
-    struct server *s = signal->data;
-    struct buf problems, notes;
-    struct config *now;
+    struct buf told;
 
     (void)number;
-    if (!s->config->path) {
-        log_line(LOG_INFO, "reload: no configuration file was given, nothing to read");
-        return;
-    }
-    if (s->ending) {
-        log_line(LOG_INFO, "reload: retryd is ending, nothing is read");
-        return;
-    }
-    sd_notify(0, "RELOADING=1");
-    buf_init(&problems, PROBLEMS_BYTES_MAX);
-    buf_init(&notes, PROBLEMS_BYTES_MAX);
-    now = config_load(s->config->path, &problems, &notes);
-    log_lines(LOG_WARN, &notes);
-    if (now && !doors_loop(s, now) && doors_allowed(s, now)) {
-        adopt(s, now);
-    } else {
-        config_unref(now);
-        log_lines(LOG_ERROR, &problems);
-        log_line(LOG_ERROR, "reload failed: the configuration in force stays as it was");
-    }
-    buf_deinit(&problems);
-    buf_deinit(&notes);
-    sd_notify(0, "READY=1");
+    buf_init(&told, PROBLEMS_BYTES_MAX);
+    (void)reload(signal->data, &told);
+    buf_deinit(&told);
+}
+
+/* Without it, signals do. */
+static void open_control(struct server *s)
+{
+    s->control = control_new(&s->loop, reload_told, reload_in_force, s);
+    if (!s->control)
+        log_line(LOG_WARN, "retryd reload will not find this process: %s", strerror(errno));
 }
 
 /* --- the watchdog ------------------------------------------------------------------------------------- */
@@ -243,6 +220,7 @@ static void on_watchdog(uv_timer_t *timer)
     if (s->watched && (s->pings_missed == 0 || s->draining))
         sd_notify(0, "WATCHDOG=1");
     ending_extend(s);
+    reload_look(s);
 }
 
 static void start_watchdog(struct server *s)
@@ -385,6 +363,19 @@ static void tell_unused(const struct config *c)
     buf_deinit(&text);
 }
 
+static int check_loop(struct server *s)
+{
+    struct buf problems;
+    bool loop;
+
+    buf_init(&problems, PROBLEMS_BYTES_MAX);
+    loop = doors_loop(s, s->config, &problems);
+    if (loop)
+        log_line(LOG_ERROR, "%.*s", (int)problems.len, problems.p);
+    buf_deinit(&problems);
+    return loop ? -ELOOP : 0;
+}
+
 static int start(struct server *s)
 {
     int rc;
@@ -397,19 +388,20 @@ static int start(struct server *s)
     rc = sharing_new(&s->loop, s->config, s->traffic, &s->sharing);
     if (rc == 0)
         rc = doors_open(s);
-    if (rc == 0 && doors_loop(s, s->config))
-        rc = -ELOOP;
+    if (rc == 0)
+        rc = check_loop(s);
     if (rc == 0)
         rc = start_workers(s);
     if (rc == 0)
         rc = start_pool(s);
     if (rc < 0)
         return rc;
+    open_control(s);
     start_watchdog(s);
     tell_unused(s->config);
     log_line(LOG_INFO, "retryd " RETRYD_VERSION " is ready (%u worker%s)", s->worker_count,
              s->worker_count == 1 ? "" : "s");
-    sd_notify(0, "READY=1\nSTATUS=Serving");
+    reload_started(s);
     return 0;
 }
 

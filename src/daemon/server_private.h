@@ -1,11 +1,13 @@
 /* What the main thread's files share: server.c is its life, doors.c takes connections in, ending.c
- * is its end. */
+ * is its end, reload.c reads its configuration again. */
 #ifndef RETRYD_DAEMON_SERVER_PRIVATE_H
 #define RETRYD_DAEMON_SERVER_PRIVATE_H
 
 #include <uv.h>
 
 #include "daemon/admin.h"
+#include "daemon/cli.h"
+#include "daemon/control.h"
 #include "daemon/listen.h"
 #include "daemon/server.h"
 #include "daemon/sharing.h"
@@ -23,6 +25,15 @@ struct door {
     bool open;
 };
 
+/* What became of the file since the start. */
+struct reloads {
+    bool refused; /* the last one */
+    bool differs; /* the file on the disk from the one in force, when it was last looked at */
+    struct config_mark refused_mark;
+    char problem[256];         /* the first, of the one that was refused */
+    uint64_t tried_s, taken_s; /* of the wall clock: when it was last read, and taken */
+};
+
 struct server {
     uv_loop_t loop;
     struct config *config;
@@ -31,7 +42,9 @@ struct server {
     struct admin *admin;
     struct traffic *traffic;
     struct failures *failures;
-    struct sharing *sharing;           /* NULL: what is learned here stays here */
+    struct sharing *sharing; /* NULL: what is learned here stays here */
+    struct control *control; /* NULL: none could be had */
+    struct reloads reloads;
     struct door doors[LISTEN_MAX + 1]; /* systemd's come first */
     unsigned door_count;
     uv_signal_t term, interrupt, hangup;
@@ -56,16 +69,25 @@ int doors_open(struct server *s);
 /* Before the doors for clients close: those who have connected by now are let in. */
 void doors_last_call(struct server *s);
 /* Whether that configuration lets other machines reach those of systemd's sockets that they can reach (C29);
- * if not, that is logged. */
-bool doors_allowed(const struct server *s, const struct config *c);
+ * if not, `problems` gets a sentence. */
+bool doors_allowed(const struct server *s, const struct config *c, struct buf *problems);
 /* Whether only this machine can reach the admin pages. */
 bool doors_admin_is_local(const struct server *s);
-/* Whether an upstream of that configuration leads back to one of them; that is logged. */
-bool doors_loop(const struct server *s, const struct config *c);
+/* Whether an upstream of that configuration leads back to one of them: `problems` gets a sentence. */
+bool doors_loop(const struct server *s, const struct config *c, struct buf *problems);
 /* Closes those for clients, and those for admins too. */
 void doors_close(struct server *s, bool admin_too);
 /* A connection has closed: where max_connections kept the doors shut, they may open again. */
 void doors_check(struct server *s);
+
+/* Reads the file again, and adopts it or leaves the one in force. `told` gets the lines for whoever asked, which
+ * are in the log, too. CLI_OK, or what --check would exit with; CLI_FAILED: there is nothing to read. */
+enum cli_exit reload(struct server *s, struct buf *told);
+/* All is well: from now on systemd's status and the metrics tell of the configuration. */
+void reload_started(struct server *s);
+/* Looks whether the file on the disk is still the one in force. At each ping of the watchdog. */
+void reload_look(struct server *s);
+void reload_metrics(const struct server *s, struct buf *out);
 
 /* A signal has told it to end; the second one ends it at once. */
 void ending_signal(struct server *s);

@@ -126,6 +126,8 @@ static void adopt(struct worker *w, struct config *config)
 {
     struct wiring *now = wiring_new(config);
 
+    atomic_store(&w->serial, config->serial);
+    w->on_change(w->arg);
     if (!now) {
         log_line(LOG_ERROR, "out of memory: the new configuration is not in force");
         return;
@@ -257,6 +259,11 @@ bool worker_stopped(struct worker *w)
     return atomic_load(&w->stopped);
 }
 
+uint64_t worker_serial(struct worker *w)
+{
+    return atomic_load(&w->serial);
+}
+
 uint64_t worker_pongs(struct worker *w)
 {
     return atomic_load(&w->pongs);
@@ -341,6 +348,7 @@ struct worker *worker_new(struct config *config, struct traffic *traffic, struct
     pthread_mutex_init(&w->inbox.lock, NULL);
     if (getrandom(w->random_state, sizeof(w->random_state), 0) < 0)
         w->random_state[0] = (uint64_t)(uintptr_t)w | 1;
+    atomic_init(&w->serial, config->serial);
     w->wiring = wiring_new(config);
     if (w->wiring)
         rc = set_up_loop(w, config->server.max_connections + 64);

@@ -29,6 +29,8 @@ void worker_abort(struct worker *w); /* cuts what is left, then ends */
 void worker_ping(struct worker *w);  /* asks for a sign of life */
 
 bool worker_stopped(struct worker *w);
+/* The serial of the configuration it was given last and has seen. */
+uint64_t worker_serial(struct worker *w);
 uint64_t worker_pongs(struct worker *w); /* signs of life given */
 unsigned worker_load(struct worker *w);  /* connections given to it and still open */
 struct metrics *worker_metrics(struct worker *w);

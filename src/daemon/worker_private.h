@@ -68,6 +68,7 @@ struct worker {
     atomic_uint given;  /* connections handed over */
     atomic_uint closed; /* ... and closed since */
     atomic_uint_fast64_t pongs;
+    atomic_uint_fast64_t serial; /* of the configuration that it has seen last */
     atomic_bool stopped;
     void (*on_change)(void *arg);
     void *arg;

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ CONF = pathlib.Path("/etc/retryd/retryd.conf")
 KEY = "sk-from-the-credential"
 CHAT = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]})
 DEADLINE = 20
+PATIENCE = 120  # of a client that waits for a service to be mended
 
 
 def sh(*command):
@@ -48,6 +50,14 @@ def ask(connection=None):
     return answer.status, dict(answer.getheaders())
 
 
+def drop_in(name, text, unit="retryd.service", section="Service"):
+    """Lines for a unit; clean_up takes them away again."""
+    file = pathlib.Path(f"/etc/systemd/system/{unit}.d/{name}.conf")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"[{section}]\n{text}")
+    sh("systemctl", "daemon-reload")
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("localhost", timeout=DEADLINE)
@@ -69,12 +79,12 @@ class Asking(threading.Thread):
 
     def run(self):
         try:
-            self.result = ask()
+            self.result = ask(http.client.HTTPConnection("127.0.0.1", 4290, timeout=PATIENCE))
         except Exception as error:  # shown by the check that waits for it
             self.result = error
 
     def status(self):
-        self.join(DEADLINE)
+        self.join(PATIENCE)
         assert isinstance(self.result, tuple), f"the request under way came to nothing: {self.result!r}"
         return self.result[0]
 
@@ -133,14 +143,28 @@ def check_reload_takes_the_new_file(provider):
     sh("systemctl", "start", "retryd.service")
     assert ask()[0] == 503
     configure(provider, NO_BREAKER + "[retry]\nmax_attempts = 2\ninitial_delay = 10ms\nrepeat_window = 0\n")
+    sh("systemctl", "reload", "retryd.service")  # returns when it is in force
+    provider.clear()
+    assert ask()[0] == 503
+    assert len(provider.record()) == 2
+
+
+def check_reload_fails_where_the_file_is_refused(provider):
+    configure(provider)
+    sh("systemctl", "start", "retryd.service")
+    pid = show("MainPID")
+    configure(provider, "[retry]\nmax_atempts = 2\n")
+    done = subprocess.run(["systemctl", "reload", "retryd.service"], capture_output=True)
+    assert done.returncode != 0
+    assert (show("ActiveState"), show("MainPID")) == ("active", pid)
+    assert "the reload was refused" in show("StatusText") and "max_atempts" in show("StatusText")
+    assert "did you mean max_attempts?" in sh("journalctl", "-o", "cat", "-u", "retryd.service")
+    assert ask()[0] == 200
+    done = subprocess.run(["retryd", "reload"], capture_output=True, text=True)  # as root, from a shell
+    assert done.returncode == 3 and "did you mean max_attempts?" in done.stderr, done
+    configure(provider)
     sh("systemctl", "reload", "retryd.service")
-    end = time.monotonic() + DEADLINE
-    while time.monotonic() < end:  # a signal: the daemon takes the file a moment after reload returns
-        provider.clear()
-        assert ask()[0] == 503
-        if len(provider.record()) == 2:
-            return
-    raise AssertionError("the new max_attempts never came into force")
+    assert show("StatusText") == "Serving"
 
 
 def check_stop_drains(provider):
@@ -184,19 +208,111 @@ def check_killed_is_started_again(provider):
     assert ask()[0] == 200
 
 
-def check_key_from_a_credential(provider):
-    pathlib.Path("/etc/retryd/openai-key").write_text(KEY + "\n")
-    os.chmod("/etc/retryd/openai-key", 0o600)
-    drop_in = pathlib.Path("/etc/systemd/system/retryd.service.d/key.conf")
-    drop_in.parent.mkdir(exist_ok=True)
-    drop_in.write_text("[Service]\nLoadCredential=openai-key:/etc/retryd/openai-key\n")
+def check_stop_takes_as_long_as_the_drain(provider):
+    drop_in("stop", "TimeoutStopSec=1s\n")
+    configure(provider, "[server]\ndrain_timeout = 60s\n")
+    provider.answers({"preset": "auto", "delay_ms": 6000})
+    sh("systemctl", "start", "retryd.service")
+    asking = Asking()
+    provider.wait(requests=1)
+    sh("systemctl", "stop", "retryd.service")
+    assert asking.status() == 200
+    assert (show("Result"), show("ExecMainStatus")) == ("success", "0")
+
+
+def wait_until(true):
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+
+
+def check_what_only_a_person_can_mend_is_tried_once(provider):
+    configure(provider, "[retry]\nmax_atempts = 2\n")
+    assert subprocess.run(["systemctl", "start", "retryd.service"], capture_output=True).returncode != 0
+    wait_until(lambda: show("ActiveState") == "failed")
+    assert (show("ExecMainStatus"), show("NRestarts")) == ("3", "0")
+    configure(provider)
+    sh("systemctl", "start", "retryd.service")
+    assert ask()[0] == 200
+
+
+def check_the_socket_outlives_a_service_that_cannot_start(provider):
+    """The client that makes systemd try again and again is answered once the file is mended."""
+    configure(provider, "[retry]\nmax_atempts = 2\n")
+    sh("systemctl", "start", "retryd.socket")
+    began = f"--since=@{time.time():.3f}"
+    first = time.monotonic()
+
+    def tries():
+        lines = sh("journalctl", "-o", "cat", "-u", "retryd.service", began)
+        return lines.count("did you mean max_attempts?")
+
+    asking = Asking()
+    wait_until(lambda: tries() >= 6)  # one more than the usual limit
+    assert time.monotonic() - first > 12, "it is started without a pause"
+    assert show("ActiveState", "retryd.socket") == "active"
+    configure(provider)
+    assert asking.status() == 200
+    assert show("ActiveState", "retryd.socket") == "active"
+
+
+def check_a_socket_that_others_can_reach_is_refused(provider):
+    drop_in("open", "ListenStream=\nListenStream=0.0.0.0:4290\n", "retryd.socket", "Socket")
+    configure(provider)
+    sh("systemctl", "start", "retryd.socket")
+    assert subprocess.run(["systemctl", "start", "retryd.service"], capture_output=True).returncode != 0
+    assert show("ExecMainStatus") == "3"
+    assert "insecure_listen" in sh("journalctl", "-o", "cat", "-u", "retryd.service", "-n", "20")
+    configure(provider, "[server]\ninsecure_listen = yes\n")
+    sh("systemctl", "start", "retryd.service")
+    assert ask()[0] == 200
+
+
+def check_a_socket_of_its_own_for_the_admin_pages(provider):
+    unit = pathlib.Path("/etc/systemd/system/retryd-admin.socket")
+    unit.write_text("[Socket]\nListenStream=127.0.0.1:4299\nFileDescriptorName=admin\nService=retryd.service\n")
     sh("systemctl", "daemon-reload")
-    configure(provider, "api_key_file = /run/credentials/retryd.service/openai-key\n")
+    configure(provider)
+    try:
+        sh("systemctl", "start", "retryd.socket", "retryd-admin.socket")
+        assert get(4299, "/readyz")[0] == 200
+        assert ask()[0] == 200
+    finally:
+        sh("systemctl", "stop", "retryd-admin.socket", "retryd.socket", "retryd.service")
+        unit.unlink()
+
+
+def check_key_as_the_unit_says(provider):
+    """The file that only root can read and one line of configuration: nothing else."""
+    key = pathlib.Path("/etc/retryd/openai-key")
+    key.write_text(KEY + "\n")
+    key.chmod(0o600)
+    configure(provider, "api_key_file = openai-key\n")
     sh("systemctl", "start", "retryd.service")
     assert ask()[0] == 200
     assert f"Bearer {KEY}" in json.dumps(provider.record())
-    drop_in.unlink()
-    sh("systemctl", "daemon-reload")
+    key.write_text(KEY + "-2\n")
+    sh("systemctl", "reload", "retryd.service")  # which says that it does not see it
+    assert "a new one needs systemctl restart" in sh("journalctl", "-o", "cat", "-u", "retryd.service", "-n", "20")
+    provider.clear()
+    assert ask()[0] == 200
+    assert f"Bearer {KEY}\"" in json.dumps(provider.record())
+    sh("systemctl", "restart", "retryd.service")
+    provider.clear()
+    assert ask()[0] == 200
+    assert f"Bearer {KEY}-2" in json.dumps(provider.record())
+    key.unlink()
+
+
+def check_a_key_that_is_not_there(provider):
+    """Who names the credential is told that the file was missing; who does not needs none."""
+    configure(provider, "api_key_file = openai-key\n")
+    assert subprocess.run(["systemctl", "start", "retryd.service"], capture_output=True).returncode != 0
+    wait_until(lambda: show("ActiveState") == "failed")
+    assert (show("ExecMainStatus"), show("NRestarts")) == ("6", "0")
+    assert "openai-key holds no key" in sh("journalctl", "-o", "cat", "-u", "retryd.service", "-n", "20")
+    configure(provider)
+    sh("systemctl", "start", "retryd.service")
 
 
 def check_unix_socket(provider):
@@ -219,6 +335,9 @@ CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().i
 
 def clean_up(provider):
     sh("systemctl", "stop", "retryd.socket", "retryd.service")
+    for folder in pathlib.Path("/etc/systemd/system").glob("retryd.*.d"):
+        shutil.rmtree(folder)
+    sh("systemctl", "daemon-reload")
     subprocess.run(["systemctl", "reset-failed", "retryd.socket", "retryd.service"], capture_output=True)
     provider.answers({"preset": "auto"})
     provider.clear()

@@ -11,7 +11,7 @@ import guest
 import pytest
 from machine import CACHE, ROOT, debian, host_suite, packages_of, run
 
-BOOT_TIMEOUT = 240
+BOOT_TIMEOUT = 480
 
 DRIVER = """
 [Unit]

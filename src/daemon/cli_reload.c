@@ -1,0 +1,181 @@
+/* reload: finds the running daemon, has it read its configuration again, and says what came of it. */
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/str.h"
+#include "daemon/cli.h"
+#include "daemon/control.h"
+
+#define ANSWER_MAX (256 * 1024)
+#define SOCKETS "/proc/self/net/unix"
+#define LISTENING "00010000" /* the field Flags of SOCKETS */
+
+struct search {
+    long pid;       /* that is wanted; 0: any */
+    int fd;         /* to the one that was found; -1: to none */
+    unsigned found; /* how many there are */
+    struct buf pids;
+    int error; /* of one that could not be asked */
+};
+
+/* Whether that is the daemon that is meant, and no other user's process that passes itself off as one. */
+static bool is_meant(struct search *s, int fd, long *ret_pid)
+{
+    struct ucred who;
+    socklen_t size = sizeof(who);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0)
+        return false;
+    *ret_pid = who.pid;
+    return s->pid ? who.pid == s->pid : geteuid() == 0 || who.uid == geteuid();
+}
+
+static void try_socket(struct search *s, struct str name)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    long pid = 0;
+
+    if (fd < 0) {
+        s->error = errno;
+        return;
+    }
+    if (name.n >= sizeof(a.sun_path))
+        name.n = sizeof(a.sun_path) - 1; /* none of ours */
+    memcpy(a.sun_path + 1, name.p, name.n);
+    if (connect(fd, (struct sockaddr *)&a,
+                (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + name.n)) < 0 ||
+        !is_meant(s, fd, &pid)) {
+        close(fd);
+        return;
+    }
+    buf_printf(&s->pids, "%s%ld", s->found ? ", " : "", pid);
+    if (s->found++ == 0)
+        s->fd = fd;
+    else
+        close(fd);
+}
+
+/* "0000000000000000: 00000002 00000000 00010000 0001 01 4711 @retryd-control/0123456789abcdef" */
+static void try_line(struct search *s, const char *line)
+{
+    const char *name = strstr(line, " @" CONTROL_PREFIX), *end;
+
+    if (!name || !strstr(line, " " LISTENING " "))
+        return;
+    name += 2;
+    end = strchr(name, '\n');
+    try_socket(s, (struct str){name, end ? (size_t)(end - name) : strlen(name)});
+}
+
+static int find(struct search *s)
+{
+    FILE *sockets = fopen(SOCKETS, "re");
+    char line[512];
+
+    if (!sockets)
+        return -errno;
+    while (fgets(line, sizeof(line), sockets))
+        try_line(s, line);
+    fclose(sockets);
+    return s->error ? -s->error : 0;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Reads to the end; 0 or -errno. */
+static int ask(int fd, uint64_t until_ms, struct buf *ret)
+{
+    char room[4096];
+
+    if (send(fd, CONTROL_REQUEST, strlen(CONTROL_REQUEST), MSG_NOSIGNAL) < 0)
+        return -errno;
+    for (;;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        uint64_t now = now_ms();
+        int ready = now < until_ms ? poll(&p, 1, (int)(until_ms - now)) : 0;
+        ssize_t n;
+
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0)
+            return ready < 0 ? -errno : -ETIMEDOUT;
+        n = recv(fd, room, sizeof(room), 0);
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return ret->failed ? -ENOMEM : 0;
+        buf_add(ret, room, (size_t)n);
+    }
+}
+
+/* The first line is the exit code, the others are for whoever asked. */
+static enum cli_exit tell(const struct buf *answer, FILE *out, FILE *err)
+{
+    struct str rest = buf_str(answer), code;
+    uint64_t n;
+
+    if (!str_next(&rest, '\n', &code) || !str_to_u64(code, &n) || n > CLI_EXIT_MAX) {
+        fputs("retryd: it ended before it answered, or is of another version\n", err);
+        return CLI_FAILED;
+    }
+    fprintf(n == CLI_OK ? out : err, "%.*s", (int)rest.n, rest.n ? rest.p : "");
+    return (enum cli_exit)n;
+}
+
+static enum cli_exit tell_not_found(const struct search *s, int error, FILE *err)
+{
+    if (error < 0)
+        fprintf(err, "retryd: cannot look for a running retryd: %s\n", strerror(-error));
+    else if (s->found > 1)
+        fprintf(err,
+                "retryd: several are running here, with the process ids %.*s; retryd reload PID\n",
+                (int)s->pids.len, s->pids.p);
+    else if (s->pid)
+        fprintf(err, "retryd: process %ld is no retryd that can be asked from here\n", s->pid);
+    else
+        fputs("retryd: none is running here that this user may ask\n", err);
+    return s->found > 1 ? CLI_USAGE : CLI_FAILED;
+}
+
+enum cli_exit cli_reload(long pid, unsigned patience_ms, FILE *out, FILE *err)
+{
+    struct search s = {.pid = pid, .fd = -1};
+    enum cli_exit result;
+    struct buf answer;
+    int rc;
+
+    buf_init(&s.pids, 4096);
+    buf_init(&answer, ANSWER_MAX);
+    rc = find(&s);
+    if (rc < 0 || s.found != 1) {
+        result = tell_not_found(&s, rc, err);
+    } else {
+        rc = ask(s.fd, now_ms() + patience_ms, &answer);
+        if (rc == 0) {
+            result = tell(&answer, out, err);
+        } else {
+            fprintf(err, "retryd: it was asked to reload and does not answer: %s\n", strerror(-rc));
+            result = CLI_FAILED;
+        }
+    }
+    if (s.fd >= 0)
+        close(s.fd);
+    buf_deinit(&answer);
+    buf_deinit(&s.pids);
+    return result;
+}

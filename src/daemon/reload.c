@@ -1,0 +1,218 @@
+/* Reads the configuration again, and tells everyone what came of it: the log, systemd, /metrics. */
+#include <errno.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "config/config.h"
+#include "daemon/server_private.h"
+
+#define TEXT_BYTES_MAX (64 * 1024)
+#define STATUS_PROBLEM_MAX \
+    200 /* of the first problem, in a status that is one line of systemctl's */
+
+static uint64_t wall_seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec;
+}
+
+/* --- the status ------------------------------------------------------------------------------------------ */
+
+/* Whether the last reload was refused and the file has not been put back since. */
+static bool stays_refused(const struct server *s, const struct config_mark *disk)
+{
+    return s->reloads.refused && (!config_mark_same(disk, &s->config->mark) ||
+                                  config_mark_same(&s->reloads.refused_mark, &s->config->mark));
+}
+
+static void write_status(const struct server *s, const struct config_mark *disk, struct buf *out)
+{
+    const struct reloads *r = &s->reloads;
+
+    if (stays_refused(s, disk))
+        buf_printf(out, "Serving by the configuration of before: the reload was refused: %s",
+                   r->problem);
+    else if (r->differs)
+        buf_printf(out,
+                   "Serving by the configuration of before: %s was changed after it was read "
+                   "(systemctl reload)",
+                   s->config->path);
+    else
+        buf_printf(out, "Serving");
+}
+
+/* Compares the file that is on the disk with the one in force. Tells systemd where `always`, or when that has
+ * changed. */
+static void look(struct server *s, bool always)
+{
+    struct config_mark disk = config_mark(s->config->path);
+    bool known = s->config->path && s->config->mark.inode != 0;
+    bool differs = known && !config_mark_same(&disk, &s->config->mark);
+    bool news = always || differs != s->reloads.differs;
+    struct buf status;
+
+    s->reloads.differs = differs;
+    if (!news || s->ending)
+        return;
+    buf_init(&status, 8192);
+    write_status(s, &disk, &status);
+    if (!status.failed)
+        sd_notifyf(0, "READY=1\nSTATUS=%.*s", (int)status.len, status.p);
+    buf_deinit(&status);
+}
+
+void reload_started(struct server *s)
+{
+    s->reloads.tried_s = s->reloads.taken_s = wall_seconds();
+    look(s, true);
+}
+
+void reload_look(struct server *s)
+{
+    if (s->config->path)
+        look(s, false);
+}
+
+void reload_metrics(const struct server *s, struct buf *out)
+{
+    const struct reloads *r = &s->reloads;
+    const struct {
+        const char *name, *help;
+        unsigned long long value;
+    } rows[] = {
+        {"last_reload_successful", "1: the last reload was taken, or there was none yet.",
+         !r->refused},
+        {"last_reload_timestamp_seconds", "When the file was last read, taken or refused.",
+         r->tried_s},
+        {"last_reload_success_timestamp_seconds", "When the configuration in force was read.",
+         r->taken_s},
+        {"changed_on_disk", "1: the file is not the one in force.", r->differs},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        buf_printf(
+            out,
+            "# HELP retryd_config_%s %s\n# TYPE retryd_config_%s gauge\nretryd_config_%s %llu\n",
+            rows[i].name, rows[i].help, rows[i].name, rows[i].name, rows[i].value);
+}
+
+/* --- the reload ------------------------------------------------------------------------------------------ */
+
+/* Adds the lines to what was told and to the log. */
+static void tell(struct buf *told, enum log_level level, struct str lines)
+{
+    struct str line;
+
+    while (str_next(&lines, '\n', &line)) {
+        if (line.n == 0)
+            continue;
+        log_line(level, "%.*s", (int)line.n, line.p);
+        buf_printf(told, "%.*s\n", (int)line.n, line.p);
+    }
+}
+
+/* systemd copies credentials when it starts a service, and not again. */
+static void tell_credentials(const struct config *c, struct buf *told)
+{
+    for (unsigned i = 0; i < c->upstream_count; i++) {
+        if (!config_is_credential(c->upstreams[i].api_key_file))
+            continue;
+        tell(told, LOG_INFO,
+             STR("keys that are credentials of systemd are those of the start; a new one needs "
+                 "systemctl restart"));
+        return;
+    }
+}
+
+static void adopt(struct server *s, struct config *now, struct buf *told)
+{
+    struct buf restart, line;
+
+    buf_init(&restart, TEXT_BYTES_MAX);
+    buf_init(&line, TEXT_BYTES_MAX);
+    config_diff_restart(s->config, now, &restart);
+    if (restart.len > 0) {
+        buf_printf(&line, "changed, but in force only after a restart: %.*s", (int)restart.len,
+                   restart.p);
+        tell(told, LOG_WARN, buf_str(&line));
+    }
+    buf_deinit(&restart);
+    config_unref(s->config);
+    s->config = now;
+    log_configure((enum log_level)now->log.level, now->log.format == LOG_JSON);
+    sharing_configure(s->sharing, now);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_configure(s->workers[i], now);
+    s->reloads.refused = false;
+    s->reloads.taken_s = s->reloads.tried_s;
+    tell_credentials(now, told);
+    buf_reset(&line, 0);
+    buf_printf(&line, "configuration reloaded from %s", now->path);
+    tell(told, LOG_INFO, buf_str(&line));
+    buf_deinit(&line);
+}
+
+static void refuse(struct server *s, const struct config_mark *disk, const struct buf *problems,
+                   struct buf *told)
+{
+    struct str rest = buf_str(problems), first = STR("");
+    size_t n;
+
+    (void)str_next(&rest, '\n', &first);
+    n = first.n < STATUS_PROBLEM_MAX ? first.n : STATUS_PROBLEM_MAX;
+    while (n < first.n && n > 0 && ((unsigned char)first.p[n] & 0xc0) == 0x80)
+        n--; /* systemd takes whole characters only */
+    s->reloads.refused = true;
+    s->reloads.refused_mark = *disk;
+    snprintf(s->reloads.problem, sizeof(s->reloads.problem), "%.*s", (int)n, first.p);
+    tell(told, LOG_ERROR, buf_str(problems));
+    tell(told, LOG_ERROR, STR("reload failed: the configuration in force stays as it was"));
+}
+
+/* Why there is nothing to do; NULL: there is. */
+static const char *no_reload(const struct server *s)
+{
+    if (!s->config->path)
+        return "reload: no configuration file was given, nothing to read";
+    return s->ending ? "reload: retryd is ending, nothing is read" : NULL;
+}
+
+enum cli_exit reload(struct server *s, struct buf *told)
+{
+    const char *why = no_reload(s);
+    enum cli_exit result = CLI_OK;
+    struct buf problems, notes;
+    struct config_mark disk;
+    struct config *now;
+
+    if (why) {
+        tell(told, LOG_INFO, str_from(why));
+        return CLI_FAILED;
+    }
+    sd_notify(0, "RELOADING=1");
+    buf_init(&problems, TEXT_BYTES_MAX);
+    buf_init(&notes, TEXT_BYTES_MAX);
+    s->reloads.tried_s = wall_seconds();
+    disk = config_mark(s->config->path);
+    errno = 0;
+    now = config_load(s->config->path, &problems, &notes);
+    if (!now)
+        result = cli_exit_for_load(errno);
+    else if (doors_loop(s, now, &problems) || !doors_allowed(s, now, &problems))
+        result = CLI_CONFIG;
+    tell(told, LOG_WARN, buf_str(&notes));
+    if (result == CLI_OK) {
+        adopt(s, now, told);
+    } else {
+        config_unref(now);
+        refuse(s, &disk, &problems, told);
+    }
+    buf_deinit(&problems);
+    buf_deinit(&notes);
+    look(s, true);
+    return result;
+}

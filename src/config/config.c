@@ -207,7 +207,14 @@ static void config_free(struct config *c)
 
 static atomic_uint_fast64_t serials;
 
-static struct config *load(const char *path, bool globals_only, struct buf *problems,
+/* What a configuration is loaded for. */
+enum purpose {
+    TO_RUN,
+    TO_EXAMINE,
+    GLOBALS_ONLY,
+};
+
+static struct config *load(const char *path, enum purpose purpose, struct buf *problems,
                            struct buf *notes)
 {
     struct config *c = calloc(1, sizeof *c);
@@ -215,10 +222,11 @@ static struct config *load(const char *path, bool globals_only, struct buf *prob
     int error;
 
     config_report_init(&report, path);
+    report.examined = purpose == TO_EXAMINE;
     if (c) {
         atomic_init(&c->refs, 1);
         c->serial = atomic_fetch_add(&serials, 1) + 1;
-        load_parts(c, path, globals_only, &report);
+        load_parts(c, path, purpose == GLOBALS_ONLY, &report);
     } else {
         config_no_memory(&report);
     }
@@ -236,7 +244,12 @@ static struct config *load(const char *path, bool globals_only, struct buf *prob
 
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes)
 {
-    return load(path, false, problems, notes);
+    return load(path, TO_RUN, problems, notes);
+}
+
+struct config *config_examine(const char *path, struct buf *problems, struct buf *notes)
+{
+    return load(path, TO_EXAMINE, problems, notes);
 }
 
 bool config_wants_json(const char *path)
@@ -262,7 +275,7 @@ bool config_wants_json(const char *path)
 
 char *config_admin_address(const char *path, struct buf *problems)
 {
-    struct config *c = load(path, true, problems, NULL);
+    struct config *c = load(path, GLOBALS_ONLY, problems, NULL);
     char *address = c ? strdup(c->admin.listen) : NULL;
 
     if (c && !address)

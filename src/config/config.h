@@ -141,6 +141,14 @@ struct config {
  * password of the shared view, that cannot be had). */
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes);
 
+/* The same for --check and --dump-config: a key or password that is a credential of systemd is not there outside
+ * of the service, and then it is missing from the snapshot, with a note. */
+struct config *config_examine(const char *path, struct buf *problems, struct buf *notes);
+
+/* Notes what not every user of this machine can read or, of spool_dir, write to. For a caller who is root, and
+ * can: the user that the service runs as cannot. */
+void config_note_access(const struct config *c, struct buf *notes);
+
 /* The mark of the file that is there now; path may be NULL. */
 struct config_mark config_mark(const char *path);
 bool config_mark_same(const struct config_mark *a, const struct config_mark *b);

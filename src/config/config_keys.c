@@ -185,7 +185,13 @@ static bool read_key_file(struct key_file *f)
     }
     if (n == (ssize_t)sizeof f->text)
         n = -EFBIG;
-    if (n < 0)
+    if (n < 0 && *remark && f->report->examined)
+        config_note(
+            f->report, f->line,
+            "[%s] %s: %s is a credential of systemd, which only the service sees: it was not "
+            "read",
+            f->title, f->key, config_quote(str_from(f->name), quoted));
+    else if (n < 0)
         config_problem(f->report, FAULT_KEY, f->line, "[%s] %s: %s cannot be read: %s%s", f->title,
                        f->key, config_quote(str_from(f->path), quoted), strerror((int)-n), remark);
     else

@@ -11,6 +11,8 @@
  *   config_apply.c    entries to fields
  *   config.c          the parts of a snapshot; its life
  *   config_check.c    what one value cannot tell: conflicts, key files
+ *   config_disk.c     the marks of files, and which are systemd's credentials
+ *   config_access.c   what root can read, and the user of a service cannot
  *   config_keys.c     the upstreams' API keys, the password of the shared view
  *   config_route.c    which route a request takes
  *   config_dump.c     the snapshot as text again, the help, what needs a restart */
@@ -201,6 +203,7 @@ struct config_report {
     const char *path; /* NULL: the built-in defaults */
     struct config_lines problems, notes;
     bool faults[FAULT_COUNT];
+    bool examined; /* nothing is to run by it: credentials that are not there are no problem */
 };
 
 void config_report_init(struct config_report *r, const char *path);

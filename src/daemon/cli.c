@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TEXT_MAX (1024 * 1024)
 
@@ -209,7 +210,10 @@ static void put_buf(const struct buf *b, FILE *out)
         fwrite(b->p, 1, b->len, out);
 }
 
-struct config *cli_load(const char *path, struct buf *notes, FILE *err, enum cli_exit *ret_exit)
+typedef struct config *(*loader)(const char *path, struct buf *problems, struct buf *notes);
+
+static struct config *load_by(loader by, const char *path, struct buf *notes, FILE *err,
+                              enum cli_exit *ret_exit)
 {
     struct buf problems;
     struct config *c;
@@ -217,12 +221,17 @@ struct config *cli_load(const char *path, struct buf *notes, FILE *err, enum cli
 
     buf_init(&problems, TEXT_MAX);
     errno = 0;
-    c = config_load(path, &problems, notes);
+    c = by(path, &problems, notes);
     error = errno;
     put_buf(&problems, err);
     buf_deinit(&problems);
     *ret_exit = c ? CLI_OK : cli_exit_for_load(error);
     return c;
+}
+
+struct config *cli_load(const char *path, struct buf *notes, FILE *err, enum cli_exit *ret_exit)
+{
+    return load_by(config_load, path, notes, err, ret_exit);
 }
 
 static enum cli_exit check(const struct cli *cli, FILE *out, FILE *err)
@@ -232,8 +241,10 @@ static enum cli_exit check(const struct cli *cli, FILE *out, FILE *err)
     struct buf notes;
 
     buf_init(&notes, TEXT_MAX);
-    c = cli_load(cli->config, &notes, err, &result);
+    c = load_by(config_examine, cli->config, &notes, err, &result);
     if (c) {
+        if (geteuid() == 0)
+            config_note_access(c, &notes);
         fprintf(out, "%s: ok\n", cli->config ? cli->config : "defaults");
         put_buf(&notes, out);
     }
@@ -245,7 +256,7 @@ static enum cli_exit check(const struct cli *cli, FILE *out, FILE *err)
 static enum cli_exit dump(const struct cli *cli, FILE *out, FILE *err)
 {
     enum cli_exit result;
-    struct config *c = cli_load(cli->config, NULL, err, &result);
+    struct config *c = load_by(config_examine, cli->config, NULL, err, &result);
 
     if (c)
         config_dump(c, out);

@@ -25,7 +25,7 @@ static void look_strings(struct splice *s, const uint32_t at[3], struct str obje
     struct json_value value;
     struct str key;
 
-    while (json_next_member(&i, &key, &value)) {
+    while (splice_member(s, &i, &key, &value)) {
         if (json_key_is(key, STR("id")))
             put_once(s, at, STR("id"), value);
         else
@@ -39,7 +39,7 @@ static void look_tool_call(struct splice *s, uint32_t choice, uint32_t position,
     struct json_value value, id = {0}, index = {0}, function = {0}, custom = {0};
     struct str key;
 
-    while (json_next_member(&i, &key, &value)) {
+    while (splice_member(s, &i, &key, &value)) {
         if (json_key_is(key, STR("index")))
             index = value;
         else if (json_key_is(key, STR("function")))
@@ -71,7 +71,7 @@ static void look_delta(struct splice *s, uint32_t choice, struct str delta)
     struct json_value value;
     struct str key;
 
-    while (json_next_member(&i, &key, &value)) {
+    while (splice_member(s, &i, &key, &value)) {
         uint32_t at[3] = {choice, SPLICE_ANY, SPLICE_ANY};
         if (json_key_is(key, STR("role"))) {
             put_once(s, at, STR("role"), value);
@@ -96,7 +96,7 @@ static bool look_choice(struct splice *s, uint32_t position, struct str text)
     struct json_value value, index = {0}, delta = {0}, plain = {0}, finish = {0}, logprobs = {0};
     struct str key;
 
-    while (json_next_member(&i, &key, &value)) {
+    while (splice_member(s, &i, &key, &value)) {
         if (json_key_is(key, STR("delta")))
             delta = value;
         else if (json_key_is(key, STR("index")))
@@ -151,7 +151,7 @@ void splice_look_chat(struct splice *s, struct str data)
     struct str key;
     bool ended = false, any = false;
 
-    while (json_next_member(&i, &key, &value)) {
+    while (splice_member(s, &i, &key, &value)) {
         if (json_key_is(key, STR("choices")))
             choices = value;
         else if (json_key_is(key, STR("usage")))

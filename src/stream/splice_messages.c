@@ -116,7 +116,7 @@ static void look_block(struct splice *s, const struct members *m)
     struct str key;
 
     put_mark(s, m->index, mark.name);
-    while (json_next_member(&i, &key, &value))
+    while (splice_member(s, &i, &key, &value))
         look_block_member(s, m->index, key, value, known);
 }
 
@@ -128,7 +128,7 @@ static void look_delta(struct splice *s, const struct members *m)
     struct json_value value;
     struct str key;
 
-    while (json_next_member(&i, &key, &value)) {
+    while (splice_member(s, &i, &key, &value)) {
         if (json_key_is(key, STR("type")))
             continue;
         if (json_key_is(key, STR("signature")))
@@ -157,7 +157,7 @@ static void take_member(struct splice *s, struct members *m, struct str key,
                         struct json_value value)
 {
     if (json_key_is(key, STR("type")))
-        m->type = value.text;
+        m->type = splice_word(s, value);
     else if (json_key_is(key, STR("index")))
         m->index = splice_index(s, value, m->index);
     else if (json_key_is(key, STR("content_block")))
@@ -173,7 +173,7 @@ void splice_look_messages(struct splice *s, struct str data)
     struct json_value value;
     struct str key;
 
-    while (json_next_member(&i, &key, &value))
+    while (splice_member(s, &i, &key, &value))
         take_member(s, &m, key, value);
     if (str_eq(m.type, STR("content_block_delta")))
         look_delta(s, &m);

@@ -102,6 +102,21 @@ void splice_parts_free(struct splice *s)
 
 /* --- pieces ----------------------------------------------------------------------------------- */
 
+bool splice_member(struct splice *s, struct json_iter *i, struct str *ret_key,
+                   struct json_value *ret_value)
+{
+    if (!json_next_member(i, ret_key, ret_value))
+        return false;
+    s->strange |= ret_key->n > 0 && memchr(ret_key->p, '\\', ret_key->n) != NULL;
+    return true;
+}
+
+struct str splice_word(struct splice *s, struct json_value value)
+{
+    s->strange |= value.text.n > 0 && memchr(value.text.p, '\\', value.text.n) != NULL;
+    return value.text;
+}
+
 static struct splice_piece *put(struct splice *s, struct splice_piece piece)
 {
     void *array = s->pieces;

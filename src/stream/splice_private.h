@@ -24,7 +24,7 @@ enum splice_kind {
 };
 
 /* A part's name. `at`: chat: the choice, the tool call, which of several objects; Responses: the
- * item, its content part, any other index; messages: the content block. The scope of a SPLICE_CLOSE leaves out what it spans. */
+ * item, its content part, any other index with its name; messages: the content block. The scope of a SPLICE_CLOSE leaves out what it spans. */
 struct splice_key {
     enum splice_kind kind;
     uint32_t at[3];
@@ -118,6 +118,14 @@ struct splice {
 struct splice_part *splice_find(struct splice *s, struct splice_key key);
 struct splice_part *splice_part(struct splice *s, struct splice_key key);
 void splice_parts_free(struct splice *s);
+
+/* As json_next_member. A name that is spelled with an escape is strange: to its reader it is the name that
+ * another answer spells plainly, and the names of channels are compared as they stand. */
+bool splice_member(struct splice *s, struct json_iter *i, struct str *ret_key,
+                   struct json_value *ret_value);
+
+/* What names a channel, a value of the event in hand, as it stands; strange where it has an escape. */
+struct str splice_word(struct splice *s, struct json_value value);
 
 /* Puts a piece into the event in hand and returns it, for what else is to be set; NULL, with
  * `failed` set, where it cannot. The key's kind is the piece's, except that for SPLICE_WHOLE it

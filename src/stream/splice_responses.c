@@ -4,6 +4,7 @@
  * "response.output_text"; all other types happen a number of times in their place. The place is
  * the item (output_index), the part of it (content_index) and any other index (summary_index,
  * annotation_index, ...). */
+#include "base/hash.h"
 #include "http/json_scan.h"
 
 #include "stream/splice_private.h"
@@ -22,11 +23,27 @@ static bool is_index(struct str key)
     return key.n > n && memcmp(key.p + key.n - n, tail, n) == 0;
 }
 
+/* Two indices beside those of the item and its part would be more than there is room for in a key. */
+static void take_other_index(struct splice *s, struct members *m, struct str key,
+                             struct json_value value)
+{
+    uint32_t n = splice_index(s, value, SPLICE_ANY);
+
+    if (n == SPLICE_ANY)
+        return;
+    s->strange |= m->at[2] != SPLICE_ANY;
+    m->at[2] = (uint32_t)hash_text(key) ^ n;
+    m->at[2] -= m->at[2] == SPLICE_ANY;
+}
+
 static void take_index(struct splice *s, struct members *m, struct str key, struct json_value value)
 {
-    size_t which = str_eq(key, STR("output_index")) ? 0 : str_eq(key, STR("content_index")) ? 1 : 2;
-
-    m->at[which] = splice_index(s, value, m->at[which]);
+    if (str_eq(key, STR("output_index")))
+        m->at[0] = splice_index(s, value, m->at[0]);
+    else if (str_eq(key, STR("content_index")))
+        m->at[1] = splice_index(s, value, m->at[1]);
+    else
+        take_other_index(s, m, key, value);
 }
 
 /* The members that repeat a channel's whole text in the event that ends it. */
@@ -51,7 +68,7 @@ static void take_member(struct splice *s, struct members *m, struct str key,
                                &m->item,    &m->part,  &m->response};
 
     if (json_key_is(key, STR("type"))) {
-        m->type = value.text;
+        m->type = splice_word(s, value);
         return;
     }
     if (is_index(key)) {
@@ -214,7 +231,7 @@ void splice_look_responses(struct splice *s, struct str data)
     struct json_value value;
     struct str key;
 
-    while (json_next_member(&i, &key, &value))
+    while (splice_member(s, &i, &key, &value))
         take_member(s, &m, key, value);
     struct str channel = m.type;
     if (m.delta.type == JSON_STRING && cut_end(&channel, STR(".delta"))) {

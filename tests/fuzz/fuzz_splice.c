@@ -159,28 +159,52 @@ static void check_sum(struct reading *r, const char *place, const char *type, co
     }
 }
 
+/* The item, its content part, any other index; whatever the order they come in. */
+static bool place_in_response(const cJSON *event, char *out, size_t size)
+{
+    static const char *const first[] = {"output_index", "content_index"};
+    size_t others = 0, at = 0;
+    char index[32];
+
+    out[0] = '\0';
+    for (size_t i = 0; i < 2; i++) {
+        const cJSON *m = member(event, first[i]);
+        if (!m || cJSON_IsNull(m))
+            continue;
+        if (!place_of(m, 0, index, sizeof index))
+            return false;
+        at += (size_t)snprintf(out + at, size - at, " %s=%s", first[i], index);
+    }
+    for (const cJSON *m = event->child; m; m = m->next) {
+        size_t n = strlen(m->string);
+        if (n <= 6 || strcmp(m->string + n - 6, "_index") != 0 || cJSON_IsNull(m) ||
+            !strcmp(m->string, first[0]) || !strcmp(m->string, first[1]))
+            continue;
+        if (n > 60 || ++others > 1 || !place_of(m, 0, index, sizeof index))
+            return false;
+        at += (size_t)snprintf(out + at, size - at, " %s=%s", m->string, index);
+    }
+    return true;
+}
+
+/* Text is what grows in a place; of other types that have a `delta` all is to be held against the same
+ * type only, which splice counts. */
 static void read_responses(struct reading *r, const cJSON *event)
 {
     const cJSON *type = member(event, "type"), *delta = member(event, "delta");
-    char place[160] = "";
+    char place[160];
 
     if (!cJSON_IsString(type))
         return;
-    for (const cJSON *m = event->child; m; m = m->next) {
-        size_t n = strlen(m->string), at = strlen(place);
-        char index[32];
-        if (n < 6 || strcmp(m->string + n - 6, "_index") != 0 || cJSON_IsNull(m))
-            continue;
-        if (!place_of(m, 0, index, sizeof index)) {
-            r->odd = true;
-            return;
-        }
-        (void)snprintf(place + at, sizeof place - at, " %s=%s", m->string, index);
+    if (!place_in_response(event, place, sizeof place)) {
+        r->odd = true;
+        return;
     }
     check_sum(r, place, type->valuestring, event);
     if (!cJSON_IsString(delta) || !delta->valuestring[0])
         return;
-    if (strlen(place) > 120 || !strstr(type->valuestring, ".delta"))
+    size_t n = strlen(type->valuestring);
+    if (strlen(place) > 120 || n <= 6 || strcmp(type->valuestring + n - 6, ".delta") != 0)
         r->odd = true;
     say(r, place, type->valuestring, delta->valuestring);
 }

@@ -238,6 +238,35 @@ START_TEST(text_behind_its_sum_differs)
 }
 END_TEST
 
+#define PLACED(type, indexes, delta) \
+    "{\"type\":\"response." type "\",\"output_index\":0," indexes "," delta ":\"ab\"}"
+#define FIRST PLACED("summary.delta", "\"summary_index\":0", "\"delta\"")
+
+/* To a reader it is the text of a channel that the names as they stand do not show. */
+START_TEST(names_that_can_be_read_as_others_differ)
+{
+    static const char *const odd[] = {
+        PLACED("summary.delta", "\"summary_inde\\u0078\":0", "\"delta\""),
+        PLACED("summary.delt\\u0061", "\"summary_index\":0", "\"delta\""),
+        PLACED("summary.delta", "\"summary_index\":0", "\"d\\u0065lta\""),
+        PLACED("summary.delta", "\"summary_index\":0,\"part_index\":0", "\"delta\""),
+    };
+
+    for (size_t i = 0; i < COUNT(odd); i++) {
+        RUN(DIALECT_RESPONSES, {FIRST, SAME}, {RESTART, ""}, {odd[i], DIFFERS});
+        struct str data = str_from(odd[i]);
+        struct splice *s = splice_new(DIALECT_RESPONSES, 4096);
+        ck_assert_int_eq(splice_event(s, data, data, NULL), SPLICE_PASS);
+        ck_assert(!splice_possible(s));
+        splice_free(s);
+    }
+    RUN(DIALECT_RESPONSES, {FIRST, SAME}, {RESTART, ""},
+        {PLACED("summary.delta", "\"part_index\":0", "\"delta\""), DIFFERS});
+    RUN(DIALECT_RESPONSES, {FIRST, SAME}, {RESTART, ""},
+        {PLACED("summary.delta", "\"summary_index\":0,\"part_index\":null", "\"delta\""), SKIPPED});
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "splice_responses");
@@ -253,4 +282,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, values_of_another_type);
     tcase_add_test(tcase, text_or_places_of_another_type_differ);
     tcase_add_test(tcase, text_behind_its_sum_differs);
+    tcase_add_test(tcase, names_that_can_be_read_as_others_differ);
 }

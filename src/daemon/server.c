@@ -235,23 +235,38 @@ static void start_watchdog(struct server *s)
 
 /* --- starting ------------------------------------------------------------------------------------------- */
 
-#define DESCRIPTORS_MIN 16 /* for less there is not even a listener and one worker */
+/* For less there is not even a listener and one worker; and each other worker has its loop and those of
+ * its libraries. */
+#define DESCRIPTORS_MIN 16
+#define DESCRIPTORS_OF_A_WORKER 6
+
+static unsigned workers_wanted(const struct config *c)
+{
+    return c->server.workers ? c->server.workers : uv_available_parallelism();
+}
 
 /* libuv ends the process where it gets no pipe for its signals, and its handles do not say that they
- * could not be set up. */
-static int find_descriptors(int any)
+ * could not be set up; libmicrohttpd and libcurl only say that they could not. */
+static int find_descriptors(const struct config *c, int any)
 {
-    int taken[DESCRIPTORS_MIN], n = 0;
+    unsigned workers = workers_wanted(c), n = 0;
+    unsigned wanted = DESCRIPTORS_MIN + (workers - 1) * DESCRIPTORS_OF_A_WORKER;
+    int *taken = calloc(wanted, sizeof(*taken));
 
-    while (n < DESCRIPTORS_MIN && (taken[n] = fcntl(any, F_DUPFD_CLOEXEC, 0)) >= 0)
+    if (!taken)
+        return -ENOMEM;
+    while (n < wanted && (taken[n] = fcntl(any, F_DUPFD_CLOEXEC, 0)) >= 0)
         n++;
-    for (int i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++)
         close(taken[i]);
-    if (n == DESCRIPTORS_MIN)
+    free(taken);
+    if (n == wanted)
         return 0;
-    log_line(LOG_ERROR,
-             "too few file descriptors are left to start with; raise the limit (LimitNOFILE, "
-             "ulimit -n)");
+    log_line(
+        LOG_ERROR,
+        "too few file descriptors are left to start with: %u, and %u worker%s and the listeners need %u; "
+        "raise the limit (LimitNOFILE, ulimit -n)%s",
+        n, workers, workers == 1 ? "" : "s", wanted, workers == 1 ? "" : ", or lower workers");
     return -EMFILE;
 }
 
@@ -296,11 +311,9 @@ static int set_up_loop(struct server *s)
 
 static int start_workers(struct server *s)
 {
-    unsigned n = s->config->server.workers;
+    unsigned n = workers_wanted(s->config);
     int rc = 0;
 
-    if (n == 0)
-        n = uv_available_parallelism();
     s->workers = calloc(n, sizeof(*s->workers));
     if (!s->workers)
         return -ENOMEM;
@@ -434,7 +447,7 @@ int server_run(struct config *config)
     memset(&s, 0, sizeof(s));
     s.config = config;
     s.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    rc = find_descriptors(s.spare_fd);
+    rc = find_descriptors(config, s.spare_fd);
     if (rc == 0)
         rc = set_up_loop(&s);
     if (rc == 0)

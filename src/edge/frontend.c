@@ -513,14 +513,22 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     return last_call(r);
 }
 
-/* libmicrohttpd answers a body that it cannot read by itself, and tells nobody. */
+/* libmicrohttpd answers what it cannot read by itself, with a page of HTML, and tells nobody. Of a body
+ * its owner hears of it; of a head nobody has one yet, for it is read before the first call: of a
+ * Content-Length that is no number, which for 0.9.75 one with blanks behind it is, too. No callback comes
+ * before that answer is on its way, so that ours cannot take its place. */
 static void refused_by_library(struct frontend_request *r)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_HTTP_STATUS);
 
-    if (info && info->http_status >= 400)
+    if (!info || info->http_status < 400)
+        return;
+    if (r->user)
         r->f->handler->on_body_refused(r->user, info->http_status);
+    else if (!r->started)
+        r->f->handler->on_refused(r->f->ctx, info->http_status,
+                                  "libmicrohttpd: the request's head cannot be read");
 }
 
 void frontend_over(struct frontend_request *r, bool whole)
@@ -529,7 +537,7 @@ void frontend_over(struct frontend_request *r, bool whole)
 
     assert(r->magic == REQUEST_MAGIC);
     r->c->current = NULL;
-    if (r->user && !r->complete && !r->refused && !r->cut)
+    if (!r->complete && !r->refused && !r->cut)
         refused_by_library(r);
     if (r->user)
         f->handler->on_closed(r->user, whole);

@@ -584,7 +584,8 @@ static bool is_line_too_large(const struct transfer *t, CURLcode rc)
 
 static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
 {
-    /* An error may have a smaller one next time, and costs nothing. */
+    /* An error may have a smaller one next time, and costs nothing; and before a status line that is too
+     * long there is no status: what came is no HTTP, and asked again like all that is none. */
     if (t->large_head || is_line_too_large(t, rc))
         return t->a->status >= 200 && t->a->status < 400 ? TRANSPORT_LARGE_HEAD
                                                          : TRANSPORT_BAD_ANSWER;

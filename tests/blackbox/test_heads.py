@@ -45,6 +45,25 @@ def test_c15_lengths_that_no_body_has_are_refused_at_once(provider, retryd, name
     assert ask(d).status == 200
 
 
+@pytest.mark.parametrize("length", [b"x", b"2x", b"-1", b"0x2", b"2,2"])
+def test_c24_what_the_library_refuses_by_itself_is_told(provider, retryd, length):
+    """A Content-Length that is no number is answered before retryd hears of the request; the log has it all the same."""
+    d = retryd()
+    with Raw(d) as c:
+        c.send(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ".encode() + length + b"\r\n\r\n{}")
+        assert c.answer().status == 400
+        assert c.is_closed()
+    d.wait_line('msg="request refused" status=400 why=')
+    assert provider.record() == [] and ask(d).status == 200
+
+
+def test_c24_blanks_behind_a_length_libmicrohttpd0(provider, retryd):
+    d = retryd()
+    assert sent(d, f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2 \r\n\r\n{{}}".encode()).status == 400
+    d.wait_line('msg="request refused" status=400 why=')
+    assert provider.record() == []
+
+
 CHUNKS = {
     "FFFFFFFFFFFFFFFF": (b"FFFFFFFFFFFFFFFF\r\n{}\r\n0\r\n\r\n", {400, 413}),
     "10000000000 with an extension libmicrohttpd0": (b"10000000000;a=b\r\nx", {400, 413}),

@@ -776,10 +776,14 @@ def test_pool_threads_that_cannot_be_had_are_found_at_the_start(tmp_path):
     assert "threads that read and write large bodies could not be started" in done.stderr
 
 
-@pytest.mark.parametrize("most", range(7, 19))
-def test_too_few_descriptors_are_an_error_at_the_start(tmp_path, most):
-    """No crash, no abort of libuv's, and no exit without a word."""
-    (tmp_path / "conf").write_text("[log]\nformat = json\n[server]\nlisten = 127.0.0.1:0\n[admin]\nlisten = off\n")
+@pytest.mark.parametrize("most,workers", [*((n, 1) for n in range(7, 19)), (20, 2), (22, 2), (24, 2), (25, 2), (34, 4)])
+def test_too_few_descriptors_are_an_error_at_the_start(tmp_path, most, workers):
+    """No crash, no abort of libuv's, no exit without a word, and no word of memory."""
+    (tmp_path / "conf").write_text("[log]\nformat = json\n[server]\nlisten = 127.0.0.1:0\n"
+                                   f"workers = {workers}\n[admin]\nlisten = off\n")
     done = subprocess.run([os.environ["RETRYD_BIN"], "-c", str(tmp_path / "conf")], capture_output=True, text=True,
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)), timeout=60)
-    assert (done.returncode, json.loads(done.stderr.splitlines()[-1])["level"]) == (1, "error"), done.stderr
+    told = json.loads(done.stderr.splitlines()[-1])
+    assert (done.returncode, told["level"]) == (1, "error"), done.stderr
+    if workers > 1:
+        assert "too few file descriptors" in told["msg"] and "ulimit -n" in told["msg"]

@@ -11,14 +11,16 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/escape.h"
 
-#define LINE_MAX_BYTES 4096      /* of a line, its newline included */
-#define LINE_CLOSE 32            /* kept free for what closes a line that was cut */
+#define LINE_MAX_BYTES 4096 /* of a line, its newline included */
+#define LINE_CLOSE 32       /* kept free for what closes a line that was cut */
+#define PRIORITY_BYTES 3
 #define BATCH_BYTES (32 * 1024)  /* what a thread collects before it hands over by itself */
 #define QUEUE_BYTES (512 * 1024) /* twice: one fills while the other is written */
 #define STOP_WAIT_MS 1000
@@ -47,6 +49,7 @@ static _Thread_local struct local *local;
 
 static atomic_int wanted_level = LOG_INFO;
 static atomic_bool wanted_json;
+static bool journal; /* reads what is written; set before any thread */
 static atomic_uint_fast64_t dropped;
 
 /* `lock` covers all of it but `out`, which is the writer's alone while it runs. */
@@ -154,9 +157,10 @@ static void put_time(struct line *l)
         (void)strftime(l->stamp, sizeof l->stamp, "%Y-%m-%dT%H:%M:%S", &tm);
         l->stamp_second = now.tv_sec;
     }
-    int n = snprintf(l->text, sizeof l->text, l->json ? "{\"ts\":\"%s.%03uZ\"" : "ts=%s.%03uZ",
-                     l->stamp, (unsigned)(now.tv_nsec / 1000000) % 1000);
-    l->len = (size_t)n;
+    int n = snprintf(l->text + l->len, sizeof l->text - l->len,
+                     l->json ? "{\"ts\":\"%s.%03uZ\"" : "ts=%s.%03uZ", l->stamp,
+                     (unsigned)(now.tv_nsec / 1000000) % 1000);
+    l->len += (size_t)n;
 }
 
 static void line_begin(struct line *l, enum log_level level, struct str msg)
@@ -165,6 +169,9 @@ static void line_begin(struct line *l, enum log_level level, struct str msg)
 
     l->json = atomic_load_explicit(&wanted_json, memory_order_relaxed);
     l->cut = false;
+    l->len = 0;
+    if (journal)
+        put(l, log_priority(level), PRIORITY_BYTES);
     put_time(l);
     put_str(l, "level", str_from(words[level]));
     if (put_key(l, "msg"))
@@ -176,6 +183,32 @@ static void line_end(struct line *l)
     if (l->cut)
         l->json ? put(l, ",\"cut\":true", 11) : put(l, " cut=true", 9);
     l->json ? put(l, "}\n", 2) : put(l, "\n", 1);
+}
+
+/* --- the journal ------------------------------------------------------------------------------ */
+
+static bool is_journal(int fd, struct str name)
+{
+    struct stat st;
+    struct str device;
+    uint64_t dev, inode;
+
+    return str_next(&name, ':', &device) && str_to_u64(device, &dev) && str_to_u64(name, &inode) &&
+           fstat(fd, &st) == 0 && st.st_dev == dev && st.st_ino == inode;
+}
+
+void log_find_journal(int fd)
+{
+    const char *name = getenv("JOURNAL_STREAM");
+
+    journal = name && is_journal(fd, str_from(name));
+}
+
+const char *log_priority(enum log_level level)
+{
+    static const char *const priorities[] = {"<7>", "<6>", "<4>", "<3>"};
+
+    return journal ? priorities[level] : "";
 }
 
 /* --- writing ---------------------------------------------------------------------------------- */

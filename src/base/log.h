@@ -5,7 +5,11 @@
  * beyond a bound are dropped and counted, and the count is logged when it moves again.
  * logfmt: ts=2026-01-02T03:04:05.678Z level=info msg="..." key=value ... (quoted where needed).
  * JSON: the same fields as one object a line. Control characters are always escaped, and so are
- * those that are not seen but change how a line is read (json_scan.h). */
+ * those that are not seen but change how a line is read (json_scan.h).
+ *
+ * Where systemd's journal reads standard error each line begins with its priority, "<3>" for an error,
+ * "<4>" for a warning, "<6>", "<7>" (sd-daemon(3)), in both forms: the journal takes that away, so that
+ * `journalctl -p err` finds errors and the rest of a JSON line is JSON. */
 #ifndef RETRYD_BASE_LOG_H
 #define RETRYD_BASE_LOG_H
 
@@ -15,6 +19,14 @@
 #include "base/str.h"
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+
+/* From now on lines bear a priority if `fd` is the journal's stream, as $JOURNAL_STREAM names it by
+ * device and inode (systemd.exec(5)); a service whose standard error goes to a file has that variable,
+ * too, for its standard output. Before log_start and any thread. */
+void log_find_journal(int fd);
+
+/* "<3>", or "" where lines bear none: for text that does not come from here. Static. */
+const char *log_priority(enum log_level level);
 
 /* Starts the writer thread. 0 or -errno. Before it, and after log_stop, lines are written at once
  * by the caller itself. `fd` is usually 2. */

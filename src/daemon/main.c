@@ -36,15 +36,25 @@ static void raise_file_limit(void)
     }
 }
 
-/* Whoever reads a log of JSON reads nothing but JSON; a person at a terminal reads the lines as they
- * are. */
+/* As it stands: a person at a terminal reads it, or the journal, which is told how bad it is. */
+static void say_text(enum log_level level, struct str text)
+{
+    while (text.n > 0) {
+        const char *end = memchr(text.p, '\n', text.n);
+        size_t n = end ? (size_t)(end - text.p) : text.n, used = end ? n + 1 : n;
+
+        fprintf(stderr, "%s%.*s\n", log_priority(level), (int)n, text.p);
+        text = (struct str){text.p + used, text.n - used};
+    }
+}
+
+/* Whoever reads a log of JSON reads nothing but JSON. */
 static void say_lines(bool json, enum log_level level, const struct buf *text)
 {
     struct str rest = buf_str(text), line;
 
     if (!json) {
-        if (text->len > 0)
-            fprintf(stderr, "%.*s", (int)text->len, text->p);
+        say_text(level, rest);
         return;
     }
     log_configure(LOG_INFO, true);
@@ -81,6 +91,21 @@ static int serve(struct config *config, bool json)
     return cli_exit_for(rc);
 }
 
+/* What is said of problems is collected, to be told line by line. NULL when out of memory. */
+static FILE *listen_to(struct buf *problems)
+{
+    buf_init(problems, TEXT_BYTES_MAX);
+    return open_memstream(&problems->p, &problems->len);
+}
+
+static void tell_heard(FILE *told, bool json, struct buf *problems)
+{
+    if (told)
+        fclose(told);
+    say_lines(json, LOG_ERROR, problems);
+    buf_deinit(problems);
+}
+
 static int load_and_serve(const char *path)
 {
     struct buf notes, problems;
@@ -90,18 +115,14 @@ static int load_and_serve(const char *path)
     bool json;
 
     buf_init(&notes, TEXT_BYTES_MAX);
-    buf_init(&problems, TEXT_BYTES_MAX);
-    told = open_memstream(&problems.p, &problems.len);
+    told = listen_to(&problems);
     config = cli_load(path, &notes, told ? told : stderr, &rc);
-    if (told)
-        fclose(told);
     json = config ? config->log.format == LOG_JSON : config_wants_json(path);
     /* A service's log is no place for what --check says; but a user should see it once. */
     if (config)
         say_lines(json, LOG_WARN, &notes);
-    say_lines(json, LOG_ERROR, &problems);
+    tell_heard(told, json, &problems);
     buf_deinit(&notes);
-    buf_deinit(&problems);
     if (config && upstream_global_init() < 0) {
         say(json, "libcurl could not be started");
         config_unref(config);
@@ -144,18 +165,23 @@ static void settle_signals(void)
 int main(int argc, char **argv)
 {
     const char *const libraries[] = {upstream_version(), frontend_version(), NULL};
+    struct buf problems;
     struct cli cli;
+    FILE *told;
     int rc;
 
     fill_descriptors();
+    log_find_journal(STDERR_FILENO);
     guard_secrets();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is one request's problem */
-    rc = (int)cli_parse(argc, argv, &cli, stderr);
-    if (rc != CLI_OK)
+    told = listen_to(&problems);
+    rc = (int)cli_parse(argc, argv, &cli, told ? told : stderr);
+    if (rc == CLI_OK && cli.mode != CLI_RUN)
+        rc = (int)cli_answer(&cli, libraries, stdout, told ? told : stderr);
+    tell_heard(told, false, &problems);
+    if (rc != CLI_OK || cli.mode != CLI_RUN)
         return rc;
-    if (cli.mode != CLI_RUN)
-        return (int)cli_answer(&cli, libraries, stdout, stderr);
     settle_signals();
     raise_file_limit();
     return load_and_serve(cli.config);

@@ -322,6 +322,33 @@ def check_unix_socket(provider):
     assert ask(UnixConnection("/run/retryd/retryd.sock"))[0] == 200
 
 
+def journal(*selection):
+    sh("journalctl", "--sync")
+    return sh("journalctl", "--no-pager", "-o", "cat", *selection, "_SYSTEMD_UNIT=retryd.service",
+              f"_PID={show('MainPID')}").splitlines()
+
+
+def check_levels_reach_the_journal(provider):
+    """`journalctl -p err` finds what went wrong and nothing else, and no priority is left in a message."""
+    for form, first in (("logfmt", "ts="), ("json", "{")):
+        extra = f"[log]\nformat = {form}\n[breaker]\nfailures = 1\n[retry]\nmax_attempts = 1\n"
+        configure(provider, extra)
+        provider.answers({"preset": "error", "status": 503})
+        sh("systemctl", "restart", "retryd.service")
+        assert ask()[0] == 503
+        CONF.write_text("[nothing]\n")
+        sh("systemctl", "kill", "-s", "HUP", "--kill-who=main", "retryd.service")
+        end = time.monotonic() + DEADLINE
+        while not any("reload failed" in line for line in journal()) and time.monotonic() < end:
+            pass
+        errors, warnings, rest = journal("-p", "err"), journal("-p", "warning..warning"), journal("-p", "info..debug")
+        assert any("reload failed" in line for line in errors) and all("error" in line for line in errors), errors
+        assert any("breaker open" in line for line in warnings), warnings
+        assert any("is ready" in line for line in rest), rest
+        ours = errors + warnings + [line for line in rest if "msg" in line]
+        assert all(line.startswith(first) for line in ours), ours
+
+
 def check_key_is_in_no_journal(provider):
     journal = sh("journalctl", "--no-pager", "-o", "cat", "-u", "retryd.service")
     assert journal, "retryd logged nothing at all"

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -127,6 +128,63 @@ START_TEST(levels)
     log_line(LOG_DEBUG, "yes %d", 1);
     char *text = stop_and_read();
     ck_assert_str_eq(after_stamp(text), "level=debug msg=\"yes 1\"\n");
+    free(text);
+}
+END_TEST
+
+/* $JOURNAL_STREAM as systemd sets it for that descriptor, but for `off` of its inode. */
+static void name_journal(int fd, unsigned off)
+{
+    char name[64];
+    struct stat st;
+
+    ck_assert_int_eq(fstat(fd, &st), 0);
+    (void)snprintf(name, sizeof name, "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino + off);
+    ck_assert_int_eq(setenv("JOURNAL_STREAM", name, 1), 0);
+}
+
+START_TEST(the_journal_learns_priorities)
+{
+    static const char *const priorities[] = {"<7>", "<6>", "<4>", "<3>"};
+
+    for (int json = 0; json < 2; json++) {
+        for (unsigned level = LOG_DEBUG; level <= LOG_ERROR; level++) {
+            open_pipe();
+            name_journal(pipe_ends[1], 0);
+            log_find_journal(pipe_ends[1]);
+            ck_assert_str_eq(log_priority((enum log_level)level), priorities[level]);
+            ck_assert_int_eq(log_start(pipe_ends[1], LOG_DEBUG, json), 0);
+            log_line((enum log_level)level, "a");
+            log_line((enum log_level)level, "b");
+            char *text = stop_and_read(), *second = strchr(text, '\n') + 1;
+            ck_assert_int_eq(strncmp(text, priorities[level], 3), 0);
+            ck_assert_int_eq(strncmp(second, priorities[level], 3), 0);
+            ck_assert(second[3] == (json ? '{' : 't'));
+            free(text);
+        }
+    }
+}
+END_TEST
+
+START_TEST(what_is_not_the_journal_has_no_priorities)
+{
+    static const char *const others[] = {"", ":", "1", "1:", ":1", "x:y", "1:2:3", NULL};
+
+    open_pipe();
+    name_journal(pipe_ends[1], 1); /* another's, as where standard error goes to a file */
+    log_find_journal(pipe_ends[1]);
+    ck_assert_str_eq(log_priority(LOG_ERROR), "");
+    for (unsigned i = 0; others[i]; i++) {
+        ck_assert_int_eq(setenv("JOURNAL_STREAM", others[i], 1), 0);
+        log_find_journal(pipe_ends[1]);
+        ck_assert_str_eq(log_priority(LOG_ERROR), "");
+    }
+    ck_assert_int_eq(unsetenv("JOURNAL_STREAM"), 0);
+    log_find_journal(pipe_ends[1]);
+    ck_assert_int_eq(log_start(pipe_ends[1], LOG_DEBUG, false), 0);
+    log_line(LOG_ERROR, "a");
+    char *text = stop_and_read();
+    ck_assert_str_eq(after_stamp(text), "level=error msg=\"a\"\n");
     free(text);
 }
 END_TEST
@@ -331,6 +389,8 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, logfmt_lines);
     tcase_add_test(tcase, json_lines);
     tcase_add_test(tcase, levels);
+    tcase_add_test(tcase, the_journal_learns_priorities);
+    tcase_add_test(tcase, what_is_not_the_journal_has_no_priorities);
     tcase_add_test(tcase, long_lines_are_cut_whole);
     tcase_add_test(tcase, without_a_writer_lines_go_out_at_once);
     tcase_add_test(tcase, many_threads);

@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef NDEBUG
+#error "retryd's asserts stay on in every build: do not define NDEBUG"
+#endif
+
 /* A view: `p` is not terminated and not owned. An empty slice may have p == NULL. */
 struct str {
     const char *p;

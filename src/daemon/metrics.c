@@ -45,30 +45,31 @@ static void write_plain(struct metrics *const *sets, unsigned count, struct buf 
     buf_printf(out, "retryd_log_lines_dropped_total %llu\n", (unsigned long long)log_dropped());
 }
 
-static uint64_t largest_lag(struct metrics *const *sets, unsigned count)
+static uint64_t largest_lag(struct metrics *const *sets, unsigned count, uint64_t now_ms)
 {
     uint64_t most = 0;
 
     for (unsigned i = 0; i < count; i++) {
-        uint64_t lag = atomic_exchange_explicit(&sets[i]->lag_max_ms, 0, memory_order_relaxed);
+        uint64_t lag = peak_read(&sets[i]->lag, now_ms);
 
         most = lag > most ? lag : most;
     }
     return most;
 }
 
-static void write_gauges(struct metrics *const *sets, unsigned count, struct buf *out)
+static void write_gauges(struct metrics *const *sets, unsigned count, uint64_t now_ms,
+                         struct buf *out)
 {
-    uint64_t lag = largest_lag(sets, count);
-
-#define X(field, name, help)                                                           \
-    head(out, name, "gauge", help);                                                    \
-    buf_printf(out, "%s %llu\n", name,                                                 \
-               offsetof(struct metrics, field) == offsetof(struct metrics, lag_max_ms) \
-                   ? (unsigned long long)lag                                           \
-                   : (unsigned long long)sum(sets, count, offsetof(struct metrics, field)));
+#define X(field, name, help)           \
+    head(out, name, "gauge", help);    \
+    buf_printf(out, "%s %llu\n", name, \
+               (unsigned long long)sum(sets, count, offsetof(struct metrics, field)));
     METRICS_GAUGES(X)
 #undef X
+    head(out, "retryd_loop_lag_max_milliseconds", "gauge",
+         "The longest turn of an event loop in the last minute.");
+    buf_printf(out, "retryd_loop_lag_max_milliseconds %llu\n",
+               (unsigned long long)largest_lag(sets, count, now_ms));
     head(out, "retryd_buffered_bytes_max", "gauge",
          "The most of retryd_buffered_bytes that was seen.");
     buf_printf(out, "retryd_buffered_bytes_max %llu\n", (unsigned long long)pressure_most());
@@ -116,10 +117,10 @@ static void write_durations(struct metrics *const *sets, unsigned count, struct 
                (unsigned long long)total);
 }
 
-void metrics_write(struct metrics *const *sets, unsigned count, struct buf *out)
+void metrics_write(struct metrics *const *sets, unsigned count, uint64_t now_ms, struct buf *out)
 {
     write_plain(sets, count, out);
-    write_gauges(sets, count, out);
+    write_gauges(sets, count, now_ms, out);
     write_ends(sets, count, out);
     write_by_reason(sets, count, out, "retryd_attempts_failed_total", "Failed attempts by reason.",
                     offsetof(struct metrics, failures));

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/peak.h"
 #include "exchange/exchange.h"
 #include "policy/reason.h"
 
@@ -42,12 +43,10 @@
     X(shed, "retryd_requests_shed_total", "Requests refused because memory was short.")
 
 /* X(field, name, help) */
-#define METRICS_GAUGES(X)                                                           \
-    X(active, "retryd_requests_active", "Requests in progress.")                    \
-    X(connections, "retryd_client_connections", "Open client connections.")         \
-    X(buffered, "retryd_buffered_bytes", "Bodies and answers in memory, in bytes.") \
-    X(lag_max_ms, "retryd_loop_lag_max_milliseconds",                               \
-      "The longest turn of an event loop since the last time this was read.")
+#define METRICS_GAUGES(X)                                                   \
+    X(active, "retryd_requests_active", "Requests in progress.")            \
+    X(connections, "retryd_client_connections", "Open client connections.") \
+    X(buffered, "retryd_buffered_bytes", "Bodies and answers in memory, in bytes.")
 
 #define METRICS_BUCKETS 10 /* of request durations; see metrics.c */
 
@@ -62,6 +61,7 @@ struct metrics {
     _Atomic uint64_t untried[REASON_COUNT];         /* requests without an attempt, by reason */
     _Atomic uint64_t duration[METRICS_BUCKETS + 1]; /* requests by duration */
     _Atomic uint64_t duration_ms;
+    struct peak lag; /* ms of the event loop's turns */
 };
 
 /* Only the owning worker writes: no read-modify-write is needed. */
@@ -79,6 +79,6 @@ static inline void metrics_set(_Atomic uint64_t *gauge, uint64_t n)
 void metrics_duration(struct metrics *m, uint64_t ms);
 
 /* Writes the sum of `count` sets in the Prometheus text format 0.0.4. */
-void metrics_write(struct metrics *const *sets, unsigned count, struct buf *out);
+void metrics_write(struct metrics *const *sets, unsigned count, uint64_t now_ms, struct buf *out);
 
 #endif

@@ -66,7 +66,7 @@ static void write_metrics(void *ctx, struct buf *out)
         sets[i] = worker_metrics(s->workers[i]);
     buf_printf(out, "# HELP retryd_info The version.\n# TYPE retryd_info gauge\n"
                     "retryd_info{version=\"" RETRYD_VERSION "\"} 1\n");
-    metrics_write(sets, s->worker_count, out);
+    metrics_write(sets, s->worker_count, uv_hrtime() / 1000000, out);
     traffic_metrics(s->traffic, out);
     sharing_metrics(s->sharing, out);
     reload_metrics(s, out);

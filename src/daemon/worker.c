@@ -87,11 +87,9 @@ static void turn(struct worker *w)
 
 static void note_lag(struct worker *w)
 {
-    uint64_t ms = (uv_hrtime() - w->turn_began_ns) / 1000000;
-    uint64_t before = atomic_load_explicit(&w->metrics.lag_max_ms, memory_order_relaxed);
+    uint64_t now_ns = uv_hrtime(), ms = (now_ns - w->turn_began_ns) / 1000000;
 
-    if (ms > before)
-        metrics_set(&w->metrics.lag_max_ms, ms);
+    peak_note(&w->metrics.lag, ms, now_ns / 1000000);
     if (ms >= LAG_WARN_MS) {
         log_begin(LOG_WARN, "the event loop was held up");
         log_u64("lag_ms", ms);

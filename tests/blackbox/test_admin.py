@@ -93,6 +93,19 @@ def test_a_scraper_of_another_machine_may_use_any_name_where_admin_is_open(retry
     assert ask(d, "/metrics", host="10.1.2.3:4291")[0] == 200
 
 
+def test_a_scrape_leaves_the_lag_for_the_next_scraper(provider, retryd):
+    """It is the most of the last minute, whoever has read it before."""
+    d = retryd(upstream=provider.base_url)
+    long = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "all at once " * 250_000},
+                         "finish_reason": "stop"}]}
+    provider.answers({"status": 200, "json": long, "encoding": "gzip"})  # a few KB that take a while to look at
+    assert raw.ask(d, headers=["Accept-Encoding: gzip"]).status == 200
+    d.wait_line('msg="request"')
+    first = d.metric("retryd_loop_lag_max_milliseconds")
+    assert first > 0
+    assert d.metric("retryd_loop_lag_max_milliseconds") >= first
+
+
 def test_off_means_off(provider, retryd):
     d = retryd(admin={"listen": "off"})
     assert d.admin_address is None and len(d.listeners) == 1

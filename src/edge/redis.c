@@ -361,6 +361,19 @@ static void silence(struct redis *r)
     look_again_in(r, SECOND_LOOK_MS);
 }
 
+/* False where the timer is set to see to what came of it: a connection that is broken is told of at once.
+ * Without memory for it another one follows at once, but no third: that one comes at its time. */
+static bool ping(struct redis *r)
+{
+    int rc = redis_send(r, 1, &STR("PING"), NULL, NULL);
+    bool again = rc == -ENOMEM && !r->ping_failed;
+
+    r->ping_failed = again;
+    if (again)
+        look_again_in(r, 0);
+    return !again && rc != -ENOTCONN;
+}
+
 static void on_time(uv_timer_t *timer)
 {
     struct redis *r = timer->data;
@@ -385,7 +398,8 @@ static void on_time(uv_timer_t *timer)
         return;
     }
     if (list_empty(&r->awaited)) {
-        redis_send(r, 1, &STR("PING"), NULL, NULL); /* out of memory: the next one will do */
+        if (!ping(r))
+            return;
     } else {
         const struct awaited *first = LIST_ENTRY(r->awaited.next, struct awaited, node);
 

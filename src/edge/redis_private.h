@@ -39,7 +39,8 @@ struct redis {
 
     struct list awaited;
     size_t awaited_count;
-    int write_error; /* that the timer is to tell; 0 */
+    int write_error;  /* that the timer is to tell; 0 */
+    bool ping_failed; /* for want of memory, the last time */
     bool begun;
     bool late; /* an answer is overdue; the loop may have been kept from reading it */
     struct redis_reader *reader;

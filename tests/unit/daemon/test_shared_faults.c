@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "failmem.h"
 #include "shared_peers.h"
 #include "unit.h"
 
@@ -284,6 +285,50 @@ START_TEST(news_wait_in_a_bounded_queue)
 }
 END_TEST
 
+static void on_connected(void *arg)
+{
+    *(bool *)arg = true;
+}
+
+static void on_dead(void *arg, enum redis_end end, int error)
+{
+    (void)arg;
+    (void)end;
+    (void)error;
+    ck_abort_msg("the connection died");
+}
+
+/* When so many allocations had been asked for. */
+static uint64_t time_of_allocations(size_t n)
+{
+    uint64_t until = clock_ms() + SOON_MS;
+
+    while (failmem_count() < n && clock_ms() < until)
+        turn_until(until);
+    return clock_ms();
+}
+
+START_TEST(a_ping_without_memory_comes_again_at_once_but_once)
+{
+    uint64_t first, second, third;
+    bool connected = false;
+    struct redis_handler handler = {.connected = on_connected, .dead = on_dead, .arg = &connected};
+
+    server_start(NULL);
+    struct redis *r = redis_open(&loop, server_settings().address, &handler);
+    ck_assert_ptr_nonnull(r);
+    AWAIT(connected, SOON_MS);
+    failmem_arm_from(1);
+    first = time_of_allocations(1);
+    second = time_of_allocations(2);
+    third = time_of_allocations(3);
+    (void)failmem_disarm();
+    ck_assert_uint_ge(third - second, REDIS_PING_MS - 1);
+    ck_assert_uint_lt(second - first, REDIS_PING_MS - 1);
+    redis_close(r);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "shared_faults");
@@ -300,4 +345,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_primary_that_becomes_a_replica);
     tcase_add_test(c, names_that_are_taken);
     tcase_add_test(c, news_wait_in_a_bounded_queue);
+    tcase_add_test(c, a_ping_without_memory_comes_again_at_once_but_once);
 }

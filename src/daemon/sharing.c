@@ -85,16 +85,17 @@ static void on_told(void *arg, const struct turns_event *e)
     case TURNS_BREAKER_CLOSED:
         shared_tell_breaker(s->shared, e->id, false, 0);
         break;
-    case TURNS_RATE_TAKEN:
-        shared_tell_rate(s->shared, e->id, e->per_minute, 1);
-        break;
-    case TURNS_GATE_OPEN: /* by itself; each daemon opens its own step by step */
-    case TURNS_BREAKER_PROBE:
-    case TURNS_KEY_ASIDE:
-    case TURNS_PACE:
-    case TURNS_WAIT:
+    default:
         break;
     }
+}
+
+static void on_taken(void *arg, uint64_t site_id, double per_minute, unsigned n)
+{
+    struct sharing *s = arg;
+
+    if (s->shared)
+        shared_tell_rate(s->shared, site_id, per_minute, n);
 }
 
 /* --- life --------------------------------------------------------------------------------------- */
@@ -107,7 +108,7 @@ int sharing_new(uv_loop_t *loop, const struct config *c, struct traffic *t, stru
         .prefix = c->shared_prefix,
     };
     struct shared_handler handler = {.gate = on_gate, .breaker = on_breaker, .rate = on_rate};
-    struct traffic_news news = {.told = on_told};
+    struct traffic_news news = {.told = on_told, .taken = on_taken};
     struct sharing *s;
 
     *ret = NULL;
@@ -165,6 +166,7 @@ void sharing_metrics(const struct sharing *s, struct buf *out)
                shared_is_up(s->shared));
     counter(out, "retryd_shared_sent_total", "News and counts sent to the shared view.", n.sent);
     counter(out, "retryd_shared_received_total", "News of other daemons.", n.received);
-    counter(out, "retryd_shared_dropped_total", "News that found no room.", n.dropped);
+    counter(out, "retryd_shared_dropped_total", "News that found no room.",
+            n.dropped + traffic_news_dropped(s->traffic));
     counter(out, "retryd_shared_losses_total", "Times that the shared view was lost.", n.losses);
 }

@@ -8,7 +8,16 @@
 
 #include "base/log.h"
 
-#define NEWS_MAX 1024 /* that wait for the main thread; the oldest are dropped */
+/* News wait here for the main thread. Of single requests there are far more than of gates and breakers,
+ * which must not make room for them: each kind has places of its own. */
+#define NEWS_MAX 1024 /* of gates and breakers; the oldest are dropped */
+#define RATED_MAX 256 /* upstreams with requests_per_minute; their attempts are only counted */
+
+struct rated {
+    uint64_t site_id;
+    double per_minute;
+    unsigned taken;
+};
 
 struct traffic {
     pthread_mutex_t lock;
@@ -17,6 +26,9 @@ struct traffic {
     uint64_t waits[TURN_WHY_COUNT];
     struct turns_event news[NEWS_MAX];
     unsigned news_first, news_count;
+    struct rated rated[RATED_MAX];
+    unsigned rated_count;
+    uint64_t news_dropped;
     struct traffic_news sink;
     struct buf shown; /* the main thread's */
     uv_loop_t *loop;
@@ -78,15 +90,55 @@ static void keep_news(struct traffic *t, const struct turns_event *e)
 {
     unsigned at = (t->news_first + t->news_count) % NEWS_MAX;
 
-    if (!t->sink.told || e->learned)
-        return;
-    if (t->news_count == NEWS_MAX)
+    if (t->news_count == NEWS_MAX) {
         t->news_first = (t->news_first + 1) % NEWS_MAX;
-    else
+        t->news_dropped++;
+    } else {
         t->news_count++;
+    }
     t->news[at] = *e;
     t->news[at].site = t->news[at].model = "";
-    if (t->news_count == 1)
+}
+
+static void keep_rate(struct traffic *t, const struct turns_event *e)
+{
+    unsigned i = 0;
+
+    while (i < t->rated_count && t->rated[i].site_id != e->id)
+        i++;
+    if (i == RATED_MAX) {
+        t->news_dropped++;
+        return;
+    }
+    if (i == t->rated_count)
+        t->rated[t->rated_count++] = (struct rated){.site_id = e->id};
+    t->rated[i].per_minute = e->per_minute;
+    t->rated[i].taken++;
+}
+
+static void keep(struct traffic *t, const struct turns_event *e)
+{
+    bool waiting = t->news_count > 0 || t->rated_count > 0;
+
+    if (!t->sink.told || e->learned)
+        return;
+    switch (e->kind) {
+    case TURNS_GATE_CLOSED:
+    case TURNS_BREAKER_OPEN:
+    case TURNS_BREAKER_CLOSED:
+        keep_news(t, e);
+        break;
+    case TURNS_RATE_TAKEN:
+        keep_rate(t, e);
+        break;
+    case TURNS_GATE_OPEN: /* by itself; each daemon opens its own step by step */
+    case TURNS_BREAKER_PROBE:
+    case TURNS_KEY_ASIDE:
+    case TURNS_PACE:
+    case TURNS_WAIT:
+        return;
+    }
+    if (!waiting)
         uv_async_send(&t->async);
 }
 
@@ -102,7 +154,7 @@ static void on_event(void *arg, const struct turns_event *e)
     if (e->kind != TURNS_RATE_TAKEN &&
         !(e->kind == TURNS_PACE && e->reason == REASON_OK && e->per_minute > 0))
         log_event(e);
-    keep_news(t, e);
+    keep(t, e);
 }
 
 /* --- time --------------------------------------------------------------------------------------- */
@@ -167,14 +219,36 @@ static bool take_news(struct traffic *t, struct turns_event *ret)
     return any;
 }
 
-static void on_async(uv_async_t *async)
+static bool take_rate(struct traffic *t, struct rated *ret)
 {
-    struct traffic *t = async->data;
+    bool any;
+
+    pthread_mutex_lock(&t->lock);
+    any = t->rated_count > 0;
+    if (any)
+        *ret = t->rated[--t->rated_count];
+    pthread_mutex_unlock(&t->lock);
+    return any;
+}
+
+/* Gates and breakers first: they matter most. */
+static void tell_news(struct traffic *t)
+{
     struct turns_event e;
-    uint64_t at;
+    struct rated r;
 
     while (take_news(t, &e))
         t->sink.told(t->sink.arg, &e);
+    while (take_rate(t, &r))
+        t->sink.taken(t->sink.arg, r.site_id, r.per_minute, r.taken);
+}
+
+static void on_async(uv_async_t *async)
+{
+    struct traffic *t = async->data;
+    uint64_t at;
+
+    tell_news(t);
     pthread_mutex_lock(&t->lock);
     at = t->armed_ms;
     pthread_mutex_unlock(&t->lock);
@@ -208,6 +282,16 @@ struct traffic *traffic_new(uv_loop_t *loop)
 void traffic_set_news(struct traffic *t, const struct traffic_news *news)
 {
     t->sink = *news;
+}
+
+uint64_t traffic_news_dropped(struct traffic *t)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&t->lock);
+    n = t->news_dropped;
+    pthread_mutex_unlock(&t->lock);
+    return n;
 }
 
 void traffic_close(struct traffic *t)

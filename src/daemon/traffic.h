@@ -14,15 +14,20 @@
 
 struct traffic;
 
-/* What happened here that other daemons should know; called on the main thread. */
+/* What happened here that other daemons should know; called on the main thread. However many attempts
+ * there are, they take no place from the others. */
 struct traffic_news {
-    void (*told)(void *arg, const struct turns_event *e); /* names in it are not set */
+    /* A gate closed, a breaker opened or closed; names in it are not set. */
+    void (*told)(void *arg, const struct turns_event *e);
+    /* So many attempts at a site with that requests_per_minute, since the last call for it. */
+    void (*taken)(void *arg, uint64_t site_id, double per_minute, unsigned n);
     void *arg;
 };
 
 /* On the main thread's loop. NULL when out of memory. */
 struct traffic *traffic_new(uv_loop_t *loop);
 void traffic_set_news(struct traffic *t, const struct traffic_news *news); /* before any worker */
+uint64_t traffic_news_dropped(struct traffic *t);                          /* they found no place */
 /* Closes its handles; traffic_free follows when the loop and all workers have ended. */
 void traffic_close(struct traffic *t);
 void traffic_free(struct traffic *t);

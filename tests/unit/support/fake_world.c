@@ -887,6 +887,8 @@ static void step(struct fake_world *w)
         wrong(w, "a wait without a timer");
     if (w->x.state == EXCHANGE_QUEUED && !w->x.aim.waiting)
         wrong(w, "left in QUEUED, and waits for nothing");
+    if (w->x.state != EXCHANGE_QUEUED && w->x.aim.waiting)
+        wrong(w, "has left QUEUED, and keeps its place there");
     w->states |= 1u << w->x.state;
     if (w->x.state == EXCHANGE_RELAYING && held(&w->x) > w->most_held)
         w->most_held = held(&w->x);

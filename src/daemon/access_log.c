@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "exchange/answer.h"
 
-static void add_names(const struct exchange *x)
+void access_log_names(const struct exchange *x)
 {
     log_text("id", x->request.id);
     if (x->request.model[0])
@@ -50,9 +51,17 @@ static bool quotes_a_key(const struct exchange *x, struct str text)
     return false;
 }
 
-static void add_foreign(const struct exchange *x, const char *field, const char *text)
+static void add_foreign(const struct exchange *x, const char *field, struct str text)
 {
-    log_text(field, quotes_a_key(x, str_from(text)) ? "(not shown: it quotes a key)" : text);
+    log_str(field, quotes_a_key(x, text) ? STR("(not shown: it quotes a key)") : text);
+}
+
+void access_log_upstream_id(const struct exchange *x, const struct headers *h)
+{
+    struct str id = h ? answer_request_id(h) : (struct str){NULL, 0};
+
+    if (id.n > 0)
+        add_foreign(x, "upstream_id", id);
 }
 
 static void attempt_sentence(const struct exchange *x, const struct attempt_report *r, char *out,
@@ -81,25 +90,25 @@ void access_log_attempt(const struct exchange *x, const struct attempt_report *r
         return;
     attempt_sentence(x, r, sentence, sizeof(sentence));
     log_begin(LOG_INFO, sentence);
-    add_names(x);
+    access_log_names(x);
     log_u64("attempt", r->number);
     if (r->status)
         log_u64("status", r->status);
     log_text("reason", reason_word(r->verdict.reason));
     if (r->error && r->error->code[0])
-        add_foreign(x, "code", r->error->code);
+        add_foreign(x, "code", str_from(r->error->code));
     if (r->detail[0])
-        add_foreign(x, "detail", r->detail);
+        add_foreign(x, "detail", str_from(r->detail));
     log_u64("duration_ms", r->duration_ms);
-    if (r->decision.action == RETRY_AGAIN) {
+    if (r->decision.action == RETRY_AGAIN)
         log_u64("wait_ms", r->decision.delay_ms);
-        if (r->hint.source != HINT_NONE) {
-            log_text("hint", hint_source_word(r->hint.source));
-            log_u64("hint_ms", r->hint.delay_ms);
-        }
-    } else {
-        log_text("cannot_retry", r->decision.why_not);
+    if (r->hint.source != HINT_NONE) {
+        log_text("hint", hint_source_word(r->hint.source));
+        log_u64("hint_ms", r->hint.delay_ms);
     }
+    if (r->decision.action != RETRY_AGAIN)
+        log_text("cannot_retry", r->decision.why_not);
+    access_log_upstream_id(x, &r->attempt->headers);
     if (r->duplicate)
         log_text("possible_duplicate", "yes");
     log_end();
@@ -109,7 +118,7 @@ void access_log_dropped(const struct exchange *x, bool malformed)
 {
     log_begin(LOG_WARN, malformed ? "an event of the stream is not JSON and was left out"
                                   : "an event of the stream has no data and was left out");
-    add_names(x);
+    access_log_names(x);
     log_u64("attempt", x->attempts);
     log_end();
 }
@@ -136,7 +145,7 @@ void access_log_request(const struct exchange *x, enum log_access access)
     if (!wanted(x, access) || !log_enabled(LOG_INFO))
         return;
     log_begin(LOG_INFO, "request");
-    add_names(x);
+    access_log_names(x);
     log_str("method", buf_str(&x->request.head.method));
     log_str("path", path);
     log_text("end", exchange_end_word(x->end));
@@ -170,5 +179,6 @@ void access_log_request(const struct exchange *x, enum log_access access)
         log_u64("hedges", x->hedge.count);
     if (x->duplicates)
         log_u64("possible_duplicates", x->duplicates);
+    access_log_upstream_id(x, x->reply.upstream);
     log_end();
 }

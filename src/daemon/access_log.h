@@ -5,13 +5,19 @@
 #include "config/config.h"
 #include "exchange/exchange.h"
 
+/* Fields: id, model, target, fallback, key; where they have something to tell. */
+void access_log_names(const struct exchange *x);
+
+/* Field upstream_id: what that answer's upstream calls the request (answer_request_id). NULL: nobody's. */
+void access_log_upstream_id(const struct exchange *x, const struct headers *h);
+
 /* "attempt 2 of 5 failed: 503 overloaded; next in 2.1 s" and the facts behind it. */
 void access_log_attempt(const struct exchange *x, const struct attempt_report *r);
 
-/* The request as it ended, if `access` asks for it. */
 /* The first event that was left out of a request's stream. */
 void access_log_dropped(const struct exchange *x, bool malformed);
 
+/* The request as it ended, if `access` asks for it. */
 void access_log_request(const struct exchange *x, enum log_access access);
 
 #endif

@@ -2,9 +2,9 @@
 #include "daemon/admin.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "edge/frontend.h"
 #include "exchange/answer.h"
 
@@ -33,13 +33,10 @@ static int on_head(void *ctx, struct frontend_request *r, struct request_head *h
                    void **ret_user, char *ret_why, size_t size)
 {
     struct admin *a = ctx;
-    const char *why = NULL;
     struct page *p;
 
-    if (!a->source->may_enter(a->ctx, &head->headers, &why)) {
-        snprintf(ret_why, size, "%s", why);
+    if (!a->source->may_enter(a->ctx, &head->headers, ret_why, size))
         return -EACCES;
-    }
     p = calloc(1, sizeof(*p));
     if (!p)
         return -ENOMEM;
@@ -158,8 +155,10 @@ static void on_closed(void *user, bool whole)
 static void on_refused(void *ctx, unsigned status, const char *why)
 {
     (void)ctx;
-    (void)status;
-    (void)why;
+    log_begin(LOG_INFO, "admin request refused");
+    log_u64("status", status);
+    log_text("why", why);
+    log_end();
 }
 
 static const struct frontend_handler handler = {

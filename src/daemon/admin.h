@@ -12,7 +12,7 @@ struct admin;
 
 struct admin_source {
     /* Whether a request with these headers may see the pages; else a sentence why not. */
-    bool (*may_enter)(void *ctx, const struct headers *h, const char **ret_why);
+    bool (*may_enter)(void *ctx, const struct headers *h, char *ret_why, size_t size);
     bool (*well)(void *ctx);  /* every worker answers */
     bool (*ready)(void *ctx); /* requests are being served, and new ones too */
     void (*metrics)(void *ctx, struct buf *out);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "daemon/steps.h"
 #include "daemon/worker_private.h"
 
 #define CALL_MAGIC 0x63616c6cu
@@ -71,6 +72,13 @@ static void on_attempt_change(void *arg)
     call_enqueue(((struct attempt *)arg)->turn.tag);
 }
 
+static void on_traced(void *arg, const struct upstream_trace *trace)
+{
+    const struct attempt *a = arg;
+
+    steps_trace(&((struct call *)a->turn.tag)->x, a, trace);
+}
+
 static struct transfer **transfer_of(struct call *c, const struct attempt *a)
 {
     return &c->t[a - c->x.slots];
@@ -111,6 +119,10 @@ static int world_attempt_start(void *world, struct exchange *x, struct attempt *
 
     a->turn.tag = c;
     metrics_add(&w->metrics.attempts, 1);
+    if (steps_are_told()) {
+        request.traced = on_traced;
+        steps_attempt(x, a);
+    }
     return upstream_start(w->upstream, &request, a, on_attempt_change, a, transfer_of(c, a));
 }
 
@@ -162,6 +174,8 @@ static int world_answer_whole(void *world, struct exchange *x, const struct answ
     int rc = c->r ? frontend_whole(c->r, head, body) : -EPIPE;
 
     (void)world;
+    if (rc == 0 && steps_are_told())
+        steps_answer(x, head->status, true);
     if (rc == 0)
         c->answered = held; /* libmicrohttpd holds it until the client has it */
     return rc;
@@ -170,9 +184,12 @@ static int world_answer_whole(void *world, struct exchange *x, const struct answ
 static int world_answer_begin(void *world, struct exchange *x, const struct answer_head *head)
 {
     struct call *c = call_of(x);
+    int rc = c->r ? frontend_stream(c->r, head) : -EPIPE;
 
     (void)world;
-    return c->r ? frontend_stream(c->r, head) : -EPIPE;
+    if (rc == 0 && steps_are_told())
+        steps_answer(x, head->status, false);
+    return rc;
 }
 
 static void world_answer_interim(void *world, struct exchange *x, struct str heads)
@@ -377,7 +394,7 @@ static int refuse_head(struct worker *w, struct frontend_request *r,
     int rc;
 
     if (!frontend_may_enter(&head->headers, w->wiring->hosts, w->wiring->origins, &why)) {
-        frontend_tell_refused(&head->headers, w->wiring->hosts, w->wiring->origins, why, ret_why,
+        frontend_tell_refused(&head->headers, w->wiring->hosts, &w->wiring->origins, why, ret_why,
                               size);
         return -EACCES;
     }

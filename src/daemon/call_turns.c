@@ -1,13 +1,18 @@
 /* The turns of a worker's calls: asked for and told at the traffic of all workers. */
+#include "daemon/steps.h"
 #include "daemon/worker_private.h"
 
 enum turn_state call_turn_ask(void *world, struct exchange *x, struct turn *turn,
                               const struct turn_wish *wish)
 {
     struct worker *w = world;
+    enum turn_state s;
 
     turn->tag = x->tag;
-    return traffic_ask(w->traffic, turn, &w->door, wish);
+    s = traffic_ask(w->traffic, turn, &w->door, wish);
+    if (steps_are_told())
+        steps_turn(x, turn, wish, s, uv_hrtime() / 1000000);
+    return s;
 }
 
 enum turn_state call_turn_state(void *world, struct exchange *x, const struct turn *turn)

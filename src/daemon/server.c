@@ -26,19 +26,22 @@
 
 /* The pages hold no secret, but a web page has no business there either (DNS rebinding). Whoever
  * opened them to other machines cannot list the names that a scraper uses: there any Host will do. */
-static bool may_see_admin(void *ctx, const struct headers *h, const char **ret_why)
+static bool may_see_admin(void *ctx, const struct headers *h, char *ret_why, size_t size)
 {
     const struct config *c = ((struct server *)ctx)->config;
     const struct string_list *l = &c->server.allowed_hosts;
     struct string_view_list hosts = {(const char *const *)l->items, l->count}, none = {NULL, 0};
     struct str host;
-    const char *any;
+    const char *any, *why = NULL;
 
     if (!doors_admin_is_local(ctx) && headers_get(h, STR("host"), &host)) {
         any = host.p;
         hosts = (struct string_view_list){&any, 1};
     }
-    return frontend_may_enter(h, hosts, none, ret_why);
+    if (frontend_may_enter(h, hosts, none, &why))
+        return true;
+    frontend_tell_refused(h, hosts, NULL, why, ret_why, size);
+    return false;
 }
 
 static bool is_well(void *ctx)

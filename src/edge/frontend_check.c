@@ -234,7 +234,8 @@ static bool listed(struct str s, struct string_view_list list)
 }
 
 void frontend_tell_refused(const struct headers *h, struct string_view_list hosts,
-                           struct string_view_list origins, const char *why, char *ret, size_t size)
+                           const struct string_view_list *origins, const char *why, char *ret,
+                           size_t size)
 {
     char shown[120] = "";
     struct str v;
@@ -248,9 +249,13 @@ void frontend_tell_refused(const struct headers *h, struct string_view_list host
         return;
     }
     for (unsigned i = 0; i < h->count && !shown[0]; i++)
-        if (str_ieq(headers_name(h, i), STR("origin")) && !listed(headers_value(h, i), origins))
+        if (str_ieq(headers_name(h, i), STR("origin")) &&
+            !(origins && listed(headers_value(h, i), *origins)))
             str_shown(shown, sizeof(shown), headers_value(h, i));
-    if (shown[0])
+    if (shown[0] && !origins)
+        snprintf(ret, size, "retryd: the Origin \"%s\" is refused: these pages are for no web page",
+                 shown);
+    else if (shown[0])
         snprintf(
             ret, size,
             "retryd: the Origin \"%s\" is not in allowed_origins: web pages may not use retryd, "

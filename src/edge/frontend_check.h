@@ -46,9 +46,10 @@ bool frontend_is_token(struct str s);
 bool frontend_may_enter(const struct headers *h, struct string_view_list hosts,
                         struct string_view_list origins, const char **ret_why);
 
-/* What the client is told then: which Host or Origin that was, and the key that could let it in. */
+/* What the client is told then: which Host or Origin that was, and the key that could let it in. `origins`:
+ * NULL where none could be let in. */
 void frontend_tell_refused(const struct headers *h, struct string_view_list hosts,
-                           struct string_view_list origins, const char *why, char *ret,
+                           const struct string_view_list *origins, const char *why, char *ret,
                            size_t size);
 
 #endif

@@ -350,6 +350,7 @@ int upstream_start(struct upstream *u, const struct upstream_request *request, s
         return -ENOMEM;
     t->a = a;
     t->notify = notify;
+    t->traced = request->traced;
     t->arg = arg;
     rc = transfer_prepare(t, request);
     if (rc == 0 && curl_multi_add_handle(u->multi, t->easy) != CURLM_OK)
@@ -451,6 +452,7 @@ static void finish(struct transfer *t, CURLcode rc)
     }
     a->connection.fd = t->socket.fd;
     a->connection.serial = t->socket.serial;
+    transfer_trace(t, false);
     detach(t, rc == CURLE_OK && a->upload_whole);
     a->done = true;
     t->notify(t->arg);
@@ -461,6 +463,7 @@ void upstream_cancel(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);
     t->a->upload_whole = transfer_upload_whole(t);
+    transfer_trace(t, true);
     detach(t, false);
     recycle(t);
 }

@@ -36,6 +36,21 @@ struct upstream_link {
         connection_lifetime_ms; /* an older connection takes no new request; 0: none is too old */
 };
 
+/* How an attempt went over the network. A time is that of the phase alone; 0 where it had none, as on a kept
+ * connection. */
+struct upstream_trace {
+    const char *address; /* that it was connected to, or a Unix socket's path; "" for none */
+    unsigned port;       /* 0: a Unix socket */
+    bool proxied;        /* the address is a proxy's */
+    bool cancelled;      /* it was ended here */
+    bool kept;           /* its request went out on a connection that was there */
+    bool sent;           /* ... or on a new one; else it never went out */
+    const char *http;    /* "1.1", "2"; "" where no answer has begun */
+    uint64_t dns_ms, connect_ms, tls_ms;
+    uint64_t first_byte_ms, total_ms; /* since its start; the first byte is the answer's */
+    uint64_t bytes_sent, bytes_received;
+};
+
 struct upstream_request {
     const struct upstream_link *link;
     const char *method;
@@ -48,6 +63,8 @@ struct upstream_request {
      * follows; else -errno, which ends the attempt as TRANSPORT_INTERNAL. */
     ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);
     uint64_t connect_timeout_ms; /* 0: none */
+    /* Told once, when it has ended or is cancelled, before any notify; NULL: nobody wants to know. */
+    void (*traced)(void *arg, const struct upstream_trace *trace);
 };
 
 /* For the whole process, before any thread: 0 or -errno. */

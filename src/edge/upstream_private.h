@@ -41,8 +41,10 @@ struct transfer {
     bool tls_proxy;      /* that link's proxy is reached over TLS */
     const char *ca_file; /* that link's */
     const char *origin;  /* that link's */
+    const struct upstream_link *link; /* while it runs */
     struct attempt *a;
     void (*notify)(void *arg);
+    void (*traced)(void *arg, const struct upstream_trace *trace);
     void *arg;
     struct curl_slist *headers; /* one block: nodes, then text */
     char *url; /* what is asked for, where libcurl has to take that apart; else NULL */
@@ -92,6 +94,9 @@ bool transfer_upload_whole(const struct transfer *t);
 bool transfer_is_uploading(const struct transfer *t);
 /* Its answer is whole: the next turn ends it, and with it the rest of its upload. */
 void transfer_early(struct transfer *t);
+
+/* Tells how it went to who wants to know. */
+void transfer_trace(const struct transfer *t, bool cancelled);
 
 /* Records in the attempt how libcurl's result looks from outside: upload_whole, transport, detail. */
 void transfer_outcome(struct transfer *t, CURLcode rc);

@@ -491,6 +491,7 @@ static void set_connection(struct transfer *t)
 
 int transfer_prepare(struct transfer *t, const struct upstream_request *r)
 {
+    t->link = r->link;
     t->sends = 0;
     t->refused = false;
     t->answer_len = UINT64_MAX;

@@ -5,6 +5,29 @@
 
 #include "policy/apierror.h"
 
+struct str answer_request_id(const struct headers *h)
+{
+    static const struct str names[] = {{"x-request-id", 12},      {"request-id", 10},
+                                       {"apim-request-id", 15},   {"x-amzn-requestid", 16},
+                                       {"x-goog-request-id", 17}, {"cf-ray", 6}};
+    size_t best = sizeof(names) / sizeof(names[0]);
+    struct str id = {NULL, 0};
+
+    for (unsigned i = 0; best > 0 && i < h->count; i++) {
+        struct str name = headers_name(h, i);
+
+        for (size_t k = 0; k < best; k++) {
+            if (name.n != names[k].n || !str_ieq(name, names[k]))
+                continue;
+            id = headers_value(h, i);
+            best = k;
+        }
+    }
+    if (id.n > ANSWER_ID_MAX)
+        id.n = ANSWER_ID_MAX;
+    return id;
+}
+
 bool answer_is_type(const struct headers *h, struct str type)
 {
     struct str v;

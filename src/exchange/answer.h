@@ -12,6 +12,13 @@
 /* Whether an answer's Content-Type begins with `type`. */
 bool answer_is_type(const struct headers *h, struct str type);
 
+/* What the upstream calls this request, for its support: the value of the first of X-Request-Id (OpenAI and
+ * most that speak its API), Request-Id (Anthropic), Apim-Request-Id (Azure), X-Amzn-RequestId (Bedrock),
+ * X-Goog-Request-Id and CF-Ray (the proxy in front of many), in that order. Cut at ANSWER_ID_MAX bytes;
+ * empty where it has none. The bytes are the upstream's own choice. */
+#define ANSWER_ID_MAX 128
+struct str answer_request_id(const struct headers *h);
+
 /* What retryd adds to every answer (C25). */
 struct answer_facts {
     unsigned attempts;

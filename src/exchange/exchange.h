@@ -286,6 +286,8 @@ struct stream {
  * exchange.c knows the status of a refused body. */
 struct reply {
     unsigned status; /* 0: none was given yet */
+    const struct headers
+        *upstream; /* whose answer it is, or was the last to take part in; NULL: ours */
     struct outbox out;
     bool begun;             /* its head has gone out */
     bool begun_stream;      /* ... as that of an event stream */

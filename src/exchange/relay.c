@@ -87,6 +87,7 @@ static void deliver(struct exchange *x, unsigned status, unsigned received,
         exchange_end(x, END_BROKEN);
     } else {
         head.content_length = bodiless(x, status) ? relay_upstream_length(headers) : body->len;
+        x->reply.upstream = headers;
         hand_over(x, &head, body, status < 400 && x->end != END_FAILED ? END_ANSWERED : END_FAILED);
     }
     answer_head_deinit(&head);
@@ -265,6 +266,7 @@ void relay_commit(struct exchange *x)
     }
     mending_end(x);
     reply->committed = true;
+    reply->upstream = &x->attempt->headers;
     hedge_drop(x);
     targets_tell_good(x, TURN_BEGUN);
     x->kept.present = x->kept.good =

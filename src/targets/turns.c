@@ -341,7 +341,7 @@ enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_door 
     assert(turn->state == TURN_NONE);
     turn->wish = wish;
     turn->door = door;
-    turn->why = TURN_WHY_NONE;
+    turn->why = turn->first_held = TURN_WHY_NONE;
     turn->pool = NULL;
     turn->lane = NULL;
     list_init(&turn->node);
@@ -351,10 +351,12 @@ enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_door 
     n = wish_choices(t, wish, now_ms, choices);
     for (unsigned i = 0; i < n; i++) {
         struct lane *lane = choices[i].lane;
-        enum turn_why why;
+        enum turn_why why = TURN_WHY_NONE; /* others wait for it already */
 
-        if (lane && (lane->waiting > 0 || lane_next(lane, now_ms, &why) > now_ms))
+        if (lane && (lane->waiting > 0 || lane_next(lane, now_ms, &why) > now_ms)) {
+            turn->first_held = i == 0 ? why : turn->first_held;
             continue;
+        }
         grant(t, turn, &choices[i], now_ms);
         return TURN_GRANTED;
     }

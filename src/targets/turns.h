@@ -67,9 +67,10 @@ const char *turn_why_word(enum turn_why w);
  * it: only what turns.c returns may be looked at. */
 struct turn {
     enum turn_state state;
-    enum turn_why why;    /* what held it when it came; REFUSED: why */
-    uint64_t ready_ms;    /* REFUSED: when a target may be free; TURNS_NEVER: not known */
-    struct target target; /* GRANTED */
+    enum turn_why why;        /* what held it when it came; REFUSED: why */
+    uint64_t ready_ms;        /* REFUSED: when a target may be free; TURNS_NEVER: not known */
+    struct target target;     /* GRANTED */
+    enum turn_why first_held; /* what held its first choice when it asked; it stays as it is */
 
     /* turns.c's own. */
     const struct turn_wish *wish;

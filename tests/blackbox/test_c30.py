@@ -106,6 +106,38 @@ def test_c30_two_origins(listed):
         assert call(listed, host="api.example", headers=headers).status == 403
 
 
+ODD = [('evil".example', 'evil".example'), ("a\\b", "a\\b"), ("caf\u00e9".encode().decode("latin-1"), "caf??"),
+       ("x" * 300, "x" * 116 + "...")]
+
+
+@pytest.mark.parametrize("name, shown", [("evil.example", "evil.example"), *ODD], ids=range(len(ODD) + 1))
+@pytest.mark.parametrize("field", ["Host", "Origin"])
+def test_c30_who_was_refused_is_named(machine, field, name, shown):
+    """In the answer and in the log, which it can break in no way."""
+    daemon = machine[1]
+    start = len(daemon.lines)
+    how = {"host": name} if field == "Host" else {"headers": [f"Origin: {name}"]}
+    answer = call(machine, **how)
+    assert answer.status == 403
+    words = f'the {field} "{shown}" is not in allowed_'
+    assert words in answer.error["message"]
+    assert words in daemon.wait_log("request refused", start=start)["why"]
+
+
+@pytest.mark.parametrize("headers, words", [
+    (["Host: evil.example"], 'the Host "evil.example" is not in allowed_hosts'),
+    (["Host: localhost", "Origin: https://evil.example"], 'the Origin "https://evil.example" is refused')])
+def test_c30_the_admin_listener_names_it_too(machine, headers, words):
+    daemon = machine[1]
+    address, _, port = daemon.admin_address.rpartition(":")
+    start = len(daemon.lines)
+    with Raw((address, int(port))) as c:
+        c.request("GET", "/metrics", host=None, headers=headers)
+        answer = c.answer()
+    assert answer.status == 403 and words in answer.error["message"]
+    assert words in daemon.wait_log("admin request refused", start=start)["why"]
+
+
 @pytest.mark.parametrize("host, status", [("localhost", 200), ("127.0.0.1:1", 200), ("evil.example", 403)])
 def test_c30_admin_pages(machine, host, status):
     """A page that rebinds its name must not read what passes here, either."""

@@ -15,8 +15,8 @@ const ops = {
     };
     const chunks = await openai.chat.completions.create(asked, { headers: job.headers });
     for await (const chunk of chunks) {
-      result.text += chunk.choices[0]?.delta?.content ?? '';
-      result.finish = chunk.choices[0]?.finish_reason ?? result.finish;
+      result.text += chunk.choices?.[0]?.delta?.content ?? '';
+      result.finish = chunk.choices?.[0]?.finish_reason ?? result.finish;
     }
   },
   async responses(job, result) {

@@ -125,6 +125,12 @@ def open_events():
             if isinstance(event, dict) else event for event in chat_events()]
 
 
+def hasty():
+    """A chat stream with a reason to finish in each of its chunks, as some servers have it."""
+    return [{**event, "choices": [{**c, "finish_reason": "stop"} for c in event["choices"]]}
+            if isinstance(event, dict) else event for event in chat_events()]
+
+
 def announced(api, strange):
     """This and nothing more: the connection is reset behind it."""
     return {"sse": [strange, *EVENTS[api]()], "cut": cut(1)["cut"]}
@@ -195,6 +201,10 @@ IN_CHOICE = chunk([{"index": 0, "delta": {}, "finish_reason": "error", "error": 
 PAGE = {"headers": {"content-type": "text/html"}, "body": "<!doctype html><title>Just a moment...</title>"}
 VLLM = {"error": {"object": "error", "message": "boom", "type": "InternalServerError", "param": None, "code": 500}}
 LLAMA = "error: " + json.dumps({"code": 500, "message": "boom", "type": "server_error"}) + "\n\n"
+# An error's answer as FastAPI writes it, and MiniMax's, which has the status of a good one.
+DETAIL = {"detail": "boom"}
+BASE_RESP = {"choices": None, "base_resp": {"status_code": 1002, "status_msg": "boom"}}
+PINGS = ["event: ping\ndata: ping\n\n", "data: [HEARTBEAT]\n\n", "event: ping\ndata: 2026-11-30 12:00:00\n\n"]
 ANTHROPIC = named({"type": "error", "error": {"type": "overloaded_error", "message": "boom"}})
 QUOTA = nested("insufficient_quota", "insufficient_quota")
 HALF_EVENT = 'data: {"id":"chatcmpl-0","cho'

@@ -37,7 +37,7 @@ def chat(client, job, told):
                                             stream=True, stream_options={"include_usage": True},
                                             extra_headers=job["headers"])
     for chunk in chunks:
-        for choice in chunk.choices:
+        for choice in chunk.choices or []:
             told["text"] += choice.delta.content or ""
             told["finish"] = choice.finish_reason or told["finish"]
 

@@ -15,10 +15,11 @@ Where the upstream told of an error, its message has to be in the one that the c
 
 import collections
 
-from stream_causes import (ALL, ANTHROPIC, APIS, DONE, FAILED, FLAT, HALF, HALF_EVENT, IN_CHOICE, INCOMPLETE, LEAD,
-                           LLAMA, NO_JSON, OPENROUTER, PAGE, QUOTA, RESPONSES_NESTED, TEXT, VLLM, WHOLE, amid, announced,
-                           before, breaks, but_completed, called, chat_events, crlf, cut, identified, named, nested,
-                           only, open_events, pausing, says_nothing, stops, typed, unfinished)
+from stream_causes import (ALL, ANTHROPIC, APIS, BASE_RESP, DETAIL, DONE, FAILED, FLAT, HALF, HALF_EVENT, IN_CHOICE,
+                           INCOMPLETE, LEAD, LLAMA, NO_JSON, OPENROUTER, PAGE, PINGS, QUOTA, RESPONSES_NESTED, TEXT, VLLM,
+                           WHOLE, amid, announced, before, breaks, but_completed, called, chat_events, chunk, crlf, cut,
+                           hasty, identified, named, nested, only, open_events, pausing, says_nothing, stops, typed,
+                           unfinished)
 
 MODES = ["live", "splice", "hold"]
 ATTEMPTS = 3  # max_attempts of the daemon
@@ -132,6 +133,15 @@ ROWS = {
     "empty-reasons": (chat({"sse": open_events()}), UNHARMED),
     "empty-reasons-reset": (chat({"sse": open_events(), "cut": cut(LEAD["chat"] + 2)["cut"]}), told(error())),
     "empty-reasons-clean-end": (chat(pausing("chat", open_events()[:LEAD["chat"] + 2])), told(error())),
+    "finish-in-every-chunk": (chat({"sse": hasty()}), UNHARMED),
+    # To splice a reason is the end of the text: nothing is joined behind it.
+    "finish-in-every-chunk-reset": (chat({"sse": hasty(), "cut": cut(LEAD["chat"] + 2)["cut"]}),
+                                    (error(), error("answer_differs", attempts=2), whole(2))),
+    "choices-null": (chat(amid("chat", chunk(None))), UNHARMED),
+    "choices-null-first": (chat(before("chat", chunk(None))), UNHARMED),
+    "pings-no-json": (each(lambda api: amid(api, *PINGS)), UNHARMED),
+    "pings-no-json-first": (each(lambda api: before(api, *PINGS)), UNHARMED),
+    "pings-no-json-reset": (each(lambda api: breaks(api, *PINGS)), told(error())),
     "wrapped-comment": (each(lambda api: amid(api, "data: : PROCESSING\n\n")), UNHARMED),
     "wrapped-comment-first": (each(lambda api: before(api, "data: : PROCESSING\n\n")), UNHARMED),
     "unknown-event-and-reset": (responses(announced("responses", typed("codex.rate_limits", 0, rate_limits={}))), RETRIED),
@@ -148,6 +158,13 @@ ROWS = {
     "llama-error-first": (each(lambda api: only(LLAMA)), RETRIED),
     "vllm-error": (chat(stops("chat", VLLM, DONE)), told(error("500"))),
     "vllm-error-first": (chat(only(VLLM, DONE)), RETRIED),
+    "detail": (each(lambda api: {"status": 503, "json": DETAIL}), RETRIED),
+    "detail-in-200": (each(lambda api: {"json": DETAIL}), RETRIED),
+    "detail-always": (each(lambda api: {"status": 503, "json": DETAIL}), always(error(text="", attempts=ATTEMPTS))),
+    "detail-in-200-always": (each(lambda api: {"json": DETAIL}), always(error(text="", attempts=ATTEMPTS))),
+    "base-resp": (chat({"json": BASE_RESP}), RETRIED),
+    "base-resp-event": (chat(only(BASE_RESP)), RETRIED),
+    "base-resp-always": (chat({"json": BASE_RESP}), always(error(text="", attempts=ATTEMPTS))),
     "anthropic-error": (chat(stops("chat", ANTHROPIC)), told(error())),
     "anthropic-error-first": (chat(only(ANTHROPIC)), RETRIED),
 }

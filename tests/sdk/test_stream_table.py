@@ -9,7 +9,7 @@ import os
 import pytest
 from client import Provider
 from daemon import Retryd
-from stream_causes import APIS, WHOLE
+from stream_causes import APIS, HALF, WHOLE
 from stream_clients import CLIENTS, run_all
 from stream_rows import ANY, ATTEMPTS, MODES, ROWS, SAYS_BOOM, Effect, error, raw, repeated
 
@@ -22,16 +22,22 @@ AI_ASKS_AGAIN = {
     "error-quota-always": {"hold": Effect("error", ANY, "", ANY, ANY)},
     "reset-always": {"hold": repeated(error(text="", attempts=3), 3)},
     "no-json-always": {"hold": Effect("error", ANY, "", ANY, ANY)},
+    **{row: {mode: Effect("error", ANY, "", ANY, ANY) for mode in MODES}
+       for row in ("detail-always", "detail-in-200-always", "base-resp-always")},
 }
 BUT = {
     **{(row, client): modes for row, modes in AI_ASKS_AGAIN.items() for client in ("ai", "ai-compatible")},
     # It takes "error": null for an error, with or without retryd.
     ("error-null", "ai-compatible"): {mode: raw("") for mode in MODES},
+    # Its types know no such thing, with or without retryd.
+    **{(row, client): {mode: raw(text) for mode in MODES} for client in ("ai", "ai-compatible")
+       for row, text in (("choices-null", HALF), ("choices-null-first", ""))},
     # LangChain has switched off the repeats of the SDK below it, and with them x-should-retry; its own go by the status
     # alone. Here it is given one repeat: its 6 would take a minute.
     ("reset-always", "langchain"): {"hold": repeated(error(text="", attempts=3), 2)},
 }
-LANGCHAIN_REPEATS = {"reset-always": 1, "error-first-always": 0, "no-json-always": 0}
+LANGCHAIN_REPEATS = {"reset-always": 1, **dict.fromkeys(["error-first-always", "no-json-always", "detail-always",
+                                                        "detail-in-200-always", "base-resp-always"], 0)}
 
 Cell = collections.namedtuple("Cell", "row api mode client")
 

@@ -4,7 +4,8 @@
     told["python"][0] == {"name", "kind": "whole" or "error", "text", "finish", "error"}
 
 The Node clients are programs beside their node_modules (batch.mjs says what they read and write);
-that of Python runs here and tells the same.
+those for Go and Rust are built from tests/sdk/go and tests/sdk/rust into COMPILED_DIR, and are the clients
+where that is given; that of Python runs here. All tell the same.
 """
 
 import concurrent.futures
@@ -26,7 +27,9 @@ NODE_CLIENTS = {
     "node4": ("node4", "openai.mjs"), "node6": ("node6", "openai.mjs"), "node7": ("node7", "openai.mjs"),
     "ai": ("nodeai", "ai.mjs"), "ai-compatible": ("nodeai", "ai.mjs"), "langchain": ("nodelangchain", "langchain.mjs"),
 }
-CLIENTS = ["python", *NODE_CLIENTS]
+COMPILED = {"go": "client-go", "rust": "client-rust"}
+COMPILED_DIR = os.environ.get("COMPILED_DIR")
+CLIENTS = list(COMPILED) if COMPILED_DIR else ["python", *NODE_CLIENTS]
 
 
 # --- Python ---
@@ -72,14 +75,19 @@ def run_python(base_url, jobs):
             return list(pool.map(lambda job: one(client, job), jobs))
 
 
-# --- Node ---
+# --- programs ---
 
 
-def run_node(name, base_url, jobs):
+def command_of(name):
+    if name in COMPILED:
+        return [pathlib.Path(COMPILED_DIR) / COMPILED[name]]
     folder, driver = NODE_CLIENTS[name]
+    return [os.environ["NODE"], SDK / folder / driver]
+
+
+def run_program(name, base_url, jobs):
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    done = subprocess.run([os.environ["NODE"], SDK / folder / driver], input=json.dumps(jobs), text=True,
-                          capture_output=True, timeout=100,
+    done = subprocess.run(command_of(name), input=json.dumps(jobs), text=True, capture_output=True, timeout=100,
                           env={**environment, "OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY})
     # The older SDKs write what they cannot read there, too.
     assert done.returncode == 0, done.stderr[-4000:]
@@ -96,7 +104,7 @@ def run_all(base_url, jobs):
         name, its_jobs = item
         if name == "python":
             return run_python(base_url, its_jobs)
-        return run_node(name, base_url, its_jobs)
+        return run_program(name, base_url, its_jobs)
 
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
         return dict(zip(jobs, pool.map(run, jobs.items())))

@@ -25,10 +25,27 @@ AI_ASKS_AGAIN = {
     **{row: {mode: Effect("error", ANY, "", ANY, ANY) for mode in MODES}
        for row in ("detail-always", "detail-in-200-always", "base-resp-always")},
 }
+RUST = {
+    # It repeats by itself, three times, what has 429 or a status from 500 on, whatever the headers say.
+    "reset-always": {"hold": repeated(error(text="", attempts=3), 4)},
+    "no-json-always": {"hold": repeated(error("answer_malformed", "", 2), 4)},
+    **dict.fromkeys(["detail-always", "detail-in-200-always"],
+                    dict.fromkeys(MODES, repeated(error(text="", attempts=3), 4))),
+    # An answer of 429 has to have an `error`.
+    "base-resp-always": dict.fromkeys(MODES, raw("", 3)),
+    # Its types know neither a reason nor choices like these, with or without retryd.
+    "empty-reasons": dict.fromkeys(MODES, raw("")),
+    **dict.fromkeys(["empty-reasons-reset", "empty-reasons-clean-end"], dict.fromkeys(["live", "splice"], raw(""))),
+    "choices-null": dict.fromkeys(MODES, raw(HALF)),
+    "choices-null-first": dict.fromkeys(MODES, raw("")),
+    "error-in-a-choice": {"live": raw(HALF)},
+}
 BUT = {
+    **{(row, "rust"): modes for row, modes in RUST.items()},
     **{(row, client): modes for row, modes in AI_ASKS_AGAIN.items() for client in ("ai", "ai-compatible")},
     # It takes "error": null for an error, with or without retryd.
     ("error-null", "ai-compatible"): {mode: raw("") for mode in MODES},
+    ("error-null", "go"): {mode: error(text="") for mode in MODES},
     # Its types know no such thing, with or without retryd.
     **{(row, client): {mode: raw(text) for mode in MODES} for client in ("ai", "ai-compatible")
        for row, text in (("choices-null", HALF), ("choices-null-first", ""))},

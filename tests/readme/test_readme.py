@@ -30,6 +30,16 @@ TRIED_ELSEWHERE = {
     "systemctl status retryd": ("tests/service/guest.py", "def check_starts_as_installed"),
     "sudo systemctl reload retryd":
         ("tests/service/guest.py", "def check_reload_keeps_a_running_request"),
+    "sudo install -m 600 my-key /etc/retryd/openai-key":
+        ("tests/service/guest.py", '"install", "-m", "600", "/root/my-key", "/etc/retryd/openai-key"'),
+    "sudo retryd -c /etc/retryd/retryd.conf --check":
+        ("tests/service/guest.py", '"retryd", "-c", "/etc/retryd/retryd.conf", "--check"'),
+    "sudo systemctl restart retryd": ("tests/service/guest.py", '"systemctl", "restart", "retryd.service"'),
+    "kubectl exec app -c retryd -- retryd reload":
+        ("tests/blackbox/test_reload.py", "def test_the_only_one_needs_no_name"),
+    "docker exec retryd retryd reload": ("tests/blackbox/test_reload.py", "def test_the_only_one_needs_no_name"),
+    "docker run -d --name retryd --network container:my-app --stop-timeout 45 retryd":
+        ("tests/service/test_image.py", "def test_answers_on_healthz"),
     "docker build -t retryd .": ("tests/service/test_image.py", "def built"),
     "docker run -d --name retryd --network container:my-app retryd":
         ("tests/service/test_image.py", "def test_answers_on_healthz"),
@@ -269,7 +279,8 @@ def test_configuration_is_in_force_as_it_stands(text, tmp_path):
     key.write_text("sk-readme\n")
     key.chmod(0o600)
     conf = tmp_path / "retryd.conf"
-    conf.write_text(text.replace("/etc/retryd/openai-key", str(key)).replace("/etc/retryd/azure-key", str(key)))
+    conf.write_text(text.replace("/etc/retryd/openai-key", str(key)).replace("/etc/retryd/azure-key", str(key))
+                    .replace("/run/keys/openai-key", str(key)))
     done = shell(f'"$RETRYD_BIN" -c {conf} --check')
     assert done.returncode == 0, done.stderr
     assert "not in force" not in done.stdout + done.stderr

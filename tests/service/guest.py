@@ -285,9 +285,12 @@ def check_a_socket_of_its_own_for_the_admin_pages(provider):
 def check_key_as_the_unit_says(provider):
     """The file that only root can read and one line of configuration: nothing else."""
     key = pathlib.Path("/etc/retryd/openai-key")
-    key.write_text(KEY + "\n")
-    key.chmod(0o600)
+    pathlib.Path("/root/my-key").write_text(KEY + "\n")
+    sh("install", "-m", "600", "/root/my-key", "/etc/retryd/openai-key")
+    configure(provider, f"api_key_file = {key}\n")
+    assert "not every user can read" in sh("retryd", "-c", "/etc/retryd/retryd.conf", "--check")
     configure(provider, "api_key_file = openai-key\n")
+    assert "not every user can read" not in sh("retryd", "-c", "/etc/retryd/retryd.conf", "--check")
     sh("systemctl", "start", "retryd.service")
     assert ask()[0] == 200
     assert f"Bearer {KEY}" in json.dumps(provider.record())

@@ -1,0 +1,59 @@
+"""What docs/systemd.md and docs/kubernetes.md say agrees with the units, the image and the program."""
+
+import re
+
+import pytest
+from pages import PAGES, ROOT, blocks, table_rows
+
+SYSTEMD, KUBERNETES = PAGES["docs/systemd.md"], PAGES["docs/kubernetes.md"]
+POD = blocks("yaml", KUBERNETES)[0]
+CONFIG = blocks("ini", KUBERNETES)[0]
+
+
+def only(pattern, text):
+    found = re.findall(pattern, text)
+    assert len(found) == 1, (pattern, found)
+    return found[0]
+
+
+def test_the_probes_are_the_image_s_health_check():
+    image = only(r"HEALTHCHECK .* CMD (\[.+\])", (ROOT / "Dockerfile").read_text())
+    assert re.findall(r"command: (\[.+\])", POD) == [image, image]
+
+
+def test_the_probes_wait_longer_than_the_health_check():
+    patience = int(only(r"CLI_HEALTH_PATIENCE_MS (\d+)", (ROOT / "src/daemon/cli.h").read_text()))
+    assert all(1000 * int(seconds) > patience for seconds in re.findall(r"timeoutSeconds: (\d+)", POD))
+
+
+def test_the_grace_is_longer_than_the_drain():
+    grace = int(only(r"terminationGracePeriodSeconds: (\d+)", POD))
+    assert grace > int(only(r"drain_timeout = (\d+)s", CONFIG)) + 10
+    assert int(only(r"--stop-timeout (\d+) retryd", KUBERNETES)) > int(only(r"drain_timeout = (\d+)s", CONFIG)) + 10
+
+
+def test_the_limit_leaves_room_above_max_buffered():
+    assert int(only(r"limits: \{memory: (\d+)Mi\}", POD)) >= int(only(r"max_buffered = (\d+)M", CONFIG)) + 128
+
+
+def test_the_user_is_the_image_s():
+    user = only(r"USER (\d+):\d+", (ROOT / "Dockerfile").read_text())
+    assert only(r"fsGroup: (\d+)", POD) == user and f"user {user}" in KUBERNETES
+
+
+def test_the_key_is_where_the_secret_is_mounted():
+    folder = only(r"name: retryd-keys, mountPath: ([/\w]+)", POD)
+    assert only(r"api_key_file = (\S+)", CONFIG).rpartition("/")[0] == folder
+
+
+def test_the_exit_codes_are_the_unit_s():
+    service = (ROOT / "systemd/retryd.service").read_text()
+    prevented = only(r"(?m)^RestartPreventExitStatus=([\d ]+)$", service)
+    rows = {row[0]: row[2] for row in table_rows(SYSTEMD) if len(row) == 3}
+    assert "leaves it" in rows[", ".join(prevented.split())]
+    assert sum("starts it again" in what for what in rows.values()) == len(rows) - 1
+
+
+@pytest.mark.parametrize("metric", re.findall(r"`(retryd_config_\w+)` \|", SYSTEMD))
+def test_the_metrics_are_there(retryd, metric):
+    assert metric in retryd("http://127.0.0.1:1/v1").metrics()

@@ -70,21 +70,25 @@ START_TEST(what_is_understood)
         const char *line;
         enum cli_mode mode;
         const char *config;
+        long pid;
     } lines[] = {
-        {"retryd", CLI_RUN, NULL},
-        {"retryd -c f", CLI_RUN, "f"},
-        {"retryd -cf", CLI_RUN, "f"},
-        {"retryd --config f", CLI_RUN, "f"},
-        {"retryd --config=f", CLI_RUN, "f"},
-        {"retryd --check", CLI_CHECK, NULL},
-        {"retryd --check -c f", CLI_CHECK, "f"},
-        {"retryd --check --check", CLI_CHECK, NULL},
-        {"retryd -c f --dump-config", CLI_DUMP, "f"},
-        {"retryd --version", CLI_VERSION, NULL},
-        {"retryd --help", CLI_HELP, NULL},
-        {"retryd -h", CLI_HELP, NULL},
-        {"retryd --health", CLI_HEALTH, NULL},
-        {"retryd --", CLI_RUN, NULL},
+        {"retryd", CLI_RUN, NULL, 0},
+        {"retryd -c f", CLI_RUN, "f", 0},
+        {"retryd -cf", CLI_RUN, "f", 0},
+        {"retryd --config f", CLI_RUN, "f", 0},
+        {"retryd --config=f", CLI_RUN, "f", 0},
+        {"retryd --check", CLI_CHECK, NULL, 0},
+        {"retryd --check -c f", CLI_CHECK, "f", 0},
+        {"retryd --check --check", CLI_CHECK, NULL, 0},
+        {"retryd -c f --dump-config", CLI_DUMP, "f", 0},
+        {"retryd --version", CLI_VERSION, NULL, 0},
+        {"retryd --help", CLI_HELP, NULL, 0},
+        {"retryd -h", CLI_HELP, NULL, 0},
+        {"retryd --health", CLI_HEALTH, NULL, 0},
+        {"retryd --", CLI_RUN, NULL, 0},
+        {"retryd reload", CLI_RELOAD, NULL, 0},
+        {"retryd reload 4711", CLI_RELOAD, NULL, 4711},
+        {"retryd reload 4711 -c f", CLI_RELOAD, "f", 4711},
     };
 
     for (size_t i = 0; i < COUNT(lines); i++) {
@@ -97,6 +101,7 @@ START_TEST(what_is_understood)
         outputs_close(&o);
         ck_assert_int_eq(cli.mode, lines[i].mode);
         ck_assert_pstr_eq(cli.config, lines[i].config);
+        ck_assert_int_eq(cli.pid, lines[i].pid);
         ck_assert_uint_eq(o.err_size, 0);
         outputs_deinit(&o);
     }
@@ -108,6 +113,11 @@ START_TEST(what_is_not_understood)
     static const char *const lines[][2] = {
         {"retryd start", "cannot make sense of start"},
         {"retryd --check x", "cannot make sense of x"},
+        {"retryd reload x", "reload expects a process id, not x"},
+        {"retryd reload 0", "reload expects a process id, not 0"},
+        {"retryd reload 4294967296", "reload expects a process id, not 4294967296"},
+        {"retryd reload 1 2", "cannot make sense of 2"},
+        {"retryd --check reload", "reload goes with no option but -c"},
         {"retryd --daemon", "cannot make sense of --daemon"},
         {"retryd --check=1", "cannot make sense of --check=1"},
         {"retryd --he", "cannot make sense of --he"},

@@ -4,7 +4,8 @@
     tests/lint/tidy.py BUILD_DIR CACHE_DIR
 
 A file that was found clean leaves a stamp in CACHE_DIR, named after all that went into the finding:
-the file, the tree's headers, the compile command, .clang-tidy and clang-tidy's version.
+the file, those of the tree's headers that it includes, the compile command, .clang-tidy and clang-tidy's
+version.
 """
 
 import concurrent.futures
@@ -12,6 +13,8 @@ import hashlib
 import json
 import os
 import pathlib
+import re
+import shlex
 import subprocess
 import sys
 
@@ -25,17 +28,34 @@ def digest(*parts):
     return whole.hexdigest()
 
 
+def included(source, folders, known):
+    """The headers of this tree that a file includes, and that these include."""
+    found, todo = set(), [source]
+    while todo:
+        path = todo.pop()
+        if path not in known:
+            names = re.findall(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', path.read_text(errors="replace"), re.MULTILINE)
+            known[path] = names
+        for name in known[path]:
+            header = next((f / name for f in (path.parent, *folders) if (f / name).is_file()), None)
+            if header and header not in found:
+                found.add(header)
+                todo.append(header)
+    return sorted(found)
+
+
 def main():
     build, cache = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     cache.mkdir(parents=True, exist_ok=True)
     version = subprocess.run(["clang-tidy", "--version"], check=True, capture_output=True).stdout
-    headers = [p.read_bytes() for folder in ("src", "tests") for p in sorted((ROOT / folder).rglob("*.h"))]
-    common = digest(version, (ROOT / ".clang-tidy").read_bytes(), *headers)
+    common = digest(version, (ROOT / ".clang-tidy").read_bytes())
 
-    stamps = {}
+    stamps, known = {}, {}
     for entry in json.loads((build / "compile_commands.json").read_text()):
         source = pathlib.Path(entry["file"])
-        stamps[source] = cache / digest(common.encode(), entry["command"].encode(), source.read_bytes())
+        folders = [pathlib.Path(word[2:]) for word in shlex.split(entry["command"]) if word.startswith("-I")]
+        headers = [h.read_bytes() for h in included(source, folders, known)]
+        stamps[source] = cache / digest(common.encode(), entry["command"].encode(), source.read_bytes(), *headers)
     stale = [source for source, stamp in stamps.items() if not stamp.exists()]
 
     def tidy(source):

@@ -9,6 +9,7 @@ command sees it, and this tree at /srv, read-only; build/ and .cache/ there are 
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def enter(suite, packages, command):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the command, and what is half made, end with it
     reason = machine.why_not()
     if reason:
         sys.exit(reason)

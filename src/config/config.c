@@ -9,6 +9,41 @@
 
 #define NAMED_MAX 1000 /* upstreams, routes */
 
+/* --- what the file said ----------------------------------------------------------------------- */
+
+/* The same for all configurations that were renewed from one. */
+struct config_source {
+    atomic_uint refs;
+    struct config_text text;
+};
+
+static void source_unref(struct config_source *s)
+{
+    if (!s || atomic_fetch_sub(&s->refs, 1) > 1)
+        return;
+    config_text_deinit(&s->text);
+    free(s);
+}
+
+static void read_source(struct config *c, struct config_report *r)
+{
+    c->source = calloc(1, sizeof *c->source);
+    if (!c->source) {
+        config_no_memory(r);
+        return;
+    }
+    atomic_init(&c->source->refs, 1);
+    if (!c->path)
+        return;
+    c->mark = config_mark(c->path);
+    config_read(c->path, &c->source->text, r);
+}
+
+bool config_same_source(const struct config *a, const struct config *b)
+{
+    return a->source == b->source;
+}
+
 /* --- the parts of a snapshot ------------------------------------------------------------------- */
 
 static unsigned count_named(const struct config_text *text, const char *kind)
@@ -35,7 +70,8 @@ static void load_globals(struct config *c, const struct config_text *text, bool 
         return;
     t.origin.line = 0;
     config_check_listeners(c, &t.origin, r);
-    config_check_spool(c, &t.origin, r);
+    if (!c->before)
+        config_check_spool(c, &t.origin, r);
     /* The pages of --health need no password, nor may whoever asks for them read it. */
     if (!only)
         config_finish_shared(c, &t.origin, r);
@@ -57,8 +93,8 @@ static void load_upstream(struct config *c, const struct config_section *s, stru
     if (s)
         config_apply_section(&t, s);
     if (!r->faults[FAULT_MEMORY])
-        config_finish_upstream(u, &t.origin, r);
-    if (!r->faults[FAULT_MEMORY])
+        config_finish_upstream(c, u, &t.origin, r);
+    if (!r->faults[FAULT_MEMORY] && !c->before)
         config_check_own(c, u, &t.origin, r);
 }
 
@@ -123,26 +159,17 @@ static bool too_many(const struct config_text *text, const char *kind, struct co
 }
 
 /* Upstreams come before the routes that name them, and the global settings before both. */
-static void load_parts(struct config *c, const char *path, bool globals_only,
-                       struct config_report *r)
+static void load_parts(struct config *c, bool globals_only, struct config_report *r)
 {
-    struct config_text text = {0};
+    const struct config_text *text = &c->source->text;
 
-    if (path) {
-        c->path = strdup(path);
-        if (!c->path)
-            config_no_memory(r);
-        c->mark = config_mark(path);
-        config_read(path, &text, r);
-    }
-    if (!r->faults[FAULT_FILE] && !too_many(&text, "upstream", r) && !too_many(&text, "route", r)) {
-        load_globals(c, &text, globals_only, r);
-        if (!globals_only && !r->faults[FAULT_MEMORY])
-            load_upstreams(c, &text, r);
-        if (!globals_only && !r->faults[FAULT_MEMORY])
-            load_routes(c, &text, r);
-    }
-    config_text_deinit(&text);
+    if (too_many(text, "upstream", r) || too_many(text, "route", r))
+        return;
+    load_globals(c, text, globals_only, r);
+    if (!globals_only && !r->faults[FAULT_MEMORY])
+        load_upstreams(c, text, r);
+    if (!globals_only && !r->faults[FAULT_MEMORY])
+        load_routes(c, text, r);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -179,6 +206,12 @@ static void upstream_deinit(struct config_upstream *u)
     for (unsigned i = 0; i < u->key_count; i++)
         secret_free(u->keys[i]);
     free(u->keys);
+    secret_free(u->client_cert);
+    secret_free(u->client_key);
+    secret_free(u->proxy_password);
+    free(u->proxy_bare);
+    free(u->proxy_user);
+    bundle_unref(u->ca);
     free_pairs(u->headers, u->header_count);
     free_pairs(u->models, u->model_count);
 }
@@ -199,6 +232,8 @@ static void config_free(struct config *c)
     for (unsigned i = 0; i < c->route_count; i++)
         route_deinit(&c->routes[i]);
     secret_free(c->shared_password);
+    config_files_free(c);
+    source_unref(c->source);
     free(c->upstreams);
     free(c->routes);
     free(c->path);
@@ -214,22 +249,38 @@ enum purpose {
     GLOBALS_ONLY,
 };
 
+/* Empty, with one reference; NULL when out of memory. */
+static struct config *begin(const char *path)
+{
+    struct config *c = calloc(1, sizeof *c);
+
+    if (!c)
+        return NULL;
+    atomic_init(&c->refs, 1);
+    c->serial = atomic_fetch_add(&serials, 1) + 1;
+    c->path = path ? strdup(path) : NULL;
+    if (path && !c->path) {
+        free(c);
+        return NULL;
+    }
+    return c;
+}
+
 static struct config *load(const char *path, enum purpose purpose, struct buf *problems,
                            struct buf *notes)
 {
-    struct config *c = calloc(1, sizeof *c);
+    struct config *c = begin(path);
     struct config_report report;
     int error;
 
     config_report_init(&report, path);
     report.examined = purpose == TO_EXAMINE;
-    if (c) {
-        atomic_init(&c->refs, 1);
-        c->serial = atomic_fetch_add(&serials, 1) + 1;
-        load_parts(c, path, purpose == GLOBALS_ONLY, &report);
-    } else {
+    if (c)
+        read_source(c, &report);
+    else
         config_no_memory(&report);
-    }
+    if (!report.faults[FAULT_MEMORY] && !report.faults[FAULT_FILE])
+        load_parts(c, purpose == GLOBALS_ONLY, &report);
     config_report_write(&report, problems, notes);
     error = config_report_errno(&report);
     config_report_deinit(&report);
@@ -239,6 +290,28 @@ static struct config *load(const char *path, enum purpose purpose, struct buf *p
     }
     if (error)
         errno = error;
+    return c;
+}
+
+struct config *config_renew(const struct config *was)
+{
+    struct config *c = begin(was->path);
+    struct config_report report;
+
+    if (!c)
+        return NULL;
+    config_report_init(&report, was->path);
+    c->before = was;
+    c->mark = was->mark;
+    c->source = was->source;
+    atomic_fetch_add(&c->source->refs, 1);
+    load_parts(c, false, &report);
+    c->before = NULL;
+    if (config_report_bad(&report)) {
+        config_free(c);
+        c = NULL;
+    }
+    config_report_deinit(&report);
     return c;
 }
 

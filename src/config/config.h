@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/secret.h"
+#include "config/bundle.h"
 #include "policy/settings.h"
 
 struct string_list {
@@ -74,9 +75,18 @@ struct config_upstream {
     unsigned header_count;
     struct config_header *models; /* model.NAME = the upstream's own name for it */
     unsigned model_count;
-    char *idempotency_header; /* "" where none */
+    char *idempotency_header;   /* "" where none */
+    char *client_cert_file;     /* "" where none */
+    char *client_key_file;      /* "": the key is in client_cert_file */
+    struct secret *client_cert; /* loaded, PEM; NULL: none is shown */
+    struct secret *client_key;  /* ... not NULL then */
     char *ca_file;
+    struct bundle *ca; /* what ca_file, or the system's, held; NULL: not to be had, or no TLS */
     char *proxy;
+    char *proxy_password_file;     /* "" where none */
+    struct secret *proxy_password; /* loaded; NULL: proxy says all */
+    char *proxy_bare;              /* proxy without its user, where there is a password */
+    char *proxy_user;              /* ... the user */
     enum http_version http_version;
     unsigned max_concurrency;     /* 0: no limit */
     unsigned requests_per_minute; /* 0: no limit */
@@ -109,11 +119,35 @@ struct config_mark {
     uint64_t device, inode, size, changed_ns;
 };
 
+/* Tells one state of a file from another. */
+struct file_mark {
+    uint64_t device, inode, size, changed_ns, modified_ns; /* all 0: it was not there */
+    bool young; /* it changed so short before it was read that it may have changed since unseen */
+};
+
+/* A file whose contents are a part of the configuration. */
+struct config_file {
+    char *section; /* "upstream openai" */
+    const char *key;
+    char *path;            /* as it was opened */
+    struct file_mark mark; /* when it was read */
+    bool changed;          /* config_renew: it holds something else than before */
+    char *problem;         /* config_renew: why what it held before was kept; else NULL */
+};
+
+struct config_source;
+
 struct config {
     atomic_uint refs;
     uint64_t serial;         /* 1, 2, 3 ... in the order in which they were loaded */
     char *path;              /* the file; NULL for the built-in defaults */
     struct config_mark mark; /* of the file, from just before it was read */
+    struct config_source
+        *source; /* what the file said; the same for all that were renewed from it */
+    const struct config
+        *before;               /* only in config_renew: what is kept where a file cannot be used */
+    struct config_file *files; /* in the order in which they were read */
+    unsigned file_count;
     struct config_server server;
     struct config_admin admin;
     struct config_log log;
@@ -155,6 +189,20 @@ bool config_mark_same(const struct config_mark *a, const struct config_mark *b);
 
 /* Whether a file with a secret, as configured, is a credential of systemd: a bare name, or in its folder. */
 bool config_is_credential(const char *name);
+/* The same configuration, with what its files (keys, passwords, certificates) hold by now. Where one
+ * cannot be read, or is not whole, what it held before is kept, and the file's `problem` says so. Its
+ * files are those of `c`, in the same order; so are upstreams and routes. A snapshot with one reference; NULL when out
+ * of memory. */
+struct config *config_renew(const struct config *c);
+
+/* Whether one of the files is not what it was when it was read. */
+bool config_files_differ(const struct config *c);
+
+/* Whether the keys of that upstream of `c` are in a file that is not what it was. */
+bool config_key_file_differs(const struct config *c, const struct config_upstream *u);
+
+/* Whether one has been renewed from the other, or both from a third. */
+bool config_same_source(const struct config *a, const struct config *b);
 
 /* Whether the file asks for a log of JSON, for all that may be wrong with the rest of it. */
 bool config_wants_json(const char *path);

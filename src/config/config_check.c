@@ -1,8 +1,6 @@
 /* What one value alone cannot tell: conflicts between values, and the parts that follow from them. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/units.h"
 #include "config/config_table.h"
@@ -219,23 +217,14 @@ static void check_headers(const struct config_upstream *u, const struct config_o
     }
 }
 
-static void check_ca_file(const struct config_upstream *u, const struct config_origin *o,
-                          struct config_report *r)
-{
-    char quoted[CONFIG_QUOTED_MAX];
-
-    if (u->ca_file[0] && access(u->ca_file, R_OK) < 0)
-        config_problem(r, FAULT_VALUE, config_origin_line(o, "upstream", "ca_file"),
-                       "[%s] ca_file: %s cannot be read: %s", o->title,
-                       config_quote(str_from(u->ca_file), quoted), strerror(errno));
-}
-
-void config_finish_upstream(struct config_upstream *u, const struct config_origin *o,
-                            struct config_report *r)
+void config_finish_upstream(struct config *c, struct config_upstream *u,
+                            const struct config_origin *o, struct config_report *r)
 {
     fill_url(u, r);
     check_url_set(u, o, r);
     check_headers(u, o, r);
-    check_ca_file(u, o, r);
-    config_load_keys(u, o, r);
+    config_load_authorities(c, u, o, r);
+    config_load_client(c, u, o, r);
+    config_load_proxy_password(c, u, o, r);
+    config_load_keys(c, u, o, r);
 }

@@ -217,17 +217,6 @@ void config_help(FILE *out)
 
 /* --- what a reload cannot change --------------------------------------------------------------- */
 
-/* A path may be as it was while the file says something else. */
-static bool password_differs(const struct config_row *row, const struct config *old,
-                             const struct config *now)
-{
-    const struct secret *was = old->shared_password, *is = now->shared_password;
-
-    if (row->offset != offsetof(struct config, shared_password_file) || !was || !is)
-        return false;
-    return !str_eq(secret_text(was), secret_text(is));
-}
-
 void config_diff_restart(const struct config *old, const struct config *now, struct buf *out)
 {
     size_t start = out->len;
@@ -242,7 +231,7 @@ void config_diff_restart(const struct config *old, const struct config *now, str
         buf_init(&is, TEXT_MAX);
         config_value_text(row, config_field_const(row, old), &was);
         config_value_text(row, config_field_const(row, now), &is);
-        if (!str_eq(buf_str(&was), buf_str(&is)) || password_differs(row, old, now))
+        if (!str_eq(buf_str(&was), buf_str(&is)))
             buf_printf(out, "%s%s.%s", out->len > start ? ", " : "", row->section, row->key);
         buf_deinit(&was);
         buf_deinit(&is);

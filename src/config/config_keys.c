@@ -1,27 +1,11 @@
-/* Loads an upstream's API keys from the environment or a file, and the password of the shared view
- * from a file. What is read is wiped here and kept only as secrets; no message shows any of it. */
+/* Loads an upstream's API keys from the environment or a file, and passwords from files. They are kept only
+ * as secrets; no message shows any of them. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "config/config_table.h"
 #include "targets/target.h"
-
-#define FILE_MAX (1024 * 1024)
-
-struct key_file {
-    const char *title; /* of the section */
-    const char *key;   /* that names the file */
-    const char *name;  /* as configured */
-    unsigned line;
-    struct config_report *report;
-    char path[4096]; /* what is opened */
-    size_t n;
-    char text[FILE_MAX + 1]; /* what it holds: wiped before it is freed */
-};
 
 static int add_key(struct config_upstream *u, struct str text)
 {
@@ -67,45 +51,6 @@ static void keys_from_env(struct config_upstream *u, const char *title, unsigned
         config_no_memory(r);
 }
 
-/* A bare name is one of the credentials that systemd hands over. */
-static bool find_file(struct key_file *f, const char **ret_remark)
-{
-    const char *folder = getenv("CREDENTIALS_DIRECTORY");
-    const char *name = f->name;
-    int n;
-
-    *ret_remark = "";
-    if (strchr(name, '/')) {
-        n = snprintf(f->path, sizeof f->path, "%s", name);
-    } else if (folder && folder[0]) {
-        n = snprintf(f->path, sizeof f->path, "%s/%s", folder, name);
-    } else {
-        *ret_remark = " (a name without a slash is a credential of systemd, but "
-                      "CREDENTIALS_DIRECTORY is not set)";
-        n = snprintf(f->path, sizeof f->path, "%s", name);
-    }
-    return n > 0 && (size_t)n < sizeof f->path;
-}
-
-/* Reads at most `size` bytes; the number, or -errno. */
-static ssize_t read_up_to(int fd, char *out, size_t size)
-{
-    size_t have = 0;
-
-    while (have < size) {
-        ssize_t n = read(fd, out + have, size - have);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            break;
-        have += (size_t)n;
-    }
-    return (ssize_t)have;
-}
-
 static bool has_key(const struct config_upstream *u, struct str key)
 {
     for (unsigned i = 0; i < u->key_count; i++) {
@@ -115,11 +60,11 @@ static bool has_key(const struct config_upstream *u, struct str key)
     return false;
 }
 
-static void keys_from_text(struct config_upstream *u, struct key_file *f, struct str rest)
+static void keys_from_text(struct config_upstream *u, struct config_reading *f)
 {
     char quoted[CONFIG_QUOTED_MAX];
     const char *path = config_quote(str_from(f->path), quoted);
-    struct str line;
+    struct str rest = f->text, line;
 
     for (unsigned n = 1; str_next(&rest, '\n', &line); n++) {
         if (line.n == 0 || line.p[0] == '#')
@@ -148,128 +93,166 @@ static void keys_from_text(struct config_upstream *u, struct key_file *f, struct
                        f->title, path);
 }
 
-static void note_mode(struct key_file *f, int fd)
-{
-    char quoted[CONFIG_QUOTED_MAX];
-    struct stat st;
+/* --- renewing ---------------------------------------------------------------------------------------- */
 
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH))
-        config_note(f->report, f->line,
-                    "[%s] %s: everyone on this machine can read %s (mode %04o); 0600 would do",
-                    f->title, f->key, config_quote(str_from(f->path), quoted),
-                    (unsigned)(st.st_mode & 07777));
+static bool same_keys(const struct config_upstream *a, const struct config_upstream *b)
+{
+    if (a->key_count != b->key_count)
+        return false;
+    for (unsigned i = 0; i < a->key_count; i++)
+        if (!config_same_secret(a->keys[i], b->keys[i]))
+            return false;
+    return true;
 }
 
-static void key_file_free(struct key_file *f)
+static void keep_keys(struct config_upstream *u, const struct config_upstream *was,
+                      struct config_report *r)
 {
-    explicit_bzero(f->text, sizeof f->text);
-    free(f);
-}
-
-/* Opens and reads the file into f->text; false where that was reported. */
-static bool read_key_file(struct key_file *f)
-{
-    char quoted[CONFIG_QUOTED_MAX];
-    const char *remark;
-    ssize_t n = -ENAMETOOLONG;
-
-    if (find_file(f, &remark)) {
-        int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-
-        n = -errno;
-        if (fd >= 0) {
-            note_mode(f, fd);
-            n = read_up_to(fd, f->text, sizeof f->text);
-            close(fd);
+    while (u->key_count > 0)
+        secret_free(u->keys[--u->key_count]);
+    for (unsigned i = 0; i < was->key_count; i++) {
+        if (add_key(u, secret_text(was->keys[i])) < 0) {
+            config_no_memory(r);
+            return;
         }
     }
-    if (n == (ssize_t)sizeof f->text)
-        n = -EFBIG;
-    if (n < 0 && *remark && f->report->examined)
-        config_note(
-            f->report, f->line,
-            "[%s] %s: %s is a credential of systemd, which only the service sees: it was not "
-            "read",
-            f->title, f->key, config_quote(str_from(f->name), quoted));
-    else if (n < 0)
-        config_problem(f->report, FAULT_KEY, f->line, "[%s] %s: %s cannot be read: %s%s", f->title,
-                       f->key, config_quote(str_from(f->path), quoted), strerror((int)-n), remark);
-    else
-        f->n = (size_t)n;
-    return n >= 0;
 }
 
-static struct key_file *key_file_new(const char *key, const char *name, unsigned line,
-                                     const char *title, struct config_report *r)
+/* --- by key ------------------------------------------------------------------------------------------ */
+
+static void load_key_file(struct config *c, struct config_upstream *u,
+                          const struct config_origin *o, unsigned line, struct config_report *r)
 {
-    struct key_file *f = calloc(1, sizeof *f);
+    struct config_reading *f =
+        config_reading_new(c, o->title, "api_key_file", u->api_key_file, line, r);
+    const struct config_upstream *was = config_upstream_before(c, u);
 
-    if (!f) {
-        config_no_memory(r);
-        return NULL;
-    }
-    f->title = title;
-    f->key = key;
-    f->name = name;
-    f->line = line;
-    f->report = r;
-    return f;
+    if (!f)
+        return;
+    if (config_reading_read(f))
+        keys_from_text(u, f);
+    if (was && !config_reading_good(f))
+        keep_keys(u, was, r);
+    else if (was)
+        config_reading_file(f)->changed = !same_keys(u, was);
+    config_reading_free(f);
 }
 
-void config_load_keys(struct config_upstream *u, const struct config_origin *o,
+void config_load_keys(struct config *c, struct config_upstream *u, const struct config_origin *o,
                       struct config_report *r)
 {
     unsigned line = config_origin_line(o, "upstream", "api_key_file");
-    struct key_file *f;
 
-    if (u->api_key_env[0] && u->api_key_file[0]) {
+    if (u->api_key_env[0] && u->api_key_file[0])
         config_problem(r, FAULT_VALUE, line,
                        "[%s] api_key_file: api_key_env is set as well; expected one of the two",
                        o->title);
-    } else if (u->api_key_env[0]) {
+    else if (u->api_key_env[0])
         keys_from_env(u, o->title, config_origin_line(o, "upstream", "api_key_env"), r);
-    } else if (u->api_key_file[0]) {
-        f = key_file_new("api_key_file", u->api_key_file, line, o->title, r);
-        if (f && read_key_file(f))
-            keys_from_text(u, f, (struct str){f->text, f->n});
-        if (f)
-            key_file_free(f);
-    }
-}
-
-/* --- the password of the shared view ------------------------------------------------------------- */
-
-static void password_from_text(struct config *c, struct key_file *f)
-{
-    char quoted[CONFIG_QUOTED_MAX];
-    const char *path = config_quote(str_from(f->path), quoted);
-    struct str rest = {f->text, f->n}, password;
-
-    if (!str_next(&rest, '\n', &password) || password.n == 0) {
-        config_problem(f->report, FAULT_KEY, f->line,
-                       "[%s] %s: the first line of %s is empty; expected the password", f->title,
-                       f->key, path);
-    } else if (memchr(password.p, '\0', password.n)) {
-        config_problem(f->report, FAULT_KEY, f->line,
-                       "[%s] %s: the first line of %s is no password; expected text", f->title,
-                       f->key, path);
-    } else {
-        c->shared_password = secret_new(password);
-        if (!c->shared_password)
-            config_no_memory(f->report);
-    }
+    else if (u->api_key_file[0])
+        load_key_file(c, u, o, line, r);
 }
 
 void config_load_password(struct config *c, const struct config_origin *o, struct config_report *r)
 {
-    struct key_file *f;
+    struct config_reading *f;
 
     if (!c->shared_password_file[0])
         return;
-    f = key_file_new("redis_password_file", c->shared_password_file,
-                     config_origin_line(o, "shared", "redis_password_file"), "shared", r);
-    if (f && read_key_file(f))
-        password_from_text(c, f);
+    f = config_reading_new(c, "shared", "redis_password_file", c->shared_password_file,
+                           config_origin_line(o, "shared", "redis_password_file"), r);
     if (f)
-        key_file_free(f);
+        config_take_password(f, c->before ? c->before->shared_password : NULL, &c->shared_password);
+    config_reading_free(f);
+}
+
+/* --- a proxy's --------------------------------------------------------------------------------------- */
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
+}
+
+/* As it stands in a URL (RFC 3986 2.1). */
+static char *percent_decoded(struct str s)
+{
+    char *out = malloc(s.n + 1), *to = out;
+
+    for (size_t i = 0; out && i < s.n; i++) {
+        int high = s.p[i] == '%' && i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1;
+        int low = high >= 0 ? hex_digit(s.p[i + 2]) : -1;
+
+        if (low >= 0 && (high | low) != 0) {
+            *to++ = (char)(high << 4 | low);
+            i += 2;
+        } else {
+            *to++ = s.p[i];
+        }
+    }
+    if (out)
+        *to = '\0';
+    return out;
+}
+
+/* "http://user@host:1" into its user and "http://host:1". False where there is none. */
+static bool split_user(const char *proxy, struct str *ret_user, struct str *ret_scheme,
+                       struct str *ret_rest)
+{
+    const char *start = strstr(proxy, "://"), *at = strrchr(proxy, '@');
+
+    if (!start || !at || at <= start + 3)
+        return false;
+    start += 3;
+    *ret_scheme = (struct str){proxy, (size_t)(start - proxy)};
+    *ret_user = (struct str){start, (size_t)(at - start)};
+    *ret_rest = str_from(at + 1);
+    return true;
+}
+
+/* NULL, or what is wrong with the key beside `proxy`. */
+static const char *split_proxy(struct config_upstream *u, struct config_report *r)
+{
+    struct str user, scheme, rest;
+    size_t n;
+
+    if (!split_user(u->proxy, &user, &scheme, &rest))
+        return "proxy names no user; expected proxy = http://USER@HOST:PORT";
+    if (memchr(user.p, ':', user.n))
+        return "proxy has a password as well; expected one of the two";
+    n = scheme.n + rest.n + 1;
+    u->proxy_user = percent_decoded(user);
+    u->proxy_bare = malloc(n);
+    if (u->proxy_user && u->proxy_bare)
+        snprintf(u->proxy_bare, n, "%.*s%.*s", (int)scheme.n, scheme.p, (int)rest.n, rest.p);
+    else
+        config_no_memory(r);
+    return NULL;
+}
+
+void config_load_proxy_password(struct config *c, struct config_upstream *u,
+                                const struct config_origin *o, struct config_report *r)
+{
+    static const char key[] = "proxy_password_file";
+    unsigned line = config_origin_line(o, "upstream", key);
+    const struct config_upstream *was = config_upstream_before(c, u);
+    struct config_reading *f;
+    const char *why;
+
+    if (!u->proxy_password_file[0])
+        return;
+    if (!u->proxy[0]) {
+        config_note(r, line, "[%s] %s: has no effect without proxy", o->title, key);
+        return;
+    }
+    why = split_proxy(u, r);
+    if (why) {
+        config_problem(r, FAULT_VALUE, line, "[%s] %s: %s", o->title, key, why);
+        return;
+    }
+    f = config_reading_new(c, o->title, key, u->proxy_password_file, line, r);
+    if (f)
+        config_take_password(f, was ? was->proxy_password : NULL, &u->proxy_password);
+    config_reading_free(f);
 }

@@ -13,7 +13,9 @@
  *   config_check.c    what one value cannot tell: conflicts, key files
  *   config_disk.c     the marks of files, and which are systemd's credentials
  *   config_access.c   what root can read, and the user of a service cannot
- *   config_keys.c     the upstreams' API keys, the password of the shared view
+ *   config_files.c    files whose contents are a part of the configuration: reading, renewing
+ *   config_keys.c     ... API keys and passwords
+ *   config_trust.c    ... certificates
  *   config_route.c    which route a request takes
  *   config_dump.c     the snapshot as text again, the help, what needs a restart */
 #ifndef RETRYD_DAEMON_CONFIG_TABLE_H
@@ -298,13 +300,72 @@ void config_check_settings(const struct route_settings *s, const struct config_o
                            struct config_report *r);
 
 /* Fills the parts of the URL in, checks what belongs together, loads the keys. */
-void config_finish_upstream(struct config_upstream *u, const struct config_origin *o,
-                            struct config_report *r);
+void config_finish_upstream(struct config *c, struct config_upstream *u,
+                            const struct config_origin *o, struct config_report *r);
 /* Whether its url, or the proxy before it, is one of this daemon's own listeners. */
 void config_check_own(const struct config *c, const struct config_upstream *u,
                       const struct config_origin *o, struct config_report *r);
-void config_load_keys(struct config_upstream *u, const struct config_origin *o,
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+/* Each loads what its keys of [upstream] name, or, while a configuration is renewed, keeps what there was
+ * before where that cannot be used. */
+void config_load_keys(struct config *c, struct config_upstream *u, const struct config_origin *o,
                       struct config_report *r);
+void config_load_client(struct config *c, struct config_upstream *u, const struct config_origin *o,
+                        struct config_report *r);
+void config_load_authorities(struct config *c, struct config_upstream *u,
+                             const struct config_origin *o, struct config_report *r);
+void config_load_proxy_password(struct config *c, struct config_upstream *u,
+                                const struct config_origin *o, struct config_report *r);
+
+#define CONFIG_READING_MAX ((size_t)1024 * 1024)
+
+/* A file while it is read. */
+struct config_reading {
+    struct config *config;
+    const char *title; /* of the section */
+    const char *key;   /* that names the file */
+    unsigned line;
+    enum config_fault fault; /* of one that cannot be read: FAULT_KEY, unless it is set otherwise */
+    bool secret;             /* it is nobody else's business: true, unless ... */
+    size_t most;             /* bytes: CONFIG_READING_MAX, unless ... */
+    struct str text;         /* what it holds */
+    struct config_report *report; /* where problems go */
+
+    /* config_files.c's own. */
+    struct config_report *to, own;
+    const char *remark; /* what to add where it cannot be read */
+    unsigned index;     /* among the snapshot's files */
+    bool found;
+    char *space;     /* wiped before it is freed */
+    char path[4096]; /* what is opened */
+};
+
+/* Begins with the file that is configured as `name`, and lists it as one of the snapshot's. NULL when out
+ * of memory. */
+struct config_reading *config_reading_new(struct config *c, const char *title, const char *key,
+                                          const char *name, unsigned line, struct config_report *r);
+/* Whether it is, while a configuration is renewed, as it was before, and need not be read. */
+bool config_reading_as_before(struct config_reading *f);
+/* Reads it; false where that was reported, or `f` is NULL. */
+bool config_reading_read(struct config_reading *f);
+/* Whether it was read without a problem; not where `f` is NULL. */
+bool config_reading_good(const struct config_reading *f);
+struct config_file *config_reading_file(struct config_reading *f);
+/* Wipes and frees it. While a configuration is renewed its problem becomes the file's. NULL is fine. */
+void config_reading_free(struct config_reading *f);
+
+/* The same upstream of the configuration that is renewed; NULL: none is. */
+const struct config_upstream *config_upstream_before(const struct config *c,
+                                                     const struct config_upstream *u);
+
+bool config_same_secret(const struct secret *a, const struct secret *b); /* NULL: none */
+/* A copy of what there was before. */
+struct secret *config_keep_secret(const struct secret *was, struct config_report *r);
+/* The file's first line is a password; `was`: the one before. */
+void config_take_password(struct config_reading *f, const struct secret *was, struct secret **ret);
+void config_files_free(struct config *c);
 
 /* Loads the password of the shared view, and checks what belongs together. */
 void config_finish_shared(struct config *c, const struct config_origin *o, struct config_report *r);

@@ -224,6 +224,8 @@ static const struct exchange_ops world_ops = {
     .unix_ms = world_unix,
     .random = world_random,
     .plan = world_plan,
+    .renew = call_renew,
+    .other_key = call_other_key,
     .turn_ask = call_turn_ask,
     .turn_state = call_turn_state,
     .turn_leave = call_turn_leave,
@@ -333,7 +335,8 @@ static void call_end(struct call *c)
     c->answered = 0;
     call_count(c);
     wiring_unref(c->wiring);
-    c->wiring = NULL;
+    wiring_unref(c->wiring_before);
+    c->wiring = c->wiring_before = NULL;
     uv_timer_stop(&c->timer);
     list_remove(&c->run);
     list_remove(&c->node);

@@ -154,6 +154,9 @@ static void adopt(struct server *s, struct config *now, struct buf *told)
     buf_printf(&line, "configuration reloaded from %s", now->path);
     tell(told, LOG_INFO, buf_str(&line));
     buf_deinit(&line);
+    /* Another one may be in force behind it. */
+    if (rotation_begin(s) < 0)
+        log_line(LOG_ERROR, "out of memory: changes of files will not be noticed");
 }
 
 static void refuse(struct server *s, const struct config_mark *disk, const struct buf *problems,

@@ -118,6 +118,7 @@ static void close_handles(struct server *s)
     s->admin = NULL;
     control_close(s->control);
     s->control = NULL;
+    rotation_close(s);
     sharing_close(s->sharing);
     if (s->traffic)
         traffic_close(s->traffic);
@@ -144,6 +145,11 @@ static void on_change(uv_async_t *async)
 
     doors_check(s);
     control_check(s->control);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        if (worker_saw_change(s->workers[i])) {
+            rotation_look(s);
+            break;
+        }
     /* The prepare step sees the admin connections off, then everything ends: no new ones meanwhile. */
     if (s->draining && all_stopped(s) && s->admin) {
         doors_close(s, true);
@@ -410,6 +416,8 @@ static int start(struct server *s)
         rc = start_workers(s);
     if (rc == 0)
         rc = start_pool(s);
+    if (rc == 0)
+        rc = rotation_begin(s);
     if (rc < 0)
         return rc;
     open_control(s);
@@ -440,6 +448,7 @@ static void end(struct server *s)
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     config_unref(s->config);
+    free(s->told);
 }
 
 int server_run(struct config *config)

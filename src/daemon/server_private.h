@@ -12,6 +12,7 @@
 #include "daemon/server.h"
 #include "daemon/sharing.h"
 #include "daemon/traffic.h"
+#include "daemon/watch.h"
 #include "daemon/worker.h"
 
 struct server;
@@ -51,6 +52,9 @@ struct server {
     uv_timer_t drain_timer, watchdog, pause;
     uv_async_t change;
     uv_prepare_t prepare;
+    struct watch *watch;      /* of the files whose contents are a part of the configuration */
+    bool *told;               /* that one of them cannot be used, for each */
+    bool unwatched_told;      /* ... that one cannot be watched */
     bool has_loop;            /* it is set up, and to be closed */
     uint64_t pongs_seen;      /* of the worker that gave the fewest */
     unsigned pings_missed;    /* in a row, by one worker or more */
@@ -94,5 +98,11 @@ void ending_signal(struct server *s);
 /* While it ends: asks systemd for more time. Called at each ping of the watchdog, so that a main thread that
  * hangs gets none. */
 void ending_extend(const struct server *s);
+
+/* Watches the files of the configuration in force, from now on and after a reload. 0 or -ENOMEM. */
+int rotation_begin(struct server *s);
+/* Reads those anew that have changed. */
+void rotation_look(struct server *s);
+void rotation_close(struct server *s);
 
 #endif

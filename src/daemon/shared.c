@@ -374,6 +374,19 @@ struct shared *shared_new(uv_loop_t *loop, const struct shared_settings *setting
     return s;
 }
 
+void shared_password(struct shared *s, struct str password)
+{
+    struct secret *now;
+
+    if (s->password && str_eq(secret_text(s->password), password))
+        return;
+    now = secret_new(password);
+    if (!now)
+        return;
+    secret_free(s->password);
+    s->password = now;
+}
+
 static void on_timer_closed(uv_handle_t *handle)
 {
     struct shared *s = handle->data;

@@ -56,6 +56,10 @@ struct shared_handler {
 struct shared *shared_new(uv_loop_t *loop, const struct shared_settings *settings,
                           const struct shared_handler *handler);
 
+/* Another password, for the next login: whoever is logged in stays so. It is copied; without memory the one
+ * before is kept. */
+void shared_password(struct shared *s, struct str password);
+
 /* No call follows. The memory is freed on the loop, a little later. NULL is fine. */
 void shared_close(struct shared *s);
 

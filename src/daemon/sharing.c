@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/shared.h"
 
 struct sharing {
     struct shared *shared; /* NULL once it is closed */
     struct traffic *traffic;
+    char *password_file;
     uint64_t
         wait_ms_max; /* the longest that this daemon's own settings would wait for one's hint */
     uint64_t open_ms_max; /* ... and would keep a breaker open */
@@ -61,6 +63,9 @@ void sharing_configure(struct sharing *s, const struct config *c)
 {
     if (!s)
         return;
+    /* That of another file would come with other settings that need a restart. */
+    if (s->shared && c->shared_password && !strcmp(s->password_file, c->shared_password_file))
+        shared_password(s->shared, secret_text(c->shared_password));
     s->wait_ms_max = s->open_ms_max = 0;
     take_settings(s, &c->defaults);
     for (unsigned i = 0; i < c->route_count; i++)
@@ -119,12 +124,17 @@ int sharing_new(uv_loop_t *loop, const struct config *c, struct traffic *t, stru
         return -ENOMEM;
     if (c->shared_password)
         settings.password = secret_text(c->shared_password);
+    s->password_file = str_dup(str_from(c->shared_password_file));
+    if (!s->password_file) {
+        free(s);
+        return -ENOMEM;
+    }
     s->traffic = t;
     sharing_configure(s, c);
     handler.arg = news.arg = s;
     s->shared = shared_new(loop, &settings, &handler);
     if (!s->shared) {
-        free(s);
+        sharing_free(s);
         return -ENOMEM;
     }
     traffic_set_news(t, &news);
@@ -142,6 +152,8 @@ void sharing_close(struct sharing *s)
 
 void sharing_free(struct sharing *s)
 {
+    if (s)
+        free(s->password_file);
     free(s);
 }
 

@@ -14,7 +14,8 @@ struct sharing;
 /* Before any worker asks the traffic, which outlives it. 0, with *ret NULL where the configuration
  * has no server; or -ENOMEM. */
 int sharing_new(uv_loop_t *loop, const struct config *c, struct traffic *t, struct sharing **ret);
-/* What others tell is held to the settings of `c` from now on; NULL is fine. */
+/* What others tell is held to the settings of `c` from now on, and the next login takes its password; NULL
+ * is fine. */
 void sharing_configure(struct sharing *s, const struct config *c);
 /* Closes its handles on the loop; NULL is fine. */
 void sharing_close(struct sharing *s);

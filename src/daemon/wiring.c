@@ -21,8 +21,13 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
         .origin = u->origin,
         .unix_socket = u->unix_socket,
         .ca_file = u->ca_file,
-        .ca_version = upstream_ca_version(u->ca_file),
-        .proxy = u->proxy,
+        .ca_path = u->ca && bundle_path(u->ca) ? bundle_path(u->ca) : "",
+        .ca_version = u->ca ? bundle_version(u->ca) : 0,
+        .client_cert = u->client_cert ? secret_text(u->client_cert) : STR(""),
+        .client_key = u->client_key ? secret_text(u->client_key) : STR(""),
+        .proxy = u->proxy_password ? u->proxy_bare : u->proxy,
+        .proxy_user = u->proxy_password ? u->proxy_user : "",
+        .proxy_password = u->proxy_password ? secret_text(u->proxy_password).p : "",
         .http = u->http_version == HTTP_VERSION_AUTO  ? UPSTREAM_HTTP_AUTO
                 : u->http_version == HTTP_VERSION_1_1 ? UPSTREAM_HTTP_1_1
                                                       : UPSTREAM_HTTP_2,

@@ -120,9 +120,19 @@ static void on_check(uv_check_t *check)
 
 /* --- the inbox --------------------------------------------------------------------------------------------- */
 
-static void adopt(struct worker *w, struct config *config)
+static bool has_authorities(const struct wiring *w, const struct upstream_link *l)
 {
-    struct wiring *now = wiring_new(config);
+    for (unsigned i = 0; i < w->config->upstream_count; i++)
+        if (w->wires[i].link.ca_version == l->ca_version &&
+            !strcmp(w->wires[i].link.ca_path, l->ca_path) &&
+            !strcmp(w->wires[i].link.ca_file, l->ca_file))
+            return true;
+    return false;
+}
+
+void worker_adopt(struct worker *w, struct config *config)
+{
+    struct wiring *now = wiring_new(config), *before = w->wiring;
 
     atomic_store(&w->serial, config->serial);
     w->on_change(w->arg);
@@ -130,10 +140,13 @@ static void adopt(struct worker *w, struct config *config)
         log_line(LOG_ERROR, "out of memory: the new configuration is not in force");
         return;
     }
-    wiring_unref(w->wiring);
     w->wiring = now;
-    for (unsigned i = 0; i < config->upstream_count; i++)
+    for (unsigned i = 0; i < config->upstream_count; i++) {
         traffic_limits(w->traffic, &now->wires[i].provider);
+        if (!has_authorities(before, &now->wires[i].link))
+            upstream_warm(w->upstream, &now->wires[i].link);
+    }
+    wiring_unref(before);
 }
 
 static void start_drain(struct worker *w)
@@ -174,7 +187,7 @@ static void on_inbox(uv_async_t *async)
     w->work = true;
     call_take_turns(w);
     if (got.config) {
-        adopt(w, got.config);
+        worker_adopt(w, got.config);
         config_unref(got.config);
     }
     for (unsigned i = 0; i < got.fd_count; i++)
@@ -250,6 +263,11 @@ void worker_abort(struct worker *w)
 void worker_ping(struct worker *w)
 {
     tell(w, &w->inbox.ping);
+}
+
+bool worker_saw_change(struct worker *w)
+{
+    return atomic_exchange(&w->saw_change, false);
 }
 
 bool worker_stopped(struct worker *w)

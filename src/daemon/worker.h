@@ -28,6 +28,9 @@ void worker_drain(struct worker *w); /* ends by itself when the last request is 
 void worker_abort(struct worker *w); /* cuts what is left, then ends */
 void worker_ping(struct worker *w);  /* asks for a sign of life */
 
+/* Whether it has found, since it was last asked, that a file of the configuration has changed. */
+bool worker_saw_change(struct worker *w);
+
 bool worker_stopped(struct worker *w);
 /* The serial of the configuration it was given last and has seen. */
 uint64_t worker_serial(struct worker *w);

@@ -20,6 +20,7 @@ struct call {
     struct frontend_request *r; /* NULL when the client's end is closed */
     struct transfer *t[2];      /* of x.slots; NULL while none runs */
     struct wiring *wiring;
+    struct wiring *wiring_before; /* of its plan before the one in force; NULL: there was none */
     uv_timer_t timer;
     uint64_t armed_at; /* when the timer will fire; TIMER_OFF: it will not */
     size_t held;       /* bytes counted for it in the worker's `buffered` */
@@ -69,10 +70,18 @@ struct worker {
     atomic_uint closed; /* ... and closed since */
     atomic_uint_fast64_t pongs;
     atomic_uint_fast64_t serial; /* of the configuration that it has seen last */
+    atomic_bool saw_change;
     atomic_bool stopped;
     void (*on_change)(void *arg);
     void *arg;
 };
+
+/* From now on requests begin with that configuration. */
+void worker_adopt(struct worker *w, struct config *config);
+
+/* See struct exchange_ops. */
+bool call_renew(void *world, struct exchange *x, struct plan *ret_plan);
+bool call_other_key(void *world, struct exchange *x, const struct target *t);
 
 /* What the frontend calls; its context is the worker. */
 extern const struct frontend_handler call_handler;

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "base/str.h"
 #include "exchange/attempt.h"
 
 struct upstream;
@@ -28,9 +29,15 @@ struct upstream_link {
     uint64_t id;
     const char *origin;      /* "https://host:port" */
     const char *unix_socket; /* "" or the path of a socket to connect to */
-    const char *ca_file;     /* "" for the system's */
-    uint32_t ca_version;     /* upstream_ca_version, when these settings were read */
-    const char *proxy;       /* "" for none; the environment is never asked */
+    const char *ca_file;     /* "" for the system's: as messages call it */
+    const char *ca_path;     /* what is read in its place; "" for the file itself */
+    /* Tells one state of it from another: links of two versions share neither certificates nor
+     * connections nor TLS sessions. */
+    uint32_t ca_version;
+    struct str client_cert; /* PEM, with what leads up to an authority; empty: none is shown */
+    struct str client_key;  /* PEM, not encrypted */
+    const char *proxy;      /* "" for none; the environment is never asked */
+    const char *proxy_user, *proxy_password; /* "" where the URL says all; else it has neither */
     enum upstream_http http;
     uint64_t
         connection_lifetime_ms; /* an older connection takes no new request; 0: none is too old */
@@ -73,9 +80,20 @@ void upstream_global_deinit(void);
 /* "libcurl/7.88.1 OpenSSL/3.0.15 ..." */
 const char *upstream_version(void);
 
-/* Tells one state of that file from another ("" for the system's): links of two versions share neither
- * certificates nor connections nor TLS sessions. */
-uint32_t upstream_ca_version(const char *ca_file);
+/* The path of that file; "" for the system's. */
+const char *upstream_ca_file(const char *ca_file);
+
+enum upstream_fault {
+    UPSTREAM_FAULT_NONE,
+    UPSTREAM_FAULT_AUTHORITIES, /* they cannot be read */
+    UPSTREAM_FAULT_CERTIFICATE, /* the client's cannot be read */
+    UPSTREAM_FAULT_KEY,         /* nor its key, or it does not fit the certificate */
+    UPSTREAM_FAULT_MEMORY,
+};
+/* Has the TLS library read what a link would have ("": no authorities; empty: no client certificate). Sends
+ * nothing anywhere. */
+enum upstream_fault upstream_check_trust(const char *ca_path, struct str client_cert,
+                                         struct str client_key);
 
 /* `wake` is called when there is something for upstream_turn to do, so that a turn follows. NULL
  * when out of memory. */
@@ -83,7 +101,8 @@ struct upstream *upstream_new(uv_loop_t *loop, void (*wake)(void *arg), void *ar
 /* No transfer may run. Starts closing its libuv handles; the memory goes when the loop has run. */
 void upstream_close(struct upstream *u);
 
-/* Parses the link's CA file ahead of the first connection. Sends nothing anywhere. */
+/* Parses the link's authorities ahead of the first connection with them. Sends nothing anywhere. Not
+ * from within a call of libcurl. */
 void upstream_warm(struct upstream *u, const struct upstream_link *link);
 
 /* Starts an attempt. From now on until `*ret` has ended or was cancelled, `a` is filled in and

@@ -76,10 +76,8 @@ int upstream_close_socket(void *arg, curl_socket_t fd);
 /* For the whole process, once libcurl is there. */
 void transfer_global_init(void);
 
-/* The file that holds the certificates to trust on that link, where `ca_file` is the link's. */
-const char *transfer_ca_file(const char *ca_file);
-/* Tells libcurl of it. */
-void transfer_set_ca(CURL *e, const struct upstream_link *l);
+/* Tells libcurl whom to trust on that link, and who asks there. */
+void transfer_set_trust(CURL *e, const struct upstream_link *l);
 
 /* Sets the handle up for a request, from scratch where it last served another link. 0 or -ENOMEM. */
 int transfer_prepare(struct transfer *t, const struct upstream_request *r);

@@ -1,13 +1,10 @@
 /* One transfer: what libcurl is told of a request, and what it tells of the answer. */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
-#include "base/hash.h"
 #include "edge/upstream_private.h"
 
 #define MAX_IDLE_SECONDS 60L /* kept connections; the upstream's close is seen anyway */
@@ -22,7 +19,6 @@
 #define PATH_LARGE_BODY ((uint64_t)48 << 10)
 #define DNS_CACHE_SECONDS 60L
 #define HTTP2_FIT 0x080400 /* older ones lose requests on GOAWAY and REFUSED_STREAM */
-#define DEFAULT_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
 /* --- what libcurl tells of a transfer ------------------------------------------------------------ */
 
@@ -313,51 +309,6 @@ static long http_version(enum upstream_http wanted)
     return CURL_HTTP_VERSION_2TLS;
 }
 
-const char *transfer_ca_file(const char *ca_file)
-{
-    const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
-
-    if (ca_file[0])
-        return ca_file;
-    return v->cainfo && v->cainfo[0] ? v->cainfo : DEFAULT_CA_FILE;
-}
-
-uint32_t upstream_ca_version(const char *ca_file)
-{
-    struct stat st;
-    uint64_t h;
-
-    if (stat(transfer_ca_file(ca_file), &st) < 0)
-        return 0;
-    h = hash_join((uint64_t)st.st_dev, (uint64_t)st.st_ino);
-    h = hash_join(h, (uint64_t)st.st_size);
-    h = hash_join(h, (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec);
-    h = hash_join(h, (uint64_t)st.st_ctim.tv_sec * 1000000000u + (uint64_t)st.st_ctim.tv_nsec);
-    return (uint32_t)(h ^ h >> 32);
-}
-
-/* libcurl keeps what it has read of a file for a day, and keeps connections, under the name of the file: a
- * file that was changed in place needs a name of its own. That is written with one "./" or "/" for each
- * bit of the version, which leads to the same place. */
-void transfer_set_ca(CURL *e, const struct upstream_link *l)
-{
-    const char *file = transfer_ca_file(l->ca_file);
-    char name[PATH_MAX + 80], *to = name;
-
-    *to++ = file[0] == '/' ? '/' : '.';
-    if (file[0] != '/')
-        *to++ = '/';
-    for (unsigned bit = 0; bit < 32; bit++) {
-        if (l->ca_version >> bit & 1)
-            *to++ = '.';
-        *to++ = '/';
-    }
-    snprintf(to, sizeof(name) - (size_t)(to - name), "%s", file);
-    /* With a CApath, libcurl parses all certificates again for every connection. */
-    curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
-    curl_easy_setopt(e, CURLOPT_CAINFO, name);
-}
-
 static void set_callbacks(struct transfer *t)
 {
     CURL *e = t->easy;
@@ -392,6 +343,16 @@ static void set_place(struct transfer *t, const struct upstream_link *l)
     curl_easy_setopt(t->easy, CURLOPT_CURLU, t->place);
 }
 
+static void set_proxy(CURL *e, const struct upstream_link *l)
+{
+    curl_easy_setopt(e, CURLOPT_PROXY, l->proxy);
+    curl_easy_setopt(e, CURLOPT_NOPROXY, "");
+    if (!l->proxy_password[0])
+        return;
+    curl_easy_setopt(e, CURLOPT_PROXYUSERNAME, l->proxy_user);
+    curl_easy_setopt(e, CURLOPT_PROXYPASSWORD, l->proxy_password);
+}
+
 /* What is the same for every request on a link. */
 static void set_link(struct transfer *t, const struct upstream_link *l)
 {
@@ -406,8 +367,7 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
-    curl_easy_setopt(e, CURLOPT_PROXY, l->proxy);
-    curl_easy_setopt(e, CURLOPT_NOPROXY, "");
+    set_proxy(e, l);
     curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, http_version(l->http));
     curl_easy_setopt(e, CURLOPT_HTTP_TRANSFER_DECODING, 1L);
@@ -416,8 +376,8 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS);
-    transfer_set_ca(e, l);
-    t->ca_file = transfer_ca_file(l->ca_file);
+    transfer_set_trust(e, l);
+    t->ca_file = upstream_ca_file(l->ca_file);
     if (l->unix_socket[0])
         curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->unix_socket);
     if (http_version(l->http) != CURL_HTTP_VERSION_1_1) {

@@ -102,6 +102,14 @@ struct exchange_ops {
     int (*plan)(void *w, struct exchange *x, struct str model, struct plan *ret_plan, char *ret_why,
                 size_t size);
 
+    /* Whether keys or certificates have changed since the plan was made: then `ret_plan` is the same plan,
+     * the same upstreams at the same places, with those that are in force now. The plan before it stays
+     * valid until there is one more. */
+    bool (*renew)(void *w, struct exchange *x, struct plan *ret_plan);
+    /* The key of `t` was rejected: whether the file that it is from holds one by now that the plan does
+     * not have. It is in force then, and `renew` brings it. */
+    bool (*other_key)(void *w, struct exchange *x, const struct target *t);
+
     /* Turns at targets: as in targets/turns.h, for all that share them. Where one is WAITING,
      * exchange_step is called once that has changed, and asks turn_state. */
     enum turn_state (*turn_ask)(void *w, struct exchange *x, struct turn *turn,
@@ -324,6 +332,7 @@ struct exchange {
     unsigned attempts;       /* made so far */
     unsigned duplicates;     /* possible double charges */
     bool asked_again;        /* for a completion that said nothing: once is enough */
+    bool new_key;            /* ... with a key that has taken a rejected one's place, likewise */
     uint64_t wait_ms;        /* spent in BACKOFF and QUEUED */
     uint64_t next_at_ms;     /* BACKOFF: when the next attempt starts */
     uint64_t backoff_since;  /* BACKOFF: when it began */

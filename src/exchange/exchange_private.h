@@ -76,6 +76,13 @@ bool unfit_refused(struct exchange *x);
 /* Ends it: `need` ("the routes need") the model, which the packed body hides. */
 void unfit_tell_hidden(struct exchange *x, const char *need);
 
+/* --- renew.c: keys and certificates that have changed --- */
+
+/* No attempt is under way: the next one takes the keys and certificates that are in force now. */
+void renew_targets(struct exchange *x);
+/* The target's key was rejected: whether its file holds another one by now. Once for each request. */
+bool renew_finds_key(struct exchange *x);
+
 /* --- targets.c: where attempts go --- */
 
 /* The request has a plan. */

@@ -325,6 +325,12 @@ static void judge(struct exchange *x, const struct outcome *o)
         stream->not_resumable = true; /* it cannot be read on; but the client has none of it */
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = v.reason, .ambiguous = true};
     }
+    if (v.reason == REASON_KEY && renew_finds_key(x)) {
+        snprintf(x->attempt->detail, sizeof(x->attempt->detail),
+                 "its file holds another key by now, which is taken for the next attempt");
+        v.kind = VERDICT_RETRY;
+        v.new_key = true;
+    }
     if (stream_resumable(x))
         v.ambiguous = false; /* what was begun is read on: nothing is made twice */
     if (v.kind == VERDICT_GOOD) {

@@ -245,6 +245,7 @@ void targets_queue(struct exchange *x)
 {
     exchange_set(x, EXCHANGE_QUEUED);
     targets_release(x, x->attempt);
+    renew_targets(x);
     x->aim.queued_since = x->ops->now_ms(x->world);
     if (x->aim.queued_since >= x->deadline.at_ms)
         judge_too_late(x);
@@ -461,8 +462,8 @@ static bool settle(struct exchange *x, const struct verdict *v, enum move move,
     bool again = (aim->wish.visited & plan_bit(&x->plan, next)) != 0, paid = aim->prepaid;
 
     aim->prepaid = false;
-    aim->settled =
-        paid || v->reason == REASON_STALE || (move != MOVE_STAY && move_is_free(v->reason));
+    aim->settled = paid || v->reason == REASON_STALE || v->new_key ||
+                   (move != MOVE_STAY && move_is_free(v->reason));
     if (aim->settled || !again)
         return true;
     aim->settled = x->ops->may_repeat(x->world, x, next);

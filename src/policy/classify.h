@@ -59,6 +59,7 @@ struct verdict {
     bool ambiguous; /* it may have been processed (and charged): C28 */
     bool movable;   /* FINAL only: another key, upstream or model may serve it */
     bool excluded;  /* FINAL only: worth another attempt, but `retry_on` leaves it out */
+    bool new_key;   /* RETRY only, and not classify's to say: another key is there in its place */
 };
 
 /* Total and pure. `retry_on` is a set of enum retry_on. Order: a verdict in the body beats the

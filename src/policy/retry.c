@@ -79,11 +79,11 @@ struct retry_decision retry_decide(const struct retry_settings *s, const struct 
     assert(q->verdict.kind != VERDICT_GOOD && q->attempts_made >= 1);
     if (why_not)
         return give_up(why_not);
-    if (strong && q->hint.delay_ms > s->max_hint_ms)
+    if (strong && q->hint.delay_ms > s->max_hint_ms && !q->verdict.new_key)
         return give_up("the upstream asks for a longer wait than max_hint");
     if (!room_before_deadline(q, &room_ms))
         return give_up(too_late(q, NO_TIME));
-    if (q->verdict.reason == REASON_STALE)
+    if (q->verdict.reason == REASON_STALE || q->verdict.new_key)
         return (struct retry_decision){.action = RETRY_AGAIN};
     if (strong && q->hint.delay_ms > room_ms)
         return give_up(too_late(q, HINT_TOO_LONG));

@@ -44,7 +44,7 @@ const char *retry_forbids_all(const struct retry_settings *s, const struct retry
 
 /* Whether the same target is tried again. Checks in this order: blocked, excluded by `retry_on`, verdict FINAL, no_retry, attempts used up,
  * ambiguous and forbidden, hint beyond max_hint, hint or backoff beyond the deadline. A stale
- * connection is repeated without delay (nothing was sent). A weak (bucket) hint or plain backoff
+ * connection is repeated without delay (nothing was sent), and so is what another key is there for. A weak (bucket) hint or plain backoff
  * that does not fit before the deadline is a give-up too: retryd never sleeps past it. The jitter
  * above a hint is cut to fit; max_hint is no matter of a weak one, which max_delay caps already. */
 struct retry_decision retry_decide(const struct retry_settings *s, const struct retry_question *q);

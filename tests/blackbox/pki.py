@@ -30,10 +30,10 @@ class Pki:
                       "-subj", f"/CN={title}")
         return self.folder / f"{name}.pem"
 
-    def issue(self, name, alt, *, expired=False):
+    def issue(self, name, alt, *, expired=False, title="a provider"):
         """(certificate file, key file) for these subjectAltNames, signed by ca."""
         self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                      "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=a provider")
+                      "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={title}")
         (self.folder / f"{name}.ext").write_text(f"subjectAltName={alt}\n")
         if not expired:
             self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",

@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "config/config_table.h"
 #include "config_text.h"
+#include "pem_text.h"
 #include "policy/move.h"
 #include "unit.h"
 
@@ -56,9 +57,12 @@ static const struct sample samples[] = {
     {"upstream", "header.X-Org", NULL, "o; p", "***", NULL, NULL},
     {"upstream", "idempotency_header", "", "Idempotency-Key", "Idempotency-Key", "a b",
      "the name of a header, such as Authorization"},
-    {"upstream", "ca_file", "", "./keys", "./keys", NULL, NULL},
+    {"upstream", "client_cert_file", "", "./client.pem", "./client.pem", NULL, NULL},
+    {"upstream", "client_key_file", "", "./client.pem", "./client.pem", NULL, NULL},
+    {"upstream", "ca_file", "", "./client.pem", "./client.pem", NULL, NULL},
     {"upstream", "proxy", "", "http://u:p@h:1", "http://***@h:1", "ftp://h",
      "a URL such as http://proxy.example:3128 (http, https, socks4, socks4a, socks5 or socks5h)"},
+    {"upstream", "proxy_password_file", "", "./keys", "./keys", NULL, NULL},
     {"upstream", "http_version", "auto", "1.1", "1.1", "3", "auto, 1.1 or 2"},
     {"upstream", "max_concurrency", "0", "7", "7", "x", NUMBER " (at most 1000000)"},
     {"upstream", "requests_per_minute", "0", "600", "600", "1.5", NUMBER " (at most 10000000)"},
@@ -182,6 +186,7 @@ static void check_good_value(const struct sample *s)
 
     ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "k", 1), 0);
     config_text_write("keys", "k\n", 2);
+    config_text_write_client(pem_certificate, pem_key);
     l = load_key(s->section, s->key, s->good);
     ck_assert_str_eq(l.problems, "");
     shows(l.config, s, s->shown);

@@ -389,30 +389,6 @@ START_TEST(prefixes)
 }
 END_TEST
 
-/* A reload tells that the password it reads is not the one in use. */
-START_TEST(another_password_needs_a_restart)
-{
-    static const char text[] = SHARED "redis_password_file = ./keys\n";
-    struct loaded old, same, now;
-    struct buf out;
-
-    write_keys("one\n");
-    old = load_good(text, "");
-    same = load_good(text, "");
-    write_keys("two\n");
-    now = load_good(text, "");
-    buf_init(&out, 1024);
-    config_diff_restart(old.config, same.config, &out);
-    ck_assert_uint_eq(out.len, 0);
-    config_diff_restart(old.config, now.config, &out);
-    ck_assert(str_eq(buf_str(&out), STR("shared.redis_password_file")));
-    buf_deinit(&out);
-    loaded_deinit(&old);
-    loaded_deinit(&same);
-    loaded_deinit(&now);
-}
-END_TEST
-
 void unit_tests(Suite *suite)
 {
     TCase *all = unit_case(suite, "targets");
@@ -433,5 +409,4 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, what_belongs_together);
     tcase_add_test(all, the_admin_address_needs_no_password);
     tcase_add_test(all, prefixes);
-    tcase_add_test(all, another_password_needs_a_restart);
 }

@@ -16,7 +16,8 @@ static pid_t owner;
 
 static void remove_folder(void)
 {
-    static const char *const names[] = {NAME, "keys", "ca.pem", "creds/openai"};
+    static const char *const names[] = {NAME,         "keys",    "ca.pem",
+                                        "client.pem", "key.pem", "creds/openai"};
 
     if (owner != getpid())
         return;
@@ -47,6 +48,14 @@ void config_text_write(const char *name, const void *text, size_t n)
     ck_assert_ptr_nonnull(f);
     ck_assert_uint_eq(fwrite(text, 1, n, f), n);
     ck_assert_int_eq(fclose(f), 0);
+}
+
+void config_text_write_client(const char *certificate, const char *key)
+{
+    char text[8192];
+
+    snprintf(text, sizeof text, "%s%s", certificate, key);
+    config_text_write("client.pem", text, strlen(text));
 }
 
 static void to_text(const struct buf *b, char *out, size_t size)

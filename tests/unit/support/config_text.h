@@ -18,6 +18,8 @@ struct loaded {
  * the process ends. */
 void config_text_folder(void);
 void config_text_write(const char *name, const void *text, size_t n);
+/* "client.pem": a certificate and its key. */
+void config_text_write_client(const char *certificate, const char *key);
 
 struct loaded config_text_load(const char *text);
 struct loaded config_text_load_bytes(const void *text, size_t n);

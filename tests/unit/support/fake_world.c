@@ -186,6 +186,43 @@ static void op_turn_look(void *world, struct exchange *x, const struct turn_wish
     turns_look(turns_of(w), wish, helps, w->now_ms, ret);
 }
 
+/* Old and new are apart, so that whoever mixes them up is found out. */
+static bool op_renew(void *world, struct exchange *x, struct plan *ret_plan)
+{
+    struct fake_world *w = world;
+
+    if (!w->renews || x->plan.providers == w->plan_renewed)
+        return false;
+    for (unsigned i = 0; i < w->provider_count; i++)
+        w->plan_renewed[i] = &w->renewed[i];
+    *ret_plan = x->plan;
+    ret_plan->providers = w->plan_renewed;
+    return true;
+}
+
+static bool op_other_key(void *world, struct exchange *x, const struct target *t)
+{
+    struct fake_world *w = world;
+    unsigned i = 0;
+
+    (void)x;
+    w->other_key_asked++;
+    while (i < w->provider_count && &w->providers[i] != t->provider)
+        i++;
+    for (unsigned k = 0; w->renewed[0].name && i < w->provider_count && k < w->renewed[i].key_count;
+         k++) {
+        bool known = false;
+
+        for (unsigned n = 0; n < t->provider->key_count; n++)
+            known |= t->provider->keys[n].id == w->renewed[i].keys[k].id;
+        if (!known) {
+            w->renews = true;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool op_may_repeat(void *world, struct exchange *x, const struct provider *p)
 {
     struct fake_world *w = world;
@@ -678,6 +715,8 @@ static const struct exchange_ops fake_ops = {
     .turn_tell = op_turn_tell,
     .turn_end = op_turn_end,
     .turn_look = op_turn_look,
+    .renew = op_renew,
+    .other_key = op_other_key,
     .may_repeat = op_may_repeat,
     .charge = op_charge,
     .attempt_start = op_attempt_start,

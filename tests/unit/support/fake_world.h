@@ -92,6 +92,9 @@ struct fake_world {
     /* Where attempts go; without, one upstream "openai" with the three above. */
     struct provider providers[FAKE_PROVIDERS];
     unsigned provider_count;
+    /* The same once their keys have changed; the first one's `name` NULL: they do not. */
+    struct provider renewed[FAKE_PROVIDERS];
+    bool renews; /* the next attempt finds them; set by a rejected key whose file has them */
     const unsigned *weights;
     const char *const *fallback_models;
     unsigned fallback_count, fallback_on;
@@ -125,7 +128,8 @@ struct fake_world {
     struct fake_run runs[2]; /* the attempts under way */
     struct turns *own_turns;
     struct turns_door door;
-    const struct provider *plan_providers[FAKE_PROVIDERS];
+    const struct provider *plan_providers[FAKE_PROVIDERS], *plan_renewed[FAKE_PROVIDERS];
+    unsigned other_key_asked;
     struct str sent_model; /* of the last attempt's body, as far as it is in one piece */
     unsigned budget_asked, budget_denied, hedges;
     const struct provider *budget_of; /* whose was asked last */

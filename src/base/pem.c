@@ -1,0 +1,67 @@
+/* Walks over the lines of a PEM text. */
+#include "base/pem.h"
+
+#include <ctype.h>
+
+static const struct str dashes = STR("-----"), encrypted = STR("ENCRYPTED");
+
+/* "-----BEGIN X-----": X. False where the line is no such thing. */
+static bool boundary(struct str line, struct str word, struct str *ret_label)
+{
+    size_t around = 2 * dashes.n + word.n;
+
+    if (line.n < around || !str_starts(line, dashes) || !str_ends(line, dashes))
+        return false;
+    if (!str_starts((struct str){line.p + dashes.n, line.n - dashes.n}, word))
+        return false;
+    *ret_label = (struct str){line.p + dashes.n + word.n, line.n - around};
+    return true;
+}
+
+/* Of the base64 itself, or a field in front of it (RFC 1421 4.6). */
+static bool is_body(struct str line)
+{
+    for (size_t i = 0; i < line.n; i++) {
+        unsigned char c = (unsigned char)line.p[i];
+
+        if (c == ':')
+            return true;
+        if (!isalnum(c) && c != '+' && c != '/' && c != '=' && c != '-')
+            return false;
+    }
+    return true;
+}
+
+static void count(struct pem *p, struct str label)
+{
+    if (str_ends(label, STR("CERTIFICATE")))
+        p->certificates++;
+    if (!str_ends(label, STR("PRIVATE KEY")))
+        return;
+    p->keys++;
+    p->encrypted |= str_starts(label, encrypted);
+}
+
+struct pem pem_look(struct str text)
+{
+    struct pem p = {.broken = false};
+    struct str line, label, open = {NULL, 0};
+    bool inside = false;
+
+    while (str_next(&text, '\n', &line)) {
+        if (boundary(line, STR("BEGIN "), &label)) {
+            p.broken |= inside;
+            inside = true;
+            open = label;
+            count(&p, label);
+        } else if (boundary(line, STR("END "), &label)) {
+            p.broken |= !inside || !str_eq(label, open);
+            inside = false;
+        } else if (inside) {
+            p.broken |= !is_body(line);
+            p.encrypted |= str_istarts(line, STR("Proc-Type:")) && str_ifind(line, encrypted) >= 0;
+        }
+    }
+    p.broken |= inside;
+    return p;
+}

@@ -1,0 +1,139 @@
+/* Keeps a text in a file in memory. */
+#include "config/bundle.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/fingerprint.h"
+#include "base/list.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+struct bundle {
+    struct list node; /* in `all` */
+    unsigned refs;
+    uint64_t fingerprint;
+    int fd; /* -1: there is none */
+    char path[32];
+};
+
+/* Some systems want to hear that it will not be executed, older ones do not know the word. */
+static int open_memory(void)
+{
+    int fd = memfd_create("certificates", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+
+    return fd < 0 && errno == EINVAL ? memfd_create("certificates", MFD_CLOEXEC) : fd;
+}
+
+static int write_all(int fd, struct str text)
+{
+    while (text.n > 0) {
+        ssize_t n = write(fd, text.p, text.n);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -1;
+        text.p += n;
+        text.n -= (size_t)n;
+    }
+    return 0;
+}
+
+static void keep(struct bundle *b, struct str text)
+{
+    b->fd = open_memory();
+    if (b->fd < 0)
+        return;
+    snprintf(b->path, sizeof(b->path), "/proc/self/fd/%d", b->fd);
+    if (write_all(b->fd, text) == 0 && access(b->path, R_OK) == 0)
+        return;
+    close(b->fd);
+    b->fd = -1;
+}
+
+/* All there are: the same text stays under the same path, by which libcurl knows connections. */
+static struct list all = {&all, &all};
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct bundle *find(uint64_t fingerprint)
+{
+    for (struct list *n = all.next; n != &all; n = n->next) {
+        struct bundle *b = LIST_ENTRY(n, struct bundle, node);
+
+        if (b->fingerprint == fingerprint)
+            return b;
+    }
+    return NULL;
+}
+
+static struct bundle *make(struct str text, uint64_t fingerprint)
+{
+    struct bundle *b = calloc(1, sizeof(*b));
+
+    if (!b)
+        return NULL;
+    b->fingerprint = fingerprint;
+    keep(b, text);
+    list_init(&b->node);
+    list_append(&all, &b->node);
+    return b;
+}
+
+struct bundle *bundle_new(struct str text)
+{
+    uint64_t fingerprint = fingerprint_of(text);
+    struct bundle *b;
+
+    pthread_mutex_lock(&lock);
+    b = find(fingerprint);
+    if (!b)
+        b = make(text, fingerprint);
+    if (b)
+        b->refs++;
+    pthread_mutex_unlock(&lock);
+    return b;
+}
+
+struct bundle *bundle_ref(struct bundle *b)
+{
+    pthread_mutex_lock(&lock);
+    b->refs++;
+    pthread_mutex_unlock(&lock);
+    return b;
+}
+
+void bundle_unref(struct bundle *b)
+{
+    bool last;
+
+    if (!b)
+        return;
+    pthread_mutex_lock(&lock);
+    last = --b->refs == 0;
+    if (last)
+        list_remove(&b->node);
+    pthread_mutex_unlock(&lock);
+    if (!last)
+        return;
+    if (b->fd >= 0)
+        close(b->fd);
+    free(b);
+}
+
+const char *bundle_path(const struct bundle *b)
+{
+    return b->fd >= 0 ? b->path : NULL;
+}
+
+uint32_t bundle_version(const struct bundle *b)
+{
+    return (uint32_t)(b->fingerprint ^ b->fingerprint >> 32);
+}

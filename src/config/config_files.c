@@ -1,0 +1,340 @@
+/* Files whose contents are a part of the configuration: keys, passwords, certificates. What is read is
+ * wiped here; no message shows any of it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "config/config_table.h"
+
+/* Linux tells times of files in steps of up to 10 ms: what changes twice in one looks as if it had not. */
+#define YOUNG_NS 20000000
+
+/* --- marks ---------------------------------------------------------------------------------------- */
+
+static uint64_t in_ns(struct timespec t)
+{
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static struct file_mark mark_of(const struct stat *st)
+{
+    struct file_mark m = {
+        .device = (uint64_t)st->st_dev,
+        .inode = (uint64_t)st->st_ino,
+        .size = (uint64_t)st->st_size,
+        .changed_ns = in_ns(st->st_ctim),
+        .modified_ns = in_ns(st->st_mtim),
+    };
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    m.young = in_ns(now) - m.changed_ns < YOUNG_NS;
+    return m;
+}
+
+static bool differs(const struct config_file *f)
+{
+    const struct file_mark *was = &f->mark;
+    struct file_mark is = {.size = 0};
+    struct stat st;
+
+    if (stat(f->path, &st) == 0)
+        is = mark_of(&st);
+    return was->young || was->device != is.device || was->inode != is.inode ||
+           was->size != is.size || was->changed_ns != is.changed_ns ||
+           was->modified_ns != is.modified_ns;
+}
+
+bool config_files_differ(const struct config *c)
+{
+    for (unsigned i = 0; i < c->file_count; i++)
+        if (differs(&c->files[i]))
+            return true;
+    return false;
+}
+
+bool config_key_file_differs(const struct config *c, const struct config_upstream *u)
+{
+    for (unsigned i = 0; u->api_key_file[0] && i < c->file_count; i++) {
+        const struct config_file *f = &c->files[i];
+        struct str section = str_from(f->section), name = str_from(u->name);
+
+        /* "upstream NAME" */
+        if (!strcmp(f->key, "api_key_file") && section.n == name.n + strlen("upstream ") &&
+            str_ends(section, name))
+            return differs(f);
+    }
+    return false;
+}
+
+/* --- the snapshot's list ----------------------------------------------------------------------------- */
+
+static struct config_file *file_add(struct config *c, const char *section, const char *key,
+                                    const char *path)
+{
+    struct config_file *files = realloc(c->files, (c->file_count + 1) * sizeof *files), *f;
+
+    if (!files)
+        return NULL;
+    c->files = files;
+    f = &files[c->file_count];
+    *f = (struct config_file){
+        .section = str_dup(str_from(section)), .key = key, .path = str_dup(str_from(path))};
+    if (!f->section || !f->path) {
+        free(f->section);
+        free(f->path);
+        return NULL;
+    }
+    c->file_count++;
+    return f;
+}
+
+void config_files_free(struct config *c)
+{
+    for (unsigned i = 0; i < c->file_count; i++) {
+        free(c->files[i].section);
+        free(c->files[i].path);
+        free(c->files[i].problem);
+    }
+    free(c->files);
+}
+
+const struct config_upstream *config_upstream_before(const struct config *c,
+                                                     const struct config_upstream *u)
+{
+    return c->before ? &c->before->upstreams[u - c->upstreams] : NULL;
+}
+
+/* --- reading ----------------------------------------------------------------------------------------- */
+
+/* A bare name is one of the credentials that systemd hands over. */
+static bool find_file(struct config_reading *f, const char *name)
+{
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    int n;
+
+    f->remark = "";
+    if (strchr(name, '/')) {
+        n = snprintf(f->path, sizeof f->path, "%s", name);
+    } else if (folder && folder[0]) {
+        n = snprintf(f->path, sizeof f->path, "%s/%s", folder, name);
+    } else {
+        f->remark = " (a name without a slash is a credential of systemd, but "
+                    "CREDENTIALS_DIRECTORY is not set)";
+        n = snprintf(f->path, sizeof f->path, "%s", name);
+    }
+    return n > 0 && (size_t)n < sizeof f->path;
+}
+
+struct config_reading *config_reading_new(struct config *c, const char *title, const char *key,
+                                          const char *name, unsigned line, struct config_report *r)
+{
+    struct config_reading *f = calloc(1, sizeof *f);
+
+    if (!f) {
+        config_no_memory(r);
+        return NULL;
+    }
+    config_report_init(&f->own, r->path);
+    f->config = c;
+    f->title = title;
+    f->key = key;
+    f->line = line;
+    f->to = r;
+    f->report = c->before ? &f->own : r;
+    f->fault = FAULT_KEY;
+    f->secret = true;
+    f->most = CONFIG_READING_MAX;
+    f->found = find_file(f, name);
+    f->index = c->file_count;
+    if (!file_add(c, title, key, f->path)) {
+        config_no_memory(r);
+        config_reading_free(f);
+        return NULL;
+    }
+    return f;
+}
+
+struct config_file *config_reading_file(struct config_reading *f)
+{
+    return &f->config->files[f->index];
+}
+
+bool config_reading_as_before(struct config_reading *f)
+{
+    const struct config *before = f->config->before;
+    const struct config_file *was = before ? &before->files[f->index] : NULL;
+
+    if (!was || was->problem || differs(was))
+        return false;
+    config_reading_file(f)->mark = was->mark;
+    return true;
+}
+
+static void wipe(struct config_reading *f)
+{
+    if (f->space)
+        explicit_bzero(f->space, f->text.n);
+    free(f->space);
+    f->space = NULL;
+    f->text = (struct str){NULL, 0};
+}
+
+/* As many bytes as `size` at most: 0, or -errno. */
+static int read_up_to(int fd, struct config_reading *f, size_t size)
+{
+    wipe(f);
+    f->space = malloc(size);
+    if (!f->space) {
+        config_no_memory(f->report);
+        return -ENOMEM;
+    }
+    f->text.p = f->space; /* not NULL, where it is empty, too */
+    while (f->text.n < size) {
+        ssize_t n = pread(fd, f->space + f->text.n, size - f->text.n, (off_t)f->text.n);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        f->text.n += (size_t)n;
+    }
+    return 0;
+}
+
+/* 0 or -errno. It may grow meanwhile. */
+static int read_all(int fd, struct config_reading *f, size_t size_told)
+{
+    size_t size = size_told < f->most ? size_told + 1 : f->most + 1;
+    int rc = read_up_to(fd, f, size);
+
+    if (rc == 0 && f->text.n == size && size <= f->most)
+        rc = read_up_to(fd, f, f->most + 1);
+    return rc == 0 && f->text.n > f->most ? -EFBIG : rc;
+}
+
+static void note_mode(struct config_reading *f, const struct stat *st)
+{
+    char quoted[CONFIG_QUOTED_MAX];
+
+    if (f->secret && S_ISREG(st->st_mode) && (st->st_mode & S_IROTH))
+        config_note(f->report, f->line,
+                    "[%s] %s: everyone on this machine can read %s (mode %04o); 0600 would do",
+                    f->title, f->key, config_quote(str_from(f->path), quoted),
+                    (unsigned)(st->st_mode & 07777));
+}
+
+bool config_reading_read(struct config_reading *f)
+{
+    char quoted[CONFIG_QUOTED_MAX];
+    int rc = -ENAMETOOLONG;
+    struct stat st;
+
+    if (!f)
+        return false;
+    if (f->found) {
+        int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+        rc = -errno;
+        if (fd >= 0 && fstat(fd, &st) == 0) {
+            config_reading_file(f)->mark = mark_of(&st);
+            note_mode(f, &st);
+            rc = read_all(fd, f, (size_t)st.st_size);
+        }
+        if (fd >= 0)
+            close(fd);
+    }
+    if (rc < 0 && f->remark[0] && f->to->examined)
+        config_note(f->report, f->line,
+                    "[%s] %s: %s is a credential of systemd, which only the service sees: it was "
+                    "not read",
+                    f->title, f->key, config_quote(str_from(f->path), quoted));
+    else if (rc < 0 && rc != -ENOMEM)
+        config_problem(f->report, f->fault, f->line, "[%s] %s: %s cannot be read: %s%s", f->title,
+                       f->key, config_quote(str_from(f->path), quoted), strerror(-rc), f->remark);
+    return rc == 0;
+}
+
+bool config_reading_good(const struct config_reading *f)
+{
+    return f && !config_report_bad(f->report);
+}
+
+/* What was kept in vain was told once; here it is kept for whoever renews. */
+static void keep_problem(struct config_reading *f)
+{
+    struct buf text;
+
+    buf_init(&text, 4096);
+    config_report_write(&f->own, &text, NULL);
+    buf_addc(&text, '\0');
+    if (text.failed)
+        buf_deinit(&text);
+    free(config_reading_file(f)->problem);
+    config_reading_file(f)->problem = text.p ? buf_steal(&text, &(size_t){0}) : NULL;
+}
+
+void config_reading_free(struct config_reading *f)
+{
+    if (!f)
+        return;
+    if (f->report == &f->own && config_report_bad(&f->own) && f->index < f->config->file_count)
+        keep_problem(f);
+    config_report_deinit(&f->own);
+    wipe(f);
+    free(f);
+}
+
+/* --- what several kinds share ------------------------------------------------------------------------ */
+
+bool config_same_secret(const struct secret *a, const struct secret *b)
+{
+    if (!a || !b)
+        return a == b;
+    return str_eq(secret_text(a), secret_text(b));
+}
+
+struct secret *config_keep_secret(const struct secret *was, struct config_report *r)
+{
+    struct secret *s = was ? secret_new(secret_text(was)) : NULL;
+
+    if (was && !s)
+        config_no_memory(r);
+    return s;
+}
+
+void config_take_password(struct config_reading *f, const struct secret *was, struct secret **ret)
+{
+    char quoted[CONFIG_QUOTED_MAX];
+    const char *path = config_quote(str_from(f->path), quoted);
+    struct str rest, password;
+
+    if (config_reading_read(f)) {
+        rest = f->text;
+        if (!str_next(&rest, '\n', &password) || password.n == 0) {
+            config_problem(f->report, FAULT_KEY, f->line,
+                           "[%s] %s: the first line of %s is empty; expected the password",
+                           f->title, f->key, path);
+        } else if (memchr(password.p, '\0', password.n)) {
+            config_problem(f->report, FAULT_KEY, f->line,
+                           "[%s] %s: the first line of %s is no password; expected text", f->title,
+                           f->key, path);
+        } else {
+            *ret = secret_new(password);
+            if (!*ret)
+                config_no_memory(f->report);
+        }
+    }
+    if (!f->config->before)
+        return;
+    if (!config_reading_good(f))
+        *ret = config_keep_secret(was, f->to);
+    else
+        config_reading_file(f)->changed = !config_same_secret(was, *ret);
+}

@@ -1,0 +1,316 @@
+/* Files that a configuration names: what is wrong with them, and what becomes of it when they change. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config_text.h"
+#include "failmem.h"
+#include "pem_text.h"
+#include "unit.h"
+
+#define UPSTREAM "[upstream openai]\n"
+
+static void write_text(const char *name, const char *text)
+{
+    config_text_write(name, text, strlen(text));
+}
+
+static void is_bad(const char *text, int error, const char *problems)
+{
+    struct loaded l = config_text_load(text);
+
+    ck_assert_str_eq(l.problems, problems);
+    ck_assert_int_eq(l.error, error);
+    loaded_deinit(&l);
+}
+
+static void is_good(const char *text, const char *notes)
+{
+    struct loaded l = config_text_load(text);
+
+    ck_assert_str_eq(l.problems, "");
+    ck_assert_str_eq(l.notes, notes);
+    loaded_deinit(&l);
+}
+
+static void write_key(const char *text)
+{
+    write_text("key.pem", text);
+    ck_assert_int_eq(chmod("key.pem", 0600), 0);
+}
+
+static void write_both(const char *certificate, const char *key)
+{
+    config_text_write_client(certificate, key);
+    ck_assert_int_eq(chmod("client.pem", 0600), 0);
+}
+
+/* --- what is wrong ---------------------------------------------------------------------------------- */
+
+START_TEST(client_certificates)
+{
+    static const char both[] =
+        UPSTREAM "client_cert_file = ./client.pem\nclient_key_file = ./key.pem\n";
+
+    write_both(pem_certificate, "");
+    write_key(pem_key);
+    is_good(both, "");
+    write_key(pem_other_key);
+    is_bad(both, ENOKEY,
+           "t.conf:3: [upstream openai] client_key_file: the key in \"./key.pem\" does not fit the "
+           "certificate in client_cert_file, or cannot be read\n");
+    write_key("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    is_bad(
+        both, ENOKEY,
+        "t.conf:3: [upstream openai] client_key_file: the key in \"./key.pem\" is encrypted, and "
+        "nobody is there to give its passphrase; expected one that is not (openssl pkey writes "
+        "it)\n");
+    write_key("-----BEGIN PRIVATE KEY-----\nMIGH\n");
+    is_bad(both, ENOKEY,
+           "t.conf:3: [upstream openai] client_key_file: \"./key.pem\" is not whole; expected a "
+           "private key in PEM\n");
+    write_key(pem_key);
+    write_both("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "");
+    is_bad(
+        both, ENOKEY,
+        "t.conf:2: [upstream openai] client_cert_file: the certificate in \"./client.pem\" cannot "
+        "be read\n");
+    is_bad(
+        UPSTREAM "client_cert_file = ./missing.pem\n", ENOKEY,
+        "t.conf:2: [upstream openai] client_cert_file: \"./missing.pem\" cannot be read: No such "
+        "file or directory\n");
+}
+END_TEST
+
+START_TEST(one_file_for_both)
+{
+    static const char one[] = UPSTREAM "client_cert_file = ./client.pem\n";
+
+    write_both(pem_certificate, pem_key);
+    is_good(one, "");
+    ck_assert_int_eq(chmod("client.pem", 0644), 0);
+    is_good(one, "t.conf:2: [upstream openai] client_cert_file: everyone on this machine can read "
+                 "\"./client.pem\" (mode 0644); 0600 would do\n");
+    write_both(pem_certificate, "");
+    is_bad(one, ENOKEY,
+           "t.conf:2: [upstream openai] client_cert_file: \"./client.pem\" holds no private key; "
+           "expected one in PEM\n");
+    write_both(pem_certificate, pem_key);
+    is_good(UPSTREAM "url = http://h/v1\nclient_cert_file = ./client.pem\n",
+            "t.conf:3: [upstream openai] client_cert_file: has no effect without an https url\n");
+    is_good(UPSTREAM "client_key_file = ./client.pem\n",
+            "t.conf:2: [upstream openai] client_key_file: has no effect without "
+            "client_cert_file\n");
+}
+END_TEST
+
+START_TEST(authorities)
+{
+    static const char ca[] = UPSTREAM "ca_file = ./ca.pem\n";
+
+    write_text("ca.pem", pem_certificate);
+    is_good(ca, "");
+    write_text("ca.pem", "");
+    is_bad(
+        ca, EINVAL,
+        "t.conf:2: [upstream openai] ca_file: \"./ca.pem\" holds no certificate; expected some in "
+        "PEM\n");
+    write_text("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
+    is_bad(
+        ca, EINVAL,
+        "t.conf:2: [upstream openai] ca_file: \"./ca.pem\" is not whole; expected certificates in "
+        "PEM\n");
+    write_text("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    is_bad(ca, EINVAL,
+           "t.conf:2: [upstream openai] ca_file: a certificate in \"./ca.pem\" cannot be read\n");
+}
+END_TEST
+
+START_TEST(proxy_passwords)
+{
+    static const char line[] = "proxy_password_file = ./keys\n";
+    char text[256];
+    struct loaded l;
+
+    write_text("keys", "p:ss word\n");
+    ck_assert_int_eq(chmod("keys", 0600), 0);
+    snprintf(text, sizeof text, UPSTREAM "proxy = http://a%%40b%%zz@h:1/\n%s", line);
+    l = config_text_load(text);
+    ck_assert_str_eq(l.problems, "");
+    ck_assert_str_eq(l.config->upstreams[0].proxy_user, "a@b%zz");
+    ck_assert_str_eq(l.config->upstreams[0].proxy_bare, "http://h:1/");
+    ck_assert_str_eq(secret_text(l.config->upstreams[0].proxy_password).p, "p:ss word");
+    loaded_deinit(&l);
+    snprintf(text, sizeof text, UPSTREAM "%s", line);
+    is_good(text, "t.conf:2: [upstream openai] proxy_password_file: has no effect without proxy\n");
+    snprintf(text, sizeof text, UPSTREAM "proxy = http://h:1\n%s", line);
+    is_bad(text, EINVAL,
+           "t.conf:3: [upstream openai] proxy_password_file: proxy names no user; expected proxy = "
+           "http://USER@HOST:PORT\n");
+    snprintf(text, sizeof text, UPSTREAM "proxy = http://u:p@h:1\n%s", line);
+    is_bad(
+        text, EINVAL,
+        "t.conf:3: [upstream openai] proxy_password_file: proxy has a password as well; expected "
+        "one of the two\n");
+    write_text("keys", "\n");
+    snprintf(text, sizeof text, UPSTREAM "proxy = http://u@h:1\n%s", line);
+    is_bad(
+        text, ENOKEY,
+        "t.conf:3: [upstream openai] proxy_password_file: the first line of \"./keys\" is empty; "
+        "expected the password\n");
+}
+END_TEST
+
+/* --- renewing ---------------------------------------------------------------------------------------- */
+
+static const char full[] = UPSTREAM "api_key_file = ./keys\nclient_cert_file = ./client.pem\n"
+                                    "client_key_file = ./key.pem\nca_file = ./ca.pem\n"
+                                    "[upstream b]\nurl = https://b/v1\nca_file = ./ca.pem\n"
+                                    "[route r]\nupstreams = b, openai\n";
+
+enum { KEYS = 3, CERT = 1, KEY = 2, CA = 0, FILES = 4 }; /* in the order in which they are read */
+
+static struct config *load_full(void)
+{
+    struct loaded l;
+    struct config *c;
+
+    write_text("keys", "k1\nk2\n");
+    write_both(pem_certificate, "");
+    write_key(pem_key);
+    write_text("ca.pem", pem_certificate);
+    l = config_text_load(full);
+    ck_assert_str_eq(l.problems, "");
+    c = config_ref(l.config);
+    loaded_deinit(&l);
+    ck_assert_uint_eq(c->file_count, FILES);
+    return c;
+}
+
+static struct config *renew(const struct config *was)
+{
+    struct config *c = config_renew(was);
+
+    ck_assert_ptr_nonnull(c);
+    ck_assert_uint_eq(c->file_count, was->file_count);
+    ck_assert_uint_eq(c->upstream_count, was->upstream_count);
+    ck_assert_uint_eq(c->route_count, was->route_count);
+    ck_assert(config_same_source(c, was));
+    ck_assert_uint_gt(c->serial, was->serial);
+    return c;
+}
+
+static struct str key_of(const struct config *c, unsigned i)
+{
+    return secret_text(c->upstreams[0].keys[i]);
+}
+
+START_TEST(nothing_has_changed)
+{
+    struct config *c = load_full(), *d = renew(c);
+
+    for (unsigned i = 0; i < FILES; i++)
+        ck_assert(!d->files[i].changed && !d->files[i].problem);
+    ck_assert_ptr_eq(d->upstreams[0].ca, c->upstreams[0].ca);
+    ck_assert_ptr_eq(d->upstreams[1].ca, c->upstreams[0].ca);
+    config_unref(c);
+    ck_assert(str_eq(key_of(d, 1), STR("k2")));
+    ck_assert_uint_eq(d->routes[0].upstream_count, 2);
+    ck_assert_ptr_eq(d->routes[0].upstreams[1], &d->upstreams[0]);
+    config_unref(d);
+}
+END_TEST
+
+START_TEST(each_file_may_change)
+{
+    struct config *c = load_full(), *d;
+    char two[8192];
+
+    write_text("keys", "k3\n");
+    snprintf(two, sizeof two, "%s%s", pem_certificate, pem_certificate);
+    write_text("ca.pem", two);
+    ck_assert(config_files_differ(c));
+    ck_assert(config_key_file_differs(c, &c->upstreams[0]));
+    ck_assert(!config_key_file_differs(c, &c->upstreams[1]));
+    d = renew(c);
+    ck_assert(d->files[KEYS].changed && d->files[CA].changed);
+    ck_assert(!d->files[CERT].changed && !d->files[KEY].changed);
+    ck_assert_uint_eq(d->upstreams[0].key_count, 1);
+    ck_assert(str_eq(key_of(d, 0), STR("k3")));
+    ck_assert_uint_ne(bundle_version(d->upstreams[0].ca), bundle_version(c->upstreams[0].ca));
+    ck_assert_ptr_eq(d->upstreams[1].ca, d->upstreams[0].ca);
+    config_unref(c);
+    config_unref(d);
+}
+END_TEST
+
+/* What cannot be used leaves what was there in force, and hinders no other file. */
+START_TEST(halves_are_kept_out)
+{
+    struct config *c = load_full(), *d, *e;
+
+    write_text("keys", "\n");
+    write_key(pem_other_key);
+    write_text("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
+    d = renew(c);
+    ck_assert_str_eq(d->files[KEYS].problem,
+                     "t.conf:2: [upstream openai] api_key_file: \"./keys\" holds no key\n");
+    ck_assert_ptr_nonnull(strstr(d->files[KEY].problem, "does not fit"));
+    ck_assert_ptr_nonnull(strstr(d->files[CA].problem, "is not whole"));
+    ck_assert_ptr_null(d->files[CERT].problem);
+    ck_assert_uint_eq(d->upstreams[0].key_count, 2);
+    ck_assert(str_eq(secret_text(d->upstreams[0].client_key), str_from(pem_key)));
+    ck_assert_ptr_eq(d->upstreams[0].ca, c->upstreams[0].ca);
+    for (unsigned i = 0; i < FILES; i++)
+        ck_assert(!d->files[i].changed);
+    config_unref(c);
+    write_text("keys", "k9\n");
+    e = renew(d);
+    ck_assert(e->files[KEYS].changed && !e->files[KEYS].problem);
+    ck_assert(str_eq(key_of(e, 0), STR("k9")));
+    ck_assert_ptr_nonnull(e->files[CA].problem); /* as long as it is so */
+    config_unref(d);
+    (void)unlink("ca.pem");
+    d = renew(e);
+    ck_assert_ptr_nonnull(strstr(d->files[CA].problem, "No such file"));
+    ck_assert_ptr_nonnull(d->upstreams[1].ca);
+    config_unref(d);
+    config_unref(e);
+}
+END_TEST
+
+START_TEST(each_allocation_may_fail)
+{
+    struct config *c = load_full(), *d;
+    bool failed;
+
+    write_text("keys", "k3\nk4\n");
+    for (size_t n = 1;; n++) {
+        failmem_arm(n);
+        d = config_renew(c);
+        failed = failmem_disarm();
+        ck_assert(failed || d);
+        config_unref(d);
+        if (!failed)
+            break;
+    }
+    config_unref(c);
+}
+END_TEST
+
+void unit_tests(Suite *suite)
+{
+    TCase *files = unit_case(suite, "files"), *renewing = unit_case(suite, "renewing");
+
+    tcase_add_test(files, client_certificates);
+    tcase_add_test(files, one_file_for_both);
+    tcase_add_test(files, authorities);
+    tcase_add_test(files, proxy_passwords);
+    tcase_add_test(renewing, nothing_has_changed);
+    tcase_add_test(renewing, each_file_may_change);
+    tcase_add_test(renewing, halves_are_kept_out);
+    tcase_add_test(renewing, each_allocation_may_fail);
+}

@@ -64,8 +64,7 @@ START_TEST(broken_ones)
     static const char *const texts[] = {
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END PRIVATE KEY-----\n",
         "-----BEGIN CERTIFICATE-----\nA%AA\n-----END CERTIFICATE-----\n",
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----BEGIN CERTIFICATE-----\nAAAA\n"
-        "-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
         "AAAA\n-----END CERTIFICATE-----\n",
         "-----BEGIN CERTIFICATE-----",
     };

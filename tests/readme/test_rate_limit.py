@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "blackbo
 
 import rate_limit  # noqa: E402
 
-MEASURED = re.compile(r"^(ts|id|for_ms|wait_ms|queue_ms|first_byte_ms|duration_ms)$")
+MEASURED = re.compile(r"^(ts|id|upstream_id|for_ms|wait_ms|queue_ms|first_byte_ms|duration_ms)$")
 
 
 def shape(line):

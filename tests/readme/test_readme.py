@@ -127,6 +127,8 @@ def test_the_parts_of_the_tests_are_told():
     parts = re.search(r"^parts='(.+)'$", (ROOT / "dev").read_text(), re.MULTILINE).group(1).split()
     told = [name for row in table_rows(PAGES["docs/testing.md"]) for name in names(row[0])]
     assert sorted(told) == sorted(parts)
+    on_request = re.search(r"^parts_on_request='(.+)'", (ROOT / "dev").read_text(), re.MULTILINE).group(1).split()
+    assert re.findall(r"`\./dev test (\w+)`", PAGES["docs/testing.md"]) == on_request
 
 
 def test_build():

@@ -82,15 +82,16 @@ static int kept_object(const struct kept_error *kept, struct buf *out)
     return rc;
 }
 
-/* Numbers go on behind those that the client has. `seen`: the upstream's own last event, or NULL. */
-static uint64_t next_sequence(const struct exchange *x, const struct guard_seen *seen)
+/* Numbers go on behind those that the client has. `passed`: the upstream's own last event, if it has that
+ * one, else NULL. */
+static uint64_t next_sequence(const struct exchange *x, const struct guard_seen *passed)
 {
     const struct splice *splice = x->stream.splice;
     uint64_t sequence = x->stream.guard.sequence;
     uint64_t last;
 
-    if (!splice && seen && seen->is_answer &&
-        json_to_u64(json_scan_one(seen->data, STR("sequence_number")), &last))
+    if (!splice && passed &&
+        json_to_u64(json_scan_one(passed->data, STR("sequence_number")), &last))
         return last + 1;
     if (!x->reply.committed && outbox_held(&x->reply.out) == 0)
         return 0;
@@ -135,11 +136,39 @@ static bool has_response(const struct exchange *x)
            (x->reply.committed || outbox_held(&x->reply.out) > 0);
 }
 
-/* `failed`: whether response.failed comes first. */
-static int add_error(struct exchange *x, const struct guard_seen *seen, bool failed)
+/* Of one that the client knows nothing of: nobody may have begun it. */
+static struct guard_response own_response(const struct exchange *x)
 {
-    uint64_t sequence = next_sequence(x, seen);
-    struct buf *out = &x->reply.out.bytes;
+    struct guard_response r = {.created_at = x->ops->unix_ms(x->world) / 1000};
+
+    snprintf(r.id, sizeof(r.id), "resp_%s", x->request.id);
+    return r;
+}
+
+/* Which events tell it. A response that the client has the beginning of has to end as failed, and the
+ * SDKs raise the error behind it. Where it has no beginning the error comes first, for some of them take
+ * response.failed for a fault of its own there; it comes behind, for clients that read no error event. */
+struct telling {
+    bool passed; /* the upstream's own last event is out */
+    bool failed_first, error, failed_last;
+};
+
+/* Without memory for it the error event may do. */
+static void add_failed(struct exchange *x, uint64_t *sequence, struct str object)
+{
+    const struct guard_response *known = &x->stream.guard.response;
+    struct guard_response own = own_response(x);
+
+    if (error_event_failed(&x->reply.out.bytes, known->id[0] ? known : &own, *sequence, object) < 0)
+        return;
+    x->reply.events++;
+    *sequence += 1;
+}
+
+static int add_error(struct exchange *x, const struct guard_seen *seen, const struct telling *t)
+{
+    uint64_t sequence = next_sequence(x, t->passed ? seen : NULL);
+    enum dialect dialect = x->stream.guard.dialect;
     struct buf object;
     int rc;
 
@@ -148,34 +177,36 @@ static int add_error(struct exchange *x, const struct guard_seen *seen, bool fai
         rc = error_event_object(&object, seen->data, &seen->error);
     else
         rc = kept_error_counts(x) ? kept_object(&x->kept, &object) : own_object(x, &object);
-    if (rc == 0 && failed &&
-        error_event_failed(out, &x->stream.guard.response, sequence, buf_str(&object)) == 0) {
-        sequence++; /* without memory for it the error event may do */
+    if (rc == 0 && t->failed_first)
+        add_failed(x, &sequence, buf_str(&object));
+    if (rc == 0 && t->error) {
+        rc = error_event_write(&x->reply.out.bytes, dialect, sequence++, buf_str(&object));
         x->reply.events++;
     }
-    if (rc == 0)
-        rc = error_event_write(out, x->stream.guard.dialect, sequence, buf_str(&object));
+    if (rc == 0 && t->failed_last)
+        add_failed(x, &sequence, buf_str(&object));
     buf_deinit(&object);
-    x->reply.events++;
-    return rc;
+    return t->error ? rc : 0;
 }
 
 int last_words_add(struct exchange *x)
 {
     const struct guard_seen *seen =
         x->stream.last_words.event.n > 0 ? x->stream.last_words.seen : NULL;
-    bool failed = has_response(x);
-    bool raised = seen && seen->raised && !failed;
-    bool unknown = x->stream.guard.dialect == DIALECT_OTHER;
+    enum dialect dialect = x->stream.guard.dialect;
+    bool begun = has_response(x), is_out = false, has_failed;
+    bool raised = seen && seen->raised && !begun;
+    struct telling t;
 
-    if (seen && (raised || seen->is_answer || unknown)) {
-        bool is_out;
+    if (seen && (raised || seen->is_answer || dialect == DIALECT_OTHER)) {
         int rc = add_last_event(x, seen, &is_out);
-        if (raised || rc < 0)
+        if (rc < 0)
             return rc;
-        failed &= !(is_out && seen->is_answer);
     }
-    if (unknown)
+    if (dialect == DIALECT_OTHER)
         return 0; /* ours might be taken for a part of the answer */
-    return add_error(x, seen, failed);
+    has_failed = is_out && seen->is_answer;
+    t = (struct telling){is_out, begun && !has_failed, !raised,
+                         dialect == DIALECT_RESPONSES && !begun && !has_failed};
+    return t.error || t.failed_last ? add_error(x, seen, &t) : 0;
 }

@@ -185,7 +185,8 @@ def test_c14_a_verdict_after_a_beat_is_an_event(api, mode, provider, daemon):
     told = READ[api](heard.body)
     assert_broken(told, "")
     assert (told.error["code"], told.error["message"]) == ("insufficient_quota", "No money.")
-    assert len(told.events) == 1
+    assert [json.loads(text).get("type") for _, text in told.events] == {
+        "responses": ["error", "response.failed"], "messages": ["error"]}.get(api, [None])
     assert len(provider.record()) == 1
     line = daemon.wait_log('msg="request"')
     assert line["end"] == "failed"

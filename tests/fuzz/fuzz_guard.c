@@ -136,7 +136,7 @@ static void check_client(enum dialect d)
     struct str rest = buf_str(&w.body);
     struct guard_seen seen = {.kind = GUARD_FILLER};
     enum guard_kind last = GUARD_FILLER;
-    bool was_answer = false;
+    bool was_answer = false, raised = false;
     struct sse_reader reader;
     struct guard g;
     size_t n;
@@ -153,14 +153,16 @@ static void check_client(enum dialect d)
         guard_look(&g, event, &seen);
         FUZZ_CHECK(seen.kind != GUARD_MALFORMED);
         FUZZ_CHECK(seen.kind != GUARD_UNFIT || is_blank(event));
-        FUZZ_CHECK(last != GUARD_ERROR || d == DIALECT_OTHER || was_answer);
+        FUZZ_CHECK(last != GUARD_ERROR || d == DIALECT_OTHER || was_answer ||
+                   (d == DIALECT_RESPONSES && seen.is_answer)); /* response.failed behind it */
         was_answer = seen.kind == GUARD_ERROR && seen.is_answer;
+        raised |= seen.kind == GUARD_ERROR && seen.raised;
         last = is_blank(event) ? last : seen.kind;
         rest = (struct str){rest.p + n, rest.n - n};
     }
     FUZZ_CHECK(rest.n == 0);
     if (w.x.end != END_ANSWERED && d != DIALECT_OTHER)
-        FUZZ_CHECK(last == GUARD_ERROR && seen.raised);
+        FUZZ_CHECK(last == GUARD_ERROR && raised);
     if (w.x.end == END_ANSWERED && d != DIALECT_OTHER)
         FUZZ_CHECK(last != GUARD_ERROR && guard_whole(&g, false) && !guard_empty(&g));
     guard_deinit(&g);

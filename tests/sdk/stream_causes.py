@@ -206,6 +206,9 @@ DETAIL = {"detail": "boom"}
 BASE_RESP = {"choices": None, "base_resp": {"status_code": 1002, "status_msg": "boom"}}
 PINGS = ["event: ping\ndata: ping\n\n", "data: [HEARTBEAT]\n\n", "event: ping\ndata: 2026-11-30 12:00:00\n\n"]
 ANTHROPIC = named({"type": "error", "error": {"type": "overloaded_error", "message": "boom"}})
+# It takes long, and heartbeats go out meanwhile where they are on.
+DOWN_LATE = {"status": 503, "json": {"error": {"message": "boom", "type": "server_error", "code": "down"}},
+             "delay_ms": 300}
 QUOTA = nested("insufficient_quota", "insufficient_quota")
 HALF_EVENT = 'data: {"id":"chatcmpl-0","cho'
 NO_JSON = 'data: {"id":"chatcmpl-0","cho\n\n'

@@ -15,11 +15,11 @@ Where the upstream told of an error, its message has to be in the one that the c
 
 import collections
 
-from stream_causes import (ALL, ANTHROPIC, APIS, BASE_RESP, DETAIL, DONE, FAILED, FLAT, HALF, HALF_EVENT, IN_CHOICE,
-                           INCOMPLETE, LEAD, LLAMA, NO_JSON, OPENROUTER, PAGE, PINGS, QUOTA, RESPONSES_NESTED, TEXT, VLLM,
-                           WHOLE, amid, announced, before, breaks, but_completed, called, chat_events, chunk, crlf, cut,
-                           hasty, identified, named, nested, only, open_events, pausing, says_nothing, stops, typed,
-                           unfinished)
+from stream_causes import (ALL, ANTHROPIC, APIS, BASE_RESP, DETAIL, DONE, DOWN_LATE, FAILED, FLAT, HALF, HALF_EVENT,
+                           IN_CHOICE, INCOMPLETE, LEAD, LLAMA, NO_JSON, OPENROUTER, PAGE, PINGS, QUOTA,
+                           RESPONSES_NESTED, TEXT, VLLM, WHOLE, amid, announced, before, breaks, but_completed, called,
+                           chat_events, chunk, crlf, cut, hasty, identified, named, nested, only, open_events, pausing,
+                           says_nothing, stops, typed, unfinished)
 
 MODES = ["live", "splice", "hold"]
 ATTEMPTS = 3  # max_attempts of the daemon
@@ -100,6 +100,8 @@ ROWS = {
     "error-and-done": (chat(stops("chat", nested(), DONE)), told(error("server_is_overloaded"))),
     "error-first": (each(lambda api: only(nested())), RETRIED),
     "error-first-always": (each(lambda api: only(nested())), always(error("server_is_overloaded", "", 3))),
+    # The status has gone out with the heartbeats that the client had before (test_stream_table.py).
+    "heartbeats-then-error-always": (each(lambda api: DOWN_LATE), always(error("down", "", 3))),
     "error-named": (chat(stops("chat", named(nested()))), told(error("server_is_overloaded"))),
     "error-named-nested": (responses(stops("responses", named(RESPONSES_NESTED))), told(error("server_is_overloaded"))),
     "error-flat": (responses(stops("responses", named(FLAT))), told(error("server_error"))),

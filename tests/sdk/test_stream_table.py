@@ -19,6 +19,7 @@ AI_ASKS_AGAIN = {
     # code, and no header can stop it. An error that comes first in a stream it takes for a status of its own choice,
     # and loses its code; @ai-sdk/openai-compatible does not.
     "error-first-always": {mode: Effect("error", ANY, "", ANY, ANY) for mode in MODES},
+    "heartbeats-then-error-always": {mode: Effect("error", ANY, "", ANY, ANY) for mode in MODES},
     "error-quota-always": {"hold": Effect("error", ANY, "", ANY, ANY)},
     "reset-always": {"hold": repeated(error(text="", attempts=3), 3)},
     "no-json-always": {"hold": Effect("error", ANY, "", ANY, ANY)},
@@ -54,7 +55,8 @@ BUT = {
     ("reset-always", "langchain"): {"hold": repeated(error(text="", attempts=3), 2)},
 }
 LANGCHAIN_REPEATS = {"reset-always": 1, **dict.fromkeys(["error-first-always", "no-json-always", "detail-always",
-                                                        "detail-in-200-always", "base-resp-always"], 0)}
+                                                        "detail-in-200-always", "base-resp-always",
+                                                        "heartbeats-then-error-always"], 0)}
 
 Cell = collections.namedtuple("Cell", "row api mode client")
 
@@ -91,7 +93,9 @@ Seen = collections.namedtuple("Seen", "told attempts requests")
 def seen():
     """{name of a cell: what its client told, the attempts that the provider saw, the requests in the log}."""
     # A busy machine may let a stream wait for a second; the silent ones are found all the same.
-    settings = {"retry": {"initial_delay": "20ms", "max_attempts": ATTEMPTS}, "timeout": {"idle": "6s"}}
+    settings = {"retry": {"initial_delay": "20ms", "max_attempts": ATTEMPTS}, "timeout": {"idle": "6s"},
+                "route beats": {"model": "heartbeats-*", "upstreams": "test", "stream.heartbeat": "50ms"},
+                "route others": {"upstreams": "test"}}
     with Provider(os.environ["PROVIDER_BIN"], quiet=True) as provider, Retryd(provider.base_url, **settings) as daemon:
         provider.rules(*map(rule, cells()))
         jobs = collections.defaultdict(list)

@@ -328,7 +328,8 @@ START_TEST(no_heartbeat_where_no_event_stream_is_due)
 }
 END_TEST
 
-/* Nested for the SDKs that look there and flat for those that look here; numbered like an event. */
+/* Nested for the SDKs that look there and flat for those that look here; numbered like an event. Behind it
+ * the response fails, which nobody has begun, for those that read no error event. */
 START_TEST(a_responses_stream_breaks_in_its_own_form)
 {
     const struct fake_attempt script[] = {
@@ -338,15 +339,20 @@ START_TEST(a_responses_stream_breaks_in_its_own_form)
          .pieces = {{0, "event: a.delta\ndata: {}\n\nevent: b.done\ndata: {}\n\nev", 0}},
          .end_ms = 1,
          .end = TRANSPORT_TRUNCATED}};
+    static const char failed[] = "event: response.failed\ndata: {\"type\":\"response.failed\","
+                                 "\"sequence_number\":3,\"response\":{\"id\":\"resp_";
     cJSON *json;
     const cJSON *e;
+    const char *behind;
 
     world_follow(script, 2);
     fake_begin(&w, "POST", "/v1/responses?beta=1", NULL, "{\"stream\":true}");
     run_to_end();
     streamed(END_BROKEN);
     ck_assert_uint_eq(w.starts, 2);
-    json = event_json((struct str){w.body.p + 49, w.body.len - 49}, true);
+    behind = memmem(w.body.p, w.body.len, failed, sizeof(failed) - 1);
+    ck_assert_ptr_nonnull(behind);
+    json = event_json((struct str){w.body.p + 49, (size_t)(behind - w.body.p) - 49}, true);
     e = cJSON_GetObjectItem(json, "error");
     ck_assert_str_eq(text_at(json, "type"), "error");
     ck_assert_str_eq(text_at(json, "code"), "answer_truncated");

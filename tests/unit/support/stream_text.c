@@ -100,10 +100,12 @@ void stream_read(struct str body, struct stream_told *ret)
         if (e.data_lines == 0)
             continue;
         ret->events++;
+        if (str_eq(e.type, STR("response.failed"))) {
+            ret->failed++; /* it may stand behind the error that it tells, too */
+            continue;
+        }
         ret->error_last = read_error(e.data, ret);
-        if (str_eq(e.type, STR("response.failed")))
-            ret->failed++;
-        else if (!ret->error_last)
+        if (!ret->error_last)
             view_event(&view, event);
     }
     ret->rest = without_beats(body, ret).n;

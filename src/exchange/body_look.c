@@ -38,7 +38,7 @@ void body_look_feed(struct body_look *l, struct str piece)
             l->skipped += piece.n;
             return;
         }
-        l->first = rest.p[0];
+        l->first = rest.p[0] ? rest.p[0] : '?'; /* whatever begins no JSON */
     }
     if (l->first == '{')
         json_check_feed(&l->check, piece);
@@ -55,6 +55,8 @@ bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS
         const struct json_watch *w = &l->watches[i];
 
         ret[i] = (struct json_value){w->type, {w->text, w->n}};
+        if (json_watch_is_open(&l->check.keeper, w)) /* the text is broken, and this is a part */
+            ret[i] = (struct json_value){.type = JSON_NONE};
     }
     return l->first == '{';
 }
@@ -125,12 +127,9 @@ static void take_plain(void *arg, struct str plain)
     decoder_stop(&p->decoder);
 }
 
-/* Its text ends nowhere: a value that was being read is none. */
-static void forget_parts(struct packed *p)
+/* Its text ends nowhere: a field that was being read is none. */
+static void forget_part(struct packed *p)
 {
-    for (unsigned i = 0; i < BODY_KEYS; i++)
-        if (json_watch_is_open(&p->look.check.keeper, &p->look.watches[i]))
-            p->look.watches[i].type = JSON_NONE;
     if (p->look.form_model.state != FORM_OVER)
         p->look.form_model.found = false;
 }
@@ -145,10 +144,10 @@ int packed_feed(struct packed *p, struct str coded)
     rc = decoder_feed(&p->decoder, coded, take_plain, p);
     if (rc == -ENOMEM)
         return rc;
-    if (rc < 0)
-        settle(p, PACKED_BROKEN);
-    else if (p->over)
+    if (p->over) /* what came behind that in the same piece is not looked at, whatever it is */
         settle(p, p->state);
+    else if (rc < 0)
+        settle(p, PACKED_BROKEN);
     return 0;
 }
 
@@ -157,7 +156,7 @@ void packed_finish(struct packed *p)
     if (!p->over)
         settle(p, decoder_whole(&p->decoder) ? PACKED_READ : PACKED_BROKEN);
     if (p->state == PACKED_LONG)
-        forget_parts(p);
+        forget_part(p);
 }
 
 static void sum_up(void *arg, struct str plain)

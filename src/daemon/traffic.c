@@ -19,12 +19,22 @@ struct rated {
     unsigned taken;
 };
 
+#define LINES_MAX 8 /* of the log, until the lock is free; what comes then is written at once */
+
+/* An event with its names, to be logged when the lock is no longer held. */
+struct line {
+    struct turns_event event;
+    char site[64], model[128];
+};
+
 struct traffic {
     pthread_mutex_t lock;
     struct turns *turns;
     uint64_t armed_ms; /* when the timer runs turns_run; TURNS_NEVER */
     uint64_t waits[TURN_WHY_COUNT];
     struct turns_event news[NEWS_MAX];
+    struct line lines[LINES_MAX];
+    unsigned line_count;
     unsigned news_first, news_count;
     struct rated rated[RATED_MAX];
     unsigned rated_count;
@@ -54,16 +64,18 @@ static const char *const event_lines[] = {
     [TURNS_WAIT] = "waiting for a turn",
 };
 
-static void log_event(const struct turns_event *e)
+static enum log_level level_of(const struct turns_event *e)
 {
     bool bad = e->kind == TURNS_BREAKER_OPEN || e->kind == TURNS_KEY_ASIDE;
-    enum log_level level = bad                     ? LOG_WARN
-                           : e->kind == TURNS_WAIT ? LOG_DEBUG /* one for each request, at worst */
-                                                   : LOG_INFO;
 
-    if (!log_enabled(level))
-        return;
-    log_begin(level, event_lines[e->kind]);
+    return bad                     ? LOG_WARN
+           : e->kind == TURNS_WAIT ? LOG_DEBUG /* one for each request, at worst */
+                                   : LOG_INFO;
+}
+
+static void log_event(const struct turns_event *e)
+{
+    log_begin(level_of(e), event_lines[e->kind]);
     if (e->site[0])
         log_text("target", e->site);
     if (e->model[0])
@@ -83,6 +95,23 @@ static void log_event(const struct turns_event *e)
     if (e->learned)
         log_text("learned", "yes");
     log_end();
+}
+
+/* Its names may be gone by the time it is written. */
+static void keep_line(struct traffic *t, const struct turns_event *e)
+{
+    struct line *line = &t->lines[t->line_count];
+
+    if (!log_enabled(level_of(e)))
+        return;
+    if (t->line_count == LINES_MAX) {
+        log_event(e);
+        return;
+    }
+    line->event = *e;
+    snprintf(line->site, sizeof(line->site), "%s", e->site);
+    snprintf(line->model, sizeof(line->model), "%s", e->model);
+    t->line_count++;
 }
 
 /* The names belong to the registry, and may be gone by the time it is told. */
@@ -148,12 +177,12 @@ static void on_event(void *arg, const struct turns_event *e)
 
     if (e->kind == TURNS_WAIT) {
         t->waits[e->why]++;
-        log_event(e);
+        keep_line(t, e);
         return;
     }
     if (e->kind != TURNS_RATE_TAKEN &&
         !(e->kind == TURNS_PACE && e->reason == REASON_OK && e->per_minute > 0))
-        log_event(e);
+        keep_line(t, e);
     keep(t, e);
 }
 
@@ -164,6 +193,22 @@ static void lock(struct traffic *t)
     pthread_mutex_lock(&t->lock);
 }
 
+static void release(struct traffic *t)
+{
+    struct line lines[LINES_MAX];
+    unsigned n = t->line_count;
+
+    if (n > 0)
+        memcpy(lines, t->lines, n * sizeof(lines[0]));
+    t->line_count = 0;
+    pthread_mutex_unlock(&t->lock);
+    for (unsigned i = 0; i < n; i++) {
+        lines[i].event.site = lines[i].site;
+        lines[i].event.model = lines[i].model;
+        log_event(&lines[i].event);
+    }
+}
+
 /* The main thread is woken where it would be late otherwise. */
 static void unlock(struct traffic *t)
 {
@@ -172,7 +217,7 @@ static void unlock(struct traffic *t)
 
     if (earlier)
         t->armed_ms = next;
-    pthread_mutex_unlock(&t->lock);
+    release(t);
     if (earlier)
         uv_async_send(&t->async);
 }
@@ -200,7 +245,7 @@ static void on_timer(uv_timer_t *timer)
     pthread_mutex_lock(&t->lock);
     turns_run(t->turns, now_ms());
     next = t->armed_ms = turns_next(t->turns);
-    pthread_mutex_unlock(&t->lock);
+    release(t);
     arm(t, next);
 }
 
@@ -433,9 +478,16 @@ struct buf *traffic_shown(struct traffic *t)
 
 void traffic_view(struct traffic *t, struct traffic_view *ret)
 {
+    unsigned at = 0;
+    bool more;
+
     lock(t);
     ret->waiting = turns_waiting(t->turns);
     memcpy(ret->waits, t->waits, sizeof(ret->waits));
-    turns_each(t->turns, ret->each, ret->arg, now_ms());
     unlock(t);
+    do {
+        lock(t);
+        more = turns_each(t->turns, &at, ret->each, ret->arg, now_ms());
+        unlock(t);
+    } while (more);
 }

@@ -52,7 +52,7 @@ void traffic_learn_gate(struct traffic *t, uint64_t lane_id, uint64_t for_ms);
 void traffic_learn_breaker(struct traffic *t, uint64_t circuit_id, bool open, uint64_t for_ms);
 void traffic_learn_rate(struct traffic *t, uint64_t site_id, uint64_t ahead_us);
 
-/* All that is known, told to `each` under the lock: it may only copy. */
+/* All that is known, told to `each` part by part, each under the lock: it may only copy. */
 struct traffic_view {
     void (*each)(void *arg, const struct turns_view *v); /* in, and its argument */
     void *arg;

@@ -5,8 +5,10 @@
  *   circuits   a model of a site, and one kind of operation: its breaker (C20)
  *   lanes      the same with one key: its gate (C19) and its pace
  *   keys       of a site: whether one is set aside, for it is empty or rejected (C4)
- * which live under hashes of their names, so that they outlast a reload, and are forgotten when they
- * have nothing to tell. Client keys that pass through are told apart by their fingerprint, too.
+ * which live under hashes of their names, so that they outlast a reload. Client keys that pass through are
+ * told apart by their fingerprint, too. When there are too many, those are forgotten that were used least
+ * lately and have nothing to tell; where that is none, newcomers share a lane: no request is let through
+ * without a gate and limits.
  *
  * A request asks for a turn (turns_ask): it is let through to the best target that is free, or waits
  * in a queue, or is told that waiting is in vain. Those with the same choice and the same client wait
@@ -76,7 +78,7 @@ struct turn {
     const struct turn_wish *wish;
     struct turns_door *door;
     struct pool *pool;
-    struct lane *lane; /* GRANTED; NULL where there was no room to know of one */
+    struct lane *lane; /* GRANTED; NULL where there was no memory to know of one */
     struct list node;  /* WAITING: in the pool's queue */
     struct list told;  /* in the door's list */
     uint32_t gate_epoch;
@@ -209,7 +211,9 @@ void turns_learn_breaker(struct turns *t, uint64_t circuit_id, bool open, uint64
                          uint64_t now_ms);
 void turns_learn_rate(struct turns *t, uint64_t site_id, uint64_t ahead_us, uint64_t now_ms);
 
-/* All that is known, in no order, for counters and the status page. What a kind does not have is 0. */
+/* All that is known, in no order, for counters and the status page, in many calls: a part in each, so that
+ * a lock need not be held for all of it. `*at` is 0 before the first; true: there is more. What a kind
+ * does not have is 0. */
 enum turns_view_kind { VIEW_SITE, VIEW_CIRCUIT, VIEW_KEY, VIEW_LANE };
 struct turns_view {
     enum turns_view_kind kind;
@@ -225,8 +229,8 @@ struct turns_view {
     bool opening;     /* lane: its gate opens step by step */
     double pace_per_minute; /* lane; 0: it is not paced */
 };
-void turns_each(struct turns *t, void (*each)(void *arg, const struct turns_view *v), void *arg,
-                uint64_t now_ms);
+bool turns_each(struct turns *t, unsigned *at, void (*each)(void *arg, const struct turns_view *v),
+                void *arg, uint64_t now_ms);
 unsigned turns_waiting(const struct turns *t);
 
 #endif

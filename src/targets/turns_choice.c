@@ -148,7 +148,7 @@ static void hold(struct wait *w, uint64_t at_ms, enum turn_why why)
         *w = (struct wait){at_ms, why};
 }
 
-static bool is_full(const struct site *s)
+bool site_is_full(const struct site *s)
 {
     return s->max_concurrency > 0 && s->in_flight >= s->max_concurrency;
 }
@@ -172,7 +172,7 @@ uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why)
 {
     struct wait w = lane_wait(lane, now_ms);
 
-    if (is_full(lane->circuit->site))
+    if (site_is_full(lane->circuit->site))
         w = (struct wait){TURNS_NEVER, TURN_WHY_LIMIT};
     *ret_why = w.why;
     return w.at_ms;
@@ -193,7 +193,7 @@ struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now
         if (i > 0 && w.at_ms >= o.at_least.at_ms)
             continue;
         o.at_least = w;
-        o.why = lane && is_full(lane->circuit->site) ? TURN_WHY_LIMIT : w.why;
+        o.why = lane && site_is_full(lane->circuit->site) ? TURN_WHY_LIMIT : w.why;
     }
     return o;
 }

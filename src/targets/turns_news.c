@@ -103,7 +103,7 @@ static void shut_gate(struct turns *t, struct lane *lane, uint64_t for_ms, enum 
                 .kind = TURNS_GATE_CLOSED, .for_ms = for_ms, .reason = reason, .learned = learned});
     }
     if (closes || lane->gate.until_ms != before_ms)
-        pools_review(t, NULL, now_ms);
+        lines_review(t, lane, now_ms);
 }
 
 static void set_aside(struct turns *t, struct turn *turn, enum reason reason, uint64_t now_ms)
@@ -128,6 +128,7 @@ static void circuit_closed(struct turns *t, struct circuit *c, bool learned, uin
     for (struct list *l = c->lanes.next; l != &c->lanes; l = l->next)
         gate_reopen(&LIST_ENTRY(l, struct lane, node)->gate, now_ms);
     tell_circuit(t, c, (struct turns_event){.kind = TURNS_BREAKER_CLOSED, .learned = learned});
+    lines_wake_circuit(t, c);
 }
 
 static void circuit_opened(struct turns *t, struct circuit *c, struct turns_event e, bool again,
@@ -136,7 +137,7 @@ static void circuit_opened(struct turns *t, struct circuit *c, struct turns_even
     e.kind = TURNS_BREAKER_OPEN;
     c->openings++;
     tell_circuit(t, c, e);
-    pools_review(t, again ? c : NULL, now_ms);
+    lines_review_circuit(t, c, again, now_ms);
 }
 
 static void breaker_news(struct turns *t, struct turn *turn, enum breaker_news news,
@@ -200,8 +201,10 @@ void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r,
     }
     if (r->verdict.reason == REASON_QUOTA || r->verdict.reason == REASON_KEY)
         set_aside(t, turn, r->verdict.reason, now_ms);
-    if (t->waiting > 0)
-        turns_run(t, now_ms);
+    if (t->waiting == 0)
+        return;
+    lines_wake(t, lane);
+    turns_run(t, now_ms);
 }
 
 void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
@@ -221,8 +224,10 @@ void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
     lane->circuit->site->in_flight--;
     lane->entry.used_ms = now_ms; /* what it has just told is not idle, however long it took */
     lane->entry.refs--;
-    if (t->waiting > 0)
-        turns_run(t, now_ms);
+    if (t->waiting == 0)
+        return;
+    lines_wake(t, lane);
+    turns_run(t, now_ms);
 }
 
 /* --- budgets -------------------------------------------------------------------------------------- */
@@ -338,22 +343,35 @@ static struct turns_view view_of(const struct entry *e, uint64_t now_ms)
         };
     case ENTRY_SITE:
     case ENTRY_LEARNED:
+    case ENTRY_LINE:
+    case ENTRY_POOL:
+    case ENTRY_KINDS:
         break;
     }
     return (struct turns_view){.kind = VIEW_SITE, .site = s->name, .in_flight = s->in_flight};
 }
 
-void turns_each(struct turns *t, void (*each)(void *arg, const struct turns_view *v), void *arg,
-                uint64_t now_ms)
+#define TURNS_EACH 256 /* buckets; they hold two entries at most, on average */
+
+static bool has_view(const struct entry *e)
 {
-    for (unsigned i = 0; i < TABLE_BUCKETS; i++) {
-        for (struct entry *e = t->buckets[i]; e; e = e->next) {
+    return e->kind != ENTRY_LEARNED && e->kind != ENTRY_LINE && e->kind != ENTRY_POOL;
+}
+
+bool turns_each(struct turns *t, unsigned *at, void (*each)(void *arg, const struct turns_view *v),
+                void *arg, uint64_t now_ms)
+{
+    unsigned end = *at + TURNS_EACH;
+
+    for (; *at < end && *at < TABLE_BUCKETS; ++*at) {
+        for (struct entry *e = t->buckets[*at]; e; e = e->next) {
             struct turns_view v;
 
-            if (e->kind == ENTRY_LEARNED)
+            if (!has_view(e))
                 continue;
             v = view_of(e, now_ms);
             each(arg, &v);
         }
     }
+    return *at < TABLE_BUCKETS;
 }

@@ -1,29 +1,47 @@
-/* What the parts of turns.h share: turns.c lets requests through, turns_choice.c knows in which order
- * targets are considered, turns_table.c keeps what is known, turns_news.c takes in what is learned. */
+/* What the parts of turns.h share: turns.c lets requests through, turns_line.c knows who waits and whose
+ * turn it is, turns_choice.c in which order targets are considered, turns_table.c keeps what is known,
+ * turns_news.c takes in what is learned. */
 #ifndef RETRYD_EXCHANGE_TURNS_PRIVATE_H
 #define RETRYD_EXCHANGE_TURNS_PRIVATE_H
 
 #include "base/hash.h"
+#include "base/heap.h"
 #include "targets/budget.h"
 #include "targets/pace.h"
 #include "targets/rate.h"
 #include "targets/turns.h"
 
-#define TABLE_BUCKETS 1024  /* a power of two */
-#define LANES_MAX 4096      /* beyond it what is idle is forgotten */
-#define LEARNED_MAX 4096    /* what other daemons said of targets that are not known here */
-#define CHOICES_MAX 64      /* targets that one request considers */
-#define IDLE_MS (60 * 1000) /* what was not used for so long may be forgotten */
+#define TABLE_BITS 16
+#define TABLE_BUCKETS (1u << TABLE_BITS)
+#define LANES_MAX \
+    16384 /* and circuits: beyond it those that were used least lately are forgotten */
+#define LEARNED_MAX 4096 /* what other daemons said of targets that are not known here */
+#define CHOICES_MAX 64   /* targets that one request considers */
+#define PLACE_MS \
+    (10 * 1000) /* what was put at its place since then is left there: neighbours are not near */
+#define IDLE_MS (60 * 1000) /* in that time a gate and a pace would have moved on by themselves */
 
-enum entry_kind { ENTRY_SITE, ENTRY_CIRCUIT, ENTRY_LANE, ENTRY_KEY, ENTRY_LEARNED };
+enum entry_kind {
+    ENTRY_SITE,
+    ENTRY_CIRCUIT,
+    ENTRY_LANE,
+    ENTRY_KEY,
+    ENTRY_LEARNED,
+    ENTRY_LINE,
+    ENTRY_POOL,
+    ENTRY_KINDS,
+};
 
 /* What all things in the table begin with. */
 struct entry {
     struct entry *next;
     uint64_t id;
     enum entry_kind kind;
-    unsigned refs; /* by other entries, pools, and turns under way */
+    unsigned refs; /* by other entries, and turns under way */
     uint64_t used_ms;
+    uint64_t placed_ms; /* when it was last put at the end of ... */
+    struct list
+        used; /* ... all of its kind, where that is forgotten: roughly in the order of use */
 };
 
 /* An upstream. */
@@ -35,6 +53,8 @@ struct site {
     unsigned max_concurrency, per_minute; /* by the latest configuration; 0: none */
     uint64_t generation;                  /* ... which is this one */
     unsigned next_key;                    /* where the next request's choice of a key begins */
+    struct list waited;                   /* in turns.waited, while lines have lanes of it ... */
+    unsigned links, free_links;           /* ... so many, and of operations that are not rated */
     char name[64];
 };
 
@@ -70,9 +90,15 @@ struct lane {
     struct pace pace;
     bool adaptive;
     uint64_t closings;
-    uint64_t told_ms; /* the end of its gate's closing that others have been told of */
-    unsigned waiting; /* turns that have it among their choices */
+    uint64_t told_ms;  /* the end of its gate's closing that others have been told of */
+    struct list links; /* of the lines that have it among their choices */
 };
+
+/* Who comes now may not overtake them. */
+static inline bool lane_is_waited_for(const struct lane *lane)
+{
+    return !list_empty(&lane->links);
+}
 
 /* requests_per_minute is about what costs something. */
 static inline bool lane_is_rated(const struct lane *lane)
@@ -86,22 +112,48 @@ struct learned {
     uint64_t until_ms;
 };
 
-/* Those who wait for the same, first come first; they are of one client. */
+/* Those of one client in a line, first come first. */
 struct pool {
-    struct list node;
+    struct entry entry;
+    struct line *line;
+    struct list node, comer; /* in line->pools, line->comers */
     struct list turns;
-    uint64_t id;
-    uint64_t choice; /* the same for all pools with these lanes */
     uint64_t served; /* number of the last grant to it */
-    unsigned lane_count;
-    struct lane *lanes[];
+};
+
+/* All who wait for the same: what holds one of them holds them all.
+ *
+ * A line is awake where one of its targets may be free as far as is known, or is held by a limit of its
+ * upstream alone, which all see at once. Else it sleeps until the first of its targets may be free, or
+ * until there is news of one of them. */
+struct line {
+    struct entry entry; /* its id is the choice's */
+    struct list pools;  /* by `served`: whose turn is next comes first */
+    struct list comers; /* the same ones: whose first has come first comes first */
+    bool asleep;
+    struct list node;        /* awake: in turns.awake, by `served` of its first pool */
+    struct heap_node sleeps; /* asleep: in turns.asleep, unless only news can wake it */
+    uint64_t at_ms;          /* ... until then; TURNS_NEVER */
+    struct pool only;        /* where it has one alone; the others are in the table */
+    bool only_used;
+    unsigned link_count;
+    struct link {
+        struct list node; /* in lane->links */
+        struct lane *lane;
+        struct line *line;
+    } links[];
 };
 
 struct turns {
     struct turns_handler handler;
-    struct entry *buckets[TABLE_BUCKETS];
-    unsigned lane_count, learned_count;
-    struct list pools;
+    struct entry **buckets; /* in the order of their ids */
+    struct shelf {
+        struct list used;
+        unsigned count;
+    } shelves[ENTRY_KINDS];
+    struct list awake;
+    struct heap asleep;
+    struct list waited; /* the sites that somebody waits for */
     unsigned waiting;
     uint64_t grants;
     uint64_t next_ms;
@@ -112,16 +164,22 @@ struct choice {
     const struct provider *provider;
     unsigned key_number;
     bool tried;
-    struct lane *lane; /* NULL: there was no room for it */
+    struct lane *lane; /* NULL: there was no memory for it */
 };
 
 /* --- turns_table.c --- */
 
-/* Finds, or makes, the lane of a target. NULL where there is no room. */
+/* Finds, or makes, the lane of a target. Where there are LANES_MAX, and none of those that were used least
+ * lately can be spared, it is one that is shared: by clients of the same model, or by models of an upstream.
+ * NULL when out of memory. */
 struct lane *table_lane(struct turns *t, const struct turn_wish *wish, const struct provider *p,
                         unsigned key_number, struct str model, uint64_t now_ms);
 struct site *table_site(struct turns *t, const struct provider *p, uint64_t now_ms);
 struct entry *table_find(struct turns *t, uint64_t id, enum entry_kind kind);
+/* `size` bytes that begin with an entry and are 0 else; NULL when out of memory. */
+void *table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t size, uint64_t now_ms);
+void table_drop(struct turns *t, struct entry *e);
+int table_init(struct turns *t); /* 0 or -ENOMEM */
 /* Remembers that an id is shut until then. */
 void table_learn(struct turns *t, uint64_t id, uint64_t until_ms, uint64_t now_ms);
 void table_free(struct turns *t);
@@ -155,12 +213,33 @@ bool in_vain(const struct turn_wish *wish, const struct outlook *o);
 
 /* When a lane may be gone to, and what holds it until then; TURNS_NEVER: until some news. */
 uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why);
+bool site_is_full(const struct site *s);
+
+/* --- turns_line.c --- */
+
+/* Puts one into the line for these, n at least one: WAITING. 0 or -ENOMEM. */
+int line_join(struct turns *t, struct turn *turn, const struct choice *choices, unsigned n,
+              uint64_t now_ms);
+/* Takes it out. */
+void line_leave(struct turns *t, struct turn *turn);
+/* Whose turn it is at a target that is free, and which; taken out. NULL: nobody's. Lowers next_ms. */
+struct turn *line_next(struct turns *t, uint64_t now_ms, struct choice *ret_choice);
+
+/* Lines wake that wait for it: something there has changed. */
+void lines_wake(struct turns *t, struct lane *lane);
+void lines_wake_circuit(struct turns *t, struct circuit *c);
+/* Those wake whose time has come, but not all of a crowd at once. */
+void lines_wake_due(struct turns *t, uint64_t now_ms);
+
+/* A target has become worse: tells those who wait for it in vain now. `probe`: one has failed there. */
+void lines_review(struct turns *t, struct lane *lane, uint64_t now_ms);
+void lines_review_circuit(struct turns *t, struct circuit *c, bool probe, uint64_t now_ms);
 
 /* --- turns.c --- */
 
-/* A target has become worse: tells those who wait for it in vain now. `circuit`: a probe of that one
- * has failed (NULL: it is something else). */
-void pools_review(struct turns *t, const struct circuit *failed, uint64_t now_ms);
+/* Tells the turn, which is in no line, that it would wait in vain. */
+void turn_refuse(struct turn *turn, const struct outlook *o);
+void turn_announce(struct turn *turn);
 
 /* Tells the handler, with what a lane or circuit is called filled in. */
 void tell_lane(struct turns *t, const struct lane *lane, struct turns_event e);

@@ -1,14 +1,25 @@
 /* Keeps what is known of targets, under hashes of their names, and forgets what is idle. */
 #include <assert.h>
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "targets/turns_private.h"
 
+/* Ids are hashes: all their bits are as good. */
 static struct entry **bucket(struct turns *t, uint64_t id)
 {
-    return &t->buckets[id % TABLE_BUCKETS];
+    return &t->buckets[id >> (64 - TABLE_BITS)];
+}
+
+int table_init(struct turns *t)
+{
+    for (unsigned i = 0; i < ENTRY_KINDS; i++)
+        list_init(&t->shelves[i].used);
+    t->buckets = calloc(TABLE_BUCKETS, sizeof(struct entry *));
+    return t->buckets ? 0 : -ENOMEM;
 }
 
 struct entry *table_find(struct turns *t, uint64_t id, enum entry_kind kind)
@@ -19,85 +30,111 @@ struct entry *table_find(struct turns *t, uint64_t id, enum entry_kind kind)
     return NULL;
 }
 
-static void *add(struct turns *t, uint64_t id, enum entry_kind kind, size_t size, uint64_t now_ms)
+/* All else goes when nobody needs it, or never. */
+static bool is_forgotten(enum entry_kind kind)
+{
+    return kind == ENTRY_LANE || kind == ENTRY_CIRCUIT || kind == ENTRY_LEARNED;
+}
+
+void *table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t size, uint64_t now_ms)
 {
     struct entry *e = calloc(1, size), **b = bucket(t, id);
 
     if (!e)
         return NULL;
-    *e = (struct entry){.next = *b, .id = id, .kind = kind, .used_ms = now_ms};
+    *e = (struct entry){.next = *b, .id = id, .kind = kind, .used_ms = now_ms, .placed_ms = now_ms};
     *b = e;
+    list_init(&e->used);
+    if (is_forgotten(kind))
+        list_append(&t->shelves[kind].used, &e->used);
+    t->shelves[kind].count++;
     return e;
+}
+
+static void place_last(struct turns *t, struct entry *e, uint64_t now_ms)
+{
+    e->placed_ms = now_ms;
+    list_remove(&e->used);
+    list_append(&t->shelves[e->kind].used, &e->used);
+}
+
+static void use(struct turns *t, struct entry *e, uint64_t now_ms)
+{
+    e->used_ms = now_ms;
+    if (now_ms - e->placed_ms >= PLACE_MS)
+        place_last(t, e, now_ms);
 }
 
 /* --- forgetting --------------------------------------------------------------------------------- */
 
-/* Of what nobody has asked for in IDLE_MS. Gates, breakers and paces move on only when somebody asks,
- * so what counts is the time, not the phase; and a pace is off after 40 rounds without a 429. */
+#define FORGET_TRIES 16 /* of those that were used least lately */
+
+/* Gates, breakers and paces move on only when somebody asks: what nobody has asked for in IDLE_MS is
+ * looked at by the time, not the phase; and a pace is off after 40 rounds without a 429. Before that, only
+ * a gate that is open, and a pace that is off, tell no more than new ones do. */
 static bool tells_nothing(const struct entry *e, uint64_t now_ms)
 {
     static_assert(IDLE_MS >= 40 * PACE_ROUND_MS, "an idle lane has no pace left");
-    const struct gate *gate = &((const struct lane *)(const void *)e)->gate;
+    const struct lane *lane = (const struct lane *)(const void *)e;
     const struct breaker *breaker = &((const struct circuit *)(const void *)e)->breaker;
+    bool idle = now_ms - e->used_ms >= IDLE_MS;
 
     switch (e->kind) {
     case ENTRY_LANE:
-        return gate->phase != GATE_CLOSED || gate->until_ms <= now_ms;
+        return idle ? lane->gate.phase != GATE_CLOSED || lane->gate.until_ms <= now_ms
+                    : lane->gate.phase == GATE_OPEN && !lane->pace.on;
     case ENTRY_CIRCUIT:
-        return breaker->phase == BREAKER_CLOSED || breaker->until_ms <= now_ms;
-    case ENTRY_KEY:
-        return ((const struct keyring *)(const void *)e)->aside_until_ms <= now_ms;
+        return breaker->phase == BREAKER_CLOSED || (idle && breaker->until_ms <= now_ms);
     case ENTRY_LEARNED:
         return ((const struct learned *)(const void *)e)->until_ms <= now_ms;
     case ENTRY_SITE:
+    case ENTRY_KEY:
+    case ENTRY_LINE:
+    case ENTRY_POOL:
+    case ENTRY_KINDS:
         break;
     }
-    return true;
+    return false;
 }
 
-static void drop(struct turns *t, struct entry *e)
+void table_drop(struct turns *t, struct entry *e)
 {
     struct lane *lane = (struct lane *)(void *)e;
+    struct entry **at = bucket(t, e->id);
 
+    while (*at != e)
+        at = &(*at)->next;
+    *at = e->next;
+    list_remove(&e->used);
+    t->shelves[e->kind].count--;
     if (e->kind == ENTRY_LANE) {
         list_remove(&lane->node);
         lane->circuit->entry.refs--;
-        lane->key->entry.refs--;
-        t->lane_count--;
+        /* Of a client's own key nothing is known but its lanes. */
+        if (--lane->key->entry.refs == 0 && lane->key->key_number == 0)
+            table_drop(t, &lane->key->entry);
     } else if (e->kind == ENTRY_CIRCUIT) {
         ((struct circuit *)(void *)e)->site->entry.refs--;
-    } else if (e->kind == ENTRY_LEARNED) {
-        t->learned_count--;
     }
     free(e);
 }
 
-/* Lanes first, then what only they had a use for. */
-static void forget(struct turns *t, enum entry_kind kind, uint64_t idle_ms, uint64_t now_ms)
+/* Makes room for one more: false where none of those that were used least lately can be spared. These are
+ * then as good as new, so that the next look is at others. What was used in this millisecond stays: it may
+ * be what the same wish has just found. */
+static bool make_room(struct turns *t, enum entry_kind kind, unsigned most, uint64_t now_ms)
 {
-    for (unsigned i = 0; i < TABLE_BUCKETS; i++) {
-        struct entry **at = &t->buckets[i];
+    struct shelf *shelf = &t->shelves[kind];
 
-        while (*at) {
-            struct entry *e = *at;
+    for (unsigned i = 0; i < FORGET_TRIES && shelf->count >= most; i++) {
+        struct entry *e = LIST_ENTRY(shelf->used.next, struct entry, used);
 
-            if (e->kind != kind || e->refs > 0 || now_ms - e->used_ms < idle_ms ||
-                !tells_nothing(e, now_ms)) {
-                at = &e->next;
-                continue;
-            }
-            *at = e->next;
-            drop(t, e);
-        }
+        if (e->refs == 0 && e->used_ms != now_ms && tells_nothing(e, now_ms))
+            table_drop(t, e);
+        else
+            place_last(t, e, now_ms);
     }
-}
-
-static void forget_idle(struct turns *t, uint64_t now_ms)
-{
-    static const enum entry_kind order[] = {ENTRY_LANE, ENTRY_CIRCUIT, ENTRY_KEY, ENTRY_LEARNED};
-
-    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
-        forget(t, order[i], IDLE_MS, now_ms);
+    return shelf->count < most;
 }
 
 void table_free(struct turns *t)
@@ -110,6 +147,7 @@ void table_free(struct turns *t)
             free(e);
         }
     }
+    free(t->buckets);
 }
 
 /* --- finding and making ---------------------------------------------------------------------------- */
@@ -133,10 +171,11 @@ struct site *table_site(struct turns *t, const struct provider *p, uint64_t now_
     struct site *s = (struct site *)(void *)table_find(t, p->id, ENTRY_SITE);
 
     if (!s) {
-        s = add(t, p->id, ENTRY_SITE, sizeof(*s), now_ms);
+        s = table_add(t, p->id, ENTRY_SITE, sizeof(*s), now_ms);
         if (!s)
             return NULL;
         budget_init(&s->budget);
+        list_init(&s->waited);
         snprintf(s->name, sizeof(s->name), "%s", p->name);
     }
     set_limits(s, p);
@@ -164,17 +203,10 @@ void table_learn(struct turns *t, uint64_t id, uint64_t until_ms, uint64_t now_m
 {
     struct learned *l = (struct learned *)(void *)table_find(t, id, ENTRY_LEARNED);
 
-    if (!l && t->learned_count >= LEARNED_MAX) {
-        forget(t, ENTRY_LEARNED, 0, now_ms);
-        if (t->learned_count >= LEARNED_MAX)
-            return;
-    }
-    if (!l) {
-        l = add(t, id, ENTRY_LEARNED, sizeof(*l), now_ms);
-        if (!l)
-            return;
-        t->learned_count++;
-    }
+    if (!l && make_room(t, ENTRY_LEARNED, LEARNED_MAX, now_ms))
+        l = table_add(t, id, ENTRY_LEARNED, sizeof(*l), now_ms);
+    if (!l)
+        return;
     l->until_ms = until_ms;
 }
 
@@ -189,18 +221,18 @@ static uint64_t circuit_id(const struct provider *p, struct str model, enum oper
     return of_operation(hash_join(p->id, hash_text(model)), o);
 }
 
-static struct circuit *table_circuit(struct turns *t, const struct provider *p, struct str model,
-                                     enum operation o, uint64_t now_ms)
+/* NULL where there is no room, or no memory. `most`: circuits that there may be. */
+static struct circuit *table_circuit(struct turns *t, uint64_t id, const struct provider *p,
+                                     struct str model, enum operation o, unsigned most,
+                                     uint64_t now_ms)
 {
-    uint64_t id = circuit_id(p, model, o), until = 0;
     struct circuit *c = (struct circuit *)(void *)table_find(t, id, ENTRY_CIRCUIT);
+    struct site *s = c ? c->site : table_site(t, p, now_ms);
+    uint64_t until = 0;
 
-    if (c) {
-        c->entry.used_ms = now_ms;
+    if (c || !s || !make_room(t, ENTRY_CIRCUIT, most, now_ms))
         return c;
-    }
-    struct site *s = table_site(t, p, now_ms);
-    c = s ? add(t, id, ENTRY_CIRCUIT, sizeof(*c), now_ms) : NULL;
+    c = table_add(t, id, ENTRY_CIRCUIT, sizeof(*c), now_ms);
     if (!c)
         return NULL;
     s->entry.refs++;
@@ -224,28 +256,25 @@ static struct keyring *table_key(struct turns *t, uint64_t site_id, uint64_t key
     struct entry *e = table_find(t, id, ENTRY_KEY);
 
     if (!e)
-        e = add(t, id, ENTRY_KEY, sizeof(struct keyring), now_ms);
-    if (e)
-        e->used_ms = now_ms;
+        e = table_add(t, id, ENTRY_KEY, sizeof(struct keyring), now_ms);
     return (struct keyring *)(void *)e;
 }
 
-static struct lane *make_lane(struct turns *t, uint64_t id, const struct provider *p,
-                              uint64_t key_id, struct str model, enum operation o, uint64_t now_ms)
+static struct lane *make_lane(struct turns *t, struct circuit *c, const struct provider *p,
+                              uint64_t key_id, uint64_t now_ms)
 {
-    struct circuit *c = table_circuit(t, p, model, o, now_ms);
-    struct keyring *k = c ? table_key(t, p->id, key_id, o, now_ms) : NULL;
-    struct lane *lane = k ? add(t, id, ENTRY_LANE, sizeof(*lane), now_ms) : NULL;
-    uint64_t until = shut_until(t, id);
+    uint64_t id = hash_join(c->entry.id, key_id), until = shut_until(t, id);
+    struct keyring *k = table_key(t, p->id, key_id, c->operation, now_ms);
+    struct lane *lane = k ? table_add(t, id, ENTRY_LANE, sizeof(*lane), now_ms) : NULL;
 
     if (!lane)
         return NULL;
-    t->lane_count++;
     c->entry.refs++;
     k->entry.refs++;
     lane->circuit = c;
     lane->key = k;
     snprintf(k->site, sizeof(k->site), "%s", p->name);
+    list_init(&lane->links);
     list_init(&lane->node);
     list_append(&c->lanes, &lane->node);
     gate_init(&lane->gate, now_ms);
@@ -255,27 +284,53 @@ static struct lane *make_lane(struct turns *t, uint64_t id, const struct provide
     return lane;
 }
 
+#define SHARED UINT64_C(0x736861726564) /* the id of what stands for many */
+
+/* There is no room for all: clients with keys of their own share one for their model, models one for their
+ * upstream. Of these there are few, so they may always be made. */
+static struct lane *shared_lane(struct turns *t, const struct provider *p, unsigned key_number,
+                                uint64_t key_id, struct circuit *own, enum operation o,
+                                uint64_t now_ms)
+{
+    uint64_t circuit_id = of_operation(hash_join(p->id, SHARED), o);
+    struct circuit *c = own;
+    struct lane *lane;
+
+    if (key_number == 0)
+        key_id = SHARED;
+    if (!own || key_number > 0)
+        c = table_circuit(t, circuit_id, p, STR("other"), o, UINT_MAX, now_ms);
+    if (!c)
+        return NULL;
+    lane = (struct lane *)(void *)table_find(t, hash_join(c->entry.id, key_id), ENTRY_LANE);
+    return lane ? lane : make_lane(t, c, p, key_id, now_ms);
+}
+
 struct lane *table_lane(struct turns *t, const struct turn_wish *wish, const struct provider *p,
                         unsigned key_number, struct str model, uint64_t now_ms)
 {
     uint64_t key_id = key_number ? p->keys[key_number - 1].id : wish->client_key;
-    uint64_t id = hash_join(circuit_id(p, model, wish->operation), key_id);
-    struct lane *lane = (struct lane *)(void *)table_find(t, id, ENTRY_LANE);
+    uint64_t id = circuit_id(p, model, wish->operation);
+    struct lane *lane = (struct lane *)(void *)table_find(t, hash_join(id, key_id), ENTRY_LANE);
 
     if (!lane) {
-        if (t->lane_count >= LANES_MAX)
-            forget_idle(t, now_ms);
-        if (t->lane_count >= LANES_MAX)
-            return NULL;
-        lane = make_lane(t, id, p, key_id, model, wish->operation, now_ms);
+        /* A lane that goes leaves a circuit that may go, too. */
+        bool room = make_room(t, ENTRY_LANE, LANES_MAX, now_ms);
+        struct circuit *c = table_circuit(t, id, p, model, wish->operation, LANES_MAX, now_ms);
+
+        if (room && c)
+            lane = make_lane(t, c, p, key_id, now_ms);
+        else
+            lane = shared_lane(t, p, key_number, key_id, c, wish->operation, now_ms);
     }
     if (!lane)
         return NULL;
-    lane->entry.used_ms = now_ms;
-    lane->key_number = lane->key->key_number = key_number;
+    use(t, &lane->entry, now_ms);
+    use(t, &lane->circuit->entry, now_ms);
+    if (lane->key_number != key_number) /* a reload may have moved it */
+        lane->key_number = lane->key->key_number = key_number;
     lane->adaptive = p->adaptive_pacing;
     lane->circuit->settings = wish->plan->settings->breaker;
-    lane->circuit->entry.used_ms = lane->key->entry.used_ms = now_ms;
     set_limits(lane->circuit->site, p); /* they may have changed with a reload */
     return lane;
 }

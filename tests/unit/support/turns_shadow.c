@@ -335,10 +335,11 @@ static void see(void *arg, const struct turns_view *v)
 
 void shadow_check_end(struct shadow *shadow)
 {
-    unsigned in_flight = 0;
+    unsigned in_flight = 0, at = 0;
 
     MUST(turns_waiting(shadow->ws->turns) == 0);
-    turns_each(shadow->ws->turns, see, &in_flight, shadow->ws->now_ms);
+    while (turns_each(shadow->ws->turns, &at, see, &in_flight, shadow->ws->now_ms)) {
+    }
     MUST(in_flight == 0);
     for (unsigned i = 0; i < shadow->site_count; i++)
         MUST(shadow->sites[i].in_flight == 0);

@@ -301,51 +301,181 @@ START_TEST(others_take_from_the_same_rate)
 }
 END_TEST
 
+/* --- crowds --------------------------------------------------------------------------------------- */
+
+#define CROWD 300
+static struct asker crowd[CROWD];
+
+/* Each waits behind a gate of its own, and all of these open at once. */
+START_TEST(a_crowd_with_keys_of_their_own_wakes_whole)
+{
+    desk_init(&d, 1, 0);
+    for (unsigned i = 0; i < CROWD; i++) {
+        ck_assert_int_eq(desk_ask(&d, &crowd[i], 1 + i), TURN_GRANTED);
+        desk_bad(&d, &crowd[i], REASON_RATE_LIMIT, 429, 5000);
+        ck_assert_int_eq(desk_ask(&d, &crowd[i], 1 + i), TURN_WAITING);
+    }
+    desk_wait(&d, DESK_START + 4999);
+    ck_assert_uint_eq(desk_count(crowd, CROWD, TURN_GRANTED), 0);
+    ck_assert_int_eq(desk_ask(&d, a, 1 + CROWD), TURN_GRANTED); /* is held up by none of them */
+    desk_good(&d, a);
+    desk_wait(&d, DESK_START + 5000);
+    ck_assert_uint_eq(desk_count(crowd, CROWD, TURN_GRANTED), CROWD);
+    for (unsigned i = 0; i < CROWD; i++)
+        desk_end(&d, &crowd[i]);
+    desk_deinit(&d);
+}
+END_TEST
+
+/* A place of the upstream's goes to each of them in turn, though half are held by their gates, too. */
+START_TEST(a_crowd_with_keys_of_their_own_takes_turns)
+{
+    desk_init(&d, 1, 0);
+    for (unsigned i = 0; i < CROWD / 2; i++) {
+        ck_assert_int_eq(desk_ask(&d, &crowd[i], 1 + i), TURN_GRANTED);
+        desk_bad(&d, &crowd[i], REASON_RATE_LIMIT, 429, 5000);
+    }
+    d.providers[0].max_concurrency = 1;
+    ck_assert_int_eq(desk_ask(&d, a, 1 + CROWD), TURN_GRANTED);
+    for (unsigned i = 0; i < CROWD; i++)
+        ck_assert_int_eq(desk_ask(&d, &crowd[i], 1 + i), TURN_WAITING);
+    desk_end(&d, a);
+    for (unsigned i = CROWD / 2; i < CROWD; i++) {
+        ck_assert_int_eq(crowd[i].turn.state, TURN_GRANTED);
+        ck_assert_uint_eq(desk_count(crowd, CROWD, TURN_GRANTED), 1);
+        desk_end(&d, &crowd[i]);
+    }
+    ck_assert_uint_eq(desk_count(crowd, CROWD, TURN_WAITING), CROWD / 2);
+    desk_wait(&d, DESK_START + 5000);
+    for (unsigned i = 0; i < CROWD / 2; i++) {
+        ck_assert_int_eq(crowd[i].turn.state, TURN_GRANTED);
+        ck_assert_uint_eq(desk_count(crowd, CROWD, TURN_GRANTED), 1);
+        desk_end(&d, &crowd[i]);
+        desk_wait(&d, d.now_ms);
+    }
+    desk_deinit(&d);
+}
+END_TEST
+
 /* --- memory --------------------------------------------------------------------------------------- */
 
-static void fill_with_lanes(void)
+static void fill_with_lanes_that_are(enum reason reason, unsigned status, uint64_t hint_ms)
 {
     for (uint64_t i = 0; i < LANES_MAX; i++) {
         ck_assert_int_eq(desk_ask(&d, a, 1 + i), TURN_GRANTED);
         ck_assert_ptr_nonnull(a->turn.lane);
-        if (i == 0)
-            desk_bad(&d, a, REASON_RATE_LIMIT, 429, 100000);
+        if (status)
+            desk_bad(&d, a, reason, status, hint_ms);
         else
             desk_good(&d, a);
     }
 }
 
-START_TEST(idle_lanes_make_room_but_not_what_is_shut)
+/* The first of them is shut. */
+static void fill_with_lanes(void)
+{
+    desk_ask(&d, a, 1);
+    desk_bad(&d, a, REASON_RATE_LIMIT, 429, 100000);
+    for (uint64_t i = 2; i <= LANES_MAX; i++) {
+        ck_assert_int_eq(desk_ask(&d, a, i), TURN_GRANTED);
+        desk_good(&d, a);
+    }
+}
+
+struct seen {
+    enum turns_view_kind kind;
+    unsigned count;
+};
+
+static void count(void *arg, const struct turns_view *v)
+{
+    struct seen *s = arg;
+
+    s->count += v->kind == s->kind;
+}
+
+static unsigned known(struct desk *desk, enum turns_view_kind kind)
+{
+    struct seen s = {kind, 0};
+    unsigned at = 0;
+
+    while (turns_each(desk->turns, &at, count, &s, desk->now_ms)) {
+    }
+    return s.count;
+}
+
+START_TEST(what_was_used_least_lately_makes_room_but_not_what_is_shut)
 {
     desk_init(&d, 1, 0);
     fill_with_lanes();
-    ck_assert_int_eq(desk_ask(&d, a, 900000), TURN_GRANTED); /* unknown, not refused */
-    ck_assert_ptr_null(a->turn.lane);
-    desk_bad(&d, a, REASON_RATE_LIMIT, 429, 5000);
+    d.now_ms++;
     ck_assert_int_eq(desk_ask(&d, a, 900000), TURN_GRANTED);
-    desk_end(&d, a);
-    d.now_ms += IDLE_MS;
-    ck_assert_int_eq(desk_ask(&d, a, 900000), TURN_GRANTED);
-    ck_assert_ptr_nonnull(a->turn.lane);
     desk_bad(&d, a, REASON_RATE_LIMIT, 429, 5000);
     ck_assert_int_eq(desk_ask(&d, &a[0], 900000), TURN_WAITING);
     ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING); /* is still shut */
     all_leave(2);
+    ck_assert_uint_le(known(&d, VIEW_LANE), LANES_MAX);
+    ck_assert_uint_le(known(&d, VIEW_KEY), LANES_MAX);
     desk_deinit(&d);
 }
 END_TEST
 
-static void count_circuits(void *arg, const struct turns_view *v)
+/* Whatever number of clients there is, none gets around what holds those of its model. */
+START_TEST(where_all_are_shut_those_without_room_share_a_gate)
 {
-    *(unsigned *)arg += v->kind == VIEW_CIRCUIT;
+    desk_init(&d, 1, 0);
+    fill_with_lanes_that_are(REASON_RATE_LIMIT, 429, 100000);
+    d.now_ms++;
+    ck_assert_int_eq(desk_ask(&d, &a[0], 900000), TURN_GRANTED);
+    ck_assert_int_eq(desk_ask(&d, &a[1], 900001), TURN_GRANTED);
+    ck_assert_ptr_nonnull(a[0].turn.lane);
+    ck_assert_ptr_eq(a[0].turn.lane, a[1].turn.lane);
+    desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 5000);
+    desk_good(&d, &a[1]);
+    ck_assert_int_eq(desk_ask(&d, &a[2], 900002), TURN_WAITING);
+    ck_assert_int_eq(a[2].turn.why, TURN_WHY_GATE);
+    desk_wait(&d, d.now_ms + 5000);
+    ck_assert_int_eq(a[2].turn.state, TURN_GRANTED);
+    desk_end(&d, &a[2]);
+    ck_assert_uint_le(known(&d, VIEW_LANE), LANES_MAX + 1);
+    desk_deinit(&d);
 }
+END_TEST
 
-/* How many models are known after LANES_MAX of them were shut in this way, long ago, and one more
- * was asked for. */
-static unsigned known_after(enum reason reason, unsigned status, uint64_t hint_ms)
+/* So it is with limits, and with models that nobody has room to know. */
+START_TEST(limits_hold_for_any_number_of_models)
+{
+    char model[24];
+
+    desk_init(&d, 1, 1);
+    d.settings.breaker = (struct breaker_settings){.failures = 1, .open_for_ms = 100000};
+    for (unsigned i = 0; i < LANES_MAX; i++) {
+        snprintf(model, sizeof(model), "m%u", i);
+        desk_wish(&d, a);
+        a->wish.model = str_from(model);
+        ck_assert_int_eq(desk_ask_again(&d, a), TURN_GRANTED);
+        desk_bad(&d, a, REASON_SERVER_ERROR, 500, 0);
+    }
+    d.providers[0].max_concurrency = 2;
+    for (unsigned i = 0; i < 3; i++) {
+        desk_wish(&d, &a[i]);
+        a[i].wish.model = i == 0 ? STR("x") : i == 1 ? STR("y") : STR("z");
+        ck_assert_int_eq(desk_ask_again(&d, &a[i]), i < 2 ? TURN_GRANTED : TURN_WAITING);
+    }
+    ck_assert_ptr_eq(a[0].turn.lane, a[1].turn.lane);
+    desk_good(&d, &a[0]);
+    ck_assert_int_eq(a[2].turn.state, TURN_GRANTED);
+    all_leave(3);
+    ck_assert_uint_le(known(&d, VIEW_CIRCUIT), LANES_MAX + 1);
+    desk_deinit(&d);
+}
+END_TEST
+
+/* Whether one more model gets a lane of its own when LANES_MAX of them were shut in this way, long ago. */
+static bool has_room_after(enum reason reason, unsigned status, uint64_t hint_ms)
 {
     char model[16];
-    unsigned known = 0;
+    bool own;
 
     desk_init(&d, 1, 0);
     d.providers[0].adaptive_pacing = true;
@@ -358,22 +488,21 @@ static unsigned known_after(enum reason reason, unsigned status, uint64_t hint_m
             desk_wish(&d, a);
             a->wish.model = str_from(model);
             ck_assert_int_eq(desk_ask_again(&d, a), TURN_GRANTED);
-            ck_assert_ptr_nonnull(a->turn.lane);
+            own = !strcmp(a->turn.lane->circuit->model, model);
             desk_bad(&d, a, reason, status, hint_ms);
             d.now_ms += GATE_COLD_MS;
         }
     }
-    turns_each(d.turns, count_circuits, &known, d.now_ms);
     desk_deinit(&d);
-    return known;
+    return own;
 }
 
 /* A gate and a breaker move on, and a pace ends, only when somebody asks there again. */
 START_TEST(what_was_shut_long_ago_makes_room)
 {
-    ck_assert_uint_eq(known_after(REASON_RATE_LIMIT, 429, 1000), 1);
-    ck_assert_uint_eq(known_after(REASON_SERVER_ERROR, 500, 0), 1);
-    ck_assert_uint_eq(known_after(REASON_RATE_LIMIT, 429, 0), 1);
+    ck_assert(has_room_after(REASON_RATE_LIMIT, 429, 1000));
+    ck_assert(has_room_after(REASON_SERVER_ERROR, 500, 0));
+    ck_assert(has_room_after(REASON_RATE_LIMIT, 429, 0));
 }
 END_TEST
 
@@ -572,7 +701,11 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, what_is_learned_counts_before_and_after_the_target_is_known);
     tcase_add_test(c, a_breaker_that_another_has_closed_lets_those_who_wait_go);
     tcase_add_test(c, others_take_from_the_same_rate);
-    tcase_add_test(c, idle_lanes_make_room_but_not_what_is_shut);
+    tcase_add_test(c, a_crowd_with_keys_of_their_own_wakes_whole);
+    tcase_add_test(c, a_crowd_with_keys_of_their_own_takes_turns);
+    tcase_add_test(c, what_was_used_least_lately_makes_room_but_not_what_is_shut);
+    tcase_add_test(c, where_all_are_shut_those_without_room_share_a_gate);
+    tcase_add_test(c, limits_hold_for_any_number_of_models);
     tcase_add_test(c, what_was_shut_long_ago_makes_room);
     tcase_add_test(c, each_failed_allocation_is_survived);
     tcase_add_test(c, no_registry_without_memory);

@@ -458,15 +458,7 @@ static void abort_now(struct exchange *x)
 
     if (reply->ended || x->refused)
         return;
-    /* The stream has ended, but for its usage or its connection. */
-    if (x->state == EXCHANGE_RELAYING && x->stream.on && guard_finished(&x->stream.guard) &&
-        (x->stream.guard.marker || stream_add_end(x) == 0)) {
-        exchange_stop_attempt(x);
-        x->stream.lacks_usage = guard_lacks_usage(&x->stream.guard);
-        relay_end(x);
-        return;
-    }
-    if (judge_deliver_what_came(x))
+    if (relay_end_finished(x) || judge_deliver_what_came(x))
         return;
     exchange_cannot_retry(x, "retryd ends");
     x->last_reason = REASON_SHUTDOWN;

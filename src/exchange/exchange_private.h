@@ -225,6 +225,10 @@ void relay_release(struct exchange *x);
 /* HOLDING or RELAYING: the answer is whole, and ends behind what was added to it. */
 void relay_end(struct exchange *x);
 
+/* True, and the stream in hand has been ended as whole, where it was finished but for its usage, its mark or
+ * its connection: for when there is no time left to wait for those. */
+bool relay_end_finished(struct exchange *x);
+
 /* The client has all of a stream but its usage and its mark: it gets the mark. */
 void relay_end_without_usage(struct exchange *x);
 /* Ends an answer that has begun, or a stream that may, with the event that tells its failure; by a

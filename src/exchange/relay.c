@@ -304,6 +304,21 @@ void relay_end(struct exchange *x)
     relay_release(x);
 }
 
+bool relay_end_finished(struct exchange *x)
+{
+    const struct guard *guard = &x->stream.guard;
+    bool here =
+        x->state == EXCHANGE_RELAYING || (x->state == EXCHANGE_HOLDING && !x->reply.committed);
+
+    if (!here || !x->stream.on || !guard_finished(guard) || guard_empty(guard) ||
+        (!guard->marker && stream_add_end(x) < 0))
+        return false;
+    exchange_stop_attempt(x);
+    x->stream.lacks_usage = guard_lacks_usage(guard);
+    relay_end(x);
+    return true;
+}
+
 void relay_end_without_usage(struct exchange *x)
 {
     exchange_stop_attempt(x);

@@ -220,7 +220,7 @@ bool times_act(struct exchange *x)
     } else if (now >= deadline_now(x)) {
         if (is_alive(x))
             speak(x, now);
-        else
+        else if (!relay_end_finished(x))
             judge_deadline(x);
     } else if (now >= hedge_limit(x)) {
         hedge_timed_out(x);

@@ -169,29 +169,49 @@ def test_c12_where_the_usage_comes_to_nothing_what_was_whole_is_delivered(mode, 
         assert len(c.attempts) == 2, name
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_c12_what_was_whole_is_delivered_at_the_end_of_retryd(mode):
+WAITING = {f"{mode}-waited-for": mode for mode in MODES} | {f"{mode}-asked-for-again": mode for mode in MODES[1:]}
+
+
+@pytest.mark.parametrize("how", WAITING)
+def test_c12_what_was_whole_is_delivered_at_the_end_of_retryd(how):
     """... while its usage is waited for, or asked for again."""
+    mode, again = WAITING[how], how.endswith("again")
     events = [*said("one ", "two"), FINISH]
     waits = sse(events, stall={"after_events": len(events)})
     lacking = sse(events, cut=len(events))
     silent = {"stall": {"before_head": True}}
-    answers = [waits] if mode == "live" else [lacking, silent]
-    with pair(server={"drain_timeout": "0"}) as (provider, daemon):
+    answers = [lacking, silent] if again else [waits]
+    # Nobody outside sees when held events have come; they have long come before this is over.
+    held = mode == "hold" and not again
+    with pair(server={"drain_timeout": "1s" if held else "0"}) as (provider, daemon):
         provider.answers(*answers)
         with Raw(daemon) as c:
             c.request(body=request_of("chat", "gpt-4o", stream_options={"include_usage": True}),
                       headers=[f"x-retryd-stream-mode: {mode}"])
-            if mode == "live":
+            if again or held:
+                provider.wait(requests=2 if again else 1)
+            else:
                 while FINISH.encode() not in c.data:
                     c.more()
-            else:
-                provider.wait(requests=2)
             daemon.signal(signal.SIGTERM)
             told = read_chat(c.answer().body)
         assert (told.text, told.error, told.ends) == ("one two", None, 1)
         assert daemon.wait(timeout=20) == 0
         assert [(r["end"], r["lacks"]) for r in daemon.requests()] == [("answered", "usage")]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_c12_what_was_whole_is_delivered_at_the_deadline(mode, both):
+    """... which comes while the usage, or the mark, is waited for."""
+    events = [*said("one ", "two"), FINISH]
+    waits = sse(events, stall={"after_events": len(events)})
+    late = ["x-retryd-deadline: 1500ms"]
+    seen = run(*both, {"usage": case("chat", [waits], mode, headers=late),
+                       "mark": case("chat", [waits], mode, headers=late, stream_options={"include_usage": False})})
+    for name, c in seen.items():
+        told = told_of(c)
+        assert (c.answer.status, told.text, told.error, told.ends) == (200, "one two", None, 1), name
+        assert len(c.attempts) == 1, name
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -181,7 +181,7 @@ curl_socket_t upstream_open_socket(void *arg, curlsocktype purpose, struct curl_
                 address->protocol);
     if (fd < 0)
         return CURL_SOCKET_BAD;
-    if (socket_add(&u->sockets, fd) < 0) {
+    if (socket_add(&u->sockets, fd, address->family) < 0) {
         socket_close_fd(fd);
         errno = ENOMEM;
         return CURL_SOCKET_BAD;

@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@ void sockets_init(struct socket_table *t, uv_loop_t *loop,
     t->on_ready = on_ready;
     t->on_idle_noise = on_idle_noise;
     t->arg = arg;
+    t->noise = -1;
     list_init(&t->unsorted);
     for (int i = 0; i < SOCKET_BUCKETS; i++)
         list_init(&t->buckets[i]);
@@ -47,6 +49,9 @@ void sockets_deinit(struct socket_table *t)
     for (int fd = 0; fd < t->size; fd++)
         if (t->by_fd[fd])
             drop(t, t->by_fd[fd]);
+    if (t->noise >= 0)
+        close(t->noise);
+    t->noise = -1;
     free(t->by_fd);
     t->by_fd = NULL;
     t->size = 0;
@@ -96,9 +101,22 @@ static struct upstream_socket *add(struct socket_table *t, int fd, bool opened_h
     return s;
 }
 
-int socket_add(struct socket_table *t, int fd)
+int socket_add(struct socket_table *t, int fd, int family)
 {
-    return add(t, fd, true) ? 0 : -ENOMEM;
+    struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
+    struct upstream_socket *s = add(t, fd, true);
+
+    if (!s)
+        return -ENOMEM;
+    s->is_unix = family == AF_UNIX;
+    if (!s->is_unix)
+        return 0;
+    if (t->noise < 0)
+        t->noise = epoll_create1(EPOLL_CLOEXEC);
+    if (t->noise >= 0 && epoll_ctl(t->noise, EPOLL_CTL_ADD, fd, &e) == 0)
+        return 0;
+    drop(t, s);
+    return -ENOMEM;
 }
 
 void socket_remove(struct socket_table *t, int fd)
@@ -196,6 +214,19 @@ struct upstream_socket *socket_deref(struct socket_table *t, struct socket_ref r
     return s && s->serial == ref.serial ? s : NULL;
 }
 
+/* A kept connection that nobody is on. */
+static bool is_idle(const struct upstream_socket *s)
+{
+    return s->uses > 0 && s->busy == 0 && !s->discarded && !s->may_speak_idle;
+}
+
+static bool has_news(const struct upstream_socket *s)
+{
+    char c;
+
+    return !(recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
+}
+
 void socket_end(struct socket_table *t, struct socket_ref ref)
 {
     struct upstream_socket *s = socket_deref(t, ref);
@@ -203,8 +234,14 @@ void socket_end(struct socket_table *t, struct socket_ref ref)
     if (!s)
         return;
     s->busy--;
-    if (s->busy == 0 && s->wanted == 0 && !s->discarded)
+    if (s->busy > 0 || s->discarded)
+        return;
+    if (s->wanted == 0)
         arm(s, UV_READABLE);
+    if (s->is_unix && is_idle(s) && has_news(s)) {
+        socket_discard(s);
+        t->on_idle_noise(t->arg);
+    }
 }
 
 static bool read_end(struct socket_end *end, const struct sockaddr_storage *a)
@@ -296,24 +333,29 @@ struct upstream_socket *socket_by_ends(struct socket_table *t, const char *local
 
 bool socket_dirty(const struct upstream_socket *s)
 {
-    char c;
-
-    if (s->discarded)
-        return true;
-    if (s->uses == 0 || s->busy > 0 || s->may_speak_idle)
-        return false;
-    return !(recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
+    return s->discarded || (is_idle(s) && has_news(s));
 }
+
+#define NOISE_AT_ONCE 32
 
 bool sockets_any_dirty(struct socket_table *t)
 {
-    for (struct list *n = t->unsorted.next; n != &t->unsorted; n = n->next) {
-        struct upstream_socket *s = LIST_ENTRY(n, struct upstream_socket, node);
-        char c;
+    struct epoll_event events[NOISE_AT_ONCE];
+    bool any = false;
+    int n = NOISE_AT_ONCE;
 
-        if (s->opened_here && s->uses > 0 && s->busy == 0 && !s->may_speak_idle &&
-            !(recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN))
-            return true;
+    while (t->noise >= 0 && n == NOISE_AT_ONCE) {
+        n = epoll_wait(t->noise, events, NOISE_AT_ONCE, 0);
+        for (int i = 0; i < n; i++) {
+            struct upstream_socket *s = socket_by_fd(t, events[i].data.fd);
+
+            /* On one that is busy it is an answer, or writing has become possible. */
+            if (!s || !is_idle(s) || !has_news(s))
+                continue;
+            socket_discard(s);
+            t->on_idle_noise(t->arg);
+            any = true;
+        }
     }
-    return false;
+    return any;
 }

@@ -36,6 +36,7 @@ struct upstream_socket {
     int wanted;              /* libuv events asked for; 0: idle */
     int armed;               /* libuv events the loop watches now */
     bool opened_here;
+    bool is_unix; /* it has no port to be known by, and is in the table's `noise` */
     bool discarded;
     bool may_speak_idle; /* HTTP/2: frames on an idle connection are normal */
     bool reset_owed;     /* HTTP/2: a stream was given up, and its server may not know yet */
@@ -50,6 +51,7 @@ struct socket_table {
     struct upstream_socket **by_fd;
     int size;
     uint64_t serials;
+    int noise; /* epoll: Unix sockets on which something has come since it was asked last; -1 */
     struct list unsorted;
     struct list buckets[SOCKET_BUCKETS];
     void (*on_ready)(void *arg, int fd, int events, bool error);
@@ -63,8 +65,8 @@ void sockets_init(struct socket_table *t, uv_loop_t *loop,
                   void (*on_idle_noise)(void *arg), void *arg);
 void sockets_deinit(struct socket_table *t); /* all sockets have been removed */
 
-/* A socket opened by us. 0 or -errno. */
-int socket_add(struct socket_table *t, int fd);
+/* A socket opened by us, of that family. 0 or -errno. */
+int socket_add(struct socket_table *t, int fd, int family);
 /* Before its fd is closed. */
 void socket_remove(struct socket_table *t, int fd);
 
@@ -103,7 +105,9 @@ struct upstream_socket *socket_by_ends(struct socket_table *t, const char *local
 
 /* Whether a kept connection has bytes or an end waiting that nobody asked for. */
 bool socket_dirty(const struct upstream_socket *s);
-/* The same of any idle socket without a port (a Unix socket). */
+/* The same of any idle Unix socket; those that are have been discarded. However many there are, this is one
+ * system call, and one more where each request ends: edges are told of (epoll(7), EPOLLET), and what came
+ * before a socket became idle is looked for then. */
 bool sockets_any_dirty(struct socket_table *t);
 
 /* Empties and shuts the connection down, so that libcurl finds it dead. */

@@ -387,6 +387,14 @@ static int let_page_in(struct frontend_request *r, const struct request_head *he
                : 0;
 }
 
+static bool may_read(void *ctx, const struct headers *h)
+{
+    const struct worker *w = ctx;
+    const char *why;
+
+    return frontend_may_enter(h, w->wiring->hosts, w->wiring->origins, &why);
+}
+
 /* 0, or what on_head gives back instead of taking the request in. */
 static int refuse_head(struct worker *w, struct frontend_request *r,
                        const struct request_head *head, char *ret_why, size_t size)
@@ -544,5 +552,6 @@ const struct frontend_handler call_handler = {
     .on_pull = on_pull,
     .on_closed = on_closed,
     .on_tls = on_tls,
+    .may_read = may_read,
     .on_refused = on_refused,
 };

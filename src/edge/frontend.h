@@ -45,6 +45,9 @@ struct frontend_handler {
     void (*on_closed)(void *user, bool whole);
     /* A client speaks TLS, which nobody here does: it was told so, and is cut off. May be NULL. */
     void (*on_tls)(void *ctx);
+    /* Before such a refusal: whether a page of the `origin` that the head names may read it (C30). May be
+     * NULL: none may. */
+    bool (*may_read)(void *ctx, const struct headers *h);
     /* A request was refused before or in on_head: for the counters. Nothing else is heard of it. */
     void (*on_refused)(void *ctx, unsigned status, const char *why);
 };

@@ -8,6 +8,10 @@
 
 #define RAW_BYTES_MAX 4096
 
+/* As add_cors of frontend.c has them. */
+#define CORS_FIELDS \
+    "Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: *\r\nVary: Origin\r\n"
+
 static const char *code_for(unsigned status)
 {
     switch (status) {
@@ -49,6 +53,18 @@ static int own_error(const struct frontend_request *r, unsigned status, const ch
     return rc;
 }
 
+/* Its owner has not heard of the request, and refused pages learn nothing. Without memory none does. */
+static void let_page_read(struct frontend_request *r)
+{
+    struct str origin;
+
+    if (r->user || r->origin || !r->f->handler->may_read ||
+        !headers_get(&r->head.headers, STR("origin"), &origin))
+        return;
+    if (r->f->handler->may_read(r->f->ctx, &r->head.headers))
+        (void)frontend_allow_page(r, origin);
+}
+
 /* Straight into the socket, for libmicrohttpd has no memory for it or does not take an answer now. Where
  * the kernel has no room for so little the client reads nothing of what it is sent anyway. */
 static void write_raw(struct frontend_request *r, const struct answer_head *head,
@@ -62,6 +78,8 @@ static void write_raw(struct frontend_request *r, const struct answer_head *head
     for (unsigned i = 0; i < head->headers.count; i++)
         buf_printf(&raw, "%s: %s\r\n", headers_name(&head->headers, i).p,
                    headers_value(&head->headers, i).p);
+    if (r->origin)
+        buf_printf(&raw, CORS_FIELDS, r->origin);
     buf_add_str(&raw, STR("\r\n"));
     if (!r->is_head)
         buf_add_str(&raw, buf_str(body));
@@ -87,6 +105,7 @@ enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, con
 
     answer_head_init(&head);
     buf_init(&body, 4096);
+    let_page_read(r);
     rc = own_error(r, status, why, &head, &body);
     if (rc == 0)
         rc = frontend_whole(r, &head, &body);

@@ -108,6 +108,35 @@ def test_c30_every_answer_can_be_read(machine, name):
     assert "Origin" in answer.all("vary")
 
 
+CHUNKED = head_of("POST", "/v1/chat/completions", ["Transfer-Encoding: chunked", "Origin: ORIGIN"])
+PLAIN = head_of("POST", "/v1/chat/completions", ["Content-Length: 2", "Origin: ORIGIN"])
+MALFORMED = {  # name: (the request, status): what is refused before retryd's own rules are asked, or amid the body
+    "chunk-too-large": (CHUNKED + b"200000\r\nx", 413),
+    "line-of-a-chunk": (CHUNKED + b"1;" + b"x" * 20_000, 400),
+    "many-fields": (PLAIN[:-2] + b"x: y\r\n" * 120 + b"\r\n{}", 431),
+    "two-lengths": (PLAIN[:-2] + b"Content-Length: 3\r\n\r\n{}", 400),
+    "no-room": (PLAIN[:-2] + b"x: " + b"y" * 15_000 + b"\r\n\r\n{}", 431),
+    "method": (PLAIN.replace(b"POST", b"TRACE") + b"{}", 405),
+}
+
+
+@pytest.mark.parametrize("origin", [HERE, ELSEWHERE])
+@pytest.mark.parametrize("name", MALFORMED)
+def test_c30_what_is_refused_early_can_be_read_by_pages_that_may(name, origin, machine):
+    request, status = MALFORMED[name]
+    with Raw(machine[1]) as c:
+        c.send(request.replace(b"ORIGIN", origin.encode()))
+        if origin == ELSEWHERE:
+            c.half_close()
+            assert b"access-control" not in c.rest().lower()
+            return
+        answer = c.answer()
+    assert answer.status == status and answer.error["message"]
+    assert answer.all("access-control-allow-origin") == [HERE]
+    assert answer.all("access-control-expose-headers") == ["*"]
+    assert answer.all("vary") == ["Origin"]
+
+
 def test_c30_programs_get_what_the_upstream_sent(machine):
     answer = run(*machine, {"program": Case([OPEN])})["program"].answer
     assert answer.all("access-control-allow-origin") == ["*"]

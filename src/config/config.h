@@ -2,8 +2,8 @@
  *
  * Read from one INI file (docs/configuration.md). The table in config_table.c has a row per key
  * and drives parsing, defaults, bounds, --check, --dump-config, --help and the check of the sample file. */
-#ifndef RETRYD_DAEMON_CONFIG_H
-#define RETRYD_DAEMON_CONFIG_H
+#ifndef RETRYD_CONFIG_CONFIG_H
+#define RETRYD_CONFIG_CONFIG_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -18,8 +18,8 @@
  *   config_trust.c    ... certificates
  *   config_route.c    which route a request takes
  *   config_dump.c     the snapshot as text again, the help, what needs a restart */
-#ifndef RETRYD_DAEMON_CONFIG_TABLE_H
-#define RETRYD_DAEMON_CONFIG_TABLE_H
+#ifndef RETRYD_CONFIG_CONFIG_TABLE_H
+#define RETRYD_CONFIG_CONFIG_TABLE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -136,13 +136,9 @@ void config_row_describe(const struct config_row *row, struct buf *out);
 void *config_field(const struct config_row *row, void *owner);
 const void *config_field_const(const struct config_row *row, const void *owner);
 
-int config_list_add(struct string_list *list, struct str item);
-void config_list_clear(struct string_list *list);
-
 /* Names and values that would be a secret, by their look: not to be shown anywhere. */
 bool config_looks_secret(struct str text);
 bool config_name_is_secret(struct str name);
-bool config_header_is_secret(const char *name, const char *value);
 
 /* RFC 9110 5.6.2; visible ASCII without spaces. */
 bool config_is_token(struct str s);

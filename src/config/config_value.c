@@ -94,14 +94,9 @@ bool config_name_is_secret(struct str name)
     return false;
 }
 
-bool config_header_is_secret(const char *name, const char *value)
-{
-    return config_name_is_secret(str_from(name)) || config_looks_secret(str_from(value));
-}
-
 /* --- lists ------------------------------------------------------------------------------------ */
 
-int config_list_add(struct string_list *list, struct str item)
+static int list_add(struct string_list *list, struct str item)
 {
     char **items = realloc(list->items, (list->count + 1) * sizeof *items);
 
@@ -115,7 +110,7 @@ int config_list_add(struct string_list *list, struct str item)
     return 0;
 }
 
-void config_list_clear(struct string_list *list)
+static void list_clear(struct string_list *list)
 {
     for (unsigned i = 0; i < list->count; i++)
         free(list->items[i]);
@@ -182,7 +177,7 @@ static int parse_list(const struct config_row *row, struct str text, struct stri
             *ret_bad = piece;
             return -EINVAL;
         }
-        if (config_list_add(list, piece) < 0)
+        if (list_add(list, piece) < 0)
             return -ENOMEM;
     }
     return 0;
@@ -395,7 +390,7 @@ void config_value_clear(const struct config_row *row, void *field)
     case CONFIG_LIST:
     case CONFIG_WEIGHTS:
     case CONFIG_ADDRESSES:
-        config_list_clear(field);
+        list_clear(field);
         break;
     case CONFIG_SET:
         *bits = 0;

@@ -7,7 +7,8 @@
 #include "base/log.h"
 #include "exchange/answer.h"
 
-void access_log_names(const struct exchange *x)
+/* Fields: id, model, target, fallback, key; where they have something to tell. */
+static void names(const struct exchange *x)
 {
     log_text("id", x->request.id);
     if (x->request.model[0])
@@ -90,7 +91,7 @@ void access_log_attempt(const struct exchange *x, const struct attempt_report *r
         return;
     attempt_sentence(x, r, sentence, sizeof(sentence));
     log_begin(LOG_INFO, sentence);
-    access_log_names(x);
+    names(x);
     log_u64("attempt", r->number);
     if (r->status)
         log_u64("status", r->status);
@@ -118,7 +119,7 @@ void access_log_dropped(const struct exchange *x, bool malformed)
 {
     log_begin(LOG_WARN, malformed ? "an event of the stream is not JSON and was left out"
                                   : "an event of the stream has no data and was left out");
-    access_log_names(x);
+    names(x);
     log_u64("attempt", x->attempts);
     log_end();
 }
@@ -145,7 +146,7 @@ void access_log_request(const struct exchange *x, enum log_access access)
     if (!wanted(x, access) || !log_enabled(LOG_INFO))
         return;
     log_begin(LOG_INFO, "request");
-    access_log_names(x);
+    names(x);
     log_str("method", buf_str(&x->request.head.method));
     log_str("path", path);
     log_text("end", exchange_end_word(x->end));

@@ -5,9 +5,6 @@
 #include "config/config.h"
 #include "exchange/exchange.h"
 
-/* Fields: id, model, target, fallback, key; where they have something to tell. */
-void access_log_names(const struct exchange *x);
-
 /* Field upstream_id: what that answer's upstream calls the request (answer_request_id). NULL: nobody's. */
 void access_log_upstream_id(const struct exchange *x, const struct headers *h);
 

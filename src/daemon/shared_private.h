@@ -131,7 +131,6 @@ void shared_news_forget(struct shared *s);
 void shared_news_hear(struct shared *s, struct str text);
 
 /* shared_rate.c */
-void shared_rate_on_time(uv_timer_t *timer);
 void shared_rate_forget(struct shared *s);
 
 #endif

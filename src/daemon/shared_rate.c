@@ -6,6 +6,8 @@
 
 #include "daemon/shared_private.h"
 
+static void on_time(uv_timer_t *timer);
+
 #define SITES_MAX 1000   /* that are counted at a time */
 #define UNANSWERED 500   /* commands: the server is slow, and more of them would not help */
 #define ADD_MAX_US 600e6 /* the script holds to the same */
@@ -82,10 +84,10 @@ static void visit_all(struct shared *s)
     if (next == UINT64_MAX)
         return;
     uv_update_time(s->loop);
-    uv_timer_start(&s->pace, shared_rate_on_time, next > now ? next - now : 0, 0);
+    uv_timer_start(&s->pace, on_time, next > now ? next - now : 0, 0);
 }
 
-void shared_rate_on_time(uv_timer_t *timer)
+static void on_time(uv_timer_t *timer)
 {
     struct shared *s = timer->data;
 

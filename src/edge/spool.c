@@ -370,11 +370,6 @@ ssize_t spool_read(struct spool *s, uint64_t offset, void *to, size_t max)
     return s->error ? s->error : -EAGAIN;
 }
 
-uint64_t spool_length(const struct spool *s)
-{
-    return s->appended;
-}
-
 size_t spool_memory(const struct spool *s)
 {
     return (size_t)(!!s->blocks[0] + !!s->blocks[1] + !!s->reading.p) * SPOOL_BLOCK;

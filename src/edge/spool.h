@@ -49,9 +49,6 @@ int spool_state(const struct spool *s);
  * read again; one that follows the last read is there soonest. */
 ssize_t spool_read(struct spool *s, uint64_t offset, void *to, size_t max);
 
-/* Bytes appended so far. */
-uint64_t spool_length(const struct spool *s);
-
 /* Bytes of memory that its blocks take now. */
 size_t spool_memory(const struct spool *s);
 

@@ -11,27 +11,24 @@
 #define EXCHANGE_MAGIC 0x72657478u
 #define BIT(state) (1u << (state))
 
-/* The moves that the diagram in exchange.h shows; every state may go to DONE. */
-static const unsigned allowed_moves[] = {
-    [EXCHANGE_RECEIVING] = BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_QUEUED] = BIT(EXCHANGE_ATTEMPTING) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_ATTEMPTING] = BIT(EXCHANGE_HOLDING) | BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) |
-                            BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_HOLDING] = BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_ATTEMPTING) |
-                         BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_BACKOFF] = BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_RELAYING] = BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_DONE),
-    [EXCHANGE_DONE] = 0,
-};
-
-static const char *const state_words[] = {
-    [EXCHANGE_RECEIVING] = "receiving",
-    [EXCHANGE_QUEUED] = "queued",
-    [EXCHANGE_ATTEMPTING] = "attempting",
-    [EXCHANGE_HOLDING] = "holding",
-    [EXCHANGE_BACKOFF] = "backoff",
-    [EXCHANGE_RELAYING] = "relaying",
-    [EXCHANGE_DONE] = "done",
+/* Each state's name, and the moves that the diagram in exchange.h shows; every state may go to DONE. */
+static const struct {
+    const char *name;
+    unsigned moves;
+} states[] = {
+    [EXCHANGE_RECEIVING] = {"receiving", BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_DONE)},
+    [EXCHANGE_QUEUED] = {"queued",
+                         BIT(EXCHANGE_ATTEMPTING) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE)},
+    [EXCHANGE_ATTEMPTING] = {"attempting", BIT(EXCHANGE_HOLDING) | BIT(EXCHANGE_BACKOFF) |
+                                               BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_RELAYING) |
+                                               BIT(EXCHANGE_DONE)},
+    [EXCHANGE_HOLDING] = {"holding", BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_QUEUED) |
+                                         BIT(EXCHANGE_ATTEMPTING) | BIT(EXCHANGE_RELAYING) |
+                                         BIT(EXCHANGE_DONE)},
+    [EXCHANGE_BACKOFF] = {"backoff",
+                          BIT(EXCHANGE_QUEUED) | BIT(EXCHANGE_RELAYING) | BIT(EXCHANGE_DONE)},
+    [EXCHANGE_RELAYING] = {"relaying", BIT(EXCHANGE_BACKOFF) | BIT(EXCHANGE_DONE)},
+    [EXCHANGE_DONE] = {"done", 0},
 };
 
 static const char *const end_words[] = {
@@ -41,7 +38,7 @@ static const char *const end_words[] = {
 
 const char *exchange_state_word(enum exchange_state s)
 {
-    return state_words[s];
+    return states[s].name;
 }
 
 const char *exchange_end_word(enum exchange_end e)
@@ -52,7 +49,7 @@ const char *exchange_end_word(enum exchange_end e)
 void exchange_set(struct exchange *x, enum exchange_state to)
 {
     assert(x->magic == EXCHANGE_MAGIC);
-    assert(allowed_moves[x->state] & BIT(to));
+    assert(states[x->state].moves & BIT(to));
     x->state = to;
 }
 

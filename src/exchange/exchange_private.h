@@ -190,9 +190,6 @@ void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
 
 /* --- relay.c: the answer's way to the client --- */
 
-/* The facts of C25 as they stand. `received`: the status that the upstream sent; 0 for our own. */
-struct answer_facts relay_facts(const struct exchange *x, unsigned received, enum reason reason);
-
 /* Delivers the attempt's whole answer with `status`; it is done and nothing was sent before. */
 void relay_whole(struct exchange *x, unsigned status);
 

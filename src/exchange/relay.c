@@ -6,7 +6,8 @@
 /* Of an answer that goes to a spool: the client starts with it. */
 #define KEEP_IN_MEMORY (64 * 1024)
 #define OWN_BODY_MAX 4096
-struct answer_facts relay_facts(const struct exchange *x, unsigned received, enum reason reason)
+/* The facts of C25 as they stand. `received`: the status that the upstream sent; 0 for our own. */
+static struct answer_facts facts(const struct exchange *x, unsigned received, enum reason reason)
 {
     const struct target *target = &x->aim.target;
 
@@ -78,7 +79,7 @@ static void hand_over(struct exchange *x, struct answer_head *head, struct buf *
 static void deliver(struct exchange *x, unsigned status, unsigned received,
                     const struct headers *headers, struct buf *body)
 {
-    struct answer_facts f = relay_facts(x, received, REASON_OK);
+    struct answer_facts f = facts(x, received, REASON_OK);
     struct answer_head head;
 
     answer_head_init(&head);
@@ -160,7 +161,7 @@ static const char *own_type(enum exchange_end end, unsigned status, enum reason 
 void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status, enum reason reason,
                      const char *code, const char *message)
 {
-    struct answer_facts f = relay_facts(x, 0, reason);
+    struct answer_facts f = facts(x, 0, reason);
     struct answer_head head;
     struct buf body;
 
@@ -205,7 +206,7 @@ static bool begin(struct exchange *x, int rc, struct answer_head *head, bool str
 /* With the head of the attempt's answer. */
 static bool begin_from_upstream(struct exchange *x)
 {
-    struct answer_facts f = relay_facts(x, x->attempt->status, REASON_OK);
+    struct answer_facts f = facts(x, x->attempt->status, REASON_OK);
     struct answer_head head;
     int rc;
 
@@ -221,7 +222,7 @@ static bool begin_from_upstream(struct exchange *x)
 
 bool relay_begin_early(struct exchange *x)
 {
-    struct answer_facts f = relay_facts(x, 0, REASON_OK);
+    struct answer_facts f = facts(x, 0, REASON_OK);
     struct answer_head head;
     int rc;
 

@@ -1,6 +1,6 @@
 /* Undoes the content coding of an answer, or of a request, as far as needed to understand what is in it. */
-#ifndef RETRYD_EXCHANGE_DECODE_H
-#define RETRYD_EXCHANGE_DECODE_H
+#ifndef RETRYD_HTTP_DECODE_H
+#define RETRYD_HTTP_DECODE_H
 
 #include <stdbool.h>
 #include <zlib.h>

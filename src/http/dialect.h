@@ -1,6 +1,6 @@
 /* Which API's streams a request asks for, as its path tells. */
-#ifndef RETRYD_EXCHANGE_DIALECT_H
-#define RETRYD_EXCHANGE_DIALECT_H
+#ifndef RETRYD_HTTP_DIALECT_H
+#define RETRYD_HTTP_DIALECT_H
 
 #include <stdbool.h>
 

@@ -3,8 +3,8 @@
  *
  * The boundary is read from the form's own first line: clients send no preamble (RFC 2046, 5.1.1
  * allows one; such a form is taken for none). A part with a filename is a file and no field. */
-#ifndef RETRYD_BASE_FORM_WATCH_H
-#define RETRYD_BASE_FORM_WATCH_H
+#ifndef RETRYD_HTTP_FORM_WATCH_H
+#define RETRYD_HTTP_FORM_WATCH_H
 
 #include <stdbool.h>
 #include <stddef.h>

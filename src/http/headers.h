@@ -1,8 +1,8 @@
 /* A list of HTTP header fields in the order they came, in one block of memory.
  *
  * Names and values are kept byte for byte. RFC 9110 section 5; hop-by-hop fields: 7.6.1. */
-#ifndef RETRYD_POLICY_HEADERS_H
-#define RETRYD_POLICY_HEADERS_H
+#ifndef RETRYD_HTTP_HEADERS_H
+#define RETRYD_HTTP_HEADERS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -4,8 +4,8 @@
  * send: NaN, Infinity and -Infinity, and in front of a body a UTF-8 byte order mark. Lone halves of
  * surrogate pairs, as escapes, are grammar (RFC 8259 8.2), and so are keys that stand twice. What
  * is nested deeper than JSON_CHECK_DEPTH counts as invalid. */
-#ifndef RETRYD_BASE_JSON_CHECK_H
-#define RETRYD_BASE_JSON_CHECK_H
+#ifndef RETRYD_HTTP_JSON_CHECK_H
+#define RETRYD_HTTP_JSON_CHECK_H
 
 #include <stdbool.h>
 #include <stddef.h>

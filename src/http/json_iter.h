@@ -4,8 +4,8 @@
  * another walk may take. Nothing is allocated, each byte is looked at twice at most, and any bytes
  * do: on bad text the walk ends early and never reads beyond (RFC 8259 grammar is not fully
  * checked, as http/json_scan.h says). */
-#ifndef RETRYD_BASE_JSON_ITER_H
-#define RETRYD_BASE_JSON_ITER_H
+#ifndef RETRYD_HTTP_JSON_ITER_H
+#define RETRYD_HTTP_JSON_ITER_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -4,8 +4,8 @@
  * is (`error`). It walks the text once, skipping nested values, allocates nothing and accepts
  * anything that is well-formed enough to find its way (RFC 8259 grammar is not fully checked:
  * use cJSON where validity matters). */
-#ifndef RETRYD_BASE_JSON_SCAN_H
-#define RETRYD_BASE_JSON_SCAN_H
+#ifndef RETRYD_HTTP_JSON_SCAN_H
+#define RETRYD_HTTP_JSON_SCAN_H
 
 #include <stdbool.h>
 

@@ -1,8 +1,8 @@
 /* Keeps the values of chosen keys while a text passes by that is never in memory as a whole.
  *
  * base/json_check drives it: it tells where keys and values of the top-level object begin and end. */
-#ifndef RETRYD_BASE_JSON_WATCH_H
-#define RETRYD_BASE_JSON_WATCH_H
+#ifndef RETRYD_HTTP_JSON_WATCH_H
+#define RETRYD_HTTP_JSON_WATCH_H
 
 #include <stdbool.h>
 #include <stddef.h>

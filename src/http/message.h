@@ -1,6 +1,6 @@
 /* The two heads of HTTP that cross retryd: what the client asked and what goes back to it. */
-#ifndef RETRYD_EXCHANGE_MESSAGE_H
-#define RETRYD_EXCHANGE_MESSAGE_H
+#ifndef RETRYD_HTTP_MESSAGE_H
+#define RETRYD_HTTP_MESSAGE_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -2,8 +2,8 @@
  *
  * Providers limit and lose these apart: a 429 of a token count or of a list of models says nothing of
  * generation, and the other way round. So the kind is part of a target (targets/turns.h). */
-#ifndef RETRYD_EXCHANGE_OPERATION_H
-#define RETRYD_EXCHANGE_OPERATION_H
+#ifndef RETRYD_HTTP_OPERATION_H
+#define RETRYD_HTTP_OPERATION_H
 
 #include <stdbool.h>
 

@@ -5,8 +5,8 @@
  * no item, or messages without text only. Not empty is what its finish reason explains: the length, a
  * filter, a tool's call. Anthropic's messages are none of it: its documentation has an empty end_turn
  * as the model's word that all is said, which a repeat does not change. */
-#ifndef RETRYD_EXCHANGE_COMPLETION_H
-#define RETRYD_EXCHANGE_COMPLETION_H
+#ifndef RETRYD_STREAM_COMPLETION_H
+#define RETRYD_STREAM_COMPLETION_H
 
 #include <stdbool.h>
 

@@ -9,8 +9,8 @@
  * types could read the event, and would take it for a chunk like any other: async-openai 0.43 and
  * @ai-sdk/openai then report no error at all. As it is async-openai raises that it cannot read the
  * event, and prints all of it, the reason too. */
-#ifndef RETRYD_EXCHANGE_ERROR_EVENT_H
-#define RETRYD_EXCHANGE_ERROR_EVENT_H
+#ifndef RETRYD_STREAM_ERROR_EVENT_H
+#define RETRYD_STREAM_ERROR_EVENT_H
 
 #include "policy/apierror.h"
 #include "stream/guard.h"

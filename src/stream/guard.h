@@ -5,8 +5,8 @@
  * Sources: the API reference's streaming events (chat, completions, Responses), Anthropic's
  * streaming page (messages), and what other servers were seen to send: OpenRouter's numeric codes,
  * vLLM's {"object":"error"}, llama.cpp's `error:` field. */
-#ifndef RETRYD_EXCHANGE_GUARD_H
-#define RETRYD_EXCHANGE_GUARD_H
+#ifndef RETRYD_STREAM_GUARD_H
+#define RETRYD_STREAM_GUARD_H
 
 #include <stdbool.h>
 #include <stdint.h>

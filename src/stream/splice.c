@@ -46,8 +46,6 @@ void splice_restart(struct splice *s)
     assert(!s->lost);
     s->attempt++;
     s->bare_seen = 0;
-    s->upstream_id_n = 0;
-    s->has_upstream_sequence = false;
     for (size_t i = 0; i < s->n_parts; i++) {
         s->parts[i].part->matched = 0;
         s->parts[i].part->seen = 0;
@@ -64,16 +62,6 @@ bool splice_sequence(const struct splice *s, uint64_t *ret_sequence)
     if (s->has_sequence)
         *ret_sequence = s->sequence;
     return s->has_sequence;
-}
-
-bool splice_resume_point(const struct splice *s, struct str *ret_response_id,
-                         uint64_t *ret_sequence)
-{
-    if (s->upstream_id_n == 0 || !s->has_upstream_sequence)
-        return false;
-    *ret_response_id = (struct str){s->upstream_id, s->upstream_id_n};
-    *ret_sequence = s->upstream_sequence;
-    return true;
 }
 
 /* The texts are of no use any more. In the first answer nothing else is, either. */
@@ -365,22 +353,12 @@ static void look(struct splice *s, struct str data)
     }
 }
 
-static void note_upstream_sequence(struct splice *s, struct json_value value)
-{
-    if (json_to_u64(value, &s->upstream_sequence))
-        s->has_upstream_sequence = true;
-}
-
 /* The first answer goes out as it is, whatever can be made of it. */
 static enum splice_action first_answer(struct splice *s, struct str data)
 {
-    if (s->lost) {
-        if (s->dialect == DIALECT_RESPONSES)
-            note_upstream_sequence(s, json_scan_one(data, STR("sequence_number")));
+    if (s->lost)
         return SPLICE_PASS;
-    }
     look(s, data);
-    note_upstream_sequence(s, s->sequence_value);
     if (s->failed || judge(s) == SPLICE_DIFFERS)
         lose(s);
     else
@@ -395,7 +373,6 @@ enum splice_action splice_event(struct splice *s, struct str event, struct str d
         return first_answer(s, data);
 
     look(s, data);
-    note_upstream_sequence(s, s->sequence_value);
     if (s->failed)
         goto failed;
     enum splice_action action = judge(s);

@@ -12,8 +12,8 @@
  * In order: splice_event for each event of the answer. The stream breaks; where splice_possible
  * says so: splice_restart, then splice_event for each event of the new answer from its first on.
  * And so on, any number of times. */
-#ifndef RETRYD_EXCHANGE_SPLICE_H
-#define RETRYD_EXCHANGE_SPLICE_H
+#ifndef RETRYD_STREAM_SPLICE_H
+#define RETRYD_STREAM_SPLICE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -62,14 +62,6 @@ bool splice_possible(const struct splice *s);
 
 /* Another attempt begins: what repeats is to be skipped. Only where splice_possible. */
 void splice_restart(struct splice *s);
-
-/* Where the upstream can go on with a Responses stream by itself (GET /responses/{id}?stream=true&
- * starting_after={sequence}): the id of the response that the running attempt began, raw, and the
- * last sequence number that came from it. Both are the upstream's, which differ from those the
- * client knows after a restart. False while either is not known. The id is valid until the next
- * event or restart. An answer that is resumed so goes on without splice_restart. */
-bool splice_resume_point(const struct splice *s, struct str *ret_response_id,
-                         uint64_t *ret_sequence);
 
 /* Bytes of memory that the remembered texts take, about. */
 size_t splice_memory(const struct splice *s);

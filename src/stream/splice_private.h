@@ -2,8 +2,8 @@
  *
  * Each dialect puts an event into pieces (splice_chat.c, _responses.c, _messages.c). splice.c judges
  * them against the parts, has the event rewritten (splice_edit.c) and remembers what went out. */
-#ifndef RETRYD_EXCHANGE_SPLICE_PRIVATE_H
-#define RETRYD_EXCHANGE_SPLICE_PRIVATE_H
+#ifndef RETRYD_STREAM_SPLICE_PRIVATE_H
+#define RETRYD_STREAM_SPLICE_PRIVATE_H
 
 #include "http/json_iter.h"
 #include "stream/splice.h"
@@ -96,10 +96,6 @@ struct splice {
 
     uint64_t sequence; /* the last one that went out */
     bool has_sequence;
-    uint64_t upstream_sequence; /* the last one that came from the running attempt */
-    bool has_upstream_sequence;
-    char upstream_id[128];
-    size_t upstream_id_n; /* 0: not known, or too long */
 
     /* The event in hand. */
     struct splice_piece *pieces;

@@ -131,15 +131,6 @@ static void look_item(struct splice *s, uint32_t output, struct str text, bool i
         put_name(s, output, STR("id"), want[0].value, sealed);
 }
 
-static void note_upstream_id(struct splice *s, struct json_value id)
-{
-    s->upstream_id_n = 0;
-    if (!splice_is_text(id) || id.text.n > sizeof s->upstream_id)
-        return;
-    memcpy(s->upstream_id, id.text.p, id.text.n);
-    s->upstream_id_n = id.text.n;
-}
-
 static void look_response(struct splice *s, struct str text)
 {
     struct json_want want[] = {
@@ -148,7 +139,6 @@ static void look_response(struct splice *s, struct str text)
 
     if (!json_scan(text, want, sizeof want / sizeof want[0]))
         return;
-    note_upstream_id(s, want[0].value);
     splice_put_single(s, SINGLE_ID, want[0].value);
     splice_put_single(s, SINGLE_CREATED, want[1].value);
     struct json_iter i = json_iter(want[2].value.text);

@@ -3,8 +3,8 @@
  * WHATWG HTML 9.2.5-6: lines end in LF, CR or CRLF; an empty line ends an event; a BOM may come
  * first. Bytes are never changed, copied or kept: the caller holds them, and the reader remembers
  * only a state. Events of comments alone are events here, too: they have to pass through. */
-#ifndef RETRYD_POLICY_SSE_H
-#define RETRYD_POLICY_SSE_H
+#ifndef RETRYD_STREAM_SSE_H
+#define RETRYD_STREAM_SSE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -10,8 +10,8 @@
  *
  * Nygard, Release It! (2007), "Circuit Breaker". Pure: time is an argument, in ms of one monotonic
  * clock. */
-#ifndef RETRYD_POLICY_BREAKER_H
-#define RETRYD_POLICY_BREAKER_H
+#ifndef RETRYD_TARGETS_BREAKER_H
+#define RETRYD_TARGETS_BREAKER_H
 
 #include <stdbool.h>
 #include <stdint.h>

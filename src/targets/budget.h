@@ -4,8 +4,8 @@
  * second of it; the window is exact to one of its buckets. Charged when a repeat is decided, so that
  * a backoff's length hides nothing.
  * Finagle's RetryBudget; Envoy's retry_budget. Pure: time is an argument, in ms. */
-#ifndef RETRYD_POLICY_BUDGET_H
-#define RETRYD_POLICY_BUDGET_H
+#ifndef RETRYD_TARGETS_BUDGET_H
+#define RETRYD_TARGETS_BUDGET_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -18,8 +18,8 @@
  * small steps keep just below the limit, and a burst after them would pass it by far. The doubling
  * is TCP's slow start and the small steps beyond `most` its congestion avoidance (RFC 5681 3.1),
  * counted in requests. Pure: time is an argument, in ms of one monotonic clock. */
-#ifndef RETRYD_POLICY_GATE_H
-#define RETRYD_POLICY_GATE_H
+#ifndef RETRYD_TARGETS_GATE_H
+#define RETRYD_TARGETS_GATE_H
 
 #include <stdbool.h>
 #include <stdint.h>

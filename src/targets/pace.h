@@ -9,8 +9,8 @@
  * long gap is many of them. When it is twice that high, it is off again. Never below PACE_LEAST a
  * minute.
  * Pure: time is an argument, in ms. */
-#ifndef RETRYD_POLICY_PACE_H
-#define RETRYD_POLICY_PACE_H
+#ifndef RETRYD_TARGETS_PACE_H
+#define RETRYD_TARGETS_PACE_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -53,16 +53,6 @@ void rate_take(struct rate *r, double per_minute, uint64_t now_ms)
     r->tat_us = clock_after(r->tat_us > now_us ? r->tat_us : now_us, interval_us(per_minute));
 }
 
-void rate_give_back(struct rate *r, double per_minute)
-{
-    uint64_t interval;
-
-    if (!(per_minute > 0))
-        return;
-    interval = interval_us(per_minute);
-    r->tat_us = r->tat_us > interval ? r->tat_us - interval : 0;
-}
-
 void rate_learn(struct rate *r, uint64_t ahead_us, uint64_t now_ms)
 {
     uint64_t tat_us = clock_after(to_us(now_ms), ahead_us);

@@ -2,8 +2,8 @@
  *
  * Attempts may go as often as the rate says, and as many at once as it gives in one second, at
  * least one. Pure: time is an argument. */
-#ifndef RETRYD_POLICY_RATE_H
-#define RETRYD_POLICY_RATE_H
+#ifndef RETRYD_TARGETS_RATE_H
+#define RETRYD_TARGETS_RATE_H
 
 #include <stdint.h>
 
@@ -17,9 +17,6 @@ uint64_t rate_next(const struct rate *r, double per_minute, uint64_t now_ms);
 
 /* One goes, whether it may or not: those that may not put off the next ones. */
 void rate_take(struct rate *r, double per_minute, uint64_t now_ms);
-
-/* One that was taken has not gone after all. */
-void rate_give_back(struct rate *r, double per_minute);
 
 /* Others have taken theirs: it is not earlier than `ahead_us` from now. */
 void rate_learn(struct rate *r, uint64_t ahead_us, uint64_t now_ms);

@@ -1,6 +1,6 @@
 /* Where attempts can go: upstreams, their keys, and the models that are asked for there. */
-#ifndef RETRYD_EXCHANGE_TARGET_H
-#define RETRYD_EXCHANGE_TARGET_H
+#ifndef RETRYD_TARGETS_TARGET_H
+#define RETRYD_TARGETS_TARGET_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -17,8 +17,8 @@
  *
  * Nothing here reads a clock, blocks or locks: the caller does (daemon/traffic.c: one mutex, a few
  * hundred nanoseconds a request). Times are ms of one monotonic clock. */
-#ifndef RETRYD_EXCHANGE_TURNS_H
-#define RETRYD_EXCHANGE_TURNS_H
+#ifndef RETRYD_TARGETS_TURNS_H
+#define RETRYD_TARGETS_TURNS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -9,7 +9,7 @@ static void tell(struct turns *t, struct turns_event e)
         t->handler.event(t->handler.arg, &e);
 }
 
-void tell_circuit(struct turns *t, const struct circuit *c, struct turns_event e)
+static void tell_circuit(struct turns *t, const struct circuit *c, struct turns_event e)
 {
     e.id = c->entry.id;
     e.site = c->site->name;

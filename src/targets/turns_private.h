@@ -1,8 +1,8 @@
 /* What the parts of turns.h share: turns.c lets requests through, turns_line.c knows who waits and whose
  * turn it is, turns_choice.c in which order targets are considered, turns_table.c keeps what is known,
  * turns_news.c takes in what is learned. */
-#ifndef RETRYD_EXCHANGE_TURNS_PRIVATE_H
-#define RETRYD_EXCHANGE_TURNS_PRIVATE_H
+#ifndef RETRYD_TARGETS_TURNS_PRIVATE_H
+#define RETRYD_TARGETS_TURNS_PRIVATE_H
 
 #include "base/hash.h"
 #include "base/heap.h"
@@ -243,6 +243,5 @@ void turn_announce(struct turn *turn);
 
 /* Tells the handler, with what a lane or circuit is called filled in. */
 void tell_lane(struct turns *t, const struct lane *lane, struct turns_event e);
-void tell_circuit(struct turns *t, const struct circuit *c, struct turns_event e);
 
 #endif

@@ -247,9 +247,38 @@ def include_cycles(tree):
             yield "src/" + cycle[0], 1, "include cycle: " + " > ".join(cycle)
 
 
+# Only tests ask for these, and could not tell without them.
+FOR_TESTS = {"shared_why_down", "exchange_state_word"}
+
+
+def exports_needed(tree):
+    """What a header offers is used: by another file of src/, or by its own and a test."""
+    declared = re.compile(r"^(?!static\b|typedef\b|return\b|[#\s}])[\w \t*]*?\b(\w+)\([^;{}]*\)\s*;",
+                          re.MULTILINE)
+    files = {f.name: (f, set(re.findall(r"\w+", f.code)), f.code)
+             for f in tree.files if f.suffix in (".c", ".h")}
+    for name, (header, _, code) in files.items():
+        if not name.startswith("src/") or not name.endswith(".h"):
+            continue
+        for found in declared.finditer(code):
+            what = found[1]
+            if what in FOR_TESTS:
+                continue
+            users = [n for n, (_, words, _) in files.items() if what in words and n != name]
+            ours = [n for n in users if n.startswith("src/") and n.endswith(".c")]
+            if (len(ours) > 1 or any(n.startswith("src/") and n.endswith(".h") for n in users)
+                    or len(re.findall(rf"\b{what}\b", code)) > 1): # an inline function there calls it
+                continue
+            called = sum(len(re.findall(rf"\b{what}\b", files[n][2])) for n in ours) > 1
+            if not called:
+                yield name, line_of(code, found.start(1)), f"{what}: nothing in src/ uses it"
+            elif len(users) == len(ours):
+                yield name, line_of(code, found.start(1)), f"{what}: only its own file uses it: make it static"
+
+
 CHECKS = [layers, library_owners, edges_apart, no_logging_below, pure, forbidden_functions,
           function_length, file_length, opening_sentence, leftovers, waits_and_skips, include_cycles,
-          *contract.CHECKS]
+          exports_needed, *contract.CHECKS]
 
 
 def main():

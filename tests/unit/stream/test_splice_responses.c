@@ -140,50 +140,6 @@ START_TEST(logprobs_of_a_response)
 }
 END_TEST
 
-static void event(struct splice *s, const char *data, struct buf *out)
-{
-    ck_assert_int_lt(splice_event(s, str_from(data), str_from(data), out), SPLICE_DIFFERS);
-}
-
-START_TEST(resume_points)
-{
-    struct splice *s = splice_new(DIALECT_RESPONSES, 20);
-    struct str id = {NULL, 0};
-    struct buf out;
-    uint64_t n = 0;
-
-    buf_init(&out, 1000);
-    ck_assert(!splice_resume_point(s, &id, &n));
-    event(s, "{\"type\":\"response.created\"," SEQ(0) ",\"response\":{\"id\":\"r1\"}}", &out);
-    event(s, DELTA(1, "m", "ab"), &out);
-    ck_assert(splice_resume_point(s, &id, &n));
-    ck_assert(str_eq(id, STR("r1")) && n == 1);
-
-    splice_restart(s);
-    ck_assert(!splice_resume_point(s, &id, &n));
-    event(s, DELTA(0, "m", "a"), &out);
-    ck_assert(!splice_resume_point(s, &id, &n));
-    splice_restart(s);
-    event(s, "{\"type\":\"response.created\",\"response\":{\"id\":\"r2\"}}", &out);
-    ck_assert(!splice_resume_point(s, &id, &n));
-    event(s, DELTA(1, "m", "a"), &out);
-    ck_assert(splice_resume_point(s, &id, &n));
-    ck_assert(str_eq(id, STR("r2")) && n == 1);
-    splice_free(s);
-
-    /* It needs no text, so it goes on beyond the cap. */
-    s = splice_new(DIALECT_RESPONSES, 20);
-    event(s, "{\"type\":\"response.created\"," SEQ(0) ",\"response\":{\"id\":\"r1\"}}", &out);
-    event(s, DELTA(1, "m", "more than what the cap holds"), &out);
-    event(s, DELTA(2, "m", "b"), &out);
-    ck_assert(!splice_possible(s));
-    ck_assert(splice_resume_point(s, &id, &n));
-    ck_assert(str_eq(id, STR("r1")) && n == 2);
-    splice_free(s);
-    buf_deinit(&out);
-}
-END_TEST
-
 #define QUEUED(n, id, at)                                                              \
     "{\"type\":\"response.queued\",\"sequence_number\":" n ",\"response\":{\"id\":" id \
     ",\"created_at\":" at "}}"
@@ -278,7 +234,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, events_without_an_item);
     tcase_add_test(tcase, sealed_items);
     tcase_add_test(tcase, logprobs_of_a_response);
-    tcase_add_test(tcase, resume_points);
     tcase_add_test(tcase, values_of_another_type);
     tcase_add_test(tcase, text_or_places_of_another_type_differ);
     tcase_add_test(tcase, text_behind_its_sum_differs);

@@ -76,7 +76,6 @@ START_TEST(none_is_no_limit)
     for (unsigned i = 0; i < 1000; i++)
         ck_assert(take(&r, 0, START));
     ck_assert_uint_eq(r.tat_us, 0);
-    rate_give_back(&r, 0);
     ck_assert_uint_eq(take_all(&r, 60, START), 1);
     ck_assert_uint_le(rate_next(&r, 0, START), START);
 }
@@ -89,19 +88,6 @@ START_TEST(one_that_goes_all_the_same_is_a_debt)
     for (unsigned i = 0; i < 5; i++)
         rate_take(&r, 60, START);
     ck_assert_uint_eq(rate_next(&r, 60, START), START + 5000);
-}
-END_TEST
-
-START_TEST(one_that_is_given_back_may_go_again)
-{
-    struct rate r = {0};
-
-    ck_assert_uint_eq(take_all(&r, 420, START), 7);
-    rate_give_back(&r, 420);
-    ck_assert_uint_eq(take_all(&r, 420, START), 1);
-    for (unsigned i = 0; i < 100; i++)
-        rate_give_back(&r, 1e-9);
-    ck_assert_uint_eq(r.tat_us, 0);
 }
 END_TEST
 
@@ -133,7 +119,6 @@ START_TEST(odd_rates_and_the_end_of_the_clock)
                 rate_next(&r, rates[i], times[k]);
             }
             rate_learn(&r, UINT64_MAX, times[k]);
-            rate_give_back(&r, rates[i]);
         }
 }
 END_TEST
@@ -179,7 +164,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, what_is_rounded_is_rounded_up);
     tcase_add_test(tcase, none_is_no_limit);
     tcase_add_test(tcase, one_that_goes_all_the_same_is_a_debt);
-    tcase_add_test(tcase, one_that_is_given_back_may_go_again);
     tcase_add_test(tcase, what_others_took);
     tcase_add_test(tcase, odd_rates_and_the_end_of_the_clock);
     tcase_add_test(tcase, no_minute_has_more_than_the_rate);

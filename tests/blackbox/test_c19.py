@@ -24,6 +24,19 @@ def inside_a_closed_gate(record, hint_ms):
             if any(end + ON_THE_WAY_MS < r["t_first"] < start + hint_ms for start, end in limits)]
 
 
+def waves(record):
+    """How many 429s came together, wave by wave: one that came before the wave's first was known belongs to it.
+    How many these are in the first wave is a matter of how fast the machine is."""
+    sizes, known = [], 0
+    for r in record:
+        if r["status"] == 429:
+            if r["t_first"] > known:
+                sizes.append(0)
+                known = r["t_answer_end"] + ON_THE_WAY_MS
+            sizes[-1] += 1
+    return sizes
+
+
 def crowd(window):
     """A crowd where 10 a second are served: (shots, record, samples, the line of its gate)."""
     with house(breaker={"failures": 0, "failure_rate": 0}) as (provider, daemon):
@@ -48,10 +61,12 @@ def crowds():
 @pytest.mark.alone
 @pytest.mark.parametrize("window", WINDOWS)
 def test_c19_a_crowd_at_a_limited_target(crowds, window):
-    """All are served, with hardly more attempts than requests."""
+    """All are served, and once the limit is known hardly anything is sent in vain: the steps in which the gate
+    opens find it again, one attempt each time, and ten others are served before that."""
     shots, record, samples, closed = crowds[window]
     assert {s.answer.status for s in shots} == {200}
-    assert len(record) <= 1.3 * COUNT
+    later = waves(record)[1:]
+    assert len(later) <= 0.15 * COUNT and sum(later) <= 0.2 * COUNT
     assert inside_a_closed_gate(record, HINT_MS) == []
     assert samples["retryd_queue_waiting"] == 0
     assert closed["target"] == "one" and closed["model"] == "big" and closed["reason"] == "rate_limited"

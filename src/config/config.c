@@ -209,8 +209,7 @@ static void upstream_deinit(struct config_upstream *u)
     secret_free(u->client_cert);
     secret_free(u->client_key);
     secret_free(u->proxy_password);
-    free(u->proxy_bare);
-    free(u->proxy_user);
+    secret_free(u->proxy_full);
     bundle_unref(u->ca);
     free_pairs(u->headers, u->header_count);
     free_pairs(u->models, u->model_count);

@@ -85,8 +85,7 @@ struct config_upstream {
     char *proxy;
     char *proxy_password_file;     /* "" where none */
     struct secret *proxy_password; /* loaded; NULL: proxy says all */
-    char *proxy_bare;              /* proxy without its user, where there is a password */
-    char *proxy_user;              /* ... the user */
+    struct secret *proxy_full;     /* ... proxy with it; NULL then, too */
     enum http_version http_version;
     unsigned max_concurrency;     /* 0: no limit */
     unsigned requests_per_minute; /* 0: no limit */

@@ -309,6 +309,15 @@ struct secret *config_keep_secret(const struct secret *was, struct config_report
     return s;
 }
 
+/* No protocol that asks for a password takes those (RFC 7617 2). */
+static bool has_controls(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+            return true;
+    return false;
+}
+
 void config_take_password(struct config_reading *f, const struct secret *was, struct secret **ret)
 {
     char quoted[CONFIG_QUOTED_MAX];
@@ -321,7 +330,7 @@ void config_take_password(struct config_reading *f, const struct secret *was, st
             config_problem(f->report, FAULT_KEY, f->line,
                            "[%s] %s: the first line of %s is empty; expected the password",
                            f->title, f->key, path);
-        } else if (memchr(password.p, '\0', password.n)) {
+        } else if (has_controls(password)) {
             config_problem(f->report, FAULT_KEY, f->line,
                            "[%s] %s: the first line of %s is no password; expected text", f->title,
                            f->key, path);

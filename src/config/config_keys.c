@@ -196,7 +196,7 @@ static char *percent_decoded(struct str s)
     return out;
 }
 
-/* "http://user@host:1" into its user and "http://host:1". False where there is none. */
+/* "http://user@host:1" in three parts. False where there is no user. */
 static bool split_user(const char *proxy, struct str *ret_user, struct str *ret_scheme,
                        struct str *ret_rest)
 {
@@ -207,28 +207,69 @@ static bool split_user(const char *proxy, struct str *ret_user, struct str *ret_
     start += 3;
     *ret_scheme = (struct str){proxy, (size_t)(start - proxy)};
     *ret_user = (struct str){start, (size_t)(at - start)};
-    *ret_rest = str_from(at + 1);
+    *ret_rest = str_from(at);
     return true;
 }
 
 /* NULL, or what is wrong with the key beside `proxy`. */
-static const char *split_proxy(struct config_upstream *u, struct config_report *r)
+static const char *check_proxy(const struct config_upstream *u)
 {
     struct str user, scheme, rest;
-    size_t n;
 
     if (!split_user(u->proxy, &user, &scheme, &rest))
         return "proxy names no user; expected proxy = http://USER@HOST:PORT";
     if (memchr(user.p, ':', user.n))
         return "proxy has a password as well; expected one of the two";
-    n = scheme.n + rest.n + 1;
-    u->proxy_user = percent_decoded(user);
-    u->proxy_bare = malloc(n);
-    if (u->proxy_user && u->proxy_bare)
-        snprintf(u->proxy_bare, n, "%.*s%.*s", (int)scheme.n, scheme.p, (int)rest.n, rest.p);
-    else
-        config_no_memory(r);
     return NULL;
+}
+
+static char *put(char *to, struct str s)
+{
+    memcpy(to, s.p, s.n);
+    return to + s.n;
+}
+
+/* All but letters and digits as %XX, whatever it means in a URL. */
+static char *put_encoded(char *to, struct str s)
+{
+    static const char digits[] = "0123456789ABCDEF";
+
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+
+        if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z')) {
+            *to++ = (char)c;
+        } else {
+            *to++ = '%';
+            *to++ = digits[c >> 4];
+            *to++ = digits[c & 15];
+        }
+    }
+    return to;
+}
+
+/* The password goes into the URL, which every libcurl decodes once: what has an option of its own is decoded
+ * by some releases (7.88 does it), and not by others. */
+static struct secret *join_proxy(const char *proxy, struct str password)
+{
+    struct str user, scheme, rest;
+    struct secret *s = NULL;
+    char *user_text, *text, *to;
+
+    if (!split_user(proxy, &user, &scheme, &rest))
+        return NULL;
+    user_text = percent_decoded(user);
+    text = malloc(scheme.n + 3 * user.n + 1 + 3 * password.n + rest.n);
+    if (user_text && text) {
+        to = put_encoded(put(text, scheme), str_from(user_text));
+        *to++ = ':';
+        to = put(put_encoded(to, password), rest);
+        s = secret_new((struct str){text, (size_t)(to - text)});
+        explicit_bzero(text, (size_t)(to - text));
+    }
+    free(text);
+    free(user_text);
+    return s;
 }
 
 void config_load_proxy_password(struct config *c, struct config_upstream *u,
@@ -246,7 +287,7 @@ void config_load_proxy_password(struct config *c, struct config_upstream *u,
         config_note(r, line, "[%s] %s: has no effect without proxy", o->title, key);
         return;
     }
-    why = split_proxy(u, r);
+    why = check_proxy(u);
     if (why) {
         config_problem(r, FAULT_VALUE, line, "[%s] %s: %s", o->title, key, why);
         return;
@@ -255,4 +296,9 @@ void config_load_proxy_password(struct config *c, struct config_upstream *u,
     if (f)
         config_take_password(f, was ? was->proxy_password : NULL, &u->proxy_password);
     config_reading_free(f);
+    if (u->proxy_password) {
+        u->proxy_full = join_proxy(u->proxy, secret_text(u->proxy_password));
+        if (!u->proxy_full)
+            config_no_memory(r);
+    }
 }

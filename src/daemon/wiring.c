@@ -25,9 +25,7 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
         .ca_version = u->ca ? bundle_version(u->ca) : 0,
         .client_cert = u->client_cert ? secret_text(u->client_cert) : STR(""),
         .client_key = u->client_key ? secret_text(u->client_key) : STR(""),
-        .proxy = u->proxy_password ? u->proxy_bare : u->proxy,
-        .proxy_user = u->proxy_password ? u->proxy_user : "",
-        .proxy_password = u->proxy_password ? secret_text(u->proxy_password).p : "",
+        .proxy = u->proxy_full ? secret_text(u->proxy_full).p : u->proxy,
         .http = u->http_version == HTTP_VERSION_AUTO  ? UPSTREAM_HTTP_AUTO
                 : u->http_version == HTTP_VERSION_1_1 ? UPSTREAM_HTTP_1_1
                                                       : UPSTREAM_HTTP_2,

@@ -36,8 +36,8 @@ struct upstream_link {
     uint32_t ca_version;
     struct str client_cert; /* PEM, with what leads up to an authority; empty: none is shown */
     struct str client_key;  /* PEM, not encrypted */
-    const char *proxy;      /* "" for none; the environment is never asked */
-    const char *proxy_user, *proxy_password; /* "" where the URL says all; else it has neither */
+    const char
+        *proxy; /* "" for none, else a URL, with the password; the environment is never asked */
     enum upstream_http http;
     uint64_t
         connection_lifetime_ms; /* an older connection takes no new request; 0: none is too old */

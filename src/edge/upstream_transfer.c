@@ -343,16 +343,6 @@ static void set_place(struct transfer *t, const struct upstream_link *l)
     curl_easy_setopt(t->easy, CURLOPT_CURLU, t->place);
 }
 
-static void set_proxy(CURL *e, const struct upstream_link *l)
-{
-    curl_easy_setopt(e, CURLOPT_PROXY, l->proxy);
-    curl_easy_setopt(e, CURLOPT_NOPROXY, "");
-    if (!l->proxy_password[0])
-        return;
-    curl_easy_setopt(e, CURLOPT_PROXYUSERNAME, l->proxy_user);
-    curl_easy_setopt(e, CURLOPT_PROXYPASSWORD, l->proxy_password);
-}
-
 /* What is the same for every request on a link. */
 static void set_link(struct transfer *t, const struct upstream_link *l)
 {
@@ -367,7 +357,8 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
-    set_proxy(e, l);
+    curl_easy_setopt(e, CURLOPT_PROXY, l->proxy);
+    curl_easy_setopt(e, CURLOPT_NOPROXY, "");
     curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, http_version(l->http));
     curl_easy_setopt(e, CURLOPT_HTTP_TRANSFER_DECODING, 1L);

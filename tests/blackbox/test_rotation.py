@@ -1,5 +1,6 @@
 """Keys, passwords and certificates from files: what is shown to whom, and what becomes of it when they change."""
 
+import base64
 import os
 import subprocess
 import threading
@@ -340,6 +341,20 @@ def test_a_proxys_password_comes_from_a_file(provider, retryd, tmp_path):
         assert ask(d).status == 200
         assert "sesame" not in d.log and "wrong" not in d.log
         assert not any(n.lower() == "proxy-authorization" for r in provider.record() for n, _ in r["headers"])
+
+
+@pytest.mark.parametrize("password", ["p@ss:w/rd", "50%25 + %zz", "ünï?#&"])
+def test_a_proxys_password_is_what_stands_there(provider, retryd, tmp_path, password):
+    """Whatever it would mean in a URL. The provider plays the proxy."""
+    file = tmp_path / "password"
+    replace(file, password + "\n")
+    d = retryd("http://api.example/v1",
+               upstream_settings={"proxy": f"http://us%40er@127.0.0.1:{provider.port}", "proxy_password_file": file})
+    for _ in range(2):
+        assert ask(d).status == 200
+    sent = [v for r in provider.record() for n, v in r["headers"] if n.lower() == "proxy-authorization"]
+    assert [base64.b64decode(v.removeprefix("Basic ")).decode() for v in sent] == [f"us@er:{password}"] * 2
+    assert password not in d.log
 
 
 def test_a_tunnels_password_that_changes_is_taken_by_the_next_attempt(pki, retryd, tmp_path):  # noqa: F811

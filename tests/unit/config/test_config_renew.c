@@ -135,14 +135,13 @@ START_TEST(proxy_passwords)
     char text[256];
     struct loaded l;
 
-    write_text("keys", "p:ss word\n");
+    write_text("keys", "p:ss@w/%20\xc3\xbc\n");
     ck_assert_int_eq(chmod("keys", 0600), 0);
     snprintf(text, sizeof text, UPSTREAM "proxy = http://a%%40b%%zz@h:1/\n%s", line);
     l = config_text_load(text);
     ck_assert_str_eq(l.problems, "");
-    ck_assert_str_eq(l.config->upstreams[0].proxy_user, "a@b%zz");
-    ck_assert_str_eq(l.config->upstreams[0].proxy_bare, "http://h:1/");
-    ck_assert_str_eq(secret_text(l.config->upstreams[0].proxy_password).p, "p:ss word");
+    ck_assert_str_eq(secret_text(l.config->upstreams[0].proxy_full).p,
+                     "http://a%40b%25zz:p%3Ass%40w%2F%2520%C3%BC@h:1/");
     loaded_deinit(&l);
     snprintf(text, sizeof text, UPSTREAM "%s", line);
     is_good(text, "t.conf:2: [upstream openai] proxy_password_file: has no effect without proxy\n");
@@ -161,6 +160,10 @@ START_TEST(proxy_passwords)
         text, ENOKEY,
         "t.conf:3: [upstream openai] proxy_password_file: the first line of \"./keys\" is empty; "
         "expected the password\n");
+    write_text("keys", "a\tb\n");
+    is_bad(text, ENOKEY,
+           "t.conf:3: [upstream openai] proxy_password_file: the first line of \"./keys\" is no "
+           "password; expected text\n");
 }
 END_TEST
 

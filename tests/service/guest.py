@@ -318,6 +318,69 @@ def check_a_key_that_is_not_there(provider):
     sh("systemctl", "start", "retryd.service")
 
 
+def authority(folder, name):
+    """A CA of its own. (ca-certificates brings openssl.)"""
+    sh("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+       "-subj", f"/CN={name}", "-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.pem")
+
+
+def certificate(folder, name, ca):
+    sh("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+       "-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.csr")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    sh("openssl", "x509", "-req", "-in", f"{folder}/{name}.csr", "-CA", f"{folder}/{ca}.pem",
+       "-CAkey", f"{folder}/{ca}.key", "-CAcreateserial", "-days", "2", "-extfile", f"{folder}/names",
+       "-out", f"{folder}/{name}.crt")
+    return folder / f"{name}.crt", folder / f"{name}.key"
+
+
+def wait_journal(text):
+    wait_until(lambda: any(text in line for line in journal()))
+
+
+def check_certificates_in_the_service(provider):
+    """Authorities from a file that changes, a client's certificate, and its key as a credential: with the unit's
+    own user, its /proc and its filters."""
+    from mutual import MutualServer  # copied beside this file
+
+    folder = pathlib.Path("/root/pki")
+    folder.mkdir()
+    for name in ("ours", "others"):
+        authority(folder, name)
+    server, client = certificate(folder, "server", "ours"), certificate(folder, "client", "ours")
+    trusted, key = pathlib.Path("/etc/retryd/ca.pem"), pathlib.Path("/etc/retryd/client-key")
+    shutil.copy(folder / "ours.pem", trusted)
+    shutil.copy(client[0], "/etc/retryd/client.crt")
+    shutil.copy(client[1], key)
+    trusted.chmod(0o644)
+    key.chmod(0o600)
+    drop_in("key", f"LoadCredential=client-key:{key}\n")
+    with MutualServer(server, folder / "ours.pem") as mutual:
+        CONF.write_text(f"[upstream openai]\nurl = {mutual.url}\nca_file = {trusted}\n"
+                        "client_cert_file = /etc/retryd/client.crt\nclient_key_file = client-key\n"
+                        "connection_lifetime = 1s\n"
+                        f"[retry]\nmax_attempts = 1\n{NO_BREAKER}")
+        sh("systemctl", "start", "retryd.service")
+        assert ask()[0] == 200
+        assert mutual.seen == ["client"]
+        trusted.write_bytes((folder / "others.pem").read_bytes())
+        wait_journal("a file has changed, and what it holds is in force")
+        assert ask()[0] == 502, "the authority of before is trusted still"
+        trusted.write_bytes((folder / "others.pem").read_bytes() + (folder / "ours.pem").read_bytes())
+        wait_until(lambda: ask()[0] == 200)
+        assert set(mutual.seen) == {"client"}
+        sh("systemctl", "reload", "retryd.service")
+        assert ask()[0] == 200
+        trusted.unlink()  # it is in memory
+        wait_journal("cannot be read")
+        handshakes = len(mutual.handshakes)
+        while len(mutual.handshakes) == handshakes:
+            assert ask()[0] == 200
+    for file in (trusted, key, pathlib.Path("/etc/retryd/client.crt")):
+        file.unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
 def check_unix_socket(provider):
     configure(provider, "[server]\nlisten = unix:/run/retryd/retryd.sock\n")
     sh("systemctl", "start", "retryd.service")

@@ -33,7 +33,8 @@ def install(root, provider):
     run("cmake", "--install", ROOT / "build/release", env={"DESTDIR": str(root), "PATH": "/usr/bin:/bin"})
     here = root / "opt/retryd-test"
     here.mkdir(parents=True)
-    for file in (ROOT / "tests/service/guest.py", ROOT / "tests/provider/client.py", provider):
+    for file in (ROOT / "tests/service/guest.py", ROOT / "tests/provider/client.py", ROOT / "tests/blackbox/mutual.py",
+                 provider):
         shutil.copy2(file, here)
     unit = root / "etc/systemd/system/retryd-test.service"
     unit.write_text(DRIVER)

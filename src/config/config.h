@@ -186,7 +186,7 @@ void config_note_access(const struct config *c, struct buf *notes);
 struct config_mark config_mark(const char *path);
 bool config_mark_same(const struct config_mark *a, const struct config_mark *b);
 
-/* Whether a file with a secret, as configured, is a credential of systemd: a bare name, or in its folder. */
+/* Whether that is a credential of systemd: a bare name, as configured, or a path in their folder. */
 bool config_is_credential(const char *name);
 /* The same configuration, with what its files (keys, passwords, certificates) hold by now. Where one
  * cannot be read, or is not whole, what it held before is kept, and the file's `problem` says so. Its

@@ -1,6 +1,8 @@
 /* What root can read, and the user of a service cannot: for --check, which is often run as root. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -45,6 +47,20 @@ static bool open_to_all(const char *path, unsigned bits, struct obstacle *ret)
     return lets_in(path, bits, ret);
 }
 
+/* ProtectHome= and PrivateTmp= of the unit: what is there is not there for the service. */
+static bool hidden_by_unit(const char *path)
+{
+    static const char *const folders[] = {"/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/"};
+    char real[PATH_MAX];
+
+    if (!realpath(path, real))
+        return false;
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
+        if (str_starts(str_from(real), str_from(folders[i])))
+            return true;
+    return false;
+}
+
 static void note_path(const struct config_row *row, const char *title, const char *path,
                       struct buf *notes)
 {
@@ -53,7 +69,15 @@ static void note_path(const struct config_row *row, const char *title, const cha
     bool secret = strstr(row->key, "key") || strstr(row->key, "password");
     struct obstacle o;
 
-    if (!strchr(path, '/') || open_to_all(path, spool ? S_IWOTH | S_IXOTH : S_IROTH, &o))
+    if (!strchr(path, '/'))
+        return;
+    if (row->section && !spool && hidden_by_unit(path))
+        buf_printf(
+            notes,
+            "[%s] %s: %s is in a folder that retryd.service does not see (/home, /root, /tmp "
+            "and such); /etc/retryd is for what it is to read\n",
+            title, row->key, config_quote(str_from(path), quoted));
+    if (open_to_all(path, spool ? S_IWOTH | S_IXOTH : S_IROTH, &o))
         return;
     buf_printf(notes,
                "[%s] %s: not every user can %s %s (%s has mode %04o): root can, the user of "

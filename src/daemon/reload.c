@@ -118,11 +118,11 @@ static void tell(struct buf *told, enum log_level level, struct str lines)
 /* systemd copies credentials when it starts a service, and not again. */
 static void tell_credentials(const struct config *c, struct buf *told)
 {
-    for (unsigned i = 0; i < c->upstream_count; i++) {
-        if (!config_is_credential(c->upstreams[i].api_key_file))
+    for (unsigned i = 0; i < c->file_count; i++) {
+        if (!config_is_credential(c->files[i].path))
             continue;
         tell(told, LOG_INFO,
-             STR("keys that are credentials of systemd are those of the start; a new one needs "
+             STR("files that are credentials of systemd are those of the start; a new one needs "
                  "systemctl restart"));
         return;
     }

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 
 import pytest
 
@@ -62,6 +63,20 @@ def test_what_everyone_can_read_is_no_news(tmp_path, as_root):
     key.chmod(0o644)
     code, out, _ = check(tmp_path, UPSTREAM + f"api_key_file = {key}\n", wrap=as_root)
     assert code == 0 and "not every user" not in out
+
+
+def test_what_the_unit_hides(tmp_path, as_root):
+    """A folder of the service's own stands in place of /tmp, whatever the modes are; a link may lead there, too."""
+    with tempfile.NamedTemporaryFile("w", dir="/tmp") as key:
+        key.write("sk-x\n")
+        key.flush()
+        (tmp_path / "link").symlink_to(key.name)
+        for path in (key.name, tmp_path / "link"):
+            code, out, err = check(tmp_path, UPSTREAM + f"api_key_file = {path}\n", wrap=as_root)
+            assert (code, err) == (0, "")
+            assert "[upstream u] api_key_file: " in out and "retryd.service does not see" in out
+    code, out, _ = check(tmp_path, UPSTREAM + "ca_file = /etc/ssl/certs/ca-certificates.crt\n", wrap=as_root)
+    assert code == 0 and "does not see" not in out
 
 
 @pytest.mark.parametrize("option", ["--check", "--dump-config"])

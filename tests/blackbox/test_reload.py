@@ -215,11 +215,13 @@ def test_it_ends_while_one_waits(provider, retryd):
     assert d.wait(timeout=20) == 0
 
 
-def test_a_credential_is_that_of_the_start(provider, retryd, tmp_path):
-    (tmp_path / "openai-key").write_text("sk-of-the-start\n")
-    d = retryd(upstream_settings={"api_key_file": "openai-key"}, env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+@pytest.mark.parametrize("key", ["api_key_file", "proxy_password_file"])
+def test_a_credential_is_that_of_the_start(provider, retryd, tmp_path, key):
+    (tmp_path / "secret").write_text("sk-of-the-start\n")
+    d = retryd(upstream_settings={"proxy": "http://u@127.0.0.1:1", key: "secret"},
+               env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
     code, out, _ = verb(d.pid)
-    assert code == OK and "keys that are credentials of systemd are those of the start" in out
+    assert code == OK and "files that are credentials of systemd are those of the start" in out
     d.wait_line("a new one needs systemctl restart")
 
 

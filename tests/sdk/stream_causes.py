@@ -136,6 +136,11 @@ def announced(api, strange):
     return {"sse": [strange, *EVENTS[api]()], "cut": cut(1)["cut"]}
 
 
+def open_behind(events):
+    """So many events of a whole stream; the connection stays as it is."""
+    return {**WHOLE, "stall": {"after_events": events}}
+
+
 # --- streams that stop ---
 
 

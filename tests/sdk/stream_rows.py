@@ -18,8 +18,8 @@ import collections
 from stream_causes import (ALL, ANTHROPIC, APIS, BASE_RESP, DETAIL, DONE, DOWN_LATE, FAILED, FLAT, HALF, HALF_EVENT,
                            IN_CHOICE, INCOMPLETE, LEAD, LLAMA, NO_JSON, OPENROUTER, PAGE, PINGS, QUOTA,
                            RESPONSES_NESTED, TEXT, VLLM, WHOLE, amid, announced, before, breaks, but_completed, called,
-                           chat_events, chunk, crlf, cut, hasty, identified, named, nested, only, open_events, pausing,
-                           says_nothing, stops, typed, unfinished)
+                           chat_events, chunk, crlf, cut, hasty, identified, named, nested, only, open_behind,
+                           open_events, pausing, says_nothing, stops, typed, unfinished)
 
 MODES = ["live", "splice", "hold"]
 ATTEMPTS = 3  # max_attempts of the daemon
@@ -87,6 +87,9 @@ ROWS = {
     "clean-end-without-done": (chat({**WHOLE, "done": False}), UNHARMED),
     "clean-end-without-completed": (responses(but_completed()), told(error(text=TEXT))),
     "reset-before-the-usage": (chat(cut(ALL["chat"] - 2)), told(whole(1))),
+    "open-before-the-usage": (chat(open_behind(ALL["chat"] - 2)), UNHARMED),
+    "open-before-done": (chat(open_behind(ALL["chat"] - 1)), UNHARMED),
+    "open-behind-the-end": (each(lambda api: open_behind(ALL[api])), UNHARMED),
     "reset-before-done": (chat(cut(ALL["chat"] - 1)), UNHARMED),
     "reset-before-completed": (responses(cut(ALL["responses"] - 1)), told(error(text=TEXT))),
     "reset-after-the-last-event": (each(lambda api: cut(ALL[api])), UNHARMED),
@@ -102,6 +105,8 @@ ROWS = {
     "error-first-always": (each(lambda api: only(nested())), always(error("server_is_overloaded", "", 3))),
     # The status has gone out with the heartbeats that the client had before (test_stream_table.py).
     "heartbeats-then-error-always": (each(lambda api: DOWN_LATE), always(error("down", "", 3))),
+    "error-of-the-request-always": (each(lambda api: only(nested("bad", "invalid_request_error"))),
+                                    always(error("bad", ""))),
     "error-named": (chat(stops("chat", named(nested()))), told(error("server_is_overloaded"))),
     "error-named-nested": (responses(stops("responses", named(RESPONSES_NESTED))), told(error("server_is_overloaded"))),
     "error-flat": (responses(stops("responses", named(FLAT))), told(error("server_error"))),

@@ -44,6 +44,8 @@ RUST = {
 BUT = {
     **{(row, "rust"): modes for row, modes in RUST.items()},
     **{(row, client): modes for row, modes in AI_ASKS_AGAIN.items() for client in ("ai", "ai-compatible")},
+    # Of a chat stream's first error it loses the code.
+    ("error-of-the-request-always", "ai"): {mode: error(text="") for mode in MODES},
     # It takes "error": null for an error, with or without retryd.
     ("error-null", "ai-compatible"): {mode: raw("") for mode in MODES},
     ("error-null", "go"): {mode: error(text="") for mode in MODES},

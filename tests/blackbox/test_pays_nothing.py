@@ -7,6 +7,7 @@ there is a table: a number that rises is a bill that rises, and one that falls a
 import concurrent.futures
 import gzip
 import json
+import pathlib
 import re
 import zlib
 
@@ -15,9 +16,13 @@ from cases import Case, pair, rule, run, send
 from raw import events_of
 from streams import MODES, request_of
 
+HERE = pathlib.Path(__file__).resolve().parent
+
 # --- the well-behaved ------------------------------------------------------------------------------
 
 CHAT, RESPONSES, COMPLETIONS = "/v1/chat/completions", "/v1/responses", "/v1/completions"
+MESSAGES, GEMINI = "/v1/messages", "/v1/models/gpt-4o"
+NO_ANSWERS = {"auto", "error"}  # presets that name one of the others, or an error
 ASKED = {  # preset: method, path, body
     "chat": ("POST", CHAT, {"messages": []}),
     "chat_stream": ("POST", CHAT, {"messages": [], "stream": True}),
@@ -25,6 +30,10 @@ ASKED = {  # preset: method, path, body
     "responses_stream": ("POST", RESPONSES, {"input": "hi", "stream": True}),
     "completions": ("POST", COMPLETIONS, {"prompt": "hi"}),
     "completions_stream": ("POST", COMPLETIONS, {"prompt": "hi", "stream": True}),
+    "messages": ("POST", MESSAGES, {"messages": [], "max_tokens": 9}),
+    "messages_stream": ("POST", MESSAGES, {"messages": [], "max_tokens": 9, "stream": True}),
+    "gemini": ("POST", f"{GEMINI}:generateContent", {"contents": []}),
+    "gemini_stream": ("POST", f"{GEMINI}:streamGenerateContent?alt=sse", {"contents": []}),
     "embeddings": ("POST", "/v1/embeddings", {"input": "hi"}),
     "models": ("GET", "/v1/models", None),
     "model": ("GET", "/v1/models/gpt-4o", None),
@@ -53,7 +62,7 @@ def plain(answer):
         body = gzip.decompress(body)
     elif coding == "deflate":
         body = zlib.decompress(body)
-    return re.sub(rb"(chatcmpl|cmpl|resp|msg|req)([-_])[0-9a-f]+", rb"\1\2N", body)
+    return re.sub(rb"(chatcmpl|cmpl|resp|msg|req|gemini)([-_])[0-9a-f]+", rb"\1\2N", body)
 
 
 def without_times(body):
@@ -64,6 +73,11 @@ def without_times(body):
 def well():
     with pair() as running:
         yield running
+
+
+def test_every_preset_is_asked_for():
+    line, = re.findall(r"^\| `preset` \|.*", (HERE.parent / "provider/README.md").read_text(), re.MULTILINE)
+    assert {*ASKED, *NO_ANSWERS} == set(re.findall(r"`(\w+)`", line)) - {"preset"}
 
 
 def preset_cases(mode):

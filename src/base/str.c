@@ -33,13 +33,37 @@ static uint64_t load(const char *p)
     return le64toh(word); /* the text's first byte is the lowest */
 }
 
+/* Sixteen bytes, compared each by itself. */
+typedef unsigned char bytes __attribute__((vector_size(16)));
+
+static bytes load_bytes(const char *p)
+{
+    bytes b;
+
+    memcpy(&b, p, sizeof(b));
+    return b;
+}
+
+/* Whether the pair begins in those sixteen places. */
+static bool has_pair(const char *p, bytes first, bytes second)
+{
+    bytes hit = (bytes)(load_bytes(p) == first) & (bytes)(load_bytes(p + 1) == second);
+    uint64_t half[2];
+
+    memcpy(half, &hit, sizeof(half));
+    return (half[0] | half[1]) != 0;
+}
+
 /* Where the pair first begins before `end`, on which its second byte may stand; NULL: nowhere. Eight places
  * at a time: a byte is 0 where both are right, and the lowest such byte is found exactly (Bit Twiddling
  * Hacks, "Determine if a word has a zero byte"). */
 static const char *find_pair(const char *p, const char *end, char first, char second)
 {
     uint64_t a = ONES * (unsigned char)first, b = ONES * (unsigned char)second;
+    bytes all = {0}, firsts = all + (unsigned char)first, seconds = all + (unsigned char)second;
 
+    while (end - p >= 16 && !has_pair(p, firsts, seconds))
+        p += 16;
     for (; end - p >= 8; p += 8) {
         uint64_t word = (load(p) ^ a) | (load(p + 1) ^ b);
         uint64_t hit = (word - ONES) & ~word & HIGHS;

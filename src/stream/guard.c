@@ -531,7 +531,7 @@ static bool is_error(const struct guard *g, const struct sse_event *e, struct gu
 static bool is_base_resp_error(const struct guard *g, struct guard_seen *seen)
 {
     if (!is_chunks(g) || (seen->kind != GUARD_LIFECYCLE && seen->kind != GUARD_STRANGE) ||
-        !memmem(seen->data.p, seen->data.n, "\"base_resp\"", 11))
+        !str_find(seen->data, STR("\"base_resp\"")))
         return false;
     apierror_parse(seen->data, &seen->error);
     return seen->error.kind != APIERROR_NONE;

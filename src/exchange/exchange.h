@@ -347,7 +347,9 @@ struct exchange {
     const char *cannot_retry; /* a reason, set once, logged as it stands; NULL while it can */
     enum reason last_reason;  /* of the last failed attempt; REASON_OK before */
     char last_detail[ATTEMPT_DETAIL_MAX];
-    uint64_t retry_after_ms; /* of an error of ours: when it may go better; 0: not known */
+    char words[FAILURE_WORDS]; /* how the last attempt failed; before the first one of a repeat, the
+                                * request before it (repeat.c) */
+    uint64_t retry_after_ms;   /* of an error of ours: when it may go better; 0: not known */
 
     uint64_t started_ms;
     uint64_t ended_ms;

@@ -46,6 +46,11 @@ void exchange_look(struct exchange *x);
 void repeat_notice(struct exchange *x);
 /* The exchange ends: remembers its request, or forgets it. */
 void repeat_remember(const struct exchange *x);
+/* An attempt has failed: the words to remember. */
+void repeat_note_failure(struct exchange *x, const struct outcome *o);
+/* How the request failed before it was repeated, for a repeat that has had no attempt of its own; "": it is
+ * none, or nothing is known. */
+const char *repeat_words(const struct exchange *x);
 
 /* --- hedge.c: two attempts at once --- */
 

@@ -3,7 +3,9 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define WAYS 4
 #define SETS (FAILURES_MAX / WAYS)
@@ -11,6 +13,7 @@
 struct failure {
     uint64_t id;
     uint64_t until_ms; /* 0: the place is free */
+    char words[FAILURE_WORDS];
 };
 
 struct failures {
@@ -65,7 +68,7 @@ static struct failure *place_for(struct failures *f, uint64_t id)
     return first;
 }
 
-bool failures_has(struct failures *f, uint64_t id, uint64_t now_ms)
+bool failures_has(struct failures *f, uint64_t id, uint64_t now_ms, char ret_words[FAILURE_WORDS])
 {
     const struct failure *known;
     bool has;
@@ -73,16 +76,27 @@ bool failures_has(struct failures *f, uint64_t id, uint64_t now_ms)
     pthread_mutex_lock(&f->lock);
     known = find(f, id);
     has = known && known->until_ms > now_ms;
+    if (has)
+        memcpy(ret_words, known->words, FAILURE_WORDS);
     pthread_mutex_unlock(&f->lock);
     return has;
 }
 
-void failures_add(struct failures *f, uint64_t id, uint64_t until_ms, uint64_t now_ms)
+void failures_add(struct failures *f, uint64_t id, uint64_t until_ms, uint64_t now_ms,
+                  const char *words)
 {
+    struct failure *place;
+
     if (until_ms <= now_ms)
         return;
     pthread_mutex_lock(&f->lock);
-    *place_for(f, id) = (struct failure){id, until_ms};
+    place = place_for(f, id);
+    if (place->id != id || place->until_ms <= now_ms)
+        place->words[0] = '\0';
+    place->id = id;
+    place->until_ms = until_ms;
+    if (words)
+        snprintf(place->words, sizeof(place->words), "%s", words);
     if (until_ms > atomic_load_explicit(&f->latest_ms, memory_order_relaxed))
         atomic_store_explicit(&f->latest_ms, until_ms, memory_order_relaxed);
     pthread_mutex_unlock(&f->lock);

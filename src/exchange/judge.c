@@ -33,6 +33,9 @@ static void keep_error_answer(struct exchange *x, unsigned status)
     a->body = before.body;
 }
 
+/* Of a repeat that was not tried: the client hears the last error again. */
+#define FAILED_BEFORE " This request failed before: "
+
 static const char *give_up_detail(const struct exchange *x)
 {
     return x->last_detail[0] ? x->last_detail : reason_word(x->last_reason);
@@ -52,8 +55,8 @@ bool judge_deliver_what_came(struct exchange *x)
 
 static void tell_failure(struct exchange *x)
 {
-    char message[ATTEMPT_DETAIL_MAX + 512];
-    const char *advice = answer_advice(x->last_reason);
+    char message[ATTEMPT_DETAIL_MAX + 512 + FAILURE_WORDS];
+    const char *advice = answer_advice(x->last_reason), *words = repeat_words(x);
 
     if (judge_deliver_what_came(x))
         return;
@@ -65,10 +68,12 @@ static void tell_failure(struct exchange *x)
         relay_kept_error(x);
         return;
     }
-    snprintf(message, sizeof(message),
-             "retryd: no answer from upstream %s after %u attempt%s: %s. Not asked again: %s.%s%s",
-             targets_name(x), x->attempts, x->attempts == 1 ? "" : "s", give_up_detail(x),
-             x->cannot_retry ? x->cannot_retry : "no reason is known", *advice ? " " : "", advice);
+    snprintf(
+        message, sizeof(message),
+        "retryd: no answer from upstream %s after %u attempt%s: %s. Not asked again: %s.%s%s%s%s",
+        targets_name(x), x->attempts, x->attempts == 1 ? "" : "s", give_up_detail(x),
+        x->cannot_retry ? x->cannot_retry : "no reason is known", *advice ? " " : "", advice,
+        *words ? FAILED_BEFORE : "", words);
     relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
 }
 
@@ -121,6 +126,7 @@ static void report(struct exchange *x, const struct outcome *o, const struct ver
         targets_note_sick(x);
     x->last_reason = v->reason;
     snprintf(x->last_detail, sizeof(x->last_detail), "%s", x->attempt->detail);
+    repeat_note_failure(x, o);
     if (r.duplicate)
         x->duplicates++;
     x->ops->attempt_failed(x->world, x, &r);
@@ -546,8 +552,8 @@ void judge_too_late(struct exchange *x)
 void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
                    uint64_t retry_after_ms)
 {
-    const char *advice = answer_advice(reason);
-    char message[512];
+    const char *advice = answer_advice(reason), *words = repeat_words(x);
+    char message[512 + FAILURE_WORDS];
 
     exchange_cannot_retry(x, detail);
     if (x->attempts > 0) { /* what the last attempt came to says more */
@@ -562,7 +568,7 @@ void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
     }
     x->retry_after_ms = retry_after_ms;
     x->reply.come_again = reason == REASON_QUEUE_FULL; /* nothing was tried */
-    snprintf(message, sizeof(message), "retryd: upstream %s: %s.%s%s", targets_name(x), detail,
-             *advice ? " " : "", advice);
+    snprintf(message, sizeof(message), "retryd: upstream %s: %s.%s%s%s%s", targets_name(x), detail,
+             *advice ? " " : "", advice, *words ? FAILED_BEFORE : "", words);
     relay_own_error(x, END_FAILED, reason == REASON_RATE_LIMIT ? 429 : 0, reason, NULL, message);
 }

@@ -1,4 +1,6 @@
 /* Tells a client's own retry of a request that has just failed here from a new request (C8). */
+#include <stdio.h>
+
 #include "base/fingerprint.h"
 #include "base/hash.h"
 #include "exchange/exchange_private.h"
@@ -20,11 +22,28 @@ void repeat_notice(struct exchange *x)
 
     if (x->plan.settings->retry.repeat_window_ms == 0 || !failures_any(x->limits.failures, now))
         return;
-    x->repeat = failures_has(x->limits.failures, request_fingerprint(x), now);
+    x->repeat = failures_has(x->limits.failures, request_fingerprint(x), now, x->words);
     if (!x->repeat)
         return;
     x->max_attempts = 1;
     exchange_cannot_retry(x, "the client repeats a request that has just failed here");
+}
+
+void repeat_note_failure(struct exchange *x, const struct outcome *o)
+{
+    const char *said = o->error ? o->error->message : "";
+
+    if (o->status < 400)
+        snprintf(x->words, sizeof(x->words), "%.*s", FAILURE_WORDS - 1,
+                 *said ? said : x->attempt->detail);
+    else
+        snprintf(x->words, sizeof(x->words), "status %u%s%.120s", o->status, *said ? ": " : "",
+                 said);
+}
+
+const char *repeat_words(const struct exchange *x)
+{
+    return x->repeat && x->attempts == 0 ? x->words : "";
 }
 
 /* A status that clients repeat on their own; a failure that a stream tells has one below 400. */
@@ -50,7 +69,8 @@ void repeat_remember(const struct exchange *x)
         return;
     window = x->plan.settings->retry.repeat_window_ms;
     if (window > 0 && failed_for_good(x))
-        failures_add(x->limits.failures, request_fingerprint(x), x->ended_ms + window, x->ended_ms);
+        failures_add(x->limits.failures, request_fingerprint(x), x->ended_ms + window, x->ended_ms,
+                     x->attempts > 0 ? x->words : NULL);
     else if (x->repeat && x->end == END_ANSWERED)
         failures_forget(x->limits.failures, request_fingerprint(x));
 }

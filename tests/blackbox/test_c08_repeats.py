@@ -4,7 +4,7 @@ import json
 
 from cases import AUTO, error
 from daemon import parse_logfmt
-from targets import ask, house
+from targets import ask, chat, house
 
 ON = {"initial_delay": "5ms", "max_attempts": 5, "repeat_window": "1m"}
 
@@ -56,3 +56,30 @@ def test_c08_a_repeat_behind_an_open_breaker_is_told_when_to_come_again():
         assert (again.status, json.loads(again.body)["error"]["code"]) == (503, "upstream_down")
         assert 0 < int(again.header("retry-after")) <= 30
         assert len(provider.record()) == 5
+
+
+def test_c08_a_repeat_that_is_not_tried_hears_the_last_error_again():
+    """As often as it comes, and nobody else does; behind a gate, too."""
+    for answer in (error(503, message="Maintenance"),
+                   {**error(429, message="Maintenance"), "headers": {"retry-after": "100"}}):
+        with house(retry=ON, breaker={"failures": 5, "open_for": "30s"}) as (provider, daemon):
+            provider.rules({"match": {}, "answers": [answer], "then": "repeat"})
+            ask(daemon, headers=["x-retryd-deadline: 2s"])
+            for _ in range(3):
+                again = ask(daemon, headers=["x-retryd-deadline: 2s"])
+                assert again.header("x-retryd-attempts") == "0" and int(again.header("retry-after")) > 0
+                told = json.loads(again.body)["error"]["message"]
+                assert told.endswith(f"This request failed before: status {answer['status']}: Maintenance"), told
+            other = ask(daemon, chat("big", user="another"), headers=["x-retryd-deadline: 2s"])
+            assert other.header("x-retryd-attempts") == "0"
+            assert "Maintenance" not in json.loads(other.body)["error"]["message"]
+
+
+def test_c08_a_connection_that_failed_is_told_again():
+    with house({"one": {"url": "http://127.0.0.1:1/v1"}}, retry=ON,
+               breaker={"failures": 5, "open_for": "30s"}) as (_, daemon):
+        first = json.loads(ask(daemon).body)["error"]
+        again = json.loads(ask(daemon, headers=["x-retryd-deadline: 2s"]).body)["error"]
+        assert (first["code"], again["code"]) == ("connect_failed", "upstream_down")
+        told = again["message"].partition("This request failed before: ")[2]
+        assert told and told in first["message"]

@@ -2,6 +2,7 @@
 #include "exchange/failures.h"
 
 #include <check.h>
+#include <string.h>
 
 #include "base/fingerprint.h"
 #include "unit.h"
@@ -19,38 +20,50 @@ static void tear_down(void)
     failures_free(f);
 }
 
+static char words[FAILURE_WORDS];
+
+static bool has(uint64_t id, uint64_t now_ms)
+{
+    return failures_has(f, id, now_ms, words);
+}
+
+static void add(uint64_t id, uint64_t until_ms, uint64_t now_ms)
+{
+    failures_add(f, id, until_ms, now_ms, "words");
+}
+
 START_TEST(nothing_is_remembered_at_first)
 {
     ck_assert(!failures_any(f, 0));
     ck_assert(!failures_any(NULL, 0));
-    ck_assert(!failures_has(f, 7, 0));
-    ck_assert(!failures_has(f, 0, 0));
+    ck_assert(!has(7, 0));
+    ck_assert(!has(0, 0));
 }
 END_TEST
 
 START_TEST(a_failure_is_remembered_until_its_time)
 {
-    failures_add(f, 7, 100, 40);
+    add(7, 100, 40);
     ck_assert(failures_any(f, 99));
-    ck_assert(failures_has(f, 7, 99));
-    ck_assert(!failures_has(f, 8, 99));
+    ck_assert(has(7, 99));
+    ck_assert(!has(8, 99));
     ck_assert(!failures_any(f, 100));
-    ck_assert(!failures_has(f, 7, 100));
-    failures_add(f, 7, 200, 90); /* from each failure on */
-    ck_assert(failures_has(f, 7, 199));
-    failures_add(f, 9, 90, 90); /* no time at all */
-    ck_assert(!failures_has(f, 9, 0));
+    ck_assert(!has(7, 100));
+    add(7, 200, 90); /* from each failure on */
+    ck_assert(has(7, 199));
+    add(9, 90, 90); /* no time at all */
+    ck_assert(!has(9, 0));
 }
 END_TEST
 
 START_TEST(an_answer_ends_it)
 {
-    failures_add(f, 7, 100, 0);
-    failures_add(f, 8, 100, 0);
+    add(7, 100, 0);
+    add(8, 100, 0);
     failures_forget(f, 7);
     failures_forget(f, 7);
-    ck_assert(!failures_has(f, 7, 1));
-    ck_assert(failures_has(f, 8, 1));
+    ck_assert(!has(7, 1));
+    ck_assert(has(8, 1));
 }
 END_TEST
 
@@ -60,12 +73,35 @@ START_TEST(it_does_not_grow)
     unsigned known = 0;
 
     for (uint64_t i = 0; i < 100000; i++)
-        failures_add(f, i, 1000 + i, 0);
+        add(i, 1000 + i, 0);
     for (uint64_t i = 0; i < 100000; i++)
-        known += failures_has(f, i, 1);
+        known += has(i, 1);
     ck_assert_uint_eq(known, FAILURES_MAX);
-    ck_assert(failures_has(f, 99999, 1));
-    ck_assert(!failures_has(f, 0, 1));
+    ck_assert(has(99999, 1));
+    ck_assert(!has(0, 1));
+}
+END_TEST
+
+START_TEST(its_words_are_kept_until_there_are_others)
+{
+    char many[2 * FAILURE_WORDS + 1];
+
+    failures_add(f, 7, 100, 0, "down");
+    failures_add(f, 7, 200, 50, NULL);
+    ck_assert(has(7, 199));
+    ck_assert_str_eq(words, "down");
+    memset(many, 'a', sizeof(many) - 1);
+    many[sizeof(many) - 1] = '\0';
+    failures_add(f, 7, 300, 60, many);
+    ck_assert(has(7, 299));
+    ck_assert_uint_eq(strlen(words), FAILURE_WORDS - 1);
+    failures_add(f, 7, 500, 400, NULL); /* it was forgotten meanwhile */
+    ck_assert(has(7, 499));
+    ck_assert_str_eq(words, "");
+    failures_forget(f, 7);
+    failures_add(f, 7, 600, 500, NULL);
+    ck_assert(has(7, 599));
+    ck_assert_str_eq(words, "");
 }
 END_TEST
 
@@ -115,6 +151,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(set, a_failure_is_remembered_until_its_time);
     tcase_add_test(set, an_answer_ends_it);
     tcase_add_test(set, it_does_not_grow);
+    tcase_add_test(set, its_words_are_kept_until_there_are_others);
     tcase_add_test(fingerprints, a_fingerprint_does_not_depend_on_the_pieces);
     tcase_add_test(fingerprints, it_is_xxh64);
 }

@@ -475,7 +475,7 @@ END_TEST
 static bool has_room_after(enum reason reason, unsigned status, uint64_t hint_ms)
 {
     char model[16];
-    bool own;
+    bool own = false;
 
     desk_init(&d, 1, 0);
     d.providers[0].adaptive_pacing = true;

@@ -20,6 +20,7 @@ static uint64_t in_ns(struct timespec t)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Of a pipe it is that of nothing: it can be read once, so that it never differs. */
 static struct file_mark mark_of(const struct stat *st)
 {
     struct file_mark m = {
@@ -31,6 +32,8 @@ static struct file_mark mark_of(const struct stat *st)
     };
     struct timespec now;
 
+    if (!S_ISREG(st->st_mode))
+        return (struct file_mark){.size = 0};
     clock_gettime(CLOCK_REALTIME, &now);
     m.young = in_ns(now) - m.changed_ns < YOUNG_NS;
     return m;
@@ -195,7 +198,7 @@ static int read_up_to(int fd, struct config_reading *f, size_t size)
     }
     f->text.p = f->space; /* not NULL, where it is empty, too */
     while (f->text.n < size) {
-        ssize_t n = pread(fd, f->space + f->text.n, size - f->text.n, (off_t)f->text.n);
+        ssize_t n = read(fd, f->space + f->text.n, size - f->text.n);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -208,14 +211,15 @@ static int read_up_to(int fd, struct config_reading *f, size_t size)
     return 0;
 }
 
-/* 0 or -errno. It may grow meanwhile. */
-static int read_all(int fd, struct config_reading *f, size_t size_told)
+/* 0 or -errno. It may grow meanwhile; and a pipe, or what stands in /proc, tells no size. */
+static int read_all(int fd, struct config_reading *f, const struct stat *st)
 {
-    size_t size = size_told < f->most ? size_told + 1 : f->most + 1;
+    uint64_t told = (uint64_t)st->st_size;
+    size_t size = told > 0 && told < f->most ? (size_t)told + 1 : f->most + 1;
     int rc = read_up_to(fd, f, size);
 
     if (rc == 0 && f->text.n == size && size <= f->most)
-        rc = read_up_to(fd, f, f->most + 1);
+        rc = lseek(fd, 0, SEEK_SET) < 0 ? -errno : read_up_to(fd, f, f->most + 1);
     return rc == 0 && f->text.n > f->most ? -EFBIG : rc;
 }
 
@@ -245,7 +249,7 @@ bool config_reading_read(struct config_reading *f)
         if (fd >= 0 && fstat(fd, &st) == 0) {
             config_reading_file(f)->mark = mark_of(&st);
             note_mode(f, &st);
-            rc = read_all(fd, f, (size_t)st.st_size);
+            rc = read_all(fd, f, &st);
         }
         if (fd >= 0)
             close(fd);

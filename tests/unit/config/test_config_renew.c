@@ -1,6 +1,7 @@
 /* Files that a configuration names: what is wrong with them, and what becomes of it when they change. */
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -227,6 +228,32 @@ START_TEST(nothing_has_changed)
 }
 END_TEST
 
+/* As a shell makes one for <(command): what it holds is there once. */
+START_TEST(a_pipe_is_read_once)
+{
+    int reader, writer;
+    struct config *c;
+    struct loaded l;
+
+    write_text("pipe", ""); /* so that it is in the tests' folder */
+    ck_assert_int_eq(unlink("pipe"), 0);
+    ck_assert_int_eq(mkfifo("pipe", 0600), 0);
+    reader = open("pipe", O_RDONLY | O_NONBLOCK);
+    writer = open("pipe", O_WRONLY);
+    ck_assert_int_eq(write(writer, "k1\n", 3), 3);
+    close(writer);
+    l = config_text_load(UPSTREAM "api_key_file = ./pipe\n");
+    close(reader);
+    ck_assert_str_eq(l.problems, "");
+    c = config_ref(l.config);
+    loaded_deinit(&l);
+    ck_assert(str_eq(key_of(c, 0), STR("k1")));
+    ck_assert(!config_files_differ(c));
+    config_unref(c);
+    ck_assert_int_eq(unlink("pipe"), 0);
+}
+END_TEST
+
 START_TEST(each_file_may_change)
 {
     struct config *c = load_full(), *d;
@@ -313,6 +340,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(files, authorities);
     tcase_add_test(files, proxy_passwords);
     tcase_add_test(renewing, nothing_has_changed);
+    tcase_add_test(renewing, a_pipe_is_read_once);
     tcase_add_test(renewing, each_file_may_change);
     tcase_add_test(renewing, halves_are_kept_out);
     tcase_add_test(renewing, each_allocation_may_fail);

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -206,26 +207,42 @@ def test_a_scraper_that_takes_its_time_gets_it_all(provider, retryd):
         assert len(slow.exactly(int(head.header("Content-Length")))) > 100000
 
 
-def test_health_fails_while_a_worker_does_not_answer(provider, retryd, tmp_path):
-    """A worker that hangs in a system call: its CA file comes from a place that does not answer."""
-    bundle = tmp_path / "ca.pem"
-    os.mkfifo(bundle)
-    d = retryd(f"https://127.0.0.1:{provider.port}/v1", upstream_settings={"ca_file": bundle})
-    client = raw.Raw(d)
-    client.request(body={"model": "m"})
-    try:
-        deadline = time.monotonic() + 30
-        while ask(d, "/healthz")[::2] != (503, "a worker does not answer\n"):
-            assert time.monotonic() < deadline
-    finally:
-        # Whoever waits for the file reads an empty one, and the next finds none.
-        writer = os.open(bundle, os.O_RDWR | os.O_NONBLOCK)
-        bundle.unlink()
-        os.close(writer)
-        client.close()
+HELD_UP = """
+import ctypes, os, time
+from daemon import Retryd
+from test_admin import ask
+
+SEIZE, INTERRUPT, DETACH, OF_A_THREAD = 0x4206, 0x4207, 17, 0x40000000  # ptrace(2), waitpid(2)
+libc = ctypes.CDLL(None, use_errno=True)
+
+def ptrace(what, thread):
+    assert libc.ptrace(what, thread, None, None) == 0, os.strerror(ctypes.get_errno())
+
+def wait_for(answer):
     deadline = time.monotonic() + 30
-    while ask(d, "/healthz")[0] != 200:
+    while ask(d, "/healthz")[::2] != answer:
         assert time.monotonic() < deadline
+
+with Retryd("http://127.0.0.1:1/v1", server={"workers": 2}) as d:
+    wait_for((200, "ok\\n"))
+    threads = sorted(int(t) for t in os.listdir(f"/proc/{d.pid}/task"))
+    for thread in threads[1:]:
+        ptrace(SEIZE, thread)
+        ptrace(INTERRUPT, thread)
+        os.waitpid(thread, OF_A_THREAD)
+    wait_for((503, "a worker does not answer\\n"))
+    for thread in threads[1:]:
+        ptrace(DETACH, thread)
+    wait_for((200, "ok\\n"))
+"""
+
+
+def test_health_fails_while_a_worker_does_not_answer(tmp_path):
+    """All threads but the first are held up, as by a system call that does not return."""
+    as_root = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
+    done = subprocess.run([*as_root, sys.executable, "-c", HELD_UP], capture_output=True, text=True, timeout=100,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nowhere"])

@@ -139,11 +139,16 @@ static bool make_room(struct turns *t, enum entry_kind kind, unsigned most, uint
 
 void table_free(struct turns *t)
 {
-    for (unsigned i = 0; i < TABLE_BUCKETS; i++) {
+    unsigned left = 0;
+
+    for (unsigned kind = 0; kind < ENTRY_KINDS; kind++)
+        left += t->shelves[kind].count;
+    for (unsigned i = 0; left > 0; i++) {
         while (t->buckets[i]) {
             struct entry *e = t->buckets[i];
 
             t->buckets[i] = e->next;
+            left--;
             free(e);
         }
     }

@@ -205,7 +205,7 @@ def test_c12_what_was_whole_is_delivered_at_the_deadline(mode, both):
     """... which comes while the usage, or the mark, is waited for."""
     events = [*said("one ", "two"), FINISH]
     waits = sse(events, stall={"after_events": len(events)})
-    late = ["x-retryd-deadline: 1500ms"]
+    late = ["x-retryd-deadline: 2s"]
     seen = run(*both, {"usage": case("chat", [waits], mode, headers=late),
                        "mark": case("chat", [waits], mode, headers=late, stream_options={"include_usage": False})})
     for name, c in seen.items():

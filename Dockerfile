@@ -33,6 +33,7 @@ COPY --from=builder /out/ /
 USER 10001:10001
 EXPOSE 4290 4291
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/usr/bin/retryd", "--health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s \
+    CMD ["/usr/bin/retryd", "-c", "/etc/retryd/retryd.conf", "--health"]
 ENTRYPOINT ["/usr/bin/retryd"]
 CMD ["-c", "/etc/retryd/retryd.conf"]

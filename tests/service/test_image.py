@@ -76,6 +76,15 @@ def test_health_check_passes(ran):
     assert ran.get("healthcheck") == 0, ran
 
 
+def test_health_check_goes_by_the_configuration_of_the_daemon():
+    """[admin] listen may be any: one that asked elsewhere would have a healthy daemon killed."""
+    text = (ROOT / "Dockerfile").read_text()
+    check, daemon = (json.loads(found) for found in re.findall(r"^(?:    )?CMD (\[.*\])$", text, re.MULTILINE))
+    assert check == ["/usr/bin/retryd", *daemon, "--health"]
+    probes = re.findall(r"command: (\[.*\])", (ROOT / "docs/kubernetes.md").read_text())
+    assert [json.loads(probe) for probe in probes] == [check] * 2
+
+
 def test_runs_without_root(ran):
     assert ran["user"] == "10001:10001"
     assert ran.get("uid") == 10001, ran

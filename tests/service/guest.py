@@ -220,6 +220,20 @@ def check_stop_takes_as_long_as_the_drain(provider):
     assert (show("Result"), show("ExecMainStatus")) == ("success", "0")
 
 
+def check_linger_takes_new_connections_for_longer_than_the_unit_says(provider):
+    drop_in("stop", "TimeoutStopSec=1s\n")
+    configure(provider, "[server]\ndrain_linger = 60s\n")
+    provider.answers({"preset": "auto", "delay_ms": 2500})
+    sh("systemctl", "start", "retryd.service")
+    sh("systemctl", "stop", "--no-block", "retryd.service")
+    wait_until(lambda: get(4291, "/readyz")[0] == 503)
+    assert [ask()[0] for _ in range(2)] == [200, 200]
+    assert show("ActiveState") == "deactivating"
+    sh("systemctl", "kill", "-s", "TERM", "--kill-who=main", "retryd.service")
+    wait_until(lambda: show("ActiveState") == "inactive")
+    assert (show("Result"), show("ExecMainStatus")) == ("success", "0")
+
+
 def wait_until(true):
     end = time.monotonic() + PATIENCE
     while not true():

@@ -408,6 +408,37 @@ static void set_method(struct transfer *t, const struct upstream_request *r)
         curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
 }
 
+/* As libcurl writes a URL: bytes beyond ASCII have no place in its path but percent-encoded (RFC 3986 2.1).
+ * Sets the target; -ENOMEM. */
+static int set_encoded_target(CURL *e, const char *target)
+{
+    char *encoded = malloc(3 * strlen(target) + 1), *to = encoded;
+    bool path = true;
+
+    if (!encoded)
+        return -ENOMEM;
+    for (const unsigned char *p = (const unsigned char *)target; *p; p++) {
+        path = path && *p != '?';
+        if (path && *p > 0x7e)
+            to += snprintf(to, 4, "%%%02x", *p);
+        else
+            *to++ = (char)*p;
+    }
+    *to = '\0';
+    CURLcode rc = curl_easy_setopt(e, CURLOPT_REQUEST_TARGET, encoded);
+    free(encoded);
+    return rc == CURLE_OK ? 0 : -ENOMEM;
+}
+
+static bool is_ascii(const char *s)
+{
+    unsigned char all = 0;
+
+    while (*s)
+        all |= (unsigned char)*s++;
+    return all < 0x80;
+}
+
 /* libcurl 8 drops the question mark of an empty query from a URL: such a one is its own target. */
 static int set_target(struct transfer *t, const struct upstream_request *r)
 {
@@ -416,6 +447,8 @@ static int set_target(struct transfer *t, const struct upstream_request *r)
     const char *target = t->whole_url ? NULL : r->target;
     CURLcode rc = CURLE_OK;
 
+    if (t->place && !is_ascii(target))
+        return set_encoded_target(t->easy, target);
     if (!t->place) {
         t->url = malloc(size);
         if (!t->url)

@@ -178,7 +178,7 @@ static int hex_digit(char c)
 /* As it stands in a URL (RFC 3986 2.1). */
 static char *percent_decoded(struct str s)
 {
-    char *out = malloc(s.n + 1), *to = out;
+    char *out = calloc(1, s.n + 1), *to = out;
 
     for (size_t i = 0; out && i < s.n; i++) {
         int high = s.p[i] == '%' && i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1;
@@ -191,8 +191,6 @@ static char *percent_decoded(struct str s)
             *to++ = s.p[i];
         }
     }
-    if (out)
-        *to = '\0';
     return out;
 }
 

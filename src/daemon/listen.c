@@ -192,7 +192,7 @@ static int purpose_of(const char *name, bool *ret_admin)
 
 static bool is_known_family(int fd)
 {
-    union address a;
+    union address a = {.any.sa_family = AF_UNSPEC};
     socklen_t n = sizeof(a);
 
     return getsockname(fd, &a.any, &n) == 0 &&

@@ -208,7 +208,7 @@ enum cli_exit reload(struct server *s, struct buf *told)
     else if (doors_loop(s, now, &problems) || !doors_allowed(s, now, &problems))
         result = CLI_CONFIG;
     tell(told, LOG_WARN, buf_str(&notes));
-    if (result == CLI_OK) {
+    if (now && result == CLI_OK) {
         adopt(s, now, told);
     } else {
         config_unref(now);

@@ -447,7 +447,7 @@ static int set_target(struct transfer *t, const struct upstream_request *r)
     const char *target = t->whole_url ? NULL : r->target;
     CURLcode rc = CURLE_OK;
 
-    if (t->place && !is_ascii(target))
+    if (target && t->place && !is_ascii(target))
         return set_encoded_target(t->easy, target);
     if (!t->place) {
         t->url = malloc(size);

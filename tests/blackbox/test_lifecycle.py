@@ -230,6 +230,15 @@ def test_second_term_ends_at_once(provider, retryd):
 AMID_AN_ANSWER = {"body_bytes": 1000, "stall": {"after_bytes": 500}}
 
 
+def test_signals_that_come_as_it_ends_do_not_kill_it(retryd):
+    """All the time until it is gone: the last of them find it without handlers."""
+    for _ in range(10):
+        d = retryd(server={"workers": 4})
+        while d.process.poll() is None:
+            d.process.send_signal(signal.SIGTERM)
+        assert d.process.returncode == 0
+
+
 @pytest.mark.parametrize("answer, seen, body", [
     ({"stall": {"before_head": True}}, None, CHAT), ({"preset": "error", "status": 503}, "next in", CHAT),
     (AMID_AN_ANSWER, None, CHAT), ({"preset": "chat_stream", "stall": {"after_events": 1}}, None, STREAM)],

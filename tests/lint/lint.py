@@ -8,6 +8,7 @@ function from a Tree to findings and stands in CHECKS; test_lint.py shows each o
 the clauses of the contract are in contract.py.
 """
 
+import os
 import pathlib
 import re
 import sys
@@ -99,9 +100,14 @@ class File:
 class Tree:
     def __init__(self, root):
         self.root = pathlib.Path(root)
-        self.files = [File(self.root, p) for p in sorted(self.root.rglob("*"))
-                      if p.is_file() and not p.is_symlink() and p.suffix in TEXT
-                      and not NOT_OURS & set(p.relative_to(self.root).parts)]
+        self.files = [File(self.root, p) for p in sorted(self.paths())
+                      if p.is_file() and not p.is_symlink() and p.suffix in TEXT]
+
+    def paths(self):
+        """Folders that are not ours are not entered: a whole system may be coming and going there."""
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = [name for name in folders if name not in NOT_OURS]
+            yield from (pathlib.Path(folder, name) for name in names if name not in NOT_OURS)
 
     def sources(self):
         return [f for f in self.files if f.name.startswith("src/") and f.suffix in (".c", ".h")]

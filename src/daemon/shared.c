@@ -359,7 +359,7 @@ struct shared *shared_new(uv_loop_t *loop, const struct shared_settings *setting
     s->commands.shared = s->hearing.shared = s;
     list_init(&s->untold);
     list_init(&s->unanswered);
-    list_init(&s->sites);
+    list_init(&s->upstreams);
     if (!copy_settings(s, settings)) {
         free_shared(s);
         return NULL;

@@ -2,9 +2,9 @@
  * or Valkey server ([shared] redis = host:port).
  *
  * Told are
- *   gates      a lane (upstream, model, key) is closed for so many ms (C19)
- *   breakers   a circuit (upstream, model) is open for so many ms, or closed again (C20)
- *   rates      attempts of a site with requests_per_minute, which share one GCRA (C22)
+ *   gates      a target (upstream, model, key) is closed for so many ms (C19)
+ *   breakers   a model (upstream, model) is open for so many ms, or closed again (C20)
+ *   rates      attempts of an upstream with requests_per_minute, which share one GCRA (C22)
  * under the hashes of the names (base/hash.h): no key and no name leaves the daemon.
  *
  * All of it lives on one loop, and no request ever waits for it. What is told while the server
@@ -13,9 +13,9 @@
  * (back) is told what is in force.
  *
  * What is in the server, each with an expiry (PREFIX from the settings):
- *   PREFIX:gates        sorted set: lane, by the time its gate opens (ms, the server's clock)
- *   PREFIX:breakers     sorted set: circuit, by the time of its next probe
- *   PREFIX:rate:SITE    the time at which the site's attempts so far are paid for (us)
+ *   PREFIX:gates        sorted set: target, by the time its gate opens (ms, the server's clock)
+ *   PREFIX:breakers     sorted set: model, by the time of its next probe
+ *   PREFIX:rate:SITE    the time at which the upstream's attempts so far are paid for (us)
  *   PREFIX:news         channel: "gate|open|closed ID MS FROM"
  *   PREFIX:news:FROM    channel: the same, for one daemon that has just come
  * A user that ACLs confine needs these keys and channels, and AUTH, PING, SCRIPT|LOAD, EVALSHA, EVAL,
@@ -42,11 +42,11 @@ struct shared_settings {
 /* What others tell. Called on the loop, from within no call of these functions. shared_tell_* may be
  * called in these, shared_close may not. */
 struct shared_handler {
-    void (*gate)(void *arg, uint64_t lane_id, uint64_t for_ms);
-    void (*breaker)(void *arg, uint64_t circuit_id, bool open, uint64_t for_ms);
-    /* How far the attempts of all daemons are ahead of the site's rate: as if all came evenly, the
+    void (*gate)(void *arg, uint64_t target_id, uint64_t for_ms);
+    void (*breaker)(void *arg, uint64_t model_id, bool open, uint64_t for_ms);
+    /* How far the attempts of all daemons are ahead of the upstream's rate: as if all came evenly, the
      * last one's time is so many us from now. The answer to shared_tell_rate. */
-    void (*rate)(void *arg, uint64_t site_id, uint64_t ahead_us);
+    void (*rate)(void *arg, uint64_t upstream_id, uint64_t ahead_us);
     void *arg;
 };
 
@@ -64,13 +64,13 @@ void shared_password(struct shared *s, struct str password);
 void shared_close(struct shared *s);
 
 /* A gate was closed, or a breaker opened or closed, here. The others know it within some ms. */
-void shared_tell_gate(struct shared *s, uint64_t lane_id, uint64_t for_ms);
-void shared_tell_breaker(struct shared *s, uint64_t circuit_id, bool open, uint64_t for_ms);
+void shared_tell_gate(struct shared *s, uint64_t target_id, uint64_t for_ms);
+void shared_tell_breaker(struct shared *s, uint64_t model_id, bool open, uint64_t for_ms);
 
-/* `taken` attempts of a site were begun, of which `per_minute` are allowed. The first is told at
+/* `taken` attempts of an upstream were begun, of which `per_minute` are allowed. The first is told at
  * once, those that follow every SHARED_RATE_MS. */
 #define SHARED_RATE_MS 25
-void shared_tell_rate(struct shared *s, uint64_t site_id, double per_minute, unsigned taken);
+void shared_tell_rate(struct shared *s, uint64_t upstream_id, double per_minute, unsigned taken);
 
 /* Whether the view is shared now; why not, in words for a person, else NULL. Valid until the loop
  * runs again. */

@@ -161,14 +161,14 @@ static void learned(struct shared *s, enum news_kind kind, uint64_t id, uint64_t
     shared_news_flush(s);
 }
 
-void shared_tell_gate(struct shared *s, uint64_t lane_id, uint64_t for_ms)
+void shared_tell_gate(struct shared *s, uint64_t target_id, uint64_t for_ms)
 {
-    learned(s, NEWS_GATE, lane_id, for_ms);
+    learned(s, NEWS_GATE, target_id, for_ms);
 }
 
-void shared_tell_breaker(struct shared *s, uint64_t circuit_id, bool open, uint64_t for_ms)
+void shared_tell_breaker(struct shared *s, uint64_t model_id, bool open, uint64_t for_ms)
 {
-    learned(s, open ? NEWS_OPEN : NEWS_CLOSED, circuit_id, open ? for_ms : CLOSED_NEWS_MS);
+    learned(s, open ? NEWS_OPEN : NEWS_CLOSED, model_id, open ? for_ms : CLOSED_NEWS_MS);
 }
 
 /* --- hearing ---------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@
 enum shared_script {
     SHARED_TELL,   /* keys: set; words: gate|open|closed, ID, ms, FROM, channel */
     SHARED_RECALL, /* keys: gates, breakers; words: channel to tell them on */
-    SHARED_RATE,   /* keys: the site's; words: us to add. Answers us ahead of now */
+    SHARED_RATE,   /* keys: the upstream's; words: us to add. Answers us ahead of now */
     SHARED_SCRIPTS,
 };
 extern const struct str shared_scripts[SHARED_SCRIPTS];
@@ -98,8 +98,8 @@ struct shared {
 
     struct list untold, unanswered; /* of struct news */
     size_t untold_count, unanswered_count;
-    struct list sites; /* of struct site */
-    size_t site_count;
+    struct list upstreams; /* of struct upstream */
+    size_t upstream_count;
 
     enum shared_cause cause; /* of the last loss; FINE while UP */
     enum shared_cause told;  /* the one that a person was told of in this outage */

@@ -26,25 +26,25 @@ static uint64_t at_most(uint64_t value, uint64_t most)
     return value < most ? value : most;
 }
 
-static void on_gate(void *arg, uint64_t lane_id, uint64_t for_ms)
+static void on_gate(void *arg, uint64_t target_id, uint64_t for_ms)
 {
     struct sharing *s = arg;
 
-    traffic_learn_gate(s->traffic, lane_id, at_most(for_ms, s->wait_ms_max));
+    traffic_learn_gate(s->traffic, target_id, at_most(for_ms, s->wait_ms_max));
 }
 
-static void on_breaker(void *arg, uint64_t circuit_id, bool open, uint64_t for_ms)
+static void on_breaker(void *arg, uint64_t model_id, bool open, uint64_t for_ms)
 {
     struct sharing *s = arg;
 
-    traffic_learn_breaker(s->traffic, circuit_id, open, at_most(for_ms, s->open_ms_max));
+    traffic_learn_breaker(s->traffic, model_id, open, at_most(for_ms, s->open_ms_max));
 }
 
-static void on_rate(void *arg, uint64_t site_id, uint64_t ahead_us)
+static void on_rate(void *arg, uint64_t upstream_id, uint64_t ahead_us)
 {
     struct sharing *s = arg;
 
-    traffic_learn_rate(s->traffic, site_id, at_most(ahead_us, s->wait_ms_max * 1000));
+    traffic_learn_rate(s->traffic, upstream_id, at_most(ahead_us, s->wait_ms_max * 1000));
 }
 
 static void take_settings(struct sharing *s, const struct route_settings *settings)
@@ -95,12 +95,12 @@ static void on_told(void *arg, const struct turns_event *e)
     }
 }
 
-static void on_taken(void *arg, uint64_t site_id, double per_minute, unsigned n)
+static void on_taken(void *arg, uint64_t upstream_id, double per_minute, unsigned n)
 {
     struct sharing *s = arg;
 
     if (s->shared)
-        shared_tell_rate(s->shared, site_id, per_minute, n);
+        shared_tell_rate(s->shared, upstream_id, per_minute, n);
 }
 
 /* --- life --------------------------------------------------------------------------------------- */

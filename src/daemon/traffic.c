@@ -14,7 +14,7 @@
 #define RATED_MAX 256 /* upstreams with requests_per_minute; their attempts are only counted */
 
 struct rated {
-    uint64_t site_id;
+    uint64_t upstream_id;
     double per_minute;
     unsigned taken;
 };
@@ -24,7 +24,7 @@ struct rated {
 /* An event with its names, to be logged when the lock is no longer held. */
 struct line {
     struct turns_event event;
-    char site[64], model[128];
+    char upstream[64], model[128];
 };
 
 struct traffic {
@@ -76,8 +76,8 @@ static enum log_level level_of(const struct turns_event *e)
 static void log_event(const struct turns_event *e)
 {
     log_begin(level_of(e), event_lines[e->kind]);
-    if (e->site[0])
-        log_text("target", e->site);
+    if (e->upstream[0])
+        log_text("target", e->upstream);
     if (e->model[0])
         log_text("model", e->model);
     if (e->operation != OPERATION_GENERATE)
@@ -109,7 +109,7 @@ static void keep_line(struct traffic *t, const struct turns_event *e)
         return;
     }
     line->event = *e;
-    snprintf(line->site, sizeof(line->site), "%s", e->site);
+    snprintf(line->upstream, sizeof(line->upstream), "%s", e->upstream);
     snprintf(line->model, sizeof(line->model), "%s", e->model);
     t->line_count++;
 }
@@ -126,21 +126,21 @@ static void keep_news(struct traffic *t, const struct turns_event *e)
         t->news_count++;
     }
     t->news[at] = *e;
-    t->news[at].site = t->news[at].model = "";
+    t->news[at].upstream = t->news[at].model = "";
 }
 
 static void keep_rate(struct traffic *t, const struct turns_event *e)
 {
     unsigned i = 0;
 
-    while (i < t->rated_count && t->rated[i].site_id != e->id)
+    while (i < t->rated_count && t->rated[i].upstream_id != e->id)
         i++;
     if (i == RATED_MAX) {
         t->news_dropped++;
         return;
     }
     if (i == t->rated_count)
-        t->rated[t->rated_count++] = (struct rated){.site_id = e->id};
+        t->rated[t->rated_count++] = (struct rated){.upstream_id = e->id};
     t->rated[i].per_minute = e->per_minute;
     t->rated[i].taken++;
 }
@@ -203,7 +203,7 @@ static void release(struct traffic *t)
     t->line_count = 0;
     pthread_mutex_unlock(&t->lock);
     for (unsigned i = 0; i < n; i++) {
-        lines[i].event.site = lines[i].site;
+        lines[i].event.upstream = lines[i].upstream;
         lines[i].event.model = lines[i].model;
         log_event(&lines[i].event);
     }
@@ -285,7 +285,7 @@ static void tell_news(struct traffic *t)
     while (take_news(t, &e))
         t->sink.told(t->sink.arg, &e);
     while (take_rate(t, &r))
-        t->sink.taken(t->sink.arg, r.site_id, r.per_minute, r.taken);
+        t->sink.taken(t->sink.arg, r.upstream_id, r.per_minute, r.taken);
 }
 
 static void on_async(uv_async_t *async)
@@ -448,24 +448,24 @@ struct turn *traffic_take(struct traffic *t, struct turns_door *door)
 
 /* --- what other daemons tell ------------------------------------------------------------------------- */
 
-void traffic_learn_gate(struct traffic *t, uint64_t lane_id, uint64_t for_ms)
+void traffic_learn_gate(struct traffic *t, uint64_t target_id, uint64_t for_ms)
 {
     lock(t);
-    turns_learn_gate(t->turns, lane_id, for_ms, now_ms());
+    turns_learn_gate(t->turns, target_id, for_ms, now_ms());
     unlock(t);
 }
 
-void traffic_learn_breaker(struct traffic *t, uint64_t circuit_id, bool open, uint64_t for_ms)
+void traffic_learn_breaker(struct traffic *t, uint64_t model_id, bool open, uint64_t for_ms)
 {
     lock(t);
-    turns_learn_breaker(t->turns, circuit_id, open, for_ms, now_ms());
+    turns_learn_breaker(t->turns, model_id, open, for_ms, now_ms());
     unlock(t);
 }
 
-void traffic_learn_rate(struct traffic *t, uint64_t site_id, uint64_t ahead_us)
+void traffic_learn_rate(struct traffic *t, uint64_t upstream_id, uint64_t ahead_us)
 {
     lock(t);
-    turns_learn_rate(t->turns, site_id, ahead_us, now_ms());
+    turns_learn_rate(t->turns, upstream_id, ahead_us, now_ms());
     unlock(t);
 }
 

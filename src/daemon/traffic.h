@@ -19,8 +19,8 @@ struct traffic;
 struct traffic_news {
     /* A gate closed, a breaker opened or closed; names in it are not set. */
     void (*told)(void *arg, const struct turns_event *e);
-    /* So many attempts at a site with that requests_per_minute, since the last call for it. */
-    void (*taken)(void *arg, uint64_t site_id, double per_minute, unsigned n);
+    /* So many attempts at an upstream with that requests_per_minute, since the last call for it. */
+    void (*taken)(void *arg, uint64_t upstream_id, double per_minute, unsigned n);
     void *arg;
 };
 
@@ -48,9 +48,9 @@ void traffic_limits(struct traffic *t, const struct provider *p);
 struct turn *traffic_take(struct traffic *t, struct turns_door *door);
 
 /* What other daemons tell; from the main thread. */
-void traffic_learn_gate(struct traffic *t, uint64_t lane_id, uint64_t for_ms);
-void traffic_learn_breaker(struct traffic *t, uint64_t circuit_id, bool open, uint64_t for_ms);
-void traffic_learn_rate(struct traffic *t, uint64_t site_id, uint64_t ahead_us);
+void traffic_learn_gate(struct traffic *t, uint64_t target_id, uint64_t for_ms);
+void traffic_learn_breaker(struct traffic *t, uint64_t model_id, bool open, uint64_t for_ms);
+void traffic_learn_rate(struct traffic *t, uint64_t upstream_id, uint64_t ahead_us);
 
 /* All that is known, told to `each` part by part, each under the lock: it may only copy. */
 struct traffic_view {

@@ -10,7 +10,7 @@ struct series {
     const char *name, *type, *help;
     enum turns_view_kind kind;
     double (*value)(const struct turns_view *v);
-    bool zeros; /* written too: of a circuit once it has been open, for clients name any models */
+    bool zeros; /* written too: of a model once it has been open, for clients name any models */
 };
 
 static double shut(const struct turns_view *v)
@@ -44,20 +44,20 @@ static double breaker_state(const struct turns_view *v)
 }
 
 static const struct series all_series[] = {
-    {"retryd_target_in_flight", "gauge", "Attempts under way at an upstream.", VIEW_SITE, in_flight,
-     true},
-    {"retryd_gate_closed_total", "counter", "Times that a 429 closed a target's gate.", VIEW_LANE,
+    {"retryd_target_in_flight", "gauge", "Attempts under way at an upstream.", VIEW_UPSTREAM,
+     in_flight, true},
+    {"retryd_gate_closed_total", "counter", "Times that a 429 closed a target's gate.", VIEW_TARGET,
      shut, false},
-    {"retryd_gate_closed_seconds", "gauge", "Time until a closed gate opens.", VIEW_LANE,
+    {"retryd_gate_closed_seconds", "gauge", "Time until a closed gate opens.", VIEW_TARGET,
      shut_seconds, false},
-    {"retryd_pace_per_minute", "gauge", "The rate that a target was found to bear.", VIEW_LANE,
+    {"retryd_pace_per_minute", "gauge", "The rate that a target was found to bear.", VIEW_TARGET,
      pace, false},
     {"retryd_breaker_opened_total", "counter", "Times that a target was taken for down.",
-     VIEW_CIRCUIT, shut, false},
-    {"retryd_breaker_state", "gauge", "0: closed; 1: a probe is under way; 2: open.", VIEW_CIRCUIT,
+     VIEW_MODEL, shut, false},
+    {"retryd_breaker_state", "gauge", "0: closed; 1: a probe is under way; 2: open.", VIEW_MODEL,
      breaker_state, true},
     {"retryd_fallbacks_total", "counter", "Attempts at a model that another request asked for.",
-     VIEW_CIRCUIT, fallbacks, false},
+     VIEW_MODEL, fallbacks, false},
     {"retryd_keys_set_aside_total", "counter", "Times that a key was out of quota or rejected.",
      VIEW_KEY, shut, false},
 };
@@ -80,7 +80,7 @@ struct labels {
     enum turns_view_kind kind;
     enum operation operation;
     unsigned key_number;
-    char site[64], model[128];
+    char upstream[64], model[128];
 };
 
 /* A view with its names, to be written when the lock is no longer held. */
@@ -91,7 +91,7 @@ struct seen {
 
 static bool has_model(const struct labels *l)
 {
-    return l->kind == VIEW_CIRCUIT || l->kind == VIEW_LANE;
+    return l->kind == VIEW_MODEL || l->kind == VIEW_TARGET;
 }
 
 static void see(void *arg, const struct turns_view *v)
@@ -99,12 +99,12 @@ static void see(void *arg, const struct turns_view *v)
     struct buf *all = arg;
     struct seen s = {.labels = {.kind = v->kind}, .view = *v};
 
-    snprintf(s.labels.site, sizeof(s.labels.site), "%s", v->site);
+    snprintf(s.labels.upstream, sizeof(s.labels.upstream), "%s", v->upstream);
     if (has_model(&s.labels)) {
         snprintf(s.labels.model, sizeof(s.labels.model), "%s", v->model ? v->model : "");
         s.labels.operation = v->operation;
     }
-    if (v->kind == VIEW_KEY || v->kind == VIEW_LANE)
+    if (v->kind == VIEW_KEY || v->kind == VIEW_TARGET)
         s.labels.key_number = v->key_number;
     (void)buf_add(all, (const char *)&s, sizeof(s));
 }
@@ -114,7 +114,7 @@ static int compare_labels(const struct labels *x, const struct labels *y)
     int order = (int)x->kind - (int)y->kind;
 
     if (order == 0)
-        order = strcmp(x->site, y->site);
+        order = strcmp(x->upstream, y->upstream);
     if (order == 0)
         order = strcmp(x->model, y->model);
     if (order == 0)
@@ -166,7 +166,7 @@ static bool says_something(const struct series *s, const struct seen *seen)
     const struct turns_view *v = &seen->view;
 
     return v->kind == s->kind &&
-           (s->value(v) > 0 || (s->zeros && (v->kind == VIEW_SITE || v->shut > 0)));
+           (s->value(v) > 0 || (s->zeros && (v->kind == VIEW_UPSTREAM || v->shut > 0)));
 }
 
 /* --- the cap ------------------------------------------------------------------------------------ */
@@ -202,9 +202,9 @@ static bool was_shown(const struct labels *shown, size_t n, size_t *at, const st
  * two series; then come others while there is room. What is left stands under one model. */
 static void cap(struct seen *all, size_t n, const struct labels *shown, size_t shown_n)
 {
-    size_t room[VIEW_LANE + 1], at = 0;
+    size_t room[VIEW_TARGET + 1], at = 0;
 
-    for (size_t i = 0; i <= VIEW_LANE; i++)
+    for (size_t i = 0; i <= VIEW_TARGET; i++)
         room[i] = SERIES_MAX;
     for (size_t i = 0; i < n; i++)
         if (was_shown(shown, shown_n, &at, &all[i].labels))
@@ -239,13 +239,13 @@ static void write_view(const struct series *s, const struct seen *seen, struct b
     if (!says_something(s, seen))
         return;
     buf_printf(out, "%s{", s->name);
-    add_label(out, "target", l->site);
+    add_label(out, "target", l->upstream);
     if (has_model(l)) {
         buf_addc(out, ',');
         add_label(out, "model", l->model);
         buf_printf(out, ",operation=\"%s\"", operation_word(l->operation));
     }
-    if (l->kind == VIEW_KEY || l->kind == VIEW_LANE)
+    if (l->kind == VIEW_KEY || l->kind == VIEW_TARGET)
         buf_printf(out, ",key=\"%u\"", l->key_number);
     buf_printf(out, "} %.15g\n", s->value(&seen->view));
 }

@@ -64,27 +64,27 @@ struct turn *turns_door_take(struct turns_door *d)
 
 /* --- granting ------------------------------------------------------------------------------------ */
 
-static void enter(struct turns *t, struct turn *turn, struct lane *lane, uint64_t now_ms)
+static void enter(struct turns *t, struct turn *turn, struct target_state *state, uint64_t now_ms)
 {
-    struct circuit *c = lane->circuit;
-    struct site *s = c->site;
+    struct model_state *c = state->model_state;
+    struct upstream_state *s = c->upstream;
 
-    turn->gate_epoch = gate_enter(&lane->gate, now_ms);
+    turn->gate_epoch = gate_enter(&state->gate, now_ms);
     turn->pass = breaker_enter(&c->breaker, &c->settings, now_ms);
-    if (lane->adaptive)
-        pace_enter(&lane->pace, now_ms);
+    if (state->adaptive)
+        pace_enter(&state->pace, now_ms);
     if (turn->pass.probe)
-        tell_lane(t, lane, (struct turns_event){.kind = TURNS_BREAKER_PROBE});
-    if (lane_is_rated(lane)) {
+        tell_target(t, state, (struct turns_event){.kind = TURNS_BREAKER_PROBE});
+    if (target_is_rated(state)) {
         rate_take(&s->rate, s->per_minute, now_ms);
-        tell_lane(t, lane,
-                  (struct turns_event){.kind = TURNS_RATE_TAKEN, .per_minute = s->per_minute});
+        tell_target(t, state,
+                    (struct turns_event){.kind = TURNS_RATE_TAKEN, .per_minute = s->per_minute});
     }
     s->in_flight++;
     c->fallbacks += turn->wish->tier > 0;
     if (!(turn->wish->visited & plan_bit(turn->wish->plan, turn->target.provider)))
         budget_request(&s->budget, now_ms);
-    lane->entry.refs++;
+    state->entry.refs++;
 }
 
 static void grant(struct turns *t, struct turn *turn, const struct choice *c, uint64_t now_ms)
@@ -102,13 +102,14 @@ static void grant(struct turns *t, struct turn *turn, const struct choice *c, ui
     if (c->key_number > 0)
         turn->target.key = p->keys[c->key_number - 1].text;
     turn->state = TURN_GRANTED;
-    turn->lane = c->lane;
+    turn->target_state = c->target_state;
     turn->gate_heard = turn->heard = false;
-    if (!c->lane)
+    if (!c->target_state)
         return;
     if (p->key_count > 1)
-        c->lane->circuit->site->next_key = c->key_number; /* the next one begins behind it */
-    enter(t, turn, c->lane, now_ms);
+        c->target_state->model_state->upstream->next_key =
+            c->key_number; /* the next one begins behind it */
+    enter(t, turn, c->target_state, now_ms);
 }
 
 void turn_announce(struct turn *turn)
@@ -176,7 +177,7 @@ static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const str
             turn->why = TURN_WHY_QUEUE_FULL;
         return turn->state;
     }
-    tell_lane(t, choices[0].lane, (struct turns_event){.kind = TURNS_WAIT, .why = o.why});
+    tell_target(t, choices[0].target_state, (struct turns_event){.kind = TURNS_WAIT, .why = o.why});
     turns_run(t, now_ms);
     list_remove(&turn->told); /* it need not be told what it is told here */
     return turn->state;
@@ -193,17 +194,17 @@ enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_door 
     turn->door = door;
     turn->why = turn->first_held = TURN_WHY_NONE;
     turn->pool = NULL;
-    turn->lane = NULL;
+    turn->target_state = NULL;
     list_init(&turn->node);
     list_init(&turn->told);
     if (t->waiting > 0 && t->next_ms <= now_ms)
         turns_run(t, now_ms); /* those whose time has come are not overtaken */
     n = wish_choices(t, wish, now_ms, choices);
     for (unsigned i = 0; i < n; i++) {
-        struct lane *lane = choices[i].lane;
+        struct target_state *state = choices[i].target_state;
         enum turn_why why = TURN_WHY_NONE; /* others wait for it already */
 
-        if (lane && (lane_is_waited_for(lane) || lane_next(lane, now_ms, &why) > now_ms)) {
+        if (state && (target_is_waited_for(state) || target_next(state, now_ms, &why) > now_ms)) {
             turn->first_held = i == 0 ? why : turn->first_held;
             continue;
         }
@@ -237,16 +238,16 @@ void turns_look(struct turns *t, const struct turn_wish *wish, unsigned helps, u
 
     *ret = (struct turns_outlook){.down = n > 0 && look_ahead(choices, n, now_ms).down};
     for (unsigned i = 0; i < n; i++) {
-        struct lane *lane = choices[i].lane;
-        bool same_site = false;
+        struct target_state *state = choices[i].target_state;
+        bool same_upstream = false;
         enum turn_why why;
 
         for (unsigned k = 0; k < wish->tried_count; k++)
-            same_site |= wish->tried[k].provider == choices[i].provider;
+            same_upstream |= wish->tried[k].provider == choices[i].provider;
         if (i == 0)
             ret->target.provider = choices[i].provider;
-        if (choices[i].tried || !(helps & (HELPS_UPSTREAM | (same_site ? HELPS_KEY : 0))) ||
-            (lane && (lane_is_waited_for(lane) || lane_next(lane, now_ms, &why) > now_ms)) ||
+        if (choices[i].tried || !(helps & (HELPS_UPSTREAM | (same_upstream ? HELPS_KEY : 0))) ||
+            (state && (target_is_waited_for(state) || target_next(state, now_ms, &why) > now_ms)) ||
             choice_is_aside(&choices[i], now_ms))
             continue;
         ret->other = true;

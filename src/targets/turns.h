@@ -1,13 +1,13 @@
 /* Who may go where, and when: all that is known of targets, and who waits for one.
  *
  * One `struct turns` serves all requests of all workers. It is made of
- *   sites      an upstream: its retry budget, its requests in flight, its rate limit (C9, C22)
- *   circuits   a model of a site, and one kind of operation: its breaker (C20)
- *   lanes      the same with one key: its gate (C19) and its pace
- *   keys       of a site: whether one is set aside, for it is empty or rejected (C4)
+ *   upstream_state   an upstream: its retry budget, its requests in flight, its rate limit (C9, C22)
+ *   model_state      a model of an upstream, and one kind of operation: its breaker (C20)
+ *   target_state     the same with one key: its gate (C19) and its pace
+ *   key_state        a key of an upstream: whether it is set aside, for it is empty or rejected (C4)
  * which live under hashes of their names, so that they outlast a reload. Client keys that pass through are
  * told apart by their fingerprint, too. When there are too many, those are forgotten that were used least
- * lately and have nothing to tell; where that is none, newcomers share a lane: no request is let through
+ * lately and have nothing to tell; where that is none, newcomers share a target: no request is let through
  * without a gate and limits.
  *
  * A request asks for a turn (turns_ask): it is let through to the best target that is free, or waits
@@ -33,7 +33,7 @@
 #include "targets/target.h"
 
 struct turns;
-struct lane;
+struct target_state;
 struct pool;
 
 #define TURNS_NEVER UINT64_MAX
@@ -78,9 +78,9 @@ struct turn {
     const struct turn_wish *wish;
     struct turns_door *door;
     struct pool *pool;
-    struct lane *lane; /* GRANTED; NULL where there was no memory to know of one */
-    struct list node;  /* WAITING: in the pool's queue */
-    struct list told;  /* in the door's list */
+    struct target_state *target_state; /* GRANTED; NULL where there was no memory to know of one */
+    struct list node;                  /* WAITING: in the pool's queue */
+    struct list told;                  /* in the door's list */
     uint32_t gate_epoch;
     struct breaker_pass pass;
     bool gate_heard, heard; /* turns_tell had news for the gate, for all */
@@ -136,15 +136,15 @@ enum turns_event_kind {
     TURNS_KEY_ASIDE,
     TURNS_PACE,
     TURNS_WAIT,       /* a request joins a queue; `why` */
-    TURNS_RATE_TAKEN, /* an attempt of a site with requests_per_minute */
+    TURNS_RATE_TAKEN, /* an attempt of an upstream with requests_per_minute */
 };
 
 struct turns_event {
     enum turns_event_kind kind;
-    bool learned;      /* from another daemon */
-    uint64_t id;       /* of the lane, circuit, key or site */
-    const char *site;  /* its name; "" where it is not known here */
-    const char *model; /* "" where none was named */
+    bool learned;         /* from another daemon */
+    uint64_t id;          /* of the target, model, key or upstream */
+    const char *upstream; /* its name; "" where it is not known here */
+    const char *model;    /* "" where none was named */
     enum operation operation;
     unsigned key_number; /* 0: a client's own, or none */
     uint64_t for_ms;     /* GATE_CLOSED, BREAKER_OPEN, KEY_ASIDE: so long */
@@ -206,28 +206,28 @@ void turns_run(struct turns *t, uint64_t now_ms);
 uint64_t turns_next(const struct turns *t);
 
 /* What another daemon has seen. That a target is shut is remembered even if it was never used here. */
-void turns_learn_gate(struct turns *t, uint64_t lane_id, uint64_t for_ms, uint64_t now_ms);
-void turns_learn_breaker(struct turns *t, uint64_t circuit_id, bool open, uint64_t for_ms,
+void turns_learn_gate(struct turns *t, uint64_t target_id, uint64_t for_ms, uint64_t now_ms);
+void turns_learn_breaker(struct turns *t, uint64_t model_id, bool open, uint64_t for_ms,
                          uint64_t now_ms);
-void turns_learn_rate(struct turns *t, uint64_t site_id, uint64_t ahead_us, uint64_t now_ms);
+void turns_learn_rate(struct turns *t, uint64_t upstream_id, uint64_t ahead_us, uint64_t now_ms);
 
 /* All that is known, in no order, for counters and the status page, in many calls: a part in each, so that
  * a lock need not be held for all of it. `*at` is 0 before the first; true: there is more. What a kind
  * does not have is 0. */
-enum turns_view_kind { VIEW_SITE, VIEW_CIRCUIT, VIEW_KEY, VIEW_LANE };
+enum turns_view_kind { VIEW_UPSTREAM, VIEW_MODEL, VIEW_KEY, VIEW_TARGET };
 struct turns_view {
     enum turns_view_kind kind;
-    const char *site;
-    const char *model;        /* circuit, lane */
-    enum operation operation; /* circuit, lane */
-    unsigned key_number;      /* key, lane */
-    unsigned in_flight;       /* site */
-    uint64_t fallbacks;       /* circuit: attempts as a fallback model */
-    uint64_t shut;    /* circuit: breaker opened; key: set aside; lane: gate closed; so often */
+    const char *upstream;
+    const char *model;        /* model, target */
+    enum operation operation; /* model, target */
+    unsigned key_number;      /* key, target */
+    unsigned in_flight;       /* upstream */
+    uint64_t fallbacks;       /* model: attempts as a fallback model */
+    uint64_t shut;    /* model: breaker opened; key: set aside; target: gate closed; so often */
     uint64_t shut_ms; /* how long it still is; 0: it is not */
-    bool half_open;   /* circuit: a probe is under way */
-    bool opening;     /* lane: its gate opens step by step */
-    double pace_per_minute; /* lane; 0: it is not paced */
+    bool half_open;   /* model: a probe is under way */
+    bool opening;     /* target: its gate opens step by step */
+    double pace_per_minute; /* target; 0: it is not paced */
 };
 bool turns_each(struct turns *t, unsigned *at, void (*each)(void *arg, const struct turns_view *v),
                 void *arg, uint64_t now_ms);

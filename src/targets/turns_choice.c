@@ -44,7 +44,7 @@ static unsigned draw_provider(const struct plan *plan, unsigned left, uint64_t r
 
 bool choice_is_aside(const struct choice *c, uint64_t now_ms)
 {
-    return c->lane && c->lane->key->aside_until_ms > now_ms;
+    return c->target_state && c->target_state->key->aside_until_ms > now_ms;
 }
 
 /* Up to `most` choices in all. Where there are more keys than room, those that are set aside are left
@@ -56,7 +56,7 @@ static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const st
     unsigned spare = keys > most - n ? keys - (most - n) : 0;
 
     if (keys > 1) {
-        struct site *s = table_site(t, p, now_ms);
+        struct upstream_state *s = table_upstream(t, p, now_ms);
 
         first = s ? s->next_key % keys : 0;
     }
@@ -69,7 +69,7 @@ static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const st
             .provider = p,
             .key_number = number,
             .tried = target_among(wish->tried, wish->tried_count, p, number),
-            .lane = table_lane(t, wish, p, number, wish_model(wish), now_ms),
+            .target_state = table_target(t, wish, p, number, wish_model(wish), now_ms),
         };
         if (spare > 0 && choice_is_aside(&choices[n], now_ms))
             spare--;
@@ -93,8 +93,8 @@ static unsigned leave_aside(struct turns *t, struct choice *choices, unsigned n,
     for (unsigned i = 0; i < n; i++) {
         if (!choice_is_aside(&choices[i], now_ms))
             choices[kept++] = choices[i];
-        else if (t->waiting > 0 && choices[i].lane->key->aside_until_ms < t->next_ms)
-            t->next_ms = choices[i].lane->key->aside_until_ms;
+        else if (t->waiting > 0 && choices[i].target_state->key->aside_until_ms < t->next_ms)
+            t->next_ms = choices[i].target_state->key->aside_until_ms;
     }
     return kept;
 }
@@ -148,31 +148,31 @@ static void hold(struct wait *w, uint64_t at_ms, enum turn_why why)
         *w = (struct wait){at_ms, why};
 }
 
-bool site_is_full(const struct site *s)
+bool upstream_is_full(const struct upstream_state *s)
 {
     return s->max_concurrency > 0 && s->in_flight >= s->max_concurrency;
 }
 
 /* How long time alone holds it, whatever those do who are under way. */
-static struct wait lane_wait(struct lane *lane, uint64_t now_ms)
+static struct wait target_wait(struct target_state *state, uint64_t now_ms)
 {
-    const struct site *s = lane->circuit->site;
+    const struct upstream_state *s = state->model_state->upstream;
     struct wait w = {now_ms, TURN_WHY_NONE};
 
-    if (lane_is_rated(lane))
+    if (target_is_rated(state))
         hold(&w, rate_next(&s->rate, s->per_minute, now_ms), TURN_WHY_LIMIT);
-    if (lane->adaptive)
-        hold(&w, pace_next(&lane->pace, now_ms), TURN_WHY_PACE);
-    hold(&w, gate_next(&lane->gate, now_ms), TURN_WHY_GATE);
-    hold(&w, breaker_next(&lane->circuit->breaker, now_ms), TURN_WHY_BREAKER);
+    if (state->adaptive)
+        hold(&w, pace_next(&state->pace, now_ms), TURN_WHY_PACE);
+    hold(&w, gate_next(&state->gate, now_ms), TURN_WHY_GATE);
+    hold(&w, breaker_next(&state->model_state->breaker, now_ms), TURN_WHY_BREAKER);
     return w;
 }
 
-uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why)
+uint64_t target_next(struct target_state *state, uint64_t now_ms, enum turn_why *ret_why)
 {
-    struct wait w = lane_wait(lane, now_ms);
+    struct wait w = target_wait(state, now_ms);
 
-    if (site_is_full(lane->circuit->site))
+    if (upstream_is_full(state->model_state->upstream))
         w = (struct wait){TURNS_NEVER, TURN_WHY_LIMIT};
     *ret_why = w.why;
     return w.at_ms;
@@ -183,17 +183,17 @@ struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now
     struct outlook o = {TURN_WHY_NONE, {TURNS_NEVER, TURN_WHY_NONE}, n > 0};
 
     for (unsigned i = 0; i < n; i++) {
-        struct lane *lane = choices[i].lane;
+        struct target_state *state = choices[i].target_state;
         struct wait w = {now_ms, TURN_WHY_NONE};
 
-        if (lane)
-            w = lane_wait(lane, now_ms);
-        if (!lane || breaker_next(&lane->circuit->breaker, now_ms) <= now_ms)
+        if (state)
+            w = target_wait(state, now_ms);
+        if (!state || breaker_next(&state->model_state->breaker, now_ms) <= now_ms)
             o.down = false;
         if (i > 0 && w.at_ms >= o.at_least.at_ms)
             continue;
         o.at_least = w;
-        o.why = lane && site_is_full(lane->circuit->site) ? TURN_WHY_LIMIT : w.why;
+        o.why = state && upstream_is_full(state->model_state->upstream) ? TURN_WHY_LIMIT : w.why;
     }
     return o;
 }

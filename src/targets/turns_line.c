@@ -8,29 +8,29 @@
 
 /* --- making and unmaking ---------------------------------------------------------------------------- */
 
-static void add_link(struct turns *t, struct line *line, struct lane *lane)
+static void add_link(struct turns *t, struct line *line, struct target_state *state)
 {
     struct link *link = &line->links[line->link_count++];
-    struct circuit *c = lane->circuit;
+    struct model_state *c = state->model_state;
 
-    *link = (struct link){.lane = lane, .line = line};
+    *link = (struct link){.target_state = state, .line = line};
     list_init(&link->node);
-    list_append(&lane->links, &link->node);
-    lane->entry.refs++;
-    if (c->site->links++ == 0)
-        list_append(&t->waited, &c->site->waited);
-    c->site->free_links += operation_is_free(c->operation);
+    list_append(&state->links, &link->node);
+    state->entry.refs++;
+    if (c->upstream->links++ == 0)
+        list_append(&t->waited, &c->upstream->waited);
+    c->upstream->free_links += operation_is_free(c->operation);
 }
 
 static void drop_link(struct link *link)
 {
-    struct circuit *c = link->lane->circuit;
+    struct model_state *c = link->target_state->model_state;
 
     list_remove(&link->node);
-    link->lane->entry.refs--;
-    if (--c->site->links == 0)
-        list_remove(&c->site->waited);
-    c->site->free_links -= operation_is_free(c->operation);
+    link->target_state->entry.refs--;
+    if (--c->upstream->links == 0)
+        list_remove(&c->upstream->waited);
+    c->upstream->free_links -= operation_is_free(c->operation);
 }
 
 static struct pool *first_pool(const struct line *line)
@@ -118,7 +118,7 @@ static struct line *make_line(struct turns *t, uint64_t id, const struct choice 
     list_init(&line->pools);
     list_init(&line->comers);
     for (unsigned i = 0; i < n; i++)
-        add_link(t, line, choices[i].lane);
+        add_link(t, line, choices[i].target_state);
     return line;
 }
 
@@ -171,7 +171,7 @@ static uint64_t choice_id(const struct turn_wish *wish, const struct choice *cho
     for (unsigned i = 0; i < wish->excluded_count; i++)
         all += hash_join(wish->excluded[i].provider->id, wish->excluded[i].key_number);
     for (unsigned i = 0; i < n; i++)
-        all += choices[i].lane->entry.id * 2 + 1;
+        all += choices[i].target_state->entry.id * 2 + 1;
     return hash_join(all, n); /* the table wants all bits to differ */
 }
 
@@ -234,16 +234,16 @@ void line_leave(struct turns *t, struct turn *turn)
 
 /* --- waking ------------------------------------------------------------------------------------------ */
 
-void lines_wake(struct turns *t, struct lane *lane)
+void lines_wake(struct turns *t, struct target_state *state)
 {
-    for (struct list *l = lane->links.next; l != &lane->links; l = l->next)
+    for (struct list *l = state->links.next; l != &state->links; l = l->next)
         wake(t, LIST_ENTRY(l, struct link, node)->line);
 }
 
-void lines_wake_circuit(struct turns *t, struct circuit *c)
+void lines_wake_model(struct turns *t, struct model_state *c)
 {
-    for (struct list *l = c->lanes.next; l != &c->lanes; l = l->next)
-        lines_wake(t, LIST_ENTRY(l, struct lane, node));
+    for (struct list *l = c->states.next; l != &c->states; l = l->next)
+        lines_wake(t, LIST_ENTRY(l, struct target_state, node));
 }
 
 void lines_wake_due(struct turns *t, uint64_t now_ms)
@@ -280,7 +280,8 @@ static struct view look(struct turns *t, const struct turn *turn, uint64_t now_m
     t->next_ms = next_ms;
     for (unsigned i = 0; i < n && !v.free; i++) {
         enum turn_why why = TURN_WHY_NONE;
-        uint64_t at = choices[i].lane ? lane_next(choices[i].lane, now_ms, &why) : now_ms;
+        uint64_t at =
+            choices[i].target_state ? target_next(choices[i].target_state, now_ms, &why) : now_ms;
 
         v.free = at <= now_ms;
         v.choice = choices[i];
@@ -293,12 +294,12 @@ static struct view look(struct turns *t, const struct turn *turn, uint64_t now_m
 
 /* An opening gate lets through who came first, of all lines there; else it is the turn of whoever was
  * served last the longest ago. */
-static struct pool *first_comer(struct turns *t, const struct lane *lane, uint64_t now_ms,
+static struct pool *first_comer(struct turns *t, const struct target_state *state, uint64_t now_ms,
                                 struct choice *ret_choice)
 {
     struct pool *best = NULL;
 
-    for (struct list *l = lane->links.next; l != &lane->links; l = l->next) {
+    for (struct list *l = state->links.next; l != &state->links; l = l->next) {
         struct line *line = LIST_ENTRY(l, struct link, node)->line;
         struct pool *p = LIST_ENTRY(line->comers.next, struct pool, comer);
         struct view v;
@@ -306,7 +307,7 @@ static struct pool *first_comer(struct turns *t, const struct lane *lane, uint64
         if (best && arrival(p) >= arrival(best))
             continue;
         v = look(t, first_turn(p), now_ms);
-        if (!v.free || v.choice.lane != lane)
+        if (!v.free || v.choice.target_state != state)
             continue;
         best = p;
         *ret_choice = v.choice;
@@ -326,15 +327,15 @@ static struct turn *take(struct turns *t, struct pool *p)
 }
 
 /* Whether anything can go at all, as far as upstreams' limits say. */
-static bool any_site_is_free(struct turns *t, uint64_t now_ms)
+static bool any_upstream_is_free(struct turns *t, uint64_t now_ms)
 {
     bool any = false;
 
     for (struct list *l = t->waited.next; l != &t->waited; l = l->next) {
-        const struct site *s = LIST_ENTRY(l, struct site, waited);
+        const struct upstream_state *s = LIST_ENTRY(l, struct upstream_state, waited);
         uint64_t at = rate_next(&s->rate, s->per_minute, now_ms);
 
-        if (site_is_full(s))
+        if (upstream_is_full(s))
             continue;
         if (at <= now_ms || s->free_links > 0)
             any = true;
@@ -348,7 +349,7 @@ struct turn *line_next(struct turns *t, uint64_t now_ms, struct choice *ret_choi
 {
     struct list *next = t->awake.next;
 
-    if (!any_site_is_free(t, now_ms))
+    if (!any_upstream_is_free(t, now_ms))
         return NULL;
     while (next != &t->awake) {
         struct line *line = LIST_ENTRY(next, struct line, node);
@@ -358,8 +359,8 @@ struct turn *line_next(struct turns *t, uint64_t now_ms, struct choice *ret_choi
         next = next->next;
         if (v.free) {
             *ret_choice = v.choice;
-            if (v.choice.lane && v.choice.lane->gate.phase == GATE_OPENING)
-                comer = first_comer(t, v.choice.lane, now_ms, ret_choice);
+            if (v.choice.target_state && v.choice.target_state->gate.phase == GATE_OPENING)
+                comer = first_comer(t, v.choice.target_state, now_ms, ret_choice);
             return take(t, comer ? comer : p);
         }
         if (!v.limited)
@@ -402,20 +403,20 @@ static void review(struct turns *t, struct line *line, bool probe, uint64_t now_
     }
 }
 
-void lines_review(struct turns *t, struct lane *lane, uint64_t now_ms)
+void lines_review(struct turns *t, struct target_state *state, uint64_t now_ms)
 {
-    for (struct list *l = lane->links.next, *next; l != &lane->links; l = next) {
+    for (struct list *l = state->links.next, *next; l != &state->links; l = next) {
         next = l->next;
         review(t, LIST_ENTRY(l, struct link, node)->line, false, now_ms);
     }
 }
 
-void lines_review_circuit(struct turns *t, struct circuit *c, bool probe, uint64_t now_ms)
+void lines_review_model(struct turns *t, struct model_state *c, bool probe, uint64_t now_ms)
 {
-    for (struct list *k = c->lanes.next; k != &c->lanes; k = k->next) {
-        struct lane *lane = LIST_ENTRY(k, struct lane, node);
+    for (struct list *k = c->states.next; k != &c->states; k = k->next) {
+        struct target_state *state = LIST_ENTRY(k, struct target_state, node);
 
-        for (struct list *l = lane->links.next, *next; l != &lane->links; l = next) {
+        for (struct list *l = state->links.next, *next; l != &state->links; l = next) {
             next = l->next;
             review(t, LIST_ENTRY(l, struct link, node)->line, probe, now_ms);
         }

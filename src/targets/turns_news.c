@@ -9,27 +9,27 @@ static void tell(struct turns *t, struct turns_event e)
         t->handler.event(t->handler.arg, &e);
 }
 
-static void tell_circuit(struct turns *t, const struct circuit *c, struct turns_event e)
+static void tell_model(struct turns *t, const struct model_state *c, struct turns_event e)
 {
     e.id = c->entry.id;
-    e.site = c->site->name;
+    e.upstream = c->upstream->name;
     e.model = c->model;
     e.operation = c->operation;
     tell(t, e);
 }
 
-void tell_lane(struct turns *t, const struct lane *lane, struct turns_event e)
+void tell_target(struct turns *t, const struct target_state *state, struct turns_event e)
 {
-    const struct circuit *c = lane->circuit;
-    bool of_circuit = e.kind == TURNS_BREAKER_PROBE;
+    const struct model_state *c = state->model_state;
+    bool of_model = e.kind == TURNS_BREAKER_PROBE;
 
-    e.id = e.kind == TURNS_RATE_TAKEN ? c->site->entry.id
-           : of_circuit               ? c->entry.id
-                                      : lane->entry.id;
-    e.site = c->site->name;
+    e.id = e.kind == TURNS_RATE_TAKEN ? c->upstream->entry.id
+           : of_model                 ? c->entry.id
+                                      : state->entry.id;
+    e.upstream = c->upstream->name;
     e.model = c->model;
     e.operation = c->operation;
-    e.key_number = lane->key_number;
+    e.key_number = state->key_number;
     tell(t, e);
 }
 
@@ -88,28 +88,28 @@ static struct news news_of(const struct turn_result *r)
  * before, and not worth telling; one that asks for a longer wait is. */
 #define LONGER_MS 100
 
-static void shut_gate(struct turns *t, struct lane *lane, uint64_t for_ms, enum reason reason,
-                      bool learned, uint64_t now_ms)
+static void shut_gate(struct turns *t, struct target_state *state, uint64_t for_ms,
+                      enum reason reason, bool learned, uint64_t now_ms)
 {
-    uint64_t before_ms = lane->gate.until_ms;
-    bool closes = gate_close(&lane->gate, for_ms, now_ms);
+    uint64_t before_ms = state->gate.until_ms;
+    bool closes = gate_close(&state->gate, for_ms, now_ms);
 
-    lane->closings += closes;
-    if (closes || lane->gate.until_ms >= lane->told_ms + LONGER_MS) {
-        lane->told_ms = lane->gate.until_ms;
-        tell_lane(
-            t, lane,
+    state->closings += closes;
+    if (closes || state->gate.until_ms >= state->told_ms + LONGER_MS) {
+        state->told_ms = state->gate.until_ms;
+        tell_target(
+            t, state,
             (struct turns_event){
                 .kind = TURNS_GATE_CLOSED, .for_ms = for_ms, .reason = reason, .learned = learned});
     }
-    if (closes || lane->gate.until_ms != before_ms)
-        lines_review(t, lane, now_ms);
+    if (closes || state->gate.until_ms != before_ms)
+        lines_review(t, state, now_ms);
 }
 
 static void set_aside(struct turns *t, struct turn *turn, enum reason reason, uint64_t now_ms)
 {
     const struct provider *p = turn->target.provider;
-    struct keyring *k = turn->lane->key;
+    struct key_state *k = turn->target_state->key;
     bool was_aside = k->aside_until_ms > now_ms;
 
     if (turn->target.key_number == 0) /* a client's own: it is for the client to mend that */
@@ -117,57 +117,57 @@ static void set_aside(struct turns *t, struct turn *turn, enum reason reason, ui
     k->aside_until_ms = now_ms + p->key_cooldown_ms;
     k->asides += !was_aside;
     if (!was_aside)
-        tell_lane(t, turn->lane,
-                  (struct turns_event){
-                      .kind = TURNS_KEY_ASIDE, .for_ms = p->key_cooldown_ms, .reason = reason});
+        tell_target(t, turn->target_state,
+                    (struct turns_event){
+                        .kind = TURNS_KEY_ASIDE, .for_ms = p->key_cooldown_ms, .reason = reason});
 }
 
 /* The target answers again: not all who waited at once. */
-static void circuit_closed(struct turns *t, struct circuit *c, bool learned, uint64_t now_ms)
+static void model_closed(struct turns *t, struct model_state *c, bool learned, uint64_t now_ms)
 {
-    for (struct list *l = c->lanes.next; l != &c->lanes; l = l->next)
-        gate_reopen(&LIST_ENTRY(l, struct lane, node)->gate, now_ms);
-    tell_circuit(t, c, (struct turns_event){.kind = TURNS_BREAKER_CLOSED, .learned = learned});
-    lines_wake_circuit(t, c);
+    for (struct list *l = c->states.next; l != &c->states; l = l->next)
+        gate_reopen(&LIST_ENTRY(l, struct target_state, node)->gate, now_ms);
+    tell_model(t, c, (struct turns_event){.kind = TURNS_BREAKER_CLOSED, .learned = learned});
+    lines_wake_model(t, c);
 }
 
-static void circuit_opened(struct turns *t, struct circuit *c, struct turns_event e, bool again,
-                           uint64_t now_ms)
+static void model_opened(struct turns *t, struct model_state *c, struct turns_event e, bool again,
+                         uint64_t now_ms)
 {
     e.kind = TURNS_BREAKER_OPEN;
     c->openings++;
-    tell_circuit(t, c, e);
-    lines_review_circuit(t, c, again, now_ms);
+    tell_model(t, c, e);
+    lines_review_model(t, c, again, now_ms);
 }
 
 static void breaker_news(struct turns *t, struct turn *turn, enum breaker_news news,
                          enum reason reason, uint64_t now_ms)
 {
-    struct circuit *c = turn->lane->circuit;
+    struct model_state *c = turn->target_state->model_state;
     enum breaker_change change = breaker_leave(&c->breaker, &c->settings, turn->pass, news, now_ms);
     struct turns_event e = {.for_ms = c->settings.open_for_ms, .reason = reason};
 
     if (change == BREAKER_CLOSES)
-        circuit_closed(t, c, false, now_ms);
+        model_closed(t, c, false, now_ms);
     else if (change != BREAKER_STAYS)
-        circuit_opened(t, c, e, change == BREAKER_OPENS_AGAIN, now_ms);
+        model_opened(t, c, e, change == BREAKER_OPENS_AGAIN, now_ms);
 }
 
 static void gate_news(struct turns *t, struct turn *turn, enum gate_news news, uint64_t now_ms)
 {
-    struct lane *lane = turn->lane;
+    struct target_state *state = turn->target_state;
 
-    if (gate_leave(&lane->gate, turn->gate_epoch, news, now_ms))
-        tell_lane(t, lane, (struct turns_event){.kind = TURNS_GATE_OPEN});
+    if (gate_leave(&state->gate, turn->gate_epoch, news, now_ms))
+        tell_target(t, state, (struct turns_event){.kind = TURNS_GATE_OPEN});
 }
 
-static void pace_news(struct turns *t, struct lane *lane, bool limited, uint64_t now_ms)
+static void pace_news(struct turns *t, struct target_state *state, bool limited, uint64_t now_ms)
 {
-    if (lane->adaptive && pace_leave(&lane->pace, limited, now_ms))
-        tell_lane(t, lane,
-                  (struct turns_event){.kind = TURNS_PACE,
-                                       .per_minute = lane->pace.on ? lane->pace.per_minute : 0,
-                                       .reason = limited ? REASON_RATE_LIMIT : REASON_OK});
+    if (state->adaptive && pace_leave(&state->pace, limited, now_ms))
+        tell_target(t, state,
+                    (struct turns_event){.kind = TURNS_PACE,
+                                         .per_minute = state->pace.on ? state->pace.per_minute : 0,
+                                         .reason = limited ? REASON_RATE_LIMIT : REASON_OK});
 }
 
 /* A stream may still break: until it is over it is no success, but for a probe. */
@@ -178,16 +178,16 @@ static bool speaks_to_breaker(const struct turn *turn, const struct turn_result 
 
 void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r, uint64_t now_ms)
 {
-    struct lane *lane = turn->lane;
+    struct target_state *state = turn->target_state;
     struct news n = news_of(r);
     bool has_hint = r->hint.source != HINT_NONE && r->hint.delay_ms > 0;
 
     assert(turn->state == TURN_GRANTED);
-    if (!lane)
+    if (!state)
         return;
     if (!turn->gate_heard) {
         gate_news(t, turn, n.gate, now_ms);
-        pace_news(t, lane, n.gate == GATE_LIMITED && !has_hint, now_ms);
+        pace_news(t, state, n.gate == GATE_LIMITED && !has_hint, now_ms);
     }
     if (speaks_to_breaker(turn, r) && (!turn->heard || n.breaker == BREAKER_BAD)) {
         breaker_news(t, turn, n.breaker, r->verdict.reason, now_ms);
@@ -197,36 +197,36 @@ void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r,
     if (n.gate == GATE_LIMITED && has_hint) {
         uint64_t for_ms = r->hint.delay_ms < HINT_MOST_MS ? r->hint.delay_ms : HINT_MOST_MS;
 
-        shut_gate(t, lane, for_ms, r->verdict.reason, false, now_ms);
+        shut_gate(t, state, for_ms, r->verdict.reason, false, now_ms);
     }
     if (r->verdict.reason == REASON_QUOTA || r->verdict.reason == REASON_KEY)
         set_aside(t, turn, r->verdict.reason, now_ms);
     if (t->waiting == 0)
         return;
-    lines_wake(t, lane);
+    lines_wake(t, state);
     turns_run(t, now_ms);
 }
 
 void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
 {
-    struct lane *lane = turn->lane;
+    struct target_state *state = turn->target_state;
 
     assert(turn->state == TURN_GRANTED);
     turn->state = TURN_NONE;
     list_remove(&turn->told); /* one that looked by itself may be through before it is told */
-    if (!lane)
+    if (!state)
         return;
     if (!turn->gate_heard)
         gate_news(t, turn, GATE_NO_NEWS, now_ms);
     if (!turn->heard)
         breaker_news(t, turn, BREAKER_NO_NEWS, REASON_OK, now_ms);
-    turn->lane = NULL;
-    lane->circuit->site->in_flight--;
-    lane->entry.used_ms = now_ms; /* what it has just told is not idle, however long it took */
-    lane->entry.refs--;
+    turn->target_state = NULL;
+    state->model_state->upstream->in_flight--;
+    state->entry.used_ms = now_ms; /* what it has just told is not idle, however long it took */
+    state->entry.refs--;
     if (t->waiting == 0)
         return;
-    lines_wake(t, lane);
+    lines_wake(t, state);
     turns_run(t, now_ms);
 }
 
@@ -235,17 +235,17 @@ void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
 bool turns_may_repeat(struct turns *t, const struct provider *p, const struct retry_settings *s,
                       uint64_t now_ms)
 {
-    struct site *site = table_site(t, p, now_ms);
+    struct upstream_state *upstream = table_upstream(t, p, now_ms);
 
-    return !site || budget_repeat(&site->budget, s->budget_percent, s->budget_min, now_ms);
+    return !upstream || budget_repeat(&upstream->budget, s->budget_percent, s->budget_min, now_ms);
 }
 
 void turns_charge(struct turns *t, const struct provider *p, uint64_t now_ms)
 {
-    struct site *site = table_site(t, p, now_ms);
+    struct upstream_state *upstream = table_upstream(t, p, now_ms);
 
-    if (site)
-        budget_charge(&site->budget, now_ms);
+    if (upstream)
+        budget_charge(&upstream->budget, now_ms);
 }
 
 /* --- what other daemons tell ---------------------------------------------------------------------- */
@@ -255,41 +255,45 @@ static void learn_unknown(struct turns *t, enum turns_event_kind kind, uint64_t 
                           uint64_t now_ms)
 {
     table_learn(t, id, now_ms + for_ms, now_ms);
-    tell(t,
-         (struct turns_event){
-             .kind = kind, .learned = true, .id = id, .site = "", .model = "", .for_ms = for_ms});
+    tell(t, (struct turns_event){.kind = kind,
+                                 .learned = true,
+                                 .id = id,
+                                 .upstream = "",
+                                 .model = "",
+                                 .for_ms = for_ms});
 }
 
-void turns_learn_gate(struct turns *t, uint64_t lane_id, uint64_t for_ms, uint64_t now_ms)
+void turns_learn_gate(struct turns *t, uint64_t target_id, uint64_t for_ms, uint64_t now_ms)
 {
-    struct lane *lane = (struct lane *)(void *)table_find(t, lane_id, ENTRY_LANE);
+    struct target_state *state =
+        (struct target_state *)(void *)table_find(t, target_id, ENTRY_TARGET);
 
-    if (lane)
-        shut_gate(t, lane, for_ms, REASON_RATE_LIMIT, true, now_ms);
+    if (state)
+        shut_gate(t, state, for_ms, REASON_RATE_LIMIT, true, now_ms);
     else
-        learn_unknown(t, TURNS_GATE_CLOSED, lane_id, for_ms, now_ms);
+        learn_unknown(t, TURNS_GATE_CLOSED, target_id, for_ms, now_ms);
     turns_run(t, now_ms);
 }
 
-void turns_learn_breaker(struct turns *t, uint64_t circuit_id, bool open, uint64_t for_ms,
+void turns_learn_breaker(struct turns *t, uint64_t model_id, bool open, uint64_t for_ms,
                          uint64_t now_ms)
 {
-    struct circuit *c = (struct circuit *)(void *)table_find(t, circuit_id, ENTRY_CIRCUIT);
+    struct model_state *c = (struct model_state *)(void *)table_find(t, model_id, ENTRY_MODEL);
 
     if (!c)
-        learn_unknown(t, open ? TURNS_BREAKER_OPEN : TURNS_BREAKER_CLOSED, circuit_id,
+        learn_unknown(t, open ? TURNS_BREAKER_OPEN : TURNS_BREAKER_CLOSED, model_id,
                       open ? for_ms : 0, now_ms);
     else if (open && breaker_learn_open(&c->breaker, for_ms, now_ms))
-        circuit_opened(t, c, (struct turns_event){.for_ms = for_ms, .learned = true}, false,
-                       now_ms);
+        model_opened(t, c, (struct turns_event){.for_ms = for_ms, .learned = true}, false, now_ms);
     else if (!open && breaker_learn_closed(&c->breaker))
-        circuit_closed(t, c, true, now_ms);
+        model_closed(t, c, true, now_ms);
     turns_run(t, now_ms);
 }
 
-void turns_learn_rate(struct turns *t, uint64_t site_id, uint64_t ahead_us, uint64_t now_ms)
+void turns_learn_rate(struct turns *t, uint64_t upstream_id, uint64_t ahead_us, uint64_t now_ms)
 {
-    struct site *s = (struct site *)(void *)table_find(t, site_id, ENTRY_SITE);
+    struct upstream_state *s =
+        (struct upstream_state *)(void *)table_find(t, upstream_id, ENTRY_UPSTREAM);
 
     if (s)
         rate_learn(&s->rate, ahead_us, now_ms);
@@ -304,16 +308,16 @@ static uint64_t left(uint64_t until_ms, uint64_t now_ms)
 
 static struct turns_view view_of(const struct entry *e, uint64_t now_ms)
 {
-    const struct site *s = (const struct site *)(const void *)e;
-    const struct circuit *c = (const struct circuit *)(const void *)e;
-    const struct keyring *k = (const struct keyring *)(const void *)e;
-    const struct lane *lane = (const struct lane *)(const void *)e;
+    const struct upstream_state *s = (const struct upstream_state *)(const void *)e;
+    const struct model_state *c = (const struct model_state *)(const void *)e;
+    const struct key_state *k = (const struct key_state *)(const void *)e;
+    const struct target_state *state = (const struct target_state *)(const void *)e;
 
     switch (e->kind) {
-    case ENTRY_CIRCUIT:
+    case ENTRY_MODEL:
         return (struct turns_view){
-            .kind = VIEW_CIRCUIT,
-            .site = c->site->name,
+            .kind = VIEW_MODEL,
+            .upstream = c->upstream->name,
             .model = c->model,
             .operation = c->operation,
             .fallbacks = c->fallbacks,
@@ -324,31 +328,32 @@ static struct turns_view view_of(const struct entry *e, uint64_t now_ms)
     case ENTRY_KEY:
         return (struct turns_view){
             .kind = VIEW_KEY,
-            .site = k->site,
+            .upstream = k->upstream,
             .key_number = k->key_number,
             .shut = k->asides,
             .shut_ms = left(k->aside_until_ms, now_ms),
         };
-    case ENTRY_LANE:
+    case ENTRY_TARGET:
         return (struct turns_view){
-            .kind = VIEW_LANE,
-            .site = lane->circuit->site->name,
-            .model = lane->circuit->model,
-            .operation = lane->circuit->operation,
-            .key_number = lane->key_number,
-            .shut = lane->closings,
-            .shut_ms = lane->gate.phase == GATE_CLOSED ? left(lane->gate.until_ms, now_ms) : 0,
-            .opening = lane->gate.phase == GATE_OPENING,
-            .pace_per_minute = lane->pace.on ? lane->pace.per_minute : 0,
+            .kind = VIEW_TARGET,
+            .upstream = state->model_state->upstream->name,
+            .model = state->model_state->model,
+            .operation = state->model_state->operation,
+            .key_number = state->key_number,
+            .shut = state->closings,
+            .shut_ms = state->gate.phase == GATE_CLOSED ? left(state->gate.until_ms, now_ms) : 0,
+            .opening = state->gate.phase == GATE_OPENING,
+            .pace_per_minute = state->pace.on ? state->pace.per_minute : 0,
         };
-    case ENTRY_SITE:
+    case ENTRY_UPSTREAM:
     case ENTRY_LEARNED:
     case ENTRY_LINE:
     case ENTRY_POOL:
     case ENTRY_KINDS:
         break;
     }
-    return (struct turns_view){.kind = VIEW_SITE, .site = s->name, .in_flight = s->in_flight};
+    return (struct turns_view){
+        .kind = VIEW_UPSTREAM, .upstream = s->name, .in_flight = s->in_flight};
 }
 
 #define TURNS_EACH 256 /* buckets; they hold two entries at most, on average */

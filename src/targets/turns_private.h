@@ -13,8 +13,8 @@
 
 #define TABLE_BITS 16
 #define TABLE_BUCKETS (1u << TABLE_BITS)
-#define LANES_MAX \
-    16384 /* and circuits: beyond it those that were used least lately are forgotten */
+#define TARGETS_MAX \
+    16384                /* and models: beyond it those that were used least lately are forgotten */
 #define LEARNED_MAX 4096 /* what other daemons said of targets that are not known here */
 #define CHOICES_MAX 64   /* targets that one request considers */
 #define PLACE_MS \
@@ -22,9 +22,9 @@
 #define IDLE_MS (60 * 1000) /* in that time a gate and a pace would have moved on by themselves */
 
 enum entry_kind {
-    ENTRY_SITE,
-    ENTRY_CIRCUIT,
-    ENTRY_LANE,
+    ENTRY_UPSTREAM,
+    ENTRY_MODEL,
+    ENTRY_TARGET,
     ENTRY_KEY,
     ENTRY_LEARNED,
     ENTRY_LINE,
@@ -45,7 +45,7 @@ struct entry {
 };
 
 /* An upstream. */
-struct site {
+struct upstream_state {
     struct entry entry;
     struct budget budget;
     struct rate rate;
@@ -53,39 +53,39 @@ struct site {
     unsigned max_concurrency, per_minute; /* by the latest configuration; 0: none */
     uint64_t generation;                  /* ... which is this one */
     unsigned next_key;                    /* where the next request's choice of a key begins */
-    struct list waited;                   /* in turns.waited, while lines have lanes of it ... */
+    struct list waited;                   /* in turns.waited, while lines have targets of it ... */
     unsigned links, free_links;           /* ... so many, and of operations that are not rated */
     char name[64];
 };
 
-/* A key of a site. */
-struct keyring {
+/* A key of an upstream. */
+struct key_state {
     struct entry entry;
     uint64_t aside_until_ms; /* 0: it is not set aside */
     uint64_t asides;         /* how often it was */
     unsigned key_number;
-    char site[64];
+    char upstream[64];
 };
 
-/* A model of a site, for one kind of operation. */
-struct circuit {
+/* A model of an upstream, for one kind of operation. */
+struct model_state {
     struct entry entry;
-    struct site *site;
+    struct upstream_state *upstream;
     enum operation operation;
     struct breaker breaker;
     struct breaker_settings settings; /* of the route that last used it */
-    struct list lanes;
+    struct list states;
     uint64_t openings, fallbacks;
     char model[128];
 };
 
-/* A circuit with one key. */
-struct lane {
+/* A model of an upstream with one key. */
+struct target_state {
     struct entry entry;
-    struct circuit *circuit;
-    struct keyring *key;
+    struct model_state *model_state;
+    struct key_state *key;
     unsigned key_number;
-    struct list node; /* among the circuit's */
+    struct list node; /* among the model's */
     struct gate gate;
     struct pace pace;
     bool adaptive;
@@ -95,18 +95,19 @@ struct lane {
 };
 
 /* Who comes now may not overtake them. */
-static inline bool lane_is_waited_for(const struct lane *lane)
+static inline bool target_is_waited_for(const struct target_state *state)
 {
-    return !list_empty(&lane->links);
+    return !list_empty(&state->links);
 }
 
 /* requests_per_minute is about what costs something. */
-static inline bool lane_is_rated(const struct lane *lane)
+static inline bool target_is_rated(const struct target_state *state)
 {
-    return lane->circuit->site->per_minute > 0 && !operation_is_free(lane->circuit->operation);
+    return state->model_state->upstream->per_minute > 0 &&
+           !operation_is_free(state->model_state->operation);
 }
 
-/* A gate or a circuit that is shut, of which no more is known than that. */
+/* A gate or a model that is shut, of which no more is known than that. */
 struct learned {
     struct entry entry;
     uint64_t until_ms;
@@ -138,8 +139,8 @@ struct line {
     bool only_used;
     unsigned link_count;
     struct link {
-        struct list node; /* in lane->links */
-        struct lane *lane;
+        struct list node; /* in target_state->links */
+        struct target_state *target_state;
         struct line *line;
     } links[];
 };
@@ -153,7 +154,7 @@ struct turns {
     } shelves[ENTRY_KINDS];
     struct list awake;
     struct heap asleep;
-    struct list waited; /* the sites that somebody waits for */
+    struct list waited; /* the upstreams that somebody waits for */
     unsigned waiting;
     uint64_t grants;
     uint64_t next_ms;
@@ -164,17 +165,18 @@ struct choice {
     const struct provider *provider;
     unsigned key_number;
     bool tried;
-    struct lane *lane; /* NULL: there was no memory for it */
+    struct target_state *target_state; /* NULL: there was no memory for it */
 };
 
 /* --- turns_table.c --- */
 
-/* Finds, or makes, the lane of a target. Where there are LANES_MAX, and none of those that were used least
+/* Finds, or makes, the state of a target. Where there are TARGETS_MAX, and none of those that were used least
  * lately can be spared, it is one that is shared: by clients of the same model, or by models of an upstream.
  * NULL when out of memory. */
-struct lane *table_lane(struct turns *t, const struct turn_wish *wish, const struct provider *p,
-                        unsigned key_number, struct str model, uint64_t now_ms);
-struct site *table_site(struct turns *t, const struct provider *p, uint64_t now_ms);
+struct target_state *table_target(struct turns *t, const struct turn_wish *wish,
+                                  const struct provider *p, unsigned key_number, struct str model,
+                                  uint64_t now_ms);
+struct upstream_state *table_upstream(struct turns *t, const struct provider *p, uint64_t now_ms);
 struct entry *table_find(struct turns *t, uint64_t id, enum entry_kind kind);
 /* `size` bytes that begin with an entry and are 0 else; NULL when out of memory. */
 void *table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t size, uint64_t now_ms);
@@ -211,9 +213,9 @@ struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now
 /* Whether it would wait in vain for that. */
 bool in_vain(const struct turn_wish *wish, const struct outlook *o);
 
-/* When a lane may be gone to, and what holds it until then; TURNS_NEVER: until some news. */
-uint64_t lane_next(struct lane *lane, uint64_t now_ms, enum turn_why *ret_why);
-bool site_is_full(const struct site *s);
+/* When a target may be gone to, and what holds it until then; TURNS_NEVER: until some news. */
+uint64_t target_next(struct target_state *state, uint64_t now_ms, enum turn_why *ret_why);
+bool upstream_is_full(const struct upstream_state *s);
 
 /* --- turns_line.c --- */
 
@@ -226,14 +228,14 @@ void line_leave(struct turns *t, struct turn *turn);
 struct turn *line_next(struct turns *t, uint64_t now_ms, struct choice *ret_choice);
 
 /* Lines wake that wait for it: something there has changed. */
-void lines_wake(struct turns *t, struct lane *lane);
-void lines_wake_circuit(struct turns *t, struct circuit *c);
+void lines_wake(struct turns *t, struct target_state *state);
+void lines_wake_model(struct turns *t, struct model_state *c);
 /* Those wake whose time has come, but not all of a crowd at once. */
 void lines_wake_due(struct turns *t, uint64_t now_ms);
 
 /* A target has become worse: tells those who wait for it in vain now. `probe`: one has failed there. */
-void lines_review(struct turns *t, struct lane *lane, uint64_t now_ms);
-void lines_review_circuit(struct turns *t, struct circuit *c, bool probe, uint64_t now_ms);
+void lines_review(struct turns *t, struct target_state *state, uint64_t now_ms);
+void lines_review_model(struct turns *t, struct model_state *c, bool probe, uint64_t now_ms);
 
 /* --- turns.c --- */
 
@@ -241,7 +243,7 @@ void lines_review_circuit(struct turns *t, struct circuit *c, bool probe, uint64
 void turn_refuse(struct turn *turn, const struct outlook *o);
 void turn_announce(struct turn *turn);
 
-/* Tells the handler, with what a lane or circuit is called filled in. */
-void tell_lane(struct turns *t, const struct lane *lane, struct turns_event e);
+/* Tells the handler, with what a target or model is called filled in. */
+void tell_target(struct turns *t, const struct target_state *state, struct turns_event e);
 
 #endif

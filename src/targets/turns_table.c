@@ -33,7 +33,7 @@ struct entry *table_find(struct turns *t, uint64_t id, enum entry_kind kind)
 /* All else goes when nobody needs it, or never. */
 static bool is_forgotten(enum entry_kind kind)
 {
-    return kind == ENTRY_LANE || kind == ENTRY_CIRCUIT || kind == ENTRY_LEARNED;
+    return kind == ENTRY_TARGET || kind == ENTRY_MODEL || kind == ENTRY_LEARNED;
 }
 
 void *table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t size, uint64_t now_ms)
@@ -74,20 +74,20 @@ static void use(struct turns *t, struct entry *e, uint64_t now_ms)
  * a gate that is open, and a pace that is off, tell no more than new ones do. */
 static bool tells_nothing(const struct entry *e, uint64_t now_ms)
 {
-    static_assert(IDLE_MS >= 40 * PACE_ROUND_MS, "an idle lane has no pace left");
-    const struct lane *lane = (const struct lane *)(const void *)e;
-    const struct breaker *breaker = &((const struct circuit *)(const void *)e)->breaker;
+    static_assert(IDLE_MS >= 40 * PACE_ROUND_MS, "an idle target has no pace left");
+    const struct target_state *state = (const struct target_state *)(const void *)e;
+    const struct breaker *breaker = &((const struct model_state *)(const void *)e)->breaker;
     bool idle = now_ms - e->used_ms >= IDLE_MS;
 
     switch (e->kind) {
-    case ENTRY_LANE:
-        return idle ? lane->gate.phase != GATE_CLOSED || lane->gate.until_ms <= now_ms
-                    : lane->gate.phase == GATE_OPEN && !lane->pace.on;
-    case ENTRY_CIRCUIT:
+    case ENTRY_TARGET:
+        return idle ? state->gate.phase != GATE_CLOSED || state->gate.until_ms <= now_ms
+                    : state->gate.phase == GATE_OPEN && !state->pace.on;
+    case ENTRY_MODEL:
         return breaker->phase == BREAKER_CLOSED || (idle && breaker->until_ms <= now_ms);
     case ENTRY_LEARNED:
         return ((const struct learned *)(const void *)e)->until_ms <= now_ms;
-    case ENTRY_SITE:
+    case ENTRY_UPSTREAM:
     case ENTRY_KEY:
     case ENTRY_LINE:
     case ENTRY_POOL:
@@ -99,7 +99,7 @@ static bool tells_nothing(const struct entry *e, uint64_t now_ms)
 
 void table_drop(struct turns *t, struct entry *e)
 {
-    struct lane *lane = (struct lane *)(void *)e;
+    struct target_state *state = (struct target_state *)(void *)e;
     struct entry **at = bucket(t, e->id);
 
     while (*at != e)
@@ -107,14 +107,14 @@ void table_drop(struct turns *t, struct entry *e)
     *at = e->next;
     list_remove(&e->used);
     t->shelves[e->kind].count--;
-    if (e->kind == ENTRY_LANE) {
-        list_remove(&lane->node);
-        lane->circuit->entry.refs--;
-        /* Of a client's own key nothing is known but its lanes. */
-        if (--lane->key->entry.refs == 0 && lane->key->key_number == 0)
-            table_drop(t, &lane->key->entry);
-    } else if (e->kind == ENTRY_CIRCUIT) {
-        ((struct circuit *)(void *)e)->site->entry.refs--;
+    if (e->kind == ENTRY_TARGET) {
+        list_remove(&state->node);
+        state->model_state->entry.refs--;
+        /* Of a client's own key nothing is known but its targets. */
+        if (--state->key->entry.refs == 0 && state->key->key_number == 0)
+            table_drop(t, &state->key->entry);
+    } else if (e->kind == ENTRY_MODEL) {
+        ((struct model_state *)(void *)e)->upstream->entry.refs--;
     }
     free(e);
 }
@@ -158,7 +158,7 @@ void table_free(struct turns *t)
 /* --- finding and making ---------------------------------------------------------------------------- */
 
 /* Those who wait have the configuration that they came with: a later one stays in force. */
-static void set_limits(struct site *s, const struct provider *p)
+static void set_limits(struct upstream_state *s, const struct provider *p)
 {
     if (p->generation < s->generation)
         return;
@@ -171,12 +171,13 @@ static void set_limits(struct site *s, const struct provider *p)
     s->per_minute = p->requests_per_minute;
 }
 
-struct site *table_site(struct turns *t, const struct provider *p, uint64_t now_ms)
+struct upstream_state *table_upstream(struct turns *t, const struct provider *p, uint64_t now_ms)
 {
-    struct site *s = (struct site *)(void *)table_find(t, p->id, ENTRY_SITE);
+    struct upstream_state *s =
+        (struct upstream_state *)(void *)table_find(t, p->id, ENTRY_UPSTREAM);
 
     if (!s) {
-        s = table_add(t, p->id, ENTRY_SITE, sizeof(*s), now_ms);
+        s = table_add(t, p->id, ENTRY_UPSTREAM, sizeof(*s), now_ms);
         if (!s)
             return NULL;
         budget_init(&s->budget);
@@ -189,7 +190,8 @@ struct site *table_site(struct turns *t, const struct provider *p, uint64_t now_
 
 void turns_limits(struct turns *t, const struct provider *p, uint64_t now_ms)
 {
-    struct site *s = (struct site *)(void *)table_find(t, p->id, ENTRY_SITE);
+    struct upstream_state *s =
+        (struct upstream_state *)(void *)table_find(t, p->id, ENTRY_UPSTREAM);
 
     if (!s)
         return;
@@ -221,29 +223,29 @@ static uint64_t of_operation(uint64_t id, enum operation o)
     return o == OPERATION_GENERATE ? id : hash_join(id, (uint64_t)o);
 }
 
-static uint64_t circuit_id(const struct provider *p, struct str model, enum operation o)
+static uint64_t model_id(const struct provider *p, struct str model, enum operation o)
 {
     return of_operation(hash_join(p->id, hash_text(model)), o);
 }
 
-/* NULL where there is no room, or no memory. `most`: circuits that there may be. */
-static struct circuit *table_circuit(struct turns *t, uint64_t id, const struct provider *p,
-                                     struct str model, enum operation o, unsigned most,
-                                     uint64_t now_ms)
+/* NULL where there is no room, or no memory. `most`: models that there may be. */
+static struct model_state *table_model(struct turns *t, uint64_t id, const struct provider *p,
+                                       struct str model, enum operation o, unsigned most,
+                                       uint64_t now_ms)
 {
-    struct circuit *c = (struct circuit *)(void *)table_find(t, id, ENTRY_CIRCUIT);
-    struct site *s = c ? c->site : table_site(t, p, now_ms);
+    struct model_state *c = (struct model_state *)(void *)table_find(t, id, ENTRY_MODEL);
+    struct upstream_state *s = c ? c->upstream : table_upstream(t, p, now_ms);
     uint64_t until = 0;
 
-    if (c || !s || !make_room(t, ENTRY_CIRCUIT, most, now_ms))
+    if (c || !s || !make_room(t, ENTRY_MODEL, most, now_ms))
         return c;
-    c = table_add(t, id, ENTRY_CIRCUIT, sizeof(*c), now_ms);
+    c = table_add(t, id, ENTRY_MODEL, sizeof(*c), now_ms);
     if (!c)
         return NULL;
     s->entry.refs++;
-    c->site = s;
+    c->upstream = s;
     c->operation = o;
-    list_init(&c->lanes);
+    list_init(&c->states);
     breaker_init(&c->breaker);
     snprintf(c->model, sizeof(c->model), "%.*s", (int)model.n, model.n ? model.p : "");
     until = shut_until(t, id);
@@ -253,91 +255,95 @@ static struct circuit *table_circuit(struct turns *t, uint64_t id, const struct 
 }
 
 /* A key that may not list models, say, may generate all the same. */
-static struct keyring *table_key(struct turns *t, uint64_t site_id, uint64_t key_id,
-                                 enum operation o, uint64_t now_ms)
+static struct key_state *table_key(struct turns *t, uint64_t upstream_id, uint64_t key_id,
+                                   enum operation o, uint64_t now_ms)
 {
-    uint64_t id = of_operation(hash_join(site_id ^ UINT64_C(0x6b6579), key_id),
+    uint64_t id = of_operation(hash_join(upstream_id ^ UINT64_C(0x6b6579), key_id),
                                operation_is_free(o) ? o : OPERATION_GENERATE);
     struct entry *e = table_find(t, id, ENTRY_KEY);
 
     if (!e)
-        e = table_add(t, id, ENTRY_KEY, sizeof(struct keyring), now_ms);
-    return (struct keyring *)(void *)e;
+        e = table_add(t, id, ENTRY_KEY, sizeof(struct key_state), now_ms);
+    return (struct key_state *)(void *)e;
 }
 
-static struct lane *make_lane(struct turns *t, struct circuit *c, const struct provider *p,
-                              uint64_t key_id, uint64_t now_ms)
+static struct target_state *make_target(struct turns *t, struct model_state *c,
+                                        const struct provider *p, uint64_t key_id, uint64_t now_ms)
 {
     uint64_t id = hash_join(c->entry.id, key_id), until = shut_until(t, id);
-    struct keyring *k = table_key(t, p->id, key_id, c->operation, now_ms);
-    struct lane *lane = k ? table_add(t, id, ENTRY_LANE, sizeof(*lane), now_ms) : NULL;
+    struct key_state *k = table_key(t, p->id, key_id, c->operation, now_ms);
+    struct target_state *state = k ? table_add(t, id, ENTRY_TARGET, sizeof(*state), now_ms) : NULL;
 
-    if (!lane)
+    if (!state)
         return NULL;
     c->entry.refs++;
     k->entry.refs++;
-    lane->circuit = c;
-    lane->key = k;
-    snprintf(k->site, sizeof(k->site), "%s", p->name);
-    list_init(&lane->links);
-    list_init(&lane->node);
-    list_append(&c->lanes, &lane->node);
-    gate_init(&lane->gate, now_ms);
-    pace_init(&lane->pace);
+    state->model_state = c;
+    state->key = k;
+    snprintf(k->upstream, sizeof(k->upstream), "%s", p->name);
+    list_init(&state->links);
+    list_init(&state->node);
+    list_append(&c->states, &state->node);
+    gate_init(&state->gate, now_ms);
+    pace_init(&state->pace);
     if (until > now_ms)
-        gate_close(&lane->gate, until - now_ms, now_ms);
-    return lane;
+        gate_close(&state->gate, until - now_ms, now_ms);
+    return state;
 }
 
 #define SHARED UINT64_C(0x736861726564) /* the id of what stands for many */
 
 /* There is no room for all: clients with keys of their own share one for their model, models one for their
  * upstream. Of these there are few, so they may always be made. */
-static struct lane *shared_lane(struct turns *t, const struct provider *p, unsigned key_number,
-                                uint64_t key_id, struct circuit *own, enum operation o,
-                                uint64_t now_ms)
+static struct target_state *shared_target(struct turns *t, const struct provider *p,
+                                          unsigned key_number, uint64_t key_id,
+                                          struct model_state *own, enum operation o,
+                                          uint64_t now_ms)
 {
-    uint64_t circuit_id = of_operation(hash_join(p->id, SHARED), o);
-    struct circuit *c = own;
-    struct lane *lane;
+    uint64_t model_id = of_operation(hash_join(p->id, SHARED), o);
+    struct model_state *c = own;
+    struct target_state *state;
 
     if (key_number == 0)
         key_id = SHARED;
     if (!own || key_number > 0)
-        c = table_circuit(t, circuit_id, p, STR("other"), o, UINT_MAX, now_ms);
+        c = table_model(t, model_id, p, STR("other"), o, UINT_MAX, now_ms);
     if (!c)
         return NULL;
-    lane = (struct lane *)(void *)table_find(t, hash_join(c->entry.id, key_id), ENTRY_LANE);
-    return lane ? lane : make_lane(t, c, p, key_id, now_ms);
+    state =
+        (struct target_state *)(void *)table_find(t, hash_join(c->entry.id, key_id), ENTRY_TARGET);
+    return state ? state : make_target(t, c, p, key_id, now_ms);
 }
 
-struct lane *table_lane(struct turns *t, const struct turn_wish *wish, const struct provider *p,
-                        unsigned key_number, struct str model, uint64_t now_ms)
+struct target_state *table_target(struct turns *t, const struct turn_wish *wish,
+                                  const struct provider *p, unsigned key_number, struct str model,
+                                  uint64_t now_ms)
 {
     uint64_t key_id = key_number ? p->keys[key_number - 1].id : wish->client_key;
-    uint64_t id = circuit_id(p, model, wish->operation);
-    struct lane *lane = (struct lane *)(void *)table_find(t, hash_join(id, key_id), ENTRY_LANE);
+    uint64_t id = model_id(p, model, wish->operation);
+    struct target_state *state =
+        (struct target_state *)(void *)table_find(t, hash_join(id, key_id), ENTRY_TARGET);
 
-    if (!lane) {
-        /* A lane that goes leaves a circuit that may go, too. */
-        bool room = make_room(t, ENTRY_LANE, LANES_MAX, now_ms);
-        struct circuit *c = table_circuit(t, id, p, model, wish->operation, LANES_MAX, now_ms);
+    if (!state) {
+        /* A target that goes leaves a model that may go, too. */
+        bool room = make_room(t, ENTRY_TARGET, TARGETS_MAX, now_ms);
+        struct model_state *c = table_model(t, id, p, model, wish->operation, TARGETS_MAX, now_ms);
 
         if (room && c)
-            lane = make_lane(t, c, p, key_id, now_ms);
+            state = make_target(t, c, p, key_id, now_ms);
         else
-            lane = shared_lane(t, p, key_number, key_id, c, wish->operation, now_ms);
+            state = shared_target(t, p, key_number, key_id, c, wish->operation, now_ms);
     }
-    if (!lane)
+    if (!state)
         return NULL;
-    use(t, &lane->entry, now_ms);
-    use(t, &lane->circuit->entry, now_ms);
-    if (lane->key_number != key_number) /* a reload may have moved it */
-        lane->key_number = lane->key->key_number = key_number;
-    lane->adaptive = p->adaptive_pacing;
-    lane->circuit->settings = wish->plan->settings->breaker;
-    set_limits(lane->circuit->site, p); /* they may have changed with a reload */
-    return lane;
+    use(t, &state->entry, now_ms);
+    use(t, &state->model_state->entry, now_ms);
+    if (state->key_number != key_number) /* a reload may have moved it */
+        state->key_number = state->key->key_number = key_number;
+    state->adaptive = p->adaptive_pacing;
+    state->model_state->settings = wish->plan->settings->breaker;
+    set_limits(state->model_state->upstream, p); /* they may have changed with a reload */
+    return state;
 }
 
 struct str target_own_model(const struct provider *p, struct str model)

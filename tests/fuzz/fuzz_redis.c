@@ -108,26 +108,26 @@ static void on_connection(uv_stream_t *listening, int status)
 
 /* --- what is heard ---------------------------------------------------------------------------- */
 
-static void on_gate(void *arg, uint64_t lane_id, uint64_t for_ms)
+static void on_gate(void *arg, uint64_t target_id, uint64_t for_ms)
 {
     (void)arg;
-    (void)lane_id;
+    (void)target_id;
     heard++;
     FUZZ_CHECK(for_ms <= DAY_MS);
 }
 
-static void on_breaker(void *arg, uint64_t circuit_id, bool open, uint64_t for_ms)
+static void on_breaker(void *arg, uint64_t model_id, bool open, uint64_t for_ms)
 {
     (void)arg;
-    (void)circuit_id;
+    (void)model_id;
     heard++;
     FUZZ_CHECK(for_ms <= DAY_MS && (open || for_ms == 0));
 }
 
-static void on_rate(void *arg, uint64_t site_id, uint64_t ahead_us)
+static void on_rate(void *arg, uint64_t upstream_id, uint64_t ahead_us)
 {
     (void)arg;
-    (void)site_id;
+    (void)upstream_id;
     heard++;
     FUZZ_CHECK(ahead_us / 1000 <= DAY_MS);
 }

@@ -30,10 +30,10 @@ static void on_told(void *arg, const struct turns_event *e)
     last_gate = e->id;
 }
 
-static void on_taken(void *arg, uint64_t site_id, double per_minute, unsigned n)
+static void on_taken(void *arg, uint64_t upstream_id, double per_minute, unsigned n)
 {
     (void)arg;
-    (void)site_id;
+    (void)upstream_id;
     ck_assert(per_minute > 0);
     taken += n;
     calls++;

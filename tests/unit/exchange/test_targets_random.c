@@ -274,7 +274,7 @@ static void one_town(void)
     fake_worlds_init(&ws, 1 + (unsigned)below(SHADOW_WORLDS), &handler);
     shadow_init(&shadow, &ws);
     shadow.providers = pattern.providers;
-    shadow.site_count = pattern.provider_count;
+    shadow.upstream_count = pattern.provider_count;
     shadow.models = models;
     shadow.open_for_ms = pattern.settings.breaker.open_for_ms;
     ws.late_ms = one_in(4) ? below(30) : 0;

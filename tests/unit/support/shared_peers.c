@@ -255,20 +255,20 @@ static void stranger_stop(void)
 
 /* --- peers ------------------------------------------------------------------------------------ */
 
-static void on_gate(void *arg, uint64_t lane, uint64_t for_ms)
+static void on_gate(void *arg, uint64_t target, uint64_t for_ms)
 {
     struct peer *p = arg;
 
     p->gates++;
-    p->lane = lane;
-    p->lane_ms = for_ms;
+    p->target = target;
+    p->target_ms = for_ms;
 }
 
-static void on_breaker(void *arg, uint64_t circuit, bool open, uint64_t for_ms)
+static void on_breaker(void *arg, uint64_t model, bool open, uint64_t for_ms)
 {
     struct peer *p = arg;
 
-    p->circuit = circuit;
+    p->model = model;
     if (open) {
         p->opens++;
         p->open_ms = for_ms;
@@ -277,12 +277,12 @@ static void on_breaker(void *arg, uint64_t circuit, bool open, uint64_t for_ms)
     }
 }
 
-static void on_rate(void *arg, uint64_t site, uint64_t ahead_us)
+static void on_rate(void *arg, uint64_t upstream, uint64_t ahead_us)
 {
     struct peer *p = arg;
 
     p->rates++;
-    p->site = site;
+    p->upstream = upstream;
     p->ahead_us = ahead_us;
 }
 

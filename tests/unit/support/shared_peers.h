@@ -44,7 +44,7 @@ unsigned count_of(const char *text, const char *part);
 struct peer {
     struct shared *shared;
     unsigned gates, opens, closes, rates;
-    uint64_t lane, lane_ms, circuit, open_ms, site, ahead_us;
+    uint64_t target, target_ms, model, open_ms, upstream, ahead_us;
 };
 struct peer *peer_new(const struct shared_settings *settings); /* may have no `shared`: no memory */
 struct peer *peer_join(void); /* of the server below; waits until it is up */

@@ -18,11 +18,11 @@ static void on_event(void *arg, const struct turns_event *e)
     d->events[e->kind]++;
     d->last[e->kind] = *e;
     if (e->kind == TURNS_RATE_TAKEN)
-        d->site_id = e->id;
+        d->upstream_id = e->id;
     else if (e->kind == TURNS_BREAKER_OPEN || e->kind == TURNS_BREAKER_PROBE)
-        d->circuit_id = e->id;
+        d->model_id = e->id;
     else if (e->kind == TURNS_GATE_CLOSED)
-        d->lane_id = e->id;
+        d->target_id = e->id;
 }
 
 void desk_init(struct desk *d, unsigned providers, unsigned keys)
@@ -157,7 +157,7 @@ unsigned desk_count(const struct asker *a, unsigned n, enum turn_state s)
 }
 
 struct seen {
-    const char *site;
+    const char *upstream;
     unsigned in_flight;
 };
 
@@ -165,7 +165,7 @@ static void see(void *arg, const struct turns_view *v)
 {
     struct seen *s = arg;
 
-    if (v->kind == VIEW_SITE && !strcmp(v->site, s->site))
+    if (v->kind == VIEW_UPSTREAM && !strcmp(v->upstream, s->upstream))
         s->in_flight += v->in_flight;
 }
 

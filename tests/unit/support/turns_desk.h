@@ -20,7 +20,7 @@ struct desk {
     unsigned wakes;                                /* of the door */
     unsigned events[TURNS_RATE_TAKEN + 1];         /* by kind */
     struct turns_event last[TURNS_RATE_TAKEN + 1]; /* ... the latest; not its texts */
-    uint64_t site_id, circuit_id, lane_id;         /* of the latest events that have such */
+    uint64_t upstream_id, model_id, target_id;     /* of the latest events that have such */
 };
 
 /* One who asks. */

@@ -25,11 +25,11 @@ static struct shadow_world *shadow_of(const struct fake_world *w)
     return &s->worlds[w - s->ws->worlds];
 }
 
-static struct shadow_site *site_of(const struct provider *p)
+static struct shadow_upstream *upstream_of(const struct provider *p)
 {
-    for (unsigned i = 0; i < s->site_count; i++)
+    for (unsigned i = 0; i < s->upstream_count; i++)
         if (s->providers[i].id == p->id)
-            return &s->sites[i];
+            return &s->upstreams[i];
     return NULL;
 }
 
@@ -56,31 +56,31 @@ static uint64_t *gate_of(const struct fake_world *w, const struct target *t)
 {
     unsigned key = t->key_number ? t->key_number - 1 : shadow_of(w)->client;
 
-    return &site_of(t->provider)->shut_until_ms[key][t->tier];
+    return &upstream_of(t->provider)->shut_until_ms[key][t->tier];
 }
 
 /* No two times of its grants are closer than the rate has it, but for one second's burst. */
-static void check_rate(struct shadow_site *site, const struct provider *p)
+static void check_rate(struct shadow_upstream *upstream, const struct provider *p)
 {
     double burst = p->requests_per_minute > 60 ? p->requests_per_minute / 60 : 1;
     uint64_t now = s->ws->now_ms;
 
     if (p->requests_per_minute == 0)
         return;
-    MUST(site->grants < SHADOW_GRANTS);
-    site->granted_ms[site->grants % SHADOW_GRANTS] = now;
-    site->grants++;
-    for (unsigned i = 0; i < site->grants; i++) {
-        double room = (double)(now - site->granted_ms[i]) * p->requests_per_minute / 60000;
+    MUST(upstream->grants < SHADOW_GRANTS);
+    upstream->granted_ms[upstream->grants % SHADOW_GRANTS] = now;
+    upstream->grants++;
+    for (unsigned i = 0; i < upstream->grants; i++) {
+        double room = (double)(now - upstream->granted_ms[i]) * p->requests_per_minute / 60000;
 
-        MUST(site->grants - i <= room + burst + 1e-9);
+        MUST(upstream->grants - i <= room + burst + 1e-9);
     }
 }
 
-static void check_breaker(struct shadow_site *site, unsigned tier)
+static void check_breaker(struct shadow_upstream *upstream, unsigned tier)
 {
-    MUST(!site->down[tier] || site->probe[tier]);
-    site->probe[tier] = false;
+    MUST(!upstream->down[tier] || upstream->probe[tier]);
+    upstream->probe[tier] = false;
 }
 
 static unsigned slot_of(const struct exchange *x, const struct turn *turn)
@@ -91,20 +91,20 @@ static unsigned slot_of(const struct exchange *x, const struct turn *turn)
 static void granted(struct fake_world *w, const struct turn *turn)
 {
     const struct target *t = &turn->target;
-    struct shadow_site *site = site_of(t->provider);
+    struct shadow_upstream *upstream = upstream_of(t->provider);
     struct shadow_world *me = shadow_of(w);
-    unsigned slot = slot_of(&w->x, turn), number = (unsigned)(site - s->sites);
+    unsigned slot = slot_of(&w->x, turn), number = (unsigned)(upstream - s->upstreams);
 
     MUST(!me->granted[slot]);
     me->granted[slot] = true;
-    site->in_flight++;
+    upstream->in_flight++;
     s->grants++;
-    MUST(t->provider->max_concurrency == 0 || site->in_flight <= t->provider->max_concurrency);
+    MUST(t->provider->max_concurrency == 0 || upstream->in_flight <= t->provider->max_concurrency);
     MUST(s->ws->now_ms >= *gate_of(w, t));
-    check_rate(site, t->provider);
-    check_breaker(site, t->tier);
+    check_rate(upstream, t->provider);
+    check_breaker(upstream, t->tier);
     if (!(me->visited & 1u << number))
-        site->requests[bucket_now()]++;
+        upstream->requests[bucket_now()]++;
 }
 
 static void ended(struct fake_world *w, const struct turn *turn)
@@ -114,8 +114,8 @@ static void ended(struct fake_world *w, const struct turn *turn)
 
     MUST(me->granted[slot]);
     me->granted[slot] = false;
-    MUST(site_of(turn->target.provider)->in_flight > 0);
-    site_of(turn->target.provider)->in_flight--;
+    MUST(upstream_of(turn->target.provider)->in_flight > 0);
+    upstream_of(turn->target.provider)->in_flight--;
 }
 
 static enum turn_state turn_ask(void *world, struct exchange *x, struct turn *turn,
@@ -198,12 +198,12 @@ static void turn_tell(void *world, struct exchange *x, struct turn *turn,
 static bool may_repeat(void *world, struct exchange *x, const struct provider *p)
 {
     const struct retry_settings *r = &x->plan.settings->retry;
-    struct shadow_site *site = site_of(p);
-    unsigned room = sum(site->requests) * r->budget_percent / 100 + r->budget_min * 10;
+    struct shadow_upstream *upstream = upstream_of(p);
+    unsigned room = sum(upstream->requests) * r->budget_percent / 100 + r->budget_min * 10;
     bool may = under->may_repeat(world, x, p);
 
-    MUST(may == (sum(site->repeats) < room));
-    site->repeats[bucket_now()] += may;
+    MUST(may == (sum(upstream->repeats) < room));
+    upstream->repeats[bucket_now()] += may;
     shadow_of(world)->paid += may;
     s->denied += !may;
     return may;
@@ -211,7 +211,7 @@ static bool may_repeat(void *world, struct exchange *x, const struct provider *p
 
 static void charge(void *world, struct exchange *x, const struct provider *p)
 {
-    site_of(p)->repeats[bucket_now()]++;
+    upstream_of(p)->repeats[bucket_now()]++;
     shadow_of(world)->paid++;
     under->charge(world, x, p);
 }
@@ -220,7 +220,7 @@ static void charge(void *world, struct exchange *x, const struct provider *p)
  * that upstream, or nothing was sent. */
 static void check_paid(const struct fake_world *w, struct shadow_world *me, const struct target *t)
 {
-    unsigned bit = 1u << (site_of(t->provider) - s->sites);
+    unsigned bit = 1u << (upstream_of(t->provider) - s->upstreams);
     const struct attempt_report *last = w->failures ? &w->reports[w->failures - 1] : NULL;
     bool free = last && ((move_is_free(last->verdict.reason) && last->decision.move != MOVE_STAY) ||
                          last->verdict.reason == REASON_STALE);
@@ -252,13 +252,13 @@ static int attempt_start(void *world, struct exchange *x, struct attempt *a,
 
 void shadow_event(void *arg, const struct turns_event *e)
 {
-    struct shadow_site *site = &s->sites[0];
+    struct shadow_upstream *upstream = &s->upstreams[0];
     unsigned known = 0, tier = 0;
 
     (void)arg;
-    for (unsigned i = 0; i < s->site_count; i++)
-        if (!strcmp(s->providers[i].name, e->site)) {
-            site = &s->sites[i];
+    for (unsigned i = 0; i < s->upstream_count; i++)
+        if (!strcmp(s->providers[i].name, e->upstream)) {
+            upstream = &s->upstreams[i];
             known++;
         }
     while (tier < SHADOW_TIERS && strcmp(s->models[tier], e->model) != 0)
@@ -267,15 +267,16 @@ void shadow_event(void *arg, const struct turns_event *e)
     if (tier == SHADOW_TIERS)
         return;
     if (e->kind == TURNS_BREAKER_OPEN) {
-        site->down[tier] = true;
+        upstream->down[tier] = true;
     } else if (e->kind == TURNS_BREAKER_CLOSED) {
-        site->down[tier] = false;
-        site->probed_ms[tier] = 0;
+        upstream->down[tier] = false;
+        upstream->probed_ms[tier] = 0;
     } else if (e->kind == TURNS_BREAKER_PROBE) {
-        MUST(site->down[tier]);
-        MUST(site->probed_ms[tier] == 0 || s->ws->now_ms - site->probed_ms[tier] >= s->open_for_ms);
-        site->probed_ms[tier] = s->ws->now_ms;
-        site->probe[tier] = true;
+        MUST(upstream->down[tier]);
+        MUST(upstream->probed_ms[tier] == 0 ||
+             s->ws->now_ms - upstream->probed_ms[tier] >= s->open_for_ms);
+        upstream->probed_ms[tier] = s->ws->now_ms;
+        upstream->probe[tier] = true;
         s->probes++;
     }
 }
@@ -322,8 +323,8 @@ void shadow_check(struct shadow *shadow)
         MUST(x->attempt->turn.state == TURN_WAITING || ws->slots[i].next_ms == 0);
         MUST(ws->now_ms <= x->aim.queued_since + w->settings.queue.timeout_ms + w->timer_late_ms);
     }
-    for (unsigned i = 0; i < shadow->site_count; i++)
-        in_flight += shadow->sites[i].in_flight;
+    for (unsigned i = 0; i < shadow->upstream_count; i++)
+        in_flight += shadow->upstreams[i].in_flight;
     MUST(waiting == turns_waiting(ws->turns));
     MUST(waiting == 0 || in_flight > 0 || turns_next(ws->turns) != TURNS_NEVER);
 }
@@ -341,8 +342,8 @@ void shadow_check_end(struct shadow *shadow)
     while (turns_each(shadow->ws->turns, &at, see, &in_flight, shadow->ws->now_ms)) {
     }
     MUST(in_flight == 0);
-    for (unsigned i = 0; i < shadow->site_count; i++)
-        MUST(shadow->sites[i].in_flight == 0);
+    for (unsigned i = 0; i < shadow->upstream_count; i++)
+        MUST(shadow->upstreams[i].in_flight == 0);
     for (unsigned i = 0; i < shadow->ws->count; i++)
         MUST(!shadow->worlds[i].granted[0] && !shadow->worlds[i].granted[1]);
 }

@@ -11,7 +11,7 @@
 #define SHADOW_GRANTS 1024 /* at one upstream */
 #define SHADOW_BUCKETS 4096
 
-struct shadow_site {
+struct shadow_upstream {
     unsigned in_flight;
     uint64_t granted_ms[SHADOW_GRANTS]; /* where it has requests_per_minute */
     unsigned grants;
@@ -29,11 +29,11 @@ struct shadow_world {
 
 struct shadow {
     struct fake_worlds *ws;
-    const struct provider *providers; /* the same in all worlds; site n is the n-th */
-    unsigned site_count;
+    const struct provider *providers; /* the same in all worlds; upstream n is the n-th */
+    unsigned upstream_count;
     const char *const *models; /* of the tiers */
     uint64_t open_for_ms;      /* of the breakers */
-    struct shadow_site sites[FAKE_PROVIDERS];
+    struct shadow_upstream upstreams[FAKE_PROVIDERS];
     struct shadow_world worlds[SHADOW_WORLDS];
     uint64_t grants, waits, refusals, hedges, probes, denied;
     const char *wrong; /* the first thing that must not be; NULL: none */

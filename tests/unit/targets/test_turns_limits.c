@@ -98,7 +98,7 @@ START_TEST(requests_per_minute_are_spaced)
 END_TEST
 
 /* The timer that lets it through may be a moment late. */
-START_TEST(a_newcomer_does_not_overtake_by_another_lane)
+START_TEST(a_newcomer_does_not_overtake_by_another_target)
 {
     desk_init(&d, 1, 0);
     d.providers[0].requests_per_minute = 60;
@@ -214,8 +214,8 @@ END_TEST
 
 /* --- other daemons -------------------------------------------------------------------------------- */
 
-/* The ids of the first upstream's site, its "m" there, and its first key: from another daemon. */
-static void learn_ids(uint64_t *ret_site, uint64_t *ret_circuit, uint64_t *ret_lane)
+/* The ids of the first upstream's upstream, its "m" there, and its first key: from another daemon. */
+static void learn_ids(uint64_t *ret_upstream, uint64_t *ret_model, uint64_t *ret_target)
 {
     desk_init(&d, 1, 1);
     d.settings.breaker =
@@ -226,17 +226,17 @@ static void learn_ids(uint64_t *ret_site, uint64_t *ret_circuit, uint64_t *ret_l
     desk_wait(&d, DESK_START + 2000);
     desk_ask(&d, a, 1);
     desk_bad(&d, a, REASON_SERVER_ERROR, 500, 0);
-    *ret_site = d.site_id;
-    *ret_circuit = d.circuit_id;
-    *ret_lane = d.lane_id;
+    *ret_upstream = d.upstream_id;
+    *ret_model = d.model_id;
+    *ret_target = d.target_id;
     desk_deinit(&d);
 }
 
 START_TEST(what_is_learned_counts_before_and_after_the_target_is_known)
 {
-    uint64_t site, circuit, lane;
+    uint64_t upstream, model_state, state;
 
-    learn_ids(&site, &circuit, &lane);
+    learn_ids(&upstream, &model_state, &state);
     for (unsigned known = 0; known < 2; known++) {
         for (unsigned what = 0; what < 2; what++) {
             desk_init(&d, 1, 1);
@@ -245,9 +245,9 @@ START_TEST(what_is_learned_counts_before_and_after_the_target_is_known)
                 desk_end(&d, a);
             }
             if (what == 0)
-                turns_learn_gate(d.turns, lane, 3000, d.now_ms);
+                turns_learn_gate(d.turns, state, 3000, d.now_ms);
             else
-                turns_learn_breaker(d.turns, circuit, true, 3000, d.now_ms);
+                turns_learn_breaker(d.turns, model_state, true, 3000, d.now_ms);
             ck_assert_int_eq(desk_ask(&d, a, 1), TURN_WAITING);
             ck_assert_int_eq(a->turn.why, what == 0 ? TURN_WHY_GATE : TURN_WHY_BREAKER);
             desk_wait(&d, DESK_START + 2999);
@@ -262,36 +262,36 @@ END_TEST
 
 START_TEST(a_breaker_that_another_has_closed_lets_those_who_wait_go)
 {
-    uint64_t site, circuit, lane;
+    uint64_t upstream, model_state, state;
 
-    learn_ids(&site, &circuit, &lane);
+    learn_ids(&upstream, &model_state, &state);
     desk_init(&d, 1, 1);
-    turns_learn_breaker(d.turns, circuit, true, 3000, d.now_ms);
+    turns_learn_breaker(d.turns, model_state, true, 3000, d.now_ms);
     for (unsigned i = 0; i < 5; i++)
         ck_assert_int_eq(desk_ask(&d, &a[i], 1), TURN_WAITING);
-    turns_learn_breaker(d.turns, circuit, false, 0, d.now_ms);
+    turns_learn_breaker(d.turns, model_state, false, 0, d.now_ms);
     ck_assert_uint_eq(desk_count(a, 5, TURN_GRANTED), 1); /* in steps */
     ck_assert_uint_eq(d.events[TURNS_BREAKER_CLOSED], 1);
     ck_assert(d.last[TURNS_BREAKER_CLOSED].learned);
     all_leave(5);
     /* Of what is not known here it is forgotten that it was shut. */
-    turns_learn_breaker(d.turns, circuit + 1, true, 3000, d.now_ms);
-    turns_learn_breaker(d.turns, circuit + 1, false, 0, d.now_ms);
+    turns_learn_breaker(d.turns, model_state + 1, true, 3000, d.now_ms);
+    turns_learn_breaker(d.turns, model_state + 1, false, 0, d.now_ms);
     desk_deinit(&d);
 }
 END_TEST
 
 START_TEST(others_take_from_the_same_rate)
 {
-    uint64_t site, circuit, lane;
+    uint64_t upstream, model_state, state;
 
-    learn_ids(&site, &circuit, &lane);
+    learn_ids(&upstream, &model_state, &state);
     desk_init(&d, 1, 1);
     d.providers[0].requests_per_minute = 60;
-    turns_learn_rate(d.turns, site, 5000000, d.now_ms); /* it is not known yet: no matter */
+    turns_learn_rate(d.turns, upstream, 5000000, d.now_ms); /* it is not known yet: no matter */
     desk_ask(&d, &a[0], 1);
     ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING);
-    turns_learn_rate(d.turns, site, 5000000, d.now_ms);
+    turns_learn_rate(d.turns, upstream, 5000000, d.now_ms);
     desk_wait(&d, DESK_START + 4999);
     ck_assert_int_eq(a[1].turn.state, TURN_WAITING);
     desk_wait(&d, DESK_START + 5000);
@@ -359,11 +359,11 @@ END_TEST
 
 /* --- memory --------------------------------------------------------------------------------------- */
 
-static void fill_with_lanes_that_are(enum reason reason, unsigned status, uint64_t hint_ms)
+static void fill_with_targets_that_are(enum reason reason, unsigned status, uint64_t hint_ms)
 {
-    for (uint64_t i = 0; i < LANES_MAX; i++) {
+    for (uint64_t i = 0; i < TARGETS_MAX; i++) {
         ck_assert_int_eq(desk_ask(&d, a, 1 + i), TURN_GRANTED);
-        ck_assert_ptr_nonnull(a->turn.lane);
+        ck_assert_ptr_nonnull(a->turn.target_state);
         if (status)
             desk_bad(&d, a, reason, status, hint_ms);
         else
@@ -372,11 +372,11 @@ static void fill_with_lanes_that_are(enum reason reason, unsigned status, uint64
 }
 
 /* The first of them is shut. */
-static void fill_with_lanes(void)
+static void fill_with_targets(void)
 {
     desk_ask(&d, a, 1);
     desk_bad(&d, a, REASON_RATE_LIMIT, 429, 100000);
-    for (uint64_t i = 2; i <= LANES_MAX; i++) {
+    for (uint64_t i = 2; i <= TARGETS_MAX; i++) {
         ck_assert_int_eq(desk_ask(&d, a, i), TURN_GRANTED);
         desk_good(&d, a);
     }
@@ -407,15 +407,15 @@ static unsigned known(struct desk *desk, enum turns_view_kind kind)
 START_TEST(what_was_used_least_lately_makes_room_but_not_what_is_shut)
 {
     desk_init(&d, 1, 0);
-    fill_with_lanes();
+    fill_with_targets();
     d.now_ms++;
     ck_assert_int_eq(desk_ask(&d, a, 900000), TURN_GRANTED);
     desk_bad(&d, a, REASON_RATE_LIMIT, 429, 5000);
     ck_assert_int_eq(desk_ask(&d, &a[0], 900000), TURN_WAITING);
     ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING); /* is still shut */
     all_leave(2);
-    ck_assert_uint_le(known(&d, VIEW_LANE), LANES_MAX);
-    ck_assert_uint_le(known(&d, VIEW_KEY), LANES_MAX);
+    ck_assert_uint_le(known(&d, VIEW_TARGET), TARGETS_MAX);
+    ck_assert_uint_le(known(&d, VIEW_KEY), TARGETS_MAX);
     desk_deinit(&d);
 }
 END_TEST
@@ -424,12 +424,12 @@ END_TEST
 START_TEST(where_all_are_shut_those_without_room_share_a_gate)
 {
     desk_init(&d, 1, 0);
-    fill_with_lanes_that_are(REASON_RATE_LIMIT, 429, 100000);
+    fill_with_targets_that_are(REASON_RATE_LIMIT, 429, 100000);
     d.now_ms++;
     ck_assert_int_eq(desk_ask(&d, &a[0], 900000), TURN_GRANTED);
     ck_assert_int_eq(desk_ask(&d, &a[1], 900001), TURN_GRANTED);
-    ck_assert_ptr_nonnull(a[0].turn.lane);
-    ck_assert_ptr_eq(a[0].turn.lane, a[1].turn.lane);
+    ck_assert_ptr_nonnull(a[0].turn.target_state);
+    ck_assert_ptr_eq(a[0].turn.target_state, a[1].turn.target_state);
     desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 5000);
     desk_good(&d, &a[1]);
     ck_assert_int_eq(desk_ask(&d, &a[2], 900002), TURN_WAITING);
@@ -437,7 +437,7 @@ START_TEST(where_all_are_shut_those_without_room_share_a_gate)
     desk_wait(&d, d.now_ms + 5000);
     ck_assert_int_eq(a[2].turn.state, TURN_GRANTED);
     desk_end(&d, &a[2]);
-    ck_assert_uint_le(known(&d, VIEW_LANE), LANES_MAX + 1);
+    ck_assert_uint_le(known(&d, VIEW_TARGET), TARGETS_MAX + 1);
     desk_deinit(&d);
 }
 END_TEST
@@ -449,7 +449,7 @@ START_TEST(limits_hold_for_any_number_of_models)
 
     desk_init(&d, 1, 1);
     d.settings.breaker = (struct breaker_settings){.failures = 1, .open_for_ms = 100000};
-    for (unsigned i = 0; i < LANES_MAX; i++) {
+    for (unsigned i = 0; i < TARGETS_MAX; i++) {
         snprintf(model, sizeof(model), "m%u", i);
         desk_wish(&d, a);
         a->wish.model = str_from(model);
@@ -462,16 +462,16 @@ START_TEST(limits_hold_for_any_number_of_models)
         a[i].wish.model = i == 0 ? STR("x") : i == 1 ? STR("y") : STR("z");
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), i < 2 ? TURN_GRANTED : TURN_WAITING);
     }
-    ck_assert_ptr_eq(a[0].turn.lane, a[1].turn.lane);
+    ck_assert_ptr_eq(a[0].turn.target_state, a[1].turn.target_state);
     desk_good(&d, &a[0]);
     ck_assert_int_eq(a[2].turn.state, TURN_GRANTED);
     all_leave(3);
-    ck_assert_uint_le(known(&d, VIEW_CIRCUIT), LANES_MAX + 1);
+    ck_assert_uint_le(known(&d, VIEW_MODEL), TARGETS_MAX + 1);
     desk_deinit(&d);
 }
 END_TEST
 
-/* Whether one more model gets a lane of its own when LANES_MAX of them were shut in this way, long ago. */
+/* Whether one more model gets a target of its own when TARGETS_MAX of them were shut in this way, long ago. */
 static bool has_room_after(enum reason reason, unsigned status, uint64_t hint_ms)
 {
     char model[16];
@@ -480,15 +480,15 @@ static bool has_room_after(enum reason reason, unsigned status, uint64_t hint_ms
     desk_init(&d, 1, 0);
     d.providers[0].adaptive_pacing = true;
     d.settings.breaker = (struct breaker_settings){.failures = 1, .open_for_ms = 1000};
-    for (unsigned i = 0; i <= LANES_MAX; i++) {
-        if (i == LANES_MAX)
+    for (unsigned i = 0; i <= TARGETS_MAX; i++) {
+        if (i == TARGETS_MAX)
             d.now_ms += 1000 + IDLE_MS;
         snprintf(model, sizeof(model), "m%u", i);
         for (unsigned k = 0; k < (hint_ms || status >= 500 ? 1 : PACE_REPEATED); k++) {
             desk_wish(&d, a);
             a->wish.model = str_from(model);
             ck_assert_int_eq(desk_ask_again(&d, a), TURN_GRANTED);
-            own = !strcmp(a->turn.lane->circuit->model, model);
+            own = !strcmp(a->turn.target_state->model_state->model, model);
             desk_bad(&d, a, reason, status, hint_ms);
             d.now_ms += GATE_COLD_MS;
         }
@@ -692,7 +692,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, never_more_at_once_and_nobody_waits_behind_a_crowd);
     tcase_add_test(c, clients_take_turns);
     tcase_add_test(c, requests_per_minute_are_spaced);
-    tcase_add_test(c, a_newcomer_does_not_overtake_by_another_lane);
+    tcase_add_test(c, a_newcomer_does_not_overtake_by_another_target);
     tcase_add_test(c, a_limit_that_comes_too_late_is_refused_at_once);
     tcase_add_test(c, the_queue_has_a_size);
     tcase_add_test(c, pacing_follows_429s_without_a_hint);

@@ -13,12 +13,12 @@ static void names(const struct exchange *x)
     log_text("id", x->request.id);
     if (x->request.model[0])
         log_text("model", x->request.model);
-    if (x->aim.target.provider)
-        log_text("target", x->aim.target.provider->name);
-    if (x->aim.target.tier > 0)
-        log_str("fallback", x->aim.target.model);
-    if (x->aim.target.provider && x->aim.target.provider->key_count > 1)
-        log_u64("key", x->aim.target.key_number);
+    if (x->placement.target.provider)
+        log_text("target", x->placement.target.provider->name);
+    if (x->placement.target.tier > 0)
+        log_str("fallback", x->placement.target.model);
+    if (x->placement.target.provider && x->placement.target.provider->key_count > 1)
+        log_u64("key", x->placement.target.key_number);
 }
 
 /* --- text of an upstream's ----------------------------------------------------------------------- */
@@ -39,7 +39,7 @@ static bool quotes_a_key(const struct exchange *x, struct str text)
 {
     const struct headers *h = &x->request.head.headers;
 
-    if (str_ifind(text, STR("sk-")) == 0 || shares_a_piece(text, x->aim.target.key))
+    if (str_ifind(text, STR("sk-")) == 0 || shares_a_piece(text, x->placement.target.key))
         return true;
     for (unsigned i = 0; i < h->count; i++) {
         struct str name = headers_name(h, i);
@@ -154,9 +154,9 @@ void access_log_request(const struct exchange *x, enum log_access access)
         log_u64("status", x->reply.status);
     log_u64("attempts", x->attempts);
     log_u64("wait_ms", x->wait_ms);
-    if (x->aim.queue_ms) {
-        log_u64("queue_ms", x->aim.queue_ms);
-        log_text("queued_for", turn_why_word(x->aim.queue_why));
+    if (x->placement.queue_ms) {
+        log_u64("queue_ms", x->placement.queue_ms);
+        log_text("queued_for", turn_why_word(x->placement.queue_why));
     }
     if (x->reply.first_byte_ms)
         log_u64("first_byte_ms", x->reply.first_byte_ms - x->started_ms);

@@ -3,15 +3,15 @@
 #include "daemon/worker_private.h"
 
 enum turn_state call_turn_ask(void *world, struct exchange *x, struct turn *turn,
-                              const struct turn_wish *wish)
+                              const struct turn_request *turn_request)
 {
     struct worker *w = world;
     enum turn_state s;
 
     turn->tag = x->tag;
-    s = traffic_ask(w->traffic, turn, &w->door, wish);
+    s = traffic_ask(w->traffic, turn, &w->ready, turn_request);
     if (steps_are_told())
-        steps_turn(x, turn, wish, s, uv_hrtime() / 1000000);
+        steps_turn(x, turn, turn_request, s, uv_hrtime() / 1000000);
     return s;
 }
 
@@ -39,11 +39,11 @@ void call_turn_end(void *world, struct exchange *x, struct turn *turn)
     traffic_end(((struct worker *)world)->traffic, turn);
 }
 
-void call_turn_look(void *world, struct exchange *x, const struct turn_wish *wish, unsigned helps,
-                    struct turns_outlook *ret)
+void call_turn_look(void *world, struct exchange *x, const struct turn_request *turn_request,
+                    unsigned helps, struct turns_outlook *ret)
 {
     (void)x;
-    traffic_look(((struct worker *)world)->traffic, wish, helps, ret);
+    traffic_look(((struct worker *)world)->traffic, turn_request, helps, ret);
 }
 
 bool call_may_repeat(void *world, struct exchange *x, const struct provider *p)
@@ -66,6 +66,6 @@ void call_take_turns(struct worker *w)
 {
     struct turn *turn;
 
-    while ((turn = traffic_take(w->traffic, &w->door)))
+    while ((turn = traffic_take(w->traffic, &w->ready)))
         call_enqueue(turn->tag);
 }

@@ -13,7 +13,7 @@ static void tell_taken(const struct exchange *x, uint64_t now_ms)
     log_begin(LOG_DEBUG, "step: request taken");
     log_text("id", x->request.id);
     log_text("route", x->plan.route);
-    log_text("operation", operation_word(x->aim.wish.operation));
+    log_text("operation", operation_word(x->placement.turn_request.operation));
     log_text("stream", x->request.stream ? "yes" : "no");
     log_u64("upstreams", x->plan.provider_count);
     log_u64("fallback_models", x->plan.fallback_count);
@@ -24,12 +24,12 @@ static void tell_taken(const struct exchange *x, uint64_t now_ms)
 }
 
 static void tell_turn(const struct exchange *x, const struct turn *turn,
-                      const struct turn_wish *wish, enum turn_state s, uint64_t now_ms)
+                      const struct turn_request *turn_request, enum turn_state s, uint64_t now_ms)
 {
     log_begin(LOG_DEBUG,
               s == TURN_WAITING ? "step: waits in the queue" : "step: no turn is to be had");
     log_text("id", x->request.id);
-    log_u64("tier", wish->tier);
+    log_u64("tier", turn_request->tier);
     if (s == TURN_REFUSED)
         log_text("why", turn_why_word(turn->why));
     else if (turn->first_held != TURN_WHY_NONE) /* all else is the other threads' now */
@@ -38,20 +38,20 @@ static void tell_turn(const struct exchange *x, const struct turn *turn,
         log_text("why", "others wait already");
     if (s == TURN_REFUSED && turn->ready_ms != TURNS_NEVER)
         log_u64("free_in_ms", turn->ready_ms > now_ms ? turn->ready_ms - now_ms : 0);
-    if (wish->tried_count)
-        log_u64("tried", wish->tried_count);
-    if (wish->excluded_count)
-        log_u64("excluded", wish->excluded_count);
+    if (turn_request->tried_count)
+        log_u64("tried", turn_request->tried_count);
+    if (turn_request->excluded_count)
+        log_u64("excluded", turn_request->excluded_count);
     log_end();
 }
 
-void steps_turn(const struct exchange *x, const struct turn *turn, const struct turn_wish *wish,
-                enum turn_state s, uint64_t now_ms)
+void steps_turn(const struct exchange *x, const struct turn *turn,
+                const struct turn_request *turn_request, enum turn_state s, uint64_t now_ms)
 {
-    if (x->attempts == 0 && wish->tier == 0)
+    if (x->attempts == 0 && turn_request->tier == 0)
         tell_taken(x, now_ms);
     if (s != TURN_GRANTED)
-        tell_turn(x, turn, wish, s, now_ms);
+        tell_turn(x, turn, turn_request, s, now_ms);
 }
 
 /* --- attempts ----------------------------------------------------------------------------------- */
@@ -66,9 +66,9 @@ static const char *why_there(const struct exchange *x, const struct attempt *a)
         return "the stream is read on there";
     if (a->turn.pass.probe)
         return "a probe: whether it is up again";
-    if (x->aim.target.tier > 0 && x->aim.tier_attempts == 1)
+    if (x->placement.target.tier > 0 && x->placement.tier_attempts == 1)
         return "a fallback model";
-    if (x->attempts > 1 && x->aim.target_attempts > 1)
+    if (x->attempts > 1 && x->placement.target_attempts > 1)
         return "the same target again";
     if (a->turn.first_held != TURN_WHY_NONE)
         return "the first that is free";
@@ -90,9 +90,9 @@ void steps_attempt(const struct exchange *x, const struct attempt *a)
     log_text("why", why_there(x, a));
     if (a->turn.first_held != TURN_WHY_NONE)
         log_text("first_choice_held_by", turn_why_word(a->turn.first_held));
-    if (x->aim.queue_ms) {
-        log_u64("queue_ms", x->aim.queue_ms);
-        log_text("queued_for", turn_why_word(x->aim.queue_why));
+    if (x->placement.queue_ms) {
+        log_u64("queue_ms", x->placement.queue_ms);
+        log_text("queued_for", turn_why_word(x->placement.queue_why));
     }
     if (a->anew)
         log_text("anew", "the last answer speaks against its connection");

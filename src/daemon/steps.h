@@ -13,8 +13,8 @@ static inline bool steps_are_told(void)
 }
 
 /* It has asked for a turn, and is in that state; before its first attempt, what it may take as well. */
-void steps_turn(const struct exchange *x, const struct turn *turn, const struct turn_wish *wish,
-                enum turn_state s, uint64_t now_ms);
+void steps_turn(const struct exchange *x, const struct turn *turn,
+                const struct turn_request *turn_request, enum turn_state s, uint64_t now_ms);
 
 /* The attempt begins. */
 void steps_attempt(const struct exchange *x, const struct attempt *a);

@@ -357,13 +357,13 @@ void traffic_free(struct traffic *t)
 
 /* --- what workers ask ------------------------------------------------------------------------------ */
 
-enum turn_state traffic_ask(struct traffic *t, struct turn *turn, struct turns_door *door,
-                            const struct turn_wish *wish)
+enum turn_state traffic_ask(struct traffic *t, struct turn *turn, struct turns_ready *ready,
+                            const struct turn_request *turn_request)
 {
     enum turn_state s;
 
     lock(t);
-    s = turns_ask(t->turns, turn, door, wish, now_ms());
+    s = turns_ask(t->turns, turn, ready, turn_request, now_ms());
     unlock(t);
     return s;
 }
@@ -404,11 +404,11 @@ void traffic_end(struct traffic *t, struct turn *turn)
     unlock(t);
 }
 
-void traffic_look(struct traffic *t, const struct turn_wish *wish, unsigned helps,
+void traffic_look(struct traffic *t, const struct turn_request *turn_request, unsigned helps,
                   struct turns_outlook *ret)
 {
     lock(t);
-    turns_look(t->turns, wish, helps, now_ms(), ret);
+    turns_look(t->turns, turn_request, helps, now_ms(), ret);
     unlock(t);
 }
 
@@ -436,12 +436,12 @@ void traffic_limits(struct traffic *t, const struct provider *p)
     unlock(t);
 }
 
-struct turn *traffic_take(struct traffic *t, struct turns_door *door)
+struct turn *traffic_take(struct traffic *t, struct turns_ready *ready)
 {
     struct turn *turn;
 
     pthread_mutex_lock(&t->lock);
-    turn = turns_door_take(door);
+    turn = turns_ready_take(ready);
     pthread_mutex_unlock(&t->lock);
     return turn;
 }

@@ -2,7 +2,7 @@
  *
  * Workers ask from their own threads; one mutex guards all of it. When the next waiting request may
  * go is watched by a timer on the main thread's loop, whichever worker the request is on; those who
- * were let through are told through their worker's door. Events become log lines, counters and, on
+ * were let through are told through their worker's ready list. Events become log lines, counters and, on
  * the main thread, news for other daemons. */
 #ifndef RETRYD_DAEMON_TRAFFIC_H
 #define RETRYD_DAEMON_TRAFFIC_H
@@ -33,19 +33,19 @@ void traffic_close(struct traffic *t);
 void traffic_free(struct traffic *t);
 
 /* As in targets/turns.h, from any thread. */
-enum turn_state traffic_ask(struct traffic *t, struct turn *turn, struct turns_door *door,
-                            const struct turn_wish *wish);
+enum turn_state traffic_ask(struct traffic *t, struct turn *turn, struct turns_ready *ready,
+                            const struct turn_request *turn_request);
 enum turn_state traffic_state(struct traffic *t, const struct turn *turn);
 void traffic_leave(struct traffic *t, struct turn *turn);
 void traffic_tell(struct traffic *t, struct turn *turn, const struct turn_result *r);
 void traffic_end(struct traffic *t, struct turn *turn);
-void traffic_look(struct traffic *t, const struct turn_wish *wish, unsigned helps,
+void traffic_look(struct traffic *t, const struct turn_request *turn_request, unsigned helps,
                   struct turns_outlook *ret);
 bool traffic_may_repeat(struct traffic *t, const struct provider *p,
                         const struct retry_settings *s);
 void traffic_charge(struct traffic *t, const struct provider *p);
 void traffic_limits(struct traffic *t, const struct provider *p);
-struct turn *traffic_take(struct traffic *t, struct turns_door *door);
+struct turn *traffic_take(struct traffic *t, struct turns_ready *ready);
 
 /* What other daemons tell; from the main thread. */
 void traffic_learn_gate(struct traffic *t, uint64_t target_id, uint64_t for_ms);

@@ -373,7 +373,7 @@ struct worker *worker_new(struct config *config, struct traffic *traffic, struct
     list_init(&w->kept);
     w->traffic = traffic;
     w->failures = failures;
-    turns_door_init(&w->door, wake_for_turns, w);
+    turns_ready_init(&w->ready, wake_for_turns, w);
     w->on_change = on_change;
     w->arg = arg;
     pthread_mutex_init(&w->inbox.lock, NULL);

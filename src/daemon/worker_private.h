@@ -51,7 +51,7 @@ struct worker {
     struct wiring *wiring;
     struct traffic *traffic;     /* of all workers */
     struct failures *failures;   /* ... */
-    struct turns_door door;      /* where turns are told that have been waited for */
+    struct turns_ready ready;    /* where turns are told that have been waited for */
     uint64_t tls_quiet_until_ms; /* clients that speak TLS are told of again then */
     struct list run;
     struct list active;
@@ -117,14 +117,14 @@ bool call_pressed(void *world);
 
 /* The world's turns: see struct exchange_ops. */
 enum turn_state call_turn_ask(void *world, struct exchange *x, struct turn *turn,
-                              const struct turn_wish *wish);
+                              const struct turn_request *turn_request);
 enum turn_state call_turn_state(void *world, struct exchange *x, const struct turn *turn);
 void call_turn_leave(void *world, struct exchange *x, struct turn *turn);
 void call_turn_tell(void *world, struct exchange *x, struct turn *turn,
                     const struct turn_result *r);
 void call_turn_end(void *world, struct exchange *x, struct turn *turn);
-void call_turn_look(void *world, struct exchange *x, const struct turn_wish *wish, unsigned helps,
-                    struct turns_outlook *ret);
+void call_turn_look(void *world, struct exchange *x, const struct turn_request *turn_request,
+                    unsigned helps, struct turns_outlook *ret);
 bool call_may_repeat(void *world, struct exchange *x, const struct provider *p);
 void call_charge(void *world, struct exchange *x, const struct provider *p);
 

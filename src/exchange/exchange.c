@@ -208,7 +208,7 @@ int exchange_send(struct exchange *x, struct attempt *a, bool fresh)
     a->started_ms = a->last_piece_ms = x->ops->now_ms(x->world);
     x->attempts++;
     a->number = fresh ? number : x->attempts;
-    x->aim.tier_attempts++;
+    x->placement.tier_attempts++;
     rc = start_sending(x, a);
     a->running = rc == 0;
     if (rc < 0)
@@ -242,9 +242,9 @@ void exchange_set_deadline(struct exchange *x, uint64_t since_ms, uint64_t heard
 
 static void set_limits(struct exchange *x)
 {
-    unsigned wish = x->request.overrides.max_attempts;
+    unsigned turn_request = x->request.overrides.max_attempts;
 
-    x->max_attempts = wish ? wish : x->plan.settings->retry.max_attempts;
+    x->max_attempts = turn_request ? turn_request : x->plan.settings->retry.max_attempts;
     x->reply.spoke_ms = x->ops->now_ms(x->world);
     stream_expect(x);
     exchange_set_deadline(x, x->started_ms, x->started_ms);
@@ -305,7 +305,7 @@ static void receive(struct exchange *x)
 static void replace_stale(struct exchange *x)
 {
     x->attempts--;
-    x->aim.tier_attempts--;
+    x->placement.tier_attempts--;
     exchange_set(x, EXCHANGE_QUEUED);
     exchange_start_attempt(x, true);
 }

@@ -113,13 +113,13 @@ struct exchange_ops {
     /* Turns at targets: as in targets/turns.h, for all that share them. Where one is WAITING,
      * exchange_step is called once that has changed, and asks turn_state. */
     enum turn_state (*turn_ask)(void *w, struct exchange *x, struct turn *turn,
-                                const struct turn_wish *wish);
+                                const struct turn_request *turn_request);
     enum turn_state (*turn_state)(void *w, struct exchange *x, const struct turn *turn);
     void (*turn_leave)(void *w, struct exchange *x, struct turn *turn);
     void (*turn_tell)(void *w, struct exchange *x, struct turn *turn, const struct turn_result *r);
     void (*turn_end)(void *w, struct exchange *x, struct turn *turn);
-    void (*turn_look)(void *w, struct exchange *x, const struct turn_wish *wish, unsigned helps,
-                      struct turns_outlook *ret);
+    void (*turn_look)(void *w, struct exchange *x, const struct turn_request *turn_request,
+                      unsigned helps, struct turns_outlook *ret);
     bool (*may_repeat)(void *w, struct exchange *x, const struct provider *p);
     void (*charge)(void *w, struct exchange *x, const struct provider *p);
 
@@ -190,17 +190,17 @@ struct exchange_limits {
 
 /* Where attempts go. targets.c changes it; besides, exchange.c counts `tier_attempts`, and hedge.c
  * sets `target` where the other of two attempts takes over. */
-struct aim {
-    struct target target;     /* of the last one */
-    struct turn_wish wish;    /* for the next one; points to `tried` and `excluded` */
-    bool waiting;             /* QUEUED: for a turn; else one that is a moment old */
-    uint64_t queued_since;    /* QUEUED: when it began to wait */
-    uint64_t queue_ms;        /* spent in QUEUED; part of the exchange's wait_ms */
-    enum turn_why queue_why;  /* what it waited for there, the last time */
-    unsigned tiers;           /* 1, and one for each fallback model */
-    unsigned tier_attempts;   /* made in wish.tier */
-    unsigned target_attempts; /* made at `target`, one after the other */
-    bool settled;             /* the next attempt is paid for, or free, wherever it goes (C9) */
+struct placement {
+    struct target target;             /* of the last one */
+    struct turn_request turn_request; /* for the next one; points to `tried` and `excluded` */
+    bool waiting;                     /* QUEUED: for a turn; else one that is a moment old */
+    uint64_t queued_since;            /* QUEUED: when it began to wait */
+    uint64_t queue_ms;                /* spent in QUEUED; part of the exchange's wait_ms */
+    enum turn_why queue_why;          /* what it waited for there, the last time */
+    unsigned tiers;                   /* 1, and one for each fallback model */
+    unsigned tier_attempts;           /* made in turn_request.tier */
+    unsigned target_attempts;         /* made at `target`, one after the other */
+    bool settled;    /* the next attempt is paid for, or free, wherever it goes (C9) */
     bool prepaid;    /* ... the attempt that is about to be decided was charged beforehand */
     unsigned silent; /* bit n: in this tier the plan's provider n was silent, the last time */
     unsigned
@@ -213,8 +213,8 @@ struct aim {
  * attempt that it starts. */
 struct hedge {
     struct attempt *rival; /* the one beside the exchange's `attempt`; NULL: there is none */
-    struct turn_wish wish; /* for its turn; points to `tried` */
-    struct target_ref tried[TARGETS_TRIED_MAX + 1]; /* the aim's, and the first one's */
+    struct turn_request turn_request;               /* for its turn; points to `tried` */
+    struct target_ref tried[TARGETS_TRIED_MAX + 1]; /* the placement's, and the first one's */
     bool spent;     /* the attempt has had its hedge, or none was to be had */
     unsigned count; /* second attempts that were made */
 };
@@ -337,7 +337,7 @@ struct exchange {
     uint64_t next_at_ms;     /* BACKOFF: when the next attempt starts */
     uint64_t backoff_since;  /* BACKOFF: when it began */
 
-    struct aim aim;
+    struct placement placement;
     struct hedge hedge;
     struct kept_error kept;
     struct held_answer held;

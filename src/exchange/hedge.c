@@ -52,16 +52,17 @@ static bool has_time(const struct exchange *x, uint64_t now)
 /* A turn that can be had now, at another target where there is one. */
 static bool get_turn(struct exchange *x, struct attempt *a)
 {
-    struct turn_wish *wish = &x->hedge.wish;
-    const struct target *first = &x->aim.target;
+    struct turn_request *turn_request = &x->hedge.turn_request;
+    const struct target *first = &x->placement.target;
 
-    *wish = x->aim.wish;
-    memcpy(x->hedge.tried, x->aim.tried, sizeof(x->aim.tried));
-    x->hedge.tried[wish->tried_count++] = (struct target_ref){first->provider, first->key_number};
-    wish->tried = x->hedge.tried;
-    wish->may_leave = true;
-    wish->latest_ms = wish->gate_latest_ms = 0;
-    if (x->ops->turn_ask(x->world, x, &a->turn, wish) == TURN_GRANTED) {
+    *turn_request = x->placement.turn_request;
+    memcpy(x->hedge.tried, x->placement.tried, sizeof(x->placement.tried));
+    x->hedge.tried[turn_request->tried_count++] =
+        (struct target_ref){first->provider, first->key_number};
+    turn_request->tried = x->hedge.tried;
+    turn_request->may_leave = true;
+    turn_request->latest_ms = turn_request->gate_latest_ms = 0;
+    if (x->ops->turn_ask(x->world, x, &a->turn, turn_request) == TURN_GRANTED) {
         a->has_turn = true;
         return true;
     }
@@ -98,7 +99,7 @@ static void swap(struct exchange *x)
 
     x->attempt = x->hedge.rival;
     x->hedge.rival = a;
-    x->aim.target = x->attempt->turn.target;
+    x->placement.target = x->attempt->turn.target;
     x->stream.on = x->held.open = false;
     if (x->state == EXCHANGE_HOLDING)
         exchange_set(x, EXCHANGE_ATTEMPTING);
@@ -168,7 +169,7 @@ static bool is_stale(const struct attempt *a)
 static void drop_stale(struct exchange *x)
 {
     x->attempts--;
-    x->aim.tier_attempts--;
+    x->placement.tier_attempts--;
     x->duplicates--;
     if (x->attempt->number > x->hedge.rival->number)
         x->attempt->number = x->hedge.rival->number;

@@ -9,7 +9,7 @@
 /* The facts of C25 as they stand. `received`: the status that the upstream sent; 0 for our own. */
 static struct answer_facts facts(const struct exchange *x, unsigned received, enum reason reason)
 {
-    const struct target *target = &x->aim.target;
+    const struct target *target = &x->placement.target;
 
     return (struct answer_facts){
         .attempts = x->attempts,

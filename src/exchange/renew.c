@@ -65,22 +65,24 @@ static void renew_target(const struct plan *was, const struct plan *now, struct 
 
 void renew_targets(struct exchange *x)
 {
-    struct aim *aim = &x->aim;
+    struct placement *placement = &x->placement;
     struct plan now;
 
     if (x->hedge.rival || !x->ops->renew(x->world, x, &now))
         return;
     assert(now.provider_count == x->plan.provider_count);
-    aim->wish.tried_count = renew_refs(&x->plan, &now, aim->tried, aim->wish.tried_count);
-    aim->wish.excluded_count = renew_refs(&x->plan, &now, aim->excluded, aim->wish.excluded_count);
-    renew_target(&x->plan, &now, &aim->target);
+    placement->turn_request.tried_count =
+        renew_refs(&x->plan, &now, placement->tried, placement->turn_request.tried_count);
+    placement->turn_request.excluded_count =
+        renew_refs(&x->plan, &now, placement->excluded, placement->turn_request.excluded_count);
+    renew_target(&x->plan, &now, &placement->target);
     x->plan = now;
 }
 
 bool renew_finds_key(struct exchange *x)
 {
-    if (x->new_key || x->hedge.rival || x->kept.good || x->aim.target.key_number == 0)
+    if (x->new_key || x->hedge.rival || x->kept.good || x->placement.target.key_number == 0)
         return false;
-    x->new_key = x->ops->other_key(x->world, x, &x->aim.target);
+    x->new_key = x->ops->other_key(x->world, x, &x->placement.target);
     return x->new_key;
 }

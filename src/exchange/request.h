@@ -14,7 +14,7 @@
 #define MODEL_MAX 128
 #define REQUEST_ID_MAX 37
 
-/* The caller's own wishes (C26), from x-retryd-* headers; those are never forwarded. */
+/* The caller's overrides (C26), from x-retryd-* headers; those are never forwarded. */
 struct request_overrides {
     unsigned max_attempts; /* 0: not given */
     uint64_t deadline_ms;  /* 0: not given */

@@ -40,13 +40,13 @@ static bool fits_all(const struct exchange *x)
 /* Leaves out those that cannot be asked for the tier's model. */
 static void exclude_unfit(struct exchange *x, struct str model)
 {
-    struct aim *aim = &x->aim;
+    struct placement *placement = &x->placement;
 
     if (fits_all(x))
         return;
     for (unsigned i = 0; i < x->plan.provider_count; i++)
         if (unfit_is(x, x->plan.providers[i], model))
-            add_ref(aim->excluded, &aim->wish.excluded_count,
+            add_ref(placement->excluded, &placement->turn_request.excluded_count,
                     (struct target_ref){x->plan.providers[i], KEY_ANY});
 }
 
@@ -56,38 +56,39 @@ static const struct provider *first_fit(const struct exchange *x)
     unsigned i = 0;
 
     while (i + 1 < x->plan.provider_count &&
-           target_among(x->aim.excluded, x->aim.wish.excluded_count, x->plan.providers[i], KEY_ANY))
+           target_among(x->placement.excluded, x->placement.turn_request.excluded_count,
+                        x->plan.providers[i], KEY_ANY))
         i++;
     return x->plan.providers[i];
 }
 
 void targets_begin(struct exchange *x)
 {
-    struct aim *aim = &x->aim;
+    struct placement *placement = &x->placement;
     const struct plan *plan = &x->plan;
 
-    aim->wish = (struct turn_wish){
+    placement->turn_request = (struct turn_request){
         .plan = plan,
         .model = str_from(x->request.model),
         .operation = x->request.operation,
         .client_key = fingerprint(&x->request.head),
         .arrived_ms = x->started_ms,
-        .tried = aim->tried,
-        .excluded = aim->excluded,
+        .tried = placement->tried,
+        .excluded = placement->excluded,
         .random = x->ops->random(x->world),
     };
-    aim->wish.client = aim->wish.client_key;
+    placement->turn_request.client = placement->turn_request.client_key;
     /* Without a model in the body or the path there is none to replace. */
-    aim->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
-    exclude_unfit(x, aim->wish.model);
-    aim->target.provider = first_fit(x);
+    placement->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
+    exclude_unfit(x, placement->turn_request.model);
+    placement->target.provider = first_fit(x);
     if (x->request.sdk_retry)
-        x->ops->charge(x->world, x, aim->target.provider);
+        x->ops->charge(x->world, x, placement->target.provider);
 }
 
 const char *targets_name(const struct exchange *x)
 {
-    return x->aim.target.provider->name;
+    return x->placement.target.provider->name;
 }
 
 /* The model that was asked for stands no second time for itself. */
@@ -95,7 +96,7 @@ static bool stands_in(const struct exchange *x, unsigned tier)
 {
     struct str model = str_from(x->plan.fallback_models[tier - 1]);
 
-    return !str_eq(model, x->aim.wish.model) && (fits_all(x) || !unfit_all(x, model));
+    return !str_eq(model, x->placement.turn_request.model) && (fits_all(x) || !unfit_all(x, model));
 }
 
 /* How many may still be turned to. A stream that the client has a part of is continued by the same
@@ -106,7 +107,7 @@ static unsigned later_tiers(const struct exchange *x)
 
     if (x->reply.committed || x->stream.resuming)
         return 0;
-    for (unsigned tier = x->aim.wish.tier + 1; tier < x->aim.tiers; tier++)
+    for (unsigned tier = x->placement.turn_request.tier + 1; tier < x->placement.tiers; tier++)
         n += stands_in(x, tier);
     return n;
 }
@@ -115,25 +116,25 @@ static uint64_t wait_limit(const struct exchange *x)
 {
     uint64_t timeout = x->plan.settings->queue.timeout_ms;
 
-    return clock_timeout(x->aim.queued_since, timeout);
+    return clock_timeout(x->placement.queued_since, timeout);
 }
 
 static void set_limits(struct exchange *x)
 {
     const struct retry_settings *s = &x->plan.settings->retry;
-    struct turn_wish *wish = &x->aim.wish;
-    uint64_t since = x->aim.queued_since, latest = wait_limit(x);
+    struct turn_request *turn_request = &x->placement.turn_request;
+    uint64_t since = x->placement.queued_since, latest = wait_limit(x);
     bool may_leave = later_tiers(x) > 0 && (x->plan.fallback_on & FALLBACK_ON_ERROR);
 
     if (x->deadline.at_ms != DEADLINE_NONE && x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS < latest)
         latest = x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS;
-    wish->may_leave = may_leave;
-    wish->only = x->stream.resuming ? &x->aim.target : NULL;
-    if (!wish->probed)
-        wish->patient_ms =
+    turn_request->may_leave = may_leave;
+    turn_request->only = x->stream.resuming ? &x->placement.target : NULL;
+    if (!turn_request->probed)
+        turn_request->patient_ms =
             clock_after(since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
-    wish->latest_ms = latest;
-    wish->gate_latest_ms = clock_after(since, s->max_hint_ms);
+    turn_request->latest_ms = latest;
+    turn_request->gate_latest_ms = clock_after(since, s->max_hint_ms);
 }
 
 static bool same_target(const struct target *a, const struct target *b)
@@ -144,33 +145,34 @@ static bool same_target(const struct target *a, const struct target *b)
 /* It waits no more. */
 static void count_wait(struct exchange *x)
 {
-    struct aim *aim = &x->aim;
-    uint64_t now = x->ops->now_ms(x->world), waited = now - aim->queued_since;
+    struct placement *placement = &x->placement;
+    uint64_t now = x->ops->now_ms(x->world), waited = now - placement->queued_since;
 
-    aim->queued_since = now;
+    placement->queued_since = now;
     x->wait_ms += waited;
-    aim->queue_ms += waited;
+    placement->queue_ms += waited;
     if (waited > 0)
-        aim->queue_why = x->attempt->turn.why;
+        placement->queue_why = x->attempt->turn.why;
 }
 
 void targets_visit(struct exchange *x, const struct attempt *a)
 {
-    x->aim.wish.visited |= plan_bit(&x->plan, a->turn.target.provider);
+    x->placement.turn_request.visited |= plan_bit(&x->plan, a->turn.target.provider);
 }
 
 static void granted(struct exchange *x)
 {
-    struct aim *aim = &x->aim;
+    struct placement *placement = &x->placement;
     const struct target *t = &x->attempt->turn.target;
 
-    aim->waiting = false;
+    placement->waiting = false;
     x->attempt->has_turn = true;
-    aim->wish.probed |= x->attempt->turn.pass.probe;
-    aim->target_attempts = same_target(t, &aim->target) ? aim->target_attempts + 1 : 1;
-    aim->target = *t;
+    placement->turn_request.probed |= x->attempt->turn.pass.probe;
+    placement->target_attempts =
+        same_target(t, &placement->target) ? placement->target_attempts + 1 : 1;
+    placement->target = *t;
     /* Meant for another one, it has come back to where it was after all. */
-    if (!aim->settled && (aim->wish.visited & plan_bit(&x->plan, t->provider)))
+    if (!placement->settled && (placement->turn_request.visited & plan_bit(&x->plan, t->provider)))
         x->ops->charge(x->world, x, t->provider);
     targets_visit(x, x->attempt);
     exchange_start_attempt(x, false);
@@ -178,15 +180,15 @@ static void granted(struct exchange *x)
 
 static void enter_next_tier(struct exchange *x)
 {
-    struct aim *aim = &x->aim;
+    struct placement *placement = &x->placement;
 
     do
-        aim->wish.tier++;
-    while (!stands_in(x, aim->wish.tier));
-    aim->wish.tried_count = aim->wish.excluded_count = 0;
-    aim->silent = 0;
-    aim->tier_attempts = aim->target_attempts = 0;
-    exclude_unfit(x, str_from(x->plan.fallback_models[aim->wish.tier - 1]));
+        placement->turn_request.tier++;
+    while (!stands_in(x, placement->turn_request.tier));
+    placement->turn_request.tried_count = placement->turn_request.excluded_count = 0;
+    placement->silent = 0;
+    placement->tier_attempts = placement->target_attempts = 0;
+    exclude_unfit(x, str_from(x->plan.fallback_models[placement->turn_request.tier - 1]));
 }
 
 static void ask(struct exchange *x);
@@ -228,7 +230,7 @@ static void refused(struct exchange *x)
 
 static void act(struct exchange *x, enum turn_state s)
 {
-    x->aim.waiting = true;
+    x->placement.waiting = true;
     if (s == TURN_GRANTED)
         granted(x);
     else if (s == TURN_REFUSED)
@@ -238,7 +240,7 @@ static void act(struct exchange *x, enum turn_state s)
 static void ask(struct exchange *x)
 {
     set_limits(x);
-    act(x, x->ops->turn_ask(x->world, x, &x->attempt->turn, &x->aim.wish));
+    act(x, x->ops->turn_ask(x->world, x, &x->attempt->turn, &x->placement.turn_request));
 }
 
 void targets_queue(struct exchange *x)
@@ -246,8 +248,8 @@ void targets_queue(struct exchange *x)
     exchange_set(x, EXCHANGE_QUEUED);
     targets_release(x, x->attempt);
     renew_targets(x);
-    x->aim.queued_since = x->ops->now_ms(x->world);
-    if (x->aim.queued_since >= x->deadline.at_ms)
+    x->placement.queued_since = x->ops->now_ms(x->world);
+    if (x->placement.queued_since >= x->deadline.at_ms)
         judge_too_late(x);
     else
         ask(x);
@@ -257,7 +259,7 @@ void targets_step(struct exchange *x)
 {
     enum turn_state s;
 
-    if (!x->aim.waiting)
+    if (!x->placement.waiting)
         return;
     s = x->ops->turn_state(x->world, x, &x->attempt->turn);
     if (s == TURN_WAITING)
@@ -291,9 +293,9 @@ void targets_timeout(struct exchange *x)
 
 void targets_leave(struct exchange *x)
 {
-    if (x->aim.waiting)
+    if (x->placement.waiting)
         x->ops->turn_leave(x->world, x, &x->attempt->turn);
-    x->aim.waiting = false;
+    x->placement.waiting = false;
 }
 
 void targets_release(struct exchange *x, struct attempt *a)
@@ -323,21 +325,21 @@ void targets_tell_good(struct exchange *x, enum turn_stage stage)
         .verdict = {.kind = VERDICT_GOOD}, .status = x->attempt->status, .stage = stage};
 
     if (stage != TURN_HEAD)
-        x->aim.silent &= ~plan_bit(&x->plan, x->aim.target.provider);
+        x->placement.silent &= ~plan_bit(&x->plan, x->placement.target.provider);
     tell(x, &r);
 }
 
 void targets_note_sick(struct exchange *x)
 {
-    x->aim.sick |= plan_bit(&x->plan, x->attempt->turn.target.provider);
+    x->placement.sick |= plan_bit(&x->plan, x->attempt->turn.target.provider);
 }
 
 bool targets_begins_anew(struct exchange *x, const struct attempt *a)
 {
     unsigned bit = plan_bit(&x->plan, a->turn.target.provider);
-    bool was = (x->aim.sick & bit) != 0;
+    bool was = (x->placement.sick & bit) != 0;
 
-    x->aim.sick &= ~bit;
+    x->placement.sick &= ~bit;
     return was;
 }
 
@@ -374,7 +376,8 @@ static bool shuns_silent(const struct exchange *x)
 /* A stream that is continued stays where it is at first: what is there may be cached there. */
 static unsigned helps_now(const struct exchange *x, const struct verdict *v)
 {
-    if (stream_resumable(x) || (x->reply.committed && x->aim.target_attempts < 2 && !is_silence(v)))
+    if (stream_resumable(x) ||
+        (x->reply.committed && x->placement.target_attempts < 2 && !is_silence(v)))
         return 0;
     if (v->kind == VERDICT_FINAL && !v->movable)
         return 0;
@@ -384,18 +387,18 @@ static unsigned helps_now(const struct exchange *x, const struct verdict *v)
 /* The target is tried, and excluded where the same would fail there again. */
 static void note_target(struct exchange *x, unsigned helps, bool again)
 {
-    struct aim *aim = &x->aim;
-    struct target_ref here = {aim->target.provider,
-                              helps & HELPS_KEY ? aim->target.key_number : KEY_ANY};
+    struct placement *placement = &x->placement;
+    struct target_ref here = {placement->target.provider,
+                              helps & HELPS_KEY ? placement->target.key_number : KEY_ANY};
 
-    add_ref(aim->tried, &aim->wish.tried_count, here);
+    add_ref(placement->tried, &placement->turn_request.tried_count, here);
     if (!again)
-        add_ref(aim->excluded, &aim->wish.excluded_count, here);
+        add_ref(placement->excluded, &placement->turn_request.excluded_count, here);
 }
 
 static bool has_one_target(const struct exchange *x)
 {
-    return x->plan.provider_count == 1 && x->aim.target.provider->key_count < 2;
+    return x->plan.provider_count == 1 && x->placement.target.provider->key_count < 2;
 }
 
 void targets_note(struct exchange *x, const struct verdict *v)
@@ -410,7 +413,7 @@ void targets_note(struct exchange *x, const struct verdict *v)
 static enum move find_move(struct exchange *x, const struct verdict *v, bool again,
                            const struct provider **ret_next)
 {
-    struct aim *aim = &x->aim;
+    struct placement *placement = &x->placement;
     unsigned helps = helps_now(x, v);
     struct turns_outlook here;
     struct move_question q = {
@@ -419,16 +422,16 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
         .later_tiers = helps & HELPS_MODEL ? later_tiers(x) : 0,
         .attempts_left = x->max_attempts - x->attempts,
         .fallback_on = x->plan.fallback_on,
-        .tier_attempts = aim->tier_attempts,
+        .tier_attempts = placement->tier_attempts,
         .attempts_per_tier = x->plan.settings->retry.attempts_per_tier,
     };
     enum move move;
 
-    *ret_next = aim->target.provider;
+    *ret_next = placement->target.provider;
     if (helps == 0 || (has_one_target(x) && q.later_tiers == 0))
         return MOVE_STAY;
     note_target(x, helps, again);
-    x->ops->turn_look(x->world, x, &aim->wish, helps, &here);
+    x->ops->turn_look(x->world, x, &placement->turn_request, helps, &here);
     q.others = here.other ? helps : 0;
     q.tier_down = here.down;
     move = move_decide(&q);
@@ -443,14 +446,14 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
  * is left of the tier. */
 static bool leave_silent(struct exchange *x)
 {
-    struct aim *aim = &x->aim;
+    struct placement *placement = &x->placement;
     unsigned all = (1u << x->plan.provider_count) - 1;
 
     for (unsigned i = 0; i < x->plan.provider_count; i++)
-        if (aim->silent & 1u << i)
-            add_ref(aim->excluded, &aim->wish.excluded_count,
+        if (placement->silent & 1u << i)
+            add_ref(placement->excluded, &placement->turn_request.excluded_count,
                     (struct target_ref){x->plan.providers[i], KEY_ANY});
-    return (aim->silent & all) != all;
+    return (placement->silent & all) != all;
 }
 
 /* A repeat is charged to the budget of an upstream that has had this request already, when it is
@@ -458,16 +461,17 @@ static bool leave_silent(struct exchange *x)
 static bool settle(struct exchange *x, const struct verdict *v, enum move move,
                    const struct provider *next)
 {
-    struct aim *aim = &x->aim;
-    bool again = (aim->wish.visited & plan_bit(&x->plan, next)) != 0, paid = aim->prepaid;
+    struct placement *placement = &x->placement;
+    bool again = (placement->turn_request.visited & plan_bit(&x->plan, next)) != 0,
+         paid = placement->prepaid;
 
-    aim->prepaid = false;
-    aim->settled = paid || v->reason == REASON_STALE || v->new_key ||
-                   (move != MOVE_STAY && move_is_free(v->reason));
-    if (aim->settled || !again)
+    placement->prepaid = false;
+    placement->settled = paid || v->reason == REASON_STALE || v->new_key ||
+                         (move != MOVE_STAY && move_is_free(v->reason));
+    if (placement->settled || !again)
         return true;
-    aim->settled = x->ops->may_repeat(x->world, x, next);
-    return aim->settled;
+    placement->settled = x->ops->may_repeat(x->world, x, next);
+    return placement->settled;
 }
 
 /* Whether another model would have been asked, but for the packed body. */
@@ -485,10 +489,10 @@ struct retry_decision targets_decide(struct exchange *x, const struct verdict *v
     const struct retry_settings *s = &x->plan.settings->retry;
     struct retry_question q = question(x, v, hint);
     struct retry_decision d = retry_decide(s, &q);
-    const struct provider *next = x->aim.target.provider;
+    const struct provider *next = x->placement.target.provider;
 
     if (is_silence(v))
-        x->aim.silent |= plan_bit(&x->plan, next);
+        x->placement.silent |= plan_bit(&x->plan, next);
     if (shuns_silent(x) && !leave_silent(x) && d.action == RETRY_AGAIN)
         d = (struct retry_decision){.action = RETRY_GIVE_UP, .why_not = NOBODY_ELSE};
     else if (!retry_forbids_all(s, &q))
@@ -512,8 +516,8 @@ bool targets_would_repeat(struct exchange *x, const struct verdict *v)
 
     if (retry_decide(&x->plan.settings->retry, &q).action != RETRY_AGAIN)
         return false;
-    x->aim.prepaid = x->ops->may_repeat(x->world, x, x->aim.target.provider);
-    return x->aim.prepaid;
+    x->placement.prepaid = x->ops->may_repeat(x->world, x, x->placement.target.provider);
+    return x->placement.prepaid;
 }
 
 void targets_move(struct exchange *x, const struct verdict *v, enum move move)
@@ -521,5 +525,5 @@ void targets_move(struct exchange *x, const struct verdict *v, enum move move)
     if (move == MOVE_TIER)
         enter_next_tier(x);
     else if (move == MOVE_STAY && v->reason != REASON_STALE)
-        x->aim.wish.tried_count = 0;
+        x->placement.turn_request.tried_count = 0;
 }

@@ -18,7 +18,8 @@ const char *turn_why_word(enum turn_why w)
 
 static bool wakes_before(struct heap_node *a, struct heap_node *b)
 {
-    return LIST_ENTRY(a, struct line, sleeps)->at_ms < LIST_ENTRY(b, struct line, sleeps)->at_ms;
+    return LIST_ENTRY(a, struct wait_queue, sleeps)->at_ms <
+           LIST_ENTRY(b, struct wait_queue, sleeps)->at_ms;
 }
 
 struct turns *turns_new(const struct turns_handler *handler)
@@ -48,14 +49,14 @@ void turns_free(struct turns *t)
     free(t);
 }
 
-void turns_door_init(struct turns_door *d, void (*wake)(void *arg), void *arg)
+void turns_ready_init(struct turns_ready *d, void (*wake)(void *arg), void *arg)
 {
     list_init(&d->woken);
     d->wake = wake;
     d->arg = arg;
 }
 
-struct turn *turns_door_take(struct turns_door *d)
+struct turn *turns_ready_take(struct turns_ready *d)
 {
     struct list *node = list_pop(&d->woken);
 
@@ -81,21 +82,21 @@ static void enter(struct turns *t, struct turn *turn, struct target_state *state
                     (struct turns_event){.kind = TURNS_RATE_TAKEN, .per_minute = s->per_minute});
     }
     s->in_flight++;
-    c->fallbacks += turn->wish->tier > 0;
-    if (!(turn->wish->visited & plan_bit(turn->wish->plan, turn->target.provider)))
+    c->fallbacks += turn->turn_request->tier > 0;
+    if (!(turn->turn_request->visited & plan_bit(turn->turn_request->plan, turn->target.provider)))
         budget_request(&s->budget, now_ms);
     state->entry.refs++;
 }
 
-static void grant(struct turns *t, struct turn *turn, const struct choice *c, uint64_t now_ms)
+static void grant(struct turns *t, struct turn *turn, const struct candidate *c, uint64_t now_ms)
 {
     const struct provider *p = c->provider;
-    struct str model = wish_model(turn->wish);
+    struct str model = turn_request_model(turn->turn_request);
 
     turn->target = (struct target){
         .provider = p,
         .key_number = c->key_number,
-        .tier = turn->wish->tier,
+        .tier = turn->turn_request->tier,
         .model = model,
         .own_model = target_own_model(p, model),
     };
@@ -114,11 +115,11 @@ static void grant(struct turns *t, struct turn *turn, const struct choice *c, ui
 
 void turn_announce(struct turn *turn)
 {
-    bool first = list_empty(&turn->door->woken);
+    bool first = list_empty(&turn->ready->woken);
 
-    list_append(&turn->door->woken, &turn->told);
+    list_append(&turn->ready->woken, &turn->told);
     if (first)
-        turn->door->wake(turn->door->arg);
+        turn->ready->wake(turn->ready->arg);
 }
 
 void turn_refuse(struct turn *turn, const struct outlook *o)
@@ -130,20 +131,20 @@ void turn_refuse(struct turn *turn, const struct outlook *o)
 
 void turns_run(struct turns *t, uint64_t now_ms)
 {
-    struct choice c = {0};
+    struct candidate c = {0};
     struct turn *turn;
 
-    lines_wake_due(t, now_ms);
+    queues_wake_due(t, now_ms);
     do {
         t->next_ms = TURNS_NEVER;
-        turn = t->waiting > 0 ? line_next(t, now_ms, &c) : NULL;
+        turn = t->waiting > 0 ? queue_next(t, now_ms, &c) : NULL;
         if (turn) {
             grant(t, turn, &c, now_ms);
             turn_announce(turn);
         }
     } while (turn);
     if (t->asleep.first) {
-        const struct line *first = LIST_ENTRY(t->asleep.first, struct line, sleeps);
+        const struct wait_queue *first = LIST_ENTRY(t->asleep.first, struct wait_queue, sleeps);
 
         if (first->at_ms < t->next_ms)
             t->next_ms = first->at_ms;
@@ -162,56 +163,58 @@ unsigned turns_waiting(const struct turns *t)
 
 /* --- asking -------------------------------------------------------------------------------------- */
 
-static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const struct choice *choices,
-                                   unsigned n, uint64_t now_ms)
+static enum turn_state wait_for_it(struct turns *t, struct turn *turn,
+                                   const struct candidate *candidates, unsigned n, uint64_t now_ms)
 {
-    struct outlook o = look_ahead(choices, n, now_ms);
-    bool vain = n == 0 || in_vain(turn->wish, &o) ||
-                (turn->wish->probed && o.down && o.at_least.at_ms > turn->wish->patient_ms);
+    struct outlook o = look_ahead(candidates, n, now_ms);
+    bool vain =
+        n == 0 || in_vain(turn->turn_request, &o) ||
+        (turn->turn_request->probed && o.down && o.at_least.at_ms > turn->turn_request->patient_ms);
 
     turn->why = o.why;
-    if (vain || t->waiting >= turn->wish->plan->settings->queue.size ||
-        line_join(t, turn, choices, n, now_ms) < 0) {
+    if (vain || t->waiting >= turn->turn_request->plan->settings->queue.size ||
+        queue_join(t, turn, candidates, n, now_ms) < 0) {
         turn_refuse(turn, &o);
         if (!vain)
             turn->why = TURN_WHY_QUEUE_FULL;
         return turn->state;
     }
-    tell_target(t, choices[0].target_state, (struct turns_event){.kind = TURNS_WAIT, .why = o.why});
+    tell_target(t, candidates[0].target_state,
+                (struct turns_event){.kind = TURNS_WAIT, .why = o.why});
     turns_run(t, now_ms);
     list_remove(&turn->told); /* it need not be told what it is told here */
     return turn->state;
 }
 
-enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_door *door,
-                          const struct turn_wish *wish, uint64_t now_ms)
+enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_ready *ready,
+                          const struct turn_request *turn_request, uint64_t now_ms)
 {
-    struct choice choices[CHOICES_MAX];
+    struct candidate candidates[CANDIDATES_MAX];
     unsigned n;
 
     assert(turn->state == TURN_NONE);
-    turn->wish = wish;
-    turn->door = door;
+    turn->turn_request = turn_request;
+    turn->ready = ready;
     turn->why = turn->first_held = TURN_WHY_NONE;
-    turn->pool = NULL;
+    turn->client = NULL;
     turn->target_state = NULL;
     list_init(&turn->node);
     list_init(&turn->told);
     if (t->waiting > 0 && t->next_ms <= now_ms)
         turns_run(t, now_ms); /* those whose time has come are not overtaken */
-    n = wish_choices(t, wish, now_ms, choices);
+    n = turn_request_candidates(t, turn_request, now_ms, candidates);
     for (unsigned i = 0; i < n; i++) {
-        struct target_state *state = choices[i].target_state;
+        struct target_state *state = candidates[i].target_state;
         enum turn_why why = TURN_WHY_NONE; /* others wait for it already */
 
         if (state && (target_is_waited_for(state) || target_next(state, now_ms, &why) > now_ms)) {
             turn->first_held = i == 0 ? why : turn->first_held;
             continue;
         }
-        grant(t, turn, &choices[i], now_ms);
+        grant(t, turn, &candidates[i], now_ms);
         return TURN_GRANTED;
     }
-    return wait_for_it(t, turn, choices, n, now_ms);
+    return wait_for_it(t, turn, candidates, n, now_ms);
 }
 
 void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms)
@@ -224,35 +227,35 @@ void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms)
         return;
     }
     if (turn->state == TURN_WAITING) {
-        line_leave(t, turn);
+        queue_leave(t, turn);
         turns_run(t, now_ms); /* another is at the head of its queue */
     }
     turn->state = TURN_NONE;
 }
 
-void turns_look(struct turns *t, const struct turn_wish *wish, unsigned helps, uint64_t now_ms,
-                struct turns_outlook *ret)
+void turns_look(struct turns *t, const struct turn_request *turn_request, unsigned helps,
+                uint64_t now_ms, struct turns_outlook *ret)
 {
-    struct choice choices[CHOICES_MAX];
-    unsigned n = wish_choices(t, wish, now_ms, choices);
+    struct candidate candidates[CANDIDATES_MAX];
+    unsigned n = turn_request_candidates(t, turn_request, now_ms, candidates);
 
-    *ret = (struct turns_outlook){.down = n > 0 && look_ahead(choices, n, now_ms).down};
+    *ret = (struct turns_outlook){.down = n > 0 && look_ahead(candidates, n, now_ms).down};
     for (unsigned i = 0; i < n; i++) {
-        struct target_state *state = choices[i].target_state;
+        struct target_state *state = candidates[i].target_state;
         bool same_upstream = false;
         enum turn_why why;
 
-        for (unsigned k = 0; k < wish->tried_count; k++)
-            same_upstream |= wish->tried[k].provider == choices[i].provider;
+        for (unsigned k = 0; k < turn_request->tried_count; k++)
+            same_upstream |= turn_request->tried[k].provider == candidates[i].provider;
         if (i == 0)
-            ret->target.provider = choices[i].provider;
-        if (choices[i].tried || !(helps & (HELPS_UPSTREAM | (same_upstream ? HELPS_KEY : 0))) ||
+            ret->target.provider = candidates[i].provider;
+        if (candidates[i].tried || !(helps & (HELPS_UPSTREAM | (same_upstream ? HELPS_KEY : 0))) ||
             (state && (target_is_waited_for(state) || target_next(state, now_ms, &why) > now_ms)) ||
-            choice_is_aside(&choices[i], now_ms))
+            candidate_is_aside(&candidates[i], now_ms))
             continue;
         ret->other = true;
-        ret->target =
-            (struct target){.provider = choices[i].provider, .key_number = choices[i].key_number};
+        ret->target = (struct target){.provider = candidates[i].provider,
+                                      .key_number = candidates[i].key_number};
         return;
     }
 }

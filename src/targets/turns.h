@@ -34,13 +34,13 @@
 
 struct turns;
 struct target_state;
-struct pool;
+struct client_queue;
 
 #define TURNS_NEVER UINT64_MAX
 
 /* Where those who were let through are told, one for each worker. `wake` is called from within any
  * call, with the caller's locks held, when `woken` is no longer empty: it may only send a signal. */
-struct turns_door {
+struct turns_ready {
     struct list woken; /* of struct turn, by `told` */
     void (*wake)(void *arg);
     void *arg;
@@ -48,7 +48,7 @@ struct turns_door {
 
 enum turn_state {
     TURN_NONE,
-    TURN_WAITING, /* in a queue; the door tells when that changes */
+    TURN_WAITING, /* in a queue; the ready list tells when that changes */
     TURN_GRANTED, /* `target` may be gone to; turns_end follows */
     TURN_REFUSED, /* `why` it would wait in vain */
 };
@@ -75,12 +75,12 @@ struct turn {
     enum turn_why first_held; /* what held its first choice when it asked; it stays as it is */
 
     /* turns.c's own. */
-    const struct turn_wish *wish;
-    struct turns_door *door;
-    struct pool *pool;
+    const struct turn_request *turn_request;
+    struct turns_ready *ready;
+    struct client_queue *client;
     struct target_state *target_state; /* GRANTED; NULL where there was no memory to know of one */
-    struct list node;                  /* WAITING: in the pool's queue */
-    struct list told;                  /* in the door's list */
+    struct list node;                  /* WAITING: in the client's queue */
+    struct list told;                  /* in the ready list */
     uint32_t gate_epoch;
     struct breaker_pass pass;
     bool gate_heard, heard; /* turns_tell had news for the gate, for all */
@@ -89,7 +89,7 @@ struct turn {
 };
 
 /* What a request asks for. It stays as it is while the turn is WAITING. */
-struct turn_wish {
+struct turn_request {
     const struct plan *plan;
     struct str model; /* that the request names; "" where it names none */
     enum operation operation;
@@ -97,7 +97,7 @@ struct turn_wish {
     bool may_leave;  /* with all breakers of the tier open it is refused: another may serve it */
     uint64_t client; /* who asks: queues are fair among these */
     uint64_t client_key;            /* the fingerprint of the credentials that pass through */
-    uint64_t arrived_ms;            /* the request's place in line, for all its turns */
+    uint64_t arrived_ms;            /* the request's place in queue, for all its turns */
     unsigned visited;               /* bit n: the plan's provider n has had an attempt of it */
     const struct target_ref *tried; /* others come first */
     unsigned tried_count;
@@ -162,13 +162,13 @@ struct turns_handler {
 struct turns *turns_new(const struct turns_handler *handler); /* NULL when out of memory */
 void turns_free(struct turns *t);                             /* nobody waits or has a turn */
 
-void turns_door_init(struct turns_door *d, void (*wake)(void *arg), void *arg);
+void turns_ready_init(struct turns_ready *d, void (*wake)(void *arg), void *arg);
 /* One whose state has changed since it began to wait; NULL: there is no more. */
-struct turn *turns_door_take(struct turns_door *d);
+struct turn *turns_ready_take(struct turns_ready *d);
 
 /* Asks for a turn: the state that it is in then, WAITING, GRANTED or REFUSED, is returned. */
-enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_door *door,
-                          const struct turn_wish *wish, uint64_t now_ms);
+enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_ready *ready,
+                          const struct turn_request *turn_request, uint64_t now_ms);
 
 /* Lets go of one that is not GRANTED, or not known to be: it waits no more. */
 void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms);
@@ -180,7 +180,7 @@ void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r,
 /* The attempt of a GRANTED turn is over, and so is the turn. */
 void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms);
 
-/* What there is beside the targets that the wish has tried: */
+/* What there is beside the targets that the request has tried: */
 struct turns_outlook {
     bool other;           /* one of its tier could be had at once ... */
     struct target target; /* ... this one; without, the first that comes into question */
@@ -188,8 +188,8 @@ struct turns_outlook {
 };
 /* `helps` (enum move_helps): whether other keys of an upstream that was tried count, and other
  * upstreams. */
-void turns_look(struct turns *t, const struct turn_wish *wish, unsigned helps, uint64_t now_ms,
-                struct turns_outlook *ret);
+void turns_look(struct turns *t, const struct turn_request *turn_request, unsigned helps,
+                uint64_t now_ms, struct turns_outlook *ret);
 
 /* Charges a repeat at that upstream to its budget: false where there is no room (C9). */
 bool turns_may_repeat(struct turns *t, const struct provider *p, const struct retry_settings *s,

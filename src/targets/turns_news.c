@@ -103,7 +103,7 @@ static void shut_gate(struct turns *t, struct target_state *state, uint64_t for_
                 .kind = TURNS_GATE_CLOSED, .for_ms = for_ms, .reason = reason, .learned = learned});
     }
     if (closes || state->gate.until_ms != before_ms)
-        lines_review(t, state, now_ms);
+        queues_review(t, state, now_ms);
 }
 
 static void set_aside(struct turns *t, struct turn *turn, enum reason reason, uint64_t now_ms)
@@ -128,7 +128,7 @@ static void model_closed(struct turns *t, struct model_state *c, bool learned, u
     for (struct list *l = c->states.next; l != &c->states; l = l->next)
         gate_reopen(&LIST_ENTRY(l, struct target_state, node)->gate, now_ms);
     tell_model(t, c, (struct turns_event){.kind = TURNS_BREAKER_CLOSED, .learned = learned});
-    lines_wake_model(t, c);
+    queues_wake_model(t, c);
 }
 
 static void model_opened(struct turns *t, struct model_state *c, struct turns_event e, bool again,
@@ -137,7 +137,7 @@ static void model_opened(struct turns *t, struct model_state *c, struct turns_ev
     e.kind = TURNS_BREAKER_OPEN;
     c->openings++;
     tell_model(t, c, e);
-    lines_review_model(t, c, again, now_ms);
+    queues_review_model(t, c, again, now_ms);
 }
 
 static void breaker_news(struct turns *t, struct turn *turn, enum breaker_news news,
@@ -203,7 +203,7 @@ void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r,
         set_aside(t, turn, r->verdict.reason, now_ms);
     if (t->waiting == 0)
         return;
-    lines_wake(t, state);
+    queues_wake(t, state);
     turns_run(t, now_ms);
 }
 
@@ -226,7 +226,7 @@ void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
     state->entry.refs--;
     if (t->waiting == 0)
         return;
-    lines_wake(t, state);
+    queues_wake(t, state);
     turns_run(t, now_ms);
 }
 
@@ -347,8 +347,8 @@ static struct turns_view view_of(const struct entry *e, uint64_t now_ms)
         };
     case ENTRY_UPSTREAM:
     case ENTRY_LEARNED:
-    case ENTRY_LINE:
-    case ENTRY_POOL:
+    case ENTRY_QUEUE:
+    case ENTRY_CLIENT:
     case ENTRY_KINDS:
         break;
     }
@@ -360,7 +360,7 @@ static struct turns_view view_of(const struct entry *e, uint64_t now_ms)
 
 static bool has_view(const struct entry *e)
 {
-    return e->kind != ENTRY_LEARNED && e->kind != ENTRY_LINE && e->kind != ENTRY_POOL;
+    return e->kind != ENTRY_LEARNED && e->kind != ENTRY_QUEUE && e->kind != ENTRY_CLIENT;
 }
 
 bool turns_each(struct turns *t, unsigned *at, void (*each)(void *arg, const struct turns_view *v),

@@ -1,5 +1,5 @@
-/* What the parts of turns.h share: turns.c lets requests through, turns_line.c knows who waits and whose
- * turn it is, turns_choice.c in which order targets are considered, turns_table.c keeps what is known,
+/* What the parts of turns.h share: turns.c lets requests through, turns_queue.c knows who waits and whose
+ * turn it is, turns_candidates.c in which order targets are considered, turns_table.c keeps what is known,
  * turns_news.c takes in what is learned. */
 #ifndef RETRYD_TARGETS_TURNS_PRIVATE_H
 #define RETRYD_TARGETS_TURNS_PRIVATE_H
@@ -16,7 +16,7 @@
 #define TARGETS_MAX \
     16384                /* and models: beyond it those that were used least lately are forgotten */
 #define LEARNED_MAX 4096 /* what other daemons said of targets that are not known here */
-#define CHOICES_MAX 64   /* targets that one request considers */
+#define CANDIDATES_MAX 64 /* targets that one request considers */
 #define PLACE_MS \
     (10 * 1000) /* what was put at its place since then is left there: neighbours are not near */
 #define IDLE_MS (60 * 1000) /* in that time a gate and a pace would have moved on by themselves */
@@ -27,8 +27,8 @@ enum entry_kind {
     ENTRY_TARGET,
     ENTRY_KEY,
     ENTRY_LEARNED,
-    ENTRY_LINE,
-    ENTRY_POOL,
+    ENTRY_QUEUE,
+    ENTRY_CLIENT,
     ENTRY_KINDS,
 };
 
@@ -53,7 +53,7 @@ struct upstream_state {
     unsigned max_concurrency, per_minute; /* by the latest configuration; 0: none */
     uint64_t generation;                  /* ... which is this one */
     unsigned next_key;                    /* where the next request's choice of a key begins */
-    struct list waited;                   /* in turns.waited, while lines have targets of it ... */
+    struct list waited;                   /* in turns.waited, while queues have targets of it ... */
     unsigned links, free_links;           /* ... so many, and of operations that are not rated */
     char name[64];
 };
@@ -91,7 +91,7 @@ struct target_state {
     bool adaptive;
     uint64_t closings;
     uint64_t told_ms;  /* the end of its gate's closing that others have been told of */
-    struct list links; /* of the lines that have it among their choices */
+    struct list links; /* of the queues that have it among their candidates */
 };
 
 /* Who comes now may not overtake them. */
@@ -113,35 +113,35 @@ struct learned {
     uint64_t until_ms;
 };
 
-/* Those of one client in a line, first come first. */
-struct pool {
+/* Those of one client in a queue, first come first. */
+struct client_queue {
     struct entry entry;
-    struct line *line;
-    struct list node, comer; /* in line->pools, line->comers */
+    struct wait_queue *queue;
+    struct list node, comer; /* in queue->clients, queue->comers */
     struct list turns;
     uint64_t served; /* number of the last grant to it */
 };
 
 /* All who wait for the same: what holds one of them holds them all.
  *
- * A line is awake where one of its targets may be free as far as is known, or is held by a limit of its
+ * A queue is awake where one of its targets may be free as far as is known, or is held by a limit of its
  * upstream alone, which all see at once. Else it sleeps until the first of its targets may be free, or
  * until there is news of one of them. */
-struct line {
-    struct entry entry; /* its id is the choice's */
-    struct list pools;  /* by `served`: whose turn is next comes first */
-    struct list comers; /* the same ones: whose first has come first comes first */
+struct wait_queue {
+    struct entry entry;  /* its id is that of its candidates */
+    struct list clients; /* by `served`: whose turn is next comes first */
+    struct list comers;  /* the same ones: whose first has come first comes first */
     bool asleep;
-    struct list node;        /* awake: in turns.awake, by `served` of its first pool */
-    struct heap_node sleeps; /* asleep: in turns.asleep, unless only news can wake it */
-    uint64_t at_ms;          /* ... until then; TURNS_NEVER */
-    struct pool only;        /* where it has one alone; the others are in the table */
+    struct list node;         /* awake: in turns.awake, by `served` of its first client */
+    struct heap_node sleeps;  /* asleep: in turns.asleep, unless only news can wake it */
+    uint64_t at_ms;           /* ... until then; TURNS_NEVER */
+    struct client_queue only; /* where it has one alone; the others are in the table */
     bool only_used;
     unsigned link_count;
     struct link {
         struct list node; /* in target_state->links */
         struct target_state *target_state;
-        struct line *line;
+        struct wait_queue *queue;
     } links[];
 };
 
@@ -160,8 +160,8 @@ struct turns {
     uint64_t next_ms;
 };
 
-/* One of the targets that a wish may be given. */
-struct choice {
+/* One of the targets that a request may be given. */
+struct candidate {
     const struct provider *provider;
     unsigned key_number;
     bool tried;
@@ -173,7 +173,7 @@ struct choice {
 /* Finds, or makes, the state of a target. Where there are TARGETS_MAX, and none of those that were used least
  * lately can be spared, it is one that is shared: by clients of the same model, or by models of an upstream.
  * NULL when out of memory. */
-struct target_state *table_target(struct turns *t, const struct turn_wish *wish,
+struct target_state *table_target(struct turns *t, const struct turn_request *turn_request,
                                   const struct provider *p, unsigned key_number, struct str model,
                                   uint64_t now_ms);
 struct upstream_state *table_upstream(struct turns *t, const struct provider *p, uint64_t now_ms);
@@ -186,60 +186,60 @@ int table_init(struct turns *t); /* 0 or -ENOMEM */
 void table_learn(struct turns *t, uint64_t id, uint64_t until_ms, uint64_t now_ms);
 void table_free(struct turns *t);
 
-/* --- turns_choice.c --- */
+/* --- turns_candidates.c --- */
 
 /* The name of the tier's model, as clients call it. */
-struct str wish_model(const struct turn_wish *wish);
+struct str turn_request_model(const struct turn_request *turn_request);
 
 /* Fills `choices` in order of preference; how many there are. */
-unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t now_ms,
-                      struct choice choices[CHOICES_MAX]);
+unsigned turn_request_candidates(struct turns *t, const struct turn_request *turn_request,
+                                 uint64_t now_ms, struct candidate candidates[CANDIDATES_MAX]);
 /* Its key is set aside. */
-bool choice_is_aside(const struct choice *c, uint64_t now_ms);
+bool candidate_is_aside(const struct candidate *c, uint64_t now_ms);
 
 struct wait {
     uint64_t at_ms;
     enum turn_why why;
 };
 
-/* What a wish that gets nothing now can hope for. */
+/* What a request that gets nothing now can hope for. */
 struct outlook {
     enum turn_why why;    /* what holds that of its choices which may be free first */
     struct wait at_least; /* until one may be free, if those under way end in time */
     bool down;            /* all are waited for because of their breakers */
 };
 
-struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now_ms);
+struct outlook look_ahead(const struct candidate *candidates, unsigned n, uint64_t now_ms);
 /* Whether it would wait in vain for that. */
-bool in_vain(const struct turn_wish *wish, const struct outlook *o);
+bool in_vain(const struct turn_request *turn_request, const struct outlook *o);
 
 /* When a target may be gone to, and what holds it until then; TURNS_NEVER: until some news. */
 uint64_t target_next(struct target_state *state, uint64_t now_ms, enum turn_why *ret_why);
 bool upstream_is_full(const struct upstream_state *s);
 
-/* --- turns_line.c --- */
+/* --- turns_queue.c --- */
 
-/* Puts one into the line for these, n at least one: WAITING. 0 or -ENOMEM. */
-int line_join(struct turns *t, struct turn *turn, const struct choice *choices, unsigned n,
-              uint64_t now_ms);
+/* Puts one into the queue for these, n at least one: WAITING. 0 or -ENOMEM. */
+int queue_join(struct turns *t, struct turn *turn, const struct candidate *candidates, unsigned n,
+               uint64_t now_ms);
 /* Takes it out. */
-void line_leave(struct turns *t, struct turn *turn);
+void queue_leave(struct turns *t, struct turn *turn);
 /* Whose turn it is at a target that is free, and which; taken out. NULL: nobody's. Lowers next_ms. */
-struct turn *line_next(struct turns *t, uint64_t now_ms, struct choice *ret_choice);
+struct turn *queue_next(struct turns *t, uint64_t now_ms, struct candidate *ret_candidate);
 
 /* Lines wake that wait for it: something there has changed. */
-void lines_wake(struct turns *t, struct target_state *state);
-void lines_wake_model(struct turns *t, struct model_state *c);
+void queues_wake(struct turns *t, struct target_state *state);
+void queues_wake_model(struct turns *t, struct model_state *c);
 /* Those wake whose time has come, but not all of a crowd at once. */
-void lines_wake_due(struct turns *t, uint64_t now_ms);
+void queues_wake_due(struct turns *t, uint64_t now_ms);
 
 /* A target has become worse: tells those who wait for it in vain now. `probe`: one has failed there. */
-void lines_review(struct turns *t, struct target_state *state, uint64_t now_ms);
-void lines_review_model(struct turns *t, struct model_state *c, bool probe, uint64_t now_ms);
+void queues_review(struct turns *t, struct target_state *state, uint64_t now_ms);
+void queues_review_model(struct turns *t, struct model_state *c, bool probe, uint64_t now_ms);
 
 /* --- turns.c --- */
 
-/* Tells the turn, which is in no line, that it would wait in vain. */
+/* Tells the turn, which is in no queue, that it would wait in vain. */
 void turn_refuse(struct turn *turn, const struct outlook *o);
 void turn_announce(struct turn *turn);
 

@@ -89,8 +89,8 @@ static bool tells_nothing(const struct entry *e, uint64_t now_ms)
         return ((const struct learned *)(const void *)e)->until_ms <= now_ms;
     case ENTRY_UPSTREAM:
     case ENTRY_KEY:
-    case ENTRY_LINE:
-    case ENTRY_POOL:
+    case ENTRY_QUEUE:
+    case ENTRY_CLIENT:
     case ENTRY_KINDS:
         break;
     }
@@ -121,7 +121,7 @@ void table_drop(struct turns *t, struct entry *e)
 
 /* Makes room for one more: false where none of those that were used least lately can be spared. These are
  * then as good as new, so that the next look is at others. What was used in this millisecond stays: it may
- * be what the same wish has just found. */
+ * be what the same request has just found. */
 static bool make_room(struct turns *t, enum entry_kind kind, unsigned most, uint64_t now_ms)
 {
     struct shelf *shelf = &t->shelves[kind];
@@ -315,24 +315,25 @@ static struct target_state *shared_target(struct turns *t, const struct provider
     return state ? state : make_target(t, c, p, key_id, now_ms);
 }
 
-struct target_state *table_target(struct turns *t, const struct turn_wish *wish,
+struct target_state *table_target(struct turns *t, const struct turn_request *turn_request,
                                   const struct provider *p, unsigned key_number, struct str model,
                                   uint64_t now_ms)
 {
-    uint64_t key_id = key_number ? p->keys[key_number - 1].id : wish->client_key;
-    uint64_t id = model_id(p, model, wish->operation);
+    uint64_t key_id = key_number ? p->keys[key_number - 1].id : turn_request->client_key;
+    uint64_t id = model_id(p, model, turn_request->operation);
     struct target_state *state =
         (struct target_state *)(void *)table_find(t, hash_join(id, key_id), ENTRY_TARGET);
 
     if (!state) {
         /* A target that goes leaves a model that may go, too. */
         bool room = make_room(t, ENTRY_TARGET, TARGETS_MAX, now_ms);
-        struct model_state *c = table_model(t, id, p, model, wish->operation, TARGETS_MAX, now_ms);
+        struct model_state *c =
+            table_model(t, id, p, model, turn_request->operation, TARGETS_MAX, now_ms);
 
         if (room && c)
             state = make_target(t, c, p, key_id, now_ms);
         else
-            state = shared_target(t, p, key_number, key_id, c, wish->operation, now_ms);
+            state = shared_target(t, p, key_number, key_id, c, turn_request->operation, now_ms);
     }
     if (!state)
         return NULL;
@@ -341,7 +342,7 @@ struct target_state *table_target(struct turns *t, const struct turn_wish *wish,
     if (state->key_number != key_number) /* a reload may have moved it */
         state->key_number = state->key->key_number = key_number;
     state->adaptive = p->adaptive_pacing;
-    state->model_state->settings = wish->plan->settings->breaker;
+    state->model_state->settings = turn_request->plan->settings->breaker;
     set_limits(state->model_state->upstream, p); /* they may have changed with a reload */
     return state;
 }

@@ -16,12 +16,12 @@
 
 struct client {
     struct turn turn;
-    struct turn_wish wish;
+    struct turn_request turn_request;
 };
 
 static struct client clients[MANY];
 static struct turns *turns;
-static struct turns_door door;
+static struct turns_ready ready;
 static struct route_settings settings = {.queue.size = 2 * MANY};
 static struct target_key key = {{"key", 3}, 7};
 static struct provider provider;
@@ -56,8 +56,8 @@ static void check(bool holds, const char *what)
 
 static enum turn_state ask(struct client *c)
 {
-    c->wish.arrived_ms = now_ms;
-    return turns_ask(turns, &c->turn, &door, &c->wish, now_ms);
+    c->turn_request.arrived_ms = now_ms;
+    return turns_ask(turns, &c->turn, &ready, &c->turn_request, now_ms);
 }
 
 static void end(struct client *c, const struct turn_result *r)
@@ -98,9 +98,9 @@ static void take_turns(unsigned n, unsigned number)
     (void)n;
     (void)number;
     end(last, &good);
-    first = (struct client *)(void *)turns_door_take(&door);
+    first = (struct client *)(void *)turns_ready_take(&ready);
     check(first && first != last, "nobody is let through");
-    check(!turns_door_take(&door), "two are let through");
+    check(!turns_ready_take(&ready), "two are let through");
     check(ask(last) == TURN_WAITING, "the limit does not hold");
 }
 
@@ -150,7 +150,7 @@ static void set_up(const struct bench *b, unsigned n)
     memset(clients, 0, sizeof(clients));
     turns = turns_new(&nobody);
     check(turns, "out of memory");
-    turns_door_init(&door, on_wake, NULL);
+    turns_ready_init(&ready, on_wake, NULL);
     provider = (struct provider){.name = "bench",
                                  .id = 4711,
                                  .host = "",
@@ -161,12 +161,12 @@ static void set_up(const struct bench *b, unsigned n)
                                  .keys = &key,
                                  .key_count = b->one_key};
     for (unsigned i = 0; i < n; i++)
-        clients[i].wish = (struct turn_wish){.plan = &plan,
-                                             .model = STR("model"),
-                                             .client = i + 1,
-                                             .client_key = i + 1,
-                                             .latest_ms = TURNS_NEVER,
-                                             .gate_latest_ms = TURNS_NEVER};
+        clients[i].turn_request = (struct turn_request){.plan = &plan,
+                                                        .model = STR("model"),
+                                                        .client = i + 1,
+                                                        .client_key = i + 1,
+                                                        .latest_ms = TURNS_NEVER,
+                                                        .gate_latest_ms = TURNS_NEVER};
     if (b->begin)
         b->begin(n);
 }

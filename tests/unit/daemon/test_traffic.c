@@ -14,7 +14,7 @@
 
 static uv_loop_t loop;
 static struct traffic *traffic;
-static struct turns_door door;
+static struct turns_ready ready;
 static struct route_settings settings;
 static struct provider provider;
 static const struct provider *const list[] = {&provider};
@@ -69,7 +69,7 @@ static void set_up(void)
     traffic = traffic_new(&loop);
     ck_assert_ptr_nonnull(traffic);
     traffic_set_news(traffic, &news);
-    turns_door_init(&door, no_wake, NULL);
+    turns_ready_init(&ready, no_wake, NULL);
 }
 
 static void tear_down(void)
@@ -83,10 +83,10 @@ static void tear_down(void)
 /* One attempt; with a status of 429 it closes the model's gate. */
 static void attempt(const char *model, unsigned status)
 {
-    struct turn_wish wish = {.plan = &plan,
-                             .model = str_from(model),
-                             .latest_ms = TURNS_NEVER,
-                             .gate_latest_ms = TURNS_NEVER};
+    struct turn_request turn_request = {.plan = &plan,
+                                        .model = str_from(model),
+                                        .latest_ms = TURNS_NEVER,
+                                        .gate_latest_ms = TURNS_NEVER};
     struct turn_result r = {.status = status};
     struct turn turn;
 
@@ -95,7 +95,7 @@ static void attempt(const char *model, unsigned status)
         r.verdict = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_RATE_LIMIT};
         r.hint = (struct hint){HINT_RETRY_AFTER_MS, 60000};
     }
-    ck_assert_int_eq(traffic_ask(traffic, &turn, &door, &wish), TURN_GRANTED);
+    ck_assert_int_eq(traffic_ask(traffic, &turn, &ready, &turn_request), TURN_GRANTED);
     traffic_tell(traffic, &turn, &r);
     traffic_end(traffic, &turn);
 }

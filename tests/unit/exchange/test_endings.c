@@ -137,7 +137,7 @@ START_TEST(each_set_of_endings_in_each_place)
     } else if (what & ENDING_BIT(ENDING_ABORT)) {
         for (unsigned i = 0; i < w.starts; i++)
             ck_assert_uint_le(w.start[i].gone_ms, w.now_ms);
-        ck_assert(!w.x.aim.waiting);
+        ck_assert(!w.x.placement.waiting);
     }
     exchange_client_gone(&w.x);
     exchange_step(&w.x);

@@ -752,7 +752,7 @@ START_TEST(an_exchange_thrown_away_cancels)
 }
 END_TEST
 
-/* --- the caller's wishes ------------------------------------------------------------------------------- */
+/* --- the caller's requests ------------------------------------------------------------------------------- */
 
 START_TEST(overrides_of_the_attempts)
 {

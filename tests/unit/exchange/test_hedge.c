@@ -560,9 +560,11 @@ START_TEST(at_another_target_where_there_is_one)
     run();
     answered("{}", AFTER + 10);
     ck_assert_ptr_eq(w.start[1].target.provider, &w.providers[1]);
-    ck_assert_ptr_eq(w.x.aim.target.provider, &w.providers[1]); /* who is told to have served it */
-    ck_assert_ptr_eq(w.budget_of, &w.providers[1]);             /* it is charged where it goes */
-    ck_assert_uint_eq(w.x.aim.wish.visited, 3); /* another attempt at either is a repeat */
+    ck_assert_ptr_eq(w.x.placement.target.provider,
+                     &w.providers[1]);              /* who is told to have served it */
+    ck_assert_ptr_eq(w.budget_of, &w.providers[1]); /* it is charged where it goes */
+    ck_assert_uint_eq(w.x.placement.turn_request.visited,
+                      3); /* another attempt at either is a repeat */
     world_tear_down();
 }
 END_TEST

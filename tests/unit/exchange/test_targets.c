@@ -156,7 +156,7 @@ START_TEST(a_tier_is_left_after_its_attempts)
     went(2, "a", 1, 1, "small");
     ck_assert_uint_eq(w.start[2].at_ms, w.start[1].gone_ms);
     ck_assert_int_eq(w.x.end, END_ANSWERED);
-    ck_assert_uint_eq(w.x.aim.target.tier, 1);
+    ck_assert_uint_eq(w.x.placement.target.tier, 1);
     world_tear_down();
 }
 END_TEST
@@ -201,7 +201,7 @@ START_TEST(fallback_on_says_what_may_leave)
         w.fallback_on = cases[i].on;
         run();
         ck_assert_int_eq(w.x.end, cases[i].leaves ? END_ANSWERED : END_FAILED);
-        ck_assert_uint_eq(w.x.aim.target.tier, cases[i].leaves);
+        ck_assert_uint_eq(w.x.placement.target.tier, cases[i].leaves);
         world_tear_down();
     }
 }
@@ -408,7 +408,7 @@ START_TEST(a_wait_in_vain_leads_to_the_next_tier)
     ck_assert_int_eq(second->x.end, END_FAILED); /* the limit is the upstream's, for all models */
     ck_assert_uint_eq(second->answered_ms, 1);
     ck_assert_uint_eq(second->head.status, 429);
-    ck_assert_uint_eq(second->x.aim.wish.tier, 1);
+    ck_assert_uint_eq(second->x.placement.turn_request.tier, 1);
     ck_assert_ptr_null(fake_worlds_deinit(&ws));
 }
 END_TEST

@@ -120,9 +120,9 @@ START_TEST(while_a_model_is_down_the_fallback_answers)
 
         ck_assert_int_eq(w->x.end, END_ANSWERED);
         if (at < DOWN_MS || at > UP_MS + OPEN_FOR_MS)
-            ck_assert_uint_eq(w->x.aim.target.tier, 0);
+            ck_assert_uint_eq(w->x.placement.target.tier, 0);
         else if (at < UP_MS)
-            ck_assert_uint_eq(w->x.aim.target.tier, 1);
+            ck_assert_uint_eq(w->x.placement.target.tier, 1);
         if (at > down_since_ms && at < closed_ms)
             ck_assert_uint_le(w->starts, 2); /* no more than a probe, and then the fallback */
     }

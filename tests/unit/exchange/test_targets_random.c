@@ -238,7 +238,7 @@ static void check_world(const struct fake_world *w)
     exchanges++;
     ends[x->end]++;
     starts += w->starts;
-    seen.moved += x->aim.target.tier > 0;
+    seen.moved += x->placement.target.tier > 0;
     seen.left += x->end == END_CLIENT_GONE && w->starts == 0;
 }
 

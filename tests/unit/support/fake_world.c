@@ -134,12 +134,12 @@ static void on_woken(void *arg)
 }
 
 static enum turn_state op_turn_ask(void *world, struct exchange *x, struct turn *turn,
-                                   const struct turn_wish *wish)
+                                   const struct turn_request *turn_request)
 {
     struct fake_world *w = world;
 
     (void)x;
-    return turns_ask(turns_of(w), turn, &w->door, wish, w->now_ms);
+    return turns_ask(turns_of(w), turn, &w->ready, turn_request, w->now_ms);
 }
 
 static enum turn_state op_turn_state(void *world, struct exchange *x, const struct turn *turn)
@@ -147,7 +147,7 @@ static enum turn_state op_turn_state(void *world, struct exchange *x, const stru
     struct fake_world *w = world;
 
     (void)x;
-    while (turns_door_take(&w->door))
+    while (turns_ready_take(&w->ready))
         ;
     return turn->state;
 }
@@ -177,13 +177,13 @@ static void op_turn_end(void *world, struct exchange *x, struct turn *turn)
     turns_end(turns_of(w), turn, w->now_ms);
 }
 
-static void op_turn_look(void *world, struct exchange *x, const struct turn_wish *wish,
+static void op_turn_look(void *world, struct exchange *x, const struct turn_request *turn_request,
                          unsigned helps, struct turns_outlook *ret)
 {
     struct fake_world *w = world;
 
     (void)x;
-    turns_look(turns_of(w), wish, helps, w->now_ms, ret);
+    turns_look(turns_of(w), turn_request, helps, w->now_ms, ret);
 }
 
 /* Old and new are apart, so that whoever mixes them up is found out. */
@@ -891,7 +891,8 @@ static uint64_t must_act_by(const struct fake_world *w)
 
     switch (x->state) {
     case EXCHANGE_QUEUED:
-        return earlier(x->deadline.at_ms, since(x->aim.queued_since, w->settings.queue.timeout_ms));
+        return earlier(x->deadline.at_ms,
+                       since(x->placement.queued_since, w->settings.queue.timeout_ms));
     case EXCHANGE_BACKOFF:
         return x->next_at_ms;
     case EXCHANGE_ATTEMPTING:
@@ -924,9 +925,9 @@ static void step(struct fake_world *w)
     by = must_act_by(w);
     if (by != FAKE_NEVER && w->timer_ms > by + w->timer_late_ms && !w->dirty)
         wrong(w, "a wait without a timer");
-    if (w->x.state == EXCHANGE_QUEUED && !w->x.aim.waiting)
+    if (w->x.state == EXCHANGE_QUEUED && !w->x.placement.waiting)
         wrong(w, "left in QUEUED, and waits for nothing");
-    if (w->x.state != EXCHANGE_QUEUED && w->x.aim.waiting)
+    if (w->x.state != EXCHANGE_QUEUED && w->x.placement.waiting)
         wrong(w, "has left QUEUED, and keeps its place there");
     w->states |= 1u << w->x.state;
     if (w->x.state == EXCHANGE_RELAYING && held(&w->x) > w->most_held)
@@ -1038,7 +1039,7 @@ void fake_begin(struct fake_world *w, const char *method, const char *target, co
     struct turns_handler nobody = {.event = NULL};
     int rc;
 
-    turns_door_init(&w->door, on_woken, w);
+    turns_ready_init(&w->ready, on_woken, w);
     turns_free(w->own_turns);
     w->own_turns = NULL;
     if (!w->turns)

@@ -127,7 +127,7 @@ struct fake_world {
 
     struct fake_run runs[2]; /* the attempts under way */
     struct turns *own_turns;
-    struct turns_door door;
+    struct turns_ready ready;
     const struct provider *plan_providers[FAKE_PROVIDERS], *plan_renewed[FAKE_PROVIDERS];
     unsigned other_key_asked;
     struct str sent_model; /* of the last attempt's body, as far as it is in one piece */

@@ -61,8 +61,8 @@ void fake_worlds_begun(struct fake_worlds *ws, unsigned number)
 {
     struct fake_world *w = &ws->worlds[number];
 
-    w->door.wake = on_told;
-    w->door.arg = &ws->slots[number];
+    w->ready.wake = on_told;
+    w->ready.arg = &ws->slots[number];
     ws->slots[number].next_ms = fake_next(w);
 }
 

@@ -55,7 +55,7 @@ void desk_init(struct desk *d, unsigned providers, unsigned keys)
                             .settings = &d->settings,
                             .providers = d->list,
                             .provider_count = providers};
-    turns_door_init(&d->door, on_wake, d);
+    turns_ready_init(&d->ready, on_wake, d);
     d->turns = turns_new(&handler);
     ck_assert_ptr_nonnull(d->turns);
 }
@@ -63,32 +63,32 @@ void desk_init(struct desk *d, unsigned providers, unsigned keys)
 void desk_deinit(struct desk *d)
 {
     ck_assert_uint_eq(turns_waiting(d->turns), 0);
-    ck_assert(list_empty(&d->door.woken));
+    ck_assert(list_empty(&d->ready.woken));
     for (unsigned i = 0; i < d->plan.provider_count; i++)
         ck_assert_uint_eq(desk_in_flight(d, i), 0);
     turns_free(d->turns);
 }
 
-void desk_wish(struct desk *d, struct asker *a)
+void desk_turn_request(struct desk *d, struct asker *a)
 {
     memset(a, 0, sizeof(*a));
-    a->wish = (struct turn_wish){.plan = &d->plan,
-                                 .model = STR("m"),
-                                 .arrived_ms = d->now_ms,
-                                 .patient_ms = 0,
-                                 .latest_ms = TURNS_NEVER,
-                                 .gate_latest_ms = TURNS_NEVER};
+    a->turn_request = (struct turn_request){.plan = &d->plan,
+                                            .model = STR("m"),
+                                            .arrived_ms = d->now_ms,
+                                            .patient_ms = 0,
+                                            .latest_ms = TURNS_NEVER,
+                                            .gate_latest_ms = TURNS_NEVER};
 }
 
 enum turn_state desk_ask_again(struct desk *d, struct asker *a)
 {
-    return turns_ask(d->turns, &a->turn, &d->door, &a->wish, d->now_ms);
+    return turns_ask(d->turns, &a->turn, &d->ready, &a->turn_request, d->now_ms);
 }
 
 enum turn_state desk_ask(struct desk *d, struct asker *a, uint64_t client)
 {
-    desk_wish(d, a);
-    a->wish.client = a->wish.client_key = client;
+    desk_turn_request(d, a);
+    a->turn_request.client = a->turn_request.client_key = client;
     return desk_ask_again(d, a);
 }
 
@@ -100,7 +100,7 @@ void desk_leave(struct desk *d, struct asker *a)
 
 static void take_told(struct desk *d)
 {
-    while (turns_door_take(&d->door))
+    while (turns_ready_take(&d->ready))
         ;
 }
 

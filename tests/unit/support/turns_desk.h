@@ -1,4 +1,4 @@
-/* A desk at which tests ask for turns by hand: a few upstreams, one plan, one door, a clock. */
+/* A desk at which tests ask for turns by hand: a few upstreams, one plan, one ready list, a clock. */
 #ifndef RETRYD_TURNS_DESK_H
 #define RETRYD_TURNS_DESK_H
 
@@ -10,14 +10,14 @@
 
 struct desk {
     struct turns *turns;
-    struct turns_door door;
+    struct turns_ready ready;
     struct route_settings settings; /* no breaker, no limits, a queue for 1000 */
     struct provider providers[DESK_PROVIDERS];
     struct target_key keys[DESK_PROVIDERS][DESK_KEYS];
     const struct provider *list[DESK_PROVIDERS];
     struct plan plan;
     uint64_t now_ms;
-    unsigned wakes;                                /* of the door */
+    unsigned wakes;                                /* of the ready list */
     unsigned events[TURNS_RATE_TAKEN + 1];         /* by kind */
     struct turns_event last[TURNS_RATE_TAKEN + 1]; /* ... the latest; not its texts */
     uint64_t upstream_id, model_id, target_id;     /* of the latest events that have such */
@@ -26,18 +26,18 @@ struct desk {
 /* One who asks. */
 struct asker {
     struct turn turn;
-    struct turn_wish wish;
+    struct turn_request turn_request;
 };
 
 /* `keys` of each upstream; 0: the clients' own pass through. The model is "m". */
 void desk_init(struct desk *d, unsigned providers, unsigned keys);
 void desk_deinit(struct desk *d);
 
-/* A wish that anything may fulfil, at any time. */
-void desk_wish(struct desk *d, struct asker *a);
+/* A request that anything may fulfil, at any time. */
+void desk_turn_request(struct desk *d, struct asker *a);
 /* ... of the client with that number and credentials of its own; asked for now. */
 enum turn_state desk_ask(struct desk *d, struct asker *a, uint64_t client);
-/* Asks with the wish as it is. */
+/* Asks with the request as it is. */
 enum turn_state desk_ask_again(struct desk *d, struct asker *a);
 
 /* The attempt went well, and is over. */

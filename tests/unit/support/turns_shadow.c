@@ -119,19 +119,19 @@ static void ended(struct fake_world *w, const struct turn *turn)
 }
 
 static enum turn_state turn_ask(void *world, struct exchange *x, struct turn *turn,
-                                const struct turn_wish *wish)
+                                const struct turn_request *turn_request)
 {
     struct shadow_world *me = shadow_of(world);
     enum turn_state state;
 
     me->asking = true;
-    state = under->turn_ask(world, x, turn, wish);
+    state = under->turn_ask(world, x, turn, turn_request);
     me->asking = false;
     s->waits += state == TURN_WAITING;
     s->refusals += state == TURN_REFUSED;
     if (state == TURN_GRANTED)
         granted(world, turn);
-    else if (wish == &x->hedge.wish)
+    else if (turn_request == &x->hedge.turn_request)
         me->paid = 0; /* for a second attempt that is not made */
     return state;
 }
@@ -317,11 +317,12 @@ void shadow_check(struct shadow *shadow)
         const struct fake_world *w = &ws->worlds[i];
         const struct exchange *x = &w->x;
 
-        if (!w->turns || x->state != EXCHANGE_QUEUED || !x->aim.waiting)
+        if (!w->turns || x->state != EXCHANGE_QUEUED || !x->placement.waiting)
             continue;
         waiting += x->attempt->turn.state == TURN_WAITING;
         MUST(x->attempt->turn.state == TURN_WAITING || ws->slots[i].next_ms == 0);
-        MUST(ws->now_ms <= x->aim.queued_since + w->settings.queue.timeout_ms + w->timer_late_ms);
+        MUST(ws->now_ms <=
+             x->placement.queued_since + w->settings.queue.timeout_ms + w->timer_late_ms);
     }
     for (unsigned i = 0; i < shadow->upstream_count; i++)
         in_flight += shadow->upstreams[i].in_flight;

@@ -56,8 +56,8 @@ START_TEST(shares_by_weight_and_those_without_one_last)
     desk_init(&d, 3, 1);
     d.plan.weights = weights;
     for (unsigned i = 0; i < FULL; i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.random = i;
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.random = i;
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_GRANTED);
         went[goes_to(&a[i])]++;
         desk_good(&d, &a[i]);
@@ -90,8 +90,8 @@ START_TEST(those_who_stand_in_share_by_weight)
     ck_assert_int_eq(goes_to(a), 0);
     desk_bad(&d, a, REASON_SERVER_ERROR, 500, 0);
     for (unsigned i = 0; i < 1000; i++) {
-        desk_wish(&d, a);
-        a->wish.random = i;
+        desk_turn_request(&d, a);
+        a->turn_request.random = i;
         ck_assert_int_eq(desk_ask_again(&d, a), TURN_GRANTED);
         went[goes_to(a)]++;
         desk_good(&d, a);
@@ -110,20 +110,21 @@ START_TEST(tried_last_excluded_never_only_that_one)
 
     desk_init(&d, 2, 2);
     tried = (struct target_ref){&d.providers[0], 1};
-    desk_wish(&d, a);
-    a->wish.tried = &tried;
-    a->wish.tried_count = 1;
+    desk_turn_request(&d, a);
+    a->turn_request.tried = &tried;
+    a->turn_request.tried_count = 1;
     ask_and_end(a, 0, 2);
     tried.key_number = KEY_ANY;
     ask_and_end(a, 1, 1);
-    a->wish.tried_count = 0;
+    a->turn_request.tried_count = 0;
     out[0] = (struct target_ref){&d.providers[0], KEY_ANY};
     out[1] = (struct target_ref){&d.providers[1], 1};
-    a->wish.excluded = out;
-    a->wish.excluded_count = 2;
+    a->turn_request.excluded = out;
+    a->turn_request.excluded_count = 2;
     ask_and_end(a, 1, 2);
     only = (struct target){.provider = &d.providers[1], .key_number = 1};
-    a->wish.only = &only; /* a stream is read on where it was begun, whatever else is known */
+    a->turn_request.only =
+        &only; /* a stream is read on where it was begun, whatever else is known */
     ask_and_end(a, 1, 1);
     desk_deinit(&d);
 }
@@ -138,18 +139,18 @@ START_TEST(one_who_looks_sees_where_one_who_asks_would_go)
     desk_init(&d, 3, 2);
     tried[0] = (struct target_ref){&d.providers[0], 1};       /* one key was limited */
     tried[1] = (struct target_ref){&d.providers[1], KEY_ANY}; /* an upstream was silent */
-    desk_wish(&d, a);
-    a->wish.tried = tried;
-    a->wish.tried_count = 2;
-    turns_look(d.turns, &a->wish, HELPS_UPSTREAM | HELPS_MODEL, d.now_ms, &here);
+    desk_turn_request(&d, a);
+    a->turn_request.tried = tried;
+    a->turn_request.tried_count = 2;
+    turns_look(d.turns, &a->turn_request, HELPS_UPSTREAM | HELPS_MODEL, d.now_ms, &here);
     ck_assert(here.other && !here.down);
     ck_assert_ptr_eq(here.target.provider, &d.providers[0]);
     ck_assert_uint_eq(here.target.key_number, 2);
     ask_and_end(a, 0, 2);
-    turns_look(d.turns, &a->wish, HELPS_MODEL, d.now_ms, &here);
+    turns_look(d.turns, &a->turn_request, HELPS_MODEL, d.now_ms, &here);
     ck_assert(!here.other);
-    a->wish.tried_count = 1;
-    turns_look(d.turns, &a->wish, HELPS_KEY, d.now_ms, &here);
+    a->turn_request.tried_count = 1;
+    turns_look(d.turns, &a->turn_request, HELPS_KEY, d.now_ms, &here);
     ck_assert(here.other);
     ck_assert_ptr_eq(here.target.provider, &d.providers[0]);
     desk_deinit(&d);
@@ -162,9 +163,9 @@ START_TEST(with_all_excluded_nobody_is_called_down)
 
     desk_init(&d, 1, 1);
     out = (struct target_ref){&d.providers[0], 1};
-    desk_wish(&d, a);
-    a->wish.excluded = &out;
-    a->wish.excluded_count = 1;
+    desk_turn_request(&d, a);
+    a->turn_request.excluded = &out;
+    a->turn_request.excluded_count = 1;
     ck_assert_int_eq(desk_ask_again(&d, a), TURN_REFUSED);
     ck_assert_int_eq(a->turn.why, TURN_WHY_NONE);
     ck_assert_uint_eq(a->turn.ready_ms, TURNS_NEVER);
@@ -178,7 +179,7 @@ END_TEST
 START_TEST(keys_in_turn)
 {
     desk_init(&d, 1, 3);
-    desk_wish(&d, a);
+    desk_turn_request(&d, a);
     for (unsigned i = 0; i < 7; i++)
         ask_and_end(a, 0, i % 3 + 1);
     desk_deinit(&d);
@@ -241,9 +242,9 @@ START_TEST(a_key_that_comes_back_serves_those_behind_one_that_has_excluded_it)
     desk_bad(&d, a, REASON_QUOTA, 429, 0);
     desk_ask(&d, a, 0);
     desk_bad(&d, a, REASON_RATE_LIMIT, 429, 60000);
-    desk_wish(&d, &a[0]);
-    a[0].wish.excluded = &out;
-    a[0].wish.excluded_count = 1;
+    desk_turn_request(&d, &a[0]);
+    a[0].turn_request.excluded = &out;
+    a[0].turn_request.excluded_count = 1;
     ck_assert_int_eq(desk_ask_again(&d, &a[0]), TURN_WAITING);
     ck_assert_int_eq(desk_ask(&d, &a[1], (uint64_t)_i), TURN_WAITING);
     desk_wait(&d, DESK_START + 5000);
@@ -292,7 +293,7 @@ START_TEST(many_keys_that_are_empty_hide_none_that_is_not)
             desk_good(&d, a);
     }
     ck_assert_uint_eq(d.events[TURNS_KEY_ASIDE], KEYS_MAX - 1);
-    desk_wish(&d, a);
+    desk_turn_request(&d, a);
     for (unsigned i = 0; i < 3; i++)
         ask_and_end(a, 0, KEYS_MAX);
     desk_deinit(&d);
@@ -326,9 +327,9 @@ START_TEST(one_429_holds_all_and_they_go_as_they_came)
     desk_ask(&d, &a[9], 9);
     desk_bad(&d, &a[9], REASON_RATE_LIMIT, 429, 1500);
     for (unsigned i = 0; i < COUNT(came); i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.client = i % 2; /* two queues */
-        a[i].wish.arrived_ms = DESK_START - 100 + came[i];
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.client = i % 2; /* two queues */
+        a[i].turn_request.arrived_ms = DESK_START - 100 + came[i];
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_WAITING);
         ck_assert_int_eq(a[i].turn.why, TURN_WHY_GATE);
     }
@@ -380,9 +381,9 @@ START_TEST(a_wait_beyond_what_may_be_is_refused_at_once)
     desk_ask(&d, a, 1);
     desk_bad(&d, a, REASON_RATE_LIMIT, 429, 5000);
     for (unsigned i = 0; i < 4; i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.latest_ms = i < 2 ? DESK_START + 4999 + i : TURNS_NEVER;
-        a[i].wish.gate_latest_ms = i >= 2 ? DESK_START + 4997 + i : TURNS_NEVER;
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.latest_ms = i < 2 ? DESK_START + 4999 + i : TURNS_NEVER;
+        a[i].turn_request.gate_latest_ms = i >= 2 ? DESK_START + 4997 + i : TURNS_NEVER;
         desk_ask_again(&d, &a[i]);
         ck_assert_int_eq(a[i].turn.state, i % 2 ? TURN_WAITING : TURN_REFUSED);
         ck_assert_int_eq(a[i].turn.why, TURN_WHY_GATE);
@@ -403,8 +404,8 @@ START_TEST(a_longer_closing_refuses_those_who_then_wait_in_vain)
     desk_ask(&d, &a[1], 1);
     desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 2000);
     for (unsigned i = 2; i < 5; i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.latest_ms = i == 3 ? TURNS_NEVER : DESK_START + 3000;
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.latest_ms = i == 3 ? TURNS_NEVER : DESK_START + 3000;
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_WAITING);
     }
     desk_bad(&d, &a[1], REASON_RATE_LIMIT, 429, 4000);
@@ -428,8 +429,8 @@ START_TEST(a_closing_is_told_at_once_where_a_limit_holds_too)
     d.providers[0].max_concurrency = 2;
     desk_ask(&d, &a[0], 1);
     desk_ask(&d, &a[1], 1);
-    desk_wish(&d, &a[2]);
-    a[2].wish.latest_ms = DESK_START + 3000;
+    desk_turn_request(&d, &a[2]);
+    a[2].turn_request.latest_ms = DESK_START + 3000;
     ck_assert_int_eq(desk_ask_again(&d, &a[2]), TURN_WAITING);
     ck_assert_int_eq(a[2].turn.why, TURN_WHY_LIMIT);
     desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 4000);
@@ -479,8 +480,8 @@ static void take_down(unsigned provider)
     for (unsigned i = 0; i < 2; i++) {
         struct asker who;
 
-        desk_wish(&d, &who);
-        who.wish.only = &only;
+        desk_turn_request(&d, &who);
+        who.turn_request.only = &only;
         ck_assert_int_eq(desk_ask_again(&d, &who), TURN_GRANTED);
         desk_bad(&d, &who, REASON_SERVER_ERROR, 500, 0);
     }
@@ -495,8 +496,8 @@ START_TEST(a_tier_that_is_down_is_left_or_waited_for)
     ck_assert_int_eq(goes_to(a), 1); /* the other upstream of the tier */
     desk_end(&d, a);
     take_down(1);
-    desk_wish(&d, &a[0]);
-    a[0].wish.may_leave = true;
+    desk_turn_request(&d, &a[0]);
+    a[0].turn_request.may_leave = true;
     ck_assert_int_eq(desk_ask_again(&d, &a[0]), TURN_REFUSED);
     ck_assert_int_eq(a[0].turn.why, TURN_WHY_BREAKER);
     ck_assert_uint_eq(a[0].turn.ready_ms, DESK_START + 10000);
@@ -515,14 +516,14 @@ START_TEST(who_waits_and_may_leave_goes_when_the_breaker_opens)
     desk_ask(&d, &a[0], 1);
     desk_ask(&d, &a[1], 1);
     for (unsigned i = 2; i < 4; i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.may_leave = i == 2;
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.may_leave = i == 2;
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_WAITING);
     }
     desk_bad(&d, &a[0], REASON_SERVER_ERROR, 500, 0); /* a[2] goes */
     ck_assert_int_eq(a[2].turn.state, TURN_GRANTED);
-    desk_wish(&d, &a[4]);
-    a[4].wish.may_leave = true;
+    desk_turn_request(&d, &a[4]);
+    a[4].turn_request.may_leave = true;
     ck_assert_int_eq(desk_ask_again(&d, &a[4]), TURN_WAITING);
     desk_bad(&d, &a[2], REASON_SERVER_ERROR, 500, 0); /* opens */
     ck_assert_int_eq(a[3].turn.state, TURN_WAITING);
@@ -539,8 +540,8 @@ START_TEST(single_probes_for_as_long_as_one_is_patient)
     with_breakers(1, 1);
     take_down(0);
     for (unsigned i = 0; i < 6; i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.patient_ms = DESK_START + (i == 5 ? 20000 : 30000);
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.patient_ms = DESK_START + (i == 5 ? 20000 : 30000);
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_WAITING);
     }
     desk_wait(&d, DESK_START + 9999);
@@ -579,11 +580,11 @@ START_TEST(probes_of_others_end_no_wait)
     take_down(0);
     d.now_ms += 5000;
     take_down(1);
-    desk_wish(&d, &a[0]);
-    a[0].wish.only = &second;
+    desk_turn_request(&d, &a[0]);
+    a[0].turn_request.only = &second;
     ck_assert_int_eq(desk_ask_again(&d, &a[0]), TURN_WAITING);
-    desk_wish(&d, &a[1]);
-    a[1].wish.plan = &one;
+    desk_turn_request(&d, &a[1]);
+    a[1].turn_request.plan = &one;
     ck_assert_int_eq(desk_ask_again(&d, &a[1]), TURN_WAITING);
     desk_wait(&d, DESK_START + 10000);
     ck_assert_int_eq(a[1].turn.state, TURN_GRANTED);
@@ -602,8 +603,8 @@ START_TEST(a_probe_that_is_limited_refuses_nobody_who_has_another_key)
     with_breakers(1, 2);
     take_down(0);
     for (unsigned i = 0; i < 2; i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.latest_ms = DESK_START + 30000;
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.latest_ms = DESK_START + 30000;
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_WAITING);
     }
     desk_wait(&d, DESK_START + 10000);

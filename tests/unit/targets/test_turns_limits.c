@@ -120,8 +120,8 @@ START_TEST(a_limit_that_comes_too_late_is_refused_at_once)
     d.providers[0].requests_per_minute = 60;
     desk_ask(&d, &a[0], 1);
     for (unsigned i = 1; i < 3; i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.latest_ms = DESK_START + 998 + i;
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.latest_ms = DESK_START + 998 + i;
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), i == 1 ? TURN_REFUSED : TURN_WAITING);
         ck_assert_int_eq(a[i].turn.why, TURN_WHY_LIMIT);
     }
@@ -185,8 +185,8 @@ START_TEST(only_the_first_time_at_an_upstream_is_a_request)
 
     desk_init(&d, 2, 1);
     for (unsigned i = 0; i < 20; i++) {
-        desk_wish(&d, &a[0]);
-        a[0].wish.visited = i < 10 ? 1u << 1 : 1u << 0; /* the other one; this one */
+        desk_turn_request(&d, &a[0]);
+        a[0].turn_request.visited = i < 10 ? 1u << 1 : 1u << 0; /* the other one; this one */
         ck_assert_int_eq(desk_ask_again(&d, &a[0]), TURN_GRANTED);
         desk_good(&d, &a[0]);
     }
@@ -451,15 +451,15 @@ START_TEST(limits_hold_for_any_number_of_models)
     d.settings.breaker = (struct breaker_settings){.failures = 1, .open_for_ms = 100000};
     for (unsigned i = 0; i < TARGETS_MAX; i++) {
         snprintf(model, sizeof(model), "m%u", i);
-        desk_wish(&d, a);
-        a->wish.model = str_from(model);
+        desk_turn_request(&d, a);
+        a->turn_request.model = str_from(model);
         ck_assert_int_eq(desk_ask_again(&d, a), TURN_GRANTED);
         desk_bad(&d, a, REASON_SERVER_ERROR, 500, 0);
     }
     d.providers[0].max_concurrency = 2;
     for (unsigned i = 0; i < 3; i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.model = i == 0 ? STR("x") : i == 1 ? STR("y") : STR("z");
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.model = i == 0 ? STR("x") : i == 1 ? STR("y") : STR("z");
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), i < 2 ? TURN_GRANTED : TURN_WAITING);
     }
     ck_assert_ptr_eq(a[0].turn.target_state, a[1].turn.target_state);
@@ -485,8 +485,8 @@ static bool has_room_after(enum reason reason, unsigned status, uint64_t hint_ms
             d.now_ms += 1000 + IDLE_MS;
         snprintf(model, sizeof(model), "m%u", i);
         for (unsigned k = 0; k < (hint_ms || status >= 500 ? 1 : PACE_REPEATED); k++) {
-            desk_wish(&d, a);
-            a->wish.model = str_from(model);
+            desk_turn_request(&d, a);
+            a->turn_request.model = str_from(model);
             ck_assert_int_eq(desk_ask_again(&d, a), TURN_GRANTED);
             own = !strcmp(a->turn.target_state->model_state->model, model);
             desk_bad(&d, a, reason, status, hint_ms);
@@ -567,8 +567,8 @@ START_TEST(a_reload_changes_limits_and_forgets_nothing)
     desk_ask(&d, &a[0], 1);
     ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING);
     for (unsigned i = 2; i < 5; i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.plan = &plan;
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.plan = &plan;
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), i < 3 ? TURN_GRANTED : TURN_WAITING);
     }
     ck_assert_int_eq(a[1].turn.state, TURN_GRANTED); /* who came before the reload, too */
@@ -632,17 +632,17 @@ START_TEST(a_door_is_woken_once_for_all_its_news)
     desk_ask(&d, &a[4], 1);
     desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 2000);
     for (unsigned i = 1; i < 4; i++) {
-        desk_wish(&d, &a[i]);
-        a[i].wish.latest_ms = DESK_START + 5000;
+        desk_turn_request(&d, &a[i]);
+        a[i].turn_request.latest_ms = DESK_START + 5000;
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), TURN_WAITING);
     }
     desk_leave(&d, &a[2]);
     ck_assert_uint_eq(d.wakes, 0);
     turns_tell(d.turns, &a[4].turn, &limited, d.now_ms);
     ck_assert_uint_eq(d.wakes, 1);
-    ck_assert_ptr_eq(turns_door_take(&d.door), &a[1].turn);
-    ck_assert_ptr_eq(turns_door_take(&d.door), &a[3].turn);
-    ck_assert_ptr_null(turns_door_take(&d.door));
+    ck_assert_ptr_eq(turns_ready_take(&d.ready), &a[1].turn);
+    ck_assert_ptr_eq(turns_ready_take(&d.ready), &a[3].turn);
+    ck_assert_ptr_null(turns_ready_take(&d.ready));
     turns_tell(d.turns, &a[4].turn, &limited, d.now_ms); /* nothing changes, nobody is told */
     ck_assert_uint_eq(d.wakes, 1);
     desk_end(&d, &a[4]);
@@ -661,8 +661,8 @@ START_TEST(one_who_left_is_told_nothing)
     turns_end(d.turns, &a[0].turn, d.now_ms); /* a[1] is let through and told so ... */
     ck_assert_uint_eq(d.wakes, 1);
     desk_leave(&d, &a[1]); /* ... and leaves without having heard: the next one goes */
-    ck_assert_ptr_eq(turns_door_take(&d.door), &a[2].turn);
-    ck_assert_ptr_null(turns_door_take(&d.door));
+    ck_assert_ptr_eq(turns_ready_take(&d.ready), &a[2].turn);
+    ck_assert_ptr_null(turns_ready_take(&d.ready));
     ck_assert_int_eq(a[2].turn.state, TURN_GRANTED);
     desk_end(&d, &a[2]);
     desk_deinit(&d);
@@ -670,7 +670,7 @@ START_TEST(one_who_left_is_told_nothing)
 END_TEST
 
 /* A worker may look at its requests for another reason, find one let through, and be done with its
- * attempt before it comes to its door's news. */
+ * attempt before it comes to its ready list's news. */
 START_TEST(one_who_is_done_is_told_nothing)
 {
     desk_init(&d, 1, 1);
@@ -680,7 +680,7 @@ START_TEST(one_who_is_done_is_told_nothing)
     turns_end(d.turns, &a[0].turn, d.now_ms);
     ck_assert_int_eq(a[1].turn.state, TURN_GRANTED);
     turns_end(d.turns, &a[1].turn, d.now_ms);
-    ck_assert_ptr_null(turns_door_take(&d.door));
+    ck_assert_ptr_null(turns_ready_take(&d.ready));
     desk_deinit(&d);
 }
 END_TEST

@@ -3,18 +3,19 @@
 
 #include "targets/turns_private.h"
 
-struct str wish_model(const struct turn_wish *wish)
+struct str turn_request_model(const struct turn_request *turn_request)
 {
-    if (wish->tier == 0)
-        return wish->model;
-    return str_from(wish->plan->fallback_models[wish->tier - 1]);
+    if (turn_request->tier == 0)
+        return turn_request->model;
+    return str_from(turn_request->plan->fallback_models[turn_request->tier - 1]);
 }
 
-static bool fits(const struct turn_wish *wish, const struct provider *p, unsigned key_number)
+static bool fits(const struct turn_request *turn_request, const struct provider *p,
+                 unsigned key_number)
 {
-    if (wish->only)
-        return wish->only->provider == p && wish->only->key_number == key_number;
-    return !target_among(wish->excluded, wish->excluded_count, p, key_number);
+    if (turn_request->only)
+        return turn_request->only->provider == p && turn_request->only->key_number == key_number;
+    return !target_among(turn_request->excluded, turn_request->excluded_count, p, key_number);
 }
 
 /* Takes one of the upstreams in `left` (a set of bits, not empty): the first, or by their shares; one
@@ -42,15 +43,16 @@ static unsigned draw_provider(const struct plan *plan, unsigned left, uint64_t r
     }
 }
 
-bool choice_is_aside(const struct choice *c, uint64_t now_ms)
+bool candidate_is_aside(const struct candidate *c, uint64_t now_ms)
 {
     return c->target_state && c->target_state->key->aside_until_ms > now_ms;
 }
 
 /* Up to `most` choices in all. Where there are more keys than room, those that are set aside are left
  * out as long as there are others. */
-static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const struct provider *p,
-                         uint64_t now_ms, struct choice *choices, unsigned n, unsigned most)
+static unsigned add_keys(struct turns *t, const struct turn_request *turn_request,
+                         const struct provider *p, uint64_t now_ms, struct candidate *candidates,
+                         unsigned n, unsigned most)
 {
     unsigned keys = p->key_count ? p->key_count : 1, first = 0;
     unsigned spare = keys > most - n ? keys - (most - n) : 0;
@@ -63,15 +65,16 @@ static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const st
     for (unsigned i = 0; i < keys && n < most; i++) {
         unsigned number = p->key_count ? (first + i) % keys + 1 : 0;
 
-        if (!fits(wish, p, number))
+        if (!fits(turn_request, p, number))
             continue;
-        choices[n] = (struct choice){
+        candidates[n] = (struct candidate){
             .provider = p,
             .key_number = number,
-            .tried = target_among(wish->tried, wish->tried_count, p, number),
-            .target_state = table_target(t, wish, p, number, wish_model(wish), now_ms),
+            .tried = target_among(turn_request->tried, turn_request->tried_count, p, number),
+            .target_state =
+                table_target(t, turn_request, p, number, turn_request_model(turn_request), now_ms),
         };
-        if (spare > 0 && choice_is_aside(&choices[n], now_ms))
+        if (spare > 0 && candidate_is_aside(&candidates[n], now_ms))
             spare--;
         else
             n++;
@@ -81,45 +84,46 @@ static unsigned add_keys(struct turns *t, const struct turn_wish *wish, const st
 
 /* Keys that are set aside do not count while there are others, but those who wait look again when
  * they do. */
-static unsigned leave_aside(struct turns *t, struct choice *choices, unsigned n, uint64_t now_ms)
+static unsigned leave_aside(struct turns *t, struct candidate *candidates, unsigned n,
+                            uint64_t now_ms)
 {
     unsigned kept = 0;
 
     for (unsigned i = 0; i < n; i++)
-        kept += !choice_is_aside(&choices[i], now_ms);
+        kept += !candidate_is_aside(&candidates[i], now_ms);
     if (kept == 0 || kept == n)
         return n;
     kept = 0;
     for (unsigned i = 0; i < n; i++) {
-        if (!choice_is_aside(&choices[i], now_ms))
-            choices[kept++] = choices[i];
-        else if (t->waiting > 0 && choices[i].target_state->key->aside_until_ms < t->next_ms)
-            t->next_ms = choices[i].target_state->key->aside_until_ms;
+        if (!candidate_is_aside(&candidates[i], now_ms))
+            candidates[kept++] = candidates[i];
+        else if (t->waiting > 0 && candidates[i].target_state->key->aside_until_ms < t->next_ms)
+            t->next_ms = candidates[i].target_state->key->aside_until_ms;
     }
     return kept;
 }
 
-static void put_tried_last(struct choice *choices, unsigned n)
+static void put_tried_last(struct candidate *candidates, unsigned n)
 {
-    struct choice tried[CHOICES_MAX];
+    struct candidate tried[CANDIDATES_MAX];
     unsigned first = 0, last = 0;
 
     for (unsigned i = 0; i < n; i++) {
-        if (choices[i].tried)
-            tried[last++] = choices[i];
+        if (candidates[i].tried)
+            tried[last++] = candidates[i];
         else
-            choices[first++] = choices[i];
+            candidates[first++] = candidates[i];
     }
     if (last > 0)
-        memcpy(choices + first, tried, last * sizeof(*tried));
+        memcpy(candidates + first, tried, last * sizeof(*tried));
 }
 
-unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t now_ms,
-                      struct choice choices[CHOICES_MAX])
+unsigned turn_request_candidates(struct turns *t, const struct turn_request *turn_request,
+                                 uint64_t now_ms, struct candidate candidates[CANDIDATES_MAX])
 {
-    const struct plan *plan = wish->plan;
+    const struct plan *plan = turn_request->plan;
     unsigned n = 0, left = (1u << plan->provider_count) - 1;
-    uint64_t random = wish->random;
+    uint64_t random = turn_request->random;
 
     /* Each place is drawn anew, so that those who stand in for one that is down share its part. */
     while (left) {
@@ -129,13 +133,13 @@ unsigned wish_choices(struct turns *t, const struct turn_wish *wish, uint64_t no
         random *= UINT64_C(0x9e3779b97f4a7c15);
         random ^= random >> 32;
         /* Many keys leave a place to each upstream behind theirs. */
-        n = add_keys(t, wish, plan->providers[i], now_ms, choices, n,
-                     CHOICES_MAX - (unsigned)__builtin_popcount(left));
+        n = add_keys(t, turn_request, plan->providers[i], now_ms, candidates, n,
+                     CANDIDATES_MAX - (unsigned)__builtin_popcount(left));
     }
     if (n > 1) {
-        n = leave_aside(t, choices, n, now_ms);
-        if (wish->tried_count > 0)
-            put_tried_last(choices, n);
+        n = leave_aside(t, candidates, n, now_ms);
+        if (turn_request->tried_count > 0)
+            put_tried_last(candidates, n);
     }
     return n;
 }
@@ -178,12 +182,12 @@ uint64_t target_next(struct target_state *state, uint64_t now_ms, enum turn_why 
     return w.at_ms;
 }
 
-struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now_ms)
+struct outlook look_ahead(const struct candidate *candidates, unsigned n, uint64_t now_ms)
 {
     struct outlook o = {TURN_WHY_NONE, {TURNS_NEVER, TURN_WHY_NONE}, n > 0};
 
     for (unsigned i = 0; i < n; i++) {
-        struct target_state *state = choices[i].target_state;
+        struct target_state *state = candidates[i].target_state;
         struct wait w = {now_ms, TURN_WHY_NONE};
 
         if (state)
@@ -198,10 +202,10 @@ struct outlook look_ahead(const struct choice *choices, unsigned n, uint64_t now
     return o;
 }
 
-bool in_vain(const struct turn_wish *wish, const struct outlook *o)
+bool in_vain(const struct turn_request *turn_request, const struct outlook *o)
 {
-    if (o->down && wish->may_leave)
+    if (o->down && turn_request->may_leave)
         return true;
-    return o->at_least.at_ms > wish->latest_ms ||
-           (o->at_least.why == TURN_WHY_GATE && o->at_least.at_ms > wish->gate_latest_ms);
+    return o->at_least.at_ms > turn_request->latest_ms ||
+           (o->at_least.why == TURN_WHY_GATE && o->at_least.at_ms > turn_request->gate_latest_ms);
 }

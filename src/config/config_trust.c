@@ -4,7 +4,7 @@
 
 #include "base/pem.h"
 #include "config/config_table.h"
-#include "edge/upstream.h"
+#include "edge/fetch.h"
 
 #define AUTHORITIES_MAX ((size_t)16 * 1024 * 1024)
 
@@ -33,7 +33,7 @@ static void check_authorities(struct config_reading *f, const struct bundle *b)
 {
     const char *path = bundle_path(b);
 
-    if (path && upstream_check_trust(path, STR(""), STR("")) == UPSTREAM_FAULT_AUTHORITIES)
+    if (path && fetch_check_trust(path, STR(""), STR("")) == FETCH_FAULT_AUTHORITIES)
         bad_file(f, "a certificate in ", " cannot be read");
 }
 
@@ -98,7 +98,7 @@ void config_load_authorities(struct config *c, struct config_upstream *u,
     u->ca = shared_bundle(c, u);
     if (u->ca)
         return;
-    f = config_reading_new(c, o->title, "ca_file", upstream_ca_file(u->ca_file),
+    f = config_reading_new(c, o->title, "ca_file", fetch_ca_file(u->ca_file),
                            config_origin_line(o, "upstream", "ca_file"), r);
     if (!f)
         return;
@@ -153,20 +153,20 @@ static bool look_at_key(struct config_reading *f)
 
 static void check_pair(const struct pair *p)
 {
-    switch (upstream_check_trust("", p->cert->text, p->key->text)) {
-    case UPSTREAM_FAULT_CERTIFICATE:
+    switch (fetch_check_trust("", p->cert->text, p->key->text)) {
+    case FETCH_FAULT_CERTIFICATE:
         bad_file(p->cert, "the certificate in ", " cannot be read");
         break;
-    case UPSTREAM_FAULT_KEY:
+    case FETCH_FAULT_KEY:
         bad_file(p->key, "the key in ",
                  " does not fit the certificate in client_cert_file, or "
                  "cannot be read");
         break;
-    case UPSTREAM_FAULT_MEMORY:
+    case FETCH_FAULT_MEMORY:
         config_no_memory(p->key->report);
         break;
-    case UPSTREAM_FAULT_NONE:
-    case UPSTREAM_FAULT_AUTHORITIES:
+    case FETCH_FAULT_NONE:
+    case FETCH_FAULT_AUTHORITIES:
         break;
     }
 }

@@ -72,7 +72,7 @@ static void on_attempt_change(void *arg)
     call_enqueue(((struct attempt *)arg)->turn.tag);
 }
 
-static void on_traced(void *arg, const struct upstream_trace *trace)
+static void on_traced(void *arg, const struct fetch_trace *trace)
 {
     const struct attempt *a = arg;
 
@@ -106,7 +106,7 @@ static int world_attempt_start(void *world, struct exchange *x, struct attempt *
     struct call *c = call_of(x);
     const struct wire *wire = a->turn.target.provider->upstream;
     bool as_it_is = body_in_memory(&x->request.body) && a->edit.cut == 0;
-    struct upstream_request request = {
+    struct fetch_request request = {
         .link = &wire->link,
         .method = o->method,
         .target = o->target.p,
@@ -123,7 +123,7 @@ static int world_attempt_start(void *world, struct exchange *x, struct attempt *
         request.traced = on_traced;
         steps_attempt(x, a);
     }
-    return upstream_start(w->upstream, &request, a, on_attempt_change, a, transfer_of(c, a));
+    return fetch_start(w->fetch, &request, a, on_attempt_change, a, transfer_of(c, a));
 }
 
 static void world_attempt_cancel(void *world, struct exchange *x, struct attempt *a)
@@ -132,7 +132,7 @@ static void world_attempt_cancel(void *world, struct exchange *x, struct attempt
 
     (void)world;
     if (*t)
-        upstream_cancel(*t);
+        fetch_cancel(*t);
     *t = NULL;
 }
 
@@ -142,7 +142,7 @@ static void world_attempt_resume(void *world, struct exchange *x, struct attempt
 
     (void)world;
     if (*t)
-        upstream_resume(*t);
+        fetch_resume(*t);
 }
 
 static void on_call_timer(uv_timer_t *timer)

@@ -184,5 +184,5 @@ void call_pass_body(struct call *c)
         frontend_upload_on(c->r);
     for (unsigned i = 0; i < 2; i++)
         if (c->t[i])
-            upstream_upload_ready(c->t[i]);
+            fetch_upload_ready(c->t[i]);
 }

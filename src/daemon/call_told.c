@@ -12,7 +12,7 @@ void call_attempt_failed(void *world, struct exchange *x, const struct attempt_r
     if (r->duplicate)
         metrics_add(&w->metrics.duplicates, 1);
     if (r->sick)
-        upstream_drop_connection(w->upstream, r->attempt);
+        fetch_drop_connection(w->fetch, r->attempt);
     access_log_attempt(x, r);
 }
 

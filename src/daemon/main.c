@@ -11,8 +11,8 @@
 #include "base/log.h"
 #include "daemon/cli.h"
 #include "daemon/server.h"
+#include "edge/fetch.h"
 #include "edge/frontend.h"
-#include "edge/upstream.h"
 
 #define TEXT_BYTES_MAX (64 * 1024)
 
@@ -123,14 +123,14 @@ static int load_and_serve(const char *path)
         say_lines(json, LOG_WARN, &notes);
     tell_heard(told, json, &problems);
     buf_deinit(&notes);
-    if (config && upstream_global_init() < 0) {
+    if (config && fetch_global_init() < 0) {
         say(json, "libcurl could not be started");
         config_unref(config);
         return CLI_FAILED;
     }
     if (config) {
         rc = (enum cli_exit)serve(config, json);
-        upstream_global_deinit();
+        fetch_global_deinit();
     }
     log_thread_done();
     return (int)rc;
@@ -164,7 +164,7 @@ static void settle_signals(void)
 
 int main(int argc, char **argv)
 {
-    const char *const libraries[] = {upstream_version(), frontend_version(), NULL};
+    const char *const libraries[] = {fetch_version(), frontend_version(), NULL};
     struct buf problems;
     struct cli cli;
     FILE *told;

@@ -99,7 +99,7 @@ void steps_attempt(const struct exchange *x, const struct attempt *a)
     log_end();
 }
 
-static void tell_address(const struct upstream_trace *trace)
+static void tell_address(const struct fetch_trace *trace)
 {
     bool v6 = strchr(trace->address, ':') != NULL;
     char text[160];
@@ -114,8 +114,7 @@ static void tell_address(const struct upstream_trace *trace)
     }
 }
 
-void steps_trace(const struct exchange *x, const struct attempt *a,
-                 const struct upstream_trace *trace)
+void steps_trace(const struct exchange *x, const struct attempt *a, const struct fetch_trace *trace)
 {
     log_begin(LOG_DEBUG, trace->cancelled ? "step: attempt cancelled" : "step: attempt over");
     log_text("id", x->request.id);

@@ -4,7 +4,7 @@
 #define RETRYD_DAEMON_STEPS_H
 
 #include "base/log.h"
-#include "edge/upstream.h"
+#include "edge/fetch.h"
 #include "exchange/exchange.h"
 
 static inline bool steps_are_told(void)
@@ -21,7 +21,7 @@ void steps_attempt(const struct exchange *x, const struct attempt *a);
 
 /* The attempt is over, or was ended. */
 void steps_trace(const struct exchange *x, const struct attempt *a,
-                 const struct upstream_trace *trace);
+                 const struct fetch_trace *trace);
 
 /* The client's answer begins, or is handed over whole, with that head. */
 void steps_answer(const struct exchange *x, unsigned status, bool whole);

@@ -16,7 +16,7 @@ static atomic_uint_fast64_t next_link_id = 1;
 
 static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t generation)
 {
-    wire->link = (struct upstream_link){
+    wire->link = (struct fetch_link){
         .id = atomic_fetch_add(&next_link_id, 1),
         .origin = u->origin,
         .unix_socket = u->unix_socket,
@@ -26,9 +26,9 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
         .client_cert = u->client_cert ? secret_text(u->client_cert) : STR(""),
         .client_key = u->client_key ? secret_text(u->client_key) : STR(""),
         .proxy = u->proxy_full ? secret_text(u->proxy_full).p : u->proxy,
-        .http = u->http_version == HTTP_VERSION_AUTO  ? UPSTREAM_HTTP_AUTO
-                : u->http_version == HTTP_VERSION_1_1 ? UPSTREAM_HTTP_1_1
-                                                      : UPSTREAM_HTTP_2,
+        .http = u->http_version == HTTP_VERSION_AUTO  ? FETCH_HTTP_AUTO
+                : u->http_version == HTTP_VERSION_1_1 ? FETCH_HTTP_1_1
+                                                      : FETCH_HTTP_2,
         .connection_lifetime_ms = u->connection_lifetime_ms,
     };
     wire->headers = calloc(u->header_count + 1, sizeof(*wire->headers));

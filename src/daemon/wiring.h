@@ -3,12 +3,12 @@
 #define RETRYD_DAEMON_WIRING_H
 
 #include "config/config.h"
+#include "edge/fetch.h"
 #include "edge/frontend_check.h"
-#include "edge/upstream.h"
 #include "targets/target.h"
 
 struct wire {
-    struct upstream_link link;
+    struct fetch_link link;
     struct provider provider;
     struct target_header *headers;
     struct target_key *keys;

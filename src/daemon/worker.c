@@ -29,9 +29,9 @@ static void publish(struct worker *w)
 {
     struct metrics *m = &w->metrics;
     unsigned closed = (unsigned)frontend_closed_total(w->frontend);
-    struct upstream_stats s;
+    struct fetch_stats s;
 
-    upstream_stats(w->upstream, &s);
+    fetch_stats(w->fetch, &s);
     metrics_set(&m->connections_opened, s.connections);
     metrics_set(&m->connections_reused, s.reused);
     metrics_set(&m->connections_stale, s.stale);
@@ -51,7 +51,7 @@ static void close_all(struct worker *w)
     w->closing = true;
     call_free_kept(w);
     frontend_close(w->frontend);
-    upstream_close(w->upstream);
+    fetch_close(w->fetch);
     uv_close((uv_handle_t *)&w->async, NULL);
     uv_close((uv_handle_t *)&w->prepare, NULL);
     uv_close((uv_handle_t *)&w->check, NULL);
@@ -65,7 +65,7 @@ static void turn(struct worker *w)
         w->work = false;
         if (frontend_turn(w->frontend))
             w->work = true;
-        if (upstream_turn(w->upstream))
+        if (fetch_turn(w->fetch))
             w->work = true;
         while ((node = list_pop(&w->run))) {
             w->work = true;
@@ -121,7 +121,7 @@ static void on_check(uv_check_t *check)
 
 /* --- the inbox --------------------------------------------------------------------------------------------- */
 
-static bool has_authorities(const struct wiring *w, const struct upstream_link *l)
+static bool has_authorities(const struct wiring *w, const struct fetch_link *l)
 {
     for (unsigned i = 0; i < w->config->upstream_count; i++)
         if (w->wires[i].link.ca_version == l->ca_version &&
@@ -145,7 +145,7 @@ void worker_adopt(struct worker *w, struct config *config)
     for (unsigned i = 0; i < config->upstream_count; i++) {
         traffic_limits(w->traffic, &now->wires[i].provider);
         if (!has_authorities(before, &now->wires[i].link))
-            upstream_warm(w->upstream, &now->wires[i].link);
+            fetch_warm(w->fetch, &now->wires[i].link);
     }
     wiring_unref(before);
 }
@@ -317,7 +317,7 @@ static void *run(void *arg)
 
     leave_signals();
     for (unsigned i = 0; i < w->wiring->config->upstream_count; i++)
-        upstream_warm(w->upstream, &w->wiring->wires[i].link);
+        fetch_warm(w->fetch, &w->wiring->wires[i].link);
     uv_run(&w->loop, UV_RUN_DEFAULT);
     wiring_unref(w->wiring);
     log_flush();
@@ -339,15 +339,15 @@ static int set_up_loop(struct worker *w, unsigned max_connections)
     w->async.data = w->prepare.data = w->check.data = w;
     uv_prepare_start(&w->prepare, on_prepare);
     uv_check_start(&w->check, on_check);
-    w->upstream = upstream_new(&w->loop, wake_worker, w);
+    w->fetch = fetch_new(&w->loop, wake_worker, w);
     w->frontend = frontend_new(&w->loop, &call_handler, w, max_connections, wake_worker, w);
-    return w->upstream && w->frontend ? 0 : -ENOMEM;
+    return w->fetch && w->frontend ? 0 : -ENOMEM;
 }
 
 /* The thread could not be started: the loop runs here once more, to close what it holds. */
 static void tear_down(struct worker *w)
 {
-    if (!w->frontend || !w->upstream)
+    if (!w->frontend || !w->fetch)
         return; /* out of memory before anything ran: the process is about to end */
     close_all(w);
     uv_run(&w->loop, UV_RUN_DEFAULT);

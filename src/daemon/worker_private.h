@@ -9,8 +9,8 @@
 #include "daemon/traffic.h"
 #include "daemon/wiring.h"
 #include "daemon/worker.h"
+#include "edge/fetch.h"
 #include "edge/frontend.h"
-#include "edge/upstream.h"
 
 /* One request in progress: the exchange and its two ends. */
 struct call {
@@ -47,7 +47,7 @@ struct worker {
     uv_prepare_t prepare;
     uv_check_t check;
     struct frontend *frontend;
-    struct upstream *upstream;
+    struct fetch *fetch;
     struct wiring *wiring;
     struct traffic *traffic;     /* of all workers */
     struct failures *failures;   /* ... */
@@ -92,7 +92,7 @@ void call_run(struct call *c);
 /* Puts a call that has news into the run queue. */
 void call_enqueue(struct call *c);
 
-/* The request's body on its way in (struct frontend_handler) and out (struct upstream_request). */
+/* The request's body on its way in (struct frontend_handler) and out (struct fetch_request). */
 ptrdiff_t call_on_body(void *user, const void *data, size_t n, char *ret_why, size_t why_size);
 ptrdiff_t call_read_body(void *arg, uint64_t offset, void *to, size_t max);
 /* Lets whichever way waited go on, where there is room or bytes now. */

@@ -20,7 +20,7 @@ LAYERS = ["base", "http", "policy", "targets", "stream", "exchange", "edge", "co
 # A library's header, and the only module (its files by prefix) that may include it.
 OWNERS = [
     (re.compile(r"microhttpd"), re.compile(r"src/edge/frontend(_[a-z]+)?\.[ch]")),
-    (re.compile(r"curl/"), re.compile(r"src/edge/upstream(_[a-z]+)?\.[ch]")),
+    (re.compile(r"curl/"), re.compile(r"src/edge/fetch(_[a-z]+)?\.[ch]")),
     (re.compile(r"hiredis/"), re.compile(r"src/edge/redis\.c")),
     (re.compile(r"ini\.h"), re.compile(r"src/config/config[^/]*\.c")),
 ]
@@ -140,7 +140,7 @@ def library_owners(tree):
 
 def edges_apart(tree):
     """The edges do not know each other."""
-    edges = ("frontend", "upstream", "redis")
+    edges = ("frontend", "fetch", "redis")
     for f in tree.sources():
         for line, _, name in f.includes:
             for here in edges:

@@ -1,5 +1,5 @@
 /* Drives libcurl: one multi handle on the loop, and the transfers that it runs. */
-#include "edge/upstream.h"
+#include "edge/fetch.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -7,14 +7,14 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "edge/upstream_private.h"
+#include "edge/fetch_private.h"
 
 #define MAX_IDLE_CONNECTIONS 1024L /* per worker */
 #define KEEP_HANDLES 256           /* easy handles kept for re-use */
 #define KICK_MS 250                /* while transfers connect */
 #define KICKS_ITSELF 0x080400      /* from this libcurl on */
 
-int upstream_global_init(void)
+int fetch_global_init(void)
 {
     /* libcurl's TLS library would write session keys there. */
     unsetenv("SSLKEYLOGFILE");
@@ -24,12 +24,12 @@ int upstream_global_init(void)
     return 0;
 }
 
-void upstream_global_deinit(void)
+void fetch_global_deinit(void)
 {
     curl_global_cleanup();
 }
 
-const char *upstream_version(void)
+const char *fetch_version(void)
 {
     return curl_version();
 }
@@ -38,7 +38,7 @@ const char *upstream_version(void)
 
 static void on_timer(uv_timer_t *timer)
 {
-    struct upstream *u = timer->data;
+    struct fetch *u = timer->data;
 
     u->timer_due = true;
     u->wake(u->arg);
@@ -49,13 +49,13 @@ static void on_timer(uv_timer_t *timer)
  * those that connect are run now and then. */
 static void on_kick(uv_timer_t *kick)
 {
-    struct upstream *u = kick->data;
+    struct fetch *u = kick->data;
 
     u->kick_due = true;
     u->wake(u->arg);
 }
 
-static void begin_kicking(struct upstream *u)
+static void begin_kicking(struct fetch *u)
 {
     if (curl_version_info(CURLVERSION_NOW)->version_num < KICKS_ITSELF &&
         !uv_is_active((uv_handle_t *)&u->kick))
@@ -63,7 +63,7 @@ static void begin_kicking(struct upstream *u)
 }
 
 /* A pause that begins and ends has libcurl run the transfer: it sets its timer for that. */
-static void kick_connecting(struct upstream *u)
+static void kick_connecting(struct fetch *u)
 {
     bool any = false;
 
@@ -84,7 +84,7 @@ static void kick_connecting(struct upstream *u)
 /* Only notes: libcurl may call this from within its own calls. */
 static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
 {
-    struct upstream *u = arg;
+    struct fetch *u = arg;
 
     (void)multi;
     if (timeout_ms < 0) {
@@ -100,7 +100,7 @@ static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
 }
 
 /* A Unix socket has no port to be known by; after its request has gone out this tells. */
-static void note_socket(CURL *easy, struct upstream_socket *s)
+static void note_socket(CURL *easy, struct fetch_socket *s)
 {
     struct transfer *t = NULL;
 
@@ -124,8 +124,8 @@ static void look_for_early(CURL *easy, int what)
 
 static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket)
 {
-    struct upstream *u = arg;
-    struct upstream_socket *s = socket;
+    struct fetch *u = arg;
+    struct fetch_socket *s = socket;
     int events = 0;
 
     if (!s) {
@@ -147,7 +147,7 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
 
 static void on_ready(void *arg, int fd, int events, bool error)
 {
-    struct upstream *u = arg;
+    struct fetch *u = arg;
     int running, flags = 0;
 
     if (events & UV_READABLE)
@@ -163,15 +163,15 @@ static void on_ready(void *arg, int fd, int events, bool error)
 
 static void on_idle_noise(void *arg)
 {
-    struct upstream *u = arg;
+    struct fetch *u = arg;
 
     u->stats.stale++;
 }
 
-curl_socket_t upstream_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+curl_socket_t fetch_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
     struct transfer *t = arg;
-    struct upstream *u = t->u;
+    struct fetch *u = t->u;
     int fd;
 
     (void)purpose;
@@ -191,16 +191,16 @@ curl_socket_t upstream_open_socket(void *arg, curlsocktype purpose, struct curl_
     return fd;
 }
 
-int upstream_close_socket(void *arg, curl_socket_t fd)
+int fetch_close_socket(void *arg, curl_socket_t fd)
 {
-    struct upstream *u = arg;
+    struct fetch *u = arg;
 
     socket_remove(&u->sockets, fd);
     socket_close_fd(fd);
     return 0;
 }
 
-static int set_up_multi(struct upstream *u)
+static int set_up_multi(struct fetch *u)
 {
     u->multi = curl_multi_init();
     u->share = curl_share_init();
@@ -217,9 +217,9 @@ static int set_up_multi(struct upstream *u)
     return 0;
 }
 
-struct upstream *upstream_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg)
+struct fetch *fetch_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg)
 {
-    struct upstream *u = calloc(1, sizeof(*u));
+    struct fetch *u = calloc(1, sizeof(*u));
 
     if (!u)
         return NULL;
@@ -253,13 +253,13 @@ static void free_transfer(struct transfer *t)
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-    struct upstream *u = handle->data;
+    struct fetch *u = handle->data;
 
     if (--u->closing == 0)
         free(u);
 }
 
-void upstream_close(struct upstream *u)
+void fetch_close(struct fetch *u)
 {
     struct list *node;
 
@@ -273,14 +273,14 @@ void upstream_close(struct upstream *u)
     uv_close((uv_handle_t *)&u->kick, on_timer_closed);
 }
 
-void upstream_stats(const struct upstream *u, struct upstream_stats *ret)
+void fetch_stats(const struct fetch *u, struct fetch_stats *ret)
 {
     *ret = u->stats;
 }
 
 /* --- transfers ---------------------------------------------------------------------- */
 
-static struct transfer *new_transfer(struct upstream *u)
+static struct transfer *new_transfer(struct fetch *u)
 {
     struct transfer *t = calloc(1, sizeof(*t));
 
@@ -298,7 +298,7 @@ static struct transfer *new_transfer(struct upstream *u)
 }
 
 /* One set up for this link where there is one, else any, else a new one. */
-static struct transfer *take_transfer(struct upstream *u, uint64_t link_id)
+static struct transfer *take_transfer(struct fetch *u, uint64_t link_id)
 {
     struct list *node = u->free.prev;
     struct transfer *t;
@@ -319,7 +319,7 @@ static struct transfer *take_transfer(struct upstream *u, uint64_t link_id)
 
 static void recycle(struct transfer *t)
 {
-    struct upstream *u = t->u;
+    struct fetch *u = t->u;
 
     list_remove(&t->node);
     free(t->headers);
@@ -340,8 +340,8 @@ static void recycle(struct transfer *t)
     u->free_count++;
 }
 
-int upstream_start(struct upstream *u, const struct upstream_request *request, struct attempt *a,
-                   void (*notify)(void *arg), void *arg, struct transfer **ret)
+int fetch_start(struct fetch *u, const struct fetch_request *request, struct attempt *a,
+                void (*notify)(void *arg), void *arg, struct transfer **ret)
 {
     struct transfer *t = take_transfer(u, request->link->id);
     int rc;
@@ -369,7 +369,7 @@ int upstream_start(struct upstream *u, const struct upstream_request *request, s
 /* libcurl only looks at an idle HTTP/2 connection when it uses it again: frames there are normal. */
 static void note_protocol(struct transfer *t)
 {
-    struct upstream_socket *s = socket_deref(&t->u->sockets, t->socket);
+    struct fetch_socket *s = socket_deref(&t->u->sockets, t->socket);
     long version = 0;
 
     if (!s)
@@ -383,7 +383,7 @@ static void note_protocol(struct transfer *t)
 static void note_unseen_socket(struct transfer *t)
 {
     curl_socket_t fd = CURL_SOCKET_BAD;
-    struct upstream_socket *s;
+    struct fetch_socket *s;
 
     if (t->socket.serial != 0 || t->sends == 0 ||
         curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD)
@@ -408,7 +408,7 @@ static bool nudge(struct transfer *t)
 /* A transfer has left its connection before it was over. One of HTTP/1.1 libcurl has closed by now.
  * On one of HTTP/2 it has queued the reset of that stream, but this leaves only when something else
  * moves the connection, and until then the server works on (C17). */
-static void send_reset(struct upstream *u, struct upstream_socket *s)
+static void send_reset(struct fetch *u, struct fetch_socket *s)
 {
     if (s->busy == 0) { /* nobody is left there to be nudged, or to miss it */
         socket_discard(s);
@@ -427,8 +427,8 @@ static void send_reset(struct upstream *u, struct upstream_socket *s)
 /* Takes it off libcurl. */
 static void detach(struct transfer *t, bool whole)
 {
-    struct upstream *u = t->u;
-    struct upstream_socket *s;
+    struct fetch *u = t->u;
+    struct fetch_socket *s;
 
     curl_multi_remove_handle(u->multi, t->easy);
     list_remove(&t->node);
@@ -459,7 +459,7 @@ static void finish(struct transfer *t, CURLcode rc)
     recycle(t);
 }
 
-void upstream_cancel(struct transfer *t)
+void fetch_cancel(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);
     t->a->upload_whole = transfer_upload_whole(t);
@@ -468,17 +468,17 @@ void upstream_cancel(struct transfer *t)
     recycle(t);
 }
 
-void upstream_drop_connection(struct upstream *u, const struct attempt *a)
+void fetch_drop_connection(struct fetch *u, const struct attempt *a)
 {
     struct socket_ref ref = {.fd = a->connection.fd, .serial = a->connection.serial};
-    struct upstream_socket *s = socket_deref(&u->sockets, ref);
+    struct fetch_socket *s = socket_deref(&u->sockets, ref);
 
     if (s && s->busy == 0 && !s->discarded)
         socket_discard(s);
 }
 
 /* An answer that is whole is the answer, whatever the request still had to say. */
-static bool end_early(struct upstream *u)
+static bool end_early(struct fetch *u)
 {
     struct list *node = u->running.next;
     bool did = false;
@@ -496,7 +496,7 @@ static bool end_early(struct upstream *u)
     return did;
 }
 
-bool upstream_turn(struct upstream *u)
+bool fetch_turn(struct fetch *u)
 {
     bool did = false;
     CURLMsg *msg;

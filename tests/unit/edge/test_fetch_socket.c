@@ -1,5 +1,5 @@
 /* Kept connections over Unix sockets: what is looked at before a request, however many there are. */
-#include "edge/upstream_socket.h"
+#include "edge/fetch_socket.h"
 
 #include <check.h>
 #include <errno.h>

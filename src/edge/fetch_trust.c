@@ -6,13 +6,13 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "edge/upstream_private.h"
+#include "edge/fetch_private.h"
 
 #define DEFAULT_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
 /* --- what libcurl is told ------------------------------------------------------------------------ */
 
-const char *upstream_ca_file(const char *ca_file)
+const char *fetch_ca_file(const char *ca_file)
 {
     const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
 
@@ -24,9 +24,9 @@ const char *upstream_ca_file(const char *ca_file)
 /* libcurl keeps what it has read of a file for a day, and keeps connections, under the name of the file: a
  * text of its own needs a name of its own, and a path in memory is given away again. The name is written
  * with one "./" or "/" for each bit of the version, which leads to the same place. */
-static void set_authorities(CURL *e, const struct upstream_link *l)
+static void set_authorities(CURL *e, const struct fetch_link *l)
 {
-    const char *file = l->ca_path[0] ? l->ca_path : upstream_ca_file(l->ca_file);
+    const char *file = l->ca_path[0] ? l->ca_path : fetch_ca_file(l->ca_file);
     char name[PATH_MAX + 80], *to = name;
 
     *to++ = file[0] == '/' ? '/' : '.';
@@ -50,7 +50,7 @@ static struct curl_blob blob_of(struct str text)
 }
 
 /* libcurl compares the certificate with that of a connection or a TLS session before it uses one. */
-static void set_client(CURL *e, const struct upstream_link *l)
+static void set_client(CURL *e, const struct fetch_link *l)
 {
     struct curl_blob certificate = blob_of(l->client_cert), key = blob_of(l->client_key);
 
@@ -61,7 +61,7 @@ static void set_client(CURL *e, const struct upstream_link *l)
     curl_easy_setopt(e, CURLOPT_KEYPASSWD, ""); /* OpenSSL would ask at the terminal */
 }
 
-void transfer_set_trust(CURL *e, const struct upstream_link *l)
+void transfer_set_trust(CURL *e, const struct fetch_link *l)
 {
     set_authorities(e, l);
     set_client(e, l);
@@ -113,7 +113,7 @@ static void handshake_end(struct handshake *h)
         socket_close_fd(h->listener);
 }
 
-static int handshake_begin(struct handshake *h, const struct upstream_link *l)
+static int handshake_begin(struct handshake *h, const struct fetch_link *l)
 {
     char name[sizeof(struct sockaddr_un)];
 
@@ -135,7 +135,7 @@ static int handshake_begin(struct handshake *h, const struct upstream_link *l)
 
 /* Reads the authorities into the multi handle's cache, where the first real connection finds them. Other
  * transfers go on meanwhile as they do in any turn. */
-void upstream_warm(struct upstream *u, const struct upstream_link *l)
+void fetch_warm(struct fetch *u, const struct fetch_link *l)
 {
     struct handshake h;
     int running;
@@ -169,7 +169,7 @@ static CURLcode ended_with(CURLM *multi)
 }
 
 /* How far a handshake comes by itself. */
-static CURLcode try_handshake(const struct upstream_link *l, char errbuf[CURL_ERROR_SIZE])
+static CURLcode try_handshake(const struct fetch_link *l, char errbuf[CURL_ERROR_SIZE])
 {
     struct handshake h;
     CURLM *multi;
@@ -194,29 +194,29 @@ static CURLcode try_handshake(const struct upstream_link *l, char errbuf[CURL_ER
     return rc;
 }
 
-enum upstream_fault upstream_check_trust(const char *ca_path, struct str client_cert,
-                                         struct str client_key)
+enum fetch_fault fetch_check_trust(const char *ca_path, struct str client_cert,
+                                   struct str client_key)
 {
-    struct upstream_link l = {.origin = "https://127.0.0.1:1",
-                              .ca_file = "",
-                              .ca_path = ca_path,
-                              .client_cert = client_cert,
-                              .client_key = client_key};
+    struct fetch_link l = {.origin = "https://127.0.0.1:1",
+                           .ca_file = "",
+                           .ca_path = ca_path,
+                           .client_cert = client_cert,
+                           .client_key = client_key};
     char errbuf[CURL_ERROR_SIZE];
     CURLcode rc;
 
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        return UPSTREAM_FAULT_MEMORY;
+        return FETCH_FAULT_MEMORY;
     rc = try_handshake(&l, errbuf);
     curl_global_cleanup();
     switch (rc) {
     case CURLE_SSL_CACERT_BADFILE:
-        return UPSTREAM_FAULT_AUTHORITIES;
+        return FETCH_FAULT_AUTHORITIES;
     case CURLE_SSL_CERTPROBLEM: /* the key is read last */
-        return strstr(errbuf, "rivate key") ? UPSTREAM_FAULT_KEY : UPSTREAM_FAULT_CERTIFICATE;
+        return strstr(errbuf, "rivate key") ? FETCH_FAULT_KEY : FETCH_FAULT_CERTIFICATE;
     case CURLE_OUT_OF_MEMORY:
-        return UPSTREAM_FAULT_MEMORY;
+        return FETCH_FAULT_MEMORY;
     default:
-        return UPSTREAM_FAULT_NONE;
+        return FETCH_FAULT_NONE;
     }
 }

@@ -1,5 +1,5 @@
 /* Tells how an attempt went over the network: which connection, and how long each phase took. */
-#include "edge/upstream_private.h"
+#include "edge/fetch_private.h"
 
 /* Microseconds, or bytes. */
 static uint64_t number(const struct transfer *t, CURLINFO info)
@@ -33,7 +33,7 @@ static const char *http_of(const struct transfer *t)
     }
 }
 
-static void trace_times(const struct transfer *t, struct upstream_trace *ret)
+static void trace_times(const struct transfer *t, struct fetch_trace *ret)
 {
     uint64_t dns = number(t, CURLINFO_NAMELOOKUP_TIME_T),
              connect = number(t, CURLINFO_CONNECT_TIME_T),
@@ -49,7 +49,7 @@ static void trace_times(const struct transfer *t, struct upstream_trace *ret)
 void transfer_trace(const struct transfer *t, bool cancelled)
 {
     const char *path = t->link->unix_socket;
-    struct upstream_trace trace = {
+    struct fetch_trace trace = {
         .address = "", .proxied = t->link->proxy[0] != '\0', .cancelled = cancelled};
     long opened = 0, port = 0;
     char *ip = NULL;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "edge/upstream_private.h"
+#include "edge/fetch_private.h"
 
 #define AT_ONCE_MAX ((size_t)64 << 10) /* what libcurl takes into its buffer along with the head */
 
@@ -67,7 +67,7 @@ static int seek_callback(void *arg, curl_off_t offset, int origin)
 /* A small body in memory is libcurl's own to send, which it does along with the head. A handle that is
  * used again may have the other kind of body in it: of what stands here only POSTFIELDS matters then,
  * for libcurl reads nothing where it is set. */
-void transfer_set_body(struct transfer *t, const struct upstream_request *r)
+void transfer_set_body(struct transfer *t, const struct fetch_request *r)
 {
     bool at_once = r->body_len == 0 || (r->body && r->body_len <= AT_ONCE_MAX);
 
@@ -85,8 +85,8 @@ void transfer_set_body(struct transfer *t, const struct upstream_request *r)
 }
 
 /* curl_easy_pause is about both directions at once. One that waits for the answer's client too stays
- * as it is until upstream_resume. */
-void upstream_upload_ready(struct transfer *t)
+ * as it is until fetch_resume. */
+void fetch_upload_ready(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);
     if (!t->upload_paused)
@@ -96,7 +96,7 @@ void upstream_upload_ready(struct transfer *t)
         curl_easy_pause(t->easy, CURLPAUSE_CONT);
 }
 
-void upstream_resume(struct transfer *t)
+void fetch_resume(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);
     t->a->paused = false;

@@ -1,18 +1,18 @@
 /* What the files of the way out share. Private to upstream*.c. */
-#ifndef RETRYD_EDGE_UPSTREAM_PRIVATE_H
-#define RETRYD_EDGE_UPSTREAM_PRIVATE_H
+#ifndef RETRYD_EDGE_FETCH_PRIVATE_H
+#define RETRYD_EDGE_FETCH_PRIVATE_H
 
 #include <curl/curl.h>
 
 #include "base/list.h"
-#include "edge/upstream.h"
-#include "edge/upstream_socket.h"
+#include "edge/fetch.h"
+#include "edge/fetch_socket.h"
 
 #define TRANSFER_MAGIC 0x74726e73u
 
 enum veto { VETO_NONE, VETO_STALE, VETO_RESEND, VETO_REFUSED };
 
-struct upstream {
+struct fetch {
     CURLM *multi;
     CURLSH *share;
     uv_timer_t timer;
@@ -24,7 +24,7 @@ struct upstream {
     struct list free; /* transfers with a configured easy handle */
     bool early;       /* a transfer's answer is whole while its upload still runs */
     unsigned free_count;
-    struct upstream_stats stats;
+    struct fetch_stats stats;
     void (*wake)(void *arg);
     void *arg;
     unsigned closing; /* libuv handles that are not closed yet */
@@ -33,18 +33,18 @@ struct upstream {
 struct transfer {
     unsigned magic;
     struct list node; /* in `running` or `free` */
-    struct upstream *u;
+    struct fetch *u;
     CURL *easy;
-    uint64_t link_id;    /* what `easy` is set up for; 0: nothing */
-    CURLU *place;        /* that link's origin, parsed; NULL: `url` has it */
-    bool whole_url;      /* its proxy is asked for the whole URL, and not for a tunnel */
-    bool tls_proxy;      /* that link's proxy is reached over TLS */
-    const char *ca_file; /* that link's */
-    const char *origin;  /* that link's */
-    const struct upstream_link *link; /* while it runs */
+    uint64_t link_id;              /* what `easy` is set up for; 0: nothing */
+    CURLU *place;                  /* that link's origin, parsed; NULL: `url` has it */
+    bool whole_url;                /* its proxy is asked for the whole URL, and not for a tunnel */
+    bool tls_proxy;                /* that link's proxy is reached over TLS */
+    const char *ca_file;           /* that link's */
+    const char *origin;            /* that link's */
+    const struct fetch_link *link; /* while it runs */
     struct attempt *a;
     void (*notify)(void *arg);
-    void (*traced)(void *arg, const struct upstream_trace *trace);
+    void (*traced)(void *arg, const struct fetch_trace *trace);
     void *arg;
     struct curl_slist *headers; /* one block: nodes, then text */
     char *url; /* what is asked for, where libcurl has to take that apart; else NULL */
@@ -52,7 +52,7 @@ struct transfer {
     const char *body; /* NULL: `read` brings it */
     ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);
     uint64_t read_at;    /* the next byte to be read */
-    bool upload_paused;  /* `read` had nothing; libcurl waits for upstream_upload_ready */
+    bool upload_paused;  /* `read` had nothing; libcurl waits for fetch_upload_ready */
     int read_failed;     /* -errno of `read` */
     uint64_t answer_len; /* as the head tells it; UINT64_MAX: not at all */
     bool early;          /* it is whole, and the upload still runs */
@@ -70,20 +70,20 @@ struct transfer {
 bool transfer_veto_resend(struct transfer *t);
 
 /* libcurl's sockets are ours: opened, watched and closed here. `arg` is the transfer, and the upstream. */
-curl_socket_t upstream_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address);
-int upstream_close_socket(void *arg, curl_socket_t fd);
+curl_socket_t fetch_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address);
+int fetch_close_socket(void *arg, curl_socket_t fd);
 
 /* For the whole process, once libcurl is there. */
 void transfer_global_init(void);
 
 /* Tells libcurl whom to trust on that link, and who asks there. */
-void transfer_set_trust(CURL *e, const struct upstream_link *l);
+void transfer_set_trust(CURL *e, const struct fetch_link *l);
 
 /* Sets the handle up for a request, from scratch where it last served another link. 0 or -ENOMEM. */
-int transfer_prepare(struct transfer *t, const struct upstream_request *r);
+int transfer_prepare(struct transfer *t, const struct fetch_request *r);
 
 /* Tells libcurl where the body of a POST comes from: memory, or t->read. */
-void transfer_set_body(struct transfer *t, const struct upstream_request *r);
+void transfer_set_body(struct transfer *t, const struct fetch_request *r);
 
 /* Whether the whole request has been handed to the network. */
 bool transfer_upload_whole(const struct transfer *t);

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "edge/upstream_private.h"
+#include "edge/fetch_private.h"
 
 #define MAX_IDLE_SECONDS 60L /* kept connections; the upstream's close is seen anyway */
 /* A silent answer may take ten minutes: its connection is asked whether it is still there, which keeps
@@ -180,8 +180,8 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
                            int local_port)
 {
     struct transfer *t = arg;
-    struct upstream *u = t->u;
-    struct upstream_socket *s =
+    struct fetch *u = t->u;
+    struct fetch_socket *s =
         socket_by_ends(&u->sockets, local_ip, local_port, primary_ip, primary_port);
 
     if (transfer_veto_resend(t))
@@ -300,11 +300,11 @@ static struct curl_slist *make_list(const struct headers *h)
     return list;
 }
 
-static long http_version(enum upstream_http wanted)
+static long http_version(enum fetch_http wanted)
 {
     const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
 
-    if (wanted != UPSTREAM_HTTP_2 || v->version_num < HTTP2_FIT)
+    if (wanted != FETCH_HTTP_2 || v->version_num < HTTP2_FIT)
         return CURL_HTTP_VERSION_1_1;
     return CURL_HTTP_VERSION_2TLS;
 }
@@ -321,16 +321,16 @@ static void set_callbacks(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
     curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, prereq_callback);
     curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
-    curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, upstream_open_socket);
+    curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, fetch_open_socket);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
-    curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, upstream_close_socket);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, fetch_close_socket);
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->u);
 }
 
 /* The origin is taken apart once: with a URL for each request libcurl parses it, writes it anew and
  * parses it again, a tenth of all that a request costs. What is asked for there is CURLOPT_REQUEST_TARGET.
  * Only a proxy that is asked for pages of an http upstream wants the whole URL, request by request. */
-static void set_place(struct transfer *t, const struct upstream_link *l)
+static void set_place(struct transfer *t, const struct fetch_link *l)
 {
     t->origin = l->origin;
     t->whole_url = !strncasecmp(l->proxy, "http", 4) && !strncmp(l->origin, "http:", 5);
@@ -344,7 +344,7 @@ static void set_place(struct transfer *t, const struct upstream_link *l)
 }
 
 /* What is the same for every request on a link. */
-static void set_link(struct transfer *t, const struct upstream_link *l)
+static void set_link(struct transfer *t, const struct fetch_link *l)
 {
     CURL *e = t->easy;
 
@@ -368,7 +368,7 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
     curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS);
     transfer_set_trust(e, l);
-    t->ca_file = upstream_ca_file(l->ca_file);
+    t->ca_file = fetch_ca_file(l->ca_file);
     if (l->unix_socket[0])
         curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->unix_socket);
     if (http_version(l->http) != CURL_HTTP_VERSION_1_1) {
@@ -380,7 +380,7 @@ static void set_link(struct transfer *t, const struct upstream_link *l)
     t->link_id = l->id;
 }
 
-static bool is_head(const struct upstream_request *r)
+static bool is_head(const struct fetch_request *r)
 {
     return !strcmp(r->method, "HEAD");
 }
@@ -388,7 +388,7 @@ static bool is_head(const struct upstream_request *r)
 /* HEAD goes out without its body, and so without a Content-Length (headers never has one): with a
  * body libcurl would take it for a POST by another name, and wait for the body of an answer that
  * has none. Nothing is lost: a body has no meaning there (RFC 9110, 9.3.2). */
-static void set_method(struct transfer *t, const struct upstream_request *r)
+static void set_method(struct transfer *t, const struct fetch_request *r)
 {
     CURL *e = t->easy;
     bool post = r->body_len > 0 || !strcmp(r->method, "POST") || !strcmp(r->method, "PUT") ||
@@ -440,7 +440,7 @@ static bool is_ascii(const char *s)
 }
 
 /* libcurl 8 drops the question mark of an empty query from a URL: such a one is its own target. */
-static int set_target(struct transfer *t, const struct upstream_request *r)
+static int set_target(struct transfer *t, const struct fetch_request *r)
 {
     size_t n = strlen(r->target), size = strlen(r->link->origin) + n + 1;
     bool empty_query = n > 0 && r->target[n - 1] == '?';
@@ -473,7 +473,7 @@ static void set_connection(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 0L);
 }
 
-int transfer_prepare(struct transfer *t, const struct upstream_request *r)
+int transfer_prepare(struct transfer *t, const struct fetch_request *r)
 {
     t->link = r->link;
     t->sends = 0;

@@ -1,14 +1,14 @@
 /* The way out: upstream attempts through libcurl, driven by a libuv loop.
  *
  * One upstream per worker: a curl multi handle with its connection cache, DNS cache and TLS
- * sessions. Callbacks of libcurl only record into struct attempt; upstream_turn acts.
+ * sessions. Callbacks of libcurl only record into struct attempt; fetch_turn acts.
  *
  * It sees to what libcurl leaves open: a request is sent once, for a repeat is the policy's to decide
  * (libcurl would re-send a POST silently); an idle connection that speaks or closes is thrown away
  * at once and one that has unread bytes is never used (libcurl 7.88 would take them for the next
  * answer); resolving never blocks the loop; the CA file is parsed once, before traffic. */
-#ifndef RETRYD_EDGE_UPSTREAM_H
-#define RETRYD_EDGE_UPSTREAM_H
+#ifndef RETRYD_EDGE_FETCH_H
+#define RETRYD_EDGE_FETCH_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,14 +18,14 @@
 #include "base/str.h"
 #include "exchange/attempt.h"
 
-struct upstream;
+struct fetch;
 struct transfer; /* one attempt on its way */
 
-enum upstream_http { UPSTREAM_HTTP_AUTO, UPSTREAM_HTTP_1_1, UPSTREAM_HTTP_2 };
+enum fetch_http { FETCH_HTTP_AUTO, FETCH_HTTP_1_1, FETCH_HTTP_2 };
 
 /* How to reach one configured upstream. Strings belong to the caller and outlive the transfer. An
  * `id` names these settings: handles set up for the same id are re-used without setting it again. */
-struct upstream_link {
+struct fetch_link {
     uint64_t id;
     const char *origin;      /* "https://host:port" */
     const char *unix_socket; /* "" or the path of a socket to connect to */
@@ -38,14 +38,14 @@ struct upstream_link {
     struct str client_key;  /* PEM, not encrypted */
     const char
         *proxy; /* "" for none, else a URL, with the password; the environment is never asked */
-    enum upstream_http http;
+    enum fetch_http http;
     uint64_t
         connection_lifetime_ms; /* an older connection takes no new request; 0: none is too old */
 };
 
 /* How an attempt went over the network. A time is that of the phase alone; 0 where it had none, as on a kept
  * connection. */
-struct upstream_trace {
+struct fetch_trace {
     const char *address; /* that it was connected to, or a Unix socket's path; "" for none */
     unsigned port;       /* 0: a Unix socket */
     bool proxied;        /* the address is a proxy's */
@@ -58,80 +58,80 @@ struct upstream_trace {
     uint64_t bytes_sent, bytes_received;
 };
 
-struct upstream_request {
-    const struct upstream_link *link;
+struct fetch_request {
+    const struct fetch_link *link;
     const char *method;
     const char *target; /* origin-form path and query */
     const struct headers *headers;
     const char *body; /* owned by the caller until the transfer has ended; NULL: `read` brings it */
     uint64_t body_len;
-    /* For a body that is not in memory; `arg` is that of upstream_start. Copies up to `max` bytes
-     * from `offset` on. > 0: so many; -EAGAIN: they are not there yet, and upstream_upload_ready
+    /* For a body that is not in memory; `arg` is that of fetch_start. Copies up to `max` bytes
+     * from `offset` on. > 0: so many; -EAGAIN: they are not there yet, and fetch_upload_ready
      * follows; else -errno, which ends the attempt as TRANSPORT_INTERNAL. */
     ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);
     uint64_t connect_timeout_ms; /* 0: none */
     /* Told once, when it has ended or is cancelled, before any notify; NULL: nobody wants to know. */
-    void (*traced)(void *arg, const struct upstream_trace *trace);
+    void (*traced)(void *arg, const struct fetch_trace *trace);
 };
 
 /* For the whole process, before any thread: 0 or -errno. */
-int upstream_global_init(void);
-void upstream_global_deinit(void);
+int fetch_global_init(void);
+void fetch_global_deinit(void);
 /* "libcurl/7.88.1 OpenSSL/3.0.15 ..." */
-const char *upstream_version(void);
+const char *fetch_version(void);
 
 /* The path of that file; "" for the system's. */
-const char *upstream_ca_file(const char *ca_file);
+const char *fetch_ca_file(const char *ca_file);
 
-enum upstream_fault {
-    UPSTREAM_FAULT_NONE,
-    UPSTREAM_FAULT_AUTHORITIES, /* they cannot be read */
-    UPSTREAM_FAULT_CERTIFICATE, /* the client's cannot be read */
-    UPSTREAM_FAULT_KEY,         /* nor its key, or it does not fit the certificate */
-    UPSTREAM_FAULT_MEMORY,
+enum fetch_fault {
+    FETCH_FAULT_NONE,
+    FETCH_FAULT_AUTHORITIES, /* they cannot be read */
+    FETCH_FAULT_CERTIFICATE, /* the client's cannot be read */
+    FETCH_FAULT_KEY,         /* nor its key, or it does not fit the certificate */
+    FETCH_FAULT_MEMORY,
 };
 /* Has the TLS library read what a link would have ("": no authorities; empty: no client certificate). Sends
  * nothing anywhere. */
-enum upstream_fault upstream_check_trust(const char *ca_path, struct str client_cert,
-                                         struct str client_key);
+enum fetch_fault fetch_check_trust(const char *ca_path, struct str client_cert,
+                                   struct str client_key);
 
-/* `wake` is called when there is something for upstream_turn to do, so that a turn follows. NULL
+/* `wake` is called when there is something for fetch_turn to do, so that a turn follows. NULL
  * when out of memory. */
-struct upstream *upstream_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg);
+struct fetch *fetch_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg);
 /* No transfer may run. Starts closing its libuv handles; the memory goes when the loop has run. */
-void upstream_close(struct upstream *u);
+void fetch_close(struct fetch *u);
 
 /* Parses the link's authorities ahead of the first connection with them. Sends nothing anywhere. Not
  * from within a call of libcurl. */
-void upstream_warm(struct upstream *u, const struct upstream_link *link);
+void fetch_warm(struct fetch *u, const struct fetch_link *link);
 
 /* Starts an attempt. From now on until `*ret` has ended or was cancelled, `a` is filled in and
  * notify(arg) called after each change. 0 or -errno. The headers are copied. */
-int upstream_start(struct upstream *u, const struct upstream_request *request, struct attempt *a,
-                   void (*notify)(void *arg), void *arg, struct transfer **ret);
+int fetch_start(struct fetch *u, const struct fetch_request *request, struct attempt *a,
+                void (*notify)(void *arg), void *arg, struct transfer **ret);
 
 /* Ends it now; no notify follows. Sets a->upload_whole. The transfer is gone. */
-void upstream_cancel(struct transfer *t);
+void fetch_cancel(struct transfer *t);
 
 /* The connection that `a` went out on is not used again. One that others are on stays theirs. */
-void upstream_drop_connection(struct upstream *u, const struct attempt *a);
+void fetch_drop_connection(struct fetch *u, const struct attempt *a);
 
 /* Reads on after a->paused. */
-void upstream_resume(struct transfer *t);
+void fetch_resume(struct transfer *t);
 
 /* Sends on after `read` had nothing; harmless where it had. */
-void upstream_upload_ready(struct transfer *t);
+void fetch_upload_ready(struct transfer *t);
 
 /* Does what has come due and ends what is over: a->done is set, notify is called, and the transfer
  * is gone (its owner must forget it). True when it did anything. */
-bool upstream_turn(struct upstream *u);
+bool fetch_turn(struct fetch *u);
 
-struct upstream_stats {
+struct fetch_stats {
     uint64_t connections;   /* opened */
     uint64_t reused;        /* requests sent on a kept connection */
     uint64_t stale;         /* kept connections thrown away: closed or dirty while idle */
     uint64_t resend_vetoed; /* silent re-sends of libcurl that were stopped */
 };
-void upstream_stats(const struct upstream *u, struct upstream_stats *ret);
+void fetch_stats(const struct fetch *u, struct fetch_stats *ret);
 
 #endif

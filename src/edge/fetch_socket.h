@@ -4,8 +4,8 @@
  * the socket, which saves two epoll_ctl a request, and an idle connection stays watched: one that
  * becomes readable while nothing is asked of it is closed by its peer or dirty, and is shut down at
  * once, so that libcurl finds it dead and never takes its bytes for an answer. */
-#ifndef RETRYD_EDGE_UPSTREAM_SOCKET_H
-#define RETRYD_EDGE_UPSTREAM_SOCKET_H
+#ifndef RETRYD_EDGE_FETCH_SOCKET_H
+#define RETRYD_EDGE_FETCH_SOCKET_H
 
 #include <stdbool.h>
 #include <uv.h>
@@ -27,7 +27,7 @@ struct socket_ends {
     struct socket_end local, peer;
 };
 
-struct upstream_socket {
+struct fetch_socket {
     uv_poll_t poll;
     struct list node; /* in its table's bucket by local port, or in `unsorted` */
     struct socket_table *table;
@@ -48,7 +48,7 @@ struct upstream_socket {
 
 struct socket_table {
     uv_loop_t *loop;
-    struct upstream_socket **by_fd;
+    struct fetch_socket **by_fd;
     int size;
     uint64_t serials;
     int noise; /* epoll: Unix sockets on which something has come since it was asked last; -1 */
@@ -72,7 +72,7 @@ void socket_remove(struct socket_table *t, int fd);
 
 /* The entry of `fd`; one that libcurl opened itself (its resolver's wake-up) is added. NULL when
  * out of memory. */
-struct upstream_socket *socket_of(struct socket_table *t, int fd);
+struct fetch_socket *socket_of(struct socket_table *t, int fd);
 
 /* Which socket a request went out on; survives the socket. */
 struct socket_ref {
@@ -82,36 +82,36 @@ struct socket_ref {
 
 /* A request goes out on it, and is over. Between the two the socket is not idle, even while libcurl
  * wants nothing of it. */
-struct socket_ref socket_begin(struct upstream_socket *s);
+struct socket_ref socket_begin(struct fetch_socket *s);
 void socket_end(struct socket_table *t, struct socket_ref ref);
 
 /* Has the kernel give the TCP connection up, with ETIMEDOUT, when its peer acknowledges nothing for so
  * long: what was sent, or that it is still there. An answer may take its time. The longest of those
  * who are on it counts. Not before it has connected, which has a limit of its own. */
-void socket_bound_silence(struct upstream_socket *s, unsigned ms);
+void socket_bound_silence(struct fetch_socket *s, unsigned ms);
 
 /* The socket, if it is still there. */
-struct upstream_socket *socket_deref(struct socket_table *t, struct socket_ref ref);
+struct fetch_socket *socket_deref(struct socket_table *t, struct socket_ref ref);
 
 /* Watches for `events` (UV_READABLE, UV_WRITABLE); 0: idle. 0 or -1. */
-int socket_want(struct upstream_socket *s, int events);
+int socket_want(struct fetch_socket *s, int events);
 
 /* The entry of `fd`; NULL where there is none. */
-struct upstream_socket *socket_by_fd(struct socket_table *t, int fd);
+struct fetch_socket *socket_by_fd(struct socket_table *t, int fd);
 
 /* The connection between these two, as libcurl writes them; NULL where there is none. */
-struct upstream_socket *socket_by_ends(struct socket_table *t, const char *local_ip, int local_port,
-                                       const char *peer_ip, int peer_port);
+struct fetch_socket *socket_by_ends(struct socket_table *t, const char *local_ip, int local_port,
+                                    const char *peer_ip, int peer_port);
 
 /* Whether a kept connection has bytes or an end waiting that nobody asked for. */
-bool socket_dirty(const struct upstream_socket *s);
+bool socket_dirty(const struct fetch_socket *s);
 /* The same of any idle Unix socket; those that are have been discarded. However many there are, this is one
  * system call, and one more where each request ends: edges are told of (epoll(7), EPOLLET), and what came
  * before a socket became idle is looked for then. */
 bool sockets_any_dirty(struct socket_table *t);
 
 /* Empties and shuts the connection down, so that libcurl finds it dead. */
-void socket_discard(struct upstream_socket *s);
+void socket_discard(struct fetch_socket *s);
 
 void socket_close_fd(int fd);
 

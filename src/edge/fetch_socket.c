@@ -1,5 +1,5 @@
 /* The sockets under libcurl's connections. */
-#include "edge/upstream_socket.h"
+#include "edge/fetch_socket.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -37,7 +37,7 @@ static void on_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-static void drop(struct socket_table *t, struct upstream_socket *s)
+static void drop(struct socket_table *t, struct fetch_socket *s)
 {
     t->by_fd[s->fd] = NULL;
     list_remove(&s->node);
@@ -60,7 +60,7 @@ void sockets_deinit(struct socket_table *t)
 static int make_room(struct socket_table *t, int fd)
 {
     int size = t->size ? t->size : 64;
-    struct upstream_socket **grown;
+    struct fetch_socket **grown;
 
     while (size <= fd)
         size *= 2;
@@ -75,9 +75,9 @@ static int make_room(struct socket_table *t, int fd)
     return 0;
 }
 
-static struct upstream_socket *add(struct socket_table *t, int fd, bool opened_here)
+static struct fetch_socket *add(struct socket_table *t, int fd, bool opened_here)
 {
-    struct upstream_socket *s;
+    struct fetch_socket *s;
 
     if (make_room(t, fd) < 0)
         return NULL;
@@ -104,7 +104,7 @@ static struct upstream_socket *add(struct socket_table *t, int fd, bool opened_h
 int socket_add(struct socket_table *t, int fd, int family)
 {
     struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
-    struct upstream_socket *s = add(t, fd, true);
+    struct fetch_socket *s = add(t, fd, true);
 
     if (!s)
         return -ENOMEM;
@@ -125,19 +125,19 @@ void socket_remove(struct socket_table *t, int fd)
         drop(t, t->by_fd[fd]);
 }
 
-struct upstream_socket *socket_of(struct socket_table *t, int fd)
+struct fetch_socket *socket_of(struct socket_table *t, int fd)
 {
     if (fd < t->size && t->by_fd[fd])
         return t->by_fd[fd];
     return add(t, fd, false);
 }
 
-struct upstream_socket *socket_by_fd(struct socket_table *t, int fd)
+struct fetch_socket *socket_by_fd(struct socket_table *t, int fd)
 {
     return fd >= 0 && fd < t->size ? t->by_fd[fd] : NULL;
 }
 
-void socket_discard(struct upstream_socket *s)
+void socket_discard(struct fetch_socket *s)
 {
     char waste[4096];
 
@@ -151,7 +151,7 @@ void socket_discard(struct upstream_socket *s)
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
-    struct upstream_socket *s = poll->data;
+    struct fetch_socket *s = poll->data;
 
     if (status < 0)
         s->armed = 0; /* libuv has stopped watching */
@@ -169,7 +169,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     s->table->on_idle_noise(s->table->arg);
 }
 
-static int arm(struct upstream_socket *s, int events)
+static int arm(struct fetch_socket *s, int events)
 {
     if (s->armed == events)
         return 0;
@@ -177,7 +177,7 @@ static int arm(struct upstream_socket *s, int events)
     return uv_poll_start(&s->poll, events, on_poll) < 0 ? -1 : 0;
 }
 
-int socket_want(struct upstream_socket *s, int events)
+int socket_want(struct fetch_socket *s, int events)
 {
     s->wanted = events;
     if (events)
@@ -192,14 +192,14 @@ int socket_want(struct upstream_socket *s, int events)
     return s->discarded || s->armed == 0 ? 0 : arm(s, UV_READABLE);
 }
 
-struct socket_ref socket_begin(struct upstream_socket *s)
+struct socket_ref socket_begin(struct fetch_socket *s)
 {
     s->uses++;
     s->busy++;
     return (struct socket_ref){.fd = s->fd, .serial = s->serial};
 }
 
-void socket_bound_silence(struct upstream_socket *s, unsigned ms)
+void socket_bound_silence(struct fetch_socket *s, unsigned ms)
 {
     if (s->silence_ms == ms || (s->busy > 1 && s->silence_ms > ms))
         return;
@@ -207,20 +207,20 @@ void socket_bound_silence(struct upstream_socket *s, unsigned ms)
     setsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 }
 
-struct upstream_socket *socket_deref(struct socket_table *t, struct socket_ref ref)
+struct fetch_socket *socket_deref(struct socket_table *t, struct socket_ref ref)
 {
-    struct upstream_socket *s = ref.serial && ref.fd < t->size ? t->by_fd[ref.fd] : NULL;
+    struct fetch_socket *s = ref.serial && ref.fd < t->size ? t->by_fd[ref.fd] : NULL;
 
     return s && s->serial == ref.serial ? s : NULL;
 }
 
 /* A kept connection that nobody is on. */
-static bool is_idle(const struct upstream_socket *s)
+static bool is_idle(const struct fetch_socket *s)
 {
     return s->uses > 0 && s->busy == 0 && !s->discarded && !s->may_speak_idle;
 }
 
-static bool has_news(const struct upstream_socket *s)
+static bool has_news(const struct fetch_socket *s)
 {
     char c;
 
@@ -229,7 +229,7 @@ static bool has_news(const struct upstream_socket *s)
 
 void socket_end(struct socket_table *t, struct socket_ref ref)
 {
-    struct upstream_socket *s = socket_deref(t, ref);
+    struct fetch_socket *s = socket_deref(t, ref);
 
     if (!s)
         return;
@@ -289,10 +289,10 @@ static struct list *bucket_of(struct socket_table *t, const struct socket_ends *
     return &t->buckets[ends->local.port % SOCKET_BUCKETS];
 }
 
-static struct upstream_socket *find(struct list *head, const struct socket_ends *ends)
+static struct fetch_socket *find(struct list *head, const struct socket_ends *ends)
 {
     for (struct list *n = head->next; n != head; n = n->next) {
-        struct upstream_socket *s = LIST_ENTRY(n, struct upstream_socket, node);
+        struct fetch_socket *s = LIST_ENTRY(n, struct fetch_socket, node);
 
         if (same_end(&s->ends.local, &ends->local) && same_end(&s->ends.peer, &ends->peer))
             return s;
@@ -306,7 +306,7 @@ static void sort_new(struct socket_table *t)
     struct list *n = t->unsorted.next;
 
     while (n != &t->unsorted) {
-        struct upstream_socket *s = LIST_ENTRY(n, struct upstream_socket, node);
+        struct fetch_socket *s = LIST_ENTRY(n, struct fetch_socket, node);
 
         n = n->next;
         if (ends_of(s->fd, &s->ends)) {
@@ -316,11 +316,11 @@ static void sort_new(struct socket_table *t)
     }
 }
 
-struct upstream_socket *socket_by_ends(struct socket_table *t, const char *local_ip, int local_port,
-                                       const char *peer_ip, int peer_port)
+struct fetch_socket *socket_by_ends(struct socket_table *t, const char *local_ip, int local_port,
+                                    const char *peer_ip, int peer_port)
 {
     struct socket_ends ends = {0};
-    struct upstream_socket *s;
+    struct fetch_socket *s;
 
     if (!parse_end(&ends.local, local_ip, local_port) || !parse_end(&ends.peer, peer_ip, peer_port))
         return NULL;
@@ -331,7 +331,7 @@ struct upstream_socket *socket_by_ends(struct socket_table *t, const char *local
     return find(bucket_of(t, &ends), &ends);
 }
 
-bool socket_dirty(const struct upstream_socket *s)
+bool socket_dirty(const struct fetch_socket *s)
 {
     return s->discarded || (is_idle(s) && has_news(s));
 }
@@ -347,7 +347,7 @@ bool sockets_any_dirty(struct socket_table *t)
     while (t->noise >= 0 && n == NOISE_AT_ONCE) {
         n = epoll_wait(t->noise, events, NOISE_AT_ONCE, 0);
         for (int i = 0; i < n; i++) {
-            struct upstream_socket *s = socket_by_fd(t, events[i].data.fd);
+            struct fetch_socket *s = socket_by_fd(t, events[i].data.fd);
 
             /* On one that is busy it is an answer, or writing has become possible. */
             if (!s || !is_idle(s) || !has_news(s))

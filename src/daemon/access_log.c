@@ -13,11 +13,11 @@ static void names(const struct exchange *x)
     log_text("id", x->request.id);
     if (x->request.model[0])
         log_text("model", x->request.model);
-    if (x->placement.target.provider)
-        log_text("target", x->placement.target.provider->name);
+    if (x->placement.target.upstream)
+        log_text("target", x->placement.target.upstream->name);
     if (x->placement.target.tier > 0)
         log_str("fallback", x->placement.target.model);
-    if (x->placement.target.provider && x->placement.target.provider->key_count > 1)
+    if (x->placement.target.upstream && x->placement.target.upstream->key_count > 1)
         log_u64("key", x->placement.target.key_number);
 }
 

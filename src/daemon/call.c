@@ -104,7 +104,7 @@ static int world_attempt_start(void *world, struct exchange *x, struct attempt *
 {
     struct worker *w = world;
     struct call *c = call_of(x);
-    const struct wire *wire = a->turn.target.provider->upstream;
+    const struct wire *wire = a->turn.target.upstream->wire;
     bool as_it_is = body_in_memory(&x->request.body) && a->edit.cut == 0;
     struct fetch_request request = {
         .link = &wire->link,

@@ -23,7 +23,7 @@ bool call_renew(void *world, struct exchange *x, struct plan *ret_plan)
     return true;
 }
 
-static bool has_key(const struct provider *p, uint64_t id)
+static bool has_key(const struct upstream *p, uint64_t id)
 {
     for (unsigned i = 0; i < p->key_count; i++)
         if (p->keys[i].id == id)
@@ -32,9 +32,9 @@ static bool has_key(const struct provider *p, uint64_t id)
 }
 
 /* Whether that upstream has a key now that it had not when the request took its plan. */
-static bool has_other_key(const struct worker *w, const struct provider *was, size_t upstream)
+static bool has_other_key(const struct worker *w, const struct upstream *was, size_t number)
 {
-    const struct provider *now = &w->wiring->wires[upstream].provider;
+    const struct upstream *now = &w->wiring->wires[number].upstream;
 
     for (unsigned i = 0; i < now->key_count; i++)
         if (!has_key(was, now->keys[i].id))
@@ -47,15 +47,15 @@ bool call_other_key(void *world, struct exchange *x, const struct target *t)
 {
     struct worker *w = world;
     struct call *c = call_of(x);
-    const struct wire *wire = t->provider->upstream;
-    size_t upstream = (size_t)(wire - c->wiring->wires);
+    const struct wire *wire = t->upstream->wire;
+    size_t number = (size_t)(wire - c->wiring->wires);
     struct config *config = w->wiring->config, *now;
 
     if (!config_same_source(c->wiring->config, config))
         return false;
-    if (has_other_key(w, t->provider, upstream))
+    if (has_other_key(w, t->upstream, number))
         return true;
-    if (!config_key_file_differs(config, &config->upstreams[upstream]))
+    if (!config_key_file_differs(config, &config->upstreams[number]))
         return false;
     now = config_renew(config);
     if (!now)
@@ -64,5 +64,5 @@ bool call_other_key(void *world, struct exchange *x, const struct target *t)
     config_unref(now);
     atomic_store(&w->saw_change, true);
     w->on_change(w->arg);
-    return has_other_key(w, t->provider, upstream);
+    return has_other_key(w, t->upstream, number);
 }

@@ -46,7 +46,7 @@ void call_turn_look(void *world, struct exchange *x, const struct turn_request *
     traffic_look(((struct worker *)world)->traffic, turn_request, helps, ret);
 }
 
-bool call_may_repeat(void *world, struct exchange *x, const struct provider *p)
+bool call_may_repeat(void *world, struct exchange *x, const struct upstream *p)
 {
     struct worker *w = world;
     bool may = traffic_may_repeat(w->traffic, p, &x->plan.settings->retry);
@@ -56,7 +56,7 @@ bool call_may_repeat(void *world, struct exchange *x, const struct provider *p)
     return may;
 }
 
-void call_charge(void *world, struct exchange *x, const struct provider *p)
+void call_charge(void *world, struct exchange *x, const struct upstream *p)
 {
     (void)x;
     traffic_charge(((struct worker *)world)->traffic, p);

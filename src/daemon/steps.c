@@ -15,7 +15,7 @@ static void tell_taken(const struct exchange *x, uint64_t now_ms)
     log_text("route", x->plan.route);
     log_text("operation", operation_word(x->placement.turn_request.operation));
     log_text("stream", x->request.stream ? "yes" : "no");
-    log_u64("upstreams", x->plan.provider_count);
+    log_u64("upstreams", x->plan.upstream_count);
     log_u64("fallback_models", x->plan.fallback_count);
     log_u64("max_attempts", x->max_attempts);
     if (x->deadline.at_ms != DEADLINE_NONE)
@@ -82,10 +82,10 @@ void steps_attempt(const struct exchange *x, const struct attempt *a)
     log_begin(LOG_DEBUG, "step: attempt begins");
     log_text("id", x->request.id);
     log_u64("attempt", a->number);
-    log_text("target", t->provider->name);
+    log_text("target", t->upstream->name);
     if (t->own_model.n > 0)
         log_str("model", t->own_model);
-    if (t->provider->key_count > 1)
+    if (t->upstream->key_count > 1)
         log_u64("key", t->key_number);
     log_text("why", why_there(x, a));
     if (a->turn.first_held != TURN_WHY_NONE)

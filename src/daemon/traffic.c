@@ -412,7 +412,7 @@ void traffic_look(struct traffic *t, const struct turn_request *turn_request, un
     unlock(t);
 }
 
-bool traffic_may_repeat(struct traffic *t, const struct provider *p, const struct retry_settings *s)
+bool traffic_may_repeat(struct traffic *t, const struct upstream *p, const struct retry_settings *s)
 {
     bool may;
 
@@ -422,14 +422,14 @@ bool traffic_may_repeat(struct traffic *t, const struct provider *p, const struc
     return may;
 }
 
-void traffic_charge(struct traffic *t, const struct provider *p)
+void traffic_charge(struct traffic *t, const struct upstream *p)
 {
     lock(t);
     turns_charge(t->turns, p, now_ms());
     unlock(t);
 }
 
-void traffic_limits(struct traffic *t, const struct provider *p)
+void traffic_limits(struct traffic *t, const struct upstream *p)
 {
     lock(t);
     turns_limits(t->turns, p, now_ms());

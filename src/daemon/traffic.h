@@ -41,10 +41,10 @@ void traffic_tell(struct traffic *t, struct turn *turn, const struct turn_result
 void traffic_end(struct traffic *t, struct turn *turn);
 void traffic_look(struct traffic *t, const struct turn_request *turn_request, unsigned helps,
                   struct turns_outlook *ret);
-bool traffic_may_repeat(struct traffic *t, const struct provider *p,
+bool traffic_may_repeat(struct traffic *t, const struct upstream *p,
                         const struct retry_settings *s);
-void traffic_charge(struct traffic *t, const struct provider *p);
-void traffic_limits(struct traffic *t, const struct provider *p);
+void traffic_charge(struct traffic *t, const struct upstream *p);
+void traffic_limits(struct traffic *t, const struct upstream *p);
 struct turn *traffic_take(struct traffic *t, struct turns_ready *ready);
 
 /* What other daemons tell; from the main thread. */

@@ -47,7 +47,7 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
     for (unsigned i = 0; i < u->model_count; i++)
         wire->models[i] =
             (struct target_model){.asked = str_from(u->models[i].name), .own = u->models[i].value};
-    wire->provider = (struct provider){
+    wire->upstream = (struct upstream){
         .name = u->name,
         .id = hash_join(hash_text(str_from(u->name)), hash_text(str_from(u->url))),
         .generation = generation,
@@ -66,7 +66,7 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
         .requests_per_minute = u->requests_per_minute,
         .adaptive_pacing = u->adaptive_pacing,
         .key_cooldown_ms = u->key_cooldown_ms,
-        .upstream = wire,
+        .wire = wire,
     };
     return 0;
 }
@@ -107,13 +107,13 @@ bool wiring_is_loop(const struct headers *h)
 /* --- wires ---------------------------------------------------------------------------------------- */
 
 /* A route's upstreams, as its plans have them. */
-static const struct provider **route_up(const struct wiring *w, const struct config_route *r)
+static const struct upstream **route_up(const struct wiring *w, const struct config_route *r)
 {
-    const struct provider **providers = calloc(r->upstream_count, sizeof(*providers));
+    const struct upstream **upstreams = calloc(r->upstream_count, sizeof(*upstreams));
 
-    for (unsigned i = 0; providers && i < r->upstream_count; i++)
-        providers[i] = &w->wires[r->upstreams[i] - w->config->upstreams].provider;
-    return providers;
+    for (unsigned i = 0; upstreams && i < r->upstream_count; i++)
+        upstreams[i] = &w->wires[r->upstreams[i] - w->config->upstreams].upstream;
+    return upstreams;
 }
 
 static struct string_view_list view(const struct string_list *l)
@@ -193,9 +193,9 @@ int wiring_plan(const struct wiring *w, struct str path, struct str model, bool 
         .route = route->name,
         .base = str_from(route->base),
         .settings = &route->settings,
-        .providers = w->routes[route - w->config->routes],
+        .upstreams = w->routes[route - w->config->routes],
         .weights = route->weights,
-        .provider_count = route->upstream_count,
+        .upstream_count = route->upstream_count,
         .fallback_models = (const char *const *)route->fallback_models.items,
         .fallback_count = route->fallback_models.count,
         .fallback_on = route->fallback_on,

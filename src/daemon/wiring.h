@@ -9,7 +9,7 @@
 
 struct wire {
     struct fetch_link link;
-    struct provider provider;
+    struct upstream upstream;
     struct target_header *headers;
     struct target_key *keys;
     struct target_model *models;
@@ -20,7 +20,7 @@ struct wiring {
     unsigned refs;
     struct config *config;
     struct wire *wires;              /* one per upstream, in the configuration's order */
-    const struct provider ***routes; /* each route's upstreams */
+    const struct upstream ***routes; /* each route's upstreams */
     struct string_view_list hosts, origins;
 };
 

@@ -143,7 +143,7 @@ void worker_adopt(struct worker *w, struct config *config)
     }
     w->wiring = now;
     for (unsigned i = 0; i < config->upstream_count; i++) {
-        traffic_limits(w->traffic, &now->wires[i].provider);
+        traffic_limits(w->traffic, &now->wires[i].upstream);
         if (!has_authorities(before, &now->wires[i].link))
             fetch_warm(w->fetch, &now->wires[i].link);
     }

@@ -125,8 +125,8 @@ void call_turn_tell(void *world, struct exchange *x, struct turn *turn,
 void call_turn_end(void *world, struct exchange *x, struct turn *turn);
 void call_turn_look(void *world, struct exchange *x, const struct turn_request *turn_request,
                     unsigned helps, struct turns_outlook *ret);
-bool call_may_repeat(void *world, struct exchange *x, const struct provider *p);
-void call_charge(void *world, struct exchange *x, const struct provider *p);
+bool call_may_repeat(void *world, struct exchange *x, const struct upstream *p);
+void call_charge(void *world, struct exchange *x, const struct upstream *p);
 
 /* What exchanges tell: see struct exchange_ops. */
 void call_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r);

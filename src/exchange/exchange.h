@@ -120,8 +120,8 @@ struct exchange_ops {
     void (*turn_end)(void *w, struct exchange *x, struct turn *turn);
     void (*turn_look)(void *w, struct exchange *x, const struct turn_request *turn_request,
                       unsigned helps, struct turns_outlook *ret);
-    bool (*may_repeat)(void *w, struct exchange *x, const struct provider *p);
-    void (*charge)(void *w, struct exchange *x, const struct provider *p);
+    bool (*may_repeat)(void *w, struct exchange *x, const struct upstream *p);
+    void (*charge)(void *w, struct exchange *x, const struct upstream *p);
 
     /* Starts the attempt `a` (reset, with high_water set) with the request as it is to go out to
      * its turn's target, its body as a->edit has it. 0 or -errno, and then nothing was started.
@@ -202,9 +202,9 @@ struct placement {
     unsigned target_attempts;         /* made at `target`, one after the other */
     bool settled;    /* the next attempt is paid for, or free, wherever it goes (C9) */
     bool prepaid;    /* ... the attempt that is about to be decided was charged beforehand */
-    unsigned silent; /* bit n: in this tier the plan's provider n was silent, the last time */
+    unsigned silent; /* bit n: in this tier the plan's upstream n was silent, the last time */
     unsigned
-        sick; /* bit n: the last attempt at the plan's provider n speaks against its connection */
+        sick; /* bit n: the last attempt at the plan's upstream n speaks against its connection */
     struct target_ref tried[TARGETS_TRIED_MAX];    /* since the last backoff */
     struct target_ref excluded[TARGETS_TRIED_MAX]; /* in this tier, by a verdict */
 };

@@ -71,7 +71,7 @@ void hedge_drop(struct exchange *x);
 
 /* Whether that upstream cannot be asked for `model`, for it has another name for it, or wants it in its
  * url: where the request names none, or names it in a packed body, where none can be replaced. */
-bool unfit_is(const struct exchange *x, const struct provider *p, struct str model);
+bool unfit_is(const struct exchange *x, const struct upstream *p, struct str model);
 /* ... and none of the plan's can. */
 bool unfit_all(const struct exchange *x, struct str model);
 /* The plan has fallback models, and none can be asked for. */

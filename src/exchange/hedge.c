@@ -58,7 +58,7 @@ static bool get_turn(struct exchange *x, struct attempt *a)
     *turn_request = x->placement.turn_request;
     memcpy(x->hedge.tried, x->placement.tried, sizeof(x->placement.tried));
     x->hedge.tried[turn_request->tried_count++] =
-        (struct target_ref){first->provider, first->key_number};
+        (struct target_ref){first->upstream, first->key_number};
     turn_request->tried = x->hedge.tried;
     turn_request->may_leave = true;
     turn_request->latest_ms = turn_request->gate_latest_ms = 0;
@@ -80,7 +80,7 @@ void hedge_start(struct exchange *x)
     if (!has_time(x, now) || !get_turn(x, a))
         return;
     /* Charged last, and where it goes: one that finds no turn leaves repeats their budget. */
-    if (!x->ops->may_repeat(x->world, x, a->turn.target.provider)) {
+    if (!x->ops->may_repeat(x->world, x, a->turn.target.upstream)) {
         targets_release(x, a);
         return;
     }

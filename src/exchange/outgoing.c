@@ -38,7 +38,7 @@ static bool is_ours(struct str name)
 
 static bool target_sets(const struct target *t, struct str name)
 {
-    const struct provider *p = t->provider;
+    const struct upstream *p = t->upstream;
 
     /* One that has a key is not for the client's. */
     if (t->key.n > 0 && (str_ieq(name, str_from(p->auth_header)) ||
@@ -53,7 +53,7 @@ static bool target_sets(const struct target *t, struct str name)
 
 static int add_key(const struct target *t, struct headers *out)
 {
-    struct str name = str_from(t->provider->auth_header);
+    struct str name = str_from(t->upstream->auth_header);
     char bearer[sizeof("Bearer ") + TARGET_KEY_MAX];
     int n;
 
@@ -69,7 +69,7 @@ static int add_key(const struct target *t, struct headers *out)
 
 static int add_target_headers(const struct request *r, const struct target *t, struct headers *out)
 {
-    const struct provider *p = t->provider;
+    const struct upstream *p = t->upstream;
     struct str wanted = str_from(p->idempotency_header);
     int rc = t->key.n > 0 ? add_key(t, out) : 0;
 
@@ -99,7 +99,7 @@ static void add_escaped(struct buf *out, struct str s)
 static void add_base_path(const struct target *t, struct buf *out)
 {
     static const char mark[] = "{model}";
-    const char *base = t->provider->base_path, *at = strstr(base, mark);
+    const char *base = t->upstream->base_path, *at = strstr(base, mark);
 
     if (!at) {
         (void)buf_add_str(out, str_from(base));
@@ -111,7 +111,7 @@ static void add_base_path(const struct target *t, struct buf *out)
 }
 
 /* What the upstream's url asks for, but for what the client says itself. */
-static void add_query(const struct provider *p, struct str whole, struct buf *out)
+static void add_query(const struct upstream *p, struct str whole, struct buf *out)
 {
     const char *mark = whole.n ? memchr(whole.p, '?', whole.n) : NULL;
     struct str own = str_from(p->query), parameter, theirs = {NULL, 0}, value;
@@ -135,7 +135,7 @@ static void add_query(const struct provider *p, struct str whole, struct buf *ou
 static bool hides_keys(const struct request *r, const struct target *t)
 {
     return t->key.n > 0 && (r->dialect == DIALECT_GEMINI ||
-                            str_ieq(str_from(t->provider->auth_header), STR("x-goog-api-key")));
+                            str_ieq(str_from(t->upstream->auth_header), STR("x-goog-api-key")));
 }
 
 static void add_without_keys(struct str rest, struct buf *out)
@@ -182,8 +182,8 @@ static int outgoing_target(const struct request *r, const struct plan *plan, con
     if (out->len == 0 && (rest.n == 0 || rest.p[0] != '/'))
         (void)buf_addc(out, '/'); /* an origin-form target starts with a slash */
     add_rest(t, rest, model, hides_keys(r, t), out);
-    if (t->provider->query[0])
-        add_query(t->provider, rest, out);
+    if (t->upstream->query[0])
+        add_query(t->upstream, rest, out);
     (void)buf_addc(out, '\0');
     return out->failed ? (out->len >= out->cap ? -E2BIG : -ENOMEM) : 0;
 }

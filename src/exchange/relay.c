@@ -14,8 +14,8 @@ static struct answer_facts facts(const struct exchange *x, unsigned received, en
     return (struct answer_facts){
         .attempts = x->attempts,
         .wait_ms = x->wait_ms,
-        .target = target->provider ? target->provider->name : NULL,
-        .host = target->provider ? target->provider->host : NULL,
+        .target = target->upstream ? target->upstream->name : NULL,
+        .host = target->upstream ? target->upstream->host : NULL,
         .model = target->tier > 0 ? target->model.p : NULL,
         .retry_after_ms = x->retry_after_ms,
         .come_again = x->reply.come_again,

@@ -4,7 +4,7 @@
 #include "exchange/exchange_private.h"
 
 /* The number of the same key; of the first one where it is gone; 0: the client's own. */
-static unsigned key_by_now(const struct provider *was, const struct provider *now, unsigned number)
+static unsigned key_by_now(const struct upstream *was, const struct upstream *now, unsigned number)
 {
     if (number == 0 || number > was->key_count)
         return 0;
@@ -14,13 +14,13 @@ static unsigned key_by_now(const struct provider *was, const struct provider *no
     return 0;
 }
 
-static unsigned place_of(const struct plan *plan, const struct provider *p)
+static unsigned place_of(const struct plan *plan, const struct upstream *p)
 {
     unsigned i = 0;
 
-    while (i < plan->provider_count && plan->providers[i] != p)
+    while (i < plan->upstream_count && plan->upstreams[i] != p)
         i++;
-    assert(i < plan->provider_count);
+    assert(i < plan->upstream_count);
     return i;
 }
 
@@ -31,8 +31,8 @@ static unsigned renew_refs(const struct plan *was, const struct plan *now, struc
     unsigned kept = 0;
 
     for (unsigned i = 0; i < count; i++) {
-        const struct provider *before = refs[i].provider,
-                              *p = now->providers[place_of(was, before)];
+        const struct upstream *before = refs[i].upstream,
+                              *p = now->upstreams[place_of(was, before)];
         unsigned number = refs[i].key_number;
 
         if (number != KEY_ANY && number != 0) {
@@ -48,19 +48,19 @@ static unsigned renew_refs(const struct plan *was, const struct plan *now, struc
 /* A stream is read on with the same key; where that is gone, with one that has taken its place. */
 static void renew_target(const struct plan *was, const struct plan *now, struct target *t)
 {
-    const struct provider *before = t->provider;
+    const struct upstream *before = t->upstream;
     unsigned number = t->key_number;
 
-    t->provider = now->providers[place_of(was, before)];
+    t->upstream = now->upstreams[place_of(was, before)];
     if (number > 0) {
-        t->key_number = key_by_now(before, t->provider, number);
-        if (t->key_number == 0 && t->provider->key_count > 0)
+        t->key_number = key_by_now(before, t->upstream, number);
+        if (t->key_number == 0 && t->upstream->key_count > 0)
             t->key_number = 1;
     }
-    t->key = t->key_number ? t->provider->keys[t->key_number - 1].text : (struct str){NULL, 0};
+    t->key = t->key_number ? t->upstream->keys[t->key_number - 1].text : (struct str){NULL, 0};
     if (t->tier > 0) /* a name of the plan's */
         t->model = str_from(now->fallback_models[t->tier - 1]);
-    t->own_model = target_own_model(t->provider, t->model);
+    t->own_model = target_own_model(t->upstream, t->model);
 }
 
 void renew_targets(struct exchange *x)
@@ -70,7 +70,7 @@ void renew_targets(struct exchange *x)
 
     if (x->hedge.rival || !x->ops->renew(x->world, x, &now))
         return;
-    assert(now.provider_count == x->plan.provider_count);
+    assert(now.upstream_count == x->plan.upstream_count);
     placement->turn_request.tried_count =
         renew_refs(&x->plan, &now, placement->tried, placement->turn_request.tried_count);
     placement->turn_request.excluded_count =

@@ -27,7 +27,7 @@ static uint64_t fingerprint(const struct request_head *head)
 
 static void add_ref(struct target_ref *refs, unsigned *n, struct target_ref t)
 {
-    if (*n < TARGETS_TRIED_MAX && !target_among(refs, *n, t.provider, t.key_number))
+    if (*n < TARGETS_TRIED_MAX && !target_among(refs, *n, t.upstream, t.key_number))
         refs[(*n)++] = t;
 }
 
@@ -44,22 +44,22 @@ static void exclude_unfit(struct exchange *x, struct str model)
 
     if (fits_all(x))
         return;
-    for (unsigned i = 0; i < x->plan.provider_count; i++)
-        if (unfit_is(x, x->plan.providers[i], model))
+    for (unsigned i = 0; i < x->plan.upstream_count; i++)
+        if (unfit_is(x, x->plan.upstreams[i], model))
             add_ref(placement->excluded, &placement->turn_request.excluded_count,
-                    (struct target_ref){x->plan.providers[i], KEY_ANY});
+                    (struct target_ref){x->plan.upstreams[i], KEY_ANY});
 }
 
 /* The first that may have it. */
-static const struct provider *first_fit(const struct exchange *x)
+static const struct upstream *first_fit(const struct exchange *x)
 {
     unsigned i = 0;
 
-    while (i + 1 < x->plan.provider_count &&
+    while (i + 1 < x->plan.upstream_count &&
            target_among(x->placement.excluded, x->placement.turn_request.excluded_count,
-                        x->plan.providers[i], KEY_ANY))
+                        x->plan.upstreams[i], KEY_ANY))
         i++;
-    return x->plan.providers[i];
+    return x->plan.upstreams[i];
 }
 
 void targets_begin(struct exchange *x)
@@ -81,14 +81,14 @@ void targets_begin(struct exchange *x)
     /* Without a model in the body or the path there is none to replace. */
     placement->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
     exclude_unfit(x, placement->turn_request.model);
-    placement->target.provider = first_fit(x);
+    placement->target.upstream = first_fit(x);
     if (x->request.sdk_retry)
-        x->ops->charge(x->world, x, placement->target.provider);
+        x->ops->charge(x->world, x, placement->target.upstream);
 }
 
 const char *targets_name(const struct exchange *x)
 {
-    return x->placement.target.provider->name;
+    return x->placement.target.upstream->name;
 }
 
 /* The model that was asked for stands no second time for itself. */
@@ -139,7 +139,7 @@ static void set_limits(struct exchange *x)
 
 static bool same_target(const struct target *a, const struct target *b)
 {
-    return a->provider == b->provider && a->key_number == b->key_number && a->tier == b->tier;
+    return a->upstream == b->upstream && a->key_number == b->key_number && a->tier == b->tier;
 }
 
 /* It waits no more. */
@@ -157,7 +157,7 @@ static void count_wait(struct exchange *x)
 
 void targets_visit(struct exchange *x, const struct attempt *a)
 {
-    x->placement.turn_request.visited |= plan_bit(&x->plan, a->turn.target.provider);
+    x->placement.turn_request.visited |= plan_bit(&x->plan, a->turn.target.upstream);
 }
 
 static void granted(struct exchange *x)
@@ -172,8 +172,8 @@ static void granted(struct exchange *x)
         same_target(t, &placement->target) ? placement->target_attempts + 1 : 1;
     placement->target = *t;
     /* Meant for another one, it has come back to where it was after all. */
-    if (!placement->settled && (placement->turn_request.visited & plan_bit(&x->plan, t->provider)))
-        x->ops->charge(x->world, x, t->provider);
+    if (!placement->settled && (placement->turn_request.visited & plan_bit(&x->plan, t->upstream)))
+        x->ops->charge(x->world, x, t->upstream);
     targets_visit(x, x->attempt);
     exchange_start_attempt(x, false);
 }
@@ -325,18 +325,18 @@ void targets_tell_good(struct exchange *x, enum turn_stage stage)
         .verdict = {.kind = VERDICT_GOOD}, .status = x->attempt->status, .stage = stage};
 
     if (stage != TURN_HEAD)
-        x->placement.silent &= ~plan_bit(&x->plan, x->placement.target.provider);
+        x->placement.silent &= ~plan_bit(&x->plan, x->placement.target.upstream);
     tell(x, &r);
 }
 
 void targets_note_sick(struct exchange *x)
 {
-    x->placement.sick |= plan_bit(&x->plan, x->attempt->turn.target.provider);
+    x->placement.sick |= plan_bit(&x->plan, x->attempt->turn.target.upstream);
 }
 
 bool targets_begins_anew(struct exchange *x, const struct attempt *a)
 {
-    unsigned bit = plan_bit(&x->plan, a->turn.target.provider);
+    unsigned bit = plan_bit(&x->plan, a->turn.target.upstream);
     bool was = (x->placement.sick & bit) != 0;
 
     x->placement.sick &= ~bit;
@@ -388,7 +388,7 @@ static unsigned helps_now(const struct exchange *x, const struct verdict *v)
 static void note_target(struct exchange *x, unsigned helps, bool again)
 {
     struct placement *placement = &x->placement;
-    struct target_ref here = {placement->target.provider,
+    struct target_ref here = {placement->target.upstream,
                               helps & HELPS_KEY ? placement->target.key_number : KEY_ANY};
 
     add_ref(placement->tried, &placement->turn_request.tried_count, here);
@@ -398,7 +398,7 @@ static void note_target(struct exchange *x, unsigned helps, bool again)
 
 static bool has_one_target(const struct exchange *x)
 {
-    return x->plan.provider_count == 1 && x->placement.target.provider->key_count < 2;
+    return x->plan.upstream_count == 1 && x->placement.target.upstream->key_count < 2;
 }
 
 void targets_note(struct exchange *x, const struct verdict *v)
@@ -411,7 +411,7 @@ void targets_note(struct exchange *x, const struct verdict *v)
 
 /* Where the failure may lead besides the same target again. `ret_next`: the upstream there. */
 static enum move find_move(struct exchange *x, const struct verdict *v, bool again,
-                           const struct provider **ret_next)
+                           const struct upstream **ret_next)
 {
     struct placement *placement = &x->placement;
     unsigned helps = helps_now(x, v);
@@ -427,7 +427,7 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
     };
     enum move move;
 
-    *ret_next = placement->target.provider;
+    *ret_next = placement->target.upstream;
     if (helps == 0 || (has_one_target(x) && q.later_tiers == 0))
         return MOVE_STAY;
     note_target(x, helps, again);
@@ -436,9 +436,9 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
     q.tier_down = here.down;
     move = move_decide(&q);
     if (move == MOVE_TARGET)
-        *ret_next = here.target.provider;
+        *ret_next = here.target.upstream;
     else if (move == MOVE_TIER)
-        *ret_next = x->plan.providers[0];
+        *ret_next = x->plan.upstreams[0];
     return move;
 }
 
@@ -447,19 +447,19 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
 static bool leave_silent(struct exchange *x)
 {
     struct placement *placement = &x->placement;
-    unsigned all = (1u << x->plan.provider_count) - 1;
+    unsigned all = (1u << x->plan.upstream_count) - 1;
 
-    for (unsigned i = 0; i < x->plan.provider_count; i++)
+    for (unsigned i = 0; i < x->plan.upstream_count; i++)
         if (placement->silent & 1u << i)
             add_ref(placement->excluded, &placement->turn_request.excluded_count,
-                    (struct target_ref){x->plan.providers[i], KEY_ANY});
+                    (struct target_ref){x->plan.upstreams[i], KEY_ANY});
     return (placement->silent & all) != all;
 }
 
 /* A repeat is charged to the budget of an upstream that has had this request already, when it is
  * decided, for another model too. False: there is no room. */
 static bool settle(struct exchange *x, const struct verdict *v, enum move move,
-                   const struct provider *next)
+                   const struct upstream *next)
 {
     struct placement *placement = &x->placement;
     bool again = (placement->turn_request.visited & plan_bit(&x->plan, next)) != 0,
@@ -489,7 +489,7 @@ struct retry_decision targets_decide(struct exchange *x, const struct verdict *v
     const struct retry_settings *s = &x->plan.settings->retry;
     struct retry_question q = question(x, v, hint);
     struct retry_decision d = retry_decide(s, &q);
-    const struct provider *next = x->placement.target.provider;
+    const struct upstream *next = x->placement.target.upstream;
 
     if (is_silence(v))
         x->placement.silent |= plan_bit(&x->plan, next);
@@ -516,7 +516,7 @@ bool targets_would_repeat(struct exchange *x, const struct verdict *v)
 
     if (retry_decide(&x->plan.settings->retry, &q).action != RETRY_AGAIN)
         return false;
-    x->placement.prepaid = x->ops->may_repeat(x->world, x, x->placement.target.provider);
+    x->placement.prepaid = x->ops->may_repeat(x->world, x, x->placement.target.upstream);
     return x->placement.prepaid;
 }
 

@@ -6,7 +6,7 @@
 #define SHOWN_MAX 60 /* characters of a client's word in a sentence */
 
 /* "{model}" in its url becomes the model's name. */
-static bool is_in_url(const struct provider *p)
+static bool is_in_url(const struct upstream *p)
 {
     return strstr(p->base_path, "{model}") != NULL;
 }
@@ -17,7 +17,7 @@ static bool is_in_path(const struct exchange *x)
     return x->request.path_model_n > 0 && x->request.path_model_at >= x->plan.base.n;
 }
 
-bool unfit_is(const struct exchange *x, const struct provider *p, struct str model)
+bool unfit_is(const struct exchange *x, const struct upstream *p, struct str model)
 {
     const struct request *r = &x->request;
 
@@ -30,8 +30,8 @@ bool unfit_is(const struct exchange *x, const struct provider *p, struct str mod
 
 bool unfit_all(const struct exchange *x, struct str model)
 {
-    for (unsigned i = 0; i < x->plan.provider_count; i++)
-        if (!unfit_is(x, x->plan.providers[i], model))
+    for (unsigned i = 0; i < x->plan.upstream_count; i++)
+        if (!unfit_is(x, x->plan.upstreams[i], model))
             return false;
     return true;
 }
@@ -80,7 +80,7 @@ void unfit_tell_hidden(struct exchange *x, const char *need)
     relay_own_error(x, END_REFUSED, 400, REASON_CLIENT_ERROR, "model_not_readable", text);
 }
 
-static void tell_unfit(struct exchange *x, const struct provider *p)
+static void tell_unfit(struct exchange *x, const struct upstream *p)
 {
     char text[400], shown[SHOWN_MAX];
     struct str model = str_from(x->request.model);
@@ -113,8 +113,8 @@ static bool cannot_stand_in_url(const struct exchange *x)
 
     if (!str_eq(model, STR(".")) && !str_eq(model, STR("..")))
         return false;
-    for (unsigned i = 0; i < x->plan.provider_count; i++)
-        if (is_in_url(x->plan.providers[i]))
+    for (unsigned i = 0; i < x->plan.upstream_count; i++)
+        if (is_in_url(x->plan.upstreams[i]))
             return true;
     return false;
 }
@@ -128,6 +128,6 @@ bool unfit_refused(struct exchange *x)
     }
     if (!unfit_all(x, str_from(x->request.model)))
         return false;
-    tell_unfit(x, x->plan.providers[0]);
+    tell_unfit(x, x->plan.upstreams[0]);
     return true;
 }

@@ -9,7 +9,7 @@
 #include "policy/move.h"
 #include "policy/settings.h"
 
-#define PROVIDERS_MAX 16           /* upstreams of one route */
+#define UPSTREAMS_MAX 16           /* upstreams of one route */
 #define KEYS_MAX 256               /* keys of one upstream */
 #define TARGET_KEY_MAX (16 * 1024) /* bytes of one: tokens of OpenID Connect run to several KiB */
 
@@ -30,7 +30,7 @@ struct target_model {
 
 /* An upstream as the configuration has it. All pointers belong to the snapshot that the request
  * holds. */
-struct provider {
+struct upstream {
     const char *name;    /* for logs and x-retryd-target */
     uint64_t id;         /* of name and origin: the same before and after a reload */
     uint64_t generation; /* of its configuration: a later one's is larger */
@@ -50,12 +50,12 @@ struct provider {
     unsigned requests_per_minute;   /* 0: no limit */
     bool adaptive_pacing;
     uint64_t key_cooldown_ms; /* a key that is out of quota or rejected is left alone for so long */
-    const void *upstream;     /* the daemon's, opaque here */
+    const void *wire;         /* the daemon's, opaque here */
 };
 
-/* One attempt's: `provider` NULL before it has one. */
+/* One attempt's: `upstream` NULL before it has one. */
 struct target {
-    const struct provider *provider;
+    const struct upstream *upstream;
     struct str key;      /* empty: the client's own credentials pass through */
     unsigned key_number; /* from 1 on; 0: the client's own */
     unsigned tier;       /* 0: the model that was asked for; n: the route's n-th fallback model */
@@ -66,7 +66,7 @@ struct target {
 /* A target of one tier, in short. KEY_ANY: all keys of that upstream. */
 #define KEY_ANY UINT32_MAX
 struct target_ref {
-    const struct provider *provider;
+    const struct upstream *upstream;
     unsigned key_number;
 };
 
@@ -75,9 +75,9 @@ struct plan {
     const char *route;
     struct str base; /* the route's, a prefix of the request's path */
     const struct route_settings *settings;
-    const struct provider *const *providers; /* the route's upstreams */
+    const struct upstream *const *upstreams; /* the route's upstreams */
     const unsigned *weights; /* their shares; NULL: in order, the first healthy one */
-    unsigned provider_count; /* 1 to PROVIDERS_MAX */
+    unsigned upstream_count; /* 1 to PROVIDERS_MAX */
     const char *const *fallback_models;
     unsigned fallback_count;
     unsigned fallback_on; /* enum fallback_on */
@@ -85,23 +85,23 @@ struct plan {
 };
 
 /* What that upstream calls the model that clients call `model`. */
-struct str target_own_model(const struct provider *p, struct str model);
+struct str target_own_model(const struct upstream *p, struct str model);
 
 static inline bool target_among(const struct target_ref *refs, unsigned count,
-                                const struct provider *p, unsigned key_number)
+                                const struct upstream *p, unsigned key_number)
 {
     for (unsigned i = 0; i < count; i++)
-        if (refs[i].provider == p &&
+        if (refs[i].upstream == p &&
             (refs[i].key_number == key_number || refs[i].key_number == KEY_ANY))
             return true;
     return false;
 }
 
-/* The bit of a provider in sets of the plan's; 0 where it is none of them. */
-static inline unsigned plan_bit(const struct plan *plan, const struct provider *p)
+/* The bit of an upstream in sets of the plan's; 0 where it is none of them. */
+static inline unsigned plan_bit(const struct plan *plan, const struct upstream *p)
 {
-    for (unsigned i = 0; i < plan->provider_count; i++)
-        if (plan->providers[i] == p)
+    for (unsigned i = 0; i < plan->upstream_count; i++)
+        if (plan->upstreams[i] == p)
             return 1u << i;
     return 0;
 }

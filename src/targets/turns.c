@@ -83,18 +83,18 @@ static void enter(struct turns *t, struct turn *turn, struct target_state *state
     }
     s->in_flight++;
     c->fallbacks += turn->turn_request->tier > 0;
-    if (!(turn->turn_request->visited & plan_bit(turn->turn_request->plan, turn->target.provider)))
+    if (!(turn->turn_request->visited & plan_bit(turn->turn_request->plan, turn->target.upstream)))
         budget_request(&s->budget, now_ms);
     state->entry.refs++;
 }
 
 static void grant(struct turns *t, struct turn *turn, const struct candidate *c, uint64_t now_ms)
 {
-    const struct provider *p = c->provider;
+    const struct upstream *p = c->upstream;
     struct str model = turn_request_model(turn->turn_request);
 
     turn->target = (struct target){
-        .provider = p,
+        .upstream = p,
         .key_number = c->key_number,
         .tier = turn->turn_request->tier,
         .model = model,
@@ -246,15 +246,15 @@ void turns_look(struct turns *t, const struct turn_request *turn_request, unsign
         enum turn_why why;
 
         for (unsigned k = 0; k < turn_request->tried_count; k++)
-            same_upstream |= turn_request->tried[k].provider == candidates[i].provider;
+            same_upstream |= turn_request->tried[k].upstream == candidates[i].upstream;
         if (i == 0)
-            ret->target.provider = candidates[i].provider;
+            ret->target.upstream = candidates[i].upstream;
         if (candidates[i].tried || !(helps & (HELPS_UPSTREAM | (same_upstream ? HELPS_KEY : 0))) ||
             (state && (target_is_waited_for(state) || target_next(state, now_ms, &why) > now_ms)) ||
             candidate_is_aside(&candidates[i], now_ms))
             continue;
         ret->other = true;
-        ret->target = (struct target){.provider = candidates[i].provider,
+        ret->target = (struct target){.upstream = candidates[i].upstream,
                                       .key_number = candidates[i].key_number};
         return;
     }

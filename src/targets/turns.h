@@ -98,7 +98,7 @@ struct turn_request {
     uint64_t client; /* who asks: queues are fair among these */
     uint64_t client_key;            /* the fingerprint of the credentials that pass through */
     uint64_t arrived_ms;            /* the request's place in queue, for all its turns */
-    unsigned visited;               /* bit n: the plan's provider n has had an attempt of it */
+    unsigned visited;               /* bit n: the plan's upstream n has had an attempt of it */
     const struct target_ref *tried; /* others come first */
     unsigned tried_count;
     const struct target_ref *excluded; /* these are out of the question */
@@ -192,13 +192,13 @@ void turns_look(struct turns *t, const struct turn_request *turn_request, unsign
                 uint64_t now_ms, struct turns_outlook *ret);
 
 /* Charges a repeat at that upstream to its budget: false where there is no room (C9). */
-bool turns_may_repeat(struct turns *t, const struct provider *p, const struct retry_settings *s,
+bool turns_may_repeat(struct turns *t, const struct upstream *p, const struct retry_settings *s,
                       uint64_t now_ms);
 /* Counts one that an SDK has made. */
-void turns_charge(struct turns *t, const struct provider *p, uint64_t now_ms);
+void turns_charge(struct turns *t, const struct upstream *p, uint64_t now_ms);
 
 /* A new configuration's limits of an upstream hold from now on, for those who wait, too. */
-void turns_limits(struct turns *t, const struct provider *p, uint64_t now_ms);
+void turns_limits(struct turns *t, const struct upstream *p, uint64_t now_ms);
 
 /* Lets through whoever may go by now. To be called at turns_next. */
 void turns_run(struct turns *t, uint64_t now_ms);

@@ -10,22 +10,22 @@ struct str turn_request_model(const struct turn_request *turn_request)
     return str_from(turn_request->plan->fallback_models[turn_request->tier - 1]);
 }
 
-static bool fits(const struct turn_request *turn_request, const struct provider *p,
+static bool fits(const struct turn_request *turn_request, const struct upstream *p,
                  unsigned key_number)
 {
     if (turn_request->only)
-        return turn_request->only->provider == p && turn_request->only->key_number == key_number;
+        return turn_request->only->upstream == p && turn_request->only->key_number == key_number;
     return !target_among(turn_request->excluded, turn_request->excluded_count, p, key_number);
 }
 
 /* Takes one of the upstreams in `left` (a set of bits, not empty): the first, or by their shares; one
  * without a share serves what no other can. */
-static unsigned draw_provider(const struct plan *plan, unsigned left, uint64_t random)
+static unsigned draw_upstream(const struct plan *plan, unsigned left, uint64_t random)
 {
     uint64_t total = 0, at;
-    unsigned first = plan->provider_count;
+    unsigned first = plan->upstream_count;
 
-    for (unsigned i = plan->provider_count; i-- > 0;) {
+    for (unsigned i = plan->upstream_count; i-- > 0;) {
         if (!(left & 1u << i))
             continue;
         first = i;
@@ -51,7 +51,7 @@ bool candidate_is_aside(const struct candidate *c, uint64_t now_ms)
 /* Up to `most` choices in all. Where there are more keys than room, those that are set aside are left
  * out as long as there are others. */
 static unsigned add_keys(struct turns *t, const struct turn_request *turn_request,
-                         const struct provider *p, uint64_t now_ms, struct candidate *candidates,
+                         const struct upstream *p, uint64_t now_ms, struct candidate *candidates,
                          unsigned n, unsigned most)
 {
     unsigned keys = p->key_count ? p->key_count : 1, first = 0;
@@ -68,7 +68,7 @@ static unsigned add_keys(struct turns *t, const struct turn_request *turn_reques
         if (!fits(turn_request, p, number))
             continue;
         candidates[n] = (struct candidate){
-            .provider = p,
+            .upstream = p,
             .key_number = number,
             .tried = target_among(turn_request->tried, turn_request->tried_count, p, number),
             .target_state =
@@ -122,18 +122,18 @@ unsigned turn_request_candidates(struct turns *t, const struct turn_request *tur
                                  uint64_t now_ms, struct candidate candidates[CANDIDATES_MAX])
 {
     const struct plan *plan = turn_request->plan;
-    unsigned n = 0, left = (1u << plan->provider_count) - 1;
+    unsigned n = 0, left = (1u << plan->upstream_count) - 1;
     uint64_t random = turn_request->random;
 
     /* Each place is drawn anew, so that those who stand in for one that is down share its part. */
     while (left) {
-        unsigned i = draw_provider(plan, left, random);
+        unsigned i = draw_upstream(plan, left, random);
 
         left &= ~(1u << i);
         random *= UINT64_C(0x9e3779b97f4a7c15);
         random ^= random >> 32;
         /* Many keys leave a place to each upstream behind theirs. */
-        n = add_keys(t, turn_request, plan->providers[i], now_ms, candidates, n,
+        n = add_keys(t, turn_request, plan->upstreams[i], now_ms, candidates, n,
                      CANDIDATES_MAX - (unsigned)__builtin_popcount(left));
     }
     if (n > 1) {

@@ -108,7 +108,7 @@ static void shut_gate(struct turns *t, struct target_state *state, uint64_t for_
 
 static void set_aside(struct turns *t, struct turn *turn, enum reason reason, uint64_t now_ms)
 {
-    const struct provider *p = turn->target.provider;
+    const struct upstream *p = turn->target.upstream;
     struct key_state *k = turn->target_state->key;
     bool was_aside = k->aside_until_ms > now_ms;
 
@@ -232,7 +232,7 @@ void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
 
 /* --- budgets -------------------------------------------------------------------------------------- */
 
-bool turns_may_repeat(struct turns *t, const struct provider *p, const struct retry_settings *s,
+bool turns_may_repeat(struct turns *t, const struct upstream *p, const struct retry_settings *s,
                       uint64_t now_ms)
 {
     struct upstream_state *upstream = table_upstream(t, p, now_ms);
@@ -240,7 +240,7 @@ bool turns_may_repeat(struct turns *t, const struct provider *p, const struct re
     return !upstream || budget_repeat(&upstream->budget, s->budget_percent, s->budget_min, now_ms);
 }
 
-void turns_charge(struct turns *t, const struct provider *p, uint64_t now_ms)
+void turns_charge(struct turns *t, const struct upstream *p, uint64_t now_ms)
 {
     struct upstream_state *upstream = table_upstream(t, p, now_ms);
 

@@ -162,7 +162,7 @@ struct turns {
 
 /* One of the targets that a request may be given. */
 struct candidate {
-    const struct provider *provider;
+    const struct upstream *upstream;
     unsigned key_number;
     bool tried;
     struct target_state *target_state; /* NULL: there was no memory for it */
@@ -174,9 +174,9 @@ struct candidate {
  * lately can be spared, it is one that is shared: by clients of the same model, or by models of an upstream.
  * NULL when out of memory. */
 struct target_state *table_target(struct turns *t, const struct turn_request *turn_request,
-                                  const struct provider *p, unsigned key_number, struct str model,
+                                  const struct upstream *p, unsigned key_number, struct str model,
                                   uint64_t now_ms);
-struct upstream_state *table_upstream(struct turns *t, const struct provider *p, uint64_t now_ms);
+struct upstream_state *table_upstream(struct turns *t, const struct upstream *p, uint64_t now_ms);
 struct entry *table_find(struct turns *t, uint64_t id, enum entry_kind kind);
 /* `size` bytes that begin with an entry and are 0 else; NULL when out of memory. */
 void *table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t size, uint64_t now_ms);

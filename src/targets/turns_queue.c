@@ -173,7 +173,7 @@ static uint64_t candidate_id(const struct turn_request *turn_request,
 
     for (unsigned i = 0; i < turn_request->excluded_count; i++)
         all +=
-            hash_join(turn_request->excluded[i].provider->id, turn_request->excluded[i].key_number);
+            hash_join(turn_request->excluded[i].upstream->id, turn_request->excluded[i].key_number);
     for (unsigned i = 0; i < n; i++)
         all += candidates[i].target_state->entry.id * 2 + 1;
     return hash_join(all, n); /* the table wants all bits to differ */

@@ -158,7 +158,7 @@ void table_free(struct turns *t)
 /* --- finding and making ---------------------------------------------------------------------------- */
 
 /* Those who wait have the configuration that they came with: a later one stays in force. */
-static void set_limits(struct upstream_state *s, const struct provider *p)
+static void set_limits(struct upstream_state *s, const struct upstream *p)
 {
     if (p->generation < s->generation)
         return;
@@ -171,7 +171,7 @@ static void set_limits(struct upstream_state *s, const struct provider *p)
     s->per_minute = p->requests_per_minute;
 }
 
-struct upstream_state *table_upstream(struct turns *t, const struct provider *p, uint64_t now_ms)
+struct upstream_state *table_upstream(struct turns *t, const struct upstream *p, uint64_t now_ms)
 {
     struct upstream_state *s =
         (struct upstream_state *)(void *)table_find(t, p->id, ENTRY_UPSTREAM);
@@ -188,7 +188,7 @@ struct upstream_state *table_upstream(struct turns *t, const struct provider *p,
     return s;
 }
 
-void turns_limits(struct turns *t, const struct provider *p, uint64_t now_ms)
+void turns_limits(struct turns *t, const struct upstream *p, uint64_t now_ms)
 {
     struct upstream_state *s =
         (struct upstream_state *)(void *)table_find(t, p->id, ENTRY_UPSTREAM);
@@ -223,13 +223,13 @@ static uint64_t of_operation(uint64_t id, enum operation o)
     return o == OPERATION_GENERATE ? id : hash_join(id, (uint64_t)o);
 }
 
-static uint64_t model_id(const struct provider *p, struct str model, enum operation o)
+static uint64_t model_id(const struct upstream *p, struct str model, enum operation o)
 {
     return of_operation(hash_join(p->id, hash_text(model)), o);
 }
 
 /* NULL where there is no room, or no memory. `most`: models that there may be. */
-static struct model_state *table_model(struct turns *t, uint64_t id, const struct provider *p,
+static struct model_state *table_model(struct turns *t, uint64_t id, const struct upstream *p,
                                        struct str model, enum operation o, unsigned most,
                                        uint64_t now_ms)
 {
@@ -268,7 +268,7 @@ static struct key_state *table_key(struct turns *t, uint64_t upstream_id, uint64
 }
 
 static struct target_state *make_target(struct turns *t, struct model_state *c,
-                                        const struct provider *p, uint64_t key_id, uint64_t now_ms)
+                                        const struct upstream *p, uint64_t key_id, uint64_t now_ms)
 {
     uint64_t id = hash_join(c->entry.id, key_id), until = shut_until(t, id);
     struct key_state *k = table_key(t, p->id, key_id, c->operation, now_ms);
@@ -295,7 +295,7 @@ static struct target_state *make_target(struct turns *t, struct model_state *c,
 
 /* There is no room for all: clients with keys of their own share one for their model, models one for their
  * upstream. Of these there are few, so they may always be made. */
-static struct target_state *shared_target(struct turns *t, const struct provider *p,
+static struct target_state *shared_target(struct turns *t, const struct upstream *p,
                                           unsigned key_number, uint64_t key_id,
                                           struct model_state *own, enum operation o,
                                           uint64_t now_ms)
@@ -316,7 +316,7 @@ static struct target_state *shared_target(struct turns *t, const struct provider
 }
 
 struct target_state *table_target(struct turns *t, const struct turn_request *turn_request,
-                                  const struct provider *p, unsigned key_number, struct str model,
+                                  const struct upstream *p, unsigned key_number, struct str model,
                                   uint64_t now_ms)
 {
     uint64_t key_id = key_number ? p->keys[key_number - 1].id : turn_request->client_key;
@@ -347,7 +347,7 @@ struct target_state *table_target(struct turns *t, const struct turn_request *tu
     return state;
 }
 
-struct str target_own_model(const struct provider *p, struct str model)
+struct str target_own_model(const struct upstream *p, struct str model)
 {
     for (unsigned i = 0; i < p->model_count; i++)
         if (str_eq(p->models[i].asked, model))

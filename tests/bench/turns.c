@@ -24,13 +24,13 @@ static struct turns *turns;
 static struct turns_ready ready;
 static struct route_settings settings = {.queue.size = 2 * MANY};
 static struct target_key key = {{"key", 3}, 7};
-static struct provider provider;
-static const struct provider *const providers[] = {&provider};
+static struct upstream upstream;
+static const struct upstream *const upstreams[] = {&upstream};
 static const struct plan plan = {.route = "bench",
                                  .base = {"/v1", 3},
                                  .settings = &settings,
-                                 .providers = providers,
-                                 .provider_count = 1};
+                                 .upstreams = upstreams,
+                                 .upstream_count = 1};
 static uint64_t now_ms = 1000000;
 
 static void on_wake(void *arg)
@@ -85,7 +85,7 @@ static struct client *first;
 /* One at a time may go; all others wait, and ask again when they have been. */
 static void begin_queue(unsigned n)
 {
-    provider.max_concurrency = 1;
+    upstream.max_concurrency = 1;
     for (unsigned i = 0; i < n; i++)
         check(ask(&clients[i]) == (i ? TURN_WAITING : TURN_GRANTED), "the limit does not hold");
     first = &clients[0];
@@ -151,7 +151,7 @@ static void set_up(const struct bench *b, unsigned n)
     turns = turns_new(&nobody);
     check(turns, "out of memory");
     turns_ready_init(&ready, on_wake, NULL);
-    provider = (struct provider){.name = "bench",
+    upstream = (struct upstream){.name = "bench",
                                  .id = 4711,
                                  .host = "",
                                  .base_path = "",

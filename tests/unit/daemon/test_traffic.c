@@ -16,8 +16,8 @@ static uv_loop_t loop;
 static struct traffic *traffic;
 static struct turns_ready ready;
 static struct route_settings settings;
-static struct provider provider;
-static const struct provider *const list[] = {&provider};
+static struct upstream upstream;
+static const struct upstream *const list[] = {&upstream};
 static struct plan plan;
 static unsigned gates, taken, calls;
 static uint64_t last_gate;
@@ -52,7 +52,7 @@ static void set_up(void)
     gates = taken = calls = 0;
     settings.queue.size = 10;
     settings.retry.max_hint_ms = 120000;
-    provider = (struct provider){.name = "p",
+    upstream = (struct upstream){.name = "p",
                                  .id = 1,
                                  .host = "",
                                  .base_path = "",
@@ -63,8 +63,8 @@ static void set_up(void)
     plan = (struct plan){.route = "r",
                          .base = STR("/v1"),
                          .settings = &settings,
-                         .providers = list,
-                         .provider_count = 1};
+                         .upstreams = list,
+                         .upstream_count = 1};
     ck_assert_int_eq(uv_loop_init(&loop), 0);
     traffic = traffic_new(&loop);
     ck_assert_ptr_nonnull(traffic);

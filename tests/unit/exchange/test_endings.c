@@ -63,10 +63,10 @@ static void take_the_only_turn(void)
     turns = turns_new(&nobody);
     ck_assert_ptr_nonnull(turns);
     world_upstreams(1);
-    w.providers[0].max_concurrency = 1;
+    w.upstreams[0].max_concurrency = 1;
     fake_init(&other);
-    other.providers[0] = w.providers[0];
-    other.provider_count = 1;
+    other.upstreams[0] = w.upstreams[0];
+    other.upstream_count = 1;
     other.turns = w.turns = turns;
     other.script = &silent;
     other.script_len = 1;

@@ -33,13 +33,13 @@ static void set_up(const struct fake_attempt *script, unsigned n)
     w.settings.hedge = (struct hedge_settings){.after_ms = AFTER, .requests = HEDGE_ALL};
 }
 
-static void providers(unsigned n)
+static void upstreams(unsigned n)
 {
     static const char *const names[] = {"a", "b", "c"};
 
-    w.provider_count = n;
+    w.upstream_count = n;
     for (unsigned i = 0; i < n; i++)
-        w.providers[i] = (struct provider){.name = names[i],
+        w.upstreams[i] = (struct upstream){.name = names[i],
                                            .id = 1 + i,
                                            .host = "x.example",
                                            .base_path = "/v1",
@@ -364,7 +364,7 @@ START_TEST(a_response_of_the_other_is_not_read_on)
     };
 
     set_up(script, 3);
-    providers(2);
+    upstreams(2);
     fake_begin(&w, "POST", "/v1/responses", JSON, "{\"stream\":true,\"background\":true}");
     world_finish();
     world_answered(ENDED);
@@ -502,8 +502,8 @@ START_TEST(not_without_budget_or_a_turn_or_time)
             w.settings.retry.budget_min = 0;
         else if (i == 1)
             w.settings.retry.deadline_ms = 340;
-        w.provider_count = 1;
-        w.providers[0] = (struct provider){.name = "a",
+        w.upstream_count = 1;
+        w.upstreams[0] = (struct upstream){.name = "a",
                                            .id = 1,
                                            .host = "a.example",
                                            .base_path = "/v1",
@@ -556,13 +556,13 @@ START_TEST(at_another_target_where_there_is_one)
     static const struct fake_attempt script[] = {SILENT, GOOD(10, "{}")};
 
     set_up(script, 2);
-    providers(2);
+    upstreams(2);
     run();
     answered("{}", AFTER + 10);
-    ck_assert_ptr_eq(w.start[1].target.provider, &w.providers[1]);
-    ck_assert_ptr_eq(w.x.placement.target.provider,
-                     &w.providers[1]);              /* who is told to have served it */
-    ck_assert_ptr_eq(w.budget_of, &w.providers[1]); /* it is charged where it goes */
+    ck_assert_ptr_eq(w.start[1].target.upstream, &w.upstreams[1]);
+    ck_assert_ptr_eq(w.x.placement.target.upstream,
+                     &w.upstreams[1]);              /* who is told to have served it */
+    ck_assert_ptr_eq(w.budget_of, &w.upstreams[1]); /* it is charged where it goes */
     ck_assert_uint_eq(w.x.placement.turn_request.visited,
                       3); /* another attempt at either is a repeat */
     world_tear_down();
@@ -574,11 +574,11 @@ START_TEST(one_that_has_just_failed_is_no_other_target)
     static const struct fake_attempt script[] = {FAILS(10), SILENT, GOOD(10, "{}")};
 
     set_up(script, 3);
-    providers(3);
+    upstreams(3);
     run();
     answered("{}", 10 + AFTER + 10);
     for (unsigned i = 0; i < 3; i++)
-        ck_assert_ptr_eq(w.start[i].target.provider, &w.providers[i]);
+        ck_assert_ptr_eq(w.start[i].target.upstream, &w.upstreams[i]);
     world_tear_down();
 }
 END_TEST
@@ -598,13 +598,13 @@ START_TEST(a_verdict_is_not_repeated_after_the_other)
 
     for (unsigned i = 0; i < COUNT(scripts); i++) {
         set_up(scripts[i], 3);
-        providers(2);
+        upstreams(2);
         run();
         world_answered("{}");
         ck_assert_uint_eq(w.starts, 3);
         ck_assert_int_eq(w.reports[0].verdict.reason, REASON_MODEL);
-        ck_assert_ptr_eq(w.start[i].target.provider, &w.providers[i]);
-        ck_assert_ptr_eq(w.start[2].target.provider, &w.providers[1 - i]);
+        ck_assert_ptr_eq(w.start[i].target.upstream, &w.upstreams[i]);
+        ck_assert_ptr_eq(w.start[2].target.upstream, &w.upstreams[1 - i]);
         world_tear_down();
     }
 }

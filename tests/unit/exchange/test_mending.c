@@ -82,7 +82,7 @@ START_TEST(a_stall_is_mended_elsewhere_at_once)
     run(script, 2, SPLICE);
     world_answered(WHOLE);
     ck_assert_uint_eq(w.start[1].at_ms, IDLE_MS);
-    ck_assert_str_eq(w.start[1].target.provider->name, "b");
+    ck_assert_str_eq(w.start[1].target.upstream->name, "b");
 }
 END_TEST
 
@@ -112,7 +112,7 @@ START_TEST(the_silent_one_is_not_come_back_to)
     run(script, 4, SPLICE);
     world_answered(WHOLE);
     for (unsigned i = 1; i < 4; i++)
-        ck_assert_str_eq(w.start[i].target.provider->name, "b");
+        ck_assert_str_eq(w.start[i].target.upstream->name, "b");
 }
 END_TEST
 
@@ -128,9 +128,9 @@ START_TEST(silence_before_the_answer_counts)
     w.settings.timeout.first_byte_ms = 2000;
     run(script, 4, SPLICE);
     world_answered(WHOLE);
-    ck_assert_str_eq(w.start[0].target.provider->name, "a");
+    ck_assert_str_eq(w.start[0].target.upstream->name, "a");
     for (unsigned i = 1; i < 4; i++)
-        ck_assert_str_eq(w.start[i].target.provider->name, "b");
+        ck_assert_str_eq(w.start[i].target.upstream->name, "b");
 }
 END_TEST
 
@@ -156,9 +156,9 @@ START_TEST(held_is_no_mending)
     world_upstreams(2);
     run(script, 3, STREAM_HOLD);
     world_answered(WHOLE);
-    ck_assert_str_eq(w.start[1].target.provider->name, "b");
+    ck_assert_str_eq(w.start[1].target.upstream->name, "b");
     ck_assert_uint_eq(w.start[1].at_ms, IDLE_MS);
-    ck_assert_str_eq(w.start[2].target.provider->name, "a");
+    ck_assert_str_eq(w.start[2].target.upstream->name, "a");
 }
 END_TEST
 
@@ -393,7 +393,7 @@ START_TEST(a_habit_is_not_held)
     world_upstreams(3);
     run(script, 3, STREAM_HOLD);
     world_answered(WHOLE);
-    ck_assert_str_eq(w.start[2].target.provider->name, "c");
+    ck_assert_str_eq(w.start[2].target.upstream->name, "c");
 }
 END_TEST
 

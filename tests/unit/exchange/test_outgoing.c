@@ -13,7 +13,7 @@
 
 static struct request r;
 static struct plan plan;
-static struct provider provider;
+static struct upstream upstream;
 static struct target target;
 static struct outgoing o;
 static struct body_edit edit;
@@ -23,13 +23,13 @@ static void set_up(void)
 {
     request_init(&r, 1000, 0x0123456789abcdef, 0xfedcba9876543210);
     plan = (struct plan){.base = STR("/v1")};
-    provider = (struct provider){.name = "openai",
+    upstream = (struct upstream){.name = "openai",
                                  .host = "api.example",
                                  .base_path = "/v1",
                                  .query = "",
                                  .auth_header = "Authorization",
                                  .idempotency_header = ""};
-    target = (struct target){.provider = &provider};
+    target = (struct target){.upstream = &upstream};
     outgoing_init(&o);
     body_edit_init(&edit);
 }
@@ -97,7 +97,7 @@ START_TEST(targets)
         again();
         fill(rows[i].target, NULL, "");
         plan.base = str_from(rows[i].base);
-        provider.base_path = rows[i].base_path;
+        upstream.base_path = rows[i].base_path;
         ck_assert_int_eq(build(), 0);
         ck_assert_str_eq(o.target.p, rows[i].want);
     }
@@ -163,9 +163,9 @@ START_TEST(the_targets_key_stands_for_the_clients)
     fill("/v1/x", "authorization: Bearer client\nUser-Agent: sdk\napi-key: k\nX-Api-Key: x\nA: 1\n",
          "");
     target.key = STR("sk-target");
-    provider.headers = extra;
-    provider.header_count = 2;
-    provider.auth_header = _i == 0 ? "Authorization" : "api-key";
+    upstream.headers = extra;
+    upstream.header_count = 2;
+    upstream.auth_header = _i == 0 ? "Authorization" : "api-key";
     ck_assert_int_eq(build(), 0);
     ck_assert_str_eq(sent(), _i == 0 ? "A: 1\nAuthorization: Bearer sk-target\n"
                                        "X-Org: o\nUser-Agent: mine\n"
@@ -243,7 +243,7 @@ END_TEST
 
 START_TEST(idempotency_keys)
 {
-    provider.idempotency_header = "Idempotency-Key";
+    upstream.idempotency_header = "Idempotency-Key";
     fill("/v1/x", _i == 0 ? "A: 1\n" : "IDEMPOTENCY-KEY: mine\n", "");
     ck_assert_int_eq(build(), 0);
     ck_assert_str_eq(sent(), _i == 0 ? "A: 1\nIdempotency-Key: "
@@ -257,7 +257,7 @@ START_TEST(too_much_to_send)
     fill("/v1/x", NULL, "");
     for (int i = 0; i < HEADERS_MAX; i++)
         ck_assert_int_eq(headers_add(&r.head.headers, STR("A"), STR("1")), 0);
-    provider.idempotency_header = "Idempotency-Key";
+    upstream.idempotency_header = "Idempotency-Key";
     ck_assert_int_eq(build(), -E2BIG);
 }
 END_TEST
@@ -266,8 +266,8 @@ START_TEST(without_memory)
 {
     fill("/v1/x", "A: 1\nAccept-Encoding: br\n", "{}");
     target.key = STR("k");
-    provider.base_path = "";
-    provider.idempotency_header = "Idempotency-Key";
+    upstream.base_path = "";
+    upstream.idempotency_header = "Idempotency-Key";
     plan.base = STR("/v1/x"); /* the slash has to be put in front */
     for (size_t n = 1, failed = 1; failed; n++) {
         failmem_arm(n);
@@ -301,7 +301,7 @@ START_TEST(the_urls_own_query_is_added)
     for (size_t i = 0; i < COUNT(rows); i++) {
         again();
         fill(rows[i].target, NULL, "");
-        provider.query = rows[i].query;
+        upstream.query = rows[i].query;
         ck_assert_int_eq(build(), 0);
         ck_assert_str_eq(o.target.p, rows[i].want);
     }
@@ -321,8 +321,8 @@ START_TEST(a_path_with_the_model_in_it)
     for (size_t i = 0; i < COUNT(rows); i++) {
         again();
         fill("/v1/chat/completions", NULL, "");
-        provider.base_path = "/openai/deployments/{model}";
-        provider.query = "api-version=1";
+        upstream.base_path = "/openai/deployments/{model}";
+        upstream.query = "api-version=1";
         target.own_model = str_from(rows[i].model);
         ck_assert_int_eq(build(), 0);
         ck_assert_str_eq(o.target.p, rows[i].want);

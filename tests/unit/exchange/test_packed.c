@@ -360,20 +360,20 @@ END_TEST
 START_TEST(an_upstream_with_another_name_is_passed_over)
 {
     world_with(2);
-    w.providers[0].models = own_models;
-    w.providers[0].model_count = 1;
+    w.upstreams[0].models = own_models;
+    w.upstreams[0].model_count = 1;
     begin("zstd", "/v1/chat/completions");
     world_answered("{\"n\":1}");
     for (unsigned i = 0; i < w.starts; i++)
-        ck_assert_str_eq(w.start[i].target.provider->name, "b");
+        ck_assert_str_eq(w.start[i].target.upstream->name, "b");
 }
 END_TEST
 
 START_TEST(none_but_those_with_another_name)
 {
     world_with(1);
-    w.providers[0].models = own_models;
-    w.providers[0].model_count = 1;
+    w.upstreams[0].models = own_models;
+    w.upstreams[0].model_count = 1;
     begin("zstd", "/v1/chat/completions");
     ck_assert(told("model_not_replaceable"));
     ck_assert_int_ge(str_ifind(buf_str(&w.body), STR("upstream a has another name for the model")),
@@ -384,9 +384,9 @@ END_TEST
 START_TEST(an_url_with_the_model)
 {
     world_with(1);
-    w.providers[0].base_path = "/openai/deployments/{model}";
-    w.providers[0].models = own_models;
-    w.providers[0].model_count = 1;
+    w.upstreams[0].base_path = "/openai/deployments/{model}";
+    w.upstreams[0].models = own_models;
+    w.upstreams[0].model_count = 1;
     begin("zstd", "/v1/chat/completions");
     world_answered("{\"n\":1}");
     ck_assert(str_eq(w.start[0].target.own_model, STR("eu-4o")));
@@ -397,10 +397,10 @@ START_TEST(a_hidden_model_that_is_needed)
 {
     world_with(1);
     if (_i == 0) {
-        w.providers[0].base_path = "/openai/deployments/{model}";
+        w.upstreams[0].base_path = "/openai/deployments/{model}";
     } else if (_i == 1) {
-        w.providers[0].model_count = 1;
-        w.providers[0].models = own_models;
+        w.upstreams[0].model_count = 1;
+        w.upstreams[0].models = own_models;
     } else {
         w.plan_fails = -ENODATA;
     }
@@ -424,15 +424,15 @@ START_TEST(a_request_without_a_model_for_an_url_with_one)
 {
     world_with(2);
     coded_len = 0;
-    w.providers[0].base_path = "/openai/deployments/{model}";
+    w.upstreams[0].base_path = "/openai/deployments/{model}";
     begin("identity", "/v1/models");
     world_answered("{\"n\":1}");
-    ck_assert_str_eq(w.start[0].target.provider->name, "b");
+    ck_assert_str_eq(w.start[0].target.upstream->name, "b");
 
     world_again();
     world_with(1);
     coded_len = 0;
-    w.providers[0].base_path = "/openai/deployments/{model}";
+    w.upstreams[0].base_path = "/openai/deployments/{model}";
     begin("identity", "/v1/models");
     ck_assert(told("model_required"));
 }

@@ -38,8 +38,8 @@ static void set_up(unsigned n, unsigned m, const char *good_ones)
     good_keys = good_ones;
     bad_answer = &rejected;
     w.pick = by_key;
-    w.provider_count = 1;
-    w.providers[0] = (struct provider){
+    w.upstream_count = 1;
+    w.upstreams[0] = (struct upstream){
         .name = "a",
         .id = 1,
         .host = "api.example",
@@ -53,7 +53,7 @@ static void set_up(unsigned n, unsigned m, const char *good_ones)
         .idempotency_header = "",
         .key_cooldown_ms = 300000,
     };
-    w.renewed[0] = w.providers[0];
+    w.renewed[0] = w.upstreams[0];
     w.renewed[0].keys = after;
     w.renewed[0].key_count = m;
     w.fallback_models = fallbacks;

@@ -40,7 +40,7 @@ static const struct fake_attempt *by_row(struct fake_world *world, const struct 
     const struct row *r = rows;
 
     (void)world;
-    while ((r->site && strcmp(r->site, t->provider->name) != 0) ||
+    while ((r->site && strcmp(r->site, t->upstream->name) != 0) ||
            (r->key && r->key != t->key_number) || (r->tier >= 0 && (unsigned)r->tier != t->tier))
         r++;
     return r->says;
@@ -50,9 +50,9 @@ static const struct fake_attempt *by_row(struct fake_world *world, const struct 
 static void two_upstreams(struct fake_world *world, unsigned sites, unsigned key_count)
 {
     world->pick = by_row;
-    world->provider_count = sites;
+    world->upstream_count = sites;
     for (unsigned i = 0; i < sites; i++)
-        world->providers[i] = (struct provider){
+        world->upstreams[i] = (struct upstream){
             .name = i ? "b" : "a",
             .id = i + 1,
             .host = "api.example",
@@ -90,7 +90,7 @@ static void went(unsigned start, const char *site, unsigned key, unsigned tier, 
     const struct fake_start *s = &w.start[start];
 
     ck_assert_uint_gt(w.starts, start);
-    ck_assert_str_eq(s->target.provider->name, site);
+    ck_assert_str_eq(s->target.upstream->name, site);
     ck_assert_uint_eq(s->target.key_number, key);
     ck_assert_uint_eq(s->target.tier, tier);
     ck_assert_str_eq(s->model, model);
@@ -274,7 +274,7 @@ static struct fake_world *two_worlds(void)
         struct fake_world *world = fake_worlds_add(&ws, i, i);
 
         two_upstreams(world, 1, 1);
-        world->providers[0].max_concurrency = 1;
+        world->upstreams[0].max_concurrency = 1;
         world->settings.timeout.first_byte_ms = 60000;
     }
     return &ws.worlds[1];
@@ -398,8 +398,8 @@ START_TEST(a_wait_in_vain_leads_to_the_next_tier)
 
     second->settings.retry.deadline_ms = 2000;
     for (unsigned i = 0; i < 2; i++) {
-        ws.worlds[i].providers[0].max_concurrency = 0;
-        ws.worlds[i].providers[0].requests_per_minute = 20;
+        ws.worlds[i].upstreams[0].max_concurrency = 0;
+        ws.worlds[i].upstreams[0].requests_per_minute = 20;
     }
     rows = all_good;
     second->fallback_count = 1;

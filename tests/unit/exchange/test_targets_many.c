@@ -265,8 +265,8 @@ START_TEST(a_crowd_of_one_client_holds_up_no_other)
 
         w->script = &good;
         w->script_len = 1;
-        w->provider_count = 1;
-        w->providers[0] = (struct provider){.name = "a",
+        w->upstream_count = 1;
+        w->upstreams[0] = (struct upstream){.name = "a",
                                             .id = 1,
                                             .host = "a.example",
                                             .base_path = "/v1",

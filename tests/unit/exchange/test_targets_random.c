@@ -27,8 +27,8 @@ static struct fake_worlds ws;
 static struct shadow shadow;
 static struct fake_attempt drawn[SHADOW_WORLDS][FAKE_ATTEMPTS];
 static struct fake_world pattern; /* the town's settings */
-static struct target_key keys[FAKE_PROVIDERS][2];
-static unsigned health[FAKE_PROVIDERS][SHADOW_TIERS]; /* good answers in a hundred */
+static struct target_key keys[FAKE_UPSTREAMS][2];
+static unsigned health[FAKE_UPSTREAMS][SHADOW_TIERS]; /* good answers in a hundred */
 
 static uint64_t number; /* of the town */
 static uint64_t total_steps, exchanges, starts, ends[END_CLIENT_GONE + 1];
@@ -107,7 +107,7 @@ static const struct fake_attempt bad[] = {
 static const struct fake_attempt *pick(struct fake_world *w, const struct target *t)
 {
     struct fake_attempt *a = &drawn[w - ws.worlds][w->starts];
-    unsigned site = (unsigned)(t->provider - w->providers);
+    unsigned site = (unsigned)(t->upstream - w->upstreams);
 
     if (below(100) >= health[site][t->tier])
         *a = bad[below(COUNT(bad))];
@@ -125,13 +125,13 @@ static const struct fake_attempt *pick(struct fake_world *w, const struct target
 
 /* --- drawing --------------------------------------------------------------------------------------- */
 
-static void draw_provider(unsigned i)
+static void draw_upstream(unsigned i)
 {
-    static const char *const names[FAKE_PROVIDERS] = {"a", "b", "c", "d"};
+    static const char *const names[FAKE_UPSTREAMS] = {"a", "b", "c", "d"};
 
     for (unsigned k = 0; k < 2; k++)
         keys[i][k] = (struct target_key){STR("key"), 10 * (i + 1) + k};
-    pattern.providers[i] = (struct provider){
+    pattern.upstreams[i] = (struct upstream){
         .name = names[i],
         .id = i + 1,
         .host = "api.example",
@@ -152,7 +152,7 @@ static void draw_provider(unsigned i)
 
 static void draw_settings(void)
 {
-    static const unsigned weights[FAKE_PROVIDERS] = {3, 0, 1, 1};
+    static const unsigned weights[FAKE_UPSTREAMS] = {3, 0, 1, 1};
     struct retry_settings *r = &pattern.settings.retry;
 
     r->max_attempts = 1 + (unsigned)below(6);
@@ -177,13 +177,13 @@ static void draw_settings(void)
         .window_ms = 10000,
         .open_for_ms = 1 + below(4000),
     };
-    pattern.provider_count = 1 + (unsigned)below(3);
+    pattern.upstream_count = 1 + (unsigned)below(3);
     pattern.fallback_count = (unsigned)below(SHADOW_TIERS);
     pattern.fallback_models = models + 1;
     pattern.fallback_on = one_in(3) ? (unsigned)below(FALLBACK_ON_ALL + 1) : FALLBACK_ON_ALL;
     pattern.weights = one_in(2) ? weights : NULL;
-    for (unsigned i = 0; i < pattern.provider_count; i++)
-        draw_provider(i);
+    for (unsigned i = 0; i < pattern.upstream_count; i++)
+        draw_upstream(i);
 }
 
 static void draw_world(unsigned i)
@@ -198,8 +198,8 @@ static void draw_world(unsigned i)
     w->settings.retry.deadline_ms = maybe(20000);
     w->settings.stream.mode = (enum stream_mode)below(3);
     w->settings.stream.heartbeat_ms = one_in(3) ? 1 + below(1000) : 0;
-    memcpy(w->providers, pattern.providers, sizeof(w->providers));
-    w->provider_count = pattern.provider_count;
+    memcpy(w->upstreams, pattern.upstreams, sizeof(w->upstreams));
+    w->upstream_count = pattern.upstream_count;
     w->fallback_models = pattern.fallback_models;
     w->fallback_count = pattern.fallback_count;
     w->fallback_on = pattern.fallback_on;
@@ -273,8 +273,8 @@ static void one_town(void)
     draw_settings();
     fake_worlds_init(&ws, 1 + (unsigned)below(SHADOW_WORLDS), &handler);
     shadow_init(&shadow, &ws);
-    shadow.providers = pattern.providers;
-    shadow.upstream_count = pattern.provider_count;
+    shadow.upstreams = pattern.upstreams;
+    shadow.known_count = pattern.upstream_count;
     shadow.models = models;
     shadow.open_for_ms = pattern.settings.breaker.open_for_ms;
     ws.late_ms = one_in(4) ? below(30) : 0;

@@ -195,7 +195,7 @@ static const struct {
 static const struct {
     const char *error; /* within {"error":...} */
     enum apierror_kind kind;
-} providers[] = {
+} upstreams[] = {
     /* Moonshot */
     {"{\"message\":\"Your account is suspended\",\"type\":\"exceeded_current_quota_error\"}",
      APIERROR_QUOTA},
@@ -286,15 +286,15 @@ static const struct {
 
 START_TEST(c04_words_of_many_providers)
 {
-    for (size_t i = 0; i < COUNT(providers); i++) {
+    for (size_t i = 0; i < COUNT(upstreams); i++) {
         struct apierror e;
         struct buf body;
 
         buf_init(&body, 1024);
-        ck_assert_int_eq(buf_printf(&body, "{\"error\":%s}", providers[i].error), 0);
+        ck_assert_int_eq(buf_printf(&body, "{\"error\":%s}", upstreams[i].error), 0);
         apierror_parse(buf_str(&body), &e);
         buf_deinit(&body);
-        ck_assert_msg(e.kind == providers[i].kind, "%s: kind %d", providers[i].error, e.kind);
+        ck_assert_msg(e.kind == upstreams[i].kind, "%s: kind %d", upstreams[i].error, e.kind);
     }
 }
 END_TEST

@@ -77,8 +77,8 @@ static void only_provider(struct fake_world *w)
     static struct target_key key;
 
     key = (struct target_key){.text = w->key, .id = 1};
-    w->provider_count = 1;
-    w->providers[0] = (struct provider){
+    w->upstream_count = 1;
+    w->upstreams[0] = (struct upstream){
         .name = "openai",
         .id = 7,
         .host = "api.example",
@@ -103,17 +103,17 @@ static int op_plan(void *world, struct exchange *x, struct str model, struct pla
     snprintf(ret_why, size, "%s", "retryd: no route");
     if (w->plan_fails)
         return w->plan_fails;
-    if (w->provider_count == 0)
+    if (w->upstream_count == 0)
         only_provider(w);
-    for (unsigned i = 0; i < w->provider_count; i++)
-        w->plan_providers[i] = &w->providers[i];
+    for (unsigned i = 0; i < w->upstream_count; i++)
+        w->plan_providers[i] = &w->upstreams[i];
     *ret_plan = (struct plan){
         .route = "test",
         .base = STR("/v1"),
         .settings = &w->settings,
-        .providers = w->plan_providers,
+        .upstreams = w->plan_providers,
         .weights = w->weights,
-        .provider_count = w->provider_count,
+        .upstream_count = w->upstream_count,
         .fallback_models = w->fallback_models,
         .fallback_count = w->fallback_count,
         .fallback_on = w->fallback_on,
@@ -191,12 +191,12 @@ static bool op_renew(void *world, struct exchange *x, struct plan *ret_plan)
 {
     struct fake_world *w = world;
 
-    if (!w->renews || x->plan.providers == w->plan_renewed)
+    if (!w->renews || x->plan.upstreams == w->plan_renewed)
         return false;
-    for (unsigned i = 0; i < w->provider_count; i++)
+    for (unsigned i = 0; i < w->upstream_count; i++)
         w->plan_renewed[i] = &w->renewed[i];
     *ret_plan = x->plan;
-    ret_plan->providers = w->plan_renewed;
+    ret_plan->upstreams = w->plan_renewed;
     return true;
 }
 
@@ -207,14 +207,14 @@ static bool op_other_key(void *world, struct exchange *x, const struct target *t
 
     (void)x;
     w->other_key_asked++;
-    while (i < w->provider_count && &w->providers[i] != t->provider)
+    while (i < w->upstream_count && &w->upstreams[i] != t->upstream)
         i++;
-    for (unsigned k = 0; w->renewed[0].name && i < w->provider_count && k < w->renewed[i].key_count;
+    for (unsigned k = 0; w->renewed[0].name && i < w->upstream_count && k < w->renewed[i].key_count;
          k++) {
         bool known = false;
 
-        for (unsigned n = 0; n < t->provider->key_count; n++)
-            known |= t->provider->keys[n].id == w->renewed[i].keys[k].id;
+        for (unsigned n = 0; n < t->upstream->key_count; n++)
+            known |= t->upstream->keys[n].id == w->renewed[i].keys[k].id;
         if (!known) {
             w->renews = true;
             return true;
@@ -223,7 +223,7 @@ static bool op_other_key(void *world, struct exchange *x, const struct target *t
     return false;
 }
 
-static bool op_may_repeat(void *world, struct exchange *x, const struct provider *p)
+static bool op_may_repeat(void *world, struct exchange *x, const struct upstream *p)
 {
     struct fake_world *w = world;
     bool may = turns_may_repeat(turns_of(w), p, &x->plan.settings->retry, w->now_ms);
@@ -234,7 +234,7 @@ static bool op_may_repeat(void *world, struct exchange *x, const struct provider
     return may;
 }
 
-static void op_charge(void *world, struct exchange *x, const struct provider *p)
+static void op_charge(void *world, struct exchange *x, const struct upstream *p)
 {
     struct fake_world *w = world;
 

@@ -77,7 +77,7 @@ struct fake_run {
     uint64_t next_ms; /* of its next event */
 };
 
-#define FAKE_PROVIDERS 4
+#define FAKE_UPSTREAMS 4
 
 struct fake_world {
     /* Set by the test before fake_begin. */
@@ -90,10 +90,10 @@ struct fake_world {
     struct str key;
     const char *idempotency_header;
     /* Where attempts go; without, one upstream "openai" with the three above. */
-    struct provider providers[FAKE_PROVIDERS];
-    unsigned provider_count;
+    struct upstream upstreams[FAKE_UPSTREAMS];
+    unsigned upstream_count;
     /* The same once their keys have changed; the first one's `name` NULL: they do not. */
-    struct provider renewed[FAKE_PROVIDERS];
+    struct upstream renewed[FAKE_UPSTREAMS];
     bool renews; /* the next attempt finds them; set by a rejected key whose file has them */
     const unsigned *weights;
     const char *const *fallback_models;
@@ -128,11 +128,11 @@ struct fake_world {
     struct fake_run runs[2]; /* the attempts under way */
     struct turns *own_turns;
     struct turns_ready ready;
-    const struct provider *plan_providers[FAKE_PROVIDERS], *plan_renewed[FAKE_PROVIDERS];
+    const struct upstream *plan_providers[FAKE_UPSTREAMS], *plan_renewed[FAKE_UPSTREAMS];
     unsigned other_key_asked;
     struct str sent_model; /* of the last attempt's body, as far as it is in one piece */
     unsigned budget_asked, budget_denied, hedges;
-    const struct provider *budget_of; /* whose was asked last */
+    const struct upstream *budget_of; /* whose was asked last */
 
     size_t upload_at; /* bytes of the body that were taken */
 

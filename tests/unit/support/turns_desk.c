@@ -4,7 +4,7 @@
 #include <check.h>
 #include <string.h>
 
-static const char *const names[DESK_PROVIDERS] = {"p0", "p1", "p2"};
+static const char *const names[DESK_UPSTREAMS] = {"p0", "p1", "p2"};
 
 static void on_wake(void *arg)
 {
@@ -25,7 +25,7 @@ static void on_event(void *arg, const struct turns_event *e)
         d->target_id = e->id;
 }
 
-void desk_init(struct desk *d, unsigned providers, unsigned keys)
+void desk_init(struct desk *d, unsigned upstreams, unsigned keys)
 {
     struct turns_handler handler = {.event = on_event, .arg = d};
 
@@ -33,10 +33,10 @@ void desk_init(struct desk *d, unsigned providers, unsigned keys)
     d->now_ms = DESK_START;
     d->settings.retry.max_hint_ms = 120000;
     d->settings.queue.size = 1000;
-    for (unsigned i = 0; i < providers; i++) {
+    for (unsigned i = 0; i < upstreams; i++) {
         for (unsigned k = 0; k < keys; k++)
             d->keys[i][k] = (struct target_key){STR("key"), 1000 * (i + 1) + k};
-        d->providers[i] = (struct provider){
+        d->upstreams[i] = (struct upstream){
             .name = names[i],
             .id = 100 + i,
             .host = "",
@@ -48,13 +48,13 @@ void desk_init(struct desk *d, unsigned providers, unsigned keys)
             .idempotency_header = "",
             .key_cooldown_ms = 300000,
         };
-        d->list[i] = &d->providers[i];
+        d->list[i] = &d->upstreams[i];
     }
     d->plan = (struct plan){.route = "test",
                             .base = STR("/v1"),
                             .settings = &d->settings,
-                            .providers = d->list,
-                            .provider_count = providers};
+                            .upstreams = d->list,
+                            .upstream_count = upstreams};
     turns_ready_init(&d->ready, on_wake, d);
     d->turns = turns_new(&handler);
     ck_assert_ptr_nonnull(d->turns);
@@ -64,7 +64,7 @@ void desk_deinit(struct desk *d)
 {
     ck_assert_uint_eq(turns_waiting(d->turns), 0);
     ck_assert(list_empty(&d->ready.woken));
-    for (unsigned i = 0; i < d->plan.provider_count; i++)
+    for (unsigned i = 0; i < d->plan.upstream_count; i++)
         ck_assert_uint_eq(desk_in_flight(d, i), 0);
     turns_free(d->turns);
 }
@@ -169,9 +169,9 @@ static void see(void *arg, const struct turns_view *v)
         s->in_flight += v->in_flight;
 }
 
-unsigned desk_in_flight(struct desk *d, unsigned provider)
+unsigned desk_in_flight(struct desk *d, unsigned upstream)
 {
-    struct seen s = {names[provider], 0};
+    struct seen s = {names[upstream], 0};
     unsigned at = 0;
 
     while (turns_each(d->turns, &at, see, &s, d->now_ms)) {

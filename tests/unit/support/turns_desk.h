@@ -4,7 +4,7 @@
 
 #include "targets/turns.h"
 
-#define DESK_PROVIDERS 3
+#define DESK_UPSTREAMS 3
 #define DESK_KEYS 4
 #define DESK_START 1000000 /* where its clock begins */
 
@@ -12,9 +12,9 @@ struct desk {
     struct turns *turns;
     struct turns_ready ready;
     struct route_settings settings; /* no breaker, no limits, a queue for 1000 */
-    struct provider providers[DESK_PROVIDERS];
-    struct target_key keys[DESK_PROVIDERS][DESK_KEYS];
-    const struct provider *list[DESK_PROVIDERS];
+    struct upstream upstreams[DESK_UPSTREAMS];
+    struct target_key keys[DESK_UPSTREAMS][DESK_KEYS];
+    const struct upstream *list[DESK_UPSTREAMS];
     struct plan plan;
     uint64_t now_ms;
     unsigned wakes;                                /* of the ready list */
@@ -30,7 +30,7 @@ struct asker {
 };
 
 /* `keys` of each upstream; 0: the clients' own pass through. The model is "m". */
-void desk_init(struct desk *d, unsigned providers, unsigned keys);
+void desk_init(struct desk *d, unsigned upstreams, unsigned keys);
 void desk_deinit(struct desk *d);
 
 /* A request that anything may fulfil, at any time. */
@@ -56,6 +56,6 @@ void desk_wait(struct desk *d, uint64_t until_ms);
 unsigned desk_count(const struct asker *a, unsigned n, enum turn_state s);
 
 /* In flight at the upstream with that number, as the view has it. */
-unsigned desk_in_flight(struct desk *d, unsigned provider);
+unsigned desk_in_flight(struct desk *d, unsigned upstream);
 
 #endif

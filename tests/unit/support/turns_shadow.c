@@ -25,11 +25,11 @@ static struct shadow_world *shadow_of(const struct fake_world *w)
     return &s->worlds[w - s->ws->worlds];
 }
 
-static struct shadow_upstream *upstream_of(const struct provider *p)
+static struct shadow_upstream *upstream_of(const struct upstream *p)
 {
-    for (unsigned i = 0; i < s->upstream_count; i++)
-        if (s->providers[i].id == p->id)
-            return &s->upstreams[i];
+    for (unsigned i = 0; i < s->known_count; i++)
+        if (s->upstreams[i].id == p->id)
+            return &s->known[i];
     return NULL;
 }
 
@@ -56,11 +56,11 @@ static uint64_t *gate_of(const struct fake_world *w, const struct target *t)
 {
     unsigned key = t->key_number ? t->key_number - 1 : shadow_of(w)->client;
 
-    return &upstream_of(t->provider)->shut_until_ms[key][t->tier];
+    return &upstream_of(t->upstream)->shut_until_ms[key][t->tier];
 }
 
 /* No two times of its grants are closer than the rate has it, but for one second's burst. */
-static void check_rate(struct shadow_upstream *upstream, const struct provider *p)
+static void check_rate(struct shadow_upstream *upstream, const struct upstream *p)
 {
     double burst = p->requests_per_minute > 60 ? p->requests_per_minute / 60 : 1;
     uint64_t now = s->ws->now_ms;
@@ -91,17 +91,17 @@ static unsigned slot_of(const struct exchange *x, const struct turn *turn)
 static void granted(struct fake_world *w, const struct turn *turn)
 {
     const struct target *t = &turn->target;
-    struct shadow_upstream *upstream = upstream_of(t->provider);
+    struct shadow_upstream *upstream = upstream_of(t->upstream);
     struct shadow_world *me = shadow_of(w);
-    unsigned slot = slot_of(&w->x, turn), number = (unsigned)(upstream - s->upstreams);
+    unsigned slot = slot_of(&w->x, turn), number = (unsigned)(upstream - s->known);
 
     MUST(!me->granted[slot]);
     me->granted[slot] = true;
     upstream->in_flight++;
     s->grants++;
-    MUST(t->provider->max_concurrency == 0 || upstream->in_flight <= t->provider->max_concurrency);
+    MUST(t->upstream->max_concurrency == 0 || upstream->in_flight <= t->upstream->max_concurrency);
     MUST(s->ws->now_ms >= *gate_of(w, t));
-    check_rate(upstream, t->provider);
+    check_rate(upstream, t->upstream);
     check_breaker(upstream, t->tier);
     if (!(me->visited & 1u << number))
         upstream->requests[bucket_now()]++;
@@ -114,8 +114,8 @@ static void ended(struct fake_world *w, const struct turn *turn)
 
     MUST(me->granted[slot]);
     me->granted[slot] = false;
-    MUST(upstream_of(turn->target.provider)->in_flight > 0);
-    upstream_of(turn->target.provider)->in_flight--;
+    MUST(upstream_of(turn->target.upstream)->in_flight > 0);
+    upstream_of(turn->target.upstream)->in_flight--;
 }
 
 static enum turn_state turn_ask(void *world, struct exchange *x, struct turn *turn,
@@ -195,7 +195,7 @@ static void turn_tell(void *world, struct exchange *x, struct turn *turn,
 
 /* --- budgets and attempts -------------------------------------------------------------------------- */
 
-static bool may_repeat(void *world, struct exchange *x, const struct provider *p)
+static bool may_repeat(void *world, struct exchange *x, const struct upstream *p)
 {
     const struct retry_settings *r = &x->plan.settings->retry;
     struct shadow_upstream *upstream = upstream_of(p);
@@ -209,7 +209,7 @@ static bool may_repeat(void *world, struct exchange *x, const struct provider *p
     return may;
 }
 
-static void charge(void *world, struct exchange *x, const struct provider *p)
+static void charge(void *world, struct exchange *x, const struct upstream *p)
 {
     upstream_of(p)->repeats[bucket_now()]++;
     shadow_of(world)->paid++;
@@ -220,7 +220,7 @@ static void charge(void *world, struct exchange *x, const struct provider *p)
  * that upstream, or nothing was sent. */
 static void check_paid(const struct fake_world *w, struct shadow_world *me, const struct target *t)
 {
-    unsigned bit = 1u << (upstream_of(t->provider) - s->upstreams);
+    unsigned bit = 1u << (upstream_of(t->upstream) - s->known);
     const struct attempt_report *last = w->failures ? &w->reports[w->failures - 1] : NULL;
     bool free = last && ((move_is_free(last->verdict.reason) && last->decision.move != MOVE_STAY) ||
                          last->verdict.reason == REASON_STALE);
@@ -252,13 +252,13 @@ static int attempt_start(void *world, struct exchange *x, struct attempt *a,
 
 void shadow_event(void *arg, const struct turns_event *e)
 {
-    struct shadow_upstream *upstream = &s->upstreams[0];
+    struct shadow_upstream *upstream = &s->known[0];
     unsigned known = 0, tier = 0;
 
     (void)arg;
-    for (unsigned i = 0; i < s->upstream_count; i++)
-        if (!strcmp(s->providers[i].name, e->upstream)) {
-            upstream = &s->upstreams[i];
+    for (unsigned i = 0; i < s->known_count; i++)
+        if (!strcmp(s->upstreams[i].name, e->upstream)) {
+            upstream = &s->known[i];
             known++;
         }
     while (tier < SHADOW_TIERS && strcmp(s->models[tier], e->model) != 0)
@@ -324,8 +324,8 @@ void shadow_check(struct shadow *shadow)
         MUST(ws->now_ms <=
              x->placement.queued_since + w->settings.queue.timeout_ms + w->timer_late_ms);
     }
-    for (unsigned i = 0; i < shadow->upstream_count; i++)
-        in_flight += shadow->upstreams[i].in_flight;
+    for (unsigned i = 0; i < shadow->known_count; i++)
+        in_flight += shadow->known[i].in_flight;
     MUST(waiting == turns_waiting(ws->turns));
     MUST(waiting == 0 || in_flight > 0 || turns_next(ws->turns) != TURNS_NEVER);
 }
@@ -343,8 +343,8 @@ void shadow_check_end(struct shadow *shadow)
     while (turns_each(shadow->ws->turns, &at, see, &in_flight, shadow->ws->now_ms)) {
     }
     MUST(in_flight == 0);
-    for (unsigned i = 0; i < shadow->upstream_count; i++)
-        MUST(shadow->upstreams[i].in_flight == 0);
+    for (unsigned i = 0; i < shadow->known_count; i++)
+        MUST(shadow->known[i].in_flight == 0);
     for (unsigned i = 0; i < shadow->ws->count; i++)
         MUST(!shadow->worlds[i].granted[0] && !shadow->worlds[i].granted[1]);
 }

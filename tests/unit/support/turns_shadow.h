@@ -29,11 +29,11 @@ struct shadow_world {
 
 struct shadow {
     struct fake_worlds *ws;
-    const struct provider *providers; /* the same in all worlds; upstream n is the n-th */
-    unsigned upstream_count;
+    const struct upstream *upstreams; /* the same in all worlds; upstream n is the n-th */
+    unsigned known_count;
     const char *const *models; /* of the tiers */
     uint64_t open_for_ms;      /* of the breakers */
-    struct shadow_upstream upstreams[FAKE_PROVIDERS];
+    struct shadow_upstream known[FAKE_UPSTREAMS];
     struct shadow_world worlds[SHADOW_WORLDS];
     uint64_t grants, waits, refusals, hedges, probes, denied;
     const char *wrong; /* the first thing that must not be; NULL: none */

@@ -36,11 +36,11 @@ void world_follow(const struct fake_attempt *script, unsigned n)
 
 void world_upstreams(unsigned n)
 {
-    static const char *const names[FAKE_PROVIDERS] = {"a", "b", "c", "d"};
+    static const char *const names[FAKE_UPSTREAMS] = {"a", "b", "c", "d"};
 
-    w.provider_count = n;
+    w.upstream_count = n;
     for (unsigned i = 0; i < n; i++)
-        w.providers[i] = (struct provider){.name = names[i],
+        w.upstreams[i] = (struct upstream){.name = names[i],
                                            .id = i + 1,
                                            .host = "api.example",
                                            .base_path = "/v1",

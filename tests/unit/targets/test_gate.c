@@ -487,7 +487,7 @@ END_TEST
 
 /* --- crowds in virtual time --- */
 
-enum provider { WINDOWS, BUCKET, HEALTHY };
+enum upstream { WINDOWS, BUCKET, HEALTHY };
 
 #define CROWD_MOST 5000
 
@@ -495,7 +495,7 @@ enum provider { WINDOWS, BUCKET, HEALTHY };
  * between them. A limited one waits again, at the front: which one it is makes no difference. */
 struct crowd {
     unsigned rate;
-    enum provider provider;
+    enum upstream upstream;
     uint64_t answer_ms, hint_ms;
     uint64_t now_ms;
     unsigned waiting, done, attempts;
@@ -517,7 +517,7 @@ static struct crowd crowd;
 
 static bool provider_takes(struct crowd *c)
 {
-    switch (c->provider) {
+    switch (c->upstream) {
     case HEALTHY:
         return true;
     case WINDOWS:
@@ -586,10 +586,10 @@ static void crowd_run(struct crowd *c, unsigned people)
 }
 
 /* `phase_ms`: where in the provider's second it begins. */
-static void crowd_init(struct crowd *c, enum provider provider, uint64_t answer_ms,
+static void crowd_init(struct crowd *c, enum upstream upstream, uint64_t answer_ms,
                        uint64_t phase_ms)
 {
-    *c = (struct crowd){.provider = provider,
+    *c = (struct crowd){.upstream = upstream,
                         .answer_ms = answer_ms,
                         .hint_ms = 1500,
                         .now_ms = START + phase_ms,
@@ -599,10 +599,10 @@ static void crowd_init(struct crowd *c, enum provider provider, uint64_t answer_
     gate_init(&c->gate, c->now_ms);
 }
 
-static void limited_crowd(enum provider provider, uint64_t answer_ms, unsigned most_attempts)
+static void limited_crowd(enum upstream upstream, uint64_t answer_ms, unsigned most_attempts)
 {
     for (uint64_t phase_ms = 0; phase_ms < 1000; phase_ms += 37) {
-        crowd_init(&crowd, provider, answer_ms, phase_ms);
+        crowd_init(&crowd, upstream, answer_ms, phase_ms);
         crowd_run(&crowd, 200);
         ck_assert_uint_eq(crowd.done, 200);
         if (crowd.attempts > most_attempts)
@@ -612,12 +612,12 @@ static void limited_crowd(enum provider provider, uint64_t answer_ms, unsigned m
 
 START_TEST(a_crowd_at_a_limited_target)
 {
-    static const enum provider providers[] = {WINDOWS, BUCKET};
+    static const enum upstream upstreams[] = {WINDOWS, BUCKET};
 
-    for (size_t i = 0; i < COUNT(providers); i++) {
-        limited_crowd(providers[i], 1, 260);
-        limited_crowd(providers[i], 20, 260);
-        limited_crowd(providers[i], 300, 400);
+    for (size_t i = 0; i < COUNT(upstreams); i++) {
+        limited_crowd(upstreams[i], 1, 260);
+        limited_crowd(upstreams[i], 20, 260);
+        limited_crowd(upstreams[i], 300, 400);
     }
 }
 END_TEST

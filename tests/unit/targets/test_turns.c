@@ -16,13 +16,13 @@ static int goes_to(const struct asker *who)
 {
     if (who->turn.state != TURN_GRANTED)
         return -1;
-    return (int)(who->turn.target.provider - d.providers);
+    return (int)(who->turn.target.upstream - d.upstreams);
 }
 
-static void ask_and_end(struct asker *who, int provider, unsigned key)
+static void ask_and_end(struct asker *who, int upstream, unsigned key)
 {
     ck_assert_int_eq(desk_ask_again(&d, who), TURN_GRANTED);
-    ck_assert_int_eq(goes_to(who), provider);
+    ck_assert_int_eq(goes_to(who), upstream);
     ck_assert_uint_eq(who->turn.target.key_number, key);
     desk_end(&d, who);
 }
@@ -32,8 +32,8 @@ static void ask_and_end(struct asker *who, int provider, unsigned key)
 START_TEST(the_first_upstream_that_is_free)
 {
     desk_init(&d, 2, 1);
-    d.providers[0].max_concurrency = 1;
-    d.providers[1].max_concurrency = 1;
+    d.upstreams[0].max_concurrency = 1;
+    d.upstreams[1].max_concurrency = 1;
     for (unsigned i = 0; i < 3; i++)
         desk_ask(&d, &a[i], 1);
     ck_assert_int_eq(goes_to(&a[0]), 0);
@@ -65,7 +65,7 @@ START_TEST(shares_by_weight_and_those_without_one_last)
     ck_assert_uint_eq(went[0], FULL / 4);
     ck_assert_uint_eq(went[1], 0);
     ck_assert_uint_eq(went[2], FULL / 4 * 3);
-    d.providers[0].max_concurrency = d.providers[2].max_concurrency = 1;
+    d.upstreams[0].max_concurrency = d.upstreams[2].max_concurrency = 1;
     for (unsigned i = 0; i < 3; i++)
         desk_ask(&d, &a[i], 1); /* each time with the same draw */
     ck_assert_int_eq(goes_to(&a[0]), 0);
@@ -109,7 +109,7 @@ START_TEST(tried_last_excluded_never_only_that_one)
     struct target only;
 
     desk_init(&d, 2, 2);
-    tried = (struct target_ref){&d.providers[0], 1};
+    tried = (struct target_ref){&d.upstreams[0], 1};
     desk_turn_request(&d, a);
     a->turn_request.tried = &tried;
     a->turn_request.tried_count = 1;
@@ -117,12 +117,12 @@ START_TEST(tried_last_excluded_never_only_that_one)
     tried.key_number = KEY_ANY;
     ask_and_end(a, 1, 1);
     a->turn_request.tried_count = 0;
-    out[0] = (struct target_ref){&d.providers[0], KEY_ANY};
-    out[1] = (struct target_ref){&d.providers[1], 1};
+    out[0] = (struct target_ref){&d.upstreams[0], KEY_ANY};
+    out[1] = (struct target_ref){&d.upstreams[1], 1};
     a->turn_request.excluded = out;
     a->turn_request.excluded_count = 2;
     ask_and_end(a, 1, 2);
-    only = (struct target){.provider = &d.providers[1], .key_number = 1};
+    only = (struct target){.upstream = &d.upstreams[1], .key_number = 1};
     a->turn_request.only =
         &only; /* a stream is read on where it was begun, whatever else is known */
     ask_and_end(a, 1, 1);
@@ -137,14 +137,14 @@ START_TEST(one_who_looks_sees_where_one_who_asks_would_go)
     struct turns_outlook here;
 
     desk_init(&d, 3, 2);
-    tried[0] = (struct target_ref){&d.providers[0], 1};       /* one key was limited */
-    tried[1] = (struct target_ref){&d.providers[1], KEY_ANY}; /* an upstream was silent */
+    tried[0] = (struct target_ref){&d.upstreams[0], 1};       /* one key was limited */
+    tried[1] = (struct target_ref){&d.upstreams[1], KEY_ANY}; /* an upstream was silent */
     desk_turn_request(&d, a);
     a->turn_request.tried = tried;
     a->turn_request.tried_count = 2;
     turns_look(d.turns, &a->turn_request, HELPS_UPSTREAM | HELPS_MODEL, d.now_ms, &here);
     ck_assert(here.other && !here.down);
-    ck_assert_ptr_eq(here.target.provider, &d.providers[0]);
+    ck_assert_ptr_eq(here.target.upstream, &d.upstreams[0]);
     ck_assert_uint_eq(here.target.key_number, 2);
     ask_and_end(a, 0, 2);
     turns_look(d.turns, &a->turn_request, HELPS_MODEL, d.now_ms, &here);
@@ -152,7 +152,7 @@ START_TEST(one_who_looks_sees_where_one_who_asks_would_go)
     a->turn_request.tried_count = 1;
     turns_look(d.turns, &a->turn_request, HELPS_KEY, d.now_ms, &here);
     ck_assert(here.other);
-    ck_assert_ptr_eq(here.target.provider, &d.providers[0]);
+    ck_assert_ptr_eq(here.target.upstream, &d.upstreams[0]);
     desk_deinit(&d);
 }
 END_TEST
@@ -162,7 +162,7 @@ START_TEST(with_all_excluded_nobody_is_called_down)
     struct target_ref out;
 
     desk_init(&d, 1, 1);
-    out = (struct target_ref){&d.providers[0], 1};
+    out = (struct target_ref){&d.upstreams[0], 1};
     desk_turn_request(&d, a);
     a->turn_request.excluded = &out;
     a->turn_request.excluded_count = 1;
@@ -214,7 +214,7 @@ END_TEST
 START_TEST(a_key_that_comes_back_serves_those_who_wait)
 {
     desk_init(&d, 1, 2);
-    d.providers[0].key_cooldown_ms = 5000;
+    d.upstreams[0].key_cooldown_ms = 5000;
     desk_ask(&d, a, 0);
     desk_bad(&d, a, REASON_QUOTA, 429, 0);
     desk_ask(&d, a, 0);
@@ -236,8 +236,8 @@ START_TEST(a_key_that_comes_back_serves_those_behind_one_that_has_excluded_it)
     struct target_ref out;
 
     desk_init(&d, 1, 2);
-    out = (struct target_ref){&d.providers[0], 1};
-    d.providers[0].key_cooldown_ms = 5000;
+    out = (struct target_ref){&d.upstreams[0], 1};
+    d.upstreams[0].key_cooldown_ms = 5000;
     desk_ask(&d, a, 0);
     desk_bad(&d, a, REASON_QUOTA, 429, 0);
     desk_ask(&d, a, 0);
@@ -257,20 +257,20 @@ START_TEST(a_key_that_comes_back_serves_those_behind_one_that_has_excluded_it)
 }
 END_TEST
 
-static void many_keys(unsigned providers)
+static void many_keys(unsigned upstreams)
 {
-    desk_init(&d, providers, 1);
+    desk_init(&d, upstreams, 1);
     for (unsigned i = 0; i < KEYS_MAX; i++)
         many[i] = (struct target_key){STR("key"), 5000 + i};
-    d.providers[0].keys = many;
-    d.providers[0].key_count = KEYS_MAX;
+    d.upstreams[0].keys = many;
+    d.upstreams[0].key_count = KEYS_MAX;
 }
 
 START_TEST(many_keys_leave_room_for_another_upstream)
 {
     many_keys(3);
     for (unsigned i = 0; i < 2; i++)
-        d.providers[i].max_concurrency = 1;
+        d.upstreams[i].max_concurrency = 1;
     for (unsigned i = 0; i < 3; i++) {
         ck_assert_int_eq(desk_ask(&d, &a[i], 1), TURN_GRANTED);
         ck_assert_int_eq(goes_to(&a[i]), (int)i);
@@ -426,7 +426,7 @@ END_TEST
 START_TEST(a_closing_is_told_at_once_where_a_limit_holds_too)
 {
     desk_init(&d, 1, 1);
-    d.providers[0].max_concurrency = 2;
+    d.upstreams[0].max_concurrency = 2;
     desk_ask(&d, &a[0], 1);
     desk_ask(&d, &a[1], 1);
     desk_turn_request(&d, &a[2]);
@@ -464,18 +464,18 @@ END_TEST
 
 /* --- breakers ------------------------------------------------------------------------------------- */
 
-static void with_breakers(unsigned providers, unsigned keys)
+static void with_breakers(unsigned upstreams, unsigned keys)
 {
-    desk_init(&d, providers, keys);
+    desk_init(&d, upstreams, keys);
     d.settings.breaker =
         (struct breaker_settings){.failures = 2, .window_ms = 30000, .open_for_ms = 10000};
 }
 
 /* Two failures open it. */
-static void take_down(unsigned provider)
+static void take_down(unsigned upstream)
 {
-    struct target only = {.provider = &d.providers[provider],
-                          .key_number = d.providers[provider].key_count ? 1 : 0};
+    struct target only = {.upstream = &d.upstreams[upstream],
+                          .key_number = d.upstreams[upstream].key_count ? 1 : 0};
 
     for (unsigned i = 0; i < 2; i++) {
         struct asker who;
@@ -512,7 +512,7 @@ END_TEST
 START_TEST(who_waits_and_may_leave_goes_when_the_breaker_opens)
 {
     with_breakers(1, 1);
-    d.providers[0].max_concurrency = 2;
+    d.upstreams[0].max_concurrency = 2;
     desk_ask(&d, &a[0], 1);
     desk_ask(&d, &a[1], 1);
     for (unsigned i = 2; i < 4; i++) {
@@ -575,8 +575,8 @@ START_TEST(probes_of_others_end_no_wait)
 
     with_breakers(2, 1);
     one = d.plan;
-    one.provider_count = 1;
-    second = (struct target){.provider = &d.providers[1], .key_number = 1};
+    one.upstream_count = 1;
+    second = (struct target){.upstream = &d.upstreams[1], .key_number = 1};
     take_down(0);
     d.now_ms += 5000;
     take_down(1);

@@ -24,7 +24,7 @@ static void all_leave(unsigned n)
 START_TEST(never_more_at_once_and_nobody_waits_behind_a_crowd)
 {
     desk_init(&d, 1, 1);
-    d.providers[0].max_concurrency = 3;
+    d.upstreams[0].max_concurrency = 3;
     for (unsigned i = 0; i < 103; i++)
         desk_ask(&d, &a[i], 1);
     ck_assert_int_eq(desk_ask(&d, &a[103], 2), TURN_WAITING);
@@ -49,7 +49,7 @@ START_TEST(clients_take_turns)
     unsigned served[3] = {0};
 
     desk_init(&d, 1, 0); /* each with credentials of its own, at one upstream */
-    d.providers[0].max_concurrency = 1;
+    d.upstreams[0].max_concurrency = 1;
     desk_ask(&d, &a[120], 9);
     for (unsigned i = 0; i < 60; i++)
         desk_ask(&d, &a[i], 1 + i % 3);
@@ -74,7 +74,7 @@ END_TEST
 START_TEST(requests_per_minute_are_spaced)
 {
     desk_init(&d, 1, 1);
-    d.providers[0].requests_per_minute = 120; /* two at once, then one each half second */
+    d.upstreams[0].requests_per_minute = 120; /* two at once, then one each half second */
     for (unsigned i = 0; i < 20; i++)
         desk_ask(&d, &a[i], i == 19 ? 2 : 1);
     ck_assert_uint_eq(desk_count(a, 20, TURN_GRANTED), 2);
@@ -101,7 +101,7 @@ END_TEST
 START_TEST(a_newcomer_does_not_overtake_by_another_target)
 {
     desk_init(&d, 1, 0);
-    d.providers[0].requests_per_minute = 60;
+    d.upstreams[0].requests_per_minute = 60;
     desk_ask(&d, &a[0], 1);
     ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING);
     d.now_ms += 1001;
@@ -117,7 +117,7 @@ END_TEST
 START_TEST(a_limit_that_comes_too_late_is_refused_at_once)
 {
     desk_init(&d, 1, 1);
-    d.providers[0].requests_per_minute = 60;
+    d.upstreams[0].requests_per_minute = 60;
     desk_ask(&d, &a[0], 1);
     for (unsigned i = 1; i < 3; i++) {
         desk_turn_request(&d, &a[i]);
@@ -135,7 +135,7 @@ START_TEST(the_queue_has_a_size)
 {
     desk_init(&d, 1, 1);
     d.settings.queue.size = 5;
-    d.providers[0].max_concurrency = 1;
+    d.upstreams[0].max_concurrency = 1;
     for (unsigned i = 0; i < 8; i++)
         desk_ask(&d, &a[i], i);
     ck_assert_uint_eq(desk_count(a, 8, TURN_WAITING), 5);
@@ -152,7 +152,7 @@ END_TEST
 START_TEST(pacing_follows_429s_without_a_hint)
 {
     desk_init(&d, 1, 1);
-    d.providers[0].adaptive_pacing = true;
+    d.upstreams[0].adaptive_pacing = true;
     for (unsigned i = 0; i < 2; i++) {
         desk_ask(&d, &a[0], 1);
         desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 0);
@@ -174,7 +174,7 @@ static unsigned repeats(const struct retry_settings *s)
 {
     unsigned n = 0;
 
-    while (n < 1000 && turns_may_repeat(d.turns, &d.providers[0], s, d.now_ms))
+    while (n < 1000 && turns_may_repeat(d.turns, &d.upstreams[0], s, d.now_ms))
         n++;
     return n;
 }
@@ -203,9 +203,9 @@ START_TEST(what_sdks_repeat_is_charged_and_shared_by_all_keys)
 
     desk_init(&d, 1, 2);
     for (unsigned i = 0; i < 4; i++)
-        turns_charge(d.turns, &d.providers[0], d.now_ms);
+        turns_charge(d.turns, &d.upstreams[0], d.now_ms);
     ck_assert_uint_eq(repeats(&s), 6);
-    turns_charge(d.turns, &d.providers[0], d.now_ms); /* allowed or not */
+    turns_charge(d.turns, &d.upstreams[0], d.now_ms); /* allowed or not */
     d.now_ms += 10000;
     ck_assert_uint_eq(repeats(&s), 10);
     desk_deinit(&d);
@@ -220,7 +220,7 @@ static void learn_ids(uint64_t *ret_upstream, uint64_t *ret_model, uint64_t *ret
     desk_init(&d, 1, 1);
     d.settings.breaker =
         (struct breaker_settings){.failures = 1, .window_ms = 10000, .open_for_ms = 1000};
-    d.providers[0].requests_per_minute = 60;
+    d.upstreams[0].requests_per_minute = 60;
     desk_ask(&d, a, 1);
     desk_bad(&d, a, REASON_RATE_LIMIT, 429, 1000);
     desk_wait(&d, DESK_START + 2000);
@@ -287,7 +287,7 @@ START_TEST(others_take_from_the_same_rate)
 
     learn_ids(&upstream, &model_state, &state);
     desk_init(&d, 1, 1);
-    d.providers[0].requests_per_minute = 60;
+    d.upstreams[0].requests_per_minute = 60;
     turns_learn_rate(d.turns, upstream, 5000000, d.now_ms); /* it is not known yet: no matter */
     desk_ask(&d, &a[0], 1);
     ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING);
@@ -335,7 +335,7 @@ START_TEST(a_crowd_with_keys_of_their_own_takes_turns)
         ck_assert_int_eq(desk_ask(&d, &crowd[i], 1 + i), TURN_GRANTED);
         desk_bad(&d, &crowd[i], REASON_RATE_LIMIT, 429, 5000);
     }
-    d.providers[0].max_concurrency = 1;
+    d.upstreams[0].max_concurrency = 1;
     ck_assert_int_eq(desk_ask(&d, a, 1 + CROWD), TURN_GRANTED);
     for (unsigned i = 0; i < CROWD; i++)
         ck_assert_int_eq(desk_ask(&d, &crowd[i], 1 + i), TURN_WAITING);
@@ -456,7 +456,7 @@ START_TEST(limits_hold_for_any_number_of_models)
         ck_assert_int_eq(desk_ask_again(&d, a), TURN_GRANTED);
         desk_bad(&d, a, REASON_SERVER_ERROR, 500, 0);
     }
-    d.providers[0].max_concurrency = 2;
+    d.upstreams[0].max_concurrency = 2;
     for (unsigned i = 0; i < 3; i++) {
         desk_turn_request(&d, &a[i]);
         a[i].turn_request.model = i == 0 ? STR("x") : i == 1 ? STR("y") : STR("z");
@@ -478,7 +478,7 @@ static bool has_room_after(enum reason reason, unsigned status, uint64_t hint_ms
     bool own = false;
 
     desk_init(&d, 1, 0);
-    d.providers[0].adaptive_pacing = true;
+    d.upstreams[0].adaptive_pacing = true;
     d.settings.breaker = (struct breaker_settings){.failures = 1, .open_for_ms = 1000};
     for (unsigned i = 0; i <= TARGETS_MAX; i++) {
         if (i == TARGETS_MAX)
@@ -514,12 +514,12 @@ START_TEST(each_failed_allocation_is_survived)
         bool failed;
 
         desk_init(&d, 1, 1);
-        d.providers[0].max_concurrency = 1;
+        d.upstreams[0].max_concurrency = 1;
         failmem_arm(n);
         first = desk_ask(&d, &a[0], 1);
         second = desk_ask(&d, &a[1], 1);
         turns_learn_gate(d.turns, 4711, 1000, d.now_ms);
-        turns_may_repeat(d.turns, &d.providers[0], &d.settings.retry, d.now_ms);
+        turns_may_repeat(d.turns, &d.upstreams[0], &d.settings.retry, d.now_ms);
         failed = failmem_disarm();
         ck_assert_int_eq(first, TURN_GRANTED);
         if (second == TURN_REFUSED)
@@ -553,17 +553,17 @@ END_TEST
 /* The same upstream by its id, in another snapshot. */
 START_TEST(a_reload_changes_limits_and_forgets_nothing)
 {
-    struct provider anew;
-    const struct provider *list[1] = {&anew};
+    struct upstream anew;
+    const struct upstream *list[1] = {&anew};
     struct plan plan;
 
     desk_init(&d, 1, 1);
-    d.providers[0].max_concurrency = 1;
-    anew = d.providers[0];
+    d.upstreams[0].max_concurrency = 1;
+    anew = d.upstreams[0];
     anew.max_concurrency = 3;
     anew.generation = 1;
     plan = d.plan;
-    plan.providers = list;
+    plan.upstreams = list;
     desk_ask(&d, &a[0], 1);
     ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING);
     for (unsigned i = 2; i < 5; i++) {
@@ -572,7 +572,7 @@ START_TEST(a_reload_changes_limits_and_forgets_nothing)
         ck_assert_int_eq(desk_ask_again(&d, &a[i]), i < 3 ? TURN_GRANTED : TURN_WAITING);
     }
     ck_assert_int_eq(a[1].turn.state, TURN_GRANTED); /* who came before the reload, too */
-    ck_assert_ptr_eq(a[2].turn.target.provider, &anew);
+    ck_assert_ptr_eq(a[2].turn.target.upstream, &anew);
     ck_assert_uint_eq(desk_in_flight(&d, 0), 3);
     desk_bad(&d, &a[0], REASON_RATE_LIMIT, 429, 1000); /* holds those of the new one, too */
     desk_end(&d, &a[1]);
@@ -588,13 +588,13 @@ END_TEST
 /* Nobody new need come for that. */
 START_TEST(a_reload_lets_those_go_who_wait)
 {
-    struct provider anew;
+    struct upstream anew;
 
     for (unsigned by_rate = 0; by_rate < 2; by_rate++) {
         desk_init(&d, 1, 1);
-        d.providers[0].max_concurrency = by_rate ? 0 : 1;
-        d.providers[0].requests_per_minute = by_rate ? 6 : 0;
-        anew = d.providers[0];
+        d.upstreams[0].max_concurrency = by_rate ? 0 : 1;
+        d.upstreams[0].requests_per_minute = by_rate ? 6 : 0;
+        anew = d.upstreams[0];
         turns_limits(d.turns, &anew, d.now_ms); /* of which nothing is known yet */
         for (unsigned i = 0; i < 4; i++)
             desk_ask(&d, &a[i], 1);
@@ -655,7 +655,7 @@ END_TEST
 START_TEST(one_who_left_is_told_nothing)
 {
     desk_init(&d, 1, 1);
-    d.providers[0].max_concurrency = 1;
+    d.upstreams[0].max_concurrency = 1;
     for (unsigned i = 0; i < 3; i++)
         desk_ask(&d, &a[i], 1);
     turns_end(d.turns, &a[0].turn, d.now_ms); /* a[1] is let through and told so ... */
@@ -674,7 +674,7 @@ END_TEST
 START_TEST(one_who_is_done_is_told_nothing)
 {
     desk_init(&d, 1, 1);
-    d.providers[0].max_concurrency = 1;
+    d.upstreams[0].max_concurrency = 1;
     for (unsigned i = 0; i < 2; i++)
         desk_ask(&d, &a[i], 1);
     turns_end(d.turns, &a[0].turn, d.now_ms);

@@ -15,7 +15,7 @@ static const char *const kind_words[] = {
     [NEWS_GATE] = "gate", [NEWS_OPEN] = "open", [NEWS_CLOSED] = "closed"};
 
 /* Something this daemon has learned, until the server has it. */
-struct news {
+struct told_news {
     struct list node; /* of `untold` or `unanswered` */
     struct shared *shared;
     enum news_kind kind;
@@ -32,7 +32,7 @@ static uint64_t now_ms(void)
 
 static void on_told(void *arg, void *tag, const struct redis_answer *a);
 
-static int tell(struct news *n, bool with_text)
+static int tell(struct told_news *n, bool with_text)
 {
     struct shared *s = n->shared;
     uint64_t now = now_ms();
@@ -51,7 +51,7 @@ static int tell(struct news *n, bool with_text)
                       on_told, n);
 }
 
-static void answered(struct news *n)
+static void answered(struct told_news *n)
 {
     list_remove(&n->node);
     n->shared->unanswered_count--;
@@ -60,7 +60,7 @@ static void answered(struct news *n)
 
 static void on_told(void *arg, void *tag, const struct redis_answer *a)
 {
-    struct news *n = tag;
+    struct told_news *n = tag;
     struct shared *s = n->shared;
 
     (void)arg;
@@ -81,7 +81,7 @@ void shared_news_flush(struct shared *s)
 
         if (!node)
             return;
-        struct news *n = LIST_ENTRY(node, struct news, node);
+        struct told_news *n = LIST_ENTRY(node, struct told_news, node);
         bool current = n->until_ms > now_ms();
         int rc = current ? tell(n, false) : 0;
 
@@ -118,7 +118,7 @@ static void forget(struct list *l)
     struct list *node;
 
     while ((node = list_pop(l)))
-        free(LIST_ENTRY(node, struct news, node));
+        free(LIST_ENTRY(node, struct told_news, node));
 }
 
 void shared_news_forget(struct shared *s)
@@ -139,7 +139,7 @@ static bool has_room(struct shared *s)
     if (!oldest)
         return false;
     s->untold_count--;
-    free(LIST_ENTRY(oldest, struct news, node));
+    free(LIST_ENTRY(oldest, struct told_news, node));
     return true;
 }
 
@@ -148,14 +148,14 @@ static void learned(struct shared *s, enum news_kind kind, uint64_t id, uint64_t
     assert(s->magic == SHARED_MAGIC && s->state != SHARED_CLOSED);
     if (for_ms == 0 || !has_room(s))
         return;
-    struct news *n = malloc(sizeof(*n));
+    struct told_news *n = malloc(sizeof(*n));
     if (!n) {
         s->counts.dropped++;
         return;
     }
     if (for_ms > FOR_MS_MAX)
         for_ms = FOR_MS_MAX;
-    *n = (struct news){.shared = s, .kind = kind, .id = id, .until_ms = now_ms() + for_ms};
+    *n = (struct told_news){.shared = s, .kind = kind, .id = id, .until_ms = now_ms() + for_ms};
     list_append(&s->untold, &n->node);
     s->untold_count++;
     shared_news_flush(s);

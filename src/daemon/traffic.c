@@ -22,7 +22,7 @@ struct rated {
 #define LINES_MAX 8 /* of the log, until the lock is free; what comes then is written at once */
 
 /* An event with its names, to be logged when the lock is no longer held. */
-struct line {
+struct event_line {
     struct turns_event event;
     char upstream[64], model[128];
 };
@@ -33,7 +33,7 @@ struct traffic {
     uint64_t armed_ms; /* when the timer runs turns_run; TURNS_NEVER */
     uint64_t waits[TURN_WHY_COUNT];
     struct turns_event news[NEWS_MAX];
-    struct line lines[LINES_MAX];
+    struct event_line lines[LINES_MAX];
     unsigned line_count;
     unsigned news_first, news_count;
     struct rated rated[RATED_MAX];
@@ -100,7 +100,7 @@ static void log_event(const struct turns_event *e)
 /* Its names may be gone by the time it is written. */
 static void keep_line(struct traffic *t, const struct turns_event *e)
 {
-    struct line *line = &t->lines[t->line_count];
+    struct event_line *line = &t->lines[t->line_count];
 
     if (!log_enabled(level_of(e)))
         return;
@@ -195,7 +195,7 @@ static void lock(struct traffic *t)
 
 static void release(struct traffic *t)
 {
-    struct line lines[LINES_MAX];
+    struct event_line lines[LINES_MAX];
     unsigned n = t->line_count;
 
     if (n > 0)

@@ -34,7 +34,7 @@ struct awaited {
 };
 
 /* A command on its way to the kernel. */
-struct outgoing {
+struct unsent {
     uv_write_t request;
     char *text;
     size_t n;
@@ -279,7 +279,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 
 static void on_written(uv_write_t *request, int status)
 {
-    struct outgoing *o = request->data;
+    struct unsent *o = request->data;
     struct redis *r = request->handle->data;
 
     explicit_bzero(o->text, o->n);
@@ -293,7 +293,7 @@ static int write_text(struct redis *r, size_t argc, const struct str argv[])
 {
     const char *words[REDIS_ARGS_MAX];
     size_t lengths[REDIS_ARGS_MAX];
-    struct outgoing *o = malloc(sizeof(*o));
+    struct unsent *o = malloc(sizeof(*o));
 
     if (!o)
         return -ENOMEM;

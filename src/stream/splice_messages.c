@@ -12,7 +12,7 @@
 #include "stream/guard.h"
 #include "stream/splice_private.h"
 
-struct members {
+struct message_members {
     struct str type;
     uint32_t index;
     struct json_value block, delta;
@@ -106,7 +106,7 @@ static void look_block_member(struct splice *s, uint32_t index, struct str key,
             s, (struct splice_key){SPLICE_NAME, {index, SPLICE_ANY, SPLICE_ANY}, STR("id")}, value);
 }
 
-static void look_block(struct splice *s, const struct members *m)
+static void look_block(struct splice *s, const struct message_members *m)
 {
     struct splice_key mark = {SPLICE_MARK, {m->index, SPLICE_ANY, SPLICE_ANY}, STR("start")};
     struct splice_part *start = splice_find(s, mark);
@@ -122,7 +122,7 @@ static void look_block(struct splice *s, const struct members *m)
 
 /* --- deltas ----------------------------------------------------------------------------------- */
 
-static void look_delta(struct splice *s, const struct members *m)
+static void look_delta(struct splice *s, const struct message_members *m)
 {
     struct json_iter i = json_iter(m->delta.text);
     struct json_value value;
@@ -143,7 +143,7 @@ static void look_delta(struct splice *s, const struct members *m)
 
 /* The reason why the message ends, and all that it used: the last one's counts are those of a whole
  * answer, which the client has. */
-static void look_message_delta(struct splice *s, const struct members *m)
+static void look_message_delta(struct splice *s, const struct message_members *m)
 {
     struct json_value reason = json_scan_one(m->delta.text, STR("stop_reason"));
 
@@ -153,7 +153,7 @@ static void look_message_delta(struct splice *s, const struct members *m)
         put_mark(s, SPLICE_ANY, m->type);
 }
 
-static void take_member(struct splice *s, struct members *m, struct str key,
+static void take_member(struct splice *s, struct message_members *m, struct str key,
                         struct json_value value)
 {
     if (json_key_is(key, STR("type")))
@@ -168,7 +168,7 @@ static void take_member(struct splice *s, struct members *m, struct str key,
 
 void splice_look_messages(struct splice *s, struct str data)
 {
-    struct members m = {.index = SPLICE_ANY};
+    struct message_members m = {.index = SPLICE_ANY};
     struct json_iter i = json_iter(data);
     struct json_value value;
     struct str key;

@@ -9,7 +9,7 @@
 
 #include "stream/splice_private.h"
 
-struct members {
+struct response_members {
     struct str type;
     uint32_t at[3];
     struct json_value item_id, delta, logprobs, item, part, response, whole;
@@ -24,7 +24,7 @@ static bool is_index(struct str key)
 }
 
 /* Two indices beside those of the item and its part would be more than there is room for in a key. */
-static void take_other_index(struct splice *s, struct members *m, struct str key,
+static void take_other_index(struct splice *s, struct response_members *m, struct str key,
                              struct json_value value)
 {
     uint32_t n = splice_index(s, value, SPLICE_ANY);
@@ -36,7 +36,8 @@ static void take_other_index(struct splice *s, struct members *m, struct str key
     m->at[2] -= m->at[2] == SPLICE_ANY;
 }
 
-static void take_index(struct splice *s, struct members *m, struct str key, struct json_value value)
+static void take_index(struct splice *s, struct response_members *m, struct str key,
+                       struct json_value value)
 {
     if (str_eq(key, STR("output_index")))
         m->at[0] = splice_index(s, value, m->at[0]);
@@ -59,7 +60,7 @@ static bool is_whole(struct str key)
     return false;
 }
 
-static void take_member(struct splice *s, struct members *m, struct str key,
+static void take_member(struct splice *s, struct response_members *m, struct str key,
                         struct json_value value)
 {
     static const struct str names[] = {{"item_id", 7}, {"delta", 5}, {"logprobs", 8},
@@ -161,7 +162,7 @@ static bool is_terminal(struct str type)
 }
 
 /* What is no text: it happens once more in its place, and may end channels. */
-static void look_structure(struct splice *s, const struct members *m)
+static void look_structure(struct splice *s, const struct response_members *m)
 {
     struct splice_key key = {SPLICE_MARK, {m->at[0], m->at[1], m->at[2]}, m->type};
     struct splice_key close = {SPLICE_CLOSE, {m->at[0], m->at[1], m->at[2]}, {NULL, 0}};
@@ -191,7 +192,7 @@ static void look_structure(struct splice *s, const struct members *m)
         (void)splice_put(s, close, (struct json_value){0});
 }
 
-static void look_part(struct splice *s, const struct members *m)
+static void look_part(struct splice *s, const struct response_members *m)
 {
     struct splice_key key = {SPLICE_TYPE, {m->at[0], m->at[1], m->at[2]}, STR("part")};
     struct json_value type = json_scan_one(m->part.text, STR("type"));
@@ -200,7 +201,7 @@ static void look_part(struct splice *s, const struct members *m)
         (void)splice_put(s, key, type);
 }
 
-static void look_delta(struct splice *s, const struct members *m, struct str channel)
+static void look_delta(struct splice *s, const struct response_members *m, struct str channel)
 {
     struct splice_key key = {SPLICE_TEXT, {m->at[0], m->at[1], m->at[2]}, channel};
 
@@ -216,7 +217,7 @@ static void look_delta(struct splice *s, const struct members *m, struct str cha
 
 void splice_look_responses(struct splice *s, struct str data)
 {
-    struct members m = {.at = {SPLICE_ANY, SPLICE_ANY, SPLICE_ANY}};
+    struct response_members m = {.at = {SPLICE_ANY, SPLICE_ANY, SPLICE_ANY}};
     struct json_iter i = json_iter(data);
     struct json_value value;
     struct str key;

@@ -253,6 +253,16 @@ def include_cycles(tree):
             yield "src/" + cycle[0], 1, "include cycle: " + " > ".join(cycle)
 
 
+def one_name_one_struct(tree):
+    """No two structs have one name."""
+    first = {}
+    for f in tree.sources():
+        for found in re.finditer(r"^struct (\w+) \{", f.code, re.MULTILINE):
+            if found[1] in first:
+                yield f.name, line_of(f.code, found.start()), f"struct {found[1]} is another one in {first[found[1]]}"
+            first.setdefault(found[1], f.name)
+
+
 # Only tests ask for these, and could not tell without them.
 FOR_TESTS = {"shared_why_down", "exchange_state_word"}
 
@@ -284,7 +294,7 @@ def exports_needed(tree):
 
 CHECKS = [layers, library_owners, edges_apart, no_logging_below, pure, forbidden_functions,
           function_length, file_length, opening_sentence, leftovers, waits_and_skips, include_cycles,
-          exports_needed, *contract.CHECKS]
+          one_name_one_struct, exports_needed, *contract.CHECKS]
 
 
 def main():

@@ -25,7 +25,9 @@ def test_c08_an_agent_that_starts_over_gets_one_attempt_each_time():
         lines = [parse_logfmt(line) for line in daemon.log.splitlines() if 'msg="attempt' in line]
         assert lines[-1]["cannot_retry"] == "the client repeats a request that has just failed here"
         daemon.wait_line('msg="request"', count=25)
-        assert [line.get("client_repeat") for line in daemon.requests()] == [None] + ["yes"] * 24
+        # Two workers write them: in which order two of them come is theirs.
+        told = [line.get("client_repeat") for line in daemon.requests()]
+        assert told.count(None) == 1 and told.count("yes") == 24
 
 
 def test_c08_a_repeat_that_is_answered_is_forgotten():

@@ -86,18 +86,6 @@ static void wake_admin(void *arg)
 
 /* --- ending --------------------------------------------------------------------------------------- */
 
-/* From here on it ends by itself: a signal must not turn that into a death by signal. */
-static void block_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
 static void close_handles(struct server *s)
 {
     uv_handle_t *handles[] = {(uv_handle_t *)&s->term,   (uv_handle_t *)&s->interrupt,
@@ -108,7 +96,7 @@ static void close_handles(struct server *s)
     if (s->closed)
         return;
     s->closed = true;
-    block_signals();
+    threads_block_signals(); /* from here on it ends by itself */
     doors_close(s, true);
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
         if (handles[i]->loop)

@@ -1,7 +1,8 @@
-/* Tries threads out. */
+/* Tries threads out, and keeps signals from them. */
 #include "daemon/threads.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include "base/str.h"
@@ -43,4 +44,15 @@ unsigned threads_missing(unsigned n)
     for (unsigned i = 0; i < have; i++)
         (void)pthread_join(threads[i], NULL);
     return n - have;
+}
+
+void threads_block_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
 }

@@ -1,4 +1,4 @@
-/* Whether threads can be had, before a library that ends the process without them wants some. */
+/* What concerns threads as such: whether they can be had, and which signals they take. */
 #ifndef RETRYD_DAEMON_THREADS_H
 #define RETRYD_DAEMON_THREADS_H
 
@@ -7,5 +7,9 @@ unsigned pool_threads(void);
 
 /* How many of `n` threads, all alive at a time, could not be started. */
 unsigned threads_missing(unsigned n);
+
+/* Keeps SIGTERM, SIGINT and SIGHUP from the calling thread: the main thread's loop has the handlers for them,
+ * and where it has let go of these, one that another thread took would end the process. */
+void threads_block_signals(void);
 
 #endif

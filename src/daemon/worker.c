@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -11,6 +10,7 @@
 
 #include "base/log.h"
 #include "daemon/pressure.h"
+#include "daemon/threads.h"
 #include "daemon/worker_private.h"
 
 #define ROUNDS_PER_TURN 16 /* before the loop looks at its sockets again */
@@ -298,24 +298,12 @@ struct metrics *worker_metrics(struct worker *w)
 
 /* --- its life ----------------------------------------------------------------------------------------------- */
 
-/* They belong to the main thread. At the end it has let go of its handlers while this one may still run, and
- * one that came here would end the process. */
-static void leave_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
 static void *run(void *arg)
 {
     struct worker *w = arg;
 
-    leave_signals();
+    /* At the end the main thread has let go of its handlers while this one may still run. */
+    threads_block_signals();
     for (unsigned i = 0; i < w->wiring->config->upstream_count; i++)
         fetch_warm(w->fetch, &w->wiring->wires[i].link);
     uv_run(&w->loop, UV_RUN_DEFAULT);

@@ -1,8 +1,11 @@
-/* Sums of times that never overflow. UINT64_MAX is a time that never comes. */
+/* The monotonic clock, and sums of times that never overflow. UINT64_MAX is a time that never comes. */
 #ifndef RETRYD_BASE_CLOCK_H
 #define RETRYD_BASE_CLOCK_H
 
 #include <stdint.h>
+
+/* Milliseconds of CLOCK_MONOTONIC, the clock that libuv uses, too. */
+uint64_t clock_now_ms(void);
 
 static inline uint64_t clock_after(uint64_t now, uint64_t delay)
 {

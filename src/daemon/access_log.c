@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "exchange/answer.h"
+#include "exchange/response.h"
 
 /* Fields: id, model, target, fallback, key; where they have something to tell. */
 static void names(const struct exchange *x)
@@ -37,7 +37,7 @@ static bool shares_a_piece(struct str text, struct str key)
 /* Whether it quotes a key that the upstream was sent: the configured one, or the client's own. */
 static bool quotes_a_key(const struct exchange *x, struct str text)
 {
-    const struct headers *h = &x->request.head.headers;
+    const struct headers *h = &x->request.http.headers;
 
     if (str_ifind(text, STR("sk-")) == 0 || shares_a_piece(text, x->placement.target.key))
         return true;
@@ -59,7 +59,7 @@ static void add_foreign(const struct exchange *x, const char *field, struct str 
 
 void access_log_upstream_id(const struct exchange *x, const struct headers *h)
 {
-    struct str id = h ? answer_request_id(h) : (struct str){NULL, 0};
+    struct str id = h ? response_request_id(h) : (struct str){NULL, 0};
 
     if (id.n > 0)
         add_foreign(x, "upstream_id", id);
@@ -141,13 +141,13 @@ static bool wanted(const struct exchange *x, enum log_access access)
 
 void access_log_request(const struct exchange *x, enum log_access access)
 {
-    struct str path = request_path(&x->request.head);
+    struct str path = http_request_path(&x->request.http);
 
     if (!wanted(x, access) || !log_enabled(LOG_INFO))
         return;
     log_begin(LOG_INFO, "request");
     names(x);
-    log_str("method", buf_str(&x->request.head.method));
+    log_str("method", buf_str(&x->request.http.method));
     log_str("path", path);
     log_text("end", exchange_end_word(x->end));
     if (x->reply.status)

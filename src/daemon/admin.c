@@ -6,12 +6,12 @@
 
 #include "base/log.h"
 #include "edge/frontend.h"
-#include "exchange/answer.h"
+#include "exchange/response.h"
 
 #define ADMIN_CONNECTIONS 64
 #define ADMIN_PLACES (4 * ADMIN_CONNECTIONS) /* those that make room have theirs for a turn more */
 /* Scrapers come every few seconds, if at all; those that hang must not be waited for. */
-#define ADMIN_HEAD_MS 5000
+#define ADMIN_HEADERS_MS 5000
 #define ADMIN_IDLE_MS 30000
 #define ADMIN_STALL_MS 5000
 /* The series are capped by count (traffic_metrics.c), far below it. */
@@ -26,24 +26,24 @@ struct admin {
 struct page {
     struct admin *a;
     struct frontend_request *r;
-    struct request_head head;
+    struct http_request http;
 };
 
-static int on_head(void *ctx, struct frontend_request *r, struct request_head *head,
-                   void **ret_user, char *ret_why, size_t size)
+static int on_headers(void *ctx, struct frontend_request *r, struct http_request *request,
+                      void **ret_user, char *ret_why, size_t size)
 {
     struct admin *a = ctx;
     struct page *p;
 
-    if (!a->source->may_enter(a->ctx, &head->headers, ret_why, size))
+    if (!a->source->may_enter(a->ctx, &request->headers, ret_why, size))
         return -EACCES;
     p = calloc(1, sizeof(*p));
     if (!p)
         return -ENOMEM;
     p->a = a;
     p->r = r;
-    p->head = *head;
-    request_head_init(head);
+    p->http = *request;
+    http_request_init(request);
     *ret_user = p;
     frontend_stall_limit(r, ADMIN_STALL_MS);
     return 0;
@@ -58,20 +58,20 @@ static ptrdiff_t on_body(void *user, const void *data, size_t n, char *ret_why, 
     return (ptrdiff_t)n;
 }
 
-static int answer(struct page *p, unsigned status, const char *type, struct buf *body)
+static int response(struct page *p, unsigned status, const char *type, struct buf *body)
 {
-    struct answer_head head;
+    struct http_response response;
     int rc;
 
-    answer_head_init(&head);
-    head.status = status;
-    head.content_length = body->len;
-    rc = headers_add(&head.headers, STR("Content-Type"), str_from(type));
+    http_response_init(&response);
+    response.status = status;
+    response.content_length = body->len;
+    rc = headers_add(&response.headers, STR("Content-Type"), str_from(type));
     if (rc == 0)
-        rc = headers_add(&head.headers, STR("Cache-Control"), STR("no-store"));
+        rc = headers_add(&response.headers, STR("Cache-Control"), STR("no-store"));
     if (rc == 0)
-        rc = frontend_whole(p->r, &head, body);
-    answer_head_deinit(&head);
+        rc = frontend_whole(p->r, &response, body);
+    http_response_deinit(&response);
     return rc;
 }
 
@@ -82,7 +82,7 @@ static int say(struct page *p, unsigned status, const char *text)
 
     buf_init(&body, 4096);
     buf_printf(&body, "%s\n", text);
-    rc = answer(p, status, "text/plain; charset=utf-8", &body);
+    rc = response(p, status, "text/plain; charset=utf-8", &body);
     buf_deinit(&body);
     return rc;
 }
@@ -95,16 +95,16 @@ static int write_metrics(struct page *p)
     buf_init(&body, METRICS_BYTES_MAX);
     p->a->source->metrics(p->a->ctx, &body);
     rc = body.failed ? say(p, 503, "out of memory")
-                     : answer(p, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+                     : response(p, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
     buf_deinit(&body);
     return rc;
 }
 
 static int serve(struct page *p)
 {
-    struct str path = request_path(&p->head);
+    struct str path = http_request_path(&p->http);
 
-    if (!request_is(&p->head, "GET") && !request_is(&p->head, "HEAD"))
+    if (!http_request_is(&p->http, "GET") && !http_request_is(&p->http, "HEAD"))
         return say(p, 405, "only GET and HEAD");
     if (str_eq(path, STR("/healthz")))
         return p->a->source->well(p->a->ctx) ? say(p, 200, "ok")
@@ -148,7 +148,7 @@ static void on_closed(void *user, bool whole)
     (void)whole;
     struct page *p = user;
 
-    request_head_deinit(&p->head);
+    http_request_deinit(&p->http);
     free(p);
 }
 
@@ -162,7 +162,7 @@ static void on_refused(void *ctx, unsigned status, const char *why)
 }
 
 static const struct frontend_handler handler = {
-    .on_head = on_head,
+    .on_headers = on_headers,
     .on_body = on_body,
     .on_complete = on_complete,
     .on_body_refused = on_body_refused,
@@ -186,7 +186,7 @@ struct admin *admin_new(uv_loop_t *loop, const struct admin_source *source, void
         free(a);
         return NULL;
     }
-    frontend_times(a->frontend, ADMIN_HEAD_MS, ADMIN_IDLE_MS);
+    frontend_times(a->frontend, ADMIN_HEADERS_MS, ADMIN_IDLE_MS);
     return a;
 }
 

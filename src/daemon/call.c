@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/steps.h"
 #include "daemon/worker_private.h"
@@ -19,7 +20,7 @@
 static uint64_t world_now(void *world)
 {
     (void)world;
-    return uv_hrtime() / 1000000;
+    return clock_now_ms();
 }
 
 static uint64_t world_unix(void *world)
@@ -88,7 +89,7 @@ static int world_plan(void *world, struct exchange *x, struct str model, struct 
                       char *ret_why, size_t size)
 {
     struct call *c = call_of(x);
-    struct str path = request_path(&x->request.head);
+    struct str path = http_request_path(&x->request.http);
     int rc = wiring_plan(c->wiring, path, model, x->request.model_hidden, ret_plan);
 
     (void)world;
@@ -166,42 +167,43 @@ static void world_timer_set(void *world, struct exchange *x, uint64_t at_ms)
     uv_timer_start(&c->timer, on_call_timer, at_ms >= now ? at_ms - now + 1 : 0, 0);
 }
 
-static int world_answer_whole(void *world, struct exchange *x, const struct answer_head *head,
-                              struct buf *body)
+static int world_response_whole(void *world, struct exchange *x,
+                                const struct http_response *response, struct buf *body)
 {
     struct call *c = call_of(x);
     size_t held = body->size;
-    int rc = c->r ? frontend_whole(c->r, head, body) : -EPIPE;
+    int rc = c->r ? frontend_whole(c->r, response, body) : -EPIPE;
 
     (void)world;
     if (rc == 0 && steps_are_told())
-        steps_answer(x, head->status, true);
+        steps_response(x, response->status, true);
     if (rc == 0)
         c->answered = held; /* libmicrohttpd holds it until the client has it */
     return rc;
 }
 
-static int world_answer_begin(void *world, struct exchange *x, const struct answer_head *head)
+static int world_response_begin(void *world, struct exchange *x,
+                                const struct http_response *response)
 {
     struct call *c = call_of(x);
-    int rc = c->r ? frontend_stream(c->r, head) : -EPIPE;
+    int rc = c->r ? frontend_stream(c->r, response) : -EPIPE;
 
     (void)world;
     if (rc == 0 && steps_are_told())
-        steps_answer(x, head->status, false);
+        steps_response(x, response->status, false);
     return rc;
 }
 
-static void world_answer_interim(void *world, struct exchange *x, struct str heads)
+static void world_response_interim(void *world, struct exchange *x, struct str interim)
 {
     struct call *c = call_of(x);
 
     (void)world;
     if (c->r)
-        frontend_interim(c->r, heads);
+        frontend_interim(c->r, interim);
 }
 
-static void world_answer_wake(void *world, struct exchange *x)
+static void world_response_wake(void *world, struct exchange *x)
 {
     struct call *c = call_of(x);
 
@@ -210,7 +212,7 @@ static void world_answer_wake(void *world, struct exchange *x)
         frontend_wake(c->r);
 }
 
-static void world_answer_cut(void *world, struct exchange *x)
+static void world_response_cut(void *world, struct exchange *x)
 {
     struct call *c = call_of(x);
 
@@ -238,11 +240,11 @@ static const struct exchange_ops world_ops = {
     .attempt_cancel = world_attempt_cancel,
     .attempt_resume = world_attempt_resume,
     .timer_set = world_timer_set,
-    .answer_whole = world_answer_whole,
-    .answer_begin = world_answer_begin,
-    .answer_interim = world_answer_interim,
-    .answer_wake = world_answer_wake,
-    .answer_cut = world_answer_cut,
+    .response_whole = world_response_whole,
+    .response_begin = world_response_begin,
+    .response_interim = world_response_interim,
+    .response_wake = world_response_wake,
+    .response_cut = world_response_cut,
     .spool_open = call_spool_open,
     .spool_close = call_spool_close,
     .spool_write = call_spool_write,
@@ -373,16 +375,16 @@ void call_run(struct call *c)
 
 /* A page that may come in reads its answers, and asks first what it may send. 0, FRONTEND_PREFLIGHT or
  * -ENOMEM. */
-static int let_page_in(struct frontend_request *r, const struct request_head *head)
+static int let_page_in(struct frontend_request *r, const struct http_request *request)
 {
     struct str origin, v;
 
-    if (!headers_get(&head->headers, STR("origin"), &origin))
+    if (!headers_get(&request->headers, STR("origin"), &origin))
         return 0;
     if (frontend_allow_page(r, origin) < 0)
         return -ENOMEM;
-    return request_is(head, "OPTIONS") && head->content_length == 0 &&
-                   headers_get(&head->headers, STR("access-control-request-method"), &v)
+    return http_request_is(request, "OPTIONS") && request->content_length == 0 &&
+                   headers_get(&request->headers, STR("access-control-request-method"), &v)
                ? FRONTEND_PREFLIGHT
                : 0;
 }
@@ -395,40 +397,40 @@ static bool may_read(void *ctx, const struct headers *h)
     return frontend_may_enter(h, w->wiring->hosts, w->wiring->origins, &why);
 }
 
-/* 0, or what on_head gives back instead of taking the request in. */
-static int refuse_head(struct worker *w, struct frontend_request *r,
-                       const struct request_head *head, char *ret_why, size_t size)
+/* 0, or what on_headers gives back instead of taking the request in. */
+static int refuse_headers(struct worker *w, struct frontend_request *r,
+                          const struct http_request *request, char *ret_why, size_t size)
 {
     const struct config_server *s = &w->wiring->config->server;
     const char *why = NULL;
     struct str v;
     int rc;
 
-    if (!frontend_may_enter(&head->headers, w->wiring->hosts, w->wiring->origins, &why)) {
-        frontend_tell_refused(&head->headers, w->wiring->hosts, &w->wiring->origins, why, ret_why,
-                              size);
+    if (!frontend_may_enter(&request->headers, w->wiring->hosts, w->wiring->origins, &why)) {
+        frontend_tell_refused(&request->headers, w->wiring->hosts, &w->wiring->origins, why,
+                              ret_why, size);
         return -EACCES;
     }
-    if (wiring_is_loop(&head->headers)) {
+    if (wiring_is_loop(&request->headers)) {
         snprintf(ret_why, size,
                  "retryd: this request has come from here before: an upstream's url leads back to "
                  "this daemon");
         return -ELOOP;
     }
-    rc = let_page_in(r, head);
+    rc = let_page_in(r, request);
     if (rc < 0)
         snprintf(ret_why, size, "retryd: out of memory; try again");
     if (rc != 0)
         return rc;
-    if (headers_get(&head->headers, STR("upgrade"), &v) && str_ifind(v, STR("websocket")) >= 0) {
+    if (headers_get(&request->headers, STR("upgrade"), &v) && str_ifind(v, STR("websocket")) >= 0) {
         snprintf(
             ret_why, size,
             "retryd: WebSocket connections are not passed through; use HTTP, or connect to the API itself");
         return -ENOTSUP;
     }
-    if (head->content_length != LENGTH_UNKNOWN && head->content_length > s->max_body) {
+    if (request->content_length != LENGTH_UNKNOWN && request->content_length > s->max_body) {
         snprintf(ret_why, size, "retryd: the body of %llu bytes is larger than max_body (%llu)",
-                 (unsigned long long)head->content_length, (unsigned long long)s->max_body);
+                 (unsigned long long)request->content_length, (unsigned long long)s->max_body);
         return -EFBIG;
     }
     if (w->aborting) {
@@ -438,11 +440,11 @@ static int refuse_head(struct worker *w, struct frontend_request *r,
     return call_shed(w, ret_why, size);
 }
 
-static int on_head(void *ctx, struct frontend_request *r, struct request_head *head,
-                   void **ret_user, char *ret_why, size_t size)
+static int on_headers(void *ctx, struct frontend_request *r, struct http_request *request,
+                      void **ret_user, char *ret_why, size_t size)
 {
     struct worker *w = ctx;
-    int rc = refuse_head(w, r, head, ret_why, size);
+    int rc = refuse_headers(w, r, request, ret_why, size);
     struct call *c;
 
     if (rc == FRONTEND_PREFLIGHT)
@@ -456,9 +458,9 @@ static int on_head(void *ctx, struct frontend_request *r, struct request_head *h
         return -ENOMEM;
     }
     frontend_body_limit(r, c->x.limits.max_body);
-    request_head_deinit(&c->x.request.head);
-    c->x.request.head = *head;
-    request_head_init(head);
+    http_request_deinit(&c->x.request.http);
+    c->x.request.http = *request;
+    http_request_init(request);
     *ret_user = c;
     return 0;
 }
@@ -543,7 +545,7 @@ static void on_refused(void *ctx, unsigned status, const char *why)
 }
 
 const struct frontend_handler call_handler = {
-    .on_head = on_head,
+    .on_headers = on_headers,
     .on_body = call_on_body,
     .on_complete = on_complete,
     .on_body_refused = on_body_refused,

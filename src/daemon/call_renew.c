@@ -13,7 +13,7 @@ bool call_renew(void *world, struct exchange *x, struct plan *ret_plan)
     struct call *c = call_of(x);
 
     if (c->wiring == w->wiring || !config_same_source(c->wiring->config, w->wiring->config) ||
-        wiring_plan(w->wiring, request_path(&x->request.head), str_from(x->request.model),
+        wiring_plan(w->wiring, http_request_path(&x->request.http), str_from(x->request.model),
                     x->request.model_hidden, ret_plan) < 0)
         return false;
     wiring_unref(c->wiring_before);

@@ -1,4 +1,5 @@
 /* The turns of a worker's calls: asked for and told at the traffic of all workers. */
+#include "base/clock.h"
 #include "daemon/steps.h"
 #include "daemon/worker_private.h"
 
@@ -11,7 +12,7 @@ enum turn_state call_turn_ask(void *world, struct exchange *x, struct turn *turn
     turn->tag = x->tag;
     s = traffic_ask(w->traffic, turn, &w->ready, turn_request);
     if (steps_are_told())
-        steps_turn(x, turn, turn_request, s, uv_hrtime() / 1000000);
+        steps_turn(x, turn, turn_request, s, clock_now_ms());
     return s;
 }
 

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/str.h"
 #include "daemon/cli.h"
 
@@ -27,14 +28,6 @@ union address {
     struct sockaddr_in6 v6;
     struct sockaddr_un un;
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* --- the address ------------------------------------------------------------------------------ */
 
@@ -96,7 +89,7 @@ static int wait_for(int fd, short events, uint64_t until_ms)
 {
     for (;;) {
         struct pollfd p = {.fd = fd, .events = events};
-        uint64_t now = now_ms();
+        uint64_t now = clock_now_ms();
         int n = now < until_ms ? poll(&p, 1, (int)(until_ms - now)) : 0;
 
         if (n > 0)
@@ -188,7 +181,7 @@ enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, F
         return CLI_FAILED;
     }
     fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    rc = fd < 0 ? -errno : ask(fd, &a, size, now_ms() + patience_ms);
+    rc = fd < 0 ? -errno : ask(fd, &a, size, clock_now_ms() + patience_ms);
     if (fd >= 0)
         close(fd);
     if (rc == 200) {

@@ -10,11 +10,12 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/str.h"
 #include "daemon/cli.h"
 #include "daemon/control.h"
 
-#define ANSWER_MAX (256 * 1024)
+#define REPLY_MAX (256 * 1024)
 #define SOCKETS "/proc/self/net/unix"
 #define LISTENING "00010000" /* the field Flags of SOCKETS */
 
@@ -89,14 +90,6 @@ static int find(struct search *s)
     return s->error ? -s->error : 0;
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* Reads to the end; 0 or -errno. */
 static int ask(int fd, uint64_t until_ms, struct buf *ret)
 {
@@ -106,7 +99,7 @@ static int ask(int fd, uint64_t until_ms, struct buf *ret)
         return -errno;
     for (;;) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        uint64_t now = now_ms();
+        uint64_t now = clock_now_ms();
         int ready = now < until_ms ? poll(&p, 1, (int)(until_ms - now)) : 0;
         ssize_t n;
 
@@ -124,9 +117,9 @@ static int ask(int fd, uint64_t until_ms, struct buf *ret)
 }
 
 /* The first line is the exit code, the others are for whoever asked. */
-static enum cli_exit tell(const struct buf *answer, FILE *out, FILE *err)
+static enum cli_exit tell(const struct buf *reply, FILE *out, FILE *err)
 {
-    struct str rest = buf_str(answer), code;
+    struct str rest = buf_str(reply), code;
     uint64_t n;
 
     if (!str_next(&rest, '\n', &code) || !str_to_u64(code, &n) || n > CLI_EXIT_MAX) {
@@ -156,18 +149,18 @@ enum cli_exit cli_reload(long pid, unsigned patience_ms, FILE *out, FILE *err)
 {
     struct search s = {.pid = pid, .fd = -1};
     enum cli_exit result;
-    struct buf answer;
+    struct buf reply;
     int rc;
 
     buf_init(&s.pids, 4096);
-    buf_init(&answer, ANSWER_MAX);
+    buf_init(&reply, REPLY_MAX);
     rc = find(&s);
     if (rc < 0 || s.found != 1) {
         result = tell_not_found(&s, rc, err);
     } else {
-        rc = ask(s.fd, now_ms() + patience_ms, &answer);
+        rc = ask(s.fd, clock_now_ms() + patience_ms, &reply);
         if (rc == 0) {
-            result = tell(&answer, out, err);
+            result = tell(&reply, out, err);
         } else {
             fprintf(err, "retryd: it was asked to reload and does not answer: %s\n", strerror(-rc));
             result = CLI_FAILED;
@@ -175,7 +168,7 @@ enum cli_exit cli_reload(long pid, unsigned patience_ms, FILE *out, FILE *err)
     }
     if (s.fd >= 0)
         close(s.fd);
-    buf_deinit(&answer);
+    buf_deinit(&reply);
     buf_deinit(&s.pids);
     return result;
 }

@@ -15,7 +15,7 @@
 #include "base/list.h"
 
 #define PEERS_MAX 8
-#define ANSWER_MAX (128 * 1024)
+#define REPLY_MAX (128 * 1024)
 #define BACKLOG 8
 
 /* Who asks. It is freed when its end of the connection is closed. */
@@ -28,7 +28,7 @@ struct peer {
     size_t have;
     bool acted; /* the answer is there ... */
     bool told;  /* ... and on its way */
-    struct buf answer;
+    struct buf reply;
 };
 
 struct control {
@@ -57,7 +57,7 @@ static void on_peer_closed(uv_handle_t *handle)
 
     list_remove(&p->node);
     c->count--;
-    buf_deinit(&p->answer);
+    buf_deinit(&p->reply);
     free(p);
     free_if_over(c);
 }
@@ -74,13 +74,13 @@ static void on_written(uv_write_t *write, int status)
     close_peer(write->data);
 }
 
-static void answer(struct peer *p)
+static void reply(struct peer *p)
 {
-    uv_buf_t text = uv_buf_init(p->answer.p, (unsigned)p->answer.len);
+    uv_buf_t text = uv_buf_init(p->reply.p, (unsigned)p->reply.len);
 
     p->told = true;
     p->write.data = p;
-    if (p->answer.failed || uv_write(&p->write, (uv_stream_t *)&p->pipe, &text, 1, on_written) < 0)
+    if (p->reply.failed || uv_write(&p->write, (uv_stream_t *)&p->pipe, &text, 1, on_written) < 0)
         close_peer(p);
 }
 
@@ -89,10 +89,10 @@ static void act(struct peer *p)
     struct buf told;
     enum cli_exit result;
 
-    buf_init(&told, ANSWER_MAX / 2);
+    buf_init(&told, REPLY_MAX / 2);
     result = p->c->act(p->c->ctx, &told);
-    buf_printf(&p->answer, "%d\n", (int)result);
-    buf_add_str(&p->answer, buf_str(&told));
+    buf_printf(&p->reply, "%d\n", (int)result);
+    buf_add_str(&p->reply, buf_str(&told));
     buf_deinit(&told);
     p->acted = true;
     control_check(p->c);
@@ -152,7 +152,7 @@ static void on_connection(uv_stream_t *server, int status)
     }
     p->c = c;
     p->pipe.data = p;
-    buf_init(&p->answer, ANSWER_MAX);
+    buf_init(&p->reply, REPLY_MAX);
     list_append(&c->peers, &p->node);
     c->count++;
     if (uv_accept(server, (uv_stream_t *)&p->pipe) < 0 || c->count > PEERS_MAX ||
@@ -227,7 +227,7 @@ void control_check(struct control *c)
         struct peer *p = LIST_ENTRY(n, struct peer, node);
 
         if (p->acted && !p->told)
-            answer(p);
+            reply(p);
     }
 }
 

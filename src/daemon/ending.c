@@ -32,8 +32,8 @@ static void drain(struct server *s)
 {
     s->draining = true;
     sd_notify(0, "STATUS=Finishing running requests");
-    doors_last_call(s);
-    doors_close(s, false);
+    listeners_last_call(s);
+    listeners_close(s, false);
     log_line(LOG_INFO, "ending: finishing running requests for at most %llu ms",
              (unsigned long long)s->config->server.drain_timeout_ms);
     for (unsigned i = 0; i < s->worker_count; i++)

@@ -100,7 +100,7 @@ static void name_of(int fd, char *out, size_t size)
     }
 }
 
-static int open_ip(const char *address, struct listener *ret, char *ret_why, size_t size)
+static int open_ip(const char *address, struct listen_socket *ret, char *ret_why, size_t size)
 {
     union address a;
     socklen_t n = parse(address, &a);
@@ -141,7 +141,7 @@ static void remove_stale(const union address *a)
     close(fd);
 }
 
-static int open_unix(const char *path, struct listener *ret, char *ret_why, size_t size)
+static int open_unix(const char *path, struct listen_socket *ret, char *ret_why, size_t size)
 {
     union address a;
     mode_t before;
@@ -170,7 +170,7 @@ static int open_unix(const char *path, struct listener *ret, char *ret_why, size
     return 0;
 }
 
-int listen_open(const char *address, struct listener *ret, char *ret_why, size_t size)
+int listen_open(const char *address, struct listen_socket *ret, char *ret_why, size_t size)
 {
     if (!strncmp(address, "unix:", 5))
         return open_unix(address + 5, ret, ret_why, size);
@@ -210,15 +210,15 @@ static int take_over(int fd, const char *name, struct inherited *ret, char *ret_
             name);
         return -EINVAL;
     }
-    ret->listener.fd = fd;
-    ret->listener.unix_path[0] = '\0';
-    name_of(fd, ret->listener.name, sizeof(ret->listener.name));
+    ret->socket.fd = fd;
+    ret->socket.unix_path[0] = '\0';
+    name_of(fd, ret->socket.name, sizeof(ret->socket.name));
     if (purpose_of(name, &ret->admin) == 0)
         return 0;
     snprintf(ret_why, size,
              "the socket %s passed by systemd is named %s; expected FileDescriptorName=api for "
              "clients or FileDescriptorName=admin for the admin pages",
-             ret->listener.name, name);
+             ret->socket.name, name);
     return -EINVAL;
 }
 
@@ -245,12 +245,12 @@ int listen_inherited(struct inherited ret[LISTEN_MAX], char *ret_why, size_t siz
 
 /* --- what is open --------------------------------------------------------------------------------- */
 
-bool listen_is_local(const struct listener *l)
+bool listen_is_local(const struct listen_socket *l)
 {
     return str_starts(str_from(l->name), STR("unix:")) || config_address_is_local(l->name);
 }
 
-void listen_close(struct listener *l)
+void listen_close(struct listen_socket *l)
 {
     if (l->fd >= 0)
         close(l->fd);

@@ -7,7 +7,7 @@
 
 #define LISTEN_MAX 16
 
-struct listener {
+struct listen_socket {
     int fd;
     char name[128];      /* as a person would write it, with the real port */
     char unix_path[108]; /* removed again when it is closed; "" otherwise */
@@ -15,12 +15,12 @@ struct listener {
 
 /* Opens "host:port", "[v6]:port" (port 0: any) or "unix:PATH". 0 or -errno (-EADDRINUSE, -EACCES,
  * ...) with a sentence in `ret_why`. A Unix socket is 0660; one that nobody serves is replaced. */
-int listen_open(const char *address, struct listener *ret, char *ret_why, size_t size);
+int listen_open(const char *address, struct listen_socket *ret, char *ret_why, size_t size);
 
 /* A socket that systemd passed, and what its name (FileDescriptorName= of systemd.socket(5)) says that it is
  * for. Its file, if it has one, is systemd's: unix_path is empty. */
 struct inherited {
-    struct listener listener;
+    struct listen_socket socket;
     bool admin;
 };
 
@@ -30,8 +30,8 @@ struct inherited {
 int listen_inherited(struct inherited ret[LISTEN_MAX], char *ret_why, size_t size);
 
 /* Whether only this machine can reach it. */
-bool listen_is_local(const struct listener *l);
+bool listen_is_local(const struct listen_socket *l);
 
-void listen_close(struct listener *l);
+void listen_close(struct listen_socket *l);
 
 #endif

@@ -205,7 +205,7 @@ enum cli_exit reload(struct server *s, struct buf *told)
     now = config_load(s->config->path, &problems, &notes);
     if (!now)
         result = cli_exit_for_load(errno);
-    else if (doors_loop(s, now, &problems) || !doors_allowed(s, now, &problems))
+    else if (listeners_loop(s, now, &problems) || !listeners_allowed(s, now, &problems))
         result = CLI_CONFIG;
     tell(told, LOG_WARN, buf_str(&notes));
     if (now && result == CLI_OK) {

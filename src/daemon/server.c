@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/environment.h"
 #include "daemon/server_private.h"
@@ -34,7 +35,7 @@ static bool may_see_admin(void *ctx, const struct headers *h, char *ret_why, siz
     struct str host;
     const char *any, *why = NULL;
 
-    if (!doors_admin_is_local(ctx) && headers_get(h, STR("host"), &host)) {
+    if (!listeners_admin_is_local(ctx) && headers_get(h, STR("host"), &host)) {
         any = host.p;
         hosts = (struct string_view_list){&any, 1};
     }
@@ -69,7 +70,7 @@ static void write_metrics(void *ctx, struct buf *out)
         sets[i] = worker_metrics(s->workers[i]);
     buf_printf(out, "# HELP retryd_info The version.\n# TYPE retryd_info gauge\n"
                     "retryd_info{version=\"" RETRYD_VERSION "\"} 1\n");
-    metrics_write(sets, s->worker_count, uv_hrtime() / 1000000, out);
+    metrics_write(sets, s->worker_count, clock_now_ms(), out);
     traffic_metrics(s->traffic, out);
     sharing_metrics(s->sharing, out);
     reload_metrics(s, out);
@@ -97,7 +98,7 @@ static void close_handles(struct server *s)
         return;
     s->closed = true;
     threads_block_signals(); /* from here on it ends by itself */
-    doors_close(s, true);
+    listeners_close(s, true);
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
         if (handles[i]->loop)
             uv_close(handles[i], NULL);
@@ -131,7 +132,7 @@ static void on_change(uv_async_t *async)
 {
     struct server *s = async->data;
 
-    doors_check(s);
+    listeners_check(s);
     control_check(s->control);
     for (unsigned i = 0; i < s->worker_count; i++)
         if (worker_saw_change(s->workers[i])) {
@@ -140,7 +141,7 @@ static void on_change(uv_async_t *async)
         }
     /* The prepare step sees the admin connections off, then everything ends: no new ones meanwhile. */
     if (s->draining && all_stopped(s) && s->admin) {
-        doors_close(s, true);
+        listeners_close(s, true);
         admin_abort(s->admin);
     }
 }
@@ -347,7 +348,7 @@ static int start_pool(struct server *s)
     /* Signals belong to the loops: a thread takes over what is blocked where it is started. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    missing = threads_missing(pool_threads());
+    missing = threads_missing(threads_pool());
     work = missing == 0 ? malloc(sizeof(*work)) : NULL;
     if (work && uv_queue_work(&s->loop, work, no_work, work_done) < 0)
         free(work);
@@ -357,7 +358,7 @@ static int start_pool(struct server *s)
             LOG_ERROR,
             "%u of the %u threads that read and write large bodies could not be started; raise "
             "the limit of threads (TasksMax, ulimit -u), or lower workers",
-            missing, pool_threads());
+            missing, threads_pool());
         return -EAGAIN;
     }
     return 0; /* without memory the pool comes with the first large body, after all */
@@ -379,7 +380,7 @@ static int check_loop(struct server *s)
     bool loop;
 
     buf_init(&problems, PROBLEMS_BYTES_MAX);
-    loop = doors_loop(s, s->config, &problems);
+    loop = listeners_loop(s, s->config, &problems);
     if (loop)
         log_line(LOG_ERROR, "%.*s", (int)problems.len, problems.p);
     buf_deinit(&problems);
@@ -397,7 +398,7 @@ static int start(struct server *s)
         return -ENOMEM;
     rc = sharing_new(&s->loop, s->config, s->traffic, &s->sharing);
     if (rc == 0)
-        rc = doors_open(s);
+        rc = listeners_open(s);
     if (rc == 0)
         rc = check_loop(s);
     if (rc == 0)

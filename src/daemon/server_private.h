@@ -1,4 +1,4 @@
-/* What the main thread's files share: server.c is its life, doors.c takes connections in, ending.c
+/* What the main thread's files share: server.c is its life, listeners.c takes connections in, ending.c
  * is its end, reload.c reads its configuration again. */
 #ifndef RETRYD_DAEMON_SERVER_PRIVATE_H
 #define RETRYD_DAEMON_SERVER_PRIVATE_H
@@ -17,9 +17,9 @@
 
 struct server;
 
-struct door {
+struct listener {
     struct server *s;
-    struct listener listener;
+    struct listen_socket socket;
     uv_poll_t poll;
     bool admin;
     bool inherited; /* systemd's: who waits there is for the next one to serve */
@@ -46,8 +46,8 @@ struct server {
     struct sharing *sharing; /* NULL: what is learned here stays here */
     struct control *control; /* NULL: none could be had */
     struct reloads reloads;
-    struct door doors[LISTEN_MAX + 1]; /* systemd's come first */
-    unsigned door_count;
+    struct listener listeners[LISTEN_MAX + 1]; /* systemd's come first */
+    unsigned listener_count;
     uv_signal_t term, interrupt, hangup;
     uv_timer_t drain_timer, watchdog, pause;
     uv_async_t change;
@@ -69,20 +69,20 @@ struct server {
 };
 
 /* Opens all addresses, or takes over systemd's sockets. 0, or -errno after logging why. */
-int doors_open(struct server *s);
+int listeners_open(struct server *s);
 /* Before the doors for clients close: those who have connected by now are let in. */
-void doors_last_call(struct server *s);
+void listeners_last_call(struct server *s);
 /* Whether that configuration lets other machines reach those of systemd's sockets that they can reach (C29);
  * if not, `problems` gets a sentence. */
-bool doors_allowed(const struct server *s, const struct config *c, struct buf *problems);
+bool listeners_allowed(const struct server *s, const struct config *c, struct buf *problems);
 /* Whether only this machine can reach the admin pages. */
-bool doors_admin_is_local(const struct server *s);
+bool listeners_admin_is_local(const struct server *s);
 /* Whether an upstream of that configuration leads back to one of them: `problems` gets a sentence. */
-bool doors_loop(const struct server *s, const struct config *c, struct buf *problems);
+bool listeners_loop(const struct server *s, const struct config *c, struct buf *problems);
 /* Closes those for clients, and those for admins too. */
-void doors_close(struct server *s, bool admin_too);
+void listeners_close(struct server *s, bool admin_too);
 /* A connection has closed: where max_connections kept the doors shut, they may open again. */
-void doors_check(struct server *s);
+void listeners_check(struct server *s);
 
 /* Reads the file again, and adopts it or leaves the one in force. `told` gets the lines for whoever asked, which
  * are in the log, too. CLI_OK, or what --check would exit with; CLI_FAILED: there is nothing to read. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "daemon/shared_private.h"
@@ -17,11 +18,6 @@
 #define STEADY_MS 5000      /* up for so long, and the next loss is a new one */
 #define SAME_CAUSE_MS 30000 /* between two warnings of one cause */
 #define SHA_CHARS 40
-
-static uint64_t now_ms(void)
-{
-    return uv_hrtime() / 1000000;
-}
 
 static void set_state(struct shared *s, enum shared_state to)
 {
@@ -58,7 +54,7 @@ static void join(uv_timer_t *timer);
  * another. */
 static void warn(struct shared *s)
 {
-    uint64_t now = now_ms();
+    uint64_t now = clock_now_ms();
     uint64_t before = s->told_ms[s->cause];
 
     if (s->told == s->cause || (before > 0 && now - before < SAME_CAUSE_MS))
@@ -94,7 +90,7 @@ static void lose(struct shared *s, enum shared_cause cause, struct str detail)
 {
     if (s->state == SHARED_UP) {
         s->counts.losses++;
-        if (now_ms() - s->up_since_ms >= STEADY_MS)
+        if (clock_now_ms() - s->up_since_ms >= STEADY_MS)
             s->tries = 0;
     }
     hang_up(s);
@@ -112,7 +108,7 @@ static void on_dead(void *arg, enum redis_end end, int error)
     lose(line->shared, shared_cause_of_end(end), str_from(error ? uv_strerror(error) : NULL));
 }
 
-void shared_refused(struct shared *s, const struct redis_answer *a)
+void shared_refused(struct shared *s, const struct redis_reply *a)
 {
     if (a->kind != REDIS_IS_REFUSAL) {
         lose(s, SHARED_NO_REDIS, STR(""));
@@ -126,13 +122,13 @@ void shared_refused(struct shared *s, const struct redis_answer *a)
 
 /* --- joining ---------------------------------------------------------------------------------- */
 
-bool shared_script_unknown(const struct redis_answer *a)
+bool shared_script_unknown(const struct redis_reply *a)
 {
     return a->kind == REDIS_IS_REFUSAL && str_starts(a->text, STR("NOSCRIPT"));
 }
 
 int shared_run(struct shared *s, enum shared_script script, bool with_text, unsigned keys,
-               size_t count, const struct str words[], redis_answer_fn *answer, void *tag)
+               size_t count, const struct str words[], redis_reply_fn *reply, void *tag)
 {
     struct str argv[REDIS_ARGS_MAX];
     char space[STR_DECIMAL_MAX];
@@ -143,13 +139,13 @@ int shared_run(struct shared *s, enum shared_script script, bool with_text, unsi
     argv[1] = with_text ? shared_scripts[script] : (struct str){s->sha[script], SHA_CHARS};
     argv[2] = str_decimal(keys, space);
     memcpy(argv + 3, words, count * sizeof(*words));
-    rc = redis_send(s->commands.redis, count + 3, argv, answer, tag);
+    rc = redis_send(s->commands.redis, count + 3, argv, reply, tag);
     if (rc == 0)
         s->counts.sent++;
     return rc;
 }
 
-static void on_recalled(void *arg, void *tag, const struct redis_answer *a)
+static void on_recalled(void *arg, void *tag, const struct redis_reply *a)
 {
     struct shared *s = ((struct shared_line *)arg)->shared;
 
@@ -159,7 +155,7 @@ static void on_recalled(void *arg, void *tag, const struct redis_answer *a)
         return;
     }
     set_state(s, SHARED_UP);
-    s->up_since_ms = now_ms();
+    s->up_since_ms = clock_now_ms();
     s->cause = SHARED_FINE;
     if (s->told != SHARED_FINE)
         log_line(LOG_INFO, "shared view is back");
@@ -185,7 +181,7 @@ static void step(struct shared_line *line)
 }
 
 /* The server's words may repeat the password, so they are not shown. */
-static void on_login(void *arg, void *tag, const struct redis_answer *a)
+static void on_login(void *arg, void *tag, const struct redis_reply *a)
 {
     const struct shared_line *line = arg;
 
@@ -201,7 +197,7 @@ static void on_login(void *arg, void *tag, const struct redis_answer *a)
     lose(line->shared, cause, STR(""));
 }
 
-static void on_loaded(void *arg, void *tag, const struct redis_answer *a)
+static void on_loaded(void *arg, void *tag, const struct redis_reply *a)
 {
     struct shared_line *line = arg;
     char *sha = tag;
@@ -214,7 +210,7 @@ static void on_loaded(void *arg, void *tag, const struct redis_answer *a)
     step(line);
 }
 
-static void on_subscribed(void *arg, void *tag, const struct redis_answer *a)
+static void on_subscribed(void *arg, void *tag, const struct redis_reply *a)
 {
     struct shared_line *line = arg;
 
@@ -228,7 +224,7 @@ static void on_subscribed(void *arg, void *tag, const struct redis_answer *a)
 
 /* The name is for whoever looks at CLIENT LIST; a user that may not set one goes without. This may be
  * the first answer of all, and then it may be about more than the name. */
-static void on_named(void *arg, void *tag, const struct redis_answer *a)
+static void on_named(void *arg, void *tag, const struct redis_reply *a)
 {
     const struct shared_line *line = arg;
     enum shared_cause cause = SHARED_OTHER;

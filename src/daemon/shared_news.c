@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "daemon/shared_private.h"
 
 #define NEWS_MAX 1000        /* untold and unanswered ones together */
@@ -23,19 +24,14 @@ struct told_news {
     uint64_t until_ms; /* of no interest from then on */
 };
 
-static uint64_t now_ms(void)
-{
-    return uv_hrtime() / 1000000;
-}
-
 /* --- telling ---------------------------------------------------------------------------------- */
 
-static void on_told(void *arg, void *tag, const struct redis_answer *a);
+static void on_told(void *arg, void *tag, const struct redis_reply *a);
 
 static int tell(struct told_news *n, bool with_text)
 {
     struct shared *s = n->shared;
-    uint64_t now = now_ms();
+    uint64_t now = clock_now_ms();
     uint64_t left = n->until_ms > now && n->kind != NEWS_CLOSED ? n->until_ms - now : 0;
     char id[SHARED_HEX_BYTES], ms[STR_DECIMAL_MAX];
     const struct str words[] = {
@@ -58,7 +54,7 @@ static void answered(struct told_news *n)
     free(n);
 }
 
-static void on_told(void *arg, void *tag, const struct redis_answer *a)
+static void on_told(void *arg, void *tag, const struct redis_reply *a)
 {
     struct told_news *n = tag;
     struct shared *s = n->shared;
@@ -82,7 +78,7 @@ void shared_news_flush(struct shared *s)
         if (!node)
             return;
         struct told_news *n = LIST_ENTRY(node, struct told_news, node);
-        bool current = n->until_ms > now_ms();
+        bool current = n->until_ms > clock_now_ms();
         int rc = current ? tell(n, false) : 0;
 
         if (rc == -ENOTCONN) { /* lost, and we are about to hear of it */
@@ -155,7 +151,8 @@ static void learned(struct shared *s, enum news_kind kind, uint64_t id, uint64_t
     }
     if (for_ms > FOR_MS_MAX)
         for_ms = FOR_MS_MAX;
-    *n = (struct told_news){.shared = s, .kind = kind, .id = id, .until_ms = now_ms() + for_ms};
+    *n = (struct told_news){
+        .shared = s, .kind = kind, .id = id, .until_ms = clock_now_ms() + for_ms};
     list_append(&s->untold, &n->node);
     s->untold_count++;
     shared_news_flush(s);

@@ -114,15 +114,15 @@ struct str shared_hex(uint64_t id, char space[SHARED_HEX_BYTES]);
 
 /* Ends both connections, for the server has said no, or something that is no answer; another try
  * follows. */
-void shared_refused(struct shared *s, const struct redis_answer *a);
+void shared_refused(struct shared *s, const struct redis_reply *a);
 
 /* Runs a script: by its hash, or with its text where the server does not know that any more. The
  * first of the words are `keys` keys. 0 or as redis_send. */
 int shared_run(struct shared *s, enum shared_script script, bool with_text, unsigned keys,
-               size_t count, const struct str words[], redis_answer_fn *answer, void *tag);
+               size_t count, const struct str words[], redis_reply_fn *reply, void *tag);
 
 /* Whether the answer says that the server has forgotten the script. */
-bool shared_script_unknown(const struct redis_answer *a);
+bool shared_script_unknown(const struct redis_reply *a);
 
 /* shared_news.c: tells what waits; takes back what has no answer, for the next time; hears. */
 void shared_news_flush(struct shared *s);

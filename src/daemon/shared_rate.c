@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "daemon/shared_private.h"
 
 static void on_time(uv_timer_t *timer);
@@ -23,12 +24,7 @@ struct counted {
     bool asked; /* no answer yet */
 };
 
-static uint64_t now_ms(void)
-{
-    return uv_hrtime() / 1000000;
-}
-
-static void on_rate(void *arg, void *tag, const struct redis_answer *a);
+static void on_rate(void *arg, void *tag, const struct redis_reply *a);
 
 static int ask(struct counted *upstream, bool with_text)
 {
@@ -59,8 +55,8 @@ static void visit(struct counted *upstream, uint64_t now)
     upstream->told_us = fmin(upstream->add_us, ADD_MAX_US);
     upstream->add_us = 0;
     upstream->next_ms = now + SHARED_RATE_MS;
-    upstream->asked = redis_unanswered(upstream->shared->commands.redis) < UNANSWERED &&
-                      ask(upstream, false) == 0;
+    upstream->asked =
+        redis_pending(upstream->shared->commands.redis) < UNANSWERED && ask(upstream, false) == 0;
     if (!upstream->asked)
         upstream->add_us = upstream->told_us; /* with the next ones */
 }
@@ -68,7 +64,7 @@ static void visit(struct counted *upstream, uint64_t now)
 /* Upstreams with a question that has no answer yet are seen to when it comes. */
 static void visit_all(struct shared *s)
 {
-    uint64_t now = now_ms();
+    uint64_t now = clock_now_ms();
     uint64_t next = UINT64_MAX;
 
     for (struct list *node = s->upstreams.next, *after; node != &s->upstreams; node = after) {
@@ -95,7 +91,7 @@ static void on_time(uv_timer_t *timer)
     visit_all(s);
 }
 
-static void on_rate(void *arg, void *tag, const struct redis_answer *a)
+static void on_rate(void *arg, void *tag, const struct redis_reply *a)
 {
     struct counted *upstream = tag;
     struct shared *s = upstream->shared;

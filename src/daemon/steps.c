@@ -136,7 +136,7 @@ void steps_trace(const struct exchange *x, const struct attempt *a, const struct
     log_end();
 }
 
-void steps_answer(const struct exchange *x, unsigned status, bool whole)
+void steps_response(const struct exchange *x, unsigned status, bool whole)
 {
     log_begin(LOG_DEBUG, whole ? "step: answer handed over" : "step: answer begins");
     log_text("id", x->request.id);

@@ -24,6 +24,6 @@ void steps_trace(const struct exchange *x, const struct attempt *a,
                  const struct fetch_trace *trace);
 
 /* The client's answer begins, or is handed over whole, with that head. */
-void steps_answer(const struct exchange *x, unsigned status, bool whole);
+void steps_response(const struct exchange *x, unsigned status, bool whole);
 
 #endif

@@ -12,7 +12,7 @@
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 
-unsigned pool_threads(void)
+unsigned threads_pool(void)
 {
     const char *text = getenv("UV_THREADPOOL_SIZE");
     uint64_t n = POOL_THREADS;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 /* News wait here for the main thread. Of single requests there are far more than of gates and breakers,
@@ -45,11 +46,6 @@ struct traffic {
     uv_async_t async;
     uv_timer_t timer;
 };
-
-static uint64_t now_ms(void)
-{
-    return uv_hrtime() / 1000000;
-}
 
 /* --- events ------------------------------------------------------------------------------------- */
 
@@ -227,7 +223,7 @@ static void on_timer(uv_timer_t *timer);
 /* It fires when that millisecond is over. */
 static void arm(struct traffic *t, uint64_t at_ms)
 {
-    uint64_t now = now_ms();
+    uint64_t now = clock_now_ms();
 
     if (at_ms == TURNS_NEVER) {
         uv_timer_stop(&t->timer);
@@ -243,7 +239,7 @@ static void on_timer(uv_timer_t *timer)
     uint64_t next;
 
     pthread_mutex_lock(&t->lock);
-    turns_run(t->turns, now_ms());
+    turns_run(t->turns, clock_now_ms());
     next = t->armed_ms = turns_next(t->turns);
     release(t);
     arm(t, next);
@@ -363,7 +359,7 @@ enum turn_state traffic_ask(struct traffic *t, struct turn *turn, struct turns_r
     enum turn_state s;
 
     lock(t);
-    s = turns_ask(t->turns, turn, ready, turn_request, now_ms());
+    s = turns_ask(t->turns, turn, ready, turn_request, clock_now_ms());
     unlock(t);
     return s;
 }
@@ -381,7 +377,7 @@ enum turn_state traffic_state(struct traffic *t, const struct turn *turn)
 void traffic_leave(struct traffic *t, struct turn *turn)
 {
     lock(t);
-    turns_leave(t->turns, turn, now_ms());
+    turns_leave(t->turns, turn, clock_now_ms());
     unlock(t);
 }
 
@@ -393,14 +389,14 @@ void traffic_tell(struct traffic *t, struct turn *turn, const struct turn_result
     if (rounded.hint.delay_ms > 0)
         rounded.hint.delay_ms++;
     lock(t);
-    turns_tell(t->turns, turn, &rounded, now_ms());
+    turns_tell(t->turns, turn, &rounded, clock_now_ms());
     unlock(t);
 }
 
 void traffic_end(struct traffic *t, struct turn *turn)
 {
     lock(t);
-    turns_end(t->turns, turn, now_ms());
+    turns_end(t->turns, turn, clock_now_ms());
     unlock(t);
 }
 
@@ -408,7 +404,7 @@ void traffic_look(struct traffic *t, const struct turn_request *turn_request, un
                   struct turns_outlook *ret)
 {
     lock(t);
-    turns_look(t->turns, turn_request, helps, now_ms(), ret);
+    turns_look(t->turns, turn_request, helps, clock_now_ms(), ret);
     unlock(t);
 }
 
@@ -417,7 +413,7 @@ bool traffic_may_repeat(struct traffic *t, const struct upstream *p, const struc
     bool may;
 
     lock(t);
-    may = turns_may_repeat(t->turns, p, s, now_ms());
+    may = turns_may_repeat(t->turns, p, s, clock_now_ms());
     unlock(t);
     return may;
 }
@@ -425,14 +421,14 @@ bool traffic_may_repeat(struct traffic *t, const struct upstream *p, const struc
 void traffic_charge(struct traffic *t, const struct upstream *p)
 {
     lock(t);
-    turns_charge(t->turns, p, now_ms());
+    turns_charge(t->turns, p, clock_now_ms());
     unlock(t);
 }
 
 void traffic_limits(struct traffic *t, const struct upstream *p)
 {
     lock(t);
-    turns_limits(t->turns, p, now_ms());
+    turns_limits(t->turns, p, clock_now_ms());
     unlock(t);
 }
 
@@ -451,21 +447,21 @@ struct turn *traffic_take(struct traffic *t, struct turns_ready *ready)
 void traffic_learn_gate(struct traffic *t, uint64_t target_id, uint64_t for_ms)
 {
     lock(t);
-    turns_learn_gate(t->turns, target_id, for_ms, now_ms());
+    turns_learn_gate(t->turns, target_id, for_ms, clock_now_ms());
     unlock(t);
 }
 
 void traffic_learn_breaker(struct traffic *t, uint64_t model_id, bool open, uint64_t for_ms)
 {
     lock(t);
-    turns_learn_breaker(t->turns, model_id, open, for_ms, now_ms());
+    turns_learn_breaker(t->turns, model_id, open, for_ms, clock_now_ms());
     unlock(t);
 }
 
 void traffic_learn_rate(struct traffic *t, uint64_t upstream_id, uint64_t ahead_us)
 {
     lock(t);
-    turns_learn_rate(t->turns, upstream_id, ahead_us, now_ms());
+    turns_learn_rate(t->turns, upstream_id, ahead_us, clock_now_ms());
     unlock(t);
 }
 
@@ -487,7 +483,7 @@ void traffic_view(struct traffic *t, struct traffic_view *ret)
     unlock(t);
     do {
         lock(t);
-        more = turns_each(t->turns, &at, ret->each, ret->arg, now_ms());
+        more = turns_each(t->turns, &at, ret->each, ret->arg, clock_now_ms());
         unlock(t);
     } while (more);
 }

@@ -20,7 +20,7 @@ int fetch_global_init(void)
     unsetenv("SSLKEYLOGFILE");
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return -ENOMEM;
-    transfer_global_init();
+    fetch_transfer_global_init();
     return 0;
 }
 
@@ -106,7 +106,7 @@ static void note_socket(CURL *easy, struct fetch_socket *s)
 
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&t);
     if (t && t->sends > 0 && t->socket.serial == 0 && s->opened_here)
-        t->socket = socket_begin(s);
+        t->socket = fetch_socket_begin(s);
 }
 
 /* Of an answer without a length only libcurl knows where its last chunk is; then it waits to send the
@@ -118,8 +118,8 @@ static void look_for_early(CURL *easy, int what)
     if (what != CURL_POLL_OUT)
         return;
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&t);
-    if (t && t->a && t->a->head_done && !t->a->paused && transfer_is_uploading(t))
-        transfer_early(t);
+    if (t && t->a && t->a->headers_done && !t->a->paused && fetch_transfer_is_uploading(t))
+        fetch_transfer_early(t);
 }
 
 static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket)
@@ -129,7 +129,7 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
     int events = 0;
 
     if (!s) {
-        s = socket_of(&u->sockets, fd);
+        s = fetch_socket_of(&u->sockets, fd);
         if (!s)
             return what == CURL_POLL_REMOVE ? 0 : -1;
         curl_multi_assign(u->multi, fd, what == CURL_POLL_REMOVE ? NULL : s);
@@ -142,7 +142,7 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
         events |= UV_READABLE;
     if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
         events |= UV_WRITABLE;
-    return socket_want(s, events);
+    return fetch_socket_want(s, events);
 }
 
 static void on_ready(void *arg, int fd, int events, bool error)
@@ -175,14 +175,14 @@ curl_socket_t fetch_open_socket(void *arg, curlsocktype purpose, struct curl_soc
     int fd;
 
     (void)purpose;
-    if (transfer_veto_resend(t)) /* not to be found out only when it has connected */
+    if (fetch_transfer_veto_resend(t)) /* not to be found out only when it has connected */
         return CURL_SOCKET_BAD;
     fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
                 address->protocol);
     if (fd < 0)
         return CURL_SOCKET_BAD;
-    if (socket_add(&u->sockets, fd, address->family) < 0) {
-        socket_close_fd(fd);
+    if (fetch_socket_add(&u->sockets, fd, address->family) < 0) {
+        fetch_socket_close_fd(fd);
         errno = ENOMEM;
         return CURL_SOCKET_BAD;
     }
@@ -195,8 +195,8 @@ int fetch_close_socket(void *arg, curl_socket_t fd)
 {
     struct fetch *u = arg;
 
-    socket_remove(&u->sockets, fd);
-    socket_close_fd(fd);
+    fetch_socket_remove(&u->sockets, fd);
+    fetch_socket_close_fd(fd);
     return 0;
 }
 
@@ -227,7 +227,7 @@ struct fetch *fetch_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg)
     u->arg = arg;
     list_init(&u->running);
     list_init(&u->free);
-    sockets_init(&u->sockets, loop, on_ready, on_idle_noise, u);
+    fetch_sockets_init(&u->sockets, loop, on_ready, on_idle_noise, u);
     if (set_up_multi(u) < 0) {
         if (u->multi)
             curl_multi_cleanup(u->multi);
@@ -267,7 +267,7 @@ void fetch_close(struct fetch *u)
         free_transfer(LIST_ENTRY(node, struct transfer, node));
     curl_multi_cleanup(u->multi);
     curl_share_cleanup(u->share);
-    sockets_deinit(&u->sockets);
+    fetch_sockets_deinit(&u->sockets);
     u->closing = 2;
     uv_close((uv_handle_t *)&u->timer, on_timer_closed);
     uv_close((uv_handle_t *)&u->kick, on_timer_closed);
@@ -352,7 +352,7 @@ int fetch_start(struct fetch *u, const struct fetch_request *request, struct att
     t->notify = notify;
     t->traced = request->traced;
     t->arg = arg;
-    rc = transfer_prepare(t, request);
+    rc = fetch_transfer_prepare(t, request);
     if (rc == 0 && curl_multi_add_handle(u->multi, t->easy) != CURLM_OK)
         rc = -ENOMEM;
     if (rc < 0) {
@@ -369,7 +369,7 @@ int fetch_start(struct fetch *u, const struct fetch_request *request, struct att
 /* libcurl only looks at an idle HTTP/2 connection when it uses it again: frames there are normal. */
 static void note_protocol(struct transfer *t)
 {
-    struct fetch_socket *s = socket_deref(&t->u->sockets, t->socket);
+    struct fetch_socket *s = fetch_socket_deref(&t->u->sockets, t->socket);
     long version = 0;
 
     if (!s)
@@ -388,9 +388,9 @@ static void note_unseen_socket(struct transfer *t)
     if (t->socket.serial != 0 || t->sends == 0 ||
         curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD)
         return;
-    s = socket_by_fd(&t->u->sockets, fd);
+    s = fetch_socket_by_fd(&t->u->sockets, fd);
     if (s)
-        t->socket = socket_begin(s);
+        t->socket = fetch_socket_begin(s);
 }
 
 /* Has libcurl run that connection once, without changing anything: what it has queued goes out. */
@@ -411,7 +411,7 @@ static bool nudge(struct transfer *t)
 static void send_reset(struct fetch *u, struct fetch_socket *s)
 {
     if (s->busy == 0) { /* nobody is left there to be nudged, or to miss it */
-        socket_discard(s);
+        fetch_socket_discard(s);
         return;
     }
     for (struct list *n = u->running.next; n != &u->running; n = n->next) {
@@ -432,8 +432,8 @@ static void detach(struct transfer *t, bool whole)
 
     curl_multi_remove_handle(u->multi, t->easy);
     list_remove(&t->node);
-    socket_end(&u->sockets, t->socket);
-    s = socket_deref(&u->sockets, t->socket);
+    fetch_socket_end(&u->sockets, t->socket);
+    s = fetch_socket_deref(&u->sockets, t->socket);
     if (!s)
         return;
     s->reset_owed |= !whole;
@@ -445,14 +445,14 @@ static void finish(struct transfer *t, CURLcode rc)
 {
     struct attempt *a = t->a;
 
-    transfer_outcome(t, rc);
+    fetch_transfer_outcome(t, rc);
     if (rc == CURLE_OK) {
         note_unseen_socket(t);
         note_protocol(t);
     }
     a->connection.fd = t->socket.fd;
     a->connection.serial = t->socket.serial;
-    transfer_trace(t, false);
+    fetch_transfer_trace(t, false);
     detach(t, rc == CURLE_OK && a->upload_whole);
     a->done = true;
     t->notify(t->arg);
@@ -462,8 +462,8 @@ static void finish(struct transfer *t, CURLcode rc)
 void fetch_cancel(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);
-    t->a->upload_whole = transfer_upload_whole(t);
-    transfer_trace(t, true);
+    t->a->upload_whole = fetch_transfer_upload_whole(t);
+    fetch_transfer_trace(t, true);
     detach(t, false);
     recycle(t);
 }
@@ -471,10 +471,10 @@ void fetch_cancel(struct transfer *t)
 void fetch_drop_connection(struct fetch *u, const struct attempt *a)
 {
     struct socket_ref ref = {.fd = a->connection.fd, .serial = a->connection.serial};
-    struct fetch_socket *s = socket_deref(&u->sockets, ref);
+    struct fetch_socket *s = fetch_socket_deref(&u->sockets, ref);
 
     if (s && s->busy == 0 && !s->discarded)
-        socket_discard(s);
+        fetch_socket_discard(s);
 }
 
 /* An answer that is whole is the answer, whatever the request still had to say. */

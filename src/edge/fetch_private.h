@@ -51,52 +51,52 @@ struct transfer {
     uint64_t body_len;
     const char *body; /* NULL: `read` brings it */
     ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);
-    uint64_t read_at;    /* the next byte to be read */
-    bool upload_paused;  /* `read` had nothing; libcurl waits for fetch_upload_ready */
-    int read_failed;     /* -errno of `read` */
-    uint64_t answer_len; /* as the head tells it; UINT64_MAX: not at all */
-    bool early;          /* it is whole, and the upload still runs */
+    uint64_t read_at;      /* the next byte to be read */
+    bool upload_paused;    /* `read` had nothing; libcurl waits for fetch_upload_ready */
+    int read_failed;       /* -errno of `read` */
+    uint64_t response_len; /* as the head tells it; UINT64_MAX: not at all */
+    bool early;            /* it is whole, and the upload still runs */
     unsigned sends;
     bool refused; /* the server said that it did not and will not process it (HTTP/2) */
     enum veto veto;
     struct socket_ref socket; /* the connection it was sent on */
     const char *broke;        /* why a callback stopped it */
-    bool large_head;          /* ... for there is no room for the head */
+    bool large_headers;       /* ... for there is no room for the head */
     char broke_text[160];     /* ... where that has to be put together */
     char errbuf[CURL_ERROR_SIZE];
 };
 
 /* Whether the transfer's request went out before: libcurl is about to repeat it on its own. */
-bool transfer_veto_resend(struct transfer *t);
+bool fetch_transfer_veto_resend(struct transfer *t);
 
 /* libcurl's sockets are ours: opened, watched and closed here. `arg` is the transfer, and the upstream. */
 curl_socket_t fetch_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address);
 int fetch_close_socket(void *arg, curl_socket_t fd);
 
 /* For the whole process, once libcurl is there. */
-void transfer_global_init(void);
+void fetch_transfer_global_init(void);
 
 /* Tells libcurl whom to trust on that link, and who asks there. */
-void transfer_set_trust(CURL *e, const struct fetch_link *l);
+void fetch_transfer_set_trust(CURL *e, const struct fetch_link *l);
 
 /* Sets the handle up for a request, from scratch where it last served another link. 0 or -ENOMEM. */
-int transfer_prepare(struct transfer *t, const struct fetch_request *r);
+int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r);
 
 /* Tells libcurl where the body of a POST comes from: memory, or t->read. */
-void transfer_set_body(struct transfer *t, const struct fetch_request *r);
+void fetch_transfer_set_body(struct transfer *t, const struct fetch_request *r);
 
 /* Whether the whole request has been handed to the network. */
-bool transfer_upload_whole(const struct transfer *t);
+bool fetch_transfer_upload_whole(const struct transfer *t);
 
 /* Whether the request's body is still on its way, though the answer has begun. */
-bool transfer_is_uploading(const struct transfer *t);
+bool fetch_transfer_is_uploading(const struct transfer *t);
 /* Its answer is whole: the next turn ends it, and with it the rest of its upload. */
-void transfer_early(struct transfer *t);
+void fetch_transfer_early(struct transfer *t);
 
 /* Tells how it went to who wants to know. */
-void transfer_trace(const struct transfer *t, bool cancelled);
+void fetch_transfer_trace(const struct transfer *t, bool cancelled);
 
 /* Records in the attempt how libcurl's result looks from outside: upload_whole, transport, detail. */
-void transfer_outcome(struct transfer *t, CURLcode rc);
+void fetch_transfer_outcome(struct transfer *t, CURLcode rc);
 
 #endif

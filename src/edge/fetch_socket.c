@@ -12,14 +12,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-void socket_close_fd(int fd)
+void fetch_socket_close_fd(int fd)
 {
     close(fd);
 }
 
-void sockets_init(struct socket_table *t, uv_loop_t *loop,
-                  void (*on_ready)(void *arg, int fd, int events, bool error),
-                  void (*on_idle_noise)(void *arg), void *arg)
+void fetch_sockets_init(struct socket_table *t, uv_loop_t *loop,
+                        void (*on_ready)(void *arg, int fd, int events, bool error),
+                        void (*on_idle_noise)(void *arg), void *arg)
 {
     memset(t, 0, sizeof(*t));
     t->loop = loop;
@@ -44,7 +44,7 @@ static void drop(struct socket_table *t, struct fetch_socket *s)
     uv_close((uv_handle_t *)&s->poll, on_closed);
 }
 
-void sockets_deinit(struct socket_table *t)
+void fetch_sockets_deinit(struct socket_table *t)
 {
     for (int fd = 0; fd < t->size; fd++)
         if (t->by_fd[fd])
@@ -101,7 +101,7 @@ static struct fetch_socket *add(struct socket_table *t, int fd, bool opened_here
     return s;
 }
 
-int socket_add(struct socket_table *t, int fd, int family)
+int fetch_socket_add(struct socket_table *t, int fd, int family)
 {
     struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
     struct fetch_socket *s = add(t, fd, true);
@@ -119,25 +119,25 @@ int socket_add(struct socket_table *t, int fd, int family)
     return -ENOMEM;
 }
 
-void socket_remove(struct socket_table *t, int fd)
+void fetch_socket_remove(struct socket_table *t, int fd)
 {
     if (fd < t->size && t->by_fd[fd])
         drop(t, t->by_fd[fd]);
 }
 
-struct fetch_socket *socket_of(struct socket_table *t, int fd)
+struct fetch_socket *fetch_socket_of(struct socket_table *t, int fd)
 {
     if (fd < t->size && t->by_fd[fd])
         return t->by_fd[fd];
     return add(t, fd, false);
 }
 
-struct fetch_socket *socket_by_fd(struct socket_table *t, int fd)
+struct fetch_socket *fetch_socket_by_fd(struct socket_table *t, int fd)
 {
     return fd >= 0 && fd < t->size ? t->by_fd[fd] : NULL;
 }
 
-void socket_discard(struct fetch_socket *s)
+void fetch_socket_discard(struct fetch_socket *s)
 {
     char waste[4096];
 
@@ -165,7 +165,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         s->armed = 0;
         return;
     }
-    socket_discard(s);
+    fetch_socket_discard(s);
     s->table->on_idle_noise(s->table->arg);
 }
 
@@ -177,7 +177,7 @@ static int arm(struct fetch_socket *s, int events)
     return uv_poll_start(&s->poll, events, on_poll) < 0 ? -1 : 0;
 }
 
-int socket_want(struct fetch_socket *s, int events)
+int fetch_socket_want(struct fetch_socket *s, int events)
 {
     s->wanted = events;
     if (events)
@@ -192,14 +192,14 @@ int socket_want(struct fetch_socket *s, int events)
     return s->discarded || s->armed == 0 ? 0 : arm(s, UV_READABLE);
 }
 
-struct socket_ref socket_begin(struct fetch_socket *s)
+struct socket_ref fetch_socket_begin(struct fetch_socket *s)
 {
     s->uses++;
     s->busy++;
     return (struct socket_ref){.fd = s->fd, .serial = s->serial};
 }
 
-void socket_bound_silence(struct fetch_socket *s, unsigned ms)
+void fetch_socket_bound_silence(struct fetch_socket *s, unsigned ms)
 {
     if (s->silence_ms == ms || (s->busy > 1 && s->silence_ms > ms))
         return;
@@ -207,7 +207,7 @@ void socket_bound_silence(struct fetch_socket *s, unsigned ms)
     setsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 }
 
-struct fetch_socket *socket_deref(struct socket_table *t, struct socket_ref ref)
+struct fetch_socket *fetch_socket_deref(struct socket_table *t, struct socket_ref ref)
 {
     struct fetch_socket *s = ref.serial && ref.fd < t->size ? t->by_fd[ref.fd] : NULL;
 
@@ -227,9 +227,9 @@ static bool has_news(const struct fetch_socket *s)
     return !(recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
 }
 
-void socket_end(struct socket_table *t, struct socket_ref ref)
+void fetch_socket_end(struct socket_table *t, struct socket_ref ref)
 {
-    struct fetch_socket *s = socket_deref(t, ref);
+    struct fetch_socket *s = fetch_socket_deref(t, ref);
 
     if (!s)
         return;
@@ -239,12 +239,12 @@ void socket_end(struct socket_table *t, struct socket_ref ref)
     if (s->wanted == 0)
         arm(s, UV_READABLE);
     if (s->is_unix && is_idle(s) && has_news(s)) {
-        socket_discard(s);
+        fetch_socket_discard(s);
         t->on_idle_noise(t->arg);
     }
 }
 
-static bool read_end(struct socket_end *end, const struct sockaddr_storage *a)
+static bool read_end(struct fetch_socket_end *end, const struct sockaddr_storage *a)
 {
     const struct sockaddr_in *in = (const struct sockaddr_in *)a;
     const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)a;
@@ -272,14 +272,14 @@ static bool ends_of(int fd, struct socket_ends *ends)
            read_end(&ends->local, &local) && read_end(&ends->peer, &peer);
 }
 
-static bool parse_end(struct socket_end *end, const char *ip, int port)
+static bool parse_end(struct fetch_socket_end *end, const char *ip, int port)
 {
     end->family = strchr(ip, ':') ? AF_INET6 : AF_INET;
     end->port = port;
     return port > 0 && inet_pton(end->family, ip, end->ip) == 1;
 }
 
-static bool same_end(const struct socket_end *a, const struct socket_end *b)
+static bool same_end(const struct fetch_socket_end *a, const struct fetch_socket_end *b)
 {
     return a->family == b->family && a->port == b->port && !memcmp(a->ip, b->ip, sizeof(a->ip));
 }
@@ -316,8 +316,8 @@ static void sort_new(struct socket_table *t)
     }
 }
 
-struct fetch_socket *socket_by_ends(struct socket_table *t, const char *local_ip, int local_port,
-                                    const char *peer_ip, int peer_port)
+struct fetch_socket *fetch_socket_by_ends(struct socket_table *t, const char *local_ip,
+                                          int local_port, const char *peer_ip, int peer_port)
 {
     struct socket_ends ends = {0};
     struct fetch_socket *s;
@@ -331,14 +331,14 @@ struct fetch_socket *socket_by_ends(struct socket_table *t, const char *local_ip
     return find(bucket_of(t, &ends), &ends);
 }
 
-bool socket_dirty(const struct fetch_socket *s)
+bool fetch_socket_dirty(const struct fetch_socket *s)
 {
     return s->discarded || (is_idle(s) && has_news(s));
 }
 
 #define NOISE_AT_ONCE 32
 
-bool sockets_any_dirty(struct socket_table *t)
+bool fetch_sockets_any_dirty(struct socket_table *t)
 {
     struct epoll_event events[NOISE_AT_ONCE];
     bool any = false;
@@ -347,12 +347,12 @@ bool sockets_any_dirty(struct socket_table *t)
     while (t->noise >= 0 && n == NOISE_AT_ONCE) {
         n = epoll_wait(t->noise, events, NOISE_AT_ONCE, 0);
         for (int i = 0; i < n; i++) {
-            struct fetch_socket *s = socket_by_fd(t, events[i].data.fd);
+            struct fetch_socket *s = fetch_socket_by_fd(t, events[i].data.fd);
 
             /* On one that is busy it is an answer, or writing has become possible. */
             if (!s || !is_idle(s) || !has_news(s))
                 continue;
-            socket_discard(s);
+            fetch_socket_discard(s);
             t->on_idle_noise(t->arg);
             any = true;
         }

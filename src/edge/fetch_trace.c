@@ -46,7 +46,7 @@ static void trace_times(const struct transfer *t, struct fetch_trace *ret)
     ret->total_ms = number(t, CURLINFO_TOTAL_TIME_T) / 1000;
 }
 
-void transfer_trace(const struct transfer *t, bool cancelled)
+void fetch_transfer_trace(const struct transfer *t, bool cancelled)
 {
     const char *path = t->link->unix_socket;
     struct fetch_trace trace = {

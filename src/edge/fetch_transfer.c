@@ -42,18 +42,18 @@ static void take_status_line(struct attempt *a, struct str line)
 
 /* --- answers that come before the request has gone ------------------------------------------------ */
 
-bool transfer_is_uploading(const struct transfer *t)
+bool fetch_transfer_is_uploading(const struct transfer *t)
 {
-    return t->body_len > 0 && t->sends > 0 && !transfer_upload_whole(t);
+    return t->body_len > 0 && t->sends > 0 && !fetch_transfer_upload_whole(t);
 }
 
-void transfer_early(struct transfer *t)
+void fetch_transfer_early(struct transfer *t)
 {
     t->early = t->u->early = true;
     t->u->wake(t->u->arg);
 }
 
-static uint64_t answer_length(const struct attempt *a)
+static uint64_t response_length(const struct attempt *a)
 {
     struct str v;
     uint64_t n;
@@ -68,8 +68,8 @@ static uint64_t answer_length(const struct attempt *a)
  * it gives the rest up by itself. */
 static void look_for_end(struct transfer *t)
 {
-    if (t->a->received >= t->answer_len && transfer_is_uploading(t))
-        transfer_early(t);
+    if (t->a->received >= t->response_len && fetch_transfer_is_uploading(t))
+        fetch_transfer_early(t);
 }
 
 /* 100 and 101 speak of this hop alone. */
@@ -108,7 +108,7 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
     const char *colon;
     int rc;
 
-    if (a->head_done) /* trailers */
+    if (a->headers_done) /* trailers */
         return n;
     if (str_starts(line, STR("HTTP/"))) {
         take_status_line(a, str_trim(line));
@@ -125,8 +125,8 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
         if (a->status >= 500) /* one that others are on as well, libcurl leaves to them */
             curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
         if (a->status >= 200) {
-            a->head_done = true;
-            t->answer_len = answer_length(a);
+            a->headers_done = true;
+            t->response_len = response_length(a);
             a->last_piece_ms = uv_now(t->u->sockets.loop);
             t->notify(t->arg);
             look_for_end(t);
@@ -138,9 +138,9 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
         return n;
     rc = headers_add(&a->headers, str_trim((struct str){line.p, (size_t)(colon - line.p)}),
                      str_trim((struct str){colon + 1, line.n - (size_t)(colon - line.p) - 1}));
-    t->large_head = rc == -E2BIG;
+    t->large_headers = rc == -E2BIG;
     if (rc < 0)
-        return stop(t, t->large_head ? "the head of the answer is too large" : "out of memory");
+        return stop(t, t->large_headers ? "the head of the answer is too large" : "out of memory");
     return n;
 }
 
@@ -164,7 +164,7 @@ static size_t write_callback(char *data, size_t size, size_t count, void *arg)
     return n;
 }
 
-bool transfer_veto_resend(struct transfer *t)
+bool fetch_transfer_veto_resend(struct transfer *t)
 {
     if (t->sends == 0)
         return false;
@@ -182,23 +182,23 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
     struct transfer *t = arg;
     struct fetch *u = t->u;
     struct fetch_socket *s =
-        socket_by_ends(&u->sockets, local_ip, local_port, primary_ip, primary_port);
+        fetch_socket_by_ends(&u->sockets, local_ip, local_port, primary_ip, primary_port);
 
-    if (transfer_veto_resend(t))
+    if (fetch_transfer_veto_resend(t))
         return CURL_PREREQFUNC_ABORT;
-    if (s ? socket_dirty(s) : local_port == 0 && sockets_any_dirty(&u->sockets)) {
+    if (s ? fetch_socket_dirty(s) : local_port == 0 && fetch_sockets_any_dirty(&u->sockets)) {
         t->veto = VETO_STALE;
         u->stats.stale++;
         if (s && !s->discarded)
-            socket_discard(s);
+            fetch_socket_discard(s);
         return CURL_PREREQFUNC_ABORT;
     }
     if (s && s->uses > 0)
         u->stats.reused++;
     if (s) {
-        t->socket = socket_begin(s);
-        socket_bound_silence(s, t->body_len > PATH_LARGE_BODY ? PATH_TIMEOUT_LARGE_MS
-                                                              : PATH_TIMEOUT_MS);
+        t->socket = fetch_socket_begin(s);
+        fetch_socket_bound_silence(s, t->body_len > PATH_LARGE_BODY ? PATH_TIMEOUT_LARGE_MS
+                                                                    : PATH_TIMEOUT_MS);
     }
     t->sends++;
     return CURL_PREREQFUNC_OK;
@@ -227,7 +227,7 @@ static int trace_callback(CURL *easy, curl_infotype type, char *data, size_t siz
     return 0;
 }
 
-void transfer_global_init(void)
+void fetch_transfer_global_init(void)
 {
 #if LIBCURL_VERSION_NUM >= HTTP2_FIT
     curl_global_trace("-all,http/2");
@@ -367,7 +367,7 @@ static void set_link(struct transfer *t, const struct fetch_link *l)
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS);
-    transfer_set_trust(e, l);
+    fetch_transfer_set_trust(e, l);
     t->ca_file = fetch_ca_file(l->ca_file);
     if (l->unix_socket[0])
         curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->unix_socket);
@@ -402,7 +402,7 @@ static void set_method(struct transfer *t, const struct fetch_request *r)
     }
     if (post) {
         curl_easy_setopt(e, CURLOPT_POST, 1L);
-        transfer_set_body(t, r);
+        fetch_transfer_set_body(t, r);
     }
     if (strcmp(r->method, post ? "POST" : "GET"))
         curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
@@ -473,17 +473,17 @@ static void set_connection(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 0L);
 }
 
-int transfer_prepare(struct transfer *t, const struct fetch_request *r)
+int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r)
 {
     t->link = r->link;
     t->sends = 0;
     t->refused = false;
-    t->answer_len = UINT64_MAX;
+    t->response_len = UINT64_MAX;
     t->early = false;
     t->veto = VETO_NONE;
     t->socket = (struct socket_ref){.serial = 0};
     t->broke = NULL;
-    t->large_head = false;
+    t->large_headers = false;
     t->upload_paused = false;
     t->read_failed = 0;
     t->errbuf[0] = '\0';
@@ -504,7 +504,7 @@ int transfer_prepare(struct transfer *t, const struct fetch_request *r)
 
 /* --- how it ended ---------------------------------------------------------------------- */
 
-bool transfer_upload_whole(const struct transfer *t)
+bool fetch_transfer_upload_whole(const struct transfer *t)
 {
     curl_off_t sent = 0;
 
@@ -558,7 +558,7 @@ static enum transport failed_before_send(const struct transfer *t, CURLcode rc)
  * is far less likely to come just there. */
 static bool is_line_too_large(const struct transfer *t, CURLcode rc)
 {
-    if (t->sends == 0 || t->a->head_done)
+    if (t->sends == 0 || t->a->headers_done)
         return false;
 #if LIBCURL_VERSION_NUM >= 0x080600
     return rc == CURLE_TOO_LARGE;
@@ -571,24 +571,24 @@ static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
 {
     /* An error may have a smaller one next time, and costs nothing; and before a status line that is too
      * long there is no status: what came is no HTTP, and asked again like all that is none. */
-    if (t->large_head || is_line_too_large(t, rc))
-        return t->a->status >= 200 && t->a->status < 400 ? TRANSPORT_LARGE_HEAD
-                                                         : TRANSPORT_BAD_ANSWER;
+    if (t->large_headers || is_line_too_large(t, rc))
+        return t->a->status >= 200 && t->a->status < 400 ? TRANSPORT_LARGE_HEADERS
+                                                         : TRANSPORT_BAD_RESPONSE;
     switch (rc) {
     case CURLE_PARTIAL_FILE:
         return TRANSPORT_TRUNCATED;
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_WEIRD_SERVER_REPLY:
-        return TRANSPORT_BAD_ANSWER;
+        return TRANSPORT_BAD_RESPONSE;
     case CURLE_OUT_OF_MEMORY:
         return TRANSPORT_INTERNAL;
     case CURLE_COULDNT_RESOLVE_HOST: /* on its way to send it once more, which counts its bytes anew */
     case CURLE_COULDNT_RESOLVE_PROXY:
-        return t->a->head_done ? TRANSPORT_TRUNCATED : TRANSPORT_LOST;
+        return t->a->headers_done ? TRANSPORT_TRUNCATED : TRANSPORT_LOST;
     case CURLE_WRITE_ERROR:
-        return t->a->head_done ? TRANSPORT_INTERNAL : TRANSPORT_BAD_ANSWER;
+        return t->a->headers_done ? TRANSPORT_INTERNAL : TRANSPORT_BAD_RESPONSE;
     default:
-        if (t->a->head_done)
+        if (t->a->headers_done)
             return TRANSPORT_TRUNCATED;
         return t->a->upload_whole ? TRANSPORT_LOST : TRANSPORT_LOST_UPLOAD;
     }
@@ -597,8 +597,8 @@ static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
 static enum transport transport_of(const struct transfer *t, CURLcode rc)
 {
     if (rc == CURLE_OK)
-        return t->a->head_done ? TRANSPORT_WHOLE : TRANSPORT_BAD_ANSWER;
-    if (t->veto == VETO_STALE || (t->refused && !t->a->head_done))
+        return t->a->headers_done ? TRANSPORT_WHOLE : TRANSPORT_BAD_RESPONSE;
+    if (t->veto == VETO_STALE || (t->refused && !t->a->headers_done))
         return TRANSPORT_STALE;
     if (t->veto == VETO_RESEND)
         return TRANSPORT_LOST;
@@ -668,7 +668,7 @@ static void describe(struct transfer *t, CURLcode rc)
 {
     const char *what = t->errbuf[0] ? t->errbuf : curl_easy_strerror(rc);
 
-    if (rc == CURLE_OK && t->a->head_done)
+    if (rc == CURLE_OK && t->a->headers_done)
         return;
     if (t->broke)
         what = t->broke;
@@ -691,9 +691,9 @@ static void describe(struct transfer *t, CURLcode rc)
         snprintf(t->a->detail, sizeof(t->a->detail), "%s", what);
 }
 
-void transfer_outcome(struct transfer *t, CURLcode rc)
+void fetch_transfer_outcome(struct transfer *t, CURLcode rc)
 {
-    t->a->upload_whole = transfer_upload_whole(t);
+    t->a->upload_whole = fetch_transfer_upload_whole(t);
     t->a->transport = transport_of(t, rc);
     describe(t, rc);
 }

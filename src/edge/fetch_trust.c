@@ -61,7 +61,7 @@ static void set_client(CURL *e, const struct fetch_link *l)
     curl_easy_setopt(e, CURLOPT_KEYPASSWD, ""); /* OpenSSL would ask at the terminal */
 }
 
-void transfer_set_trust(CURL *e, const struct fetch_link *l)
+void fetch_transfer_set_trust(CURL *e, const struct fetch_link *l)
 {
     set_authorities(e, l);
     set_client(e, l);
@@ -110,7 +110,7 @@ static void handshake_end(struct handshake *h)
     if (h->easy)
         curl_easy_cleanup(h->easy);
     if (h->listener >= 0)
-        socket_close_fd(h->listener);
+        fetch_socket_close_fd(h->listener);
 }
 
 static int handshake_begin(struct handshake *h, const struct fetch_link *l)
@@ -129,7 +129,7 @@ static int handshake_begin(struct handshake *h, const struct fetch_link *l)
     curl_easy_setopt(h->easy, CURLOPT_FRESH_CONNECT, 1L);
     curl_easy_setopt(h->easy, CURLOPT_OPENSOCKETFUNCTION, handshake_socket);
     curl_easy_setopt(h->easy, CURLOPT_OPENSOCKETDATA, h);
-    transfer_set_trust(h->easy, l);
+    fetch_transfer_set_trust(h->easy, l);
     return 0;
 }
 

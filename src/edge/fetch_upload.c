@@ -67,7 +67,7 @@ static int seek_callback(void *arg, curl_off_t offset, int origin)
 /* A small body in memory is libcurl's own to send, which it does along with the head. A handle that is
  * used again may have the other kind of body in it: of what stands here only POSTFIELDS matters then,
  * for libcurl reads nothing where it is set. */
-void transfer_set_body(struct transfer *t, const struct fetch_request *r)
+void fetch_transfer_set_body(struct transfer *t, const struct fetch_request *r)
 {
     bool at_once = r->body_len == 0 || (r->body && r->body_len <= AT_ONCE_MAX);
 

@@ -18,7 +18,7 @@
 #define POOL_BYTES (16 * 1024)
 #define STREAM_BLOCK 4096
 #define STALL_TIME_MS 60000
-#define HEAD_TIME_MS 15000      /* a new connection's first head must be whole by then */
+#define HEADERS_TIME_MS 15000   /* a new connection's first head must be whole by then */
 #define KEEPALIVE_TIME_MS 75000 /* the next head on a kept connection likewise */
 
 const char *frontend_version(void)
@@ -56,7 +56,7 @@ void frontend_suspend(struct frontend_request *r)
  * too little it closes the connection without a word. It has the request's head there as it came, a
  * note of each field, parameter of the query and cookie, and a copy of the cookies. */
 #define NOTE_BYTES 64
-#define OWN_HEAD_BYTES 1536  /* of an error of ours */
+#define OWN_HEADERS_BYTES 1536 /* of an error of ours */
 #define LINES_OF_ITS_OWN 256 /* of the answer's head: status, Date, Connection, length or coding */
 
 static void measure_room(struct frontend_request *r)
@@ -66,12 +66,12 @@ static void measure_room(struct frontend_request *r)
     int notes = MHD_get_connection_values(r->mhd, MHD_GET_ARGUMENT_KIND, NULL, NULL) +
                 MHD_get_connection_values(r->mhd, MHD_COOKIE_KIND, NULL, NULL);
     size_t head = info ? info->header_size : 0;
-    size_t used = head + ((size_t)notes + r->head.headers.count) * NOTE_BYTES + LINES_OF_ITS_OWN;
+    size_t used = head + ((size_t)notes + r->http.headers.count) * NOTE_BYTES + LINES_OF_ITS_OWN;
     struct str cookies;
 
-    if (headers_get(&r->head.headers, STR("cookie"), &cookies))
+    if (headers_get(&r->http.headers, STR("cookie"), &cookies))
         used += cookies.n + NOTE_BYTES;
-    r->head_room = used < POOL_BYTES ? POOL_BYTES - used : 0;
+    r->headers_room = used < POOL_BYTES ? POOL_BYTES - used : 0;
     r->body_there = head < POOL_BYTES / 2 ? POOL_BYTES / 2 - head : 2 * 1024;
 }
 
@@ -81,11 +81,11 @@ static size_t cors_bytes(const struct frontend_request *r)
     return r->origin ? strlen(r->origin) + 128 : 0;
 }
 
-static bool head_fits(const struct frontend_request *r, const struct answer_head *head)
+static bool headers_fit(const struct frontend_request *r, const struct http_response *response)
 {
-    const struct headers *h = &head->headers;
+    const struct headers *h = &response->headers;
 
-    size_t room = r->head_room;
+    size_t room = r->headers_room;
 
     /* What has come of the body is in the pool until it is taken. */
     if (!r->complete)
@@ -97,47 +97,47 @@ static bool head_fits(const struct frontend_request *r, const struct answer_head
 /* --- answers --------------------------------------------------------------------------------- */
 
 /* Fetch 3.2.3. The request has no credentials of the browser's own, so that "*" stands for all fields. */
-static int add_cors(struct MHD_Response *response, const char *origin)
+static int add_cors(struct MHD_Response *mhd, const char *origin)
 {
-    bool ok = MHD_add_response_header(response, "Access-Control-Allow-Origin", origin) == MHD_YES &&
-              MHD_add_response_header(response, "Access-Control-Expose-Headers", "*") == MHD_YES &&
-              MHD_add_response_header(response, "Vary", "Origin") == MHD_YES;
+    bool ok = MHD_add_response_header(mhd, "Access-Control-Allow-Origin", origin) == MHD_YES &&
+              MHD_add_response_header(mhd, "Access-Control-Expose-Headers", "*") == MHD_YES &&
+              MHD_add_response_header(mhd, "Vary", "Origin") == MHD_YES;
 
     return ok ? 0 : -ENOMEM;
 }
 
-static int add_headers(const struct frontend_request *r, struct MHD_Response *response,
-                       const struct answer_head *head)
+static int add_headers(const struct frontend_request *r, struct MHD_Response *mhd,
+                       const struct http_response *response)
 {
-    const struct headers *h = &head->headers;
+    const struct headers *h = &response->headers;
 
     for (unsigned i = 0; i < h->count; i++) {
         if (r->origin && str_istarts(headers_name(h, i), STR("access-control-")))
             continue;
         /* Refused are only values that no HTTP message should carry (empty ones, too). */
-        (void)MHD_add_response_header(response, headers_name(h, i).p, headers_value(h, i).p);
+        (void)MHD_add_response_header(mhd, headers_name(h, i).p, headers_value(h, i).p);
     }
-    if (r->origin && add_cors(response, r->origin) < 0)
+    if (r->origin && add_cors(mhd, r->origin) < 0)
         return -ENOMEM;
-    if (r->f->draining && MHD_add_response_header(response, "Connection", "close") != MHD_YES)
+    if (r->f->draining && MHD_add_response_header(mhd, "Connection", "close") != MHD_YES)
         return -ENOMEM;
     return 0;
 }
 
-static int queue(struct frontend_request *r, struct MHD_Response *response,
-                 const struct answer_head *head)
+static int queue(struct frontend_request *r, struct MHD_Response *mhd,
+                 const struct http_response *response)
 {
     enum MHD_Result rc = MHD_NO;
 
-    if (!response)
+    if (!mhd)
         return -ENOMEM;
-    if (add_headers(r, response, head) == 0)
-        rc = MHD_queue_response(r->mhd, head->status, response);
-    MHD_destroy_response(response);
+    if (add_headers(r, mhd, response) == 0)
+        rc = MHD_queue_response(r->mhd, response->status, mhd);
+    MHD_destroy_response(mhd);
     if (rc != MHD_YES)
         return -ENOMEM;
     r->answered = true;
-    connection_expect_taking(r->c);
+    frontend_connection_expect_taking(r->c);
     if (r->suspended)
         frontend_resume(r);
     else /* what is pipelined behind it is in memory, where no socket will tell of it */
@@ -159,32 +159,33 @@ static bool bodiless(const struct frontend_request *r, unsigned status)
     return status == 204 || status == 304 || r->is_head;
 }
 
-int frontend_whole(struct frontend_request *r, const struct answer_head *head, struct buf *body)
+int frontend_whole(struct frontend_request *r, const struct http_response *response,
+                   struct buf *body)
 {
-    struct MHD_Response *response;
+    struct MHD_Response *mhd;
     size_t n;
     char *p;
 
     if (r->answered)
         return -EALREADY;
-    if (!head_fits(r, head))
+    if (!headers_fit(r, response))
         return -EMSGSIZE;
-    if (bodiless(r, head->status) && body->len == 0 && head->content_length != 0) {
+    if (bodiless(r, response->status) && body->len == 0 && response->content_length != 0) {
         /* The length is told, the body is not sent. */
-        response = MHD_create_response_from_callback(
-            head->content_length == LENGTH_UNKNOWN ? MHD_SIZE_UNKNOWN : head->content_length,
-            STREAM_BLOCK, no_bytes, NULL, NULL);
+        mhd = MHD_create_response_from_callback(response->content_length == LENGTH_UNKNOWN
+                                                    ? MHD_SIZE_UNKNOWN
+                                                    : response->content_length,
+                                                STREAM_BLOCK, no_bytes, NULL, NULL);
         /* Without a length it would be chunked, and the last chunk sent where no body may be. */
-        if (response && head->content_length == LENGTH_UNKNOWN && head->status != 204)
-            MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
-        return queue(r, response, head);
+        if (mhd && response->content_length == LENGTH_UNKNOWN && response->status != 204)
+            MHD_set_response_options(mhd, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+        return queue(r, mhd, response);
     }
     p = buf_steal(body, &n);
-    response =
-        MHD_create_response_from_buffer(n, p, n ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
-    if (!response || n == 0)
+    mhd = MHD_create_response_from_buffer(n, p, n ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (!mhd || n == 0)
         free(p);
-    return queue(r, response, head);
+    return queue(r, mhd, response);
 }
 
 /* A connection that ends by what its reader returns is marked as closed, and then forgotten until it is
@@ -217,7 +218,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
     }
     if (n == PULL_CUT) {
         if (r->http_1_0) /* ... so that only a reset breaks it */
-            connection_reset(r->c);
+            frontend_connection_reset(r->c);
         let_go(r);
         return MHD_CONTENT_READER_END_WITH_ERROR;
     }
@@ -225,18 +226,18 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
     return 0;
 }
 
-int frontend_stream(struct frontend_request *r, const struct answer_head *head)
+int frontend_stream(struct frontend_request *r, const struct http_response *response)
 {
     if (r->answered)
         return -EALREADY;
-    if (!head_fits(r, head))
+    if (!headers_fit(r, response))
         return -EMSGSIZE;
     return queue(r,
-                 MHD_create_response_from_callback(head->content_length == LENGTH_UNKNOWN
+                 MHD_create_response_from_callback(response->content_length == LENGTH_UNKNOWN
                                                        ? MHD_SIZE_UNKNOWN
-                                                       : head->content_length,
+                                                       : response->content_length,
                                                    STREAM_BLOCK, read_stream, r, NULL),
-                 head);
+                 response);
 }
 
 void frontend_stall_limit(struct frontend_request *r, uint64_t ms)
@@ -246,14 +247,14 @@ void frontend_stall_limit(struct frontend_request *r, uint64_t ms)
 
 /* libmicrohttpd has no interim responses. The request is in, the answer is not queued, and the answers
  * before it are out: nobody else writes into the socket now. */
-void frontend_interim(struct frontend_request *r, struct str heads)
+void frontend_interim(struct frontend_request *r, struct str interim)
 {
     ssize_t n;
 
     if (!r->complete || r->answered || r->cut || r->c->gone)
         return;
-    n = send(r->c->fd, heads.p, heads.n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n > 0 && (size_t)n < heads.n) /* no answer can follow half a head */
+    n = send(r->c->fd, interim.p, interim.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n > 0 && (size_t)n < interim.n) /* no answer can follow half a head */
         frontend_cut(r);
 }
 
@@ -270,9 +271,9 @@ void frontend_cut(struct frontend_request *r)
     if (r->suspended)
         frontend_resume(r);
     else if (r->http_1_0 && r->answered)
-        connection_reset(r->c);
+        frontend_connection_reset(r->c);
     else
-        connection_shut(r->c);
+        frontend_connection_shut(r->c);
 }
 
 /* --- pages --------------------------------------------------------------------------------------- */
@@ -294,7 +295,7 @@ static bool is_field_list(struct str s)
 }
 
 /* What the page asks for is granted: its origin may send requests, and these have any fields. */
-static int add_grants(struct answer_head *head, const struct headers *asked)
+static int add_grants(struct http_response *response, const struct headers *asked)
 {
     static const struct {
         struct str asked, granted;
@@ -303,38 +304,39 @@ static int add_grants(struct answer_head *head, const struct headers *asked)
         {{"access-control-request-headers", 30}, {"Access-Control-Allow-Headers", 28}},
     };
     struct str v;
-    int rc = headers_add(&head->headers, STR("Access-Control-Max-Age"), STR(PREFLIGHT_SECONDS));
+    int rc = headers_add(&response->headers, STR("Access-Control-Max-Age"), STR(PREFLIGHT_SECONDS));
 
     for (size_t i = 0; i < 2 && rc == 0; i++)
         if (headers_get(asked, lists[i].asked, &v) && is_field_list(v))
-            rc = headers_add(&head->headers, lists[i].granted, v);
+            rc = headers_add(&response->headers, lists[i].granted, v);
     /* A page of a public site may reach this machine only if it is told so (Private Network Access). */
     if (rc == 0 && headers_get(asked, STR("access-control-request-private-network"), &v) &&
         str_ieq(v, STR("true")))
-        rc = headers_add(&head->headers, STR("Access-Control-Allow-Private-Network"), STR("true"));
+        rc = headers_add(&response->headers, STR("Access-Control-Allow-Private-Network"),
+                         STR("true"));
     return rc;
 }
 
-static enum MHD_Result answer_preflight(struct frontend_request *r)
+static enum MHD_Result respond_preflight(struct frontend_request *r)
 {
-    struct MHD_Response *response;
-    struct answer_head head;
+    struct MHD_Response *mhd;
+    struct http_response response;
     char *origin = r->origin;
     int rc;
 
-    answer_head_init(&head);
-    head.status = 204;
-    rc = add_grants(&head, &r->head.headers);
-    response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-    if (rc == 0 && response)
-        rc = add_cors(response, origin);
+    http_response_init(&response);
+    response.status = 204;
+    rc = add_grants(&response, &r->http.headers);
+    mhd = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    if (rc == 0 && mhd)
+        rc = add_cors(mhd, origin);
     r->origin = NULL; /* its fields are there, and the grants are not the upstream's */
     if (rc == 0)
-        rc = queue(r, response, &head);
-    else if (response)
-        MHD_destroy_response(response);
+        rc = queue(r, mhd, &response);
+    else if (mhd)
+        MHD_destroy_response(mhd);
     r->origin = origin;
-    answer_head_deinit(&head);
+    http_response_deinit(&response);
     return rc == 0 ? MHD_YES : MHD_NO;
 }
 
@@ -360,9 +362,9 @@ static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
     r->c = info->socket_context;
     r->c->current = r;
     list_remove(&r->c->fresh);
-    request_head_init(&r->head);
+    http_request_init(&r->http);
     r->uri = uri;
-    request_head_text(&r->head.target, uri);
+    http_request_text(&r->http.target, uri);
     return r;
 }
 
@@ -391,7 +393,7 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
      * with them what it has made: it is looked at as it stands. */
     if (text.n > 0 && !str_ieq(name, STR("transfer-encoding")))
         text = trim_blanks(text);
-    if (headers_add(&r->head.headers, name, text) < 0) {
+    if (headers_add(&r->http.headers, name, text) < 0) {
         r->refused = 431;
         r->why = "retryd: the request's head has too many fields";
         return MHD_NO;
@@ -414,14 +416,14 @@ static bool is_cut_or_glued(const struct taking *t, const char *method)
 #endif
 }
 
-static enum MHD_Result refuse_head(struct frontend_request *r, unsigned status, const char *why)
+static enum MHD_Result refuse_headers(struct frontend_request *r, unsigned status, const char *why)
 {
-    if (!body_swallows(r))
+    if (!frontend_body_swallows(r))
         return frontend_refuse(r, status, why);
     snprintf(r->why_text, sizeof(r->why_text), "%s", why);
     r->refused = status;
     r->why = r->why_text;
-    connection_expect_body(r->c);
+    frontend_connection_expect_body(r->c);
     return MHD_YES;
 }
 
@@ -436,9 +438,9 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     int rc;
 
     r->started = true;
-    request_head_text(&r->head.method, method);
+    http_request_text(&r->http.method, method);
     r->is_head = !strcmp(method, "HEAD"); /* the owner may take the head */
-    frontend_trail_begin(&taking.trail, str_from(method), (struct str){r->uri, r->head.target.len},
+    frontend_trail_begin(&taking.trail, str_from(method), (struct str){r->uri, r->http.target.len},
                          version);
     MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, take_header, &taking);
     measure_room(r);
@@ -449,24 +451,24 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
             r, 400,
             "retryd: the request's head holds a NUL, a folded line, a line without CR LF "
             "at its end or one without a name");
-    if (r->head.target.failed || r->head.method.failed)
+    if (r->http.target.failed || r->http.method.failed)
         return MHD_NO;
-    status = frontend_check(&r->head, version, &why);
+    status = frontend_check(&r->http, version, &why);
     if (status)
         return frontend_refuse(r, status, why);
-    r->http_1_0 = r->head.http_1_0;
-    if (r->head_room < OWN_HEAD_BYTES)
+    r->http_1_0 = r->http.http_1_0;
+    if (r->headers_room < OWN_HEADERS_BYTES)
         return frontend_refuse(r, 431,
                                "retryd: the request's head leaves no room for that of an answer "
                                "(16 KiB for both); send fewer or shorter headers");
-    r->told = r->head.content_length;
-    rc = r->f->handler->on_head(r->f->ctx, r, &r->head, &r->user, text, sizeof(text));
+    r->told = r->http.content_length;
+    rc = r->f->handler->on_headers(r->f->ctx, r, &r->http, &r->user, text, sizeof(text));
     r->preflight = rc == FRONTEND_PREFLIGHT;
     if (rc < 0) {
         r->user = NULL;
-        return refuse_head(r, frontend_status(rc), text);
+        return refuse_headers(r, frontend_status(rc), text);
     }
-    connection_expect_body(r->c);
+    frontend_connection_expect_body(r->c);
     return MHD_YES;
 }
 
@@ -479,10 +481,10 @@ static enum MHD_Result last_call(struct frontend_request *r)
     if (r->refused)
         return frontend_refuse(r, r->refused, r->why);
     if (r->preflight)
-        return answer_preflight(r);
+        return respond_preflight(r);
     if (!r->complete) {
         r->complete = true;
-        connection_expect_nothing(r->c);
+        frontend_connection_expect_nothing(r->c);
         r->f->handler->on_complete(r->user);
         if (r->c->gone)
             r->f->handler->on_gone(r->user);
@@ -509,7 +511,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     if (!r->started)
         return first_call(r, method, version);
     if (*size > 0)
-        return body_take(r, data, size);
+        return frontend_body_take(r, data, size);
     return last_call(r);
 }
 
@@ -541,7 +543,7 @@ void frontend_over(struct frontend_request *r, bool whole)
         refused_by_library(r);
     if (r->user)
         f->handler->on_closed(r->user, whole);
-    request_head_deinit(&r->head);
+    http_request_deinit(&r->http);
     free(r->origin);
     r->magic = 0;
     free(r);
@@ -560,7 +562,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
     *req_cls = NULL;
     /* A client that left unseen counts as completed, too: the kernel had room for it all. */
     frontend_over(r, r->said || (r->answered && code == MHD_REQUEST_TERMINATED_COMPLETED_OK));
-    connection_expect_head(c);
+    frontend_connection_expect_headers(c);
 }
 
 /* --- the daemon ----------------------------------------------------------------------------------- */
@@ -601,7 +603,7 @@ static struct MHD_Daemon *start_daemon(struct frontend *f, unsigned max_connecti
         0, NULL, NULL, on_request, f, MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
         MHD_OPTION_URI_LOG_CALLBACK, on_target, f, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION,
-        connection_notify, f, MHD_OPTION_CONNECTION_LIMIT, max_connections,
+        frontend_connection_notify, f, MHD_OPTION_CONNECTION_LIMIT, max_connections,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 }
@@ -621,7 +623,7 @@ struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *ha
     f->wake_arg = wake_arg;
     list_init(&f->connections);
     list_init(&f->fresh);
-    frontend_times(f, HEAD_TIME_MS, KEEPALIVE_TIME_MS);
+    frontend_times(f, HEADERS_TIME_MS, KEEPALIVE_TIME_MS);
     f->daemon = start_daemon(f, max_connections);
     info = f->daemon ? MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info || uv_poll_init(loop, &f->poll, info->epoll_fd) < 0) {
@@ -653,7 +655,7 @@ bool frontend_turn(struct frontend *f)
     if (!f->dirty)
         return false;
     f->dirty = false;
-    connection_look_at_fresh(f);
+    frontend_connection_look_at_fresh(f);
     MHD_run(f->daemon);
     /* We set no timeouts of its own: 0 means that it has more to do right now. */
     if (MHD_get_timeout(f->daemon, &timeout) == MHD_YES && timeout == 0)

@@ -15,9 +15,9 @@
 #include "http/message.h"
 
 struct frontend;
-struct frontend_request; /* between on_head and on_closed */
+struct frontend_request; /* between on_headers and on_closed */
 
-/* From on_head: a page of an allowed origin asks what it may send (Fetch 3.2.2, CORS-preflight request).
+/* From on_headers: a page of an allowed origin asks what it may send (Fetch 3.2.2, CORS-preflight request).
  * frontend_allow_page must have been called, and the request must have no body. */
 #define FRONTEND_PREFLIGHT 1
 
@@ -25,8 +25,8 @@ struct frontend_handler {
     /* The head is valid. Its content may be taken (and must then be left initialised). 0: the body
      * follows; FRONTEND_PREFLIGHT: nothing follows, the client is told what its page may do; -EFBIG: 413; -EACCES: 403; -ENOTSUP: 426; -ELOOP: 508; -ENOMEM or -EBUSY: 503, and the client may
      * come again; with a sentence for it in `ret_why`. `*ret_user` is kept for the other calls. */
-    int (*on_head)(void *ctx, struct frontend_request *r, struct request_head *head,
-                   void **ret_user, char *ret_why, size_t why_size);
+    int (*on_headers)(void *ctx, struct frontend_request *r, struct http_request *request,
+                      void **ret_user, char *ret_why, size_t why_size);
     /* How many of the bytes were taken: where fewer than `n`, the client is not read from until
      * frontend_upload_on, and the rest comes again. Else -EFBIG: 413; -ENOSPC: 507; -ENOMEM or -EBUSY: 503;
      * with a sentence in `ret_why`. */
@@ -41,14 +41,14 @@ struct frontend_handler {
     /* Bytes of a streamed answer: as exchange_pull. */
     ptrdiff_t (*on_pull)(void *user, char *to, size_t max);
     /* The request is over and `r` is gone. `whole`: all of its answer was handed to the kernel. Called
-     * once for each on_head that returned 0. */
+     * once for each on_headers that returned 0. */
     void (*on_closed)(void *user, bool whole);
     /* A client speaks TLS, which nobody here does: it was told so, and is cut off. May be NULL. */
     void (*on_tls)(void *ctx);
     /* Before such a refusal: whether a page of the `origin` that the head names may read it (C30). May be
      * NULL: none may. */
     bool (*may_read)(void *ctx, const struct headers *h);
-    /* A request was refused before or in on_head: for the counters. Nothing else is heard of it. */
+    /* A request was refused before or in on_headers: for the counters. Nothing else is heard of it. */
     void (*on_refused)(void *ctx, unsigned status, const char *why);
 };
 
@@ -60,7 +60,7 @@ void frontend_close(struct frontend *f);
 
 /* Deadlines of its own, before any connection: for a head to be whole, on a new connection or on a kept
  * one, and for an idle one to stay. Unless told, 15 s, and 75 s for both on a kept one. */
-void frontend_times(struct frontend *f, uint64_t head_ms, uint64_t idle_ms);
+void frontend_times(struct frontend *f, uint64_t headers_ms, uint64_t idle_ms);
 
 /* Ends those that have got no further for the longest, until fewer than `max` are left. The next turn
  * frees their places: `max_connections` must leave some. */
@@ -70,11 +70,11 @@ void frontend_make_room(struct frontend *f, unsigned max);
 int frontend_add(struct frontend *f, int fd);
 
 /* The client is a page of this origin, which may read its answers, whatever they are (C30): they get the
- * fields of CORS (Fetch 3.2.3), and the upstream's own are left out. From on_head. 0 or -ENOMEM. */
+ * fields of CORS (Fetch 3.2.3), and the upstream's own are left out. From on_headers. 0 or -ENOMEM. */
 int frontend_allow_page(struct frontend_request *r, struct str origin);
 
 /* A chunk that makes the body longer than this is refused with 413 as soon as its line is in: a client that
- * waits, or sends gigabytes, would learn it late from what comes of the chunk. From on_head. */
+ * waits, or sends gigabytes, would learn it late from what comes of the chunk. From on_headers. */
 void frontend_body_limit(struct frontend_request *r, uint64_t bytes);
 
 /* There is room for more of the body. Harmless where nothing was held back. */
@@ -86,13 +86,14 @@ void frontend_stall_limit(struct frontend_request *r, uint64_t ms);
 /* Answers r with a whole body, whose memory is taken. Once per request; after on_complete, which
  * may itself call it. 0; -EMSGSIZE: the head does not fit beside the request's, `body` is untouched,
  * and another answer may follow; or -errno. */
-int frontend_whole(struct frontend_request *r, const struct answer_head *head, struct buf *body);
+int frontend_whole(struct frontend_request *r, const struct http_response *response,
+                   struct buf *body);
 
 /* Answers r with a head now and bytes from on_pull. As frontend_whole. */
-int frontend_stream(struct frontend_request *r, const struct answer_head *head);
+int frontend_stream(struct frontend_request *r, const struct http_response *response);
 
 /* Heads of interim responses for r, each whole, before its answer. */
-void frontend_interim(struct frontend_request *r, struct str heads);
+void frontend_interim(struct frontend_request *r, struct str interim);
 
 /* on_pull has news. */
 void frontend_wake(struct frontend_request *r);

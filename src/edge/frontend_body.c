@@ -26,12 +26,12 @@ unsigned frontend_status(int rc)
 
 /* A client that writes first and reads later would see its connection reset, not the reason, if its
  * body were left unread: the answer waits for the body, unless that is too much or was asked about. */
-bool body_swallows(const struct frontend_request *r)
+bool frontend_body_swallows(const struct frontend_request *r)
 {
-    uint64_t n = r->head.content_length;
+    uint64_t n = r->http.content_length;
 
     return n != 0 && (n <= SWALLOW_BYTES || n == LENGTH_UNKNOWN) &&
-           !headers_get(&r->head.headers, STR("expect"), NULL);
+           !headers_get(&r->http.headers, STR("expect"), NULL);
 }
 
 /* A length that was accepted at the head is read to its end, however long: it costs nothing but
@@ -94,7 +94,7 @@ static bool begins_endless_chunk(const struct frontend_request *r, const char *d
 }
 
 /* A response cannot be queued amid a body: what is too much is read and dropped, up to a bound. */
-enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *size)
+enum MHD_Result frontend_body_take(struct frontend_request *r, const char *data, size_t *size)
 {
     size_t n = *size;
     ptrdiff_t taken;
@@ -128,6 +128,6 @@ void frontend_upload_on(struct frontend_request *r)
 {
     if (!r->held_back)
         return;
-    connection_expect_body(r->c);
+    frontend_connection_expect_body(r->c);
     frontend_resume(r);
 }

@@ -55,11 +55,11 @@ static size_t scheme_length(struct str target)
 
 /* RFC 9112 3.2.2: of a target in absolute form the path is what is asked for, and its authority takes
  * the place of the Host, whatever that says. */
-static unsigned take_absolute(struct request_head *head, const char **ret_why)
+static unsigned take_absolute(struct http_request *request, const char **ret_why)
 {
-    struct str target = buf_str(&head->target), host;
+    struct str target = buf_str(&request->target), host;
     size_t scheme = scheme_length(target), at = scheme;
-    char *text = head->target.p;
+    char *text = request->target.p;
     int rc;
 
     if (scheme == 0)
@@ -69,26 +69,26 @@ static unsigned take_absolute(struct request_head *head, const char **ret_why)
     host = (struct str){text + scheme, at - scheme};
     if (host.n == 0 || memchr(host.p, '@', host.n))
         return refuse(400, "retryd: the request target names no host, or a user", ret_why);
-    rc = headers_set(&head->headers, STR("Host"), host);
+    rc = headers_set(&request->headers, STR("Host"), host);
     if (rc < 0)
         return refuse(rc == -E2BIG ? 431 : 503, "retryd: no room for the request's head", ret_why);
     if (at == target.n || text[at] != '/')
         text[--at] = '/';
     memmove(text, text + at, target.n - at + 1); /* its terminator, too */
-    head->target.len = target.n - at;
+    request->target.len = target.n - at;
     return 0;
 }
 
-static unsigned check_line(struct request_head *head, const char *version, const char **ret_why)
+static unsigned check_line(struct http_request *request, const char *version, const char **ret_why)
 {
-    struct str target = buf_str(&head->target);
+    struct str target = buf_str(&request->target);
 
-    head->http_1_0 = !strcmp(version, "HTTP/1.0");
+    request->http_1_0 = !strcmp(version, "HTTP/1.0");
     if (!is_version(version))
         return refuse(505, "retryd: only HTTP/1.1 and HTTP/1.0 are spoken here", ret_why);
-    if (!frontend_is_token(buf_str(&head->method)))
+    if (!frontend_is_token(buf_str(&request->method)))
         return refuse(400, "retryd: the method is not a token", ret_why);
-    if (request_is(head, "CONNECT") || request_is(head, "TRACE"))
+    if (http_request_is(request, "CONNECT") || http_request_is(request, "TRACE"))
         return refuse(405, "retryd: CONNECT and TRACE are not served", ret_why);
     if (target.n == 0 || (target.p[0] != '/' && scheme_length(target) == 0))
         return refuse(400, "retryd: the request target must start with a slash, or with http://",
@@ -101,8 +101,8 @@ static unsigned check_line(struct request_head *head, const char *version, const
 }
 
 struct framing {
-    unsigned lengths, codings, hosts;
-    struct str length, coding;
+    unsigned lengths, encodings, hosts;
+    struct str length, encoding;
 };
 
 static unsigned check_fields(const struct headers *h, struct framing *f, const char **ret_why)
@@ -120,8 +120,8 @@ static unsigned check_fields(const struct headers *h, struct framing *f, const c
             f->lengths++;
             f->length = value;
         } else if (str_ieq(name, STR("transfer-encoding"))) {
-            f->codings++;
-            f->coding = value;
+            f->encodings++;
+            f->encoding = value;
         } else if (str_ieq(name, STR("host"))) {
             f->hosts++;
         }
@@ -129,39 +129,39 @@ static unsigned check_fields(const struct headers *h, struct framing *f, const c
     return 0;
 }
 
-static unsigned check_framing(struct request_head *head, const struct framing *f,
+static unsigned check_framing(struct http_request *request, const struct framing *f,
                               const char **ret_why)
 {
-    if (f->lengths > 1 || f->codings > 1 || f->hosts > 1)
+    if (f->lengths > 1 || f->encodings > 1 || f->hosts > 1)
         return refuse(400, "retryd: Content-Length, Transfer-Encoding and Host may stand once each",
                       ret_why);
-    if (f->lengths && f->codings)
+    if (f->lengths && f->encodings)
         return refuse(400, "retryd: Content-Length and Transfer-Encoding exclude each other",
                       ret_why);
-    if (f->codings && (head->http_1_0 || !str_ieq(f->coding, STR("chunked"))))
+    if (f->encodings && (request->http_1_0 || !str_ieq(f->encoding, STR("chunked"))))
         return refuse(400, "retryd: the only Transfer-Encoding is chunked, and only in HTTP/1.1",
                       ret_why);
-    if (!head->http_1_0 && f->hosts == 0)
+    if (!request->http_1_0 && f->hosts == 0)
         return refuse(400, "retryd: the Host header is missing", ret_why);
-    head->content_length = f->codings ? LENGTH_UNKNOWN : 0;
-    if (f->lengths && !str_to_u64(f->length, &head->content_length))
+    request->content_length = f->encodings ? LENGTH_UNKNOWN : 0;
+    if (f->lengths && !str_to_u64(f->length, &request->content_length))
         return refuse(400, "retryd: Content-Length is not a number", ret_why);
     /* The largest number of all would be taken for a length that is not known. */
-    if (f->lengths && head->content_length == LENGTH_UNKNOWN)
+    if (f->lengths && request->content_length == LENGTH_UNKNOWN)
         return refuse(413, "retryd: Content-Length is larger than any body", ret_why);
     return 0;
 }
 
-unsigned frontend_check(struct request_head *head, const char *version, const char **ret_why)
+unsigned frontend_check(struct http_request *request, const char *version, const char **ret_why)
 {
     struct framing f = {0};
-    unsigned status = check_line(head, version, ret_why);
+    unsigned status = check_line(request, version, ret_why);
 
     if (status == 0)
-        status = check_fields(&head->headers, &f, ret_why);
+        status = check_fields(&request->headers, &f, ret_why);
     if (status == 0)
-        status = check_framing(head, &f, ret_why);
-    return status ? status : take_absolute(head, ret_why);
+        status = check_framing(request, &f, ret_why);
+    return status ? status : take_absolute(request, ret_why);
 }
 
 /* --- one field behind the other ----------------------------------------------------------------- */

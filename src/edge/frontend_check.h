@@ -19,7 +19,7 @@ struct string_view_list {
 /* 0, or the status to refuse with and one sentence in `ret_why`. `version` is the text of the
  * request line ("HTTP/1.1"). Sets head->content_length and head->http_1_0; a target in absolute form
  * becomes one in origin form, and its host the Host. */
-unsigned frontend_check(struct request_head *head, const char *version, const char **ret_why);
+unsigned frontend_check(struct http_request *request, const char *version, const char **ret_why);
 
 /* Whether the fields stand in memory as they stood on the wire: each right behind the one before, with
  * nothing but the colon and blanks amid and CR LF at its end. libmicrohttpd 0.9.75 cuts what it reads at

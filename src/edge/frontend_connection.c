@@ -10,7 +10,7 @@
 
 #include "edge/frontend_private.h"
 
-#define DRAIN_HEAD_TIME_MS 1000 /* while draining, a head that is on its way likewise */
+#define DRAIN_HEADERS_TIME_MS 1000 /* while draining, a head that is on its way likewise */
 #define DRAIN_IDLE_MS \
     700 /* ... and one that has not begun to come: no more than the end may wait */
 #define BODY_CHECK_MS 10000   /* in each such time ... */
@@ -50,7 +50,7 @@ static void expect_within(struct connection *c, uint64_t ms)
     expect_by(c, c->gone ? 0 : ms);
 }
 
-void connection_shut(struct connection *c)
+void frontend_connection_shut(struct connection *c)
 {
     shutdown(c->fd, SHUT_RDWR);
 }
@@ -65,14 +65,14 @@ static bool is_tls(const unsigned char *p, size_t n)
 }
 
 /* In plain text, for that is what the client would have to speak, and what its errors show. */
-static void answer_tls(struct connection *c)
+static void respond_tls(struct connection *c)
 {
     static const char body[] =
         "{\"error\":{\"message\":\"retryd: this listener speaks plain HTTP, not TLS; use http:// in "
         "the client's base URL\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":"
         "\"plain_http_expected\"}}";
-    char answer[600];
-    int n = snprintf(answer, sizeof(answer),
+    char response[600];
+    int n = snprintf(response, sizeof(response),
                      "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
                      "Content-Length: %zu\r\nx-should-retry: false\r\nConnection: close\r\n\r\n%s",
                      sizeof(body) - 1, body);
@@ -82,8 +82,8 @@ static void answer_tls(struct connection *c)
     for (unsigned i = 0; i < 16; i++)
         if (recv(c->fd, unread, sizeof(unread), MSG_DONTWAIT) <= 0)
             break;
-    (void)send(c->fd, answer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    connection_shut(c);
+    (void)send(c->fd, response, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    frontend_connection_shut(c);
     if (c->f->handler->on_tls)
         c->f->handler->on_tls(c->f->ctx);
 }
@@ -96,7 +96,7 @@ static void look_for_tls(struct connection *c)
 
     list_remove(&c->fresh);
     if (n > 0 && is_tls(first, (size_t)n))
-        answer_tls(c);
+        respond_tls(c);
     else if (n < 0)
         list_append(&c->f->fresh, &c->fresh);
 }
@@ -104,7 +104,7 @@ static void look_for_tls(struct connection *c)
 /* Where many say nothing, each is looked at from time to time: no turn may cost more for them. */
 #define FRESH_LOOKS 16
 
-void connection_look_at_fresh(struct frontend *f)
+void frontend_connection_look_at_fresh(struct frontend *f)
 {
     struct list *last = f->fresh.prev, *n;
     unsigned looks = 0;
@@ -145,14 +145,14 @@ static bool has_unread(const struct connection *c)
     return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-void connection_reset(struct connection *c)
+void frontend_connection_reset(struct connection *c)
 {
     struct sockaddr none = {.sa_family = AF_UNSPEC};
 
     /* TCP's own way to take a connection back: the peer gets a reset, what the kernel still held
      * for it is freed, and the descriptor stays libmicrohttpd's to close. Unix sockets have none. */
     if (connect(c->fd, &none, sizeof(none)) < 0)
-        connection_shut(c);
+        frontend_connection_shut(c);
 }
 
 /* How far the client has come with its answer: a number that moves when it takes something. False
@@ -183,7 +183,7 @@ static void check_taking(struct connection *c)
     if (waiting > 0 && taken == c->taken) {
         if (c->f->handler->on_stalled && c->current->user)
             c->f->handler->on_stalled(c->current->user);
-        connection_reset(c);
+        frontend_connection_reset(c);
         return;
     }
     c->taken = taken;
@@ -249,12 +249,12 @@ static void overdue(struct connection *c)
     }
     /* A request that came just before the drain would have closed its connection is still served. */
     if (!r && !c->gone && c->f->draining && has_unread(c)) {
-        expect_within(c, DRAIN_HEAD_TIME_MS);
+        expect_within(c, DRAIN_HEADERS_TIME_MS);
         return;
     }
     if (!c->gone && r && r->started && body_goes_on(c))
         return;
-    connection_shut(c);
+    frontend_connection_shut(c);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -273,7 +273,7 @@ static void on_timer(uv_timer_t *timer)
     overdue(c);
 }
 
-void connection_expect_body(struct connection *c)
+void frontend_connection_expect_body(struct connection *c)
 {
     struct frontend_request *r = c->current;
 
@@ -282,12 +282,12 @@ void connection_expect_body(struct connection *c)
     expect_within(c, BODY_LOOK_MS);
 }
 
-void connection_expect_nothing(struct connection *c)
+void frontend_connection_expect_nothing(struct connection *c)
 {
     c->due_ms = NEVER;
 }
 
-void connection_expect_taking(struct connection *c)
+void frontend_connection_expect_taking(struct connection *c)
 {
     const struct frontend_request *r = c->current;
 
@@ -297,7 +297,7 @@ void connection_expect_taking(struct connection *c)
         expect_by(c, r->stall_ms);
 }
 
-void connection_expect_head(struct connection *c)
+void frontend_connection_expect_headers(struct connection *c)
 {
     c->step_ms = uv_now(c->f->loop);
     expect_within(c, c->f->draining ? DRAIN_IDLE_MS : c->f->idle_ms);
@@ -321,7 +321,7 @@ static struct connection *connection_new(struct frontend *f, int fd)
     uv_poll_start(&c->watch, UV_DISCONNECT, on_disconnect);
     c->armed_ms = NEVER;
     c->step_ms = uv_now(f->loop);
-    expect_by(c, f->draining ? DRAIN_HEAD_TIME_MS : f->head_ms);
+    expect_by(c, f->draining ? DRAIN_HEADERS_TIME_MS : f->headers_ms);
     list_init(&c->node);
     list_init(&c->fresh);
     list_append(&f->connections, &c->node);
@@ -330,8 +330,8 @@ static struct connection *connection_new(struct frontend *f, int fd)
     return c;
 }
 
-void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
-                       enum MHD_ConnectionNotificationCode code)
+void frontend_connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                                enum MHD_ConnectionNotificationCode code)
 {
     struct frontend *f = cls;
     struct connection *c = *socket_context;
@@ -386,9 +386,9 @@ int frontend_add(struct frontend *f, int fd)
 
 /* --- room for others ------------------------------------------------------------------------------ */
 
-void frontend_times(struct frontend *f, uint64_t head_ms, uint64_t idle_ms)
+void frontend_times(struct frontend *f, uint64_t headers_ms, uint64_t idle_ms)
 {
-    f->head_ms = head_ms;
+    f->headers_ms = headers_ms;
     f->idle_ms = idle_ms;
 }
 
@@ -421,9 +421,9 @@ void frontend_make_room(struct frontend *f, unsigned max)
             return;
         c->ended = true;
         if (c->current && c->current->answered) /* half an answer must not look like a whole one */
-            connection_reset(c);
+            frontend_connection_reset(c);
         else
-            connection_shut(c);
+            frontend_connection_shut(c);
         frontend_dirty(f);
     }
 }
@@ -451,7 +451,7 @@ void frontend_drain(struct frontend *f)
         if (!c->current)
             expect_within(c, DRAIN_IDLE_MS);
         else if (!c->current->started)
-            expect_within(c, DRAIN_HEAD_TIME_MS);
+            expect_within(c, DRAIN_HEADERS_TIME_MS);
     }
     frontend_dirty(f);
 }
@@ -464,7 +464,7 @@ void frontend_abort(struct frontend *f)
         if (c->current)
             frontend_cut(c->current);
         else
-            connection_shut(c);
+            frontend_connection_shut(c);
     }
     frontend_dirty(f);
 }

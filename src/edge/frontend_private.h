@@ -19,7 +19,7 @@ struct frontend {
     struct list fresh; /* ... that have sent nothing yet */
     unsigned count;
     uint64_t closed;
-    uint64_t head_ms, idle_ms; /* deadlines of new and of kept connections */
+    uint64_t headers_ms, idle_ms; /* deadlines of new and of kept connections */
     bool dirty;
     bool draining;
     void (*wake)(void *arg);
@@ -48,13 +48,13 @@ struct frontend_request {
     struct frontend *f;
     struct connection *c;
     struct MHD_Connection *mhd;
-    struct request_head head;
-    const char *uri;   /* the target in libmicrohttpd's memory */
-    void *user;        /* the owner's; NULL when it never saw the request */
-    char *origin;      /* of the page that may read its answers; NULL: the client is no page */
-    bool preflight;    /* it asks what it may send, and is told so here */
-    size_t head_room;  /* bytes of the connection's memory that are left for the answer's head */
-    size_t body_there; /* ... and at most so many of them may be in use until the body is taken */
+    struct http_request http;
+    const char *uri;     /* the target in libmicrohttpd's memory */
+    void *user;          /* the owner's; NULL when it never saw the request */
+    char *origin;        /* of the page that may read its answers; NULL: the client is no page */
+    bool preflight;      /* it asks what it may send, and is told so here */
+    size_t headers_room; /* bytes of the connection's memory that are left for the answer's head */
+    size_t body_there;   /* ... and at most so many of them may be in use until the body is taken */
     bool is_head;
     bool http_1_0;
     bool started;  /* the first handler call has been */
@@ -69,7 +69,7 @@ struct frontend_request {
     char why_text[512];
     uint64_t stall_ms; /* the client takes something of its answer in each such time; 0: never */
     uint64_t pulled;   /* bytes of a streamed answer handed to libmicrohttpd */
-    uint64_t told; /* length of the body, as in struct request_head; its owner may take the head */
+    uint64_t told; /* length of the body, as in struct http_request; its owner may take the head */
     uint64_t body_bytes;
     uint64_t body_mark;   /* body_bytes at the last check */
     uint64_t body_due_ms; /* when the next check is, in the loop's time */
@@ -90,9 +90,9 @@ void frontend_suspend(struct frontend_request *r);
 void frontend_resume(struct frontend_request *r);
 
 /* Whether the body of a request that is refused should be read and dropped before it is told. */
-bool body_swallows(const struct frontend_request *r);
+bool frontend_body_swallows(const struct frontend_request *r);
 /* More of the body: `*size` bytes come in, and those that were not taken stay. */
-enum MHD_Result body_take(struct frontend_request *r, const char *data, size_t *size);
+enum MHD_Result frontend_body_take(struct frontend_request *r, const char *data, size_t *size);
 /* Answers with an error of ours, in the first call or the last. */
 enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, const char *why);
 /* The same amid the body, where libmicrohttpd takes no answer. Nothing else follows it. */
@@ -101,24 +101,24 @@ void frontend_refuse_now(struct frontend_request *r, unsigned status, const char
 unsigned frontend_status(int rc);
 
 /* A connection of libmicrohttpd's has come or gone (MHD_NotifyConnectionCallback). */
-void connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
-                       enum MHD_ConnectionNotificationCode code);
+void frontend_connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                                enum MHD_ConnectionNotificationCode code);
 
 /* Before libmicrohttpd reads: clients whose first bytes are TLS are told that it is not spoken here. */
-void connection_look_at_fresh(struct frontend *f);
+void frontend_connection_look_at_fresh(struct frontend *f);
 
 /* The head is in: from now on the body must keep coming. */
-void connection_expect_body(struct connection *c);
+void frontend_connection_expect_body(struct connection *c);
 /* The request is in: its answer may take its time. */
-void connection_expect_nothing(struct connection *c);
+void frontend_connection_expect_nothing(struct connection *c);
 /* The answer goes out: from now on the client must keep taking it. */
-void connection_expect_taking(struct connection *c);
+void frontend_connection_expect_taking(struct connection *c);
 /* Ends it: libmicrohttpd sees that, unless it is suspended, and reaps it. What the kernel has of its
  * answer still goes out. */
-void connection_shut(struct connection *c);
+void frontend_connection_shut(struct connection *c);
 /* Ends it so that the client can tell a break from an end, even without any framing. */
-void connection_reset(struct connection *c);
+void frontend_connection_reset(struct connection *c);
 /* The answer is out: the next head is waited for. */
-void connection_expect_head(struct connection *c);
+void frontend_connection_expect_headers(struct connection *c);
 
 #endif

@@ -3,7 +3,7 @@
 #include <sys/socket.h>
 
 #include "edge/frontend_private.h"
-#include "exchange/answer.h"
+#include "exchange/response.h"
 #include "http/dialect.h"
 
 #define RAW_BYTES_MAX 4096
@@ -37,19 +37,19 @@ static const char *code_for(unsigned status)
 }
 
 static int own_error(const struct frontend_request *r, unsigned status, const char *why,
-                     struct answer_head *head, struct buf *body)
+                     struct http_response *response, struct buf *body)
 {
     bool ours = status == 503 || status == 507;
-    struct answer_facts facts = {.reason = ours ? REASON_INTERNAL : REASON_CLIENT_ERROR,
-                                 .dialect = dialect_of(request_path(&r->head)),
-                                 .come_again = status == 503};
+    struct response_facts facts = {.reason = ours ? REASON_INTERNAL : REASON_CLIENT_ERROR,
+                                   .dialect = dialect_of(http_request_path(&r->http)),
+                                   .come_again = status == 503};
 
-    int rc = answer_own_error(head, body, status, why,
-                              status >= 500 ? "server_error" : "invalid_request_error",
-                              code_for(status), &facts);
+    int rc = response_own_error(response, body, status, why,
+                                status >= 500 ? "server_error" : "invalid_request_error",
+                                code_for(status), &facts);
 
     if (rc == 0 && status == 426) /* RFC 9110 15.5.22: what is spoken here */
-        rc = headers_add(&head->headers, STR("Upgrade"), STR("HTTP/1.1"));
+        rc = headers_add(&response->headers, STR("Upgrade"), STR("HTTP/1.1"));
     return rc;
 }
 
@@ -59,25 +59,25 @@ static void let_page_read(struct frontend_request *r)
     struct str origin;
 
     if (r->user || r->origin || !r->f->handler->may_read ||
-        !headers_get(&r->head.headers, STR("origin"), &origin))
+        !headers_get(&r->http.headers, STR("origin"), &origin))
         return;
-    if (r->f->handler->may_read(r->f->ctx, &r->head.headers))
+    if (r->f->handler->may_read(r->f->ctx, &r->http.headers))
         (void)frontend_allow_page(r, origin);
 }
 
 /* Straight into the socket, for libmicrohttpd has no memory for it or does not take an answer now. Where
  * the kernel has no room for so little the client reads nothing of what it is sent anyway. */
-static void write_raw(struct frontend_request *r, const struct answer_head *head,
+static void write_raw(struct frontend_request *r, const struct http_response *response,
                       const struct buf *body)
 {
     struct buf raw;
 
     buf_init(&raw, RAW_BYTES_MAX);
-    buf_printf(&raw, "HTTP/1.1 %u %s\r\nConnection: close\r\nContent-Length: %zu\r\n", head->status,
-               MHD_get_reason_phrase_for(head->status), body->len);
-    for (unsigned i = 0; i < head->headers.count; i++)
-        buf_printf(&raw, "%s: %s\r\n", headers_name(&head->headers, i).p,
-                   headers_value(&head->headers, i).p);
+    buf_printf(&raw, "HTTP/1.1 %u %s\r\nConnection: close\r\nContent-Length: %zu\r\n",
+               response->status, MHD_get_reason_phrase_for(response->status), body->len);
+    for (unsigned i = 0; i < response->headers.count; i++)
+        buf_printf(&raw, "%s: %s\r\n", headers_name(&response->headers, i).p,
+                   headers_value(&response->headers, i).p);
     if (r->origin)
         buf_printf(&raw, CORS_FIELDS, r->origin);
     buf_add_str(&raw, STR("\r\n"));
@@ -99,24 +99,24 @@ static void end_here(struct frontend_request *r, unsigned status)
 
 enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, const char *why)
 {
-    struct answer_head head;
+    struct http_response response;
     struct buf body;
     int rc;
 
-    answer_head_init(&head);
+    http_response_init(&response);
     buf_init(&body, 4096);
     let_page_read(r);
-    rc = own_error(r, status, why, &head, &body);
+    rc = own_error(r, status, why, &response, &body);
     if (rc == 0)
-        rc = frontend_whole(r, &head, &body);
+        rc = frontend_whole(r, &response, &body);
     if (rc == -EMSGSIZE && !r->complete) {
-        write_raw(r, &head, &body);
+        write_raw(r, &response, &body);
         end_here(r, status);
-        connection_expect_body(r->c);
+        frontend_connection_expect_body(r->c);
         rc = 0;
     }
     buf_deinit(&body);
-    answer_head_deinit(&head);
+    http_response_deinit(&response);
     if (!r->user)
         r->f->handler->on_refused(r->f->ctx, status, why);
     return rc == 0 ? MHD_YES : MHD_NO;
@@ -124,15 +124,15 @@ enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, con
 
 void frontend_refuse_now(struct frontend_request *r, unsigned status, const char *why)
 {
-    struct answer_head head;
+    struct http_response response;
     struct buf body;
 
-    answer_head_init(&head);
+    http_response_init(&response);
     buf_init(&body, 4096);
-    if (own_error(r, status, why, &head, &body) == 0)
-        write_raw(r, &head, &body);
+    if (own_error(r, status, why, &response, &body) == 0)
+        write_raw(r, &response, &body);
     buf_deinit(&body);
-    answer_head_deinit(&head);
+    http_response_deinit(&response);
     if (r->user)
         r->f->handler->on_body_refused(r->user, status);
     else

@@ -8,10 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "edge/redis_private.h"
 
-#define ANSWER_BYTES_MAX (64u * 1024) /* no answer that was asked for comes near */
-#define ANSWER_ITEMS_MAX 64
+#define REPLY_BYTES_MAX (64u * 1024) /* no answer that was asked for comes near */
+#define REPLY_ITEMS_MAX 64
 #define SECOND_LOOK_MS 20
 
 /* hiredis 0.14 believes any length of a list, makes room for it, and later goes through all of it to
@@ -28,7 +29,7 @@ struct redis_reader {
 /* A command that has no answer yet. */
 struct awaited {
     struct list node;
-    redis_answer_fn *answer;
+    redis_reply_fn *reply;
     void *tag;
     uint64_t due_ms;
 };
@@ -39,11 +40,6 @@ struct unsent {
     char *text;
     size_t n;
 };
-
-static uint64_t now_ms(void)
-{
-    return uv_hrtime() / 1000000;
-}
 
 static void on_time(uv_timer_t *timer);
 
@@ -60,7 +56,7 @@ static void *limited_list(const redisReadTask *task, int count)
 {
     struct redis_reader *reader = task->privdata;
 
-    reader->too_long = count > ANSWER_ITEMS_MAX;
+    reader->too_long = count > REPLY_ITEMS_MAX;
     return reader->too_long ? NULL : reader->usual_list(task, count);
 }
 #endif
@@ -92,7 +88,7 @@ static struct redis_reader *reader_new(void)
     reader->hiredis->fn = &reader->functions;
     reader->hiredis->privdata = reader;
 #else
-    reader->hiredis->maxelements = ANSWER_ITEMS_MAX;
+    reader->hiredis->maxelements = REPLY_ITEMS_MAX;
 #endif
     return reader;
 }
@@ -166,9 +162,9 @@ void redis_close(struct redis *r)
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-static struct redis_answer answer_of(const redisReply *reply)
+static struct redis_reply reply_of(const redisReply *reply)
 {
-    struct redis_answer a = {.kind = REDIS_IS_NOTHING};
+    struct redis_reply a = {.kind = REDIS_IS_NOTHING};
 
     switch (reply->type) {
     case REDIS_REPLY_STRING:
@@ -192,21 +188,21 @@ static struct redis_answer answer_of(const redisReply *reply)
     return a;
 }
 
-struct redis_answer redis_item(const struct redis_answer *a, size_t i)
+struct redis_reply redis_item(const struct redis_reply *a, size_t i)
 {
     const redisReply *reply = a->list;
 
     assert(a->kind == REDIS_IS_LIST && i < a->count);
-    return answer_of(reply->element[i]);
+    return reply_of(reply->element[i]);
 }
 
-static bool is_message(const struct redis_answer *a)
+static bool is_message(const struct redis_reply *a)
 {
     return a->kind == REDIS_IS_LIST && a->count == 3 &&
            str_eq(redis_item(a, 0).text, STR("message"));
 }
 
-static void take_answer(struct redis *r, const struct redis_answer *a)
+static void take_reply(struct redis *r, const struct redis_reply *a)
 {
     struct list *node = NULL;
 
@@ -223,12 +219,12 @@ static void take_answer(struct redis *r, const struct redis_answer *a)
     struct awaited w = *LIST_ENTRY(node, struct awaited, node);
     free(LIST_ENTRY(node, struct awaited, node));
     r->awaited_count--;
-    if (w.answer)
-        w.answer(r->handler.arg, w.tag, a);
+    if (w.reply)
+        w.reply(r->handler.arg, w.tag, a);
 }
 
 /* Each answer that is whole, until one makes an end of the connection. */
-static void take_answers(struct redis *r)
+static void take_replies(struct redis *r)
 {
     while (r->phase == REDIS_LIVE) {
         void *reply = NULL;
@@ -240,11 +236,11 @@ static void take_answers(struct redis *r)
         }
         if (!reply)
             break;
-        struct redis_answer a = answer_of(reply);
-        take_answer(r, &a);
+        struct redis_reply a = reply_of(reply);
+        take_reply(r, &a);
         freeReplyObject(reply);
     }
-    if (r->phase == REDIS_LIVE && r->reader->hiredis->len > ANSWER_BYTES_MAX)
+    if (r->phase == REDIS_LIVE && r->reader->hiredis->len > REPLY_BYTES_MAX)
         redis_die(r, REDIS_END_STRANGE, 0);
 }
 
@@ -272,7 +268,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         redis_die(r, REDIS_END_MEMORY, 0);
         return;
     }
-    take_answers(r);
+    take_replies(r);
 }
 
 /* --- commands --------------------------------------------------------------------------------- */
@@ -318,7 +314,7 @@ static int write_text(struct redis *r, size_t argc, const struct str argv[])
     return rc < 0 ? rc : 0;
 }
 
-int redis_send(struct redis *r, size_t argc, const struct str argv[], redis_answer_fn *answer,
+int redis_send(struct redis *r, size_t argc, const struct str argv[], redis_reply_fn *reply,
                void *tag)
 {
     assert(r->magic == REDIS_MAGIC && argc > 0 && argc <= REDIS_ARGS_MAX);
@@ -327,7 +323,7 @@ int redis_send(struct redis *r, size_t argc, const struct str argv[], redis_answ
     struct awaited *w = malloc(sizeof(*w));
     if (!w)
         return -ENOMEM;
-    *w = (struct awaited){.answer = answer, .tag = tag, .due_ms = now_ms() + REDIS_ANSWER_MS};
+    *w = (struct awaited){.reply = reply, .tag = tag, .due_ms = clock_now_ms() + REDIS_REPLY_MS};
     int rc = write_text(r, argc, argv);
     if (rc < 0) {
         free(w);
@@ -342,7 +338,7 @@ int redis_send(struct redis *r, size_t argc, const struct str argv[], redis_answ
     return 0;
 }
 
-size_t redis_unanswered(const struct redis *r)
+size_t redis_pending(const struct redis *r)
 {
     return r->awaited_count;
 }
@@ -377,7 +373,7 @@ static bool ping(struct redis *r)
 static void on_time(uv_timer_t *timer)
 {
     struct redis *r = timer->data;
-    uint64_t now = now_ms();
+    uint64_t now = clock_now_ms();
     uint64_t due = now + REDIS_PING_MS;
 
     assert(r->magic == REDIS_MAGIC);

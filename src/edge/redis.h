@@ -28,7 +28,7 @@ enum redis_kind {
 };
 
 /* An answer, or an item of one. It is valid during the call that brings it. */
-struct redis_answer {
+struct redis_reply {
     enum redis_kind kind;
     struct str text;
     int64_t number;
@@ -37,7 +37,7 @@ struct redis_answer {
 };
 
 /* Item `i` < a->count of a list. */
-struct redis_answer redis_item(const struct redis_answer *a, size_t i);
+struct redis_reply redis_item(const struct redis_reply *a, size_t i);
 
 /* Why a connection is dead. */
 enum redis_end {
@@ -62,9 +62,9 @@ struct redis_handler {
 
 /* The answer to one command, in the order of the commands. `tag` is the sender's. Commands that have
  * no answer when the connection dies, or is closed, get none: no call. */
-typedef void redis_answer_fn(void *arg, void *tag, const struct redis_answer *a);
+typedef void redis_reply_fn(void *arg, void *tag, const struct redis_reply *a);
 
-#define REDIS_ANSWER_MS 1000  /* without an answer for so long the connection is dead */
+#define REDIS_REPLY_MS 1000   /* without an answer for so long the connection is dead */
 #define REDIS_CONNECT_MS 3000 /* the same until it is connected, its name's resolution included */
 #define REDIS_PING_MS 500 /* how often a connection with nothing to say asks for a sign of life */
 
@@ -82,10 +82,10 @@ void redis_close(struct redis *r);
  * is of no interest. 0, or -ENOTCONN: not yet connected, or dead; -ENOMEM. The words are wiped from
  * memory when they have been sent, for one may be a password. */
 #define REDIS_ARGS_MAX 12
-int redis_send(struct redis *r, size_t argc, const struct str argv[], redis_answer_fn *answer,
+int redis_send(struct redis *r, size_t argc, const struct str argv[], redis_reply_fn *reply,
                void *tag);
 
 /* Commands that have no answer yet. */
-size_t redis_unanswered(const struct redis *r);
+size_t redis_pending(const struct redis *r);
 
 #endif

@@ -29,7 +29,7 @@ void attempt_reset(struct attempt *a)
     headers_reset(&a->headers);
     buf_reset(&a->body, KEEP_BYTES);
     buf_reset(&a->interim, 0);
-    a->head_done = false;
+    a->headers_done = false;
     a->status = 0;
     a->done = false;
     a->transport = TRANSPORT_WHOLE;

@@ -24,7 +24,7 @@ struct attempt {
 
     /* What came back, in the order it comes. */
     struct buf interim; /* heads of interim responses (102, 103), as they go to the client */
-    bool head_done;     /* status and headers are final */
+    bool headers_done;  /* status and headers are final */
     unsigned status;
     struct headers headers;
     struct buf body; /* bytes that came and were not taken yet, still content-coded */

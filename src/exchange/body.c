@@ -73,12 +73,12 @@ static void glance_at(struct body *b, const char *data, size_t n)
         json_fingerprint_feed(&g->object, piece);
 }
 
-int body_expect(struct body *b, struct str coding)
+int body_expect(struct body *b, struct str encoding)
 {
     assert(b->length == 0);
-    if (b->packed || !packed_is(coding))
+    if (b->packed || !packed_is(encoding))
         return 0;
-    b->packed = packed_new(coding);
+    b->packed = packed_new(encoding);
     return b->packed ? 0 : -ENOMEM;
 }
 
@@ -105,7 +105,7 @@ enum packed_state body_packed_state(const struct body *b)
 /* A body that says at once that it is long need not pass through memory. */
 static uint64_t least_length(const struct body *b, size_t n)
 {
-    uint64_t told = b->x->request.head.content_length, known = b->length + n;
+    uint64_t told = b->x->request.http.content_length, known = b->length + n;
 
     return told != LENGTH_UNKNOWN && told > known ? told : known;
 }

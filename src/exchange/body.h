@@ -48,7 +48,7 @@ void body_deinit(struct body *b);
 void body_may_spool(struct body *b, struct exchange *x, uint64_t memory_max);
 
 /* It comes in that content coding ("" and identity are none). Before the first byte. 0 or -ENOMEM. */
-int body_expect(struct body *b, struct str coding);
+int body_expect(struct body *b, struct str encoding);
 
 /* How many of the `n` bytes were taken (fewer than n while it is full: bring the rest later), or
  * -EFBIG (it would pass `max`), -ENOMEM, -ENOSPC (the spool has failed: `error` tells why). */

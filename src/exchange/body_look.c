@@ -63,9 +63,9 @@ bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS
 
 /* --- a body in a coding ------------------------------------------------------------------------- */
 
-bool packed_is(struct str coding)
+bool packed_is(struct str encoding)
 {
-    return coding.n > 0 && !str_ieq(coding, STR("identity"));
+    return encoding.n > 0 && !str_ieq(encoding, STR("identity"));
 }
 
 /* The decoder is needed no more. */
@@ -76,7 +76,7 @@ static void settle(struct packed *p, enum packed_state s)
     decoder_deinit(&p->decoder);
 }
 
-struct packed *packed_new(struct str coding)
+struct packed *packed_new(struct str encoding)
 {
     struct packed *p = calloc(1, sizeof(*p));
     int rc;
@@ -84,7 +84,7 @@ struct packed *packed_new(struct str coding)
     if (!p)
         return NULL;
     body_look_init(&p->look);
-    rc = decoder_init_request(&p->decoder, coding);
+    rc = decoder_init_request(&p->decoder, encoding);
     if (rc == -ENOMEM) {
         free(p);
         return NULL;
@@ -92,7 +92,7 @@ struct packed *packed_new(struct str coding)
     if (rc < 0)
         settle(p, PACKED_UNKNOWN);
     else
-        memcpy(p->coding, coding.p, coding.n);
+        memcpy(p->encoding, encoding.p, encoding.n);
     return p;
 }
 
@@ -171,7 +171,7 @@ bool packed_fingerprint(const struct packed *p, struct str coded, uint64_t *ret)
     bool done;
 
     if (p->state != PACKED_READ || !body_look_is_object(&p->look) ||
-        decoder_init_request(&d, str_from(p->coding)) < 0)
+        decoder_init_request(&d, str_from(p->encoding)) < 0)
         return false;
     json_fingerprint_begin(&f);
     done = decoder_feed(&d, coded, sum_up, &f) == 0 && json_fingerprint_end(&f, ret);

@@ -55,18 +55,18 @@ enum packed_state {
 struct packed {
     struct body_look look;
     struct decoder decoder;
-    char coding[8];        /* its name; a longer one is known to nobody here */
+    char encoding[8];      /* its name; a longer one is known to nobody here */
     uint64_t coded, plain; /* bytes so far */
     enum packed_state state;
     bool over;
 };
 
 /* Whether a Content-Encoding is one: something, and not identity. */
-bool packed_is(struct str coding);
+bool packed_is(struct str encoding);
 
 /* One in `coding` (RFC 9110 8.4): gzip, deflate, zstd; with others it only says PACKED_UNKNOWN. NULL:
  * out of memory. */
-struct packed *packed_new(struct str coding);
+struct packed *packed_new(struct str encoding);
 void packed_free(struct packed *p);
 
 /* The next bytes as they came. 0 or -ENOMEM. */

@@ -18,7 +18,7 @@ static bool creates_response(const struct exchange *x)
 }
 
 /* What every answer of its API has is missing: words beside that are an error's, whatever the status is. */
-static bool lacks_answer(const struct exchange *x, struct str text)
+static bool lacks_response(const struct exchange *x, struct str text)
 {
     if (!x->held.due || x->attempt->status == 202) /* taken on, to be answered later */
         return false;
@@ -46,7 +46,7 @@ static bool may_hold_error(const struct exchange *x, struct str text)
     if (text.n == 0 || (text.p[0] != '{' && !(array && text.p[0] == '[')))
         return false;
     return holds(text, "\"error\"") || (creates_response(x) && holds(text, "\"failed\"")) ||
-           lacks_answer(x, text);
+           lacks_response(x, text);
 }
 
 static void read_text(const struct exchange *x, struct str text, struct contents *ret)
@@ -60,7 +60,8 @@ static void read_text(const struct exchange *x, struct str text, struct contents
         else
             apierror_parse(text, &ret->error);
     }
-    if (ret->error.kind == APIERROR_NONE && ret->error.message[0] != '\0' && lacks_answer(x, text))
+    if (ret->error.kind == APIERROR_NONE && ret->error.message[0] != '\0' &&
+        lacks_response(x, text))
         ret->error.kind = ret->error.loose;
     if (a->status >= 400 && ret->error.kind == APIERROR_NONE)
         ret->error.kind = ret->error.loose;
@@ -71,21 +72,21 @@ static void read_text(const struct exchange *x, struct str text, struct contents
 void contents_read(const struct exchange *x, struct contents *ret)
 {
     const struct attempt *a = x->attempt;
-    struct str coding = {NULL, 0}, body = buf_str(&a->body);
+    struct str encoding = {NULL, 0}, body = buf_str(&a->body);
     struct buf text;
 
     memset(ret, 0, sizeof(*ret));
-    if (a->status < 400 && !x->held.due && !answer_is_type(&a->headers, STR("application/json")))
+    if (a->status < 400 && !x->held.due && !response_is_type(&a->headers, STR("application/json")))
         return;
-    headers_get(&a->headers, STR("content-encoding"), &coding);
-    if (coding.n == 0) {
+    headers_get(&a->headers, STR("content-encoding"), &encoding);
+    if (encoding.n == 0) {
         if (body.n > TEXT_MAX && a->status >= 400)
             body.n = TEXT_MAX;
         read_text(x, body, ret);
         return;
     }
     buf_init(&text, TEXT_MAX);
-    if (decode_body(coding, body, &text) == 0)
+    if (decode_body(encoding, body, &text) == 0)
         read_text(x, buf_str(&text), ret);
     buf_deinit(&text);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "exchange/exchange_private.h"
 
 #define EXCHANGE_MAGIC 0x72657478u
@@ -50,6 +51,13 @@ void exchange_set(struct exchange *x, enum exchange_state to)
 {
     assert(x->magic == EXCHANGE_MAGIC);
     assert(states[x->state].moves & BIT(to));
+    if (log_enabled(LOG_DEBUG)) {
+        log_begin(LOG_DEBUG, "state");
+        log_text("id", x->request.id);
+        log_text("from", states[x->state].name);
+        log_text("to", states[to].name);
+        log_end();
+    }
     x->state = to;
 }
 
@@ -236,7 +244,7 @@ void exchange_start_attempt(struct exchange *x, bool fresh)
 void exchange_set_deadline(struct exchange *x, uint64_t since_ms, uint64_t heard_ms)
 {
     x->deadline =
-        deadline_of(&x->request.head.headers, since_ms, heard_ms,
+        deadline_of(&x->request.http.headers, since_ms, heard_ms,
                     x->plan.settings->retry.deadline_ms, x->request.overrides.deadline_ms);
 }
 
@@ -313,18 +321,18 @@ static void replace_stale(struct exchange *x)
 #define CODED_START 1024 /* of a coded body: more tells no more of its first line */
 
 /* The first bytes of the attempt's body, as they are without a coding. */
-static enum sse_begin look_at_start(const struct attempt *a, struct str coding)
+static enum sse_begin look_at_start(const struct attempt *a, struct str encoding)
 {
     struct str body = buf_str(&a->body);
     enum sse_begin begin;
     struct buf text;
 
-    if (coding.n == 0 || body.n == 0)
+    if (encoding.n == 0 || body.n == 0)
         return sse_begins(body);
     if (body.n > CODED_START)
         body.n = CODED_START;
     buf_init(&text, CODED_START);
-    (void)decode_body(coding, body, &text); /* what could be read */
+    (void)decode_body(encoding, body, &text); /* what could be read */
     begin = sse_begins(buf_str(&text));
     buf_deinit(&text);
     return begin;
@@ -334,15 +342,15 @@ static enum sse_begin look_at_start(const struct attempt *a, struct str coding)
  * here is passed on unseen. */
 enum sse_begin exchange_is_stream(const struct exchange *x, const struct attempt *a)
 {
-    struct str coding = {NULL, 0};
-    bool labelled = answer_is_type(&a->headers, STR("text/event-stream"));
+    struct str encoding = {NULL, 0};
+    bool labelled = response_is_type(&a->headers, STR("text/event-stream"));
 
     if (a->status >= 300 || (!labelled && !judge_may_have_body(x, a->status)) ||
-        (headers_get(&a->headers, STR("content-encoding"), &coding) && !decode_knows(coding)))
+        (headers_get(&a->headers, STR("content-encoding"), &encoding) && !decode_knows(encoding)))
         return SSE_BEGIN_NO;
     if (labelled)
         return SSE_BEGIN_YES;
-    return x->request.stream ? look_at_start(a, coding) : SSE_BEGIN_NO;
+    return x->request.stream ? look_at_start(a, encoding) : SSE_BEGIN_NO;
 }
 
 void exchange_begin_stream(struct exchange *x)
@@ -350,7 +358,7 @@ void exchange_begin_stream(struct exchange *x)
     x->stream.on = true;
     x->held.open = false;
     /* It may think for minutes: its gate need not. */
-    targets_tell_good(x, TURN_HEAD);
+    targets_tell_good(x, TURN_HEADERS);
     stream_start(x);
 }
 
@@ -362,7 +370,7 @@ static void attempting(struct exchange *x)
         a->running = false;
     if (a->done && a->transport == TRANSPORT_STALE && !a->fresh) {
         replace_stale(x);
-    } else if (a->head_done) {
+    } else if (a->headers_done) {
         enum sse_begin begin = exchange_is_stream(x, a);
 
         if (begin == SSE_BEGIN_YES) {
@@ -466,7 +474,7 @@ static void abort_now(struct exchange *x)
     }
     if (reply->begun || !x->request_complete) {
         exchange_stop_attempt(x);
-        x->ops->answer_cut(x->world, x);
+        x->ops->response_cut(x->world, x);
         exchange_end(x, reply->begun ? END_BROKEN : END_REFUSED);
         return;
     }
@@ -502,13 +510,13 @@ static bool ended_from_outside(struct exchange *x)
  * that race the first one's do. */
 static void pass_interim(struct exchange *x)
 {
-    struct buf *heads = &x->attempt->interim;
+    struct buf *interim = &x->attempt->interim;
 
-    if (heads->len == 0)
+    if (interim->len == 0)
         return;
-    if (!x->reply.begun && !x->request.head.http_1_0)
-        x->ops->answer_interim(x->world, x, buf_str(heads));
-    buf_reset(heads, 0);
+    if (!x->reply.begun && !x->request.http.http_1_0)
+        x->ops->response_interim(x->world, x, buf_str(interim));
+    buf_reset(interim, 0);
 }
 
 void exchange_step(struct exchange *x)
@@ -526,7 +534,7 @@ void exchange_step(struct exchange *x)
     /* The client asks again, and finds the spool's news, or its failure. */
     if (x->reply.out.spool_awaited) {
         x->reply.out.spool_awaited = false;
-        x->ops->answer_wake(x->world, x);
+        x->ops->response_wake(x->world, x);
     }
     if (!x->attempt->running && x->state != EXCHANGE_QUEUED)
         release_turn(x);

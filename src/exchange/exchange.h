@@ -137,13 +137,13 @@ struct exchange_ops {
     /* The answer: whole (takes `body`'s memory), or its head with the bytes to be pulled by
      * exchange_pull. 0; -EMSGSIZE: the head is too large for the client's connection, and another
      * one may be tried (the body is untouched); or -errno: then the connection is cut. */
-    int (*answer_whole)(void *w, struct exchange *x, const struct answer_head *head,
-                        struct buf *body);
-    int (*answer_begin)(void *w, struct exchange *x, const struct answer_head *head);
+    int (*response_whole)(void *w, struct exchange *x, const struct http_response *response,
+                          struct buf *body);
+    int (*response_begin)(void *w, struct exchange *x, const struct http_response *response);
     /* Heads of interim responses, before any answer; a client that cannot be told is not. */
-    void (*answer_interim)(void *w, struct exchange *x, struct str heads);
-    void (*answer_wake)(void *w, struct exchange *x); /* exchange_pull has news */
-    void (*answer_cut)(void *w, struct exchange *x);  /* close so that the client sees a break */
+    void (*response_interim)(void *w, struct exchange *x, struct str interim);
+    void (*response_wake)(void *w, struct exchange *x); /* exchange_pull has news */
+    void (*response_cut)(void *w, struct exchange *x);  /* close so that the client sees a break */
 
     /* A spool: a file that keeps bytes that are too many for memory. It is written by appending and
      * read from any offset; no call waits for the disk, and exchange_step is called after each news
@@ -234,7 +234,7 @@ struct kept_error {
 
 /* The attempt's answer where it is no stream, while it is held and watched. judge.c changes it; besides,
  * `open` follows the attempt (exchange.c, hedge.c). */
-struct held_answer {
+struct held_response {
     bool open; /* it may turn out to be an event stream under another label */
     struct inspect inspect;
     bool due;         /* nothing but JSON or an event stream can be its answer */
@@ -340,7 +340,7 @@ struct exchange {
     struct placement placement;
     struct hedge hedge;
     struct kept_error kept;
-    struct held_answer held;
+    struct held_response held;
     struct stream stream;
     struct reply reply;
 

@@ -3,8 +3,8 @@
 #ifndef RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 #define RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 
-#include "exchange/answer.h"
 #include "exchange/exchange.h"
+#include "exchange/response.h"
 
 /* --- exchange.c: from the first byte to the last --- */
 
@@ -205,7 +205,7 @@ uint64_t relay_upstream_length(const struct headers *h);
 int relay_keep_stream(struct exchange *x);
 
 /* Delivers the kept answer, which was good: behind the heartbeats, where the client has had some. */
-void relay_kept_answer(struct exchange *x);
+void relay_kept_response(struct exchange *x);
 
 /* Delivers the kept error answer. */
 void relay_kept_error(struct exchange *x);

@@ -143,8 +143,8 @@ uint64_t hedge_limit(const struct exchange *x)
     if (!a || a->done || a->paused)
         return TIMER_OFF;
     total = clock_timeout(a->started_ms, t->total_ms);
-    step = a->head_done ? clock_timeout(a->last_piece_ms, t->idle_ms)
-                        : clock_timeout(a->started_ms, t->first_byte_ms);
+    step = a->headers_done ? clock_timeout(a->last_piece_ms, t->idle_ms)
+                           : clock_timeout(a->started_ms, t->first_byte_ms);
     return step < total ? step : total;
 }
 
@@ -155,7 +155,7 @@ void hedge_timed_out(struct exchange *x)
     x->ops->attempt_cancel(x->world, x, a);
     a->running = false;
     a->done = true;
-    a->transport = a->head_done ? TRANSPORT_IDLE_TIMEOUT : TRANSPORT_FIRST_BYTE_TIMEOUT;
+    a->transport = a->headers_done ? TRANSPORT_IDLE_TIMEOUT : TRANSPORT_FIRST_BYTE_TIMEOUT;
     snprintf(a->detail, sizeof(a->detail), "silence for too long");
 }
 
@@ -191,7 +191,7 @@ void hedge_look(struct exchange *x)
     if (a->done)
         a->running = false;
     has_news = a->done || (a->paused && !x->attempt->paused) ||
-               (a->head_done && exchange_is_stream(x, a) == SSE_BEGIN_YES);
+               (a->headers_done && exchange_is_stream(x, a) == SSE_BEGIN_YES);
     if (!has_news)
         return;
     if (a->done && a->transport == TRANSPORT_STALE)

@@ -33,9 +33,9 @@ static bool is_media(const struct headers *h)
 }
 
 /* The one coding that is in force, "" for none. False for several: decoding stops at the first. */
-static bool coding_of(const struct headers *h, struct str *ret_coding)
+static bool encoding_of(const struct headers *h, struct str *ret_encoding)
 {
-    struct str coding = {0};
+    struct str encoding = {0};
 
     for (unsigned i = 0; i < h->count; i++) {
         struct str value;
@@ -45,26 +45,26 @@ static bool coding_of(const struct headers *h, struct str *ret_coding)
         value = str_trim(headers_value(h, i));
         if (value.n == 0 || str_ieq(value, STR("identity")))
             continue;
-        if (coding.n > 0)
+        if (encoding.n > 0)
             return false;
-        coding = value;
+        encoding = value;
     }
-    *ret_coding = coding;
+    *ret_encoding = encoding;
     return true;
 }
 
 void inspect_begin(struct inspect *i, const struct headers *h, bool due)
 {
-    struct str coding;
+    struct str encoding;
 
     i->json = i->coded = i->some = i->broken = i->garbled = i->unreadable = false;
     i->promised = i->due = false;
     i->beginning_len = 0;
     i->decoder.open = false;
-    if (!coding_of(h, &coding))
+    if (!encoding_of(h, &encoding))
         return;
-    if (coding.n > 0) {
-        if (decoder_init(&i->decoder, coding) < 0)
+    if (encoding.n > 0) {
+        if (decoder_init(&i->decoder, encoding) < 0)
             return;
         i->coded = true;
     }

@@ -14,7 +14,7 @@ static unsigned status_to_tell(unsigned status, const struct apierror *e)
     return e->status ? e->status : 502;
 }
 
-static void keep_error_answer(struct exchange *x, unsigned status)
+static void keep_error_response(struct exchange *x, unsigned status)
 {
     struct attempt *a = x->attempt;
     struct kept_error before = x->kept;
@@ -47,7 +47,7 @@ bool judge_deliver_what_came(struct exchange *x)
 
     x->stream.lacks_usage = x->stream.but_usage;
     if (x->kept.good)
-        relay_kept_answer(x);
+        relay_kept_response(x);
     else if (came)
         relay_end_without_usage(x);
     return came;
@@ -56,7 +56,7 @@ bool judge_deliver_what_came(struct exchange *x)
 static void tell_failure(struct exchange *x)
 {
     char message[ATTEMPT_DETAIL_MAX + 512 + FAILURE_WORDS];
-    const char *advice = answer_advice(x->last_reason), *words = repeat_words(x);
+    const char *advice = response_advice(x->last_reason), *words = repeat_words(x);
 
     if (judge_deliver_what_came(x))
         return;
@@ -96,9 +96,9 @@ static bool is_sick(const struct outcome *o, const struct verdict *v)
     case REASON_EMPTY_STREAM:
     case REASON_MALFORMED:
     case REASON_TRUNCATED:
-    case REASON_BAD_ANSWER:
+    case REASON_BAD_RESPONSE:
         return true;
-    case REASON_EMPTY_ANSWER:
+    case REASON_EMPTY_RESPONSE:
         return !o->silent;
     default:
         return false;
@@ -160,7 +160,7 @@ static void keep_error(struct exchange *x, const struct outcome *o)
     if (x->stream.last_words.event.n > 0 && !x->reply.committed && !x->stream.resuming)
         last_words_keep(x);
     else if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->stream.resuming)
-        keep_error_answer(x, status_to_tell(o->status, o->error));
+        keep_error_response(x, status_to_tell(o->status, o->error));
 }
 
 static void try_again(struct exchange *x, const struct outcome *o, const struct verdict *v,
@@ -192,7 +192,7 @@ static void give_up(struct exchange *x, const struct outcome *o)
         return;
     }
     if (is_answer && is_whole(x, o))
-        keep_error_answer(x, status_to_tell(o->status, o->error));
+        keep_error_response(x, status_to_tell(o->status, o->error));
     exchange_stop_attempt(x);
     tell_failure(x);
 }
@@ -218,7 +218,7 @@ bool judge_may_ask_again(struct exchange *x, const struct outcome *o)
         x->reply.out.spool || (x->reply.begun && !x->stream.on) || r->background)
         return false;
     /* What a larger or packed body says cannot be looked at any more; and it costs most. */
-    if (!request_is(&r->head, "POST") || !body_is_plain(&r->body) ||
+    if (!http_request_is(&r->http, "POST") || !body_is_plain(&r->body) ||
         completion_may_be_empty(body_text(&r->body)))
         return false;
     v = classify(o, x->plan.settings->retry.retry_on);
@@ -226,7 +226,7 @@ bool judge_may_ask_again(struct exchange *x, const struct outcome *o)
 }
 
 /* It may be all that comes. 0 or -ENOMEM. */
-static int keep_answer(struct exchange *x)
+static int keep_response(struct exchange *x)
 {
     struct kept_error *kept = &x->kept;
     struct attempt *a = x->attempt;
@@ -257,7 +257,7 @@ static void ask_again(struct exchange *x, const struct outcome *o)
 
     x->asked_again = true;
     snprintf(x->attempt->detail, sizeof(x->attempt->detail), "the completion says nothing");
-    if (keep_answer(x) < 0) {
+    if (keep_response(x) < 0) {
         x->stream.last_words.event.n = 0; /* it is no error */
         judge_transport(x, TRANSPORT_INTERNAL);
         return;
@@ -268,7 +268,7 @@ static void ask_again(struct exchange *x, const struct outcome *o)
     if (d.action == RETRY_AGAIN)
         try_again(x, o, &v, &d);
     else
-        relay_kept_answer(x);
+        relay_kept_response(x);
 }
 
 void judge_without_usage(struct exchange *x, const struct outcome *o)
@@ -279,7 +279,7 @@ void judge_without_usage(struct exchange *x, const struct outcome *o)
 
     mending_begin(x);
     x->asked_again = x->stream.but_usage = true;
-    if (!x->reply.committed && (stream_add_end(x) < 0 || keep_answer(x) < 0)) {
+    if (!x->reply.committed && (stream_add_end(x) < 0 || keep_response(x) < 0)) {
         judge_transport(x, TRANSPORT_INTERNAL);
         return;
     }
@@ -321,11 +321,13 @@ static void judge(struct exchange *x, const struct outcome *o)
     }
     if (v.kind == VERDICT_GOOD && stream->resuming && !x->reply.begun) {
         stream->not_resumable = true; /* not the rest of a stream: from the beginning, then */
-        v = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_BAD_ANSWER, .ambiguous = true};
+        v = (struct verdict){
+            .kind = VERDICT_RETRY, .reason = REASON_BAD_RESPONSE, .ambiguous = true};
     } else if (v.kind == VERDICT_GOOD && x->reply.begun) {
         snprintf(x->attempt->detail, sizeof(x->attempt->detail),
                  "an answer that is no event stream");
-        v = (struct verdict){.kind = VERDICT_FINAL, .reason = REASON_BAD_ANSWER, .ambiguous = true};
+        v = (struct verdict){
+            .kind = VERDICT_FINAL, .reason = REASON_BAD_RESPONSE, .ambiguous = true};
     }
     if (stream->resuming && !x->reply.committed && v.kind == VERDICT_FINAL && o->status >= 400) {
         stream->not_resumable = true; /* it cannot be read on; but the client has none of it */
@@ -396,7 +398,7 @@ void judge_stream(struct exchange *x, const struct outcome *o)
 bool judge_may_have_body(const struct exchange *x, unsigned status)
 {
     return status >= 200 && status < 300 && status != 204 && status != 205 &&
-           !request_is(&x->request.head, "HEAD");
+           !http_request_is(&x->request.http, "HEAD");
 }
 
 /* An answer that calls itself good has to be what it says it is. */
@@ -419,7 +421,7 @@ static bool is_too_long(const struct exchange *x)
 
 void judge_start(struct exchange *x)
 {
-    struct held_answer *held = &x->held;
+    struct held_response *held = &x->held;
     struct attempt *a = x->attempt;
 
     held->inspected = 0;
@@ -437,7 +439,7 @@ void judge_start(struct exchange *x)
 
 static void inspect_news(struct exchange *x)
 {
-    struct held_answer *held = &x->held;
+    struct held_response *held = &x->held;
     struct str body = buf_str(&x->attempt->body);
 
     if (body.n > held->inspected)
@@ -552,7 +554,7 @@ void judge_too_late(struct exchange *x)
 void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
                    uint64_t retry_after_ms)
 {
-    const char *advice = answer_advice(reason), *words = repeat_words(x);
+    const char *advice = response_advice(reason), *words = repeat_words(x);
     char message[512 + FAILURE_WORDS];
 
     exchange_cannot_retry(x, detail);

@@ -33,7 +33,7 @@ static int write_body(const struct exchange *x, const struct guard_seen *seen, s
 }
 
 /* The stream's head with what says of which type and in which coding it is left out. 0 or -errno. */
-static int write_head(const struct headers *stream, struct headers *out)
+static int write_headers(const struct headers *stream, struct headers *out)
 {
     int rc = headers_add(out, STR("Content-Type"), STR("application/json"));
 
@@ -55,7 +55,7 @@ void last_words_keep(struct exchange *x)
     kept->present = false;
     headers_reset(&kept->headers);
     buf_reset(&kept->body, ERROR_TEXT_MAX);
-    if (write_head(&x->attempt->headers, &kept->headers) < 0 ||
+    if (write_headers(&x->attempt->headers, &kept->headers) < 0 ||
         write_body(x, seen, &kept->body) < 0)
         return;
     kept->present = true;
@@ -67,14 +67,14 @@ void last_words_keep(struct exchange *x)
 /* The kept error answer, whatever its coding. */
 static int kept_object(const struct kept_error *kept, struct buf *out)
 {
-    struct str coding = {NULL, 0};
+    struct str encoding = {NULL, 0};
     struct apierror error;
     struct buf text;
     int rc;
 
     buf_init(&text, ERROR_TEXT_MAX);
-    headers_get(&kept->headers, STR("content-encoding"), &coding);
-    rc = decode_body(coding, buf_str(&kept->body), &text);
+    headers_get(&kept->headers, STR("content-encoding"), &encoding);
+    rc = decode_body(encoding, buf_str(&kept->body), &text);
     apierror_parse(buf_str(&text), &error);
     if (rc == 0)
         rc = error_event_object(out, buf_str(&text), &error);

@@ -10,16 +10,16 @@
 #include "http/dialect.h"
 
 /* Takes the codings that retryd cannot read (br, zstd, `*`) out of an Accept-Encoding value. */
-static int readable_codings(struct str value, struct headers *out)
+static int readable_encodings(struct str value, struct headers *out)
 {
     struct str rest = value, piece;
     char kept[256] = "";
     size_t len = 0;
 
     while (str_next(&rest, ',', &piece)) {
-        struct str params = piece, coding;
+        struct str params = piece, encoding;
 
-        if (!str_next(&params, ';', &coding) || !decode_knows(coding))
+        if (!str_next(&params, ';', &encoding) || !decode_knows(encoding))
             continue;
         if (len + piece.n + 3 > sizeof(kept))
             break;
@@ -123,7 +123,7 @@ static void add_query(const struct upstream *p, struct str whole, struct buf *ou
         struct str rest = parameter, name = {NULL, 0};
 
         (void)str_next(&rest, '=', &name);
-        if (parameter.n == 0 || query_value(theirs, name, &value))
+        if (parameter.n == 0 || http_query_value(theirs, name, &value))
             continue;
         (void)buf_addc(out, before);
         (void)buf_add_str(out, parameter);
@@ -147,8 +147,8 @@ static void add_without_keys(struct str rest, struct buf *out)
 
     (void)buf_add(out, rest.p, n);
     while (str_next(&query, '&', &parameter)) {
-        if (query_value(parameter, STR("key"), &value) ||
-            query_value(parameter, STR("access_token"), &value))
+        if (http_query_value(parameter, STR("key"), &value) ||
+            http_query_value(parameter, STR("access_token"), &value))
             continue;
         (void)buf_addc(out, before);
         (void)buf_add_str(out, parameter);
@@ -191,7 +191,7 @@ static int outgoing_target(const struct request *r, const struct plan *plan, con
 static int outgoing_headers(const struct request *r, const struct target *t, bool with_body,
                             struct headers *out)
 {
-    const struct headers *h = &r->head.headers;
+    const struct headers *h = &r->http.headers;
     int rc = 0;
 
     for (unsigned i = 0; rc == 0 && i < h->count; i++) {
@@ -202,7 +202,7 @@ static int outgoing_headers(const struct request *r, const struct target *t, boo
             continue;
         if (str_ieq(name, STR("accept-encoding")))
             rc = r->may_stream ? headers_add(out, name, STR("identity"))
-                               : readable_codings(value, out);
+                               : readable_encodings(value, out);
         else
             rc = headers_add(out, name, value);
     }
@@ -216,7 +216,7 @@ static struct str other_model(const struct request *r, const struct plan *plan,
     if (r->path_model_n == 0 || r->path_model_at < plan->base.n ||
         str_eq(t->own_model, str_from(r->model)))
         return (struct str){NULL, 0};
-    return (struct str){r->head.target.p + r->path_model_at, r->path_model_n};
+    return (struct str){r->http.target.p + r->path_model_at, r->path_model_n};
 }
 
 /* The body asks for the model by the name that the target has for it. */
@@ -258,9 +258,9 @@ int outgoing_build(struct outgoing *o, const struct request *r, const struct pla
                    const struct target *t, struct body_edit *edit)
 {
     int rc =
-        outgoing_target(r, plan, t, buf_str(&r->head.target), other_model(r, plan, t), &o->target);
+        outgoing_target(r, plan, t, buf_str(&r->http.target), other_model(r, plan, t), &o->target);
 
-    o->method = r->head.method.p;
+    o->method = r->http.method.p;
     o->with_body = true;
     if (rc == 0)
         rc = outgoing_body(r, t, edit);
@@ -288,7 +288,7 @@ static void add_other_parameters(struct str query, struct buf *out)
 int outgoing_resume(struct outgoing *o, const struct request *r, const struct plan *plan,
                     const struct target *t, struct str response_id, uint64_t after)
 {
-    struct str path = request_path(&r->head);
+    struct str path = http_request_path(&r->http);
     struct buf target;
     int rc;
 
@@ -296,12 +296,12 @@ int outgoing_resume(struct outgoing *o, const struct request *r, const struct pl
     if (path.n > 0 && path.p[path.n - 1] == '/')
         path.n--;
     buf_add_str(&target, path);
-    if (request_is(&r->head, "POST")) { /* else it names the response already */
+    if (http_request_is(&r->http, "POST")) { /* else it names the response already */
         buf_addc(&target, '/');
         buf_add_str(&target, response_id);
     }
     buf_printf(&target, "?stream=true&starting_after=%llu", (unsigned long long)after);
-    add_other_parameters(request_query(&r->head), &target);
+    add_other_parameters(http_request_query(&r->http), &target);
     rc = target.failed
              ? -ENOMEM
              : outgoing_target(r, plan, t, buf_str(&target), (struct str){NULL, 0}, &o->target);

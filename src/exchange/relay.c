@@ -7,11 +7,11 @@
 #define KEEP_IN_MEMORY (64 * 1024)
 #define OWN_BODY_MAX 4096
 /* The facts of C25 as they stand. `received`: the status that the upstream sent; 0 for our own. */
-static struct answer_facts facts(const struct exchange *x, unsigned received, enum reason reason)
+static struct response_facts facts(const struct exchange *x, unsigned received, enum reason reason)
 {
     const struct target *target = &x->placement.target;
 
-    return (struct answer_facts){
+    return (struct response_facts){
         .attempts = x->attempts,
         .wait_ms = x->wait_ms,
         .target = target->upstream ? target->upstream->name : NULL,
@@ -37,38 +37,38 @@ uint64_t relay_upstream_length(const struct headers *h)
 /* An answer without a body still tells the length it would have had. */
 static bool bodiless(const struct exchange *x, unsigned status)
 {
-    return request_is(&x->request.head, "HEAD") || status == 204 || status == 304;
+    return http_request_is(&x->request.http, "HEAD") || status == 204 || status == 304;
 }
 
 /* --- whole answers ------------------------------------------------------------------------------ */
 
 /* The upstream's head is larger than what the client's connection has room for: rather than a break
  * that tells nothing the client gets an error of ours, whose head is small. */
-static bool refuse_large_head(struct exchange *x, int rc)
+static bool refuse_large_headers(struct exchange *x, int rc)
 {
-    if (rc != -EMSGSIZE || x->last_reason == REASON_LARGE_HEAD)
+    if (rc != -EMSGSIZE || x->last_reason == REASON_LARGE_HEADERS)
         return false;
-    x->last_reason = REASON_LARGE_HEAD;
-    relay_own_error(x, END_FAILED, 502, REASON_LARGE_HEAD, NULL,
+    x->last_reason = REASON_LARGE_HEADERS;
+    relay_own_error(x, END_FAILED, 502, REASON_LARGE_HEADERS, NULL,
                     "retryd: the headers of the upstream's response do not fit beside those of the "
                     "request (16 KiB for both); send fewer or shorter request headers");
     return true;
 }
 
 /* Hands a whole answer over; where that fails the client sees its connection break. */
-static void hand_over(struct exchange *x, struct answer_head *head, struct buf *body,
+static void hand_over(struct exchange *x, struct http_response *response, struct buf *body,
                       enum exchange_end end)
 {
     uint64_t n = body->len;
     int rc;
 
-    x->reply.status = head->status;
+    x->reply.status = response->status;
     x->reply.first_byte_ms = x->ops->now_ms(x->world);
-    rc = x->ops->answer_whole(x->world, x, head, body);
-    if (refuse_large_head(x, rc))
+    rc = x->ops->response_whole(x->world, x, response, body);
+    if (refuse_large_headers(x, rc))
         return;
     if (rc < 0) {
-        x->ops->answer_cut(x->world, x);
+        x->ops->response_cut(x->world, x);
         end = END_BROKEN;
         n = 0;
     }
@@ -79,19 +79,20 @@ static void hand_over(struct exchange *x, struct answer_head *head, struct buf *
 static void deliver(struct exchange *x, unsigned status, unsigned received,
                     const struct headers *headers, struct buf *body)
 {
-    struct answer_facts f = facts(x, received, REASON_OK);
-    struct answer_head head;
+    struct response_facts f = facts(x, received, REASON_OK);
+    struct http_response response;
 
-    answer_head_init(&head);
-    if (answer_from_upstream(&head, status, headers, &f) < 0) {
-        x->ops->answer_cut(x->world, x);
+    http_response_init(&response);
+    if (response_from_upstream(&response, status, headers, &f) < 0) {
+        x->ops->response_cut(x->world, x);
         exchange_end(x, END_BROKEN);
     } else {
-        head.content_length = bodiless(x, status) ? relay_upstream_length(headers) : body->len;
+        response.content_length = bodiless(x, status) ? relay_upstream_length(headers) : body->len;
         x->reply.upstream = headers;
-        hand_over(x, &head, body, status < 400 && x->end != END_FAILED ? END_ANSWERED : END_FAILED);
+        hand_over(x, &response, body,
+                  status < 400 && x->end != END_FAILED ? END_ANSWERED : END_FAILED);
     }
-    answer_head_deinit(&head);
+    http_response_deinit(&response);
 }
 
 void relay_whole(struct exchange *x, unsigned status)
@@ -138,7 +139,7 @@ static void end_with_kept(struct exchange *x)
     relay_release(x);
 }
 
-void relay_kept_answer(struct exchange *x)
+void relay_kept_response(struct exchange *x)
 {
     exchange_stop_attempt(x);
     hedge_drop(x);
@@ -161,44 +162,44 @@ static const char *own_type(enum exchange_end end, unsigned status, enum reason 
 void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status, enum reason reason,
                      const char *code, const char *message)
 {
-    struct answer_facts f = facts(x, 0, reason);
-    struct answer_head head;
+    struct response_facts f = facts(x, 0, reason);
+    struct http_response response;
     struct buf body;
 
     f.dialect =
-        dialect_of(request_path(&x->request.head)); /* it may be too early for the request's */
-    answer_head_init(&head);
+        dialect_of(http_request_path(&x->request.http)); /* it may be too early for the request's */
+    http_response_init(&response);
     buf_init(&body, OWN_BODY_MAX);
-    if (answer_own_error(&head, &body, status, message, own_type(end, status, reason), code, &f) <
-        0) {
-        x->ops->answer_cut(x->world, x);
+    if (response_own_error(&response, &body, status, message, own_type(end, status, reason), code,
+                           &f) < 0) {
+        x->ops->response_cut(x->world, x);
         exchange_end(x, END_BROKEN);
     } else {
-        hand_over(x, &head, &body, end);
+        hand_over(x, &response, &body, end);
     }
     buf_deinit(&body);
-    answer_head_deinit(&head);
+    http_response_deinit(&response);
 }
 
 /* --- answers that go out as they come ------------------------------------------------------------- */
 
 /* The head goes out. False where it cannot, and then the exchange has ended. */
-static bool begin(struct exchange *x, int rc, struct answer_head *head, bool stream)
+static bool begin(struct exchange *x, int rc, struct http_response *response, bool stream)
 {
     struct reply *reply = &x->reply;
 
-    reply->status = head->status;
+    reply->status = response->status;
     if (rc == 0)
-        rc = x->ops->answer_begin(x->world, x, head);
-    answer_head_deinit(head);
+        rc = x->ops->response_begin(x->world, x, response);
+    http_response_deinit(response);
     reply->begun = rc == 0;
     reply->begun_stream = reply->begun && stream;
     if (reply->begun)
         return true;
     exchange_stop_attempt(x);
-    if (refuse_large_head(x, rc))
+    if (refuse_large_headers(x, rc))
         return false;
-    x->ops->answer_cut(x->world, x);
+    x->ops->response_cut(x->world, x);
     exchange_end(x, END_BROKEN);
     return false;
 }
@@ -206,35 +207,36 @@ static bool begin(struct exchange *x, int rc, struct answer_head *head, bool str
 /* With the head of the attempt's answer. */
 static bool begin_from_upstream(struct exchange *x)
 {
-    struct answer_facts f = facts(x, x->attempt->status, REASON_OK);
-    struct answer_head head;
+    struct response_facts f = facts(x, x->attempt->status, REASON_OK);
+    struct http_response response;
     int rc;
 
-    answer_head_init(&head);
-    rc = answer_from_upstream(&head, x->attempt->status, &x->attempt->headers, &f);
+    http_response_init(&response);
+    rc = response_from_upstream(&response, x->attempt->status, &x->attempt->headers, &f);
     if (!x->stream.on)
-        head.content_length = relay_upstream_length(&x->attempt->headers);
-    else if (x->request.head.http_1_0 && x->attempt->done &&
+        response.content_length = relay_upstream_length(&x->attempt->headers);
+    else if (x->request.http.http_1_0 && x->attempt->done &&
              x->attempt->transport == TRANSPORT_WHOLE)
-        head.content_length = outbox_held(&x->reply.out);
-    return begin(x, rc, &head, x->stream.on);
+        response.content_length = outbox_held(&x->reply.out);
+    return begin(x, rc, &response, x->stream.on);
 }
 
 bool relay_begin_early(struct exchange *x)
 {
-    struct answer_facts f = facts(x, 0, REASON_OK);
-    struct answer_head head;
+    struct response_facts f = facts(x, 0, REASON_OK);
+    struct http_response response;
     int rc;
 
-    answer_head_init(&head);
-    head.status = 200;
-    head.content_length = LENGTH_UNKNOWN;
-    rc = headers_add(&head.headers, STR("Content-Type"), STR("text/event-stream; charset=utf-8"));
+    http_response_init(&response);
+    response.status = 200;
+    response.content_length = LENGTH_UNKNOWN;
+    rc = headers_add(&response.headers, STR("Content-Type"),
+                     STR("text/event-stream; charset=utf-8"));
     if (rc == 0)
-        rc = headers_add(&head.headers, STR("Cache-Control"), STR("no-cache"));
+        rc = headers_add(&response.headers, STR("Cache-Control"), STR("no-cache"));
     if (rc == 0)
-        rc = answer_add_facts(&head.headers, &f);
-    return begin(x, rc, &head, true);
+        rc = response_add_facts(&response.headers, &f);
+    return begin(x, rc, &response, true);
 }
 
 /* What was held of an answer that is too long for that has no place in memory any more, should the
@@ -286,13 +288,13 @@ void relay_release(struct exchange *x)
         return;
     outbox_release(&x->reply.out);
     x->reply.spoke_ms = x->ops->now_ms(x->world);
-    x->ops->answer_wake(x->world, x);
+    x->ops->response_wake(x->world, x);
 }
 
 void relay_end(struct exchange *x)
 {
     targets_tell_good(x, TURN_OVER);
-    if (x->request.head.http_1_0 && !x->reply.begun && !x->reply.out.spool) {
+    if (x->request.http.http_1_0 && !x->reply.begun && !x->reply.out.spool) {
         deliver(x, x->attempt->status, x->attempt->status, &x->attempt->headers,
                 &x->reply.out.bytes);
         return;
@@ -354,7 +356,7 @@ static void tell_whole(struct exchange *x)
     x->stream.on = true; /* what was undone of its coding stays so */
     x->end = END_FAILED;
     if (last_words_add(x) < 0) {
-        x->ops->answer_cut(x->world, x);
+        x->ops->response_cut(x->world, x);
         exchange_end(x, END_BROKEN);
         return;
     }
@@ -373,7 +375,7 @@ void relay_last_words(struct exchange *x)
     targets_leave(x);
     if (!keep)
         outbox_drop_held(&reply->out);
-    if (x->request.head.http_1_0 && !reply->begun) {
+    if (x->request.http.http_1_0 && !reply->begun) {
         tell_whole(x);
         return;
     }

@@ -8,9 +8,9 @@
 /* The same method, target, credentials and body. */
 static uint64_t request_fingerprint(const struct exchange *x)
 {
-    const struct request_head *head = &x->request.head;
-    uint64_t id =
-        hash_join(fingerprint_of(buf_str(&head->method)), fingerprint_of(buf_str(&head->target)));
+    const struct http_request *request = &x->request.http;
+    uint64_t id = hash_join(fingerprint_of(buf_str(&request->method)),
+                            fingerprint_of(buf_str(&request->target)));
 
     id = hash_join(id, x->placement.turn_request.client_key);
     return hash_join(id, body_fingerprint(&x->request.body));

@@ -26,7 +26,7 @@ static void make_id(char out[REQUEST_ID_MAX], uint64_t a, uint64_t b)
 void request_init(struct request *r, uint64_t max_body, uint64_t random_a, uint64_t random_b)
 {
     memset(r, 0, sizeof(*r));
-    request_head_init(&r->head);
+    http_request_init(&r->http);
     body_init(&r->body, max_body);
     r->choices = 1;
     make_id(r->id, random_a, random_b);
@@ -34,16 +34,16 @@ void request_init(struct request *r, uint64_t max_body, uint64_t random_a, uint6
 
 void request_deinit(struct request *r)
 {
-    request_head_deinit(&r->head);
+    http_request_deinit(&r->http);
     body_deinit(&r->body);
 }
 
 ptrdiff_t request_body(struct request *r, const void *data, size_t n)
 {
-    struct str coding;
+    struct str encoding;
 
-    if (r->body.length == 0 && headers_get(&r->head.headers, STR("content-encoding"), &coding) &&
-        body_expect(&r->body, coding) < 0)
+    if (r->body.length == 0 && headers_get(&r->http.headers, STR("content-encoding"), &encoding) &&
+        body_expect(&r->body, encoding) < 0)
         return -ENOMEM;
     return body_append(&r->body, data, n);
 }
@@ -93,7 +93,7 @@ static bool stream_mode_value(struct str v, struct request_overrides *o)
 
 static int read_overrides(struct request *r, char *ret_problem, size_t size)
 {
-    const struct headers *h = &r->head.headers;
+    const struct headers *h = &r->http.headers;
     struct str v;
     uint64_t n;
 
@@ -182,12 +182,12 @@ static unsigned candidates_of(const struct request *r)
  * Only with alt=sse that is one of events; else it is one array, sent in pieces. */
 static void read_path(struct request *r)
 {
-    struct str path = request_path(&r->head), named = dialect_path_model(path), alt;
+    struct str path = http_request_path(&r->http), named = dialect_path_model(path), alt;
     char model[MODEL_MAX];
 
     r->dialect = dialect_of(path);
-    r->operation = operation_of(buf_str(&r->head.method), path, r->dialect);
-    r->generates = request_is(&r->head, "POST") && dialect_generates(r->dialect, path);
+    r->operation = operation_of(buf_str(&r->http.method), path, r->dialect);
+    r->generates = http_request_is(&r->http, "POST") && dialect_generates(r->dialect, path);
     if (named.n > 0 && unescape_path(named, model, sizeof(model))) {
         r->names_resource = str_starts(str_from(r->model), STR("models/"));
         snprintf(r->model, sizeof(r->model), "%s", model);
@@ -196,8 +196,8 @@ static void read_path(struct request *r)
     }
     if (!dialect_path_streams(path))
         return;
-    r->may_stream = r->stream =
-        query_value(request_query(&r->head), STR("alt"), &alt) && str_ieq(alt, STR("sse"));
+    r->may_stream = r->stream = http_query_value(http_request_query(&r->http), STR("alt"), &alt) &&
+                                str_ieq(alt, STR("sse"));
     r->choices = candidates_of(r);
 }
 
@@ -242,9 +242,9 @@ int request_read(struct request *r, char *ret_problem, size_t size)
         r->model_hidden = !r->model[0] && body_packed_state(&r->body) != PACKED_READ;
         r->model_fixed = r->model[0] != '\0';
     }
-    if (query_asks_for_stream(request_query(&r->head)))
+    if (query_asks_for_stream(http_request_query(&r->http)))
         r->may_stream = r->stream = true; /* a response that is read again */
-    if (headers_get(&r->head.headers, STR("x-stainless-retry-count"), &v) && str_to_u64(v, &n))
+    if (headers_get(&r->http.headers, STR("x-stainless-retry-count"), &v) && str_to_u64(v, &n))
         r->sdk_retry = n > 1000 ? 1000 : (unsigned)n;
     return read_overrides(r, ret_problem, size);
 }

@@ -24,7 +24,7 @@ struct request_overrides {
 };
 
 struct request {
-    struct request_head head;
+    struct http_request http;
     struct body body;
     char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
     enum dialect dialect;    /* of its path, once it was read; and so the next two */

@@ -39,7 +39,7 @@ static enum stream_mode mode_of(const struct exchange *x)
 {
     const struct request *r = &x->request;
 
-    if (r->head.http_1_0)
+    if (r->http.http_1_0)
         return STREAM_HOLD;
     return r->overrides.has_stream_mode ? r->overrides.stream_mode : x->plan.settings->stream.mode;
 }
@@ -62,13 +62,13 @@ static struct buf *source(struct exchange *x)
 static void start_decoding(struct exchange *x)
 {
     struct stream *stream = &x->stream;
-    struct str coding = {NULL, 0};
+    struct str encoding = {NULL, 0};
 
-    headers_get(&x->attempt->headers, STR("content-encoding"), &coding);
-    stream->coded = coding.n > 0 && !str_ieq(coding, STR("identity"));
+    headers_get(&x->attempt->headers, STR("content-encoding"), &encoding);
+    stream->coded = encoding.n > 0 && !str_ieq(encoding, STR("identity"));
     buf_reset(&stream->plain, 0);
     decoder_deinit(&stream->decoder);
-    stream->plain.failed = stream->coded && decoder_init(&stream->decoder, coding) < 0;
+    stream->plain.failed = stream->coded && decoder_init(&stream->decoder, encoding) < 0;
 }
 
 void stream_start(struct exchange *x)
@@ -106,8 +106,8 @@ void stream_start(struct exchange *x)
 bool stream_resumable(const struct exchange *x)
 {
     const struct stream *stream = &x->stream;
-    bool runs_on =
-        !stream->not_resumable && (x->request.background || !request_is(&x->request.head, "POST"));
+    bool runs_on = !stream->not_resumable &&
+                   (x->request.background || !http_request_is(&x->request.http, "POST"));
 
     return (stream->mode != STREAM_LIVE || !x->reply.committed) && runs_on &&
            stream->guard.response_id.len > 0 && stream->guard.sequence > 0;
@@ -217,7 +217,7 @@ static void break_off(struct exchange *x, const char *why)
 
     exchange_stop_attempt(x);
     a->done = true;
-    a->transport = TRANSPORT_BAD_ANSWER;
+    a->transport = TRANSPORT_BAD_RESPONSE;
     snprintf(a->detail, sizeof(a->detail), "%s", why);
     judge_broken(x, true);
 }
@@ -386,7 +386,7 @@ static bool may_commit(const struct exchange *x)
     if (stream->mode != STREAM_HOLD || x->reply.committed)
         return stream->passed;
     /* A length can be told only at the end. */
-    return stream->guard.marker && !x->request.head.http_1_0;
+    return stream->guard.marker && !x->request.http.http_1_0;
 }
 
 static size_t held_in_memory(const struct exchange *x)

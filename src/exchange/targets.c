@@ -13,14 +13,14 @@
 /* --- turns -------------------------------------------------------------------------------------- */
 
 /* Who asks, and with what: the credentials that pass through where the upstream has none of its own. */
-static uint64_t fingerprint(const struct request_head *head)
+static uint64_t fingerprint(const struct http_request *request)
 {
-    const struct headers *h = &head->headers;
+    const struct headers *h = &request->headers;
     struct str v;
 
     if (headers_get(h, STR("authorization"), &v) || headers_get(h, STR("api-key"), &v) ||
         headers_get(h, STR("x-api-key"), &v) || headers_get(h, STR("x-goog-api-key"), &v) ||
-        query_value(request_query(head), STR("key"), &v))
+        http_query_value(http_request_query(request), STR("key"), &v))
         return hash_text(v);
     return 0;
 }
@@ -71,7 +71,7 @@ void targets_begin(struct exchange *x)
         .plan = plan,
         .model = str_from(x->request.model),
         .operation = x->request.operation,
-        .client_key = fingerprint(&x->request.head),
+        .client_key = fingerprint(&x->request.http),
         .arrived_ms = x->started_ms,
         .tried = placement->tried,
         .excluded = placement->excluded,
@@ -324,7 +324,7 @@ void targets_tell_good(struct exchange *x, enum turn_stage stage)
     struct turn_result r = {
         .verdict = {.kind = VERDICT_GOOD}, .status = x->attempt->status, .stage = stage};
 
-    if (stage != TURN_HEAD)
+    if (stage != TURN_HEADERS)
         x->placement.silent &= ~plan_bit(&x->plan, x->placement.target.upstream);
     tell(x, &r);
 }

@@ -9,7 +9,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static bool has_answer(const struct exchange *x)
+static bool has_response(const struct exchange *x)
 {
     return x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
 }
@@ -29,7 +29,7 @@ static bool awaits_content(const struct exchange *x)
 
 static bool has_ended(const struct exchange *x)
 {
-    return has_answer(x) && x->stream.on && guard_finished(&x->stream.guard);
+    return has_response(x) && x->stream.on && guard_finished(&x->stream.guard);
 }
 
 static uint64_t end_limit(const struct exchange *x)
@@ -89,7 +89,7 @@ static bool takes_comments(const struct exchange *x)
     if (dialect == DIALECT_GEMINI)
         return false; /* its SDKs cannot read comments */
     return dialect != DIALECT_OTHER || x->reply.begun || x->stream.on ||
-           (headers_get(&x->request.head.headers, STR("accept"), &accept) &&
+           (headers_get(&x->request.http.headers, STR("accept"), &accept) &&
             str_ifind(accept, STR("text/event-stream")) >= 0);
 }
 
@@ -99,9 +99,10 @@ static uint64_t beat_time(const struct exchange *x)
 {
     uint64_t every_ms = x->plan.settings->stream.heartbeat_ms;
 
-    if (every_ms == 0 || !x->request.stream || x->request.head.http_1_0 || x->reply.ended ||
+    if (every_ms == 0 || !x->request.stream || x->request.http.http_1_0 || x->reply.ended ||
         (has_ended(x) && x->stream.guard.marker) ||
-        (has_answer(x) && !x->stream.on && !(x->held.open && x->reply.begun)) || !takes_comments(x))
+        (has_response(x) && !x->stream.on && !(x->held.open && x->reply.begun)) ||
+        !takes_comments(x))
         return TIMER_OFF;
     return clock_timeout(x->reply.spoke_ms, every_ms);
 }
@@ -128,7 +129,7 @@ static enum transport timeout_kind(struct exchange *x, uint64_t now)
     if (now >= clock_timeout(a->started_ms, t->total_ms)) {
         kind = TRANSPORT_TOTAL_TIMEOUT;
         limit = t->total_ms;
-    } else if (!a->head_done) {
+    } else if (!a->headers_done) {
         kind = a->upload_whole ? TRANSPORT_FIRST_BYTE_TIMEOUT : TRANSPORT_UPLOAD_TIMEOUT;
         limit = t->first_byte_ms;
     } else if (awaits_content(x) || now >= news_limit(x)) {
@@ -174,7 +175,7 @@ static void beat(struct exchange *x, uint64_t now)
         exchange_set_deadline(x, x->started_ms, DEADLINE_NONE);
     }
     if (outbox_waiting(&x->reply.out) == 0 && outbox_insert(&x->reply.out, STR(": retryd\n")) == 0)
-        x->ops->answer_wake(x->world, x);
+        x->ops->response_wake(x->world, x);
 }
 
 /* The client would give up for want of a byte, but bytes have come since it had the last one: white space
@@ -184,7 +185,7 @@ static bool is_alive(const struct exchange *x)
     const struct attempt *a = x->attempt;
 
     return deadline_is_silence(&x->deadline) && x->state == EXCHANGE_HOLDING && a->status < 400 &&
-           a->last_piece_ms > x->deadline.since_ms && !x->request.head.http_1_0;
+           a->last_piece_ms > x->deadline.since_ms && !x->request.http.http_1_0;
 }
 
 /* What has come is passed on, and the limit begins anew. Of a stream that must stay held, or is made

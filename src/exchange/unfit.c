@@ -49,11 +49,11 @@ bool unfit_fallbacks(const struct exchange *x)
 /* Why the model of a packed body is not known. */
 static void why_hidden(const struct exchange *x, char *ret, size_t size)
 {
-    struct str coding = {NULL, 0};
+    struct str encoding = {NULL, 0};
     char shown[SHOWN_MAX];
 
-    (void)headers_get(&x->request.head.headers, STR("content-encoding"), &coding);
-    str_shown(shown, sizeof(shown), coding);
+    (void)headers_get(&x->request.http.headers, STR("content-encoding"), &encoding);
+    str_shown(shown, sizeof(shown), encoding);
     switch (body_packed_state(&x->request.body)) {
     case PACKED_UNKNOWN:
         snprintf(ret, size, "cannot be read in the encoding \"%s\"; gzip, deflate and zstd can",

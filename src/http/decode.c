@@ -18,24 +18,24 @@
 enum form { IDENTITY, GZIP, DEFLATE, ZSTANDARD };
 
 /* False where the coding is not known in answers. */
-static bool form_of(struct str coding, enum form *ret_form)
+static bool form_of(struct str encoding, enum form *ret_form)
 {
-    if (str_ieq(coding, STR("gzip")) || str_ieq(coding, STR("x-gzip")))
+    if (str_ieq(encoding, STR("gzip")) || str_ieq(encoding, STR("x-gzip")))
         *ret_form = GZIP;
-    else if (str_ieq(coding, STR("deflate")))
+    else if (str_ieq(encoding, STR("deflate")))
         *ret_form = DEFLATE;
-    else if (str_ieq(coding, STR("identity")))
+    else if (str_ieq(encoding, STR("identity")))
         *ret_form = IDENTITY;
     else
         return false;
     return true;
 }
 
-bool decode_knows(struct str coding)
+bool decode_knows(struct str encoding)
 {
     enum form form;
 
-    return form_of(coding, &form);
+    return form_of(encoding, &form);
 }
 
 /* zlib's own would do; through these the tests can let an allocation of its fail. */
@@ -61,17 +61,17 @@ static int init_zstd(struct decoder *d)
     return 0;
 }
 
-int decoder_init_request(struct decoder *d, struct str coding)
+int decoder_init_request(struct decoder *d, struct str encoding)
 {
-    return str_ieq(coding, STR("zstd")) ? init_zstd(d) : decoder_init(d, coding);
+    return str_ieq(encoding, STR("zstd")) ? init_zstd(d) : decoder_init(d, encoding);
 }
 
-int decoder_init(struct decoder *d, struct str coding)
+int decoder_init(struct decoder *d, struct str encoding)
 {
     enum form form = IDENTITY;
 
     *d = (struct decoder){.z = {.zalloc = allocate, .zfree = release}};
-    if (coding.n > 0 && !form_of(coding, &form))
+    if (encoding.n > 0 && !form_of(encoding, &form))
         return -EPROTONOSUPPORT;
     d->form = (unsigned char)form;
     d->whole = form == IDENTITY;
@@ -275,11 +275,11 @@ static void add_to_room(void *arg, struct str plain)
     room->got += plain.n;
 }
 
-int decode_body(struct str coding, struct str body, struct buf *out)
+int decode_body(struct str encoding, struct str body, struct buf *out)
 {
     struct room room = {.out = out};
     struct decoder d;
-    int r = decoder_init(&d, coding);
+    int r = decoder_init(&d, encoding);
     size_t step = d.form == IDENTITY ? body.n : STEP;
 
     if (r < 0)

@@ -27,10 +27,10 @@ struct decoder {
 
 /* 0, -EPROTONOSUPPORT for other codings and for several at once, -ENOMEM. After a failure there is
  * nothing to deinit, and it is fine to do so. */
-int decoder_init(struct decoder *d, struct str coding);
+int decoder_init(struct decoder *d, struct str encoding);
 /* As decoder_init, and zstd (RFC 8878), one frame or several, with a window of 8 MiB at most, as
  * RFC 9659 has it. */
-int decoder_init_request(struct decoder *d, struct str coding);
+int decoder_init_request(struct decoder *d, struct str encoding);
 void decoder_deinit(struct decoder *d);
 
 /* Nothing more is decoded, from within a sink too: what comes from now on is ignored. */
@@ -52,9 +52,9 @@ bool decoder_whole(const struct decoder *d);
 /* Decodes `body` by `coding` and appends at most what `out` has room for; a longer text is cut
  * there. 0 also for a body that ends early: what could be read is there. -EPROTONOSUPPORT for
  * other codings and for several at once, -EBADMSG where nothing could be read, -ENOMEM. */
-int decode_body(struct str coding, struct str body, struct buf *out);
+int decode_body(struct str encoding, struct str body, struct buf *out);
 
 /* Whether retryd can read that coding: those above, and identity by its name only. */
-bool decode_knows(struct str coding);
+bool decode_knows(struct str encoding);
 
 #endif

@@ -15,7 +15,7 @@ enum dialect {
     DIALECT_OTHER,       /* none of these: whatever stream it may be, only SSE is known of it */
 };
 
-/* All paths here are without their query (request_path); closing slashes are cut off. By the end of the
+/* All paths here are without their query (http_request_path); closing slashes are cut off. By the end of the
  * path, whatever base it is under. */
 enum dialect dialect_of(struct str path);
 

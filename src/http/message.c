@@ -3,7 +3,7 @@
 
 #define TARGET_BYTES_MAX (64 * 1024)
 
-void request_head_init(struct request_head *r)
+void http_request_init(struct http_request *r)
 {
     buf_init(&r->method, TARGET_BYTES_MAX);
     buf_init(&r->target, TARGET_BYTES_MAX);
@@ -12,14 +12,14 @@ void request_head_init(struct request_head *r)
     r->http_1_0 = false;
 }
 
-void request_head_deinit(struct request_head *r)
+void http_request_deinit(struct http_request *r)
 {
     buf_deinit(&r->method);
     buf_deinit(&r->target);
     headers_deinit(&r->headers);
 }
 
-int request_head_text(struct buf *b, const char *s)
+int http_request_text(struct buf *b, const char *s)
 {
     size_t n = strlen(s);
     int rc = buf_reserve(b, n + 1);
@@ -33,19 +33,19 @@ int request_head_text(struct buf *b, const char *s)
     return 0;
 }
 
-void answer_head_init(struct answer_head *a)
+void http_response_init(struct http_response *a)
 {
     a->status = 0;
     headers_init(&a->headers);
     a->content_length = LENGTH_UNKNOWN;
 }
 
-void answer_head_deinit(struct answer_head *a)
+void http_response_deinit(struct http_response *a)
 {
     headers_deinit(&a->headers);
 }
 
-struct str request_path(const struct request_head *r)
+struct str http_request_path(const struct http_request *r)
 {
     struct str t = buf_str(&r->target);
     const char *q = t.n ? memchr(t.p, '?', t.n) : NULL;
@@ -53,17 +53,17 @@ struct str request_path(const struct request_head *r)
     return q ? (struct str){t.p, (size_t)(q - t.p)} : t;
 }
 
-struct str request_query(const struct request_head *r)
+struct str http_request_query(const struct http_request *r)
 {
     struct str t = buf_str(&r->target);
-    struct str path = request_path(r);
+    struct str path = http_request_path(r);
 
     if (path.n == t.n)
         return (struct str){NULL, 0};
     return (struct str){t.p + path.n + 1, t.n - path.n - 1};
 }
 
-bool query_value(struct str query, struct str name, struct str *ret_value)
+bool http_query_value(struct str query, struct str name, struct str *ret_value)
 {
     struct str parameter;
 

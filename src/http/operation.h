@@ -18,7 +18,7 @@ enum operation {
     OPERATION_KINDS,
 };
 
-/* By the method and the last segments of the path (request_path), whatever base it is under; `d` is that
+/* By the method and the last segments of the path (http_request_path), whatever base it is under; `d` is that
  * path's. */
 enum operation operation_of(struct str method, struct str path, enum dialect d);
 

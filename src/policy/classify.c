@@ -49,10 +49,10 @@ static struct judged by_transport(enum transport t)
     case TRANSPORT_TRUNCATED:
         return again(REASON_TRUNCATED, true, RETRY_ON_RESET);
     case TRANSPORT_WHOLE: /* without a status, or with one below 100 */
-    case TRANSPORT_BAD_ANSWER:
-        return again(REASON_BAD_ANSWER, true, RETRY_ON_RESET);
-    case TRANSPORT_LARGE_HEAD: /* it was processed, and would come so again */
-        return final(REASON_LARGE_HEAD, true, false);
+    case TRANSPORT_BAD_RESPONSE:
+        return again(REASON_BAD_RESPONSE, true, RETRY_ON_RESET);
+    case TRANSPORT_LARGE_HEADERS: /* it was processed, and would come so again */
+        return final(REASON_LARGE_HEADERS, true, false);
     case TRANSPORT_CONNECT_TIMEOUT:
         return again(REASON_CONNECT_TIMEOUT, false, RETRY_ON_CONNECT | RETRY_ON_TIMEOUT);
     case TRANSPORT_UPLOAD_TIMEOUT:
@@ -158,9 +158,9 @@ static struct judged by_success(const struct outcome *o)
     if (o->malformed)
         return again(REASON_MALFORMED, true, RETRY_ON_RESET);
     if (o->empty)
-        return again(o->stream ? REASON_EMPTY_STREAM : REASON_EMPTY_ANSWER, true, RETRY_ON_RESET);
+        return again(o->stream ? REASON_EMPTY_STREAM : REASON_EMPTY_RESPONSE, true, RETRY_ON_RESET);
     if (o->silent)
-        return again(REASON_EMPTY_ANSWER, true, RETRY_ON_EMPTY);
+        return again(REASON_EMPTY_RESPONSE, true, RETRY_ON_EMPTY);
     return good();
 }
 

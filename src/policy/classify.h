@@ -18,12 +18,12 @@ enum transport {
     TRANSPORT_TLS,
     TRANSPORT_CERTIFICATE, /* the peer's certificate does not verify: never retried */
     TRANSPORT_PROXY,
-    TRANSPORT_STALE,       /* a reused connection proved dead or dirty before anything was sent */
-    TRANSPORT_LOST_UPLOAD, /* lost before the request was whole at the other side */
-    TRANSPORT_LOST,        /* lost after the whole request was sent, before a status */
-    TRANSPORT_TRUNCATED,   /* lost between the status and the end of the body */
-    TRANSPORT_BAD_ANSWER,  /* what came back is not HTTP */
-    TRANSPORT_LARGE_HEAD,  /* a good status came, in a head that there is no room for */
+    TRANSPORT_STALE,         /* a reused connection proved dead or dirty before anything was sent */
+    TRANSPORT_LOST_UPLOAD,   /* lost before the request was whole at the other side */
+    TRANSPORT_LOST,          /* lost after the whole request was sent, before a status */
+    TRANSPORT_TRUNCATED,     /* lost between the status and the end of the body */
+    TRANSPORT_BAD_RESPONSE,  /* what came back is not HTTP */
+    TRANSPORT_LARGE_HEADERS, /* a good status came, in a head that there is no room for */
     TRANSPORT_CONNECT_TIMEOUT,
     TRANSPORT_UPLOAD_TIMEOUT,
     TRANSPORT_FIRST_BYTE_TIMEOUT,

@@ -15,8 +15,8 @@
     X(LOST_UPLOAD, "upload_broken")                   \
     X(LOST, "connection_lost")                        \
     X(TRUNCATED, "answer_truncated")                  \
-    X(BAD_ANSWER, "answer_unreadable")                \
-    X(LARGE_HEAD, "response_headers_too_large")       \
+    X(BAD_RESPONSE, "answer_unreadable")              \
+    X(LARGE_HEADERS, "response_headers_too_large")    \
     X(CONNECT_TIMEOUT, "connect_timeout")             \
     X(UPLOAD_TIMEOUT, "upload_timeout")               \
     X(FIRST_BYTE_TIMEOUT, "first_byte_timeout")       \
@@ -35,7 +35,7 @@
     X(ERROR_IN_BODY, "error_in_body")                 \
     X(ERROR_IN_STREAM, "error_in_stream")             \
     X(EMPTY_STREAM, "empty_stream")                   \
-    X(EMPTY_ANSWER, "empty_answer")                   \
+    X(EMPTY_RESPONSE, "empty_answer")                 \
     X(MALFORMED, "answer_malformed")                  \
     X(DIFFERS, "answer_differs")                      \
     X(UPSTREAM_SAYS_RETRY, "upstream_says_retry")     \

@@ -354,7 +354,7 @@ static void look(struct splice *s, struct str data)
 }
 
 /* The first answer goes out as it is, whatever can be made of it. */
-static enum splice_action first_answer(struct splice *s, struct str data)
+static enum splice_action first_response(struct splice *s, struct str data)
 {
     if (s->lost)
         return SPLICE_PASS;
@@ -370,7 +370,7 @@ enum splice_action splice_event(struct splice *s, struct str event, struct str d
                                 struct buf *out)
 {
     if (s->attempt == 0)
-        return first_answer(s, data);
+        return first_response(s, data);
 
     look(s, data);
     if (s->failed)

@@ -113,8 +113,8 @@ struct turn_request {
 
 /* How much of an attempt is known. */
 enum turn_stage {
-    TURN_OVER,  /* how it ended */
-    TURN_HEAD,  /* a stream has a good head: enough for the gate */
+    TURN_OVER,    /* how it ended */
+    TURN_HEADERS, /* a stream has a good head: enough for the gate */
     TURN_BEGUN, /* the answer has begun well: enough for a probe, which is not to last for minutes */
 };
 

@@ -192,3 +192,14 @@ def test_it_is_foreign_text(machine):
         line = line_of(daemon, start)
         assert line["upstream_id"] == shown
         assert line["end"] == "answered" and "b" not in line
+
+
+def test_every_move_of_the_state_machine_is_told():
+    with pair(log={"level": "debug"}) as (provider, daemon):
+        provider.answers(error(500), AUTO)
+        assert ask(daemon).status == 200
+        daemon.wait_line('msg="request"')
+        moves = [parse_logfmt(line) for line in daemon.lines if "msg=state" in line or 'msg="state"' in line]
+        assert len({line["id"] for line in moves}) == 1
+        assert [moves[0]["from"], *(line["to"] for line in moves)] == [
+            "receiving", "queued", "attempting", "holding", "backoff", "queued", "attempting", "holding", "relaying", "done"]

@@ -10,9 +10,9 @@
 static const struct {
     struct str name;
     int window_bits; /* as deflateInit2 has them; 0: not coded */
-} codings[] = {
+} encodings[] = {
     {{"gzip", 4}, 9 + 16}, {{"deflate", 7}, 9}, {{"deflate", 7}, -9}, {{"identity", 8}, 0}};
-#define CODINGS (sizeof codings / sizeof codings[0])
+#define ENCODINGS (sizeof encodings / sizeof encodings[0])
 
 struct outcome {
     struct buf text;
@@ -26,7 +26,7 @@ static void append(void *arg, struct str plain)
     FUZZ_CHECK(buf_add_str(arg, plain) == 0);
 }
 
-static void decode(struct str coding, struct str coded, enum fuzz_way way, struct outcome *o)
+static void decode(struct str encoding, struct str coded, enum fuzz_way way, struct outcome *o)
 {
     struct fuzz_cutter cutter;
     struct decoder d;
@@ -34,7 +34,7 @@ static void decode(struct str coding, struct str coded, enum fuzz_way way, struc
 
     buf_init(&o->text, CAP);
     o->r = 0;
-    FUZZ_CHECK(decoder_init(&d, coding) == 0);
+    FUZZ_CHECK(decoder_init(&d, encoding) == 0);
     fuzz_cut(&cutter, way, coded);
     while (fuzz_piece(&cutter, &piece)) {
         int r = decoder_feed(&d, piece, append, &o->text);
@@ -48,27 +48,27 @@ static void decode(struct str coding, struct str coded, enum fuzz_way way, struc
 }
 
 /* All ways give the first one's outcome, and decode_body its beginning. */
-static void decode_all_ways(struct str coding, struct str coded, struct outcome *ret)
+static void decode_all_ways(struct str encoding, struct str coded, struct outcome *ret)
 {
     struct buf room;
 
-    decode(coding, coded, FUZZ_WHOLE, ret);
+    decode(encoding, coded, FUZZ_WHOLE, ret);
     for (enum fuzz_way way = FUZZ_BYTES; way < FUZZ_WAYS; way++) {
         struct outcome o;
-        decode(coding, coded, way, &o);
+        decode(encoding, coded, way, &o);
         FUZZ_CHECK(o.r == ret->r && o.whole == ret->whole);
         FUZZ_CHECK(str_eq(buf_str(&o.text), buf_str(&ret->text)));
         buf_deinit(&o.text);
     }
     buf_init(&room, 1 + fuzz_pick(coded, 1, 2000));
-    int r = decode_body(coding, coded, &room);
+    int r = decode_body(encoding, coded, &room);
     FUZZ_CHECK((r == 0) == (ret->whole || ret->text.len > 0));
     FUZZ_CHECK(room.len == (ret->text.len < room.cap ? ret->text.len : room.cap));
     FUZZ_CHECK(room.len == 0 || memcmp(room.p, ret->text.p, room.len) == 0);
     buf_deinit(&room);
 }
 
-static enum inspect_end inspect(struct str type, bool due, struct str coding, struct str body,
+static enum inspect_end inspect(struct str type, bool due, struct str encoding, struct str body,
                                 enum fuzz_way way)
 {
     struct fuzz_cutter cutter;
@@ -78,7 +78,7 @@ static enum inspect_end inspect(struct str type, bool due, struct str coding, st
 
     headers_init(&h);
     FUZZ_CHECK(headers_add(&h, STR("content-type"), type) == 0);
-    FUZZ_CHECK(headers_add(&h, STR("content-encoding"), coding) == 0);
+    FUZZ_CHECK(headers_add(&h, STR("content-encoding"), encoding) == 0);
     inspect_begin(&i, &h, due);
     headers_deinit(&h);
     fuzz_cut(&cutter, way, body);
@@ -111,20 +111,21 @@ static enum inspect_end verdict(const struct outcome *o, bool coded, bool json, 
                                      : INSPECT_BAD;
 }
 
-static void inspect_all_ways(size_t coding, struct str body, const struct outcome *o)
+static void inspect_all_ways(size_t encoding, struct str body, const struct outcome *o)
 {
     static const struct str types[] = {{"text/plain", 10}, {"application/json", 16}};
 
     for (size_t json = 0; json < 2; json++) {
-        enum inspect_end want = verdict(o, codings[coding].window_bits != 0, json, body);
+        enum inspect_end want = verdict(o, encodings[encoding].window_bits != 0, json, body);
         for (enum fuzz_way way = 0; way < FUZZ_WAYS; way++)
-            FUZZ_CHECK(inspect(types[json], false, codings[coding].name, body, way) == want);
+            FUZZ_CHECK(inspect(types[json], false, encodings[encoding].name, body, way) == want);
         /* Where it is due, JSON is JSON under any label. */
-        enum inspect_end due = inspect(types[json], true, codings[coding].name, body, FUZZ_WHOLE);
+        enum inspect_end due =
+            inspect(types[json], true, encodings[encoding].name, body, FUZZ_WHOLE);
         for (enum fuzz_way way = 0; way < FUZZ_WAYS; way++)
-            FUZZ_CHECK(inspect(types[json], true, codings[coding].name, body, way) == due);
+            FUZZ_CHECK(inspect(types[json], true, encodings[encoding].name, body, way) == due);
         FUZZ_CHECK(due == INSPECT_BAD || due == INSPECT_NOTHING ||
-                   due == verdict(o, codings[coding].window_bits != 0, true, body));
+                   due == verdict(o, encodings[encoding].window_bits != 0, true, body));
     }
 }
 
@@ -150,22 +151,22 @@ static void encode(struct str text, int window_bits, struct buf *out)
 }
 
 /* The text comes back from its code, and a part of the code is never taken for the whole. */
-static void round_trip(struct str text, size_t coding)
+static void round_trip(struct str text, size_t encoding)
 {
     struct buf coded;
     struct outcome o;
 
     buf_init(&coded, CAP);
-    encode(text, codings[coding].window_bits, &coded);
-    decode_all_ways(codings[coding].name, buf_str(&coded), &o);
+    encode(text, encodings[encoding].window_bits, &coded);
+    decode_all_ways(encodings[encoding].name, buf_str(&coded), &o);
     FUZZ_CHECK(o.r == 0 && o.whole && str_eq(buf_str(&o.text), text));
-    inspect_all_ways(coding, buf_str(&coded), &o);
+    inspect_all_ways(encoding, buf_str(&coded), &o);
     buf_deinit(&o.text);
 
     struct str part = {coded.p, fuzz_pick(text, 3, coded.len)};
-    decode_all_ways(codings[coding].name, part, &o);
+    decode_all_ways(encodings[encoding].name, part, &o);
     FUZZ_CHECK(!o.whole);
-    inspect_all_ways(coding, part, &o);
+    inspect_all_ways(encoding, part, &o);
     buf_deinit(&o.text);
     buf_deinit(&coded);
 }
@@ -174,12 +175,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct str input = {(const char *)data, size};
 
-    for (size_t i = 0; i < CODINGS; i++) {
+    for (size_t i = 0; i < ENCODINGS; i++) {
         struct outcome o;
-        decode_all_ways(codings[i].name, input, &o);
+        decode_all_ways(encodings[i].name, input, &o);
         inspect_all_ways(i, input, &o);
         buf_deinit(&o.text);
-        if (codings[i].window_bits != 0)
+        if (encodings[i].window_bits != 0)
             round_trip(input, i);
     }
     return 0;

@@ -30,7 +30,7 @@ static bool is_line(struct str s)
 }
 
 struct wire {
-    struct request_head head;
+    struct http_request http;
     char version[64];
     char *text; /* all of it, as it stands in libmicrohttpd's memory */
 };
@@ -48,23 +48,23 @@ static bool take_line(struct wire *w, struct str line)
     if (target.n)
         memcpy(text, target.p, target.n);
     text[target.n] = '\0';
-    if (request_head_text(&w->head.target, text) < 0)
+    if (http_request_text(&w->http.target, text) < 0)
         return false;
     if (method.n)
         memcpy(text, method.p, method.n);
     text[method.n] = '\0';
-    return request_head_text(&w->head.method, text) == 0;
+    return http_request_text(&w->http.method, text) == 0;
 }
 
 static bool take(struct wire *w, struct str input)
 {
     *w = (struct wire){.text = NULL};
-    request_head_init(&w->head);
+    http_request_init(&w->http);
     if (!is_line(input) || !take_line(w, cut(&input, '\n')))
         return false;
     while (input.n > 0) {
         struct str line = cut(&input, '\n'), name = cut(&line, ':');
-        if (headers_add(&w->head.headers, name, str_trim(line)) < 0)
+        if (headers_add(&w->http.headers, name, str_trim(line)) < 0)
             return false;
     }
     return true;
@@ -80,10 +80,10 @@ static unsigned count(const struct headers *h, const char *name)
     return n;
 }
 
-static void check_let_in(const struct request_head *head)
+static void check_let_in(const struct http_request *request)
 {
-    const struct headers *h = &head->headers;
-    struct str target = buf_str(&head->target), method = buf_str(&head->method), v;
+    const struct headers *h = &request->headers;
+    struct str target = buf_str(&request->target), method = buf_str(&request->method), v;
 
     FUZZ_CHECK(method.n > 0 && !strpbrk(method.p, " \t\"(),/:;<=>?@[\\]{}"));
     FUZZ_CHECK(strcmp(method.p, "CONNECT") != 0 && strcmp(method.p, "TRACE") != 0);
@@ -92,7 +92,7 @@ static void check_let_in(const struct request_head *head)
         FUZZ_CHECK((unsigned char)target.p[i] > 0x20 && target.p[i] != 0x7f && target.p[i] != '#');
     FUZZ_CHECK(h->count <= CHECK_HEADERS_MAX + 1); /* a Host that a target named is one more */
     FUZZ_CHECK(count(h, "content-length") + count(h, "transfer-encoding") <= 1);
-    FUZZ_CHECK(count(h, "host") <= 1 && (head->http_1_0 || count(h, "host") == 1));
+    FUZZ_CHECK(count(h, "host") <= 1 && (request->http_1_0 || count(h, "host") == 1));
     for (unsigned i = 0; i < h->count; i++) {
         struct str name = headers_name(h, i), value = headers_value(h, i);
         FUZZ_CHECK(name.n > 0);
@@ -103,8 +103,8 @@ static void check_let_in(const struct request_head *head)
             FUZZ_CHECK((unsigned char)value.p[k] >= 0x20 || value.p[k] == '\t');
     }
     if (headers_get(h, STR("transfer-encoding"), &v)) {
-        FUZZ_CHECK(!head->http_1_0 && v.n == 7 && !strncasecmp(v.p, "chunked", 7));
-        FUZZ_CHECK(head->content_length == LENGTH_UNKNOWN);
+        FUZZ_CHECK(!request->http_1_0 && v.n == 7 && !strncasecmp(v.p, "chunked", 7));
+        FUZZ_CHECK(request->content_length == LENGTH_UNKNOWN);
     } else if (headers_get(h, STR("content-length"), &v)) {
         uint64_t number = 0;
         FUZZ_CHECK(v.n > 0);
@@ -112,9 +112,9 @@ static void check_let_in(const struct request_head *head)
             FUZZ_CHECK(v.p[k] >= '0' && v.p[k] <= '9');
             number = number * 10 + (uint64_t)(v.p[k] - '0');
         }
-        FUZZ_CHECK(head->content_length == number && number != LENGTH_UNKNOWN);
+        FUZZ_CHECK(request->content_length == number && number != LENGTH_UNKNOWN);
     } else {
-        FUZZ_CHECK(head->content_length == 0);
+        FUZZ_CHECK(request->content_length == 0);
     }
 }
 
@@ -154,13 +154,13 @@ static void check_entry(const struct headers *h)
  * that the parser lost. */
 static bool trail_is_whole(const struct wire *w, unsigned skip)
 {
-    const struct headers *h = &w->head.headers;
+    const struct headers *h = &w->http.headers;
     struct frontend_trail t;
     struct buf b;
     size_t version_at;
 
     buf_init(&b, SIZE_MAX);
-    (void)buf_printf(&b, "%s %s ", w->head.method.p, w->head.target.p);
+    (void)buf_printf(&b, "%s %s ", w->http.method.p, w->http.target.p);
     version_at = b.len;
     (void)buf_printf(&b, "%s\r\n", w->version);
     size_t fields_at = b.len;
@@ -169,8 +169,8 @@ static bool trail_is_whole(const struct wire *w, unsigned skip)
     (void)buf_add_str(&b, STR("\r\n"));
     FUZZ_CHECK(!b.failed);
     b.p[fields_at - 2] = '\0';
-    frontend_trail_begin(&t, (struct str){b.p, w->head.method.len},
-                         (struct str){b.p + w->head.method.len + 1, w->head.target.len},
+    frontend_trail_begin(&t, (struct str){b.p, w->http.method.len},
+                         (struct str){b.p + w->http.method.len + 1, w->http.target.len},
                          b.p + version_at);
     size_t at = fields_at;
     for (unsigned i = 0; i < h->count; i++) {
@@ -192,25 +192,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct wire w;
 
     if (!take(&w, input)) {
-        request_head_deinit(&w.head);
+        http_request_deinit(&w.http);
         return 0;
     }
-    unsigned fields = w.head.headers.count;
+    unsigned fields = w.http.headers.count;
     FUZZ_CHECK(trail_is_whole(&w, fields));
     if (fields > 0)
         FUZZ_CHECK(!trail_is_whole(&w, (unsigned)fuzz_pick(input, 1, fields)));
-    unsigned status = frontend_check(&w.head, w.version, &why);
+    unsigned status = frontend_check(&w.http, w.version, &why);
     if (status != 0) {
         FUZZ_CHECK(status >= 400 && status <= 599 && why && *why);
     } else {
-        uint64_t length = w.head.content_length;
-        check_let_in(&w.head);
-        check_entry(&w.head.headers);
+        uint64_t length = w.http.content_length;
+        check_let_in(&w.http);
+        check_entry(&w.http.headers);
         /* What was let in is let in again: it does not depend on how it was spelled. */
-        if (w.head.headers.count <= CHECK_HEADERS_MAX)
-            FUZZ_CHECK(frontend_check(&w.head, w.version, &again) == 0 &&
-                       w.head.content_length == length);
+        if (w.http.headers.count <= CHECK_HEADERS_MAX)
+            FUZZ_CHECK(frontend_check(&w.http, w.version, &again) == 0 &&
+                       w.http.content_length == length);
     }
-    request_head_deinit(&w.head);
+    http_request_deinit(&w.http);
     return 0;
 }

@@ -12,19 +12,19 @@
 #define CAP (1 << 22)
 
 /* GZIP and those behind it are what packs the input as well; the last one nobody here can undo. */
-enum { GZIP, DEFLATE, BARE, ZSTD, UNKNOWN, CODINGS };
-static const struct str codings[CODINGS] = {
+enum { GZIP, DEFLATE, BARE, ZSTD, UNKNOWN, ENCODINGS };
+static const struct str encodings[ENCODINGS] = {
     {"gzip", 4}, {"deflate", 7}, {"Deflate", 7}, {"zstd", 4}, {"br", 2}};
-static const int window_bits[CODINGS] = {9 + 16, 9, -9};
+static const int window_bits[ENCODINGS] = {9 + 16, 9, -9};
 
 /* A body of these bytes. Its values are slices of itself, and one in a coding must not be moved. */
-static void receive(struct body *b, struct str coding, struct str bytes, enum fuzz_way way)
+static void receive(struct body *b, struct str encoding, struct str bytes, enum fuzz_way way)
 {
     struct fuzz_cutter cutter;
     struct str piece;
 
     body_init(b, CAP);
-    FUZZ_CHECK(body_expect(b, coding) == 0);
+    FUZZ_CHECK(body_expect(b, encoding) == 0);
     fuzz_cut(&cutter, way, bytes);
     while (fuzz_piece(&cutter, &piece))
         FUZZ_CHECK(body_append(b, piece.p, piece.n) == (ptrdiff_t)piece.n);
@@ -59,15 +59,15 @@ static bool is_broken(const struct body *b)
 
 /* The same at any split. But libzstd undoes a frame that is there as a whole in one go, and then gives
  * nothing of a broken one, of which it gives a part elsewhere. */
-static void at_any_split(struct str coding, struct str bytes)
+static void at_any_split(struct str encoding, struct str bytes)
 {
     struct body first, other;
 
-    receive(&first, coding, bytes, FUZZ_WHOLE);
-    FUZZ_CHECK(body_packed_state(&first) != PACKED_UNKNOWN || str_eq(coding, codings[UNKNOWN]));
+    receive(&first, encoding, bytes, FUZZ_WHOLE);
+    FUZZ_CHECK(body_packed_state(&first) != PACKED_UNKNOWN || str_eq(encoding, encodings[UNKNOWN]));
     for (enum fuzz_way way = FUZZ_BYTES; way < FUZZ_WAYS; way++) {
-        receive(&other, coding, bytes, way);
-        if (!str_ieq(coding, STR("zstd")) || is_broken(&other) == is_broken(&first)) {
+        receive(&other, encoding, bytes, way);
+        if (!str_ieq(encoding, STR("zstd")) || is_broken(&other) == is_broken(&first)) {
             FUZZ_CHECK(body_packed_state(&other) == body_packed_state(&first));
             same_values(&first, &other);
             FUZZ_CHECK(body_fingerprint(&other) == body_fingerprint(&first));
@@ -114,7 +114,7 @@ static void zstd_text(struct str text, struct buf *out)
 
 /* What an object says is read however it is packed, and it is known again; of a part of the bytes, which
  * is never taken for the whole, nothing is. A watch in a packed body has room for so much of a value. */
-static void round_trip(struct str text, unsigned coding)
+static void round_trip(struct str text, unsigned encoding)
 {
     struct json_value plain[BODY_KEYS], read[BODY_KEYS];
     struct body before, after;
@@ -122,12 +122,12 @@ static void round_trip(struct str text, unsigned coding)
     bool object;
 
     buf_init(&coded, CAP);
-    if (coding == ZSTD)
+    if (encoding == ZSTD)
         zstd_text(text, &coded);
     else
-        deflate_text(text, window_bits[coding], &coded);
+        deflate_text(text, window_bits[encoding], &coded);
     receive(&before, STR(""), text, FUZZ_WHOLE);
-    receive(&after, codings[coding], buf_str(&coded), FUZZ_RANDOM);
+    receive(&after, encodings[encoding], buf_str(&coded), FUZZ_RANDOM);
     FUZZ_CHECK(body_packed_state(&after) == PACKED_READ);
     object = body_values(&before, plain) && json_valid(text) && json_oracle_comparable(text);
     if (object) {
@@ -142,10 +142,10 @@ static void round_trip(struct str text, unsigned coding)
     body_deinit(&before);
 
     struct str part = {coded.p, 1 + fuzz_pick(text, 3, coded.len - 1)};
-    receive(&after, codings[coding], part, FUZZ_RANDOM);
+    receive(&after, encodings[encoding], part, FUZZ_RANDOM);
     FUZZ_CHECK(body_packed_state(&after) == PACKED_READ || is_broken(&after));
     body_deinit(&after);
-    at_any_split(codings[coding], part);
+    at_any_split(encodings[encoding], part);
     buf_deinit(&coded);
 }
 
@@ -155,8 +155,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size == 0)
         return 0; /* a body that never came has no coding */
-    for (unsigned i = 0; i < CODINGS; i++)
-        at_any_split(codings[i], input);
+    for (unsigned i = 0; i < ENCODINGS; i++)
+        at_any_split(encodings[i], input);
     for (unsigned i = 0; i < UNKNOWN; i++)
         round_trip(input, i);
     return 0;

@@ -45,23 +45,23 @@ static void begin(unsigned n)
 {
     noise = 0;
     uv_loop_init(&loop);
-    sockets_init(&table, &loop, on_ready, on_noise, NULL);
+    fetch_sockets_init(&table, &loop, on_ready, on_noise, NULL);
     for (unsigned i = 0; i < n; i++) {
         ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pairs[i]), 0);
-        ck_assert_int_eq(socket_add(&table, pairs[i][0], AF_UNIX), 0);
-        socket_end(&table, socket_begin(socket_by_fd(&table, pairs[i][0])));
+        ck_assert_int_eq(fetch_socket_add(&table, pairs[i][0], AF_UNIX), 0);
+        fetch_socket_end(&table, fetch_socket_begin(fetch_socket_by_fd(&table, pairs[i][0])));
     }
-    ck_assert(!sockets_any_dirty(&table));
+    ck_assert(!fetch_sockets_any_dirty(&table));
 }
 
 static void end(unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        socket_remove(&table, pairs[i][0]);
+        fetch_socket_remove(&table, pairs[i][0]);
         close(pairs[i][0]);
         close(pairs[i][1]);
     }
-    sockets_deinit(&table);
+    fetch_sockets_deinit(&table);
     uv_run(&loop, UV_RUN_DEFAULT);
     ck_assert_int_eq(uv_loop_close(&loop), 0);
 }
@@ -73,16 +73,16 @@ START_TEST(looks_are_as_many_whatever_is_idle)
     begin(1);
     looks = 0;
     for (unsigned i = 0; i < 10; i++) {
-        ck_assert(!sockets_any_dirty(&table));
-        socket_end(&table, socket_begin(socket_by_fd(&table, pairs[0][0])));
+        ck_assert(!fetch_sockets_any_dirty(&table));
+        fetch_socket_end(&table, fetch_socket_begin(fetch_socket_by_fd(&table, pairs[0][0])));
     }
     few = looks;
     end(1);
     begin(PAIRS);
     looks = 0;
     for (unsigned i = 0; i < 10; i++) {
-        ck_assert(!sockets_any_dirty(&table));
-        socket_end(&table, socket_begin(socket_by_fd(&table, pairs[i][0])));
+        ck_assert(!fetch_sockets_any_dirty(&table));
+        fetch_socket_end(&table, fetch_socket_begin(fetch_socket_by_fd(&table, pairs[i][0])));
     }
     ck_assert_uint_eq(looks, few);
     ck_assert_uint_eq(few, 10);
@@ -94,17 +94,17 @@ START_TEST(one_that_speaks_or_ends_is_found_among_many)
 {
     begin(PAIRS);
     ck_assert_int_eq(write(pairs[50][1], "x", 1), 1);
-    ck_assert(sockets_any_dirty(&table));
-    ck_assert(!sockets_any_dirty(&table)); /* it was thrown away */
-    ck_assert(socket_by_fd(&table, pairs[50][0])->discarded);
+    ck_assert(fetch_sockets_any_dirty(&table));
+    ck_assert(!fetch_sockets_any_dirty(&table)); /* it was thrown away */
+    ck_assert(fetch_socket_by_fd(&table, pairs[50][0])->discarded);
     ck_assert_int_eq(shutdown(pairs[60][1], SHUT_WR), 0);
-    ck_assert(sockets_any_dirty(&table));
-    ck_assert(socket_by_fd(&table, pairs[60][0])->discarded);
+    ck_assert(fetch_sockets_any_dirty(&table));
+    ck_assert(fetch_socket_by_fd(&table, pairs[60][0])->discarded);
     ck_assert_uint_eq(noise, 2);
     for (unsigned i = 0; i < PAIRS; i++)
         if (i != 50 && i != 60)
             ck_assert_int_eq(write(pairs[i][1], "x", 1), 1);
-    ck_assert(sockets_any_dirty(&table));
+    ck_assert(fetch_sockets_any_dirty(&table));
     ck_assert_uint_eq(noise, PAIRS);
     end(PAIRS);
 }
@@ -117,18 +117,18 @@ START_TEST(an_answer_is_no_noise_but_its_rest_is)
     char c;
 
     begin(2);
-    first = socket_begin(socket_by_fd(&table, pairs[0][0]));
-    second = socket_begin(socket_by_fd(&table, pairs[1][0]));
+    first = fetch_socket_begin(fetch_socket_by_fd(&table, pairs[0][0]));
+    second = fetch_socket_begin(fetch_socket_by_fd(&table, pairs[1][0]));
     ck_assert_int_eq(write(pairs[0][1], "a", 1), 1);
     ck_assert_int_eq(write(pairs[1][1], "ab", 2), 2);
-    ck_assert(!sockets_any_dirty(&table));
+    ck_assert(!fetch_sockets_any_dirty(&table));
     ck_assert_int_eq(read(pairs[0][0], &c, 1), 1);
     ck_assert_int_eq(read(pairs[1][0], &c, 1), 1);
-    socket_end(&table, first);
-    socket_end(&table, second);
-    ck_assert(!socket_by_fd(&table, pairs[0][0])->discarded);
-    ck_assert(socket_by_fd(&table, pairs[1][0])->discarded);
-    ck_assert(!sockets_any_dirty(&table));
+    fetch_socket_end(&table, first);
+    fetch_socket_end(&table, second);
+    ck_assert(!fetch_socket_by_fd(&table, pairs[0][0])->discarded);
+    ck_assert(fetch_socket_by_fd(&table, pairs[1][0])->discarded);
+    ck_assert(!fetch_sockets_any_dirty(&table));
     end(2);
 }
 END_TEST

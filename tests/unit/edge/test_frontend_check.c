@@ -7,32 +7,32 @@
 #include "unit.h"
 
 /* A POST to `target` with the fields that follow, each as "Name: value" up to a NULL. */
-static unsigned check_head(struct request_head *head, const char *target, const char *version,
-                           const char *const *fields, const char **ret_why)
+static unsigned check_headers(struct http_request *request, const char *target, const char *version,
+                              const char *const *fields, const char **ret_why)
 {
-    request_head_init(head);
-    ck_assert_int_eq(request_head_text(&head->method, "POST"), 0);
-    ck_assert_int_eq(request_head_text(&head->target, target), 0);
+    http_request_init(request);
+    ck_assert_int_eq(http_request_text(&request->method, "POST"), 0);
+    ck_assert_int_eq(http_request_text(&request->target, target), 0);
     for (; *fields; fields++) {
         const char *colon = strchr(*fields, ':');
 
-        ck_assert_int_eq(headers_add(&head->headers,
+        ck_assert_int_eq(headers_add(&request->headers,
                                      (struct str){*fields, (size_t)(colon - *fields)},
                                      str_trim(str_from(colon + 1))),
                          0);
     }
     *ret_why = NULL;
-    return frontend_check(head, version, ret_why);
+    return frontend_check(request, version, ret_why);
 }
 
 static unsigned status_of(const char *target, const char *version, const char *const *fields)
 {
-    struct request_head head;
+    struct http_request request;
     const char *why;
-    unsigned status = check_head(&head, target, version, fields, &why);
+    unsigned status = check_headers(&request, target, version, fields, &why);
 
     ck_assert(status == 0 || str_starts(str_from(why), STR("retryd: ")));
-    request_head_deinit(&head);
+    http_request_deinit(&request);
     return status;
 }
 
@@ -88,19 +88,19 @@ START_TEST(absolute_targets_name_the_host)
     };
 
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct request_head head;
+        struct http_request request;
         const char *why;
         struct str host;
 
-        ck_assert_uint_eq(check_head(&head, cases[i].target, "HTTP/1.1",
-                                     FIELDS("X: 1", "host: was.example"), &why),
+        ck_assert_uint_eq(check_headers(&request, cases[i].target, "HTTP/1.1",
+                                        FIELDS("X: 1", "host: was.example"), &why),
                           0);
-        ck_assert(str_eq(buf_str(&head.target), str_from(cases[i].becomes)));
-        ck_assert_int_eq(head.target.p[head.target.len], '\0');
-        ck_assert(headers_get(&head.headers, STR("Host"), &host));
+        ck_assert(str_eq(buf_str(&request.target), str_from(cases[i].becomes)));
+        ck_assert_int_eq(request.target.p[request.target.len], '\0');
+        ck_assert(headers_get(&request.headers, STR("Host"), &host));
         ck_assert(str_eq(host, str_from(cases[i].host)));
-        ck_assert_uint_eq(head.headers.count, 2);
-        request_head_deinit(&head);
+        ck_assert_uint_eq(request.headers.count, 2);
+        http_request_deinit(&request);
     }
     ck_assert_uint_eq(status_of("http://", "HTTP/1.1", FIELDS("Host: a")), 400);
     ck_assert_uint_eq(status_of("http:///v1", "HTTP/1.1", FIELDS("Host: a")), 400);
@@ -224,12 +224,12 @@ END_TEST
 
 void unit_tests(Suite *suite)
 {
-    TCase *heads = unit_case(suite, "heads"), *trails = unit_case(suite, "trails");
+    TCase *interim = unit_case(suite, "heads"), *trails = unit_case(suite, "trails");
 
-    tcase_add_test(heads, lengths_up_to_the_largest);
-    tcase_add_test(heads, versions);
-    tcase_add_test(heads, absolute_targets_name_the_host);
-    tcase_add_test(heads, c30_a_port_is_a_number_and_the_end);
+    tcase_add_test(interim, lengths_up_to_the_largest);
+    tcase_add_test(interim, versions);
+    tcase_add_test(interim, absolute_targets_name_the_host);
+    tcase_add_test(interim, c30_a_port_is_a_number_and_the_end);
     tcase_add_test(trails, a_trail_without_gaps);
     tcase_add_test(trails, a_trail_with_a_field_elsewhere);
 }

@@ -67,7 +67,7 @@ START_TEST(each_attempt_has_the_same_bytes)
     w.disk.store_ms = w.disk.read_ms = disk_ms[(unsigned)_i / COUNT(lengths) / COUNT(pieces)];
     begin(bytes, n);
     fake_run(&w);
-    ck_assert_uint_eq(w.head.status, 200);
+    ck_assert_uint_eq(w.response.status, 200);
     ck_assert_uint_eq(w.starts, 3);
     for (unsigned i = 0; i < 3; i++)
         ck_assert_uint_eq(w.start[i].sent, n);
@@ -80,7 +80,7 @@ START_TEST(a_told_length_decides_at_once)
 {
     begin(bytes, 0);
     ck_assert_uint_eq(w.disk.opened, 0);
-    w.x.request.head.content_length = MEMORY_BODY + (unsigned)_i;
+    w.x.request.http.content_length = MEMORY_BODY + (unsigned)_i;
     ck_assert_int_eq(exchange_body(&w.x, bytes, 10), 10);
     ck_assert_uint_eq(w.disk.opened, (unsigned)_i);
     ck_assert_uint_eq(body_in_memory(&w.x.request.body), _i == 0);
@@ -93,7 +93,7 @@ START_TEST(under_pressure_it_goes_to_the_file_sooner)
     w.pressed = true;
     begin(bytes, 256 * KIB + (unsigned)_i);
     fake_run(&w);
-    ck_assert_uint_eq(w.head.status, 200);
+    ck_assert_uint_eq(w.response.status, 200);
     /* Up to that length the blocks of a spool would take more than they spare. */
     ck_assert_uint_eq(w.disk.opened, (unsigned)_i);
 }
@@ -111,7 +111,7 @@ START_TEST(a_slow_disk_holds_the_client_back)
         if (exchange_memory(&w.x) > most)
             most = exchange_memory(&w.x);
     } while (fake_turn(&w));
-    ck_assert_uint_eq(w.head.status, 200);
+    ck_assert_uint_eq(w.response.status, 200);
     ck_assert_uint_ge(w.start[0].at_ms, sizeof(bytes) / FAKE_BLOCK * 1000);
     ck_assert_uint_le(most, MEMORY_BODY + 2 * (size_t)FAKE_BLOCK);
 }
@@ -129,7 +129,7 @@ START_TEST(the_last_block_is_waited_for)
     fake_run(&w);
     ck_assert_uint_eq(w.disk.stores, 8);
     ck_assert_uint_ge(w.start[0].at_ms, 8000);
-    ck_assert_uint_eq(w.head.status, 200);
+    ck_assert_uint_eq(w.response.status, 200);
 }
 END_TEST
 
@@ -137,7 +137,7 @@ END_TEST
 START_TEST(an_answer_amid_the_upload)
 {
     static const struct fake_attempt script[] = {
-        {.status = 503, .head_ms = 250, .pieces = {{0, "{}", 0}}, .early = true},
+        {.status = 503, .headers_ms = 250, .pieces = {{0, "{}", 0}}, .early = true},
         {.status = 200, .pieces = {{0, "{}", 0}}},
     };
 
@@ -146,7 +146,7 @@ START_TEST(an_answer_amid_the_upload)
     w.disk.read_ms = 100;
     begin(bytes, sizeof(bytes));
     fake_run(&w);
-    ck_assert_uint_eq(w.head.status, 200);
+    ck_assert_uint_eq(w.response.status, 200);
     ck_assert_uint_eq(w.start[0].sent, 2 * FAKE_BLOCK);
     ck_assert_uint_eq(w.start[1].sent, sizeof(bytes));
 }
@@ -178,7 +178,7 @@ static void expect_507(const char *reason)
         ck_assert_uint_eq(w.x.refused, 507);
         exchange_body_problem(&w.x, -ENOSPC, message, sizeof(message));
     } else {
-        ck_assert_uint_eq(w.head.status, 507);
+        ck_assert_uint_eq(w.response.status, 507);
         error_message(message, sizeof(message));
         ck_assert_ptr_nonnull(strstr(message, "\"insufficient_storage\""));
         ck_assert_ptr_nonnull(strstr(message, "\"server_error\""));
@@ -238,7 +238,7 @@ START_TEST(it_cannot_be_read_back)
     begin(bytes, sizeof(bytes));
     fake_run(&w);
     ck_assert_uint_eq(w.starts, 1);
-    ck_assert_uint_eq(w.head.status, 503);
+    ck_assert_uint_eq(w.response.status, 503);
     error_message(message, sizeof(message));
     ck_assert_ptr_nonnull(strstr(message, "the body could not be read"));
 }
@@ -413,11 +413,11 @@ START_TEST(each_allocation_fails)
         if (w.begin_rc == 0)
             fake_run(&w);
         failed = failmem_disarm();
-        answered = w.wholes == 1 && (w.head.status == 200 || w.head.status == 503);
+        answered = w.wholes == 1 && (w.response.status == 200 || w.response.status == 503);
         ck_assert_msg(!w.wrong && (w.begin_rc == -ENOMEM || w.x.state == EXCHANGE_DONE) &&
                           (w.begin_rc < 0 || answered || w.cuts == 1 || w.x.refused == 503),
                       "allocation %zu: %s", n, w.wrong ? w.wrong : "no proper end");
-        ck_assert(failed || w.head.status == 200);
+        ck_assert(failed || w.response.status == 200);
         fake_deinit(&w);
     }
     fake_init(&w);

@@ -181,7 +181,7 @@ static void gets(enum caller caller)
         break;
     case REFUSED:
         ck_assert_int_eq(w.x.end, END_FAILED);
-        ck_assert_uint_eq(w.head.status, fault->primary[0].status);
+        ck_assert_uint_eq(w.response.status, fault->primary[0].status);
         ck_assert(world_body_is(fault->primary[0].pieces[0].text));
         break;
     case TOLD:
@@ -267,7 +267,7 @@ START_TEST(without_a_fallback_it_is_told_in_time)
         w.fallback_on = 0;
         play(&alone, (enum stream_mode)_i);
         ck_assert_int_eq(w.x.end, END_FAILED);
-        ck_assert_uint_eq(w.head.status, rows[r].status);
+        ck_assert_uint_eq(w.response.status, rows[r].status);
         ck_assert_uint_lt(w.now_ms, LIMIT_MS);
     }
 }

@@ -166,7 +166,7 @@ START_TEST(the_end_of_retryd_is_told)
     if (w.x.reply.begun_stream && !p->slow)
         ck_assert_int_ge(str_ifind(buf_str(&w.body), STR("data: {\"error\":")), 0);
     else if (!w.x.reply.begun && p->state != EXCHANGE_RECEIVING)
-        ck_assert_uint_eq(w.head.status, 503);
+        ck_assert_uint_eq(w.response.status, 503);
 }
 END_TEST
 

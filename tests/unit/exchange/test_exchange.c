@@ -42,7 +42,7 @@ static void answered(unsigned status, const char *body, unsigned attempts)
 {
     ck_assert_uint_eq(w.wholes + w.begins, 1);
     ck_assert_uint_eq(w.cuts, 0);
-    ck_assert_uint_eq(w.head.status, status);
+    ck_assert_uint_eq(w.response.status, status);
     ck_assert_uint_eq(w.x.reply.status, status);
     ck_assert_uint_eq(w.body.len, strlen(body));
     ck_assert(world_body_is(body));
@@ -63,8 +63,8 @@ static void own_error(unsigned status, const char *code, char *ret_message, size
     const cJSON *e = cJSON_GetObjectItem(json, "error");
     const char *message = cJSON_GetStringValue(cJSON_GetObjectItem(e, "message"));
 
-    ck_assert_uint_eq(w.head.status, status);
-    ck_assert_uint_eq(w.head.content_length, w.body.len);
+    ck_assert_uint_eq(w.response.status, status);
+    ck_assert_uint_eq(w.response.content_length, w.body.len);
     ck_assert_ptr_nonnull(message);
     ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(e, "code")), code);
     ck_assert(cJSON_HasObjectItem(e, "param"));
@@ -135,7 +135,7 @@ START_TEST(a_good_answer_passes_unchanged)
 {
     static const struct fake_attempt a = {
         .status = 201,
-        .head_ms = 30,
+        .headers_ms = 30,
         .headers =
             "X-Odd:  two  words\nx-ratelimit-remaining-tokens: 7\nConnection: x-hop\n"
             "X-Hop: 1\nTransfer-Encoding: chunked\nContent-Length: 7\nx-should-retry: true\n",
@@ -151,8 +151,8 @@ START_TEST(a_good_answer_passes_unchanged)
     ck_assert_int_eq(w.x.state, EXCHANGE_HOLDING);
     run_to_end();
     ck_assert_uint_eq(w.now_ms, 55);
-    ck_assert_uint_eq(w.head.status, 201);
-    ck_assert_uint_eq(w.head.content_length, 7);
+    ck_assert_uint_eq(w.response.status, 201);
+    ck_assert_uint_eq(w.response.content_length, 7);
     ck_assert_mem_eq(w.body.p, "abc\0\1\2\3", 7);
     ck_assert(header_is("x-odd", "two  words"));
     ck_assert(header_is("x-should-retry", "true"));
@@ -186,7 +186,7 @@ START_TEST(head_and_304_keep_the_length_they_tell)
     world_follow(_i == 0 ? &a : &b, 1);
     fake_begin(&w, _i == 0 ? "HEAD" : "GET", "/v1/models", NULL, NULL);
     run_to_end();
-    ck_assert_uint_eq(w.head.content_length, _i == 0 ? 4711 : LENGTH_UNKNOWN);
+    ck_assert_uint_eq(w.response.content_length, _i == 0 ? 4711 : LENGTH_UNKNOWN);
     ck_assert_uint_eq(w.body.len, 0);
 }
 END_TEST
@@ -325,13 +325,13 @@ START_TEST(own_errors_by_cause)
         {TRANSPORT_PROXY, 502, "proxy_failed"},
         {TRANSPORT_LOST_UPLOAD, 502, "upload_broken"},
         {TRANSPORT_LOST, 502, "connection_lost"},
-        {TRANSPORT_BAD_ANSWER, 502, "answer_unreadable"},
-        {TRANSPORT_LARGE_HEAD, 502, "response_headers_too_large"},
+        {TRANSPORT_BAD_RESPONSE, 502, "answer_unreadable"},
+        {TRANSPORT_LARGE_HEADERS, 502, "response_headers_too_large"},
         {TRANSPORT_CONNECT_TIMEOUT, 504, "connect_timeout"},
         {TRANSPORT_INTERNAL, 503, "internal_error"},
     };
     struct fake_attempt a = {.end = rows[_i].t, .detail = "det\"ail\x01"};
-    bool final = a.end == TRANSPORT_CERTIFICATE || a.end == TRANSPORT_LARGE_HEAD ||
+    bool final = a.end == TRANSPORT_CERTIFICATE || a.end == TRANSPORT_LARGE_HEADERS ||
                  a.end == TRANSPORT_INTERNAL;
 
     run(&a, 1);
@@ -443,7 +443,7 @@ END_TEST
 
 static const struct fake_attempt silent = {.hangs = true};
 static const struct fake_attempt half = {
-    .status = 200, .head_ms = 10, .headers = JSON, .pieces = {{10, "{", 0}}, .hangs = true};
+    .status = 200, .headers_ms = 10, .headers = JSON, .pieces = {{10, "{", 0}}, .hangs = true};
 
 START_TEST(the_deadline_in_each_state)
 {
@@ -563,7 +563,7 @@ END_TEST
 START_TEST(no_timeouts)
 {
     static const struct fake_attempt a = {
-        .status = 200, .head_ms = 3600000, .pieces = {{0, "{}", 0}}, .end_ms = 3600000};
+        .status = 200, .headers_ms = 3600000, .pieces = {{0, "{}", 0}}, .end_ms = 3600000};
 
     w.settings.timeout = (struct timeout_settings){.idle_ms = 0};
     w.settings.retry.deadline_ms = 0;
@@ -578,7 +578,7 @@ START_TEST(long_silence_before_the_head)
 {
     static const uint64_t first_bytes[] = {0, 900000};
     static const struct fake_attempt slow = {
-        .status = 200, .head_ms = 600000, .headers = JSON, .pieces = {{0, "{\"id\":1}", 0}}};
+        .status = 200, .headers_ms = 600000, .headers = JSON, .pieces = {{0, "{\"id\":1}", 0}}};
 
     w.settings.timeout =
         (struct timeout_settings){.first_byte_ms = first_bytes[_i], .idle_ms = 60000};
@@ -594,7 +594,7 @@ END_TEST
 /* With the default it is taken for dead after five minutes, and asked for again. */
 START_TEST(long_silence_is_repeated_by_default)
 {
-    const struct fake_attempt script[] = {{.status = 200, .head_ms = 600000}, fine};
+    const struct fake_attempt script[] = {{.status = 200, .headers_ms = 600000}, fine};
 
     w.settings.timeout.first_byte_ms = 300000;
     w.settings.retry.deadline_ms = 600000;

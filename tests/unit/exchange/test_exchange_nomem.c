@@ -235,7 +235,7 @@ static const struct scenario scenarios[] = {
      .target = "/v1/chat/completions",
      .heartbeat_ms = 100,
      .script = {{.status = 400,
-                 .head_ms = 150,
+                 .headers_ms = 150,
                  .headers = JSON,
                  .pieces = {{0, "{\"error\":{\"message\":\"no\",\"code\":\"c\"}}", 0}}}},
      .attempts = 1},
@@ -286,7 +286,7 @@ static void run(const struct scenario *s)
                s->body ? s->body : "{\"model\":\"m\",\"stream\":true}");
     if (w.begin_rc != 0)
         return;
-    w.x.request.head.http_1_0 = s->http_1_0;
+    w.x.request.http.http_1_0 = s->http_1_0;
     fake_run(&w);
 }
 
@@ -365,7 +365,7 @@ static const char *unacceptable(const struct scenario *s)
         return "neither one answer nor one cut";
     if (w.cuts)
         return w.x.end == END_BROKEN ? NULL : "a cut counted as an answer";
-    if (w.wholes && w.head.status < 400)
+    if (w.wholes && w.response.status < 400)
         return s->answer && str_eq(got, answer) ? NULL : "a wrong answer";
     if (w.wholes)
         return (s->error && str_eq(got, str_from(s->error))) || own_error(got) ? NULL

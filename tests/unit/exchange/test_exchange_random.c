@@ -82,7 +82,7 @@ static void draw_failure(struct fake_attempt *a)
     static const enum transport ways[] = {
         TRANSPORT_DNS,   TRANSPORT_CONNECT,     TRANSPORT_TLS,   TRANSPORT_CERTIFICATE,
         TRANSPORT_PROXY, TRANSPORT_LOST_UPLOAD, TRANSPORT_LOST,  TRANSPORT_CONNECT_TIMEOUT,
-        TRANSPORT_STALE, TRANSPORT_STALE,       TRANSPORT_STALE, TRANSPORT_BAD_ANSWER};
+        TRANSPORT_STALE, TRANSPORT_STALE,       TRANSPORT_STALE, TRANSPORT_BAD_RESPONSE};
 
     a->end_ms = some_ms();
     a->end = ways[below(COUNT(ways))];
@@ -177,7 +177,7 @@ static void draw_script(bool with_huge)
         uint64_t kind = below(10);
 
         lengths[i] = 0;
-        a->head_ms = some_ms();
+        a->headers_ms = some_ms();
         a->at_once = one_in(10);
         if (with_huge && i == SCRIPT / 2)
             draw_huge(a, i);
@@ -221,7 +221,7 @@ static void draw_world(bool with_huge)
     w.request_ms = one_in(8) ? some_ms() : 0;
     w.whole_fails = one_in(50) ? -ENOMEM : 0;
     w.begin_fails = one_in(50) ? -ENOMEM : 0;
-    w.large_head = drawn++ % 50 == 49;
+    w.large_headers = drawn++ % 50 == 49;
     w.client = (struct fake_client){.pull_max = one_in(2) ? 0 : 1 + below(with_huge ? 9000 : 300),
                                     .every_ms = one_in(3) ? below(50) : 0,
                                     .leaves_at = one_in(8) ? 1 + some_ms() : 0,
@@ -305,13 +305,13 @@ static void check_whole(void)
 
         found = a->status > 0 && a->end == TRANSPORT_WHOLE && !a->hangs && got.n == lengths[n] &&
                 starts_with(got, text_of(n), lengths[n]) &&
-                (a->status == w.head.status || (a->status == 200 && w.head.status >= 400));
-        MUST(!found || w.head.status >= 400 ||
+                (a->status == w.response.status || (a->status == 200 && w.response.status >= 400));
+        MUST(!found || w.response.status >= 400 ||
              n == w.start[winner()].script); /* no good answer is left lying */
     }
-    MUST(found || (w.head.status >= 400 &&
+    MUST(found || (w.response.status >= 400 &&
                    (starts_with(got, OWN_BODY, strlen(OWN_BODY)) || str_eq(got, STR(EVENT_BODY)))));
-    MUST(w.head.content_length == got.n);
+    MUST(w.response.content_length == got.n);
     MUST(came(ENDING_DEADLINE) ||
          w.answered_ms <= (w.x.deadline.at_ms == DEADLINE_NONE
                                ? w.answered_ms
@@ -381,7 +381,7 @@ static void check_end(void)
     if (x->end == END_BROKEN)
         MUST(w.cuts == 1 || w.begins == 1);
     MUST(x->reply.bytes_out == w.body.len);
-    MUST(x->reply.status == 0 || answers == 0 || x->reply.status == w.head.status);
+    MUST(x->reply.status == 0 || answers == 0 || x->reply.status == w.response.status);
     check_attempts();
     if (w.wholes)
         check_whole();

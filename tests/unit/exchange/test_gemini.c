@@ -273,7 +273,7 @@ START_TEST(no_comments)
 {
     struct fake_attempt slow = good;
 
-    slow.head_ms = 500;
+    slow.headers_ms = 500;
     slow.pieces[0].text = ": hello\n\n" TEXT("a");
     w.settings.stream.heartbeat_ms = 100;
     run(slow, (enum stream_mode)_i);

@@ -13,13 +13,13 @@
 
 static char blanks[300000];
 
-#define GOOD(ms, text)                                                              \
-    {                                                                               \
-        .status = 200, .headers = JSON, .head_ms = (ms), .pieces = { {0, text, 0} } \
+#define GOOD(ms, text)                                                                 \
+    {                                                                                  \
+        .status = 200, .headers = JSON, .headers_ms = (ms), .pieces = { {0, text, 0} } \
     }
-#define FAILS(ms)                                                                         \
-    {                                                                                     \
-        .status = 500, .headers = JSON, .head_ms = (ms), .pieces = { {0, ERROR_TEXT, 0} } \
+#define FAILS(ms)                                                                            \
+    {                                                                                        \
+        .status = 500, .headers = JSON, .headers_ms = (ms), .pieces = { {0, ERROR_TEXT, 0} } \
     }
 #define SILENT        \
     {                 \
@@ -96,7 +96,10 @@ END_TEST
 START_TEST(the_second_may_overtake_the_first_amid_its_answer)
 {
     static const struct fake_attempt script[] = {
-        {.status = 200, .headers = JSON, .head_ms = 120, .pieces = {{0, "{", 0}, {2000, "}", 0}}},
+        {.status = 200,
+         .headers = JSON,
+         .headers_ms = 120,
+         .pieces = {{0, "{", 0}, {2000, "}", 0}}},
         GOOD(50, "{\"n\":1}"),
         FAILS(50),
         {.end_ms = 50, .end = TRANSPORT_LOST},
@@ -190,7 +193,7 @@ START_TEST(the_second_times_out_by_itself)
     static const struct fake_attempt script[] = {
         {.status = 200,
          .headers = JSON,
-         .head_ms = 150,
+         .headers_ms = 150,
          .pieces = {{400, "{\"n\":", 0}, {400, "0}", 0}}},
         SILENT,
     };
@@ -215,7 +218,7 @@ START_TEST(the_deadline_ends_both)
     w.settings.retry.deadline_ms = 400;
     run();
     ck_assert_int_eq(w.x.end, END_FAILED);
-    ck_assert_uint_eq(w.head.status, 504);
+    ck_assert_uint_eq(w.response.status, 504);
     ck_assert_uint_eq(w.answered_ms, w.x.deadline.at_ms);
     ck_assert_uint_eq(w.cancels, 2);
     ck_assert_uint_eq(w.failures, 1);
@@ -267,7 +270,7 @@ START_TEST(of_streams_the_first_good_head_wins)
         SILENT,
         {.status = 200,
          .headers = SSE,
-         .head_ms = 50,
+         .headers_ms = 50,
          .pieces = {{100, EVENT, 0}, {300, "data: [DONE]\n\n", 0}}},
     };
 
@@ -287,7 +290,7 @@ START_TEST(a_stream_that_takes_over_is_read_from_its_first_byte)
     static const struct fake_attempt script[] = {
         {.status = 200,
          .headers = SSE,
-         .head_ms = 150,
+         .headers_ms = 150,
          .pieces =
              {{10,
                "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"and more",
@@ -295,7 +298,7 @@ START_TEST(a_stream_that_takes_over_is_read_from_its_first_byte)
          .end = TRANSPORT_LOST},
         {.status = 200,
          .headers = SSE,
-         .head_ms = 400,
+         .headers_ms = 400,
          .pieces = {{10, EVENT, 0}, {20, "data: [DONE]\n\n", 0}}},
     };
 
@@ -312,7 +315,7 @@ START_TEST(a_stream_that_takes_over_brings_nothing_of_the_other)
 {
     static const struct fake_attempt first = {.status = 200,
                                               .headers = SSE,
-                                              .head_ms = 150,
+                                              .headers_ms = 150,
                                               .pieces = {{10, ROLE, 0}},
                                               .end_ms = 10,
                                               .end = TRANSPORT_LOST};
@@ -320,12 +323,12 @@ START_TEST(a_stream_that_takes_over_brings_nothing_of_the_other)
         {first,
          {.status = 200,
           .headers = SSE,
-          .head_ms = 400,
+          .headers_ms = 400,
           .pieces = {{10, EVENT, 0}, {20, "data: [DONE]\n\n", 0}}}},
         {first,
          {.status = 200,
           .headers = JSON "Content-Length: 300002\n",
-          .head_ms = 400,
+          .headers_ms = 400,
           .pieces = {{10, "{", 0}, {0, blanks, 300000}, {0, "}", 0}}}},
     };
 
@@ -352,7 +355,7 @@ START_TEST(a_response_of_the_other_is_not_read_on)
     static const struct fake_attempt script[] = {
         {.status = 200,
          .headers = SSE,
-         .head_ms = 150,
+         .headers_ms = 150,
          .pieces = {{10,
                      "data: {\"type\":\"response.created\",\"sequence_number\":0,"
                      "\"response\":{\"id\":\"resp_1\"}}\n\n",
@@ -485,7 +488,7 @@ START_TEST(where_only_one_has_an_answer_that_is_told)
         run();
         ck_assert_int_eq(w.x.end, END_FAILED);
         ck_assert_uint_eq(w.answered_ms, 500);
-        ck_assert_uint_eq(w.head.status, 500);
+        ck_assert_uint_eq(w.response.status, 500);
         ck_assert(world_body_is(ERROR_TEXT));
         world_tear_down();
     }
@@ -589,7 +592,7 @@ START_TEST(a_verdict_is_not_repeated_after_the_other)
     static const struct fake_attempt gone = {
         .status = 404,
         .headers = JSON,
-        .head_ms = 150,
+        .headers_ms = 150,
         .pieces = {{0, "{\"error\":{\"message\":\"no\",\"code\":\"model_not_found\"}}", 0}}};
     const struct fake_attempt scripts[][3] = {
         {gone, FAILS(100), GOOD(10, "{}")},

@@ -13,13 +13,13 @@
 static const char body[] = "{\"object\":\"chat.completion\",\"choices\":[{\"index\":0,\"message\":"
                            "{\"role\":\"assistant\",\"content\":\"Hello, hello, hello!\"}}]}\n";
 
-static void set_head(struct headers *h, const char *type, const char *coding)
+static void set_headers(struct headers *h, const char *type, const char *encoding)
 {
     headers_init(h);
     if (type)
         ck_assert_int_eq(headers_add(h, STR("Content-Type"), str_from(type)), 0);
-    if (coding)
-        ck_assert_int_eq(headers_add(h, STR("content-encoding"), str_from(coding)), 0);
+    if (encoding)
+        ck_assert_int_eq(headers_add(h, STR("content-encoding"), str_from(encoding)), 0);
 }
 
 static bool due;         /* JSON is, whatever the head says */
@@ -40,11 +40,11 @@ static enum inspect_end inspect_pieces(const struct headers *h, struct str s, si
     return end;
 }
 
-static enum inspect_end inspect(const char *type, const char *coding, struct str s)
+static enum inspect_end inspect(const char *type, const char *encoding, struct str s)
 {
     struct headers h;
 
-    set_head(&h, type, coding);
+    set_headers(&h, type, encoding);
     enum inspect_end end = inspect_pieces(&h, s, s.n ? s.n : 1);
     for (size_t step = 1; step < 20; step++)
         ck_assert_int_eq(inspect_pieces(&h, s, step), end);
@@ -161,16 +161,16 @@ END_TEST
 static const struct {
     const char *name;
     int window_bits;
-} codings[] = {{"gzip", MAX_WBITS + 16},
-               {"X-Gzip", MAX_WBITS + 16},
-               {"deflate", MAX_WBITS},
-               {"deflate", -MAX_WBITS}};
+} encodings[] = {{"gzip", MAX_WBITS + 16},
+                 {"X-Gzip", MAX_WBITS + 16},
+                 {"deflate", MAX_WBITS},
+                 {"deflate", -MAX_WBITS}};
 
 START_TEST(coded_json)
 {
-    const char *name = codings[_i].name;
+    const char *name = encodings[_i].name;
     unsigned char out[512];
-    struct str coded = squeeze(STR(body), codings[_i].window_bits, out, sizeof out);
+    struct str coded = squeeze(STR(body), encodings[_i].window_bits, out, sizeof out);
 
     ck_assert_int_eq(inspect(JSON, name, coded), INSPECT_GOOD);
     ck_assert_int_eq(inspect("text/plain", name, coded), INSPECT_GOOD);
@@ -181,15 +181,15 @@ START_TEST(coded_json)
         ck_assert_int_eq(inspect(JSON, name, (struct str){coded.p, n}), INSPECT_BAD);
         ck_assert_int_eq(inspect(NULL, name, (struct str){coded.p, n}), INSPECT_BAD);
     }
-    coded = squeeze(STR("{\"a\":"), codings[_i].window_bits, out, sizeof out);
+    coded = squeeze(STR("{\"a\":"), encodings[_i].window_bits, out, sizeof out);
     ck_assert_int_eq(inspect(JSON, name, coded), INSPECT_BAD);
     ck_assert_int_eq(inspect("audio/mpeg", name, coded), INSPECT_GOOD);
-    coded = squeeze(STR("\n"), codings[_i].window_bits, out, sizeof out);
+    coded = squeeze(STR("\n"), encodings[_i].window_bits, out, sizeof out);
     ck_assert_int_eq(inspect(JSON, name, coded), INSPECT_EMPTY);
 }
 END_TEST
 
-START_TEST(codings_that_cannot_be_read)
+START_TEST(encodings_that_cannot_be_read)
 {
     static const char *const names[] = {"br", "zstd", "gzip, gzip", "gzip, br", "compress"};
     struct headers h;
@@ -198,11 +198,11 @@ START_TEST(codings_that_cannot_be_read)
         ck_assert_int_eq(inspect(JSON, names[i], STR("{")), INSPECT_NOTHING);
         ck_assert_int_eq(inspect(JSON, names[i], STR("")), INSPECT_NOTHING);
     }
-    set_head(&h, JSON, "gzip"); /* two fields are a list, too */
+    set_headers(&h, JSON, "gzip"); /* two fields are a list, too */
     ck_assert_int_eq(headers_add(&h, STR("Content-Encoding"), STR("gzip")), 0);
     ck_assert_int_eq(inspect_pieces(&h, STR("{"), 1), INSPECT_NOTHING);
     headers_deinit(&h);
-    set_head(&h, JSON, "identity");
+    set_headers(&h, JSON, "identity");
     ck_assert_int_eq(headers_add(&h, STR("Content-Encoding"), STR("")), 0);
     ck_assert_int_eq(inspect_pieces(&h, STR("{"), 1), INSPECT_BAD);
     headers_deinit(&h);
@@ -215,7 +215,7 @@ START_TEST(what_is_wanted)
     struct headers h;
     struct inspect i;
 
-    set_head(&h, JSON, NULL);
+    set_headers(&h, JSON, NULL);
     inspect_begin(&i, &h, false);
     ck_assert(inspect_wants(&i));
     inspect_feed(&i, STR("{}"));
@@ -226,7 +226,7 @@ START_TEST(what_is_wanted)
     ck_assert_int_eq(inspect_end(&i), INSPECT_BAD);
     inspect_deinit(&i);
     headers_deinit(&h);
-    set_head(&h, "audio/mpeg", NULL);
+    set_headers(&h, "audio/mpeg", NULL);
     inspect_begin(&i, &h, false);
     ck_assert(!inspect_wants(&i));
     inspect_deinit(&i);
@@ -241,14 +241,14 @@ START_TEST(memory)
     struct str coded = squeeze(STR(body), MAX_WBITS + 16, out, sizeof out);
     struct headers h;
 
-    set_head(&h, JSON, NULL);
+    set_headers(&h, JSON, NULL);
     failmem_arm_from(1);
     enum inspect_end end = inspect_pieces(&h, STR(body), 7);
     ck_assert(!failmem_disarm());
     ck_assert_int_eq(end, INSPECT_GOOD);
     headers_deinit(&h);
 
-    set_head(&h, JSON, "gzip");
+    set_headers(&h, JSON, "gzip");
     size_t n = 1;
     for (;; n++) {
         failmem_arm(n);
@@ -271,8 +271,8 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, which_types_promise);
     tcase_add_test(tcase, json_in_plain);
     tcase_add_test(tcase, c03_where_json_is_due);
-    tcase_add_loop_test(tcase, coded_json, 0, COUNT(codings));
-    tcase_add_test(tcase, codings_that_cannot_be_read);
+    tcase_add_loop_test(tcase, coded_json, 0, COUNT(encodings));
+    tcase_add_test(tcase, encodings_that_cannot_be_read);
     tcase_add_test(tcase, what_is_wanted);
     tcase_add_test(tcase, memory);
 }

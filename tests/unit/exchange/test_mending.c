@@ -168,7 +168,7 @@ END_TEST
 START_TEST(it_ends_wherever_it_is)
 {
     static const struct fake_attempt slow[] = {
-        {.status = 200, .head_ms = 60000, .headers = SSE},
+        {.status = 200, .headers_ms = 60000, .headers = SSE},
         {.status = 200, .headers = SSE, .pieces = {{0, ROLE, 0}, {60000, TEXT("Hello"), 0}}},
         {.status = 200,
          .headers = SSE,
@@ -178,7 +178,7 @@ START_TEST(it_ends_wherever_it_is)
                     {9000, TEXT("l"), 0},
                     {9000, TEXT("lo"), 0},
                     {0, TEXT(" you") STOP DONE, 0}}},
-        {.status = 503, .head_ms = 60000, .headers = JSON},
+        {.status = 503, .headers_ms = 60000, .headers = JSON},
         {.status = 503, .headers = JSON, .pieces = {{60000, "{}", 0}}},
     };
 
@@ -229,12 +229,12 @@ START_TEST(the_time_is_one_for_all_breaks)
     const struct fake_attempt script[] = {
         cut(ROLE TEXT("Hello")),
         {.status = 200,
-         .head_ms = 18000,
+         .headers_ms = 18000,
          .headers = SSE,
          .pieces = {{0, ROLE TEXT("Hello"), 0}, {1, TEXT(" you"), 0}, {50000, TEXT("!"), 0}},
          .end_ms = 1,
          .end = TRANSPORT_TRUNCATED},
-        {.status = 200, .head_ms = 18000, .headers = SSE, .pieces = {{0, WHOLE, 0}}}};
+        {.status = 200, .headers_ms = 18000, .headers = SSE, .pieces = {{0, WHOLE, 0}}}};
     uint64_t mended = 1 + 1000 + 18000 + 1;
 
     w.settings.timeout.idle_ms = 60000;
@@ -277,7 +277,7 @@ START_TEST(c14_it_beats_while_it_is_mended)
     const struct fake_attempt script[] = {
         cut(ROLE TEXT("Hello")),
         {.status = 200,
-         .head_ms = 1000,
+         .headers_ms = 1000,
          .headers = SSE,
          .pieces = {{0, ROLE, 0}, {1000, TEXT("Hello"), 0}, {1000, TEXT(" you") STOP DONE, 0}}}};
 #define BEATS ": retryd\n: retryd\n"
@@ -387,7 +387,7 @@ START_TEST(a_habit_is_not_held)
 
     run(&bad_amid, 1, STREAM_HOLD);
     ck_assert_uint_eq(w.starts, 2);
-    ck_assert_uint_eq(w.head.status, 502);
+    ck_assert_uint_eq(w.response.status, 502);
     ck_assert_int_eq(w.x.last_reason, REASON_MALFORMED);
     again();
     world_upstreams(3);

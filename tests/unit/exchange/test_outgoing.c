@@ -49,9 +49,9 @@ static void again(void)
 
 static void fill(const char *to, const char *headers, const char *body)
 {
-    ck_assert_int_eq(request_head_text(&r.head.method, "POST"), 0);
-    ck_assert_int_eq(request_head_text(&r.head.target, to), 0);
-    ck_assert_int_eq(fake_add_headers(&r.head.headers, headers), 0);
+    ck_assert_int_eq(http_request_text(&r.http.method, "POST"), 0);
+    ck_assert_int_eq(http_request_text(&r.http.target, to), 0);
+    ck_assert_int_eq(fake_add_headers(&r.http.headers, headers), 0);
     ck_assert_int_eq(body_append(&r.body, body, strlen(body)), strlen(body));
     body_finish(&r.body);
 }
@@ -197,7 +197,7 @@ START_TEST(C1_via_names_this_daemon_behind_the_others)
 }
 END_TEST
 
-START_TEST(only_codings_that_can_be_read_are_asked_for)
+START_TEST(only_encodings_that_can_be_read_are_asked_for)
 {
     static const struct {
         const char *asked, *want;
@@ -227,7 +227,7 @@ START_TEST(only_codings_that_can_be_read_are_asked_for)
 }
 END_TEST
 
-START_TEST(a_list_of_codings_without_end)
+START_TEST(a_list_of_encodings_without_end)
 {
     static char line[4000];
     size_t n = (size_t)snprintf(line, sizeof(line), "Accept-Encoding: gzip");
@@ -256,7 +256,7 @@ START_TEST(too_much_to_send)
 {
     fill("/v1/x", NULL, "");
     for (int i = 0; i < HEADERS_MAX; i++)
-        ck_assert_int_eq(headers_add(&r.head.headers, STR("A"), STR("1")), 0);
+        ck_assert_int_eq(headers_add(&r.http.headers, STR("A"), STR("1")), 0);
     upstream.idempotency_header = "Idempotency-Key";
     ck_assert_int_eq(build(), -E2BIG);
 }
@@ -398,8 +398,8 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test(tcase, the_targets_key_stands_for_the_clients, 0, 2);
     tcase_add_test(tcase, a_key_too_long_is_refused);
     tcase_add_test(tcase, C1_via_names_this_daemon_behind_the_others);
-    tcase_add_test(tcase, only_codings_that_can_be_read_are_asked_for);
-    tcase_add_test(tcase, a_list_of_codings_without_end);
+    tcase_add_test(tcase, only_encodings_that_can_be_read_are_asked_for);
+    tcase_add_test(tcase, a_list_of_encodings_without_end);
     tcase_add_loop_test(tcase, idempotency_keys, 0, 2);
     tcase_add_test(tcase, too_much_to_send);
     tcase_add_test(tcase, without_memory);

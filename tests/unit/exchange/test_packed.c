@@ -15,7 +15,7 @@
 #define MIB (1024u * 1024)
 #define PLAIN_MAX (40 * MIB)
 
-static const char *const codings[] = {"gzip", "x-gzip", "deflate", "DEFLATE", "zstd", "Zstd"};
+static const char *const encodings[] = {"gzip", "x-gzip", "deflate", "DEFLATE", "zstd", "Zstd"};
 
 static char *coded;
 static size_t coded_len;
@@ -46,31 +46,31 @@ static void zstd_text(struct str text)
     ck_assert(!ZSTD_isError(coded_len));
 }
 
-static void pack(const char *coding, struct str text)
+static void pack(const char *encoding, struct str text)
 {
     free(coded);
-    if (coding[0] == 'z' || coding[0] == 'Z')
+    if (encoding[0] == 'z' || encoding[0] == 'Z')
         zstd_text(text);
-    else if (coding[0] == 'D')
+    else if (encoding[0] == 'D')
         deflate_text(text, -MAX_WBITS); /* bare, as some send it */
     else
-        deflate_text(text, coding[0] == 'd' ? MAX_WBITS : MAX_WBITS + 16);
+        deflate_text(text, encoding[0] == 'd' ? MAX_WBITS : MAX_WBITS + 16);
 }
 
-static void pack_text(const char *coding, const char *text)
+static void pack_text(const char *encoding, const char *text)
 {
-    pack(coding, str_from(text));
+    pack(encoding, str_from(text));
 }
 
 /* A request with what is packed, in pieces of so many bytes. */
-static void receive(const char *coding, size_t piece)
+static void receive(const char *encoding, size_t piece)
 {
     char headers[100];
 
-    snprintf(headers, sizeof(headers), "Content-Encoding: %s\n", coding);
-    ck_assert_int_eq(request_head_text(&r.head.method, "POST"), 0);
-    ck_assert_int_eq(request_head_text(&r.head.target, "/v1/chat/completions"), 0);
-    ck_assert_int_eq(fake_add_headers(&r.head.headers, headers), 0);
+    snprintf(headers, sizeof(headers), "Content-Encoding: %s\n", encoding);
+    ck_assert_int_eq(http_request_text(&r.http.method, "POST"), 0);
+    ck_assert_int_eq(http_request_text(&r.http.target, "/v1/chat/completions"), 0);
+    ck_assert_int_eq(fake_add_headers(&r.http.headers, headers), 0);
     for (size_t at = 0; at < coded_len; at += piece) {
         size_t n = coded_len - at < piece ? coded_len - at : piece;
 
@@ -108,8 +108,8 @@ START_TEST(what_it_says_is_read)
     static const size_t pieces[] = {1, 7, 1 << 20};
 
     for (size_t i = 0; i < COUNT(pieces); i++) {
-        pack_text(codings[_i], ASKS);
-        receive(codings[_i], pieces[i]);
+        pack_text(encodings[_i], ASKS);
+        receive(encodings[_i], pieces[i]);
         ck_assert_str_eq(r.model, "gpt-4o");
         ck_assert(r.stream && r.may_stream && r.usage_wanted && r.background);
         ck_assert(r.model_fixed && !r.model_hidden);
@@ -123,8 +123,8 @@ END_TEST
 
 START_TEST(no_stream_and_no_model)
 {
-    pack_text(codings[_i], "{\"input\":\"x\",\"stream\":false}");
-    receive(codings[_i], 100);
+    pack_text(encodings[_i], "{\"input\":\"x\",\"stream\":false}");
+    receive(encodings[_i], 100);
     ck_assert_str_eq(r.model, "");
     ck_assert(!r.may_stream && !r.model_fixed && !r.model_hidden);
 }
@@ -132,9 +132,9 @@ END_TEST
 
 START_TEST(a_form)
 {
-    pack_text(codings[_i], "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n"
-                           "whisper-1\r\n--b--\r\n");
-    receive(codings[_i], 5);
+    pack_text(encodings[_i], "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n"
+                             "whisper-1\r\n--b--\r\n");
+    receive(encodings[_i], 5);
     ck_assert_str_eq(r.model, "whisper-1");
     ck_assert(r.model_fixed && r.may_stream);
 }
@@ -143,11 +143,11 @@ END_TEST
 /* Cut at each byte: what may be missing is not taken for a whole, and a stream may come. */
 START_TEST(one_that_ends_early_is_not_read)
 {
-    pack_text(codings[_i], ASKS);
+    pack_text(encodings[_i], ASKS);
     for (size_t n = coded_len; n > 1;) {
         n--;
         coded_len = n;
-        receive(codings[_i], 64);
+        receive(encodings[_i], 64);
         ck_assert_msg(body_packed_state(&r.body) == PACKED_BROKEN, "%zu", n);
         ck_assert_str_eq(r.model, "");
         ck_assert(r.model_hidden && r.may_stream && !r.stream);
@@ -185,10 +185,10 @@ END_TEST
 START_TEST(a_model_in_the_path)
 {
     pack_text("zstd", ASKS);
-    ck_assert_int_eq(fake_add_headers(&r.head.headers, "Content-Encoding: br\n"), 0);
-    ck_assert_int_eq(request_head_text(&r.head.method, "POST"), 0);
+    ck_assert_int_eq(fake_add_headers(&r.http.headers, "Content-Encoding: br\n"), 0);
+    ck_assert_int_eq(http_request_text(&r.http.method, "POST"), 0);
     ck_assert_int_eq(
-        request_head_text(&r.head.target, "/openai/deployments/my%20gpt/chat/completions?x=1"), 0);
+        http_request_text(&r.http.target, "/openai/deployments/my%20gpt/chat/completions?x=1"), 0);
     ck_assert_int_eq(request_body(&r, coded, coded_len), coded_len);
     body_finish(&r.body);
     ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
@@ -197,19 +197,19 @@ START_TEST(a_model_in_the_path)
 }
 END_TEST
 
-static uint64_t fingerprint_after(const char *coding, const char *text)
+static uint64_t fingerprint_after(const char *encoding, const char *text)
 {
     uint64_t id;
 
-    if (coding[0]) {
-        pack_text(coding, text);
+    if (encoding[0]) {
+        pack_text(encoding, text);
     } else {
         free(coded);
         coded = strdup(text);
         coded_len = strlen(coded);
     }
     again();
-    receive(coding, 64);
+    receive(encoding, 64);
     id = body_fingerprint(&r.body);
     ck_assert_uint_eq(body_fingerprint(&r.body), id);
     return id;
@@ -223,11 +223,11 @@ START_TEST(it_is_known_by_what_it_says)
     static const char other[] = "{\"n\":[{\"c\":2,\"a\":\"b\"},1],\"model\":\"m\"}";
     uint64_t plain = fingerprint_after("", text);
 
-    ck_assert_uint_eq(fingerprint_after(codings[_i], text), plain);
-    ck_assert_uint_eq(fingerprint_after(codings[_i], turned), plain);
-    ck_assert_uint_ne(fingerprint_after(codings[_i], other), plain);
-    ck_assert_uint_ne(fingerprint_after(codings[_i], "no object"),
-                      fingerprint_after(codings[_i], "other words"));
+    ck_assert_uint_eq(fingerprint_after(encodings[_i], text), plain);
+    ck_assert_uint_eq(fingerprint_after(encodings[_i], turned), plain);
+    ck_assert_uint_ne(fingerprint_after(encodings[_i], other), plain);
+    ck_assert_uint_ne(fingerprint_after(encodings[_i], "no object"),
+                      fingerprint_after(encodings[_i], "other words"));
 }
 END_TEST
 
@@ -253,15 +253,15 @@ START_TEST(a_bomb_is_not_unpacked)
 {
     char *plain = malloc(PLAIN_MAX);
     bool model_first = _i % 2 == 0;
-    const char *coding = codings[_i / 2];
+    const char *encoding = encodings[_i / 2];
 
     memset(plain, ' ', PLAIN_MAX);
     memcpy(plain + (model_first ? 0 : PLAIN_MAX - 20), "{\"model\":\"m\",", 13);
     plain[0] = '{';
     memcpy(plain + PLAIN_MAX - 6, "\"a\":1}", 6);
-    pack(coding, (struct str){plain, PLAIN_MAX});
+    pack(encoding, (struct str){plain, PLAIN_MAX});
     free(plain);
-    receive(coding, 16384);
+    receive(encoding, 16384);
     ck_assert_int_eq(body_packed_state(&r.body), PACKED_LONG);
     ck_assert_uint_le(r.body.packed->plain, PACKED_PLAIN_MAX + 128 * 1024);
     ck_assert_str_eq(r.model, model_first ? "m" : "");
@@ -298,9 +298,9 @@ START_TEST(a_large_body_is_read_to_its_end)
             plain[i] = 'x';
     memcpy(plain, "{\"image\":\"", 10);
     memcpy(plain + PLAIN_MAX - 28, "\",\"model\":\"m\",\"stream\":true}", 28);
-    pack(codings[_i], (struct str){plain, PLAIN_MAX});
+    pack(encodings[_i], (struct str){plain, PLAIN_MAX});
     free(plain);
-    receive(codings[_i], 16384);
+    receive(encodings[_i], 16384);
     ck_assert_int_eq(body_packed_state(&r.body), PACKED_READ);
     ck_assert_str_eq(r.model, "m");
     ck_assert(r.stream);
@@ -315,11 +315,11 @@ static const struct fake_attempt script[] = {{.status = 500, .pieces = {{0, "{}"
                                              {.status = 500, .pieces = {{0, "{}", 0}}},
                                              {.status = 200, .pieces = {{0, "{\"n\":1}", 0}}}};
 
-static void begin(const char *coding, const char *target)
+static void begin(const char *encoding, const char *target)
 {
     char headers[64];
 
-    snprintf(headers, sizeof(headers), "Content-Encoding: %s\n", coding);
+    snprintf(headers, sizeof(headers), "Content-Encoding: %s\n", encoding);
     w.upload = coded;
     w.upload_len = coded_len;
     fake_begin(&w, "POST", target, headers, NULL);
@@ -339,7 +339,7 @@ static bool told(const char *code)
     char mark[80];
 
     snprintf(mark, sizeof(mark), "\"code\":\"%s\"", code);
-    return w.starts == 0 && w.x.end == END_REFUSED && w.head.status == 400 &&
+    return w.starts == 0 && w.x.end == END_REFUSED && w.response.status == 400 &&
            str_ifind(buf_str(&w.body), str_from(mark)) >= 0;
 }
 
@@ -447,7 +447,7 @@ START_TEST(no_fallback_model_and_the_log_says_why)
     w.fallback_on = FALLBACK_ON_ALL;
     world_follow(script, 1);
     begin(_i ? "br" : "zstd", "/v1/chat/completions");
-    ck_assert_uint_eq(w.head.status, 500);
+    ck_assert_uint_eq(w.response.status, 500);
     ck_assert_uint_eq(w.starts, w.x.max_attempts);
     ck_assert_ptr_nonnull(strstr(w.x.cannot_retry, "a fallback model cannot take"));
 }
@@ -474,16 +474,16 @@ void unit_tests(Suite *suite)
 
     tcase_set_timeout(c, 60);
     tcase_add_checked_fixture(c, set_up, tear_down);
-    tcase_add_loop_test(c, what_it_says_is_read, 0, COUNT(codings));
-    tcase_add_loop_test(c, no_stream_and_no_model, 0, COUNT(codings));
-    tcase_add_loop_test(c, a_form, 0, COUNT(codings));
-    tcase_add_loop_test(c, one_that_ends_early_is_not_read, 0, COUNT(codings));
+    tcase_add_loop_test(c, what_it_says_is_read, 0, COUNT(encodings));
+    tcase_add_loop_test(c, no_stream_and_no_model, 0, COUNT(encodings));
+    tcase_add_loop_test(c, a_form, 0, COUNT(encodings));
+    tcase_add_loop_test(c, one_that_ends_early_is_not_read, 0, COUNT(encodings));
     tcase_add_loop_test(c, others_are_not_read, 0, 5);
     tcase_add_loop_test(c, none_at_all, 0, 3);
     tcase_add_test(c, a_model_in_the_path);
-    tcase_add_loop_test(c, it_is_known_by_what_it_says, 0, COUNT(codings));
+    tcase_add_loop_test(c, it_is_known_by_what_it_says, 0, COUNT(encodings));
     tcase_add_test(c, unread_it_is_known_by_its_bytes);
-    tcase_add_loop_test(c, a_bomb_is_not_unpacked, 0, 2 * COUNT(codings));
+    tcase_add_loop_test(c, a_bomb_is_not_unpacked, 0, 2 * COUNT(encodings));
     tcase_add_test(c, a_bomb_in_the_models_name);
     tcase_add_loop_test(c, a_large_body_is_read_to_its_end, 4, 5);
 

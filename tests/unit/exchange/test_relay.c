@@ -117,7 +117,7 @@ START_TEST(each_event_the_moment_it_is_whole)
     run_to_end();
     streamed(END_ANSWERED);
     ck_assert_uint_eq(w.now_ms, 60);
-    ck_assert_uint_eq(w.head.content_length, LENGTH_UNKNOWN);
+    ck_assert_uint_eq(w.response.content_length, LENGTH_UNKNOWN);
     ck_assert_str_eq(w.x.cannot_retry, "the answer is committed");
     ck_assert_uint_eq(w.x.reply.events, 5);
 }
@@ -310,11 +310,11 @@ END_TEST
 START_TEST(no_heartbeat_where_no_event_stream_is_due)
 {
     static const struct fake_attempt lines = {.status = 200,
-                                              .head_ms = 500,
+                                              .headers_ms = 500,
                                               .headers = "Content-Type: application/x-ndjson\n",
                                               .pieces = {{0, "{\"a\":1}\n", 0}}};
     static const struct fake_attempt events = {
-        .status = 200, .head_ms = 500, .headers = STREAM, .pieces = {{0, "data: 1\n\n", 0}}};
+        .status = 200, .headers_ms = 500, .headers = STREAM, .pieces = {{0, "data: 1\n\n", 0}}};
 
     w.settings.stream.heartbeat_ms = 200;
     world_follow(_i == 0 ? &lines : &events, 1);
@@ -424,7 +424,7 @@ START_TEST(a_stream_without_an_event_is_made_again)
     run(&a, 1);
     ck_assert_uint_eq(w.starts, 3);
     ck_assert_uint_eq(w.begins, 0);
-    ck_assert_uint_eq(w.head.status, 502);
+    ck_assert_uint_eq(w.response.status, 502);
     ck_assert(str_ifind(buf_str(&w.body), STR("\"empty_stream\"")) >= 0);
 }
 END_TEST
@@ -485,11 +485,11 @@ START_TEST(streams_that_are_held_to_their_end)
 
     world_follow(script, 2);
     begin_stream();
-    w.x.request.head.http_1_0 = _i == 0;
+    w.x.request.http.http_1_0 = _i == 0;
     run_to_end();
     ck_assert_uint_eq(w.wholes, 1);
     ck_assert_uint_eq(w.starts, 2);
-    ck_assert_uint_eq(w.head.content_length, 18);
+    ck_assert_uint_eq(w.response.content_length, 18);
     ck_assert(body_is(STR("data: 1\n\ndata: 2\n\n")));
 }
 END_TEST
@@ -515,14 +515,14 @@ START_TEST(C24_a_head_that_does_not_fit_is_an_error_of_ours)
         {.status = 200, .headers = STREAM, .pieces = {{0, "data: 1\n\n", 0}}, .hangs = true},
     };
 
-    w.large_head = true;
+    w.large_headers = true;
     run(&answers[_i], 1);
     ck_assert_uint_eq(w.cuts, 0);
     ck_assert_uint_eq(w.wholes, 1);
     ck_assert_uint_eq(w.starts, 1);
-    ck_assert_uint_eq(w.head.status, 502);
+    ck_assert_uint_eq(w.response.status, 502);
     ck_assert_int_eq(w.x.end, END_FAILED);
-    ck_assert_int_eq(w.x.last_reason, REASON_LARGE_HEAD);
+    ck_assert_int_eq(w.x.last_reason, REASON_LARGE_HEADERS);
     ck_assert_ptr_nonnull(memmem(w.body.p, w.body.len, "\"response_headers_too_large\"", 28));
 }
 END_TEST
@@ -591,7 +591,7 @@ START_TEST(an_answer_beyond_hold_limit_streams)
     w.client.every_ms = 1;
     run(&a, 1);
     ck_assert_uint_eq(w.begins, 1);
-    ck_assert_uint_eq(w.head.content_length, BIG);
+    ck_assert_uint_eq(w.response.content_length, BIG);
     ck_assert(body_is((struct str){big, BIG}));
     ck_assert_uint_le(w.most_held, w.limits.hold_limit + WRITE_MAX);
     ck_assert_int_eq(w.x.end, _i == 0 ? END_ANSWERED : END_BROKEN);
@@ -611,7 +611,7 @@ START_TEST(an_error_beyond_hold_limit)
     ck_assert_uint_eq(w.starts, 3);
     ck_assert_uint_eq(w.cancels, 2);
     ck_assert_uint_eq(w.begins, 1);
-    ck_assert_uint_eq(w.head.status, 500);
+    ck_assert_uint_eq(w.response.status, 500);
     ck_assert(body_is((struct str){big, BIG}));
     ck_assert_int_eq(w.x.end, END_FAILED);
     ck_assert_str_eq(w.x.cannot_retry, "all attempts are used up");

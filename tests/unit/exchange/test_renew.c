@@ -6,9 +6,9 @@
 #include "unit.h"
 #include "world_fixture.h"
 
-#define SAYS(code_, headers_, text)                                                            \
-    {                                                                                          \
-        .status = (code_), .headers = JSON headers_, .head_ms = 10, .pieces = { {0, text, 0} } \
+#define SAYS(code_, headers_, text)                                                               \
+    {                                                                                             \
+        .status = (code_), .headers = JSON headers_, .headers_ms = 10, .pieces = { {0, text, 0} } \
     }
 
 static const struct fake_attempt good = SAYS(200, "", "{\"n\":1}");
@@ -92,7 +92,7 @@ START_TEST(once_is_enough)
     set_up(1, 1, "none");
     go();
     ck_assert_uint_eq(w.starts, 2);
-    ck_assert_uint_eq(w.head.status, 401);
+    ck_assert_uint_eq(w.response.status, 401);
     ck_assert_uint_eq(w.other_key_asked, 1);
     world_tear_down();
 }
@@ -104,7 +104,7 @@ START_TEST(the_same_key_is_not_tried_again)
     w.renewed[0].keys = before;
     go();
     ck_assert_uint_eq(w.starts, 1);
-    ck_assert_uint_eq(w.head.status, 401);
+    ck_assert_uint_eq(w.response.status, 401);
     world_tear_down();
 }
 END_TEST

@@ -73,7 +73,7 @@ START_TEST(a_repeat_gets_one_attempt)
         ck_assert_uint_eq(w.x.attempts, 1);
         ck_assert(w.x.repeat);
         ck_assert_uint_eq(now_ms, began); /* no backoff of ours */
-        ck_assert_uint_eq(w.head.status, 503);
+        ck_assert_uint_eq(w.response.status, 503);
         ck_assert(world_body_is("{\"error\":{\"message\":\"later\"}}"));
         ck_assert_str_eq(w.x.cannot_retry,
                          "the client repeats a request that has just failed here");
@@ -279,7 +279,7 @@ START_TEST(failures_without_an_answer_count)
     ck_assert_uint_eq(w.x.attempts, 5);
     ask(&chat, &lost);
     ck_assert_uint_eq(w.x.attempts, 1);
-    ck_assert_uint_eq(w.head.status, 502);
+    ck_assert_uint_eq(w.response.status, 502);
 }
 END_TEST
 

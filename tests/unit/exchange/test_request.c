@@ -33,9 +33,9 @@ static void again(void)
 
 static void fill(const char *to, const char *headers, const char *body)
 {
-    ck_assert_int_eq(request_head_text(&r.head.method, "POST"), 0);
-    ck_assert_int_eq(request_head_text(&r.head.target, to), 0);
-    ck_assert_int_eq(fake_add_headers(&r.head.headers, headers), 0);
+    ck_assert_int_eq(http_request_text(&r.http.method, "POST"), 0);
+    ck_assert_int_eq(http_request_text(&r.http.target, to), 0);
+    ck_assert_int_eq(fake_add_headers(&r.http.headers, headers), 0);
     ck_assert_int_eq(body_append(&r.body, body, strlen(body)), strlen(body));
     body_finish(&r.body);
 }
@@ -231,10 +231,10 @@ START_TEST(path_and_query)
                 {"?x", "", "x"}};
 
     for (size_t i = 0; i < COUNT(rows); i++) {
-        ck_assert_int_eq(request_head_text(&r.head.target, rows[i].target), 0);
-        ck_assert(str_eq(request_path(&r.head), str_from(rows[i].path)));
-        ck_assert(str_eq(request_query(&r.head), str_from(rows[i].query)));
-        ck_assert_str_eq(r.head.target.p, rows[i].target);
+        ck_assert_int_eq(http_request_text(&r.http.target, rows[i].target), 0);
+        ck_assert(str_eq(http_request_path(&r.http), str_from(rows[i].path)));
+        ck_assert(str_eq(http_request_query(&r.http), str_from(rows[i].query)));
+        ck_assert_str_eq(r.http.target.p, rows[i].target);
     }
 }
 END_TEST
@@ -247,13 +247,13 @@ START_TEST(methods_and_targets_are_capped)
     ck_assert_ptr_nonnull(longest);
     memset(longest, 'a', n);
     longest[n] = '\0';
-    ck_assert_int_eq(request_head_text(&r.head.target, longest), -EFBIG);
-    ck_assert(r.head.target.failed);
-    ck_assert_int_eq(request_head_text(&r.head.target, longest + 1), 0);
-    ck_assert_uint_eq(r.head.target.len, n - 1);
+    ck_assert_int_eq(http_request_text(&r.http.target, longest), -EFBIG);
+    ck_assert(r.http.target.failed);
+    ck_assert_int_eq(http_request_text(&r.http.target, longest + 1), 0);
+    ck_assert_uint_eq(r.http.target.len, n - 1);
     free(longest);
-    ck_assert_int_eq(request_head_text(&r.head.method, "PATCH"), 0);
-    ck_assert(request_is(&r.head, "PATCH") && !request_is(&r.head, "patch"));
+    ck_assert_int_eq(http_request_text(&r.http.method, "PATCH"), 0);
+    ck_assert(http_request_is(&r.http, "PATCH") && !http_request_is(&r.http, "patch"));
 }
 END_TEST
 
@@ -266,7 +266,7 @@ START_TEST(an_attempt_is_reset_for_the_next)
     for (int i = 0; i < 100; i++)
         ck_assert_int_eq(buf_add(&a.body, piece, sizeof(piece)), 0);
     ck_assert_int_eq(headers_add(&a.headers, STR("A"), STR("1")), 0);
-    a.head_done = a.done = a.paused = a.fresh = a.anew = a.upload_whole = a.running = true;
+    a.headers_done = a.done = a.paused = a.fresh = a.anew = a.upload_whole = a.running = true;
     a.connection.serial = 7;
     a.body.failed = true;
     a.status = 500;
@@ -274,7 +274,7 @@ START_TEST(an_attempt_is_reset_for_the_next)
     a.received = 5;
     snprintf(a.detail, sizeof(a.detail), "x");
     attempt_reset(&a);
-    ck_assert(!a.head_done && !a.done && !a.paused && !a.fresh && !a.upload_whole && !a.running);
+    ck_assert(!a.headers_done && !a.done && !a.paused && !a.fresh && !a.upload_whole && !a.running);
     ck_assert(!a.anew && a.connection.serial == 0);
     ck_assert(!a.body.failed);
     ck_assert_uint_eq(a.body.len + a.body.size + a.headers.count + a.status + a.received, 0);

@@ -51,7 +51,7 @@ START_TEST(each_event_goes_out_as_it_comes)
         world_finish();
         world_answered(WHOLE);
         ck_assert_uint_eq(w.starts, 1);
-        ck_assert_uint_eq(w.head.content_length, LENGTH_UNKNOWN);
+        ck_assert_uint_eq(w.response.content_length, LENGTH_UNKNOWN);
         if (*labels[i]) /* the label itself stays as it is */
             ck_assert(str_eq(fake_header(&w, "Content-Type"),
                              str_trim((struct str){labels[i] + 13, strlen(labels[i]) - 14})));
@@ -64,15 +64,15 @@ END_TEST
 /* However it begins. */
 START_TEST(whatever_comes_first)
 {
-    static const char *const heads[] = {
+    static const char *const interim[] = {
         ": hello\n\n", ":\n\n", "event: x\n", "\xef\xbb\xbf", "\n\r\n\n", "\xef\xbb\xbf\n:c\n", ""};
 
-    for (size_t i = 0; i < COUNT(heads); i++) {
+    for (size_t i = 0; i < COUNT(interim); i++) {
         for (size_t at = 0; at < 8; at++) {
             char all[2000];
             struct fake_attempt a = {.status = 200, .headers = JSON};
 
-            (void)snprintf(all, sizeof(all), "%s%s", heads[i], WHOLE);
+            (void)snprintf(all, sizeof(all), "%s%s", interim[i], WHOLE);
             a.pieces[0] = (struct fake_piece){0, at ? all : "", at};
             a.pieces[1] = (struct fake_piece){5, all + at, 0};
             world_again();
@@ -176,7 +176,7 @@ START_TEST(other_answers_are_as_they_were)
         begin((enum stream_mode)_i, rows[i].method, rows[i].body);
         world_finish();
         ck_assert(!w.x.stream.on && w.wholes == 1 && world_body_is(rows[i].text));
-        ck_assert_uint_eq(w.head.status, rows[i].status);
+        ck_assert_uint_eq(w.response.status, rows[i].status);
         ck_assert_uint_eq(w.starts, 1);
     }
 }
@@ -225,7 +225,7 @@ END_TEST
 START_TEST(a_heartbeat_has_begun)
 {
     struct fake_attempt a = {
-        .status = 200, .head_ms = 150, .headers = JSON, .pieces = {{100, WHOLE, 0}}};
+        .status = 200, .headers_ms = 150, .headers = JSON, .pieces = {{100, WHOLE, 0}}};
 
     w.settings.stream.heartbeat_ms = 100;
     run(&a, 1, (enum stream_mode)_i);
@@ -239,10 +239,10 @@ START_TEST(http_1_0)
 
     world_follow(&a, 1);
     begin((enum stream_mode)_i, "POST", "{\"stream\":true}");
-    w.x.request.head.http_1_0 = true;
+    w.x.request.http.http_1_0 = true;
     world_finish();
     world_answered(WHOLE);
-    ck_assert_uint_eq(w.head.content_length, strlen(WHOLE));
+    ck_assert_uint_eq(w.response.content_length, strlen(WHOLE));
 }
 END_TEST
 

@@ -237,7 +237,7 @@ START_TEST(a_response_that_is_gone)
     world_told(HEAD DELTA("2", "Hello"), "gone", END_BROKEN);
     world_again();
     run(HEAD DELTA("2", "Hello"), gone, STREAM_HOLD);
-    ck_assert_uint_eq(w.head.status, 404);
+    ck_assert_uint_eq(w.response.status, 404);
     ck_assert(str_eq(buf_str(&w.body), STR("{\"error\":{\"code\":\"gone\"}}")));
 }
 END_TEST
@@ -262,7 +262,8 @@ START_TEST(it_cannot_be_read_on)
     run_request((const struct fake_attempt[]){script[0], script[1], {.end = TRANSPORT_LOST}}, 3,
                 STREAM_HOLD, "POST", "/v1/responses", BACKGROUND);
     ck_assert_int_eq(w.x.end, END_FAILED);
-    ck_assert_uint_eq(w.head.status, 502); /* the 404 was about what the client never asked for */
+    ck_assert_uint_eq(w.response.status,
+                      502); /* the 404 was about what the client never asked for */
 }
 END_TEST
 

@@ -37,7 +37,7 @@ static const struct fake_attempt at_once = {
 START_TEST(first_content_is_a_time_of_its_own)
 {
     const struct fake_attempt thinks = {.status = 200,
-                                        .head_ms = 50,
+                                        .headers_ms = 50,
                                         .headers = SSE,
                                         .pieces = {{0, ROLE, 0},
                                                    {800, ": c\n\n", 0},
@@ -58,7 +58,7 @@ START_TEST(no_content_for_too_long)
 {
     const struct fake_attempt script[] = {
         {.status = 200,
-         .head_ms = 50,
+         .headers_ms = 50,
          .headers = SSE,
          .pieces = {{0, ROLE, 0}, {800, ": c\n\n", 0}, {800, ROLE, 0}, {800, TEXT("late"), 0}}},
         at_once};
@@ -80,7 +80,7 @@ START_TEST(each_attempt_has_its_times)
     const struct fake_attempt script[] = {
         {.status = 200, .headers = SSE, .pieces = {{0, ROLE TEXT("Hello"), 0}}, .hangs = true},
         {.status = 200, .headers = SSE, .pieces = {{0, ROLE, 0}}, .hangs = true},
-        {.status = 200, .hangs = true, .headers = SSE, .head_ms = 900},
+        {.status = 200, .hangs = true, .headers = SSE, .headers_ms = 900},
         {.status = 200,
          .headers = SSE,
          .pieces = {{0, ROLE TEXT("Hel"), 0},
@@ -143,7 +143,7 @@ START_TEST(the_deadline_ends_what_is_not_committed)
         return;
     }
     ck_assert_uint_eq(w.now_ms, 500);
-    ck_assert_uint_eq(w.head.status, 504);
+    ck_assert_uint_eq(w.response.status, 504);
     ck_assert_int_eq(w.x.end, END_FAILED);
     ck_assert_int_eq(w.x.last_reason, REASON_DEADLINE);
 }
@@ -208,9 +208,9 @@ END_TEST
 START_TEST(it_beats_wherever_it_waits)
 {
     const struct fake_attempt script[] = {
-        {.head_ms = 0, .end_ms = 250, .end = TRANSPORT_LOST},
+        {.headers_ms = 0, .end_ms = 250, .end = TRANSPORT_LOST},
         {.status = 200,
-         .head_ms = 150,
+         .headers_ms = 150,
          .headers = SSE,
          .pieces = {{0, ROLE, 0}, {250, ": c\n\n", 0}, {0, TEXT("Hello"), 0}},
          .end_ms = 10},
@@ -236,7 +236,7 @@ START_TEST(it_beats_wherever_it_waits)
     ck_assert_msg(world_body_is(BEAT BEAT BEAT BEAT BEAT BEAT BEAT BEAT ROLE ": c\n\n" TEXT("Hello")
                                     BEAT BEAT BEAT BEAT BEAT BEAT TEXT(" you") BEAT STOP BEAT DONE),
                   "%.*s", (int)w.body.len, w.body.p);
-    ck_assert_uint_eq(w.head.status, 200);
+    ck_assert_uint_eq(w.response.status, 200);
     ck_assert(str_eq(fake_header(&w, "content-type"), STR("text/event-stream; charset=utf-8")));
     ck_assert(str_eq(fake_header(&w, "cache-control"), STR("no-cache")));
     ck_assert_uint_eq(w.answered_ms, 100);
@@ -277,7 +277,7 @@ START_TEST(it_does_not_beat)
         {"{\"stream\":true}", SSE, true},
     };
     struct fake_attempt a = {.status = 200,
-                             .head_ms = 500,
+                             .headers_ms = 500,
                              .headers = rows[_i].headers,
                              .pieces = {{500, WHOLE, 0}},
                              .end_ms = 500};
@@ -285,7 +285,7 @@ START_TEST(it_does_not_beat)
     w.settings.stream.heartbeat_ms = 100;
     world_follow(&a, 1);
     fake_begin(&w, "POST", "/v1/chat/completions", NULL, rows[_i].body);
-    w.x.request.head.http_1_0 = rows[_i].http_1_0;
+    w.x.request.http.http_1_0 = rows[_i].http_1_0;
     world_finish();
     world_answered(WHOLE);
     ck_assert_uint_eq(w.answered_ms, rows[_i].http_1_0 ? 1500 : 1000);
@@ -296,7 +296,7 @@ END_TEST
 START_TEST(it_does_not_beat_into_another_answer)
 {
     const struct fake_attempt a = {.status = 200,
-                                   .head_ms = 50,
+                                   .headers_ms = 50,
                                    .headers = JSON,
                                    .pieces = {{500, "{\"a\":", 0}, {500, "1}", 0}},
                                    .end_ms = 100};
@@ -329,7 +329,7 @@ END_TEST
 
 START_TEST(it_cannot_begin)
 {
-    const struct fake_attempt a = {.status = 200, .head_ms = 500, .headers = SSE};
+    const struct fake_attempt a = {.status = 200, .headers_ms = 500, .headers = SSE};
 
     w.settings.stream.heartbeat_ms = 100;
     w.begin_fails = -ENOMEM;
@@ -351,17 +351,17 @@ START_TEST(a_failure_is_told_as_an_event)
         const char *code, *object;
     } rows[] = {
         {{.status = 429,
-          .head_ms = 150,
+          .headers_ms = 150,
           .headers = JSON,
           .pieces =
               {{0, "{\n \"error\":{\"message\":\"no\",\"code\":\"insufficient_quota\",\"x\":[1]}}",
                 0}}},
          "insufficient_quota",
          object},
-        {{.status = 400, .head_ms = 150, .headers = "", .pieces = {{0, "<html>", 0}}}, "", NULL},
-        {{.status = 404, .head_ms = 150, .headers = JSON}, "", NULL},
+        {{.status = 400, .headers_ms = 150, .headers = "", .pieces = {{0, "<html>", 0}}}, "", NULL},
+        {{.status = 404, .headers_ms = 150, .headers = JSON}, "", NULL},
         {{.status = 503,
-          .head_ms = 150,
+          .headers_ms = 150,
           .headers = JSON "x-should-retry: false\n",
           .pieces = {{0, "{\"error\":{\"code\":\"busy\"}}", 0}}},
          "busy",
@@ -377,7 +377,7 @@ START_TEST(a_failure_is_told_as_an_event)
         world_again();
         w.settings.stream.heartbeat_ms = 100;
         run(&rows[i].a, 1, (enum stream_mode)_i);
-        ck_assert_uint_eq(w.head.status, 200);
+        ck_assert_uint_eq(w.response.status, 200);
         ck_assert_uint_eq(w.starts, 1);
         world_told(BEAT, rows[i].code, END_FAILED);
         at = rows[i].object ? str_ifind(buf_str(&w.body), str_from(rows[i].object)) : 0;
@@ -390,12 +390,12 @@ END_TEST
 START_TEST(an_answer_that_is_no_stream)
 {
     const struct fake_attempt script[] = {
-        {.status = 200, .head_ms = 150, .headers = JSON, .pieces = {{0, "{\"a\":1}", 0}}}};
+        {.status = 200, .headers_ms = 150, .headers = JSON, .pieces = {{0, "{\"a\":1}", 0}}}};
     struct stream_told t;
 
     w.settings.stream.heartbeat_ms = 100;
     run(script, 1, LIVE);
-    ck_assert_int_eq(w.reports[0].verdict.reason, REASON_BAD_ANSWER);
+    ck_assert_int_eq(w.reports[0].verdict.reason, REASON_BAD_RESPONSE);
     stream_read(buf_str(&w.body), &t);
     free(t.answer);
     ck_assert(t.events == 1 && t.errors == 1 && t.rest == 0);
@@ -422,7 +422,7 @@ START_TEST(a_failure_behind_it_is_made_again)
 {
     const struct fake_attempt script[] = {
         {.status = 429,
-         .head_ms = 150,
+         .headers_ms = 150,
          .headers = JSON "retry-after-ms: 120\n",
          .pieces = {{0, "{\"error\":{\"code\":\"rate_limit_exceeded\"}}", 0}}},
         {.status = 200, .headers = SSE, .pieces = {{0, ROLE, 0}}, .end = TRANSPORT_TRUNCATED},
@@ -549,7 +549,7 @@ START_TEST(what_is_silent_ends_in_time)
     world_finish();
     ck_assert_uint_eq(w.now_ms, silent[_i].at_ms);
     ck_assert_int_eq(w.x.end, END_FAILED);
-    ck_assert_uint_eq(w.head.status, 504);
+    ck_assert_uint_eq(w.response.status, 504);
 }
 END_TEST
 

@@ -328,7 +328,7 @@ END_TEST
 
 START_TEST(it_commits_at_the_first_content)
 {
-    static const char *const heads[] = {": c\n\n" ROLE, CREATED IN_PROGRESS};
+    static const char *const interim[] = {": c\n\n" ROLE, CREATED IN_PROGRESS};
     static const char *const contents[] = {TEXT("Hello"), DELTA("2", "Hello")};
     static const char *const ends[] = {STOP DONE, COMPLETED("3")};
     static const enum dialect in[] = {DIALECT_CHAT, DIALECT_RESPONSES};
@@ -337,7 +337,7 @@ START_TEST(it_commits_at_the_first_content)
     const struct fake_attempt a = {
         .status = 200,
         .headers = SSE,
-        .pieces = {{10, heads[k], 0}, {10, contents[k], 0}, {10, ends[k], 0}},
+        .pieces = {{10, interim[k], 0}, {10, contents[k], 0}, {10, ends[k], 0}},
         .end_ms = 10};
 
     world_follow(&a, 1);
@@ -346,7 +346,7 @@ START_TEST(it_commits_at_the_first_content)
     ck_assert_int_eq(w.x.state, EXCHANGE_HOLDING);
     ck_assert_uint_eq(w.begins, 0);
     fake_run_until(&w, 30);
-    (void)snprintf(all, sizeof(all), "%s%s", heads[k], contents[k]);
+    (void)snprintf(all, sizeof(all), "%s%s", interim[k], contents[k]);
     if (mode_of_loop(_i) == HOLD) {
         ck_assert_uint_eq(w.begins, 0);
         fake_run_until(&w, 31); /* its mark says that it is whole */
@@ -357,7 +357,7 @@ START_TEST(it_commits_at_the_first_content)
         ck_assert_uint_eq(w.x.reply.first_byte_ms, 20);
     }
     world_finish();
-    (void)snprintf(all, sizeof(all), "%s%s%s", heads[k], contents[k], ends[k]);
+    (void)snprintf(all, sizeof(all), "%s%s%s", interim[k], contents[k], ends[k]);
     answered(all, 1);
 }
 END_TEST
@@ -451,7 +451,7 @@ START_TEST(what_is_held_lacks_no_event)
     chat(whole(ROLE "data: {\n\n" TEXT(" you") STOP DONE),
          whole(ROLE "data: {\n\n" TEXT(" you") STOP DONE), HOLD);
     ck_assert_int_eq(w.x.end, END_FAILED);
-    ck_assert_uint_eq(w.head.status, 502);
+    ck_assert_uint_eq(w.response.status, 502);
     ck_assert_uint_eq(w.dropped_malformed, 0);
 }
 END_TEST
@@ -522,7 +522,7 @@ START_TEST(the_last_error_before_content)
     w.settings.retry.max_attempts = 2;
     chat(whole(ROLE ERROR), whole(ROLE ERROR), (enum stream_mode)_i);
     ck_assert_uint_eq(w.starts, 2);
-    ck_assert_uint_eq(w.head.status, 200);
+    ck_assert_uint_eq(w.response.status, 200);
     world_told(_i == HOLD ? "" : ROLE, "server_error", END_FAILED);
 }
 END_TEST
@@ -598,7 +598,7 @@ START_TEST(attempts_are_counted_over_all_breaks)
     if (_i == 0) {
         world_told(ROLE TEXT("Hello"), "answer_truncated", END_BROKEN);
     } else { /* nothing was begun: it can still be told by a status */
-        ck_assert_uint_eq(w.head.status, 502);
+        ck_assert_uint_eq(w.response.status, 502);
         ck_assert_int_eq(w.x.end, END_FAILED);
     }
 }
@@ -861,12 +861,12 @@ START_TEST(http_1_0)
 
     world_follow(script, 3);
     begin(DIALECT_CHAT, (enum stream_mode)_i);
-    w.x.request.head.http_1_0 = true;
+    w.x.request.http.http_1_0 = true;
     world_finish();
     ck_assert_uint_eq(w.wholes, 1);
     ck_assert_uint_eq(w.begins, 0);
     ck_assert_uint_eq(w.starts, 3);
-    ck_assert_uint_eq(w.head.content_length, strlen(WHOLE));
+    ck_assert_uint_eq(w.response.content_length, strlen(WHOLE));
     ck_assert(world_body_is(WHOLE));
     ck_assert_int_eq(w.x.end, END_ANSWERED);
 }
@@ -878,11 +878,11 @@ START_TEST(http_1_0_never_whole)
 
     world_follow(&a, 1);
     begin(DIALECT_CHAT, LIVE);
-    w.x.request.head.http_1_0 = true;
+    w.x.request.http.http_1_0 = true;
     world_finish();
     ck_assert_uint_eq(w.wholes, 1);
     ck_assert_uint_eq(w.starts, 5);
-    ck_assert_uint_eq(w.head.status, 502);
+    ck_assert_uint_eq(w.response.status, 502);
     ck_assert_int_eq(w.x.end, END_FAILED);
 }
 END_TEST
@@ -923,13 +923,13 @@ START_TEST(a_client_that_leaves_while_it_is_mended)
 {
     static const struct fake_attempt script[] = {
         {.status = 200,
-         .head_ms = 3,
+         .headers_ms = 3,
          .headers = SSE,
          .pieces = {{3, ROLE, 0}, {3, TEXT("Hello"), 0}},
          .end_ms = 3,
          .end = TRANSPORT_TRUNCATED},
         {.status = 200,
-         .head_ms = 3,
+         .headers_ms = 3,
          .headers = SSE,
          .pieces = {{3, ROLE, 0}, {3, TEXT("Hello"), 0}, {3, TEXT(" you"), 0}},
          .end_ms = 3,

@@ -216,7 +216,7 @@ static void draw_script(void)
         uint64_t kind = below(12);
         size_t variant = background ? first : one_in(10) ? ODD + below(2) : below(ODD);
 
-        a->head_ms = some_ms();
+        a->headers_ms = some_ms();
         a->at_once = one_in(10);
         if (kind == 0)
             draw_failure(a);
@@ -333,7 +333,7 @@ static void check_end(void)
     if (w.begins && w.got_end)
         check_stream();
     else if (w.wholes)
-        MUST(x->end == END_FAILED || w.head.status < 400);
+        MUST(x->end == END_FAILED || w.response.status < 400);
     if (w.wholes && x->end == END_ANSWERED)
         check_stream();
 }
@@ -389,7 +389,7 @@ static void one_exchange(void)
     if (one_in(4))
         endings_draw(&w);
     fake_begin(&w, "POST", stream_path(dialects[dialect]), NULL, bodies[background]);
-    w.x.request.head.http_1_0 = one_in(10);
+    w.x.request.http.http_1_0 = one_in(10);
     if (one_in(32)) {
         fake_run_until(&w, some_ms()); /* thrown away in the middle */
     } else if (one_in(8)) {

@@ -10,9 +10,9 @@
 #define EVENT "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n"
 #define SILENCE_MS 1000
 
-#define SAYS(code_, headers_, text)                                                            \
-    {                                                                                          \
-        .status = (code_), .headers = JSON headers_, .head_ms = 10, .pieces = { {0, text, 0} } \
+#define SAYS(code_, headers_, text)                                                               \
+    {                                                                                             \
+        .status = (code_), .headers = JSON headers_, .headers_ms = 10, .pieces = { {0, text, 0} } \
     }
 
 static const struct fake_attempt good = SAYS(200, "", "{\"n\":1}");
@@ -134,7 +134,7 @@ START_TEST(each_cause_leads_where_it_may_go_better)
             ck_assert_uint_eq(w.start[1].at_ms, w.start[0].gone_ms); /* at once */
             ck_assert_int_eq(w.x.end, END_ANSWERED);
         } else {
-            ck_assert_uint_eq(w.head.status, cases[i].first->status);
+            ck_assert_uint_eq(w.response.status, cases[i].first->status);
             ck_assert(world_body_is(cases[i].first->pieces[0].text));
         }
         ck_assert_uint_eq(w.x.wait_ms, 0);
@@ -171,7 +171,7 @@ START_TEST(the_last_tier_uses_what_is_left)
     ck_assert_uint_eq(w.starts, 5);
     for (unsigned i = 1; i < 5; i++)
         went(i, "a", 1, 1, "small");
-    ck_assert_uint_eq(w.head.status, 500);
+    ck_assert_uint_eq(w.response.status, 500);
     world_tear_down();
 }
 END_TEST
@@ -217,7 +217,7 @@ START_TEST(a_request_too_long_goes_to_each_model_once)
         ck_assert_uint_eq(w.starts, tiers);
         for (unsigned i = 0; i < tiers; i++)
             ck_assert_uint_eq(w.start[i].target.tier, i);
-        ck_assert_uint_eq(w.head.status, tiers == 3 ? 200 : 400);
+        ck_assert_uint_eq(w.response.status, tiers == 3 ? 200 : 400);
         if (tiers == 3)
             ck_assert_str_eq(w.start[2].model, "large");
         world_tear_down();
@@ -232,7 +232,7 @@ START_TEST(with_all_keys_out_the_error_of_the_api_at_once)
     set_up(table, 1, 2, 1);
     run();
     ck_assert_uint_eq(w.starts, 2);
-    ck_assert_uint_eq(w.head.status, 429);
+    ck_assert_uint_eq(w.response.status, 429);
     ck_assert(world_body_is(ERROR("insufficient_quota")));
     ck_assert_uint_eq(w.answered_ms, 20); /* two answers, and nothing waited */
     ck_assert_uint_eq(w.x.wait_ms, 0);
@@ -250,7 +250,7 @@ START_TEST(without_budget_only_where_it_has_not_been)
         run();
         ck_assert_uint_eq(w.starts, sites);
         ck_assert_str_eq(w.x.cannot_retry, "the upstream's retry budget is used up");
-        ck_assert_uint_eq(w.head.status, 500);
+        ck_assert_uint_eq(w.response.status, 500);
         ck_assert_uint_eq(w.x.wait_ms, 0);
         world_tear_down();
     }
@@ -262,7 +262,7 @@ END_TEST
 static struct fake_worlds ws;
 static const struct row all_good[] = {{NULL, 0, -1, &good}};
 static const struct fake_attempt slow = {
-    .status = 200, .headers = JSON, .head_ms = 3000, .pieces = {{0, "{}", 0}}};
+    .status = 200, .headers = JSON, .headers_ms = 3000, .pieces = {{0, "{}", 0}}};
 static const struct row all_slow[] = {{NULL, 0, -1, &slow}};
 
 /* Two at an upstream for one at a time; the second waits. */
@@ -314,7 +314,7 @@ START_TEST(the_deadline_counts_in_a_queue)
     second->settings.retry.deadline_ms = 500;
     run_both(false);
     ck_assert_int_eq(second->x.end, END_FAILED);
-    ck_assert_uint_eq(second->head.status, 504);
+    ck_assert_uint_eq(second->response.status, 504);
     ck_assert_uint_eq(second->answered_ms, second->x.deadline.at_ms);
     ck_assert_uint_eq(second->starts, 0);
     ck_assert_int_eq(second->x.last_reason, REASON_DEADLINE);
@@ -365,7 +365,7 @@ END_TEST
 static const struct fake_attempt stream_answer = {
     .status = 200,
     .headers = SSE,
-    .head_ms = 10,
+    .headers_ms = 10,
     .pieces = {{0, EVENT "data: [DONE]\n\n", 0}},
 };
 
@@ -407,7 +407,7 @@ START_TEST(a_wait_in_vain_leads_to_the_next_tier)
     run_both(false);
     ck_assert_int_eq(second->x.end, END_FAILED); /* the limit is the upstream's, for all models */
     ck_assert_uint_eq(second->answered_ms, 1);
-    ck_assert_uint_eq(second->head.status, 429);
+    ck_assert_uint_eq(second->response.status, 429);
     ck_assert_uint_eq(second->x.placement.turn_request.tier, 1);
     ck_assert_ptr_null(fake_worlds_deinit(&ws));
 }

@@ -8,13 +8,13 @@
 #define ERROR_TEXT "{\"error\":{\"message\":\"no\",\"code\":\"x\"}}"
 
 static const struct fake_attempt good = {
-    .status = 200, .headers = JSON, .head_ms = 200, .pieces = {{0, "{}", 0}}};
+    .status = 200, .headers = JSON, .headers_ms = 200, .pieces = {{0, "{}", 0}}};
 static const struct fake_attempt server_error = {
-    .status = 500, .headers = JSON, .head_ms = 20, .pieces = {{0, ERROR_TEXT, 0}}};
+    .status = 500, .headers = JSON, .headers_ms = 20, .pieces = {{0, ERROR_TEXT, 0}}};
 static const struct fake_attempt refused = {.end_ms = 5, .end = TRANSPORT_CONNECT};
 static const struct fake_attempt limited = {.status = 429,
                                             .headers = JSON "retry-after-ms: 1500\n",
-                                            .head_ms = 10,
+                                            .headers_ms = 10,
                                             .pieces = {{0, ERROR_TEXT, 0}}};
 
 static struct fake_worlds ws;
@@ -150,7 +150,7 @@ static const struct fake_attempt *ten_a_second(struct fake_world *w, const struc
     if (++seconds[w->now_ms / 1000] <= 10)
         return &answer;
     ck_assert_uint_lt(told, COUNT(told_ms));
-    told_ms[told++] = w->now_ms + limited.head_ms;
+    told_ms[told++] = w->now_ms + limited.headers_ms;
     return &limited;
 }
 
@@ -166,7 +166,7 @@ static bool inside_a_closing(uint64_t at_ms)
 static unsigned storm(uint64_t answer_ms, uint64_t into_ms)
 {
     answer = good;
-    answer.head_ms = answer_ms;
+    answer.headers_ms = answer_ms;
     told = 0;
     memset(seconds, 0, sizeof(seconds));
     fake_worlds_init(&ws, STORM, NULL);

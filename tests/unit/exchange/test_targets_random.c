@@ -115,7 +115,7 @@ static const struct fake_attempt *pick(struct fake_world *w, const struct target
         *a = good_streams[below(COUNT(good_streams))];
     else
         *a = good[below(COUNT(good))];
-    a->head_ms = some_ms();
+    a->headers_ms = some_ms();
     if (!a->at_once)
         for (unsigned i = 0; a->pieces[i].text; i++)
             a->pieces[i].after_ms = some_ms();
@@ -231,7 +231,7 @@ static void check_world(const struct fake_world *w)
     MUST(answers + w->cuts <= 1 || x->end == END_BROKEN);
     MUST(x->end == END_CLIENT_GONE || answers + w->cuts == 1);
     MUST(x->end != END_CLIENT_GONE || w->client.leaves_at > 0);
-    MUST(x->end != END_ANSWERED || (w->head.status == 200 && w->body.len > 0));
+    MUST(x->end != END_ANSWERED || (w->response.status == 200 && w->body.len > 0));
     if (w->wholes && x->deadline.at_ms != DEADLINE_NONE)
         MUST(w->answered_ms <= x->deadline.at_ms + w->timer_late_ms);
     MUST(x->attempts <= w->settings.retry.max_attempts);

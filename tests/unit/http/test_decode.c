@@ -22,11 +22,11 @@ static size_t coded_len;
 static const struct {
     const char *name;
     int window_bits;
-} codings[] = {{"gzip", MAX_WBITS + 16},
-               {"x-gzip", MAX_WBITS + 16},
-               {"GZip", MAX_WBITS + 16},
-               {"deflate", MAX_WBITS},
-               {"Deflate", -MAX_WBITS}}; /* bare, as some servers send it */
+} encodings[] = {{"gzip", MAX_WBITS + 16},
+                 {"x-gzip", MAX_WBITS + 16},
+                 {"GZip", MAX_WBITS + 16},
+                 {"deflate", MAX_WBITS},
+                 {"Deflate", -MAX_WBITS}}; /* bare, as some servers send it */
 
 static void compress_text(int window_bits, size_t n)
 {
@@ -61,10 +61,10 @@ START_TEST(gives_the_text_back)
     for (size_t i = 0; i < COUNT(sizes); i++) {
         struct buf out;
 
-        encode(codings[_i].window_bits, sizes[i]);
+        encode(encodings[_i].window_bits, sizes[i]);
         buf_init(&out, TEXT + 10);
-        ck_assert_int_eq(decode_body(str_from(codings[_i].name), coded_part(coded_len), &out), 0);
-        ck_assert_msg(out.len == sizes[i], "%s: %zu of %zu bytes", codings[_i].name, out.len,
+        ck_assert_int_eq(decode_body(str_from(encodings[_i].name), coded_part(coded_len), &out), 0);
+        ck_assert_msg(out.len == sizes[i], "%s: %zu of %zu bytes", encodings[_i].name, out.len,
                       sizes[i]);
         ck_assert_mem_eq(out.p, text, out.len);
         buf_deinit(&out);
@@ -79,10 +79,10 @@ START_TEST(the_end_of_a_long_run)
         struct buf out;
 
         memset(text, 'x', n);
-        compress_text(codings[_i].window_bits, n);
+        compress_text(encodings[_i].window_bits, n);
         buf_init(&out, TEXT);
-        ck_assert_int_eq(decode_body(str_from(codings[_i].name), coded_part(coded_len), &out), 0);
-        ck_assert_msg(out.len == n, "%s: %zu of %zu bytes", codings[_i].name, out.len, n);
+        ck_assert_int_eq(decode_body(str_from(encodings[_i].name), coded_part(coded_len), &out), 0);
+        ck_assert_msg(out.len == n, "%s: %zu of %zu bytes", encodings[_i].name, out.len, n);
         buf_deinit(&out);
     }
 }
@@ -91,12 +91,12 @@ END_TEST
 /* An error is cut off where the room ends: its beginning is what matters. */
 START_TEST(stops_where_the_room_ends)
 {
-    encode(codings[_i].window_bits, TEXT);
+    encode(encodings[_i].window_bits, TEXT);
     for (size_t room = 1; room < TEXT; room = room * 3 + 1) {
         struct buf out;
 
         buf_init(&out, room);
-        ck_assert_int_eq(decode_body(str_from(codings[_i].name), coded_part(coded_len), &out), 0);
+        ck_assert_int_eq(decode_body(str_from(encodings[_i].name), coded_part(coded_len), &out), 0);
         ck_assert_uint_eq(out.len, room);
         ck_assert_mem_eq(out.p, text, room);
         buf_deinit(&out);
@@ -109,13 +109,13 @@ START_TEST(a_body_that_ends_early)
 {
     size_t most = 0;
 
-    encode(codings[_i].window_bits, 9000);
+    encode(encodings[_i].window_bits, 9000);
     for (size_t cut = 0; cut < coded_len; cut++) {
         struct buf out;
         int rc;
 
         buf_init(&out, TEXT);
-        rc = decode_body(str_from(codings[_i].name), coded_part(cut), &out);
+        rc = decode_body(str_from(encodings[_i].name), coded_part(cut), &out);
         ck_assert(rc == 0 || (rc == -EBADMSG && out.len == 0));
         ck_assert(out.len <= 9000 && out.len >= most);
         if (out.len > 0)
@@ -160,15 +160,15 @@ START_TEST(pieces_of_any_size)
 {
     static const size_t steps[] = {1, 2, 3, 7, 100, 1000, TEXT};
 
-    encode(codings[_i].window_bits, 9000);
+    encode(encodings[_i].window_bits, 9000);
     for (size_t i = 0; i < COUNT(steps); i++)
         for (size_t cut = 0; cut < 3; cut++) {
             struct buf out;
             bool whole;
 
             buf_init(&out, TEXT);
-            ck_assert_int_eq(decode_pieces(codings[_i].name, coded_part(coded_len - cut), steps[i],
-                                           &out, &whole),
+            ck_assert_int_eq(decode_pieces(encodings[_i].name, coded_part(coded_len - cut),
+                                           steps[i], &out, &whole),
                              0);
             ck_assert(whole == (cut == 0));
             ck_assert_uint_le(out.len, 9000);
@@ -298,7 +298,7 @@ START_TEST(identity_and_none_pass)
 }
 END_TEST
 
-START_TEST(other_codings_are_refused)
+START_TEST(other_encodings_are_refused)
 {
     static const char *const names[] = {"br", "zstd", "gzip, gzip", "compress", "gzip;q=1"};
 
@@ -335,14 +335,14 @@ END_TEST
 /* Any byte spoilt: an end or an error, and never more than the room. */
 START_TEST(spoilt_bodies)
 {
-    for (size_t i = 0; i < COUNT(codings); i++) {
-        encode(codings[i].window_bits, 3000);
+    for (size_t i = 0; i < COUNT(encodings); i++) {
+        encode(encodings[i].window_bits, 3000);
         for (size_t at = 0; at < coded_len; at++) {
             struct buf out;
 
             buf_init(&out, 5000);
             coded[at] ^= (unsigned char)(1u << at % 8);
-            int rc = decode_body(str_from(codings[i].name), coded_part(coded_len), &out);
+            int rc = decode_body(str_from(encodings[i].name), coded_part(coded_len), &out);
             coded[at] ^= (unsigned char)(1u << at % 8);
             ck_assert(rc == 0 || rc == -EBADMSG);
             ck_assert_uint_le(out.len, 5000);
@@ -374,17 +374,17 @@ void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "decode");
 
-    tcase_add_loop_test(c, gives_the_text_back, 0, COUNT(codings));
-    tcase_add_loop_test(c, the_end_of_a_long_run, 0, COUNT(codings));
-    tcase_add_loop_test(c, stops_where_the_room_ends, 0, COUNT(codings));
-    tcase_add_loop_test(c, a_body_that_ends_early, 0, COUNT(codings));
-    tcase_add_loop_test(c, pieces_of_any_size, 0, COUNT(codings));
+    tcase_add_loop_test(c, gives_the_text_back, 0, COUNT(encodings));
+    tcase_add_loop_test(c, the_end_of_a_long_run, 0, COUNT(encodings));
+    tcase_add_loop_test(c, stops_where_the_room_ends, 0, COUNT(encodings));
+    tcase_add_loop_test(c, a_body_that_ends_early, 0, COUNT(encodings));
+    tcase_add_loop_test(c, pieces_of_any_size, 0, COUNT(encodings));
     tcase_add_test(c, behind_the_end);
     tcase_add_test(c, a_decoder_for_what_is_not_coded);
     tcase_add_test(c, a_bomb);
     tcase_add_test(c, appends_to_what_is_there);
     tcase_add_test(c, identity_and_none_pass);
-    tcase_add_test(c, other_codings_are_refused);
+    tcase_add_test(c, other_encodings_are_refused);
     tcase_add_test(c, bytes_that_are_none);
     tcase_add_test(c, spoilt_bodies);
     tcase_add_test(c, without_memory);

@@ -44,12 +44,12 @@ static const struct {
 /* As the daemon gets it: without the query. */
 static struct str path_of(const char *target)
 {
-    static struct request_head head;
+    static struct http_request request;
 
-    request_head_deinit(&head);
-    request_head_init(&head);
-    ck_assert_int_eq(request_head_text(&head.target, target), 0);
-    return request_path(&head);
+    http_request_deinit(&request);
+    http_request_init(&request);
+    ck_assert_int_eq(http_request_text(&request.target, target), 0);
+    return http_request_path(&request);
 }
 
 START_TEST(each_path_has_its_kind)

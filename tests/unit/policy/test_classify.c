@@ -57,8 +57,8 @@ static const struct {
     {TRANSPORT_LOST_UPLOAD, {VERDICT_RETRY, REASON_LOST_UPLOAD, false, false, RETRY_ON_RESET}},
     {TRANSPORT_LOST, {VERDICT_RETRY, REASON_LOST, true, false, RETRY_ON_RESET}},
     {TRANSPORT_TRUNCATED, {VERDICT_RETRY, REASON_TRUNCATED, true, false, RETRY_ON_RESET}},
-    {TRANSPORT_BAD_ANSWER, {VERDICT_RETRY, REASON_BAD_ANSWER, true, false, RETRY_ON_RESET}},
-    {TRANSPORT_LARGE_HEAD, {VERDICT_FINAL, REASON_LARGE_HEAD, true, false, 0}},
+    {TRANSPORT_BAD_RESPONSE, {VERDICT_RETRY, REASON_BAD_RESPONSE, true, false, RETRY_ON_RESET}},
+    {TRANSPORT_LARGE_HEADERS, {VERDICT_FINAL, REASON_LARGE_HEADERS, true, false, 0}},
     {TRANSPORT_CONNECT_TIMEOUT,
      {VERDICT_RETRY, REASON_CONNECT_TIMEOUT, false, false, RETRY_ON_CONNECT | RETRY_ON_TIMEOUT}},
     {TRANSPORT_UPLOAD_TIMEOUT,
@@ -128,7 +128,7 @@ static struct expected of_success(const struct outcome *o)
     struct expected e;
 
     if (o->error->kind == APIERROR_NONE && o->silent)
-        return (struct expected){VERDICT_RETRY, REASON_EMPTY_ANSWER, true, false, RETRY_ON_EMPTY};
+        return (struct expected){VERDICT_RETRY, REASON_EMPTY_RESPONSE, true, false, RETRY_ON_EMPTY};
     if (o->error->kind == APIERROR_NONE) {
         e = (struct expected){VERDICT_RETRY, REASON_EMPTY_STREAM, true, false, RETRY_ON_RESET};
         return o->stream && o->empty ? e : is_good;
@@ -160,7 +160,7 @@ static struct expected of_table(const struct outcome *o)
     if (o->transport != TRANSPORT_WHOLE)
         return of_transport(o->transport);
     if (o->status < 100)
-        return of_transport(TRANSPORT_BAD_ANSWER);
+        return of_transport(TRANSPORT_BAD_RESPONSE);
     if (o->status < 200 || (o->status >= 300 && o->status < 400))
         return is_good;
     return o->status < 300 ? of_success(o) : of_status(o->status, o->error->kind);

@@ -125,7 +125,7 @@ static void ask(struct fake_attempt first, struct fake_attempt second, bool stre
 static void expect(const char *text, unsigned starts)
 {
     world_answered(text);
-    ck_assert_uint_eq(w.head.status, 200);
+    ck_assert_uint_eq(w.response.status, 200);
     ck_assert_uint_eq(w.starts, starts);
 }
 
@@ -133,7 +133,7 @@ START_TEST(c03_asked_for_once_more)
 {
     ask(says(NOTHING), says(SOMETHING), false);
     expect(SOMETHING, 2);
-    ck_assert_int_eq(w.reports[0].verdict.reason, REASON_EMPTY_ANSWER);
+    ck_assert_int_eq(w.reports[0].verdict.reason, REASON_EMPTY_RESPONSE);
     ck_assert(w.reports[0].duplicate && w.x.duplicates == 1);
     world_again();
     ask(says(NOTHING), says("{\"choices\":[]}"), false); /* as it is */
@@ -177,7 +177,7 @@ START_TEST(c03_streams_in_each_mode)
     ask(stream_attempt(ROLE STOP DONE, TRANSPORT_WHOLE), stream_attempt(WHOLE, TRANSPORT_WHOLE),
         true);
     expect(WHOLE, 2);
-    ck_assert_int_eq(w.reports[0].verdict.reason, REASON_EMPTY_ANSWER);
+    ck_assert_int_eq(w.reports[0].verdict.reason, REASON_EMPTY_RESPONSE);
     world_again();
     w.settings.stream.mode = (enum stream_mode)_i;
     ask(stream_attempt(ROLE STOP, TRANSPORT_TRUNCATED), lost, true); /* whole, but for its mark */
@@ -232,7 +232,7 @@ START_TEST(c24_an_error_event_is_kept)
         w.settings.retry.deadline_ms = 5000;
         ask(stream_attempt("data: {\"error\":" BUSY "}\n\n", TRANSPORT_WHOLE), worse[i], true);
         ck_assert_int_eq(w.x.end, END_FAILED);
-        ck_assert_uint_eq(w.head.status, 503);
+        ck_assert_uint_eq(w.response.status, 503);
         ck_assert(str_eq(fake_header(&w, "content-type"), STR("application/json")));
         ck_assert(str_eq(fake_header(&w, "x-should-retry"), STR("false")));
         ck_assert(world_body_is("{\"error\":" BUSY "}"));

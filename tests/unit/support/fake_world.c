@@ -258,8 +258,8 @@ static void plan_next(const struct fake_world *w, struct fake_run *r)
     const struct fake_piece *piece = next_piece(r);
     uint64_t in = s->end_ms;
 
-    if (s->status != 0 && !r->head_given)
-        in = s->head_ms;
+    if (s->status != 0 && !r->headers_given)
+        in = s->headers_ms;
     else if (piece)
         in = r->piece_done ? 0 : piece->after_ms;
     else if (s->hangs)
@@ -313,17 +313,17 @@ static void attempt_event(struct fake_world *w, struct fake_run *r)
     const struct fake_piece *piece = next_piece(r);
 
     w->dirty = true;
-    if (r->current->status != 0 && !r->head_given) {
+    if (r->current->status != 0 && !r->headers_given) {
         if (fake_add_headers(&a->headers, r->current->headers) < 0) {
-            a->transport = TRANSPORT_BAD_ANSWER;
+            a->transport = TRANSPORT_BAD_RESPONSE;
             a->done = true;
             w->start[r->start].gone_ms = w->now_ms;
             r->current = NULL;
             return;
         }
         a->status = r->current->status;
-        a->head_done = true;
-        r->head_given = true;
+        a->headers_done = true;
+        r->headers_given = true;
     } else if (!piece) {
         end_attempt(w, r);
         return;
@@ -407,7 +407,7 @@ static void check_start(struct fake_world *w, const struct exchange *x, const st
         wrong(w, "two attempts at once, though it does not hedge");
     if (x->state != EXCHANGE_ATTEMPTING && a == x->attempt)
         wrong(w, "an attempt started outside ATTEMPTING");
-    if (a->body.len > 0 || a->done || a->head_done)
+    if (a->body.len > 0 || a->done || a->headers_done)
         wrong(w, "an attempt started with the last one's remains");
     if (a->high_water == 0)
         wrong(w, "an attempt without a high-water mark");
@@ -599,7 +599,7 @@ static bool op_pressed(void *world)
 
 /* --- the answer --------------------------------------------------------------------------------- */
 
-static int take_head(struct fake_world *w, const struct answer_head *head)
+static int take_headers(struct fake_world *w, const struct http_response *response)
 {
     int rc = 0;
 
@@ -608,30 +608,30 @@ static int take_head(struct fake_world *w, const struct answer_head *head)
     if (w->x.client_gone)
         wrong(w, "answered a client that is gone");
     w->answered_ms = w->now_ms;
-    w->head.status = head->status;
-    w->head.content_length = head->content_length;
-    for (unsigned i = 0; rc == 0 && i < head->headers.count; i++)
-        rc = headers_add(&w->head.headers, headers_name(&head->headers, i),
-                         headers_value(&head->headers, i));
+    w->response.status = response->status;
+    w->response.content_length = response->content_length;
+    for (unsigned i = 0; rc == 0 && i < response->headers.count; i++)
+        rc = headers_add(&w->response.headers, headers_name(&response->headers, i),
+                         headers_value(&response->headers, i));
     return rc;
 }
 
 static bool does_not_fit(struct fake_world *w)
 {
-    bool large = w->large_head;
+    bool large = w->large_headers;
 
-    w->large_head = false;
+    w->large_headers = false;
     return large;
 }
 
-static int op_answer_whole(void *world, struct exchange *x, const struct answer_head *head,
-                           struct buf *body)
+static int op_response_whole(void *world, struct exchange *x, const struct http_response *response,
+                             struct buf *body)
 {
     struct fake_world *w = world;
 
     if (does_not_fit(w))
         return -EMSGSIZE;
-    int rc = w->whole_fails ? w->whole_fails : take_head(w, head);
+    int rc = w->whole_fails ? w->whole_fails : take_headers(w, response);
     struct buf taken = *body;
 
     (void)x;
@@ -646,13 +646,13 @@ static int op_answer_whole(void *world, struct exchange *x, const struct answer_
     return rc;
 }
 
-static int op_answer_begin(void *world, struct exchange *x, const struct answer_head *head)
+static int op_response_begin(void *world, struct exchange *x, const struct http_response *response)
 {
     struct fake_world *w = world;
 
     if (does_not_fit(w))
         return -EMSGSIZE;
-    int rc = w->begin_fails ? w->begin_fails : take_head(w, head);
+    int rc = w->begin_fails ? w->begin_fails : take_headers(w, response);
 
     (void)x;
     if (rc < 0)
@@ -663,17 +663,17 @@ static int op_answer_begin(void *world, struct exchange *x, const struct answer_
     return 0;
 }
 
-static void op_answer_interim(void *world, struct exchange *x, struct str heads)
+static void op_response_interim(void *world, struct exchange *x, struct str interim)
 {
     struct fake_world *w = world;
 
     (void)x;
     if (w->wholes + w->begins > 0)
         wrong(w, "an interim response behind the answer");
-    w->interims += heads.n > 0;
+    w->interims += interim.n > 0;
 }
 
-static void op_answer_wake(void *world, struct exchange *x)
+static void op_response_wake(void *world, struct exchange *x)
 {
     struct fake_world *w = world;
 
@@ -684,7 +684,7 @@ static void op_answer_wake(void *world, struct exchange *x)
     w->asleep = false;
 }
 
-static void op_answer_cut(void *world, struct exchange *x)
+static void op_response_cut(void *world, struct exchange *x)
 {
     struct fake_world *w = world;
 
@@ -723,11 +723,11 @@ static const struct exchange_ops fake_ops = {
     .attempt_cancel = op_attempt_cancel,
     .attempt_resume = op_attempt_resume,
     .timer_set = op_timer_set,
-    .answer_whole = op_answer_whole,
-    .answer_begin = op_answer_begin,
-    .answer_interim = op_answer_interim,
-    .answer_wake = op_answer_wake,
-    .answer_cut = op_answer_cut,
+    .response_whole = op_response_whole,
+    .response_begin = op_response_begin,
+    .response_interim = op_response_interim,
+    .response_wake = op_response_wake,
+    .response_cut = op_response_cut,
     .spool_open = op_spool_open,
     .spool_close = op_spool_close,
     .spool_write = op_spool_write,
@@ -1005,7 +1005,7 @@ void fake_init(struct fake_world *w)
     buf_init(&w->path, 1 << 20);
     buf_init(&w->body, SIZE_MAX / 2);
     headers_init(&w->sent);
-    answer_head_init(&w->head);
+    http_response_init(&w->response);
 }
 
 void fake_deinit(struct fake_world *w)
@@ -1020,7 +1020,7 @@ void fake_deinit(struct fake_world *w)
     buf_deinit(&w->path);
     buf_deinit(&w->body);
     headers_deinit(&w->sent);
-    answer_head_deinit(&w->head);
+    http_response_deinit(&w->response);
 }
 
 static ptrdiff_t begin_upload(struct fake_world *w, const char *body)
@@ -1035,7 +1035,7 @@ static ptrdiff_t begin_upload(struct fake_world *w, const char *body)
 void fake_begin(struct fake_world *w, const char *method, const char *target, const char *headers,
                 const char *body)
 {
-    struct request_head *head = &w->x.request.head;
+    struct http_request *request = &w->x.request.http;
     struct turns_handler nobody = {.event = NULL};
     int rc;
 
@@ -1047,11 +1047,11 @@ void fake_begin(struct fake_world *w, const char *method, const char *target, co
     rc = w->turns || w->own_turns ? exchange_init(&w->x, &fake_ops, w, &w->limits) : -ENOMEM;
     w->begun = rc == 0;
     if (rc == 0)
-        rc = request_head_text(&head->method, method);
+        rc = http_request_text(&request->method, method);
     if (rc == 0)
-        rc = request_head_text(&head->target, target);
+        rc = http_request_text(&request->target, target);
     if (rc == 0)
-        rc = fake_add_headers(&head->headers, headers);
+        rc = fake_add_headers(&request->headers, headers);
     if (rc == 0)
         rc = (int)begin_upload(w, body ? body : "");
     w->begin_rc = rc;
@@ -1068,6 +1068,6 @@ struct str fake_header(const struct fake_world *w, const char *name)
 {
     struct str v = STR("");
 
-    headers_get(&w->head.headers, str_from(name), &v);
+    headers_get(&w->response.headers, str_from(name), &v);
     return v;
 }

@@ -31,7 +31,7 @@ struct fake_piece {
 struct fake_attempt {
     int start_fails;     /* -errno from attempt_start */
     unsigned status;     /* 0: it ends without a head */
-    uint64_t head_ms;    /* until the head */
+    uint64_t headers_ms; /* until the head */
     const char *headers; /* "Name: value\n" each */
     struct fake_piece pieces[FAKE_PIECES];
     uint64_t end_ms;
@@ -71,7 +71,7 @@ struct fake_run {
     unsigned start;                     /* its number among the starts, from 0 on */
     unsigned piece;
     size_t piece_done;
-    bool head_given;
+    bool headers_given;
     size_t sent_bytes; /* of the request's body */
     bool sent_all;
     uint64_t next_ms; /* of its next event */
@@ -103,7 +103,7 @@ struct fake_world {
     void *pick_arg;
     struct turns *turns;                      /* shared with others; NULL: its own */
     int plan_fails, whole_fails, begin_fails; /* -errno */
-    bool large_head;                          /* the first head that is given does not fit */
+    bool large_headers;                       /* the first head that is given does not fit */
     uint64_t timer_late_ms;                   /* timers fire so much too late */
     bool timer_lazy;     /* a later time does not move the timer, as in the worker */
     bool step_at_random; /* steps nobody asked for: harmless by contract */
@@ -138,7 +138,7 @@ struct fake_world {
 
     uint64_t timer_ms;
     uint64_t pull_ms; /* the client's next pull */
-    bool asleep;      /* it pulled nothing and waits for answer_wake */
+    bool asleep;      /* it pulled nothing and waits for response_wake */
 
     /* Recorded. */
     const char *wrong;             /* the first breach of contract; NULL: none */
@@ -150,7 +150,7 @@ struct fake_world {
     struct attempt_report reports[FAKE_ATTEMPTS]; /* pointers in them are not to be followed */
     struct buf path;                              /* of the last attempt */
     struct headers sent;                          /* ... and its headers */
-    struct answer_head head;                      /* of the answer */
+    struct http_response response;                /* of the answer */
     struct buf body;                              /* what the client has got of it */
     bool got_end, got_cut;
     uint64_t answered_ms;

@@ -146,7 +146,7 @@ static void on_client_dead(void *arg, enum redis_end end, int error)
                  error ? uv_strerror(error) : "-");
 }
 
-static void on_client_answer(void *arg, void *tag, const struct redis_answer *a)
+static void on_client_answer(void *arg, void *tag, const struct redis_reply *a)
 {
     (void)arg;
     (void)tag;

@@ -1,11 +1,11 @@
 /* Builds what the client is told. */
-#include "exchange/answer.h"
+#include "exchange/response.h"
 
 #include <errno.h>
 
 #include "policy/apierror.h"
 
-struct str answer_request_id(const struct headers *h)
+struct str response_request_id(const struct headers *h)
 {
     static const struct str names[] = {{"x-request-id", 12},      {"request-id", 10},
                                        {"apim-request-id", 15},   {"x-amzn-requestid", 16},
@@ -23,19 +23,19 @@ struct str answer_request_id(const struct headers *h)
             best = k;
         }
     }
-    if (id.n > ANSWER_ID_MAX)
-        id.n = ANSWER_ID_MAX;
+    if (id.n > RESPONSE_ID_MAX)
+        id.n = RESPONSE_ID_MAX;
     return id;
 }
 
-bool answer_is_type(const struct headers *h, struct str type)
+bool response_is_type(const struct headers *h, struct str type)
 {
     struct str v;
 
     return headers_get(h, STR("content-type"), &v) && str_istarts(v, type);
 }
 
-unsigned answer_status_for(enum reason r)
+unsigned response_status_for(enum reason r)
 {
     switch (r) {
     case REASON_CONNECT_TIMEOUT:
@@ -57,7 +57,7 @@ unsigned answer_status_for(enum reason r)
     }
 }
 
-const char *answer_advice(enum reason r)
+const char *response_advice(enum reason r)
 {
     switch (r) {
     case REASON_DNS:
@@ -76,7 +76,7 @@ const char *answer_advice(enum reason r)
     case REASON_TOTAL_TIMEOUT:
         return "Raise the timeout in retryd's [timeout] section if answers may take this long.";
     case REASON_MALFORMED:
-    case REASON_EMPTY_ANSWER:
+    case REASON_EMPTY_RESPONSE:
         return "Check that the upstream's url is that of its API, and what stands in front of it.";
     case REASON_UPSTREAM_DOWN:
         return "It failed too often of late; see [breaker] in retryd's configuration.";
@@ -114,7 +114,7 @@ static const char *proxy_error(enum reason r)
         return "connection_terminated";
     case REASON_TRUNCATED:
         return "http_response_incomplete";
-    case REASON_LARGE_HEAD:
+    case REASON_LARGE_HEADERS:
         return "http_response_header_section_size";
     case REASON_CONNECT_TIMEOUT:
         return "connection_timeout";
@@ -148,7 +148,7 @@ static void add_sf_string(struct buf *b, const char *s)
     buf_addc(b, '"');
 }
 
-static int add_proxy_status(struct headers *h, const struct answer_facts *f)
+static int add_proxy_status(struct headers *h, const struct response_facts *f)
 {
     char number[STR_DECIMAL_MAX];
     struct buf v;
@@ -183,7 +183,7 @@ static int add_number(struct headers *h, struct str name, uint64_t value)
     return headers_add(h, name, str_decimal(value, text));
 }
 
-int answer_add_facts(struct headers *h, const struct answer_facts *f)
+int response_add_facts(struct headers *h, const struct response_facts *f)
 {
     int rc = add_number(h, STR("x-retryd-attempts"), f->attempts);
 
@@ -196,8 +196,8 @@ int answer_add_facts(struct headers *h, const struct answer_facts *f)
     return rc == 0 ? add_proxy_status(h, f) : rc;
 }
 
-int answer_from_upstream(struct answer_head *ret, unsigned status, const struct headers *upstream,
-                         const struct answer_facts *f)
+int response_from_upstream(struct http_response *ret, unsigned status,
+                           const struct headers *upstream, const struct response_facts *f)
 {
     bool failure = status >= 400;
     int rc = 0;
@@ -216,7 +216,7 @@ int answer_from_upstream(struct answer_head *ret, unsigned status, const struct 
     }
     if (rc == 0 && failure)
         rc = headers_add(&ret->headers, STR("x-should-retry"), STR("false"));
-    return rc == 0 ? answer_add_facts(&ret->headers, f) : rc;
+    return rc == 0 ? response_add_facts(&ret->headers, f) : rc;
 }
 
 #define OWN_ERROR_MAX 8192
@@ -242,13 +242,13 @@ static int write_error(struct buf *out, enum dialect dialect, unsigned status, c
     return apierror_write(out, message, type, code);
 }
 
-int answer_own_error(struct answer_head *ret, struct buf *ret_body, unsigned status,
-                     const char *message, const char *type, const char *code,
-                     const struct answer_facts *f)
+int response_own_error(struct http_response *ret, struct buf *ret_body, unsigned status,
+                       const char *message, const char *type, const char *code,
+                       const struct response_facts *f)
 {
     int rc;
 
-    ret->status = status ? status : answer_status_for(f->reason);
+    ret->status = status ? status : response_status_for(f->reason);
     rc = write_error(ret_body, f->dialect, ret->status, message, type,
                      code ? code : reason_word(f->reason));
     ret->content_length = ret_body->len;
@@ -260,5 +260,5 @@ int answer_own_error(struct answer_head *ret, struct buf *ret_body, unsigned sta
     if (rc == 0 && (f->come_again || f->retry_after_ms > 0))
         rc = add_number(&ret->headers, STR("Retry-After"),
                         f->retry_after_ms > 0 ? (f->retry_after_ms + 999) / 1000 : 1);
-    return rc == 0 ? answer_add_facts(&ret->headers, f) : rc;
+    return rc == 0 ? response_add_facts(&ret->headers, f) : rc;
 }

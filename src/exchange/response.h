@@ -1,6 +1,6 @@
 /* Builds what the client is told: heads from upstream answers, and retryd's own errors. */
-#ifndef RETRYD_EXCHANGE_ANSWER_H
-#define RETRYD_EXCHANGE_ANSWER_H
+#ifndef RETRYD_EXCHANGE_RESPONSE_H
+#define RETRYD_EXCHANGE_RESPONSE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,17 +10,17 @@
 #include "policy/reason.h"
 
 /* Whether an answer's Content-Type begins with `type`. */
-bool answer_is_type(const struct headers *h, struct str type);
+bool response_is_type(const struct headers *h, struct str type);
 
 /* What the upstream calls this request, for its support: the value of the first of X-Request-Id (OpenAI and
  * most that speak its API), Request-Id (Anthropic), Apim-Request-Id (Azure), X-Amzn-RequestId (Bedrock),
  * X-Goog-Request-Id and CF-Ray (the proxy in front of many), in that order. Cut at ANSWER_ID_MAX bytes;
  * empty where it has none. The bytes are the upstream's own choice. */
-#define ANSWER_ID_MAX 128
-struct str answer_request_id(const struct headers *h);
+#define RESPONSE_ID_MAX 128
+struct str response_request_id(const struct headers *h);
 
 /* What retryd adds to every answer (C25). */
-struct answer_facts {
+struct response_facts {
     unsigned attempts;
     uint64_t wait_ms;
     const char *target; /* NULL where none was chosen */
@@ -37,22 +37,22 @@ struct answer_facts {
 
 /* Adds x-retryd-attempts, x-retryd-wait-ms, x-retryd-target, after a fallback x-retryd-model (C21),
  * and Proxy-Status (RFC 9209). */
-int answer_add_facts(struct headers *h, const struct answer_facts *f);
+int response_add_facts(struct headers *h, const struct response_facts *f);
 
 /* A head from an upstream's answer: end-to-end fields unchanged and in order (C1), then the facts;
  * a status of 400 or more gets `x-should-retry: false` in place of the upstream's (C8). */
-int answer_from_upstream(struct answer_head *ret, unsigned status, const struct headers *upstream,
-                         const struct answer_facts *f);
+int response_from_upstream(struct http_response *ret, unsigned status,
+                           const struct headers *upstream, const struct response_facts *f);
 
 /* retryd's own error: head and JSON body in the API's shape. `status` 0: the one that fits
  * `f->reason` (502, 503 or 504). `code` NULL: the reason's word. */
-int answer_own_error(struct answer_head *ret, struct buf *ret_body, unsigned status,
-                     const char *message, const char *type, const char *code,
-                     const struct answer_facts *f);
+int response_own_error(struct http_response *ret, struct buf *ret_body, unsigned status,
+                       const char *message, const char *type, const char *code,
+                       const struct response_facts *f);
 
-unsigned answer_status_for(enum reason r);
+unsigned response_status_for(enum reason r);
 
 /* What a person can do about it: one sentence; "" where there is nothing to say. */
-const char *answer_advice(enum reason r);
+const char *response_advice(enum reason r);
 
 #endif

@@ -1,6 +1,6 @@
-/* What the client is told: the facts on every answer, the upstream's head, and our own errors. */
+/* What the client is told: the facts on every answer, the upstream's response, and our own errors. */
 
-#include "exchange/answer.h"
+#include "exchange/response.h"
 
 #include <cJSON.h>
 #include <check.h>
@@ -13,18 +13,18 @@
 #include "fake_world.h"
 #include "unit.h"
 
-static struct answer_head head;
+static struct http_response response;
 static struct buf body;
 
 static void set_up(void)
 {
-    answer_head_init(&head);
+    http_response_init(&response);
     buf_init(&body, 4096);
 }
 
 static void tear_down(void)
 {
-    answer_head_deinit(&head);
+    http_response_deinit(&response);
     buf_deinit(&body);
 }
 
@@ -32,7 +32,7 @@ static struct str value(const char *name)
 {
     struct str v = {NULL, 0};
 
-    headers_get(&head.headers, str_from(name), &v);
+    headers_get(&response.headers, str_from(name), &v);
     return v;
 }
 
@@ -43,15 +43,15 @@ static bool is(const char *name, const char *wanted)
 
 START_TEST(the_facts)
 {
-    struct answer_facts f = {.attempts = 3,
-                             .wait_ms = 123456789012,
-                             .target = "openai",
-                             .host = "api.openai.com",
-                             .received_status = 429,
-                             .reason = REASON_DNS,
-                             .detail = "not told"};
+    struct response_facts f = {.attempts = 3,
+                               .wait_ms = 123456789012,
+                               .target = "openai",
+                               .host = "api.openai.com",
+                               .received_status = 429,
+                               .reason = REASON_DNS,
+                               .detail = "not told"};
 
-    ck_assert_int_eq(answer_add_facts(&head.headers, &f), 0);
+    ck_assert_int_eq(response_add_facts(&response.headers, &f), 0);
     ck_assert(is("x-retryd-attempts", "3") && is("x-retryd-wait-ms", "123456789012"));
     ck_assert(is("x-retryd-target", "openai"));
     ck_assert(is("Proxy-Status", "retryd; received-status=429; next-hop=\"api.openai.com\""));
@@ -60,10 +60,10 @@ END_TEST
 
 START_TEST(facts_before_any_target)
 {
-    struct answer_facts f = {.reason = REASON_CLIENT_ERROR};
+    struct response_facts f = {.reason = REASON_CLIENT_ERROR};
 
-    ck_assert_int_eq(answer_add_facts(&head.headers, &f), 0);
-    ck_assert(!headers_get(&head.headers, STR("x-retryd-target"), NULL));
+    ck_assert_int_eq(response_add_facts(&response.headers, &f), 0);
+    ck_assert(!headers_get(&response.headers, STR("x-retryd-target"), NULL));
     ck_assert(is("Proxy-Status", "retryd; error=http_request_error"));
 }
 END_TEST
@@ -72,19 +72,19 @@ END_TEST
 START_TEST(details_are_strings_of_the_header)
 {
     char detail[ATTEMPT_DETAIL_MAX], host[254];
-    struct answer_facts f = {.reason = REASON_TLS, .detail = "a \"b\" \\ \n \x7f \xc3\xa4"};
+    struct response_facts f = {.reason = REASON_TLS, .detail = "a \"b\" \\ \n \x7f \xc3\xa4"};
 
-    ck_assert_int_eq(answer_add_facts(&head.headers, &f), 0);
+    ck_assert_int_eq(response_add_facts(&response.headers, &f), 0);
     ck_assert(is("Proxy-Status",
                  "retryd; error=tls_protocol_error; details=\"a \\\"b\\\" \\\\ ? ? ??\""));
-    headers_reset(&head.headers);
+    headers_reset(&response.headers);
     memset(detail, '"', sizeof(detail) - 1);
     detail[sizeof(detail) - 1] = '\0';
     memset(host, 'h', sizeof(host) - 1);
     host[sizeof(host) - 1] = '\0';
     f.detail = detail;
     f.host = host;
-    ck_assert_int_eq(answer_add_facts(&head.headers, &f), 0);
+    ck_assert_int_eq(response_add_facts(&response.headers, &f), 0);
     ck_assert_uint_gt(value("Proxy-Status").n, 2 * (sizeof(detail) - 1) + sizeof(host) - 1);
 }
 END_TEST
@@ -116,17 +116,17 @@ START_TEST(every_reason_has_a_status_and_a_registered_error)
                                              "proxy_internal_error"};
 
     for (int r = REASON_OK + 1; r < REASON_COUNT; r++) {
-        struct answer_facts f = {.reason = (enum reason)r};
-        unsigned status = answer_status_for(f.reason);
-        const char *advice = answer_advice(f.reason);
+        struct response_facts f = {.reason = (enum reason)r};
+        unsigned status = response_status_for(f.reason);
+        const char *advice = response_advice(f.reason);
         struct str v, first, second;
         bool found = false;
 
         ck_assert(status == 502 || status == 503 || status == 504);
         ck_assert_ptr_nonnull(advice);
         ck_assert(!advice[0] || advice[strlen(advice) - 1] == '.');
-        headers_reset(&head.headers);
-        ck_assert_int_eq(answer_add_facts(&head.headers, &f), 0);
+        headers_reset(&response.headers);
+        ck_assert_int_eq(response_add_facts(&response.headers, &f), 0);
         v = value("Proxy-Status");
         ck_assert(str_next(&v, ';', &first) && str_next(&v, ';', &second));
         ck_assert(str_eq(first, STR("retryd")) && str_starts(second, STR("error=")));
@@ -139,7 +139,7 @@ END_TEST
 
 START_TEST(an_upstreams_head_in_its_order)
 {
-    struct answer_facts f = {.attempts = 1, .received_status = 200};
+    struct response_facts f = {.attempts = 1, .received_status = 200};
     struct headers h;
 
     headers_init(&h);
@@ -148,9 +148,9 @@ START_TEST(an_upstreams_head_in_its_order)
                                       "Set-Cookie: b\nKeep-Alive: 5\ncontent-LENGTH: 9\nA: 1\n"
                                       "x-should-retry: true\n"),
                      0);
-    ck_assert_int_eq(answer_from_upstream(&head, 200, &h, &f), 0);
-    ck_assert_uint_eq(head.status, 200);
-    ck_assert_uint_eq(head.content_length, LENGTH_UNKNOWN);
+    ck_assert_int_eq(response_from_upstream(&response, 200, &h, &f), 0);
+    ck_assert_uint_eq(response.status, 200);
+    ck_assert_uint_eq(response.content_length, LENGTH_UNKNOWN);
     static const char *const names[] = {"B",
                                         "Set-Cookie",
                                         "Set-Cookie",
@@ -159,10 +159,10 @@ START_TEST(an_upstreams_head_in_its_order)
                                         "x-retryd-attempts",
                                         "x-retryd-wait-ms",
                                         "Proxy-Status"};
-    ck_assert_uint_eq(head.headers.count, COUNT(names));
+    ck_assert_uint_eq(response.headers.count, COUNT(names));
     for (unsigned i = 0; i < COUNT(names); i++)
-        ck_assert(str_eq(headers_name(&head.headers, i), str_from(names[i])));
-    ck_assert(str_eq(headers_value(&head.headers, 2), STR("b")));
+        ck_assert(str_eq(headers_name(&response.headers, i), str_from(names[i])));
+    ck_assert(str_eq(headers_value(&response.headers, 2), STR("b")));
     ck_assert(is("x-should-retry", "true"));
     headers_deinit(&h);
 }
@@ -171,15 +171,15 @@ END_TEST
 /* C8: the SDK does not start over. */
 START_TEST(failures_say_that_they_are_final)
 {
-    struct answer_facts f = {.received_status = (unsigned)_i};
+    struct response_facts f = {.received_status = (unsigned)_i};
     struct headers h;
     unsigned count = 0;
 
     headers_init(&h);
     fake_add_headers(&h, "X-Should-Retry: true\nretry-after: 3\nx-should-retry: maybe\n");
-    ck_assert_int_eq(answer_from_upstream(&head, (unsigned)_i, &h, &f), 0);
-    for (unsigned i = 0; i < head.headers.count; i++)
-        count += str_ieq(headers_name(&head.headers, i), STR("x-should-retry"));
+    ck_assert_int_eq(response_from_upstream(&response, (unsigned)_i, &h, &f), 0);
+    for (unsigned i = 0; i < response.headers.count; i++)
+        count += str_ieq(headers_name(&response.headers, i), STR("x-should-retry"));
     ck_assert_uint_eq(count, _i < 400 ? 2 : 1);
     ck_assert(is("x-should-retry", _i < 400 ? "true" : "false"));
     ck_assert(is("retry-after", "3"));
@@ -190,18 +190,18 @@ END_TEST
 /* Behind retryd there may be another one: its facts are not this one's. */
 START_TEST(facts_of_another_retryd_are_dropped)
 {
-    struct answer_facts f = {.received_status = 200, .attempts = 2};
+    struct response_facts f = {.received_status = 200, .attempts = 2};
     struct headers h;
     unsigned count = 0;
 
     headers_init(&h);
     fake_add_headers(&h, "X-Retryd-Attempts: 9\nx-retryd-other: a\nx-request-id: r\n");
-    ck_assert_int_eq(answer_from_upstream(&head, 200, &h, &f), 0);
-    for (unsigned i = 0; i < head.headers.count; i++)
-        count += str_ieq(headers_name(&head.headers, i), STR("x-retryd-attempts"));
+    ck_assert_int_eq(response_from_upstream(&response, 200, &h, &f), 0);
+    for (unsigned i = 0; i < response.headers.count; i++)
+        count += str_ieq(headers_name(&response.headers, i), STR("x-retryd-attempts"));
     ck_assert_uint_eq(count, 1);
     ck_assert(is("x-retryd-attempts", "2"));
-    ck_assert(!headers_get(&head.headers, STR("x-retryd-other"), NULL));
+    ck_assert(!headers_get(&response.headers, STR("x-retryd-other"), NULL));
     ck_assert(is("x-request-id", "r"));
     headers_deinit(&h);
 }
@@ -209,14 +209,14 @@ END_TEST
 
 START_TEST(an_error_of_our_own)
 {
-    struct answer_facts f = {.reason = REASON_FIRST_BYTE_TIMEOUT, .detail = "silence"};
+    struct response_facts f = {.reason = REASON_FIRST_BYTE_TIMEOUT, .detail = "silence"};
     const cJSON *e;
     cJSON *json;
 
     ck_assert_int_eq(
-        answer_own_error(&head, &body, 0, "It \"broke\"\n\x01", "server_error", NULL, &f), 0);
-    ck_assert_uint_eq(head.status, 504);
-    ck_assert_uint_eq(head.content_length, body.len);
+        response_own_error(&response, &body, 0, "It \"broke\"\n\x01", "server_error", NULL, &f), 0);
+    ck_assert_uint_eq(response.status, 504);
+    ck_assert_uint_eq(response.content_length, body.len);
     ck_assert(is("content-type", "application/json") && is("x-should-retry", "false"));
     json = cJSON_ParseWithLength(body.p, body.len);
     e = cJSON_GetObjectItem(json, "error");
@@ -230,11 +230,11 @@ END_TEST
 
 START_TEST(status_and_code_can_be_given)
 {
-    struct answer_facts f = {.reason = REASON_CLIENT_ERROR};
+    struct response_facts f = {.reason = REASON_CLIENT_ERROR};
 
     ck_assert_int_eq(
-        answer_own_error(&head, &body, 413, "m", "invalid_request_error", "too_big", &f), 0);
-    ck_assert_uint_eq(head.status, 413);
+        response_own_error(&response, &body, 413, "m", "invalid_request_error", "too_big", &f), 0);
+    ck_assert_uint_eq(response.status, 413);
     ck_assert_ptr_nonnull(memmem(body.p, body.len, "\"too_big\"", 9));
 }
 END_TEST
@@ -244,17 +244,17 @@ START_TEST(types_are_matched_by_their_beginning)
     struct headers h;
 
     headers_init(&h);
-    ck_assert(!answer_is_type(&h, STR("text/event-stream")));
+    ck_assert(!response_is_type(&h, STR("text/event-stream")));
     fake_add_headers(&h, "content-type: Text/Event-Stream;charset=utf-8\n");
-    ck_assert(answer_is_type(&h, STR("text/event-stream")));
-    ck_assert(!answer_is_type(&h, STR("application/json")));
+    ck_assert(response_is_type(&h, STR("text/event-stream")));
+    ck_assert(!response_is_type(&h, STR("application/json")));
     headers_deinit(&h);
 }
 END_TEST
 
 START_TEST(without_memory)
 {
-    struct answer_facts f = {.target = "t", .host = "h", .reason = REASON_DNS, .detail = "d"};
+    struct response_facts f = {.target = "t", .host = "h", .reason = REASON_DNS, .detail = "d"};
     struct headers h;
 
     headers_init(&h);
@@ -264,8 +264,8 @@ START_TEST(without_memory)
 
         set_up();
         failmem_arm(n);
-        rc = _i == 0 ? answer_from_upstream(&head, 500, &h, &f)
-                     : answer_own_error(&head, &body, 0, "m", "t", NULL, &f);
+        rc = _i == 0 ? response_from_upstream(&response, 500, &h, &f)
+                     : response_own_error(&response, &body, 0, "m", "t", NULL, &f);
         failed = failmem_disarm();
         ck_assert_int_eq(rc, failed ? -ENOMEM : 0);
         tear_down();

@@ -57,20 +57,20 @@ static unsigned connection_limit(const struct config_server *c)
     return (unsigned)room;
 }
 
-static void on_door(uv_poll_t *poll, int status, int events);
+static void on_listener(uv_poll_t *poll, int status, int events);
 
 /* Starts or stops listening at the doors for clients, or at those for admins. */
-static void set_doors(struct server *s, bool admin, bool open)
+static void set_listeners(struct server *s, bool admin, bool open)
 {
-    for (unsigned i = 0; i < s->door_count; i++) {
-        struct door *d = &s->doors[i];
+    for (unsigned i = 0; i < s->listener_count; i++) {
+        struct listener *l = &s->listeners[i];
 
-        if (!d->open || d->admin != admin)
+        if (!l->open || l->admin != admin)
             continue;
         if (open)
-            uv_poll_start(&d->poll, UV_READABLE, on_door);
+            uv_poll_start(&l->poll, UV_READABLE, on_listener);
         else
-            uv_poll_stop(&d->poll);
+            uv_poll_stop(&l->poll);
     }
 }
 
@@ -80,17 +80,17 @@ static void on_pause_over(uv_timer_t *timer)
 
     if (s->spare_fd < 0)
         s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    set_doors(s, true, true);
+    set_listeners(s, true, true);
     if (!s->full)
-        set_doors(s, false, true);
+        set_listeners(s, false, true);
 }
 
 /* Not even the spare descriptor is left: a worker was faster. A listener that stays ready would
  * make the loop spin, so nobody listens for a moment. */
-static void pause_doors(struct server *s)
+static void pause_listeners(struct server *s)
 {
-    set_doors(s, false, false);
-    set_doors(s, true, false);
+    set_listeners(s, false, false);
+    set_listeners(s, true, false);
     uv_timer_start(&s->pause, on_pause_over, PAUSE_MS, 0);
 }
 
@@ -109,7 +109,7 @@ static void shed_one(struct server *s, int listen_fd)
                            "limit (LimitNOFILE, ulimit -n)");
     }
     if (s->spare_fd < 0)
-        pause_doors(s);
+        pause_listeners(s);
 }
 
 /* Where the connection goes; NULL when max_connections are open already. */
@@ -120,30 +120,30 @@ static struct worker *choose_worker(struct server *s)
     if (total_load(s, &least) < s->max_connections)
         return least;
     s->full = true;
-    set_doors(s, false, false);
+    set_listeners(s, false, false);
     log_line(LOG_WARN, "max_connections (%u) are open: new ones wait", s->max_connections);
     return NULL;
 }
 
 /* Takes in who waits there, so many at a time. True where more may wait. */
-static bool take_some(struct door *d)
+static bool take_some(struct listener *l)
 {
-    struct server *s = d->s;
-    int most = d->admin ? ADMINS_PER_TURN : ACCEPTS_PER_TURN;
+    struct server *s = l->s;
+    int most = l->admin ? ADMINS_PER_TURN : ACCEPTS_PER_TURN;
 
     for (int i = 0; i < most; i++) {
-        struct worker *w = d->admin ? NULL : choose_worker(s);
+        struct worker *w = l->admin ? NULL : choose_worker(s);
         int fd;
 
-        if (!d->admin && !w)
+        if (!l->admin && !w)
             return false;
-        fd = accept4(d->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        fd = accept4(l->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE)
-                shed_one(s, d->listener.fd);
+                shed_one(s, l->socket.fd);
             if (errno != EINTR && errno != ECONNABORTED)
                 return false;
-        } else if (d->admin) {
+        } else if (l->admin) {
             (void)admin_add(s->admin, fd);
         } else {
             (void)worker_add(w, fd);
@@ -152,40 +152,41 @@ static bool take_some(struct door *d)
     return true;
 }
 
-static void on_door(uv_poll_t *poll, int status, int events)
+static void on_listener(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
     (void)take_some(poll->data);
 }
 
-static int open_door(struct server *s, const struct listener *l, bool admin, bool inherited)
+static int open_listener(struct server *s, const struct listen_socket *socket, bool admin,
+                         bool inherited)
 {
-    struct door *d = &s->doors[s->door_count];
+    struct listener *l = &s->listeners[s->listener_count];
 
-    d->s = s;
-    d->listener = *l;
-    d->admin = admin;
-    d->inherited = inherited;
-    if (uv_poll_init(&s->loop, &d->poll, l->fd) < 0) {
-        listen_close(&d->listener);
+    l->s = s;
+    l->socket = *socket;
+    l->admin = admin;
+    l->inherited = inherited;
+    if (uv_poll_init(&s->loop, &l->poll, socket->fd) < 0) {
+        listen_close(&l->socket);
         return -ENOMEM;
     }
-    d->poll.data = d;
-    d->open = true;
-    s->door_count++;
-    uv_poll_start(&d->poll, UV_READABLE, on_door);
-    log_line(LOG_INFO, "listening on %s%s", l->name, admin ? " (admin)" : "");
+    l->poll.data = l;
+    l->open = true;
+    s->listener_count++;
+    uv_poll_start(&l->poll, UV_READABLE, on_listener);
+    log_line(LOG_INFO, "listening on %s%s", socket->name, admin ? " (admin)" : "");
     return 0;
 }
 
 static int open_address(struct server *s, const char *address, bool admin)
 {
-    struct listener l;
+    struct listen_socket l;
     char why[256];
     int rc;
 
-    if (s->door_count > LISTEN_MAX) {
+    if (s->listener_count > LISTEN_MAX) {
         log_line(LOG_ERROR, "more than %d addresses to listen on", LISTEN_MAX);
         return -E2BIG;
     }
@@ -194,13 +195,13 @@ static int open_address(struct server *s, const char *address, bool admin)
         log_line(LOG_ERROR, "%s", why);
         return rc;
     }
-    return open_door(s, &l, admin, false);
+    return open_listener(s, &l, admin, false);
 }
 
-static bool has_door(const struct server *s, bool admin, const char *name)
+static bool has_listener(const struct server *s, bool admin, const char *name)
 {
-    for (unsigned i = 0; i < s->door_count; i++)
-        if (s->doors[i].admin == admin && (!name || !strcmp(s->doors[i].listener.name, name)))
+    for (unsigned i = 0; i < s->listener_count; i++)
+        if (s->listeners[i].admin == admin && (!name || !strcmp(s->listeners[i].socket.name, name)))
             return true;
     return false;
 }
@@ -210,7 +211,7 @@ static void tell_unused(const struct server *s, const char *section, const char 
 {
     bool admin = !strcmp(section, "admin");
 
-    if (!has_door(s, admin, address))
+    if (!has_listener(s, admin, address))
         log_line(LOG_WARN,
                  "[%s] listen: %s is not used: the sockets that systemd passes (%s) stand for it",
                  section, address, admin ? "FileDescriptorName=admin" : "retryd.socket");
@@ -227,14 +228,14 @@ static int open_inherited(struct server *s)
         return n;
     }
     for (int i = 0; rc == 0 && i < n; i++)
-        rc = open_door(s, &in[i].listener, in[i].admin, true);
+        rc = open_listener(s, &in[i].socket, in[i].admin, true);
     return rc;
 }
 
 static int open_server(struct server *s)
 {
     const struct string_list *l = &s->config->server.listen;
-    bool passed = has_door(s, false, NULL);
+    bool passed = has_listener(s, false, NULL);
     int rc = 0;
 
     for (unsigned i = 0; rc == 0 && i < l->count; i++) {
@@ -250,7 +251,7 @@ static int open_admin(struct server *s)
 {
     const char *address = s->config->admin.listen;
 
-    if (has_door(s, true, NULL))
+    if (has_listener(s, true, NULL))
         tell_unused(s, "admin", address);
     else if (strcmp(address, "off") != 0)
         return open_address(s, address, true);
@@ -263,14 +264,14 @@ static int check_inherited(const struct server *s)
     bool allowed;
 
     buf_init(&problems, PROBLEM_MAX);
-    allowed = doors_allowed(s, s->config, &problems);
+    allowed = listeners_allowed(s, s->config, &problems);
     if (!allowed)
         log_line(LOG_ERROR, "%.*s", (int)problems.len, problems.p);
     buf_deinit(&problems);
     return allowed ? 0 : -EINVAL;
 }
 
-int doors_open(struct server *s)
+int listeners_open(struct server *s)
 {
     int rc;
 
@@ -285,79 +286,79 @@ int doors_open(struct server *s)
     return rc;
 }
 
-bool doors_allowed(const struct server *s, const struct config *c, struct buf *problems)
+bool listeners_allowed(const struct server *s, const struct config *c, struct buf *problems)
 {
-    for (unsigned i = 0; i < s->door_count; i++) {
-        const struct door *d = &s->doors[i];
+    for (unsigned i = 0; i < s->listener_count; i++) {
+        const struct listener *l = &s->listeners[i];
 
-        if (!d->inherited || listen_is_local(&d->listener) || config_may_be_reached(c, d->admin))
+        if (!l->inherited || listen_is_local(&l->socket) || config_may_be_reached(c, l->admin))
             continue;
         buf_printf(problems,
                    "the socket %s passed by systemd can be reached by other machines; expected a "
                    "loopback address or a Unix socket (ListenStream=), or insecure_listen = yes in "
                    "[server] where whoever can reach it may use it",
-                   d->listener.name);
+                   l->socket.name);
         return false;
     }
     return true;
 }
 
-bool doors_admin_is_local(const struct server *s)
+bool listeners_admin_is_local(const struct server *s)
 {
-    for (unsigned i = 0; i < s->door_count; i++)
-        if (s->doors[i].admin && !listen_is_local(&s->doors[i].listener))
+    for (unsigned i = 0; i < s->listener_count; i++)
+        if (s->listeners[i].admin && !listen_is_local(&s->listeners[i].socket))
             return false;
     return true;
 }
 
-bool doors_loop(const struct server *s, const struct config *c, struct buf *problems)
+bool listeners_loop(const struct server *s, const struct config *c, struct buf *problems)
 {
-    for (unsigned i = 0; i < s->door_count; i++) {
+    for (unsigned i = 0; i < s->listener_count; i++) {
         for (unsigned k = 0; k < c->upstream_count; k++) {
-            if (!config_leads_to(&c->upstreams[k], s->doors[i].listener.name))
+            if (!config_leads_to(&c->upstreams[k], s->listeners[i].socket.name))
                 continue;
             buf_printf(problems, "[upstream %s]: leads back to retryd itself, which listens on %s",
-                       c->upstreams[k].name, s->doors[i].listener.name);
+                       c->upstreams[k].name, s->listeners[i].socket.name);
             return true;
         }
     }
     return false;
 }
 
-static void shut_door(struct door *d)
+static void shut_listener(struct listener *l)
 {
-    if (!d->open)
+    if (!l->open)
         return;
-    d->open = false;
-    uv_close((uv_handle_t *)&d->poll, NULL);
-    listen_close(&d->listener);
+    l->open = false;
+    uv_close((uv_handle_t *)&l->poll, NULL);
+    listen_close(&l->socket);
 }
 
-void doors_last_call(struct server *s)
+void listeners_last_call(struct server *s)
 {
-    for (unsigned i = 0; i < s->door_count; i++) {
-        struct door *d = &s->doors[i];
+    for (unsigned i = 0; i < s->listener_count; i++) {
+        struct listener *l = &s->listeners[i];
         unsigned rounds = LAST_CALL_ROUNDS;
 
-        if (d->open && !d->admin && !d->inherited)
-            while (rounds > 0 && take_some(d))
+        if (l->open && !l->admin && !l->inherited)
+            while (rounds > 0 && take_some(l))
                 rounds--;
     }
 }
 
-void doors_close(struct server *s, bool admin_too)
+void listeners_close(struct server *s, bool admin_too)
 {
-    for (unsigned i = 0; i < s->door_count; i++)
-        if (admin_too || !s->doors[i].admin)
-            shut_door(&s->doors[i]);
+    for (unsigned i = 0; i < s->listener_count; i++)
+        if (admin_too || !s->listeners[i].admin)
+            shut_listener(&s->listeners[i]);
 }
 
-void doors_check(struct server *s)
+void listeners_check(struct server *s)
 {
     struct worker *least = NULL;
 
     if (!s->full || s->draining || total_load(s, &least) >= s->max_connections)
         return;
     s->full = false;
-    set_doors(s, false, true);
+    set_listeners(s, false, true);
 }

@@ -18,7 +18,7 @@ RUN apt-get update \
         libhiredis-dev libxxhash-dev libzstd-dev
 WORKDIR /retryd
 COPY . .
-RUN cmake --preset release && cmake --build --preset release --target retryd \
+RUN cmake --preset release -DRETRYD_PROVIDER=OFF && cmake --build --preset release --target retryd \
     && DESTDIR=/out cmake --install build/release --strip \
     && rm -rf /out/usr/lib/systemd
 

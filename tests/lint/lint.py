@@ -232,6 +232,14 @@ def waits_and_skips(tree):
                 yield f.name, line, f"no sleeps and no skips in tests: {what}"
 
 
+def unit_tests_placed(tree):
+    """A unit test is in the folder of the layer that it tests, or in support/: the build looks nowhere else."""
+    for f in tree.files:
+        parts = f.name.split("/")
+        if parts[:2] == ["tests", "unit"] and (len(parts) != 4 or parts[2] not in (*LAYERS, "support")):
+            yield f.name, 1, "not in the folder of a layer, nor in support/"
+
+
 def include_cycles(tree):
     """No header reaches itself through its includes."""
     graph = {f.name[len("src/"):]: [n for _, system, n in f.includes if not system]
@@ -293,8 +301,8 @@ def exports_needed(tree):
 
 
 CHECKS = [layers, library_owners, edges_apart, no_logging_below, pure, forbidden_functions,
-          function_length, file_length, opening_sentence, leftovers, waits_and_skips, include_cycles,
-          one_name_one_struct, exports_needed, *contract.CHECKS]
+          function_length, file_length, opening_sentence, leftovers, waits_and_skips, unit_tests_placed,
+          include_cycles, one_name_one_struct, exports_needed, *contract.CHECKS]
 
 
 def main():

@@ -202,4 +202,4 @@ def test_every_move_of_the_state_machine_is_told():
         moves = [parse_logfmt(line) for line in daemon.lines if "msg=state" in line or 'msg="state"' in line]
         assert len({line["id"] for line in moves}) == 1
         assert [moves[0]["from"], *(line["to"] for line in moves)] == [
-            "receiving", "queued", "attempting", "holding", "backoff", "queued", "attempting", "holding", "relaying", "done"]
+            "receiving", "queued", "attempting", "holding", "backoff", "queued", "attempting", "holding", "done"]

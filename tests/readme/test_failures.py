@@ -1,4 +1,4 @@
-"""docs/failures.md says what the tests show: its rows are theirs."""
+"""The rows of docs/failures.md agree with the tests that they name."""
 
 import pathlib
 import re
@@ -16,11 +16,12 @@ ANSWERS, _, STREAMS = PAGE.partition("## Streams\n")
 
 
 def words(effect):
-    """An effect as the page has it."""
+    """An effect in the words of the page."""
     if effect.kind == "whole":
-        told = {TEXT: "the whole answer", HALF: "what came, as a whole answer"}[effect.text]
+        told = {TEXT: "the complete response", HALF: "the text so far, as a complete response"}[effect.text]
     else:
-        told = {"": "the error", HALF: "what came, then the error", TEXT: "the whole text, then the error"}[effect.text]
+        told = {"": "the error", HALF: "the text so far, then the error",
+                TEXT: "the complete text, then the error"}[effect.text]
     return told + (f", {effect.attempts} attempts" if effect.attempts > 1 else "")
 
 

@@ -1,6 +1,6 @@
-"""The README's table: what the SDK does by itself with its default max_retries, and what it does through retryd.
+"""The README's table: what the SDK does alone with its default max_retries, and what it does through retryd.
 
-A cell is "OUTCOME, N requests", and both are found here: by the SDK for Python as its users have it.
+A cell is "OUTCOME, N requests". The tests find both with the SDK for Python as its users have it.
 """
 
 import os
@@ -30,15 +30,15 @@ def held(client):
     return stream(client, **HOLD)
 
 
-# What the API does, the call, and the answers that do it.
+# What the API does, the call, and the provider's answers for it.
 CASES = {
     "breaks a stream before its first word": (stream, [{**STREAM, "cut": {"after_events": 1}}, GOOD]),
-    "breaks a stream amid its words": (held, [{**STREAM, "cut": {"after_events": 3, "delay_ms": 200}}, GOOD]),
-    "ends a stream too early, in good order":
+    "breaks a stream in the middle of the text": (held, [{**STREAM, "cut": {"after_events": 3, "delay_ms": 200}}, GOOD]),
+    "ends a stream too early, without an error":
         (held, [{**STREAM, "text": ANSWER[:10], "finish": False, "done": False}, GOOD]),
-    "answers 200 with an error object": (whole, [{"json": {"error": {"message": "overloaded", "code": 503}}}, GOOD]),
-    "fails four times, then answers": (whole, [failing(503)] * 4 + [GOOD]),
-    "says that the quota is used up": (whole, [failing(429, "insufficient_quota")]),
+    "returns 200 with an error object": (whole, [{"json": {"error": {"message": "overloaded", "code": 503}}}, GOOD]),
+    "fails four times, then succeeds": (whole, [failing(503)] * 4 + [GOOD]),
+    "reports that the quota is used up": (whole, [failing(429, "insufficient_quota")]),
 }
 
 
@@ -47,7 +47,7 @@ def saw(call, client):
         text = call(client)
     except Exception:  # the API's, or one of the library below the SDK that nobody has translated
         return "an error"
-    return "the answer" if text == ANSWER else "half of the answer" if text else "no answer, and no error"
+    return "the response" if text == ANSWER else "half of the response" if text else "an empty response and no error"
 
 
 def cell(call, client, provider):

@@ -1,4 +1,4 @@
-/* Grows by doubling up to the cap; a failed append leaves the content alone and is remembered. */
+/* A byte buffer that doubles its size up to its cap. */
 #include "base/buf.h"
 
 #include <assert.h>
@@ -49,7 +49,7 @@ int buf_reserve(struct buf *b, size_t n)
     return 0;
 }
 
-/* Room for an append: as buf_reserve, but a failure sticks. */
+/* Like buf_reserve, but sets `failed` on an error, and fails if it was set before. */
 static int make_room(struct buf *b, size_t n)
 {
     if (b->failed)
@@ -80,40 +80,29 @@ int buf_addc(struct buf *b, char c)
     return buf_add(b, &c, 1);
 }
 
-/* vsnprintf terminates, so one byte more than the text is asked for; where only that byte passes
- * the cap the append fails too. */
-__attribute__((format(printf, 2, 0))) static int add_formatted(struct buf *b, const char *fmt,
-                                                               va_list args)
-{
-    char small[256];
-    va_list again;
-
-    va_copy(again, args);
-    int n = vsnprintf(small, sizeof small, fmt, args);
-    int r = n < 0 ? -ENOMEM : 0;
-    if (r < 0) {
-        b->failed = true;
-    } else if ((size_t)n < sizeof small) {
-        r = buf_add(b, small, (size_t)n);
-    } else {
-        r = make_room(b, (size_t)n + 1);
-        if (r == 0) {
-            (void)vsnprintf(b->p + b->len, (size_t)n + 1, fmt, again);
-            b->len += (size_t)n;
-        }
-    }
-    va_end(again);
-    return r;
-}
-
 int buf_printf(struct buf *b, const char *fmt, ...)
 {
+    char small[256];
     va_list args;
 
     va_start(args, fmt);
-    int r = add_formatted(b, fmt, args);
+    int n = vsnprintf(small, sizeof small, fmt, args);
     va_end(args);
-    return r;
+    if (n < 0) {
+        b->failed = true;
+        return -ENOMEM;
+    }
+    if ((size_t)n < sizeof small)
+        return buf_add(b, small, (size_t)n);
+
+    int r = make_room(b, (size_t)n + 1); /* vsnprintf writes a terminator too */
+    if (r < 0)
+        return r;
+    va_start(args, fmt);
+    (void)vsnprintf(b->p + b->len, (size_t)n + 1, fmt, args);
+    va_end(args);
+    b->len += (size_t)n;
+    return 0;
 }
 
 void buf_consume(struct buf *b, size_t n)
@@ -134,7 +123,7 @@ void buf_trim(struct buf *b, size_t keep)
         return;
     p = realloc(b->p, size);
     if (!p)
-        return; /* what cannot be made smaller is large enough */
+        return; /* keep the larger block */
     b->p = p;
     b->size = size;
 }

@@ -1,4 +1,4 @@
-/* A growable byte buffer with a cap it was born with and a sticky failure. */
+/* A growable byte buffer with a fixed cap and a sticky failure flag. */
 #ifndef RETRYD_BASE_BUF_H
 #define RETRYD_BASE_BUF_H
 
@@ -8,8 +8,9 @@
 
 #include "base/str.h"
 
-/* Bytes [0, len) are valid. Growth never passes `cap`. Once an append failed (no memory, or over
- * the cap) `failed` stays set and later appends do nothing, so a builder checks once at the end. */
+/* Bytes [0, len) are valid. The buffer never grows beyond `cap`. An append that fails (out of
+ * memory, or over the cap) sets `failed`; later appends then do nothing, so a builder checks once
+ * at the end. */
 struct buf {
     char *p;
     size_t len;
@@ -18,31 +19,33 @@ struct buf {
     bool failed;
 };
 
-/* Sets an empty buffer up; allocates nothing. */
+/* Initializes an empty buffer. Allocates nothing. */
 void buf_init(struct buf *b, size_t cap);
 void buf_deinit(struct buf *b);
 
-/* Empties it for reuse, the failure too; keeps the memory unless more than `keep` is allocated. */
+/* Empties the buffer and clears `failed`. The memory is kept unless more than `keep` bytes are
+ * allocated. */
 void buf_reset(struct buf *b, size_t keep);
 
-/* Makes room for `n` more bytes: 0, -ENOMEM, or -EFBIG when that would pass the cap. */
+/* Makes room for `n` more bytes. Returns 0, -ENOMEM, or -EFBIG if that would exceed the cap. Does
+ * not set `failed`. */
 int buf_reserve(struct buf *b, size_t n);
 
-/* Appends; 0, -ENOMEM or -EFBIG, and then `failed` is set and the content is as it was. After an
- * earlier failure: -ENOMEM. `data` must not lie in the buffer itself. A text of 256 bytes or more
- * from buf_printf needs one byte of room beyond it. */
+/* Append functions. Each returns 0, -ENOMEM or -EFBIG; on an error `failed` is set and the content
+ * is unchanged. They return -ENOMEM if an earlier append failed. `data` must not point into the
+ * buffer itself. buf_printf needs one spare byte for a text of 256 bytes or more. */
 int buf_add(struct buf *b, const void *data, size_t n);
 int buf_add_str(struct buf *b, struct str s);
 int buf_addc(struct buf *b, char c);
 int buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Removes the first n bytes (n <= len), moving the rest down. */
+/* Removes the first `n` bytes (n <= len) and moves the rest to the front. */
 void buf_consume(struct buf *b, size_t n);
 
-/* Gives back what is allocated beyond the content and beyond `keep`. */
+/* Frees the memory that exceeds both the content and `keep` bytes. */
 void buf_trim(struct buf *b, size_t keep);
 
-/* Hands the memory over to the caller, who frees it; the buffer is empty afterwards. */
+/* Returns the memory, which the caller frees, and leaves the buffer empty. */
 char *buf_steal(struct buf *b, size_t *ret_len);
 
 static inline struct str buf_str(const struct buf *b)

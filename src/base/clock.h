@@ -1,10 +1,10 @@
-/* The monotonic clock, and sums of times that never overflow. UINT64_MAX is a time that never comes. */
+/* The monotonic clock, and additions of times that never overflow. UINT64_MAX means "never". */
 #ifndef RETRYD_BASE_CLOCK_H
 #define RETRYD_BASE_CLOCK_H
 
 #include <stdint.h>
 
-/* Milliseconds of CLOCK_MONOTONIC, the clock that libuv uses, too. */
+/* Returns CLOCK_MONOTONIC in milliseconds. libuv uses the same clock. */
 uint64_t clock_now_ms(void);
 
 static inline uint64_t clock_after(uint64_t now, uint64_t delay)
@@ -12,7 +12,7 @@ static inline uint64_t clock_after(uint64_t now, uint64_t delay)
     return delay > UINT64_MAX - now ? UINT64_MAX : now + delay;
 }
 
-/* The same for a timeout, of which 0 is none. */
+/* Like clock_after, for a timeout: 0 means that there is none. */
 static inline uint64_t clock_timeout(uint64_t since, uint64_t timeout)
 {
     return timeout ? clock_after(since, timeout) : UINT64_MAX;

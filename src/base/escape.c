@@ -1,10 +1,10 @@
-/* Escapes what a JSON string cannot hold, and what a reader would not see. */
+/* Escapes the characters that a JSON string cannot hold, and those that a reader would not see. */
 #include "base/escape.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 
-/* Of a character that is valid UTF-8 and has n > 1 bytes. */
+/* Decodes one valid UTF-8 character of n > 1 bytes. */
 static unsigned code_point(const unsigned char *p, size_t n)
 {
     unsigned c = p[0] & (0x7fu >> n);
@@ -14,8 +14,9 @@ static unsigned code_point(const unsigned char *p, size_t n)
     return c;
 }
 
-/* Whether it neither is a control nor changes unseen how a line is read: Unicode's line separators and
- * its format characters (general category Cf) but for the soft hyphen and the scripts' own signs. */
+/* Whether a character may be shown as it is. The table lists control characters, Unicode's line
+ * separators, and its format characters (general category Cf) except the soft hyphen and the signs
+ * that belong to a script. */
 static bool is_shown(unsigned c)
 {
     static const struct {

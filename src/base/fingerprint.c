@@ -1,9 +1,9 @@
-/* Fingerprints through libxxhash. */
+/* Computes fingerprints with libxxhash. */
 #include "base/fingerprint.h"
 
 #include <assert.h>
 
-#define XXH_STATIC_LINKING_ONLY /* the size of its state */
+#define XXH_STATIC_LINKING_ONLY /* for the size of XXH64_state_t */
 #include <xxhash.h>
 
 static_assert(sizeof(XXH64_state_t) == sizeof(struct fingerprint), "the state fits");

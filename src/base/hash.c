@@ -1,9 +1,9 @@
-/* SipHash-2-4, as its paper gives it. */
+/* SipHash-2-4, as in its paper. */
 #include "base/hash.h"
 
 #include <string.h>
 
-/* Any two numbers will do, but they may never change: daemons of different versions talk. */
+/* The numbers are arbitrary but must never change: daemons of different versions share hashes. */
 #define KEY_0 UINT64_C(0x7265747279642068)
 #define KEY_1 UINT64_C(0x61736820206b6579)
 

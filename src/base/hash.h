@@ -1,8 +1,8 @@
-/* 64-bit hashes of short texts: names under which things are kept, fingerprints of keys.
+/* 64-bit hashes of short texts: table keys, and fingerprints of API keys.
  *
- * SipHash-2-4 (Aumasson and Bernstein, 2012) with a fixed key: the same on every machine and after
- * every start, for daemons share what they know under these. At most 64 bits of a text can be told
- * from its hash; API keys have more. */
+ * The algorithm is SipHash-2-4 (Aumasson and Bernstein, 2012) with a fixed key. A hash is the same
+ * on every machine and after every start, because daemons use hashes to share what they know. It
+ * reveals at most 64 bits of a text; API keys have more. */
 #ifndef RETRYD_BASE_HASH_H
 #define RETRYD_BASE_HASH_H
 
@@ -12,7 +12,7 @@
 
 uint64_t hash_text(struct str s);
 
-/* A hash of two hashes; their order matters. */
+/* Returns a hash of two hashes. Their order matters. */
 uint64_t hash_join(uint64_t a, uint64_t b);
 
 #endif

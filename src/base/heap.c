@@ -1,7 +1,7 @@
-/* Pairing heaps. */
+/* Pairing heaps: a tree in which each node is the smallest of its subtree. */
 #include "base/heap.h"
 
-/* Makes one tree of two; the greater root becomes the first child of the other. */
+/* Joins two trees. The larger root becomes the first child of the other one. */
 static struct heap_node *meld(const struct heap *h, struct heap_node *a, struct heap_node *b)
 {
     struct heap_node *root, *under;
@@ -19,7 +19,8 @@ static struct heap_node *meld(const struct heap *h, struct heap_node *a, struct 
     return root;
 }
 
-/* Makes one tree of siblings: pairs from left to right, then those from right to left. */
+/* Joins a list of siblings into one tree: first in pairs from left to right, then the pairs from
+ * right to left. */
 static struct heap_node *meld_all(const struct heap *h, struct heap_node *list)
 {
     struct heap_node *pairs = NULL, *root = NULL;

@@ -1,7 +1,7 @@
-/* Intrusive pairing heaps: the node lives in the thing that is put there; the first comes out first.
+/* Intrusive pairing heaps. The node is a member of the object, and the smallest node is `first`.
  *
- * Nothing is allocated. Adding takes constant time, removing any of n the logarithm of n, amortised.
- * Fredman, Sedgewick, Sleator, Tarjan: The pairing heap (1986). */
+ * Nothing is allocated. Adding a node takes constant time, removing one of n takes O(log n)
+ * (amortized). Fredman, Sedgewick, Sleator, Tarjan: The pairing heap (1986). */
 #ifndef RETRYD_BASE_HEAP_H
 #define RETRYD_BASE_HEAP_H
 
@@ -9,12 +9,12 @@
 #include <stddef.h>
 
 struct heap_node {
-    struct heap_node *child, *next; /* its first child; the next of its siblings */
-    struct heap_node *before;       /* the one before it among them, or its parent */
+    struct heap_node *child, *next; /* the first child; the next sibling */
+    struct heap_node *before;       /* the previous sibling, or the parent of a first child */
 };
 
 struct heap {
-    struct heap_node *first; /* NULL: it is empty */
+    struct heap_node *first; /* NULL if the heap is empty */
     bool (*less)(struct heap_node *a, struct heap_node *b);
 };
 
@@ -23,9 +23,10 @@ static inline void heap_init(struct heap *h, bool (*less)(struct heap_node *a, s
     *h = (struct heap){NULL, less};
 }
 
-/* Puts `node`, which is in no heap, into this one. What `less` looks at stays as it is while it is there. */
+/* Adds `node`, which must not be in a heap. The values that `less` compares must not change while
+ * the node is in the heap. */
 void heap_add(struct heap *h, struct heap_node *node);
-/* Takes `node` out of this heap, which it is in. */
+/* Removes `node`, which must be in this heap. */
 void heap_remove(struct heap *h, struct heap_node *node);
 
 #endif

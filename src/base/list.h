@@ -1,11 +1,12 @@
-/* Intrusive doubly linked lists: the node lives in the thing that is listed. */
+/* Intrusive doubly linked lists. The node is a member of the listed object. */
 #ifndef RETRYD_BASE_LIST_H
 #define RETRYD_BASE_LIST_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A head is a node that points to itself when the list is empty; so is a node on no list. */
+/* The head of a list is a node too. The head of an empty list, and a node on no list, point to
+ * themselves. */
 struct list {
     struct list *next;
     struct list *prev;
@@ -23,7 +24,7 @@ static inline bool list_empty(const struct list *l)
     return l->next == l;
 }
 
-/* Puts `node`, which is on no list, at the end. */
+/* Appends `node`, which must not be on a list. */
 static inline void list_append(struct list *head, struct list *node)
 {
     node->prev = head->prev;
@@ -32,7 +33,7 @@ static inline void list_append(struct list *head, struct list *node)
     head->prev = node;
 }
 
-/* Takes `node` off whatever list it is on; harmless when it is on none. */
+/* Removes `node` from its list. Does nothing if it is on none. */
 static inline void list_remove(struct list *node)
 {
     node->prev->next = node->next;
@@ -40,7 +41,7 @@ static inline void list_remove(struct list *node)
     list_init(node);
 }
 
-/* The last node, taken off; NULL when empty. */
+/* Removes and returns the last node; NULL if the list is empty. */
 static inline struct list *list_pop_last(struct list *head)
 {
     struct list *last = head->prev;
@@ -51,7 +52,7 @@ static inline struct list *list_pop_last(struct list *head)
     return last;
 }
 
-/* The first node, taken off; NULL when empty. */
+/* Removes and returns the first node; NULL if the list is empty. */
 static inline struct list *list_pop(struct list *head)
 {
     struct list *first = head->next;

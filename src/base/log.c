@@ -1,4 +1,5 @@
-/* Builds log lines in each thread's own memory and writes them from a thread that may wait. */
+/* Builds log lines in per-thread buffers and writes them from a separate thread, which may
+ * block. */
 #include "base/log.h"
 
 #include <errno.h>
@@ -18,27 +19,27 @@
 #include "base/buf.h"
 #include "base/escape.h"
 
-#define LINE_MAX_BYTES 4096 /* of a line, its newline included */
-#define LINE_CLOSE 32       /* kept free for what closes a line that was cut */
+#define LINE_MAX_BYTES 4096 /* including the newline */
+#define LINE_CLOSE 32       /* reserved for the end of a line that was cut */
 #define PRIORITY_BYTES 3
-#define BATCH_BYTES (32 * 1024)  /* what a thread collects before it hands over by itself */
-#define QUEUE_BYTES (512 * 1024) /* twice: one fills while the other is written */
+#define BATCH_BYTES (32 * 1024)  /* a thread's lines; a full batch is flushed early */
+#define QUEUE_BYTES (512 * 1024) /* there are two: one fills while the other is written */
 #define STOP_WAIT_MS 1000
-#define WRITER_LOOKS_UP_MS 50 /* how often a waiting writer sees whether it is still wanted */
+#define WRITER_CHECK_MS 50 /* how often a blocked writer checks whether to give up */
 
 struct line {
     bool json;
     bool cut;
     size_t len;
-    time_t stamp_second; /* what `stamp` says */
+    time_t stamp_second; /* the second in `stamp` */
     char stamp[24];      /* 2026-01-02T03:04:05 */
     char text[LINE_MAX_BYTES];
 };
 
-/* A thread's own: the line in the making, and those that wait for log_flush. */
+/* Per thread: the current line, and finished lines that wait for log_flush. */
 struct local {
     struct line line;
-    bool open; /* between log_begin and log_end of a line that is wanted */
+    bool open; /* between log_begin and log_end, if the level is enabled */
     enum log_level level;
     size_t batch_len;
     unsigned batch_lines;
@@ -49,17 +50,17 @@ static _Thread_local struct local *local;
 
 static atomic_int wanted_level = LOG_INFO;
 static atomic_bool wanted_json;
-static bool journal; /* reads what is written; set before any thread */
+static bool journal; /* the journal reads the log; set before any thread starts */
 static atomic_uint_fast64_t dropped;
 
-/* `lock` covers all of it but `out`, which is the writer's alone while it runs. */
+/* `lock` protects all members except `out`, which belongs to the running writer. */
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t wake;  /* the writer: something to write, or stop */
-    pthread_cond_t ended; /* log_stop: the writer is done */
+    pthread_cond_t wake;  /* wakes the writer: lines to write, or stop */
+    pthread_cond_t ended; /* wakes log_stop: the writer is done */
     pthread_t thread;
     bool running, stopping, done;
-    atomic_bool given_up; /* no more time for what is left */
+    atomic_bool given_up; /* log_stop has run out of time */
     int fd;
     struct buf in, out;
 } writer = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = STDERR_FILENO};
@@ -72,7 +73,7 @@ static void put(struct line *l, const char *text, size_t n)
     l->len += n;
 }
 
-/* Whether `n` bytes fit and leave room to close the line; where not, the line is cut here. */
+/* Whether `n` bytes fit and leave room to close the line. If not, the line ends here. */
 static bool fits(struct line *l, size_t n)
 {
     if (l->len + n + LINE_CLOSE > sizeof l->text)
@@ -95,7 +96,7 @@ static void put_quoted(struct line *l, struct str s)
     put(l, "\"", 1);
 }
 
-/* Whether a logfmt value stands without quotes: printable, and nothing a reader would split at. */
+/* Whether a logfmt value needs no quotes: it is printable and has no separator. */
 static bool is_plain(struct str s)
 {
     if (s.n == 0)
@@ -106,7 +107,7 @@ static bool is_plain(struct str s)
     return true;
 }
 
-/* Puts what separates fields and names this one: true where its value fits at least in part. */
+/* Writes the separator and the key. Returns whether at least part of a value fits behind it. */
 static bool put_key(struct line *l, const char *key)
 {
     size_t n = strlen(key);
@@ -145,7 +146,7 @@ static void put_u64(struct line *l, const char *key, uint64_t value)
         put(l, text, (size_t)n);
 }
 
-/* The date is made once a second: gmtime_r takes a lock of the C library's. */
+/* The date is formatted once a second, because gmtime_r takes a lock of the C library. */
 static void put_time(struct line *l)
 {
     struct timespec now;
@@ -213,7 +214,7 @@ const char *log_priority(enum log_level level)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-/* All of it, waiting as long as it takes; false when the descriptor fails. */
+/* Writes all bytes, however long it takes. Returns false on an error of the descriptor. */
 static bool write_all(int fd, const char *p, size_t n)
 {
     while (n > 0) {
@@ -231,13 +232,13 @@ static bool write_all(int fd, const char *p, size_t n)
     return true;
 }
 
-/* The writer's way: it never enters a write that blocks, so that log_stop can call it off. A pipe
- * that polls as writable takes PIPE_BUF bytes at once (pipe(7)). */
+/* Like write_all, but stops when log_stop gives up. It therefore never enters a write that blocks:
+ * a pipe that polls as writable takes PIPE_BUF bytes at once (pipe(7)). */
 static bool write_while_wanted(int fd, const char *p, size_t n)
 {
     while (n > 0) {
         struct pollfd waited = {.fd = fd, .events = POLLOUT};
-        int ready = poll(&waited, 1, WRITER_LOOKS_UP_MS);
+        int ready = poll(&waited, 1, WRITER_CHECK_MS);
         if (atomic_load(&writer.given_up))
             return false;
         if (ready <= 0)
@@ -265,7 +266,7 @@ static uint64_t count_lines(const char *p, size_t n)
     return lines;
 }
 
-/* Says how many lines were lost since the last time it said so. */
+/* Logs how many lines were dropped since the last report. */
 static void report_drops(int fd, struct line *l, uint64_t *reported)
 {
     uint64_t total = log_dropped();
@@ -279,7 +280,7 @@ static void report_drops(int fd, struct line *l, uint64_t *reported)
     (void)write_while_wanted(fd, l->text, l->len);
 }
 
-/* Waits until there is something to write and takes it into `out`; false when all is done. */
+/* Waits for lines and moves them to `out`. Returns false once the log stops and nothing is left. */
 static bool writer_take(void)
 {
     (void)pthread_mutex_lock(&writer.lock);
@@ -294,7 +295,7 @@ static bool writer_take(void)
 
 static void *writer_main(void *unused)
 {
-    static struct line line; /* one writer at a time: log_stop joins it */
+    static struct line line; /* static, because log_stop allows one writer at a time */
     uint64_t reported = log_dropped();
 
     (void)unused;
@@ -335,7 +336,7 @@ int log_start(int fd, enum log_level level, bool json)
     atomic_store(&writer.given_up, false);
     buf_init(&writer.in, QUEUE_BYTES);
     buf_init(&writer.out, QUEUE_BYTES);
-    /* Signals belong to the loops. */
+    /* The event loops handle signals, not this thread. */
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     int r = -pthread_create(&writer.thread, NULL, writer_main, NULL);
@@ -345,7 +346,7 @@ int log_start(int fd, enum log_level level, bool json)
     return r;
 }
 
-/* Waits for the writer's end, at most `ms`; with the lock held. */
+/* Waits up to `ms` for the writer to end. The caller holds the lock. */
 static bool wait_done(uint64_t ms)
 {
     struct timespec until;
@@ -376,10 +377,10 @@ void log_stop(void)
     (void)pthread_cond_signal(&writer.wake);
     bool done = wait_done(STOP_WAIT_MS);
     atomic_store(&writer.given_up, true);
-    done = done || wait_done(4 * WRITER_LOOKS_UP_MS);
+    done = done || wait_done(4 * WRITER_CHECK_MS);
     (void)pthread_mutex_unlock(&writer.lock);
 
-    if (!done) { /* in a write that blocks all the same: it keeps what it uses */
+    if (!done) { /* it blocks in a write after all, and still uses its buffers */
         (void)pthread_detach(writer.thread);
         return;
     }
@@ -390,7 +391,7 @@ void log_stop(void)
     buf_deinit(&writer.out);
 }
 
-/* --- the calling thread's side ---------------------------------------------------------------- */
+/* --- the calling threads ---------------------------------------------------------------------- */
 
 void log_configure(enum log_level level, bool json)
 {
@@ -482,7 +483,7 @@ void log_flush(void)
     bool running = writer.running;
     if (running) {
         if (buf_add(&writer.in, local->batch, local->batch_len) < 0) {
-            writer.in.failed = false; /* there is room again once the writer moves */
+            writer.in.failed = false; /* there is room again after the next write */
             count_dropped(local->batch_lines);
         }
         (void)pthread_cond_signal(&writer.wake);

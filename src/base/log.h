@@ -1,15 +1,16 @@
-/* The log: whole lines to standard error, in logfmt or JSON, never blocking an event loop.
+/* The log: whole lines on standard error, in logfmt or JSON. Logging never blocks an event loop.
  *
- * A line is built in the calling thread's own buffer (log_begin ... log_end); log_flush hands all
- * lines of that thread to a writer thread. Where the reader of standard error is slow, lines
- * beyond a bound are dropped and counted, and the count is logged when it moves again.
+ * log_begin ... log_end build a line in the calling thread's own buffer. log_flush hands the
+ * thread's lines to a writer thread. If the reader of standard error is slow, lines beyond a limit
+ * are dropped and counted, and the count is logged once the reader catches up.
+ *
  * logfmt: ts=2026-01-02T03:04:05.678Z level=info msg="..." key=value ... (quoted where needed).
- * JSON: the same fields as one object a line. Control characters are always escaped, and so are
- * those that are not seen but change how a line is read (json_scan.h).
+ * JSON: the same fields, one object per line.
+ * Values are escaped as in escape.h.
  *
- * Where systemd's journal reads standard error each line begins with its priority, "<3>" for an error,
- * "<4>" for a warning, "<6>", "<7>" (sd-daemon(3)), in both forms: the journal takes that away, so that
- * `journalctl -p err` finds errors and the rest of a JSON line is JSON. */
+ * If systemd's journal reads standard error, each line begins with its priority: "<3>" for an
+ * error, "<4>" for a warning, "<6>", "<7>" (sd-daemon(3)). The journal removes the prefix, so that
+ * `journalctl -p err` finds errors and a JSON line is still JSON. */
 #ifndef RETRYD_BASE_LOG_H
 #define RETRYD_BASE_LOG_H
 
@@ -20,39 +21,44 @@
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
-/* From now on lines bear a priority if `fd` is the journal's stream, as $JOURNAL_STREAM names it by
- * device and inode (systemd.exec(5)); a service whose standard error goes to a file has that variable,
- * too, for its standard output. Before log_start and any thread. */
+/* Turns priorities on if `fd` is the journal's stream. $JOURNAL_STREAM names that stream by device
+ * and inode (systemd.exec(5)). The variable alone is not enough: a service may have it for its
+ * standard output while its standard error goes to a file. Call this before log_start and before
+ * any thread. */
 void log_find_journal(int fd);
 
-/* "<3>", or "" where lines bear none: for text that does not come from here. Static. */
+/* Returns the prefix for a line of that level, such as "<3>", or "" without the journal. It is for
+ * text that other code writes. The string is static. */
 const char *log_priority(enum log_level level);
 
-/* Starts the writer thread. 0 or -errno. Before it, and after log_stop, lines are written at once
- * by the caller itself. `fd` is usually 2. */
+/* Starts the writer thread. Returns 0 or -errno. Before log_start and after log_stop the calling
+ * thread writes its lines itself. `fd` is usually 2. */
 int log_start(int fd, enum log_level level, bool json);
-void log_stop(void); /* writes what is left (bounded in time: 1 s) and ends the thread */
+/* Writes the remaining lines, for at most about one second, and ends the thread. */
+void log_stop(void);
 
-/* Level and form may change on reload; thread-safe. */
+/* Sets the level and the format. Thread-safe, for a reload. */
 void log_configure(enum log_level level, bool json);
 bool log_enabled(enum log_level level);
 
-/* One line: begin, fields in order, end. Between begin and end only the same thread may log. */
+/* Builds one line: log_begin, the fields in order, log_end. Between log_begin and log_end the
+ * thread must not begin another line. */
 void log_begin(enum log_level level, const char *msg);
 void log_str(const char *key, struct str value); /* any bytes; escaped */
 void log_text(const char *key, const char *value);
 void log_u64(const char *key, uint64_t value);
-void log_end(void); /* cuts a line over 4 KiB; flushes at once for LOG_WARN and above */
+void log_end(void); /* cuts a line at 4 KiB; flushes at once for LOG_WARN and above */
 
-/* printf form for lines with nothing but a message; flushes at once. */
+/* Logs a line that has only a message, as printf formats it. Flushes at once. */
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Hands over what this thread has collected: once a loop turn. */
+/* Hands this thread's lines to the writer. Call it once per loop turn. */
 void log_flush(void);
 
-/* Frees the calling thread's buffer: before the thread ends. */
+/* Flushes and frees the calling thread's buffer. Call it before the thread ends. */
 void log_thread_done(void);
 
+/* Returns the number of lines dropped so far. */
 uint64_t log_dropped(void);
 
 #endif

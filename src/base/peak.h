@@ -1,5 +1,5 @@
-/* The largest of many values within the last minute, kept by time: who reads it, and how often, changes
- * nothing. Any thread may note and read; where two note at once the larger one stays. */
+/* The largest value of the last minute. Reading does not reset it, so any number of readers may
+ * poll. Thread-safe: if two threads note values at once, the larger one is kept. */
 #ifndef RETRYD_BASE_PEAK_H
 #define RETRYD_BASE_PEAK_H
 
@@ -7,12 +7,12 @@
 #include <stdint.h>
 
 #define PEAK_SLOT_MS 10000
-#define PEAK_SLOTS 7       /* what was noted counts for 60 s, and is gone after 70 */
-#define PEAK_VALUE_BITS 40 /* a larger value counts as the largest there is */
+#define PEAK_SLOTS 7       /* a value counts for at least 60 s and at most 70 s */
+#define PEAK_VALUE_BITS 40 /* larger values are cut to PEAK_VALUE_MAX */
 #define PEAK_VALUE_MAX ((UINT64_C(1) << PEAK_VALUE_BITS) - 1)
 
-/* Zeroed: nothing was noted. Each slot has the largest value of its time, below the number of that time
- * (24 bits, which come again after five years). */
+/* A zeroed struct has no values. Each slot holds the number of its 10 s period in the upper 24
+ * bits, which wrap after five years, and the largest value of that period below. */
 struct peak {
     _Atomic uint64_t slots[PEAK_SLOTS];
 };

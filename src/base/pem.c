@@ -1,11 +1,12 @@
-/* Walks over the lines of a PEM text. */
+/* Reads a PEM text line by line. */
 #include "base/pem.h"
 
 #include <ctype.h>
 
 static const struct str dashes = STR("-----"), encrypted = STR("ENCRYPTED");
 
-/* "-----BEGIN X-----": X. False where the line is no such thing. */
+/* Reads the label X of a line "-----BEGIN X-----", where `word` is "BEGIN ". Returns false for any
+ * other line. */
 static bool boundary(struct str line, struct str word, struct str *ret_label)
 {
     size_t around = 2 * dashes.n + word.n;
@@ -18,7 +19,7 @@ static bool boundary(struct str line, struct str word, struct str *ret_label)
     return true;
 }
 
-/* Of the base64 itself, or a field in front of it (RFC 1421 4.6). */
+/* Whether a line is base64, or one of the header fields in front of it (RFC 1421, 4.6). */
 static bool is_body(struct str line)
 {
     for (size_t i = 0; i < line.n; i++) {

@@ -1,5 +1,5 @@
-/* A look at a text of PEM blocks (RFC 7468): what it holds, and whether it is whole. What the blocks
- * themselves say is for a TLS library to read. */
+/* Looks at a text of PEM blocks (RFC 7468): which blocks it has, and whether they are complete. A
+ * TLS library parses their content later. */
 #ifndef RETRYD_BASE_PEM_H
 #define RETRYD_BASE_PEM_H
 
@@ -9,12 +9,12 @@
 
 struct pem {
     unsigned certificates;
-    unsigned keys;  /* private ones, of any kind */
-    bool encrypted; /* one of the keys is */
-    bool broken;    /* a block has no end, another's end, or bytes that are no base64 */
+    unsigned keys;  /* private keys of any type */
+    bool encrypted; /* one of the keys is encrypted */
+    bool broken;    /* a block has no end line, the wrong one, or bytes that are not base64 */
 };
 
-/* Text between blocks is a comment. */
+/* Counts the blocks of `text`. Text between blocks is a comment. */
 struct pem pem_look(struct str text);
 
 #endif

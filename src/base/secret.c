@@ -1,4 +1,4 @@
-/* Keeps each secret on pages of its own, out of core dumps and, where allowed, out of swap. */
+/* Keeps each secret on its own pages, out of core dumps and, if permitted, out of swap. */
 #include "base/secret.h"
 
 #include <stddef.h>
@@ -21,7 +21,7 @@ struct secret *secret_new(struct str s)
     void *at = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
         return NULL;
-    /* Both are the best that can be had: an old kernel or a low RLIMIT_MEMLOCK says no. */
+    /* Best effort: an old kernel or a low RLIMIT_MEMLOCK may refuse. */
     (void)madvise(at, mapped, MADV_DONTDUMP);
     (void)mlock(at, mapped);
 

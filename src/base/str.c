@@ -1,4 +1,4 @@
-/* Comparing, cutting and reading slices of text. */
+/* Compares, cuts and parses slices of text. */
 #include "base/str.h"
 
 #include <endian.h>
@@ -30,10 +30,10 @@ static uint64_t load(const char *p)
     uint64_t word;
 
     memcpy(&word, p, sizeof(word));
-    return le64toh(word); /* the text's first byte is the lowest */
+    return le64toh(word); /* the first byte becomes the lowest */
 }
 
-/* Sixteen bytes, compared each by itself. */
+/* Sixteen bytes, compared element by element. */
 typedef unsigned char bytes __attribute__((vector_size(16)));
 
 static bytes load_bytes(const char *p)
@@ -44,7 +44,7 @@ static bytes load_bytes(const char *p)
     return b;
 }
 
-/* Whether the pair begins in those sixteen places. */
+/* Whether the pair starts at one of sixteen positions. */
 static bool has_pair(const char *p, bytes first, bytes second)
 {
     bytes hit = (bytes)(load_bytes(p) == first) & (bytes)(load_bytes(p + 1) == second);
@@ -54,9 +54,10 @@ static bool has_pair(const char *p, bytes first, bytes second)
     return (half[0] | half[1]) != 0;
 }
 
-/* Where the pair first begins before `end`, on which its second byte may stand; NULL: nowhere. Eight places
- * at a time: a byte is 0 where both are right, and the lowest such byte is found exactly (Bit Twiddling
- * Hacks, "Determine if a word has a zero byte"). */
+/* Returns the first position before `end` at which the pair starts, or NULL. Its second byte may be
+ * at `end`. The search takes eight positions at a time: a byte of `word` is zero if both bytes
+ * match there, and the lowest zero byte is found exactly (Bit Twiddling Hacks, "Determine if a word
+ * has a zero byte"). */
 static const char *find_pair(const char *p, const char *end, char first, char second)
 {
     uint64_t a = ONES * (unsigned char)first, b = ONES * (unsigned char)second;
@@ -77,7 +78,8 @@ static const char *find_pair(const char *p, const char *end, char first, char se
     return NULL;
 }
 
-/* By its last two bytes: of a word in quotes the first is a quote, and these are everywhere. */
+/* Searches for the last two bytes of the needle. Most needles are quoted words, and quotes, their
+ * first bytes, are everywhere in JSON. */
 const char *str_find(struct str s, struct str needle)
 {
     size_t before = needle.n - 2;
@@ -160,8 +162,8 @@ bool str_to_u64(struct str s, uint64_t *ret_value)
     return true;
 }
 
-/* Digits beyond what a double holds only cost precision; 300 of them before the point are refused
- * so that the result stays finite. */
+/* More digits than a double can hold only cost precision. The limit of 300 characters keeps the
+ * result finite. */
 bool str_to_decimal(struct str s, double *ret_value)
 {
     double value = 0, scale = 1;
@@ -198,8 +200,8 @@ char *str_dup(struct str s)
     return copy;
 }
 
-/* On a mismatch only the last star is tried again, one character further: an earlier star could
- * match nothing that this one cannot, so the time is at most pattern * text. */
+/* After a mismatch only the last star is tried again, with one more character. An earlier star
+ * could not match anything that the last one cannot, so the time is at most O(pattern * text). */
 bool str_glob(const char *pattern, struct str s)
 {
     const char *star = NULL;
@@ -224,7 +226,7 @@ bool str_glob(const char *pattern, struct str s)
     return *pattern == '\0';
 }
 
-/* Unicode 15, table 3-7: no overlong forms, no surrogates, nothing beyond U+10FFFF. */
+/* See Unicode 15, table 3-7. */
 size_t str_utf8(struct str s)
 {
     if (s.n == 0)

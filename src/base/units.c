@@ -1,4 +1,5 @@
-/* Reads and writes durations and sizes, exactly, in whole nanoseconds and bytes. */
+/* Parses and formats durations and sizes, with exact integer arithmetic in nanoseconds and
+ * bytes. */
 #include "base/units.h"
 
 #include <inttypes.h>
@@ -12,7 +13,7 @@ struct unit {
     uint64_t worth;
 };
 
-/* In nanoseconds. */
+/* The worth of a unit is in nanoseconds. */
 static const struct unit duration_units[] = {
     {{"ms", 2}, NS_PER_MS},          {{"s", 1}, NS_PER_S},
     {{"m", 1}, 60ull * NS_PER_S},    {{"h", 1}, 3600ull * NS_PER_S},
@@ -37,7 +38,7 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* a + b * c into `*sum`; false on overflow. */
+/* Adds b * c to `*sum`. Returns false on overflow. */
 static bool add_product(uint64_t *sum, uint64_t b, uint64_t c)
 {
     uint64_t product;
@@ -45,8 +46,8 @@ static bool add_product(uint64_t *sum, uint64_t b, uint64_t c)
     return !__builtin_mul_overflow(b, c, &product) && !__builtin_add_overflow(*sum, product, sum);
 }
 
-/* Cuts "12", "1.5" or ".5" off the front: the whole part, and the fraction in billionths, rounded
- * up beyond nine digits. False without any digit. */
+/* Removes "12", "1.5" or ".5" from the front of `*s`. Returns the whole part and the fraction in
+ * billionths; digits beyond the ninth round it up. Returns false if there is no digit. */
 static bool cut_number(struct str *s, uint64_t *ret_whole, uint64_t *ret_billionths)
 {
     size_t i = 0;
@@ -75,7 +76,7 @@ static bool cut_number(struct str *s, uint64_t *ret_whole, uint64_t *ret_billion
     return true;
 }
 
-/* Cuts one unit off the front: all that comes before a digit, a point or the end. */
+/* Removes one unit from the front of `*s`: the text up to a digit, a point or the end. */
 static bool cut_unit(struct str *s, const struct unit *units, size_t n, uint64_t *ret_worth)
 {
     size_t i = 0;
@@ -92,8 +93,8 @@ static bool cut_unit(struct str *s, const struct unit *units, size_t n, uint64_t
     return false;
 }
 
-/* Adds one number with its unit to `*ns`. A fraction of a second or more is exact in nanoseconds;
- * of less it is rounded up. */
+/* Removes a number with its unit from the front of `*s` and adds it to `*ns`. For units of a second
+ * and more a fraction is exact in nanoseconds; for smaller units it is rounded up. */
 static bool cut_component(struct str *s, const struct unit *units, size_t n, uint64_t *ns)
 {
     uint64_t whole, billionths, worth;

@@ -1,4 +1,4 @@
-/* Undoes gzip and deflate with zlib, and zstd with libzstd. */
+/* Decodes gzip and deflate with zlib, and zstd with libzstd. */
 #include "http/decode.h"
 
 #include <errno.h>
@@ -8,16 +8,16 @@
 
 #define PIECE 4096
 
-/* decode_body's step through the coded bytes. zlib's worst ratio is about 1030: no more than half a
- * MiB of text is made in vain before it is seen that the room is full. */
+/* How many encoded bytes decode_body feeds at a time. zlib's highest ratio is about 1030, so at
+ * most half a MiB of text is decoded in vain before the output is seen to be full. */
 #define STEP 512
 
-#define ZSTD_WINDOW_LOG 23 /* RFC 9659: no more is to be used for the content coding */
+#define ZSTD_WINDOW_LOG 23 /* 8 MiB, the limit of RFC 9659 for the content encoding */
 #define INFLATE_MEMORY (40u * 1024)
 
 enum form { IDENTITY, GZIP, DEFLATE, ZSTANDARD };
 
-/* False where the coding is not known in answers. */
+/* Returns false for an encoding that is not supported in responses. */
 static bool form_of(struct str encoding, enum form *ret_form)
 {
     if (str_ieq(encoding, STR("gzip")) || str_ieq(encoding, STR("x-gzip")))
@@ -38,7 +38,7 @@ bool decode_knows(struct str encoding)
     return form_of(encoding, &form);
 }
 
-/* zlib's own would do; through these the tests can let an allocation of its fail. */
+/* Like zlib's own functions, but in this file, so that the tests can make them fail. */
 static void *allocate(void *arg, unsigned items, unsigned size)
 {
     (void)arg;
@@ -49,21 +49,6 @@ static void release(void *arg, void *p)
 {
     (void)arg;
     free(p);
-}
-
-static int init_zstd(struct decoder *d)
-{
-    *d = (struct decoder){.form = ZSTANDARD, .zstd = ZSTD_createDCtx()};
-    d->open = d->zstd != NULL;
-    if (!d->open)
-        return -ENOMEM;
-    (void)ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
-    return 0;
-}
-
-int decoder_init_request(struct decoder *d, struct str encoding)
-{
-    return str_ieq(encoding, STR("zstd")) ? init_zstd(d) : decoder_init(d, encoding);
 }
 
 int decoder_init(struct decoder *d, struct str encoding)
@@ -80,6 +65,18 @@ int decoder_init(struct decoder *d, struct str encoding)
     if (inflateInit2(&d->z, form == GZIP ? MAX_WBITS + 16 : MAX_WBITS) != Z_OK)
         return -ENOMEM;
     d->open = true;
+    return 0;
+}
+
+int decoder_init_request(struct decoder *d, struct str encoding)
+{
+    if (!str_ieq(encoding, STR("zstd")))
+        return decoder_init(d, encoding);
+    *d = (struct decoder){.form = ZSTANDARD, .zstd = ZSTD_createDCtx()};
+    d->open = d->zstd != NULL;
+    if (!d->open)
+        return -ENOMEM;
+    (void)ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
     return 0;
 }
 
@@ -104,15 +101,15 @@ size_t decoder_memory(const struct decoder *d)
     return d->form == ZSTANDARD ? ZSTD_sizeof_DCtx(d->zstd) : INFLATE_MEMORY;
 }
 
-/* --- one coded stream ------------------------------------------------------------------------- */
+/* --- gzip and deflate ------------------------------------------------------------------------- */
 
 struct sink {
     void (*put)(void *arg, struct str plain);
     void *arg;
 };
 
-/* What stands behind the stream's end: another member of gzip's (RFC 1952 2.2), or bytes that are
- * ignored from then on, as clients do. False where nothing is left to read. */
+/* Handles the input after the end of a stream: another gzip member (RFC 1952, 2.2), or bytes that
+ * are ignored, as clients do. Returns whether there is a member to decode. */
 static bool go_on_behind_end(struct decoder *d)
 {
     if (d->z.avail_in == 0)
@@ -130,7 +127,7 @@ static int error_of(int rc)
     switch (rc) {
     case Z_OK:
     case Z_STREAM_END:
-    case Z_BUF_ERROR: /* it wants more input, and there is none yet */
+    case Z_BUF_ERROR: /* more input is needed */
         return 0;
     case Z_MEM_ERROR:
         return -ENOMEM;
@@ -139,8 +136,8 @@ static int error_of(int rc)
     }
 }
 
-/* Inflates until the input or the stream ends. A full piece may have more behind it, of input that
- * is taken in already. */
+/* Inflates until the input or the stream ends. If the output is full, zlib may hold more text of
+ * input that it has already taken. */
 static int inflate_piece(struct decoder *d, const struct sink *sink)
 {
     unsigned char piece[PIECE];
@@ -182,9 +179,11 @@ static int feed_bytes(struct decoder *d, const unsigned char *p, size_t n, const
     return 0;
 }
 
-/* --- zstd --------------------------------------------------------------------------------------- */
+/* --- zstd
+ * --------------------------------------------------------------------------------------- */
 
-/* A full piece may have more behind it, as above, but not behind a frame's end; another one may follow. */
+/* Decodes until the input ends. Full output may mean more text, as above, except at the end of a
+ * frame. Another frame may follow. */
 static int feed_zstd(struct decoder *d, struct str coded, const struct sink *sink)
 {
     char piece[PIECE];
@@ -204,17 +203,17 @@ static int feed_zstd(struct decoder *d, struct str coded, const struct sink *sin
     return 0;
 }
 
-/* --- zlib's format or a bare stream ----------------------------------------------------------- */
+/* --- zlib's format or raw deflate ------------------------------------------------------------- */
 
-/* RFC 1950 2.2: method 8, a window of 32 KiB at most, no dictionary, a multiple of 31. A bare
- * stream could begin so only with a stored block whose padding is not 0. */
+/* RFC 1950, 2.2: method 8, a window of at most 32 KiB, no dictionary, a multiple of 31. Raw deflate
+ * could start like this only with a stored block whose padding is not zero. */
 static bool is_zlib_head(const unsigned char head[2])
 {
     return (head[0] & 0x0f) == 8 && head[0] >> 4 <= 7 && !(head[1] & 0x20) &&
            (head[0] * 256 + head[1]) % 31 == 0;
 }
 
-/* Holds the first two bytes until both are there, then sets zlib up for what they tell. */
+/* Collects the first two bytes, then sets zlib up for the format that they show. */
 static int take_head(struct decoder *d, struct str *coded, const struct sink *sink)
 {
     while (d->head_len < sizeof d->head && coded->n > 0) {
@@ -256,7 +255,7 @@ bool decoder_whole(const struct decoder *d)
     return d->whole && d->error == 0;
 }
 
-/* --- a whole body ----------------------------------------------------------------------------- */
+/* --- a complete body -------------------------------------------------------------------------- */
 
 struct room {
     struct buf *out;

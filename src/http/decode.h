@@ -1,4 +1,4 @@
-/* Undoes the content coding of an answer, or of a request, as far as needed to understand what is in it. */
+/* Decodes the content encoding of a response or request body, to read what is in it. */
 #ifndef RETRYD_HTTP_DECODE_H
 #define RETRYD_HTTP_DECODE_H
 
@@ -9,52 +9,54 @@
 #include "base/buf.h"
 #include "base/str.h"
 
-/* Decodes a body that comes in pieces. Codings (RFC 9110 8.4.1, values of Content-Encoding, any
- * case): gzip and x-gzip, one member or several; deflate, in zlib's format or, as some servers send
- * it, bare; identity, which "" stands for as well. Of a coded body's text about 40 KiB are in
- * memory at a time, whatever its length; of zstd, which only requests are read in, up to 8 MiB. */
+/* Decodes a body that arrives in pieces. Supported values of Content-Encoding (RFC 9110, 8.4.1; any
+ * case) are gzip and x-gzip, with one or more members; deflate, in zlib's format or, as some
+ * servers send it, raw; and identity, also written as "". zstd is supported for requests only.
+ *
+ * A decoder uses about 40 KiB, whatever the length of the body; for zstd up to 8 MiB. */
 struct decoder {
-    z_stream z; /* zlib keeps a pointer to it: a decoder must not be moved */
+    z_stream z; /* zlib keeps a pointer to it, so a decoder must not be moved */
     ZSTD_DCtx *zstd;
     unsigned char form;
-    bool open;             /* z or zstd is to be ended */
-    bool whole;            /* the coded stream said that it ended */
-    bool over;             /* ... and what comes now is ignored */
-    int error;             /* of the first failed feed; sticks */
-    unsigned char head[2]; /* deflate: the bytes that tell its format */
+    bool open;             /* z or zstd must be freed */
+    bool whole;            /* the encoded stream has reached its end */
+    bool over;             /* further input is ignored */
+    int error;             /* of the first decoder_feed that failed */
+    unsigned char head[2]; /* deflate: the first bytes, which show its format */
     unsigned char head_len;
 };
 
-/* 0, -EPROTONOSUPPORT for other codings and for several at once, -ENOMEM. After a failure there is
- * nothing to deinit, and it is fine to do so. */
+/* Sets up a decoder. Returns 0, -ENOMEM, or -EPROTONOSUPPORT for any other encoding and for several
+ * at once. After an error decoder_deinit is allowed but not needed. */
 int decoder_init(struct decoder *d, struct str encoding);
-/* As decoder_init, and zstd (RFC 8878), one frame or several, with a window of 8 MiB at most, as
- * RFC 9659 has it. */
+/* Like decoder_init, but also supports zstd (RFC 8878), with one or more frames and a window of at
+ * most 8 MiB, the limit of RFC 9659. */
 int decoder_init_request(struct decoder *d, struct str encoding);
 void decoder_deinit(struct decoder *d);
 
-/* Nothing more is decoded, from within a sink too: what comes from now on is ignored. */
+/* Ignores all further input. A sink may call this. */
 void decoder_stop(struct decoder *d);
 
-/* Bytes of memory that it takes, about. */
+/* Returns the approximate memory that the decoder uses, in bytes. */
 size_t decoder_memory(const struct decoder *d);
 
-/* Decodes the next piece and hands the text to `sink`, in pieces of any size but 0, which are valid
- * only during the call. Bytes behind the coded stream's end are ignored. 0; -EBADMSG where the
- * bytes are not of that coding, -ENOMEM; what could be read was handed over before, and every later
- * call fails in the same way. */
+/* Decodes the next piece and passes the text to `sink`, in non-empty pieces of any size that are
+ * valid only during the call. Bytes after the end of the encoded stream are ignored. Returns 0,
+ * -ENOMEM, or -EBADMSG if the bytes are not valid in this encoding. The text before an error has
+ * been passed on, and every later call returns the same error. */
 int decoder_feed(struct decoder *d, struct str coded, void (*sink)(void *arg, struct str plain),
                  void *arg);
 
-/* Whether the body may end here: its coding's end was there. Always so for identity. */
+/* Whether the body may end here: the end of the encoded stream was seen and there was no error.
+ * Always true for identity. */
 bool decoder_whole(const struct decoder *d);
 
-/* Decodes `body` by `coding` and appends at most what `out` has room for; a longer text is cut
- * there. 0 also for a body that ends early: what could be read is there. -EPROTONOSUPPORT for
- * other codings and for several at once, -EBADMSG where nothing could be read, -ENOMEM. */
+/* Decodes a complete `body` and appends the text to `out`, cut to the room that `out` has. A body
+ * that ends early also gives 0, with the text so far. Returns -EPROTONOSUPPORT as decoder_init
+ * does, -EBADMSG if nothing could be decoded, or -ENOMEM. */
 int decode_body(struct str encoding, struct str body, struct buf *out);
 
-/* Whether retryd can read that coding: those above, and identity by its name only. */
+/* Whether retryd can decode a response in that encoding. "identity" is known, "" is not. */
 bool decode_knows(struct str encoding);
 
 #endif

@@ -1,7 +1,7 @@
-/* Tells the APIs apart by the last segments of the path. */
+/* Recognizes the APIs by the last segments of the path. */
 #include "http/dialect.h"
 
-/* Cuts the last segment off `*path`, its slash included; false where there is no slash left. */
+/* Removes the last segment and its slash from `*path`. Returns false if no slash is left. */
 static bool cut_last(struct str *path, struct str *ret_segment)
 {
     const char *slash = path->n ? memrchr(path->p, '/', path->n) : NULL;
@@ -21,13 +21,14 @@ static struct str without_slash(struct str path)
     return path;
 }
 
-/* The id of a stored response: not one of the two words that stand in its place. */
+/* Whether a segment behind /responses/ is the id of a stored response. Two other words may be
+ * there. */
 static bool is_response_id(struct str s)
 {
     return s.n > 0 && !str_eq(s, STR("input_tokens")) && !str_eq(s, STR("compact"));
 }
 
-/* The method that a path of Google's APIs ends with, behind a colon; empty where it has none. */
+/* Returns the method behind the colon of a Google path, or an empty slice. */
 static struct str method_of(struct str last)
 {
     const char *colon = last.n ? memrchr(last.p, ':', last.n) : NULL;
@@ -44,7 +45,7 @@ static bool is_one_of(struct str s, const struct str *names, size_t n)
     return false;
 }
 
-/* Google's methods of a model. Vertex AI serves Anthropic's models by methods of their own, whose
+/* Returns the dialect of a Google method. Vertex AI serves Anthropic's models through methods whose
  * bodies and streams are Anthropic's. */
 static enum dialect dialect_of_method(struct str path, struct str method)
 {
@@ -80,21 +81,22 @@ enum dialect dialect_of(struct str path)
         return dialect_of_method(whole, method);
     (void)(cut_last(&path, &before) && cut_last(&path, &third));
     if (str_eq(last, STR("completions"))) {
-        bool deployment = str_eq(third, STR("deployments")); /* one that is named chat */
+        bool deployment = str_eq(third, STR("deployments")); /* one named "chat" */
         return str_eq(before, STR("chat")) && !deployment ? DIALECT_CHAT : DIALECT_COMPLETIONS;
     }
     if (str_eq(last, STR("responses")))
         return DIALECT_RESPONSES;
     if (str_eq(before, STR("responses")) && is_response_id(last))
         return DIALECT_RESPONSES;
-    /* A thread's messages and a stored completion's are lists of another API. */
+    /* The messages of a thread or of a stored completion are lists of another API. */
     if (str_eq(last, STR("messages")) && !str_eq(third, STR("threads")) &&
         !str_eq(third, STR("completions")))
         return DIALECT_MESSAGES;
     return DIALECT_OTHER;
 }
 
-/* The name behind .../openai/deployments/, where something of it is asked for. */
+/* Returns the name behind .../openai/deployments/ if more of the path follows, or an empty
+ * slice. */
 static struct str deployment_of(struct str path)
 {
     static const struct str mark = {"/openai/deployments/", 20};
@@ -132,7 +134,7 @@ bool dialect_path_streams(struct str path)
     return cut_last(&path, &last) && str_eq(method_of(last), STR("streamGenerateContent"));
 }
 
-/* Of Google's SDKs not every version raises an event for an error: behind one the connection breaks. */
+/* Some versions of Google's SDKs ignore an error event, so the connection breaks after one. */
 bool dialect_ends_by_event(enum dialect d)
 {
     return d != DIALECT_OTHER && d != DIALECT_GEMINI;

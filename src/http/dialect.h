@@ -1,4 +1,4 @@
-/* Which API's streams a request asks for, as its path tells. */
+/* Which API, and so which kind of stream, the path of a request belongs to. */
 #ifndef RETRYD_HTTP_DIALECT_H
 #define RETRYD_HTTP_DIALECT_H
 
@@ -7,32 +7,34 @@
 #include "base/str.h"
 
 enum dialect {
-    DIALECT_CHAT,        /* OpenAI chat completions, Azure's deployments included */
-    DIALECT_COMPLETIONS, /* the older completions */
-    DIALECT_RESPONSES,   /* OpenAI Responses: a new one, or one that is read again */
-    DIALECT_MESSAGES,    /* Anthropic messages, of Vertex AI too */
+    DIALECT_CHAT,        /* OpenAI chat completions, including Azure's deployments */
+    DIALECT_COMPLETIONS, /* OpenAI's older completions */
+    DIALECT_RESPONSES,   /* OpenAI Responses, both creating and retrieving one */
+    DIALECT_MESSAGES,    /* Anthropic messages, also on Vertex AI */
     DIALECT_GEMINI,      /* Google's generateContent and the other methods of a model */
-    DIALECT_OTHER,       /* none of these: whatever stream it may be, only SSE is known of it */
+    DIALECT_OTHER,       /* any other API; its streams are only known to be SSE */
 };
 
-/* All paths here are without their query (http_request_path); closing slashes are cut off. By the end of the
- * path, whatever base it is under. */
+/* In all functions `path` has no query (http_request_path), and trailing slashes are ignored. */
+
+/* Returns the API from the end of the path; the base in front of it does not matter. */
 enum dialect dialect_of(struct str path);
 
-/* The model's name as it stands in the path of such a method, percent-encoded: of
- * .../models/gemini-2.5-flash:streamGenerateContent what is before the colon; and of Azure's
- * .../openai/deployments/gpt-4o/chat/completions the deployment. Empty where the path names none, or no model that another could stand in for (an endpoint, a tuned model). */
+/* Returns the model that the path names, still percent-encoded: the part before the colon of
+ * .../models/gemini-2.5-flash:streamGenerateContent, or the deployment of Azure's
+ * .../openai/deployments/gpt-4o/chat/completions. Empty if the path names no model, or one that no
+ * other model could replace (an endpoint, a tuned model). */
 struct str dialect_path_model(struct str path);
 
-/* Whether the path itself asks for a stream, by its method. */
+/* Whether the method in the path asks for a stream. */
 bool dialect_path_streams(struct str path);
 
-/* Whether an error event and an orderly end behind it tell every client that its answer failed (C12).
- * Elsewhere only a connection that breaks does. */
+/* Whether an error event followed by an orderly end shows every client that the response failed
+ * (C12). In other dialects only a broken connection does. */
 bool dialect_ends_by_event(enum dialect d);
 
-/* Whether a POST to that path asks for what only JSON or an event stream can be: a completion, a
- * response, a message, embeddings, moderations. `d` is that path's. */
+/* Whether the response to a POST to that path must be JSON or an event stream: a completion, a
+ * response, a message, embeddings, moderations. `d` is the dialect of that path. */
 bool dialect_generates(enum dialect d, struct str path);
 
 #endif

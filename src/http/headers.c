@@ -1,4 +1,4 @@
-/* Header fields as offsets into one growing block of text. */
+/* Stores header fields as offsets into one growing block of text. */
 #include "http/headers.h"
 
 #include <assert.h>
@@ -27,7 +27,7 @@ void headers_reset(struct headers *h)
     h->count = 0;
 }
 
-static int more_fields(struct headers *h)
+static int make_room(struct headers *h)
 {
     if (h->count < h->size)
         return 0;
@@ -45,7 +45,8 @@ static int more_fields(struct headers *h)
     return 0;
 }
 
-/* Appends `s` and its terminator; the room is there already, so it cannot fail. */
+/* Appends `s` and a terminator and returns its offset. The caller has reserved the room, so this
+ * cannot fail. */
 static uint32_t add_text(struct headers *h, struct str s)
 {
     uint32_t at = (uint32_t)h->text.len;
@@ -58,7 +59,7 @@ static uint32_t add_text(struct headers *h, struct str s)
 
 int headers_add(struct headers *h, struct str name, struct str value)
 {
-    int r = more_fields(h);
+    int r = make_room(h);
 
     if (r < 0)
         return r;
@@ -90,7 +91,7 @@ int headers_set(struct headers *h, struct str name, struct str value)
     r = buf_reserve(&h->text, value.n + 1);
     if (r < 0)
         return r == -EFBIG ? -E2BIG : r;
-    h->fields[i].value_at = add_text(h, value); /* the old one stays in the text, unseen */
+    h->fields[i].value_at = add_text(h, value); /* the old value stays in `text`, unused */
     h->fields[i].value_len = (uint32_t)value.n;
     return 0;
 }
@@ -119,8 +120,8 @@ bool headers_get(const struct headers *h, struct str name, struct str *ret_value
     return false;
 }
 
-/* Trailer and the two Proxy- fields are not in RFC 9110's list, but speak of this hop alone too:
- * trailers are not forwarded, and the proxy they would log in to is retryd. */
+/* RFC 9110 does not list Trailer and the two Proxy-Auth fields, but they too concern this hop
+ * alone: trailers are not forwarded, and the proxy to authenticate to would be retryd. */
 static bool always_hop_by_hop(struct str name)
 {
     return str_ieq(name, STR("Connection")) || str_ieq(name, STR("Keep-Alive")) ||

@@ -1,4 +1,4 @@
-/* The two heads of HTTP that cross retryd. */
+/* Sets up requests and responses, and splits a request's target. */
 #include "http/message.h"
 
 #define TARGET_BYTES_MAX (64 * 1024)
@@ -33,16 +33,16 @@ int http_request_text(struct buf *b, const char *s)
     return 0;
 }
 
-void http_response_init(struct http_response *a)
+void http_response_init(struct http_response *r)
 {
-    a->status = 0;
-    headers_init(&a->headers);
-    a->content_length = LENGTH_UNKNOWN;
+    r->status = 0;
+    headers_init(&r->headers);
+    r->content_length = LENGTH_UNKNOWN;
 }
 
-void http_response_deinit(struct http_response *a)
+void http_response_deinit(struct http_response *r)
 {
-    headers_deinit(&a->headers);
+    headers_deinit(&r->headers);
 }
 
 struct str http_request_path(const struct http_request *r)

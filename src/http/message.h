@@ -1,4 +1,5 @@
-/* The two heads of HTTP that cross retryd: what the client asked and what goes back to it. */
+/* The two HTTP messages that pass through retryd, without their bodies: a client's request and the
+ * response to it. */
 #ifndef RETRYD_HTTP_MESSAGE_H
 #define RETRYD_HTTP_MESSAGE_H
 
@@ -9,39 +10,41 @@
 
 #define LENGTH_UNKNOWN UINT64_MAX
 
-/* A request as it stood on the wire. `target` is the raw origin-form target, query included. */
+/* A request as received. `target` is in origin form, with the query, and not decoded. */
 struct http_request {
-    struct buf method; /* terminated */
-    struct buf target; /* terminated */
+    struct buf method; /* NUL-terminated */
+    struct buf target; /* NUL-terminated */
     struct headers headers;
-    uint64_t content_length; /* 0 without a body; LENGTH_UNKNOWN when chunked */
+    uint64_t content_length; /* 0 without a body, LENGTH_UNKNOWN if it is chunked */
     bool http_1_0;
 };
 
-/* An answer's head. `headers` holds end-to-end fields only, without Content-Length. */
+/* A response. `headers` holds only end-to-end fields, and no Content-Length. */
 struct http_response {
     unsigned status;
     struct headers headers;
-    uint64_t content_length; /* of the body that follows; of the one withheld for HEAD and 304 */
+    uint64_t content_length; /* for HEAD and 304 the length that a GET would have */
 };
 
 void http_request_init(struct http_request *r);
 void http_request_deinit(struct http_request *r);
-/* Sets the method or the target, terminated behind its length. 0, -ENOMEM or -EFBIG. */
+/* Sets the method or the target; a NUL follows the buffer's content. Returns 0, -ENOMEM or
+ * -EFBIG. */
 int http_request_text(struct buf *b, const char *s);
-void http_response_init(struct http_response *a);
-void http_response_deinit(struct http_response *a);
+void http_response_init(struct http_response *r);
+void http_response_deinit(struct http_response *r);
 
 static inline bool http_request_is(const struct http_request *r, const char *method)
 {
     return str_eq(buf_str(&r->method), str_from(method));
 }
 
-/* The target without and with only its query; neither includes the `?`. */
+/* Return the target's path and its query, without the `?` between them. */
 struct str http_request_path(const struct http_request *r);
 struct str http_request_query(const struct http_request *r);
 
-/* The value of the first parameter of that name, as it stands. */
+/* Finds the first query parameter with that name and returns its value, not decoded. Returns false
+ * if there is none. */
 bool http_query_value(struct str query, struct str name, struct str *ret_value);
 
 #endif

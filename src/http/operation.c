@@ -1,10 +1,10 @@
-/* Tells the kinds of operations apart by method and path. */
+/* Derives the kind of an operation from the method and the path. */
 #include "http/operation.h"
 
 #include <assert.h>
 
-/* How the last segment of a path ends. Google's paths name the method behind a colon. Sources: the API
- * references of OpenAI, Anthropic, Google, Cohere and vLLM. */
+/* The ends of paths. Google's paths end with a colon and a method. Sources: the API references of
+ * OpenAI, Anthropic, Google, Cohere and vLLM. */
 static const struct {
     struct str end;
     enum operation operation;

@@ -1,7 +1,8 @@
-/* What kind of work a request asks an upstream for.
+/* The kind of work that a request asks an upstream for.
  *
- * Providers limit and lose these apart: a 429 of a token count or of a list of models says nothing of
- * generation, and the other way round. So the kind is part of a target (targets/turns.h). */
+ * Providers limit and lose these kinds separately: a 429 for a token count or a list of models says
+ * nothing about generation, and vice versa. The kind is therefore part of a target
+ * (targets/turns.h). */
 #ifndef RETRYD_HTTP_OPERATION_H
 #define RETRYD_HTTP_OPERATION_H
 
@@ -10,25 +11,27 @@
 #include "http/dialect.h"
 
 enum operation {
-    OPERATION_GENERATE, /* chat, completions, responses, messages, and what else writes an answer */
+    OPERATION_GENERATE, /* chat, completions, responses, messages and everything that generates */
     OPERATION_EMBED,    /* embeddings, moderations, rankings */
-    OPERATION_COUNT,    /* tokens are counted, and nothing is generated */
-    OPERATION_READ,     /* GET and HEAD: models, files, stored answers */
-    OPERATION_OTHER,    /* all else: images, audio, uploads, batches, deletions */
+    OPERATION_COUNT,    /* counts tokens and generates nothing */
+    OPERATION_READ,     /* GET and HEAD: models, files, stored responses */
+    OPERATION_OTHER,    /* the rest: images, audio, uploads, batches, deletions */
     OPERATION_KINDS,
 };
 
-/* By the method and the last segments of the path (http_request_path), whatever base it is under; `d` is that
- * path's. */
+/* Returns the kind of a request from its method and the last segments of its path
+ * (http_request_path); the base in front of them does not matter. `d` is the dialect of that
+ * path. */
 enum operation operation_of(struct str method, struct str path, enum dialect d);
 
-/* It costs nothing: no limit on the rate of requests is meant for it, and what it meets says nothing of
- * a key that others use. */
+/* Whether the operation costs nothing. Request rate limits are not meant for it, and its failures
+ * say nothing about a key that other operations use. */
 static inline bool operation_is_free(enum operation o)
 {
     return o == OPERATION_COUNT || o == OPERATION_READ;
 }
 
+/* Returns the word for metrics and the log. */
 const char *operation_word(enum operation o);
 
 #endif

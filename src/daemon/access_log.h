@@ -2,7 +2,9 @@
 #ifndef RETRYD_DAEMON_ACCESS_LOG_H
 #define RETRYD_DAEMON_ACCESS_LOG_H
 
+#include "base/log.h"
 #include "config/config.h"
+#include "edge/fetch.h"
 #include "exchange/exchange.h"
 
 /* Field upstream_id: what that answer's upstream calls the request (response_request_id). NULL: nobody's. */
@@ -16,5 +18,27 @@ void access_log_dropped(const struct exchange *x, bool malformed);
 
 /* The request as it ended, if `access` asks for it. */
 void access_log_request(const struct exchange *x, enum log_access access);
+
+/* --- steps, at level = debug ("step: ..."): how a request is taken, what it waits for, where each attempt goes and
+ * why, and how it went over the network. Call these only if steps_are_told() --- */
+
+static inline bool steps_are_told(void)
+{
+    return log_enabled(LOG_DEBUG);
+}
+
+/* The request has asked for a turn, which is in state `s`. Before the first attempt also what the request may take. */
+void steps_turn(const struct exchange *x, const struct turn *turn,
+                const struct turn_request *turn_request, enum turn_state s, uint64_t now_ms);
+
+/* The attempt begins. */
+void steps_attempt(const struct exchange *x, const struct attempt *a);
+
+/* The attempt is over or was cancelled. */
+void steps_trace(const struct exchange *x, const struct attempt *a,
+                 const struct fetch_trace *trace);
+
+/* The response to the client begins, or is handed over whole. */
+void steps_response(const struct exchange *x, unsigned status, bool whole);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "daemon/steps.h"
+#include "daemon/access_log.h"
 #include "daemon/worker_private.h"
 
 #define CALL_MAGIC 0x63616c6cu

@@ -1,6 +1,6 @@
 /* The turns of a worker's calls: asked for and told at the traffic of all workers. */
 #include "base/clock.h"
-#include "daemon/steps.h"
+#include "daemon/access_log.h"
 #include "daemon/worker_private.h"
 
 enum turn_state call_turn_ask(void *world, struct exchange *x, struct turn *turn,

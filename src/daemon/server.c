@@ -1,10 +1,11 @@
-/* The main thread: accepts, spreads connections over the workers, and listens to signals. */
+/* The main thread: starts everything, handles signals, supervises the workers, and ends. */
 #include "daemon/server.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
@@ -13,15 +14,152 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "daemon/environment.h"
 #include "daemon/server_private.h"
 #include "daemon/threads.h"
 #include "edge/frontend_check.h"
 
 #define PROBLEMS_BYTES_MAX (64 * 1024)
 #define ADMIN_ROUNDS 16     /* before the loop looks at its sockets again */
-#define PING_MS 2000        /* how often the workers are asked for a sign of life */
-#define PINGS_MISSED_WELL 2 /* in a row: so many are a busy machine, more a sick daemon */
+#define PING_MS 2000        /* interval between two pings of the workers */
+#define PINGS_MISSED_WELL 2 /* in a row: a busy machine misses these; a sick daemon misses more */
+#define EXTEND_MS \
+    10000 /* of more time that systemd is asked for at each ping, and that cut requests have to end */
+
+/* --- variables of the environment that retryd does not use ---------------------------------------- */
+
+#define NAMES 8
+
+/* Those that curl and the SDKs know; "" ends a list. */
+static const char *const https_proxies[NAMES] = {"HTTPS_PROXY", "https_proxy", "ALL_PROXY",
+                                                 "all_proxy"};
+static const char *const http_proxies[NAMES] = {"HTTP_PROXY", "http_proxy", "ALL_PROXY",
+                                                "all_proxy"};
+static const char *const bundles[NAMES] = {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
+                                           "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"};
+
+struct found {
+    const char *names[2 * NAMES];
+    unsigned count;
+};
+
+static void look(const char *const *names, struct found *f)
+{
+    for (unsigned i = 0; i < NAMES && names[i]; i++) {
+        const char *value = getenv(names[i]);
+        bool told = false;
+
+        for (unsigned k = 0; k < f->count; k++)
+            told |= f->names[k] == names[i] || str_eq(str_from(f->names[k]), str_from(names[i]));
+        if (value && value[0] && !told)
+            f->names[f->count++] = names[i];
+    }
+}
+
+static void list(const struct found *f, struct buf *out)
+{
+    for (unsigned i = 0; i < f->count; i++)
+        buf_printf(out, "%s%s", i == 0 ? "" : i + 1 < f->count ? ", " : " and ", f->names[i]);
+    buf_printf(out, f->count == 1 ? " is set and not used" : " are set and not used");
+}
+
+/* Writes one sentence about variables that are set, that other programs honour, and that retryd does not; it names the
+ * keys to set instead. Returns false if there are none. Values are not shown: a proxy's may hold a password. */
+static bool unused_environment(const struct config *c, struct buf *out)
+{
+    struct found proxies = {.count = 0}, trust = {.count = 0};
+
+    for (unsigned i = 0; i < c->upstream_count; i++) {
+        const struct config_upstream *u = &c->upstreams[i];
+
+        if (!u->unix_socket[0] && !u->proxy[0])
+            look(u->tls ? https_proxies : http_proxies, &proxies);
+        if (u->tls && !u->ca_file[0])
+            look(bundles, &trust);
+    }
+    if (proxies.count > 0) {
+        list(&proxies, out);
+        buf_printf(out, ": the key proxy of [upstream NAME] would");
+    }
+    if (trust.count > 0) {
+        buf_printf(out, proxies.count > 0 ? "; " : "");
+        list(&trust, out);
+        buf_printf(out, ": the key ca_file of [upstream NAME] would");
+    }
+    return proxies.count + trust.count > 0;
+}
+
+/* --- ending: from the signal to the last request ---------------------------------------------------- */
+
+/* retryd accepts new connections for drain_linger, finishes running requests for drain_timeout, and cuts the rest.
+ *
+ *   serving --signal--> lingering --drain_linger--> draining --all answered--> over
+ *                           |                          |
+ *                           '------ second signal -----+--drain_timeout--> cut --> over */
+
+static void abort_all(struct server *s, const char *why)
+{
+    if (s->aborting)
+        return;
+    s->aborting = true;
+    log_line(LOG_WARN, "%s: cutting what is left", why);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_abort(s->workers[i]);
+}
+
+static void on_drain_timeout(uv_timer_t *timer)
+{
+    abort_all(timer->data, "drain_timeout has passed");
+}
+
+static void drain(struct server *s)
+{
+    s->draining = true;
+    sd_notify(0, "STATUS=Finishing running requests");
+    listeners_last_call(s);
+    listeners_close(s, false);
+    log_line(LOG_INFO, "ending: finishing running requests for at most %llu ms",
+             (unsigned long long)s->config->server.drain_timeout_ms);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_drain(s->workers[i]);
+    uv_timer_start(&s->drain_timer, on_drain_timeout, s->config->server.drain_timeout_ms, 0);
+}
+
+static void on_linger_over(uv_timer_t *timer)
+{
+    drain(timer->data);
+}
+
+/* Asks systemd for more time. Called at each ping of the watchdog, so that a main thread that hangs gets none. */
+static void extend_timeout(const struct server *s)
+{
+    if (s->ending && uv_now(&s->loop) < s->end_ms)
+        sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%llu", EXTEND_MS * 1000ull);
+}
+
+/* Handles SIGTERM and SIGINT. The second signal cuts everything. */
+static void begin_end(struct server *s)
+{
+    const struct config_server *c = &s->config->server;
+
+    if (s->ending) {
+        if (!s->draining)
+            drain(s);
+        abort_all(s, "second signal");
+        return;
+    }
+    s->ending = true;
+    s->end_ms = uv_now(&s->loop) + c->drain_linger_ms + c->drain_timeout_ms + EXTEND_MS;
+    sd_notify(0, "STOPPING=1");
+    extend_timeout(s);
+    if (c->drain_linger_ms == 0) {
+        drain(s);
+        return;
+    }
+    sd_notify(0, "STATUS=Ending, and still taking new connections (drain_linger)");
+    log_line(LOG_INFO, "ending: taking new connections for another %llu ms",
+             (unsigned long long)c->drain_linger_ms);
+    uv_timer_start(&s->drain_timer, on_linger_over, c->drain_linger_ms, 0);
+}
 
 /* --- the admin pages ---------------------------------------------------------------------------- */
 
@@ -85,7 +223,7 @@ static void wake_admin(void *arg)
     ((struct server *)arg)->admin_work = true;
 }
 
-/* --- ending --------------------------------------------------------------------------------------- */
+/* --- ending: closing down ---------------------------------------------------------------------------- */
 
 static void close_handles(struct server *s)
 {
@@ -124,7 +262,7 @@ static bool all_stopped(const struct server *s)
 static void on_term(uv_signal_t *signal, int number)
 {
     (void)number;
-    ending_signal(signal->data);
+    begin_end(signal->data);
 }
 
 /* A worker says that a connection has closed, or that it has stopped. */
@@ -217,7 +355,7 @@ static void on_watchdog(uv_timer_t *timer)
     s->pongs_seen = least;
     if (s->watched && (s->pings_missed == 0 || s->draining))
         sd_notify(0, "WATCHDOG=1");
-    ending_extend(s);
+    extend_timeout(s);
     reload_look(s);
 }
 
@@ -369,7 +507,7 @@ static void tell_unused(const struct config *c)
     struct buf text;
 
     buf_init(&text, 1024);
-    if (environment_unused(c, getenv, &text) && !text.failed)
+    if (unused_environment(c, &text) && !text.failed)
         log_line(LOG_WARN, "%.*s", (int)text.len, text.p);
     buf_deinit(&text);
 }

@@ -1,5 +1,5 @@
-/* What the main thread's files share: server.c is its life, listeners.c takes connections in, ending.c
- * is its end, reload.c reads its configuration again. */
+/* What the main thread's files share: server.c is its life and its end, listeners.c takes connections in,
+ * reload.c reads its configuration and the files that it names again. */
 #ifndef RETRYD_DAEMON_SERVER_PRIVATE_H
 #define RETRYD_DAEMON_SERVER_PRIVATE_H
 
@@ -8,7 +8,6 @@
 #include "daemon/admin.h"
 #include "daemon/cli.h"
 #include "daemon/control.h"
-#include "daemon/listen.h"
 #include "daemon/server.h"
 #include "daemon/sharing.h"
 #include "daemon/traffic.h"
@@ -16,6 +15,14 @@
 #include "daemon/worker.h"
 
 struct server;
+
+#define LISTEN_MAX 16
+
+struct listen_socket {
+    int fd;
+    char name[128];      /* as a person would write it, with the real port */
+    char unix_path[108]; /* removed again when it is closed; "" otherwise */
+};
 
 struct listener {
     struct server *s;
@@ -92,12 +99,6 @@ void reload_started(struct server *s);
 /* Looks whether the file on the disk is still the one in force. At each ping of the watchdog. */
 void reload_look(struct server *s);
 void reload_metrics(const struct server *s, struct buf *out);
-
-/* A signal has told it to end; the second one ends it at once. */
-void ending_signal(struct server *s);
-/* While it ends: asks systemd for more time. Called at each ping of the watchdog, so that a main thread that
- * hangs gets none. */
-void ending_extend(const struct server *s);
 
 /* Watches the files of the configuration in force, from now on and after a reload. 0 or -ENOMEM. */
 int rotation_begin(struct server *s);

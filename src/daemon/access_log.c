@@ -58,7 +58,8 @@ static void add_foreign(const struct exchange *x, const char *field, struct str 
     log_str(field, quotes_a_key(x, text) ? STR("(not shown: it quotes a key)") : text);
 }
 
-void access_log_upstream_id(const struct exchange *x, const struct headers *h)
+/* Logs what the upstream calls the request (response_request_id); `h` may be NULL. */
+static void log_upstream_id(const struct exchange *x, const struct headers *h)
 {
     struct str id = h ? response_request_id(h) : (struct str){NULL, 0};
 
@@ -110,7 +111,7 @@ void access_log_attempt(const struct exchange *x, const struct attempt_report *r
     }
     if (r->decision.action != RETRY_AGAIN)
         log_text("cannot_retry", r->decision.why_not);
-    access_log_upstream_id(x, &r->attempt->headers);
+    log_upstream_id(x, &r->attempt->headers);
     if (r->duplicate)
         log_text("possible_duplicate", "yes");
     log_end();
@@ -181,7 +182,7 @@ void access_log_request(const struct exchange *x, enum log_access access)
         log_u64("hedges", x->hedge.count);
     if (x->duplicates)
         log_u64("possible_duplicates", x->duplicates);
-    access_log_upstream_id(x, x->reply.upstream);
+    log_upstream_id(x, x->reply.upstream);
     log_end();
 }
 
@@ -311,7 +312,7 @@ void steps_trace(const struct exchange *x, const struct attempt *a, const struct
     log_u64("total_ms", trace->total_ms);
     log_u64("bytes_sent", trace->bytes_sent);
     log_u64("bytes_received", trace->bytes_received);
-    access_log_upstream_id(x, &a->headers);
+    log_upstream_id(x, &a->headers);
     log_end();
 }
 

@@ -7,9 +7,6 @@
 #include "edge/fetch.h"
 #include "exchange/exchange.h"
 
-/* Field upstream_id: what that answer's upstream calls the request (response_request_id). NULL: nobody's. */
-void access_log_upstream_id(const struct exchange *x, const struct headers *h);
-
 /* "attempt 2 of 5 failed: 503 overloaded; next in 2.1 s" and the facts behind it. */
 void access_log_attempt(const struct exchange *x, const struct attempt_report *r);
 

@@ -65,8 +65,8 @@ void exchange_end(struct exchange *x, enum exchange_end end)
 {
     exchange_set(x, EXCHANGE_DONE);
     hedge_drop(x);
-    targets_leave(x);
-    targets_release(x, x->attempt);
+    placement_leave(x);
+    placement_release(x, x->attempt);
     x->end = end;
     x->ended_ms = x->ops->now_ms(x->world);
     repeat_remember(x);
@@ -107,8 +107,8 @@ void exchange_deinit(struct exchange *x)
     assert(x->magic == EXCHANGE_MAGIC);
     exchange_stop_attempt(x);
     hedge_drop(x);
-    targets_leave(x);
-    targets_release(x, x->attempt);
+    placement_leave(x);
+    placement_release(x, x->attempt);
     request_deinit(&x->request);
     attempt_deinit(&x->slots[0]);
     attempt_deinit(&x->slots[1]);
@@ -209,7 +209,7 @@ int exchange_send(struct exchange *x, struct attempt *a, bool fresh)
 
     attempt_reset(a);
     a->fresh = fresh;
-    a->anew = targets_begins_anew(x, a);
+    a->anew = placement_begins_anew(x, a);
     /* Until it is known what kind of answer it is. */
     a->high_water =
         x->limits.hold_limit < RELAY_WAITING_MAX ? x->limits.hold_limit : RELAY_WAITING_MAX;
@@ -302,9 +302,9 @@ static void receive(struct exchange *x)
     if (unfit_refused(x))
         return;
     set_limits(x);
-    targets_begin(x);
+    placement_begin(x);
     repeat_notice(x);
-    targets_queue(x);
+    placement_queue(x);
 }
 
 /* A kept connection that proved dead before anything was sent is no attempt: go again at once, on
@@ -358,7 +358,7 @@ void exchange_begin_stream(struct exchange *x)
     x->stream.on = true;
     x->held.open = false;
     /* It may think for minutes: its gate need not. */
-    targets_tell_good(x, TURN_HEADERS);
+    placement_tell_good(x, TURN_HEADERS);
     stream_start(x);
 }
 
@@ -408,7 +408,7 @@ void exchange_look(struct exchange *x)
         relay_step(x);
         break;
     case EXCHANGE_QUEUED:
-        targets_step(x);
+        placement_step(x);
         break;
     case EXCHANGE_BACKOFF:
     case EXCHANGE_DONE:
@@ -435,7 +435,7 @@ static void leave(struct exchange *x)
     exchange_stop_attempt(x);
     if (has_taken_all(x)) {
         if (!x->reply.ended)
-            targets_tell_good(x, TURN_OVER);
+            placement_tell_good(x, TURN_OVER);
         exchange_end(x, x->end != END_NONE ? x->end : END_ANSWERED);
         return;
     }
@@ -489,8 +489,8 @@ static void release_turn(struct exchange *x)
 {
     if (x->state == EXCHANGE_RELAYING && !x->reply.ended && x->attempt->done &&
         x->attempt->transport == TRANSPORT_WHOLE)
-        targets_tell_good(x, TURN_OVER);
-    targets_release(x, x->attempt);
+        placement_tell_good(x, TURN_OVER);
+    placement_release(x, x->attempt);
 }
 
 /* The client has taken the end, or has left, or retryd ends: of what came since the last step the first of

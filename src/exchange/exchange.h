@@ -175,7 +175,7 @@ struct exchange_ops {
 
 #define TIMER_OFF UINT64_MAX
 
-#define TARGETS_TRIED_MAX 16 /* of one request that are remembered */
+#define PLACEMENT_TRIED_MAX 16 /* of one request that are remembered */
 
 struct exchange_limits {
     uint64_t hold_limit;   /* bytes of an answer held before it is committed */
@@ -188,7 +188,7 @@ struct exchange_limits {
 
 /* --- the parts of an exchange, each with the file that it belongs to --- */
 
-/* Where attempts go. targets.c changes it; besides, exchange.c counts `tier_attempts`, and hedge.c
+/* Where attempts go. placement.c changes it; besides, exchange.c counts `tier_attempts`, and hedge.c
  * sets `target` where the other of two attempts takes over. */
 struct placement {
     struct target target;             /* of the last one */
@@ -205,16 +205,16 @@ struct placement {
     unsigned silent; /* bit n: in this tier the plan's upstream n was silent, the last time */
     unsigned
         sick; /* bit n: the last attempt at the plan's upstream n speaks against its connection */
-    struct target_ref tried[TARGETS_TRIED_MAX];    /* since the last backoff */
-    struct target_ref excluded[TARGETS_TRIED_MAX]; /* in this tier, by a verdict */
+    struct target_ref tried[PLACEMENT_TRIED_MAX];    /* since the last backoff */
+    struct target_ref excluded[PLACEMENT_TRIED_MAX]; /* in this tier, by a verdict */
 };
 
 /* A second attempt beside the first. hedge.c changes it; besides, exchange.c clears `spent` for each
  * attempt that it starts. */
 struct hedge {
     struct attempt *rival; /* the one beside the exchange's `attempt`; NULL: there is none */
-    struct turn_request turn_request;               /* for its turn; points to `tried` */
-    struct target_ref tried[TARGETS_TRIED_MAX + 1]; /* the placement's, and the first one's */
+    struct turn_request turn_request;                 /* for its turn; points to `tried` */
+    struct target_ref tried[PLACEMENT_TRIED_MAX + 1]; /* the placement's, and the first one's */
     bool spent;     /* the attempt has had its hedge, or none was to be had */
     unsigned count; /* second attempts that were made */
 };

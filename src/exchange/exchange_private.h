@@ -1,4 +1,4 @@
-/* What the files of the exchange share: exchange.c lives, times.c waits, targets.c aims, hedge.c lets
+/* What the files of the exchange share: exchange.c lives, times.c waits, placement.c aims, hedge.c lets
  * two race, judge.c decides, stream.c looks at events, relay.c delivers. */
 #ifndef RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 #define RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
@@ -88,45 +88,45 @@ void renew_targets(struct exchange *x);
 /* The target's key was rejected: whether its file holds another one by now. Once for each request. */
 bool renew_finds_key(struct exchange *x);
 
-/* --- targets.c: where attempts go --- */
+/* --- placement.c: where attempts go --- */
 
 /* The request has a plan. */
-void targets_begin(struct exchange *x);
+void placement_begin(struct exchange *x);
 /* The next attempt waits for its turn: from RECEIVING, BACKOFF, or after an attempt. */
-void targets_queue(struct exchange *x);
+void placement_queue(struct exchange *x);
 /* QUEUED: looks whether its turn has come. */
-void targets_step(struct exchange *x);
+void placement_step(struct exchange *x);
 /* QUEUED: it has waited for as long as one may. */
-void targets_timeout(struct exchange *x);
+void placement_timeout(struct exchange *x);
 /* When that is; TIMER_OFF: never. */
-uint64_t targets_time(const struct exchange *x);
+uint64_t placement_time(const struct exchange *x);
 /* It waits for no turn any more. */
-void targets_leave(struct exchange *x);
+void placement_leave(struct exchange *x);
 /* The attempt goes to its turn's upstream: another one there is a repeat. */
-void targets_visit(struct exchange *x, const struct attempt *a);
+void placement_visit(struct exchange *x, const struct attempt *a);
 /* The attempt is over: so is its turn. Harmless where it is. */
-void targets_release(struct exchange *x, struct attempt *a);
+void placement_release(struct exchange *x, struct attempt *a);
 /* What was learned of the attempt's target. */
-void targets_tell(struct exchange *x, const struct verdict *v, const struct hint *hint);
+void placement_tell(struct exchange *x, const struct verdict *v, const struct hint *hint);
 /* The same of one that goes well so far, or to its end. */
-void targets_tell_good(struct exchange *x, enum turn_stage stage);
+void placement_tell_good(struct exchange *x, enum turn_stage stage);
 /* The attempt speaks against its connection: the next one of this request at the same upstream goes
  * over a new one. */
-void targets_note_sick(struct exchange *x);
+void placement_note_sick(struct exchange *x);
 /* Whether `a`, about to start, has to; asked once for each attempt. */
-bool targets_begins_anew(struct exchange *x, const struct attempt *a);
+bool placement_begins_anew(struct exchange *x, const struct attempt *a);
 /* It has failed while the other of two goes on: remembered, should that one fail, too. */
-void targets_note(struct exchange *x, const struct verdict *v);
+void placement_note(struct exchange *x, const struct verdict *v);
 /* What follows a failed attempt, and what is charged for it (C4, C9, C18). */
-struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,
-                                     const struct hint *hint);
+struct retry_decision placement_decide(struct exchange *x, const struct verdict *v,
+                                       const struct hint *hint);
 /* Whether there would be another attempt, of one that may go on as well. Where there would, it is
  * charged already: no attempt is to end for one that the budget has no room for. */
-bool targets_would_repeat(struct exchange *x, const struct verdict *v);
+bool placement_would_repeat(struct exchange *x, const struct verdict *v);
 /* Another attempt was decided. */
-void targets_move(struct exchange *x, const struct verdict *v, enum move move);
+void placement_move(struct exchange *x, const struct verdict *v, enum move move);
 /* The name of the last attempt's upstream, for a person. */
-const char *targets_name(const struct exchange *x);
+const char *placement_name(const struct exchange *x);
 
 /* --- times.c: how long things may take --- */
 

@@ -81,11 +81,11 @@ void hedge_start(struct exchange *x)
         return;
     /* Charged last, and where it goes: one that finds no turn leaves repeats their budget. */
     if (!x->ops->may_repeat(x->world, x, a->turn.target.upstream)) {
-        targets_release(x, a);
+        placement_release(x, a);
         return;
     }
     x->hedge.rival = a;
-    targets_visit(x, a);
+    placement_visit(x, a);
     x->hedge.count++;
     x->duplicates++;
     x->ops->hedged(x->world, x);
@@ -115,7 +115,7 @@ void hedge_drop(struct exchange *x)
     if (a->running && !a->done)
         x->ops->attempt_cancel(x->world, x, a);
     a->running = false;
-    targets_release(x, a);
+    placement_release(x, a);
 }
 
 /* The other may have come to an end in the same moment. Where the state stays as it is nobody else

@@ -71,7 +71,7 @@ static void tell_failure(struct exchange *x)
     snprintf(
         message, sizeof(message),
         "retryd: no answer from upstream %s after %u attempt%s: %s. Not asked again: %s.%s%s%s%s",
-        targets_name(x), x->attempts, x->attempts == 1 ? "" : "s", give_up_detail(x),
+        placement_name(x), x->attempts, x->attempts == 1 ? "" : "s", give_up_detail(x),
         x->cannot_retry ? x->cannot_retry : "no reason is known", *advice ? " " : "", advice,
         *words ? FAILED_BEFORE : "", words);
     relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
@@ -123,7 +123,7 @@ static void report(struct exchange *x, const struct outcome *o, const struct ver
     };
 
     if (r.sick)
-        targets_note_sick(x);
+        placement_note_sick(x);
     x->last_reason = v->reason;
     snprintf(x->last_detail, sizeof(x->last_detail), "%s", x->attempt->detail);
     repeat_note_failure(x, o);
@@ -175,7 +175,7 @@ static void try_again(struct exchange *x, const struct outcome *o, const struct 
         relay_release(x); /* what another attempt continues */
     else if (!stream->resuming)
         outbox_drop_held(&x->reply.out);
-    targets_move(x, v, d->move);
+    placement_move(x, v, d->move);
     back_off(x, d->delay_ms);
 }
 
@@ -222,7 +222,7 @@ bool judge_may_ask_again(struct exchange *x, const struct outcome *o)
         completion_may_be_empty(body_text(&r->body)))
         return false;
     v = classify(o, x->plan.settings->retry.retry_on);
-    return targets_would_repeat(x, &v);
+    return placement_would_repeat(x, &v);
 }
 
 /* It may be all that comes. 0 or -ENOMEM. */
@@ -262,8 +262,8 @@ static void ask_again(struct exchange *x, const struct outcome *o)
         judge_transport(x, TRANSPORT_INTERNAL);
         return;
     }
-    targets_tell_good(x, TURN_OVER);
-    d = targets_decide(x, &v, &none);
+    placement_tell_good(x, TURN_OVER);
+    d = placement_decide(x, &v, &none);
     report(x, o, &v, &d, &none);
     if (d.action == RETRY_AGAIN)
         try_again(x, o, &v, &d);
@@ -283,8 +283,8 @@ void judge_without_usage(struct exchange *x, const struct outcome *o)
         judge_transport(x, TRANSPORT_INTERNAL);
         return;
     }
-    targets_tell(x, &v, &none);
-    d = targets_decide(x, &v, &none);
+    placement_tell(x, &v, &none);
+    d = placement_decide(x, &v, &none);
     report(x, o, &v, &d, &none);
     if (d.action == RETRY_AGAIN)
         try_again(x, o, &v, &d);
@@ -343,18 +343,18 @@ static void judge(struct exchange *x, const struct outcome *o)
         v.ambiguous = false; /* what was begun is read on: nothing is made twice */
     if (v.kind == VERDICT_GOOD) {
         x->last_reason = REASON_OK;
-        targets_tell_good(x, is_whole(x, o) ? TURN_OVER : TURN_BEGUN);
+        placement_tell_good(x, is_whole(x, o) ? TURN_OVER : TURN_BEGUN);
         hedge_drop(x);
         deliver(x, o);
         return;
     }
     hint = hint_of(x, o);
-    targets_tell(x, &v, &hint);
+    placement_tell(x, &v, &hint);
     if (x->hedge.rival) {
         d = (struct retry_decision){.action = RETRY_GIVE_UP,
                                     .why_not = "the other of two attempts goes on"};
         report(x, o, &v, &d, &hint);
-        targets_note(x, &v);
+        placement_note(x, &v);
         keep_error(x, o); /* it may be the last word of an upstream */
         outbox_drop_held(&x->reply.out);
         guard_reset(&x->stream.guard); /* nor can it be read on: the other is not at its target */
@@ -365,7 +365,7 @@ static void judge(struct exchange *x, const struct outcome *o)
         fall_back(x, o, &v, &hint);
         return;
     }
-    d = targets_decide(x, &v, &hint);
+    d = placement_decide(x, &v, &hint);
     report(x, o, &v, &d, &hint);
     if (d.action == RETRY_AGAIN)
         try_again(x, o, &v, &d);
@@ -379,7 +379,7 @@ bool judge_may_repeat(struct exchange *x, const struct outcome *o)
 
     if (x->reply.committed)
         mending_set_deadline(x);
-    return targets_would_repeat(x, &v);
+    return placement_would_repeat(x, &v);
 }
 
 void judge_transport(struct exchange *x, enum transport t)
@@ -570,7 +570,7 @@ void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
     }
     x->retry_after_ms = retry_after_ms;
     x->reply.come_again = reason == REASON_QUEUE_FULL; /* nothing was tried */
-    snprintf(message, sizeof(message), "retryd: upstream %s: %s.%s%s%s%s", targets_name(x), detail,
-             *advice ? " " : "", advice, *words ? FAILED_BEFORE : "", words);
+    snprintf(message, sizeof(message), "retryd: upstream %s: %s.%s%s%s%s", placement_name(x),
+             detail, *advice ? " " : "", advice, *words ? FAILED_BEFORE : "", words);
     relay_own_error(x, END_FAILED, reason == REASON_RATE_LIMIT ? 429 : 0, reason, NULL, message);
 }

@@ -15,7 +15,7 @@ static int own_object(const struct exchange *x, struct buf *out)
     const char *code = reason_word(x->last_reason);
 
     snprintf(message, sizeof(message), "retryd: %s upstream %s %s: %s%s%s",
-             x->reply.committed ? "the stream from" : "no answer from", targets_name(x),
+             x->reply.committed ? "the stream from" : "no answer from", placement_name(x),
              x->reply.committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code,
              x->cannot_retry ? "; not asked again: " : "", x->cannot_retry ? x->cannot_retry : "");
     return error_event_own(out, message, code);

@@ -143,7 +143,7 @@ void relay_kept_response(struct exchange *x)
 {
     exchange_stop_attempt(x);
     hedge_drop(x);
-    targets_leave(x);
+    placement_leave(x);
     outbox_drop_held(&x->reply.out);
     x->stream.on = false;
     if (x->reply.begun)
@@ -271,7 +271,7 @@ void relay_commit(struct exchange *x)
     reply->committed = true;
     reply->upstream = &x->attempt->headers;
     hedge_drop(x);
-    targets_tell_good(x, TURN_BEGUN);
+    placement_tell_good(x, TURN_BEGUN);
     x->kept.present = x->kept.good =
         false; /* of an earlier attempt: it is not what may end this one */
     if (!(stream->splice && splice_possible(stream->splice)) &&
@@ -293,7 +293,7 @@ void relay_release(struct exchange *x)
 
 void relay_end(struct exchange *x)
 {
-    targets_tell_good(x, TURN_OVER);
+    placement_tell_good(x, TURN_OVER);
     if (x->request.http.http_1_0 && !x->reply.begun && !x->reply.out.spool) {
         deliver(x, x->attempt->status, x->attempt->status, &x->attempt->headers,
                 &x->reply.out.bytes);
@@ -326,7 +326,7 @@ void relay_end_without_usage(struct exchange *x)
 {
     exchange_stop_attempt(x);
     hedge_drop(x);
-    targets_leave(x);
+    placement_leave(x);
     x->reply.cut =
         stream_add_end(x) < 0; /* behind what is held of it: splice takes that as given */
     x->reply.ended = true;
@@ -372,7 +372,7 @@ void relay_last_words(struct exchange *x)
 
     exchange_stop_attempt(x);
     hedge_drop(x);
-    targets_leave(x);
+    placement_leave(x);
     if (!keep)
         outbox_drop_held(&reply->out);
     if (x->request.http.http_1_0 && !reply->begun) {
@@ -411,9 +411,9 @@ static void tell_end(struct exchange *x, bool lost)
     struct hint none = {.source = HINT_NONE};
 
     if (!x->reply.cut)
-        targets_tell_good(x, TURN_OVER);
+        placement_tell_good(x, TURN_OVER);
     else if (!lost)
-        targets_tell(x, &v, &none);
+        placement_tell(x, &v, &none);
 }
 
 /* An answer that is no stream: bytes pass as they come, and a break is passed on as one. */

@@ -114,7 +114,7 @@ uint64_t times_next(const struct exchange *x)
     if (x->state == EXCHANGE_BACKOFF)
         return earlier(x->next_at_ms, beat_time(x));
     if (x->state == EXCHANGE_QUEUED)
-        return earlier(targets_time(x), beat_time(x));
+        return earlier(placement_time(x), beat_time(x));
     return earlier(earlier(attempt_limit(x), beat_time(x)), earlier(hedge_time(x), hedge_limit(x)));
 }
 
@@ -215,9 +215,9 @@ bool times_act(struct exchange *x)
         beat(x, now);
     } else if (x->state == EXCHANGE_BACKOFF) {
         x->wait_ms += now - x->backoff_since;
-        targets_queue(x);
+        placement_queue(x);
     } else if (x->state == EXCHANGE_QUEUED) {
-        targets_timeout(x);
+        placement_timeout(x);
     } else if (now >= deadline_now(x)) {
         if (is_alive(x))
             speak(x, now);

@@ -1,6 +1,6 @@
 /* A million steps of exchanges that share their targets, with all else drawn at random.
  *
- *     test_targets_random [SEED [STEPS]]
+ *     test_placement_random [SEED [STEPS]]
  *
  * Each town is some exchanges at the same few upstreams, by one clock. The seed is printed, and so is
  * the number of a town in which something is that must not be; each is drawn from both alone. */

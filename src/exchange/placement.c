@@ -27,7 +27,7 @@ static uint64_t fingerprint(const struct http_request *request)
 
 static void add_ref(struct target_ref *refs, unsigned *n, struct target_ref t)
 {
-    if (*n < TARGETS_TRIED_MAX && !target_among(refs, *n, t.upstream, t.key_number))
+    if (*n < PLACEMENT_TRIED_MAX && !target_among(refs, *n, t.upstream, t.key_number))
         refs[(*n)++] = t;
 }
 
@@ -62,7 +62,7 @@ static const struct upstream *first_fit(const struct exchange *x)
     return x->plan.upstreams[i];
 }
 
-void targets_begin(struct exchange *x)
+void placement_begin(struct exchange *x)
 {
     struct placement *placement = &x->placement;
     const struct plan *plan = &x->plan;
@@ -86,7 +86,7 @@ void targets_begin(struct exchange *x)
         x->ops->charge(x->world, x, placement->target.upstream);
 }
 
-const char *targets_name(const struct exchange *x)
+const char *placement_name(const struct exchange *x)
 {
     return x->placement.target.upstream->name;
 }
@@ -155,7 +155,7 @@ static void count_wait(struct exchange *x)
         placement->queue_why = x->attempt->turn.why;
 }
 
-void targets_visit(struct exchange *x, const struct attempt *a)
+void placement_visit(struct exchange *x, const struct attempt *a)
 {
     x->placement.turn_request.visited |= plan_bit(&x->plan, a->turn.target.upstream);
 }
@@ -174,7 +174,7 @@ static void granted(struct exchange *x)
     /* Meant for another one, it has come back to where it was after all. */
     if (!placement->settled && (placement->turn_request.visited & plan_bit(&x->plan, t->upstream)))
         x->ops->charge(x->world, x, t->upstream);
-    targets_visit(x, x->attempt);
+    placement_visit(x, x->attempt);
     exchange_start_attempt(x, false);
 }
 
@@ -198,7 +198,7 @@ static void in_vain(struct exchange *x, enum reason reason, const char *detail, 
 {
     uint64_t now = x->ops->now_ms(x->world);
 
-    targets_leave(x);
+    placement_leave(x);
     if (later_tiers(x) > 0 && (x->plan.fallback_on & FALLBACK_ON_ERROR)) {
         enter_next_tier(x);
         ask(x);
@@ -243,10 +243,10 @@ static void ask(struct exchange *x)
     act(x, x->ops->turn_ask(x->world, x, &x->attempt->turn, &x->placement.turn_request));
 }
 
-void targets_queue(struct exchange *x)
+void placement_queue(struct exchange *x)
 {
     exchange_set(x, EXCHANGE_QUEUED);
-    targets_release(x, x->attempt);
+    placement_release(x, x->attempt);
     renew_targets(x);
     x->placement.queued_since = x->ops->now_ms(x->world);
     if (x->placement.queued_since >= x->deadline.at_ms)
@@ -255,7 +255,7 @@ void targets_queue(struct exchange *x)
         ask(x);
 }
 
-void targets_step(struct exchange *x)
+void placement_step(struct exchange *x)
 {
     enum turn_state s;
 
@@ -268,18 +268,18 @@ void targets_step(struct exchange *x)
     act(x, s);
 }
 
-uint64_t targets_time(const struct exchange *x)
+uint64_t placement_time(const struct exchange *x)
 {
     uint64_t limit = wait_limit(x);
 
     return x->deadline.at_ms < limit ? x->deadline.at_ms : limit;
 }
 
-void targets_timeout(struct exchange *x)
+void placement_timeout(struct exchange *x)
 {
     enum turn_why why;
 
-    targets_leave(x);
+    placement_leave(x);
     why = x->attempt->turn.why;
     count_wait(x);
     if (x->ops->now_ms(x->world) >= x->deadline.at_ms) {
@@ -291,14 +291,14 @@ void targets_timeout(struct exchange *x)
     }
 }
 
-void targets_leave(struct exchange *x)
+void placement_leave(struct exchange *x)
 {
     if (x->placement.waiting)
         x->ops->turn_leave(x->world, x, &x->attempt->turn);
     x->placement.waiting = false;
 }
 
-void targets_release(struct exchange *x, struct attempt *a)
+void placement_release(struct exchange *x, struct attempt *a)
 {
     if (a->has_turn)
         x->ops->turn_end(x->world, x, &a->turn);
@@ -311,7 +311,7 @@ static void tell(struct exchange *x, const struct turn_result *r)
         x->ops->turn_tell(x->world, x, &x->attempt->turn, r);
 }
 
-void targets_tell(struct exchange *x, const struct verdict *v, const struct hint *hint)
+void placement_tell(struct exchange *x, const struct verdict *v, const struct hint *hint)
 {
     struct turn_result r = {
         .verdict = *v, .hint = *hint, .status = x->attempt->status, .stage = TURN_OVER};
@@ -319,7 +319,7 @@ void targets_tell(struct exchange *x, const struct verdict *v, const struct hint
     tell(x, &r);
 }
 
-void targets_tell_good(struct exchange *x, enum turn_stage stage)
+void placement_tell_good(struct exchange *x, enum turn_stage stage)
 {
     struct turn_result r = {
         .verdict = {.kind = VERDICT_GOOD}, .status = x->attempt->status, .stage = stage};
@@ -329,12 +329,12 @@ void targets_tell_good(struct exchange *x, enum turn_stage stage)
     tell(x, &r);
 }
 
-void targets_note_sick(struct exchange *x)
+void placement_note_sick(struct exchange *x)
 {
     x->placement.sick |= plan_bit(&x->plan, x->attempt->turn.target.upstream);
 }
 
-bool targets_begins_anew(struct exchange *x, const struct attempt *a)
+bool placement_begins_anew(struct exchange *x, const struct attempt *a)
 {
     unsigned bit = plan_bit(&x->plan, a->turn.target.upstream);
     bool was = (x->placement.sick & bit) != 0;
@@ -401,7 +401,7 @@ static bool has_one_target(const struct exchange *x)
     return x->plan.upstream_count == 1 && x->placement.target.upstream->key_count < 2;
 }
 
-void targets_note(struct exchange *x, const struct verdict *v)
+void placement_note(struct exchange *x, const struct verdict *v)
 {
     unsigned helps = helps_now(x, v);
 
@@ -483,8 +483,8 @@ static bool missed_fallback(const struct exchange *x, const struct verdict *v)
     return body_is_packed(&x->request.body) && unfit_fallbacks(x);
 }
 
-struct retry_decision targets_decide(struct exchange *x, const struct verdict *v,
-                                     const struct hint *hint)
+struct retry_decision placement_decide(struct exchange *x, const struct verdict *v,
+                                       const struct hint *hint)
 {
     const struct retry_settings *s = &x->plan.settings->retry;
     struct retry_question q = question(x, v, hint);
@@ -509,7 +509,7 @@ struct retry_decision targets_decide(struct exchange *x, const struct verdict *v
     return d;
 }
 
-bool targets_would_repeat(struct exchange *x, const struct verdict *v)
+bool placement_would_repeat(struct exchange *x, const struct verdict *v)
 {
     struct hint none = {.source = HINT_NONE};
     struct retry_question q = question(x, v, &none);
@@ -520,7 +520,7 @@ bool targets_would_repeat(struct exchange *x, const struct verdict *v)
     return x->placement.prepaid;
 }
 
-void targets_move(struct exchange *x, const struct verdict *v, enum move move)
+void placement_move(struct exchange *x, const struct verdict *v, enum move move)
 {
     if (move == MOVE_TIER)
         enter_next_tier(x);

@@ -50,11 +50,17 @@ static void refuse_body(struct frontend_request *r, int rc)
 }
 
 /* Bytes that are left unread make libmicrohttpd spin unless the connection is suspended. It comes
- * with them again once that is over. */
-static void hold_back(struct frontend_request *r)
+ * with them again once that is over. A client that is gone is not held back: on_disconnect has been, so
+ * that only the owner's room would end its connection, and a disk may keep that for ever. */
+static enum MHD_Result hold_back(struct frontend_request *r)
 {
+    if (r->c->gone) {
+        r->cut = true;
+        return MHD_NO;
+    }
     r->held_back = true;
     frontend_suspend(r);
+    return MHD_YES;
 }
 
 #define CHUNK_BYTES_MAX (UINT64_C(1) << 40) /* longer than any body may be (max_body's own limit) */
@@ -108,9 +114,7 @@ enum MHD_Result frontend_body_take(struct frontend_request *r, const char *data,
         if (taken >= 0) {
             *size = n - (size_t)taken;
             r->body_bytes += (size_t)taken;
-            if (*size > 0)
-                hold_back(r);
-            return MHD_YES;
+            return *size > 0 ? hold_back(r) : MHD_YES;
         }
         refuse_body(r, (int)taken);
     }

@@ -1,14 +1,14 @@
-# The sidecar image: the release build, and only the libraries it needs.
+# The sidecar image: the release build, and only the libraries that it needs.
 #
 #   docker build -t retryd .
 #
-# Beside the application in one pod (or with --network container:NAME) it answers on the pod's own
-# 127.0.0.1:4290. To reach it from outside, mount a /etc/retryd/retryd.conf that listens elsewhere and
-# has `insecure_listen = yes` and the names it is reached by in `allowed_hosts`: whoever reaches it
+# In one pod with the application (or with --network container:NAME), it listens on the pod's own
+# 127.0.0.1:4290. To reach it from outside, mount a /etc/retryd/retryd.conf that listens elsewhere, has
+# `insecure_listen = yes`, and lists the names that clients use in `allowed_hosts`. Whoever reaches it
 # spends your key.
 #
-# Large request bodies wait in /var/tmp: with a read-only root file system, mount something writable
-# there, or set spool_dir.
+# Large request bodies wait in /var/tmp. With a read-only root file system, mount a writable volume
+# there or set spool_dir.
 
 FROM docker.io/library/debian:bookworm-slim AS builder
 RUN apt-get update \
@@ -29,7 +29,7 @@ RUN apt-get update \
         libmimalloc2.0 libhiredis0.14 libxxhash0 libzstd1 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=builder /out/ /
-# A number, so that a platform can see that it is not root.
+# A number shows a platform that this user is not root.
 USER 10001:10001
 EXPOSE 4290 4291
 STOPSIGNAL SIGTERM

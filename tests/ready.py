@@ -1,4 +1,4 @@
-"""conf/retryd.conf as a user has it who removed the # of its ready routes; for tests of what stands in docs/clients.md."""
+"""conf/retryd.conf as it is when a user has enabled its ready-made routes; for tests of docs/clients.md."""
 
 import os
 import pathlib
@@ -18,13 +18,13 @@ def page():
 
 
 def uncommented(text):
-    """The sample with the ready routes in force, and nothing else changed."""
-    start = text.index("\n# Routes that stand ready")
+    """The sample with the ready-made routes enabled, and nothing else changed."""
+    start = text.index("\n# Ready-made routes")
     return text[:start] + re.sub(r"^#(?=[\[a-z])", "", text[start:], flags=re.MULTILINE)
 
 
 def ready_config(provider):
-    """All three APIs are played by this provider, each below a path of its own; the waits are short."""
+    """This provider plays all three APIs, each below its own path. The waits are short."""
     text = uncommented(sample()).replace("\n#url = https://api.openai.com/v1\n", "\nurl = https://api.openai.com/v1\n")
     for url, path in APIS.items():
         assert text.count(f"\nurl = {url}\n") == 1, url

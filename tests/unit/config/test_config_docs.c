@@ -88,7 +88,7 @@ END_TEST
 /* Where the sample's keys end: what follows is no default. */
 static const char *ready_routes(const char *sample)
 {
-    const char *at = strstr(sample, "\n# Routes that stand ready");
+    const char *at = strstr(sample, "\n# Ready-made routes");
 
     ck_assert_ptr_nonnull(at);
     return at;

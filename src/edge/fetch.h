@@ -95,6 +95,10 @@ enum fetch_fault {
 enum fetch_fault fetch_check_trust(const char *ca_path, struct str client_cert,
                                    struct str client_key);
 
+/* GETs a path at an address to listen on ("127.0.0.1:4291", "unix:PATH"): the status, or -errno.
+ * Blocks for at most `timeout_ms`. */
+int fetch_status(const char *address, const char *path, unsigned timeout_ms);
+
 /* `wake` is called when there is something for fetch_turn to do, so that a turn follows. NULL
  * when out of memory. */
 struct fetch *fetch_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg);

@@ -422,6 +422,7 @@ START_TEST(health_by_every_kind_of_address)
     static const char ok[] = "HTTP/1.1 200 OK\r\n\r\n";
     struct admin a;
 
+    ck_assert_int_eq(setenv("http_proxy", "http://127.0.0.1:9", 1), 0); /* is not asked */
     for (size_t i = 0; i < COUNT(hosts); i++) {
         char address[160];
 

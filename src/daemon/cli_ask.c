@@ -1,4 +1,4 @@
-/* reload: finds the running daemon, has it read its configuration again, and says what came of it. */
+/* The commands that ask a running daemon: --health and reload. */
 #include <errno.h>
 #include <poll.h>
 #include <stddef.h>
@@ -14,6 +14,41 @@
 #include "base/str.h"
 #include "daemon/cli.h"
 #include "daemon/control.h"
+#include "edge/fetch.h"
+
+/* --- --health --------------------------------------------------------------------------------- */
+
+/* Not "off", nor a port that any could be. */
+static bool can_be_asked(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    uint64_t port;
+
+    return str_starts(str_from(address), STR("unix:")) ||
+           (colon && str_to_u64(str_from(colon + 1), &port) && port > 0);
+}
+
+enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, FILE *err)
+{
+    int rc;
+
+    if (!can_be_asked(address)) {
+        fprintf(err, "retryd: cannot ask for its health: [admin] listen is %s\n", address);
+        return CLI_FAILED;
+    }
+    rc = fetch_status(address, "/healthz", patience_ms);
+    if (rc == 200) {
+        fprintf(out, "retryd is well: %s answers\n", address);
+        return CLI_OK;
+    }
+    if (rc >= 0)
+        fprintf(err, "retryd is not well: %s answers %d\n", address, rc);
+    else
+        fprintf(err, "retryd does not answer: %s: %s\n", address, strerror(-rc));
+    return CLI_FAILED;
+}
+
+/* --- reload ----------------------------------------------------------------------------------- */
 
 #define REPLY_MAX (256 * 1024)
 #define SOCKETS "/proc/self/net/unix"

@@ -226,6 +226,32 @@ bool str_glob(const char *pattern, struct str s)
     return *pattern == '\0';
 }
 
+/* A bit for each of the first 128 characters: every header name of every request is checked. */
+bool str_is_token(struct str s)
+{
+    static const uint64_t tchar[2] = {
+        UINT64_C(0x03ff6cfa00000000), /* ! # $ % & ' * + - . 0 to 9 */
+        UINT64_C(0x57ffffffc7fffffe), /* A to Z ^ _ ` a to z | ~ */
+    };
+
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+
+        if (c >= 128 || !(tchar[c / 64] >> c % 64 & 1))
+            return false;
+    }
+    return s.n > 0;
+}
+
+bool str_is_visible(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if ((unsigned char)s.p[i] <= 0x20 || (unsigned char)s.p[i] >= 0x7f)
+            return false;
+    }
+    return s.n > 0;
+}
+
 /* See Unicode 15, table 3-7. */
 size_t str_utf8(struct str s)
 {

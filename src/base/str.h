@@ -90,6 +90,12 @@ char *str_dup(struct str s);
  * character, anything else itself. */
 bool str_glob(const char *pattern, struct str s);
 
+/* Whether `s` is a token (RFC 9110, 5.6.2), as header names are. */
+bool str_is_token(struct str s);
+
+/* Whether `s` is printable ASCII without spaces, and not empty. */
+bool str_is_visible(struct str s);
+
 /* Returns the length of the UTF-8 character at the start of `s`, 1 to 4. Returns 0 if `s` is empty
  * or does not start with one: an overlong form, a surrogate, a stray or missing continuation
  * byte. */

@@ -48,7 +48,7 @@ static const char *socket_check(struct str path)
         return "an absolute path after unix:";
     if (path.n > SOCKET_PATH_MAX)
         return "a socket's path of at most 107 bytes";
-    if (!config_is_visible(path))
+    if (!str_is_visible(path))
         return "a socket's path without spaces";
     return NULL;
 }
@@ -208,7 +208,7 @@ const char *config_url_parse(struct str text, struct config_url *ret_url)
     struct str rest;
     const char *why, *slash, *mark;
 
-    if (!config_is_visible(text))
+    if (!str_is_visible(text))
         return "a URL of printable ASCII without spaces";
     if (memchr(text.p, '#', text.n))
         return "a URL without a fragment";
@@ -284,7 +284,7 @@ const char *config_proxy_check(struct str url)
                                "socks4a, socks5 or socks5h)";
     struct str host, port;
 
-    if (!config_is_visible(url))
+    if (!str_is_visible(url))
         return form;
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
         if (!str_istarts(url, schemes[i]))
@@ -309,7 +309,7 @@ const char *config_server_check(struct str server)
     struct str host, port;
     uint64_t n;
 
-    if (!config_is_visible(server))
+    if (!str_is_visible(server))
         return form;
     if (str_starts(server, STR("unix:")))
         return socket_check((struct str){server.p + 5, server.n - 5});

@@ -71,7 +71,7 @@ static bool reserved_header(struct str name)
 static const char *pair_problem(const struct config_row *row, struct str name, struct str value,
                                 unsigned count)
 {
-    if (row->type == CONFIG_HEADER && !config_is_token(name))
+    if (row->type == CONFIG_HEADER && !str_is_token(name))
         return "the name of a header behind header.";
     if (row->type == CONFIG_HEADER && reserved_header(name))
         return "a header that does not belong to the connection";
@@ -79,7 +79,7 @@ static const char *pair_problem(const struct config_row *row, struct str name, s
         return "the name of a model behind model.";
     if (!value.n || value.p[0] == ';')
         return "a value that is not empty and does not start with a semicolon";
-    if (row->type == CONFIG_MODEL && (!config_is_visible(value) || memchr(value.p, '=', value.n)))
+    if (row->type == CONFIG_MODEL && (!str_is_visible(value) || memchr(value.p, '=', value.n)))
         return "the name of a model, without spaces and =";
     return count == PAIRS_MAX ? "no more than 100 of them" : NULL;
 }

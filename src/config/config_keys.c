@@ -24,7 +24,7 @@ static int add_key(struct config_upstream *u, struct str text)
 /* Why it is no key; NULL: it is one. */
 static const char *key_fault(struct str key)
 {
-    if (!config_is_visible(key))
+    if (!str_is_visible(key))
         return "is no key; expected printable ASCII without spaces";
     if (key.n > TARGET_KEY_MAX)
         return "is longer than 16 KiB, which no server takes for a key";

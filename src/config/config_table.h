@@ -140,10 +140,6 @@ const void *config_field_const(const struct config_row *row, const void *owner);
 bool config_looks_secret(struct str text);
 bool config_name_is_secret(struct str name);
 
-/* RFC 9110 5.6.2; visible ASCII without spaces. */
-bool config_is_token(struct str s);
-bool config_is_visible(struct str s);
-
 /* --- addresses and URLs ---------------------------------------------------------------------- */
 
 struct config_url {

@@ -23,26 +23,6 @@ const void *config_field_const(const struct config_row *row, const void *owner)
 
 /* --- kinds of text ---------------------------------------------------------------------------- */
 
-bool config_is_token(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-
-        if (c >= 0x80 || (!isalnum(c) && (c == '\0' || !strchr("!#$%&'*+-.^_`|~", c))))
-            return false;
-    }
-    return s.n > 0;
-}
-
-bool config_is_visible(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] <= 0x20 || s.p[i] >= 0x7f)
-            return false;
-    }
-    return s.n > 0;
-}
-
 static bool is_variable(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
@@ -144,7 +124,7 @@ static const char *item_problem(const struct config_row *row, struct str item, b
     } else if (row->type == CONFIG_WEIGHTS) {
         *ret_bad = !str_to_u64(item, &n) || !in_bounds(row, n);
     } else {
-        *ret_bad = !config_is_visible(item) || item.p[0] == ';';
+        *ret_bad = !str_is_visible(item) || item.p[0] == ';';
     }
     return why;
 }
@@ -307,18 +287,18 @@ static const char *text_problem(const struct config_row *row, struct str text)
     case CONFIG_PREFIX:
         return is_prefix(text) ? NULL : "";
     case CONFIG_TOKEN:
-        return config_is_token(text) || (text.n == 0 && !row->fallback[0]) ? NULL : "";
+        return str_is_token(text) || (text.n == 0 && !row->fallback[0]) ? NULL : "";
     case CONFIG_VARIABLE:
         return is_variable(text) || text.n == 0 ? NULL : "";
     case CONFIG_BASE:
-        return config_is_visible(text) && text.p[0] == '/' && !memchr(text.p, '?', text.n) &&
+        return str_is_visible(text) && text.p[0] == '/' && !memchr(text.p, '?', text.n) &&
                        !memchr(text.p, '#', text.n)
                    ? NULL
                    : "";
     case CONFIG_GLOB:
         if (!strcmp(row->key, "path") && text.n && text.p[0] != '/' && text.p[0] != '*')
             return "a pattern that starts with / or *";
-        return config_is_visible(text) ? NULL : "";
+        return str_is_visible(text) ? NULL : "";
     default:
         return NULL;
     }

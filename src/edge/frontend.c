@@ -289,7 +289,7 @@ int frontend_allow_page(struct frontend_request *r, struct str origin)
 static bool is_field_list(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] != ' ' && !frontend_is_token((struct str){s.p + i, 1}) && s.p[i] != ',')
+        if (s.p[i] != ' ' && !str_is_token((struct str){s.p + i, 1}) && s.p[i] != ',')
             return false;
     return s.n > 0;
 }

@@ -5,23 +5,6 @@
 
 #include <errno.h>
 
-/* RFC 9110 5.6.2. A bit for each character of the first 128, for every name of every head is looked at. */
-bool frontend_is_token(struct str s)
-{
-    static const uint64_t tchar[2] = {
-        UINT64_C(0x03ff6cfa00000000), /* ! # $ % & ' * + - . 0 to 9 */
-        UINT64_C(0x57ffffffc7fffffe), /* A to Z ^ _ ` a to z | ~ */
-    };
-
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-
-        if (c >= 128 || !(tchar[c / 64] >> c % 64 & 1))
-            return false;
-    }
-    return s.n > 0;
-}
-
 static bool has_control(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
@@ -86,7 +69,7 @@ static unsigned check_line(struct http_request *request, const char *version, co
     request->http_1_0 = !strcmp(version, "HTTP/1.0");
     if (!is_version(version))
         return refuse(505, "retryd: only HTTP/1.1 and HTTP/1.0 are spoken here", ret_why);
-    if (!frontend_is_token(buf_str(&request->method)))
+    if (!str_is_token(buf_str(&request->method)))
         return refuse(400, "retryd: the method is not a token", ret_why);
     if (http_request_is(request, "CONNECT") || http_request_is(request, "TRACE"))
         return refuse(405, "retryd: CONNECT and TRACE are not served", ret_why);
@@ -112,7 +95,7 @@ static unsigned check_fields(const struct headers *h, struct framing *f, const c
     for (unsigned i = 0; i < h->count; i++) {
         struct str name = headers_name(h, i), value = headers_value(h, i);
 
-        if (!frontend_is_token(name))
+        if (!str_is_token(name))
             return refuse(400, "retryd: a header name is not a token", ret_why);
         if (has_control(value))
             return refuse(400, "retryd: a header value holds a control character", ret_why);

@@ -38,9 +38,6 @@ void frontend_trail_field(struct frontend_trail *t, struct str name, struct str 
 /* `end` is behind the head's last byte. */
 bool frontend_trail_ends(const struct frontend_trail *t, const char *end);
 
-/* RFC 9110 5.6.2. */
-bool frontend_is_token(struct str s);
-
 /* Contract C30: the Host must be listed (any port), and so must the Origin of a browser's page, or
  * its Sec-Fetch-Site must not say that it comes from another site. True when it may come in. */
 bool frontend_may_enter(const struct headers *h, struct string_view_list hosts,

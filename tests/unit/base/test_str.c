@@ -268,6 +268,21 @@ START_TEST(utf8_accepts_what_the_encoding_gives_and_nothing_else)
 }
 END_TEST
 
+START_TEST(tokens_and_visible_text)
+{
+    for (unsigned c = 0; c < 256; c++) {
+        char one[2] = {'a', (char)c};
+        struct str s = {one, 2};
+        bool alnum = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
+
+        ck_assert_int_eq(str_is_token(s), alnum || (c && strchr("!#$%&'*+-.^_`|~", (int)c)));
+        ck_assert_int_eq(str_is_visible(s), c > 0x20 && c < 0x7f);
+    }
+    ck_assert(!str_is_token(none));
+    ck_assert(!str_is_visible(none));
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "str");
@@ -282,5 +297,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, duplicates);
     tcase_add_test(tcase, globs_against_their_definition);
     tcase_add_test(tcase, globs_do_not_explode);
+    tcase_add_test(tcase, tokens_and_visible_text);
     tcase_add_test(tcase, utf8_accepts_what_the_encoding_gives_and_nothing_else);
 }

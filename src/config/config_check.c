@@ -228,3 +228,29 @@ void config_finish_upstream(struct config *c, struct config_upstream *u,
     config_load_proxy_password(c, u, o, r);
     config_load_keys(c, u, o, r);
 }
+
+/* Sockets that systemd passes stand for the addresses of the file: those are seen at the start. */
+static bool is_own(const struct config *c, const struct config_upstream *u,
+                   const char **ret_address)
+{
+    for (unsigned i = 0; !getenv("LISTEN_FDS") && i < c->server.listen.count; i++) {
+        *ret_address = c->server.listen.items[i];
+        if (config_leads_to(u, *ret_address))
+            return true;
+    }
+    *ret_address = c->admin.listen;
+    return strcmp(c->admin.listen, "off") != 0 && config_leads_to(u, *ret_address);
+}
+
+void config_check_own(const struct config *c, const struct config_upstream *u,
+                      const struct config_origin *o, struct config_report *r)
+{
+    const char *key = u->proxy[0] ? "proxy" : "url", *address;
+
+    if (!u->origin || !u->unix_socket || !is_own(c, u, &address))
+        return;
+    config_problem(
+        r, FAULT_VALUE, config_origin_line(o, "upstream", key),
+        "[%s] %s: leads back to retryd itself, which listens on %s; expected the API's own",
+        o->title, key, address);
+}

@@ -6,20 +6,6 @@
 #include "config/config_table.h"
 #include "edge/spool.h"
 
-unsigned config_key_line(const struct config_origin *o, const char *section, const char *key)
-{
-    const struct config_row *row = config_row_find(section, key);
-
-    return row ? o->lines[config_row_index(row)] : 0;
-}
-
-unsigned config_origin_line(const struct config_origin *o, const char *section, const char *key)
-{
-    unsigned line = config_key_line(o, section, key);
-
-    return line ? line : o->line;
-}
-
 /* --- listeners -------------------------------------------------------------------------------- */
 
 /* C29: clients must prove who they are, or the user must say that they need not. client_keys_file

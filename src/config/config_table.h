@@ -2,7 +2,6 @@
  * its tests.
  *
  *   config_table.c    the rows: what can be set
- *   config_meant.c    the nearest row to a name that is none
  *   config_value.c    the types: text to field
  *   config_show.c     the types: field to text, and what is expected
  *   config_address.c  addresses to listen on, URLs to forward to

@@ -163,6 +163,18 @@ static const char *check_braces(const struct config_url *url)
     return NULL;
 }
 
+static bool name_is_secret(struct str name)
+{
+    static const struct str marks[] = {STR("auth"),   STR("key"),   STR("token"),     STR("secret"),
+                                       STR("cookie"), STR("passw"), STR("credential")};
+
+    for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
+        if (str_ifind(name, marks[i]) >= 0)
+            return true;
+    }
+    return false;
+}
+
 /* A key in a query would be seen wherever the URL is. */
 static const char *check_query(struct str query)
 {
@@ -172,7 +184,7 @@ static const char *check_query(struct str query)
         struct str value = pair;
 
         (void)str_next(&value, '=', &name);
-        if (pair.n && (config_name_is_secret(name) || str_istarts(value, STR("sk-"))))
+        if (pair.n && (name_is_secret(name) || str_istarts(value, STR("sk-"))))
             return "a query without a key in it; keys go into api_key_env or api_key_file";
     }
     return NULL;

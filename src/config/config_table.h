@@ -2,8 +2,7 @@
  * its tests.
  *
  *   config_table.c    the rows: what can be set
- *   config_value.c    the types: text to field
- *   config_show.c     the types: field to text, and what is expected
+ *   config_type.c     the types of settings: text to field and back
  *   config_address.c  addresses to listen on, URLs to forward to
  *   config_read.c     a file to sections and entries (inih)
  *   config_report.c   problems and notes, in the order of the lines
@@ -134,10 +133,6 @@ void config_row_describe(const struct config_row *row, struct buf *out);
 /* The row's field in the thing that owns it. */
 void *config_field(const struct config_row *row, void *owner);
 const void *config_field_const(const struct config_row *row, const void *owner);
-
-/* Names and values that would be a secret, by their look: not to be shown anywhere. */
-bool config_looks_secret(struct str text);
-bool config_name_is_secret(struct str name);
 
 /* --- addresses and URLs ---------------------------------------------------------------------- */
 

@@ -5,7 +5,7 @@
  *   config_type.c     the types of settings: text to field and back
  *   config_address.c  addresses to listen on, URLs to forward to
  *   config_read.c     a file to sections and entries (inih)
- *   config_report.c   problems and notes, in the order of the lines
+ *   config_report.c   what a user is told: problems and notes, the dump, the help
  *   config_apply.c    entries to fields
  *   config.c          the parts of a snapshot; its life
  *   config_check.c    what one value cannot tell: conflicts, key files
@@ -14,8 +14,7 @@
  *   config_files.c    files whose contents are a part of the configuration: reading, renewing
  *   config_keys.c     ... API keys and passwords
  *   config_trust.c    ... certificates
- *   config_route.c    which route a request takes
- *   config_dump.c     the snapshot as text again, the help, what needs a restart */
+ *   config_route.c    which route a request takes */
 #ifndef RETRYD_CONFIG_CONFIG_TABLE_H
 #define RETRYD_CONFIG_CONFIG_TABLE_H
 

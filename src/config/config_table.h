@@ -12,8 +12,7 @@
  *   config_disk.c     the marks of files, and which are systemd's credentials
  *   config_access.c   what root can read, and the user of a service cannot
  *   config_files.c    files whose contents are a part of the configuration: reading, renewing
- *   config_keys.c     ... API keys and passwords
- *   config_trust.c    ... certificates
+ *   config_secrets.c  ... API keys, passwords, certificates
  *   config_route.c    which route a request takes */
 #ifndef RETRYD_CONFIG_CONFIG_TABLE_H
 #define RETRYD_CONFIG_CONFIG_TABLE_H

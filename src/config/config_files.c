@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config/config.h"
 #include "config/config_table.h"
 
 /* Linux tells times of files in steps of up to 10 ms: what changes twice in one looks as if it had not. */
@@ -350,4 +351,35 @@ void config_take_password(struct config_reading *f, const struct secret *was, st
         *ret = config_keep_secret(was, f->to);
     else
         config_reading_file(f)->changed = !config_same_secret(was, *ret);
+}
+
+struct config_mark config_mark(const char *path)
+{
+    struct config_mark mark = {0};
+    struct stat st;
+
+    if (path && stat(path, &st) == 0)
+        mark = (struct config_mark){
+            .device = st.st_dev,
+            .inode = st.st_ino,
+            .size = (uint64_t)st.st_size,
+            .changed_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec,
+        };
+    return mark;
+}
+
+bool config_mark_same(const struct config_mark *a, const struct config_mark *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+           a->changed_ns == b->changed_ns;
+}
+
+bool config_is_credential(const char *name)
+{
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    size_t n = folder ? strlen(folder) : 0;
+
+    if (!strchr(name, '/'))
+        return name[0] != '\0';
+    return n > 0 && !strncmp(name, folder, n) && name[n] == '/';
 }

@@ -6,11 +6,8 @@
  *   config_address.c  addresses to listen on, URLs to forward to
  *   config_read.c     a file to sections and entries (inih)
  *   config_report.c   what a user is told: problems and notes, the dump, the help
- *   config_apply.c    entries to fields
  *   config.c          the parts of a snapshot; its life
  *   config_check.c    what one value cannot tell: conflicts, key files
- *   config_disk.c     the marks of files, and which are systemd's credentials
- *   config_access.c   what root can read, and the user of a service cannot
  *   config_files.c    files whose contents are a part of the configuration: reading, renewing
  *   config_secrets.c  ... API keys, passwords, certificates
  *   config_route.c    which route a request takes */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/config_table.h"
+#include "config/config_private.h"
 
 #define NAMED_MAX 1000 /* upstreams, routes */
 

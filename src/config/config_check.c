@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/units.h"
-#include "config/config_table.h"
+#include "config/config_private.h"
 #include "edge/spool.h"
 
 /* --- listeners -------------------------------------------------------------------------------- */

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "config/config.h"
-#include "config/config_table.h"
+#include "config/config_private.h"
 
 /* Linux tells times of files in steps of up to 10 ms: what changes twice in one looks as if it had not. */
 #define YOUNG_NS 20000000

@@ -23,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "config/config_table.h"
+#include "config/config_private.h"
 
 #define FILE_MAX (1024 * 1024)
 #define NAME_MAX_LEN 64

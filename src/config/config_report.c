@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/config_table.h"
+#include "config/config_private.h"
 
 #define LINES_MAX 100 /* beyond them only the number is told */
 #define TEXT_MAX 2048

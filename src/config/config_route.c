@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/config_table.h"
+#include "config/config_private.h"
 #include "http/dialect.h"
 #include "policy/move.h"
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/pem.h"
-#include "config/config_table.h"
+#include "config/config_private.h"
 #include "edge/fetch.h"
 #include "targets/target.h"
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "config/config_table.h"
+#include "config/config_private.h"
 
 #define MS 1u
 #define SECONDS (1000 * MS)

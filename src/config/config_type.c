@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/units.h"
-#include "config/config_table.h"
+#include "config/config_private.h"
 
 _Static_assert(sizeof(enum jitter) == sizeof(unsigned) &&
                    sizeof(enum hedge_what) == sizeof(unsigned),

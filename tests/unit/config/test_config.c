@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
-#include "config/config_table.h"
+#include "config/config_private.h"
 #include "config_text.h"
 #include "pem_text.h"
 #include "policy/move.h"

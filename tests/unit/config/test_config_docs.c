@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/config_table.h"
+#include "config/config_private.h"
 #include "config_text.h"
 #include "unit.h"
 

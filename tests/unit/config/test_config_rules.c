@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "config/config_table.h"
+#include "config/config_private.h"
 #include "config_text.h"
 #include "unit.h"
 

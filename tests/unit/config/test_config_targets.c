@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "config/config_table.h"
+#include "config/config_private.h"
 #include "config_text.h"
 #include "policy/move.h"
 #include "unit.h"

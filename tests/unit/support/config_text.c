@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "config/config_table.h"
+#include "config/config_private.h"
 
 #define NAME "t.conf"
 

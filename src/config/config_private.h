@@ -1,5 +1,4 @@
-/* The table of settings, and what the files of the configuration share. Private to config*.c and
- * its tests.
+/* What the files of the configuration share. Private to config*.c and its tests.
  *
  *   config_table.c    the rows: what can be set
  *   config_type.c     the types of settings: text to field and back
@@ -11,8 +10,8 @@
  *   config_files.c    files whose contents are a part of the configuration: reading, renewing
  *   config_secrets.c  ... API keys, passwords, certificates
  *   config_route.c    which route a request takes */
-#ifndef RETRYD_CONFIG_CONFIG_TABLE_H
-#define RETRYD_CONFIG_CONFIG_TABLE_H
+#ifndef RETRYD_CONFIG_CONFIG_PRIVATE_H
+#define RETRYD_CONFIG_CONFIG_PRIVATE_H
 
 #include <stdbool.h>
 #include <stddef.h>

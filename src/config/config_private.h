@@ -247,24 +247,6 @@ struct config_origin {
     unsigned lines[CONFIG_ROWS_MAX]; /* of each row's key; 0: not set */
 };
 
-/* Where entries go while one section, or all that have no name, are applied. */
-struct config_target {
-    struct config *config;
-    struct config_upstream *upstream; /* of an [upstream] */
-    struct config_route *route;       /* of a [route] */
-    struct config_origin origin;
-    const struct config_section *section;
-    struct config_report *report;
-    const struct config_row *last; /* what a continuation adds to; NULL where that was in error */
-    char title[96];
-};
-
-/* Gives every row of that owner its default. */
-void config_apply_defaults(const struct config_target *t, enum config_owner owner);
-
-/* Sets what the section's entries say, and reports what is wrong with them. */
-void config_apply_section(struct config_target *t, const struct config_section *s);
-
 /* The line of a key; 0 where it is not set. */
 unsigned config_key_line(const struct config_origin *o, const char *section, const char *key);
 

@@ -1,0 +1,136 @@
+#!/usr/bin/python3
+"""Runs parts of the tests, one after the other, and tells what came of them: ./dev test.
+
+    run_parts.py [--left-out TEXT] PART...
+
+A part is a program in parts/. It leaves its reports in the folder that REPORTS names: JUnit's as *.xml, and in
+`count` a line "PASSED FAILED" for each thing else that it tried. Skipped counts as failed: a test that did not run
+showed nothing. So does a part that ran none, or that failed though its tests passed.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = ROOT / "tests/dev"
+OUT = ROOT / "build/test"
+BOLD, RED, GREEN, PLAIN = ("\33[1m", "\33[31m", "\33[32m", "\33[0m") if sys.stdout.isatty() else ("",) * 4
+
+SANITIZERS = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "second_deadlock_stack=1",
+}
+
+
+def failed(case):
+    return (case.get("status") in ("fail", "disabled", "notrun")
+            or any(child.tag in ("failure", "error", "skipped") for child in case))
+
+
+def count(reports):
+    """(passed, failed) of all reports in a folder."""
+    passed = bad = 0
+    for report in sorted(reports.glob("*.xml")):
+        cases = [failed(case) for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase")]
+        passed, bad = passed + cases.count(False), bad + cases.count(True)
+    told = reports / "count"
+    for line in told.read_text().splitlines() if told.exists() else ():
+        good, wrong = map(int, line.split())
+        passed, bad = passed + good, bad + wrong
+    return passed, bad
+
+
+def judge(status, reports):
+    """(passed, failed, note) of a part that ended with this status."""
+    try:
+        passed, bad = count(reports)
+    except xml.etree.ElementTree.ParseError as error:
+        return 0, 1, f"left a report that cannot be read: {error}"
+    if passed + bad == 0:
+        return 0, 1, "ran no test"
+    if status != 0 and bad == 0:
+        return passed, 1, f"ended with status {status}"
+    return passed, bad, ""
+
+
+def say(text):
+    print(f"{BOLD}==>{PLAIN} {text}", flush=True)
+
+
+def run(part, ahead):
+    reports = OUT / part
+    reports.mkdir(parents=True)
+    say(part)
+    begin = time.monotonic()
+    environment = {**SANITIZERS, **os.environ, "REPORTS": str(reports), "AHEAD": str(ahead.pid) if ahead else ""}
+    status = subprocess.Popen([HERE / "parts" / part], cwd=ROOT, env=environment).wait()
+    passed, bad, note = judge(status, reports)
+    return f"{part:<10} {passed:7} {bad:7} {int(time.monotonic() - begin):8}  {note}", passed, bad
+
+
+def start_ahead(parts):
+    """In a process group of its own, which a part can stop while it measures; it ends with this process."""
+    with open(OUT / "ahead.log", "wb") as log:
+        return subprocess.Popen(["nice", "-n", "19", "setpriv", "--pdeathsig", "TERM", HERE / "ahead", *parts],
+                                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
+
+
+def descendants(pid):
+    parents = {}
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended meanwhile
+            pass
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def end_all():
+    for pid in descendants(os.getpid()):
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            try:
+                os.kill(pid, number)
+            except OSError:  # it has ended, or is another user's
+                pass
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--left-out")
+    options.add_argument("parts", nargs="*")
+    asked = options.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda which, _: sys.exit(128 + which))
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    rows, passed, bad, ahead = [], 0, 0, None
+    try:
+        if asked.parts[1:]:
+            ahead = start_ahead(asked.parts[1:])
+        for part in asked.parts:
+            row, good, wrong = run(part, ahead)
+            rows.append(row)
+            passed, bad = passed + good, bad + wrong
+    finally:
+        end_all()
+    print(f"\n{BOLD}{'part':<10} {'passed':>7} {'failed':>7} {'seconds':>8}{PLAIN}", *rows, sep="\n")
+    if asked.left_out:
+        print(asked.left_out)
+    good = bad == 0 and passed > 0
+    print(f"{GREEN if good else RED}retryd: {passed} passed, {bad} failed{PLAIN}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

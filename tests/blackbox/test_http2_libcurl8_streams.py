@@ -7,12 +7,12 @@ import os
 
 import pytest
 import streams
-import test_c10
-import test_c12
-import test_c12_ends
-import test_c12_unknown
-import test_c13
+import test_broken_streams
+import test_commit
+import test_stream_cuts
+import test_stream_ends
 import test_streams
+import test_unknown_streams
 from client import Provider
 from daemon import Retryd
 from fronts import KINDS, Front, front, through_front  # noqa: F401
@@ -22,7 +22,7 @@ from pki import pki  # noqa: F401
 LEFT_OUT = ["test_c12_a_cut_at_any_byte_is_one_at_the_last_whole_event"]
 
 
-MODULES = [test_c10, test_c12, test_c12_ends, test_c12_unknown, test_c13, test_streams]
+MODULES = [test_commit, test_stream_cuts, test_stream_ends, test_unknown_streams, test_broken_streams, test_streams]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,7 +43,7 @@ def both(request, pki, tmp_path_factory):  # noqa: F811
         yield provider, daemon
 
 
-cut_everywhere = test_c13.cut_everywhere
+cut_everywhere = test_broken_streams.cut_everywhere
 for module in MODULES:
     for name, test in vars(module).items():
         if name.startswith("test_") and name not in LEFT_OUT:

@@ -1,7 +1,7 @@
 """C30 in a real browser: a page of an allowed origin uses retryd as a program does, no other page reads or does a thing.
 
 Chromium runs page.mjs, one page for each origin; what the browser let the page see is what the page tells its
-own server. Which fields the daemon writes is tested in tests/blackbox/test_c30_pages.py.
+own server. Which fields the daemon writes is tested in tests/blackbox/test_web_pages.py.
 """
 
 import http.server

@@ -1,6 +1,6 @@
 """C28: repeats elsewhere, and hedges, that may be charged twice: counted, told, and forbidden on demand.
 
-Repeats on one target are in test_c08.py."""
+Repeats on one target are in test_attempts_in_all.py."""
 
 import pytest
 from cases import AUTO, error

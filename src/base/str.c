@@ -275,6 +275,23 @@ size_t str_utf8(struct str s)
     return len;
 }
 
+bool str_is_utf8(struct str s)
+{
+    while (s.n > 0) {
+        uint64_t word = 0;
+        size_t n = sizeof word;
+
+        if (s.n >= n)
+            memcpy(&word, s.p, n);
+        if (s.n < n || (word & UINT64_C(0x8080808080808080)))
+            n = str_utf8(s);
+        if (n == 0)
+            return false;
+        s = (struct str){s.p + n, s.n - n};
+    }
+    return true;
+}
+
 void str_shown(char *out, size_t size, struct str s)
 {
     bool cut = s.n >= size;

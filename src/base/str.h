@@ -101,4 +101,7 @@ bool str_is_visible(struct str s);
  * byte. */
 size_t str_utf8(struct str s);
 
+/* Whether all of `s` is such characters. */
+bool str_is_utf8(struct str s);
+
 #endif

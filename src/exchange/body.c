@@ -8,7 +8,6 @@
 
 #include "base/fingerprint.h"
 #include "exchange/exchange.h"
-#include "http/json_fingerprint.h"
 
 /* A spool's own blocks take more memory than a smaller body would. */
 #define WORTH_SPOOLING (256u * 1024)
@@ -16,7 +15,6 @@
 struct body_glance {
     struct body_look look;
     struct fingerprint bytes;
-    struct json_fingerprint object; /* where it may be one, and is not packed */
 };
 
 void body_init(struct body *b, uint64_t max)
@@ -54,9 +52,8 @@ static struct body_glance *glance_new(void)
 
     if (!g)
         return NULL;
-    body_look_init(&g->look);
+    body_look_init(&g->look, true);
     fingerprint_begin(&g->bytes);
-    json_fingerprint_begin(&g->object);
     return g;
 }
 
@@ -66,11 +63,8 @@ static void glance_at(struct body *b, const char *data, size_t n)
     struct str piece = {data, n};
 
     fingerprint_feed(&g->bytes, piece);
-    if (b->packed)
-        return;
-    body_look_feed(&g->look, piece);
-    if (g->look.first == '{')
-        json_fingerprint_feed(&g->object, piece);
+    if (!b->packed)
+        body_look_feed(&g->look, piece);
 }
 
 int body_expect(struct body *b, struct str encoding)
@@ -336,7 +330,7 @@ bool body_model_place(const struct body *b, struct body_place *ret)
     if (look) {
         const struct json_watch *model = &look->watches[BODY_MODEL];
 
-        ret->at = look->skipped + model->at - 1;
+        ret->at = model->at - 1;
         ret->length = model->length + 2;
     } else {
         ret->at = (uint64_t)(values[BODY_MODEL].text.p - b->memory.p) - 1;
@@ -378,36 +372,25 @@ ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t o
     return (ptrdiff_t)max;
 }
 
-/* Of all of a text in memory. False: it is no JSON object. */
-static bool fingerprint_object(struct str text, uint64_t *ret)
+/* False: it is no JSON object, or cannot be read. */
+static bool object_fingerprint(const struct body *b, uint64_t *ret)
 {
-    struct json_fingerprint f;
     struct body_look look;
 
-    body_look_init(&look);
-    body_look_feed(&look, text);
-    if (!body_look_is_object(&look))
-        return false;
-    json_fingerprint_begin(&f);
-    json_fingerprint_feed(&f, text);
-    return json_fingerprint_end(&f, ret);
-}
-
-static bool has_object(const struct body *b, uint64_t *ret)
-{
     if (b->spool)
-        return !b->packed && body_look_is_object(&b->glance->look) &&
-               json_fingerprint_end(&b->glance->object, ret);
+        return !b->packed && body_look_fingerprint(&b->glance->look, ret);
     if (b->packed)
         return packed_fingerprint(b->packed, buf_str(&b->memory), ret);
-    return fingerprint_object(buf_str(&b->memory), ret);
+    body_look_init(&look, true);
+    body_look_feed(&look, buf_str(&b->memory));
+    return body_look_fingerprint(&look, ret);
 }
 
 uint64_t body_fingerprint(const struct body *b)
 {
     uint64_t id;
 
-    if (has_object(b, &id))
+    if (object_fingerprint(b, &id))
         return id;
     return b->spool ? fingerprint_end(&b->glance->bytes) : fingerprint_of(buf_str(&b->memory));
 }

@@ -16,7 +16,7 @@
 
 #include "base/buf.h"
 #include "exchange/body_look.h"
-#include "http/json_scan.h"
+#include "http/json.h"
 
 struct exchange;
 struct spool;
@@ -108,7 +108,7 @@ ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t o
                            size_t max);
 
 /* A fingerprint (base/fingerprint.h) of a finished body, wherever it is kept. Of a JSON object it is one of
- * what the object says, however its members are ordered (http/json_fingerprint.h), packed or not, unless it
+ * what the object says, however its members are ordered (http/json_stream.h), packed or not, unless it
  * is nested too deep. Else, and of one that is packed and in a spool, it is one of the bytes. */
 uint64_t body_fingerprint(const struct body *b);
 

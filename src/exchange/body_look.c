@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "http/json_fingerprint.h"
-
 const struct str body_key_names[BODY_KEYS] = {
     [BODY_MODEL] = {"model", 5},
     [BODY_STREAM] = {"stream", 6},
@@ -15,14 +13,15 @@ const struct str body_key_names[BODY_KEYS] = {
     [BODY_BACKGROUND] = {"background", 10},
 };
 
-void body_look_init(struct body_look *l)
+void body_look_init(struct body_look *l, bool sum)
 {
     l->first = '\0';
-    l->skipped = 0;
     for (unsigned i = 0; i < BODY_KEYS; i++)
         l->watches[i].key = body_key_names[i];
-    json_check_init(&l->check);
-    json_check_watch(&l->check, l->watches, BODY_KEYS);
+    json_stream_init(&l->check);
+    json_stream_watch(&l->check, l->watches, BODY_KEYS);
+    if (sum)
+        json_stream_sum(&l->check, &l->sum);
     form_watch_init(&l->form_model, body_key_names[BODY_MODEL]);
 }
 
@@ -30,23 +29,21 @@ void body_look_init(struct body_look *l)
  * first character. */
 void body_look_feed(struct body_look *l, struct str piece)
 {
+    struct str rest;
+
     form_watch_feed(&l->form_model, piece);
     if (l->first == '\0') {
-        struct str rest = str_trim(piece);
-
-        if (rest.n == 0) {
-            l->skipped += piece.n;
-            return;
-        }
-        l->first = rest.p[0] ? rest.p[0] : '?'; /* whatever begins no JSON */
+        rest = str_trim(piece);
+        if (rest.n > 0)
+            l->first = rest.p[0] ? rest.p[0] : '?'; /* whatever begins no JSON */
     }
-    if (l->first == '{')
-        json_check_feed(&l->check, piece);
+    if (l->first == '{' || l->first == '\0')
+        json_stream_feed(&l->check, piece);
 }
 
-bool body_look_is_object(const struct body_look *l)
+bool body_look_fingerprint(const struct body_look *l, uint64_t *ret)
 {
-    return l->first == '{' && json_check_end(&l->check) == JSON_CHECK_VALID;
+    return l->first == '{' && json_stream_fingerprint(&l->check, ret);
 }
 
 bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS])
@@ -54,9 +51,7 @@ bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS
     for (unsigned i = 0; i < BODY_KEYS; i++) {
         const struct json_watch *w = &l->watches[i];
 
-        ret[i] = (struct json_value){w->type, {w->text, w->n}};
-        if (json_watch_is_open(&l->check.keeper, w)) /* the text is broken, and this is a part */
-            ret[i] = (struct json_value){.type = JSON_NONE};
+        ret[i] = (struct json_value){w->type, json_watch_text(w)};
     }
     return l->first == '{';
 }
@@ -83,7 +78,7 @@ struct packed *packed_new(struct str encoding)
 
     if (!p)
         return NULL;
-    body_look_init(&p->look);
+    body_look_init(&p->look, false);
     rc = decoder_init_request(&p->decoder, encoding);
     if (rc == -ENOMEM) {
         free(p);
@@ -107,7 +102,7 @@ void packed_free(struct packed *p)
 /* Nothing that comes later can tell anything: it is no form, nor an object. */
 static bool is_told(const struct body_look *l)
 {
-    return l->first == '{' ? json_check_is_lost(&l->check)
+    return l->first == '{' ? json_stream_is_lost(&l->check)
                            : l->first != '\0' && l->form_model.state == FORM_OVER;
 }
 
@@ -159,22 +154,21 @@ void packed_finish(struct packed *p)
         forget_part(p);
 }
 
-static void sum_up(void *arg, struct str plain)
+static void look_at_plain(void *arg, struct str plain)
 {
-    json_fingerprint_feed(arg, plain);
+    body_look_feed(arg, plain);
 }
 
 bool packed_fingerprint(const struct packed *p, struct str coded, uint64_t *ret)
 {
-    struct json_fingerprint f;
+    struct body_look look;
     struct decoder d;
     bool done;
 
-    if (p->state != PACKED_READ || !body_look_is_object(&p->look) ||
-        decoder_init_request(&d, str_from(p->encoding)) < 0)
+    if (p->state != PACKED_READ || decoder_init_request(&d, str_from(p->encoding)) < 0)
         return false;
-    json_fingerprint_begin(&f);
-    done = decoder_feed(&d, coded, sum_up, &f) == 0 && json_fingerprint_end(&f, ret);
+    body_look_init(&look, true);
+    done = decoder_feed(&d, coded, look_at_plain, &look) == 0 && body_look_fingerprint(&look, ret);
     decoder_deinit(&d);
     return done;
 }

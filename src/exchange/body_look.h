@@ -12,7 +12,7 @@
 
 #include "http/decode.h"
 #include "http/form_watch.h"
-#include "http/json_check.h"
+#include "http/json_stream.h"
 
 /* The keys that a body may be asked for. */
 enum body_key { BODY_MODEL, BODY_STREAM, BODY_OPTIONS, BODY_N, BODY_BACKGROUND, BODY_KEYS };
@@ -20,19 +20,20 @@ enum body_key { BODY_MODEL, BODY_STREAM, BODY_OPTIONS, BODY_N, BODY_BACKGROUND, 
 extern const struct str body_key_names[BODY_KEYS];
 
 struct body_look {
-    char first;       /* character that is no white space; '\0': none yet */
-    uint64_t skipped; /* bytes before the check began */
-    struct json_check check;
+    char first; /* character that is no white space; '\0': none yet */
+    struct json_stream check;
     struct json_watch watches[BODY_KEYS];
+    struct json_sum sum;
     struct form_watch form_model;
 };
 
-void body_look_init(struct body_look *l);
+/* `sum`: body_look_fingerprint will be asked for. */
+void body_look_init(struct body_look *l, bool sum);
 /* The body's next bytes, without a coding. Afterwards `l` must not be moved. */
 void body_look_feed(struct body_look *l, struct str piece);
 
-/* Whether all that was fed is one JSON object. */
-bool body_look_is_object(const struct body_look *l);
+/* A fingerprint of what it says (http/json_stream.h), if all that was fed is one JSON object. */
+bool body_look_fingerprint(const struct body_look *l, uint64_t *ret);
 
 /* What it has for these keys; JSON_NONE where it has nothing. The texts are valid as long as `l`; they
  * may be cut, and of objects and arrays only their type is known. False: it is no JSON object. */
@@ -74,8 +75,7 @@ int packed_feed(struct packed *p, struct str coded);
 /* The last one was there. What was only needed for reading is given back. */
 void packed_finish(struct packed *p);
 
-/* A fingerprint of what it says (http/json_fingerprint.h), if it was read to its end and is a JSON
- * object. It is decoded again for that: `coded` is all of it. False: it has none, or there is no memory. */
+/* As body_look_fingerprint, if it was read to its end. It is decoded again for that: `coded` is all of it. False: it has none, or there is no memory. */
 bool packed_fingerprint(const struct packed *p, struct str coded, uint64_t *ret);
 
 /* Bytes of memory that it takes now. */

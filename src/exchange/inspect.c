@@ -72,7 +72,7 @@ void inspect_begin(struct inspect *i, const struct headers *h, bool due)
     i->due = due && !is_media(h);
     i->json = i->promised || i->due;
     if (i->json)
-        json_check_init(&i->check);
+        json_stream_init(&i->check);
 }
 
 static bool is_blank(char c)
@@ -99,7 +99,7 @@ static void check_text(void *arg, struct str plain)
     if (i->beginning_len < sizeof(i->beginning))
         keep_beginning(i, plain);
     if (i->json)
-        json_check_feed(&i->check, plain);
+        json_stream_feed(&i->check, plain);
 }
 
 void inspect_feed(struct inspect *i, struct str piece)
@@ -117,7 +117,7 @@ void inspect_feed(struct inspect *i, struct str piece)
     } else {
         check_text(i, piece);
     }
-    i->broken = i->garbled || (i->json && json_check_is_lost(&i->check));
+    i->broken = i->garbled || (i->json && json_stream_is_lost(&i->check));
 }
 
 bool inspect_wants(const struct inspect *i)
@@ -163,10 +163,10 @@ enum inspect_end inspect_end(const struct inspect *i)
         return INSPECT_BAD;
     if (!i->json)
         return INSPECT_GOOD;
-    switch (json_check_end(&i->check)) {
-    case JSON_CHECK_EMPTY:
+    switch (json_stream_end(&i->check)) {
+    case JSON_STREAM_EMPTY:
         return INSPECT_EMPTY;
-    case JSON_CHECK_VALID:
+    case JSON_STREAM_VALID:
         return i->promised || looks_like_json(i) ? INSPECT_GOOD : INSPECT_BAD;
     default:
         return INSPECT_BAD;

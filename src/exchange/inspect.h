@@ -14,7 +14,7 @@
 
 #include "http/decode.h"
 #include "http/headers.h"
-#include "http/json_check.h"
+#include "http/json_stream.h"
 
 enum inspect_end {
     INSPECT_NOTHING, /* nothing was promised, or it cannot be read; or there was no memory to */
@@ -36,7 +36,7 @@ struct inspect {
     bool garbled;    /* ... for they are not in their coding */
     bool unreadable; /* no memory to read it */
     struct decoder decoder;
-    struct json_check check;
+    struct json_stream check;
     char beginning[INSPECT_BEGINNING]; /* of the text, behind white space and a mark */
     unsigned char beginning_len;
 };

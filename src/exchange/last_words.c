@@ -4,7 +4,7 @@
 
 #include "exchange/exchange_private.h"
 #include "http/decode.h"
-#include "http/json_scan.h"
+#include "http/json.h"
 #include "stream/error_event.h"
 
 #define ERROR_TEXT_MAX (256 * 1024)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "base/units.h"
-#include "http/json_scan.h"
+#include "http/json.h"
 
 #define OVERRIDE_ATTEMPTS_MAX 100
 

@@ -3,7 +3,7 @@
 
 #include "base/escape.h"
 #include "base/units.h"
-#include "http/json_scan.h"
+#include "http/json.h"
 #include "policy/apierror_words.h"
 #include "policy/hint.h"
 

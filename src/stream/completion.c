@@ -1,7 +1,7 @@
 /* Looks for something that a completion says. */
 #include "stream/completion.h"
 
-#include "http/json_scan.h"
+#include "http/json.h"
 
 /* --- what says something -------------------------------------------------------------------------- */
 

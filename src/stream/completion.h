@@ -11,7 +11,7 @@
 #include <stdbool.h>
 
 #include "http/dialect.h"
-#include "http/json_iter.h"
+#include "http/json.h"
 
 /* Whether a value holds a text that is not empty, at any depth. */
 bool completion_says(const struct json_value *v);

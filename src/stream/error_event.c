@@ -4,9 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "http/json_check.h"
-#include "http/json_iter.h"
-#include "http/json_scan.h"
+#include "http/json.h"
 
 /* One line: in valid JSON line ends stand between tokens only, where a space does as well. */
 static void add_line(struct buf *out, struct str text)

@@ -4,9 +4,7 @@
 #include <string.h>
 
 #include "base/hash.h"
-#include "http/json_check.h"
-#include "http/json_iter.h"
-#include "http/json_scan.h"
+#include "http/json.h"
 #include "stream/completion.h"
 #include "stream/sse.h"
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "http/dialect.h"
-#include "http/json_iter.h"
+#include "http/json.h"
 #include "policy/apierror.h"
 
 enum guard_kind {

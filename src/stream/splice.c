@@ -7,7 +7,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "http/json_scan.h"
+#include "http/json.h"
 #include "stream/splice_private.h"
 
 bool splice_knows(enum dialect d)

@@ -7,7 +7,7 @@
  * A signature or encrypted data is whole in one event and means the thinking that it seals, so no two
  * answers have the same. One is complete with the text that the client has before it: what another
  * answer has in its place is skipped once that text was the same. */
-#include "http/json_scan.h"
+#include "http/json.h"
 
 #include "stream/guard.h"
 #include "stream/splice_private.h"

@@ -5,7 +5,7 @@
 #ifndef RETRYD_STREAM_SPLICE_PRIVATE_H
 #define RETRYD_STREAM_SPLICE_PRIVATE_H
 
-#include "http/json_iter.h"
+#include "http/json.h"
 #include "stream/splice.h"
 
 #define SPLICE_PARTS_MAX 1024

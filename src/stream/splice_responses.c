@@ -5,7 +5,7 @@
  * the item (output_index), the part of it (content_index) and any other index (summary_index,
  * annotation_index, ...). */
 #include "base/hash.h"
-#include "http/json_scan.h"
+#include "http/json.h"
 
 #include "stream/splice_private.h"
 

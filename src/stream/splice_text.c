@@ -4,7 +4,7 @@
  * surrogate pair, three bytes each (CESU-8, Unicode TR 26). So a pair whose halves come in two
  * events ("\ud83d", then "\ude00") is the same text as the character in one. Bytes that are no
  * UTF-8 stand for themselves. */
-#include "http/json_scan.h"
+#include "http/json.h"
 #include "stream/splice_private.h"
 
 #define UNITS_MAX 6 /* bytes of one character in this form */

@@ -1,8 +1,9 @@
-/* Cuts inputs into pieces. */
+/* Cuts inputs into pieces, and packs them. */
 #include "fuzz.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <zlib.h>
 
 _Noreturn void fuzz_fail(const char *what, const char *file, int line)
 {
@@ -73,4 +74,24 @@ bool fuzz_piece(struct fuzz_cutter *c, struct str *ret_piece)
     c->rest = (struct str){c->rest.p + n, c->rest.n - n};
     *ret_piece = (struct str){c->piece, n};
     return true;
+}
+
+void fuzz_deflate(struct str text, int window_bits, struct buf *out)
+{
+    unsigned char space[1024];
+    z_stream z = {0};
+    int rc = Z_OK;
+
+    FUZZ_CHECK(deflateInit2(&z, (int)fuzz_pick(text, 2, 10), Z_DEFLATED, window_bits, 1,
+                            Z_DEFAULT_STRATEGY) == Z_OK);
+    z.next_in = (Bytef *)(uintptr_t)text.p;
+    z.avail_in = (uInt)text.n;
+    while (rc != Z_STREAM_END) {
+        z.next_out = space;
+        z.avail_out = sizeof space;
+        rc = deflate(&z, Z_FINISH);
+        FUZZ_CHECK(rc == Z_OK || rc == Z_STREAM_END);
+        FUZZ_CHECK(buf_add(out, space, sizeof space - z.avail_out) == 0);
+    }
+    deflateEnd(&z);
 }

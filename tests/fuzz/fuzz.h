@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/str.h"
 
 /* The one function of a target, called by libFuzzer, or by replay.c for each file of the corpus. */
@@ -38,5 +39,9 @@ bool fuzz_piece(struct fuzz_cutter *c, struct str *ret_piece);
 
 /* A number below `n` that depends on `input` and `salt` alone. */
 size_t fuzz_pick(struct str input, unsigned salt, size_t n);
+
+/* Appends `text` as deflate has it, in the format of `window_bits` as deflateInit2 takes them; the level
+ * depends on the text. A small window and little memory, for the fuzzer's sake. */
+void fuzz_deflate(struct str text, int window_bits, struct buf *out);
 
 #endif

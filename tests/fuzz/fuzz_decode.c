@@ -93,7 +93,7 @@ static enum inspect_end inspect(struct str type, bool due, struct str encoding, 
 /* What the answer is, told from the decoded text. */
 static enum inspect_end verdict(const struct outcome *o, bool coded, bool json, struct str body)
 {
-    struct json_check c;
+    struct json_stream c;
 
     if (!coded && !json)
         return INSPECT_NOTHING;
@@ -103,12 +103,12 @@ static enum inspect_end verdict(const struct outcome *o, bool coded, bool json, 
         return INSPECT_BAD;
     if (!json)
         return INSPECT_GOOD;
-    json_check_init(&c);
-    json_check_feed(&c, buf_str(&o->text));
-    enum json_check_end end = json_check_end(&c);
-    return end == JSON_CHECK_EMPTY   ? INSPECT_EMPTY
-           : end == JSON_CHECK_VALID ? INSPECT_GOOD
-                                     : INSPECT_BAD;
+    json_stream_init(&c);
+    json_stream_feed(&c, buf_str(&o->text));
+    enum json_stream_end end = json_stream_end(&c);
+    return end == JSON_STREAM_EMPTY   ? INSPECT_EMPTY
+           : end == JSON_STREAM_VALID ? INSPECT_GOOD
+                                      : INSPECT_BAD;
 }
 
 static void inspect_all_ways(size_t encoding, struct str body, const struct outcome *o)
@@ -129,27 +129,6 @@ static void inspect_all_ways(size_t encoding, struct str body, const struct outc
     }
 }
 
-/* Codes `text`; levels vary. A small window and little memory, for the fuzzer's sake. */
-static void encode(struct str text, int window_bits, struct buf *out)
-{
-    unsigned char space[1024];
-    z_stream z = {0};
-    int rc = Z_OK;
-
-    FUZZ_CHECK(deflateInit2(&z, (int)fuzz_pick(text, 2, 10), Z_DEFLATED, window_bits, 1,
-                            Z_DEFAULT_STRATEGY) == Z_OK);
-    z.next_in = (Bytef *)(uintptr_t)text.p;
-    z.avail_in = (uInt)text.n;
-    while (rc != Z_STREAM_END) {
-        z.next_out = space;
-        z.avail_out = sizeof space;
-        rc = deflate(&z, Z_FINISH);
-        FUZZ_CHECK(rc == Z_OK || rc == Z_STREAM_END);
-        FUZZ_CHECK(buf_add(out, space, sizeof space - z.avail_out) == 0);
-    }
-    deflateEnd(&z);
-}
-
 /* The text comes back from its code, and a part of the code is never taken for the whole. */
 static void round_trip(struct str text, size_t encoding)
 {
@@ -157,7 +136,7 @@ static void round_trip(struct str text, size_t encoding)
     struct outcome o;
 
     buf_init(&coded, CAP);
-    encode(text, encodings[encoding].window_bits, &coded);
+    fuzz_deflate(text, encodings[encoding].window_bits, &coded);
     decode_all_ways(encodings[encoding].name, buf_str(&coded), &o);
     FUZZ_CHECK(o.r == 0 && o.whole && str_eq(buf_str(&o.text), text));
     inspect_all_ways(encoding, buf_str(&coded), &o);

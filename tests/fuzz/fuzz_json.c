@@ -2,8 +2,7 @@
 #include <stdlib.h>
 
 #include "fuzz.h"
-#include "http/json_check.h"
-#include "http/json_fingerprint.h"
+#include "http/json_stream.h"
 #include "json_oracle.h"
 #include "policy/apierror.h"
 
@@ -12,48 +11,38 @@ enum { WATCHES = 3 };
 static const struct str keys[WATCHES] = {{"error", 5}, {"model", 5}, {"a", 1}};
 
 /* Values stand for what the text is so far; what a lost text holds depends on the split. */
-static enum json_check_end check(struct str input, enum fuzz_way way, struct json_watch *watches,
-                                 bool *ret_lost)
+static enum json_stream_end check(struct str input, enum fuzz_way way, struct json_watch *watches,
+                                  bool *ret_lost)
 {
     struct fuzz_cutter cutter;
-    struct json_check c;
+    struct json_stream c;
     struct str piece;
     bool lost = false;
 
     for (size_t i = 0; i < WATCHES; i++)
         watches[i].key = keys[i];
-    json_check_init(&c);
-    json_check_watch(&c, watches, WATCHES);
+    json_stream_init(&c);
+    json_stream_watch(&c, watches, WATCHES);
     fuzz_cut(&cutter, way, input);
     while (fuzz_piece(&cutter, &piece)) {
-        json_check_feed(&c, piece);
-        FUZZ_CHECK(!lost || json_check_is_lost(&c));
-        lost = json_check_is_lost(&c);
-        FUZZ_CHECK(!lost || json_check_end(&c) == JSON_CHECK_INVALID);
+        json_stream_feed(&c, piece);
+        FUZZ_CHECK(!lost || json_stream_is_lost(&c));
+        lost = json_stream_is_lost(&c);
+        FUZZ_CHECK(!lost || json_stream_end(&c) == JSON_STREAM_INVALID);
     }
     *ret_lost = lost;
-    return json_check_end(&c);
+    return json_stream_end(&c);
 }
 
 static bool same(const struct json_watch *a, const struct json_watch *b)
 {
-    return a->type == b->type && a->n == b->n && a->cut == b->cut &&
-           memcmp(a->text, b->text, a->n) == 0;
-}
-
-static bool is_utf8(struct str s)
-{
-    while (s.n > 0) {
-        size_t n = str_utf8(s);
-        if (n == 0)
-            return false;
-        s = (struct str){s.p + n, s.n - n};
-    }
-    return true;
+    return a->type == b->type && str_eq(json_watch_text(a), json_watch_text(b)) &&
+           (a->type == JSON_NONE || (a->at == b->at && a->length == b->length));
 }
 
 /* In a valid object both ways find the same values. */
-static void compare_values(const struct json_watch *watches, const struct json_want *wants)
+static void compare_values(struct str input, const struct json_watch *watches,
+                           const struct json_want *wants)
 {
     for (size_t i = 0; i < WATCHES; i++) {
         const struct json_watch *w = &watches[i];
@@ -62,9 +51,10 @@ static void compare_values(const struct json_watch *watches, const struct json_w
         FUZZ_CHECK(w->type == v.type);
         if (v.type == JSON_ARRAY || v.type == JSON_OBJECT)
             v.text.n = 0;
-        FUZZ_CHECK(w->cut == (v.text.n > sizeof w->text));
-        FUZZ_CHECK(w->n == (w->cut ? sizeof w->text : v.text.n));
-        FUZZ_CHECK(w->n == 0 || memcmp(w->text, v.text.p, w->n) == 0);
+        FUZZ_CHECK(w->type == JSON_NONE || w->length == v.text.n);
+        FUZZ_CHECK(json_watch_text(w).n == (v.text.n > sizeof w->text ? sizeof w->text : v.text.n));
+        FUZZ_CHECK(str_starts(v.text, json_watch_text(w)));
+        FUZZ_CHECK(v.text.n == 0 || v.text.p == input.p + w->at);
     }
 }
 
@@ -82,13 +72,13 @@ static void scan(struct str input, bool valid, const struct json_watch *watches)
         FUZZ_CHECK(v.text.n == 0 ||
                    (v.text.p >= input.p && v.text.p + v.text.n <= input.p + input.n));
         size_t n = json_unescape(v.text, plain, sizeof plain);
-        FUZZ_CHECK(n < sizeof plain && is_utf8((struct str){plain, n}));
+        FUZZ_CHECK(n < sizeof plain && str_is_utf8((struct str){plain, n}));
     }
     if (!valid || !json_oracle_comparable(input))
         return;
     FUZZ_CHECK(object == (str_trim(input).p[0] == '{'));
     if (object)
-        compare_values(watches, wants);
+        compare_values(input, watches, wants);
 }
 
 static bool is_nest(struct str input)
@@ -101,14 +91,16 @@ static bool is_nest(struct str input)
 static bool fingerprint(struct str input, enum fuzz_way way, uint64_t *ret)
 {
     struct fuzz_cutter cutter;
-    struct json_fingerprint f;
+    struct json_stream stream;
+    struct json_sum sum;
     struct str piece;
 
-    json_fingerprint_begin(&f);
+    json_stream_init(&stream);
+    json_stream_sum(&stream, &sum);
     fuzz_cut(&cutter, way, input);
     while (fuzz_piece(&cutter, &piece))
-        json_fingerprint_feed(&f, piece);
-    return json_fingerprint_end(&f, ret);
+        json_stream_feed(&stream, piece);
+    return json_stream_fingerprint(&stream, ret);
 }
 
 /* The same at any split, and in any order of members; and another as an array. */
@@ -139,7 +131,7 @@ static void read_error(struct str input)
 
     apierror_parse(input, &e);
     FUZZ_CHECK(strlen(e.code) < sizeof e.code && strlen(e.type) < sizeof e.type);
-    FUZZ_CHECK(is_utf8(str_from(e.message)) && is_utf8(str_from(e.code)));
+    FUZZ_CHECK(str_is_utf8(str_from(e.message)) && str_is_utf8(str_from(e.code)));
     FUZZ_CHECK(e.status == 0 || (e.status >= 400 && e.status <= 599));
     (void)apierror_message_hint(input, &ms);
 }
@@ -149,8 +141,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct str input = {(const char *)data, size};
     struct json_watch watches[WATCHES], again[WATCHES];
     bool lost, lost_again;
-    enum json_check_end end = check(input, FUZZ_WHOLE, watches, &lost);
-    bool valid = end == JSON_CHECK_VALID;
+    enum json_stream_end end = check(input, FUZZ_WHOLE, watches, &lost);
+    bool valid = end == JSON_STREAM_VALID;
 
     for (enum fuzz_way way = FUZZ_BYTES; way < FUZZ_WAYS; way++) {
         FUZZ_CHECK(check(input, way, again, &lost_again) == end);
@@ -159,7 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             FUZZ_CHECK(same(&watches[i], &again[i]));
     }
     bool marked = str_starts(input, STR("\xef\xbb\xbf"));
-    FUZZ_CHECK(json_valid(input) == (valid && !marked && is_utf8(input)));
+    FUZZ_CHECK(json_valid(input) == (valid && !marked && str_is_utf8(input)));
     if (!marked && json_oracle_comparable(input))
         FUZZ_CHECK(json_oracle_valid(input) == valid);
     sum_up(input, valid && !marked && is_nest(input) && json_oracle_comparable(input));

@@ -1,12 +1,11 @@
 /* Packed requests: any bytes under each coding, at any split; and the input as a body that was packed. */
 #include <stdlib.h>
-#include <zlib.h>
 #include <zstd.h>
 
 #include "base/fingerprint.h"
 #include "exchange/body.h"
 #include "fuzz.h"
-#include "http/json_check.h"
+#include "http/json_stream.h"
 #include "json_oracle.h"
 
 #define CAP (1 << 22)
@@ -77,26 +76,6 @@ static void at_any_split(struct str encoding, struct str bytes)
     body_deinit(&first);
 }
 
-static void deflate_text(struct str text, int bits, struct buf *out)
-{
-    unsigned char space[1024];
-    z_stream z = {0};
-    int rc = Z_OK;
-
-    FUZZ_CHECK(deflateInit2(&z, (int)fuzz_pick(text, 2, 10), Z_DEFLATED, bits, 1,
-                            Z_DEFAULT_STRATEGY) == Z_OK);
-    z.next_in = (Bytef *)(uintptr_t)text.p;
-    z.avail_in = (uInt)text.n;
-    while (rc != Z_STREAM_END) {
-        z.next_out = space;
-        z.avail_out = sizeof space;
-        rc = deflate(&z, Z_FINISH);
-        FUZZ_CHECK(rc == Z_OK || rc == Z_STREAM_END);
-        FUZZ_CHECK(buf_add(out, space, sizeof space - z.avail_out) == 0);
-    }
-    deflateEnd(&z);
-}
-
 /* Two frames where there is text for them (RFC 8878 3.1). */
 static void zstd_text(struct str text, struct buf *out)
 {
@@ -125,7 +104,7 @@ static void round_trip(struct str text, unsigned encoding)
     if (encoding == ZSTD)
         zstd_text(text, &coded);
     else
-        deflate_text(text, window_bits[encoding], &coded);
+        fuzz_deflate(text, window_bits[encoding], &coded);
     receive(&before, STR(""), text, FUZZ_WHOLE);
     receive(&after, encodings[encoding], buf_str(&coded), FUZZ_RANDOM);
     FUZZ_CHECK(body_packed_state(&after) == PACKED_READ);

@@ -5,7 +5,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 
-#include "http/json_check.h"
+#include "http/json_stream.h"
 
 static size_t digits(struct str s, size_t i)
 {
@@ -100,7 +100,7 @@ bool json_oracle_comparable(struct str s)
         if (((unsigned char)c < 0x20 && (!c || !strchr("\t\r\n", c))) || c == 'N' || c == 'I')
             return false;
         depth += c == '[' || c == '{';
-        if (depth > JSON_CHECK_DEPTH)
+        if (depth > JSON_STREAM_DEPTH)
             return false;
         if (c == '-' || isdigit((unsigned char)c)) {
             while (i + n < s.n && s.p[i + n] && strchr(number, s.p[i + n]))

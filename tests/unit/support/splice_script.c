@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/escape.h"
-#include "http/json_scan.h"
+#include "http/json.h"
 
 #define CHUNK                                                                         \
     "{\"id\":\"chatcmpl-%s\",\"object\":\"chat.completion.chunk\",\"created\":17%zu," \

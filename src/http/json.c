@@ -1,7 +1,7 @@
-/* Walks a JSON object or array once, at one level, and never goes back. */
-#include "http/json_iter.h"
+/* Walks over objects and arrays, finds keys in one walk, and undoes the escapes of strings. */
+#include "http/json.h"
 
-#include "http/json_scan.h"
+#include "http/json_stream.h"
 
 static void skip_space(struct json_iter *c)
 {
@@ -176,7 +176,7 @@ bool json_next_element(struct json_iter *i, struct json_value *ret_value)
     return take_value(i, ret_value) || stop(i);
 }
 
-/* --- keys and numbers ------------------------------------------------------------------------- */
+/* --- values by key ------------------------------------------------------------------------------ */
 
 bool json_key_is_escaped(struct str raw_key, struct str key)
 {
@@ -189,7 +189,182 @@ bool json_key_is_escaped(struct str raw_key, struct str key)
     return str_eq((struct str){plain, n}, key);
 }
 
+bool json_scan(struct str text, struct json_want *wants, size_t n)
+{
+    struct json_iter i = json_iter(text);
+    struct json_value value;
+    struct str key;
+
+    for (size_t w = 0; w < n; w++)
+        wants[w].value = (struct json_value){.type = JSON_NONE};
+    while (json_next_member(&i, &key, &value))
+        for (size_t w = 0; w < n; w++)
+            if (json_key_is(key, wants[w].key))
+                wants[w].value = value;
+    return i.whole;
+}
+
+struct json_value json_scan_one(struct str text, struct str key)
+{
+    struct json_want want = {.key = key};
+
+    (void)json_scan(text, &want, 1);
+    return want.value;
+}
+
+/* --- single values ------------------------------------------------------------------------------ */
+
 bool json_to_u64(struct json_value value, uint64_t *ret_number)
 {
     return value.type == JSON_NUMBER && str_to_u64(value.text, ret_number);
+}
+
+#define REPLACEMENT 0xfffdu
+
+unsigned json_hex4(struct str s)
+{
+    unsigned value = 0;
+
+    if (s.n < 4)
+        return 0x10000;
+    for (size_t i = 0; i < 4; i++) {
+        char c = s.p[i];
+        unsigned digit = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+                         : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
+                                                : 16;
+        if (digit == 16)
+            return 0x10000;
+        value = value * 16 + digit;
+    }
+    return value;
+}
+
+static struct str after(struct str s, size_t n)
+{
+    return (struct str){s.p + n, s.n - n};
+}
+
+/* The character behind "\u"; a lone half of a surrogate pair becomes U+FFFD. */
+static unsigned take_unicode(struct str *s)
+{
+    unsigned high = json_hex4(*s);
+
+    if (high > 0xffff)
+        return REPLACEMENT;
+    *s = after(*s, 4);
+    if (high < 0xd800 || high > 0xdfff)
+        return high;
+    if (high > 0xdbff || !str_starts(*s, STR("\\u")))
+        return REPLACEMENT;
+    unsigned low = json_hex4(after(*s, 2));
+    if (low < 0xdc00 || low > 0xdfff)
+        return REPLACEMENT;
+    *s = after(*s, 6);
+    return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+}
+
+size_t json_put_utf8(unsigned c, char out[4])
+{
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    if (c < 0x800) {
+        out[0] = (char)(0xc0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 0x3f));
+        return 2;
+    }
+    if (c < 0x10000) {
+        out[0] = (char)(0xe0 | c >> 12);
+        out[1] = (char)(0x80 | (c >> 6 & 0x3f));
+        out[2] = (char)(0x80 | (c & 0x3f));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | c >> 18);
+    out[1] = (char)(0x80 | (c >> 12 & 0x3f));
+    out[2] = (char)(0x80 | (c >> 6 & 0x3f));
+    out[3] = (char)(0x80 | (c & 0x3f));
+    return 4;
+}
+
+/* Takes what stands behind a backslash. */
+static unsigned take_escape(struct str *s)
+{
+    if (s->n == 0)
+        return REPLACEMENT;
+
+    char c = s->p[0];
+    *s = after(*s, 1);
+    switch (c) {
+    case 'u':
+        return take_unicode(s);
+    case '"':
+    case '\\':
+    case '/':
+        return (unsigned char)c;
+    case 'b':
+    case 'f':
+    case 'n':
+    case 'r':
+    case 't':
+        return ' ';
+    default:
+        return REPLACEMENT;
+    }
+}
+
+/* Takes one character, escaped or plain, into `out`; returns its length there. Control characters
+ * (U+0000 to U+001F, U+007F to U+009F) become a space, bytes that are no UTF-8 the replacement
+ * character. */
+static size_t take_char(struct str *s, char out[4])
+{
+    if (s->p[0] == '\\') {
+        *s = after(*s, 1);
+        unsigned c = take_escape(s);
+        return json_put_utf8(c < 0x20 || (c >= 0x7f && c <= 0x9f) ? ' ' : c, out);
+    }
+
+    size_t n = str_utf8(*s);
+    const unsigned char *p = (const unsigned char *)s->p;
+    if (n == 0) {
+        *s = after(*s, 1);
+        return json_put_utf8(REPLACEMENT, out);
+    }
+    bool control =
+        (n == 1 && (p[0] < 0x20 || p[0] == 0x7f)) || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
+    *s = after(*s, n);
+    if (control)
+        return json_put_utf8(' ', out);
+    memcpy(out, p, n);
+    return n;
+}
+
+size_t json_unescape(struct str raw, char *out, size_t size)
+{
+    size_t len = 0;
+
+    if (size == 0)
+        return 0;
+    while (raw.n > 0) {
+        char one[4];
+        size_t n = take_char(&raw, one);
+        if (len + n >= size)
+            break;
+        memcpy(out + len, one, n);
+        len += n;
+    }
+    out[len] = '\0';
+    return len;
+}
+
+bool json_valid(struct str text)
+{
+    struct json_stream s;
+
+    if (text.n == 0 || text.p[0] == '\xef') /* which only a mark begins with */
+        return false;
+    json_stream_init(&s);
+    json_stream_feed(&s, text);
+    return json_stream_end(&s) == JSON_STREAM_VALID && str_is_utf8(text);
 }

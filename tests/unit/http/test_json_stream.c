@@ -1,6 +1,6 @@
 /* Validity, at any split, against the grammar, against cJSON, and in linear time; watched keys. */
 
-#include "http/json_check.h"
+#include "http/json_stream.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -10,28 +10,28 @@
 #include "json_oracle.h"
 #include "unit.h"
 
-static enum json_check_end check_pieces(struct str s, const size_t *cuts, size_t n)
+static enum json_stream_end check_pieces(struct str s, const size_t *cuts, size_t n)
 {
-    struct json_check c;
+    struct json_stream c;
     size_t done = 0;
 
-    json_check_init(&c);
+    json_stream_init(&c);
     for (size_t i = 0; i <= n; i++) {
         size_t end = i < n ? cuts[i] : s.n, len = end - done;
         char *copy = malloc(len ? len : 1); /* of its own, so that a sanitizer sees reads beyond */
         if (len > 0)
             memcpy(copy, s.p + done, len);
-        json_check_feed(&c, (struct str){copy, len});
+        json_stream_feed(&c, (struct str){copy, len});
         free(copy);
         done = end;
     }
-    enum json_check_end end = json_check_end(&c);
-    if (json_check_is_lost(&c) && end != JSON_CHECK_INVALID)
+    enum json_stream_end end = json_stream_end(&c);
+    if (json_stream_is_lost(&c) && end != JSON_STREAM_INVALID)
         ck_abort_msg("lost, and not invalid");
     return end;
 }
 
-static enum json_check_end check(struct str s)
+static enum json_stream_end check(struct str s)
 {
     return check_pieces(s, NULL, 0);
 }
@@ -42,22 +42,22 @@ static enum json_check_end check(struct str s)
     }
 static const struct {
     struct str text;
-    enum json_check_end end;
+    enum json_stream_end end;
 } cases[] = {
-    {T(""), JSON_CHECK_EMPTY},
-    {T(" \r\n\t"), JSON_CHECK_EMPTY},
-    {T("\xef\xbb\xbf"), JSON_CHECK_EMPTY},
-    {T("\xef\xbb\xbf \n"), JSON_CHECK_EMPTY},
-    {T("\xef\xbb\xbf{}"), JSON_CHECK_VALID},
-    {T("\xef\xbb"), JSON_CHECK_INVALID},
-    {T("\xef\xbb{}"), JSON_CHECK_INVALID},
-    {T(" \xef\xbb\xbf{}"), JSON_CHECK_INVALID},
-    {T("\xef\xbb\xbf\xef\xbb\xbf{}"), JSON_CHECK_INVALID},
-    {T("{\"a\0b\":1}"), JSON_CHECK_INVALID},
-    {T("{}\0"), JSON_CHECK_INVALID},
-    {T("[\"\x1f\"]"), JSON_CHECK_INVALID},
-    {T("[\"\\\0\"]"), JSON_CHECK_INVALID},
-    {T("[\"\x7f\xff\x80\"]"), JSON_CHECK_VALID}, /* bytes that are no UTF-8 pass here */
+    {T(""), JSON_STREAM_EMPTY},
+    {T(" \r\n\t"), JSON_STREAM_EMPTY},
+    {T("\xef\xbb\xbf"), JSON_STREAM_EMPTY},
+    {T("\xef\xbb\xbf \n"), JSON_STREAM_EMPTY},
+    {T("\xef\xbb\xbf{}"), JSON_STREAM_VALID},
+    {T("\xef\xbb"), JSON_STREAM_INVALID},
+    {T("\xef\xbb{}"), JSON_STREAM_INVALID},
+    {T(" \xef\xbb\xbf{}"), JSON_STREAM_INVALID},
+    {T("\xef\xbb\xbf\xef\xbb\xbf{}"), JSON_STREAM_INVALID},
+    {T("{\"a\0b\":1}"), JSON_STREAM_INVALID},
+    {T("{}\0"), JSON_STREAM_INVALID},
+    {T("[\"\x1f\"]"), JSON_STREAM_INVALID},
+    {T("[\"\\\0\"]"), JSON_STREAM_INVALID},
+    {T("[\"\x7f\xff\x80\"]"), JSON_STREAM_VALID}, /* bytes that are no UTF-8 pass here */
 };
 
 static const char *const valid[] = {
@@ -170,7 +170,7 @@ static const char *const invalid[] = {
     "data: {}",
 };
 
-static enum json_check_end want_of(size_t i, struct str *ret_text)
+static enum json_stream_end want_of(size_t i, struct str *ret_text)
 {
     if (i < COUNT(cases)) {
         *ret_text = cases[i].text;
@@ -178,7 +178,7 @@ static enum json_check_end want_of(size_t i, struct str *ret_text)
     }
     i -= COUNT(cases);
     *ret_text = str_from(i < COUNT(valid) ? valid[i] : invalid[i - COUNT(valid)]);
-    return i < COUNT(valid) ? JSON_CHECK_VALID : JSON_CHECK_INVALID;
+    return i < COUNT(valid) ? JSON_STREAM_VALID : JSON_STREAM_INVALID;
 }
 #define ALL (COUNT(cases) + COUNT(valid) + COUNT(invalid))
 
@@ -186,7 +186,7 @@ START_TEST(the_grammar)
 {
     for (size_t i = 0; i < ALL; i++) {
         struct str s;
-        enum json_check_end want = want_of(i, &s);
+        enum json_stream_end want = want_of(i, &s);
         ck_assert_msg(check(s) == want, "%zu: %.*s", i, (int)s.n, s.p);
     }
 }
@@ -197,7 +197,7 @@ START_TEST(at_every_two_splits_and_byte_by_byte)
     for (size_t i = 0; i < ALL; i++) {
         struct str s;
         size_t all[128];
-        enum json_check_end want = want_of(i, &s);
+        enum json_stream_end want = want_of(i, &s);
         for (size_t a = 0; a <= s.n; a++)
             for (size_t b = a; b <= s.n; b++)
                 if (check_pieces(s, (size_t[]){a, b}, 2) != want)
@@ -228,8 +228,8 @@ START_TEST(whole_texts)
 
     for (size_t i = COUNT(cases); i < ALL; i++) {
         struct str s;
-        enum json_check_end want = want_of(i, &s);
-        ck_assert_msg(json_valid(s) == (want == JSON_CHECK_VALID), "%.*s", (int)s.n, s.p);
+        enum json_stream_end want = want_of(i, &s);
+        ck_assert_msg(json_valid(s) == (want == JSON_STREAM_VALID), "%.*s", (int)s.n, s.p);
     }
     for (size_t i = 0; i < COUNT(strict); i++)
         ck_assert_msg(json_valid(strict[i].text) == strict[i].valid, "%zu", i);
@@ -248,7 +248,7 @@ START_TEST(each_byte_in_a_string)
             memset(text, 'x', sizeof text);
             text[0] = text[25] = '"';
             text[1 + at] = (char)b;
-            if ((check((struct str){text, sizeof text}) == JSON_CHECK_VALID) != fine && b != '\\')
+            if ((check((struct str){text, sizeof text}) == JSON_STREAM_VALID) != fine && b != '\\')
                 ck_abort_msg("byte %d at %zu", b, at);
         }
 }
@@ -256,14 +256,14 @@ END_TEST
 
 START_TEST(depth)
 {
-    char text[4 * JSON_CHECK_DEPTH];
+    char text[4 * JSON_STREAM_DEPTH];
 
-    for (size_t n = 1; n <= JSON_CHECK_DEPTH + 1; n++) {
-        bool fits = n <= JSON_CHECK_DEPTH;
+    for (size_t n = 1; n <= JSON_STREAM_DEPTH + 1; n++) {
+        bool fits = n <= JSON_STREAM_DEPTH;
         memset(text, '[', n);
         memset(text + n, ']', n);
-        ck_assert((check((struct str){text, 2 * n}) == JSON_CHECK_VALID) == fits);
-        ck_assert_int_eq(check((struct str){text, 2 * n - 1}), JSON_CHECK_INVALID);
+        ck_assert((check((struct str){text, 2 * n}) == JSON_STREAM_VALID) == fits);
+        ck_assert_int_eq(check((struct str){text, 2 * n - 1}), JSON_STREAM_INVALID);
     }
 }
 END_TEST
@@ -283,7 +283,7 @@ START_TEST(each_level_remembers_its_kind)
         text[n++] = '1';
         for (size_t i = N; i-- > 0;)
             text[n++] = (i % 3 != 0) != (i == wrong) ? '}' : ']';
-        ck_assert((check((struct str){text, n}) == JSON_CHECK_VALID) == (wrong == N));
+        ck_assert((check((struct str){text, n}) == JSON_STREAM_VALID) == (wrong == N));
     }
 }
 END_TEST
@@ -302,7 +302,7 @@ static void agree(struct str s)
     if (!json_oracle_comparable(s))
         return;
     compared++;
-    if ((check(s) == JSON_CHECK_VALID) != json_oracle_valid(s))
+    if ((check(s) == JSON_STREAM_VALID) != json_oracle_valid(s))
         ck_abort_msg("cJSON: %d, of %.*s", json_oracle_valid(s), (int)s.n, s.p);
 }
 
@@ -354,7 +354,7 @@ END_TEST
 
 static bool watched(const struct json_watch *w, enum json_type type, const char *text)
 {
-    return w->type == type && str_eq((struct str){w->text, w->n}, str_from(text));
+    return w->type == type && str_eq(json_watch_text(w), str_from(text));
 }
 
 static const struct {
@@ -394,17 +394,17 @@ START_TEST(watches_at_every_split)
         for (size_t step = 1; step <= s.n; step++)
             for (size_t first = 0; first < step; first++) {
                 struct json_watch watches[] = {{.key = STR("other")}, {.key = STR("model")}};
-                struct json_check c;
-                json_check_init(&c);
-                json_check_watch(&c, watches, 2);
+                struct json_stream c;
+                json_stream_init(&c);
+                json_stream_watch(&c, watches, 2);
                 for (size_t at = 0, n = first; at <= s.n; at += n, n = step) {
                     size_t left = s.n - at;
                     char piece[256];
                     memcpy(piece, s.p + at, n < left ? n : left);
-                    json_check_feed(&c, (struct str){piece, n < left ? n : left});
+                    json_stream_feed(&c, (struct str){piece, n < left ? n : left});
                     memset(piece, '#', sizeof piece); /* nothing of it may be looked at again */
                 }
-                if (json_check_end(&c) != JSON_CHECK_VALID || watches[0].type != JSON_NONE ||
+                if (json_stream_end(&c) != JSON_STREAM_VALID || watches[0].type != JSON_NONE ||
                     !watched(&watches[1], watch_cases[i].type, watch_cases[i].raw))
                     ck_abort_msg("%s in pieces of %zu", s.p, step);
             }
@@ -418,17 +418,18 @@ START_TEST(long_values_are_cut)
 
     for (size_t len = 190; len < 195; len++) {
         struct json_watch w = {.key = STR("k")};
-        struct json_check c;
+        struct json_stream c;
         memcpy(text, "{\"k\":\"", 6);
         memset(text + 6, 'v', len);
         memcpy(text + 6 + len, "\"}", 2);
-        json_check_init(&c);
-        json_check_watch(&c, &w, 1);
-        json_check_feed(&c, (struct str){text, 100});
-        json_check_feed(&c, (struct str){text + 100, len + 8 - 100});
+        json_stream_init(&c);
+        json_stream_watch(&c, &w, 1);
+        json_stream_feed(&c, (struct str){text, 100});
+        json_stream_feed(&c, (struct str){text + 100, len + 8 - 100});
         ck_assert_int_eq(w.type, JSON_STRING);
-        ck_assert_uint_eq(w.n, len < sizeof w.text ? len : sizeof w.text);
-        ck_assert(w.cut == (len > sizeof w.text));
+        ck_assert_uint_eq(json_watch_text(&w).n, len < sizeof w.text ? len : sizeof w.text);
+        ck_assert_uint_eq(w.length, len);
+        ck_assert_uint_eq(w.at, 6);
     }
 }
 END_TEST
@@ -437,12 +438,12 @@ END_TEST
 
 static double seconds_for(struct str s)
 {
-    struct json_check c;
+    struct json_stream c;
     clock_t start = clock();
 
-    json_check_init(&c);
+    json_stream_init(&c);
     for (size_t at = 0; at < s.n; at += 97)
-        json_check_feed(&c, (struct str){s.p + at, s.n - at < 97 ? s.n - at : 97});
+        json_stream_feed(&c, (struct str){s.p + at, s.n - at < 97 ? s.n - at : 97});
     (void)json_valid(s);
     return (double)(clock() - start) / CLOCKS_PER_SEC;
 }
@@ -467,7 +468,7 @@ END_TEST
 
 void unit_tests(Suite *suite)
 {
-    TCase *tcase = unit_case(suite, "json_check");
+    TCase *tcase = unit_case(suite, "json_stream");
 
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, the_grammar);

@@ -1,6 +1,6 @@
-/* The key finder: what it finds, and that no input leads it astray. */
+/* Walks over objects and arrays, and the key finder: what they find, and that no text leads them astray. */
 
-#include "http/json_scan.h"
+#include "http/json.h"
 
 #include <check.h>
 #include <cjson/cJSON.h>
@@ -10,6 +10,188 @@
 
 #include "base/escape.h"
 #include "unit.h"
+
+/* --- walks ------------------------------------------------------------------------------------ */
+
+static const char walked_text[] =
+    "{\"a\":[1,{\"b\":[]},\"x\\\"]\"],\"c\":{\"d\":null,\"e\":[true,{}]},"
+    "\"f\":-1.5e3,\"\\u0067\":\"\\\\\"}";
+
+START_TEST(members_in_order)
+{
+    static const struct {
+        enum json_type type;
+        const char *key, *raw;
+    } want[] = {
+        {JSON_ARRAY, "a", "[1,{\"b\":[]},\"x\\\"]\"]"},
+        {JSON_OBJECT, "c", "{\"d\":null,\"e\":[true,{}]}"},
+        {JSON_NUMBER, "f", "-1.5e3"},
+        {JSON_STRING, "\\u0067", "\\\\"},
+    };
+    struct json_iter i = json_iter(STR(walked_text));
+    struct json_value value;
+    struct str key;
+
+    for (size_t n = 0; n < COUNT(want); n++) {
+        ck_assert(json_next_member(&i, &key, &value));
+        ck_assert(str_eq(key, str_from(want[n].key)));
+        ck_assert_int_eq(value.type, want[n].type);
+        ck_assert(str_eq(value.text, str_from(want[n].raw)));
+        ck_assert(!i.whole);
+    }
+    for (int again = 0; again < 2; again++) {
+        ck_assert(!json_next_member(&i, &key, &value));
+        ck_assert(i.whole);
+    }
+}
+END_TEST
+
+START_TEST(elements_in_order)
+{
+    static const enum json_type want[] = {JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT,
+                                          JSON_NULL,   JSON_TRUE,   JSON_FALSE};
+    struct json_iter i = json_iter(STR(" [1 , \"a,]\",[2,3],{\"k\":4},null,true\n,false ] ,9"));
+    struct json_value value;
+
+    for (size_t n = 0; n < COUNT(want); n++) {
+        ck_assert(json_next_element(&i, &value));
+        ck_assert_int_eq(value.type, want[n]);
+    }
+    ck_assert(!json_next_element(&i, &value));
+    ck_assert(i.whole);
+}
+END_TEST
+
+/* How many a walk hands out, and whether it comes to its end; in memory of its own. */
+static size_t walk(struct str text, bool *ret_whole)
+{
+    char *copy = malloc(text.n ? text.n : 1);
+    struct json_value value;
+    struct str key;
+    size_t n = 0;
+
+    memcpy(copy, text.p, text.n);
+    struct json_iter i = json_iter((struct str){copy, text.n});
+    if (i.close == '}')
+        while (json_next_member(&i, &key, &value))
+            n++;
+    else
+        while (json_next_element(&i, &value))
+            n++;
+    *ret_whole = i.whole;
+    free(copy);
+    return n;
+}
+
+START_TEST(ends_early_on_bad_text)
+{
+    static const struct {
+        const char *text;
+        size_t n;
+        bool whole;
+    } cases[] = {
+        {"{}", 0, true},
+        {"[]", 0, true},
+        {" { } x", 0, true},
+        {"[ ]", 0, true},
+        {"[1] trailing", 1, true},
+        {"", 0, false},
+        {"7", 0, false},
+        {"\"s\"", 0, false},
+        {"{", 0, false},
+        {"[", 0, false},
+        {"[,]", 0, false},
+        {"[1,]", 1, false},
+        {"[1 2]", 1, false},
+        {"[1,2", 2, false},
+        {"[1}", 1, false},
+        {"[x]", 0, false},
+        {"[\"no end", 0, false},
+        {"{\"a\":1,}", 1, false},
+        {"{\"a\":1]", 1, false},
+        {"{\"a\":1 \"b\":2}", 1, false},
+        {"{\"a\" 1}", 0, false},
+        {"{\"a\":}", 0, false},
+        {"{1:2}", 0, false},
+        {"{,\"a\":1}", 0, false},
+        {"{\"a\":1,,\"b\":2}", 1, false},
+        {"[[1]", 1, false},
+    };
+
+    for (size_t c = 0; c < COUNT(cases); c++) {
+        bool whole;
+        size_t n = walk(str_from(cases[c].text), &whole);
+        ck_assert_msg(n == cases[c].n && whole == cases[c].whole, "%s: %zu", cases[c].text, n);
+    }
+}
+END_TEST
+
+START_TEST(kinds_are_not_mixed_up)
+{
+    struct json_value value;
+    struct str key;
+
+    struct json_iter object = json_iter(STR("{\"a\":1}")), array = json_iter(STR("[1]"));
+    ck_assert(!json_next_element(&object, &value));
+    ck_assert(!json_next_member(&array, &key, &value));
+    ck_assert(!object.whole && !array.whole);
+    struct json_iter none = json_iter((struct str){NULL, 0});
+    ck_assert(!json_next_member(&none, &key, &value) && !json_next_element(&none, &value));
+}
+END_TEST
+
+/* Whatever cJSON takes is walked to its end, with as many members or elements. */
+START_TEST(walks_agree_with_a_parser_on_mutated_texts)
+{
+    static const char alphabet[] = "{}[]\",:\\ \nntf0e-u";
+    unsigned parsed = 0;
+    char text[sizeof walked_text];
+
+    for (unsigned round = 0; round < 100000; round++) {
+        memcpy(text, walked_text, sizeof text);
+        for (unsigned i = 0; i <= round % 3; i++)
+            text[unit_below(sizeof text - 1)] = alphabet[unit_below(sizeof alphabet - 1)];
+        bool whole;
+        size_t n = walk((struct str){text, round % 7 ? strlen(text) : round % sizeof text}, &whole);
+        cJSON *tree = round % 7 ? cJSON_Parse(text) : NULL;
+        if (tree && (cJSON_IsObject(tree) || cJSON_IsArray(tree))) {
+            parsed++;
+            if (!whole || n != (size_t)cJSON_GetArraySize(tree))
+                ck_abort_msg("%s: %zu", text, n);
+        }
+        cJSON_Delete(tree);
+    }
+    ck_assert_uint_gt(parsed, 5000);
+}
+END_TEST
+
+START_TEST(keys_however_spelled)
+{
+    ck_assert(json_key_is(STR("model"), STR("model")));
+    ck_assert(json_key_is(STR("mod\\u0065l"), STR("model")));
+    ck_assert(json_key_is(STR("\\u006d\\u006F\\u0064\\u0065\\u006c"), STR("model")));
+    ck_assert(!json_key_is(STR("mod\\u0065"), STR("model")));
+    ck_assert(!json_key_is(STR("models"), STR("model")));
+    ck_assert(!json_key_is(STR("Model"), STR("model")));
+    ck_assert(!json_key_is(STR(""), STR("model")));
+}
+END_TEST
+
+START_TEST(whole_numbers)
+{
+    uint64_t n = 7;
+
+    ck_assert(json_to_u64((struct json_value){JSON_NUMBER, STR("18446744073709551615")}, &n));
+    ck_assert_uint_eq(n, UINT64_MAX);
+    ck_assert(!json_to_u64((struct json_value){JSON_NUMBER, STR("18446744073709551616")}, &n));
+    ck_assert(!json_to_u64((struct json_value){JSON_NUMBER, STR("1.0")}, &n));
+    ck_assert(!json_to_u64((struct json_value){JSON_NUMBER, STR("-1")}, &n));
+    ck_assert(!json_to_u64((struct json_value){JSON_STRING, STR("1")}, &n));
+    ck_assert_uint_eq(n, UINT64_MAX);
+}
+END_TEST
+
+/* --- the key finder --------------------------------------------------------------------------- */
 
 /* `text` in memory of its own, so that a sanitizer sees a read beyond it. */
 static bool scan_exact(const char *text, size_t n, struct json_want *wants, size_t count)
@@ -273,8 +455,15 @@ END_TEST
 
 void unit_tests(Suite *suite)
 {
-    TCase *tcase = unit_case(suite, "json_scan");
+    TCase *tcase = unit_case(suite, "json");
 
+    tcase_add_test(tcase, members_in_order);
+    tcase_add_test(tcase, elements_in_order);
+    tcase_add_test(tcase, ends_early_on_bad_text);
+    tcase_add_test(tcase, kinds_are_not_mixed_up);
+    tcase_add_test(tcase, walks_agree_with_a_parser_on_mutated_texts);
+    tcase_add_test(tcase, keys_however_spelled);
+    tcase_add_test(tcase, whole_numbers);
     tcase_add_test(tcase, values_of_every_type);
     tcase_add_test(tcase, true_only_for_an_object_that_ends);
     tcase_add_test(tcase, wants_are_cleared);

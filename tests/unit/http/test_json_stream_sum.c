@@ -1,5 +1,5 @@
-/* Fingerprints of JSON: the same for what says the same, at any split, and no others. */
-#include "http/json_fingerprint.h"
+/* Fingerprints: the same for what says the same, at any split, and no others. */
+#include "http/json_stream.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -8,23 +8,25 @@
 
 #include "unit.h"
 
-#define DEPTH JSON_FINGERPRINT_DEPTH
+#define DEPTH JSON_SUM_DEPTH
 
 /* Of two pieces, cut at `at`, or of single bytes where that is SIZE_MAX. */
 static bool cut(struct str s, size_t at, uint64_t *ret)
 {
-    struct json_fingerprint f;
+    struct json_stream stream;
+    struct json_sum sum;
     size_t n;
 
-    json_fingerprint_begin(&f);
+    json_stream_init(&stream);
+    json_stream_sum(&stream, &sum);
     for (size_t done = 0; done < s.n; done += n) {
         n = at == SIZE_MAX ? 1 : done < at && at < s.n ? at - done : s.n - done;
         char *copy = malloc(n); /* of its own, so that a sanitizer sees reads beyond */
         memcpy(copy, s.p + done, n);
-        json_fingerprint_feed(&f, (struct str){copy, n});
+        json_stream_feed(&stream, (struct str){copy, n});
         free(copy);
     }
-    return json_fingerprint_end(&f, ret);
+    return json_stream_fingerprint(&stream, ret);
 }
 
 static uint64_t of(const char *text)
@@ -214,7 +216,7 @@ END_TEST
 
 void unit_tests(Suite *suite)
 {
-    TCase *tcase = unit_case(suite, "fingerprints");
+    TCase *tcase = unit_case(suite, "json_stream_sum");
 
     tcase_add_loop_test(tcase, order_of_members_and_white_space_do_not_count, 0, COUNT(same));
     tcase_add_test(tcase, what_differs_differs);

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "policy/apierror.h"
+#include "policy/apierror_write.h"
 
 struct str response_request_id(const struct headers *h)
 {
@@ -219,29 +219,6 @@ int response_from_upstream(struct http_response *ret, unsigned status,
     return rc == 0 ? response_add_facts(&ret->headers, f) : rc;
 }
 
-#define OWN_ERROR_MAX 8192
-
-static int write_error(struct buf *out, enum dialect dialect, unsigned status, const char *message,
-                       const char *type, const char *code)
-{
-    if (dialect == DIALECT_GEMINI)
-        return apierror_write_google(out, status, message, type, code);
-    if (dialect == DIALECT_MESSAGES) { /* {"type":"error","error":{...}} */
-        struct buf error;
-        int rc;
-
-        buf_init(&error, OWN_ERROR_MAX);
-        rc = apierror_write(&error, message, type, code);
-        if (rc == 0)
-            (void)buf_add_str(out, STR("{\"type\":\"error\","));
-        if (rc == 0)
-            rc = buf_add(out, error.p + 1, error.len - 1);
-        buf_deinit(&error);
-        return rc;
-    }
-    return apierror_write(out, message, type, code);
-}
-
 int response_own_error(struct http_response *ret, struct buf *ret_body, unsigned status,
                        const char *message, const char *type, const char *code,
                        const struct response_facts *f)
@@ -249,8 +226,8 @@ int response_own_error(struct http_response *ret, struct buf *ret_body, unsigned
     int rc;
 
     ret->status = status ? status : response_status_for(f->reason);
-    rc = write_error(ret_body, f->dialect, ret->status, message, type,
-                     code ? code : reason_word(f->reason));
+    rc = apierror_write(ret_body, f->dialect, ret->status, message, type,
+                        code ? code : reason_word(f->reason));
     ret->content_length = ret_body->len;
     if (rc == 0)
         rc = headers_add(&ret->headers, STR("Content-Type"), STR("application/json"));

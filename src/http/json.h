@@ -5,7 +5,7 @@
  * walk may take. Any bytes do: the grammar (RFC 8259) is checked as far as needed to find the way, and on
  * bad text a walk ends early and never reads beyond. Each byte is looked at twice at most, nested or not.
  *
- * json_stream.h reads texts in pieces, and checks all of the grammar. */
+ * json_stream.h reads texts in pieces, and checks all of the grammar. json_tree.h writes. */
 #ifndef RETRYD_HTTP_JSON_H
 #define RETRYD_HTTP_JSON_H
 

@@ -1,7 +1,6 @@
 /* Finds out what an error object is about, from its code, its type, or, failing both, its words. */
 #include "policy/apierror.h"
 
-#include "base/escape.h"
 #include "base/units.h"
 #include "http/json.h"
 #include "policy/apierror_words.h"
@@ -517,6 +516,14 @@ void apierror_parse_response(struct str body, struct apierror *ret_error)
         read_error_object(w[1].value.text, ret_error);
 }
 
+bool apierror_is_google(struct str object)
+{
+    struct json_value code = json_scan_one(object, STR("code"));
+    uint64_t n;
+
+    return code.type == JSON_NUMBER && str_to_u64(code.text, &n) && n >= 400 && n <= 599;
+}
+
 /* --- the wait in a message -------------------------------------------------------------------- */
 
 static bool is_word_char(char c)
@@ -600,77 +607,4 @@ bool apierror_message_hint(struct str message, uint64_t *ret_ms)
         }
     }
     return false;
-}
-
-/* --- writing ---------------------------------------------------------------------------------- */
-
-static void add_string(struct buf *out, const char *text)
-{
-    if (!text) {
-        (void)buf_add_str(out, STR("null"));
-        return;
-    }
-    (void)buf_addc(out, '"');
-    for (struct str s = str_from(text); s.n > 0;) {
-        char space[ESCAPE_MAX];
-        size_t used;
-        (void)buf_add_str(out, escape_json(s, space, &used));
-        s = skip(s, used);
-    }
-    (void)buf_addc(out, '"');
-}
-
-int apierror_write(struct buf *out, const char *message, const char *type, const char *code)
-{
-    (void)buf_add_str(out, STR("{\"error\":{\"message\":"));
-    add_string(out, message);
-    (void)buf_add_str(out, STR(",\"type\":"));
-    add_string(out, type);
-    (void)buf_add_str(out, STR(",\"param\":null,\"code\":"));
-    add_string(out, code);
-    return buf_add_str(out, STR("}}"));
-}
-
-bool apierror_is_google(struct str object)
-{
-    struct json_value code = json_scan_one(object, STR("code"));
-    uint64_t n;
-
-    return code.type == JSON_NUMBER && str_to_u64(code.text, &n) && n >= 400 && n <= 599;
-}
-
-/* google/rpc/code.proto, by the status that it maps them to. */
-static const char *google_status(unsigned status)
-{
-    static const struct {
-        unsigned status;
-        const char *word;
-    } words_of[] = {
-        {401, "UNAUTHENTICATED"},   {403, "PERMISSION_DENIED"}, {404, "NOT_FOUND"},
-        {408, "DEADLINE_EXCEEDED"}, {409, "ABORTED"},           {429, "RESOURCE_EXHAUSTED"},
-        {500, "INTERNAL"},          {501, "UNIMPLEMENTED"},     {504, "DEADLINE_EXCEEDED"},
-    };
-
-    for (size_t i = 0; i < sizeof words_of / sizeof words_of[0]; i++)
-        if (words_of[i].status == status)
-            return words_of[i].word;
-    return status < 500 ? "INVALID_ARGUMENT" : "UNAVAILABLE";
-}
-
-int apierror_write_google(struct buf *out, unsigned status, const char *message, const char *type,
-                          const char *code)
-{
-    (void)buf_printf(out, "{\"error\":{\"code\":%u,\"message\":", status);
-    add_string(out, message ? message : "");
-    (void)buf_printf(out,
-                     ",\"status\":\"%s\",\"details\":[{\"@type\":"
-                     "\"type.googleapis.com/google.rpc.ErrorInfo\",\"reason\":",
-                     google_status(status));
-    add_string(out, code ? code : "unknown");
-    (void)buf_add_str(out, STR(",\"domain\":\"retryd\",\"metadata\":{"));
-    if (type) {
-        (void)buf_add_str(out, STR("\"type\":"));
-        add_string(out, type);
-    }
-    return buf_add_str(out, STR("}}]}}"));
 }

@@ -1,4 +1,4 @@
-/* Reads the error object of an OpenAI-like answer, and writes retryd's own in the same shape.
+/* Reads the error object of an OpenAI-like answer.
  *
  * Shapes understood: {"error":{"message","type","param","code"}} with a string, number or null
  * code; {"error":"text"}; {"error":[{...}]}, of which the first that says something counts;
@@ -19,7 +19,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/buf.h"
 #include "base/str.h"
 
 /* What the error is about, as far as retrying goes. */
@@ -73,15 +72,5 @@ bool apierror_message_hint(struct str message, uint64_t *ret_ms);
 
 /* Whether an error object is of Google's shape: its code is a number, a status of HTTP. */
 bool apierror_is_google(struct str object);
-
-/* Appends {"error":{"code":STATUS,"message":...,"status":"UNAVAILABLE","details":[...]}}: Google's own
- * shape, with the code that is stable here as the reason of its ErrorInfo. `type` and `code` may be
- * NULL. As apierror_write. */
-int apierror_write_google(struct buf *out, unsigned status, const char *message, const char *type,
-                          const char *code);
-
-/* Appends {"error":{"message":...,"type":...,"param":null,"code":...}}, any of them null for NULL.
- * 0, -ENOMEM or -EFBIG (then `out` has failed, and holds a part). */
-int apierror_write(struct buf *out, const char *message, const char *type, const char *code);
 
 #endif

@@ -5,44 +5,55 @@
 #include <string.h>
 
 #include "http/json.h"
+#include "http/json_tree.h"
+#include "policy/apierror_write.h"
 
-/* One line: in valid JSON line ends stand between tokens only, where a space does as well. */
-static void add_line(struct buf *out, struct str text)
+/* The event goes out whole or not at all. */
+static int end_event(struct buf *out, size_t begin)
 {
-    for (size_t i = 0; i < text.n; i++)
-        (void)buf_addc(out, text.p[i] == '\n' || text.p[i] == '\r' ? ' ' : text.p[i]);
+    if (buf_add_str(out, STR("\n\n")) == 0)
+        return 0;
+    out->len = begin;
+    out->failed = false;
+    return -ENOMEM;
 }
+
+/* --- error -------------------------------------------------------------------------------------- */
 
 /* A string or a number as a string, anything else as null: what the SDKs' types allow. */
-static void add_text(struct buf *out, const struct json_value *v)
+static void add_text(struct json_tree *t, struct cJSON *to, const struct json_want *w)
 {
-    bool text = v->type == JSON_STRING || v->type == JSON_NUMBER;
-
-    (void)buf_add_str(out, text ? STR("\"") : STR("null"));
-    if (!text)
-        return;
-    (void)buf_add_str(out, v->text);
-    (void)buf_addc(out, '"');
+    if (w->value.type == JSON_STRING || w->value.type == JSON_NUMBER)
+        json_tree_string(t, to, w->key.p, w->value.text);
+    else
+        json_tree_null(t, to, w->key.p);
 }
 
-static void add_flat(struct buf *out, uint64_t sequence, struct str error)
+static void add_flat(struct json_tree *t, uint64_t sequence, struct str error)
 {
     struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}, {.key = STR("param")}};
 
     json_scan(error, w, 3);
-    (void)buf_printf(out,
-                     "event: error\ndata: {\"type\":\"error\",\"sequence_number\":%llu,\"code\":",
-                     (unsigned long long)sequence);
-    add_text(out, &w[0].value);
-    (void)buf_add_str(out, STR(",\"message\":"));
-    add_text(out, &w[1].value);
-    (void)buf_add_str(out, STR(",\"param\":"));
-    add_text(out, &w[2].value);
-    (void)buf_add_str(out, STR(",\"error\":"));
+    json_tree_number(t, t->root, "sequence_number", sequence);
+    for (int i = 0; i < 3; i++)
+        add_text(t, t->root, &w[i]);
+}
+
+static void write_error(struct buf *out, enum dialect dialect, uint64_t sequence, struct str error)
+{
+    struct json_tree t;
+
+    json_tree_begin(&t);
+    if (dialect == DIALECT_RESPONSES || dialect == DIALECT_MESSAGES)
+        json_tree_text(&t, t.root, "type", "error");
+    if (dialect == DIALECT_RESPONSES)
+        add_flat(&t, sequence, error);
+    json_tree_raw(&t, t.root, "error", error);
+    (void)json_tree_end(&t, out);
 }
 
 /* An object that is not Google's becomes one: what its code was is the reason in its details. */
-static void add_google(struct buf *out, struct str error)
+static void write_google(struct buf *out, struct str error)
 {
     struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}, {.key = STR("type")}};
     char code[64] = "", message[1024] = "", type[64] = "";
@@ -59,74 +70,84 @@ static void add_google(struct buf *out, struct str error)
         status = 429;
     else if (strcmp(type, "invalid_request_error") == 0)
         status = 400;
-    (void)apierror_write_google(out, status, message, type[0] ? type : NULL, code[0] ? code : NULL);
+    (void)apierror_write(out, DIALECT_GEMINI, status, message, type[0] ? type : NULL,
+                         code[0] ? code : NULL);
 }
 
 int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, struct str error)
 {
-    size_t before = out->len;
+    bool named = dialect == DIALECT_RESPONSES || dialect == DIALECT_MESSAGES;
+    size_t begin = out->len;
 
-    if (dialect == DIALECT_GEMINI && !apierror_is_google(error)) {
-        (void)buf_add_str(out, STR("data: "));
-        add_google(out, error);
-        (void)buf_add_str(out, STR("\n\n"));
-    } else {
-        if (dialect == DIALECT_RESPONSES)
-            add_flat(out, sequence, error);
-        else if (dialect == DIALECT_MESSAGES)
-            (void)buf_add_str(out, STR("event: error\ndata: {\"type\":\"error\",\"error\":"));
-        else
-            (void)buf_add_str(out, STR("data: {\"error\":"));
-        add_line(out, error);
-        (void)buf_add_str(out, STR("}\n\n"));
-    }
-    if (!out->failed)
-        return 0;
-    out->len = before;
-    out->failed = false;
-    return -ENOMEM;
+    (void)buf_add_str(out, named ? STR("event: error\ndata: ") : STR("data: "));
+    if (dialect == DIALECT_GEMINI && !apierror_is_google(error))
+        write_google(out, error);
+    else
+        write_error(out, dialect, sequence, error);
+    return end_event(out, begin);
 }
 
-static void add_text_or(struct buf *out, const struct json_value *v, struct str otherwise)
+/* --- response.failed ---------------------------------------------------------------------------- */
+
+static void add_text_or(struct json_tree *t, struct cJSON *to, const struct json_want *w,
+                        const char *otherwise)
 {
-    if ((v->type == JSON_STRING || v->type == JSON_NUMBER) && v->text.n > 0) {
-        add_text(out, v);
-        return;
-    }
-    (void)buf_addc(out, '"');
-    (void)buf_add_str(out, otherwise);
-    (void)buf_addc(out, '"');
+    if ((w->value.type == JSON_STRING || w->value.type == JSON_NUMBER) && w->value.text.n > 0)
+        add_text(t, to, w);
+    else
+        json_tree_text(t, to, w->key.p, otherwise);
 }
 
-int error_event_failed(struct buf *out, const struct guard_response *response, uint64_t sequence,
-                       struct str error)
+static void add_reason(struct json_tree *t, struct cJSON *response, struct str error)
 {
     struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}};
-    size_t before = out->len;
+    struct cJSON *reason = json_tree_object(t, response, "error");
 
     json_scan(error, w, 2);
-    (void)buf_printf(out,
-                     "event: response.failed\n"
-                     "data: {\"type\":\"response.failed\",\"sequence_number\":%llu,"
-                     "\"response\":{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%llu,"
-                     "\"status\":\"failed\",\"error\":{\"code\":",
-                     (unsigned long long)sequence, response->id,
-                     (unsigned long long)response->created_at);
-    add_text_or(out, &w[0].value, STR("server_error"));
-    (void)buf_add_str(out, STR(",\"message\":"));
-    add_text_or(out, &w[1].value, STR("the answer failed"));
-    (void)buf_printf(out,
-                     "},\"incomplete_details\":null,\"instructions\":null,\"metadata\":{},"
-                     "\"model\":\"%s\",\"output\":[],\"parallel_tool_calls\":true,"
-                     "\"previous_response_id\":null,\"temperature\":null,\"tool_choice\":\"auto\","
-                     "\"tools\":[],\"top_p\":null,\"usage\":null}}\n\n",
-                     response->model);
-    if (!out->failed)
-        return 0;
-    out->len = before;
-    out->failed = false;
-    return -ENOMEM;
+    add_text_or(t, reason, &w[0], "server_error");
+    add_text_or(t, reason, &w[1], "the answer failed");
 }
+
+/* What strict clients want of a response besides. */
+static void add_other_fields(struct json_tree *t, struct cJSON *response)
+{
+    static const char *const nulls[] = {
+        "incomplete_details", "instructions", "previous_response_id",
+        "temperature",        "top_p",        "usage"};
+
+    for (size_t i = 0; i < sizeof(nulls) / sizeof(nulls[0]); i++)
+        json_tree_null(t, response, nulls[i]);
+    (void)json_tree_object(t, response, "metadata");
+    (void)json_tree_array(t, response, "output");
+    (void)json_tree_array(t, response, "tools");
+    json_tree_text(t, response, "tool_choice", "auto");
+    json_tree_bool(t, response, "parallel_tool_calls", true);
+}
+
+int error_event_failed(struct buf *out, const struct guard_response *known, uint64_t sequence,
+                       struct str error)
+{
+    size_t begin = out->len;
+    struct cJSON *response;
+    struct json_tree t;
+
+    json_tree_begin(&t);
+    json_tree_text(&t, t.root, "type", "response.failed");
+    json_tree_number(&t, t.root, "sequence_number", sequence);
+    response = json_tree_object(&t, t.root, "response");
+    json_tree_string(&t, response, "id", str_from(known->id));
+    json_tree_text(&t, response, "object", "response");
+    json_tree_number(&t, response, "created_at", known->created_at);
+    json_tree_text(&t, response, "status", "failed");
+    add_reason(&t, response, error);
+    json_tree_string(&t, response, "model", str_from(known->model));
+    add_other_fields(&t, response);
+    (void)buf_add_str(out, STR("event: response.failed\ndata: "));
+    (void)json_tree_end(&t, out);
+    return end_event(out, begin);
+}
+
+/* --- error objects ------------------------------------------------------------------------------ */
 
 /* The error of the first choice that has one (OpenRouter). */
 static struct json_value find_in_choices(struct str choices)
@@ -175,23 +196,9 @@ static struct json_value find_object(struct str body)
     return w[0].value;
 }
 
-/* apierror_write writes {"error":{...}}: what is wanted is within. */
-static int add_object(struct buf *out, const char *message, const char *type, const char *code)
-{
-    struct buf whole;
-    int rc;
-
-    buf_init(&whole, 4096);
-    rc = apierror_write(&whole, message, type, code);
-    if (rc == 0)
-        rc = buf_add_str(out, json_scan_one(buf_str(&whole), STR("error")).text);
-    buf_deinit(&whole);
-    return rc;
-}
-
 int error_event_own(struct buf *out, const char *message, const char *code)
 {
-    return add_object(out, message, "server_error", code);
+    return apierror_write_object(out, message, "server_error", code);
 }
 
 int error_event_object(struct buf *out, struct str body, const struct apierror *read)
@@ -200,7 +207,7 @@ int error_event_object(struct buf *out, struct str body, const struct apierror *
 
     if (object.type == JSON_OBJECT)
         return buf_add_str(out, object.text);
-    return add_object(out, read->message[0] ? read->message : "the upstream reported an error",
-                      read->type[0] ? read->type : "server_error",
-                      read->code[0] ? read->code : NULL);
+    return apierror_write_object(
+        out, read->message[0] ? read->message : "the upstream reported an error",
+        read->type[0] ? read->type : "server_error", read->code[0] ? read->code : NULL);
 }

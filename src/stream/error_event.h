@@ -24,7 +24,7 @@ int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, 
  * and message of the response's error and leaves the error event aside. No SDK raises it, so the error
  * event goes behind it. The fields are those that strict clients want of a response. 0 or -ENOMEM
  * (then `out` is as it was). */
-int error_event_failed(struct buf *out, const struct guard_response *response, uint64_t sequence,
+int error_event_failed(struct buf *out, const struct guard_response *known, uint64_t sequence,
                        struct str error);
 
 /* Appends an error object of retryd's own. 0 or -ENOMEM. */

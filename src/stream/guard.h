@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "http/dialect.h"
 #include "http/json.h"
 #include "policy/apierror.h"

@@ -22,6 +22,7 @@ OWNERS = [
     (re.compile(r"microhttpd"), re.compile(r"src/edge/frontend(_[a-z]+)?\.[ch]")),
     (re.compile(r"curl/"), re.compile(r"src/edge/fetch(_[a-z]+)?\.[ch]")),
     (re.compile(r"hiredis/"), re.compile(r"src/edge/redis\.c")),
+    (re.compile(r"cJSON\.h"), re.compile(r"src/http/json_tree\.c")),
     (re.compile(r"ini\.h"), re.compile(r"src/config/config[^/]*\.c")),
 ]
 

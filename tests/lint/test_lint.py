@@ -39,6 +39,7 @@ BAD = [
     (lint.library_owners, {"src/edge/frontend.c": "#include <curl/curl.h>\n"}),
     (lint.library_owners, {"src/daemon/worker.c": "#include <curl/multi.h>\n"}),
     (lint.library_owners, {"src/daemon/main.c": "#include <ini.h>\n"}),
+    (lint.library_owners, {"src/policy/apierror.c": "#include <cJSON.h>\n"}),
     (lint.library_owners, {"src/daemon/shared.c": "#include <hiredis/hiredis.h>\n"}),
     (lint.edges_apart, {"src/edge/frontend.c": '#include "edge/fetch.h"\n'}),
     (lint.edges_apart, {"src/edge/fetch.c": '#include "edge/frontend.h"\n'}),

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "failmem.h"
+#include "policy/apierror_write.h"
 #include "unit.h"
 
 struct row {
@@ -615,7 +616,7 @@ START_TEST(what_is_written_is_json)
         nasty[i] = (char)(i + 1);
     nasty[255] = '\0';
     buf_init(&b, 4096);
-    ck_assert_int_eq(apierror_write(&b, nasty, "server_error", "dns_failed"), 0);
+    ck_assert_int_eq(apierror_write(&b, DIALECT_CHAT, 502, nasty, "server_error", "dns_failed"), 0);
     (void)buf_addc(&b, '\0');
     cJSON *tree = cJSON_Parse(b.p);
     ck_assert_ptr_nonnull(tree);
@@ -625,15 +626,27 @@ START_TEST(what_is_written_is_json)
                      "dns_failed");
     cJSON_Delete(tree);
     buf_reset(&b, 4096);
-    ck_assert_int_eq(apierror_write(&b, "m", NULL, NULL), 0);
+    ck_assert_int_eq(apierror_write(&b, DIALECT_CHAT, 502, "m", NULL, NULL), 0);
     ck_assert(
         str_eq(buf_str(&b),
                STR("{\"error\":{\"message\":\"m\",\"type\":null,\"param\":null,\"code\":null}}")));
     buf_reset(&b, 4096);
-    ck_assert_int_eq(apierror_write(&b, "hello", "t", "slow_down"), 0);
+    ck_assert_int_eq(apierror_write(&b, DIALECT_CHAT, 502, "hello", "t", "slow_down"), 0);
     apierror_parse(buf_str(&b), &e);
     ck_assert_int_eq(e.kind, APIERROR_OVERLOADED);
     ck_assert_str_eq(e.message, "hello");
+    buf_reset(&b, 4096);
+    ck_assert_int_eq(apierror_write(&b, DIALECT_MESSAGES, 502, "m", "t", "c"), 0);
+    ck_assert(
+        str_eq(buf_str(&b), STR("{\"type\":\"error\",\"error\":{\"message\":\"m\",\"type\":\"t\","
+                                "\"param\":null,\"code\":\"c\"}}")));
+    buf_reset(&b, 4096);
+    ck_assert_int_eq(apierror_write(&b, DIALECT_GEMINI, 429, "m", "t", "c"), 0);
+    ck_assert(
+        str_eq(buf_str(&b),
+               STR("{\"error\":{\"code\":429,\"message\":\"m\",\"status\":\"RESOURCE_EXHAUSTED\","
+                   "\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.ErrorInfo\","
+                   "\"reason\":\"c\",\"domain\":\"retryd\",\"metadata\":{\"type\":\"t\"}}]}}")));
     buf_deinit(&b);
 }
 END_TEST
@@ -648,7 +661,7 @@ START_TEST(writing_fails_cleanly)
         struct buf b;
         buf_init(&b, 4096);
         failmem_arm(n);
-        int r = apierror_write(&b, message, "t", "c");
+        int r = apierror_write(&b, DIALECT_CHAT, 502, message, "t", "c");
         bool failed = b.failed;
         buf_deinit(&b);
         if (!failmem_disarm())
@@ -660,7 +673,7 @@ START_TEST(writing_fails_cleanly)
     for (size_t cap = 0; cap < 60; cap++) {
         struct buf b;
         buf_init(&b, cap);
-        ck_assert_int_lt(apierror_write(&b, "message", "t", "c"), 0);
+        ck_assert_int_lt(apierror_write(&b, DIALECT_CHAT, 502, "message", "t", "c"), 0);
         buf_deinit(&b);
     }
 }

@@ -1,7 +1,7 @@
 /* Failing a chosen allocation, so that a test can see what the code under test does about it.
  *
  * malloc, calloc, realloc, strdup and strndup are wrapped in every unit test, for the layers, the
- * test itself and the check library alike; what the C library allocates inside (asprintf, getline)
+ * test itself, the check library and cJSON alike; what the C library allocates inside (asprintf, getline)
  * is not seen. Disarmed, the wrappers only count.
  *
  * The usual loop, which fails each allocation of `work` in turn until one run needs no more:

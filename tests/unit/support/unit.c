@@ -1,6 +1,7 @@
 /* The main of every unit test. */
 #include "unit.h"
 
+#include <cJSON.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -38,9 +39,11 @@ uint64_t unit_below(uint64_t n)
 int main(int argc, char **argv)
 {
     Suite *suite = suite_create(program_invocation_short_name);
+    cJSON_Hooks wrapped = {malloc, free}; /* failmem.h fails cJSON's allocations, too */
     SRunner *runner;
     int failed;
 
+    cJSON_InitHooks(&wrapped);
     argument_count = argc;
     arguments = argv;
     unit_tests(suite);

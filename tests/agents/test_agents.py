@@ -88,7 +88,8 @@ FIRST = {"normal": [], "503-twice": [error(503)] * 2, "429-with-a-hint": [LIMITE
 
 @every_agent
 @pytest.mark.parametrize("first", FIRST)
-def test_c03_the_agent_sees_nothing_of_it(name, first, tmp_path):
+def test_the_agent_sees_nothing_of_it(name, first, tmp_path):
+    """C3."""
     ran = run(name, tmp_path, *FIRST[first], WHOLE)
     assert ran.code == 0 and TEXT in ran.said, ran
     assert (len(ran.asked), len(ran.record)) == (1, 1 + len(FIRST[first])), ran
@@ -100,15 +101,16 @@ TOLD = [(name, mode) for name, mode in MODES if mode == "live" or (name, mode) =
 
 
 @pytest.mark.parametrize("name, mode", [each for each in MODES if each not in TOLD])
-def test_c13_a_cut_is_mended(name, mode, tmp_path):
+def test_a_cut_is_mended(name, mode, tmp_path):
+    """C13."""
     ran = run(name, tmp_path, CUT, WHOLE, config=f"\n[stream]\nmode = {mode}\n")
     assert ran.code == 0 and TEXT in ran.said, ran
     assert (len(ran.asked), len(ran.record)) == (1, 2), ran
 
 
 @pytest.mark.parametrize("name, mode", TOLD)
-def test_c12_a_cut_is_no_answer(name, mode, tmp_path):
-    """The agent learns of it, and asks again, or says so."""
+def test_a_cut_is_no_answer(name, mode, tmp_path):
+    """C12: The agent learns of it, and asks again, or says so."""
     ran = run(name, tmp_path, CUT, WHOLE, config=f"\n[stream]\nmode = {mode}\n")
     assert (len(ran.asked) > 1 and TEXT in ran.said) or (len(ran.asked) == 1 and TEXT not in ran.said), ran
     assert len(ran.record) == len(ran.asked), ran
@@ -119,15 +121,16 @@ SOON = "\n[breaker]\nopen_for = 200ms\n"
 
 
 @every_agent
-def test_c08_a_persistent_failure_costs_max_attempts_and_the_agents_own_repeats(name, tmp_path):
+def test_a_persistent_failure_costs_max_attempts_and_the_agents_own_repeats(name, tmp_path):
+    """C8."""
     ran = run(name, tmp_path, error(503), config=SOON)
     assert TEXT not in ran.said
     assert 1 <= len(ran.asked) <= CLIENTS[name].requests, ran
     assert len(ran.record) == ATTEMPTS + len(ran.asked) - 1, ran
 
 
-def test_c08_codex_without_its_two_knobs_adds_up_too(tmp_path):
-    """It reconnects five times, each time with its members in another order, and asks five times in each."""
+def test_codex_without_its_two_knobs_adds_up_too(tmp_path):
+    """C8: It reconnects five times, each time with its members in another order, and asks five times in each."""
     ran = run("codex", tmp_path, error(503), config=SOON, without=r"^(request|stream)_max_retries = 0\n")
     assert TEXT not in ran.said
     assert 5 < len(ran.asked) <= 30, ran

@@ -83,7 +83,8 @@ def test_metrics_are_in_the_prometheus_text_format(provider, retryd):
     assert samples['retryd_request_duration_seconds_bucket{le="+Inf"}'] == 1
 
 
-def test_c30_a_web_page_sees_nothing(retryd):
+def test_a_web_page_sees_nothing(retryd):
+    """C30."""
     d = retryd()
     assert ask(d, "/metrics", host="evil.example:80")[0] == 403
     assert ask(d, "/metrics", host="localhost")[0] == 200

@@ -54,7 +54,8 @@ def down(machine):
 
 @pytest.mark.parametrize("what", DOWN)
 @pytest.mark.parametrize("name", LIMITS)
-def test_c08_attempts(down, name, what):
+def test_attempts(down, name, what):
+    """C8."""
     case = down[f"{name}~{what}"]
     attempts = LIMITS[name][1]
     assert case.answer.status == DOWN[what][1]
@@ -65,13 +66,14 @@ def test_c08_attempts(down, name, what):
 
 
 @pytest.mark.parametrize("what", DOWN)
-def test_c08_final_failures_tell_the_sdk(down, what):
-    """The upstream's own word about it, in any case and number, is replaced."""
+def test_final_failures_tell_the_sdk(down, what):
+    """C8: The upstream's own word about it, in any case and number, is replaced."""
     for name in LIMITS:
         assert down[f"{name}~{what}"].answer.all("x-should-retry") == ["false"]
 
 
-def test_c08_sdk_repeats_are_noticed(machine):
+def test_sdk_repeats_are_noticed(machine):
+    """C8."""
     provider, daemon = machine
     before = daemon.metric("retryd_sdk_retries_total")
     counts = {"sdk-0": "0", "sdk-1": "1", "sdk-2": "2", "sdk-x": "x", "sdk-none": None}
@@ -110,7 +112,8 @@ def repeats(machine):
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-def test_c28_ambiguous_repeats_are_told(repeats, name):
+def test_ambiguous_repeats_are_told(repeats, name):
+    """C28."""
     case = repeats[0][name]
     assert (case.answer.status, len(case.attempts)) == (200, 2)
     assert case.failures[0]["possible_duplicate"] == "yes"
@@ -118,21 +121,24 @@ def test_c28_ambiguous_repeats_are_told(repeats, name):
 
 
 @pytest.mark.parametrize("name", CLEAR)
-def test_c28_clear_repeats_are_not(repeats, name):
+def test_clear_repeats_are_not(repeats, name):
+    """C28."""
     case = repeats[0][name]
     assert (case.answer.status, len(case.attempts)) == (200, 2)
     assert "possible_duplicate" not in case.failures[0]
     assert "possible_duplicates" not in case.request
 
 
-def test_c28_each_is_counted(repeats):
+def test_each_is_counted(repeats):
+    """C28."""
     seen, counted = repeats
     assert seen["twice"].request["possible_duplicates"] == "2"
     assert "possible_duplicates" not in seen["last"].request  # nothing was made again after it
     assert counted == len(AMBIGUOUS) + 2
 
 
-def test_c28_retry_ambiguous_off():
+def test_retry_ambiguous_off():
+    """C28."""
     with pair(retry={"initial_delay": "5ms", "retry_ambiguous": "no"},
               timeout={"first_byte": "700ms"}) as (provider, daemon):
         seen = run(provider, daemon, {n: Case([first, AUTO])
@@ -152,8 +158,8 @@ def values(attempt, name):
     return [v for n, v in attempt["headers"] if n.lower() == name]
 
 
-def test_c28_idempotency_header(machine):
-    """The same for all attempts of a request, another for another request; the client's own stays."""
+def test_idempotency_header(machine):
+    """C28: The same for all attempts of a request, another for another request; the client's own stays."""
     flaky = [error(503), BREAK, AUTO]
     own = ["idempotency-key: mine"]
     seen = run(*machine, {"one": Case(flaky), "two": Case(flaky), "own": Case(flaky, headers=own)})
@@ -168,7 +174,8 @@ def test_c28_idempotency_header(machine):
     assert keys["one"] == seen["one"].request["id"]
 
 
-def test_c28_no_idempotency_header_unless_configured():
+def test_no_idempotency_header_unless_configured():
+    """C28."""
     with pair() as (provider, daemon):
         seen = run(provider, daemon, {"plain": Case([error(503), AUTO])})
     assert not any("idempotency" in n.lower() for a in seen["plain"].attempts for n, _ in a["headers"])

@@ -57,7 +57,7 @@ def seen():
 
 
 @pytest.mark.parametrize("name", WAITS)
-def test_c02_waits(seen, name):
+def test_waits(seen, name):
     case = seen[name]
     waits, least = WAITS[name]
     assert len(case.attempts) == len(waits) + 1
@@ -73,14 +73,14 @@ def spread(seen, kind):
             for f, most in zip(case.failures[:-1], EXPONENTIAL)]
 
 
-def test_c02_jitter_is_random(seen):
+def test_jitter_is_random(seen):
     """Each of these is wrong once in a billion times or less: 32 and 64 draws."""
     equal, full = spread(seen, "equal-"), spread(seen, "full-")
     assert min(equal) < 0.75 < max(equal)
     assert min(full) < 0.5 < max(full)
 
 
-def test_c02_defaults():
+def test_defaults():
     """Nothing configured: a first wait of 0.5 s to 1 s, and five attempts in all."""
     with pair(retry={}) as (provider, daemon):
         case = run(provider, daemon, {"default": Case([error(503), AUTO])})["default"]

@@ -36,13 +36,13 @@ def primary(record):
     return [r for r in record if model_of(r) == "big"]
 
 
-def test_c20_every_request_is_answered(ridden_out):
+def test_every_request_is_answered(ridden_out):
     shots = ridden_out[0]
     assert {s.answer.status for s in shots} == {200}
     assert max(s.took_ms for s in shots) < OPEN_FOR_MS + BUSY_MS
 
 
-def test_c20_at_most_one_probe_in_the_time_it_is_open(ridden_out):
+def test_at_most_one_probe_in_the_time_it_is_open(ridden_out):
     record = primary(ridden_out[1])
     failed = [r for r in record if r["status"] == 503]
     opened = failed[2]["t_answer_end"]
@@ -53,7 +53,7 @@ def test_c20_at_most_one_probe_in_the_time_it_is_open(ridden_out):
     assert too_close(probes, OPEN_FOR_MS - ROUNDING_MS) == []
 
 
-def test_c20_the_primary_serves_again_within_one_probes_time(ridden_out):
+def test_the_primary_serves_again_within_one_probes_time(ridden_out):
     shots, record, _, _ = ridden_out
     recovers = record[0]["t_body"] + OUTAGE_MS
     good = [r["t_first"] for r in primary(record) if r["status"] == 200]
@@ -63,7 +63,7 @@ def test_c20_the_primary_serves_again_within_one_probes_time(ridden_out):
     assert {s.answer.header("x-retryd-attempts") for s in late} == {"1"}
 
 
-def test_c20_meanwhile_the_fallback_answers_at_once(ridden_out):
+def test_meanwhile_the_fallback_answers_at_once(ridden_out):
     shots, record, _, _ = ridden_out
     opened = primary(record)[2]["t_answer_end"]
     meanwhile = [s for s in shots if opened + BUSY_MS < s.sent_ms < record[0]["t_body"] + OUTAGE_MS - BUSY_MS]
@@ -72,7 +72,7 @@ def test_c20_meanwhile_the_fallback_answers_at_once(ridden_out):
     assert len(at_once) >= len(meanwhile) - OUTAGE_MS / OPEN_FOR_MS  # all but the probes
 
 
-def test_c20_it_is_told(ridden_out):
+def test_it_is_told(ridden_out):
     shots, _, lines, samples = ridden_out
     for what, line in lines.items():
         assert (line["target"], line["model"]) == ("one", "big"), what
@@ -88,7 +88,7 @@ def test_c20_it_is_told(ridden_out):
 ONE_SECOND = {"failures": 3, "open_for": "1s"}
 
 
-def test_c20_without_a_fallback_requests_wait_for_the_probe():
+def test_without_a_fallback_requests_wait_for_the_probe():
     with house(breaker=ONE_SECOND, retry={"initial_delay": "400ms", "jitter": "none"}) as (provider, daemon):
         provider.rules(outage(2700))
         first = Asked(daemon)
@@ -105,7 +105,7 @@ def test_c20_without_a_fallback_requests_wait_for_the_probe():
     assert good[1]["t_first"] >= good[0]["t_answer_start"], "nobody goes before the probe is answered"
 
 
-def test_c20_a_wait_beyond_the_deadline_is_in_vain():
+def test_a_wait_beyond_the_deadline_is_in_vain():
     with house(breaker={"failures": 3, "open_for": "20s"}, retry={"initial_delay": "20ms", "max_attempts": 3}) \
             as (provider, daemon):
         provider.rules(outage())
@@ -118,7 +118,7 @@ def test_c20_a_wait_beyond_the_deadline_is_in_vain():
     assert other.answered_ms - other.sent_ms < 2000
 
 
-def test_c20_a_probe_whose_client_leaves_is_followed_by_another():
+def test_a_probe_whose_client_leaves_is_followed_by_another():
     with house(breaker=ONE_SECOND, retry={"initial_delay": "20ms", "max_attempts": 3}) as (provider, daemon):
         provider.rules({"answers": [error(503)] * 3 + [{"stall": {"before_head": True}}, AUTO]})
         assert ask(daemon).status == 503
@@ -133,7 +133,7 @@ def test_c20_a_probe_whose_client_leaves_is_followed_by_another():
     assert record[4]["t_first"] - record[3]["t_first"] >= OPEN_FOR_MS - ROUNDING_MS
 
 
-def test_c20_a_probe_that_hangs_is_followed_by_another():
+def test_a_probe_that_hangs_is_followed_by_another():
     with house(breaker=ONE_SECOND, retry={"initial_delay": "20ms", "max_attempts": 3}) as (provider, daemon):
         provider.rules({"answers": [error(503)] * 3 + [{"stall": {"before_head": True}}, AUTO]})
         assert ask(daemon).status == 503
@@ -161,33 +161,33 @@ def thirty(provider, daemon, *answers, **how):
 LASTING = {"open_for": "60s"}
 
 
-def test_c20_failures_in_a_row():
+def test_failures_in_a_row():
     with house(breaker={**LASTING, "failures": 7, "failure_rate": 0}) as (provider, daemon):
         statuses, opened = thirty(provider, daemon, error(503))
         assert len(provider.record()) == 7 and opened == 1
     assert statuses == [503] * 30
 
 
-def test_c20_a_success_between_starts_the_count_anew():
+def test_a_success_between_starts_the_count_anew():
     with house(breaker={**LASTING, "failures": 3, "failure_rate": 0}) as (provider, daemon):
         _, opened = thirty(provider, daemon, error(503), error(503), AUTO)
         assert len(provider.record()) == 30 and opened == 0
 
 
-def test_c20_failure_rate():
+def test_failure_rate():
     """Half of them fail: it opens once there are enough of them to say so."""
     with house(breaker={**LASTING, "failures": 0, "failure_rate": "50%"}) as (provider, daemon):
         _, opened = thirty(provider, daemon, AUTO, error(503))
         assert 20 <= len(provider.record()) <= 21 and opened == 1
 
 
-def test_c20_below_the_failure_rate():
+def test_below_the_failure_rate():
     with house(breaker={**LASTING, "failures": 0, "failure_rate": "50%"}) as (provider, daemon):
         _, opened = thirty(provider, daemon, AUTO, error(503), AUTO)
         assert len(provider.record()) == 30 and opened == 0
 
 
-def test_c20_off():
+def test_off():
     with house(breaker={**LASTING, "failures": 0, "failure_rate": 0}) as (provider, daemon):
         _, opened = thirty(provider, daemon, error(503))
         assert len(provider.record()) == 30 and opened == 0
@@ -199,7 +199,7 @@ ANSWERS_ALL_THE_SAME = {"400": error(400), "404": error(404), "422": error(422),
 
 
 @pytest.mark.parametrize("name", ANSWERS_ALL_THE_SAME)
-def test_c20_errors_of_the_request_do_not_open_it(name):
+def test_errors_of_the_request_do_not_open_it(name):
     with house(breaker={**LASTING, "failures": 3}) as (provider, daemon):
         _, opened = thirty(provider, daemon, ANSWERS_ALL_THE_SAME[name])
         assert len(provider.record()) == 30 and opened == 0
@@ -208,13 +208,13 @@ def test_c20_errors_of_the_request_do_not_open_it(name):
 @pytest.mark.parametrize("failure", [{"cut": {"before_head": True}}, {"stall": {"before_head": True}},
                                      {"preset": "auto", "cut": {"after_bytes": 5}}, error(500)],
                          ids=["reset", "silence", "truncated", "500"])
-def test_c20_what_counts_as_down(failure):
+def test_what_counts_as_down(failure):
     with house(breaker={**LASTING, "failures": 3}, timeout={"first_byte": "100ms"}) as (provider, daemon):
         _, opened = thirty(provider, daemon, failure)
         assert len(provider.record()) == 3 and opened == 1
 
 
-def test_c20_a_client_that_leaves_says_nothing_of_the_target():
+def test_a_client_that_leaves_says_nothing_of_the_target():
     with house(breaker={**LASTING, "failures": 3}) as (provider, daemon):
         provider.rules({"answers": [{"stall": {"before_head": True}}] * 6 + [AUTO]})
         for n in range(6):
@@ -229,7 +229,7 @@ def test_c20_a_client_that_leaves_says_nothing_of_the_target():
 # --- what is apart, and what lasts -----------------------------------------------------------------
 
 
-def test_c20_one_model_may_be_down_alone():
+def test_one_model_may_be_down_alone():
     with house(breaker={**LASTING, "failures": 3}, retry={"initial_delay": "20ms", "max_attempts": 3}) \
             as (provider, daemon):
         provider.rules(outage())
@@ -239,7 +239,7 @@ def test_c20_one_model_may_be_down_alone():
         assert total(daemon, "retryd_breaker_opened_total", model="other") == 0
 
 
-def test_c20_another_upstream_serves_the_same_model():
+def test_another_upstream_serves_the_same_model():
     with house({"one": {}, "two": {}}, breaker={**LASTING, "failures": 3}) as (provider, daemon):
         provider.rules({"match": {"path": "/one/*"}, "answers": [error(503)]})
         answers = [ask(daemon) for _ in range(20)]
@@ -248,7 +248,7 @@ def test_c20_another_upstream_serves_the_same_model():
     assert went.count("one") == 3 and went[6:] == ["two"] * 17
 
 
-def test_c20_a_reload_keeps_it_open():
+def test_a_reload_keeps_it_open():
     with house(route={"fallback_models": "small"}, breaker={**LASTING, "failures": 3}) as (provider, daemon):
         provider.rules(outage())
         assert ask(daemon).status == 200
@@ -260,7 +260,7 @@ def test_c20_a_reload_keeps_it_open():
     assert {(a.status, a.header("x-retryd-attempts")) for a in answers} == {(200, "1")}
 
 
-def test_c20_all_upstreams_of_a_tier_down_leaves_it_at_once():
+def test_all_upstreams_of_a_tier_down_leaves_it_at_once():
     with house({"one": {}, "two": {}}, {"fallback_models": "small"}, breaker={**LASTING, "failures": 2},
                retry={"initial_delay": "20ms", "attempts_per_tier": 10, "max_attempts": 11}) as (provider, daemon):
         provider.rules(outage())
@@ -269,7 +269,7 @@ def test_c20_all_upstreams_of_a_tier_down_leaves_it_at_once():
     assert answer.status == 200 and models == ["big"] * 4 + ["small"]
 
 
-def test_c20_streams_that_break_count_as_failures():
+def test_streams_that_break_count_as_failures():
     """Though each has begun well: what it comes to is told when it is over."""
     broken = {"preset": "chat_stream", "events": 5, "interval_ms": 20,
               "cut": {"after_deltas": 2, "how": "fin", "delay_ms": 200}}
@@ -281,7 +281,7 @@ def test_c20_streams_that_break_count_as_failures():
     assert [a.status for a in answers] == [200] * 3 + [503] * 2
 
 
-def test_c20_streams_that_go_well_are_no_failures():
+def test_streams_that_go_well_are_no_failures():
     with house(breaker={**LASTING, "failures": 1, "failure_rate": "1%"}) as (provider, daemon):
         answers = [ask(daemon, chat(stream=True)) for _ in range(25)]
         assert daemon.metric('retryd_breaker_state{target="one",model="big",operation="generate"}') == 0
@@ -289,7 +289,7 @@ def test_c20_streams_that_go_well_are_no_failures():
     assert {a.status for a in answers} == {200}
 
 
-def test_c20_one_at_a_time_each_makes_one_probe():
+def test_one_at_a_time_each_makes_one_probe():
     """Who has made a probe in vain waits for another only as long as its backoffs would have taken."""
     with house(breaker={"failures": 3, "failure_rate": 0, "open_for": "1s"},
                retry={"initial_delay": "20ms", "jitter": "none", "max_attempts": 5}) as (provider, daemon):

@@ -72,7 +72,7 @@ def cut_everywhere(both):
 
 @pytest.mark.parametrize("api", LEAD)
 @pytest.mark.parametrize("mode", ["splice", "hold"])
-def test_c13_a_cut_after_any_event_is_mended(mode, api, cut_everywhere):
+def test_a_cut_after_any_event_is_mended(mode, api, cut_everywhere):
     for n, told, attempts in cut_everywhere(api, mode):
         assert_whole(told, api, text_of(api))
         assert attempts == (1 if n >= ENOUGH[api] else 2), n
@@ -81,7 +81,8 @@ def test_c13_a_cut_after_any_event_is_mended(mode, api, cut_everywhere):
 
 
 @pytest.mark.parametrize("api", LEAD)
-def test_c12_a_cut_after_any_event_is_told(api, cut_everywhere):
+def test_a_cut_after_any_event_is_told(api, cut_everywhere):
+    """C12."""
     for n, told, attempts in cut_everywhere(api, "live"):
         if n <= LEAD[api]:
             assert_whole(told, api, text_of(api))
@@ -95,8 +96,8 @@ def test_c12_a_cut_after_any_event_is_told(api, cut_everywhere):
             assert told.text == said(api, n)
 
 
-def test_c12_without_a_promise_of_usage_the_finish_is_enough(both):
-    """A client that did not ask for the usage misses nothing when the stream breaks before it."""
+def test_without_a_promise_of_usage_the_finish_is_enough(both):
+    """C12: A client that did not ask for the usage misses nothing when the stream breaks before it."""
     n = LEAD["chat"] + WORDS["chat"] + 1
     asked = {mode: case("chat", [cut("chat", n, usage=False)], mode, stream_options=None) for mode in MODES}
     for seen in run(*both, asked).values():
@@ -105,8 +106,8 @@ def test_c12_without_a_promise_of_usage_the_finish_is_enough(both):
         assert attempts == 1
 
 
-def test_c12_the_legacy_completions(both):
-    """They are told of, and mended, as chat completions are."""
+def test_the_legacy_completions(both):
+    """C12: They are told of, and mended, as chat completions are."""
     bad = {"preset": "completions_stream", "events": 9, "cut": {"after_deltas": 4, "delay_ms": PAUSE_MS}}
     good = {"preset": "completions_stream", "events": 9}
     seen = run(*both, {mode: case("completions", [bad, good], mode) for mode in MODES})
@@ -119,7 +120,7 @@ def test_c12_the_legacy_completions(both):
 
 
 @pytest.mark.parametrize("api", LEAD)
-def test_c13_other_pieces_of_the_same_text(api, both):
+def test_other_pieces_of_the_same_text(api, both):
     cases = {f"{pieces}-{n}": case(api, [cut(api, n), answer(api, text=text_of(api), events=pieces)], "splice")
              for pieces in (1, 2, 7, 55, 150) for n in (5, 6, 31, 54, 57)}
     for name, seen in run(*both, cases).items():
@@ -129,7 +130,7 @@ def test_c13_other_pieces_of_the_same_text(api, both):
 
 
 @pytest.mark.parametrize("api", LEAD)
-def test_c13_at_a_difference_the_break_is_told(api, both):
+def test_at_a_difference_the_break_is_told(api, both):
     """The client has 20 words. What does not begin with them cannot continue them."""
     given = words(20)
     others = {"first": "x" + given[1:] + "and more", "last": given[:-2] + "x and more", "amid": words(9) + "x more",
@@ -142,7 +143,7 @@ def test_c13_at_a_difference_the_break_is_told(api, both):
 
 
 @pytest.mark.parametrize("api", LEAD)
-def test_c13_what_follows_may_differ(api, both):
+def test_what_follows_may_differ(api, both):
     """There is nothing yet that it could contradict."""
     text = words(20) + "and now for something else"
     asked = case(api, [cut(api, LEAD[api] + 20), answer(api, text=text, events=9)], "splice")
@@ -152,7 +153,7 @@ def test_c13_what_follows_may_differ(api, both):
 
 
 @pytest.mark.parametrize("api", LEAD)
-def test_c13_held_answers_may_differ(api, both):
+def test_held_answers_may_differ(api, both):
     """The client has had nothing: it gets the second answer alone."""
     asked = case(api, [cut(api, LEAD[api] + 20), answer(api, text="something else", events=2)], "hold")
     told, _ = outcome(run(*both, {"a": asked})["a"], api)
@@ -161,7 +162,7 @@ def test_c13_held_answers_may_differ(api, both):
 
 @pytest.mark.parametrize("mode", ["splice", "hold"])
 @pytest.mark.parametrize("api", LEAD)
-def test_c13_mended_more_than_once(api, mode, both):
+def test_mended_more_than_once(api, mode, both):
     """The second answer breaks, too: later than the first, sooner, before its text, or not with a break."""
     lead = LEAD[api]
     firsts = {"later": [10, 20], "sooner": [20, 10], "same": [10, 10], "lead": [10, lead], "head": [10, 0],
@@ -175,7 +176,7 @@ def test_c13_mended_more_than_once(api, mode, both):
 
 
 @pytest.mark.parametrize("api", LEAD)
-def test_c13_when_every_attempt_breaks(api, both):
+def test_when_every_attempt_breaks(api, both):
     """Splice tells it in the stream that has begun, after the most that any attempt said; hold by a status."""
     cuts = [cut(api, LEAD[api] + n) for n in (5, 12, 8, 3, 9)]
     seen = run(*both, {mode: case(api, cuts, mode) for mode in ("splice", "hold")})
@@ -212,7 +213,7 @@ def tool_events(size, number):
 
 
 @pytest.mark.parametrize("mode", ["splice", "hold"])
-def test_c13_tool_calls(mode, both):
+def test_tool_calls(mode, both):
     """Arguments in other pieces; each call is begun once, and keeps the id that it began with."""
     first = tool_events(5, 1)
     cases = {f"{n}-{size}": case("chat", [sse(first, n), sse(tool_events(size, 2))], mode)
@@ -227,7 +228,7 @@ def test_c13_tool_calls(mode, both):
             assert tool["names"] == [f"tool{index}"] and len(tool["ids"]) == 1, name
 
 
-def test_c13_other_arguments_are_a_difference(both):
+def test_other_arguments_are_a_difference(both):
     first = tool_events(5, 1)
     other = [event.replace("unit", "tinu") for event in tool_events(100, 2)]
     told, _ = outcome(run(*both, {"a": case("chat", [sse(first, 7), sse(other)], "splice")})["a"], "chat")
@@ -248,7 +249,7 @@ def two_choices(order, number):
 
 
 @pytest.mark.parametrize("mode", ["splice", "hold"])
-def test_c13_two_choices(mode, both):
+def test_two_choices(mode, both):
     """Whichever of the two is ahead, also where one has ended: a finish_reason of one is not the whole."""
     orders = {"turns": [0, 1] * 6, "first": [0] * 6 + [1] * 6, "second": [1] * 6 + [0] * 6}
     cases = {}
@@ -264,7 +265,8 @@ def test_c13_two_choices(mode, both):
         assert len(told.usages) == 1 and attempts == 2, name
 
 
-def test_c12_two_choices_of_which_one_has_ended_is_a_break(both):
+def test_two_choices_of_which_one_has_ended_is_a_break(both):
+    """C12."""
     events = two_choices([0] * 6 + [1] * 6, 1)
     told, _ = outcome(run(*both, {"a": case("chat", [sse(events, 12)], "live", n=2)})["a"], "chat")
     assert told.error is not None
@@ -299,7 +301,7 @@ def values(body, name):
 
 
 @pytest.mark.parametrize("field", ["id", "created", "model", "system_fingerprint"])
-def test_c13_a_name_of_another_type_keeps_the_first_answers_form(field, both):
+def test_a_name_of_another_type_keeps_the_first_answers_form(field, both):
     """Whatever the two say, each event is JSON, and the client reads one value in one type."""
     cases = {}
     for a, first in TYPES.items():
@@ -329,7 +331,7 @@ def said_again(number, item, sequence, created):
             for n, e in enumerate(events)]
 
 
-def test_c13_ids_and_numbers_of_a_response_keep_the_first_answers_form(both):
+def test_ids_and_numbers_of_a_response_keep_the_first_answers_form(both):
     first = sse(said_again(1, "msg_1", lambda n: n, 5), 3)
     others = {"strings": said_again(2, 7, str, "5"), "others": said_again(3, None, lambda n: n + 0.5, None)}
     seen = run(*both, {name: case("responses", [first, sse(other)], "splice") for name, other in others.items()})
@@ -344,7 +346,7 @@ def test_c13_ids_and_numbers_of_a_response_keep_the_first_answers_form(both):
         assert datas[-1]["type"] == "response.completed", name
 
 
-def test_c13_text_or_an_index_of_another_type_is_a_difference(both):
+def test_text_or_an_index_of_another_type_is_a_difference(both):
     """It cannot be what the client has, nor go on with it."""
     first = chat_events("He", "llo", number=1)
     others = {"list": {"delta": {"content": [{"type": "text", "text": "Hello!"}]}}, "number": {"delta": {"content": 5}},
@@ -361,7 +363,7 @@ def test_c13_text_or_an_index_of_another_type_is_a_difference(both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c13_characters_split_over_reads_and_written_otherwise(mode, both):
+def test_characters_split_over_reads_and_written_otherwise(mode, both):
     """Bytes come three by three. The first answer writes characters as they are, the second escapes them."""
     deltas = ["Gr\u00fc\u00dfe ", "\u4e2d\u6587", " \U0001f642", "\u00e9t\u00e9", ' "quoted\\" /', "\n\tend"]
 
@@ -390,7 +392,7 @@ def test_c13_characters_split_over_reads_and_written_otherwise(mode, both):
 # --- where a mode comes from ---
 
 
-def test_c13_the_mode_of_the_configuration_and_of_the_request():
+def test_the_mode_of_the_configuration_and_of_the_request():
     """The request's header goes over it, and does not reach the upstream."""
     with pair(retry={"initial_delay": "20ms"}, stream={"mode": "splice"}) as running:
         bad = [cut("chat", 10), answer("chat")]
@@ -401,7 +403,7 @@ def test_c13_the_mode_of_the_configuration_and_of_the_request():
         assert "x-retryd-stream-mode" not in names
 
 
-def test_c13_a_held_stream_comes_as_one(both):
+def test_a_held_stream_comes_as_one(both):
     """Nothing of it is there before it is whole, and no retry shows but in the facts."""
     asked = case("chat", [sse(chat_events("a", "b", "c"), 3), sse(chat_events("x", "y", number=2))], "hold")
     seen = run(*both, {"a": asked})["a"]
@@ -419,7 +421,7 @@ BAD = "data: {\"choices\":[\n\n"
 SILENT_WHY = "a target that was silent is not asked for the same answer again"
 
 
-def test_c13_a_silent_upstream_is_not_asked_for_the_same_answer_again():
+def test_a_silent_upstream_is_not_asked_for_the_same_answer_again():
     """With nobody else the break is told at once; held, the client has nothing of it, and it is made again."""
     with pair(timeout={"idle": "1s"}) as running:
         seen = run(*running, {mode: case("chat", [STALL, answer("chat")], mode) for mode in ("splice", "hold")})
@@ -431,7 +433,7 @@ def test_c13_a_silent_upstream_is_not_asked_for_the_same_answer_again():
         assert attempts == 2
 
 
-def test_c13_a_silent_upstream_is_mended_by_another():
+def test_a_silent_upstream_is_mended_by_another():
     """The next attempt goes elsewhere at once, and so does the one behind it."""
     stalls, cut_early = on("one", STALL), cut("chat", 4)
     with house({"one": {}, "two": {}}, timeout={"idle": "1s"}, stream={"mode": "splice"}) as (provider, daemon):
@@ -442,7 +444,7 @@ def test_c13_a_silent_upstream_is_mended_by_another():
         assert where(provider.record()) == ["one", "two", "two"]
 
 
-def test_c13_mending_takes_no_longer_than_mend_timeout():
+def test_mending_takes_no_longer_than_mend_timeout():
     """What is to mend the answer is slow, repeats without end, or waits: the break is told in time."""
     slow = answer("chat", delay_ms=60_000)
     repeats = answer("chat", interval_ms=100, text=words(10) * 30, events=300)
@@ -459,7 +461,7 @@ def test_c13_mending_takes_no_longer_than_mend_timeout():
         assert running[1].wait_log("attempt .*could not be mended within 900 ms")
 
 
-def test_c13_an_event_that_is_always_garbled_costs_one_attempt(both):
+def test_an_event_that_is_always_garbled_costs_one_attempt(both):
     """The answer is that way. Splice goes on without the event, as live does; what is held has to be whole."""
     events = chat_events("a", "b", "c")
     garbled = sse([*events[:2], BAD, *events[2:]], pace={"bytes": 40, "every_ms": 1})

@@ -118,7 +118,8 @@ def played():
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_c12_c13_each_fault_in_each_mode(name, mode, played):
+def test_each_fault_in_each_mode(name, mode, played):
+    """C12, C13."""
     seen = played(mode)[name]
     gets, attempts = getattr(CATALOGUE[name], mode)
     assert seen.problem is None, repr(seen.problem)
@@ -140,13 +141,14 @@ def test_c12_c13_each_fault_in_each_mode(name, mode, played):
         assert seen.fact("x-retryd-attempts") == str(attempts)
 
 
-def test_c13_hold_rides_out_all_sixteen():
+def test_hold_rides_out_all_sixteen():
+    """C13."""
     assert len(CATALOGUE) == 16
     assert all(fault.hold[0] in (RESCUED, REFUSED) for fault in CATALOGUE.values())
 
 
-def test_c18_a_fallback_is_sent_what_the_caller_sent(played):
-    """No prefill: its messages are the caller's, and only the model is another."""
+def test_a_fallback_is_sent_what_the_caller_sent(played):
+    """C18: No prefill: its messages are the caller's, and only the model is another."""
     for name in ("fallback-rejects-prefill", "accounting-after-a-fall-back"):
         bodies = [json.loads(a["body"]) for a in played("hold")[name].attempts]
         assert [b.pop("model") for b in bodies] == ["big", "big", "big", "small"]

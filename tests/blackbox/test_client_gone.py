@@ -31,7 +31,7 @@ def gone_line(d, at):
     return line
 
 
-def test_c17_while_receiving(provider, retryd, leave):
+def test_while_receiving(provider, retryd, leave):
     """Nothing has gone upstream yet, and nothing does."""
     d = retryd()
     c = Raw(d)
@@ -45,7 +45,7 @@ def test_c17_while_receiving(provider, retryd, leave):
 
 
 @pytest.mark.parametrize("body", [CHAT, STREAM])
-def test_c17_while_waiting_for_the_head(provider, retryd, leave, body):
+def test_while_waiting_for_the_head(provider, retryd, leave, body):
     provider.answers({"preset": "auto", "stall": {"before_head": True}})
     d = retryd()
     c = Raw(d)
@@ -58,7 +58,7 @@ def test_c17_while_waiting_for_the_head(provider, retryd, leave, body):
     assert gone_line(d, at)["attempts"] == "1"
 
 
-def test_c17_while_holding(provider, retryd, leave):
+def test_while_holding(provider, retryd, leave):
     """The head is here and a part of the body, none of which has gone to the client."""
     provider.answers({"preset": "auto", "stall": {"after_bytes": 50}})
     d = retryd()
@@ -71,7 +71,7 @@ def test_c17_while_holding(provider, retryd, leave):
     gone_line(d, at)
 
 
-def test_c17_while_backing_off(provider, retryd, leave):
+def test_while_backing_off(provider, retryd, leave):
     provider.answers({"preset": "error", "status": 503})
     d = retryd(retry={"initial_delay": "1s", "jitter": "none"})
     c = Raw(d)
@@ -84,7 +84,7 @@ def test_c17_while_backing_off(provider, retryd, leave):
         provider.wait(requests=2, timeout=1.3)
 
 
-def test_c17_in_a_later_attempt(provider, retryd, leave):
+def test_in_a_later_attempt(provider, retryd, leave):
     provider.answers({"preset": "error", "status": 503}, {"preset": "auto", "stall": {"before_head": True}})
     d = retryd()
     c = Raw(d)
@@ -96,7 +96,7 @@ def test_c17_in_a_later_attempt(provider, retryd, leave):
 
 
 @pytest.mark.parametrize("stall", [True, False])
-def test_c17_while_streaming(provider, retryd, leave, stall):
+def test_while_streaming(provider, retryd, leave, stall):
     """Between two events, and amid a stream that never pauses."""
     more = {"stall": {"after_deltas": 2}} if stall else {"interval_ms": 5}
     provider.answers({"preset": "chat_stream", "events": 4000, **more})
@@ -110,7 +110,7 @@ def test_c17_while_streaming(provider, retryd, leave, stall):
     gone_line(d, at)
 
 
-def test_c17_while_a_large_answer_waits_for_it(provider, retryd, leave):
+def test_while_a_large_answer_waits_for_it(provider, retryd, leave):
     """The upstream is paused because the client does not read."""
     provider.answers({"body_bytes": 60_000_000})
     d = retryd()
@@ -123,7 +123,7 @@ def test_c17_while_a_large_answer_waits_for_it(provider, retryd, leave):
     gone_line(d, at)
 
 
-def test_c17_while_the_request_is_sent(provider, retryd, leave):
+def test_while_the_request_is_sent(provider, retryd, leave):
     """The provider has stopped reading amid the request's body."""
     provider.answers({"status": 200, "on": "head", "stall": {"before_head": True}, "drain": True})
     d = retryd()
@@ -135,7 +135,7 @@ def test_c17_while_the_request_is_sent(provider, retryd, leave):
     gone_line(d, at)
 
 
-def test_c17_while_connecting(retryd, leave):
+def test_while_connecting(retryd, leave):
     """A listener whose queue is full answers no SYN: the connection never stands."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -158,7 +158,7 @@ def test_c17_while_connecting(retryd, leave):
             s.close()
 
 
-def test_c17_pipelined_requests_behind_it_are_dropped(provider, retryd, leave):
+def test_pipelined_requests_behind_it_are_dropped(provider, retryd, leave):
     provider.answers({"preset": "auto", "stall": {"before_head": True}})
     d = retryd()
     c = Raw(d)
@@ -171,7 +171,7 @@ def test_c17_pipelined_requests_behind_it_are_dropped(provider, retryd, leave):
     assert len(provider.record()) == 1
 
 
-def test_c17_others_on_the_worker_stay(provider, retryd, leave):
+def test_others_on_the_worker_stay(provider, retryd, leave):
     """Half of the clients leave in all states at once; the other half gets its answers. They take so long
     that all are under way together, though a target that is new is not sent them all at once."""
     provider.answers({"preset": "auto", "delay_ms": 2000})

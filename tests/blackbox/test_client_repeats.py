@@ -13,7 +13,7 @@ def attempts(answer):
     return int(answer.header("x-retryd-attempts"))
 
 
-def test_c08_an_agent_that_starts_over_gets_one_attempt_each_time():
+def test_an_agent_that_starts_over_gets_one_attempt_each_time():
     """A client that makes 25 requests of one turn, on new connections and whichever worker they reach:
     5 + 24 attempts, not 125."""
     with house(retry=ON, server={"workers": 2}) as (provider, daemon):
@@ -30,7 +30,7 @@ def test_c08_an_agent_that_starts_over_gets_one_attempt_each_time():
         assert told.count(None) == 1 and told.count("yes") == 24
 
 
-def test_c08_a_repeat_that_is_answered_is_forgotten():
+def test_a_repeat_that_is_answered_is_forgotten():
     with house(retry=ON) as (provider, daemon):
         provider.rules({"match": {}, "answers": [error(503)] * 5 + [AUTO, error(503), AUTO],
                         "then": "repeat"})
@@ -38,7 +38,7 @@ def test_c08_a_repeat_that_is_answered_is_forgotten():
             [(503, 5), (200, 1), (200, 2)]
 
 
-def test_c08_the_last_error_is_the_upstreams():
+def test_the_last_error_is_the_upstreams():
     with house(retry=ON) as (provider, daemon):
         provider.rules({"match": {}, "answers": [error(503, message="first")] * 5 +
                         [error(500, message="second")], "then": "repeat"})
@@ -49,7 +49,7 @@ def test_c08_the_last_error_is_the_upstreams():
         assert again.header("x-retryd-wait-ms") == "0"
 
 
-def test_c08_a_repeat_behind_an_open_breaker_is_told_when_to_come_again():
+def test_a_repeat_behind_an_open_breaker_is_told_when_to_come_again():
     """It waits for a probe as a first attempt does; where it cannot, it is told when one is due."""
     with house(retry=ON, breaker={"failures": 5, "open_for": "30s"}) as (provider, daemon):
         provider.rules({"match": {}, "answers": [error(503)], "then": "repeat"})
@@ -60,7 +60,7 @@ def test_c08_a_repeat_behind_an_open_breaker_is_told_when_to_come_again():
         assert len(provider.record()) == 5
 
 
-def test_c08_a_repeat_that_is_not_tried_hears_the_last_error_again():
+def test_a_repeat_that_is_not_tried_hears_the_last_error_again():
     """As often as it comes, and nobody else does; behind a gate, too."""
     for answer in (error(503, message="Maintenance"),
                    {**error(429, message="Maintenance"), "headers": {"retry-after": "100"}}):
@@ -77,7 +77,7 @@ def test_c08_a_repeat_that_is_not_tried_hears_the_last_error_again():
             assert "Maintenance" not in json.loads(other.body)["error"]["message"]
 
 
-def test_c08_a_connection_that_failed_is_told_again():
+def test_a_connection_that_failed_is_told_again():
     with house({"one": {"url": "http://127.0.0.1:1/v1"}}, retry=ON,
                breaker={"failures": 5, "open_for": "30s"}) as (_, daemon):
         first = json.loads(ask(daemon).body)["error"]

@@ -172,7 +172,7 @@ def house(provider):
         yield start
 
 
-def test_c17_three_hundred_leave_and_each_makes_room(house):
+def test_three_hundred_leave_and_each_makes_room(house):
     """There is room for two, and one is idle all the while: the next client comes in only where the last
     one's slot is free. Nothing of them is left."""
     h = house(max_connections=2)
@@ -198,7 +198,7 @@ def test_c17_three_hundred_leave_and_each_makes_room(house):
 
 @pytest.mark.alone
 @pytest.mark.parametrize("way", WAYS)
-def test_c17_slot_and_descriptor_are_free_at_once(house, way):
+def test_slot_and_descriptor_are_free_at_once(house, way):
     h = house()
     for place in PLACES:
         took = [h.leaves_after(place, way) for _ in range(2)]
@@ -212,7 +212,7 @@ def test_c17_slot_and_descriptor_are_free_at_once(house, way):
     assert now_ms() - at < 1000 + AT_ONCE_MS
 
 
-def test_c17_who_leaves_amid_an_answer_leaves_nothing_to_wait_for(house):
+def test_who_leaves_amid_an_answer_leaves_nothing_to_wait_for(house):
     """All at once; then SIGTERM has only the idle one to see off."""
     h = house(drain_timeout="60s")
     clients = [(h.bring(place), way) for place in PLACES for way in WAYS if not place.startswith("stalled-")]

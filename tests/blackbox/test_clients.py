@@ -127,8 +127,8 @@ AGENTS = {
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "anew"])
 @pytest.mark.parametrize("agent", AGENTS)
-def test_c08_an_agents_repeats_add_up(agent, kept, both):
-    """Under a persistent 503 it costs max_attempts, and one more for each time that it starts over, on a
+def test_an_agents_repeats_add_up(agent, kept, both):
+    """C8: Under a persistent 503 it costs max_attempts, and one more for each time that it starts over, on a
     connection that it keeps or on new ones."""
     provider, daemon = both
     provider.rules(DOWN)
@@ -148,8 +148,8 @@ def test_c08_an_agents_repeats_add_up(agent, kept, both):
     assert len({r["body_sha256"] for r in record}) == (requests // 5 if callable(body) else 1)
 
 
-def test_c08_a_second_generation_beside_it_has_its_own_attempts(both):
-    """opencode and Qwen Code ask for a title at the same time; the Gemini CLI turns to another model, with the
+def test_a_second_generation_beside_it_has_its_own_attempts(both):
+    """C8: opencode and Qwen Code ask for a title at the same time; the Gemini CLI turns to another model, with the
     same body."""
     provider, daemon = both
     provider.rules(DOWN)
@@ -163,7 +163,8 @@ def test_c08_a_second_generation_beside_it_has_its_own_attempts(both):
 
 
 @pytest.mark.parametrize("agent", ["codex", "aider", "gemini", "pi"])
-def test_c08_an_outage_that_ends_is_over_for_its_repeat(agent, both):
+def test_an_outage_that_ends_is_over_for_its_repeat(agent, both):
+    """C8."""
     provider, daemon = both
     provider.rules({"match": {}, "answers": [error(503)] * (ATTEMPTS + 2) + [{**AUTO, "text": "hello"}],
                     "then": "repeat"})
@@ -174,8 +175,8 @@ def test_c08_an_outage_that_ends_is_over_for_its_repeat(agent, both):
 
 
 @pytest.mark.parametrize("mode", ["live", "splice", "hold"])
-def test_c08_streams_that_break_each_time_are_not_multiplied_by_reconnects(mode):
-    """Codex connects anew five times behind a stream that broke."""
+def test_streams_that_break_each_time_are_not_multiplied_by_reconnects(mode):
+    """C8: Codex connects anew five times behind a stream that broke."""
     with machine(stream={"mode": mode, "mend_timeout": "10s"}) as (provider, daemon):
         cut = {"after_deltas": 2, "delay_ms": 0 if mode == "hold" else PAUSE_MS}
         provider.answers({**AUTO, "text": "abcd", "events": 4, "cut": cut})
@@ -191,7 +192,8 @@ def test_c08_streams_that_break_each_time_are_not_multiplied_by_reconnects(mode)
 # --- Codex ------------------------------------------------------------------------------------------
 
 
-def test_c01_codex_is_told_426_at_its_first_handshake_and_goes_on_over_http(both):
+def test_codex_is_told_426_at_its_first_handshake_and_goes_on_over_http(both):
+    """C1."""
     provider, daemon = both
     provider.answers({**AUTO, "text": "hello"})
     answer = ask(daemon, None, "/v1/responses", [
@@ -205,7 +207,8 @@ def test_c01_codex_is_told_426_at_its_first_handshake_and_goes_on_over_http(both
     assert len(provider.record()) == 1
 
 
-def test_c01_codexs_turn_arrives_as_it_was_sent(both):
+def test_codexs_turn_arrives_as_it_was_sent(both):
+    """C1."""
     provider, daemon = both
     provider.answers(error(503), {**AUTO, "text": "hello"})
     body = json.dumps(CODEX).encode()
@@ -219,8 +222,8 @@ def test_c01_codexs_turn_arrives_as_it_was_sent(both):
                 assert value(attempt, name.lower()) == said
 
 
-def test_c27_codex_closes_at_response_completed_and_was_answered(both):
-    """The provider has said nothing yet of an end, and keeps the connection."""
+def test_codex_closes_at_response_completed_and_was_answered(both):
+    """C27: The provider has said nothing yet of an end, and keeps the connection."""
     provider, daemon = both
     provider.answers({**AUTO, "text": "hello", "chunked": True, "stall": {"after_events": 9999}})
     with Raw(daemon) as c:
@@ -243,8 +246,8 @@ OVERLOADED = {"status": 529,
               "json": {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}}
 
 
-def test_c19_twenty_five_counts_at_once_hold_up_no_message(both):
-    """/context counts the tokens of each tool; the provider has had enough of that."""
+def test_twenty_five_counts_at_once_hold_up_no_message(both):
+    """C19: /context counts the tokens of each tool; the provider has had enough of that."""
     provider, daemon = both
     limited = {**error(429), "headers": {"retry-after": "100"}}
     provider.rules({"match": {"path": "/anthropic/v1/messages/count_tokens"}, "answers": [limited]},
@@ -260,7 +263,8 @@ def test_c19_twenty_five_counts_at_once_hold_up_no_message(both):
         count.leave()
 
 
-def test_c01_twenty_five_counts_at_once_are_answered(both):
+def test_twenty_five_counts_at_once_are_answered(both):
+    """C1."""
     provider, daemon = both
     provider.rules({"match": {"path": "*/count_tokens"}, "answers": [{"json": {"input_tokens": 7}}]})
     counts = [Asked(daemon, {**CLAUDE, "n": n}, claude(), COUNT) for n in range(25)]
@@ -271,7 +275,8 @@ def test_c01_twenty_five_counts_at_once_are_answered(both):
 
 @pytest.mark.parametrize("path", ["/anthropic/api/hello", "/anthropic"])
 @pytest.mark.parametrize("status", [200, 404])
-def test_c01_claudes_look_at_its_start_costs_one_request(status, path, both):
+def test_claudes_look_at_its_start_costs_one_request(status, path, both):
+    """C1."""
     provider, daemon = both
     provider.answers({"status": status, "body": "hello"})
     answer = ask(daemon, None, path, claude(), method="HEAD")
@@ -280,8 +285,8 @@ def test_c01_claudes_look_at_its_start_costs_one_request(status, path, both):
     assert (record["method"], record["target"]) == ("HEAD", path)
 
 
-def test_c07_claude_declares_ten_minutes_in_all(both):
-    """What it declares goes on, and the answer is there long before; a 529 is ridden out meanwhile."""
+def test_claude_declares_ten_minutes_in_all(both):
+    """C7: What it declares goes on, and the answer is there long before; a 529 is ridden out meanwhile."""
     provider, daemon = both
     provider.answers(OVERLOADED, OVERLOADED, {**AUTO, "text": "hello"})
     answer = ask(daemon, CLAUDE, MESSAGES, claude())
@@ -291,7 +296,8 @@ def test_c07_claude_declares_ten_minutes_in_all(both):
     assert [r["target"] for r in record] == ["/anthropic/v1/messages?beta=true"] * 3
 
 
-def test_c24_claude_gets_the_last_529_as_it_is(both):
+def test_claude_gets_the_last_529_as_it_is(both):
+    """C24."""
     provider, daemon = both
     provider.answers(OVERLOADED)
     answer = ask(daemon, CLAUDE, MESSAGES, claude())
@@ -304,7 +310,8 @@ def test_c24_claude_gets_the_last_529_as_it_is(both):
 
 
 @pytest.mark.parametrize("how", ["header", "query"])
-def test_c01_geminis_key_and_model_arrive_where_they_stood(how, both):
+def test_geminis_key_and_model_arrive_where_they_stood(how, both):
+    """C1."""
     provider, daemon = both
     provider.answers(error(503), {**AUTO, "text": "hello"})
     path, fields = GEMINI.format(model="gemini-2.5-pro"), gemini()
@@ -320,8 +327,8 @@ def test_c01_geminis_key_and_model_arrive_where_they_stood(how, both):
     assert "AIza" not in daemon.log
 
 
-def test_c18_codex_claude_and_gemini_share_a_daemon(both):
-    """Where one API is down the others are served, each with its own key."""
+def test_codex_claude_and_gemini_share_a_daemon(both):
+    """C18: Where one API is down the others are served, each with its own key."""
     provider, daemon = both
     provider.rules({**DOWN, "match": {"path": "/openai/*"}}, {"match": {}, "answers": [AUTO]})
     for _ in range(3):

@@ -45,7 +45,7 @@ UNKEPT = {
 
 
 @pytest.mark.parametrize("name", UNKEPT)
-def test_c10_a_promise_that_is_not_kept_is_asked_for_again(provider, retryd, name):
+def test_a_promise_that_is_not_kept_is_asked_for_again(provider, retryd, name):
     answer, reason = UNKEPT[name]
     provider.answers(answer, GOOD)
     d = retryd()
@@ -55,7 +55,7 @@ def test_c10_a_promise_that_is_not_kept_is_asked_for_again(provider, retryd, nam
 
 
 @pytest.mark.parametrize("name", ["empty", "half", "half-a-gzip"])
-def test_c10_a_promise_that_is_never_kept_is_an_error(provider, retryd, name):
+def test_a_promise_that_is_never_kept_is_an_error(provider, retryd, name):
     answer, reason = UNKEPT[name]
     provider.answers(answer)
     d = retryd(retry={"initial_delay": "10ms", "max_attempts": 2})
@@ -95,7 +95,7 @@ ELSEWHERE = ["/v1/audio/speech", "/v1/files", "/v1/realtime/calls/c/hangup", "/v
 
 @pytest.mark.parametrize("name, path", [(n, "/v1/chat/completions") for n in KEPT] +
                          [(n, ELSEWHERE[i % len(ELSEWHERE)]) for i, n in enumerate(FREE)])
-def test_c10_what_promises_nothing_passes(provider, retryd, name, path):
+def test_what_promises_nothing_passes(provider, retryd, name, path):
     answer = {**KEPT, **FREE}[name]
     provider.answers(answer)
     d = retryd()
@@ -110,7 +110,7 @@ def test_c10_what_promises_nothing_passes(provider, retryd, name, path):
         assert got.body == answer["body"].encode()
 
 
-def test_c10_head_promises_no_body(provider, retryd):
+def test_head_promises_no_body(provider, retryd):
     provider.answers({"headers": {**JSON, "content-length": "500"}, "body": ""})
     d = retryd()
     assert ask(d, None, method="HEAD", path="/v1/models").status == 200
@@ -124,7 +124,7 @@ def chunk(**delta):
     return {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
 
 
-def test_c10_a_stream_is_held_to_its_first_content(provider, retryd):
+def test_a_stream_is_held_to_its_first_content(provider, retryd):
     """Head, role chunk and comments are there for half a second before anything goes to the client."""
     provider.answers({"sse": [": hello\n\n", chunk(role="assistant", content=""), chunk(content=""), chunk(content="yes"),
                               {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, "data: [DONE]\n\n"],
@@ -146,7 +146,7 @@ def test_c10_a_stream_is_held_to_its_first_content(provider, retryd):
 @pytest.mark.parametrize("lifecycle", [
     [chunk(role="assistant", content="")],
     [{"id": "c", "choices": [], "prompt_filter_results": []}, chunk(role="assistant"), ": OPENROUTER PROCESSING\n\n"]])
-def test_c10_what_breaks_before_content_is_asked_for_again(provider, retryd, lifecycle):
+def test_what_breaks_before_content_is_asked_for_again(provider, retryd, lifecycle):
     provider.answers({"sse": lifecycle, "cut": {"after_events": len(lifecycle), "delay_ms": 200}},
                      {"preset": "chat_stream", "text": "whole"})
     d = retryd()
@@ -156,7 +156,7 @@ def test_c10_what_breaks_before_content_is_asked_for_again(provider, retryd, lif
     assert events_of(answer.body)[-1] == "[DONE]"
 
 
-def test_c10_responses_lifecycle_is_held(provider, retryd):
+def test_responses_lifecycle_is_held(provider, retryd):
     events = [("response.created", {"response": {"id": "resp_1", "status": "in_progress"}}),
               ("response.in_progress", {"response": {"id": "resp_1"}}),
               ("response.output_item.added", {"output_index": 0, "item": {"id": "m", "type": "message"}})]
@@ -186,7 +186,8 @@ def background(text):
 
 
 @pytest.mark.parametrize("mode, cut", [("splice", 7), ("hold", 7), ("live", 2), ("splice", 1), ("splice", 13)])
-def test_c13_a_background_response_is_read_on(provider, retryd, mode, cut):
+def test_a_background_response_is_read_on(provider, retryd, mode, cut):
+    """C13."""
     events = background("0123456789")
     provider.rules({"match": {"method": "POST"},
                     "answers": [{"sse": events, "cut": {"after_events": cut, "delay_ms": 200}}], "then": "repeat"},
@@ -206,7 +207,8 @@ def test_c13_a_background_response_is_read_on(provider, retryd, mode, cut):
     assert wait_requests(d, 1)[0]["end"] == "answered"
 
 
-def test_c13_a_background_response_that_is_gone_is_told(provider, retryd):
+def test_a_background_response_that_is_gone_is_told(provider, retryd):
+    """C13."""
     events = background("0123456789")
     provider.rules({"match": {"method": "POST"},
                     "answers": [{"sse": events, "cut": {"after_events": 7, "delay_ms": 200}}], "then": "repeat"},
@@ -229,8 +231,8 @@ def test_c13_a_background_response_that_is_gone_is_told(provider, retryd):
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-def test_c13_a_large_stream_is_held_in_a_file(provider, retryd, version):
-    """24 MiB of events, broken once: the client gets them whole, and memory does not grow with them."""
+def test_a_large_stream_is_held_in_a_file(provider, retryd, version):
+    """C13: 24 MiB of events, broken once: the client gets them whole, and memory does not grow with them."""
     event = "data: " + json.dumps(chunk(content="y" * 4000)) + "\n\n"
     count = 6000
     end = "data: " + json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + "\n\ndata: [DONE]\n\n"
@@ -251,7 +253,8 @@ def test_c13_a_large_stream_is_held_in_a_file(provider, retryd, version):
     assert d.metric("retryd_spooled_bytes_total") > 20 * MIB
 
 
-def test_c13_without_a_spool_a_stream_that_is_too_long_goes_out(provider, retryd, tmp_path):
+def test_without_a_spool_a_stream_that_is_too_long_goes_out(provider, retryd, tmp_path):
+    """C13."""
     event = "data: " + json.dumps(chunk(content="y" * 4000)) + "\n\n"
     end = "data: " + json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + "\n\ndata: [DONE]\n\n"
     head = {"send": "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"}
@@ -262,7 +265,7 @@ def test_c13_without_a_spool_a_stream_that_is_too_long_goes_out(provider, retryd
     assert wait_requests(d, 1)[0]["end"] == "answered"
 
 
-def test_c10_an_answer_beyond_hold_limit_leaves_memory(provider, retryd):
+def test_an_answer_beyond_hold_limit_leaves_memory(provider, retryd):
     """Without a length nobody knows until hold_limit is reached; a slow client then does not keep it in memory."""
     size = 24 * MIB
     provider.answers({"body_bytes": size, "chunked": True, "headers": {"content-type": "audio/mpeg"}})

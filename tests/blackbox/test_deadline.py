@@ -65,7 +65,7 @@ def patience(declared):
 
 
 @pytest.mark.parametrize("name", [n for n in KEPT if not n.startswith("malformed")])
-def test_c07_is_kept(silent, name):
+def test_is_kept(silent, name):
     case = silent[name]
     declared = KEPT[name][1]
     assert case.answer.status == 504
@@ -74,17 +74,17 @@ def test_c07_is_kept(silent, name):
     assert least <= case.took_ms < most
 
 
-def test_c07_malformed_is_ignored(silent):
+def test_malformed_is_ignored(silent):
     assert 1000 <= silent["configured-malformed"].took_ms < 1500
 
 
-def test_c07_the_message_says_what_and_who(silent):
+def test_the_message_says_what_and_who(silent):
     assert "the deadline of 900 ms has passed (declared by the client)" in \
         silent["read-timeout"].answer.error["message"]
     assert "the deadline of 1000 ms has passed." in silent["configured"].answer.error["message"]
 
 
-def test_c07_the_upstream_is_let_go(machine):
+def test_the_upstream_is_let_go(machine):
     provider, daemon = machine
     provider.answers(SILENT)
     provider.clear()
@@ -117,7 +117,7 @@ def fits(machine):
 
 
 @pytest.mark.parametrize("name", ["slow-backoff", "hint"])
-def test_c07_no_wait_past_it(fits, name):
+def test_no_wait_past_it(fits, name):
     """The wait does not fit: the answer comes at once, not when the time is up."""
     case = fits[name]
     assert case.answer.status == 503
@@ -126,12 +126,12 @@ def test_c07_no_wait_past_it(fits, name):
     assert "deadline" in case.failures[0]["cannot_retry"]
 
 
-def test_c07_what_fits_is_waited_for(fits):
+def test_what_fits_is_waited_for(fits):
     assert fits["hint-fits"].answer.status == 200
 
 
 @pytest.mark.parametrize("name", ["error-then-silence", "error-then-half"])
-def test_c07_the_last_error_rather_than_our_own(fits, name):
+def test_the_last_error_rather_than_our_own(fits, name):
     case = fits[name]
     assert case.answer.status == case.attempts[0]["status"]
     assert case.answer.json()["error"]["message"] == ("first" if name == "error-then-silence" else "x")
@@ -140,20 +140,20 @@ def test_c07_the_last_error_rather_than_our_own(fits, name):
 
 
 @pytest.mark.parametrize("name", ["reset-then-silence", "half-a-body", "silent-stream"])
-def test_c07_before_the_answer_is_whole(fits, name):
+def test_before_the_answer_is_whole(fits, name):
     case = fits[name]
     assert (case.answer.status, case.answer.error["code"]) == (504, "deadline_exceeded")
     assert 800 <= case.took_ms < 1000
 
 
-def test_c07_slow_errors_end_with_the_last_of_them(fits):
+def test_slow_errors_end_with_the_last_of_them(fits):
     case = fits["late-errors"]
     assert case.answer.status == 503
     assert 2 <= len(case.attempts) <= 3
     assert case.took_ms < 1000
 
 
-def test_c07_a_live_stream_goes_on(fits):
+def test_a_live_stream_goes_on(fits):
     case = fits["live"]
     assert case.answer.status == 200
     assert case.answer.body.endswith(b"data: [DONE]\n\n")
@@ -162,7 +162,7 @@ def test_c07_a_live_stream_goes_on(fits):
     assert record["t_answer_end"] - record["t_first"] > 1300
 
 
-def test_c07_while_connecting(retryd):
+def test_while_connecting(retryd):
     """A listener whose queue is full answers no SYN: the attempt is given up while it connects."""
     with socket.socket() as s, socket.socket() as one, socket.socket() as two:
         s.bind(("127.0.0.1", 0))
@@ -182,7 +182,7 @@ NODE = "X-Stainless-Runtime: node"
 LONG = {**error(429), "headers": {"retry-after": "299.5"}}
 
 
-def test_c07_node_gives_up_after_300_seconds(machine):
+def test_node_gives_up_after_300_seconds(machine):
     """What Node does not say is known all the same: a wait of 299.5 s is of no use to it."""
     seen = run(*machine, {"patient": Case([LONG, AUTO], headers=[NODE]),
                           "endless": Case([LONG, AUTO], headers=[NODE])})
@@ -193,7 +193,7 @@ def test_c07_node_gives_up_after_300_seconds(machine):
 
 @pytest.mark.parametrize("headers", [[], ["X-Stainless-Runtime: CPython"],
                                      [NODE, "X-Stainless-Timeout: 600"]])
-def test_c07_others_wait_longer(machine, headers):
+def test_others_wait_longer(machine, headers):
     provider, daemon = machine
     provider.answers(LONG, AUTO)
     start = len(daemon.lines)
@@ -223,7 +223,7 @@ BLANKS = piece_by_piece("application/json", "  ", " ", " ", '{"id":1,"choices":[
 COMMENTS = piece_by_piece("text/event-stream", ": c\n\n", ": c\n\n", ": c\n\n", WHOLE)
 
 
-def test_c07_a_living_answer_outlasts_a_limit_on_silence(machine):
+def test_a_living_answer_outlasts_a_limit_on_silence(machine):
     """Blanks and comments reach the client before it would give up; a limit on all of it stays one."""
     silence, total = ["x-stainless-read-timeout: 1"], ["X-Stainless-Timeout: 1"]
     seen = run(*machine, {

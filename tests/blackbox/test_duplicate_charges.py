@@ -29,21 +29,21 @@ def moved(failure, route=None, retry=None, upstreams=None):
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-def test_c28_a_move_after_what_may_have_been_processed(name):
+def test_a_move_after_what_may_have_been_processed(name):
     answer, record, line, duplicates = moved(AMBIGUOUS[name])
     assert answer.status == 200 and len(record) == 2
     assert duplicates == 1 and line["possible_duplicates"] == "1"
 
 
 @pytest.mark.parametrize("name", CLEAR)
-def test_c28_a_move_after_what_was_refused(name):
+def test_a_move_after_what_was_refused(name):
     answer, record, line, duplicates = moved(CLEAR[name])
     assert answer.status == 200 and where(record) == ["one", "two"]
     assert duplicates == 0 and "possible_duplicates" not in line
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-def test_c28_retry_ambiguous_off_forbids_moves_too(name):
+def test_retry_ambiguous_off_forbids_moves_too(name):
     """A repeat elsewhere costs as much as one at the same place."""
     answer, record, line, duplicates = moved(AMBIGUOUS[name], retry={"retry_ambiguous": "no"})
     assert answer.status >= 500 and where(record) == ["one"]
@@ -51,12 +51,12 @@ def test_c28_retry_ambiguous_off_forbids_moves_too(name):
 
 
 @pytest.mark.parametrize("name", CLEAR)
-def test_c28_retry_ambiguous_off_leaves_the_others(name):
+def test_retry_ambiguous_off_leaves_the_others(name):
     answer, record, _, _ = moved(CLEAR[name], retry={"retry_ambiguous": "no"})
     assert answer.status == 200 and where(record) == ["one", "two"]
 
 
-def test_c28_one_idempotency_key_for_all_attempts_of_an_upstream():
+def test_one_idempotency_key_for_all_attempts_of_an_upstream():
     """Wherever they go, and whichever model they name; where one honours the header."""
     name = {"idempotency_header": "Idempotency-Key"}
     with house({"one": name, "two": name, "three": {}}, {"fallback_models": "small", "retry.attempts_per_tier": 3,
@@ -74,7 +74,7 @@ def test_c28_one_idempotency_key_for_all_attempts_of_an_upstream():
 HEDGED = {"hedge.after": "150ms", "hedge.requests": "all"}
 
 
-def test_c28_a_hedge_is_a_possible_duplicate():
+def test_a_hedge_is_a_possible_duplicate():
     with house(route=HEDGED) as (provider, daemon):
         provider.rules(on("one", SILENT, AUTO))
         assert ask(daemon).status == 200
@@ -84,7 +84,7 @@ def test_c28_a_hedge_is_a_possible_duplicate():
     assert line["possible_duplicates"] == "1"
 
 
-def test_c28_retry_ambiguous_off_forbids_hedges():
+def test_retry_ambiguous_off_forbids_hedges():
     with house(route=HEDGED, retry={"initial_delay": "20ms", "retry_ambiguous": "no"}) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 700}))
         assert ask(daemon, chat()).status == 200
@@ -92,7 +92,7 @@ def test_c28_retry_ambiguous_off_forbids_hedges():
         assert total(daemon, "retryd_hedges_total") == 0
 
 
-def test_c28_a_hedge_has_the_idempotency_key_of_the_first():
+def test_a_hedge_has_the_idempotency_key_of_the_first():
     with house({"one": {"idempotency_header": "Idempotency-Key"}}, HEDGED) as (provider, daemon):
         provider.rules(on("one", SILENT, AUTO))
         assert ask(daemon).status == 200

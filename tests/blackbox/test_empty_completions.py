@@ -163,7 +163,7 @@ def seen():
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_c03_an_empty_completion_is_asked_for_once_more(seen, name):
+def test_an_empty_completion_is_asked_for_once_more(seen, name):
     case = seen[f"{name}.once"]
     path = EMPTY[name][0]
     assert (case.answer.status, len(case.attempts)) == (200, 2)
@@ -174,7 +174,7 @@ def test_c03_an_empty_completion_is_asked_for_once_more(seen, name):
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_c03_what_comes_then_is_delivered_as_it_is(seen, name):
+def test_what_comes_then_is_delivered_as_it_is(seen, name):
     case = seen[f"{name}.always"]
     assert (case.answer.status, len(case.attempts)) == (200, 2)
     assert case.request["end"] == "answered"
@@ -184,7 +184,7 @@ def test_c03_what_comes_then_is_delivered_as_it_is(seen, name):
 
 @pytest.mark.parametrize("how", ["fails", "breaks"])
 @pytest.mark.parametrize("name", EMPTY)
-def test_c03_a_repeat_that_fails_makes_nothing_worse(seen, name, how):
+def test_a_repeat_that_fails_makes_nothing_worse(seen, name, how):
     """The client has what it would have had without it."""
     case, direct = seen[f"{name}.{how}"], seen[f"{name}.always"]
     assert (case.answer.status, len(case.attempts)) == (200, 2)
@@ -195,7 +195,7 @@ def test_c03_a_repeat_that_fails_makes_nothing_worse(seen, name, how):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", EMPTY_STREAMS)
-def test_c03_an_empty_stream_is_asked_for_once_more(seen, name, mode):
+def test_an_empty_stream_is_asked_for_once_more(seen, name, mode):
     once, always, fails = (seen[f"{name}.{mode}.{how}"] for how in ("once", "always", "fails"))
     assert (once.answer.status, len(once.attempts)) == (200, 2)
     assert b'"good"' in once.answer.body
@@ -208,24 +208,24 @@ def test_c03_an_empty_stream_is_asked_for_once_more(seen, name, mode):
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_c03_what_is_not_empty_is_asked_for_once(seen, name):
+def test_what_is_not_empty_is_asked_for_once(seen, name):
     assert (seen[f"{name}.full"].answer.status, len(seen[f"{name}.full"].attempts)) == (200, 1)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", FULL_STREAMS)
-def test_c03_a_stream_that_is_not_empty_is_asked_for_once(seen, name, mode):
+def test_a_stream_that_is_not_empty_is_asked_for_once(seen, name, mode):
     case = seen[f"{name}.{mode}.full"]
     assert (case.answer.status, len(case.attempts)) == (200, 1)
 
 
 @pytest.mark.parametrize("i", range(len(ASKED_FOR)), ids=lambda i: "-".join(ASKED_FOR[i]))
-def test_c03_nothing_may_be_what_was_asked_for(seen, i):
+def test_nothing_may_be_what_was_asked_for(seen, i):
     assert len(seen[f"asked-{i}"].attempts) == len(seen[f"asked-{i}.stream"].attempts) == 1
     assert len(seen["one-token"].attempts) == 2
 
 
-def test_c03_what_forbids_the_repeat():
+def test_what_forbids_the_repeat():
     empty = EMPTY["content-null"][1]
     cases = {"no-retry": whole(CHATS, empty, headers=["x-retryd-no-retry: yes"]),
              "one-attempt": whole(CHATS, empty, headers=["x-retryd-max-attempts: 1"]),
@@ -250,7 +250,7 @@ retry.retry_ambiguous = no
     assert {c.answer.status for c in seen.values()} == {200}
 
 
-def test_c03_an_empty_completion_is_no_mark_for_the_breaker():
+def test_an_empty_completion_is_no_mark_for_the_breaker():
     with pair(breaker={"failures": 2, "failure_rate": "0%"}) as (provider, daemon):
         provider.answers(EMPTY["no-choices"][1])
         for _ in range(4):
@@ -259,7 +259,7 @@ def test_c03_an_empty_completion_is_no_mark_for_the_breaker():
         assert "breaker open" not in daemon.log
 
 
-def test_c03_the_repeat_of_an_empty_stream_behind_heartbeats():
+def test_the_repeat_of_an_empty_stream_behind_heartbeats():
     """The head has gone out already: what was empty is passed on behind it, where the repeat fails."""
     empty = {**EMPTY_STREAMS["role-and-stop"][1], "delay_ms": 400}
     cases = {"fails": stream(CHATS, "live", empty, {**error(503), "delay_ms": 300}),
@@ -273,7 +273,7 @@ def test_c03_the_repeat_of_an_empty_stream_behind_heartbeats():
 
 
 @pytest.mark.parametrize("kind", ["whole", "stream", "heartbeat"])
-def test_c03_an_empty_completion_is_delivered_at_the_end_of_retryd(kind):
+def test_an_empty_completion_is_delivered_at_the_end_of_retryd(kind):
     """It is an answer, and paid for; its repeat would be cut."""
     empty = EMPTY["content-null"][1] if kind == "whole" else EMPTY_STREAMS["role-and-stop"][1]
     heartbeat = {"stream": {"heartbeat": "50ms"}} if kind == "heartbeat" else {}
@@ -291,7 +291,7 @@ def test_c03_an_empty_completion_is_delivered_at_the_end_of_retryd(kind):
     assert json.loads(body) == empty["json"] if kind == "whole" else body == ROLE + STOP + DONE
 
 
-def test_c03_an_empty_answer_is_kept_by_no_other_request():
+def test_an_empty_answer_is_kept_by_no_other_request():
     with pair() as (provider, daemon):
         provider.answers(*[EMPTY["content-null"][1], completion(message(content="a"))] * 3, then="cycle")
         for _ in range(3):
@@ -299,7 +299,7 @@ def test_c03_an_empty_answer_is_kept_by_no_other_request():
         assert len(provider.record()) == 6
 
 
-def test_c03_events_of_streams_are_not_held_for_it():
+def test_events_of_streams_are_not_held_for_it():
     """A stream that says something goes out as ever."""
     with pair() as (provider, daemon):
         provider.answers({"sse": chat_events("x", "y")})

@@ -44,7 +44,8 @@ def without_ours(headers):
 
 
 @pytest.mark.parametrize("name", LAST)
-def test_c24_last_error_byte_for_byte(machine, name):
+def test_last_error_byte_for_byte(machine, name):
+    """C24."""
     provider, daemon = machine
     provider.answers(LAST[name])
     direct = ask(("127.0.0.1", provider.port), headers=["Accept-Encoding: gzip"])
@@ -56,8 +57,8 @@ def test_c24_last_error_byte_for_byte(machine, name):
     assert got.header("x-retryd-attempts") == "3"
 
 
-def test_c24_last_error_before_a_break(machine):
-    """Where the last attempt brought no answer, the one before it did."""
+def test_last_error_before_a_break(machine):
+    """C24: Where the last attempt brought no answer, the one before it did."""
     provider, daemon = machine
     told = {"status": 503, "body": "told", "headers": {"x-mark": "yes"}}
     for last in (BREAK, {**error(500), "cut": {"after_bytes": 3}}):
@@ -67,8 +68,8 @@ def test_c24_last_error_before_a_break(machine):
         assert got.header("x-retryd-attempts") == "3"
 
 
-def test_c24_a_failure_in_a_200_becomes_one(machine):
-    """Its body is the upstream's, byte for byte; its status no longer says that all is well."""
+def test_a_failure_in_a_200_becomes_one(machine):
+    """C24: Its body is the upstream's, byte for byte; its status no longer says that all is well."""
     provider, daemon = machine
     for code, status in ((None, 502), (503, 503), ("insufficient_quota", 502)):
         provider.answers({"status": 200, "json": {"error": {"message": "m", "code": code}}})
@@ -119,8 +120,8 @@ def events(machine):
 @pytest.mark.parametrize("worse", WORSE)
 @pytest.mark.parametrize("mode", ["live", "splice", "hold"])
 @pytest.mark.parametrize("name", LAST_EVENTS)
-def test_c24_an_error_event_is_an_upstreams_last_word(events, name, mode, worse):
-    """Where nothing better follows it is told as the error answer that it would have been."""
+def test_an_error_event_is_an_upstreams_last_word(events, name, mode, worse):
+    """C24: Where nothing better follows it is told as the error answer that it would have been."""
     case = events[f"{name}.{mode}.{worse}"]
     assert len(case.attempts) == 2
     assert case.answer.status == LAST_EVENTS[name][2]
@@ -133,14 +134,16 @@ def test_c24_an_error_event_is_an_upstreams_last_word(events, name, mode, worse)
         assert body == LAST_EVENTS[name][1]
 
 
-def test_c24_an_error_event_is_told_at_the_deadline(machine):
+def test_an_error_event_is_told_at_the_deadline(machine):
+    """C24."""
     provider, daemon = machine
     provider.answers({"sse": [told(type="server_error", code="server_is_overloaded")]}, SILENT)
     got = ask(daemon, STREAM, headers=["x-retryd-deadline: 0.5"])
     assert (got.status, got.error["code"]) == (503, "server_is_overloaded")
 
 
-def test_c24_an_error_event_is_told_behind_an_open_breaker():
+def test_an_error_event_is_told_behind_an_open_breaker():
+    """C24."""
     with pair(breaker={"failures": 1, "open_for": "60s"}) as (provider, daemon):
         provider.answers({"sse": [told(type="server_error", code="server_is_overloaded")]})
         got = ask(daemon, STREAM, headers=["x-retryd-deadline: 1"])
@@ -148,7 +151,8 @@ def test_c24_an_error_event_is_told_behind_an_open_breaker():
     assert (got.status, got.error["code"]) == (503, "server_is_overloaded")
 
 
-def test_c24_a_better_attempt_goes_before_an_error_event(machine):
+def test_a_better_attempt_goes_before_an_error_event(machine):
+    """C24."""
     provider, daemon = machine
     event = {"sse": [told(type="server_error", code="server_is_overloaded")]}
     provider.answers(event, AUTO)
@@ -168,8 +172,8 @@ OWN_STATUS = {
 }
 
 
-def test_c24_an_error_event_with_a_status_of_its_own(machine):
-    """What is the client's own fault is final, as that status would be."""
+def test_an_error_event_with_a_status_of_its_own(machine):
+    """C24: What is the client's own fault is final, as that status would be."""
     cases = {name: Case([{"sse": [event]}, AUTO], more={"stream": True}) for name, event in OWN_STATUS.items()}
     seen = run(*machine, cases)
     for name, case in seen.items():
@@ -178,8 +182,8 @@ def test_c24_an_error_event_with_a_status_of_its_own(machine):
         assert case.failures[0]["cannot_retry"] == "the same request would fail again", name
 
 
-def test_c24_says_why_it_was_not_asked_again(machine):
-    """In the words of the log."""
+def test_says_why_it_was_not_asked_again(machine):
+    """C24: In the words of the log."""
     cases = {
         "attempts": Case([BREAK], headers=["x-retryd-max-attempts: 2"]),
         "single": Case([BREAK], headers=["x-retryd-no-retry: yes"]),
@@ -234,20 +238,22 @@ def assert_own(answer, status, code, proxy_error, words):
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_c24_own_errors(own, name):
+def test_own_errors(own, name):
+    """C24."""
     assert_own(own[name].answer, *OWN[name][1:])
     assert own[name].fact("x-retryd-attempts") == "2"
 
 
-def test_c24_own_error_of_a_refused_connection():
+def test_own_error_of_a_refused_connection():
+    """C24."""
     with closed_port() as port, pair(f"http://127.0.0.1:{port}/v1", retry={"max_attempts": "1"}) as (_, d):
         answer = ask(d)
         assert_own(answer, 502, "connect_failed", "destination_unavailable", "Check that the upstream's url")
         assert str(port) in answer.error["message"]
 
 
-def test_c24_own_error_of_retryd_itself(provider, retryd):
-    """More fields than one request has room for: nothing was sent, and it is not the upstream's fault."""
+def test_own_error_of_retryd_itself(provider, retryd):
+    """C24: More fields than one request has room for: nothing was sent, and it is not the upstream's fault."""
     d = retryd(upstream_settings={f"header.X-{n}": "secret" for n in range(60)})
     answer = ask(d, headers=[f"Y-{n}: 1" for n in range(90)])
     assert_own(answer, 503, "internal_error", "proxy_internal_error", "could not be started")
@@ -294,7 +300,8 @@ UPSTREAM = {"next-hop": "127.0.0.1"}
     ("large", [{"status": 200, "body_bytes": 5 << 20}], {}, (1, "200")),
     ("error-in-200", [{"status": 200, "json": {"error": {"message": "m", "code": 503}}}], {}, (5, "200")),
 ], ids=lambda v: v if isinstance(v, str) else "")
-def test_c25_facts_of_an_upstreams_answer(machine, name, answers, request_, wanted):
+def test_facts_of_an_upstreams_answer(machine, name, answers, request_, wanted):
+    """C25."""
     provider, daemon = machine
     provider.answers(*answers)
     attempts, waited, target, status = facts(ask(daemon, **request_))
@@ -304,7 +311,8 @@ def test_c25_facts_of_an_upstreams_answer(machine, name, answers, request_, want
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_c25_facts_of_our_own_answer(own, name):
+def test_facts_of_our_own_answer(own, name):
+    """C25."""
     attempts, waited, target, status = facts(own[name].answer)
     assert (attempts, target) == (2, "test") and waited > 0
     assert status["next-hop"] == "127.0.0.1" and "received-status" not in status
@@ -322,7 +330,8 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_c25_facts_of_a_refusal(machine, name):
+def test_facts_of_a_refusal(machine, name):
+    """C25."""
     provider, daemon = machine
     how, status, code = REFUSALS[name]
     provider.clear()
@@ -338,7 +347,8 @@ def test_c25_facts_of_a_refusal(machine, name):
 
 # --- C26 -------------------------------------------------------------------------------------------
 
-def test_c26_overrides_are_not_forwarded(machine):
+def test_overrides_are_not_forwarded(machine):
+    """C26."""
     provider, daemon = machine
     provider.answers(error(503), AUTO)
     provider.clear()
@@ -360,7 +370,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("name, value", [(n, v) for n, values in BAD.items() for v in values])
-def test_c26_bad_values(machine, name, value):
+def test_bad_values(machine, name, value):
+    """C26."""
     provider, daemon = machine
     provider.clear()
     answer = ask(daemon, headers=[f"{name}: {value}"])
@@ -371,12 +382,14 @@ def test_c26_bad_values(machine, name, value):
     assert provider.record() == []
 
 
-def test_c26_bad_values_are_quoted_safely(machine):
+def test_bad_values_are_quoted_safely(machine):
+    """C26."""
     answer = ask(machine[1], headers=['x-retryd-deadline: "\\caf\xe9' + "x" * 500])
     assert answer.status == 400 and len(answer.error["message"]) < 400
 
 
-def test_c26_good_values(machine):
+def test_good_values(machine):
+    """C26."""
     provider, daemon = machine
     for header in ("x-retryd-max-attempts: 100", "x-retryd-max-attempts: 1", "x-retryd-deadline: 1.5",
                    "x-retryd-deadline: 1500ms", "x-retryd-deadline: 10m", "x-retryd-no-retry: yes",

@@ -60,7 +60,7 @@ def crowds():
 
 @pytest.mark.alone
 @pytest.mark.parametrize("window", WINDOWS)
-def test_c19_a_crowd_at_a_limited_target(crowds, window):
+def test_a_crowd_at_a_limited_target(crowds, window):
     """All are served, and once the limit is known hardly anything is sent in vain: the steps in which the gate
     opens find it again, one attempt each time, and ten others are served before that."""
     shots, record, samples, closed = crowds[window]
@@ -75,7 +75,7 @@ def test_c19_a_crowd_at_a_limited_target(crowds, window):
 
 
 @pytest.mark.tsan
-def test_c19_workers_share_their_gates():
+def test_workers_share_their_gates():
     """Requests on four threads: a 429 on one of them holds those of all."""
     with house(server={"workers": 4}, retry={**FAST, "max_attempts": 20}) as (provider, daemon):
         provider.rules({"answers": [AUTO], "rate": {"per_second": 40, "window": "fixed", "else": limited(150)}})
@@ -86,7 +86,7 @@ def test_c19_workers_share_their_gates():
     assert {s.answer.status for s in shots} == {200}
 
 
-def test_c19_a_healthy_target_makes_nobody_wait():
+def test_a_healthy_target_makes_nobody_wait():
     with house() as (provider, daemon):
         shots = flood(daemon, COUNT)
         assert len(provider.record()) == COUNT
@@ -94,7 +94,7 @@ def test_c19_a_healthy_target_makes_nobody_wait():
     assert {(s.answer.status, s.answer.header("x-retryd-attempts")) for s in shots} == {(200, "1")}
 
 
-def test_c19_streams_wait_too():
+def test_streams_wait_too():
     with house() as (provider, daemon):
         provider.rules({"answers": [limited(700), AUTO]})
         first = Asked(daemon, chat(stream=True))
@@ -114,7 +114,7 @@ def close_the_gate(provider, daemon, hint_ms, *later, **how):
     return first
 
 
-def test_c19_where_all_goes_well_it_is_open_again():
+def test_where_all_goes_well_it_is_open_again():
     """Not at once: in steps, each a little longer than the one before, up to those of a target that is new."""
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 300)
@@ -127,7 +127,7 @@ def test_c19_where_all_goes_well_it_is_open_again():
     assert inside_a_closed_gate(record, 300) == []
 
 
-def test_c19_first_come_first_served():
+def test_first_come_first_served():
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 1000)
         waiting = []
@@ -146,7 +146,7 @@ def test_c19_first_come_first_served():
 # --- what is apart ---------------------------------------------------------------------------------
 
 
-def test_c19_a_gate_is_one_models():
+def test_a_gate_is_one_models():
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 2000)
         other = Asked(daemon, chat("other"))
@@ -154,7 +154,7 @@ def test_c19_a_gate_is_one_models():
         assert first.answer().status == 200
 
 
-def test_c19_a_gate_is_one_keys():
+def test_a_gate_is_one_keys():
     """Clients with keys of their own have limits of their own."""
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 2000, headers=["Authorization: Bearer sk-a"])
@@ -166,7 +166,7 @@ def test_c19_a_gate_is_one_keys():
         assert "sk-a" not in daemon.log and "sk-a" not in daemon.admin("/metrics")[1]
 
 
-def test_c19_another_upstream_is_not_waited_for():
+def test_another_upstream_is_not_waited_for():
     with house({"one": {}, "two": {}}) as (provider, daemon):
         provider.rules({"match": {"path": "/one/*"}, "answers": [limited(60000)]})
         answers = [ask(daemon) for _ in range(10)]
@@ -177,7 +177,7 @@ def test_c19_another_upstream_is_not_waited_for():
 # --- bounds ----------------------------------------------------------------------------------------
 
 
-def test_c19_queue_size():
+def test_queue_size():
     """Who finds the queue full is told so at once, and to come again."""
     with house(queue={"size": 5}) as (provider, daemon):
         first = close_the_gate(provider, daemon, 2500)
@@ -195,7 +195,7 @@ def test_c19_queue_size():
         assert answer.header("x-should-retry") == "true" and int(answer.header("retry-after")) >= 1
 
 
-def test_c19_queue_size_of_a_route():
+def test_queue_size_of_a_route():
     """A route may wait less than others."""
     routes = {"short": {"model": "short", "upstreams": "one", "queue.size": 1}, "rest": {"upstreams": "one"}}
     with house(routes=routes) as (provider, daemon):
@@ -207,7 +207,7 @@ def test_c19_queue_size_of_a_route():
         assert first.answer().status == waiting.answer().status == 200
 
 
-def test_c19_a_wait_that_is_longer_than_the_queues_timeout_is_in_vain():
+def test_a_wait_that_is_longer_than_the_queues_timeout_is_in_vain():
     with house(queue={"timeout": "500ms"}) as (provider, daemon):
         first = close_the_gate(provider, daemon, 2500)
         other = Asked(daemon)
@@ -221,7 +221,7 @@ def test_c19_a_wait_that_is_longer_than_the_queues_timeout_is_in_vain():
     assert (own.status, own.header("x-retryd-attempts")) == (200, "2")
 
 
-def test_c19_queue_timeout():
+def test_queue_timeout():
     """A wait whose end nobody knows is ended by the queue's timeout."""
     with house({"one": {"max_concurrency": 1}}, queue={"timeout": "600ms"}) as (provider, daemon):
         provider.rules({"answers": [{"stall": {"before_head": True}}, AUTO]})
@@ -236,7 +236,7 @@ def test_c19_queue_timeout():
     assert 600 <= other.answered_ms - other.sent_ms < 1600
 
 
-def test_c19_a_waiters_deadline():
+def test_a_waiters_deadline():
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 4000, headers=["x-retryd-deadline: 30s"])
         other = Asked(daemon, headers=["x-retryd-deadline: 1s"])
@@ -249,7 +249,7 @@ def test_c19_a_waiters_deadline():
     assert 1 <= int(answer.header("retry-after")) <= 5
 
 
-def test_c19_a_hint_beyond_max_hint_turns_others_away():
+def test_a_hint_beyond_max_hint_turns_others_away():
     """Nobody waits for that long, and nobody asks meanwhile."""
     with house(retry={"initial_delay": "20ms", "max_hint": "2s"}) as (provider, daemon):
         provider.rules({"answers": [{**error(429), "headers": {"retry-after": "30"}}, AUTO]})
@@ -266,7 +266,7 @@ def test_c19_a_hint_beyond_max_hint_turns_others_away():
         assert answer.header("x-retryd-attempts") == "0"
 
 
-def test_c19_a_hint_beyond_max_hint_leads_elsewhere():
+def test_a_hint_beyond_max_hint_leads_elsewhere():
     with house(route={"fallback_models": "small"},
                retry={"initial_delay": "20ms", "max_hint": "2s"}) as (provider, daemon):
         provider.rules({"match": {"model": "big"}, "answers": [{**error(429), "headers": {"retry-after": "30"}}]})
@@ -279,7 +279,7 @@ def test_c19_a_hint_beyond_max_hint_leads_elsewhere():
 # --- while it is closed ----------------------------------------------------------------------------
 
 
-def test_c19_a_reload_keeps_a_gate_closed():
+def test_a_reload_keeps_a_gate_closed():
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 2500)
         reload(daemon)
@@ -292,7 +292,7 @@ def test_c19_a_reload_keeps_a_gate_closed():
 
 
 @pytest.mark.parametrize("how", ["fin", "reset"])
-def test_c19_a_client_that_leaves_while_it_waits(how):
+def test_a_client_that_leaves_while_it_waits(how):
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 2000)
         other = Asked(daemon, chat("big", user="leaves"))
@@ -309,7 +309,7 @@ def test_c19_a_client_that_leaves_while_it_waits(how):
         assert not any("leaves" in r["body"] for r in provider.record())
 
 
-def test_c19_who_waits_first_may_leave_without_harm():
+def test_who_waits_first_may_leave_without_harm():
     """The one whose turn it would be is gone; the next one takes it."""
     with house() as (provider, daemon):
         first = close_the_gate(provider, daemon, 1200)
@@ -323,7 +323,7 @@ def test_c19_who_waits_first_may_leave_without_harm():
         assert len(provider.record()) == 3
 
 
-def test_c19_an_end_that_waits_for_nobody():
+def test_an_end_that_waits_for_nobody():
     """SIGTERM while requests wait: when the drain's time is over they are told so, and may come again."""
     with house(server={"drain_timeout": "300ms"}) as (provider, daemon):
         first = close_the_gate(provider, daemon, 20000)
@@ -341,7 +341,7 @@ def test_c19_an_end_that_waits_for_nobody():
 # --- adaptive pacing -------------------------------------------------------------------------------
 
 
-def test_c19_pacing_without_hints():
+def test_pacing_without_hints():
     """A target that says 429 and no more is asked less often, until it bears it."""
     bare = error(429, code="rate_limit_exceeded")
     with house({"one": {"adaptive_pacing": "yes"}}, retry={"initial_delay": "50ms", "max_attempts": 20, "budget": "1000%"},
@@ -356,7 +356,7 @@ def test_c19_pacing_without_hints():
     assert sum(r["status"] == 429 for r in late) <= max(10, len(late) / 2), "it is as fast as ever"
 
 
-def test_c19_no_pacing_unless_configured():
+def test_no_pacing_unless_configured():
     with house() as (provider, daemon):
         provider.rules({"answers": [error(429), error(429), AUTO]})
         assert ask(daemon).status == 200

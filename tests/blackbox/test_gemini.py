@@ -47,7 +47,8 @@ def broken(daemon, headers=()):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_a_whole_stream_passes_as_it_is(mode, provider, retryd):
+def test_a_whole_stream_passes_as_it_is(mode, provider, retryd):
+    """C12."""
     provider.answers(GOOD)
     answer = ask(retryd(stream={"mode": mode, "heartbeat": "20ms"}), BODY, STREAM)
     events = data_of(answer.body)
@@ -57,8 +58,8 @@ def test_c12_a_whole_stream_passes_as_it_is(mode, provider, retryd):
 
 
 @pytest.mark.parametrize("how", ["reset", "fin", "clean"])
-def test_c12_a_break_is_told_in_googles_shape_and_breaks(how, provider, retryd):
-    """An event that the SDKs raise, and for those that do not, a broken connection."""
+def test_a_break_is_told_in_googles_shape_and_breaks(how, provider, retryd):
+    """C12: An event that the SDKs raise, and for those that do not, a broken connection."""
     answer = {**CUT, "chunked": True, "cut": {**CUT["cut"], "how": how}}
     if how == "clean":
         answer = {**GOOD, "finish": False, "stall": {"after_events": 2, "for_ms": PAUSE_MS}}
@@ -73,7 +74,8 @@ def test_c12_a_break_is_told_in_googles_shape_and_breaks(how, provider, retryd):
 
 
 @pytest.mark.parametrize("how", ["reset", "fin", "clean"])
-def test_c13_hold_rides_it_out(how, provider, retryd):
+def test_hold_rides_it_out(how, provider, retryd):
+    """C13."""
     answer = {**CUT, "cut": {**CUT["cut"], "how": how}} if how != "clean" else {**GOOD, "finish": False}
     provider.answers(answer, GOOD)
     answer = ask(retryd(retry=FAST, stream={"mode": "hold"}), BODY, STREAM)
@@ -82,7 +84,8 @@ def test_c13_hold_rides_it_out(how, provider, retryd):
     assert len(provider.record()) == 2
 
 
-def test_c12_a_cut_behind_the_finish_reason_is_none(provider, retryd):
+def test_a_cut_behind_the_finish_reason_is_none(provider, retryd):
+    """C12."""
     provider.answers({**GOOD, "cut": {"after_events": 5, "delay_ms": PAUSE_MS}})
     answer = ask(retryd(), BODY, STREAM)
     assert answer.whole and finished(data_of(answer.body)) == ["STOP"]
@@ -94,8 +97,8 @@ def part(text, **more):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_behind_the_finish_reason_a_connection_that_stays_open_is_over(mode, provider, retryd):
-    """The end has its two seconds of grace: silence for longer makes no failure of it."""
+def test_behind_the_finish_reason_a_connection_that_stays_open_is_over(mode, provider, retryd):
+    """C12: The end has its two seconds of grace: silence for longer makes no failure of it."""
     said = [part("a"), part("b", finishReason="STOP"), {"usageMetadata": {"totalTokenCount": 3}}]
     provider.answers({"sse": said, "stall": {"after_events": 3}})
     answer = ask(retryd(stream={"mode": mode}, retry={"max_attempts": 1}), BODY, STREAM)
@@ -104,8 +107,8 @@ def test_c12_behind_the_finish_reason_a_connection_that_stays_open_is_over(mode,
 
 
 @pytest.mark.parametrize("mode", ["live", "hold"])
-def test_c12_a_finish_reason_with_each_event_ends_nothing(mode, provider, retryd):
-    """As older models send it: a cut is one, and an orderly end is the end."""
+def test_a_finish_reason_with_each_event_ends_nothing(mode, provider, retryd):
+    """C12: As older models send it: a cut is one, and an orderly end is the end."""
     said = [part(text, finishReason="STOP") for text in "abcd"]
     provider.answers({"sse": said, "cut": {"after_events": 2, "delay_ms": PAUSE_MS}}, {"sse": said})
     d = retryd(retry=FAST, stream={"mode": mode})
@@ -130,14 +133,16 @@ FIRSTS = {
 
 
 @pytest.mark.parametrize("first", FIRSTS)
-def test_c03_what_comes_before_any_content_is_made_again(first, provider, retryd):
+def test_what_comes_before_any_content_is_made_again(first, provider, retryd):
+    """C3."""
     provider.answers(FIRSTS[first], FIRSTS[first], GOOD)
     answer = ask(retryd(retry=FAST), BODY, STREAM)
     assert answer.status == 200 and text_of(data_of(answer.body)) == "abcd"
     assert len(provider.record()) == 3
 
 
-def test_c12_a_refused_prompt_is_whole(provider, retryd):
+def test_a_refused_prompt_is_whole(provider, retryd):
+    """C12."""
     blocked = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 3}}
     provider.answers({"sse": [blocked]})
     answer = ask(retryd(retry=FAST), BODY, STREAM)
@@ -145,8 +150,8 @@ def test_c12_a_refused_prompt_is_whole(provider, retryd):
     assert len(provider.record()) == 1
 
 
-def test_c12_an_array_that_breaks_is_none(provider, retryd):
-    """Without alt=sse the stream is one JSON array: held until it is whole, so a cut one is made again."""
+def test_an_array_that_breaks_is_none(provider, retryd):
+    """C12: Without alt=sse the stream is one JSON array: held until it is whole, so a cut one is made again."""
     pieces = [json.dumps({"candidates": [{"content": {"parts": [{"text": t}]}}]}) for t in "ab"]
     array = "[" + ",\n".join(pieces) + "]"
     how = {"headers": {"content-type": "application/json; charset=UTF-8"}, "chunked": True}
@@ -158,7 +163,8 @@ def test_c12_an_array_that_breaks_is_none(provider, retryd):
 
 
 @pytest.mark.parametrize("path", [STREAM, WHOLE, f"/v1/models/{MODEL}:countTokens", "/v1/models/e:embedContent"])
-def test_c24_an_error_of_our_own_is_googles(path, provider, retryd):
+def test_an_error_of_our_own_is_googles(path, provider, retryd):
+    """C24."""
     provider.answers({"cut": {"before_head": True}})
     answer = ask(retryd(retry=FAST), BODY, path)
     error = answer.json()["error"]
@@ -168,27 +174,31 @@ def test_c24_an_error_of_our_own_is_googles(path, provider, retryd):
                                  "domain": "retryd", "metadata": {"type": "server_error"}}]
 
 
-def test_c24_an_error_of_our_own_is_anthropics_on_its_path(provider, retryd):
+def test_an_error_of_our_own_is_anthropics_on_its_path(provider, retryd):
+    """C24."""
     provider.answers({"cut": {"before_head": True}})
     answer = ask(retryd(retry=FAST), BODY, "/v1/messages")
     assert answer.status == 502 and answer.json()["type"] == "error"
     assert answer.error["code"] == "connection_lost"
 
 
-def test_c24_a_refused_head_is_told_in_googles_shape(provider, retryd):
+def test_a_refused_head_is_told_in_googles_shape(provider, retryd):
+    """C24."""
     answer = ask(retryd(), BODY, STREAM, headers=["Origin: http://evil.example"])
     assert answer.status == 403
     assert (answer.json()["error"]["code"], answer.json()["error"]["status"]) == (403, "PERMISSION_DENIED")
 
 
-def test_c24_the_last_upstream_error_passes(provider, retryd):
+def test_the_last_upstream_error_passes(provider, retryd):
+    """C24."""
     provider.answers({"status": 503, "json": [unavailable()]})
     answer = ask(retryd(retry=FAST), BODY, STREAM)
     assert answer.status == 503 and answer.json() == [unavailable()]
     assert len(provider.record()) == 3
 
 
-def test_c18_the_model_in_the_path_falls_back(provider, retryd):
+def test_the_model_in_the_path_falls_back(provider, retryd):
+    """C18."""
     provider.rules({"match": {"path": f"*/{MODEL}:*"}, "answers": [{"status": 404, "json": unavailable(
         404, f"models/{MODEL} is not found for API version v1beta", "NOT_FOUND")}]})
     d = retryd(retry=FAST, **{"route g": {"base": "/v1", "model": "gemini-*", "fallback_models": "gemini-2.0-flash"}})
@@ -200,7 +210,8 @@ def test_c18_the_model_in_the_path_falls_back(provider, retryd):
 
 
 @pytest.mark.parametrize("header", ["x-goog-api-key: mine", None])
-def test_c31_a_client_key_goes_to_no_upstream_with_its_own(header, provider, retryd):
+def test_a_client_key_goes_to_no_upstream_with_its_own(header, provider, retryd):
+    """C31."""
     provider.answers(GOOD)
     d = retryd(upstream_settings={"api_key_env": "GEMINI_KEY", "auth_header": "x-goog-api-key"},
                env={"GEMINI_KEY": "AIza-ours"})

@@ -31,8 +31,8 @@ LENGTHS = {
 
 
 @pytest.mark.parametrize("name", LENGTHS)
-def test_c15_lengths_that_no_body_has_are_refused_at_once(provider, retryd, name):
-    """Before a byte of it: the client waits for nothing else."""
+def test_lengths_that_no_body_has_are_refused_at_once(provider, retryd, name):
+    """C15: Before a byte of it: the client waits for nothing else."""
     d = retryd()
     with Raw(d) as c:
         start = now_ms()
@@ -46,8 +46,8 @@ def test_c15_lengths_that_no_body_has_are_refused_at_once(provider, retryd, name
 
 
 @pytest.mark.parametrize("length", [b"x", b"2x", b"-1", b"0x2", b"2,2"])
-def test_c24_what_the_library_refuses_by_itself_is_told(provider, retryd, length):
-    """A Content-Length that is no number is answered before retryd hears of the request; the log has it all the same."""
+def test_what_the_library_refuses_by_itself_is_told(provider, retryd, length):
+    """C24: A Content-Length that is no number is answered before retryd hears of the request; the log has it, too."""
     d = retryd()
     with Raw(d) as c:
         c.send(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ".encode() + length + b"\r\n\r\n{}")
@@ -57,7 +57,8 @@ def test_c24_what_the_library_refuses_by_itself_is_told(provider, retryd, length
     assert provider.record() == [] and ask(d).status == 200
 
 
-def test_c24_blanks_behind_a_length_libmicrohttpd0(provider, retryd):
+def test_blanks_behind_a_length_libmicrohttpd0(provider, retryd):
+    """C24."""
     d = retryd()
     assert sent(d, f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2 \r\n\r\n{{}}".encode()).status == 400
     d.wait_line('msg="request refused" status=400 why=')
@@ -75,8 +76,8 @@ CHUNKS = {
 
 
 @pytest.mark.parametrize("name", CHUNKS)
-def test_c15_chunks_that_no_body_has_are_refused_at_once(provider, retryd, name):
-    """Not by a silent close once the body's time is over, which the log would call a client that left."""
+def test_chunks_that_no_body_has_are_refused_at_once(provider, retryd, name):
+    """C15: Not by a silent close once the body's time is over, which the log would call a client that left."""
     data, statuses = CHUNKS[name]
     d = retryd()
     with Raw(d) as c:
@@ -107,8 +108,8 @@ TOO_LONG = {
 
 
 @pytest.mark.parametrize("name", TOO_LONG)
-def test_c15_a_chunk_beyond_max_body_is_refused_by_its_line(provider, retryd, name):
-    """Nothing more comes, so that only its line can tell."""
+def test_a_chunk_beyond_max_body_is_refused_by_its_line(provider, retryd, name):
+    """C15: Nothing more comes, so that only its line can tell."""
     d = retryd(server={"max_body": "64K"})
     with Raw(d) as c:
         c.send(head_of("POST", PATH, ["Transfer-Encoding: chunked"]) + TOO_LONG[name])
@@ -118,7 +119,8 @@ def test_c15_a_chunk_beyond_max_body_is_refused_by_its_line(provider, retryd, na
     assert provider.record() == []
 
 
-def test_c15_a_chunk_of_just_max_body_comes_in(provider, retryd):
+def test_a_chunk_of_just_max_body_comes_in(provider, retryd):
+    """C15."""
     body = BODY + b" " * (65536 - len(BODY))
     d = retryd(server={"max_body": "64K"})
     for sizes in ([65536], [2, 65534], [65535, 1]):
@@ -132,7 +134,8 @@ def test_c15_a_chunk_of_just_max_body_comes_in(provider, retryd):
             assert c.answer().status == 200
 
 
-def test_c15_a_body_that_stands_still_is_told_so(provider, retryd):
+def test_a_body_that_stands_still_is_told_so(provider, retryd):
+    """C15."""
     d = retryd()
     with Raw(d) as c:
         c.send(head_of("POST", PATH, ["Content-Length: 1000"]) + b"x")
@@ -189,8 +192,8 @@ def test_a_target_with_a_nul_ends_the_connection_libmicrohttpd1(provider, retryd
     assert provider.record() == []
 
 
-def test_c1_whole_heads_of_every_size_and_in_any_pieces_come_in(provider, retryd):
-    """What is looked at to find the others moves within memory as a head grows."""
+def test_whole_heads_of_every_size_and_in_any_pieces_come_in(provider, retryd):
+    """C1: What is looked at to find the others moves within memory as a head grows."""
     d = retryd()
     for n in (1, 50, 990, 3000, 4090, 5100, 7000, 8100, 9300, 11000):
         fields = [f"X-{i}: {'v' * (n % 700)}" for i in range(n // 720)] + [f"X-Rest: {'r' * (n % 700)}", "X-Empty:"]
@@ -208,20 +211,23 @@ def test_c1_whole_heads_of_every_size_and_in_any_pieces_come_in(provider, retryd
 
 
 @pytest.mark.parametrize("host", ["localhost \t", " localhost", "localhost:4290  ", "[::1]:1 ", "localhost:"])
-def test_c30_blanks_around_the_host(provider, retryd, host):
+def test_blanks_around_the_host(provider, retryd, host):
+    """C30."""
     assert sent(retryd(), post(host=host)).status == 200
 
 
 @pytest.mark.parametrize("host", ["localhost:x", "localhost:4290x", "localhost:4290, evil.example", "localhost:1:2",
                                   "[::1]evil.example", "[::1]:x", "localhost:80 evil", "localhost/x"])
-def test_c30_a_host_with_anything_else_behind_it(provider, retryd, host):
+def test_a_host_with_anything_else_behind_it(provider, retryd, host):
+    """C30."""
     answer = sent(retryd(), post(host=host))
     assert answer.status in (400, 403)
     assert answer.error["message"].startswith("retryd:")
     assert provider.record() == []
 
 
-def test_c1_blanks_around_values_are_no_part_of_them(provider, retryd):
+def test_blanks_around_values_are_no_part_of_them(provider, retryd):
+    """C1."""
     assert sent(retryd(), post("X-A: \t a b \t ")).status == 200
     assert dict(provider.record()[0]["headers"])["X-A"] == "a b"
 
@@ -236,8 +242,8 @@ def test_c1_blanks_around_values_are_no_part_of_them(provider, retryd):
     ("http://" + PATH, "localhost", 400),
     ("ftp://localhost" + PATH, "localhost", 400),
 ])
-def test_c30_absolute_targets(provider, retryd, target, host, status):
-    """RFC 9112 3.2.2: taken by every server, and their host takes the place of the Host."""
+def test_absolute_targets(provider, retryd, target, host, status):
+    """C30: RFC 9112 3.2.2: taken by every server, and their host takes the place of the Host."""
     answer = sent(retryd(), post(path=target, host=host))
     assert answer.status == status
     if status == 200:
@@ -271,7 +277,8 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_c24_refusals_name_who_refuses(provider, retryd, name):
+def test_refusals_name_who_refuses(provider, retryd, name):
+    """C24."""
     answer = sent(retryd(), REFUSALS[name])
     assert answer.error["message"].startswith("retryd: "), answer.error
 
@@ -284,8 +291,8 @@ def fields(n, size=500):
 
 
 @pytest.mark.parametrize("body", [CHAT, {**CHAT, "stream": True}], ids=["whole", "stream"])
-def test_c24_an_answer_head_that_does_not_fit_is_an_error_of_ours(provider, retryd, body):
-    """Heads of request and answer share 16 KiB. The bare close that libmicrohttpd makes of it tells nothing."""
+def test_an_answer_head_that_does_not_fit_is_an_error_of_ours(provider, retryd, body):
+    """C24: Heads of request and answer share 16 KiB. The bare close that libmicrohttpd makes of it tells nothing."""
     provider.answers({"preset": "auto", "headers": fields(16)})
     d = retryd()
     answer = ask(d, body, headers=["X-Large: " + "r" * 9000])
@@ -305,8 +312,8 @@ def test_c24_an_answer_head_that_does_not_fit_is_an_error_of_ours(provider, retr
 
 
 @pytest.mark.parametrize("cookie", ["", "a=b; " * 20], ids=["plain", "cookies"])
-def test_c24_no_size_of_both_heads_ends_in_a_bare_close(provider, retryd, cookie):
-    """An answer, or an error that says why there is none: whatever is left of the connection's memory."""
+def test_no_size_of_both_heads_ends_in_a_bare_close(provider, retryd, cookie):
+    """C24: An answer, or an error that says why there is none: whatever is left of the connection's memory."""
     provider.answers({"preset": "ok", "headers": fields(8)})
     d = retryd()
     seen = set()
@@ -322,7 +329,8 @@ def test_c24_no_size_of_both_heads_ends_in_a_bare_close(provider, retryd, cookie
     assert seen >= {200} if cookie else seen == {200, 431, 502}
 
 
-def test_c24_a_request_head_that_leaves_no_room(provider, retryd):
+def test_a_request_head_that_leaves_no_room(provider, retryd):
+    """C24."""
     answer = sent(retryd(), post("X-Large: " + "r" * 15_000))
     assert answer.status == 431
     assert answer.error["code"] == "request_headers_too_large"
@@ -330,8 +338,8 @@ def test_c24_a_request_head_that_leaves_no_room(provider, retryd):
     assert provider.record() == []
 
 
-def test_c27_only_what_the_kernel_has_whole_is_logged_as_answered(provider, retryd):
-    """A whole answer that its client never takes: the client is gone, whatever was meant for it."""
+def test_only_what_the_kernel_has_whole_is_logged_as_answered(provider, retryd):
+    """C27: A whole answer that its client never takes: the client is gone, whatever was meant for it."""
     provider.answers({"preset": "auto", "text": "x" * 12_000_000}, {"preset": "auto"})
     d = retryd(server={"hold_limit": "16M"})
     with Raw(d, receive_buffer=4096) as c:

@@ -32,7 +32,7 @@ def closed_at_once(record, loser, winner):
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_c23_off_by_default(name):
+def test_off_by_default(name):
     with house() as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 700}))
         answer = send(daemon, ASKED[name])
@@ -41,7 +41,7 @@ def test_c23_off_by_default(name):
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_c23_what_is_safe_to_ask_twice(name):
+def test_what_is_safe_to_ask_twice(name):
     with house(**AFTER) as (provider, daemon):
         provider.rules(on("one", SILENT, AUTO))
         answer = send(daemon, ASKED[name])
@@ -60,7 +60,7 @@ def test_c23_what_is_safe_to_ask_twice(name):
                                                                      "/v1/responses", "POST"),
                                   (None, "/v1/files/file_1", "DELETE")],
                          ids=["chat", "stream", "responses", "delete"])
-def test_c23_what_may_cost_twice_is_not_asked_twice(what):
+def test_what_may_cost_twice_is_not_asked_twice(what):
     with house(**AFTER) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 700}))
         answer = send(daemon, what)
@@ -68,21 +68,21 @@ def test_c23_what_may_cost_twice_is_not_asked_twice(what):
     assert answer.status == 200
 
 
-def test_c23_no_hedge_for_what_answers_in_time():
+def test_no_hedge_for_what_answers_in_time():
     with house(**AFTER) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 20}))
         assert {send(daemon, ASKED["models"]).status for _ in range(10)} == {200}
         assert len(provider.record()) == 10 and total(daemon, "retryd_hedges_total") == 0
 
 
-def test_c23_one_hedge_and_no_more():
+def test_one_hedge_and_no_more():
     with house(**AFTER) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 1000}))
         assert send(daemon, ASKED["models"]).header("x-retryd-attempts") == "2"
         assert len(provider.wait(closed=1)) == 2
 
 
-def test_c23_a_body_in_a_file_is_sent_once():
+def test_a_body_in_a_file_is_sent_once():
     with house(**AFTER, server={"memory_body": "64K"}) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 500}))
         answers = [send(daemon, ({"model": "e", "input": "x" * size}, "/v1/embeddings", "POST"))
@@ -90,7 +90,7 @@ def test_c23_a_body_in_a_file_is_sent_once():
     assert [a.header("x-retryd-attempts") for a in answers] == ["1", "2"]
 
 
-def test_c23_a_head_ends_the_silence():
+def test_a_head_ends_the_silence():
     """What has begun to answer is not asked again, however slow the rest is."""
     with house(**AFTER) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "head_delay_ms": 600}))
@@ -99,7 +99,7 @@ def test_c23_a_head_ends_the_silence():
 
 
 @pytest.mark.parametrize("headers", [["x-retryd-max-attempts: 1"], ["x-retryd-no-retry: yes"]])
-def test_c23_a_client_that_allows_one_attempt_has_one(headers):
+def test_a_client_that_allows_one_attempt_has_one(headers):
     with house(**AFTER) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 600}))
         assert send(daemon, ASKED["models"], headers).status == 200
@@ -109,7 +109,7 @@ def test_c23_a_client_that_allows_one_attempt_has_one(headers):
 # --- who wins --------------------------------------------------------------------------------------
 
 
-def test_c23_the_first_one_may_win_after_all():
+def test_the_first_one_may_win_after_all():
     slow = {"preset": "auto", "delay_ms": 500, "text": "of the first"}
     with house(route=ALL) as (provider, daemon):
         provider.rules(on("one", slow, SILENT))
@@ -123,7 +123,7 @@ def text_of_whole(answer):
     return answer.json()["choices"][0]["message"]["content"]
 
 
-def test_c23_a_failure_does_not_win():
+def test_a_failure_does_not_win():
     """The first fails while the second is under way: its answer is waited for, and nothing else sent."""
     with house(route=ALL) as (provider, daemon):
         provider.rules(on("one", error(503, delay_ms=300), {"preset": "auto", "delay_ms": 500, "text": "of the second"}))
@@ -132,7 +132,7 @@ def test_c23_a_failure_does_not_win():
     assert text_of_whole(answer) == "of the second" and answer.header("x-retryd-attempts") == "2"
 
 
-def test_c23_the_hedge_fails_first():
+def test_the_hedge_fails_first():
     with house(route=ALL) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 600, "text": "of the first"}, error(503)))
         answer = ask(daemon, chat())
@@ -140,7 +140,7 @@ def test_c23_the_hedge_fails_first():
     assert text_of_whole(answer) == "of the first"
 
 
-def test_c23_both_fail():
+def test_both_fail():
     """Then it goes on as after any failure; no more attempts in all than allowed."""
     with house(route={**ALL, "retry.max_attempts": 3}) as (provider, daemon):
         provider.rules(on("one", error(503, delay_ms=300), error(500, delay_ms=300), AUTO))
@@ -149,7 +149,7 @@ def test_c23_both_fail():
     assert (answer.status, answer.header("x-retryd-attempts")) == (200, "3")
 
 
-def test_c23_hedges_count_as_attempts():
+def test_hedges_count_as_attempts():
     with house(route={**ALL, "retry.max_attempts": 4}) as (provider, daemon):
         provider.rules(on("one", error(503, delay_ms=300)))
         answer = ask(daemon, chat())
@@ -157,7 +157,7 @@ def test_c23_hedges_count_as_attempts():
     assert (answer.status, answer.header("x-retryd-attempts")) == (503, "4")
 
 
-def test_c23_a_stream_is_won_at_its_head():
+def test_a_stream_is_won_at_its_head():
     """The second has begun to answer first; that the first would have been done earlier nobody knew."""
     first = {"preset": "chat_stream", "delay_ms": 500, "events": 20, "interval_ms": 100}
     second = {"preset": "chat_stream", "delay_ms": 100, "first_delay_ms": 700, "text": "of the second"}
@@ -170,7 +170,7 @@ def test_c23_a_stream_is_won_at_its_head():
     assert closed_at_once(record, loser=0, winner=1)
 
 
-def test_c23_a_hedge_goes_elsewhere_where_it_can():
+def test_a_hedge_goes_elsewhere_where_it_can():
     with house({"one": {}, "two": {}}, ALL) as (provider, daemon):
         provider.rules(on("one", SILENT))
         answer = ask(daemon, chat())
@@ -181,7 +181,7 @@ def test_c23_a_hedge_goes_elsewhere_where_it_can():
 # --- bounds ----------------------------------------------------------------------------------------
 
 
-def test_c23_the_budget_bounds_hedges():
+def test_the_budget_bounds_hedges():
     """A slow upstream is not asked twice as often: ten in ten seconds here."""
     with house(retry={"initial_delay": "20ms", "budget": "0%", "budget_min": 1}, **AFTER) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 600}))
@@ -191,7 +191,7 @@ def test_c23_the_budget_bounds_hedges():
     assert {s.answer.status for s in shots} == {200}
 
 
-def test_c23_a_client_that_leaves_ends_both():
+def test_a_client_that_leaves_ends_both():
     with house(route=ALL) as (provider, daemon):
         provider.rules(on("one", SILENT))
         asked = Asked(daemon)
@@ -201,7 +201,7 @@ def test_c23_a_client_that_leaves_ends_both():
     assert abs(record[0]["t_closed"] - record[1]["t_closed"]) < AT_ONCE_MS
 
 
-def test_c23_a_full_upstream_has_no_room_for_hedges():
+def test_a_full_upstream_has_no_room_for_hedges():
     with house({"one": {"max_concurrency": 1}}, **AFTER) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 600}))
         assert send(daemon, ASKED["models"]).status == 200
@@ -209,7 +209,7 @@ def test_c23_a_full_upstream_has_no_room_for_hedges():
         assert total(daemon, "retryd_queue_waits_total") == 0  # it is made at once or not at all
 
 
-def test_c23_many_hedges_and_nothing_left_behind():
+def test_many_hedges_and_nothing_left_behind():
     """The first attempt of each is slow; each request is answered, each loser closed, and all is counted."""
     with house(route=ALL, retry={"initial_delay": "20ms", "budget": "1000%"}) as (provider, daemon):
         provider.rules(on("one", {"preset": "auto", "delay_ms": 3000}, AUTO, key_header="x-n"))

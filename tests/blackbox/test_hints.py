@@ -144,14 +144,14 @@ def assert_kept(case, *hints):
 
 
 @pytest.mark.parametrize("name", HINTS)
-def test_c06_hint_is_kept(seen, name):
+def test_hint_is_kept(seen, name):
     case = seen[name]
     assert case.answer.status == 200, case.problem
     assert_kept(case, HINTS[name][1])
 
 
 @pytest.mark.parametrize("name", IGNORED)
-def test_c06_no_hint(seen, name):
+def test_no_hint(seen, name):
     assert DELAY <= seen[name].waits[0] and seen[name].gaps[0] <= 500
     assert seen[name].failures[0]["wait_ms"] == str(DELAY)
 
@@ -166,7 +166,7 @@ def http_dates(t):
             "asctime": f"{d:%a %b} {d.day:2d} {d:%H:%M:%S %Y}"}
 
 
-def test_c06_dates(machine):
+def test_dates(machine):
     """They have whole seconds, so all are relative to one moment that lies a second ahead or two."""
     seen, hints = calm(lambda: dates(*machine), lambda both: [
         bound for name, hint in both[1].items() for bound in bounds(both[0][name], hint)])
@@ -203,7 +203,7 @@ def refused(machine):
 
 
 @pytest.mark.parametrize("name", VERDICTS)
-def test_c06_hint_as_a_verdict(refused, name):
+def test_hint_as_a_verdict(refused, name):
     case = refused[name]
     assert len(case.attempts) == 1
     assert case.answer.status == 429
@@ -212,7 +212,7 @@ def test_c06_hint_as_a_verdict(refused, name):
     assert case.fact("x-retryd-wait-ms") == "0"
 
 
-def test_c06_each_attempt_has_its_own_hint(machine):
+def test_each_attempt_has_its_own_hint(machine):
     answers = [told(retry_after_ms="400"), told(retry_after_ms="700"), error(500), AUTO]
     seen = calm(lambda: run(*machine, {"three": Case(answers)}), lambda seen: [
         bound for bound in bounds(seen["three"], 400, 700)])
@@ -221,7 +221,7 @@ def test_c06_each_attempt_has_its_own_hint(machine):
     assert 1100 + DELAY <= waited <= 1.15 * 1100 + 100 + 300
 
 
-def test_c06_never_below_however_busy(machine):
+def test_never_below_however_busy(machine):
     """A hundred hints of the same length at once: rounding and late clocks must not eat into one."""
     provider, daemon = machine
     cases = {f"busy-{i}": Case([told(retry_after_ms="300"), AUTO]) for i in range(100)}

@@ -47,16 +47,16 @@ FOREIGN = ["evil.example", "evil.example:4290", "localhost.evil.example", "evil.
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_c30_host(machine, host):
+def test_host(machine, host):
     assert call(machine, host=host).status == 200
 
 
 @pytest.mark.parametrize("host", FOREIGN, ids=lambda h: h[:30] or "empty")
-def test_c30_foreign_host(machine, host):
+def test_foreign_host(machine, host):
     assert_refused(machine, "allowed_hosts", host=host)
 
 
-def test_c30_listed_hosts(listed):
+def test_listed_hosts(listed):
     for host, status in (("api.example", 200), ("API.example:8080", 200), ("[fd00::1]:99", 200),
                          ("10.0.0.1:1", 200), ("[fd00::1]", 403), ("[fd00::1]:98", 403), ("localhost", 403),
                          ("127.0.0.1", 403)):
@@ -69,23 +69,23 @@ ORIGINS = ["https://evil.example", "http://localhost", "http://localhost:4290", 
 
 @pytest.mark.parametrize("origin", ORIGINS, ids=lambda o: o or "empty")
 @pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
-def test_c30_origin(machine, method, origin):
+def test_origin(machine, method, origin):
     assert_refused(machine, "allowed_origins", method=method,
                    headers=[f"Origin: {origin}", "Access-Control-Request-Method: POST"])
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site"])
-def test_c30_fetch_from_another_site(machine, site):
+def test_fetch_from_another_site(machine, site):
     assert_refused(machine, "other sites", headers=[f"Sec-Fetch-Site: {site}"])
 
 
 @pytest.mark.parametrize("site", ["same-origin", "none"])
-def test_c30_fetch_from_here(machine, site):
+def test_fetch_from_here(machine, site):
     """A page cannot be of this origin, since retryd serves none here; an address typed in is no page."""
     assert call(machine, headers=[f"Sec-Fetch-Site: {site}"]).status == 200
 
 
-def test_c30_listed_origins(listed):
+def test_listed_origins(listed):
     for origin, status in (("https://app.example", 200), ("http://localhost:3000", 200),
                            ("https://app.example:8443", 403), ("http://app.example", 403),
                            ("https://app.example.evil.example", 403), ("null", 403)):
@@ -93,13 +93,13 @@ def test_c30_listed_origins(listed):
         assert call(listed, host="api.example", headers=headers).status == status, origin
 
 
-def test_c30_two_hosts_or_none(machine):
+def test_two_hosts_or_none(machine):
     """Who is called must be clear."""
     assert call(machine, headers=["Host: localhost"]).status == 400
     assert call(machine, host=None).status == 400
 
 
-def test_c30_two_origins(listed):
+def test_two_origins(listed):
     """A second one does not come in behind a listed first."""
     for first, second in (("app", "evil"), ("evil", "app")):
         headers = [f"Origin: https://{first}.example", f"Origin: https://{second}.example"]
@@ -112,7 +112,7 @@ ODD = [('evil".example', 'evil".example'), ("a\\b", "a\\b"), ("caf\u00e9".encode
 
 @pytest.mark.parametrize("name, shown", [("evil.example", "evil.example"), *ODD], ids=range(len(ODD) + 1))
 @pytest.mark.parametrize("field", ["Host", "Origin"])
-def test_c30_who_was_refused_is_named(machine, field, name, shown):
+def test_who_was_refused_is_named(machine, field, name, shown):
     """In the answer and in the log, which it can break in no way."""
     daemon = machine[1]
     start = len(daemon.lines)
@@ -127,7 +127,7 @@ def test_c30_who_was_refused_is_named(machine, field, name, shown):
 @pytest.mark.parametrize("headers, words", [
     (["Host: evil.example"], 'the Host "evil.example" is not in allowed_hosts'),
     (["Host: localhost", "Origin: https://evil.example"], 'the Origin "https://evil.example" is refused')])
-def test_c30_the_admin_listener_names_it_too(machine, headers, words):
+def test_the_admin_listener_names_it_too(machine, headers, words):
     daemon = machine[1]
     address, _, port = daemon.admin_address.rpartition(":")
     start = len(daemon.lines)
@@ -139,7 +139,7 @@ def test_c30_the_admin_listener_names_it_too(machine, headers, words):
 
 
 @pytest.mark.parametrize("host, status", [("localhost", 200), ("127.0.0.1:1", 200), ("evil.example", 403)])
-def test_c30_admin_pages(machine, host, status):
+def test_admin_pages(machine, host, status):
     """A page that rebinds its name must not read what passes here, either."""
     address, _, port = machine[1].admin_address.rpartition(":")
     with Raw((address, int(port))) as c:

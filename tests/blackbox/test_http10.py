@@ -31,7 +31,8 @@ def daemon(retryd):
 
 @pytest.mark.parametrize("mode", [None, *MODES])
 @pytest.mark.parametrize("api", READ)
-def test_c10_the_whole_stream_with_its_length(api, mode, provider, daemon):
+def test_the_whole_stream_with_its_length(api, mode, provider, daemon):
+    """C10."""
     provider.answers({**GOOD, "interval_ms": 30})
     answer = ask(daemon, api, [] if mode is None else [f"x-retryd-stream-mode: {mode}"])
     assert answer.status == 200
@@ -51,7 +52,8 @@ BREAKS = {
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 @pytest.mark.parametrize("bad", BREAKS)
-def test_c12_a_break_is_ridden_out(bad, api, provider, retryd):
+def test_a_break_is_ridden_out(bad, api, provider, retryd):
+    """C12."""
     provider.answers(BREAKS[bad], error(503), GOOD)
     answer = ask(retryd(timeout={"idle": "1s"}), api)
     assert answer.header("x-retryd-attempts") == "3"
@@ -59,7 +61,8 @@ def test_c12_a_break_is_ridden_out(bad, api, provider, retryd):
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_c12_what_keeps_breaking_is_an_error(api, provider, daemon):
+def test_what_keeps_breaking_is_an_error(api, provider, daemon):
+    """C12."""
     provider.answers(BREAKS["reset"])
     answer = ask(daemon, api)
     assert answer.status == 502
@@ -67,15 +70,16 @@ def test_c12_what_keeps_breaking_is_an_error(api, provider, daemon):
     assert len(provider.record()) == 5
 
 
-def test_c24_the_upstreams_own_error_with_its_own_status(provider, daemon):
+def test_the_upstreams_own_error_with_its_own_status(provider, daemon):
+    """C24."""
     provider.answers({**error(429, code="insufficient_quota", message="No money."), "delay_ms": 100})
     answer = ask(daemon)
     assert answer.status == 429
     assert (answer.error["code"], answer.error["message"]) == ("insufficient_quota", "No money.")
 
 
-def test_c12_an_error_that_ends_the_stream_is_in_the_answer(provider, daemon):
-    """The stream and the connection end in one piece with the event: the length counts it."""
+def test_an_error_that_ends_the_stream_is_in_the_answer(provider, daemon):
+    """C12: The stream and the connection end in one piece with the event: the length counts it."""
     refusal = 'data: {"error":{"message":"no","type":"x","param":null,"code":"content_filter"}}\n\n'
     provider.answers({"headers": {"content-type": "text/event-stream"}, "body": refusal})
     assert ask(daemon).body == refusal.encode()

@@ -38,8 +38,8 @@ def ask_many(d, count, body=CHAT):
 # --- sick answers -----------------------------------------------------------------------------------
 
 
-def test_c3_a_sick_answer_leaves_the_others_on_its_connection_alone(pki, retryd):  # noqa: F811
-    """The request is made again on a new connection, and the stream beside it goes on where it is."""
+def test_a_sick_answer_leaves_the_others_on_its_connection_alone(pki, retryd):  # noqa: F811
+    """C3: The request is made again on a new connection, and the stream beside it goes on where it is."""
     asked = []
 
     def play(request):
@@ -71,8 +71,8 @@ def test_c3_a_sick_answer_leaves_the_others_on_its_connection_alone(pki, retryd)
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_c28_a_refused_stream_is_no_attempt(pki, retryd, kept):  # noqa: F811
-    """REFUSED_STREAM: it goes out again at once, whatever may not be repeated."""
+def test_a_refused_stream_is_no_attempt(pki, retryd, kept):  # noqa: F811
+    """C28: REFUSED_STREAM: it goes out again at once, whatever may not be repeated."""
     def play(request):
         if request.n == 1 + kept:
             request.reset(REFUSED_STREAM)
@@ -88,7 +88,8 @@ def test_c28_a_refused_stream_is_no_attempt(pki, retryd, kept):  # noqa: F811
         assert d.metric("retryd_possible_duplicates_total") == 0
 
 
-def test_c28_refused_again_and_again_is_an_error_that_costs_nothing(pki, retryd):  # noqa: F811
+def test_refused_again_and_again_is_an_error_that_costs_nothing(pki, retryd):  # noqa: F811
+    """C28."""
     with Peer(pki.good, lambda request: request.reset(REFUSED_STREAM)) as peer:
         d = retryd(peer.base_url, retry={**STRICT, "max_attempts": 3})
         answer = ask(d)
@@ -98,8 +99,8 @@ def test_c28_refused_again_and_again_is_an_error_that_costs_nothing(pki, retryd)
         assert len(peer.all("request")) <= 2 * 3  # each once more, on a new connection
 
 
-def test_c28_goaway_repeats_what_it_leaves_out_and_nothing_else(pki, retryd):  # noqa: F811
-    """The stream below is answered to its end on that connection, the one above goes out on another."""
+def test_goaway_repeats_what_it_leaves_out_and_nothing_else(pki, retryd):  # noqa: F811
+    """C28: The stream below is answered to its end on that connection, the one above goes out on another."""
     asked = []
 
     def play(request):
@@ -125,7 +126,8 @@ def test_c28_goaway_repeats_what_it_leaves_out_and_nothing_else(pki, retryd):  #
         assert [r["attempts"] for r in wait_requests(d, 3)] == ["1", "1", "1"]
 
 
-def test_c28_goaway_that_includes_the_stream_is_ambiguous(pki, retryd):  # noqa: F811
+def test_goaway_that_includes_the_stream_is_ambiguous(pki, retryd):  # noqa: F811
+    """C28."""
     def play(request):
         if request.n == 1:
             request.answer()
@@ -140,8 +142,8 @@ def test_c28_goaway_that_includes_the_stream_is_ambiguous(pki, retryd):  # noqa:
         assert len(peer.all("request")) == 2
 
 
-def test_c3_a_stream_that_is_reset_is_repeated(pki, retryd):  # noqa: F811
-    """Before its answer and amid it; the connection lives on."""
+def test_a_stream_that_is_reset_is_repeated(pki, retryd):  # noqa: F811
+    """C3: Before its answer and amid it; the connection lives on."""
     def play(request):
         if request.n == 2:
             request.head()
@@ -163,7 +165,8 @@ def test_c3_a_stream_that_is_reset_is_repeated(pki, retryd):  # noqa: F811
 
 
 @pytest.mark.parametrize("when", ["waiting", "amid"])
-def test_c3_one_dead_connection_under_many_streams_loses_none(pki, retryd, when):  # noqa: F811
+def test_one_dead_connection_under_many_streams_loses_none(pki, retryd, when):  # noqa: F811
+    """C3."""
     def play(request):
         if request.n == 1 or request.link.number > 1:
             request.answer()
@@ -206,8 +209,8 @@ def test_more_requests_than_a_connection_takes(pki, retryd):  # noqa: F811
         assert d.metric("retryd_possible_duplicates_total") == 0
 
 
-def test_c7_a_window_that_never_opens(pki, retryd):  # noqa: F811
-    """The body cannot be sent: that request fails in time, and its neighbour does not."""
+def test_a_window_that_never_opens(pki, retryd):  # noqa: F811
+    """C7: The body cannot be sent: that request fails in time, and its neighbour does not."""
     neighbour = []
 
     def play(request):
@@ -262,7 +265,8 @@ class Neighbours:
 
 @pytest.mark.parametrize("leaver", ["waiting", "streaming"])
 @pytest.mark.parametrize("neighbour", ["none", "waiting", "streaming", "stuck"])
-def test_c17_a_stream_ends_and_its_neighbour_goes_on(pki, retryd, leaver, neighbour):  # noqa: F811
+def test_a_stream_ends_and_its_neighbour_goes_on(pki, retryd, leaver, neighbour):  # noqa: F811
+    """C17."""
     n = Neighbours(pki)
     with n.peer as peer:
         d = retryd(peer.base_url)
@@ -311,8 +315,8 @@ def test_c17_a_stream_ends_and_its_neighbour_goes_on(pki, retryd, leaver, neighb
         other.close()
 
 
-def test_c17_all_leave_at_once(pki, retryd):  # noqa: F811
-    """Whoever is the last one there, no stream is left behind."""
+def test_all_leave_at_once(pki, retryd):  # noqa: F811
+    """C17: Whoever is the last one there, no stream is left behind."""
     n = Neighbours(pki)
     with n.peer as peer:
         d = retryd(peer.base_url)

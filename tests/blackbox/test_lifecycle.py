@@ -292,7 +292,8 @@ def test_half_a_request_when_drain_timeout_has_passed(retryd, provider):
 
 
 @pytest.mark.parametrize("mode", ["live", "splice", "hold"])
-def test_c12_a_stream_that_drain_timeout_ends_is_told(provider, retryd, mode):
+def test_a_stream_that_drain_timeout_ends_is_told(provider, retryd, mode):
+    """C12."""
     provider.answers({"preset": "chat_stream", "events": 100, "interval_ms": 50})
     d = retryd(server={"drain_timeout": "300ms"}, stream={"heartbeat": "100ms"})
     with Raw(d) as c:
@@ -315,7 +316,8 @@ BROKEN = {"preset": "chat_stream", "events": 8, "cut": {"after_deltas": 3, "dela
     ([{"preset": "error", "status": 503}], "next in",
      {"stream": {"heartbeat": "50ms"}, "retry": {"initial_delay": "60s"}})],
     ids=["backoff", "attempting", "heartbeat", "heartbeat-backoff"])
-def test_c12_a_stream_that_waits_when_retryd_ends_is_told(provider, retryd, answers, seen, settings):
+def test_a_stream_that_waits_when_retryd_ends_is_told(provider, retryd, answers, seen, settings):
+    """C12."""
     provider.answers(*answers)
     d = retryd(server={"drain_timeout": "300ms"}, **settings)
     with Raw(d) as c:

@@ -19,14 +19,14 @@ def start(tmp_path, text):
 
 @pytest.mark.parametrize("server, admin", [(ANYWHERE, "off"), (f"{HERE}, {ANYWHERE}", "off"), ("[::]:0", "off"),
                                            (HERE, ANYWHERE)])
-def test_c29_an_address_that_others_reach_is_refused(tmp_path, server, admin):
+def test_an_address_that_others_reach_is_refused(tmp_path, server, admin):
     done = start(tmp_path, f"[server]\nlisten = {server}\n[admin]\nlisten = {admin}\n")
     assert done.returncode == 3
     assert "which other machines can reach" in done.stderr and "insecure_listen = yes" in done.stderr
     assert "listening on" not in done.stderr
 
 
-def test_c29_tokens_that_nobody_checks_yet_do_not_lift_it(tmp_path):
+def test_tokens_that_nobody_checks_yet_do_not_lift_it(tmp_path):
     (tmp_path / "tokens").write_text("token\n")
     done = start(tmp_path, f"[server]\nlisten = {ANYWHERE}\nclient_keys_file = {tmp_path}/tokens\n"
                            "[admin]\nlisten = off\n")
@@ -35,6 +35,6 @@ def test_c29_tokens_that_nobody_checks_yet_do_not_lift_it(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{"listen": HERE}, {"listen": ANYWHERE, "insecure_listen": "yes"}])
-def test_c29_else_it_serves(provider, retryd, settings):
+def test_else_it_serves(provider, retryd, settings):
     provider.answers({"preset": "auto"})
     assert ask(retryd(server=settings)).status == 200

@@ -93,8 +93,8 @@ def in_flight(provider, d):
     return active
 
 
-def test_c3_thousand_with_a_third_failing(provider, retryd):
-    """1 000 at the same time, and each third client's first attempt fails, each in another way."""
+def test_thousand_with_a_third_failing(provider, retryd):
+    """C3: 1 000 at the same time, and each third client's first attempt fails, each in another way."""
     bad = [{"preset": "error", "status": 503}, {"preset": "error", "status": 429}, {"cut": {"before_head": True}},
            {"preset": "chat", "cut": {"after_bytes": 20}}, {"cut": {"before_head": True, "how": "fin"}},
            {"preset": "error", "status": 500, "close": True}]
@@ -130,7 +130,8 @@ def test_c3_thousand_with_a_third_failing(provider, retryd):
     assert metrics["retryd_rescued_total"] == sum(v == 2 for v in attempts.values())
 
 
-def test_c3_thousand_streams_with_a_third_failing(provider, retryd):
+def test_thousand_streams_with_a_third_failing(provider, retryd):
+    """C3."""
     failing = [{"preset": "chat_stream", "cut": {"after_head": True}}, {"preset": "error", "status": 503}]
     provider.rules({"match": {"header": {"x-n": "*[05]"}}, "key": "x-n",
                     "answers": [failing[0], {"preset": "chat_stream", "events": 20, "interval_ms": 3}]},
@@ -148,8 +149,8 @@ def test_c3_thousand_streams_with_a_third_failing(provider, retryd):
             Counter({n: 2 if n % 10 in (0, 5, 3) else 1 for n in range(COUNT)}))
 
 
-def test_c17_clients_that_leave_at_random(provider, retryd):
-    """Half of them, at any moment of their request's life. The others lose nothing by it."""
+def test_clients_that_leave_at_random(provider, retryd):
+    """C17: Half of them, at any moment of their request's life. The others lose nothing by it."""
     rng = random.Random(20261123)
     provider.rules({"match": {"header": {"x-n": "*[147]"}}, "key": "x-n",
                     "answers": [{"preset": "error", "status": 503, "delay_ms": 40},

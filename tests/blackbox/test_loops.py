@@ -115,8 +115,8 @@ def via(record):
     return [v for n, v in record["headers"] if n.lower() == "via"]
 
 
-def test_c1_via_names_each_daemon_once(provider, retryd):
-    """RFC 9110 7.6.3. Two daemons in a row, as a sidecar and a gateway are, are no loop."""
+def test_via_names_each_daemon_once(provider, retryd):
+    """C1: RFC 9110 7.6.3. Two daemons in a row, as a sidecar and a gateway are, are no loop."""
     inner = retryd()
     outer = retryd(inner.base_url)
     answer = ask(outer, headers=["Via: 1.0 somebody"])

@@ -17,7 +17,7 @@ def begin(c, length):
     c.send(head_of("POST", PATH, [f"Content-Length: {length}"]))
 
 
-def test_c16_a_slow_upstream_does_not_fill_memory(retryd):
+def test_a_slow_upstream_does_not_fill_memory(retryd):
     """It reads nothing for as long as the test likes; the body waits in the file, and goes on from there."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         d = retryd(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", env=without_quarantine())
@@ -41,7 +41,7 @@ def test_c16_a_slow_upstream_does_not_fill_memory(retryd):
 
 
 @pytest.mark.parametrize("memory_body", ["1M", "32M"])
-def test_c16_an_answer_amid_an_upload_that_waits(retryd, memory_body):
+def test_an_answer_amid_an_upload_that_waits(retryd, memory_body):
     """Both ways at once: the upload waits for the upstream, the answer for the client, each in pieces."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         d = retryd(f"http://127.0.0.1:{listener.getsockname()[1]}/v1",
@@ -81,7 +81,7 @@ def test_c16_an_answer_amid_an_upload_that_waits(retryd, memory_body):
 
 
 @pytest.mark.tsan
-def test_c16_200_uploads_of_5_mib_at_once(provider, retryd):
+def test_200_uploads_of_5_mib_at_once(provider, retryd):
     """All under way at the same time, all but the last byte sent: they stay under the cap."""
     body, count, cap = pattern(5 * MIB), 200, 192 * MIB
     d = retryd(server={"max_buffered": "192M", "workers": 2})
@@ -105,7 +105,7 @@ def test_c16_200_uploads_of_5_mib_at_once(provider, retryd):
     assert samples["retryd_spooled_bytes_total"] == count * len(body)
 
 
-def test_c16_new_requests_are_refused_before_memory_is_gone(provider, retryd):
+def test_new_requests_are_refused_before_memory_is_gone(provider, retryd):
     """Bodies that never end fill the cap; a new request is told to come again, and those under way go on."""
     d = retryd(server={"max_buffered": "4M"})
     body = pattern(250 * KIB)
@@ -136,7 +136,7 @@ def test_c16_new_requests_are_refused_before_memory_is_gone(provider, retryd):
     assert d.metric("retryd_buffered_bytes_max") < 4 * MIB + 512 * KIB
 
 
-def test_c16_bodies_under_way_cannot_pass_the_cap(provider, retryd):
+def test_bodies_under_way_cannot_pass_the_cap(provider, retryd):
     """Their heads all came while there was room. What does not fit is told to come again; the rest is served."""
     d = retryd(server={"max_buffered": "4M"})
     body, count = pattern(250 * KIB), 40
@@ -161,7 +161,7 @@ def test_c16_bodies_under_way_cannot_pass_the_cap(provider, retryd):
     assert samples["retryd_buffered_bytes"] == 0
 
 
-def test_c16_above_half_of_the_cap_bodies_go_to_files(provider, retryd):
+def test_above_half_of_the_cap_bodies_go_to_files(provider, retryd):
     """Each alone stays in memory."""
     provider.answers({"preset": "auto", "stall": {"before_head": True}}, {"preset": "auto"})
     d = retryd(server={"max_buffered": "6300K", "memory_body": "3M"})
@@ -178,7 +178,7 @@ def test_c16_above_half_of_the_cap_bodies_go_to_files(provider, retryd):
 
 
 @pytest.mark.parametrize("body", [CHAT, pattern(3 * MIB)], ids=["small", "large"])
-def test_c16_what_was_counted_is_given_back(provider, retryd, body):
+def test_what_was_counted_is_given_back(provider, retryd, body):
     d = retryd()
     for n in range(20):
         assert ask(d, body).status == 200

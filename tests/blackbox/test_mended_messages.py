@@ -44,7 +44,7 @@ def message(size, number, text=TEXT, given=INPUT):
             event("message_stop")]
 
 
-def test_c13_every_block_goes_on_wherever_it_broke(both):
+def test_every_block_goes_on_wherever_it_broke(both):
     first = message(4, FIRST)
     cases = {f"{n}-{size}": case("messages", [sse(first, n), sse(message(size, TRUE))], "splice")
              for n in range(3, len(first)) for size in (1, 7, 100)}
@@ -62,7 +62,8 @@ def test_c13_every_block_goes_on_wherever_it_broke(both):
                                 "total_tokens": 59 + (FIRST if n == len(first) - 1 else TRUE)}], name
 
 
-def test_c12_another_block_or_input_is_told(both):
+def test_another_block_or_input_is_told(both):
+    """C12."""
     first = message(4, FIRST)
     others = {"text": message(100, TRUE, text="I know it. "), "input": message(100, TRUE, given='{"town": "Bern"}'),
               "shorter": message(100, TRUE, text=TEXT[:4]),

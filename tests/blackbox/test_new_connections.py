@@ -35,7 +35,7 @@ def warm(c):
 
 
 @pytest.mark.parametrize("name", SICK)
-def test_c3_a_sick_connection_is_not_used_again(provider, retryd, name):
+def test_a_sick_connection_is_not_used_again(provider, retryd, name):
     """The next attempt has a new one; the requests after it stay on that."""
     d = retryd()
     with Raw(d) as c:
@@ -50,7 +50,7 @@ def test_c3_a_sick_connection_is_not_used_again(provider, retryd, name):
 
 
 @pytest.mark.parametrize("name", WELL)
-def test_c3_a_connection_that_said_no_is_kept(provider, retryd, name):
+def test_a_connection_that_said_no_is_kept(provider, retryd, name):
     d = retryd()
     with Raw(d) as c:
         warm(c)
@@ -60,7 +60,7 @@ def test_c3_a_connection_that_said_no_is_kept(provider, retryd, name):
     assert len(connections(provider)) == 3 and len(set(connections(provider))) == 1
 
 
-def test_c3_only_the_connection_that_was_sick_goes(provider, retryd):
+def test_only_the_connection_that_was_sick_goes(provider, retryd):
     """Those of others stay, and so does the new one: four sick answers in a row are four connections."""
     d = retryd()
     provider.answers({**FINE, "delay_ms": 300})
@@ -84,7 +84,7 @@ def test_c3_only_the_connection_that_was_sick_goes(provider, retryd):
     assert provider.stats()["connections"] == 9
 
 
-def test_c3_a_stream_with_an_error_is_left(provider, retryd):
+def test_a_stream_with_an_error_is_left(provider, retryd):
     d = retryd()
     with Raw(d) as c:
         warm(c)
@@ -232,7 +232,7 @@ with daemon(old.port) as d, Raw(d) as c:
 """
 
 
-def test_c3_the_attempt_after_a_sick_one_asks_dns_again(tmp_path):
+def test_the_attempt_after_a_sick_one_asks_dns_again(tmp_path):
     """The name has moved, and the old server, to which the kept connection leads, gives 503."""
     on_own_network(MOVED, tmp_path)
 
@@ -257,7 +257,7 @@ with daemon(live.port, timeout={"connect": "6s"}) as d:
 
 
 @pytest.mark.parametrize("dead", ["10.9.9.3", "10.9.9.3,10.9.9.4", "fd00::3", "fd00::3,fd00::4"])
-def test_c3_a_dead_first_address_is_passed_by(tmp_path, dead):
+def test_a_dead_first_address_is_passed_by(tmp_path, dead):
     """Nobody answers there, not even with a refusal; the last address of the name is alive."""
     on_own_network(DEAD_FIRST, tmp_path, dead)
 
@@ -291,7 +291,7 @@ with daemon(dying.port, log={"level": "debug"}) as d, Raw(d, timeout=80) as kept
 """
 
 
-def test_c3_a_path_that_died_silently_is_left(tmp_path):
+def test_a_path_that_died_silently_is_left(tmp_path):
     """A request on a kept connection, and one whose answer is waited for: after some 20 s both are made
     again on new ones."""
     on_own_network(SILENT_PATH, tmp_path)
@@ -310,5 +310,5 @@ with daemon(slow.port) as d, Raw(d, timeout=80) as c:
 """
 
 
-def test_c3_an_answer_may_be_silent_where_the_path_is_fine(tmp_path):
+def test_an_answer_may_be_silent_where_the_path_is_fine(tmp_path):
     on_own_network(SILENT_ANSWER, tmp_path)

@@ -32,7 +32,8 @@ def rules(provider, bad, answer):
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_c19_a_429_closes_the_gate_of_its_own_kind_only(other):
+def test_a_429_closes_the_gate_of_its_own_kind_only(other):
+    """C19."""
     method, path = OTHERS[other]
     for limited, free in (((method, path), ("POST", MESSAGES)), (("POST", MESSAGES), (method, path))):
         with house() as (provider, daemon):
@@ -45,7 +46,8 @@ def test_c19_a_429_closes_the_gate_of_its_own_kind_only(other):
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_c20_a_breaker_opens_for_its_own_kind_only(other):
+def test_a_breaker_opens_for_its_own_kind_only(other):
+    """C20."""
     method, path = OTHERS[other]
     for down, up in (((method, path), ("POST", MESSAGES)), (("POST", MESSAGES), (method, path))):
         with house(breaker={"failures": 3, "open_for": "100s"}) as (provider, daemon):
@@ -57,7 +59,7 @@ def test_c20_a_breaker_opens_for_its_own_kind_only(other):
             assert total(daemon, "retryd_breaker_opened_total") == 1
 
 
-def test_c18_a_key_that_may_not_read_generates_all_the_same(tmp_path):
+def test_a_key_that_may_not_read_generates_all_the_same(tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("sk-one\nsk-two\n")
     with house({"one": {"api_key_file": keys}}) as (provider, daemon):
@@ -70,7 +72,8 @@ def test_c18_a_key_that_may_not_read_generates_all_the_same(tmp_path):
         assert used == {"Bearer sk-one", "Bearer sk-two"}
 
 
-def test_c22_what_is_free_takes_nothing_of_requests_per_minute():
+def test_what_is_free_takes_nothing_of_requests_per_minute():
+    """C22."""
     with house({"one": {"requests_per_minute": 1}}) as (provider, daemon):
         provider.rules({"match": {}, "answers": [OK], "then": "repeat"})
         assert [send(daemon, "POST", COUNT).status for _ in range(5)] == [200] * 5

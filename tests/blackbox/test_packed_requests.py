@@ -47,7 +47,7 @@ def line_of(daemon):
 
 @every_coding
 @pytest.mark.parametrize("memory", ["1M", "1K"])
-def test_c01_it_goes_on_as_it_came_and_its_model_is_known(coding, memory, provider, retryd):
+def test_it_goes_on_as_it_came_and_its_model_is_known(coding, memory, provider, retryd):
     provider.answers(error(503), {"preset": "chat"})
     body = packed(CHAT, coding)
     daemon = retryd(retry=FAST, server={"memory_body": memory})
@@ -59,8 +59,8 @@ def test_c01_it_goes_on_as_it_came_and_its_model_is_known(coding, memory, provid
 
 
 @every_coding
-def test_c10_it_asks_for_a_stream(coding, provider, retryd):
-    """So that its answer is asked for without a coding, and a break before its content is ridden out."""
+def test_it_asks_for_a_stream(coding, provider, retryd):
+    """C10: So that its answer is asked for without a coding, and a break before its content is ridden out."""
     good = {"preset": "chat_stream", "text": "abcd", "events": 4}
     provider.answers({**good, "cut": {"after_events": 1}}, good)
     answer = ask(retryd(retry=FAST), packed(STREAM, coding), headers=[f"Content-Encoding: {coding}",
@@ -71,7 +71,8 @@ def test_c10_it_asks_for_a_stream(coding, provider, retryd):
 
 @every_coding
 @pytest.mark.parametrize("memory", ["1M", "1K"])
-def test_c18_it_takes_its_models_route(coding, memory):
+def test_it_takes_its_models_route(coding, memory):
+    """C18."""
     routes = {"small": {"model": "small*", "upstreams": "two"}, "rest": {"upstreams": "one"}}
     with house({"one": {}, "two": {}}, routes=routes, server={"memory_body": memory}) as (provider, daemon):
         for model in ("small-1", "big"):
@@ -79,7 +80,8 @@ def test_c18_it_takes_its_models_route(coding, memory):
         assert where(provider.record()) == ["two", "one"]
 
 
-def test_c18_its_model_stands_in_the_url():
+def test_its_model_stands_in_the_url():
+    """C18."""
     url = {"url": "PROVIDER/openai/deployments/{model}", "model.big": "eu-big"}
     with house({"azure": url}) as (provider, daemon):
         assert send(daemon, packed({**CHAT, "model": "big"}, "zstd"), "zstd").status == 200
@@ -92,8 +94,8 @@ def refused(answer, code, *words):
         assert word in answer.error["message"], answer.error
 
 
-def test_c18_a_model_that_cannot_be_read_is_no_other_routes():
-    """The one behind it is for other models, as far as anybody knows."""
+def test_a_model_that_cannot_be_read_is_no_other_routes():
+    """C18: The one behind it is for other models, as far as anybody knows."""
     routes = {"small": {"model": "small*", "upstreams": "two"}, "rest": {"upstreams": "one"}}
     with house({"one": {}, "two": {}}, routes=routes) as (provider, daemon):
         refused(send(daemon, b"\x0b\x01\x80{}\x03", "br"), "model_not_readable", '"br"', "routes",
@@ -105,13 +107,15 @@ def test_c18_a_model_that_cannot_be_read_is_no_other_routes():
 
 
 @pytest.mark.parametrize("url", ["PROVIDER/openai/deployments/{model}", "PROVIDER/v1"])
-def test_c18_a_model_that_cannot_be_read_has_no_other_name(url):
+def test_a_model_that_cannot_be_read_has_no_other_name(url):
+    """C18."""
     with house({"azure": {"url": url, "model.big": "eu-big"}}) as (provider, daemon):
         refused(send(daemon, b"\x0b\x01\x80{}\x03", "br"), "model_not_readable", "upstream azure")
         assert provider.record() == []
 
 
-def test_c18_a_model_that_cannot_be_replaced_is_not_asked_for():
+def test_a_model_that_cannot_be_replaced_is_not_asked_for():
+    """C18."""
     named = {"model.big": "eu-big"}
     body = packed({**CHAT, "model": "big"}, "zstd")
     with house({"named": named, "other": {}}) as (provider, daemon):
@@ -121,7 +125,8 @@ def test_c18_a_model_that_cannot_be_replaced_is_not_asked_for():
         assert provider.record() == []
 
 
-def test_c24_a_fallback_that_cannot_be_had_is_told_in_the_log():
+def test_a_fallback_that_cannot_be_had_is_told_in_the_log():
+    """C24."""
     with house(route={"fallback_models": "small"}, retry=FAST) as (provider, daemon):
         provider.rules(on("one", error(500)))
         answer = send(daemon, packed(CHAT, "zstd"), "zstd")
@@ -133,14 +138,14 @@ def test_c24_a_fallback_that_cannot_be_had_is_told_in_the_log():
 @pytest.mark.parametrize("coding, body", [("br", b"\x0b\x01\x80{}\x03"), ("gzip, gzip", b"?"),
                                           ("gzip", b"no gzip"), ("zstd", packed(CHAT, "zstd")[:-3])],
                          ids=["br", "two", "broken", "cut"])
-def test_c01_what_cannot_be_read_goes_on_where_nothing_depends_on_it(coding, body, provider, retryd):
+def test_what_cannot_be_read_goes_on_where_nothing_depends_on_it(coding, body, provider, retryd):
     provider.answers({"preset": "chat"})
     assert send(retryd(), body, coding).status == 200
     assert provider.record()[0]["body_sha256"] == hashlib.sha256(body).hexdigest()
 
 
-def test_c16_a_bomb_is_passed_on_and_not_unpacked(provider, retryd):
-    """Four GiB of spaces, of which 16 MiB are looked at."""
+def test_a_bomb_is_passed_on_and_not_unpacked(provider, retryd):
+    """C16: Four GiB of spaces, of which 16 MiB are looked at."""
     provider.answers({"preset": "auto"})
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     mebibyte = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -153,8 +158,8 @@ def test_c16_a_bomb_is_passed_on_and_not_unpacked(provider, retryd):
     assert provider.record()[0]["body_sha256"] == hashlib.sha256(bomb).hexdigest()
 
 
-def test_c18_azures_path_names_the_model():
-    """AzureOpenAI with its endpoint at retryd: the deployment in its path is the model."""
+def test_azures_path_names_the_model():
+    """C18: AzureOpenAI with its endpoint at retryd: the deployment in its path is the model."""
     routes = {"small": {"base": "/openai", "model": "small*", "upstreams": "two"},
               "rest": {"base": "/openai", "upstreams": "one", "fallback_models": "other/1",
                        "retry.attempts_per_tier": "2"}}

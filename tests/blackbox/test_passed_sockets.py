@@ -60,7 +60,7 @@ def fails_to_start(tmp_path, sockets, config=""):
 @pytest.mark.parametrize("address", ["0.0.0.0:0", ":::0"])
 @pytest.mark.parametrize("name", ["api", "admin"])
 @pytest.mark.parametrize("keys", [False, True])
-def test_c29_one_that_others_can_reach_is_refused(tmp_path, address, name, keys):
+def test_one_that_others_can_reach_is_refused(tmp_path, address, name, keys):
     """Tokens that nobody asks for are no reason to let it be, as little as with `listen`."""
     (tmp_path / "keys").write_text("token\n")
     config = f"[server]\nclient_keys_file = {tmp_path}/keys\n" if keys else ""
@@ -68,13 +68,13 @@ def test_c29_one_that_others_can_reach_is_refused(tmp_path, address, name, keys)
     assert "insecure_listen" in line and ("0.0.0.0:" in line or "[::]:" in line)
 
 
-def test_c29_insecure_listen_allows_it(provider, retryd):
+def test_insecure_listen_allows_it(provider, retryd):
     d = retryd(wrap=passing("api=0.0.0.0:0"), server={"insecure_listen": "yes"})
     assert d.listeners[0].startswith("0.0.0.0:")
     assert ask(("127.0.0.1", d.port)).status == 200
 
 
-def test_c29_a_reload_that_would_forbid_it_is_refused(provider, retryd):
+def test_a_reload_that_would_forbid_it_is_refused(provider, retryd):
     d = retryd(wrap=passing("api=0.0.0.0:0"), server={"insecure_listen": "yes"})
     d.write_config(Retryd.make_config(provider.base_url, None, "", {"server": {}}))
     d.signal(signal.SIGHUP)

@@ -95,8 +95,8 @@ def direct(well):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c01_what_is_well_costs_one_request_and_arrives_as_it_was_sent(mode, well, direct):
-    """Every preset, however it is sent, in every mode."""
+def test_what_is_well_costs_one_request_and_arrives_as_it_was_sent(mode, well, direct):
+    """C1: Every preset, however it is sent, in every mode."""
     seen = run(*well, preset_cases(mode))
     for name, got in seen.items():
         assert got.problem is None, (name, got.problem)
@@ -116,7 +116,8 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_what_is_whole_costs_one_request(mode, well):
+def test_what_is_whole_costs_one_request(mode, well):
+    """C12."""
     asked = json.dumps(request_of("chat", "gpt-4o", stream_options={"include_usage": True})).encode()
     cases = {name: Case([{"preset": "chat_stream", **FULL, **how}], [f"x-retryd-stream-mode: {mode}"], asked)
              for name, how in ALLOWED.items()}
@@ -171,7 +172,8 @@ def wrong():
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_c08_what_a_fault_costs(name, wrong):
+def test_what_a_fault_costs(name, wrong):
+    """C8."""
     assert [len(wrong[f"{mode}/{name}"].attempts) for mode in MODES] == list(FAULTS[name][1:])
 
 
@@ -183,7 +185,8 @@ SILENCES = {
 }
 
 
-def test_c13_what_silence_costs():
+def test_what_silence_costs():
+    """C13."""
     asked = json.dumps(request_of("chat", "gpt-4o")).encode()
     cases = {f"{mode}/{name}": Case([row[0]], [f"x-retryd-stream-mode: {mode}"], asked)
              for name, row in SILENCES.items() for mode in MODES}

@@ -47,7 +47,8 @@ def test_the_sample_with_ready_routes_is_right(tmp_path):
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_c01_each_client_reaches_its_api_with_its_own_key(client, machine):
+def test_each_client_reaches_its_api_with_its_own_key(client, machine):
+    """C1."""
     provider, daemon = machine
     base, path, body, key, arrives = CLIENTS[client]
     provider.answers({"preset": "error", "status": 503}, {"preset": "auto", "text": "hello"})
@@ -60,7 +61,8 @@ def test_c01_each_client_reaches_its_api_with_its_own_key(client, machine):
         assert (attempt["target"], value(attempt, name.lower())) == (arrives, said)
 
 
-def test_c24_an_error_of_our_own_is_in_each_apis_shape(machine):
+def test_an_error_of_our_own_is_in_each_apis_shape(machine):
+    """C24."""
     provider, daemon = machine
     provider.answers({"cut": {"before_head": True}})
     shapes = {}

@@ -51,7 +51,7 @@ def spool_bytes(d):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_c15_replayed_around_every_boundary(provider, retryd, chunked):
+def test_replayed_around_every_boundary(provider, retryd, chunked):
     """memory_body and the spool's blocks of 256 KiB, each a byte less and more."""
     d = retryd(server={"memory_body": "64K"})
     edges = (64 * KIB, 256 * KIB, 512 * KIB, 768 * KIB)
@@ -68,7 +68,7 @@ def test_c15_replayed_around_every_boundary(provider, retryd, chunked):
 
 
 @pytest.mark.parametrize("piece", [1000, 16 * KIB, 3 * MIB])
-def test_c15_from_memory_to_the_file(provider, retryd, piece):
+def test_from_memory_to_the_file(provider, retryd, piece):
     """A length that is not told: what was in memory, more than the spool takes at once, goes first."""
     provider.answers(*TWICE)
     d = retryd()
@@ -80,7 +80,7 @@ def test_c15_from_memory_to_the_file(provider, retryd, piece):
     assert spool_bytes(d) == len(body)
 
 
-def test_c15_multipart_is_replayed(provider, retryd):
+def test_multipart_is_replayed(provider, retryd):
     """A form with a file, as the SDKs send it, after each kind of failure."""
     provider.answers(error(503), error(429, headers={"retry-after-ms": "10"}), {"cut": {"before_head": True}},
                      {"preset": "auto"})
@@ -100,7 +100,7 @@ def test_c15_multipart_is_replayed(provider, retryd):
         assert "transfer-encoding" not in headers and "expect" not in headers
 
 
-def test_c15_replayed_after_an_answer_amid_the_upload(provider, retryd):
+def test_replayed_after_an_answer_amid_the_upload(provider, retryd):
     """The upstream answers, or leaves, when it has the head; the next attempt has it all."""
     provider.answers({**error(503), "on": "head"}, {"on": "head", "cut": {"before_head": True}},
                      {"preset": "auto"})
@@ -113,7 +113,7 @@ def test_c15_replayed_after_an_answer_amid_the_upload(provider, retryd):
     assert record[2]["body_sha256"] == sha(body)
 
 
-def test_c15_512_mib_fails_twice(provider, retryd):
+def test_512_mib_fails_twice(provider, retryd):
     """Byte for byte the same three times, and memory does not grow with it."""
     provider.answers(*TWICE)
     d = retryd(env=without_quarantine())
@@ -137,7 +137,7 @@ def test_c15_512_mib_fails_twice(provider, retryd):
     assert "the event loop was held up" not in d.log
 
 
-def test_c15_kinds_of_bodies_share_a_connection(provider, retryd):
+def test_kinds_of_bodies_share_a_connection(provider, retryd):
     """The handles of libcurl are used again: small after large, large after none."""
     d = retryd()
     large, small = pattern(2 * MIB), b'{"model":"gpt-4o"}'
@@ -153,7 +153,7 @@ def test_c15_kinds_of_bodies_share_a_connection(provider, retryd):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_c15_a_spooled_body_is_routed_by_its_model(provider, retryd, chunked):
+def test_a_spooled_body_is_routed_by_its_model(provider, retryd, chunked):
     """The model stands behind 2 MiB of input, and a stream is asked for without compression."""
     d = retryd(config=f"[route big]\nmodel = big-*\nretry.max_attempts = 1\nupstreams = test\n"
                       f"[route rest]\nupstreams = test\n")
@@ -187,7 +187,7 @@ def expect_507(answer, folder, reason):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_c15_a_full_disk_costs_that_request_alone(provider, retryd, tmp_path, chunked):
+def test_a_full_disk_costs_that_request_alone(provider, retryd, tmp_path, chunked):
     d = retryd(server={"spool_dir": tmp_path}, wrap=small_disk("2m", tmp_path))
     with Raw(d) as c, Raw(d) as other:
         for n in range(3):
@@ -204,7 +204,7 @@ def test_c15_a_full_disk_costs_that_request_alone(provider, retryd, tmp_path, ch
     assert "end=client_gone" not in d.log
 
 
-def test_c15_the_last_block_does_not_fit(provider, retryd, tmp_path):
+def test_the_last_block_does_not_fit(provider, retryd, tmp_path):
     """All bytes were taken before the disk said no: the answer comes all the same, and nothing goes out."""
     d = retryd(server={"spool_dir": tmp_path, "memory_body": "64K"}, wrap=small_disk("256k", tmp_path))
     with Raw(d) as c:
@@ -213,7 +213,7 @@ def test_c15_the_last_block_does_not_fit(provider, retryd, tmp_path):
     assert provider.record() == []
 
 
-def test_c15_a_long_upload_reads_why(provider, retryd, tmp_path):
+def test_a_long_upload_reads_why(provider, retryd, tmp_path):
     """A client that writes all of it before it reads anything is told, too."""
     d = retryd(server={"spool_dir": tmp_path}, wrap=small_disk("1m", tmp_path))
     with Raw(d) as c:
@@ -224,7 +224,7 @@ def test_c15_a_long_upload_reads_why(provider, retryd, tmp_path):
         assert ask(d).status == 200
 
 
-def test_c15_a_limit_on_file_sizes_is_no_signal(provider, retryd):
+def test_a_limit_on_file_sizes_is_no_signal(provider, retryd):
     """The kernel's way to say it, SIGXFSZ, would end the whole process."""
     d = retryd(preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB)))
     with Raw(d) as c:
@@ -232,7 +232,7 @@ def test_c15_a_limit_on_file_sizes_is_no_signal(provider, retryd):
     assert ask(d).status == 200
 
 
-def test_c15_no_usable_folder(provider, retryd, tmp_path):
+def test_no_usable_folder(provider, retryd, tmp_path):
     """It is told at the start, and costs only the requests that need it."""
     missing = tmp_path / "missing"
     d = retryd(server={"spool_dir": missing})
@@ -256,7 +256,7 @@ def leave_by(c, how):
 
 @pytest.mark.tsan
 @pytest.mark.parametrize("how", ["close", "reset", "half_close"])
-def test_c15_cancelled_uploads_leave_nothing(provider, retryd, tmp_path, how):
+def test_cancelled_uploads_leave_nothing(provider, retryd, tmp_path, how):
     """Neither descriptors nor bytes on the disk nor memory: there would be too little of each for all."""
     def few_files():
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -278,8 +278,8 @@ def test_c15_cancelled_uploads_leave_nothing(provider, retryd, tmp_path, how):
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_c17_gone_while_it_is_sent_from_the_file(provider, retryd, how):
-    """The upstream has stopped reading, or reads as fast as it can."""
+def test_gone_while_it_is_sent_from_the_file(provider, retryd, how):
+    """C17: The upstream has stopped reading, or reads as fast as it can."""
     for stall in ({"stall": {"before_head": True}}, {"delay_ms": 60_000}):
         provider.answers({"status": 200, "on": "head", "drain": True, **stall})
         provider.clear()
@@ -297,7 +297,7 @@ def test_c17_gone_while_it_is_sent_from_the_file(provider, retryd, how):
 
 
 @pytest.mark.tsan
-def test_c15_a_reload_amid_an_upload(provider, retryd, tmp_path):
+def test_a_reload_amid_an_upload(provider, retryd, tmp_path):
     """The request keeps the folder that it began with; the next one has the new one."""
     provider.answers(*TWICE)
     old, new = tmp_path / "old", tmp_path / "new"
@@ -317,7 +317,7 @@ def test_c15_a_reload_amid_an_upload(provider, retryd, tmp_path):
     assert [r["body_sha256"] for r in provider.record()] == [sha(body)] * 3
 
 
-def test_c15_a_drain_waits_for_the_upload(provider, retryd):
+def test_a_drain_waits_for_the_upload(provider, retryd):
     d = retryd()
     body = pattern(6 * MIB)
     with Raw(d) as c:
@@ -333,7 +333,7 @@ def test_c15_a_drain_waits_for_the_upload(provider, retryd):
 
 
 @pytest.mark.tsan
-def test_c15_an_end_amid_uploads_and_replays(provider, retryd):
+def test_an_end_amid_uploads_and_replays(provider, retryd):
     """Spools in every state, and no time to finish: nothing is left behind (the sanitizer looks)."""
     provider.answers({"status": 200, "on": "head", "drain": True, "stall": {"before_head": True}})
     d = retryd(server={"drain_timeout": "0"})
@@ -378,7 +378,7 @@ GOOD = json.dumps({"id": "x", "object": "chat.completion", "model": "m", "choice
     b"Content-Length: %d\r\n\r\n%s" % (len(GOOD), GOOD),
     b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD),
 ], ids=["length", "chunked"])
-def test_c15_an_early_good_answer_is_taken(retryd, framing):
+def test_an_early_good_answer_is_taken(retryd, framing):
     """Whole before the request is: what the request still had to say, and nobody reads, is given up."""
     upstream = AnswersEarly(framing)
     d = retryd(upstream.url, retry={"max_attempts": 1}, timeout={"idle": "20s", "first_byte": "20s"})

@@ -8,6 +8,7 @@ import pytest
 from cases import AUTO, error, pair
 from daemon import parse_logfmt
 from raw import CHAT, STREAM, Raw, ask
+from streams import PATHS, PAUSE_MS, data, request_of
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -51,7 +52,7 @@ def told(machine, answers, *args, **how):
     return attempts, line, answer
 
 
-def test_c27_a_good_request(machine):
+def test_a_good_request(machine):
     kind = machine[2]
     attempts, line, answer = told(machine, [AUTO], headers=["x-request-id: mine"])
     assert attempts == []
@@ -65,7 +66,7 @@ def test_c27_a_good_request(machine):
     assert not {"reason", "sdk_retry", "possible_duplicates"} & set(line)
 
 
-def test_c27_a_rescued_request(machine):
+def test_a_rescued_request(machine):
     """Each failed attempt says in words and in fields what happened and what comes of it."""
     kind = machine[2]
     hinting = {**error(429, code="rate_limit_exceeded"), "headers": {"retry-after-ms": "60"}}
@@ -93,12 +94,12 @@ def test_c27_a_rescued_request(machine):
     ("retry_after_ms", {"retry-after-ms": "30"}, "m"), ("retry_after", {"retry-after": "0.03"}, "m"),
     ("message", {}, "try again in 30ms"),
     ("bucket", {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "30ms"}, "m")])
-def test_c27_where_a_hint_came_from(machine, source, headers, message):
+def test_where_a_hint_came_from(machine, source, headers, message):
     (failed,), _, _ = told(machine, [{**error(429, message=message), "headers": headers}, AUTO])
     assert (failed["hint"], number(failed["hint_ms"], machine[2])) == (source, 30)
 
 
-def test_c27_a_failed_request(machine):
+def test_a_failed_request(machine):
     attempts, line, _ = told(machine, [error(500)], headers=["x-retryd-max-attempts: 2"])
     assert [a["msg"] for a in attempts] == ["attempt 1 of 2 failed: 500 server_error; next in 0.0 s",
                                             "attempt 2 of 2 failed: 500 server_error; final"]
@@ -106,7 +107,7 @@ def test_c27_a_failed_request(machine):
     assert (line["end"], line["reason"], number(line["status"], machine[2])) == ("failed", "server_error", 500)
 
 
-def test_c27_a_failed_transport(machine):
+def test_a_failed_transport(machine):
     (failed,), line, _ = told(machine, [{"cut": {"before_head": True}}], headers=["x-retryd-no-retry: 1"])
     assert failed["msg"] == "attempt 1 of 5 failed: connection_lost; final"
     assert "status" not in failed and failed["detail"]
@@ -114,7 +115,7 @@ def test_c27_a_failed_transport(machine):
     assert (line["reason"], number(line["status"], machine[2])) == ("connection_lost", 502)
 
 
-def test_c27_a_refused_request(machine):
+def test_a_refused_request(machine):
     attempts, line, _ = told(machine, [AUTO], headers=["x-retryd-deadline: no"])
     assert attempts == []
     assert (line["end"], number(line["status"], machine[2]), number(line["attempts"], machine[2])) == \
@@ -122,14 +123,14 @@ def test_c27_a_refused_request(machine):
     assert "target" not in line
 
 
-def test_c27_a_broken_stream(machine):
+def test_a_broken_stream(machine):
     cut = {"preset": "chat_stream", "events": 3, "cut": {"after_events": 2, "delay_ms": 200}}
     _, line, _ = told(machine, [cut], STREAM)
     assert (line["end"], line["reason"], number(line["status"], machine[2])) == \
         ("broken", "answer_truncated", 200)
 
 
-def test_c27_a_client_that_left(machine):
+def test_a_client_that_left(machine):
     provider, daemon, kind = machine
     provider.answers({"stall": {"before_head": True}})
     provider.clear()
@@ -143,7 +144,7 @@ def test_c27_a_client_that_left(machine):
     assert "status" not in line
 
 
-def test_c27_a_refusal_at_the_door(machine):
+def test_a_refusal_at_the_door(machine):
     provider, daemon, kind = machine
     start = len(daemon.lines)
     ask(daemon, headers=["Origin: https://evil.example"])
@@ -157,14 +158,14 @@ MODELS = ['say "hi"', "a\nb\tc", "back\\slash", "caf\u00e9 \U0001f600", "a=b c",
 
 
 @pytest.mark.parametrize("model", MODELS, ids=range(len(MODELS)))
-def test_c27_lines_hold_whatever_is_in_them(machine, model):
+def test_lines_hold_whatever_is_in_them(machine, model):
     """A client's words cannot make two lines of one, nor a field of a value."""
     _, line, _ = told(machine, [AUTO], {**CHAT, "model": model})
     assert line.get("model", "") == re.sub(r"[\x00-\x1f\x7f]", " ", model)
     assert line["target"] == "test"
 
 
-def test_c27_paths_are_told_without_their_query(machine):
+def test_paths_are_told_without_their_query(machine):
     provider, daemon, _ = machine
     _, line, _ = told(machine, [{"status": 200, "body": ""}], None, method="GET",
                       path="/v1/files/a%20b?secret=canary")
@@ -180,7 +181,7 @@ KINDS = {"good": ([AUTO], 200), "retried": ([error(503), AUTO], 200), "failed": 
 @pytest.mark.parametrize("access, wanted", [
     ("all", ["good", "retried", "failed", "refused"]), ("retried", ["retried", "failed", "refused"]),
     ("failed", ["failed", "refused"]), ("off", [])])
-def test_c27_access(access, wanted):
+def test_access(access, wanted):
     with pair(log={"access": access}) as (provider, daemon):
         for kind, (answers, status) in KINDS.items():
             provider.answers(*answers)
@@ -194,7 +195,7 @@ def test_c27_access(access, wanted):
 
 
 @pytest.mark.parametrize("level", ["warn", "error"])
-def test_c27_level(level):
+def test_level(level):
     """Set by a reload, since a daemon that is quiet from the start cannot say where it listens."""
     with pair() as (provider, daemon):
         provider.answers(error(503), AUTO, then="cycle")
@@ -221,7 +222,7 @@ LEAKY = {"message": "Incorrect API key provided: sk-CANARY-9. CANARY-10", "param
 
 
 @pytest.mark.parametrize("kind", ["logfmt", "json"])
-def test_c27_no_key_and_no_body(kind):
+def test_no_key_and_no_body(kind):
     """At the most talkative level, in every way that a request can end. A Host or an Origin that is refused is
     named, so that a person can let it in."""
     answers = [
@@ -259,3 +260,49 @@ def test_c27_no_key_and_no_body(kind):
         assert len([line for line in daemon.lines if "attempt" in line]) > 20  # it did talk
         assert "CANARY" not in daemon.log.upper()
         assert "CANARY" not in metrics.upper()
+
+
+# A client that closes as soon as it has read the last event was answered, or was told of the failure.
+HEAD = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+
+
+def typed(kind, **more):
+    return f"event: {kind}\n" + data({"type": kind, **more})
+
+
+def chunk(delta, finish=None):
+    return data({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+                 "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+
+RESPONSE = {"id": "resp_1", "object": "response", "status": "completed", "output": []}
+DELTA = typed("response.output_text.delta", sequence_number=1, item_id="i", output_index=0, content_index=0,
+              delta="hi")
+STREAMS = {  # name: (api, the events, what the client reads last, how it ended)
+    "responses": ("responses", DELTA + typed("response.completed", sequence_number=2, response=RESPONSE),
+                  b"response.completed", "answered"),
+    "responses-incomplete": ("responses", DELTA + typed("response.incomplete", sequence_number=2,
+                                                        response={**RESPONSE, "status": "incomplete"}),
+                             b"response.incomplete", "answered"),
+    "chat": ("chat", chunk({"content": "hi"}) + chunk({}, "stop") + "data: [DONE]\n\n", b"[DONE]", "answered"),
+    "chat-finish-reason": ("chat", chunk({"content": "hi"}) + chunk({}, "stop"), b'"stop"', "answered"),
+    "responses-error": ("responses", DELTA + typed("error", sequence_number=2, code="x", message="m", param=None),
+                        b"event: error", "broken"),
+    "chat-amid": ("chat", chunk({"content": "hi"}), b'"hi"', "client_gone"),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_closing_behind_the_last_event_is_no_departure(name):
+    api, events, last, end = STREAMS[name]
+    first, _, rest = events.partition("\n\n")
+    with pair() as (provider, daemon):
+        provider.rules({"match": {}, "then": "repeat", "answers": [
+            {"wire": [{"send": HEAD + first + "\n\n"}, {"delay_ms": PAUSE_MS}, {"send": rest}, {"delay_ms": 60000}]}]})
+        with Raw(daemon) as c:
+            c.request("POST", PATHS[api], json.dumps(request_of(api, "gpt-4o")).encode())
+            c.until(last)
+            c.until(b"\n\n")
+        line = daemon.wait_log('msg="request"')
+        assert line["end"] == end
+        assert daemon.metric("retryd_client_connections") <= 1

@@ -103,7 +103,7 @@ def seen():
 
 
 @pytest.mark.parametrize("name", RETRIED)
-def test_c03_is_retried(seen, name):
+def test_is_retried(seen, name):
     case = seen[name]
     _, reason, status, more = RETRIED[name]
     assert case.answer.status == 200, case.lines
@@ -119,14 +119,14 @@ def test_c03_is_retried(seen, name):
 
 @pytest.mark.parametrize("kind", ["final", "final-bare"])
 @pytest.mark.parametrize("status", FINAL)
-def test_c03_is_final(seen, status, kind):
+def test_is_final(seen, status, kind):
     case = seen[f"{kind}-{status}"]
     assert case.answer.status == status
     assert len(case.attempts) == 1
     assert case.failures[0]["cannot_retry"] == "the same request would fail again"
 
 
-def test_c03_good_answers_are_not_repeated():
+def test_good_answers_are_not_repeated():
     """What only looks like a failure: an error told of something else, redirects, empty answers."""
     answers = {
         "null-error": {"status": 200, "json": {"id": "x", "error": None}},
@@ -184,7 +184,7 @@ def useless():
 
 
 @pytest.mark.parametrize("name", USELESS)
-def test_c03_what_cannot_be_an_answer_is_asked_for_again(useless, name):
+def test_what_cannot_be_an_answer_is_asked_for_again(useless, name):
     for n, path in enumerate(GENERATES):
         case = useless[f"{name}.{n}"]
         assert (case.answer.status, case.answer.json()) == (200, {"path": path}), path
@@ -197,7 +197,7 @@ def test_c03_what_cannot_be_an_answer_is_asked_for_again(useless, name):
 
 
 @pytest.mark.parametrize("name", USELESS)
-def test_c03_what_cannot_be_an_answer_is_told_as_what_it_is(useless, name):
+def test_what_cannot_be_an_answer_is_told_as_what_it_is(useless, name):
     case = useless[f"{name}.never"]
     assert case.answer.status == 502 and len(case.attempts) == 5
     message = case.answer.error["message"]
@@ -217,7 +217,7 @@ SUCCESSES = {  # operations that end with JSON's label and nothing behind it
 }
 
 
-def test_c03_an_empty_success_is_one():
+def test_an_empty_success_is_one():
     empty = {"headers": {"content-type": "application/json"}, "body": ""}
     cases = {n: Case([{**empty, **how}, error(500)], method=method, path=path)
              for n, (method, path, how) in SUCCESSES.items()}
@@ -268,7 +268,7 @@ WITHIN = {  # (path, the answer, the reason, the status at the end)
 
 
 @pytest.mark.parametrize("name", WITHIN)
-def test_c03_an_error_within_a_good_answer(within, name):
+def test_an_error_within_a_good_answer(within, name):
     _, _, reason, status = WITHIN[name]
     rescued, told = within[f"{name}.once"], within[f"{name}.always"]
     assert (rescued.answer.status, len(rescued.attempts)) == (200, 2)
@@ -286,7 +286,7 @@ def within():
         yield run(provider, daemon, cases)
 
 
-def test_c03_words_beside_an_answer_or_in_its_place_elsewhere_are_no_error():
+def test_words_beside_an_answer_or_in_its_place_elsewhere_are_no_error():
     """Answers of other endpoints, what is only taken on, and what stands beside choices."""
     fine = {"id": "c", "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}
     answers = {"taken-on": ("/v1/chat/completions", {"request_id": "r"}),
@@ -302,7 +302,8 @@ def test_c03_words_beside_an_answer_or_in_its_place_elsewhere_are_no_error():
         **dict.fromkeys(answers, (200, 1)), "accepted": (202, 1)}
 
 
-def test_c04_an_empty_account_beside_an_answer_is_final():
+def test_an_empty_account_beside_an_answer_is_final():
+    """C4."""
     said = {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
     with pair() as (provider, daemon):
         seen = run(provider, daemon, {"empty": Case([{"json": said}])})["empty"]
@@ -310,7 +311,7 @@ def test_c04_an_empty_account_beside_an_answer_is_final():
     assert seen.failures[0]["reason"] == "quota_exhausted"
 
 
-def test_c03_an_error_beside_no_choices_in_a_stream():
+def test_an_error_beside_no_choices_in_a_stream():
     """MiniMax's, in an event that has nothing else; an error object that is an array of them, too."""
     def event(said):
         return {"sse": [f"data: {json.dumps(said)}\n\n"]}
@@ -333,7 +334,7 @@ def test_c03_an_error_beside_no_choices_in_a_stream():
     assert told["limited"] == told["several"] == []
 
 
-def test_c03_a_stored_response_that_failed_is_an_answer():
+def test_a_stored_response_that_failed_is_an_answer():
     failed = {"json": {"object": "response", "status": "failed", "error": {"code": "server_error", "message": "m"}}}
     cases = {"get": Case([failed, error(500)], method="GET", path="/v1/responses/r"),
              "cancelled": Case([{"json": {"object": "response", "status": "cancelled", "error": None}}, error(500)],
@@ -345,7 +346,7 @@ def test_c03_a_stored_response_that_failed_is_an_answer():
 
 # --- nobody there ----------------------------------------------------------------------------------
 
-def test_c03_connection_refused():
+def test_connection_refused():
     with closed_port() as port, pair(f"http://127.0.0.1:{port}/v1") as (_, daemon):
         answer = ask(daemon)
         assert (answer.status, answer.error["code"]) == (502, "connect_failed")
@@ -353,7 +354,7 @@ def test_c03_connection_refused():
         assert daemon.metric('retryd_retries_total{reason="connect_failed"}') == 4
 
 
-def test_c03_connection_refused_at_first(retryd):
+def test_connection_refused_at_first(retryd):
     """The upstream comes up while retryd waits."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -370,7 +371,7 @@ def test_c03_connection_refused_at_first(retryd):
                 assert client.answer().status == 200
 
 
-def test_c03_no_such_host():
+def test_no_such_host():
     with pair("http://nosuch.invalid/v1", retry={"initial_delay": "20ms", "max_attempts": "2"},
               timeout={"connect": "60s"}) as (_, daemon):
         answer = ask(daemon)
@@ -400,7 +401,7 @@ def timed_out():
 
 
 @pytest.mark.parametrize("name", SILENT)
-def test_c03_timeouts_are_retried(timed_out, name):
+def test_timeouts_are_retried(timed_out, name):
     case = timed_out[name]
     _, reason, status, _ = SILENT[name]
     assert case.answer.status == 200, case.lines
@@ -411,7 +412,7 @@ def test_c03_timeouts_are_retried(timed_out, name):
     assert wanted <= int(failure["duration_ms"]) < wanted + 500
 
 
-def test_c03_connect_timeout(retryd):
+def test_connect_timeout(retryd):
     """A listener whose queue is full answers no SYN: on Linux the connection just waits."""
     with socket.socket() as s, contextlib.ExitStack() as stack:
         s.bind(("127.0.0.1", 0))
@@ -449,7 +450,7 @@ def chosen():
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-def test_c03_retry_on(chosen, cause):
+def test_retry_on(chosen, cause):
     assert len(chosen[f"only-{cause}"].attempts) == 2
     assert chosen[f"only-{cause}"].answer.status == 200
     for kind in ("not", "none"):
@@ -459,7 +460,7 @@ def test_c03_retry_on(chosen, cause):
         assert failure["cannot_retry"] == "retry_on leaves this failure out"
 
 
-def test_c03_retry_on_connect(retryd):
+def test_retry_on_connect(retryd):
     with closed_port() as port:
         d = retryd(f"http://127.0.0.1:{port}/v1",
                    retry={"initial_delay": "20ms", "retry_on": "reset, timeout, 5xx"})

@@ -21,7 +21,7 @@ def total_outage():
             daemon.metrics()
 
 
-def test_c09_what_the_upstream_sees_of_an_outage(total_outage):
+def test_what_the_upstream_sees_of_an_outage(total_outage):
     answers, record, _ = total_outage
     requests = len(answers)
     assert len(record) <= 1.2 * requests + 10 * WINDOW_S
@@ -29,7 +29,7 @@ def test_c09_what_the_upstream_sees_of_an_outage(total_outage):
     assert len(record) == sum(attempts for _, _, attempts in answers)
 
 
-def test_c09_in_no_part_of_it_more(total_outage):
+def test_in_no_part_of_it_more(total_outage):
     """Later on, when all that may be spent at once is spent, each second sees a fifth more."""
     _, record, _ = total_outage
     start = in_order(record)[0]["t_first"]
@@ -38,21 +38,21 @@ def test_c09_in_no_part_of_it_more(total_outage):
         assert seen <= 1.5 * PER_SECOND, second  # clients that come late on a busy machine, included
 
 
-def test_c09_callers_get_the_upstreams_error_without_delay(total_outage):
+def test_callers_get_the_upstreams_error_without_delay(total_outage):
     for shot, answer, attempts in total_outage[0]:
         assert answer.status == 503 and answer.json()["error"]["message"] == "down"
         assert answer.header("x-should-retry") == "false"
         assert shot.took_ms <= WAITS_MS[attempts - 1] + BUSY_MS, (shot.n, attempts)
 
 
-def test_c09_denials_are_counted(total_outage):
+def test_denials_are_counted(total_outage):
     answers, _, samples = total_outage
     denied = sum(attempts < 5 for _, _, attempts in answers)
     assert denied >= 0.5 * len(answers)
     assert sum(v for name, v in samples.items() if name.startswith("retryd_retries_denied_total")) == denied
 
 
-def test_c09_denials_are_logged():
+def test_denials_are_logged():
     """The attempt's line says why it was the last."""
     with house(breaker=NO_BREAKER, retry={**POLICY, "budget": "0%", "budget_min": 0}) as (provider, daemon):
         provider.rules({"answers": [error(503)]})
@@ -61,7 +61,7 @@ def test_c09_denials_are_logged():
         assert total(daemon, "retryd_retries_denied_total") == 1
 
 
-def test_c09_a_share_of_the_requests():
+def test_a_share_of_the_requests():
     """Forty requests that go well pay for eight repeats, and no more."""
     with house(breaker=NO_BREAKER, retry={**POLICY, "budget_min": 0}) as (provider, daemon):
         assert {ask(daemon).status for _ in range(40)} == {200}
@@ -74,7 +74,7 @@ def test_c09_a_share_of_the_requests():
     assert attempts[:3] == [5, 5, 1]
 
 
-def test_c09_small_traffic_is_never_denied():
+def test_small_traffic_is_never_denied():
     """Ten a second: who asks now and then is not told that there is no budget."""
     with house(breaker=NO_BREAKER, retry=POLICY) as (provider, daemon):
         provider.rules({"answers": [error(503)] * 4 + [AUTO], "then": "cycle"})
@@ -84,7 +84,7 @@ def test_c09_small_traffic_is_never_denied():
 
 
 @pytest.mark.parametrize("count,attempts", [("1", "1"), ("0", "5"), (None, "5")])
-def test_c09_repeats_that_sdks_make_are_charged(count, attempts):
+def test_repeats_that_sdks_make_are_charged(count, attempts):
     """With room for ten repeats in ten seconds, and ten requests that an SDK has made again."""
     with house(breaker=NO_BREAKER, retry={**POLICY, "budget": "0%", "budget_min": 1}) as (provider, daemon):
         headers = [] if count is None else [f"x-stainless-retry-count: {count}"]
@@ -93,7 +93,7 @@ def test_c09_repeats_that_sdks_make_are_charged(count, attempts):
         assert ask(daemon).header("x-retryd-attempts") == attempts
 
 
-def test_c09_a_budget_is_one_upstreams():
+def test_a_budget_is_one_upstreams():
     routes = {"first": {"model": "a*", "upstreams": "one"}, "second": {"upstreams": "two"}}
     with house({"one": {}, "two": {}}, routes=routes, breaker=NO_BREAKER,
                retry={**POLICY, "budget": "0%", "budget_min": 1}) as (provider, daemon):
@@ -103,7 +103,7 @@ def test_c09_a_budget_is_one_upstreams():
     assert attempts == ["5", "5", "3", "1"] and other == "5"
 
 
-def test_c09_a_route_may_have_more():
+def test_a_route_may_have_more():
     routes = {"more": {"model": "a*", "upstreams": "one", "retry.budget": "1000%"}, "rest": {"upstreams": "one"}}
     with house(routes=routes, breaker=NO_BREAKER, retry={**POLICY, "budget": "0%", "budget_min": 0}) \
             as (provider, daemon):
@@ -112,7 +112,7 @@ def test_c09_a_route_may_have_more():
         assert ask(daemon, chat("b")).header("x-retryd-attempts") == "1"
 
 
-def test_c09_waits_at_a_gate_cost_nothing():
+def test_waits_at_a_gate_cost_nothing():
     """Those who only wait for their turn have repeated nothing."""
     with house(breaker=NO_BREAKER, retry={**POLICY, "budget": "0%", "budget_min": 1}) as (provider, daemon):
         provider.rules(on("one", {**error(429), "headers": {"retry-after-ms": "700"}}, AUTO))
@@ -130,7 +130,7 @@ SAYS_NO = {"x-should-retry": "false"}
 
 @pytest.mark.parametrize("failure", [error(503), {**error(503), "headers": SAYS_NO}, {**error(429), "headers": SAYS_NO},
                                      error(501)], ids=["503", "503-no", "429-no", "501"])
-def test_c09_a_fallback_model_is_no_way_around_it(failure):
+def test_a_fallback_model_is_no_way_around_it(failure):
     """For the upstream it is one more request, whatever model it is for."""
     with house(route={"fallback_models": "small, tiny"}, breaker=NO_BREAKER,
                retry={**POLICY, "budget": "0%", "budget_min": 0}) as (provider, daemon):
@@ -140,7 +140,7 @@ def test_c09_a_fallback_model_is_no_way_around_it(failure):
 
 
 @pytest.mark.parametrize("code,status", [("context_length_exceeded", 400), ("model_not_found", 404)])
-def test_c09_another_models_work_is_no_repeat(code, status):
+def test_another_models_work_is_no_repeat(code, status):
     """What says nothing against the upstream is not held against it: the larger model has the first request for it."""
     with house(route={"fallback_models": "small"}, breaker=NO_BREAKER,
                retry={**POLICY, "budget": "0%", "budget_min": 0}) as (provider, daemon):

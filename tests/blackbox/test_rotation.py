@@ -118,8 +118,8 @@ def test_half_a_file_leaves_the_old_one_in_force_and_is_told_once(provider, retr
     d.wait_line(UNUSABLE, count=2)
 
 
-def test_c8_a_rejected_key_whose_file_has_changed_is_replaced_at_once(provider, retryd, key_file, tmp_path):
-    """The change comes by another name of the same file, in another folder: nobody is told of it."""
+def test_a_rejected_key_whose_file_has_changed_is_replaced_at_once(provider, retryd, key_file, tmp_path):
+    """C8: The change comes by another name of the same file, in another folder: nobody is told of it."""
     accepts(provider, "sk-two")
     d = retryd(upstream_settings={"api_key_file": key_file})
     assert ask(d).status == 401
@@ -136,7 +136,8 @@ def test_c8_a_rejected_key_whose_file_has_changed_is_replaced_at_once(provider, 
     assert "sk-" not in d.log
 
 
-def test_c8_a_rejected_key_is_not_repeated_without_a_new_one(provider, retryd, key_file, tmp_path):
+def test_a_rejected_key_is_not_repeated_without_a_new_one(provider, retryd, key_file, tmp_path):
+    """C8."""
     accepts(provider, "sk-none")
     d = retryd(upstream_settings={"api_key_file": key_file})
     os.utime(key_file, (1, 1))
@@ -153,7 +154,8 @@ def test_c8_a_rejected_key_is_not_repeated_without_a_new_one(provider, retryd, k
     assert answer.status == 401 and answer.header("x-retryd-attempts") == str(len(sent))
 
 
-def test_c8_the_repeat_counts_within_max_attempts(provider, retryd, key_file, tmp_path):
+def test_the_repeat_counts_within_max_attempts(provider, retryd, key_file, tmp_path):
+    """C8."""
     accepts(provider, "sk-two")
     d = retryd(upstream_settings={"api_key_file": key_file}, retry={"max_attempts": 1})
     os.link(key_file, tmp_path / "other")

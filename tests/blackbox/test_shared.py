@@ -85,7 +85,8 @@ def time_of(line):
 
 @pytest.mark.alone
 @pytest.mark.parametrize("knows_it", [True, False], ids=["known", "never-used"])
-def test_c19_a_429_seen_by_one_holds_the_other_within_100_ms(redis, knows_it):
+def test_a_429_seen_by_one_holds_the_other_within_100_ms(redis, knows_it):
+    """C19."""
     with daemons(redis) as (provider, one, two):
         if knows_it:
             assert ask(two).status == 200
@@ -107,7 +108,8 @@ def test_c19_a_429_seen_by_one_holds_the_other_within_100_ms(redis, knows_it):
 
 
 @pytest.mark.alone
-def test_c20_a_breaker_that_one_opened_is_open_for_the_other(redis):
+def test_a_breaker_that_one_opened_is_open_for_the_other(redis):
+    """C20."""
     with daemons(redis, breaker={"failures": 3, "failure_rate": 0, "open_for": "60s"},
                  retry={"max_attempts": 1, "budget_min": 100000}, queue={"timeout": "100ms"}) \
             as (provider, one, two):
@@ -124,7 +126,8 @@ def test_c20_a_breaker_that_one_opened_is_open_for_the_other(redis):
 
 
 @pytest.mark.alone
-def test_c20_a_breaker_that_one_closed_is_closed_for_the_other(redis):
+def test_a_breaker_that_one_closed_is_closed_for_the_other(redis):
+    """C20."""
     with daemons(redis, breaker={"failures": 3, "failure_rate": 0, "open_for": "700ms"},
                  retry={"max_attempts": 1, "budget_min": 100000}) as (provider, one, two):
         assert ask(two).status == 200
@@ -137,7 +140,8 @@ def test_c20_a_breaker_that_one_closed_is_closed_for_the_other(redis):
         assert abs(time_of(learned) - time_of(closed)) <= 100
 
 
-def test_c22_requests_per_minute_count_for_all_daemons_together(redis):
+def test_requests_per_minute_count_for_all_daemons_together(redis):
+    """C22."""
     with daemons(redis, {"requests_per_minute": 600}) as (provider, *both):
         with ThreadPoolExecutor(40) as pool:
             answers = list(pool.map(lambda n: ask(both[n % 2]).status, range(40)))
@@ -266,7 +270,8 @@ class FalseRedis(threading.Thread):
 
 
 @pytest.mark.parametrize("number", [3_600_000_000, 2**63 - 1])
-def test_c22_a_server_shuts_nobody_out_for_longer_than_the_settings_would(provider, retryd, number):
+def test_a_server_shuts_nobody_out_for_longer_than_the_settings_would(provider, retryd, number):
+    """C22."""
     redis = FalseRedis(number)
     d = retryd(shared={"redis": redis.address}, upstream_settings={"requests_per_minute": 6000},
                retry={"max_hint": "1s", "max_delay": "1s", "initial_delay": "20ms"})

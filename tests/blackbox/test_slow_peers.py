@@ -54,7 +54,7 @@ def wait_until_full(provider, sock):
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-def test_c16_a_client_that_reads_a_byte_a_second(provider, retryd, kind):
+def test_a_client_that_reads_a_byte_a_second(provider, retryd, kind):
     """Of 100 MiB what is not in the kernel's buffers is still at the provider, or in a file."""
     body, answer, expected = ANSWERS[kind]
     d = warmed_up(provider, retryd, answer)
@@ -79,7 +79,7 @@ def test_c16_a_client_that_reads_a_byte_a_second(provider, retryd, kind):
         assert got[:len(expected)] == expected
 
 
-def test_c16_an_upstream_that_sends_a_byte_a_second(retryd):
+def test_an_upstream_that_sends_a_byte_a_second(retryd):
     """Each event is at the client when its last byte has been sent, and nothing of it before."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         d = retryd(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")

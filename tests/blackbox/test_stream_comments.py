@@ -66,7 +66,7 @@ def listen(daemon, api="chat", mode=None, headers=(), **more):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("api", READ)
-def test_c14_while_the_head_is_waited_for(api, mode, provider, daemon):
+def test_while_the_head_is_waited_for(api, mode, provider, daemon):
     provider.answers(LATE)
     heard = listen(daemon, api, mode)
     assert heard.comments >= 2
@@ -76,7 +76,7 @@ def test_c14_while_the_head_is_waited_for(api, mode, provider, daemon):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c14_during_the_backoff(mode, provider, daemon):
+def test_during_the_backoff(mode, provider, daemon):
     provider.answers(error(503), GOOD)
     heard = listen(daemon, mode=mode)
     assert heard.comments >= 2
@@ -86,7 +86,7 @@ def test_c14_during_the_backoff(mode, provider, daemon):
 
 
 @pytest.mark.parametrize("mode", ["live", "splice"])
-def test_c14_between_events_after_the_first_content(mode, provider, daemon):
+def test_between_events_after_the_first_content(mode, provider, daemon):
     provider.answers({**GOOD, "interval_ms": 3 * BEAT + 50})
     heard = listen(daemon, mode=mode)
     parts = [part.count(COMMENT) for part in heard.body.split(b'"content":"w')]
@@ -95,7 +95,7 @@ def test_c14_between_events_after_the_first_content(mode, provider, daemon):
     assert_whole(read_chat(heard.body), "chat", TEXT)
 
 
-def test_c14_none_while_events_come(provider, daemon):
+def test_none_while_events_come(provider, daemon):
     """A stream in which something comes often enough needs none."""
     provider.answers({**GOOD, "events": 20, "interval_ms": BEAT // 5})
     heard = listen(daemon)
@@ -104,7 +104,7 @@ def test_c14_none_while_events_come(provider, daemon):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c14_never_amid_an_event(mode, provider, daemon):
+def test_never_amid_an_event(mode, provider, daemon):
     """Each event takes several beats to come."""
     events = [data({"id": "c", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
               for text in ("a", "b")]
@@ -115,7 +115,7 @@ def test_c14_never_amid_an_event(mode, provider, daemon):
     assert heard.rest == "".join([*events, last, DONE]).encode()
 
 
-def test_c14_never_amid_an_event_that_the_client_takes_slowly(provider, daemon):
+def test_never_amid_an_event_that_the_client_takes_slowly(provider, daemon):
     """It has been let go whole, but most of it waits for the client."""
     large = data({"id": "c", "choices": [{"index": 0, "delta": {"content": "x" * 4_000_000}, "finish_reason": None}]})
     provider.answers(sse([large, *chat_events("y")[2:]]))
@@ -134,7 +134,7 @@ def test_c14_never_amid_an_event_that_the_client_takes_slowly(provider, daemon):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c14_off_unless_configured(mode, provider, retryd):
+def test_off_unless_configured(mode, provider, retryd):
     provider.answers({**LATE, "interval_ms": 2 * BEAT})
     heard = listen(retryd(), mode=mode)
     assert heard.comments == 0
@@ -142,7 +142,7 @@ def test_c14_off_unless_configured(mode, provider, retryd):
 
 
 @pytest.mark.parametrize("body", [CHAT, {**CHAT, "stream": False}])
-def test_c14_only_for_streams(body, provider, daemon):
+def test_only_for_streams(body, provider, daemon):
     provider.answers(LATE)
     with Raw(daemon) as c:
         c.request(body=body)
@@ -151,7 +151,7 @@ def test_c14_only_for_streams(body, provider, daemon):
     assert answer.json()["choices"]
 
 
-def test_c14_not_for_http_1_0(provider, daemon):
+def test_not_for_http_1_0(provider, daemon):
     provider.answers(LATE)
     body = json.dumps(request_of("chat", "gpt-4o")).encode()
     with Raw(daemon) as c:
@@ -163,7 +163,7 @@ def test_c14_not_for_http_1_0(provider, daemon):
     assert COMMENT not in answer.body
 
 
-def test_c14_what_fails_before_the_first_beat_keeps_its_status(provider, daemon):
+def test_what_fails_before_the_first_beat_keeps_its_status(provider, daemon):
     provider.answers(error(401, code="invalid_api_key"))
     with Raw(daemon) as c:
         c.request(body=request_of("chat", "gpt-4o"))
@@ -176,7 +176,7 @@ def test_c14_what_fails_before_the_first_beat_keeps_its_status(provider, daemon)
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("api", READ)
-def test_c14_a_verdict_after_a_beat_is_an_event(api, mode, provider, daemon):
+def test_a_verdict_after_a_beat_is_an_event(api, mode, provider, daemon):
     """The status has gone out: the error comes in the form that every SDK raises, with the upstream's words."""
     provider.answers({**error(429, code="insufficient_quota", type="insufficient_quota", message="No money."),
                       "delay_ms": 3 * BEAT})
@@ -193,7 +193,7 @@ def test_c14_a_verdict_after_a_beat_is_an_event(api, mode, provider, daemon):
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_c14_the_last_of_many_failures_is_an_event(api, provider, retryd):
+def test_the_last_of_many_failures_is_an_event(api, provider, retryd):
     d = retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{2 * BEAT}ms", "max_attempts": 3})
     provider.answers(error(503, code="a", message="first"), error(503, code="b", message="second"),
                      error(500, code="c", message="third"))
@@ -204,7 +204,7 @@ def test_c14_the_last_of_many_failures_is_an_event(api, provider, retryd):
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_c14_where_no_upstream_answered_the_event_is_ours(api, provider, retryd):
+def test_where_no_upstream_answered_the_event_is_ours(api, provider, retryd):
     d = retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{2 * BEAT}ms", "max_attempts": 2})
     provider.answers({"cut": {"before_head": True}})
     told = READ[api](listen(d, api).body)
@@ -221,7 +221,7 @@ def breaking(deltas):
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_c14_hold_beats_until_the_stream_is_whole(api, provider, daemon):
+def test_hold_beats_until_the_stream_is_whole(api, provider, daemon):
     provider.answers(breaking(3), {**GOOD, "interval_ms": 2 * BEAT})
     heard = listen(daemon, api, "hold")
     assert heard.comments >= 5
@@ -231,7 +231,7 @@ def test_c14_hold_beats_until_the_stream_is_whole(api, provider, daemon):
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_c14_hold_that_fails_after_a_beat_tells_it_in_the_stream(api, provider, retryd):
+def test_hold_that_fails_after_a_beat_tells_it_in_the_stream(api, provider, retryd):
     d = retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{2 * BEAT}ms", "max_attempts": 2})
     provider.answers(breaking(3))
     told = READ[api](listen(d, api, "hold").body)
@@ -241,7 +241,7 @@ def test_c14_hold_that_fails_after_a_beat_tells_it_in_the_stream(api, provider, 
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_c14_splice_beats_while_it_mends(api, provider, daemon):
+def test_splice_beats_while_it_mends(api, provider, daemon):
     """The client has three words, waits for the backoff, and then has the rest."""
     provider.answers(breaking(3), {"preset": "auto", "events": 6})
     heard = listen(daemon, api, "splice")
@@ -250,7 +250,8 @@ def test_c14_splice_beats_while_it_mends(api, provider, daemon):
     assert_whole(READ[api](heard.body), api, "w1 w2 w3 w4 w5 w6")
 
 
-def test_c17_a_client_that_leaves_between_two_beats(provider, daemon):
+def test_a_client_that_leaves_between_two_beats(provider, daemon):
+    """C17."""
     provider.answers({**GOOD, "delay_ms": 60_000})
     with Raw(daemon) as c:
         c.request(body=request_of("chat", "gpt-4o"))

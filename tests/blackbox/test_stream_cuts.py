@@ -40,7 +40,7 @@ def cut_at(offset):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_a_cut_at_any_byte_is_one_at_the_last_whole_event(mode, both):
+def test_a_cut_at_any_byte_is_one_at_the_last_whole_event(mode, both):
     """Live tells of it from the first text to the finish; the rest, and the other modes, ride it out."""
     cases = {f"cut-{mode}-{n}": asked([cut_at(n), {"sse": EVENTS}], mode) for n in OFFSETS}
     for n, seen in zip(OFFSETS, run_batches(*both, cases).values()):
@@ -64,7 +64,7 @@ def in_two(body, offset):
 
 @pytest.mark.parametrize("ending", ["\n\n", "\r\n\r\n", "\r\r"], ids=["lf", "crlf", "cr"])
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_a_split_at_any_byte_changes_nothing(mode, ending, both):
+def test_a_split_at_any_byte_changes_nothing(mode, ending, both):
     """Each byte that the provider sent arrives, also where a line end is split."""
     body = BODY.replace("\n\n", ending)
     offsets = range(1, len(body))
@@ -76,7 +76,7 @@ def test_c12_a_split_at_any_byte_changes_nothing(mode, ending, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_bytes_one_by_one(mode, both):
+def test_bytes_one_by_one(mode, both):
     answer = {"sse": EVENTS, "chunked": True, "pace": {"bytes": 1, "every_ms": 1}}
     seen = run_batches(*both, {"slow": asked([answer], mode)})["slow"]
     assert seen.answer.body == BODY.encode()

@@ -33,7 +33,7 @@ def open_events(reason, *texts):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_a_finish_reason_that_says_nothing_ends_nothing(mode, both):
+def test_a_finish_reason_that_says_nothing_ends_nothing(mode, both):
     """A cut or an orderly end behind it is a break; behind the role alone nothing has been said yet."""
     cases = {}
     for name, reason in OPEN.items():
@@ -54,7 +54,7 @@ def test_c12_a_finish_reason_that_says_nothing_ends_nothing(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_servers_that_send_it_are_well(mode, both):
+def test_servers_that_send_it_are_well(mode, both):
     """A stream of theirs that comes to its end passes as it is, in one attempt."""
     cases, bodies = {}, {}
     for name, reason in OPEN.items():
@@ -67,7 +67,7 @@ def test_c12_servers_that_send_it_are_well(mode, both):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("reason", ["unknown", "undefined", "in_progress", "stop"])
-def test_c12_a_reason_that_comes_with_each_chunk_ends_nothing(reason, mode, both):
+def test_a_reason_that_comes_with_each_chunk_ends_nothing(reason, mode, both):
     """Whatever the word is. What such a server brings to an orderly end, with a mark or without, is whole."""
     events = open_events(reason, "one ", "two ", "three")
     cases = {f"{reason}-cut": case("chat", [sse(events, cut=3), sse([*events, DONE])], mode, stream_options=None),
@@ -101,7 +101,7 @@ def for_ever(events, ping):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_behind_the_last_finish_pings_do_not_go_on_for_ever(mode, both):
+def test_behind_the_last_finish_pings_do_not_go_on_for_ever(mode, both):
     """The usage and the mark have two seconds, then the stream is whole."""
     cases = {}
     for name, ping in PINGS.items():
@@ -118,7 +118,7 @@ def test_c12_behind_the_last_finish_pings_do_not_go_on_for_ever(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_pings_alone_keep_no_answer_alive_for_ever(mode):
+def test_pings_alone_keep_no_answer_alive_for_ever(mode):
     """Amid it, too: without content for first_content it counts as broken."""
     good = sse([*said("one ", "two ", "three"), FINISH, usage(), DONE])
     cases = {name: case("chat", [for_ever(said("one ", "two "), ping), good], mode) for name, ping in PINGS.items()}
@@ -134,7 +134,7 @@ def test_c12_pings_alone_keep_no_answer_alive_for_ever(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_the_usage_that_was_asked_for(mode, both):
+def test_the_usage_that_was_asked_for(mode, both):
     """Where only that is lost hold and splice ask again; live has the answer, and the log tells."""
     events = [*said("one ", "two"), FINISH]
     answers = [sse(events, cut=len(events)), sse([*events, usage(), DONE])]
@@ -149,7 +149,7 @@ def test_c12_the_usage_that_was_asked_for(mode, both):
 
 
 @pytest.mark.parametrize("mode", ["splice", "hold"])
-def test_c12_where_the_usage_comes_to_nothing_what_was_whole_is_delivered(mode, both):
+def test_where_the_usage_comes_to_nothing_what_was_whole_is_delivered(mode, both):
     """It is asked for once, and an answer that does not help, whatever it is, takes nothing away."""
     events = [*said("one ", "two"), FINISH]
     lacking = sse(events, cut=len(events))
@@ -173,7 +173,7 @@ WAITING = {f"{mode}-waited-for": mode for mode in MODES} | {f"{mode}-asked-for-a
 
 
 @pytest.mark.parametrize("how", WAITING)
-def test_c12_what_was_whole_is_delivered_at_the_end_of_retryd(how):
+def test_what_was_whole_is_delivered_at_the_end_of_retryd(how):
     """... while its usage is waited for, or asked for again."""
     mode, again = WAITING[how], how.endswith("again")
     events = [*said("one ", "two"), FINISH]
@@ -201,7 +201,7 @@ def test_c12_what_was_whole_is_delivered_at_the_end_of_retryd(how):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_what_was_whole_is_delivered_at_the_deadline(mode, both):
+def test_what_was_whole_is_delivered_at_the_deadline(mode, both):
     """... which comes while the usage, or the mark, is waited for."""
     events = [*said("one ", "two"), FINISH]
     waits = sse(events, stall={"after_events": len(events)})
@@ -215,7 +215,7 @@ def test_c12_what_was_whole_is_delivered_at_the_deadline(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_content_a_usage_chunk_and_an_orderly_end(mode, both):
+def test_content_a_usage_chunk_and_an_orderly_end(mode, both):
     """Some servers give no reason: the usage comes last. One that every chunk has says nothing."""
     whole = [*said("one ", "two"), usage()]
     each = [chunk(choice({"content": t}), usage={"total_tokens": 1}) for t in ("one ", "two")]
@@ -244,7 +244,7 @@ MESSAGE_END = 'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_a_message_with_a_stop_reason_is_whole(mode, provider, retryd):
+def test_a_message_with_a_stop_reason_is_whole(mode, provider, retryd):
     events = message(START, *BLOCK, STOPS)
     provider.answers(sse(events, cut=len(events)))
     answer = ask(retryd(), {"model": "m", "stream": True}, "/v1/messages", [f"x-retryd-stream-mode: {mode}"])
@@ -254,7 +254,7 @@ def test_c12_a_message_with_a_stop_reason_is_whole(mode, provider, retryd):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("reason", ["", None])
-def test_c12_a_message_without_a_stop_reason_is_not(mode, reason, provider, retryd):
+def test_a_message_without_a_stop_reason_is_not(mode, reason, provider, retryd):
     events = message(START, *BLOCK, {**STOPS, "delta": {"stop_reason": reason}})
     provider.answers(sse(events, cut=len(events)), sse([*message(START, *BLOCK, STOPS), MESSAGE_END]))
     d = retryd(retry={"initial_delay": "20ms"})
@@ -269,7 +269,7 @@ KNOWN_ENDS = {"image_generation.completed": "/v1/images/generations", "image_edi
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_images_and_audio_say_when_they_are_whole(mode, both):
+def test_images_and_audio_say_when_they_are_whole(mode, both):
     cases, bodies = {}, {}
     for kind, path in KNOWN_ENDS.items():
         events = [data({"type": kind.split(".")[0] + ".part", "x": "y"}), data({"type": kind, "x": "z"})]
@@ -287,7 +287,7 @@ def test_c12_images_and_audio_say_when_they_are_whole(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_half_an_event_of_an_unknown_stream_is_never_completed(mode, provider, retryd):
+def test_half_an_event_of_an_unknown_stream_is_never_completed(mode, provider, retryd):
     """WHATWG 9.2.6. A rest that says nothing, or that all has been said, is dropped."""
     whole, d = "data: one\n\n", retryd(retry={"initial_delay": "20ms", "max_attempts": 1})
     for rest, breaks in (("data: two\n", True), ("event: x\ndata: two\n", True), (": bye\n", False),
@@ -321,8 +321,8 @@ def response_events():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c10_what_nobody_knows_is_no_content(mode, both):
-    """A break behind it is ridden out, whatever comes first; behind the answer's own text it is as ever."""
+def test_what_nobody_knows_is_no_content(mode, both):
+    """C10: A break behind it is ridden out, whatever comes first; behind the answer's own text it is as ever."""
     cases, bodies = {}, {}
     for name, strange in STRANGE.items():
         whole = message(strange, *response_events())
@@ -340,8 +340,8 @@ def test_c10_what_nobody_knows_is_no_content(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c11_a_wrapped_comment_is_dropped_at_once(mode, both):
-    """Before the content and amid it, without an attempt."""
+def test_a_wrapped_comment_is_dropped_at_once(mode, both):
+    """C11: Before the content and amid it, without an attempt."""
     wrapped = "data: : OPENROUTER PROCESSING\n\n"
     events = [*said("one ", "two"), FINISH, usage(), DONE]
     noisy = [wrapped, wrapped, events[0], wrapped, *events[1:2], wrapped, *events[2:]]
@@ -351,8 +351,8 @@ def test_c11_a_wrapped_comment_is_dropped_at_once(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c11_pings_that_are_no_json_are_dropped_at_once(mode, both):
-    """They come with each stream of such a server: in no mode is an attempt spent on them."""
+def test_pings_that_are_no_json_are_dropped_at_once(mode, both):
+    """C11: They come with each stream of such a server: in no mode is an attempt spent on them."""
     events = [*said("one ", "two"), FINISH, usage(), DONE]
     cases = {}
     for n, ping in enumerate(["event: ping\ndata: 2026-11-30 12:00:00.000\n\n", "event: heartbeat\ndata: x\n\n",
@@ -364,8 +364,8 @@ def test_c11_pings_that_are_no_json_are_dropped_at_once(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c10_a_delta_without_anything_is_no_content(mode, both):
-    """A break behind it is ridden out: nothing has been said yet."""
+def test_a_delta_without_anything_is_no_content(mode, both):
+    """C10: A break behind it is ridden out: nothing has been said yet."""
     first, *rest = response_events()
     empty = {**rest[0], "delta": ""}
     answers = [sse(message(first, empty), cut=2), sse(message(first, *rest))]
@@ -375,8 +375,8 @@ def test_c10_a_delta_without_anything_is_no_content(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c10_deltas_of_a_new_name_come_through(mode, both):
-    """In one attempt: all of them, and before the end where there are many."""
+def test_deltas_of_a_new_name_come_through(mode, both):
+    """C10: In one attempt: all of them, and before the end where there are many."""
     few = [data({"text": f"w{n}"}) for n in range(5)] + [DONE]
     many = [data({"text": f"w{n}"}) for n in range(200)] + [DONE]
     cases = {f"few-{mode}": case("chat", [sse(few)], mode), f"many-{mode}": case("chat", [sse(many)], mode)}

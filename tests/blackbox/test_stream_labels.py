@@ -26,8 +26,8 @@ def labelled(name, events, **how):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c11_a_stream_under_any_label_passes_as_it_is(mode, both):
-    """In one attempt, its bytes and its label unchanged, whatever the pieces it comes in."""
+def test_a_stream_under_any_label_passes_as_it_is(mode, both):
+    """C11: In one attempt, its bytes and its label unchanged, whatever the pieces it comes in."""
     heads = {"": "", "comment": ": hello\n\n", "blank": "\n\n", "mark": "\ufeff", "id": "id: 1\n", "event": "event: x\n"}
     cases, bodies = {}, {}
     for name in LABELS:
@@ -46,8 +46,8 @@ def test_c11_a_stream_under_any_label_passes_as_it_is(mode, both):
 
 @pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("mode", ["live", "splice"])
-def test_c11_each_event_passes_when_it_is_whole(mode, label, provider, retryd):
-    """The provider says nothing behind its second text before the client has it."""
+def test_each_event_passes_when_it_is_whole(mode, label, provider, retryd):
+    """C11: The provider says nothing behind its second text before the client has it."""
     provider.answers(labelled(label, EVENTS, stall={"after_events": 3}))
     with Raw(retryd()) as c:
         c.request(body=STREAM, headers=[f"x-retryd-stream-mode: {mode}"])
@@ -61,8 +61,8 @@ def test_c11_each_event_passes_when_it_is_whole(mode, label, provider, retryd):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_a_stream_under_any_label_is_guarded(mode, both):
-    """A break is told or mended; what comes to nothing before its content is asked for again."""
+def test_a_stream_under_any_label_is_guarded(mode, both):
+    """C12: A break is told or mended; what comes to nothing before its content is asked for again."""
     cases = {}
     for name in LABELS:
         good = labelled(name, EVENTS)
@@ -81,7 +81,8 @@ def test_c12_a_stream_under_any_label_is_guarded(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c11_a_compressed_stream_under_another_label(mode, provider, retryd):
+def test_a_compressed_stream_under_another_label(mode, provider, retryd):
+    """C11."""
     body = "".join(EVENTS).encode()
     provider.answers({"headers": {"content-type": "application/json", "content-encoding": "gzip"},
                       "body_b64": base64.b64encode(gzip.compress(body)).decode(), "pace": {"bytes": 7, "every_ms": 1}})
@@ -91,7 +92,8 @@ def test_c11_a_compressed_stream_under_another_label(mode, provider, retryd):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c14_a_heartbeat_comes_before_a_stream_under_another_label(mode, provider, retryd):
+def test_a_heartbeat_comes_before_a_stream_under_another_label(mode, provider, retryd):
+    """C14."""
     provider.answers(labelled("json", EVENTS, delay_ms=300))
     answer = ask(retryd(stream={"heartbeat": "50ms"}), STREAM, headers=[f"x-retryd-stream-mode: {mode}"])
     assert answer.body.startswith(b": retryd\n") and answer.body.endswith("".join(EVENTS).encode())
@@ -113,7 +115,8 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_c10_what_is_no_stream_is_as_it_was(name, provider, retryd):
+def test_what_is_no_stream_is_as_it_was(name, provider, retryd):
+    """C10."""
     path, request, answer = OTHERS[name]
     provider.answers(answer)
     got = ask(retryd(), request, path)
@@ -126,15 +129,16 @@ def test_c10_what_is_no_stream_is_as_it_was(name, provider, retryd):
         assert len(got.body) == answer["body_bytes"]
 
 
-def test_c11_json_under_a_streams_label_is_as_it_was(provider, retryd):
+def test_json_under_a_streams_label_is_as_it_was(provider, retryd):
+    """C11."""
     provider.answers({"headers": {"content-type": "text/event-stream"}, "body": json.dumps(JSON)}, {"sse": EVENTS})
     assert text_of(ask(retryd(), STREAM).body) == TEXT
     assert len(provider.record()) == 2
 
 
 @pytest.mark.parametrize("label", ["json", "none"])
-def test_c11_images_and_responses_too(label, both):
-    """Any request that says "stream": true."""
+def test_images_and_responses_too(label, both):
+    """C11: Any request that says "stream": true."""
     created = "event: response.created\n" + data({"type": "response.created", "sequence_number": 0,
                                                   "response": {"id": "resp_1"}})
     done = "event: response.completed\n" + data({"type": "response.completed", "sequence_number": 1,
@@ -145,7 +149,8 @@ def test_c11_images_and_responses_too(label, both):
         assert seen.answer.body == (created + done).encode() and len(seen.attempts) == 2, name
 
 
-def test_c12_http_1_0_gets_it_whole(provider, retryd):
+def test_http_1_0_gets_it_whole(provider, retryd):
+    """C12."""
     provider.answers(labelled("text", EVENTS, cut={"after_events": 3}), labelled("text", EVENTS))
     with Raw(retryd()) as c:
         body = json.dumps(STREAM).encode()

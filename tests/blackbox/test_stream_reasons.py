@@ -43,7 +43,7 @@ def last_two(body):
 
 
 @pytest.mark.parametrize("mode", ["live", "splice"])
-def test_c12_a_response_that_broke_ends_as_failed(mode, both):
+def test_a_response_that_broke_ends_as_failed(mode, both):
     """In splice the second answer is another one: the ids and numbers are those of the first."""
     other = {"preset": "responses_stream", "events": 5, "text": "something else"}
     seen = run(*both, {"a": case("responses", [cut(), other], mode)})["a"]
@@ -57,7 +57,7 @@ def test_c12_a_response_that_broke_ends_as_failed(mode, both):
 
 
 @pytest.mark.parametrize("kind", ["error", "flat", "failed"])
-def test_c12_what_the_upstream_told_is_the_reason_in_both(kind, both):
+def test_what_the_upstream_told_is_the_reason_in_both(kind, both):
     """What reads only one of the two, as Codex, finds code and message there, and how long to wait."""
     seen = run(*both, {"a": case("responses", [told_events(kind)], "live")})["a"]
     read_responses(seen.answer.body)
@@ -68,7 +68,7 @@ def test_c12_what_the_upstream_told_is_the_reason_in_both(kind, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_no_response_fails_that_the_client_never_saw_begin(mode, both):
+def test_no_response_fails_that_the_client_never_saw_begin(mode, both):
     """Where it has nothing of one, the answer is an error's as ever."""
     seen = run(*both, {"a": case("responses", [error(503), error(503)], mode)})["a"]
     assert seen.answer.status == 503 and b"response.failed" not in seen.answer.body

@@ -18,8 +18,8 @@ def timed_chunks(c):
     return [(now_ms(), data) for data in c.chunks()]
 
 
-def test_c11_each_event_passes_when_it_is_whole(provider, retryd):
-    """Each reaches the client before the provider has sent the next one."""
+def test_each_event_passes_when_it_is_whole(provider, retryd):
+    """C11: Each reaches the client before the provider has sent the next one."""
     interval = 150
     provider.answers({"preset": "chat_stream", "events": 8, "interval_ms": interval})
     d = retryd()
@@ -38,8 +38,8 @@ def test_c11_each_event_passes_when_it_is_whole(provider, retryd):
 
 @pytest.mark.parametrize("ending", ["\n\n", "\r\n\r\n"])
 @pytest.mark.parametrize("pace", [1, 7, 0])
-def test_c11_bytes_are_identical_and_events_whole(provider, retryd, ending, pace):
-    """Comments, unknown fields and any line end pass as they are, however the bytes come."""
+def test_bytes_are_identical_and_events_whole(provider, retryd, ending, pace):
+    """C11: Comments, unknown fields and any line end pass as they are, however the bytes come."""
     line = ending[:len(ending) // 2]
     events = [": a comment", "event: x" + line + "id: 7" + line + 'data: {"n":1}', ": another", 'data: {"text":"é中"}',
               "retry: 10", 'data: {"a":' + line + "data: 1}", "unknown: field" + line + 'data:{"b":2}', "data: [DONE]"]
@@ -61,8 +61,8 @@ def test_c11_bytes_are_identical_and_events_whole(provider, retryd, ending, pace
 
 
 @pytest.mark.parametrize("n", range(1, 60, 7))
-def test_c11_no_part_of_an_event_passes(provider, retryd, n):
-    """The stream stops within its second event: the client has the first, and then the break."""
+def test_no_part_of_an_event_passes(provider, retryd, n):
+    """C11: The stream stops within its second event: the client has the first, and then the break."""
     first, second = 'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', 'data: {"n":2,"more":"' + "x" * 40 + '"}\n\n'
     provider.answers({"headers": {"content-type": "text/event-stream"}, "body": first + second, "chunked": True,
                       "cut": {"after_bytes": len(first) + n, "delay_ms": 50}})
@@ -77,7 +77,8 @@ def test_c11_no_part_of_an_event_passes(provider, retryd, n):
     {"cut": {"after_bytes": 20, "how": "fin"}}, {"preset": "error", "status": 503},
     {"sse": [{"error": {"message": "overloaded", "type": "server_error", "code": None, "param": None}}]},
     {"sse": []}, {"sse": [": only a comment\n\n"]}])
-def test_c3_retried_until_the_first_event(provider, retryd, bad):
+def test_retried_until_the_first_event(provider, retryd, bad):
+    """C3."""
     provider.answers(bad if "sse" in bad else {"preset": "chat_stream", **bad}, {"preset": "chat_stream", "text": "whole again", "events": 2})
     d = retryd()
     answer = ask(d, STREAM)
@@ -89,7 +90,8 @@ def test_c3_retried_until_the_first_event(provider, retryd, bad):
 
 
 @pytest.mark.parametrize("how", ["reset", "fin"])
-def test_c12_break_after_the_first_event_chat(provider, retryd, how):
+def test_break_after_the_first_event_chat(provider, retryd, how):
+    """C12."""
     provider.answers({"preset": "chat_stream", "events": 10,
                       "cut": {"after_deltas": 4, "how": how, "delay_ms": 200}})
     d = retryd()
@@ -108,7 +110,8 @@ def test_c12_break_after_the_first_event_chat(provider, retryd, how):
     assert len(provider.record()) == 1, "after the first event there is no way back"
 
 
-def test_c12_break_after_the_first_event_responses(provider, retryd):
+def test_break_after_the_first_event_responses(provider, retryd):
+    """C12."""
     provider.answers({"preset": "responses_stream", "events": 10, "cut": {"after_events": 5, "delay_ms": 200}})
     d = retryd()
     answer = ask(d, RESPONSES, path="/v1/responses")
@@ -173,8 +176,8 @@ def test_large_events_pass(provider, retryd, size):
 MIB = 1 << 20
 
 
-def test_c16_slow_client_slows_the_upstream(provider, retryd):
-    """100 MB that nobody reads yet stay where they are: at the provider."""
+def test_slow_client_slows_the_upstream(provider, retryd):
+    """C16: 100 MB that nobody reads yet stay where they are: at the provider."""
     size = 100_000_000
     provider.answers({"body_bytes": size})
     d = retryd(env=without_quarantine())
@@ -198,7 +201,8 @@ def test_c16_slow_client_slows_the_upstream(provider, retryd):
     assert peak - before < 6 * 1024, f"memory grew by {peak - before} KiB"
 
 
-def test_c16_slow_reader_of_a_stream(provider, retryd):
+def test_slow_reader_of_a_stream(provider, retryd):
+    """C16."""
     event = 'data: {"x":"' + "y" * 4000 + '"}\n\n'
     count = 12_000
     head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -261,7 +265,8 @@ def test_a_client_that_waits_for_its_upstream_stays(provider, retryd):
             assert c.answer().status == 200
 
 
-def test_c27_a_stream_that_begins_with_an_error_in_its_last_attempt_has_failed(provider, retryd):
+def test_a_stream_that_begins_with_an_error_in_its_last_attempt_has_failed(provider, retryd):
+    """C27."""
     provider.answers({"sse": [{"error": {"message": "m", "type": "server_error", "code": None}}]})
     d = retryd(retry={"initial_delay": "5ms", "max_attempts": 3})
     with Raw(d) as c:
@@ -276,7 +281,8 @@ def test_c27_a_stream_that_begins_with_an_error_in_its_last_attempt_has_failed(p
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_c11_a_compressed_stream_is_undone_and_passes_event_by_event(provider, retryd, coding):
+def test_a_compressed_stream_is_undone_and_passes_event_by_event(provider, retryd, coding):
+    """C11."""
     interval = 150
     provider.answers({"preset": "chat_stream", "events": 6, "interval_ms": interval, "encoding": coding})
     d = retryd()
@@ -295,7 +301,8 @@ def test_c11_a_compressed_stream_is_undone_and_passes_event_by_event(provider, r
 @pytest.mark.parametrize("mode", ["live", "splice", "hold"])
 @pytest.mark.parametrize("bad", [{"cut": {"after_deltas": 3, "delay_ms": 200}}, {"finish": False, "done": False}],
                          ids=["cut", "ends-early"])
-def test_c12_a_compressed_stream_that_breaks(provider, retryd, mode, bad):
+def test_a_compressed_stream_that_breaks(provider, retryd, mode, bad):
+    """C12."""
     whole = {"preset": "chat_stream", "text": "one two three four five", "events": 5}
     # Without an end its text must be a part of the whole one, too.
     part = {**whole, **bad, **({} if "cut" in bad else {"text": "one two ", "events": 2, "interval_ms": 100})}
@@ -310,7 +317,8 @@ def test_c12_a_compressed_stream_that_breaks(provider, retryd, mode, bad):
         assert events_of(answer.body).count("[DONE]") == 1
 
 
-def test_c11_what_is_not_in_its_coding_is_asked_for_again(provider, retryd):
+def test_what_is_not_in_its_coding_is_asked_for_again(provider, retryd):
+    """C11."""
     provider.answers({"headers": {"content-type": "text/event-stream", "content-encoding": "gzip"},
                       "body": "data: {\"choices\":[]}\n\n"}, {"preset": "chat_stream", "text": "good"})
     d = retryd()
@@ -319,8 +327,8 @@ def test_c11_what_is_not_in_its_coding_is_asked_for_again(provider, retryd):
 
 
 @pytest.mark.parametrize("mode", ["live", "splice", "hold"])
-def test_c16_a_compressed_stream_goes_no_faster_than_its_client(provider, retryd, mode):
-    """Some KB of it are 20 MiB of events: undone as the client takes them, or into a file."""
+def test_a_compressed_stream_goes_no_faster_than_its_client(provider, retryd, mode):
+    """C16: Some KB of it are 20 MiB of events: undone as the client takes them, or into a file."""
     event = 'data: {"choices":[{"index":0,"delta":{"content":"' + "y" * 4000 + '"}}]}\n\n'
     end = 'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     plain = (event * 5000 + end).encode()

@@ -25,7 +25,8 @@ def fallen_back(answer):
 # --- several upstreams -----------------------------------------------------------------------------
 
 
-def test_c18_in_order_the_first_healthy_one_takes_all():
+def test_in_order_the_first_healthy_one_takes_all():
+    """C18."""
     with house(BOTH) as (provider, daemon):
         answers = [ask(daemon, chat()) for _ in range(10)]
         assert where(provider.record()) == ["one"] * 10
@@ -36,7 +37,8 @@ def test_c18_in_order_the_first_healthy_one_takes_all():
 
 @pytest.mark.parametrize("failure", [error(503), error(500), limited(60000), {"cut": {"before_head": True}}],
                          ids=["503", "500", "429", "reset"])
-def test_c18_a_failure_goes_on_elsewhere_at_once(failure):
+def test_a_failure_goes_on_elsewhere_at_once(failure):
+    """C18."""
     with house(BOTH, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("one", failure))
         answer = ask(daemon, chat())
@@ -49,7 +51,8 @@ def test_c18_a_failure_goes_on_elsewhere_at_once(failure):
     assert fallen_back(answer) is None
 
 
-def test_c18_an_upstream_that_is_not_there():
+def test_an_upstream_that_is_not_there():
+    """C18."""
     upstreams = {"dead": {"url": "http://127.0.0.1:1/v1"}, "one": {}}
     with house(upstreams, retry=SLOW_BACKOFF) as (provider, daemon):
         answer = ask(daemon, chat())
@@ -57,7 +60,8 @@ def test_c18_an_upstream_that_is_not_there():
     assert (answer.status, answer.header("x-retryd-target")) == (200, "one")
 
 
-def test_c18_where_all_fail_they_take_turns_and_the_last_error_passes():
+def test_where_all_fail_they_take_turns_and_the_last_error_passes():
+    """C18."""
     with house(BOTH) as (provider, daemon):
         provider.rules(on("one", error(503, message="of one")), on("two", error(500, message="of two")))
         answer = ask(daemon, chat())
@@ -68,7 +72,8 @@ def test_c18_where_all_fail_they_take_turns_and_the_last_error_passes():
     assert answer.header("x-should-retry") == "false" and answer.header("x-retryd-target") == went[-1]
 
 
-def test_c18_requests_without_a_model_move_too():
+def test_requests_without_a_model_move_too():
+    """C18."""
     with house(BOTH, {"fallback_models": "small"}, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("one", error(503)))
         answer = ask(daemon, None, "/v1/models", method="GET")
@@ -76,7 +81,8 @@ def test_c18_requests_without_a_model_move_too():
     assert (answer.status, fallen_back(answer)) == (200, None)
 
 
-def test_c18_routes_choose_their_upstreams():
+def test_routes_choose_their_upstreams():
+    """C18."""
     routes = {"chat": {"path": "/chat/*", "upstreams": "two"}, "rest": {"upstreams": "one, two"}}
     with house(BOTH, routes=routes) as (provider, daemon):
         ask(daemon, chat())
@@ -84,7 +90,8 @@ def test_c18_routes_choose_their_upstreams():
         assert where(provider.record()) == ["two", "one"]
 
 
-def test_c18_weights_share_the_requests():
+def test_weights_share_the_requests():
+    """C18."""
     with house(BOTH, {"weights": "3, 1"}) as (provider, daemon):
         shots = flood(daemon, 400, every_ms=3)
         went = Counter(where(provider.record()))
@@ -92,7 +99,8 @@ def test_c18_weights_share_the_requests():
     assert 250 <= went["one"] <= 350, went  # 300 +- 8.7: one in ten million fails by chance
 
 
-def test_c18_weights_leave_the_healthy_ones_to_help_out():
+def test_weights_leave_the_healthy_ones_to_help_out():
+    """C18."""
     with house(BOTH, {"weights": "3, 1"}, retry=SLOW_BACKOFF, breaker={"failures": 0, "failure_rate": 0}) \
             as (provider, daemon):
         provider.rules(on("one", error(503)))
@@ -101,7 +109,8 @@ def test_c18_weights_leave_the_healthy_ones_to_help_out():
     assert {a.header("x-retryd-attempts") for a in answers} <= {"1", "2"}
 
 
-def test_c18_weight_0_is_a_spare():
+def test_weight_0_is_a_spare():
+    """C18."""
     with house(BOTH, {"weights": "1, 0"}, retry=SLOW_BACKOFF) as (provider, daemon):
         assert {ask(daemon, chat()).header("x-retryd-target") for _ in range(10)} == {"one"}
         provider.rules(on("one", error(503)))
@@ -119,7 +128,8 @@ def pool(tmp_path):
     return {"one": {"api_key_file": tmp_path / "keys"}}
 
 
-def test_c18_a_key_that_is_limited_has_others_beside_it(pool):
+def test_a_key_that_is_limited_has_others_beside_it(pool):
+    """C18."""
     with house(pool, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("one", limited(60000), key="sk-first"), on("one", limited(60000), key="sk-second"))
         answers = [ask(daemon, chat(), headers=["Authorization: Bearer sk-client"]) for _ in range(20)]
@@ -129,7 +139,8 @@ def test_c18_a_key_that_is_limited_has_others_beside_it(pool):
     assert used["sk-first"] == 1 and used["sk-second"] == 1 and set(used) == set(KEYS)
 
 
-def test_c18_every_attempt_has_a_key_of_its_upstream(pool):
+def test_every_attempt_has_a_key_of_its_upstream(pool):
+    """C18."""
     with house({**pool, "two": {"auth_header": "api-key", "api_key_env": "SECOND_KEY"}},
                env={"SECOND_KEY": "sk-other"}) as (provider, daemon):
         provider.rules(on("one", error(503)))
@@ -143,7 +154,8 @@ def test_c18_every_attempt_has_a_key_of_its_upstream(pool):
 # --- fallback models -------------------------------------------------------------------------------
 
 
-def test_c18_after_attempts_per_tier_the_fallback_model():
+def test_after_attempts_per_tier_the_fallback_model():
+    """C18."""
     with house(route={"fallback_models": "small", "retry.attempts_per_tier": 3}) as (provider, daemon):
         provider.rules(on("one", error(503), model="big"))
         answer = ask(daemon, chat())
@@ -153,7 +165,8 @@ def test_c18_after_attempts_per_tier_the_fallback_model():
     assert answer.header("x-retryd-target") == "one" and fallen_back(answer) == "small"
 
 
-def test_c21_the_answer_names_the_model_that_served_it():
+def test_the_answer_names_the_model_that_served_it():
+    """C21."""
     with house(route={"fallback_models": "small", "retry.attempts_per_tier": 1}) as (provider, daemon):
         provider.rules(on("one", error(503), model="big"))
         whole = ask(daemon, chat())
@@ -165,8 +178,8 @@ def test_c21_the_answer_names_the_model_that_served_it():
     assert fallen_back(whole) == fallen_back(stream) == "small"
 
 
-def test_c21_the_answer_is_kept_as_it_came():
-    """Whatever name the upstream gives the model in its answer: not a byte of it is changed."""
+def test_the_answer_is_kept_as_it_came():
+    """C21: Whatever name the upstream gives the model in its answer: not a byte of it is changed."""
     served = {"status": 200, "body": '{ "model" :"small-2026-01-01",  "choices":[{"index":0,"finish_reason":"stop",'
                                      '"message":{"role":"assistant","content":"a"}}] }',
               "headers": {"content-type": "application/json"}}
@@ -185,7 +198,8 @@ REWRITTEN = {
 
 
 @pytest.mark.parametrize("name", REWRITTEN)
-def test_c18_nothing_but_the_model_is_rewritten(name):
+def test_nothing_but_the_model_is_rewritten(name):
+    """C18."""
     with house(route={"fallback_models": "small", "retry.attempts_per_tier": 1}) as (provider, daemon):
         provider.rules(on("one", error(503), model="big"))
         answer = ask(daemon, REWRITTEN[name] % b'"big"', headers=["Content-Type: application/json"])
@@ -196,8 +210,8 @@ def test_c18_nothing_but_the_model_is_rewritten(name):
     assert value(second, "content-length") == str(second["body_len"])
 
 
-def test_c18_a_body_on_disk_is_rewritten_too():
-    """Beyond memory_body the body is in a file; the model stands behind two megabytes."""
+def test_a_body_on_disk_is_rewritten_too():
+    """C18: Beyond memory_body the body is in a file; the model stands behind two megabytes."""
     filler = "x" * (2 << 20)
     with house(route={"fallback_models": "a-much-longer-name", "retry.attempts_per_tier": 1},
                server={"memory_body": "64k"}) as (provider, daemon):
@@ -221,8 +235,8 @@ FORM_TYPE = "Content-Type: multipart/form-data; boundary=limit"
 
 @pytest.mark.parametrize("order", [("model", "file"), ("file", "model")], ids="-".join)
 @pytest.mark.parametrize("size", [1000, 3 << 20])
-def test_c18_a_forms_model_is_rewritten(order, size):
-    """A transcription: the fallback's name, and an upstream's own name for it, in the form; all else as it was."""
+def test_a_forms_model_is_rewritten(order, size):
+    """C18: A transcription: the fallback's name, and an upstream's own name for it, in the form; all else as it was."""
     sound = pattern(size)
     with house({"one": {"model.small": "our-small"}}, {"fallback_models": "small", "retry.attempts_per_tier": 1}) \
             as (provider, daemon):
@@ -238,7 +252,8 @@ def test_c18_a_forms_model_is_rewritten(order, size):
         assert value(attempt, "content-length") == str(len(form(model, sound, order)))
 
 
-def test_c18_a_forms_model_chooses_its_route_and_its_path():
+def test_a_forms_model_chooses_its_route_and_its_path():
+    """C18."""
     upstreams = {"one": {}, "azure": {"url": "PROVIDER/azure/d/{model}"}}
     routes = {"sound": {"model": "whisper-*", "upstreams": "azure"}, "rest": {"upstreams": "one"}}
     with house(upstreams, routes=routes) as (provider, daemon):
@@ -249,7 +264,8 @@ def test_c18_a_forms_model_chooses_its_route_and_its_path():
     assert targets == ["/azure/d/whisper-1/audio/translations", "/one/v1/audio/translations"]
 
 
-def test_c18_the_last_tier_takes_all_attempts_that_are_left():
+def test_the_last_tier_takes_all_attempts_that_are_left():
+    """C18."""
     with house(route={"fallback_models": "small, tiny", "retry.attempts_per_tier": 1,
                       "retry.max_attempts": 6}) as (provider, daemon):
         provider.rules(on("one", error(503)))
@@ -260,15 +276,16 @@ def test_c18_the_last_tier_takes_all_attempts_that_are_left():
 
 @pytest.mark.parametrize("attempts,models", [(5, ["big"] * 3 + ["small", "tiny"]), (4, ["big", "big", "small", "tiny"]),
                                              (2, ["big", "small"]), (1, ["big"])])
-def test_c18_each_fallback_model_has_an_attempt_left(attempts, models):
-    """With the default of three attempts for each: a tier is left before it takes those of the others."""
+def test_each_fallback_model_has_an_attempt_left(attempts, models):
+    """C18: With the default of three attempts for each: a tier is left before it takes those of the others."""
     with house(route={"fallback_models": "small, tiny", "retry.max_attempts": attempts}) as (provider, daemon):
         provider.rules(on("one", error(503)))
         assert ask(daemon, chat()).status == 503
         assert [model_of(r) for r in in_order(provider.record())] == models
 
 
-def test_c18_a_model_does_not_fall_back_to_itself():
+def test_a_model_does_not_fall_back_to_itself():
+    """C18."""
     with house(route={"fallback_models": "small, tiny", "retry.attempts_per_tier": 1}) as (provider, daemon):
         provider.rules(on("one", verdict("context_length_exceeded", 400), model="small"))
         answers = [ask(daemon, chat("small")), ask(daemon, chat("tiny"))]
@@ -281,7 +298,8 @@ def test_c18_a_model_does_not_fall_back_to_itself():
     assert last.status == 400 and fallen_back(last) == "small"
 
 
-def test_c18_a_tier_is_all_of_its_upstreams():
+def test_a_tier_is_all_of_its_upstreams():
+    """C18."""
     with house(BOTH, {"fallback_models": "small", "retry.attempts_per_tier": 3}) as (provider, daemon):
         provider.rules(on("*", error(503), model="big"))
         answer = ask(daemon, chat())
@@ -294,7 +312,8 @@ def test_c18_a_tier_is_all_of_its_upstreams():
 @pytest.mark.parametrize("failure,attempts", [(verdict("model_not_found", 404), 2), (SILENT, 2),
                                               (verdict("context_length_exceeded", 400), 2)],
                          ids=["verdict", "silence", "context"])
-def test_c18_a_tier_is_left_at_once(failure, attempts):
+def test_a_tier_is_left_at_once(failure, attempts):
+    """C18."""
     with house(route={"fallback_models": "small"}, retry=SLOW_BACKOFF, timeout={"first_byte": "400ms"}) \
             as (provider, daemon):
         provider.rules(on("one", failure, model="big"))
@@ -317,7 +336,8 @@ LEAVING = {
 
 
 @pytest.mark.parametrize("name", LEAVING)
-def test_c18_fallback_on(name):
+def test_fallback_on(name):
+    """C18."""
     causes, failure, leaves = LEAVING[name]
     with house(route={"fallback_models": "small", "fallback_on": causes, "retry.attempts_per_tier": 1,
                       "retry.max_attempts": 3}, timeout={"first_byte": "300ms"}) as (provider, daemon):
@@ -330,7 +350,8 @@ def test_c18_fallback_on(name):
         assert set(models) == {"big"} and answer.status >= 400 and fallen_back(answer) is None
 
 
-def test_c18_a_request_that_names_no_model_stays_in_its_tier():
+def test_a_request_that_names_no_model_stays_in_its_tier():
+    """C18."""
     with house(route={"fallback_models": "small", "retry.attempts_per_tier": 1}) as (provider, daemon):
         provider.rules(on("one", error(503)))
         answer = ask(daemon, {"messages": []})
@@ -341,7 +362,8 @@ def test_c18_a_request_that_names_no_model_stays_in_its_tier():
 # --- names on the way ------------------------------------------------------------------------------
 
 
-def test_c18_an_upstreams_own_name_for_a_model():
+def test_an_upstreams_own_name_for_a_model():
+    """C18."""
     with house({"one": {"model.big": "vendor/big-v3", "model.small": "vendor/small-v1"}, "two": {}},
                {"fallback_models": "small", "retry.attempts_per_tier": 2}) as (provider, daemon):
         provider.rules(on("one", error(503), model="vendor/big-v3"), on("two", error(503), model="big"))
@@ -359,8 +381,8 @@ def test_c18_an_upstreams_own_name_for_a_model():
 AZURE = {"auth_header": "api-key", "api_key_env": "AZURE_KEY"}
 
 
-def test_c18_azure():
-    """The model in the path, a query on every request, the key in a header of its own."""
+def test_azure():
+    """C18: The model in the path, a query on every request, the key in a header of its own."""
     url = "PROVIDER/azure/openai/deployments/{model}?api-version=2024-10-21"
     with house({"azure": {**AZURE, "url": url, "model.gpt-4o": "our-deployment"}},
                env={"AZURE_KEY": "sk-azure"}) as (provider, daemon):
@@ -376,8 +398,8 @@ def test_c18_azure():
     assert "b=%20" in parts.query  # as the client wrote it
 
 
-def test_c18_from_one_dialect_of_urls_to_another():
-    """OpenAI fails, Azure serves, under its own path, model and key; then Azure's fallback deployment."""
+def test_from_one_dialect_of_urls_to_another():
+    """C18: OpenAI fails, Azure serves, under its own path, model and key; then Azure's fallback deployment."""
     upstreams = {"openai": {}, "azure": {**AZURE, "url": "PROVIDER/azure/d/{model}?v=1", "model.small": "mini"}}
     with house(upstreams, {"fallback_models": "small", "retry.attempts_per_tier": 2},
                env={"AZURE_KEY": "sk-azure"}) as (provider, daemon):
@@ -391,8 +413,8 @@ def test_c18_from_one_dialect_of_urls_to_another():
 
 
 @pytest.mark.parametrize("model,path", [("a/b", "a%2Fb"), ("a b?c#d", "a%20b%3Fc%23d"), ("..", None)])
-def test_c18_a_model_in_the_path_stays_one_segment(model, path):
-    """A client's model must not lead anywhere but to a deployment."""
+def test_a_model_in_the_path_stays_one_segment(model, path):
+    """C18: A client's model must not lead anywhere but to a deployment."""
     with house({"azure": {"url": "PROVIDER/azure/d/{model}/x"}}) as (provider, daemon):
         answer = ask(daemon, chat(model))
         targets = [r["target"] for r in provider.record()]
@@ -402,7 +424,8 @@ def test_c18_a_model_in_the_path_stays_one_segment(model, path):
         assert targets == [f"/azure/d/{path}/x/chat/completions"] and answer.status == 200
 
 
-def test_c18_each_attempt_is_logged_with_its_target_and_model():
+def test_each_attempt_is_logged_with_its_target_and_model():
+    """C18."""
     with house(BOTH, {"fallback_models": "small", "retry.attempts_per_tier": 2}) as (provider, daemon):
         provider.rules(on("*", error(503), model="big"))
         ask(daemon, chat())

@@ -49,7 +49,8 @@ def start(retryd, link, **how):
 
 
 @pytest.mark.parametrize("how", ["fin", "reset"])
-def test_c8_silent_repost_single_attempt(link, retryd, how):
+def test_silent_repost_single_attempt(link, retryd, how):
+    """C8."""
     link.provider.answers({"preset": "auto"}, {"preset": "auto", "cut": {"before_head": True, "how": how}},
                           {"preset": "auto", "text": "a second charge"})
     d = start(retryd, link, retry={"max_attempts": 1})
@@ -67,8 +68,8 @@ def test_c8_silent_repost_single_attempt(link, retryd, how):
     assert [r["attempts"] for r in wait_requests(d, 2)] == ["1", "1"]
 
 
-def test_c3_lost_kept_connection_is_our_retry(link, retryd):
-    """The same loss with attempts left: repeated once, by the policy, logged and counted (C28)."""
+def test_lost_kept_connection_is_our_retry(link, retryd):
+    """C3: The same loss with attempts left: repeated once, by the policy, logged and counted (C28)."""
     link.provider.answers({"preset": "auto"}, {"preset": "auto", "cut": {"before_head": True, "how": "fin"}},
                           {"preset": "auto", "text": "rescued"})
     d = start(retryd, link)
@@ -91,7 +92,8 @@ POISON = ("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 
           '"POISON"')
 
 
-def test_c1_unsolicited_bytes_are_never_an_answer(link, retryd):
+def test_unsolicited_bytes_are_never_an_answer(link, retryd):
+    """C1."""
     link.provider.answers({"preset": "auto", "text": "clean", "after": {"delay_ms": 0, "send": POISON}})
     d = start(retryd, link)
     with Raw(d) as c:
@@ -107,8 +109,8 @@ def test_c1_unsolicited_bytes_are_never_an_answer(link, retryd):
 
 
 @pytest.mark.parametrize("first", ["bytes", "request"])
-def test_c1_unsolicited_bytes_in_the_same_turn(link, retryd, first):
-    """The daemon is stopped while the bytes and the next request come: it finds both at once."""
+def test_unsolicited_bytes_in_the_same_turn(link, retryd, first):
+    """C1: The daemon is stopped while the bytes and the next request come: it finds both at once."""
     link.provider.answers({"preset": "auto", "text": "clean", "after": {"delay_ms": 100, "send": POISON}},
                           {"preset": "auto", "text": "next"})
     d = start(retryd, link)
@@ -129,8 +131,8 @@ def test_c1_unsolicited_bytes_in_the_same_turn(link, retryd, first):
     assert [r["conn_n"] for r in link.provider.record()] == [1, 1]
 
 
-def test_c1_bytes_behind_an_answer_end_its_connection(link, retryd):
-    """The bytes come in one piece with the answer before them."""
+def test_bytes_behind_an_answer_end_its_connection(link, retryd):
+    """C1: The bytes come in one piece with the answer before them."""
     answer = POISON.replace("POISON", "answer")
     link.provider.answers({"wire": [{"send": answer + POISON}]})
     d = start(retryd, link)
@@ -179,8 +181,8 @@ with Provider(binary, quiet=True) as a, Provider(binary, quiet=True) as b:
 """
 
 
-def test_c1_unsolicited_bytes_where_connections_share_a_local_port(tmp_path):
-    """One local port leads to both upstreams: the dirty connection is told from the clean one."""
+def test_unsolicited_bytes_where_connections_share_a_local_port(tmp_path):
+    """C1: One local port leads to both upstreams: the dirty connection is told from the clean one."""
     done = subprocess.run(["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "-n",
                            sys.executable, "-c", SHARED_PORTS, str(tmp_path), POISON],
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -188,7 +190,8 @@ def test_c1_unsolicited_bytes_where_connections_share_a_local_port(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_c28_idle_close_costs_nothing(link, retryd):
+def test_idle_close_costs_nothing(link, retryd):
+    """C28."""
     link.provider.answers({"preset": "auto", "after": {"delay_ms": 0, "close": True}})
     d = start(retryd, link)
     with Raw(d) as c:
@@ -203,8 +206,8 @@ def test_c28_idle_close_costs_nothing(link, retryd):
     assert "failed" not in d.log
 
 
-def test_c28_idle_close_with_many_kept_connections(link, retryd):
-    """All of a pool's connections are closed at once; the next burst meets none of them."""
+def test_idle_close_with_many_kept_connections(link, retryd):
+    """C28: All of a pool's connections are closed at once; the next burst meets none of them."""
     burst = 30
     link.provider.answers({"preset": "auto", "delay_ms": 150, "after": {"delay_ms": 300, "close": True}})
     d = start(retryd, link)

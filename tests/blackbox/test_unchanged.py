@@ -37,7 +37,7 @@ def sent_headers(seen, leave_out=("host", "content-length")):
 
 @pytest.mark.parametrize("body", [None, b"", b"x", BLOB], ids=["none", "empty", "one", "blob"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "PURGE"])
-def test_c01_methods_and_bodies(machine, method, body):
+def test_methods_and_bodies(machine, method, body):
     got, seen = reach(machine, body, method=method, path="/v1/things/1",
                       answer={"status": 200, "body": "" if method == "HEAD" else "ok"})
     assert got.status == 200
@@ -55,19 +55,19 @@ PATHS = ["/v1", "/v1/", "/v1?a=1", "/v1/a?", "/v1/a?b=1&b=2&c", "/v1/a?b?c/d", "
 
 
 @pytest.mark.parametrize("path", PATHS, ids=range(len(PATHS)))
-def test_c01_path_and_query(machine, path):
+def test_path_and_query(machine, path):
     _, seen = reach(machine, path=path, answer={"status": 200, "body": "ok"})
     assert seen["target"] == path
 
 
-def test_c01_what_no_path_may_hold(machine):
+def test_what_no_path_may_hold(machine):
     """Bytes beyond ASCII have no place in a URI (RFC 3986 2): in a path they come percent-encoded."""
     _, seen = reach(machine, path="/v1/caf\xe9/\xff?\xe9", answer={"status": 200, "body": "ok"})
     assert seen["target"] == "/v1/caf%e9/%ff?\xe9"
 
 
 @pytest.mark.parametrize("base", ["", "/", "/api", "/openai/deployments/d%20e/", "/v1beta/../x"])
-def test_c01_the_base_is_replaced(provider, retryd, base):
+def test_the_base_is_replaced(provider, retryd, base):
     d = retryd(f"http://127.0.0.1:{provider.port}{base}")
     for path in ("/v1/chat/completions?api-version=1", "/v1//a%2F", "/v1/", "/v1", "/v1?x=/v1/y"):
         provider.clear()
@@ -78,7 +78,7 @@ def test_c01_the_base_is_replaced(provider, retryd, base):
 
 
 @pytest.mark.parametrize("path", ["/", "/v2/chat/completions", "/v10/x", "/V1/x", "/chat/completions"])
-def test_c01_other_paths_have_no_route(machine, path):
+def test_other_paths_have_no_route(machine, path):
     provider, daemon = machine
     provider.clear()
     answer = ask(daemon, path=path)
@@ -97,24 +97,24 @@ HEADERS = [
 ]
 
 
-def test_c01_request_headers(machine):
+def test_request_headers(machine):
     """In their order, as they were written, however often they stand."""
     _, seen = reach(machine, b"x", headers=[f"{n}: {v}" for n, v in HEADERS])
     assert sent_headers(seen) == HEADERS
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_c01_nothing_is_added(machine, method):
+def test_nothing_is_added(machine, method):
     _, seen = reach(machine, b"x" if method == "POST" else None, method=method, path="/v1/models")
     assert sent_headers(seen) == []
 
 
-def test_c01_host_is_the_upstreams(machine):
+def test_host_is_the_upstreams(machine):
     _, seen = reach(machine)
     assert [v for n, v in seen["headers"] if n.lower() == "host"] == [f"127.0.0.1:{machine[0].port}"]
 
 
-def test_c01_hop_by_hop_request_headers(machine):
+def test_hop_by_hop_request_headers(machine):
     """RFC 9110 7.6.1: the known ones, and those that Connection names, in any case."""
     gone = ["Connection: keep-alive, X-Hop ,x-other-hop", "X-HOP: 1", "X-Other-Hop: 2", "Keep-Alive: timeout=5",
             "Proxy-Connection: keep-alive", "Proxy-Authorization: Basic eA==", "TE: trailers",
@@ -131,14 +131,14 @@ ENCODINGS = {
 
 
 @pytest.mark.parametrize("asked", ENCODINGS)
-def test_c01_accept_encoding(machine, asked):
+def test_accept_encoding(machine, asked):
     """Only what retryd can read itself; for a stream nothing at all, so that events can be seen."""
     for body, wanted in ((CHAT, ENCODINGS[asked]), (STREAM, "identity")):
         _, seen = reach(machine, body, headers=[f"Accept-Encoding: {asked}"])
         assert [v for n, v in seen["headers"] if n == "Accept-Encoding"] == [wanted]
 
 
-def test_c01_forms_and_queries_that_can_stream_are_asked_for_without_coding(machine):
+def test_forms_and_queries_that_can_stream_are_asked_for_without_coding(machine):
     """Coded events could not be passed on one by one."""
     form = b'--b\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n--b--\r\n'
     cases = [
@@ -151,7 +151,7 @@ def test_c01_forms_and_queries_that_can_stream_are_asked_for_without_coding(mach
         assert [v for n, v in seen["headers"] if n == "Accept-Encoding"] == [wanted]
 
 
-def test_c01_large_bodies_both_ways(machine):
+def test_large_bodies_both_ways(machine):
     body = pattern(5 << 20)
     got, seen = reach(machine, body, path="/v1/files", answer={"status": 200, "body_bytes": 5 << 20})
     assert seen["body_sha256"] == hashlib.sha256(body).hexdigest()
@@ -160,7 +160,7 @@ def test_c01_large_bodies_both_ways(machine):
     assert got.header("content-length") == str(5 << 20)
 
 
-def test_c01_chunked_upload(machine):
+def test_chunked_upload(machine):
     provider, daemon = machine
     provider.answers(AUTO)
     provider.clear()
@@ -176,7 +176,7 @@ def test_c01_chunked_upload(machine):
 
 
 @pytest.mark.parametrize("name", ["websocket", "WebSocket", "websocket, foo/2"])
-def test_c01_websocket(machine, name):
+def test_websocket(machine, name):
     provider, daemon = machine
     provider.clear()
     answer = ask(daemon, None, method="GET", path="/v1/realtime?model=x", headers=[
@@ -196,7 +196,7 @@ STATUSES = [200, 201, 202, 203, 204, 205, 206, 207, 226, 300, 301, 302, 303, 304
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_c01_status(machine, status):
+def test_status(machine, status):
     body = "" if status in (204, 304) else f'{{"n":{status}}}'
     got, _ = reach(machine, headers=["x-retryd-no-retry: yes"],
                    answer={"status": status, "body": body, "headers": {"location": "/x"}})
@@ -227,7 +227,7 @@ def wire(head, body=b""):
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
-def test_c01_answer_headers(machine, framing):
+def test_answer_headers(machine, framing):
     head = ["200 OK", *(f"{n}: {v}" for n, v in ANSWER_HEADERS)]
     frame = {"length": ("Content-Length: 2", b"{}"), "close": ("Connection: close", b"{}"),
              "chunked": ("Transfer-Encoding: chunked", b"2\r\n{}\r\n0\r\n\r\n")}[framing]
@@ -237,7 +237,7 @@ def test_c01_answer_headers(machine, framing):
     assert got.header("content-length") == "2"
 
 
-def test_c01_stream_answer_headers(machine):
+def test_stream_answer_headers(machine):
     headers = [h for h in ANSWER_HEADERS if h[0] != "Content-Type"] + [("Content-Type", "text/event-stream")]
     head = ["200 OK", *(f"{n}: {v}" for n, v in headers), "Connection: close"]
     got, _ = reach(machine, STREAM, answer=wire(head, b"data: {}\n\ndata: [DONE]\n\n"))
@@ -245,7 +245,7 @@ def test_c01_stream_answer_headers(machine):
     assert end_to_end(got) == headers
 
 
-def test_c01_hop_by_hop_answer_headers(machine):
+def test_hop_by_hop_answer_headers(machine):
     head = ["200 OK", "Connection: close, X-Hop", "X-Hop: 1", "Keep-Alive: timeout=1", "Content-Length: 2",
             "Proxy-Authenticate: Basic", "Trailer: X-Sum", "Upgrade: h2c", "Proxy-Connection: x", "X-Stays: 1"]
     got, _ = reach(machine, answer=wire(head, b"{}"))
@@ -256,7 +256,7 @@ def test_c01_hop_by_hop_answer_headers(machine):
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 @pytest.mark.parametrize("status", [200, 404])
-def test_c01_compressed_bytes(machine, coding, status):
+def test_compressed_bytes(machine, coding, status):
     provider, _ = machine
     answer = {"status": status, "json": {"choices": [{"text": "hello " * 1000}]}, "encoding": coding}
     headers = ["Accept-Encoding: gzip, deflate"]
@@ -267,25 +267,25 @@ def test_c01_compressed_bytes(machine, coding, status):
     assert got.body == direct.body and len(got.body) < 1000
 
 
-def test_c01_unreadable_coding_passes(machine):
+def test_unreadable_coding_passes(machine):
     blob = base64.b64encode(BLOB).decode()
     got, _ = reach(machine, answer={"status": 200, "body_b64": blob, "headers": {"content-encoding": "br"}})
     assert (got.body, got.header("content-encoding")) == (BLOB, "br")
 
 
-def test_c01_binary_body(machine):
+def test_binary_body(machine):
     got, _ = reach(machine, answer={"status": 200, "body_b64": base64.b64encode(BLOB).decode(),
                                     "headers": {"content-type": "audio/mpeg"}})
     assert got.body == BLOB
 
 
-def test_c01_early_hints_are_not_the_answer(machine):
+def test_early_hints_are_not_the_answer(machine):
     got, _ = reach(machine, answer={"preset": "auto", "early_hints": True})
     assert got.status == 200 and got.json()["choices"]
 
 
 @pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
-def test_c01_interim_responses_pass(machine, body):
+def test_interim_responses_pass(machine, body):
     """RFC 9110 15.2: at once, before there is an answer; not to a client of HTTP/1.0, which knows none."""
     provider, daemon = machine
     provider.answers({"preset": "auto", "early_hints": True, "delay_ms": 300})
@@ -316,7 +316,7 @@ WITHOUT_BODY = {  # name: (the upstream's head, the method, may another request 
 
 
 @pytest.mark.parametrize("name", WITHOUT_BODY)
-def test_c01_answers_without_a_body(machine, name):
+def test_answers_without_a_body(machine, name):
     """They tell the length they would have had, and nothing follows that is taken for an answer."""
     provider, daemon = machine
     lines, method, goes_on = WITHOUT_BODY[name]

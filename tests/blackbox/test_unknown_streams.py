@@ -33,7 +33,7 @@ def broken_body(c):
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("how", BREAKS)
-def test_c12_a_broken_stream_of_unknown_kind_breaks(how, path, provider, retryd):
+def test_a_broken_stream_of_unknown_kind_breaks(how, path, provider, retryd):
     provider.answers(BREAKS[how])
     d = retryd(timeout={"idle": "1s"}, retry=FAST)
     with Raw(d) as c:
@@ -45,7 +45,7 @@ def test_c12_a_broken_stream_of_unknown_kind_breaks(how, path, provider, retryd)
 
 
 @pytest.mark.parametrize("how", BREAKS)
-def test_c12_hold_rides_it_out(how, provider, retryd):
+def test_hold_rides_it_out(how, provider, retryd):
     provider.answers(BREAKS[how], {"sse": EVENTS})
     d = retryd(timeout={"idle": "1s"}, retry=FAST, stream={"mode": "hold"})
     answer = ask(d, STREAM, PATHS[0])
@@ -54,7 +54,7 @@ def test_c12_hold_rides_it_out(how, provider, retryd):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_c12_behind_a_heartbeat_it_breaks_as_well(mode, provider, retryd):
+def test_behind_a_heartbeat_it_breaks_as_well(mode, provider, retryd):
     """The head has gone out, an answer never came."""
     provider.answers({"sse": [": thinking\n\n"], "stall": {"after_events": 1, "for_ms": 300}})
     d = retryd(retry=FAST, stream={"heartbeat": "50ms"})
@@ -65,15 +65,15 @@ def test_c12_behind_a_heartbeat_it_breaks_as_well(mode, provider, retryd):
     assert len(provider.record()) == 2
 
 
-def test_c14_no_heartbeat_for_what_may_be_no_event_stream(provider, retryd):
-    """Lines of JSON, for example: a head sent ahead of them would spoil a good answer."""
+def test_no_heartbeat_for_what_may_be_no_event_stream(provider, retryd):
+    """C14: Lines of JSON, for example: a head sent ahead of them would spoil a good answer."""
     lines = b'{"a":1}\n{"done":true}\n'
     provider.answers({"body": lines.decode(), "delay_ms": 400, "headers": {"content-type": "application/x-ndjson"}})
     answer = ask(retryd(stream={"heartbeat": "50ms"}), STREAM, "/v1/api/chat")
     assert (answer.status, answer.header("content-type"), answer.body) == (200, "application/x-ndjson", lines)
 
 
-def test_c12_what_retryd_ends_breaks(provider, retryd):
+def test_what_retryd_ends_breaks(provider, retryd):
     """SIGTERM, and drain_timeout has passed amid the stream."""
     provider.answers({"sse": EVENTS, "stall": {"after_events": 2}})
     d = retryd(server={"drain_timeout": "100ms"})
@@ -86,7 +86,7 @@ def test_c12_what_retryd_ends_breaks(provider, retryd):
     assert d.wait_log('msg="?request"? ')["reason"] == "shutting_down"
 
 
-def test_c12_http_1_0_is_never_told_that_half_is_all(provider, retryd):
+def test_http_1_0_is_never_told_that_half_is_all(provider, retryd):
     """Held whole there: where no attempt brings one, an error."""
     provider.answers(BREAKS["reset"])
     body = json.dumps(STREAM).encode()
@@ -97,7 +97,7 @@ def test_c12_http_1_0_is_never_told_that_half_is_all(provider, retryd):
 
 
 @pytest.mark.parametrize("place", ["first", "amid"])
-def test_c12_an_error_event_of_the_upstream_passes_as_it_is(place, provider, retryd):
+def test_an_error_event_of_the_upstream_passes_as_it_is(place, provider, retryd):
     """Whatever stands in it, nothing of ours is put beside it."""
     said = 'data: {"error":{"code":503,"message":"boom"}}\n\n'
     events = [said] if place == "first" else [*EVENTS[:2], said]

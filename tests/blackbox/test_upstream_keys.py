@@ -36,7 +36,7 @@ def sent(provider, name):
 
 
 @pytest.mark.parametrize("source", ["file", "environment", "credential"])
-def test_c31_key_replaces_the_clients(provider, retryd, key_file, source):
+def test_key_replaces_the_clients(provider, retryd, key_file, source):
     settings, env = sources(key_file)[source]
     d = retryd(upstream_settings=settings, env=env)
     provider.answers(error(503), AUTO)
@@ -47,7 +47,7 @@ def test_c31_key_replaces_the_clients(provider, retryd, key_file, source):
 
 
 @pytest.mark.parametrize("source", ["file", "environment", "credential"])
-def test_c31_api_key_header(provider, retryd, key_file, source):
+def test_api_key_header(provider, retryd, key_file, source):
     """Azure's form: the bare key; the client's own Authorization has no business there."""
     settings, env = sources(key_file)[source]
     d = retryd(upstream_settings={**settings, "auth_header": "api-key"}, env=env)
@@ -56,14 +56,14 @@ def test_c31_api_key_header(provider, retryd, key_file, source):
     assert sent(provider, "authorization") == [[]]
 
 
-def test_c31_no_key_passes_the_clients(provider, retryd):
+def test_no_key_passes_the_clients(provider, retryd):
     ask(retryd(), headers=[f"Authorization: Bearer {CLIENT}", "api-key: other", "x-api-key: third"])
     assert sent(provider, "authorization") == [[f"Bearer {CLIENT}"]]
     assert sent(provider, "api-key") == [["other"]] and sent(provider, "x-api-key") == [["third"]]
 
 
 @pytest.mark.parametrize("field", ["Authorization", "api-key", "x-goog-api-key"])
-def test_c31_no_credentials_of_the_clients_go_where_another_key_does(provider, retryd, field):
+def test_no_credentials_of_the_clients_go_where_another_key_does(provider, retryd, field):
     """Whatever field they are in, and whatever field the upstream's own is in."""
     d = retryd(upstream_settings={"api_key_env": "MY_KEY", "auth_header": field}, env={"MY_KEY": KEY})
     ask(d, headers=[f"Authorization: Bearer {CLIENT}", f"api-key: {CLIENT}", f"x-api-key: {CLIENT}"])
@@ -73,7 +73,7 @@ def test_c31_no_credentials_of_the_clients_go_where_another_key_does(provider, r
 
 
 @pytest.mark.parametrize("text", [f"{KEY}", f"\n\n{KEY}\r\n", f"# the team's\n  {KEY}  \n", f"{KEY}\nsk-second\n"])
-def test_c31_forms_of_a_key_file(provider, retryd, tmp_path, text):
+def test_forms_of_a_key_file(provider, retryd, tmp_path, text):
     (tmp_path / "key").write_bytes(text.encode())
     ask(retryd(upstream_settings={"api_key_file": tmp_path / "key"}))
     assert sent(provider, "authorization") == [[f"Bearer {KEY}"]]
@@ -85,7 +85,7 @@ def run_retryd(*args, env=None):
 
 
 @pytest.mark.parametrize("source", ["file", "environment", "credential"])
-def test_c31_key_is_shown_nowhere(provider, retryd, key_file, source):
+def test_key_is_shown_nowhere(provider, retryd, key_file, source):
     """Not in the log at its most talkative, nor in metrics, errors, --check, --dump-config or argv."""
     settings, env = sources(key_file)[source]
     d = retryd(upstream_settings=settings, env=env, log={"level": "debug"}, retry={"max_attempts": "2",
@@ -114,7 +114,7 @@ def test_c31_key_is_shown_nowhere(provider, retryd, key_file, source):
 
 @pytest.mark.parametrize("key", ["sk-CANARY with spaces", "sk-CANARY\x01", "sk-CANAR\u00dd"])
 @pytest.mark.parametrize("source", ["file", "environment"])
-def test_c31_a_bad_key_is_not_quoted(tmp_path, source, key):
+def test_a_bad_key_is_not_quoted(tmp_path, source, key):
     (tmp_path / "key").write_text(key)
     value = f"api_key_file = {tmp_path / 'key'}" if source == "file" else "api_key_env = MY_KEY"
     (tmp_path / "conf").write_text(f"[upstream x]\nurl = http://127.0.0.1:1/v1\n{value}\n")
@@ -124,7 +124,7 @@ def test_c31_a_bad_key_is_not_quoted(tmp_path, source, key):
     assert "CANAR" not in done.stdout + done.stderr
 
 
-def test_c31_reload_takes_a_new_key(provider, retryd, key_file):
+def test_reload_takes_a_new_key(provider, retryd, key_file):
     """A key is rotated by writing the file and a SIGHUP."""
     d = retryd(upstream_settings={"api_key_file": key_file})
     ask(d)
@@ -142,7 +142,7 @@ def test_c31_reload_takes_a_new_key(provider, retryd, key_file):
 
 # --- the process -----------------------------------------------------------------------------------
 
-def test_c31_no_core_file(retryd):
+def test_no_core_file(retryd):
     with open(f"/proc/{retryd().pid}/limits", encoding="utf-8") as f:
         limits = [line.split() for line in f if line.startswith("Max core file size")]
     assert [line[4:6] for line in limits] == [["0", "0"]]
@@ -171,7 +171,7 @@ def owner(pid):
     return os.stat(f"/proc/{pid}/environ").st_uid
 
 
-def test_c31_not_dumpable(provider, monkeypatch):
+def test_not_dumpable(provider, monkeypatch):
     """Who runs it owns what /proc tells of a process, unless the process is not dumpable: then it is
     root's, and neither a debugger nor a core file of that user gets at the keys (proc(5))."""
     user = os.getuid() or NOBODY
@@ -196,7 +196,7 @@ def long_key(n):
 
 @pytest.mark.parametrize("n", [2041, 4000, 16 * 1024])
 @pytest.mark.parametrize("header", ["Authorization", "api-key"])
-def test_c31_keys_as_long_as_tokens_are(provider, retryd, tmp_path, n, header):
+def test_keys_as_long_as_tokens_are(provider, retryd, tmp_path, n, header):
     """Entra's and other OpenID Connect tokens run to several KiB."""
     (tmp_path / "keys").write_text(f"{long_key(n)}\n")
     d = retryd(upstream_settings={"api_key_file": tmp_path / "keys", "auth_header": header})
@@ -204,7 +204,7 @@ def test_c31_keys_as_long_as_tokens_are(provider, retryd, tmp_path, n, header):
     assert sent(provider, header.lower()) == [["Bearer " * (header == "Authorization") + long_key(n)]]
 
 
-def test_c31_a_key_that_is_too_long_is_found_by_check(tmp_path):
+def test_a_key_that_is_too_long_is_found_by_check(tmp_path):
     (tmp_path / "keys").write_text(f"sk-first\n{long_key(16 * 1024 + 1)}\n")
     for value in (f"api_key_file = {tmp_path / 'keys'}", "api_key_env = MY_KEY"):
         (tmp_path / "conf").write_text(f"[upstream x]\nurl = http://127.0.0.1:1/v1\n{value}\n")
@@ -214,7 +214,7 @@ def test_c31_a_key_that_is_too_long_is_found_by_check(tmp_path):
 
 
 @pytest.mark.parametrize("n, status", [(2041, 200), (12_000, 200), (15_500, 431)])
-def test_c31_long_credentials_of_the_clients(provider, retryd, n, status):
+def test_long_credentials_of_the_clients(provider, retryd, n, status):
     answer = ask(retryd(), headers=[f"Authorization: Bearer {long_key(n)}"])
     assert answer.status == status
     if status == 200:
@@ -226,7 +226,7 @@ TOKEN = "qWErty0123456789ABCDEF"
 
 @pytest.mark.parametrize("own", [True, False], ids=["configured", "the client's"])
 @pytest.mark.parametrize("quoted", [TOKEN, f"bad key {TOKEN}!", TOKEN[5:], TOKEN[:12]])
-def test_c31_a_key_that_the_upstream_puts_into_a_code(provider, retryd, quoted, own):
+def test_a_key_that_the_upstream_puts_into_a_code(provider, retryd, quoted, own):
     """The code of an error is logged; where it quotes a key it is not."""
     provider.answers({"preset": "error", "status": 400, "code": quoted})
     settings = {"api_key_env": "MY_KEY"} if own else {}
@@ -238,7 +238,7 @@ def test_c31_a_key_that_the_upstream_puts_into_a_code(provider, retryd, quoted, 
     assert not any(TOKEN[i:i + 12] in d.log for i in range(len(TOKEN) - 11))
 
 
-def test_c31_dump_shows_no_value_of_a_header_or_a_query(tmp_path):
+def test_dump_shows_no_value_of_a_header_or_a_query(tmp_path):
     (tmp_path / "conf").write_text(
         "[upstream x]\nurl = http://h.example/v1?api-version=CANARY1&sig=CANARY2&flag\nheader.X-Team = CANARY3\n")
     done = run_retryd("-c", str(tmp_path / "conf"), "--dump-config")

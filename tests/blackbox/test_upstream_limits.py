@@ -14,7 +14,7 @@ def of_client(name):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_c22_max_concurrency_is_never_passed(workers):
+def test_max_concurrency_is_never_passed(workers):
     with house({"one": {"max_concurrency": 4}}, server={"workers": workers}) as (provider, daemon):
         provider.rules({"answers": [{"preset": "auto", "delay_ms": 40}]})
         shots = flood(daemon, 60)
@@ -24,7 +24,7 @@ def test_c22_max_concurrency_is_never_passed(workers):
     assert {(s.answer.status, s.answer.header("x-retryd-attempts")) for s in shots} == {(200, "1")}
 
 
-def test_c22_it_is_one_limit_for_all_models_and_keys():
+def test_it_is_one_limit_for_all_models_and_keys():
     with house({"one": {"max_concurrency": 3}}) as (provider, daemon):
         provider.rules({"answers": [{"preset": "auto", "delay_ms": 40}]})
         shots = flood(daemon, 30, request=lambda n: payload(chat(f"m{n % 3}"), of_client(n % 5)))
@@ -32,7 +32,7 @@ def test_c22_it_is_one_limit_for_all_models_and_keys():
     assert {s.answer.status for s in shots} == {200}
 
 
-def test_c22_a_stream_counts_until_its_end():
+def test_a_stream_counts_until_its_end():
     with house({"one": {"max_concurrency": 1}}) as (provider, daemon):
         provider.rules({"answers": [{"preset": "auto", "events": 5, "interval_ms": 100}]})
         first = Asked(daemon, chat(stream=True))
@@ -43,7 +43,7 @@ def test_c22_a_stream_counts_until_its_end():
     assert two["t_first"] >= one["t_answer_end"]
 
 
-def test_c22_a_backoff_leaves_its_place_to_others():
+def test_a_backoff_leaves_its_place_to_others():
     with house({"one": {"max_concurrency": 1}}, retry={"initial_delay": "700ms", "jitter": "none"}) \
             as (provider, daemon):
         provider.rules(on("one", error(503), AUTO, model="big"))
@@ -56,7 +56,7 @@ def test_c22_a_backoff_leaves_its_place_to_others():
 
 
 @pytest.mark.parametrize("how", ["leaves", "breaks", "times out"])
-def test_c22_every_end_makes_room(how):
+def test_every_end_makes_room(how):
     """Four at a time, each of which ends in an unusual way; then four more are served."""
     failure = {"leaves": {"stall": {"before_head": True}}, "breaks": {"cut": {"before_head": True}},
                "times out": {"preset": "auto", "stall": {"after_head": True}}}[how]
@@ -79,7 +79,7 @@ def test_c22_every_end_makes_room(how):
         assert provider.stats()["max_in_flight"] == 4
 
 
-def test_c22_who_waits_and_leaves_takes_no_place():
+def test_who_waits_and_leaves_takes_no_place():
     with house({"one": {"max_concurrency": 1}}) as (provider, daemon):
         provider.rules({"answers": [{"stall": {"before_head": True}}, AUTO]})
         first = Asked(daemon)
@@ -93,7 +93,7 @@ def test_c22_who_waits_and_leaves_takes_no_place():
         assert len(provider.record()) == 2
 
 
-def test_c22_a_full_upstream_leaves_the_others_their_share():
+def test_a_full_upstream_leaves_the_others_their_share():
     """Where another upstream serves the same model, nobody waits for the one that is full."""
     with house({"one": {"max_concurrency": 2}, "two": {}}) as (provider, daemon):
         provider.rules(on("*", {"preset": "auto", "delay_ms": 300}))
@@ -114,7 +114,7 @@ def passed(times, per_second, burst):
             if j - i + 1 > burst + (times[j] - times[i] + slack_ms) / 1000 * per_second]
 
 
-def test_c22_requests_per_minute_is_never_passed():
+def test_requests_per_minute_is_never_passed():
     """600 a minute: as many at once as go in a second, then one each tenth of a second."""
     with house({"one": {"requests_per_minute": 600}}) as (provider, daemon):
         shots = flood(daemon, 40)
@@ -125,7 +125,7 @@ def test_c22_requests_per_minute_is_never_passed():
     assert 2800 <= times[-1] - times[0] <= 4500, "it is not as fast as it may be"
 
 
-def test_c22_repeats_count_too():
+def test_repeats_count_too():
     with house({"one": {"requests_per_minute": 300}}, breaker={"failures": 0, "failure_rate": 0},
                retry={"initial_delay": "1ms", "max_delay": "1ms"}) as (provider, daemon):
         provider.rules({"answers": [error(503)]})
@@ -134,7 +134,7 @@ def test_c22_repeats_count_too():
     assert len(times) == 20 and passed(times, 5, 5) == []
 
 
-def test_c22_a_rate_beyond_the_deadline_is_in_vain():
+def test_a_rate_beyond_the_deadline_is_in_vain():
     """One a minute, and a client that gives it two seconds."""
     with house({"one": {"requests_per_minute": 1}}) as (provider, daemon):
         assert ask(daemon).status == 200
@@ -145,7 +145,7 @@ def test_c22_a_rate_beyond_the_deadline_is_in_vain():
     assert other.answered_ms - other.sent_ms < 2000
 
 
-def test_c22_a_reload_forgets_no_rate():
+def test_a_reload_forgets_no_rate():
     with house({"one": {"requests_per_minute": 600}}) as (provider, daemon):
         flood(daemon, 15, meanwhile=lambda: reload(daemon))
         flood(daemon, 15)
@@ -176,13 +176,13 @@ def crowd_and_one(provider, daemon, crowds, one):
     return seen["n"] - seen["before"]
 
 
-def test_c22_one_client_does_not_wait_for_all_of_another():
+def test_one_client_does_not_wait_for_all_of_another():
     with house({"one": {"max_concurrency": 1}}) as (provider, daemon):
         provider.rules({"answers": [{"preset": "auto", "delay_ms": 30}]})
         assert crowd_and_one(provider, daemon, [of_client("a")], of_client("b")) <= 4
 
 
-def test_c22_nor_where_many_clients_wait():
+def test_nor_where_many_clients_wait():
     """It waits for one of each other client, not for all of each."""
     with house({"one": {"max_concurrency": 1}}) as (provider, daemon):
         provider.rules({"answers": [{"preset": "auto", "delay_ms": 30}]})
@@ -190,12 +190,12 @@ def test_c22_nor_where_many_clients_wait():
         assert crowd_and_one(provider, daemon, crowds, of_client("b")) <= 10 + 4
 
 
-def test_c22_fair_where_the_rate_is_the_limit():
+def test_fair_where_the_rate_is_the_limit():
     with house({"one": {"requests_per_minute": 900}}) as (provider, daemon):
         assert crowd_and_one(provider, daemon, [of_client("a")], of_client("b")) <= 5
 
 
-def test_c22_two_clients_share_alike():
+def test_two_clients_share_alike():
     """Both have forty in the queue; of any twenty that go, each has about half."""
     with house({"one": {"max_concurrency": 2}}) as (provider, daemon):
         provider.rules({"answers": [{"preset": "auto", "delay_ms": 20}]})
@@ -208,7 +208,7 @@ def test_c22_two_clients_share_alike():
     assert of_b[19] - start <= 2 * 20 + 4, "b has had to wait for more than its turn"
 
 
-def test_c22_first_in_first_out_within_a_client():
+def test_first_in_first_out_within_a_client():
     with house({"one": {"max_concurrency": 1}}) as (provider, daemon):
         provider.rules({"answers": [{"preset": "auto", "delay_ms": 400}, AUTO]})
         first = Asked(daemon)

@@ -135,7 +135,8 @@ CERTIFICATES = {
 
 
 @pytest.mark.parametrize("name", CERTIFICATES)
-def test_c4_rejected_certificates_are_verdicts(pki, retryd, name):  # noqa: F811
+def test_rejected_certificates_are_verdicts(pki, retryd, name):  # noqa: F811
+    """C4."""
     cert, ca, host, word = CERTIFICATES[name]
     with provider_with(getattr(pki, cert)) as p:
         d = retryd(url_of(p, host), upstream_settings={"ca_file": getattr(pki, ca)} if ca else {})
@@ -153,8 +154,8 @@ def test_c4_rejected_certificates_are_verdicts(pki, retryd, name):  # noqa: F811
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
-def test_c4_why_a_certificate_was_refused_outlives_the_connection(pki, retryd, version):  # noqa: F811
-    """The server has reset the connection by the time it is to be told."""
+def test_why_a_certificate_was_refused_outlives_the_connection(pki, retryd, version):  # noqa: F811
+    """C4: The server has reset the connection by the time it is to be told."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*pki.good)
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
@@ -240,7 +241,8 @@ def test_plain_to_a_tls_port(secure, retryd):
     assert secure.record() == []
 
 
-def test_c3_handshakes_that_fail_are_retried(secure, pki, retryd):  # noqa: F811
+def test_handshakes_that_fail_are_retried(secure, pki, retryd):  # noqa: F811
+    """C3."""
     d = retryd(url_of(secure), upstream_settings={"ca_file": pki.ca})
     secure.rules(on_accept={"count": 2, "how": "reset"})
     answer = ask(d)
@@ -251,7 +253,8 @@ def test_c3_handshakes_that_fail_are_retried(secure, pki, retryd):  # noqa: F811
     assert d.metric("retryd_possible_duplicates_total") == 0
 
 
-def test_c7_silent_handshake_is_a_connect_timeout(secure, pki, retryd):  # noqa: F811
+def test_silent_handshake_is_a_connect_timeout(secure, pki, retryd):  # noqa: F811
+    """C7."""
     d = retryd(url_of(secure), upstream_settings={"ca_file": pki.ca}, timeout={"connect": "300ms"})
     secure.rules(on_accept={"count": 1, "how": "silence"})
     began = now_ms()
@@ -437,8 +440,8 @@ def test_heads_that_cannot_be_taken(provider, retryd, name):
 
 
 @pytest.mark.parametrize("name", ["a field too large", "fields too large together", "too many fields"])
-def test_c03_a_good_answer_whose_head_is_too_large_is_not_bought_again(provider, retryd, name):
-    """It was made, and would come just so again; that of an error may be smaller the next time."""
+def test_a_good_answer_whose_head_is_too_large_is_not_bought_again(provider, retryd, name):
+    """C3: It was made, and would come just so again; that of an error may be smaller the next time."""
     wire, words = BAD_HEADS[name]
     provider.answers({"wire": [{"send": wire}]})
     d = retryd(retry={"initial_delay": "1ms"})

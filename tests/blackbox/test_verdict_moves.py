@@ -43,8 +43,8 @@ def pool(tmp_path):
 
 @pytest.mark.parametrize("bad", [0, 1])
 @pytest.mark.parametrize("cause", ASIDE)
-def test_c04_a_key_that_is_done_for_is_left_alone(pool, cause, bad):
-    """One attempt finds it out. From then on the other one serves all."""
+def test_a_key_that_is_done_for_is_left_alone(pool, cause, bad):
+    """C4: One attempt finds it out. From then on the other one serves all."""
     failure, reason = ASIDE[cause]
     with house(pool(key_cooldown="60s"), retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("one", failure, key=KEYS[bad]))
@@ -59,7 +59,8 @@ def test_c04_a_key_that_is_done_for_is_left_alone(pool, cause, bad):
     assert used.count(KEYS[bad]) <= 1 and used.count(KEYS[1 - bad]) == 20
 
 
-def test_c04_after_its_cooldown_a_key_is_tried_again(pool):
+def test_after_its_cooldown_a_key_is_tried_again(pool):
+    """C4."""
     with house(pool(key_cooldown="1s"), retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("one", verdict("insufficient_quota"), AUTO, key=KEYS[0]))
 
@@ -70,8 +71,8 @@ def test_c04_after_its_cooldown_a_key_is_tried_again(pool):
 
 
 @pytest.mark.parametrize("cause", ASIDE)
-def test_c04_all_keys_done_for(pool, cause):
-    """The API's own error, at once, and no storm of attempts to get it."""
+def test_all_keys_done_for(pool, cause):
+    """C4: The API's own error, at once, and no storm of attempts to get it."""
     failure, _ = ASIDE[cause]
     with house(pool(key_cooldown="60s"), retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("one", failure))
@@ -86,7 +87,8 @@ def test_c04_all_keys_done_for(pool, cause):
     assert first.header("x-retryd-attempts") == "2"
 
 
-def test_c04_a_client_with_a_key_of_its_own_harms_no_other():
+def test_a_client_with_a_key_of_its_own_harms_no_other():
+    """C4."""
     with house() as (provider, daemon):
         provider.rules(on("one", verdict("insufficient_quota"), key="sk-empty"))
         for _ in range(3):
@@ -95,7 +97,8 @@ def test_c04_a_client_with_a_key_of_its_own_harms_no_other():
         assert [key_of(r) for r in in_order(provider.record())] == ["sk-empty", "sk-full"] * 3
 
 
-def test_c04_the_verdict_stands_in_a_streams_first_event(pool):
+def test_the_verdict_stands_in_a_streams_first_event(pool):
+    """C4."""
     quota = {"error": {"message": "m", "type": "insufficient_quota", "code": "insufficient_quota"}}
     with house(pool(), retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("one", {"sse": [quota]}, key=KEYS[0]), on("one", {"preset": "auto", "text": "served"}))
@@ -104,7 +107,8 @@ def test_c04_the_verdict_stands_in_a_streams_first_event(pool):
     assert answer.status == 200 and text_of(answer.body) == "served"
 
 
-def test_c04_an_upstream_whose_keys_are_done_for_is_left(pool):
+def test_an_upstream_whose_keys_are_done_for_is_left(pool):
+    """C4."""
     with house({**pool(key_cooldown="60s"), "two": {}}, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("one", verdict("insufficient_quota")))
         answers = [ask(daemon) for _ in range(10)]
@@ -127,7 +131,8 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_c04_what_another_upstream_may_serve(name):
+def test_what_another_upstream_may_serve(name):
+    """C4."""
     with house(BOTH, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("one", ELSEWHERE[name]))
         answer = ask(daemon)
@@ -137,7 +142,8 @@ def test_c04_what_another_upstream_may_serve(name):
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_c04_where_no_one_serves_it_each_is_asked_once(name):
+def test_where_no_one_serves_it_each_is_asked_once(name):
+    """C4."""
     with house(BOTH, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("*", ELSEWHERE[name]))
         answer = ask(daemon)
@@ -150,8 +156,8 @@ def test_c04_where_no_one_serves_it_each_is_asked_once(name):
 CONTEXT = verdict("context_length_exceeded", 400)
 
 
-def test_c04_a_context_overflow_goes_to_the_larger_model():
-    """At once, and to no other upstream with the same model: it is as small there."""
+def test_a_context_overflow_goes_to_the_larger_model():
+    """C4: At once, and to no other upstream with the same model: it is as small there."""
     with house(BOTH, {"fallback_models": "large"}, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("*", CONTEXT, model="small"))
         answer = ask(daemon, chat("small"))
@@ -160,7 +166,8 @@ def test_c04_a_context_overflow_goes_to_the_larger_model():
     assert answer.status == 200 and answer.header("x-retryd-model") == "large"
 
 
-def test_c04_a_context_overflow_of_the_larger_model_too():
+def test_a_context_overflow_of_the_larger_model_too():
+    """C4."""
     with house(BOTH, {"fallback_models": "large"}, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("*", CONTEXT))
         answer = ask(daemon, chat("small"))
@@ -168,14 +175,16 @@ def test_c04_a_context_overflow_of_the_larger_model_too():
     assert answer.status == 400 and answer.json() == CONTEXT["json"]
 
 
-def test_c04_a_context_overflow_says_nothing_of_the_next_request():
+def test_a_context_overflow_says_nothing_of_the_next_request():
+    """C4."""
     with house(route={"fallback_models": "large"}, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("one", CONTEXT, AUTO, model="small"))
         assert ask(daemon, chat("small")).header("x-retryd-model") == "large"
         assert ask(daemon, chat("small")).header("x-retryd-model") is None
 
 
-def test_c04_a_model_nobody_has_is_fallen_back_from():
+def test_a_model_nobody_has_is_fallen_back_from():
+    """C4."""
     with house(BOTH, {"fallback_models": "small"}, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("*", verdict("model_not_found", 404), model="big"))
         answer = ask(daemon)
@@ -197,8 +206,8 @@ NOWHERE = {
 
 
 @pytest.mark.parametrize("name", NOWHERE)
-def test_c04_what_leads_nowhere(pool, name):
-    """With keys, upstreams and models to spare: the caller gets it at once."""
+def test_what_leads_nowhere(pool, name):
+    """C4: With keys, upstreams and models to spare: the caller gets it at once."""
     with house({**pool(), "two": {}}, {"fallback_models": "small"}, retry=SLOW_BACKOFF) as (provider, daemon):
         provider.rules(on("*", NOWHERE[name]))
         answer = ask(daemon)

@@ -90,7 +90,8 @@ def seen():
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("code", VERDICTS)
-def test_c04_verdict_is_final(seen, code, status, coding):
+def test_verdict_is_final(seen, code, status, coding):
+    """C4."""
     case = seen[f"{code}-{status}-{coding}"]
     assert len(case.attempts) == 1
     # A failure that calls itself a success reaches the caller as a failure.
@@ -108,7 +109,8 @@ def test_c04_verdict_is_final(seen, code, status, coding):
     assert f'"{code}"'.encode() in body
 
 
-def test_c04_verdicts_in_other_shapes():
+def test_verdicts_in_other_shapes():
+    """C4."""
     cases = {name: Case([{"status": 429, "json": body}, AUTO]) for name, (body, _) in SHAPES.items()}
     with pair() as (provider, daemon):
         seen = run(provider, daemon, cases)
@@ -119,8 +121,8 @@ def test_c04_verdicts_in_other_shapes():
         assert case.failures[0]["reason"] == reason, name
 
 
-def test_c04_what_is_no_verdict():
-    """Rate limits and overload, however said, go on as their status has it."""
+def test_what_is_no_verdict():
+    """C4: Rate limits and overload, however said, go on as their status has it."""
     codes = {"rate_limit_exceeded": "rate_limited", "slow_down": "overloaded",
              "server_is_overloaded": "overloaded", "overloaded_error": "overloaded",
              "anything_else": "rate_limited"}
@@ -140,7 +142,8 @@ def test_c04_what_is_no_verdict():
         assert case.failures[0]["reason"] == codes.get(name, "rate_limited"), name
 
 
-def test_c04_verdict_at_the_start_of_a_stream():
+def test_verdict_at_the_start_of_a_stream():
+    """C4."""
     quota = {"error": {"message": "m", "type": "insufficient_quota", "code": "insufficient_quota"}}
     cases = {"data": Case([{"sse": [quota]}, AUTO], more={"stream": True}),
              "named": Case([{"sse": ['event: error\ndata: {"type":"error","code":"insufficient_quota",'
@@ -183,7 +186,8 @@ def told():
 
 
 @pytest.mark.parametrize("name", C5)
-def test_c05_should_retry(told, name):
+def test_should_retry(told, name):
+    """C5."""
     case = told[name]
     first, attempts, reason = C5[name]
     assert len(case.attempts) == attempts
@@ -192,7 +196,8 @@ def test_c05_should_retry(told, name):
                                   if first["status"] >= 400 else 502)
 
 
-def test_c05_decides_over_retry_on():
+def test_decides_over_retry_on():
+    """C5."""
     with pair(retry={"initial_delay": "20ms", "retry_on": "none"}) as (provider, daemon):
         seen = run(provider, daemon, {"yes": Case([says(503, "true"), AUTO]),
                                       "silent": Case([error(503), AUTO])})
@@ -200,7 +205,8 @@ def test_c05_decides_over_retry_on():
     assert len(seen["silent"].attempts) == 1
 
 
-def test_c05_good_answers_stay_good():
+def test_good_answers_stay_good():
+    """C5."""
     first = {"preset": "auto", "headers": {"x-should-retry": "true"}}
     with pair() as (provider, daemon):
         seen = run(provider, daemon, {"good": Case([first, error(500)])})

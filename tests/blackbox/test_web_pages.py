@@ -26,13 +26,13 @@ def preflight(daemon, origin, more=(), path="/v1/chat/completions"):
         return answer
 
 
-def test_c30_preflights_behind_each_other_are_all_answered(machine):
+def test_preflights_behind_each_other_are_all_answered(machine):
     with Raw(machine[1]) as c:
         c.send(head_of("OPTIONS", "/v1/chat/completions", [f"Origin: {HERE}", *ASKS]) * 12)
         assert [c.answer("OPTIONS").status for _ in range(12)] == [204] * 12
 
 
-def test_c30_a_preflight_is_answered_here(machine):
+def test_a_preflight_is_answered_here(machine):
     provider, daemon = machine
     provider.clear()
     before = daemon.metric("retryd_requests_total")
@@ -47,12 +47,12 @@ def test_c30_a_preflight_is_answered_here(machine):
     assert provider.record() == [] and daemon.metric("retryd_requests_total") == before
 
 
-def test_c30_a_public_page_may_reach_this_machine(machine):
+def test_a_public_page_may_reach_this_machine(machine):
     answer = preflight(machine[1], HERE, ["Access-Control-Request-Private-Network: true"])
     assert answer.header("access-control-allow-private-network") == "true"
 
 
-def test_c30_what_is_no_field_is_not_granted(machine):
+def test_what_is_no_field_is_not_granted(machine):
     with Raw(machine[1]) as c:
         c.send(head_of("OPTIONS", "/v1/x", [f"Origin: {HERE}", "Access-Control-Request-Method: POST",
                                             "Access-Control-Request-Headers: a\"b"]))
@@ -61,7 +61,7 @@ def test_c30_what_is_no_field_is_not_granted(machine):
 
 
 @pytest.mark.parametrize("origin", [ELSEWHERE, "null", HERE + ".evil.example", HERE.replace("s:", ":")])
-def test_c30_other_pages_learn_nothing(machine, origin):
+def test_other_pages_learn_nothing(machine, origin):
     provider, daemon = machine
     provider.clear()
     with Raw(daemon) as c:
@@ -91,7 +91,7 @@ ANSWERS = {  # name: (case, status)
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_c30_every_answer_can_be_read(machine, name):
+def test_every_answer_can_be_read(machine, name):
     """retryd's own errors among them, and what the upstream grants to all is not repeated."""
     case, status = ANSWERS[name]
     case.headers = [*case.headers, f"Origin: {HERE}", "Sec-Fetch-Site: cross-site"]
@@ -122,7 +122,7 @@ MALFORMED = {  # name: (the request, status): what is refused before retryd's ow
 
 @pytest.mark.parametrize("origin", [HERE, ELSEWHERE])
 @pytest.mark.parametrize("name", MALFORMED)
-def test_c30_what_is_refused_early_can_be_read_by_pages_that_may(name, origin, machine):
+def test_what_is_refused_early_can_be_read_by_pages_that_may(name, origin, machine):
     request, status = MALFORMED[name]
     with Raw(machine[1]) as c:
         c.send(request.replace(b"ORIGIN", origin.encode()))
@@ -137,13 +137,14 @@ def test_c30_what_is_refused_early_can_be_read_by_pages_that_may(name, origin, m
     assert answer.all("vary") == ["Origin"]
 
 
-def test_c30_programs_get_what_the_upstream_sent(machine):
+def test_programs_get_what_the_upstream_sent(machine):
     answer = run(*machine, {"program": Case([OPEN])})["program"].answer
     assert answer.all("access-control-allow-origin") == ["*"]
     assert answer.all("vary") == ["Accept"]
 
 
-def test_c01_another_options_request_is_forwarded(machine):
+def test_another_options_request_is_forwarded(machine):
+    """C1."""
     provider, daemon = machine
     seen = run(provider, daemon, {"options": Case([{"status": 204}], method="OPTIONS", body=b"",
                                                   headers=[f"Origin: {HERE}"])})

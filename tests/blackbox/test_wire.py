@@ -27,8 +27,8 @@ def curl(*args, data=b""):
 # --- bodies ----------------------------------------------------------------------------------------
 
 
-def test_c1_chunked_upload(provider, retryd):
-    """Chunks of any size, with trailers; the upstream gets a length."""
+def test_chunked_upload(provider, retryd):
+    """C1: Chunks of any size, with trailers; the upstream gets a length."""
     d = retryd()
     body = pattern(100_000)
     with Raw(d) as c:
@@ -61,7 +61,8 @@ def test_chunk_extensions_are_dropped_or_refused(provider, retryd):
         assert [r["body"] for r in provider.record()] == [CHAT_BYTES.decode()] * (status == 200)
 
 
-def test_c1_empty_bodies(provider, retryd):
+def test_empty_bodies(provider, retryd):
+    """C1."""
     d = retryd()
     with Raw(d) as c:
         c.send(head_of("POST", PATH, ["Transfer-Encoding: chunked"]) + b"0\r\n\r\n")
@@ -75,7 +76,8 @@ def test_c1_empty_bodies(provider, retryd):
     assert [r["body_len"] for r in provider.record()] == [0] * 4
 
 
-def test_c1_retried_upload_is_the_same_body(provider, retryd):
+def test_retried_upload_is_the_same_body(provider, retryd):
+    """C1."""
     provider.answers({"preset": "error", "status": 503},
                      {"status": 503, "on": "head", "cut": {"after_head": True}}, {"preset": "ok"})
     d = retryd()
@@ -91,8 +93,8 @@ def test_c1_retried_upload_is_the_same_body(provider, retryd):
     assert [record[0]["body_sha256"], record[2]["body_sha256"]] == [sha(body)] * 2
 
 
-def test_c1_curl_uploads(provider, retryd):
-    """curl by itself: chunked from a pipe, and Expect: 100-continue for large bodies."""
+def test_curl_uploads(provider, retryd):
+    """C1: curl by itself: chunked from a pipe, and Expect: 100-continue for large bodies."""
     d = retryd()
     body = pattern(2_500_000)
     for args in (["-H", "Transfer-Encoding: chunked"], ["-H", "Expect: 100-continue"], ["-T", "-", "-X", "POST"]):
@@ -129,7 +131,8 @@ def test_expect_is_refused_before_the_body(provider, retryd):
 # --- limits ----------------------------------------------------------------------------------------
 
 
-def test_c15_max_body(provider, retryd):
+def test_max_body(provider, retryd):
+    """C15."""
     limit = 64 * 1024
     d = retryd(server={"max_body": "64K"})
     for chunked in (False, True):
@@ -187,8 +190,8 @@ def test_a_client_that_leaves_amid_its_body_is_told_as_that(provider, retryd):
     assert "end=refused" not in d.log
 
 
-def test_c15_refused_at_the_head(provider, retryd):
-    """What is too much to be read and dropped is refused before it comes."""
+def test_refused_at_the_head(provider, retryd):
+    """C15: What is too much to be read and dropped is refused before it comes."""
     d = retryd(server={"max_body": "64K"})
     with Raw(d) as c:
         c.send(head_of("POST", PATH, [f"Content-Length: {1 << 40}"]))
@@ -199,8 +202,8 @@ def test_c15_refused_at_the_head(provider, retryd):
 
 
 @pytest.mark.parametrize("headers", [[], ["Origin: https://evil.example"]])
-def test_c15_client_that_sends_it_all_reads_why(provider, retryd, headers):
-    """A client that writes first and reads later still learns why, and does not see a reset."""
+def test_client_that_sends_it_all_reads_why(provider, retryd, headers):
+    """C15: A client that writes first and reads later still learns why, and does not see a reset."""
     d = retryd(server={"max_body": "64K"})
     body = pattern(8_000_000)
     with Raw(d) as c:
@@ -229,7 +232,8 @@ def test_endless_refused_upload_is_cut(provider, retryd):
     assert len(provider.record()) == 1
 
 
-def test_c1_hundred_headers_pass(provider, retryd):
+def test_hundred_headers_pass(provider, retryd):
+    """C1."""
     d = retryd()
     mine = [(f"X-Test-{n}", f"value {n}") for n in range(97)]
     answer = ask(d, headers=[f"{n}: {v}" for n, v in mine])  # and Host, type, length
@@ -253,7 +257,8 @@ def test_too_many_or_too_large_headers(provider, retryd):
 @pytest.mark.parametrize("target", [
     "/v1/models?" + "q=" + "x" * 8000, "/v1/" + "y" * 12_000, "/v1/a%2Fb%20c%00d?e=%26&f=;g#h".split("#")[0],
     "/v1//double//slash", "/v1/up/../here/./x", "/v1/?", "/v1/files/%e4%bd%a0/caf%C3%A9", "/v1/a?b?c=/d//e"])
-def test_c1_target_is_unchanged(provider, retryd, target):
+def test_target_is_unchanged(provider, retryd, target):
+    """C1."""
     d = retryd()
     with Raw(d) as c:
         c.request("GET", target)
@@ -374,7 +379,8 @@ def test_http_1_0_answer_that_breaks_is_a_reset(provider, retryd):
 
 
 @pytest.mark.parametrize("date", [[], ["Sun, 06 Nov 1994 08:49:37 GMT"]])
-def test_c1_date_is_the_upstreams(provider, retryd, date):
+def test_date_is_the_upstreams(provider, retryd, date):
+    """C1."""
     head = "".join(f"{line}\r\n" for line in ["HTTP/1.1 200 OK", *(f"Date: {d}" for d in date), "Content-Length: 2"])
     provider.answers({"wire": [{"send": head + "\r\n{}"}, {"fin": True}]})
     answer = ask(retryd())

@@ -36,7 +36,7 @@ def daemon():
     ("/%0a/%s%n\"x", ["serves /%0a/%s%n\"x;"]),
     ("/" + "a" * 4000, ["aaa...;"]),
 ])
-def test_c24_no_route_names_the_base(path, words, daemon):
+def test_no_route_names_the_base(path, words, daemon):
     answer = ask(daemon, CHAT, path)
     if "messages" in path:
         assert answer.json()["type"] == "error"
@@ -50,21 +50,24 @@ def test_c24_no_route_names_the_base(path, words, daemon):
     assert "secret" not in message
 
 
-def test_c01_twice_elsewhere_passes(provider, retryd):
+def test_twice_elsewhere_passes(provider, retryd):
+    """C1."""
     provider.answers({"status": 200, "json": {}})
     assert ask(retryd(), None, "/v1/v1/things", method="GET").status == 200
 
 
 @pytest.mark.parametrize("host, shown", [("evil.example", '"evil.example"'), ("evil.example:80", '"evil.example"'),
                                          ("caf\u00e9", '"caf?"'), ("a" * 300, 'aaa..."')])
-def test_c30_a_refused_host_is_named_with_the_key(host, shown, retryd):
+def test_a_refused_host_is_named_with_the_key(host, shown, retryd):
+    """C30."""
     with Raw(retryd()) as c:
         c.request(body=CHAT, host=host)
         message = told(c.answer(), 403, "not_allowed")
     assert shown in message and "add it there ([server])" in message and "allowed_hosts" in message
 
 
-def test_c30_a_refused_origin_is_named_with_the_key(retryd):
+def test_a_refused_origin_is_named_with_the_key(retryd):
+    """C30."""
     message = told(ask(retryd(), headers=["Origin: https://evil.example"]), 403, "not_allowed")
     assert '"https://evil.example"' in message and "allowed_origins" in message
 
@@ -79,7 +82,7 @@ def tls_lines(daemon):
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "later"])
-def test_c24_a_client_that_speaks_tls_is_told(late, retryd):
+def test_a_client_that_speaks_tls_is_told(late, retryd):
     daemon = retryd()
     with Raw(daemon) as c:
         if late:  # the daemon has the connection, and has found nothing in it
@@ -93,7 +96,7 @@ def test_c24_a_client_that_speaks_tls_is_told(late, retryd):
     assert "level=warn" in daemon.wait_line("speaks TLS to this plain HTTP listener")
 
 
-def test_c24_a_real_handshake_ends_at_once_and_one_line_tells(retryd):
+def test_a_real_handshake_ends_at_once_and_one_line_tells(retryd):
     daemon = retryd(server={"workers": "1"})
     context = ssl.create_default_context()
     for _ in range(5):

@@ -6,10 +6,12 @@
 Prints each clause with its files. The checks below are among those of lint.py, which runs them:
 a clause without code or without a test, a number that is no clause, a document that is not here.
 
-Code claims a clause where a comment or a message names its number (C7, C18 to C20). A test claims one in its
-name (test_c07_..., c21_... in C), in its file's name (test_c07.py), or where a text names the number.
+Code claims a clause where a comment or a message names its number (C7, C18 to C20). A test claims those that its
+docstring names; where that names none, the one that its module's docstring names, if it is one alone. A test in C
+claims those in its name (c21_...).
 """
 
+import ast
 import collections
 import pathlib
 import re
@@ -20,8 +22,7 @@ HEADING = re.compile(r"^### C(\d+) (.+)$", re.MULTILINE)
 
 # "C7", and "C18 to C20", which names three.
 NAMED = re.compile(r"\bC(\d+)(?: to C(\d+))?\b")
-IN_A_TEST_NAME = re.compile(r"\b(?:def test_|START_TEST\()(c\d+(?:_c\d+)*)_")
-IN_A_FILE_NAME = re.compile(r"/test_(c\d+(?:_c\d+)*)[._]")
+IN_A_TEST_NAME = re.compile(r"\bSTART_TEST\((c\d+(?:_c\d+)*)_")
 SPEAKS_OF_CLAUSES = re.compile(r"(src|conf|docs|systemd)/|tests/(?!lint/|fuzz/)|[A-Z]+\.md$")
 
 DOCUMENT = re.compile(r"(?<![\w/.:-])[\w./-]*\w\.md\b")
@@ -34,8 +35,9 @@ def line_of(text, position):
     return text.count("\n", 0, position) + 1
 
 
-def numbers(text):
-    return [int(n) for n in re.findall(r"c(\d+)", text)]
+def numbers(match):
+    """Those of a match of NAMED."""
+    return range(int(match.group(1)), int(match.group(2) or match.group(1)) + 1)
 
 
 def clauses(tree):
@@ -46,13 +48,21 @@ def clauses(tree):
 def named(f):
     """(line, number) of each clause that a file speaks of."""
     for m in NAMED.finditer(f.text):
-        first, last = int(m.group(1)), int(m.group(2) or m.group(1))
-        yield from ((line_of(f.text, m.start()), n) for n in range(first, last + 1))
-    if f.name.startswith("tests/"):
-        for m in IN_A_TEST_NAME.finditer(f.text):
-            yield from ((line_of(f.text, m.start()), n) for n in numbers(m.group(1)))
-        for m in IN_A_FILE_NAME.finditer(f.name):
-            yield from ((1, n) for n in numbers(m.group(1)))
+        yield from ((line_of(f.text, m.start()), n) for n in numbers(m))
+    for m in IN_A_TEST_NAME.finditer(f.text if f.name.startswith("tests/") else ""):
+        yield from ((line_of(f.text, m.start()), int(n)) for n in re.findall(r"c(\d+)", m.group(1)))
+
+
+def claimed_by_tests(f):
+    """The clauses that each test of a Python file claims, one set a test."""
+    def told(node):
+        return {n for m in NAMED.finditer(ast.get_docstring(node) or "") for n in numbers(m)}
+
+    module = ast.parse(f.text)
+    of_all = told(module)
+    for node in module.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test_"):
+            yield told(node) or (of_all if len(of_all) == 1 else set())
 
 
 def speakers(tree):
@@ -70,9 +80,9 @@ def claims(tree):
 
 
 def black_box_tests(tree):
-    """How many tests that drive the real daemon are named for each clause."""
-    return collections.Counter(n for f in tree.files if f.name.startswith("tests/blackbox/")
-                               for m in IN_A_TEST_NAME.finditer(f.text) for n in numbers(m.group(1)))
+    """How many tests that drive the real daemon claim each clause."""
+    return collections.Counter(n for f in tree.files if re.fullmatch(r"tests/blackbox/test_\w+\.py", f.name)
+                               for claimed in claimed_by_tests(f) for n in claimed)
 
 
 def clauses_in_order(tree):
@@ -84,13 +94,13 @@ def clauses_in_order(tree):
 
 
 def clauses_claimed(tree):
-    """Each clause has code that names it, and a black-box test that is named for it."""
+    """Each clause has code that names it, and a black-box test that claims it."""
     claimed, tests = claims(tree), black_box_tests(tree)
     for clause in clauses(tree):
         if not any(f.name.startswith("src/") for f in claimed[clause.number]):
             yield PAGE, clause.line, f"C{clause.number}: no comment in src/ names it"
         if not tests[clause.number]:
-            yield PAGE, clause.line, f"C{clause.number}: no test in tests/blackbox/ is named for it"
+            yield PAGE, clause.line, f"C{clause.number}: no test in tests/blackbox/ names it in its docstring"
 
 
 def clauses_known(tree):

@@ -22,9 +22,10 @@ def long_function(lines):
     return "int f(void)\n{\n" + "    g();\n" * lines + "}\n"
 
 
+TEST = 'def test_{}():\n    """{}"""\n'
 PAGE = {"docs/contract.md": "### C1 One\n\n### C2 Two\n"}
 CLAIMED = {"src/edge/a.h": "/* A file (C1). */\n", "src/edge/b.h": "/* Another (C2). */\n",
-           "tests/blackbox/test_c01.py": "def test_c01_a():\ndef test_c01_c02_b():\n"}
+           "tests/blackbox/test_a.py": '"""C1: one."""\n' + TEST.format("a", "") + TEST.format("b", "C1, C2: both.")}
 
 BAD = [
     (lint.layers, {"src/base/a.c": '#include "policy/hint.h"\n'}),
@@ -92,10 +93,11 @@ BAD = [
     (contract.clauses_in_order, {"docs/contract.md": "### C1 One\n### C1 Again\n"}),
     (contract.clauses_in_order, {"docs/contract.md": "### C0 None\n### C1 One\n"}),
     (contract.clauses_claimed, {**PAGE, **CLAIMED, "src/edge/b.h": OPEN}),
-    (contract.clauses_claimed, {**PAGE, **CLAIMED, "tests/blackbox/test_c01.py": "def test_c01_a():\n"}),
-    # What only speaks of a clause is no test of it, and a unit test does not drive the daemon.
-    (contract.clauses_claimed, {**PAGE, **CLAIMED, "tests/blackbox/test_c01.py":
-                                '"""C1, C2: both."""\ndef test_c01_a():\ndef test_b():\n',
+    (contract.clauses_claimed, {**PAGE, **CLAIMED, "tests/blackbox/test_a.py": TEST.format("a", "C1.")}),
+    # A module that speaks of several does not say which test holds which, and a unit test does not drive the daemon.
+    (contract.clauses_claimed, {**PAGE, **CLAIMED, "tests/blackbox/test_a.py":
+                                '"""C1, C2: both."""\n' + TEST.format("a", "C1.") + TEST.format("b", "No clause."),
+                                "tests/blackbox/cases.py": TEST.format("a", "C2."),
                                 "tests/unit/test_a.c": "START_TEST(c02_b)\n"}),
     (contract.clauses_known, {**PAGE, "src/edge/a.h": "/* A file (C3). */\n"}),
     (contract.clauses_known, {**PAGE, "src/edge/a.c": 'log("not in force (C0)");\n'}),
@@ -103,8 +105,7 @@ BAD = [
     (contract.clauses_known, {**PAGE, "README.md": "(C31)\n"}),
     (contract.clauses_known, {**PAGE, "conf/retryd.conf": "# Later (C4)\n"}),
     (contract.clauses_known, {**PAGE, "tests/blackbox/test_a.py": '"""C3: what is not there."""\n'}),
-    (contract.clauses_known, {**PAGE, "tests/blackbox/test_a.py": "def test_c02_c03_a():\n"}),
-    (contract.clauses_known, {**PAGE, "tests/blackbox/test_c03_a.py": ""}),
+    (contract.clauses_known, {**PAGE, "tests/blackbox/test_a.py": TEST.format("a", "C2 to C3.")}),
     (contract.clauses_known, {**PAGE, "tests/unit/test_a.c": "START_TEST(c3_a)\n"}),
     (contract.documents_here, {"src/edge/a.h": "/* As DESIGN says. */\n"}),
     (contract.documents_here, {"src/edge/a.h": "/* curl issue 11920 */\n"}),
@@ -180,11 +181,11 @@ def test_contract_prints_each_clause_with_what_claims_it(tmp_path, capsys, monke
     assert told.out == """\
 C1 One
   code:  src/edge/a.h
-  tests: tests/blackbox/test_c01.py
+  tests: tests/blackbox/test_a.py
   black-box tests: 2
 C2 Two
   code:  none
-  tests: tests/blackbox/test_c01.py
+  tests: tests/blackbox/test_a.py
   black-box tests: 1
 """
     assert told.err == "docs/contract.md:3: C2: no comment in src/ names it\n"

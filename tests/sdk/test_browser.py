@@ -136,14 +136,14 @@ def elsewhere(request, tmp_path_factory):
     return Visit(tmp_path_factory.mktemp("elsewhere"), request.param, False, [*READS, *SENDS])
 
 
-def test_c30_an_allowed_page_reads_answers_and_all_their_fields(allowed):
+def test_an_allowed_page_reads_answers_and_all_their_fields(allowed):
     told = allowed.told["chat"]
     assert told["status"] == 200 and json.loads(told["body"])["choices"][0]["message"]["content"] == ANSWER
     assert told["headers"]["x-retryd-attempts"] == "2" and told["headers"]["x-request-id"] == "req_page"
     assert {"x-retryd-wait-ms", "x-retryd-target", "proxy-status"} <= set(told["headers"])
 
 
-def test_c30_an_allowed_page_sends_its_own_fields(allowed):
+def test_an_allowed_page_sends_its_own_fields(allowed):
     """The browser asked first, and the upstream heard nothing of that."""
     attempts = allowed.attempts("chat")
     assert header(attempts, "authorization") == ["Bearer sk-page"] * 2
@@ -151,7 +151,7 @@ def test_c30_an_allowed_page_sends_its_own_fields(allowed):
     assert {r["method"] for r in allowed.record} == {"POST"}
 
 
-def test_c30_an_allowed_page_reads_streams(allowed):
+def test_an_allowed_page_reads_streams(allowed):
     told = allowed.told["stream"]
     assert told["status"] == 200 and told["headers"]["content-type"].startswith("text/event-stream")
     assert told["headers"]["x-retryd-attempts"] == "1" and told["body"].endswith("data: [DONE]\n\n")
@@ -159,32 +159,32 @@ def test_c30_an_allowed_page_reads_streams(allowed):
 
 @pytest.mark.parametrize("call, status, code", [("error", 400, "no_such"), ("ours", 502, "connection_lost"),
                                                 ("refused", 404, "no_route")])
-def test_c30_an_allowed_page_reads_errors(call, status, code, allowed):
+def test_an_allowed_page_reads_errors(call, status, code, allowed):
     """retryd's own among them."""
     told = allowed.told[call]
     assert (told["status"], json.loads(told["body"])["error"]["code"]) == (status, code)
     assert told["headers"]["x-should-retry"] == "false" or call != "ours"
 
 
-def test_c30_the_sdk_works_in_an_allowed_page(allowed):
+def test_the_sdk_works_in_an_allowed_page(allowed):
     assert allowed.told["sdk-chat"] == allowed.told["sdk-stream"] == {"text": ANSWER}
     assert len(allowed.attempts("sdk-chat")) == 2
     assert allowed.told["sdk-broken"] == {"text": "aabb", "isAPIError": True, "code": "answer_truncated"}
 
 
-def test_c08_the_sdk_in_a_page_makes_no_request_again(allowed):
-    """It can read x-should-retry, and so is told the reason."""
+def test_the_sdk_in_a_page_makes_no_request_again(allowed):
+    """C8: It can read x-should-retry, and so is told the reason."""
     assert allowed.told["sdk-ours"] == {"status": 502, "code": "connection_lost", "attempts": "3",
                                         "name": "InternalServerError"}
     assert len(allowed.attempts("sdk-ours")) == 3
 
 
-def test_c30_what_needs_no_preflight_is_read_too(allowed):
+def test_what_needs_no_preflight_is_read_too(allowed):
     assert allowed.told["plain"]["status"] == 200
 
 
 @pytest.mark.parametrize("call", [*READS, "plain"])
-def test_c30_another_page_reads_nothing(call, elsewhere):
+def test_another_page_reads_nothing(call, elsewhere):
     told = elsewhere.told[call]
     assert told in ({"refused": "TypeError"}, {"text": "", "isAPIError": True}, {"name": "APIConnectionError"},
                     {"refused": "APIConnectionError"}), told
@@ -193,11 +193,11 @@ def test_c30_another_page_reads_nothing(call, elsewhere):
 @pytest.mark.parametrize("call, told", [
     ("opaque", {"type": "opaque", "status": 0, "body": ""}), ("opaque-get", {"type": "opaque", "status": 0, "body": ""}),
     ("image", {"event": "error"}), ("form", {"read": None}), ("socket", {"event": "error"})])
-def test_c30_another_page_is_told_no_more_than_any_refusal(call, told, elsewhere):
+def test_another_page_is_told_no_more_than_any_refusal(call, told, elsewhere):
     assert elsewhere.told[call] == told
 
 
-def test_c30_another_page_does_nothing(elsewhere):
+def test_another_page_does_nothing(elsewhere):
     """Not one of its requests went on, and each that reached the daemon was refused there."""
     assert elsewhere.record == []
     assert elsewhere.refused > 0, elsewhere.log

@@ -110,7 +110,8 @@ def seen():
 
 
 @pytest.mark.parametrize("cell", list(cells()), ids=name_of)
-def test_c12_stream(cell, seen):
+def test_stream(cell, seen):
+    """C12."""
     effect = BUT.get((cell.row, cell.client), {}).get(cell.mode, ROWS[cell.row][1][MODES.index(cell.mode)])
     told, attempts, requests = seen[name_of(cell)]
     story = f"{requests} requests, {attempts} attempts, and the client told {json.dumps(told)}"

@@ -21,7 +21,8 @@ soak = load("soak")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_c27_answers_record_log_and_metrics_agree(workers):
+def test_answers_record_log_and_metrics_agree(workers):
+    """C27."""
     assert soak.main(["--requests", "2500", "--seed", "9", "--workers", str(workers)]) == 0
 
 

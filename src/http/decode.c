@@ -179,8 +179,7 @@ static int feed_bytes(struct decoder *d, const unsigned char *p, size_t n, const
     return 0;
 }
 
-/* --- zstd
- * --------------------------------------------------------------------------------------- */
+/* --- zstd ------------------------------------------------------------------------------------- */
 
 /* Decodes until the input ends. Full output may mean more text, as above, except at the end of a
  * frame. Another frame may follow. */

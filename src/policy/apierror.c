@@ -1,4 +1,5 @@
-/* Finds out what an error object is about, from its code, its type, or, failing both, its words. */
+/* Determines the meaning of an error object from its code, its type or, without either, its
+ * message. */
 #include "policy/apierror.h"
 
 #include "base/units.h"
@@ -6,15 +7,15 @@
 #include "policy/apierror_words.h"
 #include "policy/hint.h"
 
-#define BODY_MAX (1024 * 1024) /* no error is longer; a longer body is not looked at */
-#define HINT_TEXT_MAX 4096     /* how much of a message is searched for a wait */
+#define BODY_MAX (1024 * 1024) /* a longer body is not parsed, because no error is that long */
+#define HINT_TEXT_MAX 4096     /* the part of a message that is searched for a wait */
 
-/* A time of day as a number: from here on it counts milliseconds, below seconds. */
+/* A time since 1970 is in milliseconds from this number on, and in seconds below it. */
 #define EPOCH_MS_LEAST UINT64_C(100000000000)
 
-/* "Request too large for gpt-4o ... on tokens per min (TPM): Limit 30000, Requested 40000" comes
- * as a 429 with rate_limit_exceeded, but no wait makes it fit: it asks for another model, as a
- * context overflow does. */
+/* Returns the kind of an error from its texts. "Request too large for gpt-4o ... on tokens per min
+ * (TPM): Limit 30000, Requested 40000" is a 429 with rate_limit_exceeded, but no wait makes the
+ * request fit. It needs another model, like one that exceeds the context. */
 static enum apierror_kind kind_of(const struct apierror *e, const char *google_status)
 {
     const char *const said[] = {e->code, e->type, google_status};
@@ -31,7 +32,7 @@ static enum apierror_kind kind_of(const struct apierror *e, const char *google_s
         return kind;
     phrase = apierror_phrase(message);
     if (phrase == APIERROR_QUOTA || (phrase != APIERROR_OTHER && kind == APIERROR_OTHER))
-        return phrase; /* an empty account counts as a limit of each minute with some */
+        return phrase; /* some providers report an empty account as a rate limit */
     return kind == APIERROR_OTHER && e->status == 402 ? APIERROR_QUOTA : kind;
 }
 
@@ -48,15 +49,15 @@ unsigned apierror_status(const struct apierror *e)
         return e->status;
     for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
         struct apierror_meaning m = apierror_word(str_from(said[i]));
-        if (m.status && m.kind == e->kind) /* the word that its kind comes from */
+        if (m.status && m.kind == e->kind) /* the kind came from this word */
             return m.status;
     }
     return by_kind[e->kind];
 }
 
-/* --- reading ---------------------------------------------------------------------------------- */
+/* --- parsing ---------------------------------------------------------------------------------- */
 
-/* The text of a string, or a number as it stands; anything else is no text. */
+/* Copies a string, unescaped, or a number. Any other value gives "". */
 static void take_text(const struct json_value *v, char *out, size_t size)
 {
     out[0] = '\0';
@@ -66,7 +67,8 @@ static void take_text(const struct json_value *v, char *out, size_t size)
         (void)json_unescape(v->text, out, size);
 }
 
-/* A server may quote the key it refuses: what follows the beginning of one is blanked, for the log. */
+/* Masks the word characters behind each `mark`. A server may quote the key that it rejects, and the
+ * message goes to the log. */
 static void mask_behind(char *message, const char *mark)
 {
     for (char *p = message; (p = strstr(p, mark)) != NULL;) {
@@ -80,7 +82,7 @@ static void mask_behind(char *message, const char *mark)
 static void mask_keys(char *message)
 {
     mask_behind(message, "sk-");
-    mask_behind(message, "AIza"); /* Google's: "Consumer 'api_key:AIza...' has been suspended." */
+    mask_behind(message, "AIza"); /* Google: "Consumer 'api_key:AIza...' has been suspended." */
     mask_behind(message, "api_key:");
 }
 
@@ -97,6 +99,7 @@ static void take_message(const struct json_value *v, struct apierror *e)
     e->has_hint = apierror_message_hint(text, &e->hint_ms);
 }
 
+/* Returns the status that `text` is, if it is one of an error, else 0. */
 static unsigned error_status(const char *text)
 {
     uint64_t n;
@@ -104,7 +107,7 @@ static unsigned error_status(const char *text)
     return str_to_u64(str_from(text), &n) && n >= 400 && n <= 599 ? (unsigned)n : 0;
 }
 
-/* The keys of interest, at the top of a body or inside its `error`. */
+/* The keys that matter, at the top level of a body or in its `error`. */
 enum {
     ERROR,
     MESSAGE,
@@ -117,7 +120,7 @@ enum {
     CHOICES,
     STATUS_CODE,
     HTTP_CODE, /* MiniMax */
-    BASE_RESP, /* ... */
+    BASE_RESP, /* MiniMax */
     MSG,
     WANTS
 };
@@ -142,7 +145,7 @@ static void scan(struct str text, struct json_want wants[WANTS])
 
     for (int i = 0; i < WANTS; i++)
         wants[i].key = keys[i];
-    (void)json_scan(text, wants, WANTS); /* what was found in a cut body counts too */
+    (void)json_scan(text, wants, WANTS); /* values found in a body that was cut off count too */
 }
 
 static bool is_text(const struct json_want *w, struct str text)
@@ -150,7 +153,7 @@ static bool is_text(const struct json_want *w, struct str text)
     return w->value.type == JSON_STRING && str_eq(w->value.text, text);
 }
 
-/* A status that stands beside an error's texts. */
+/* Returns the status from a field beside an error's texts; 0 if there is none. */
 static unsigned status_beside(struct json_want wants[WANTS])
 {
     static const unsigned char places[] = {STATUS, STATUS_CODE, HTTP_CODE};
@@ -164,7 +167,8 @@ static unsigned status_beside(struct json_want wants[WANTS])
     return status;
 }
 
-/* Nothing more is known of it than that it is the client's own fault. */
+/* Returns the 4xx status of an error that is only known to be the client's fault; 0 if it is
+ * not. */
 static unsigned status_of_words(const struct apierror *e, const char *google_status)
 {
     const char *const said[] = {e->code, e->type, google_status};
@@ -177,7 +181,7 @@ static unsigned status_of_words(const struct apierror *e, const char *google_sta
     return 0;
 }
 
-/* An object with fields of an error: its own, and its kind from them. */
+/* Fills `e` from the fields of an error object. */
 static void read_fields(struct json_want wants[WANTS], bool own_type, struct apierror *e)
 {
     char google_status[64];
@@ -195,11 +199,11 @@ static void read_fields(struct json_want wants[WANTS], bool own_type, struct api
         e->status = status_of_words(e, google_status);
 }
 
-/* --- waits in fields ---------------------------------------------------------------------------- */
+/* --- waits in fields -------------------------------------------------------------------------- */
 
 #define FOREVER_MS (UINT64_C(1) << 52)
 
-/* A number of units, as a number or as a text. */
+/* Converts a number, or a string that is one, to milliseconds, rounded up. */
 static bool decimal_of(const struct json_value *v, double unit_ms, uint64_t *ret_ms)
 {
     double number;
@@ -213,7 +217,7 @@ static bool decimal_of(const struct json_value *v, double unit_ms, uint64_t *ret
     return true;
 }
 
-/* "2.1s": google.protobuf.Duration. */
+/* Finds a retryDelay among Google's details: "2.1s", a google.protobuf.Duration. */
 static bool read_details(struct str details, uint64_t *ret_ms)
 {
     struct json_iter i = json_iter(details);
@@ -227,7 +231,8 @@ static bool read_details(struct str details, uint64_t *ret_ms)
     return false;
 }
 
-/* A time of day: seconds or milliseconds since 1970, as a number or a text, or RFC 3339. */
+/* Returns a time in ms since 1970; 0 if it is none. It may be in seconds or milliseconds, as a
+ * number or a string, or in RFC 3339 format. */
 static uint64_t time_of(const struct json_value *v)
 {
     uint64_t ms;
@@ -239,7 +244,8 @@ static uint64_t time_of(const struct json_value *v)
     return ms < EPOCH_MS_LEAST ? ms * 1000 : ms;
 }
 
-/* OpenRouter quotes the fields of a head within the error. */
+/* Returns the reset time in the header fields that OpenRouter quotes in the error; 0 if there is
+ * none. */
 static uint64_t time_in_metadata(const struct json_value *metadata)
 {
     struct json_value headers, reset;
@@ -255,7 +261,8 @@ static uint64_t time_in_metadata(const struct json_value *metadata)
     return ms >= EPOCH_MS_LEAST ? ms : 0;
 }
 
-/* The waits that an error's own fields name; those of the object within come first. */
+/* Reads the waits that fields of an error name. The caller reads the inner object first, and its
+ * waits take precedence. */
 static void read_waits(struct str text, struct apierror *e)
 {
     enum { IN_SECONDS, AFTER_MS, AFTER_SECONDS, AFTER, AT, DETAILS, METADATA, KEYS };
@@ -281,10 +288,11 @@ static void read_waits(struct str text, struct apierror *e)
         e->resets_at_ms = time_in_metadata(&w[METADATA].value);
 }
 
-/* --- the shapes ---------------------------------------------------------------------------------- */
+/* --- the formats ------------------------------------------------------------------------------ */
 
-/* What only a member of a member tells apart: Anthropic's spend limit is a rate_limit_error but for its
- * error_code; OpenRouter's budget for requests under way is a 402 that passes, as a rate limit does. */
+/* Reads the nested members that decide two kinds of errors. Anthropic's spend limit differs from a
+ * rate_limit_error only by the error_code; OpenRouter's limit on requests in flight is a 402 but
+ * temporary, like a rate limit. */
 static void read_detail(struct str text, struct apierror *e)
 {
     static const struct {
@@ -306,7 +314,7 @@ static void read_detail(struct str text, struct apierror *e)
     }
 }
 
-/* {"error":{...}}; {} says that there was none. */
+/* Reads {"error":{...}}. An empty object means that there was no error. */
 static void read_error_object(struct str text, struct apierror *e)
 {
     struct json_want wants[WANTS];
@@ -319,7 +327,7 @@ static void read_error_object(struct str text, struct apierror *e)
     read_waits(text, e);
 }
 
-/* {"error":"text"}: the text is a message or a code; a code and a type may stand beside it. */
+/* Reads {"error":"text"}. The text is a message or a code; a code and a type may be beside it. */
 static void read_error_text(struct json_want beside[WANTS], struct json_value text,
                             struct apierror *e)
 {
@@ -340,7 +348,7 @@ static void read_one_error(struct json_want beside[WANTS], struct json_value val
         read_error_text(beside, value, e);
 }
 
-/* Whatever stands under `error`; of several in an array the first that says something. */
+/* Reads the value of `error`. In an array the first error that has content counts. */
 static void read_error_value(struct json_want beside[WANTS], struct json_value value,
                              struct apierror *e)
 {
@@ -353,8 +361,8 @@ static void read_error_value(struct json_want beside[WANTS], struct json_value v
         read_one_error(beside, each, e);
 }
 
-/* A resource (a stored response, a fine-tuning job) may carry an `error` that tells how the thing
- * itself ended: fetching it succeeded. Completions are no such things. */
+/* Whether the object is a resource, such as a stored response or a fine-tuning job. Its `error`
+ * says how the resource ended; the request for it succeeded. Completions do not count. */
 static bool is_resource(const struct json_want *object)
 {
     struct str s = object->value.text;
@@ -363,7 +371,8 @@ static bool is_resource(const struct json_want *object)
            !str_starts(s, STR("chat.completion")) && !str_eq(s, STR("text_completion"));
 }
 
-/* MiniMax tells it beside an answer, under a 200: a status_code of 0 is none (api-reference/errorcode). */
+/* Reads MiniMax's base_resp, which is part of every response and comes with status 200. A
+ * status_code of 0 is no error (api-reference/errorcode). */
 static void read_base_resp(const struct json_value *v, struct apierror *e)
 {
     static const struct {
@@ -408,8 +417,8 @@ static bool has_elements(const struct json_value *array)
     return array->type == JSON_ARRAY && json_next_element(&i, &element);
 }
 
-/* {"message":...} and {"detail":...} may also be a good answer's fields: only what their code says
- * can make an error of them. */
+/* Reads {"message":...} and {"detail":...}. A good response may have these fields too, so only a
+ * known code makes them an error. */
 static void read_loose(struct json_want wants[WANTS], struct apierror *e)
 {
     if (wants[MESSAGE].value.type != JSON_STRING)
@@ -425,7 +434,7 @@ static void read_loose(struct json_want wants[WANTS], struct apierror *e)
     }
 }
 
-/* A choice that ended in an error: it says which, or only that it did. */
+/* Reads a choice that ended with an error. It may hold the error, or only a finish_reason. */
 static void read_choice(struct str text, struct apierror *e)
 {
     struct json_want w[] = {{.key = STR("error")}, {.key = STR("finish_reason")}};
@@ -460,7 +469,7 @@ static void read_object(struct str text, struct apierror *e)
     scan(text, wants);
     if (is_text(&wants[TYPE], STR("response.failed"))) {
         struct json_value error = json_scan_one(wants[RESPONSE].value.text, STR("error"));
-        e->kind = APIERROR_OTHER; /* it failed, whether it says why or not */
+        e->kind = APIERROR_OTHER; /* it has failed, even without a reason */
         if (error.type == JSON_OBJECT)
             read_error_object(error.text, e);
     } else if (may_be_error(&wants[ERROR].value)) {
@@ -483,20 +492,14 @@ static void read_object(struct str text, struct apierror *e)
     read_waits(text, e);
 }
 
-static struct str without_brackets(struct str body)
-{
-    body = str_trim(body);
-    if (body.n > 0 && body.p[0] == '[') /* Google: [{"error":{...}}] */
-        body = str_trim((struct str){body.p + 1, body.n - 1});
-    return body;
-}
-
 void apierror_parse(struct str body, struct apierror *ret_error)
 {
     *ret_error = (struct apierror){.kind = APIERROR_NONE};
     if (body.n > BODY_MAX)
         return;
-    body = without_brackets(body);
+    body = str_trim(body);
+    if (body.n > 0 && body.p[0] == '[') /* Google: [{"error":{...}}] */
+        body = str_trim((struct str){body.p + 1, body.n - 1});
     if (body.n > 0 && body.p[0] == '{')
         read_object(body, ret_error);
 }
@@ -550,7 +553,7 @@ static struct str cut_word(struct str *s)
     return word;
 }
 
-/* The configuration's name for a unit spelled out, or NULL. */
+/* Returns the unit as the configuration writes it, or NULL. */
 static const char *unit_of(struct str word)
 {
     static const struct {
@@ -570,7 +573,7 @@ static const char *unit_of(struct str word)
     return NULL;
 }
 
-/* "9.816s", "6m0s" or "12 seconds" at the start of `s`. */
+/* Reads "9.816s", "6m0s" or "12 seconds" at the start of `s`. */
 static bool read_wait(struct str s, uint64_t *ret_ms)
 {
     struct str number = cut_word(&s);

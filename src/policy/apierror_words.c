@@ -1,10 +1,10 @@
-/* The one table of what errors are called, provider by provider.
+/* The table of error codes, types and phrases, by provider.
  *
- * What is listed as QUOTA, KEY, MODEL, CONTEXT or CONTENT_POLICY is never repeated at the same target,
- * and a key rests for it. A word that one provider uses for a limit of each minute and another for an
- * empty account is left out: the status decides then, as it does for numbers that two providers give
- * different meanings (1002, 1004). Sources: each provider's page of error codes, as of November 2026;
- * where a page gives none, the answers that users report. */
+ * An error listed as QUOTA, KEY, MODEL, CONTEXT or CONTENT_POLICY is never retried at the same
+ * target, and QUOTA and KEY put the key to rest. A word is not listed if one provider uses it for a
+ * per-minute limit and another for an empty account; the status decides then. The same holds for
+ * numbers that two providers use differently (1002, 1004). Sources: the error code pages of the
+ * providers, as of November 2026; for codes without a page, responses that users report. */
 #include "policy/apierror_words.h"
 
 struct word_row {
@@ -48,12 +48,12 @@ static const struct word_row words[] = {
     W("server_is_overloaded", OVERLOADED),
     W("rate_limit_exceeded", RATE_LIMIT),
     W("too_many_requests", RATE_LIMIT),
-    W("usage_limit_reached", RATE_LIMIT), /* Codex's backend: it says for how long */
+    W("usage_limit_reached", RATE_LIMIT), /* Codex's backend; its fields name the wait */
     S("invalid_request_error", 400),
     S("invalid_prompt", 400),
     S("server_error", 500),
-    /* Anthropic: api/errors. A balance that is empty is told by a phrase under a 400, the tier's limit
-     * of a month by the error_code in the details of a 429. */
+    /* Anthropic: api/errors. An empty balance is a 400 with a phrase; the monthly limit of a tier
+     * is a 429 with this error_code in its details. */
     W("enforced_spend_limit_reached", QUOTA),
     KS("billing_error", QUOTA, 402),
     W("authentication_error", KEY), /* DeepSeek, too */
@@ -72,16 +72,16 @@ static const struct word_row words[] = {
     W("unknown_model", MODEL),
     W("tokens_limit_reached", CONTEXT),
     W("model_max_prompt_tokens_exceeded", CONTEXT),
-    /* Google: canonical codes (google.rpc.Code), and the reason of ErrorInfo */
+    /* Google: canonical codes (google.rpc.Code), and the reason in ErrorInfo */
     W("unauthenticated", KEY),
     W("API_KEY_INVALID", KEY),
     W("unavailable", OVERLOADED),
-    W("resource_exhausted", RATE_LIMIT), /* of a minute or of a day */
+    W("resource_exhausted", RATE_LIMIT), /* per minute or per day */
     S("invalid_argument", 400),
     S("failed_precondition", 400),
     S("permission_denied", 403),
     S("not_found", 404),
-    /* Moonshot: docs/api/errors. An account without balance is a 429. */
+    /* Moonshot: docs/api/errors. An account without credit gets a 429. */
     W("exceeded_current_quota_error", QUOTA),
     W("invalid_authentication_error", KEY),
     W("incorrect_api_key_error", KEY),
@@ -89,22 +89,23 @@ static const struct word_row words[] = {
     W("rate_limit_reached_error", RATE_LIMIT),
     S("permission_denied_error", 403),
     S("resource_not_found_error", 404),
-    /* MiniMax: api-reference/errorcode. An account without balance is a 402, a 429 or a 500. */
+    /* MiniMax: api-reference/errorcode. An account without credit gets a 402, a 429 or a 500. */
     W("insufficient_balance_error", QUOTA),
     W("authorized_error", KEY),
     W("1008", QUOTA),
     W("2049", KEY),
-    /* Zhipu, Z.AI: api/api-code. They come with a 429, as its limits do (1302 to 1305, 1308, 1310). */
+    /* Zhipu, Z.AI: api/api-code. The status is 429, as for rate limits (1302 to 1305, 1308,
+     * 1310). */
     W("1113", QUOTA), /* in arrears, or no resource package */
     W("1309", QUOTA), /* the plan has expired */
-    W("1111", KEY),   /* there is no such account */
-    W("1112", KEY),   /* it is locked */
-    W("1121", KEY),   /* locked for what it did */
+    W("1111", KEY),   /* the account does not exist */
+    W("1112", KEY),   /* the account is locked */
+    W("1121", KEY),   /* the account is locked for a violation */
     W("1211", MODEL),
     W("1261", CONTEXT),
     W("1301", CONTENT_POLICY),
-    /* Alibaba Model Studio: help/en/model-studio/error-code. Its AllocationQuota is one of each
-     * minute, but where a free one is used up: see the phrases. */
+    /* Alibaba Model Studio: help/en/model-studio/error-code. Its AllocationQuota is per minute,
+     * except for a free quota that is used up; see the phrases. */
     W("Arrearage", QUOTA),
     W("PrepaidBillOverdue", QUOTA),
     W("PostpaidBillOverdue", QUOTA),
@@ -121,18 +122,18 @@ static const struct word_row words[] = {
     W("limit_requests", RATE_LIMIT),
     W("limit_burst_rate", RATE_LIMIT),
     S("InvalidParameter", 400), /* Volcengine, too */
-    /* Baidu Qianfan: the page on errors of its V2 API, and that of AppBuilder */
+    /* Baidu Qianfan: the error pages of its V2 API and of AppBuilder */
     W("BILLING_INSUFFICIENT_BALANCE", QUOTA),
-    W("QUOTA_USER_DAILY_FREE", QUOTA), /* ... until it is paid for */
+    W("QUOTA_USER_DAILY_FREE", QUOTA), /* until the account is paid for */
     W("invalid_iam_token", KEY),
     W("tokens_too_long", CONTEXT),
     W("characters_too_long", CONTEXT),
     W("rpm_rate_limit_exceeded", RATE_LIMIT),
     W("tpm_rate_limit_exceeded", RATE_LIMIT),
-    /* Volcengine Ark: docs/82379/1299023. An account without balance is a 403. */
+    /* Volcengine Ark: docs/82379/1299023. An account without credit gets a 403. */
     W("AccountOverdueError", QUOTA),
     W("ServiceOverdue", QUOTA),
-    W("SetLimitExceeded", QUOTA), /* the limit that its owner has set: the service is paused */
+    W("SetLimitExceeded", QUOTA), /* the limit set by the owner; the service is paused */
     W("AuthenticationError", KEY),
     W("InvalidEndpoint.NotFound", MODEL),
     W("InvalidEndpointOrModel.NotFound", MODEL),
@@ -163,7 +164,7 @@ static const struct word_row words[] = {
     /* SiliconFlow: faqs/error-code */
     W("30001", QUOTA),
     W("20012", MODEL),
-    /* OpenRouter: api_reference/limits, the limit_source in an error's metadata */
+    /* OpenRouter: api_reference/limits; the limit_source in an error's metadata */
     W("openrouter_in_flight_budget", RATE_LIMIT),
     /* Groq: docs/errors, docs/spend-limits */
     W("blocked_api_access", QUOTA),
@@ -172,7 +173,7 @@ static const struct word_row words[] = {
     /* Mistral */
     W("invalid_model", MODEL), /* Baidu, too */
     W("service_tier_capacity_exceeded", OVERLOADED),
-    /* Cerebras, Vercel, Novita, one-api and new-api, LiteLLM, llama.cpp, and what several say */
+    /* Cerebras, Vercel, Novita, one-api and new-api, LiteLLM, llama.cpp, and words of several */
     W("payment_required", QUOTA),
     W("wrong_api_key", KEY),
     W("insufficient_funds", QUOTA),
@@ -198,7 +199,7 @@ struct apierror_meaning apierror_word(struct str word)
     return (struct apierror_meaning){APIERROR_OTHER, 0};
 }
 
-/* --- phrases ------------------------------------------------------------------------------------- */
+/* --- phrases ---------------------------------------------------------------------------------- */
 
 #define P(text, kind)                             \
     {                                             \
@@ -222,7 +223,7 @@ static const struct {
     P("prepayment credits are depleted", QUOTA),                   /* Google */
     P("used all available credits", QUOTA),                        /* xAI */
     P("monthly spending limit", QUOTA),                            /* xAI, Fireworks */
-    P("api calls / month", QUOTA),  /* Cohere's trial keys; their limit of a minute is "/ minute" */
+    P("api calls / month", QUOTA),  /* Cohere's trial keys; the per-minute limit says "/ minute" */
     P("key limit exceeded", QUOTA), /* OpenRouter */
     P("credit limit exceeded", QUOTA),                            /* Together */
     P("inactive subscription", QUOTA),                            /* Mistral */
@@ -248,7 +249,7 @@ static bool says(struct str message, struct str phrase)
     return str_ifind(message, phrase) >= 0;
 }
 
-/* Google's INVALID_ARGUMENT and NOT_FOUND say no more than their statuses do. */
+/* Google's INVALID_ARGUMENT and NOT_FOUND say no more than the status, so the message decides. */
 static enum apierror_kind google_phrase(struct str m)
 {
     if (str_istarts(m, STR("api key ")) && (says(m, STR("not valid")) || says(m, STR("expired"))))

@@ -1,4 +1,4 @@
-/* Writes errors of retryd's own. */
+/* Writes retryd's own errors. */
 #include "policy/apierror_write.h"
 
 #include "http/json_tree.h"
@@ -12,7 +12,7 @@ static void fill_object(struct json_tree *t, struct cJSON *error, const char *me
     json_tree_text(t, error, "code", code);
 }
 
-/* google/rpc/code.proto, by the status that it maps them to. */
+/* Returns Google's name for a status, as google/rpc/code.proto maps them. */
 static const char *google_status(unsigned status)
 {
     static const struct {

@@ -1,14 +1,14 @@
-/* Exponential delays with jitter, and a hint as the floor under them. */
+/* Computes exponential delays with jitter, and applies a hint as their minimum. */
 #include "policy/backoff.h"
 
-/* A uniform number in [0, most]. The modulo's bias is below most / 2^64. */
+/* Returns a uniform number in [0, most]. The bias of the modulo is below most / 2^64. */
 static uint64_t upto(uint64_t most, uint64_t random)
 {
     return most == UINT64_MAX ? random : random % (most + 1);
 }
 
-/* The exact exponential. Stops multiplying at the maximum, so nothing overflows, and at once where
- * multiplying changes nothing. */
+/* Returns the exact exponential. The loop stops at the maximum, so nothing overflows, and does not
+ * start if multiplying changes nothing. */
 static uint64_t exponential(const struct backoff_settings *b, unsigned attempts_made)
 {
     double delay = (double)b->initial_delay_ms, max = (double)b->max_delay_ms;

@@ -1,18 +1,14 @@
-/* The tables of what is worth another attempt, and the order in which they are asked. */
+/* The rules for what is worth another attempt, and their order. */
 #include "policy/classify.h"
 
-/* Before anything else decides, an outcome is a verdict and the causes in `retry_on` that allow
- * its repeat: one of them is enough, and 0 means that it is always allowed. */
+/* A verdict, and the bits of `retry_on` that allow its retry. One of them is enough; 0 means that
+ * the retry is always allowed. */
 struct judged {
     struct verdict verdict;
     unsigned causes;
 };
 
-static struct judged good(void)
-{
-    return (struct judged){.verdict = {.kind = VERDICT_GOOD, .reason = REASON_OK}};
-}
-
+static const struct judged good = {.verdict = {.kind = VERDICT_GOOD, .reason = REASON_OK}};
 static struct judged again(enum reason reason, bool ambiguous, unsigned causes)
 {
     return (struct judged){{.kind = VERDICT_RETRY, .reason = reason, .ambiguous = ambiguous},
@@ -25,8 +21,8 @@ static struct judged final(enum reason reason, bool ambiguous, bool movable)
         {.kind = VERDICT_FINAL, .reason = reason, .ambiguous = ambiguous, .movable = movable}, 0};
 }
 
-/* A request that was not sent whole cannot have been processed; one that was may have been, unless
- * a status says otherwise. */
+/* A request that was not sent completely cannot have been processed. One that was sent may have
+ * been, unless a status says otherwise. */
 static struct judged by_transport(enum transport t)
 {
     switch (t) {
@@ -40,7 +36,7 @@ static struct judged by_transport(enum transport t)
         return final(REASON_CERTIFICATE, false, true);
     case TRANSPORT_PROXY:
         return again(REASON_PROXY, false, RETRY_ON_CONNECT);
-    case TRANSPORT_STALE: /* the pool's doing, not the upstream's */
+    case TRANSPORT_STALE: /* caused by the connection pool, not by the upstream */
         return again(REASON_STALE, false, 0);
     case TRANSPORT_LOST_UPLOAD:
         return again(REASON_LOST_UPLOAD, false, RETRY_ON_RESET);
@@ -48,10 +44,10 @@ static struct judged by_transport(enum transport t)
         return again(REASON_LOST, true, RETRY_ON_RESET);
     case TRANSPORT_TRUNCATED:
         return again(REASON_TRUNCATED, true, RETRY_ON_RESET);
-    case TRANSPORT_WHOLE: /* without a status, or with one below 100 */
+    case TRANSPORT_WHOLE: /* without a status, or with a status below 100 */
     case TRANSPORT_BAD_RESPONSE:
         return again(REASON_BAD_RESPONSE, true, RETRY_ON_RESET);
-    case TRANSPORT_LARGE_HEADERS: /* it was processed, and would come so again */
+    case TRANSPORT_LARGE_HEADERS: /* processed, and another response would be as large */
         return final(REASON_LARGE_HEADERS, true, false);
     case TRANSPORT_CONNECT_TIMEOUT:
         return again(REASON_CONNECT_TIMEOUT, false, RETRY_ON_CONNECT | RETRY_ON_TIMEOUT);
@@ -81,7 +77,7 @@ static struct judged by_4xx(unsigned status, enum apierror_kind kind)
     switch (status) {
     case 401:
         return final(REASON_KEY, false, true);
-    case 402: /* OpenRouter's budget for requests under way passes, as a rate limit does */
+    case 402: /* OpenRouter's limit on requests in flight is temporary, like a rate limit */
         return kind == APIERROR_RATE_LIMIT ? again(REASON_RATE_LIMIT, false, RETRY_ON_429)
                                            : final(REASON_QUOTA, false, true);
     case 403:
@@ -95,14 +91,14 @@ static struct judged by_4xx(unsigned status, enum apierror_kind kind)
     case 429:
         return again(kind == APIERROR_OVERLOADED ? REASON_OVERLOADED : REASON_RATE_LIMIT, false,
                      RETRY_ON_429);
-    case 498: /* Groq: the flex tier has no capacity left */
+    case 498: /* Groq: no capacity in the flex tier */
         return again(REASON_OVERLOADED, false, RETRY_ON_5XX);
     default:
         return final(REASON_CLIENT_ERROR, false, false);
     }
 }
 
-/* 5xx, and what is beyond it: RFC 9110 15 has those treated as 5xx. */
+/* Statuses of 500 and more. RFC 9110, 15 treats those beyond 599 as 5xx. */
 static struct judged by_5xx(unsigned status)
 {
     bool ambiguous = ambiguous_status(status);
@@ -129,8 +125,8 @@ static struct judged by_status(unsigned status, enum apierror_kind kind)
     return status >= 500 ? by_5xx(status) : by_4xx(status, kind);
 }
 
-/* A 2xx with an error object: as the status the object names, else as its kind would have come.
- * Something was processed to say so: always ambiguous. */
+/* A 2xx with an error object counts as the status that the object names, else as the usual status
+ * of its kind. The server has processed something, so it is always ambiguous. */
 static struct judged by_contradiction(const struct outcome *o)
 {
     struct judged j;
@@ -161,12 +157,11 @@ static struct judged by_success(const struct outcome *o)
         return again(o->stream ? REASON_EMPTY_STREAM : REASON_EMPTY_RESPONSE, true, RETRY_ON_RESET);
     if (o->silent)
         return again(REASON_EMPTY_RESPONSE, true, RETRY_ON_EMPTY);
-    return good();
+    return good;
 }
 
-/* An error status whose body did not come whole still says what went wrong, and that the request
- * was not served. Where it is final the rest of it is worth another attempt: the caller is to get
- * it whole. */
+/* An error status shows what went wrong even if its body is incomplete, and that the request was
+ * not served. A final one is worth another attempt, so that the caller gets the complete body. */
 static struct judged by_broken_error(const struct outcome *o, enum apierror_kind kind)
 {
     struct judged status = by_status(o->status, kind);
@@ -178,7 +173,7 @@ static struct judged by_broken_error(const struct outcome *o, enum apierror_kind
     return broken;
 }
 
-/* C3 alone. */
+/* The table of C3. */
 static struct judged by_table(const struct outcome *o)
 {
     enum apierror_kind kind = o->error ? o->error->kind : APIERROR_NONE;
@@ -194,10 +189,10 @@ static struct judged by_table(const struct outcome *o)
         return by_status(o->status, kind);
     if (o->status >= 200 && o->status < 300)
         return by_success(o);
-    return good();
+    return good;
 }
 
-/* C4: what the body says for good. False where it leaves the question open. */
+/* C4: a verdict in the body. Returns false if the body holds none. */
 static bool by_body(const struct outcome *o, struct verdict *ret_verdict)
 {
     static const struct {
@@ -225,7 +220,8 @@ static bool by_body(const struct outcome *o, struct verdict *ret_verdict)
     return false;
 }
 
-/* C5. False where the upstream does not say, or where what went wrong is retryd's own. */
+/* C5: x-should-retry. Returns false if the upstream does not send it, or if the error is retryd's
+ * own. */
 static bool upstream_says(const struct outcome *o, bool *ret_retry)
 {
     struct str value;

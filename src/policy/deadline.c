@@ -1,4 +1,4 @@
-/* Takes the smallest of what the configuration and the client allow. */
+/* Chooses the earliest of the deadlines that the configuration and the client set. */
 #include "policy/deadline.h"
 
 #define NODE_GIVES_UP_MS (300 * 1000)
@@ -9,9 +9,9 @@ static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
     return v < low ? low : v > high ? high : v;
 }
 
-/* What is left of a client's patience once the request's way here and the answer's way back are
- * allowed for. Its clock runs before its request is seen here: openai for Node takes some 50 ms for
- * the first connection of a process. */
+/* Subtracts the margin from a time that the client declares. Its clock starts before retryd sees
+ * the request: openai for Node takes about 50 ms for the first connection of a process. The
+ * response needs time on its way back, too. */
 static uint64_t less_margin(uint64_t declared_ms)
 {
     uint64_t margin = clamp(declared_ms / 20, 100, 2000);
@@ -19,7 +19,7 @@ static uint64_t less_margin(uint64_t declared_ms)
     return declared_ms - (margin < declared_ms / 2 ? margin : declared_ms / 2);
 }
 
-/* A header's seconds in ms; 0 where it is absent, malformed or nothing. */
+/* Returns a header's seconds in milliseconds; 0 if it is absent, malformed or zero. */
 static uint64_t declared(const struct headers *request, struct str name)
 {
     struct str value;

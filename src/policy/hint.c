@@ -1,13 +1,13 @@
-/* Reads the waits that answers ask for, in all the forms they come in. */
+/* Reads the waits that responses ask for, in all their formats. */
 #include "policy/hint.h"
 
 #include <assert.h>
 
 #include "base/units.h"
 
-#define FOREVER_MS (UINT64_C(1) << 52) /* exact in a double; no date or wait goes beyond it */
+#define FOREVER_MS (UINT64_C(1) << 52) /* the upper limit; exact in a double */
 
-/* Numbers that are times since 1970: from 2001 on in seconds, from 1973 on in milliseconds. */
+/* Larger numbers are times since 1970: after 2001 in seconds, after 1973 in milliseconds. */
 #define EPOCH_S_LEAST 1e9
 #define EPOCH_MS_LEAST 1e11
 
@@ -25,7 +25,7 @@ static bool take(struct str *s, char c)
     return true;
 }
 
-/* Exactly `digits` digits. */
+/* Takes a number of exactly `digits` digits. */
 static bool take_number(struct str *s, unsigned digits, unsigned *ret_value)
 {
     uint64_t value;
@@ -51,7 +51,7 @@ static bool take_month(struct str *s, unsigned *ret_month)
     return false;
 }
 
-/* hh:mm:ss */
+/* Takes "hh:mm:ss". */
 static bool take_clock(struct str *s, struct civil *c)
 {
     return take_number(s, 2, &c->hour) && take(s, ':') && take_number(s, 2, &c->minute) &&
@@ -63,7 +63,8 @@ static bool is_leap(unsigned year)
     return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
 }
 
-/* Days from 1970-01-01 to the first of a month in the proleptic Gregorian calendar; year >= 1. */
+/* Returns the days from 1970-01-01 to the first of a month in the proleptic Gregorian calendar.
+ * `year` >= 1. */
 static int64_t days_before(unsigned year, unsigned month)
 {
     static const unsigned days[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
@@ -83,7 +84,7 @@ static bool is_date(const struct civil *c)
     return c->day <= last && c->hour <= 23 && c->minute <= 59 && c->second <= 60;
 }
 
-/* Seconds since 1970. A leap second counts as the first of the next minute. */
+/* Returns the seconds since 1970. A leap second counts as the first second of the next minute. */
 static int64_t seconds_of(const struct civil *c)
 {
     int64_t days = days_before(c->year, c->month) + c->day - 1;
@@ -91,7 +92,7 @@ static int64_t seconds_of(const struct civil *c)
     return days * 86400 + c->hour * 3600 + c->minute * 60 + c->second;
 }
 
-/* "Sun, 06 Nov 1994 08:49:37 GMT", behind the comma. */
+/* Takes the rest of "Sun, 06 Nov 1994 08:49:37 GMT" after the comma. */
 static bool take_imf(struct str s, struct civil *c)
 {
     return take(&s, ' ') && take_number(&s, 2, &c->day) && take(&s, ' ') &&
@@ -99,7 +100,7 @@ static bool take_imf(struct str s, struct civil *c)
            take(&s, ' ') && take_clock(&s, c) && str_eq(s, STR(" GMT"));
 }
 
-/* "Sunday, 06-Nov-94 08:49:37 GMT", behind the comma; the year from 1970 to 2069. */
+/* Takes the rest of "Sunday, 06-Nov-94 08:49:37 GMT" after the comma. */
 static bool take_rfc850(struct str s, struct civil *c)
 {
     bool ok = take(&s, ' ') && take_number(&s, 2, &c->day) && take(&s, '-') &&
@@ -111,7 +112,7 @@ static bool take_rfc850(struct str s, struct civil *c)
     return ok;
 }
 
-/* "Sun Nov  6 08:49:37 1994", behind the day's name. */
+/* Takes the rest of "Sun Nov  6 08:49:37 1994" after the name of the day. */
 static bool take_asctime(struct str s, struct civil *c)
 {
     if (!take(&s, ' ') || !take_month(&s, &c->month) || !take(&s, ' '))
@@ -121,7 +122,7 @@ static bool take_asctime(struct str s, struct civil *c)
            take_number(&s, 4, &c->year) && s.n == 0;
 }
 
-/* The day's name is skipped unread: it says nothing the date does not. */
+/* The name of the day is skipped and not checked, because the date is enough. */
 bool hint_http_date(struct str s, uint64_t *ret_unix_ms)
 {
     struct civil c = {0};
@@ -140,7 +141,7 @@ bool hint_http_date(struct str s, uint64_t *ret_unix_ms)
     return true;
 }
 
-/* ".678": milliseconds, rounded up; nothing there is 0. */
+/* Takes an optional fraction such as ".678" as milliseconds, rounded up; 0 if there is none. */
 static bool take_fraction(struct str *s, unsigned *ret_ms)
 {
     unsigned ms = 0, place = 100;
@@ -162,7 +163,7 @@ static bool take_fraction(struct str *s, unsigned *ret_ms)
     return true;
 }
 
-/* "Z" or "+02:00", the rest of `s`, as seconds east of Greenwich. */
+/* Parses all of `s`, "Z" or "+02:00", as seconds east of Greenwich. */
 static bool take_offset(struct str s, int64_t *ret_seconds)
 {
     unsigned hours, minutes;
@@ -207,7 +208,7 @@ static uint64_t until(uint64_t then_ms, uint64_t now_ms)
     return then_ms > now_ms ? then_ms - now_ms : 0;
 }
 
-/* A decimal number of units of `unit_ms`, rounded up. */
+/* Parses a decimal number and multiplies it by `unit_ms`. The result is rounded up. */
 static bool decimal_ms(struct str s, double unit_ms, uint64_t *ret_ms)
 {
     double value;
@@ -224,7 +225,7 @@ static bool decimal_ms(struct str s, double unit_ms, uint64_t *ret_ms)
     return true;
 }
 
-/* A bare number: seconds, or, where they would be 31 years or more, a time since 1970. */
+/* Parses a plain number: seconds, or a time since 1970 if that would be 31 years or more. */
 static bool read_number(struct str s, uint64_t now_ms, uint64_t *ret_ms)
 {
     double value;
@@ -250,7 +251,7 @@ static bool read_retry_after(struct str s, uint64_t now_ms, uint64_t *ret_ms)
     return true;
 }
 
-/* "1s", "6m0s", a number, or a time. */
+/* Parses the value of a reset field: "1s", "6m0s", a number, or a time. */
 static bool read_reset(struct str s, uint64_t now_ms, uint64_t *ret_ms)
 {
     uint64_t date;
@@ -268,8 +269,8 @@ static bool read_reset(struct str s, uint64_t now_ms, uint64_t *ret_ms)
 
 #define NAME_MAX_BYTES 96
 
-/* The name of the reset that goes with a bucket's `remaining` field: the word replaced. Empty
- * where `name` is of no bucket. */
+/* Returns the name of the reset field that belongs to a bucket's `remaining` field, written to
+ * `space`. Empty if `name` is not a `remaining` field. */
 static struct str reset_name(struct str name, char space[NAME_MAX_BYTES])
 {
     static const struct str remaining = {"remaining", 9}, reset = {"reset", 5};
@@ -294,7 +295,7 @@ static bool is_zero(struct str s)
     return str_to_decimal(str_trim(s), &value) && value <= 0;
 }
 
-/* Cuts `s` at the next `end` that does not stand in a string (RFC 8941 3.3.3). */
+/* Removes and returns the text up to the next `end` outside of a string (RFC 8941, 3.3.3). */
 static struct str cut_outside_strings(struct str *s, char end)
 {
     bool quoted = false;
@@ -312,7 +313,8 @@ static struct str cut_outside_strings(struct str *s, char end)
     return str_trim(part);
 }
 
-/* One member of a list: "default";r=0;t=30. */
+/* Reads one member of a list: "default";r=0;t=30. Returns whether the bucket is empty and has a
+ * reset. */
 static bool read_member(struct str member, uint64_t *ret_ms)
 {
     bool empty = false, timed = false;
@@ -329,7 +331,7 @@ static bool read_member(struct str member, uint64_t *ret_ms)
     return empty && timed;
 }
 
-/* "limit=10, remaining=0, reset=30", as the drafts 04 to 07 had it. */
+/* Reads "limit=10, remaining=0, reset=30", the format of drafts 04 to 07. */
 static bool read_dictionary(struct str list, uint64_t *ret_ms)
 {
     bool empty = false, timed = false;
@@ -345,7 +347,8 @@ static bool read_dictionary(struct str list, uint64_t *ret_ms)
     return empty && timed;
 }
 
-/* All buckets in one field (draft-ietf-httpapi-ratelimit-headers); the longest of the empty ones. */
+/* Reads the field that combines all buckets (draft-ietf-httpapi-ratelimit-headers). Returns the
+ * longest reset of the empty ones. */
 static bool read_combined(struct str list, uint64_t *ret_ms)
 {
     uint64_t ms;
@@ -372,7 +375,7 @@ static bool read_bucket(const struct headers *h, unsigned i, uint64_t now_ms, ui
            read_reset(reset, now_ms, ret_ms);
 }
 
-/* The longest reset among the empty buckets. */
+/* Returns the longest reset of all empty buckets. */
 static bool read_buckets(const struct headers *h, uint64_t now_ms, uint64_t *ret_ms)
 {
     bool found = false;
@@ -394,7 +397,7 @@ static bool read_buckets(const struct headers *h, uint64_t now_ms, uint64_t *ret
 
 /* --- all of them, in order -------------------------------------------------------------------- */
 
-/* What the error object says by its fields, and by its message. */
+/* Reads the hint in the fields of the error object, or else in its message. */
 static struct hint read_error(const struct apierror *e, uint64_t now_ms)
 {
     if (e->has_delay)
@@ -406,7 +409,7 @@ static struct hint read_error(const struct apierror *e, uint64_t now_ms)
     return (struct hint){HINT_NONE, 0};
 }
 
-/* What time it was there when the answer was made. */
+/* Returns the time at which the upstream created the response. */
 static uint64_t now_of(const struct headers *h, uint64_t unix_ms)
 {
     struct str v;

@@ -1,12 +1,12 @@
-/* The table of what helps against which failure, and the order in which it is tried. */
+/* The table of what helps after which failure, and the order of the moves. */
 #include "policy/move.h"
 
 #define ELSEWHERE (HELPS_UPSTREAM | HELPS_MODEL)
-/* The same keys are no better for another model. */
+/* Another model does not help, because it has the same keys. */
 #define ACCOUNTS (HELPS_KEY | HELPS_UPSTREAM)
 #define ANYWHERE (HELPS_KEY | HELPS_UPSTREAM | HELPS_MODEL)
 
-/* Those that are not listed are what they are: nothing helps, and they leave for nowhere. */
+/* Nothing helps after a failure that is not listed, and it never leaves its tier. */
 static const struct {
     unsigned helps, cause;
 } failures[REASON_COUNT] = {

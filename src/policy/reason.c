@@ -1,4 +1,4 @@
-/* The words for the reasons. */
+/* Maps the reasons to their words. */
 #include "policy/reason.h"
 
 #include <assert.h>

@@ -1,9 +1,9 @@
-/* Why an attempt ended as it did: one word that logs, metrics and error codes share. */
+/* Why an attempt or a request ended, as one word shared by the log, the metrics and error codes. */
 #ifndef RETRYD_POLICY_REASON_H
 #define RETRYD_POLICY_REASON_H
 
-/* X(constant, word). The word is stable: it is a metric label, a log value, and, where retryd
- * itself has to answer, the error's `code`. */
+/* X(constant, word). The words are stable: they are metric labels, log values, and the `code` of
+ * retryd's own errors. */
 #define REASONS(X)                                    \
     X(OK, "ok")                                       \
     X(DNS, "dns_failed")                              \
@@ -63,7 +63,7 @@ enum reason {
         REASON_COUNT
 };
 
-/* The word; never NULL. */
+/* Returns the word, never NULL. */
 const char *reason_word(enum reason r);
 
 #endif

@@ -1,4 +1,4 @@
-/* Asks each question that can end a request's retries, in order, and the delay last. */
+/* Goes through the reasons that can end a request's retries, then computes the delay. */
 #include "policy/retry.h"
 
 #include <assert.h>
@@ -11,12 +11,13 @@ static struct retry_decision give_up(const char *why_not)
     return (struct retry_decision){.action = RETRY_GIVE_UP, .why_not = why_not};
 }
 
+/* Returns the reason that forbids another attempt whatever the time, or NULL. */
 static const char *forbidden(const struct retry_settings *s, const struct retry_question *q)
 {
     if (q->blocked)
         return q->blocked;
     if (q->verdict.excluded)
-        return "retry_on leaves this failure out";
+        return "retry_on does not include this failure";
     if (q->verdict.kind == VERDICT_FINAL)
         return "the same request would fail again";
     if (q->no_retry)
@@ -24,26 +25,28 @@ static const char *forbidden(const struct retry_settings *s, const struct retry_
     if (q->attempts_made >= q->max_attempts)
         return "all attempts are used up";
     if (q->verdict.ambiguous && !s->retry_ambiguous)
-        return "it may have been processed and retry_ambiguous is off";
+        return "the attempt may have been processed and retry_ambiguous is off";
     return NULL;
 }
 
 enum too_late { NO_TIME, HINT_TOO_LONG, WAIT_TOO_LONG };
 
-/* In the words of the setting that says so. */
+/* Returns the reason in words that name the limit: the deadline or mend_timeout. */
 static const char *too_late(const struct retry_question *q, enum too_late what)
 {
     static const char *const words[][2] = {
-        [NO_TIME] = {"no time is left before the deadline", "mend_timeout leaves no time for it"},
+        [NO_TIME] = {"no time is left before the deadline", "no time is left within mend_timeout"},
         [HINT_TOO_LONG] = {"the upstream asks for a wait beyond the deadline",
                            "the upstream asks for a wait beyond mend_timeout"},
-        [WAIT_TOO_LONG] = {"the wait would pass the deadline", "the wait would pass mend_timeout"},
+        [WAIT_TOO_LONG] = {"the wait would exceed the deadline",
+                           "the wait would exceed mend_timeout"},
     };
 
     return words[what][q->mending];
 }
 
-/* The longest delay after which an attempt can still start; false where there is none. */
+/* Returns in `*ret_room_ms` the longest delay after which an attempt may still start. Returns false
+ * if it is already too late. */
 static bool room_before_deadline(const struct retry_question *q, uint64_t *ret_room_ms)
 {
     if (q->deadline_ms == DEADLINE_NONE) {
@@ -92,7 +95,7 @@ struct retry_decision retry_decide(const struct retry_settings *s, const struct 
     uint64_t delay_ms = backoff_with_hint(&s->backoff, q->attempts_made, &q->hint, q->random);
     if (backoff_ms > room_ms || q->hint.delay_ms > room_ms)
         return give_up(too_late(q, WAIT_TOO_LONG));
-    /* Both floors fit: only the jitter above a hint may be cut. */
+    /* The backoff and the hint both fit, so this cuts only the jitter above the hint. */
     return (struct retry_decision){.action = RETRY_AGAIN,
                                    .delay_ms = delay_ms < room_ms ? delay_ms : room_ms};
 }

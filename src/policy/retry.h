@@ -1,4 +1,4 @@
-/* What to do after a failed attempt: the one place where that is decided. */
+/* Decides what happens after a failed attempt. No other code decides that. */
 #ifndef RETRYD_POLICY_RETRY_H
 #define RETRYD_POLICY_RETRY_H
 
@@ -11,42 +11,47 @@
 #include "policy/settings.h"
 
 enum retry_action {
-    RETRY_AGAIN,   /* after delay_ms */
-    RETRY_GIVE_UP, /* the failure is final; `why_not` says why */
+    RETRY_AGAIN,   /* try again after delay_ms */
+    RETRY_GIVE_UP, /* the failure is final; `why_not` is the reason */
 };
 
 struct retry_decision {
     enum retry_action action;
     uint64_t delay_ms;
-    const char *why_not; /* RETRY_GIVE_UP: a static sentence fragment, logged as it stands */
-    enum move move;      /* RETRY_AGAIN: where; retry_decide says MOVE_STAY */
+    const char *why_not; /* RETRY_GIVE_UP: part of a sentence, logged verbatim; static */
+    enum move move;      /* RETRY_AGAIN: the next target; retry_decide sets MOVE_STAY */
 };
 
 struct retry_question {
     struct verdict verdict; /* RETRY or FINAL, not GOOD */
     struct hint hint;
     unsigned attempts_made; /* >= 1 */
-    unsigned max_attempts;  /* the settings', or the caller's override */
+    unsigned max_attempts;  /* from the settings, or the caller's override */
     bool no_retry;          /* the caller asked for a single attempt */
-    const char *blocked;    /* NULL, or a reason set earlier that forbids any repeat */
+    const char *blocked;    /* an earlier reason that forbids any retry, or NULL */
     uint64_t now_ms;
-    uint64_t deadline_ms; /* absolute; DEADLINE_NONE */
-    bool mending;         /* it is mend_timeout's */
+    uint64_t deadline_ms; /* absolute, or DEADLINE_NONE */
+    bool mending;         /* the deadline comes from mend_timeout */
     uint64_t random;
 };
 
-/* An attempt is not started with less than this left before the deadline: it could not finish. */
+/* No attempt starts with less time than this before the deadline, because it could not finish. */
 #define RETRY_MIN_ATTEMPT_MS 50
 
-/* Whether an attempt at another target may follow at once: NULL, or what forbids any other attempt.
- * A hint, a backoff, a FINAL verdict and `retry_on` are about this target alone. */
+/* Returns NULL if an attempt at another target may follow at once, or the reason that forbids every
+ * other attempt. Hints, backoff, FINAL verdicts and `retry_on` concern only the current target, so
+ * they do not count here. */
 const char *retry_forbids_all(const struct retry_settings *s, const struct retry_question *q);
 
-/* Whether the same target is tried again. Checks in this order: blocked, excluded by `retry_on`, verdict FINAL, no_retry, attempts used up,
- * ambiguous and forbidden, hint beyond max_hint, hint or backoff beyond the deadline. A stale
- * connection is repeated without delay (nothing was sent), and so is what another key is there for. A weak (bucket) hint or plain backoff
- * that does not fit before the deadline is a give-up too: retryd never sleeps past it. The jitter
- * above a hint is cut to fit; max_hint is no matter of a weak one, which max_delay caps already. */
+/* Decides whether to try the same target again. The checks, in order: blocked; excluded by
+ * `retry_on`; a FINAL verdict; no_retry; no attempts left; ambiguous and retry_ambiguous is off; a
+ * hint beyond max_hint; a hint or backoff that does not end before the deadline. retryd never
+ * sleeps past the deadline, so a bucket hint or a plain backoff that does not fit ends the retries
+ * too.
+ *
+ * After a stale connection, where nothing was sent, and with a new key the delay is 0. Jitter above
+ * a hint is cut to fit before the deadline. max_hint does not apply to a bucket hint, because
+ * max_delay already limits it. */
 struct retry_decision retry_decide(const struct retry_settings *s, const struct retry_question *q);
 
 #endif

@@ -149,7 +149,7 @@ def test_retry_ambiguous_off():
         assert len(case.attempts) == 1, name
         assert case.answer.status >= 500, name
         assert case.failures[0]["cannot_retry"] == \
-            "it may have been processed and retry_ambiguous is off"
+            "the attempt may have been processed and retry_ambiguous is off"
     for name in CLEAR:
         assert (seen[name].answer.status, len(seen[name].attempts)) == (200, 2), name
 

@@ -112,7 +112,7 @@ VERDICTS = {
     "over-the-sdks-timeout": (told(retry_after="10"), ["x-stainless-read-timeout: 5"],
                               "wait beyond the deadline"),
     "bucket-over-the-deadline": (told(**bucket("tokens", "9s")), ["x-retryd-deadline: 1"],
-                                 "the wait would pass the deadline"),
+                                 "the wait would exceed the deadline"),
 }
 
 

@@ -457,7 +457,7 @@ def test_retry_on(chosen, cause):
         assert len(chosen[f"{kind}-{cause}"].attempts) == 1
         assert chosen[f"{kind}-{cause}"].answer.status >= 400
         failure, = chosen[f"{kind}-{cause}"].failures
-        assert failure["cannot_retry"] == "retry_on leaves this failure out"
+        assert failure["cannot_retry"] == "retry_on does not include this failure"
 
 
 def test_retry_on_connect(retryd):

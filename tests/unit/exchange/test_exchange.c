@@ -473,7 +473,7 @@ START_TEST(no_wait_past_the_deadline)
     run(&overloaded, 1);
     ck_assert_uint_eq(w.starts, 2);
     ck_assert_uint_eq(w.now_ms, 1000);
-    ck_assert_str_eq(w.x.cannot_retry, "the wait would pass the deadline");
+    ck_assert_str_eq(w.x.cannot_retry, "the wait would exceed the deadline");
 }
 END_TEST
 

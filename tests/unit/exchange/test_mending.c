@@ -204,7 +204,7 @@ START_TEST(a_backoff_that_would_pass_it_is_not_begun)
     w.settings.retry.backoff.initial_delay_ms = 1000;
     run(script, 5, SPLICE);
     /* 1 s, 2 s, and 4 s would be too long */
-    told_at(w.start[2].gone_ms, 3, "answer_truncated", "the wait would pass mend_timeout");
+    told_at(w.start[2].gone_ms, 3, "answer_truncated", "the wait would exceed mend_timeout");
     ck_assert_uint_lt(w.now_ms, 5000);
 }
 END_TEST

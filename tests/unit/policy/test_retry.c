@@ -30,9 +30,9 @@ static struct retry_question plain_question(void)
 /* Each obstacle on top of all later ones: the earliest in the order is the one that is told. */
 START_TEST(reasons_in_order)
 {
-    static const char *const words[] = {"committed",      "retry_on leaves", "would fail again",
-                                        "single attempt", "used up",         "retry_ambiguous",
-                                        "max_hint",       "no time",         NULL};
+    static const char *const words[] = {"committed",      "retry_on does not", "would fail again",
+                                        "single attempt", "used up",           "retry_ambiguous",
+                                        "max_hint",       "no time",           NULL};
     struct retry_settings s = defaults;
     struct retry_question q = plain_question();
 

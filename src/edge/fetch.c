@@ -1,4 +1,4 @@
-/* Drives libcurl: one multi handle on the loop, and the transfers that it runs. */
+/* Runs libcurl on the loop: one multi handle, and its transfers. */
 #include "edge/fetch.h"
 
 #include <assert.h>
@@ -10,13 +10,13 @@
 #include "edge/fetch_private.h"
 
 #define MAX_IDLE_CONNECTIONS 1024L /* per worker */
-#define KEEP_HANDLES 256           /* easy handles kept for re-use */
-#define KICK_MS 250                /* while transfers connect */
-#define KICKS_ITSELF 0x080400      /* from this libcurl on */
+#define KEEP_HANDLES 256           /* easy handles kept for reuse */
+#define KICK_MS 250                /* how often connecting transfers are run */
+#define NO_KICK_NEEDED 0x080400    /* since this version of libcurl */
 
 int fetch_global_init(void)
 {
-    /* libcurl's TLS library would write session keys there. */
+    /* libcurl's TLS library would write its session keys to that file. */
     unsetenv("SSLKEYLOGFILE");
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return -ENOMEM;
@@ -34,7 +34,7 @@ const char *fetch_version(void)
     return curl_version();
 }
 
-/* --- the multi handle and the loop -------------------------------------------------------------- */
+/* --- the multi handle and the loop ------------------------------------------------------------ */
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -44,9 +44,9 @@ static void on_timer(uv_timer_t *timer)
     u->wake(u->arg);
 }
 
-/* libcurl before 8.4 gives an address up after its share of the time, and then sets no timer for the next
- * one (https://github.com/curl/curl/issues/11920): that would be turned to when all the time is gone. So
- * those that connect are run now and then. */
+/* libcurl before 8.4 gives up an address after its share of the time, but sets no timer to try the
+ * next one (https://github.com/curl/curl/issues/11920). It would try that one only when the connect
+ * timeout is over. This timer therefore runs connecting transfers from time to time. */
 static void on_kick(uv_timer_t *kick)
 {
     struct fetch *u = kick->data;
@@ -57,12 +57,12 @@ static void on_kick(uv_timer_t *kick)
 
 static void begin_kicking(struct fetch *u)
 {
-    if (curl_version_info(CURLVERSION_NOW)->version_num < KICKS_ITSELF &&
+    if (curl_version_info(CURLVERSION_NOW)->version_num < NO_KICK_NEEDED &&
         !uv_is_active((uv_handle_t *)&u->kick))
         uv_timer_start(&u->kick, on_kick, KICK_MS, KICK_MS);
 }
 
-/* A pause that begins and ends has libcurl run the transfer: it sets its timer for that. */
+/* Pausing and continuing a transfer makes libcurl set its timer, and so run it. */
 static void kick_connecting(struct fetch *u)
 {
     bool any = false;
@@ -81,7 +81,7 @@ static void kick_connecting(struct fetch *u)
         uv_timer_stop(&u->kick);
 }
 
-/* Only notes: libcurl may call this from within its own calls. */
+/* Only records, because libcurl may call this from within its own functions. */
 static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
 {
     struct fetch *u = arg;
@@ -99,7 +99,8 @@ static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
     return 0;
 }
 
-/* A Unix socket has no port to be known by; after its request has gone out this tells. */
+/* Notes which Unix socket a request was sent on. prereq_callback cannot, because such a socket has
+ * no port to find it by. */
 static void note_socket(CURL *easy, struct fetch_socket *s)
 {
     struct transfer *t = NULL;
@@ -109,8 +110,9 @@ static void note_socket(CURL *easy, struct fetch_socket *s)
         t->socket = fetch_socket_begin(s);
 }
 
-/* Of an answer without a length only libcurl knows where its last chunk is; then it waits to send the
- * rest of the request, and for nothing else. */
+/* Notes a complete response whose upload still runs. If the response has no length, only libcurl
+ * knows when the last chunk has arrived; from then on it waits only to send the rest of the
+ * request. */
 static void look_for_early(CURL *easy, int what)
 {
     struct transfer *t = NULL;
@@ -154,7 +156,7 @@ static void on_ready(void *arg, int fd, int events, bool error)
         flags |= CURL_CSELECT_IN;
     if (events & UV_WRITABLE)
         flags |= CURL_CSELECT_OUT;
-    /* With the error alone libcurl would not look for the cause, nor for what came before it. */
+    /* With CURL_CSELECT_ERR alone libcurl reads neither the error nor the bytes before it. */
     if (error)
         flags |= CURL_CSELECT_ERR | CURL_CSELECT_IN | CURL_CSELECT_OUT;
     curl_multi_socket_action(u->multi, fd, flags, &running);
@@ -175,7 +177,7 @@ curl_socket_t fetch_open_socket(void *arg, curlsocktype purpose, struct curl_soc
     int fd;
 
     (void)purpose;
-    if (fetch_transfer_veto_resend(t)) /* not to be found out only when it has connected */
+    if (fetch_transfer_veto_resend(t)) /* before it connects, not only in prereq_callback */
         return CURL_SOCKET_BAD;
     fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
                 address->protocol);
@@ -212,7 +214,8 @@ static int set_up_multi(struct fetch *u)
     curl_multi_setopt(u->multi, CURLMOPT_TIMERDATA, u);
     curl_multi_setopt(u->multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
     curl_multi_setopt(u->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
-    /* The sessions of 7.88 live in each easy handle unless they are shared. One thread: no locks. */
+    /* libcurl 7.88 keeps TLS sessions in each easy handle unless they are shared. Only one thread
+     * uses the share, so it needs no locks. */
     curl_share_setopt(u->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
     return 0;
 }
@@ -278,7 +281,7 @@ void fetch_stats(const struct fetch *u, struct fetch_stats *ret)
     *ret = u->stats;
 }
 
-/* --- transfers ---------------------------------------------------------------------- */
+/* --- transfers -------------------------------------------------------------------------------- */
 
 static struct transfer *new_transfer(struct fetch *u)
 {
@@ -297,7 +300,7 @@ static struct transfer *new_transfer(struct fetch *u)
     return t;
 }
 
-/* One set up for this link where there is one, else any, else a new one. */
+/* Returns a free transfer, preferably one that is set up for this link, or a new one. */
 static struct transfer *take_transfer(struct fetch *u, uint64_t link_id)
 {
     struct list *node = u->free.prev;
@@ -327,13 +330,13 @@ static void recycle(struct transfer *t)
     t->headers = NULL;
     t->url = NULL;
     t->a = NULL;
-    /* One that did not get to send may have ended while resolving. libcurl 8.14 forgets to free the
-     * name of such a handle when it is used again: https://github.com/curl/curl/issues/17602. */
+    /* A transfer that sent nothing may have ended during name resolution. libcurl 8.14 leaks the
+     * name if such a handle is used again: https://github.com/curl/curl/issues/17602. */
     if (u->free_count >= KEEP_HANDLES || t->sends == 0) {
         free_transfer(t);
         return;
     }
-    /* It points at memory that is gone now. */
+    /* Both point to freed memory now. */
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, NULL);
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, NULL);
     list_append(&u->free, &t->node);
@@ -364,9 +367,10 @@ int fetch_start(struct fetch *u, const struct fetch_request *request, struct att
     return 0;
 }
 
-/* --- ending ---------------------------------------------------------------------------------------- */
+/* --- the end of a transfer -------------------------------------------------------------------- */
 
-/* libcurl only looks at an idle HTTP/2 connection when it uses it again: frames there are normal. */
+/* Notes HTTP/2, because frames on an idle HTTP/2 connection are normal. libcurl reads them when it
+ * uses the connection again. */
 static void note_protocol(struct transfer *t)
 {
     struct fetch_socket *s = fetch_socket_deref(&t->u->sockets, t->socket);
@@ -378,8 +382,8 @@ static void note_protocol(struct transfer *t)
     s->may_speak_idle = version >= CURL_HTTP_VERSION_2_0;
 }
 
-/* A Unix socket's whole answer may come within the very call that sent the request: then libcurl
- * never asked to have the socket watched, and only now does it tell which one it was. */
+/* Notes the Unix socket of a request whose complete response was read in the same call that sent
+ * it. libcurl then never asked to watch the socket, and only now reveals which one it was. */
 static void note_unseen_socket(struct transfer *t)
 {
     curl_socket_t fd = CURL_SOCKET_BAD;
@@ -393,24 +397,24 @@ static void note_unseen_socket(struct transfer *t)
         t->socket = fetch_socket_begin(s);
 }
 
-/* Has libcurl run that connection once, without changing anything: what it has queued goes out. */
+/* Makes libcurl run the transfer's connection once, and so send what it has queued there. */
 static bool nudge(struct transfer *t)
 {
     int paused = (t->a->paused ? CURLPAUSE_RECV : 0) | (t->upload_paused ? CURLPAUSE_SEND : 0);
 
     if (paused == CURLPAUSE_ALL || curl_easy_pause(t->easy, paused) != CURLE_OK)
         return false;
-    t->u->timer_due = true; /* libcurl tells of this only where the pause is another */
+    t->u->timer_due = true; /* libcurl sets its timer only if the pause has changed */
     t->u->wake(t->u->arg);
     return true;
 }
 
-/* A transfer has left its connection before it was over. One of HTTP/1.1 libcurl has closed by now.
- * On one of HTTP/2 it has queued the reset of that stream, but this leaves only when something else
- * moves the connection, and until then the server works on (C17). */
+/* Makes sure that the server learns of a cancelled transfer (C17). libcurl has closed an HTTP/1.1
+ * connection by now. On HTTP/2 it has queued the reset of the stream, but sends it only when
+ * something else happens on the connection, and until then the server keeps working. */
 static void send_reset(struct fetch *u, struct fetch_socket *s)
 {
-    if (s->busy == 0) { /* nobody is left there to be nudged, or to miss it */
+    if (s->busy == 0) { /* no other transfer uses it */
         fetch_socket_discard(s);
         return;
     }
@@ -424,7 +428,7 @@ static void send_reset(struct fetch *u, struct fetch_socket *s)
     }
 }
 
-/* Takes it off libcurl. */
+/* Removes the transfer from libcurl. `whole`: both the request and the response are complete. */
 static void detach(struct transfer *t, bool whole)
 {
     struct fetch *u = t->u;
@@ -477,7 +481,7 @@ void fetch_drop_connection(struct fetch *u, const struct attempt *a)
         fetch_socket_discard(s);
 }
 
-/* An answer that is whole is the answer, whatever the request still had to say. */
+/* Finishes transfers whose response is complete although the upload still runs. */
 static bool end_early(struct fetch *u)
 {
     struct list *node = u->running.next;

@@ -1,12 +1,15 @@
-/* The way out: upstream attempts through libcurl, driven by a libuv loop.
+/* Sends attempts to upstreams through libcurl, on a libuv loop.
  *
- * One upstream per worker: a curl multi handle with its connection cache, DNS cache and TLS
- * sessions. Callbacks of libcurl only record into struct attempt; fetch_turn acts.
+ * Each worker has one struct fetch: a curl multi handle with its connection cache, DNS cache and
+ * TLS sessions. Callbacks of libcurl only record events in struct attempt; fetch_turn acts on them.
  *
- * It sees to what libcurl leaves open: a request is sent once, for a repeat is the policy's to decide
- * (libcurl would re-send a POST silently); an idle connection that speaks or closes is thrown away
- * at once and one that has unread bytes is never used (libcurl 7.88 would take them for the next
- * answer); resolving never blocks the loop; the CA file is parsed once, before traffic. */
+ * This module also handles what libcurl leaves open:
+ * - A request is sent once. libcurl would silently send a POST again, but only policy/ decides on
+ *   retries.
+ * - An idle connection that receives bytes or is closed is discarded at once, and a connection with
+ *   unread bytes is never used. libcurl 7.88 would take the bytes for the next response.
+ * - Name resolution never blocks the loop.
+ * - The CA file is parsed once, before traffic. */
 #ifndef RETRYD_EDGE_FETCH_H
 #define RETRYD_EDGE_FETCH_H
 
@@ -19,122 +22,124 @@
 #include "exchange/attempt.h"
 
 struct fetch;
-struct transfer; /* one attempt on its way */
+struct transfer; /* one running attempt */
 
 enum fetch_http { FETCH_HTTP_AUTO, FETCH_HTTP_1_1, FETCH_HTTP_2 };
 
-/* How to reach one configured upstream. Strings belong to the caller and outlive the transfer. An
- * `id` names these settings: handles set up for the same id are re-used without setting it again. */
+/* How to reach one configured upstream. The strings belong to the caller and must outlive the
+ * transfer. `id` identifies the settings: an easy handle that was set up for the same id is reused
+ * as it is. */
 struct fetch_link {
     uint64_t id;
     const char *origin;      /* "https://host:port" */
-    const char *unix_socket; /* "" or the path of a socket to connect to */
-    const char *ca_file;     /* "" for the system's: as messages call it */
-    const char *ca_path;     /* what is read in its place; "" for the file itself */
-    /* Tells one state of it from another: links of two versions share neither certificates nor
+    const char *unix_socket; /* path of a Unix socket to connect to, or "" */
+    const char *ca_file;     /* the name of the CA file for messages; "" for the system's */
+    const char *ca_path;     /* the file that is read instead of ca_file, or "" */
+    /* The version of the authorities. Links with different versions share neither certificates nor
      * connections nor TLS sessions. */
     uint32_t ca_version;
-    struct str client_cert; /* PEM, with what leads up to an authority; empty: none is shown */
+    struct str client_cert; /* PEM, with the intermediate certificates; empty: none */
     struct str client_key;  /* PEM, not encrypted */
-    const char
-        *proxy; /* "" for none, else a URL, with the password; the environment is never asked */
+    const char *proxy;      /* URL with the password, or ""; the environment is ignored */
     enum fetch_http http;
-    uint64_t
-        connection_lifetime_ms; /* an older connection takes no new request; 0: none is too old */
+    uint64_t connection_lifetime_ms; /* older connections take no new request; 0: no limit */
 };
 
-/* How an attempt went over the network. A time is that of the phase alone; 0 where it had none, as on a kept
- * connection. */
+/* How an attempt went on the network. The duration of a phase that did not take place is 0, as on a
+ * reused connection. */
 struct fetch_trace {
-    const char *address; /* that it was connected to, or a Unix socket's path; "" for none */
-    unsigned port;       /* 0: a Unix socket */
-    bool proxied;        /* the address is a proxy's */
-    bool cancelled;      /* it was ended here */
-    bool kept;           /* its request went out on a connection that was there */
-    bool sent;           /* ... or on a new one; else it never went out */
-    const char *http;    /* "1.1", "2"; "" where no answer has begun */
+    const char *address; /* the peer's IP address or the path of a Unix socket; "" if none */
+    unsigned port;       /* 0 for a Unix socket */
+    bool proxied;        /* the address is that of a proxy */
+    bool cancelled;      /* retryd ended the attempt */
+    bool kept;           /* the request was sent on a reused connection */
+    bool sent;           /* the request was sent */
+    const char *http;    /* "1.1", "2"; "" if no response has begun */
     uint64_t dns_ms, connect_ms, tls_ms;
-    uint64_t first_byte_ms, total_ms; /* since its start; the first byte is the answer's */
+    uint64_t first_byte_ms, total_ms; /* since the start; until the first byte of the response */
     uint64_t bytes_sent, bytes_received;
 };
 
 struct fetch_request {
     const struct fetch_link *link;
     const char *method;
-    const char *target; /* origin-form path and query */
+    const char *target; /* path and query in origin form */
     const struct headers *headers;
-    const char *body; /* owned by the caller until the transfer has ended; NULL: `read` brings it */
+    const char *body; /* owned by the caller until the transfer has ended; NULL: use `read` */
     uint64_t body_len;
-    /* For a body that is not in memory; `arg` is that of fetch_start. Copies up to `max` bytes
-     * from `offset` on. > 0: so many; -EAGAIN: they are not there yet, and fetch_upload_ready
-     * follows; else -errno, which ends the attempt as TRANSPORT_INTERNAL. */
+    /* Reads a body that is not in memory. `arg` is the one of fetch_start. Copies up to `max`
+     * bytes, starting at `offset`, and returns their number. Returns -EAGAIN if they are not
+     * available yet; fetch_upload_ready then follows. Any other -errno ends the attempt as
+     * TRANSPORT_INTERNAL. */
     ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);
     uint64_t connect_timeout_ms; /* 0: none */
-    /* Told once, when it has ended or is cancelled, before any notify; NULL: nobody wants to know. */
+    /* Called once when the transfer has ended or is cancelled, before its last notify. May be
+     * NULL. */
     void (*traced)(void *arg, const struct fetch_trace *trace);
 };
 
-/* For the whole process, before any thread: 0 or -errno. */
+/* Initializes libcurl for the process. Call it before any thread starts. Returns 0 or -errno. */
 int fetch_global_init(void);
 void fetch_global_deinit(void);
-/* "libcurl/7.88.1 OpenSSL/3.0.15 ..." */
+/* Returns "libcurl/7.88.1 OpenSSL/3.0.15 ...". */
 const char *fetch_version(void);
 
-/* The path of that file; "" for the system's. */
+/* Returns the path of the CA file; `ca_file` "" stands for the system's. */
 const char *fetch_ca_file(const char *ca_file);
 
 enum fetch_fault {
     FETCH_FAULT_NONE,
-    FETCH_FAULT_AUTHORITIES, /* they cannot be read */
-    FETCH_FAULT_CERTIFICATE, /* the client's cannot be read */
-    FETCH_FAULT_KEY,         /* nor its key, or it does not fit the certificate */
+    FETCH_FAULT_AUTHORITIES, /* the authorities cannot be read */
+    FETCH_FAULT_CERTIFICATE, /* the client certificate cannot be read */
+    FETCH_FAULT_KEY,         /* the key cannot be read, or does not match the certificate */
     FETCH_FAULT_MEMORY,
 };
-/* Has the TLS library read what a link would have ("": no authorities; empty: no client certificate). Sends
- * nothing anywhere. */
+/* Checks whether the TLS library can read a link's authorities ("": none), client certificate and
+ * key (empty: none). Sends nothing. */
 enum fetch_fault fetch_check_trust(const char *ca_path, struct str client_cert,
                                    struct str client_key);
 
-/* GETs a path at an address to listen on ("127.0.0.1:4291", "unix:PATH"): the status, or -errno.
- * Blocks for at most `timeout_ms`. */
+/* Sends a GET for `path` to a listener ("127.0.0.1:4291", "unix:PATH"). Returns the status or
+ * -errno. Blocks for at most `timeout_ms`. */
 int fetch_status(const char *address, const char *path, unsigned timeout_ms);
 
-/* `wake` is called when there is something for fetch_turn to do, so that a turn follows. NULL
- * when out of memory. */
+/* Calls `wake` whenever fetch_turn has something to do, so that the loop runs it. Returns NULL if
+ * out of memory. */
 struct fetch *fetch_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg);
-/* No transfer may run. Starts closing its libuv handles; the memory goes when the loop has run. */
+/* Closes the libuv handles and frees the memory once the loop has run. No transfer may be
+ * running. */
 void fetch_close(struct fetch *u);
 
-/* Parses the link's authorities ahead of the first connection with them. Sends nothing anywhere. Not
- * from within a call of libcurl. */
+/* Parses the link's authorities before its first connection. Sends nothing. Must not be called from
+ * a callback of libcurl. */
 void fetch_warm(struct fetch *u, const struct fetch_link *link);
 
-/* Starts an attempt. From now on until `*ret` has ended or was cancelled, `a` is filled in and
- * notify(arg) called after each change. 0 or -errno. The headers are copied. */
+/* Starts an attempt and returns it in `*ret`. Until it has ended or is cancelled, `a` is updated
+ * and notify(arg) is called after each change. Copies the headers. Returns 0 or -errno. */
 int fetch_start(struct fetch *u, const struct fetch_request *request, struct attempt *a,
                 void (*notify)(void *arg), void *arg, struct transfer **ret);
 
-/* Ends it now; no notify follows. Sets a->upload_whole. The transfer is gone. */
+/* Ends and frees the transfer at once. Sets a->upload_whole. No notify follows. */
 void fetch_cancel(struct transfer *t);
 
-/* The connection that `a` went out on is not used again. One that others are on stays theirs. */
+/* Closes the connection that `a` was sent on, unless other transfers use it. */
 void fetch_drop_connection(struct fetch *u, const struct attempt *a);
 
-/* Reads on after a->paused. */
+/* Continues to read the response after a->paused. */
 void fetch_resume(struct transfer *t);
 
-/* Sends on after `read` had nothing; harmless where it had. */
+/* Continues the upload after `read` returned -EAGAIN. Does nothing if it did not. */
 void fetch_upload_ready(struct transfer *t);
 
-/* Does what has come due and ends what is over: a->done is set, notify is called, and the transfer
- * is gone (its owner must forget it). True when it did anything. */
+/* Runs what is due and finishes transfers that have ended: sets a->done, calls notify and frees the
+ * transfer, which its owner must forget. Returns whether it did anything. */
 bool fetch_turn(struct fetch *u);
 
 struct fetch_stats {
-    uint64_t connections;   /* opened */
-    uint64_t reused;        /* requests sent on a kept connection */
-    uint64_t stale;         /* kept connections thrown away: closed or dirty while idle */
-    uint64_t resend_vetoed; /* silent re-sends of libcurl that were stopped */
+    uint64_t connections;   /* connections opened */
+    uint64_t reused;        /* requests sent on a reused connection */
+    uint64_t stale;         /* idle connections discarded because they were closed or dirty */
+    uint64_t resend_vetoed; /* silent resends of libcurl that were stopped */
 };
 void fetch_stats(const struct fetch *u, struct fetch_stats *ret);
 

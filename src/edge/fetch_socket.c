@@ -1,4 +1,4 @@
-/* The sockets under libcurl's connections. */
+/* Keeps a table of libcurl's sockets and watches them on the loop. */
 #include "edge/fetch_socket.h"
 
 #include <arpa/inet.h>
@@ -81,7 +81,7 @@ static struct fetch_socket *add(struct socket_table *t, int fd, bool opened_here
 
     if (make_room(t, fd) < 0)
         return NULL;
-    if (t->by_fd[fd]) /* closed behind our back before it was ever watched */
+    if (t->by_fd[fd]) /* libcurl closed it without its close callback, before it was watched */
         drop(t, t->by_fd[fd]);
     s = calloc(1, sizeof(*s));
     if (!s)
@@ -154,13 +154,13 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     struct fetch_socket *s = poll->data;
 
     if (status < 0)
-        s->armed = 0; /* libuv has stopped watching */
+        s->armed = 0; /* libuv has stopped watching it */
     if (s->wanted) {
         s->table->on_ready(s->table->arg, s->fd, events, status < 0);
         return;
     }
     if (s->busy || s->uses == 0 || s->may_speak_idle) {
-        /* Paused, connecting or HTTP/2: libcurl will ask when it wants it. */
+        /* Paused, connecting or HTTP/2: libcurl will ask for events when it needs them. */
         uv_poll_stop(&s->poll);
         s->armed = 0;
         return;
@@ -183,12 +183,12 @@ int fetch_socket_want(struct fetch_socket *s, int events)
     if (events)
         return arm(s, events);
     if (!s->opened_here || s->uses == 0) {
-        /* libcurl closes this one by itself, perhaps right now: its own, or one that it gives up
-         * before it has connected (7.88 closes those without asking its close callback). */
+        /* libcurl may be closing this socket right now. It is either its own, or one that has not
+         * connected; 7.88 closes those without calling its close callback. */
         drop(s->table, s);
         return 0;
     }
-    /* Most often the next answer is waited for on it: stay armed for reading. */
+    /* Stay armed for reading, because most often libcurl waits here for the next response. */
     return s->discarded || s->armed == 0 ? 0 : arm(s, UV_READABLE);
 }
 
@@ -214,12 +214,13 @@ struct fetch_socket *fetch_socket_deref(struct socket_table *t, struct socket_re
     return s && s->serial == ref.serial ? s : NULL;
 }
 
-/* A kept connection that nobody is on. */
+/* Whether the connection waits for its next request. */
 static bool is_idle(const struct fetch_socket *s)
 {
     return s->uses > 0 && s->busy == 0 && !s->discarded && !s->may_speak_idle;
 }
 
+/* Whether the socket has bytes to read, an end of file or an error. */
 static bool has_news(const struct fetch_socket *s)
 {
     char c;
@@ -260,7 +261,7 @@ static bool read_end(struct fetch_socket_end *end, const struct sockaddr_storage
     return end->port > 0;
 }
 
-/* False for one that has not connected, or is a Unix socket. */
+/* Reads both addresses of a socket. Returns false if it has not connected, or is a Unix socket. */
 static bool ends_of(int fd, struct socket_ends *ends)
 {
     struct sockaddr_storage local = {0}, peer = {0};
@@ -300,7 +301,8 @@ static struct fetch_socket *find(struct list *head, const struct socket_ends *en
     return NULL;
 }
 
-/* A socket learns its ends when it has connected: those that have move to their bucket now. */
+/* Moves sockets that have connected since to their buckets. Only then do they have both
+ * addresses. */
 static void sort_new(struct socket_table *t)
 {
     struct list *n = t->unsorted.next;
@@ -349,7 +351,7 @@ bool fetch_sockets_any_dirty(struct socket_table *t)
         for (int i = 0; i < n; i++) {
             struct fetch_socket *s = fetch_socket_by_fd(t, events[i].data.fd);
 
-            /* On one that is busy it is an answer, or writing has become possible. */
+            /* On a busy socket the event is a response, or that it has become writable. */
             if (!s || !is_idle(s) || !has_news(s))
                 continue;
             fetch_socket_discard(s);

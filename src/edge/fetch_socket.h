@@ -1,9 +1,9 @@
-/* The sockets under libcurl's connections, watched for as long as they live.
+/* The sockets of libcurl's connections, each watched for as long as it exists.
  *
- * libcurl asks for a poll handle per transfer and forgets it in between; here the handle stays with
- * the socket, which saves two epoll_ctl a request, and an idle connection stays watched: one that
- * becomes readable while nothing is asked of it is closed by its peer or dirty, and is shut down at
- * once, so that libcurl finds it dead and never takes its bytes for an answer. */
+ * libcurl asks for a poll handle per transfer and drops it in between. Here the handle stays with
+ * the socket, which saves two epoll_ctl calls per request and keeps idle connections watched. An
+ * idle connection that becomes readable is closed by its peer or dirty. It is shut down at once, so
+ * that libcurl finds it dead and never takes its bytes for a response. */
 #ifndef RETRYD_EDGE_FETCH_SOCKET_H
 #define RETRYD_EDGE_FETCH_SOCKET_H
 
@@ -16,12 +16,12 @@
 
 struct socket_table;
 
-/* Where a connection begins and ends. Only the two together name it: Linux gives one local port to
- * several connections, as long as their peers differ. */
+/* One end of a connection. Only both ends together identify it, because Linux gives one local port
+ * to several connections if their peers differ. */
 struct fetch_socket_end {
     int family;
     int port;
-    unsigned char ip[16]; /* IPv4: the first four */
+    unsigned char ip[16]; /* IPv4: the first four bytes */
 };
 struct socket_ends {
     struct fetch_socket_end local, peer;
@@ -32,18 +32,18 @@ struct fetch_socket {
     struct list node; /* in its table's bucket by local port, or in `unsorted` */
     struct socket_table *table;
     int fd;
-    struct socket_ends ends; /* set while it is in a bucket */
-    int wanted;              /* libuv events asked for; 0: idle */
-    int armed;               /* libuv events the loop watches now */
-    bool opened_here;
-    bool is_unix; /* it has no port to be known by, and is in the table's `noise` */
+    struct socket_ends ends; /* set while the socket is in a bucket */
+    int wanted;              /* libuv events that libcurl waits for; 0: idle */
+    int armed;               /* libuv events that the loop watches now */
+    bool opened_here;        /* by fetch_open_socket, not by libcurl itself */
+    bool is_unix;            /* it has no port, and is in the table's `noise` */
     bool discarded;
     bool may_speak_idle; /* HTTP/2: frames on an idle connection are normal */
-    bool reset_owed;     /* HTTP/2: a stream was given up, and its server may not know yet */
-    unsigned uses;       /* requests sent on it */
+    bool reset_owed;     /* HTTP/2: a stream was cancelled, and its reset may not be sent yet */
+    unsigned uses;       /* requests sent on it so far */
     unsigned busy;       /* requests on it now */
-    unsigned silence_ms; /* what fetch_socket_bound_silence has set; 0: nothing */
-    uint64_t serial;     /* fds come again, serials do not */
+    unsigned silence_ms; /* set by fetch_socket_bound_silence; 0: not set */
+    uint64_t serial;     /* unique, while file descriptors are reused */
 };
 
 struct socket_table {
@@ -51,7 +51,7 @@ struct socket_table {
     struct fetch_socket **by_fd;
     int size;
     uint64_t serials;
-    int noise; /* epoll: Unix sockets on which something has come since it was asked last; -1 */
+    int noise; /* an epoll instance with the Unix sockets; -1: none */
     struct list unsorted;
     struct list buckets[SOCKET_BUCKETS];
     void (*on_ready)(void *arg, int fd, int events, bool error);
@@ -59,58 +59,59 @@ struct socket_table {
     void *arg;
 };
 
-/* `on_ready`: a wanted event. `on_idle_noise`: an idle socket was thrown away. */
+/* `on_ready` is called for a wanted event, `on_idle_noise` when an idle socket was discarded. */
 void fetch_sockets_init(struct socket_table *t, uv_loop_t *loop,
                         void (*on_ready)(void *arg, int fd, int events, bool error),
                         void (*on_idle_noise)(void *arg), void *arg);
-void fetch_sockets_deinit(struct socket_table *t); /* all sockets have been removed */
+void fetch_sockets_deinit(struct socket_table *t);
 
-/* A socket opened by us, of that family. 0 or -errno. */
+/* Adds a socket that retryd has opened. Returns 0 or -errno. */
 int fetch_socket_add(struct socket_table *t, int fd, int family);
-/* Before its fd is closed. */
+/* Removes a socket. Call it before its fd is closed. */
 void fetch_socket_remove(struct socket_table *t, int fd);
 
-/* The entry of `fd`; one that libcurl opened itself (its resolver's wake-up) is added. NULL when
- * out of memory. */
+/* Returns the entry of `fd`. If there is none, libcurl has opened the socket itself (the wake-up of
+ * its resolver), and it is added. Returns NULL if out of memory. */
 struct fetch_socket *fetch_socket_of(struct socket_table *t, int fd);
 
-/* Which socket a request went out on; survives the socket. */
+/* Identifies the socket that a request was sent on. It may outlive the socket. */
 struct socket_ref {
     int fd;
     uint64_t serial; /* 0: none */
 };
 
-/* A request goes out on it, and is over. Between the two the socket is not idle, even while libcurl
- * wants nothing of it. */
+/* Mark the begin and the end of a request on a socket. In between the socket is not idle, even if
+ * libcurl waits for no event. */
 struct socket_ref fetch_socket_begin(struct fetch_socket *s);
 void fetch_socket_end(struct socket_table *t, struct socket_ref ref);
 
-/* Has the kernel give the TCP connection up, with ETIMEDOUT, when its peer acknowledges nothing for so
- * long: what was sent, or that it is still there. An answer may take its time. The longest of those
- * who are on it counts. Not before it has connected, which has a limit of its own. */
+/* Makes the kernel end the TCP connection with ETIMEDOUT if its peer acknowledges neither data nor
+ * keep-alive probes for `ms`. A response may still take any time. If several requests share the
+ * connection, the longest time applies. Must not be called before the socket has connected, because
+ * the connect timeout applies until then. */
 void fetch_socket_bound_silence(struct fetch_socket *s, unsigned ms);
 
-/* The socket, if it is still there. */
+/* Returns the socket, or NULL if it is gone. */
 struct fetch_socket *fetch_socket_deref(struct socket_table *t, struct socket_ref ref);
 
-/* Watches for `events` (UV_READABLE, UV_WRITABLE); 0: idle. 0 or -1. */
+/* Watches for `events` (UV_READABLE, UV_WRITABLE); 0 makes the socket idle. Returns 0 or -1. */
 int fetch_socket_want(struct fetch_socket *s, int events);
 
-/* The entry of `fd`; NULL where there is none. */
+/* Returns the entry of `fd`, or NULL. */
 struct fetch_socket *fetch_socket_by_fd(struct socket_table *t, int fd);
 
-/* The connection between these two, as libcurl writes them; NULL where there is none. */
+/* Returns the connection between two addresses in the form that libcurl gives them, or NULL. */
 struct fetch_socket *fetch_socket_by_ends(struct socket_table *t, const char *local_ip,
                                           int local_port, const char *peer_ip, int peer_port);
 
-/* Whether a kept connection has bytes or an end waiting that nobody asked for. */
+/* Whether an idle connection has unexpected bytes or is closed. */
 bool fetch_socket_dirty(const struct fetch_socket *s);
-/* The same of any idle Unix socket; those that are have been discarded. However many there are, this is one
- * system call, and one more where each request ends: edges are told of (epoll(7), EPOLLET), and what came
- * before a socket became idle is looked for then. */
+/* Whether any idle Unix socket is dirty; those are discarded. This is one system call however many
+ * sockets there are, because epoll reports edges (epoll(7), EPOLLET). fetch_socket_end makes
+ * another one, to find what arrived before the socket became idle. */
 bool fetch_sockets_any_dirty(struct socket_table *t);
 
-/* Empties and shuts the connection down, so that libcurl finds it dead. */
+/* Drains and shuts down the connection, so that libcurl finds it dead. */
 void fetch_socket_discard(struct fetch_socket *s);
 
 void fetch_socket_close_fd(int fd);

@@ -1,7 +1,7 @@
-/* Tells how an attempt went over the network: which connection, and how long each phase took. */
+/* Reports how an attempt went on the network: its connection, and the duration of each phase. */
 #include "edge/fetch_private.h"
 
-/* Microseconds, or bytes. */
+/* Returns a number that libcurl keeps, in microseconds or bytes. */
 static uint64_t number(const struct transfer *t, CURLINFO info)
 {
     curl_off_t n = 0;
@@ -10,7 +10,8 @@ static uint64_t number(const struct transfer *t, CURLINFO info)
     return n > 0 ? (uint64_t)n : 0;
 }
 
-/* libcurl counts all times from the start; one of a phase that was not reached is 0. */
+/* Returns the duration of a phase. libcurl's times count from the start, and are 0 for a phase that
+ * was not reached. */
 static uint64_t phase_ms(uint64_t until_us, uint64_t since_us)
 {
     return until_us > since_us ? (until_us - since_us) / 1000 : 0;

@@ -1,4 +1,4 @@
-/* One transfer: what libcurl is told of a request, and what it tells of the answer. */
+/* One transfer: sets libcurl up for a request, and reads the response and the result from it. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,21 +7,22 @@
 
 #include "edge/fetch_private.h"
 
-#define MAX_IDLE_SECONDS 60L /* kept connections; the upstream's close is seen anyway */
-/* A silent answer may take ten minutes: its connection is asked whether it is still there, which keeps
- * NATs awake, too. One that does not say so four times in a row is lost (PATH_TIMEOUT_MS). */
+#define MAX_IDLE_SECONDS 60L /* of idle connections; one closed by its peer is discarded earlier */
+/* A response may be silent for ten minutes. Keep-alive probes check its connection, and also keep
+ * NAT entries alive. After four probes without a reply the connection is lost (PATH_TIMEOUT_MS). */
 #define KEEPALIVE_IDLE_SECONDS 10L
 #define KEEPALIVE_INTERVAL_SECONDS 3L
-#define PATH_TIMEOUT_MS 20000u /* what was sent, and not acknowledged for so long, is lost */
-/* A request that is larger may fill its server's buffers. One that reads on after half a minute is
- * slow, and Linux counts that like silence. */
+#define PATH_TIMEOUT_MS 20000u /* for TCP_USER_TIMEOUT */
+/* A larger request may fill the server's buffers. Linux counts a server that reads on only after
+ * half a minute as silent, so the timeout is longer. */
 #define PATH_TIMEOUT_LARGE_MS 60000u
 #define PATH_LARGE_BODY ((uint64_t)48 << 10)
 #define DNS_CACHE_SECONDS 60L
-#define HTTP2_FIT 0x080400 /* older ones lose requests on GOAWAY and REFUSED_STREAM */
+#define HTTP2_MIN 0x080400 /* older versions of libcurl lose requests on GOAWAY, REFUSED_STREAM */
 
-/* --- what libcurl tells of a transfer ------------------------------------------------------------ */
+/* --- the response ----------------------------------------------------------------------------- */
 
+/* Stops the transfer from within a callback of libcurl, which returns the result. */
 static size_t stop(struct transfer *t, const char *why)
 {
     t->broke = why;
@@ -33,14 +34,12 @@ static void take_status_line(struct attempt *a, struct str line)
     struct str rest = line, version, code;
     uint64_t status = 0;
 
-    /* Each block starts anew: 1xx heads come before the final one. */
+    /* The headers of 1xx responses come before those of the final one. */
     headers_reset(&a->headers);
     a->status = 0;
     if (str_next(&rest, ' ', &version) && str_next(&rest, ' ', &code) && str_to_u64(code, &status))
         a->status = (unsigned)status;
 }
-
-/* --- answers that come before the request has gone ------------------------------------------------ */
 
 bool fetch_transfer_is_uploading(const struct transfer *t)
 {
@@ -53,6 +52,7 @@ void fetch_transfer_early(struct transfer *t)
     t->u->wake(t->u->arg);
 }
 
+/* Returns the length of the body; UINT64_MAX if the headers do not give it. */
 static uint64_t response_length(const struct attempt *a)
 {
     struct str v;
@@ -64,15 +64,16 @@ static uint64_t response_length(const struct attempt *a)
                                                                                     : UINT64_MAX;
 }
 
-/* libcurl would go on sending, and wait for ever where nobody reads that any more. Of what has failed
- * it gives the rest up by itself. */
+/* Notes that the response is complete although the upload still runs. libcurl would keep sending,
+ * and wait forever if the server no longer reads. After an error status libcurl stops the upload
+ * itself. */
 static void look_for_end(struct transfer *t)
 {
     if (t->a->received >= t->response_len && fetch_transfer_is_uploading(t))
         fetch_transfer_early(t);
 }
 
-/* 100 and 101 speak of this hop alone. */
+/* Keeps an interim response for the client. 100 and 101 concern only this hop. */
 static void keep_interim(struct attempt *a)
 {
     struct buf *out = &a->interim;
@@ -93,10 +94,33 @@ static void keep_interim(struct attempt *a)
         buf_add_str(out, STR("\r\n"));
     }
     buf_add_str(out, STR("\r\n"));
-    if (out->failed) { /* whole ones only */
+    if (out->failed) { /* keep complete responses only */
         out->len = before;
         out->failed = false;
     }
+}
+
+/* Handles the empty line at the end of a response's headers. Returns `n`, or 0 to stop the
+ * transfer. */
+static size_t end_headers(struct transfer *t, size_t n)
+{
+    struct attempt *a = t->a;
+
+    if (a->status == 101) /* another protocol would follow */
+        return stop(t, "the upstream switched protocols (status 101) without being asked to");
+    if (a->status >= 500) /* libcurl keeps a connection that other transfers still use */
+        curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
+    if (a->status < 200) {
+        keep_interim(a);
+        t->notify(t->arg);
+        return n;
+    }
+    a->headers_done = true;
+    t->response_len = response_length(a);
+    a->last_piece_ms = uv_now(t->u->sockets.loop);
+    t->notify(t->arg);
+    look_for_end(t);
+    return n;
 }
 
 static size_t header_callback(char *data, size_t size, size_t count, void *arg)
@@ -115,24 +139,8 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
         return n;
     }
     line = str_trim(line);
-    if (line.n == 0) {
-        if (a->status == 101) /* what follows would be another protocol */
-            return stop(t, "the upstream switched protocols (status 101), which nobody asked for");
-        if (a->status < 200) {
-            keep_interim(a);
-            t->notify(t->arg);
-        }
-        if (a->status >= 500) /* one that others are on as well, libcurl leaves to them */
-            curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
-        if (a->status >= 200) {
-            a->headers_done = true;
-            t->response_len = response_length(a);
-            a->last_piece_ms = uv_now(t->u->sockets.loop);
-            t->notify(t->arg);
-            look_for_end(t);
-        }
-        return n;
-    }
+    if (line.n == 0)
+        return end_headers(t, n);
     colon = memchr(line.p, ':', line.n);
     if (!colon)
         return n;
@@ -140,7 +148,7 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
                      str_trim((struct str){colon + 1, line.n - (size_t)(colon - line.p) - 1}));
     t->large_headers = rc == -E2BIG;
     if (rc < 0)
-        return stop(t, t->large_headers ? "the head of the answer is too large" : "out of memory");
+        return stop(t, t->large_headers ? "the response headers are too large" : "out of memory");
     return n;
 }
 
@@ -174,8 +182,8 @@ bool fetch_transfer_veto_resend(struct transfer *t)
     return true;
 }
 
-/* Runs before each send of a request. The first one is ours; a second one is libcurl repeating it
- * on its own, which only our policy may decide. */
+/* libcurl calls this each time before it sends the request. A second call means that libcurl is
+ * about to send it again on its own, but only policy/ decides on retries. */
 static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int primary_port,
                            int local_port)
 {
@@ -204,10 +212,11 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
     return CURL_PREREQFUNC_OK;
 }
 
-/* Only libcurl's trace of HTTP/2 tells that a server refused a stream (RST_STREAM with REFUSED_STREAM,
- * or a GOAWAY that leaves it out; RFC 9113, 8.7), which says that nothing of it was processed. A
- * version that words it otherwise makes such an attempt an ambiguous one. Only libcurl writes what
- * stands before the words, so no server can feign them. */
+/* Looks for a refused stream in libcurl's trace of HTTP/2, because libcurl reports it nowhere else.
+ * A server refuses a stream with RST_STREAM and REFUSED_STREAM, or with a GOAWAY that excludes it,
+ * and has then processed nothing of the request (RFC 9113, 8.7). If a version of libcurl words its
+ * trace differently, such an attempt counts as ambiguous. No server can fake the line, because only
+ * libcurl writes its beginning. */
 static int trace_callback(CURL *easy, curl_infotype type, char *data, size_t size, void *arg)
 {
     struct transfer *t = arg;
@@ -229,14 +238,14 @@ static int trace_callback(CURL *easy, curl_infotype type, char *data, size_t siz
 
 void fetch_transfer_global_init(void)
 {
-#if LIBCURL_VERSION_NUM >= HTTP2_FIT
+#if LIBCURL_VERSION_NUM >= HTTP2_MIN
     curl_global_trace("-all,http/2");
 #endif
 }
 
-/* --- starting ------------------------------------------------------------------------------------- */
+/* --- the request ------------------------------------------------------------------------------ */
 
-/* libcurl adds these of its own unless it is told not to. An entry without a value only says so. */
+/* Header fields that libcurl adds by itself. An entry without a value prevents that. */
 static const char *const unwanted[] = {"Expect:", "Accept:", "Content-Type:", "User-Agent:"};
 #define UNWANTED_COUNT (sizeof(unwanted) / sizeof(unwanted[0]))
 
@@ -255,7 +264,7 @@ static char *put(char *to, struct str s)
     return to + s.n;
 }
 
-/* All fields as one text, the way they go over the wire. */
+/* Writes all fields from index `from` on as one text in the format of HTTP/1.1. */
 static void write_fields(char *to, const struct headers *h, unsigned from)
 {
     for (unsigned i = from; i < h->count; i++) {
@@ -268,11 +277,11 @@ static void write_fields(char *to, const struct headers *h, unsigned from)
     *to = '\0';
 }
 
-/* A curl_slist in one block: libcurl only reads it. It writes an entry out as it stands, line ends
- * too, and formatting each field on its own cost a tenth of its time: so all fields are one entry.
- * No value holds a line end of its own (frontend_check, and the configuration's checks). Only
- * leading fields without a value need their own entry, in libcurl's form for that. NULL when out of
- * memory. */
+/* Makes a curl_slist in one block of memory, which is possible because libcurl only reads it.
+ * libcurl sends an entry verbatim, including line ends, and formatting each field separately took a
+ * tenth of its time. All fields are therefore one entry. No value contains a line end
+ * (frontend_check, and the checks of the configuration). Only leading fields without a value have
+ * their own entries, in libcurl's format for that. Returns NULL if out of memory. */
 static struct curl_slist *make_list(const struct headers *h)
 {
     size_t n = h->count + UNWANTED_COUNT, used = 0;
@@ -304,7 +313,7 @@ static long http_version(enum fetch_http wanted)
 {
     const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
 
-    if (wanted != FETCH_HTTP_2 || v->version_num < HTTP2_FIT)
+    if (wanted != FETCH_HTTP_2 || v->version_num < HTTP2_MIN)
         return CURL_HTTP_VERSION_1_1;
     return CURL_HTTP_VERSION_2TLS;
 }
@@ -327,9 +336,9 @@ static void set_callbacks(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->u);
 }
 
-/* The origin is taken apart once: with a URL for each request libcurl parses it, writes it anew and
- * parses it again, a tenth of all that a request costs. What is asked for there is CURLOPT_REQUEST_TARGET.
- * Only a proxy that is asked for pages of an http upstream wants the whole URL, request by request. */
+/* Parses the origin once. With a URL per request libcurl parses, formats and parses it again, which
+ * is a tenth of the cost of a request. CURLOPT_REQUEST_TARGET then names the target. Only an HTTP
+ * proxy in front of an http upstream needs the whole URL for each request. */
 static void set_place(struct transfer *t, const struct fetch_link *l)
 {
     t->origin = l->origin;
@@ -337,13 +346,13 @@ static void set_place(struct transfer *t, const struct fetch_link *l)
     curl_url_cleanup(t->place);
     t->place = t->whole_url ? NULL : curl_url();
     if (t->place && curl_url_set(t->place, CURLUPART_URL, l->origin, 0) != CURLUE_OK) {
-        curl_url_cleanup(t->place); /* CURLOPT_URL has it told why */
+        curl_url_cleanup(t->place); /* with CURLOPT_URL libcurl reports the error */
         t->place = NULL;
     }
     curl_easy_setopt(t->easy, CURLOPT_CURLU, t->place);
 }
 
-/* What is the same for every request on a link. */
+/* Sets the options that are the same for all requests on a link. */
 static void set_link(struct transfer *t, const struct fetch_link *l)
 {
     CURL *e = t->easy;
@@ -353,7 +362,7 @@ static void set_link(struct transfer *t, const struct fetch_link *l)
     set_place(t, l);
     curl_easy_setopt(e, CURLOPT_SHARE, t->u->share);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* never wait for a hung resolver */
+    curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* do not wait for a resolver that hangs */
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
@@ -385,16 +394,16 @@ static bool is_head(const struct fetch_request *r)
     return !strcmp(r->method, "HEAD");
 }
 
-/* HEAD goes out without its body, and so without a Content-Length (headers never has one): with a
- * body libcurl would take it for a POST by another name, and wait for the body of an answer that
- * has none. Nothing is lost: a body has no meaning there (RFC 9110, 9.3.2). */
+/* Sets the method and the body. HEAD is sent without a body and without Content-Length, which
+ * `headers` never contains. With a body libcurl would treat it as a POST and wait for a response
+ * body. A body has no meaning in a HEAD request anyway (RFC 9110, 9.3.2). */
 static void set_method(struct transfer *t, const struct fetch_request *r)
 {
     CURL *e = t->easy;
     bool post = r->body_len > 0 || !strcmp(r->method, "POST") || !strcmp(r->method, "PUT") ||
                 !strcmp(r->method, "PATCH");
 
-    curl_easy_setopt(e, CURLOPT_HTTPGET, 1L); /* undoes NOBODY and POST of an earlier use */
+    curl_easy_setopt(e, CURLOPT_HTTPGET, 1L); /* resets NOBODY and POST of an earlier use */
     curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, NULL);
     if (is_head(r)) {
         curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
@@ -408,8 +417,8 @@ static void set_method(struct transfer *t, const struct fetch_request *r)
         curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
 }
 
-/* As libcurl writes a URL: bytes beyond ASCII have no place in its path but percent-encoded (RFC 3986 2.1).
- * Sets the target; -ENOMEM. */
+/* Sets the target with non-ASCII bytes of the path percent-encoded (RFC 3986, 2.1), as libcurl does
+ * for a URL. Returns 0 or -ENOMEM. */
 static int set_encoded_target(CURL *e, const char *target)
 {
     char *encoded = malloc(3 * strlen(target) + 1), *to = encoded;
@@ -439,7 +448,8 @@ static bool is_ascii(const char *s)
     return all < 0x80;
 }
 
-/* libcurl 8 drops the question mark of an empty query from a URL: such a one is its own target. */
+/* Sets what is requested from the origin. libcurl 8 drops the question mark of an empty query from
+ * a URL, so such a URL is set as the target, too. */
 static int set_target(struct transfer *t, const struct fetch_request *r)
 {
     size_t n = strlen(r->target), size = strlen(r->link->origin) + n + 1;
@@ -463,7 +473,7 @@ static int set_target(struct transfer *t, const struct fetch_request *r)
     return rc == CURLE_OK ? 0 : -ENOMEM;
 }
 
-/* Which connection it may take, and what becomes of that: the handle has served others. */
+/* Sets which connections may be used, and resets what an earlier request on the handle has set. */
 static void set_connection(struct transfer *t)
 {
     CURL *e = t->easy;
@@ -496,13 +506,13 @@ int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r)
     set_method(t, r);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
     set_connection(t);
-    /* 0 would mean libcurl's default of 300 s. */
+    /* 0 would select libcurl's default of 300 s. */
     curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS,
                      r->connect_timeout_ms ? (long)r->connect_timeout_ms : 24L * 3600 * 1000);
     return set_target(t, r);
 }
 
-/* --- how it ended ---------------------------------------------------------------------- */
+/* --- the result ------------------------------------------------------------------------------- */
 
 bool fetch_transfer_upload_whole(const struct transfer *t)
 {
@@ -512,9 +522,9 @@ bool fetch_transfer_upload_whole(const struct transfer *t)
     return t->sends > 0 && (uint64_t)sent >= t->body_len;
 }
 
-/* Whether the server's certificate was refused. What failed in the end may have been to tell the server
- * so. 1 stands for a check that was not made. */
-static bool is_certificate_refused(const struct transfer *t, CURLcode rc)
+/* Whether the server's certificate was rejected. libcurl may report another error if it failed to
+ * tell the server so. A verify result of 1 means that nothing was checked. */
+static bool is_certificate_rejected(const struct transfer *t, CURLcode rc)
 {
     long verified = 0;
 
@@ -526,10 +536,10 @@ static bool is_certificate_refused(const struct transfer *t, CURLcode rc)
     return verified > 1;
 }
 
-/* Nothing was sent: what kept it from being? */
+/* Returns why the request was not sent. */
 static enum transport failed_before_send(const struct transfer *t, CURLcode rc)
 {
-    if (is_certificate_refused(t, rc))
+    if (is_certificate_rejected(t, rc))
         return TRANSPORT_CERTIFICATE;
     switch (rc) {
     case CURLE_COULDNT_RESOLVE_HOST:
@@ -554,8 +564,8 @@ static enum transport failed_before_send(const struct transfer *t, CURLcode rc)
     }
 }
 
-/* libcurl holds a line of the head to 100 KiB. Before 8.6 it calls a longer one lack of memory, which
- * is far less likely to come just there. */
+/* Whether a header line exceeds libcurl's limit of 100 KiB. Before 8.6 libcurl reports that as out
+ * of memory, but a real lack of memory is far less likely at this point. */
 static bool is_line_too_large(const struct transfer *t, CURLcode rc)
 {
     if (t->sends == 0 || t->a->headers_done)
@@ -569,8 +579,8 @@ static bool is_line_too_large(const struct transfer *t, CURLcode rc)
 
 static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
 {
-    /* An error may have a smaller one next time, and costs nothing; and before a status line that is too
-     * long there is no status: what came is no HTTP, and asked again like all that is none. */
+    /* Only a good status makes large headers final. The next response to a failed request may have
+     * smaller ones. If the status line itself is too long, the response is not HTTP. */
     if (t->large_headers || is_line_too_large(t, rc))
         return t->a->status >= 200 && t->a->status < 400 ? TRANSPORT_LARGE_HEADERS
                                                          : TRANSPORT_BAD_RESPONSE;
@@ -582,7 +592,7 @@ static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
         return TRANSPORT_BAD_RESPONSE;
     case CURLE_OUT_OF_MEMORY:
         return TRANSPORT_INTERNAL;
-    case CURLE_COULDNT_RESOLVE_HOST: /* on its way to send it once more, which counts its bytes anew */
+    case CURLE_COULDNT_RESOLVE_HOST: /* of a resend, for which libcurl has reset its byte counts */
     case CURLE_COULDNT_RESOLVE_PROXY:
         return t->a->headers_done ? TRANSPORT_TRUNCATED : TRANSPORT_LOST;
     case CURLE_WRITE_ERROR:
@@ -607,7 +617,8 @@ static enum transport transport_of(const struct transfer *t, CURLcode rc)
     return t->sends == 0 ? failed_before_send(t, rc) : failed_after_send(t, rc);
 }
 
-/* Whose certificate was looked at: that of a proxy with TLS, until it has opened the tunnel. */
+/* Returns the owner of the certificate that was checked: a TLS proxy until it has opened the
+ * tunnel, then the host. */
 static struct str certificate_owner(const struct transfer *t)
 {
     const char *host = t->origin + strlen("https://");
@@ -619,7 +630,7 @@ static struct str certificate_owner(const struct transfer *t)
     return (struct str){host, *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/")};
 }
 
-/* OpenSSL's numbers (X509_V_ERR_...), in its words. */
+/* Returns OpenSSL's text for a verify result (X509_V_ERR_...). */
 static const char *words_of(long verified)
 {
     switch (verified) {
@@ -639,12 +650,13 @@ static const char *words_of(long verified)
     case 23:
         return "certificate revoked";
     default:
-        return "the certificate was refused";
+        return "the certificate was rejected";
     }
 }
 
-/* libcurl tells only of what failed last where its word to the server did not get through. */
-static const char *why_refused(const struct transfer *t, const char *what)
+/* Returns why the certificate was rejected. If libcurl could not tell the server about it, `what`
+ * describes only that later error. */
+static const char *why_rejected(const struct transfer *t, const char *what)
 {
     long verified = 0;
 
@@ -660,7 +672,7 @@ static void describe_certificate(struct transfer *t, const char *what)
     int n = snprintf(t->a->detail, sizeof(t->a->detail),
                      "the certificate of %.*s does not verify: %s", (int)owner.n, owner.p, what);
 
-    if (n >= (int)sizeof(t->a->detail)) /* both may name a long host */
+    if (n >= (int)sizeof(t->a->detail)) /* both parts may contain a long host name */
         memcpy(t->a->detail + sizeof(t->a->detail) - 4, "...", 4);
 }
 
@@ -673,20 +685,20 @@ static void describe(struct transfer *t, CURLcode rc)
     if (t->broke)
         what = t->broke;
     else if (t->refused)
-        what = "the server refused the stream, and has not processed it";
+        what = "the server refused the stream without processing it";
     else if (t->veto == VETO_STALE)
-        what = "a kept connection was closed or dirty";
+        what = "the reused connection was closed or had unexpected data";
     else if (t->veto == VETO_RESEND)
-        what = "the connection was lost before any answer";
+        what = "the connection was lost before the response";
     else if (is_line_too_large(t, rc))
-        what = "a line in the head of the answer is too large";
+        what = "a line of the response headers is too large";
     else if (rc == CURLE_OK)
-        what = "the answer ended before its head did";
+        what = "the response ended within its headers";
     if (rc == CURLE_SSL_CACERT_BADFILE)
-        snprintf(t->a->detail, sizeof(t->a->detail), "no certificates could be read from %s",
+        snprintf(t->a->detail, sizeof(t->a->detail), "cannot read certificates from %s",
                  t->ca_file);
-    else if (!t->broke && is_certificate_refused(t, rc))
-        describe_certificate(t, why_refused(t, what));
+    else if (!t->broke && is_certificate_rejected(t, rc))
+        describe_certificate(t, why_rejected(t, what));
     else
         snprintf(t->a->detail, sizeof(t->a->detail), "%s", what);
 }

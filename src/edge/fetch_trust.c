@@ -1,4 +1,5 @@
-/* Whom an upstream's connections trust, and who they say they are: authorities, client certificates. */
+/* Sets the certificate authorities and client certificates of upstream connections, and checks
+ * them. */
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -10,7 +11,7 @@
 
 #define DEFAULT_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
-/* --- what libcurl is told ------------------------------------------------------------------------ */
+/* --- libcurl's options ------------------------------------------------------------------------ */
 
 const char *fetch_ca_file(const char *ca_file)
 {
@@ -21,9 +22,9 @@ const char *fetch_ca_file(const char *ca_file)
     return v->cainfo && v->cainfo[0] ? v->cainfo : DEFAULT_CA_FILE;
 }
 
-/* libcurl keeps what it has read of a file for a day, and keeps connections, under the name of the file: a
- * text of its own needs a name of its own, and a path in memory is given away again. The name is written
- * with one "./" or "/" for each bit of the version, which leads to the same place. */
+/* libcurl caches the content of a CA file for a day, and connections with it, by the name of the
+ * file. Each version therefore needs its own name, even if a path in memory is reused. For each bit
+ * of the version the name gets a "./" or a "/", which leads to the same file. */
 static void set_authorities(CURL *e, const struct fetch_link *l)
 {
     const char *file = l->ca_path[0] ? l->ca_path : fetch_ca_file(l->ca_file);
@@ -38,7 +39,7 @@ static void set_authorities(CURL *e, const struct fetch_link *l)
         *to++ = '/';
     }
     snprintf(to, sizeof(name) - (size_t)(to - name), "%s", file);
-    /* With a CApath, libcurl parses all certificates again for every connection. */
+    /* With a CApath libcurl would parse all certificates for every connection. */
     curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
     curl_easy_setopt(e, CURLOPT_CAINFO, name);
 }
@@ -49,7 +50,8 @@ static struct curl_blob blob_of(struct str text)
         .data = (void *)(uintptr_t)text.p, .len = text.n, .flags = CURL_BLOB_NOCOPY};
 }
 
-/* libcurl compares the certificate with that of a connection or a TLS session before it uses one. */
+/* Sets the client certificate. libcurl reuses a connection or TLS session only if it has the same
+ * one. */
 static void set_client(CURL *e, const struct fetch_link *l)
 {
     struct curl_blob certificate = blob_of(l->client_cert), key = blob_of(l->client_key);
@@ -58,7 +60,7 @@ static void set_client(CURL *e, const struct fetch_link *l)
         return;
     curl_easy_setopt(e, CURLOPT_SSLCERT_BLOB, &certificate);
     curl_easy_setopt(e, CURLOPT_SSLKEY_BLOB, &key);
-    curl_easy_setopt(e, CURLOPT_KEYPASSWD, ""); /* OpenSSL would ask at the terminal */
+    curl_easy_setopt(e, CURLOPT_KEYPASSWD, ""); /* else OpenSSL asks on the terminal */
 }
 
 void fetch_transfer_set_trust(CURL *e, const struct fetch_link *l)
@@ -67,11 +69,12 @@ void fetch_transfer_set_trust(CURL *e, const struct fetch_link *l)
     set_client(e, l);
 }
 
-/* --- a handshake that leads nowhere --------------------------------------------------------------- */
+/* --- a handshake without a server ------------------------------------------------------------- */
 
-#define WARM_ROUNDS 4 /* libcurl has done all that needs no answer by then */
+#define WARM_ROUNDS 4 /* enough for libcurl to do everything that needs no reply */
 
-/* To a listener of our own, where nobody answers. */
+/* A TLS handshake with a socket of retryd's own, which never replies. It makes the TLS library read
+ * the certificates. */
 struct handshake {
     CURL *easy;
     int listener;
@@ -87,7 +90,8 @@ static curl_socket_t handshake_socket(void *arg, curlsocktype purpose, struct cu
     return h->fd;
 }
 
-/* A Unix socket without a file; the kernel gives it a name that nobody else has. 0 or -1. */
+/* Listens on a Unix socket without a file, for which the kernel chooses a unique name. Returns 0 or
+ * -1. */
 static int handshake_listen(struct handshake *h, char name[sizeof(struct sockaddr_un)])
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -133,8 +137,8 @@ static int handshake_begin(struct handshake *h, const struct fetch_link *l)
     return 0;
 }
 
-/* Reads the authorities into the multi handle's cache, where the first real connection finds them. Other
- * transfers go on meanwhile as they do in any turn. */
+/* Reads the authorities into the multi handle's cache for the first real connection. Other
+ * transfers keep running meanwhile, as in any turn. */
 void fetch_warm(struct fetch *u, const struct fetch_link *l)
 {
     struct handshake h;
@@ -151,11 +155,11 @@ void fetch_warm(struct fetch *u, const struct fetch_link *l)
         curl_multi_remove_handle(u->multi, h.easy);
     }
     handshake_end(&h);
-    u->timer_due = true; /* what was due for others, if anything, may be done */
+    u->timer_due = true; /* other transfers may have events to finish */
     u->wake(u->arg);
 }
 
-/* --- checks --------------------------------------------------------------------------------------- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static CURLcode ended_with(CURLM *multi)
 {
@@ -168,7 +172,7 @@ static CURLcode ended_with(CURLM *multi)
     return CURLE_OK;
 }
 
-/* How far a handshake comes by itself. */
+/* Runs a handshake on its own multi handle and returns the error, if any. */
 static CURLcode try_handshake(const struct fetch_link *l, char errbuf[CURL_ERROR_SIZE])
 {
     struct handshake h;
@@ -180,7 +184,7 @@ static CURLcode try_handshake(const struct fetch_link *l, char errbuf[CURL_ERROR
     if (handshake_begin(&h, l) < 0)
         return rc;
     curl_easy_setopt(h.easy, CURLOPT_ERRORBUFFER, errbuf);
-    if (!l->ca_path[0]) /* the system's are not in question, and take their time */
+    if (!l->ca_path[0]) /* the system's authorities need no check, and are slow to read */
         curl_easy_setopt(h.easy, CURLOPT_CAINFO, NULL);
     multi = curl_multi_init();
     if (multi && curl_multi_add_handle(multi, h.easy) == CURLM_OK) {

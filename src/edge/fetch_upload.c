@@ -1,4 +1,4 @@
-/* A request's body on its way out: from memory, or piece by piece from whoever keeps it. */
+/* Uploads a request's body, from memory or in pieces from its owner. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -6,13 +6,13 @@
 
 #include "edge/fetch_private.h"
 
-#define AT_ONCE_MAX ((size_t)64 << 10) /* what libcurl takes into its buffer along with the head */
+#define AT_ONCE_MAX ((size_t)64 << 10) /* libcurl buffers so much together with the headers */
 
 static size_t give_up(struct transfer *t, int rc)
 {
     t->read_failed = rc;
     snprintf(t->broke_text, sizeof(t->broke_text),
-             "the request's body could not be read back from its file: %s; check the disk that "
+             "could not read the request body back from its file: %s; check the disk that "
              "spool_dir is on",
              strerror(-rc));
     t->broke = t->broke_text;
@@ -31,8 +31,8 @@ static ptrdiff_t read_piece(struct transfer *t, void *to, size_t max)
     return (ptrdiff_t)max;
 }
 
-/* While the answer waits for its client, the upload waits too: libcurl 8.14 reads on, into memory of its
- * own and without a bound, whenever it sends. */
+/* Pauses the upload while the response is paused, because libcurl 8.14 keeps reading the response
+ * into its own memory, without a limit, whenever it sends. */
 static size_t read_callback(char *to, size_t size, size_t count, void *arg)
 {
     struct transfer *t = arg;
@@ -53,7 +53,7 @@ static size_t read_callback(char *to, size_t size, size_t count, void *arg)
     return (size_t)n;
 }
 
-/* libcurl begins anew where a proxy wants the request once more, with credentials. */
+/* libcurl starts again if a proxy asks for the request a second time, with credentials. */
 static int seek_callback(void *arg, curl_off_t offset, int origin)
 {
     struct transfer *t = arg;
@@ -64,9 +64,8 @@ static int seek_callback(void *arg, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
-/* A small body in memory is libcurl's own to send, which it does along with the head. A handle that is
- * used again may have the other kind of body in it: of what stands here only POSTFIELDS matters then,
- * for libcurl reads nothing where it is set. */
+/* A small body in memory is passed to libcurl, which sends it together with the headers. A reused
+ * handle may still have a read callback, but libcurl ignores it if POSTFIELDS is set. */
 void fetch_transfer_set_body(struct transfer *t, const struct fetch_request *r)
 {
     bool at_once = r->body_len == 0 || (r->body && r->body_len <= AT_ONCE_MAX);
@@ -84,8 +83,8 @@ void fetch_transfer_set_body(struct transfer *t, const struct fetch_request *r)
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
 }
 
-/* curl_easy_pause is about both directions at once. One that waits for the answer's client too stays
- * as it is until fetch_resume. */
+/* curl_easy_pause sets both directions at once. If the response is paused as well, everything stays
+ * paused until fetch_resume. */
 void fetch_upload_ready(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);

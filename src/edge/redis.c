@@ -1,4 +1,4 @@
-/* Carries commands to a Redis server and its answers back, on a libuv stream. */
+/* Sends commands to a Redis server and reads its replies, on a libuv stream. */
 #include "edge/redis.h"
 
 #include <assert.h>
@@ -11,22 +11,22 @@
 #include "base/clock.h"
 #include "edge/redis_private.h"
 
-#define REPLY_BYTES_MAX (64u * 1024) /* no answer that was asked for comes near */
+#define REPLY_BYTES_MAX (64u * 1024) /* far more than any expected reply */
 #define REPLY_ITEMS_MAX 64
 #define SECOND_LOOK_MS 20
 
-/* hiredis 0.14 believes any length of a list, makes room for it, and later goes through all of it to
- * free it: a dozen bytes would hold up the loop for seconds. 1.0 has a limit that can be set. */
+/* hiredis 0.14 allocates a list of any announced length and later walks through all of it to free
+ * it. A dozen bytes could block the loop for seconds. hiredis 1.0 has a limit for that. */
 struct redis_reader {
     redisReader *hiredis;
 #if HIREDIS_MAJOR < 1
-    redisReplyObjectFunctions functions; /* the usual ones, but for lists */
+    redisReplyObjectFunctions functions; /* the default ones, except for lists */
     void *(*usual_list)(const redisReadTask *task, int count);
 #endif
     bool too_long;
 };
 
-/* A command that has no answer yet. */
+/* A command without a reply so far. */
 struct awaited {
     struct list node;
     redis_reply_fn *reply;
@@ -34,7 +34,7 @@ struct awaited {
     uint64_t due_ms;
 };
 
-/* A command on its way to the kernel. */
+/* A command that libuv is writing. */
 struct unsent {
     uv_write_t request;
     char *text;
@@ -45,7 +45,7 @@ static void on_time(uv_timer_t *timer);
 
 static void look_again_in(struct redis *r, uint64_t ms)
 {
-    uv_update_time(r->loop); /* a turn may have begun long before */
+    uv_update_time(r->loop); /* the loop's turn may have started long ago */
     uv_timer_start(&r->timer, on_time, ms, 0);
 }
 
@@ -93,7 +93,7 @@ static struct redis_reader *reader_new(void)
     return reader;
 }
 
-/* Why it can read no further. */
+/* Returns why hiredis cannot parse the replies. */
 static enum redis_end reader_end(const struct redis_reader *reader)
 {
     return reader->hiredis->err == REDIS_ERR_OOM && !reader->too_long ? REDIS_END_MEMORY
@@ -134,7 +134,7 @@ static void on_closed(uv_handle_t *handle)
 static void close_all(struct redis *r)
 {
     if (r->is_resolving)
-        uv_cancel((uv_req_t *)&r->resolving); /* works only while it waits for a thread */
+        uv_cancel((uv_req_t *)&r->resolving); /* has an effect only before a thread runs it */
     if (r->way_open)
         uv_close(&r->way.handle, on_closed);
     r->way_open = false;
@@ -160,7 +160,7 @@ void redis_close(struct redis *r)
     uv_close((uv_handle_t *)&r->timer, on_closed);
 }
 
-/* --- answers ---------------------------------------------------------------------------------- */
+/* --- replies ---------------------------------------------------------------------------------- */
 
 static struct redis_reply reply_of(const redisReply *reply)
 {
@@ -182,17 +182,17 @@ static struct redis_reply reply_of(const redisReply *reply)
         a.count = reply->elements;
         a.list = reply;
         break;
-    default: /* nil, and what RESP3 adds and nobody asked for */
+    default: /* nil, and types of RESP3, which is not used */
         break;
     }
     return a;
 }
 
-struct redis_reply redis_item(const struct redis_reply *a, size_t i)
+struct redis_reply redis_item(const struct redis_reply *list, size_t i)
 {
-    const redisReply *reply = a->list;
+    const redisReply *reply = list->list;
 
-    assert(a->kind == REDIS_IS_LIST && i < a->count);
+    assert(list->kind == REDIS_IS_LIST && i < list->count);
     return reply_of(reply->element[i]);
 }
 
@@ -212,7 +212,7 @@ static void take_reply(struct redis *r, const struct redis_reply *a)
     }
     node = list_pop(&r->awaited);
     if (!node) {
-        /* A server that has no room says so unasked, and closes. */
+        /* A server without a free slot sends an error and closes the connection. */
         redis_die(r, a->kind == REDIS_IS_REFUSAL ? REDIS_END_LOST : REDIS_END_STRANGE, 0);
         return;
     }
@@ -223,7 +223,7 @@ static void take_reply(struct redis *r, const struct redis_reply *a)
         w.reply(r->handler.arg, w.tag, a);
 }
 
-/* Each answer that is whole, until one makes an end of the connection. */
+/* Takes all complete replies. Stops if one of them ends the connection. */
 static void take_replies(struct redis *r)
 {
     while (r->phase == REDIS_LIVE) {
@@ -306,7 +306,7 @@ static int write_text(struct redis *r, size_t argc, const struct str argv[])
     o->request.data = o;
     uv_buf_t buf = uv_buf_init(o->text, (unsigned)o->n);
     int rc = uv_write(&o->request, &r->way.stream, &buf, 1, on_written);
-    if (rc < 0) { /* it does not call back */
+    if (rc < 0) { /* libuv does not call on_written */
         explicit_bzero(o->text, o->n);
         redisFreeCommand(o->text);
         free(o);
@@ -329,7 +329,7 @@ int redis_send(struct redis *r, size_t argc, const struct str argv[], redis_repl
         free(w);
         if (rc == -ENOMEM)
             return rc;
-        r->write_error = rc; /* it is dead: told by the timer, for nobody is called from here */
+        r->write_error = rc; /* the timer reports it, because no callback may run here */
         look_again_in(r, 0);
         return -ENOTCONN;
     }
@@ -345,8 +345,8 @@ size_t redis_pending(const struct redis *r)
 
 /* --- time ------------------------------------------------------------------------------------- */
 
-/* An overdue answer may lie unread where the loop, or all of the process, was held up: it gets
- * another turn to be read in. */
+/* Handles an overdue reply. If the loop or the whole process was busy, the reply may be there but
+ * not read, so it gets a little more time. */
 static void silence(struct redis *r)
 {
     if (r->late) {
@@ -357,8 +357,9 @@ static void silence(struct redis *r)
     look_again_in(r, SECOND_LOOK_MS);
 }
 
-/* False where the timer is set to see to what came of it: a connection that is broken is told of at once.
- * Without memory for it another one follows at once, but no third: that one comes at its time. */
+/* Sends a PING. Returns false if the timer is already set: to report a broken connection at once,
+ * or to send another PING at once after a lack of memory. If that fails too, the next one waits for
+ * its usual time. */
 static bool ping(struct redis *r)
 {
     int rc = redis_send(r, 1, &STR("PING"), NULL, NULL);
@@ -445,6 +446,6 @@ struct redis *redis_open(uv_loop_t *loop, const char *address, const struct redi
     uv_timer_init(loop, &r->timer);
     r->timer.data = r;
     r->open_handles = 1;
-    uv_timer_start(&r->timer, on_time, 0, 0); /* so that no callback comes from here */
+    uv_timer_start(&r->timer, on_time, 0, 0); /* connects later: no callback may run here */
     return r;
 }

@@ -1,4 +1,4 @@
-/* Finds a Redis server and connects to it: each address its name has, until one answers. */
+/* Resolves the name of a Redis server and tries its addresses until one connects. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -47,7 +47,7 @@ static void connect_path(struct redis *r)
     open_way(r, rc);
     if (rc < 0)
         redis_die(r, REDIS_END_CONNECT, rc);
-    else /* an error comes with the callback */
+    else /* the callback reports errors */
         uv_pipe_connect(&r->connecting, &r->way.pipe, r->host, on_connected);
 }
 
@@ -76,7 +76,7 @@ static void on_given_up(uv_handle_t *handle)
         redis_free_if_over(r);
 }
 
-/* Goes to the next address, once the handle that served the last one is free. */
+/* Tries the next address, after the handle of the last one is closed. */
 static void connect_next(struct redis *r)
 {
     if (!r->next) {
@@ -110,7 +110,7 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
         connect_next(r);
 }
 
-/* Names go to libuv's thread pool; an address needs nobody's help, but comes the same way. */
+/* Names are resolved on libuv's thread pool. Numeric addresses take the same way. */
 void redis_connect(struct redis *r)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
@@ -131,8 +131,8 @@ void redis_connect(struct redis *r)
 
 /* --- addresses -------------------------------------------------------------------------------- */
 
-/* Cuts "host:port" where the port begins: a name or IPv4 address has no colon, and an IPv6 address
- * has brackets where a port may follow it. */
+/* Splits "host:port"; `*ret_port` is empty or begins with the colon. A name or IPv4 address has no
+ * colon, and an IPv6 address has brackets. */
 static bool split_address(struct str address, struct str *ret_host, struct str *ret_port)
 {
     const char *colon = address.n ? memrchr(address.p, ':', address.n) : NULL;

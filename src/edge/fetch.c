@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "edge/fetch_private.h"
 
@@ -184,7 +185,7 @@ curl_socket_t fetch_open_socket(void *arg, curlsocktype purpose, struct curl_soc
     if (fd < 0)
         return CURL_SOCKET_BAD;
     if (fetch_socket_add(&u->sockets, fd, address->family) < 0) {
-        fetch_socket_close_fd(fd);
+        close(fd);
         errno = ENOMEM;
         return CURL_SOCKET_BAD;
     }
@@ -198,7 +199,7 @@ int fetch_close_socket(void *arg, curl_socket_t fd)
     struct fetch *u = arg;
 
     fetch_socket_remove(&u->sockets, fd);
-    fetch_socket_close_fd(fd);
+    close(fd);
     return 0;
 }
 

@@ -12,11 +12,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-void fetch_socket_close_fd(int fd)
-{
-    close(fd);
-}
-
 void fetch_sockets_init(struct socket_table *t, uv_loop_t *loop,
                         void (*on_ready)(void *arg, int fd, int events, bool error),
                         void (*on_idle_noise)(void *arg), void *arg)
@@ -119,22 +114,22 @@ int fetch_socket_add(struct socket_table *t, int fd, int family)
     return -ENOMEM;
 }
 
+struct fetch_socket *fetch_socket_by_fd(struct socket_table *t, int fd)
+{
+    return fd >= 0 && fd < t->size ? t->by_fd[fd] : NULL;
+}
+
 void fetch_socket_remove(struct socket_table *t, int fd)
 {
-    if (fd < t->size && t->by_fd[fd])
+    if (fetch_socket_by_fd(t, fd))
         drop(t, t->by_fd[fd]);
 }
 
 struct fetch_socket *fetch_socket_of(struct socket_table *t, int fd)
 {
-    if (fd < t->size && t->by_fd[fd])
-        return t->by_fd[fd];
-    return add(t, fd, false);
-}
+    struct fetch_socket *s = fetch_socket_by_fd(t, fd);
 
-struct fetch_socket *fetch_socket_by_fd(struct socket_table *t, int fd)
-{
-    return fd >= 0 && fd < t->size ? t->by_fd[fd] : NULL;
+    return s ? s : add(t, fd, false);
 }
 
 void fetch_socket_discard(struct fetch_socket *s)

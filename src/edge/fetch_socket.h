@@ -114,6 +114,4 @@ bool fetch_sockets_any_dirty(struct socket_table *t);
 /* Drains and shuts down the connection, so that libcurl finds it dead. */
 void fetch_socket_discard(struct fetch_socket *s);
 
-void fetch_socket_close_fd(int fd);
-
 #endif

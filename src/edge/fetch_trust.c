@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "edge/fetch_private.h"
 
@@ -114,7 +115,7 @@ static void handshake_end(struct handshake *h)
     if (h->easy)
         curl_easy_cleanup(h->easy);
     if (h->listener >= 0)
-        fetch_socket_close_fd(h->listener);
+        close(h->listener);
 }
 
 static int handshake_begin(struct handshake *h, const struct fetch_link *l)

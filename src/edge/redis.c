@@ -102,20 +102,14 @@ static enum redis_end reader_end(const struct redis_reader *reader)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-static void forget_awaited(struct redis *r)
+void redis_free_if_over(struct redis *r)
 {
     struct list *node;
 
-    while ((node = list_pop(&r->awaited)))
-        free(LIST_ENTRY(node, struct awaited, node));
-    r->awaited_count = 0;
-}
-
-void redis_free_if_over(struct redis *r)
-{
     if (r->phase != REDIS_CLOSED || r->open_handles > 0 || r->is_resolving)
         return;
-    forget_awaited(r);
+    while ((node = list_pop(&r->awaited)))
+        free(LIST_ENTRY(node, struct awaited, node));
     uv_freeaddrinfo(r->addresses);
     reader_free(r->reader);
     r->magic = 0;
@@ -375,42 +369,30 @@ static void on_time(uv_timer_t *timer)
 {
     struct redis *r = timer->data;
     uint64_t now = clock_now_ms();
-    uint64_t due = now + REDIS_PING_MS;
 
     assert(r->magic == REDIS_MAGIC);
     if (r->phase == REDIS_CONNECTING && !r->begun) {
         r->begun = true;
         look_again_in(r, REDIS_CONNECT_MS);
         redis_connect(r);
-        return;
-    }
-    if (r->phase == REDIS_CONNECTING) {
+    } else if (r->phase == REDIS_CONNECTING) {
         silence(r);
-        return;
-    }
-    if (r->phase != REDIS_LIVE)
-        return;
-    if (r->write_error < 0) {
+    } else if (r->phase == REDIS_LIVE && r->write_error < 0) {
         redis_die(r, REDIS_END_LOST, r->write_error);
-        return;
-    }
-    if (list_empty(&r->awaited)) {
-        if (!ping(r))
-            return;
-    } else {
-        const struct awaited *first = LIST_ENTRY(r->awaited.next, struct awaited, node);
+    } else if (r->phase == REDIS_LIVE && list_empty(&r->awaited)) {
+        if (ping(r))
+            look_again_in(r, REDIS_PING_MS);
+    } else if (r->phase == REDIS_LIVE) {
+        uint64_t due = LIST_ENTRY(r->awaited.next, struct awaited, node)->due_ms;
 
-        if (first->due_ms <= now) {
+        if (due <= now)
             silence(r);
-            return;
-        }
-        if (first->due_ms < due)
-            due = first->due_ms;
+        else
+            look_again_in(r, due - now < REDIS_PING_MS ? due - now : REDIS_PING_MS);
     }
-    look_again_in(r, due - now);
 }
 
-/* --- beginning -------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 void redis_connected(struct redis *r)
 {

@@ -1,4 +1,4 @@
-/* Builds what the client is told. */
+/* Builds the responses that clients get. */
 #include "exchange/response.h"
 
 #include <errno.h>
@@ -64,9 +64,9 @@ const char *response_advice(enum reason r)
         return "Check the host name in the upstream's url and this machine's DNS.";
     case REASON_CONNECT:
     case REASON_CONNECT_TIMEOUT:
-        return "Check that the upstream's url is right and that this machine can reach it.";
+        return "Check that the upstream's url is correct and that this machine can reach it.";
     case REASON_TLS:
-        return "Check that the upstream speaks TLS at that port.";
+        return "Check that the upstream uses TLS on that port.";
     case REASON_CERTIFICATE:
         return "Check the upstream's url, and ca_file if it uses a private CA.";
     case REASON_PROXY:
@@ -74,23 +74,23 @@ const char *response_advice(enum reason r)
     case REASON_FIRST_BYTE_TIMEOUT:
     case REASON_IDLE_TIMEOUT:
     case REASON_TOTAL_TIMEOUT:
-        return "Raise the timeout in retryd's [timeout] section if answers may take this long.";
+        return "Raise the timeout in retryd's [timeout] section if responses may take this long.";
     case REASON_MALFORMED:
     case REASON_EMPTY_RESPONSE:
-        return "Check that the upstream's url is that of its API, and what stands in front of it.";
+        return "Check that the upstream's url points to its API, and check any proxy before it.";
     case REASON_UPSTREAM_DOWN:
-        return "It failed too often of late; see [breaker] in retryd's configuration.";
+        return "The upstream failed too often recently; see [breaker] in retryd's configuration.";
     case REASON_QUEUE_FULL:
     case REASON_QUEUE_TIMEOUT:
         return "See [queue] in retryd's configuration.";
     case REASON_DEADLINE:
-        return "Raise the client's timeout or retryd's deadline if answers may take this long.";
+        return "Raise the client's timeout or retryd's deadline if responses may take this long.";
     default:
         return "";
     }
 }
 
-/* RFC 9209 2.3: the error types that fit. */
+/* Returns the matching error type of RFC 9209, 2.3. */
 static const char *proxy_error(enum reason r)
 {
     switch (r) {
@@ -136,7 +136,8 @@ static const char *proxy_error(enum reason r)
     }
 }
 
-/* A structured-field string (RFC 8941 3.3.3) holds printable ASCII; the rest becomes `?`. */
+/* Appends a structured-field string (RFC 8941, 3.3.3), in which `?` replaces everything that is not
+ * printable ASCII. */
 static void add_sf_string(struct buf *b, const char *s)
 {
     buf_addc(b, '"');
@@ -206,7 +207,7 @@ int response_from_upstream(struct http_response *ret, unsigned status,
     for (unsigned i = 0; rc == 0 && i < upstream->count; i++) {
         struct str name = headers_name(upstream, i);
 
-        /* An upstream that is a retryd itself has its own facts; the client asked this one. */
+        /* If the upstream is another retryd, its facts are replaced by those of this one. */
         if (headers_hop_by_hop(upstream, name) || str_ieq(name, STR("content-length")) ||
             str_istarts(name, STR("x-retryd-")) ||
             (f->decoded && str_ieq(name, STR("content-encoding"))) ||

@@ -140,6 +140,18 @@ bool units_go_duration(struct str s, uint64_t *ret_ms)
     return true;
 }
 
+bool units_decimal_ms(struct str s, double unit_ms, uint64_t *ret_ms)
+{
+    double value;
+
+    if (!str_to_decimal(s, &value))
+        return false;
+    value *= unit_ms;
+    uint64_t ms = value < (double)UNITS_MS_MAX ? (uint64_t)value : UNITS_MS_MAX;
+    *ret_ms = ms + (ms < UNITS_MS_MAX && (double)ms < value);
+    return true;
+}
+
 bool units_size(struct str s, uint64_t *ret_bytes)
 {
     static const char letters[] = "KMGT";

@@ -15,6 +15,11 @@ bool units_duration(struct str s, uint64_t *ret_ms);
  * "1h2m3.5s", "500us". The result is in milliseconds, rounded up. */
 bool units_go_duration(struct str s, uint64_t *ret_ms);
 
+/* Parses all of `s` as a decimal number (str_to_decimal) of units of `unit_ms`. The result is in
+ * milliseconds, rounded up, and at most UNITS_MS_MAX, which is exact in a double. */
+#define UNITS_MS_MAX (UINT64_C(1) << 52)
+bool units_decimal_ms(struct str s, double unit_ms, uint64_t *ret_ms);
+
 /* Parses "512", "64K", "512M", "2G" (powers of 1024, with an optional trailing B) as bytes. */
 bool units_size(struct str s, uint64_t *ret_bytes);
 

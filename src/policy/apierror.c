@@ -201,20 +201,11 @@ static void read_fields(struct json_want wants[WANTS], bool own_type, struct api
 
 /* --- waits in fields -------------------------------------------------------------------------- */
 
-#define FOREVER_MS (UINT64_C(1) << 52)
-
-/* Converts a number, or a string that is one, to milliseconds, rounded up. */
+/* Converts a number, or a string that is one, to milliseconds. */
 static bool decimal_of(const struct json_value *v, double unit_ms, uint64_t *ret_ms)
 {
-    double number;
-
-    if ((v->type != JSON_NUMBER && v->type != JSON_STRING) || !str_to_decimal(v->text, &number) ||
-        number < 0)
-        return false;
-    number *= unit_ms;
-    *ret_ms = number < (double)FOREVER_MS ? (uint64_t)number : FOREVER_MS;
-    *ret_ms += (double)*ret_ms < number && *ret_ms < FOREVER_MS;
-    return true;
+    return (v->type == JSON_NUMBER || v->type == JSON_STRING) &&
+           units_decimal_ms(v->text, unit_ms, ret_ms);
 }
 
 /* Finds a retryDelay among Google's details: "2.1s", a google.protobuf.Duration. */

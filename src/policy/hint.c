@@ -5,8 +5,6 @@
 
 #include "base/units.h"
 
-#define FOREVER_MS (UINT64_C(1) << 52) /* the upper limit; exact in a double */
-
 /* Larger numbers are times since 1970: after 2001 in seconds, after 1973 in milliseconds. */
 #define EPOCH_S_LEAST 1e9
 #define EPOCH_MS_LEAST 1e11
@@ -208,31 +206,14 @@ static uint64_t until(uint64_t then_ms, uint64_t now_ms)
     return then_ms > now_ms ? then_ms - now_ms : 0;
 }
 
-/* Parses a decimal number and multiplies it by `unit_ms`. The result is rounded up. */
-static bool decimal_ms(struct str s, double unit_ms, uint64_t *ret_ms)
-{
-    double value;
-
-    if (!str_to_decimal(str_trim(s), &value))
-        return false;
-    value *= unit_ms;
-    if (value >= (double)FOREVER_MS) {
-        *ret_ms = FOREVER_MS;
-        return true;
-    }
-    uint64_t whole = (uint64_t)value;
-    *ret_ms = whole + ((double)whole < value);
-    return true;
-}
-
 /* Parses a plain number: seconds, or a time since 1970 if that would be 31 years or more. */
 static bool read_number(struct str s, uint64_t now_ms, uint64_t *ret_ms)
 {
     double value;
 
-    if (!str_to_decimal(str_trim(s), &value) || value < EPOCH_S_LEAST ||
-        value >= (double)FOREVER_MS)
-        return decimal_ms(s, 1000, ret_ms);
+    s = str_trim(s);
+    if (!str_to_decimal(s, &value) || value < EPOCH_S_LEAST || value >= (double)UNITS_MS_MAX)
+        return units_decimal_ms(s, 1000, ret_ms);
     if (value < EPOCH_MS_LEAST)
         value *= 1000;
     *ret_ms = until((uint64_t)value, now_ms);
@@ -326,7 +307,7 @@ static bool read_member(struct str member, uint64_t *ret_ms)
         if (str_eq(key, STR("r")))
             empty = is_zero(value);
         else if (str_eq(key, STR("t")))
-            timed = decimal_ms(value, 1000, ret_ms);
+            timed = units_decimal_ms(str_trim(value), 1000, ret_ms);
     }
     return empty && timed;
 }
@@ -342,7 +323,7 @@ static bool read_dictionary(struct str list, uint64_t *ret_ms)
         if (str_eq(key, STR("remaining")))
             empty = is_zero(value);
         else if (str_eq(key, STR("reset")))
-            timed = decimal_ms(value, 1000, ret_ms);
+            timed = units_decimal_ms(str_trim(value), 1000, ret_ms);
     }
     return empty && timed;
 }
@@ -427,7 +408,7 @@ struct hint hint_read(const struct headers *headers, const struct apierror *erro
     struct hint said = {HINT_NONE, 0};
     struct str v;
 
-    if (headers_get(h, STR("retry-after-ms"), &v) && decimal_ms(v, 1, &ms))
+    if (headers_get(h, STR("retry-after-ms"), &v) && units_decimal_ms(str_trim(v), 1, &ms))
         return (struct hint){HINT_RETRY_AFTER_MS, ms};
     if (headers_get(h, STR("retry-after"), &v) && read_retry_after(v, now_ms, &ms))
         return (struct hint){HINT_RETRY_AFTER, ms};

@@ -105,6 +105,30 @@ START_TEST(go_durations)
 }
 END_TEST
 
+static bool seconds(struct str s, uint64_t *ret_ms)
+{
+    return units_decimal_ms(s, 1000, ret_ms);
+}
+
+START_TEST(decimals)
+{
+    static const struct row rows[] = {
+        {"0", 0},
+        {"1.5", 1500},
+        {"0.0001", 1},
+        {"4503599627370", 4503599627370000},
+        {"4503599627371", UNITS_MS_MAX},
+        {"1000000000000000000000000000000", UNITS_MS_MAX},
+        {" 1", BAD},
+        {"1s", BAD},
+        {"-1", BAD},
+        {"", BAD},
+    };
+
+    check_rows(seconds, rows, sizeof rows / sizeof rows[0]);
+}
+END_TEST
+
 START_TEST(sizes)
 {
     static const struct row rows[] = {{"0", 0},
@@ -177,6 +201,7 @@ void unit_tests(Suite *suite)
 
     tcase_add_test(tcase, durations);
     tcase_add_test(tcase, go_durations);
+    tcase_add_test(tcase, decimals);
     tcase_add_test(tcase, sizes);
     tcase_add_test(tcase, texts);
     tcase_add_test(tcase, what_is_written_reads_back);

@@ -226,7 +226,8 @@ bool str_glob(const char *pattern, struct str s)
     return *pattern == '\0';
 }
 
-/* A bit for each of the first 128 characters: every header name of every request is checked. */
+/* Uses a bitmap of the first 128 characters, because it checks every header name of every
+ * request. */
 bool str_is_token(struct str s)
 {
     static const uint64_t tchar[2] = {

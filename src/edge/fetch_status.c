@@ -1,11 +1,11 @@
-/* One blocking request through libcurl, for commands that ask a running daemon. */
+/* Sends one blocking request through libcurl, for commands that query a running daemon. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "edge/fetch_private.h"
 
-/* Ends the transfer at its first header line: only the status is wanted. */
+/* Ends the transfer at the first header line, because only the status matters. */
 static size_t stop_at_status(const char *line, size_t size, size_t count, void *arg)
 {
     (void)line;
@@ -32,7 +32,7 @@ static void set_url(CURL *e, const char *address, const char *path)
     curl_easy_setopt(e, CURLOPT_URL, url);
 }
 
-/* The -errno for a transfer that ended without a status. */
+/* Returns -errno for a transfer that ended without a status. */
 static int error_of(CURL *e, CURLcode rc)
 {
     long error = 0;
@@ -43,7 +43,7 @@ static int error_of(CURL *e, CURLcode rc)
     case CURLE_OUT_OF_MEMORY:
         return -ENOMEM;
     case CURLE_WEIRD_SERVER_REPLY:
-    case CURLE_UNSUPPORTED_PROTOCOL: /* libcurl takes what is not HTTP for HTTP/0.9 */
+    case CURLE_UNSUPPORTED_PROTOCOL: /* libcurl treats a reply that is not HTTP as HTTP/0.9 */
         return -EPROTO;
     default:
         curl_easy_getinfo(e, CURLINFO_OS_ERRNO, &error);

@@ -1,9 +1,8 @@
-/* Writes retryd's own errors in the formats of the APIs.
- *
- * OpenAI: {"error":{"message":...,"type":...,"param":null,"code":...}}. Anthropic: the same, with
- * "type":"error" in front. Google:
- * {"error":{"code":STATUS,"message":...,"status":"UNAVAILABLE","details":[...]}}, with `code` as
- * the reason of its ErrorInfo.
+/* Writes retryd's own errors in the formats of the APIs:
+ * - OpenAI: {"error":{"message":...,"type":...,"param":null,"code":...}}
+ * - Anthropic: the same, with "type":"error" in front
+ * - Google: {"error":{"code":STATUS,"message":...,"status":"UNAVAILABLE","details":[...]}}, with
+ *   `code` as the reason of its ErrorInfo
  *
  * `type` and `code` may be NULL. The functions return 0, -ENOMEM or -EFBIG; after an error `out`
  * has failed and may hold a part. */

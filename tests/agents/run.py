@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Python in a network of its own, which has nothing but its loopback; for the tests of this folder.
+"""Runs Python in a network namespace that has only a loopback; for the tests in this folder.
 
     run.py -m pytest ARGUMENTS...
 """

@@ -1,10 +1,10 @@
 """Starts retryd, nginx and HAProxy, each as a reverse proxy in front of one upstream, and reads the
 CPU time that they have used.
 
-They do the same work: one worker on one core, connections to the upstream kept alive, no access
-log; a request is read whole and kept so that it can be made again, up to four more times, on the
-failures that each can see; four header fields tell the client about it. Each runs in the foreground
-as the current user, on loopback sockets that it is handed open, out of a folder that goes with it.
+They do the same work. Each has one worker on one core, keeps connections to the upstream alive and writes
+no access log. Each reads a request completely and keeps it, so that it can retry it up to four times after
+the failures that it can detect, and reports this to the client in four headers. Each runs in the foreground
+as the current user, with loopback sockets that it inherits, and in a temporary folder.
 """
 
 import contextlib

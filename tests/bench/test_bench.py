@@ -1,4 +1,4 @@
-"""The benchmark itself: a quick run measures all three, and the judgement judges."""
+"""Tests the benchmark itself: a quick run measures all three proxies, and the verdict is correct."""
 
 import argparse
 import importlib.machinery
@@ -84,7 +84,7 @@ def test_events_pass_singly(quick):
 
 def test_the_guard_is_measured_on_the_same_events(quick):
     text, figures = quick
-    found = re.search(r"^retryd's stream guard, of an event: guarded \S+ \(\S+\) = ([\d.]+) times, "
+    found = re.search(r"^retryd's stream guard, per event: guarded \S+ \(\S+\) = ([\d.]+) times, "
                       r"unguarded \S+ \(\S+\), spliced \S+ \(\S+\) = ([\d.]+) times$", text, re.MULTILINE)
     assert found, text
     ratio = figures["guard_summary"]["ratio"]

@@ -1,4 +1,4 @@
-"""The demo says what happened, and says so by its exit status when failures are not ridden out."""
+"""The demo reports what happened, and its exit status shows whether retryd rode out the failures."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ def run(**env):
 
 
 def rows(output):
-    """(the provider's answers, directly, by retryd, attempts) of each row."""
+    """(the provider's responses, directly, by retryd, attempts) of each row."""
     found = re.findall(r"^(?:chat|stream|responses|splice|hold) +(.+?)  +(.+?)  +(.+?)  +(\d) +[\d.]+ s$", output, re.M)
     return [(what, directly, by, int(attempts)) for what, directly, by, attempts in found]
 
@@ -35,7 +35,7 @@ def test_output_fits_a_terminal():
 
 
 def test_says_so_when_failures_are_not_ridden_out(tmp_path):
-    """A retryd that is told to try once: what the provider does to it reaches the client."""
+    """With one attempt per request, the provider's failures reach the client."""
     once = tmp_path / "retryd"
     once.write_text(f"#!/bin/sh\nsed 's/^.retry.$/&\\nmax_attempts = 1/' \"$2\" >'{tmp_path}/conf'\n"
                     f"exec '{os.environ['RETRYD_BIN']}' -c '{tmp_path}/conf'\n")
@@ -49,7 +49,7 @@ def test_says_so_when_failures_are_not_ridden_out(tmp_path):
 def test_says_what_is_missing():
     done = run(RETRYD_BIN="/nonexistent")
     assert done.returncode == 2
-    assert done.stderr == "demo: RETRYD_BIN names no program; ./dev demo builds it first\n"
+    assert done.stderr == "demo: RETRYD_BIN is not the path of a program; ./dev demo builds it first\n"
 
 
 def test_says_that_retryd_did_not_start():

@@ -1,13 +1,13 @@
 # shellcheck shell=sh
-# What dev and the scripts beside this one share. They run in the tree's own folder.
+# Functions that dev and the scripts in this folder share. The scripts run in the root folder of the tree.
 
 set -eu
 
 root=$PWD
 cache=$root/.cache
-python=/usr/bin/python3 # Debian's own: another python3 on PATH would not see Debian's pytest
+python=/usr/bin/python3 # Debian's own, because another python3 on PATH would not find Debian's pytest
 
-# --- talking --------------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 if [ -t 1 ]; then
     bold=$(printf '\033[1m') red=$(printf '\033[31m') plain=$(printf '\033[0m')
@@ -22,7 +22,7 @@ die() {
     exit 1
 }
 
-# Runs a command that has nothing to say unless it fails.
+# Runs a command, and prints its output only if it fails.
 quietly() {
     mkdir -p "$cache"
     quiet_log=$(mktemp "$cache/log.XXXXXX")
@@ -41,11 +41,11 @@ as_root() {
     elif command -v sudo >/dev/null; then
         sudo "$@"
     else
-        die "this needs root, and there is no sudo: $*"
+        die "this command needs root, and sudo is not installed: $*"
     fi
 }
 
-# packages_of NAME...: what these lines of the list stand for.
+# packages_of NAME...: prints the packages of these lines of the list.
 packages_of() {
     awk -v names="$*" '
         /^#/ { next }
@@ -60,14 +60,14 @@ packages_of() {
     ' "$root/tests/dev/packages" | sort -u
 }
 
-# No service starts while packages are installed, and none that only tests run is enabled at boot: what
-# packages ask for that comes from no-services/, which dpkg finds before the machine's own.
+# The installation of a package starts no service, and enables none at boot that only tests run. For this, dpkg
+# finds the programs in no-services/ before the machine's own.
 no_services=$root/tests/dev/no-services
 
 # apt_install PACKAGE...
 apt_install() {
-    case $no_services in *:*) die "apt cannot work from a folder with a colon in its name: $root" ;; esac
-    as_root test -x "$no_services/invoke-rc.d" || die "root cannot run what is in $no_services"
+    case $no_services in *:*) die "apt cannot work in a folder with a colon in its name: $root" ;; esac
+    as_root test -x "$no_services/invoke-rc.d" || die "root cannot run the programs in $no_services"
     not_enabled=''
     for service in $(packages_of services); do
         case " $* " in *" ${service#*=} "*) not_enabled="$not_enabled ${service%=*}" ;; esac
@@ -80,7 +80,7 @@ apt_install() {
 
 apt_update() { quietly as_root apt-get update -qq || die 'apt-get update failed'; }
 
-# need NAME...: installs what these lines of the list stand for, where it is missing.
+# need NAME...: installs the packages of these lines of the list, if they are missing.
 need() {
     missing=''
     for package in $(packages_of "$@"); do
@@ -88,13 +88,13 @@ need() {
             missing="$missing $package"
     done
     [ -n "$missing" ] || return 0
-    command -v apt-get >/dev/null || die "needs the equivalent of these Debian packages:$missing"
+    command -v apt-get >/dev/null || die "the equivalent of these Debian packages is missing:$missing"
     say "installing Debian packages:$missing"
     # shellcheck disable=SC2086 # a list of names, as below
     apt-cache show $missing >/dev/null 2>&1 || apt_update
     # shellcheck disable=SC2086
     if ! apt_install $missing; then
-        say 'the package lists may be old: apt-get update, and once more'
+        say 'the package lists may be out of date: running apt-get update, then trying again'
         apt_update
         # shellcheck disable=SC2086
         apt_install $missing || die "could not install:$missing"
@@ -103,7 +103,7 @@ need() {
 
 # --- building -------------------------------------------------------------------------------------
 
-# locked NAME COMMAND...: what is made ahead of its turn and in it is not made by both at once.
+# locked NAME COMMAND...: keeps a part, and the build ahead of it, from building the same thing at the same time.
 locked() {
     locked_name=$1
     shift
@@ -111,7 +111,7 @@ locked() {
     flock "$root/build/$locked_name.lock" "$@"
 }
 
-# The build itself looks for no ccache; where there is one, a developer's build uses it.
+# The build itself does not look for ccache. A developer's build uses it if it is installed.
 configure() {
     : "${CMAKE_C_COMPILER_LAUNCHER=$(command -v ccache)}"
     quietly locked "$1" cmake --preset "$1" -DCMAKE_C_COMPILER_LAUNCHER="$CMAKE_C_COMPILER_LAUNCHER"
@@ -129,7 +129,7 @@ build() {
     fi
 }
 
-# use PRESET: builds it, and tells scripts where it is.
+# use PRESET: builds it, and exports the paths that scripts need.
 use() {
     build "$1"
     RETRYD_BIN=$root/build/$1/retryd
@@ -140,19 +140,19 @@ use() {
 
 # --- running --------------------------------------------------------------------------------------
 
-# Sanitizers of older compilers cannot live with much address space randomisation.
+# The sanitizers of older compilers fail with too much address space randomisation.
 no_aslr=''
 if setarch "$(uname -m)" -R true 2>/dev/null; then
     no_aslr="setarch $(uname -m) -R"
 fi
 
-# Many tests hold many connections; take what the machine allows, within reason.
+# Many tests hold many connections. This raises the limit on descriptors as far as the machine allows.
 more_descriptors() {
     # shellcheck disable=SC3045 # Debian's sh knows it
     ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)" || true
 }
 
-# A part of the tests leaves its reports in the folder REPORTS, where run_parts.py counts them.
+# A part of the tests writes its reports to the folder REPORTS, where run_parts.py counts them.
 
 # run_pytest REPORT ARGUMENTS...
 run_pytest() {
@@ -173,7 +173,7 @@ run_ctest() {
     fi
 }
 
-# on_other_debian COMMAND...: in this tree, on Debian 13 where this is 12, and the other way round.
+# on_other_debian COMMAND...: runs it in this tree on Debian 13 if this is 12, and on 12 if this is 13.
 on_other_debian() {
     mkdir -p "$root/build"
     as_root flock "$root/build/debian.lock" env RETRYD_SOURCE_DIR="$root" setpriv --pdeathsig TERM \

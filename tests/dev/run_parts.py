@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Runs parts of the tests, one after the other, and tells what came of them: ./dev test.
+"""./dev test: runs parts of the tests one after the other, and reports the results.
 
     run_parts.py [--left-out TEXT] PART...
 
-A part is a program in parts/. It leaves its reports in the folder that REPORTS names: JUnit's as *.xml, and in
-`count` a line "PASSED FAILED" for each thing else that it tried. Skipped counts as failed: a test that did not run
-showed nothing. So does a part that ran none, or that failed though its tests passed.
+A part is a program in parts/. It writes its reports to the folder that REPORTS names: JUnit reports as *.xml, and for
+everything else a line "PASSED FAILED" in `count`. A skipped test counts as failed, because it has shown nothing. So
+does a part that ran no test, or that failed although its tests passed.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def run(part, ahead):
 
 
 def start_ahead(parts):
-    """In a process group of its own, which a part can stop while it measures; it ends with this process."""
+    """Starts it in its own process group, which a part can stop while it measures. It ends with this process."""
     with open(OUT / "ahead.log", "wb") as log:
         return subprocess.Popen(["nice", "-n", "19", "setpriv", "--pdeathsig", "TERM", HERE / "ahead", *parts],
                                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)

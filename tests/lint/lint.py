@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""The tree's own rules, those that neither the compilers nor clang-tidy can see.
+"""Checks the tree's own rules, which neither the compilers nor clang-tidy can check.
 
     tests/lint/lint.py [ROOT]
 
-Prints one line a finding, `path:line: what is wrong`, and exits 1 if there is any. Each check is a
-function from a Tree to findings and stands in CHECKS; test_lint.py shows each one failing. Those about
-the clauses of the contract are in contract.py.
+Prints one line for each finding, `path:line: what is wrong`, and exits with 1 if there is any. Each check is
+a function from a Tree to findings and is listed in CHECKS; test_lint.py shows that each one can fail. The
+checks of the contract's clauses are in contract.py.
 """
 
 import os

@@ -1,11 +1,10 @@
 #!/usr/bin/python3
-"""Runs clang-tidy over every file of a build, on all cores, and only where something changed.
+"""Runs clang-tidy on every changed file of a build, on all cores.
 
     tests/lint/tidy.py BUILD_DIR CACHE_DIR
 
-A file that was found clean leaves a stamp in CACHE_DIR, named after all that went into the finding:
-the file, those of the tree's headers that it includes, the compile command, .clang-tidy and clang-tidy's
-version.
+A clean file leaves a stamp in CACHE_DIR. The name of the stamp depends on everything that affects the result:
+the file, the tree's headers that it includes, the compile command, .clang-tidy and clang-tidy's version.
 """
 
 import concurrent.futures
@@ -73,7 +72,7 @@ def main():
                 print(run.stdout.strip() or run.stderr.strip())
     for old in set(cache.iterdir()) - set(stamps.values()):
         old.unlink()
-    print(f"clang-tidy: {len(stamps)} files, {len(stale)} looked at, {failed} with findings",
+    print(f"clang-tidy: {len(stamps)} files, {len(stale)} checked, {failed} with findings",
           file=sys.stderr)
     return 1 if failed or not stamps else 0
 

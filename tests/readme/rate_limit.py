@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Six requests meet a rate limit: what the README's ten log lines tell of.
+"""Prints the README's ten log lines: six requests meet a rate limit.
 
     RETRYD_BIN=... PROVIDER_BIN=... tests/readme/rate_limit.py
 
-prints them. The first request gets a 429 that asks for 2 s, and closes the gate. The five others come
-while it is closed, and wait. Behind the wait one goes, and gets a 429 that asks for one second more. All
-of this with the defaults of retryd; what it tells of its start and end is left out.
+The first request gets a 429 that asks for 2 s, and closes the gate. The five others arrive while it is closed,
+and wait. After the wait one of them goes, and gets a 429 that asks for one second more. retryd runs with its
+defaults. The lines about its start and end are left out.
 """
 
 import os
@@ -36,7 +36,7 @@ def limited(ms):
 
 
 def play():
-    """The statuses that the clients got, and the log's lines about requests and gates."""
+    """The statuses that the clients got, and the log lines about requests and gates."""
     with Provider(os.environ["PROVIDER_BIN"], quiet=True) as provider:
         provider.answers(limited(2000), limited(1000), {"preset": "auto", "delay_ms": 400})
         with Retryd(config=CONFIGURATION.format(url=provider.base_url), raw=True) as daemon:

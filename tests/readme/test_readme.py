@@ -1,9 +1,9 @@
-"""Every command of README.md and of docs/ is tried: here, or by the test that is named for it. The manual page
-says what --help says.
+"""Every command in README.md and docs/ is tried, here or by the test that is named for it. The manual page
+agrees with --help.
 
-A command that stands in neither table fails, and so does an entry without its command. The examples
-for the SDKs are run by tests/sdk/test_readme_examples.py, and what clients.md has by tests/agents and
-tests/blackbox/test_ready_routes.py.
+A command that is in neither table fails, and so does an entry without its command.
+tests/sdk/test_readme_examples.py runs the examples for the SDKs. tests/agents and
+tests/blackbox/test_ready_routes.py run those of clients.md.
 """
 
 import json

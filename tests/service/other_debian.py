@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Runs a command in this tree as on the other of the two Debians: on 13 here, on 12 where this is 13.
+"""Runs a command in this tree on the other of the two Debian releases: on 13 if this is 12, and on 12 if this is 13.
 
-    other_debian.py PACKAGES COMMAND [ARGUMENT...]      PACKAGES: names, with blanks between
+    other_debian.py PACKAGES COMMAND [ARGUMENT...]      PACKAGES: names, separated by blanks
 
-Needs root. The system is made once and kept in .cache/service; it is made anew when PACKAGES change. The
-command sees it, and this tree at /srv, read-only; build/ and .cache/ there are its own, and are kept in
-.cache/on-SUITE/. Its network is a loopback; its mounts and processes end with it.
+Needs root. The system is created once and kept in .cache/service; it is created again when PACKAGES change. The
+command sees that system, and this tree at /srv, read-only. It has its own build/ and .cache/, which are kept in
+.cache/on-SUITE/. Its network is a loopback. Its mounts and processes end with it.
 """
 
 import os

@@ -1,5 +1,5 @@
-"""The clients of a soak: so many at a time, on one thread, each checked for what it puts on the wire and
-what comes back, byte by byte."""
+"""The clients of a soak run: a fixed number at a time, on one thread. Checks byte by byte what each one sends
+and receives."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Holds three accounts of one round together: the clients' answers, the provider's record, the log."""
+"""Compares three records of one round: the clients' responses, the provider's record, the log."""
 
 import gzip
 import json

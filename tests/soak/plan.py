@@ -1,8 +1,8 @@
-"""What a soak asks for: requests of mixed kinds, faults of first attempts, clients that leave.
+"""Draws the requests of a soak run: mixed kinds, faults of first attempts, clients that disconnect.
 
-Everything is drawn from one seed, so that a run can be repeated. A request's number stands in its path
-(/v1/s17/chat/completions), which the daemon logs and the provider records; the provider writes the number
-of each attempt into its answer. So each answer tells which request it belongs to.
+Everything is drawn from one seed, so that a run can be repeated. Each request has its number in its path
+(/v1/s17/chat/completions), which the daemon logs and the provider records. The provider writes the number of
+each attempt into its response, so each response shows which request it belongs to.
 """
 
 import dataclasses

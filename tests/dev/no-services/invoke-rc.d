@@ -1,3 +1,3 @@
 #!/bin/sh
-# Stands in for the machine's while dev installs packages: no service is started, stopped or reloaded.
+# Replaces the machine's own program while dev installs packages: it starts, stops and reloads no service.
 exit 0

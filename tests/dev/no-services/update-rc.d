@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands in for the machine's while dev installs packages: those of RETRYD_NOT_ENABLED are not started at boot.
+# Replaces the machine's own program while dev installs packages: the services in RETRYD_NOT_ENABLED do not start at boot.
 case " $RETRYD_NOT_ENABLED " in
 *" $1 "*) [ "$2" != defaults ] || set -- "$1" defaults-disabled ;;
 esac

@@ -1,4 +1,4 @@
-"""What all tests share: the binaries under test, a provider, a daemon in front of it."""
+"""Shared by all tests: the binaries under test, a provider, and a daemon in front of it."""
 
 import os
 import pathlib

@@ -1,12 +1,12 @@
-"""Runs a real retryd for a test and reads its log as it is written (standard library only).
+"""Runs a real retryd for a test, and reads its log while it writes it (standard library only).
 
     with Retryd(upstream=provider.base_url, retry={"initial_delay": "50ms"}) as d:
         ...                                   # talk to d.base_url
         line = d.wait_log("attempt 1 of 5")   # a dict of the line's fields
         assert d.metric("retryd_rescued_total") == 1
 
-Each daemon listens on free ports, with one worker unless told otherwise. Leaving the block ends it
-with SIGTERM and fails if it did not end cleanly: a wrong exit code, a sanitizer's report, a leak.
+Each daemon listens on free ports, with one worker by default. The end of the block sends SIGTERM, and raises an
+exception if the daemon did not end cleanly: a wrong exit code, a sanitizer's report, a leak.
 """
 
 import http.client

@@ -1,8 +1,8 @@
-"""Coding agents, run as they are: Codex, Claude Code, the Gemini CLI and aider, each non-interactively.
+"""Runs unmodified coding agents: Codex, Claude Code, the Gemini CLI and aider, each non-interactively.
 
-What each of them sets is read from docs/clients.md, and the daemon's configuration from the end of
-conf/retryd.conf, so that neither can go stale: the daemon listens where they say, in a network of its
-own (run.py). Each asks once for a greeting; its text and the upstream's requests are what counts.
+The settings of each agent come from docs/clients.md, and the daemon's configuration comes from the end of
+conf/retryd.conf, so that neither can become outdated. The daemon listens on the address given there, in a network of
+its own (run.py). Each agent sends one greeting; the test checks its output and the upstream's requests.
 """
 
 import collections

@@ -1,12 +1,12 @@
-"""Many requests at once, each with a script of its own at one provider.
+"""Sends many requests at once to one provider; each has a script of its own.
 
     CASES = {"reset": Case([{"cut": {"before_head": True}}, {"preset": "auto"}])}
     with pair(retry={"initial_delay": "20ms"}) as (provider, daemon):
         seen = run(provider, daemon, CASES)
     assert seen["reset"].answer.status == 200 and len(seen["reset"].attempts) == 2
 
-A case's name goes along as the header x-case, which picks its answers, and as the body's model,
-which stands in the log. Times are the provider's own (tests/provider/README.md).
+The name of a case goes into the header x-case, which selects its answers, and into the body's model, which appears in
+the log. The times are the provider's own (tests/provider/README.md).
 """
 
 import concurrent.futures

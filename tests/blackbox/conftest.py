@@ -1,4 +1,4 @@
-"""Tests whose names tell of a library's release run on that one alone: libcurl8, libmicrohttpd1, ..."""
+"""Runs a test whose name contains the release of a library (libcurl8, libmicrohttpd1, ...) on that release only."""
 
 import os
 import re

@@ -1,12 +1,12 @@
-"""Real HTTP/2 servers over TLS in front of the provider: nginx and nghttpx, from Debian's packages.
+"""Runs real HTTP/2 servers over TLS in front of the provider: nginx and nghttpx, from Debian's packages.
 
-A test module that has these fixtures runs its tests through each of them:
+A test module that imports these fixtures runs its tests through each of them:
 
     from fronts import front, through_front  # noqa: F401
     from pki import pki  # noqa: F401
 
-Neither keeps anything back: what the provider sends goes out at once, and the end of a stream ends the
-connection to the provider.
+Neither server buffers: each forwards what the provider sends at once, and the end of a stream ends the connection to
+the provider.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""An HTTP/2 server over TLS that does what no real one does on demand (with Debian's python3-h2).
+"""An HTTP/2 server over TLS that misbehaves on demand, as no real one does (with Debian's python3-h2).
 
-    def play(request):               # called when a request is whole; request.n counts from 1
+    def play(request):               # called when a request is complete; request.n counts from 1
         if request.n == 1:
             request.reset(REFUSED_STREAM)
         else:
@@ -10,7 +10,7 @@
         ...
         peer.wait("reset", 1)        # a client's RST_STREAM
 
-Each connection has a thread, and `play` runs in it. What a thread comes to grief over fails the test.
+Each connection has a thread, and `play` runs in it. An exception in such a thread fails the test.
 """
 
 import contextlib

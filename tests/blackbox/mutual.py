@@ -1,4 +1,4 @@
-"""A server that asks for client certificates, and tells whose it saw (standard library only)."""
+"""A server that asks for client certificates, and records those that it receives (standard library only)."""
 
 import http.server
 import ssl

@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own, made once a session by openssl."""
+"""A certificate authority for the tests. openssl creates it once per session."""
 
 import pathlib
 import subprocess

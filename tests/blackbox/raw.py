@@ -1,11 +1,11 @@
-"""A client that puts on the wire exactly what a test says, and reads exactly what comes back.
+"""A client that sends exactly the bytes of a test, and reads exactly the bytes that come back.
 
     with Raw(daemon) as c:
         c.request("POST", "/v1/chat/completions", CHAT)
         answer = c.answer()
         assert answer.status == 200
 
-Nothing here sleeps: what has to pass some time waits for a socket to say something meanwhile.
+Nothing here sleeps. A test that has to let time pass waits for data on a socket with a timeout.
 """
 
 import json

@@ -1,10 +1,10 @@
-"""Streams for tests: requests that ask for one, answers written out, and what a client reads in them.
+"""Streams for tests: requests for streams, complete responses as text, and a client's view of them.
 
     asked = case("chat", [{"preset": "auto", "cut": {"after_events": 3}}, {"preset": "auto"}], "splice")
     told = read_chat(seen.answer.body)
     assert told.text == "w1 w2 w3 " and told.error is None
 
-Reading is strict: a body that ends amid an event, or holds one that is no JSON, fails the test.
+The readers are strict: a body that ends within an event, or contains one that is not JSON, fails the test.
 """
 
 import collections

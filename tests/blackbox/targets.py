@@ -5,7 +5,7 @@
         assert ask(daemon).header("x-retryd-target") == "two"
         assert where(provider.record()) == ["one", "two"]
 
-Each upstream is a path of its own at the provider: /NAME/v1.
+Each upstream has its own path at the provider: /NAME/v1.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""C8, C28: no more attempts than allowed, SDKs included; repeats that may cost twice are told."""
+"""C8, C28: no more attempts than allowed, SDKs included; retries that may be charged twice are reported."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""C2: how often and when: five attempts, exponential waits, their maximum and their jitter."""
+"""C2: the number and the times of attempts: five attempts, exponential waits, their maximum and their jitter."""
 
 import pytest
 from cases import AUTO, Case, calm, error, pair, run

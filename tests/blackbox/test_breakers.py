@@ -1,4 +1,4 @@
-"""C20: a breaker for each upstream's model. When it opens, single probes, and what the others do meanwhile."""
+"""C20: each model of an upstream has a breaker. When it opens, single probes, and other requests meanwhile."""
 
 import pytest
 from cases import AUTO, error

@@ -1,4 +1,4 @@
-"""C13: what each of the modes makes of a stream that breaks, wherever it does."""
+"""C13: how each mode handles a stream that breaks, at any place."""
 
 import json
 

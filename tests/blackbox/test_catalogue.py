@@ -1,10 +1,10 @@
 """The sixteen faults that providers are publicly reported to have, over sockets.
 
-Their own timings are a stall of 30 s, a first word after 20 s and a caller that gives up after 45 s; here all of
+Their original timings are a stall of 30 s, a first word after 20 s and a caller that gives up after 45 s. Here all of
 them are SCALE times shorter, and so are the settings that docs/configuration.md has for such a caller.
-tests/unit/exchange/test_catalogue.c plays the same faults in virtual time, with their own timings.
+tests/unit/exchange/test_catalogue.c plays the same faults in virtual time, with their original timings.
 
-There is one upstream with the model that was asked for, "big", and a fallback model, "small".
+There is one upstream with the requested model, "big", and a fallback model, "small".
 """
 
 import concurrent.futures

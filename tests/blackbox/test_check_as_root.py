@@ -1,4 +1,4 @@
-"""--check says what the user of the service cannot read, and what only the service sees."""
+"""--check reports the files that the service's user cannot read, and those that only the service sees."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""C17: a client that goes away, in any state and in any way, ends its upstream attempt within 100 ms."""
+"""C17: a client that disconnects, in any state and in any way, ends its upstream attempt within 100 ms."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""C8 for clients that ignore x-should-retry: their own retries add to ours and do not multiply."""
+"""C8 for clients that ignore x-should-retry: their retries add to retryd's and do not multiply them."""
 
 import json
 

@@ -1,5 +1,6 @@
-"""C17: a client that leaves amid its answer, in whatever way, gives back its connection's slot and its
-descriptor at once, though an older connection of another client is idle."""
+"""C17: a client that disconnects in the middle of its response, in whatever way, frees its connection's slot and its
+descriptor at once, even while an older connection of another client is idle.
+"""
 
 import contextlib
 import os

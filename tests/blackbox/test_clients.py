@@ -1,6 +1,6 @@
-"""What agents and frameworks do on the wire, replayed: their fields, bodies, repeats and closings (docs/clients.md).
+"""Replays what agents and frameworks do on the wire: their headers, bodies, retries and closes (docs/clients.md).
 
-The daemons have Anthropic's and Google's routes beside OpenAI's, as the sample's end has them ready.
+The daemons have the ready-made routes for Anthropic and Google beside OpenAI's.
 """
 
 import contextlib

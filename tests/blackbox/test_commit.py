@@ -1,6 +1,6 @@
-"""C10: nothing goes to the client before the answer is committed: whole, or at a stream's first content.
+"""C10: nothing goes to the client before the response is committed: once complete, or at a stream's first content.
 
-An answer that calls itself good and breaks its promise is no answer: JSON that is none, or not all there.
+A response that claims success but breaks its promise is not a response: its JSON is invalid or incomplete.
 """
 
 import base64

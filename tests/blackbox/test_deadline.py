@@ -1,4 +1,4 @@
-"""C7: the answer begins before the caller gives up, and no wait goes past that."""
+"""C7: the response begins before the caller gives up, and no wait extends beyond that."""
 
 import socket
 

@@ -1,5 +1,6 @@
-"""SIGTERM as clients see it: who has asked gets an answer, or is told that retryd ends; who only waits to
-ask again learns it in time. And the end itself, whatever comes together with it."""
+"""SIGTERM from the clients' point of view. A client that has sent a request gets its response, or an error that says
+that retryd is ending. A client with an idle connection learns it in time. The end works whatever happens meanwhile.
+"""
 
 import concurrent.futures
 import os

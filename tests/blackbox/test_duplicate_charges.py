@@ -1,6 +1,7 @@
-"""C28: repeats elsewhere, and hedges, that may be charged twice: counted, told, and forbidden on demand.
+"""C28: retries at other targets, and hedges, that may be charged twice are counted, reported, and forbidden on demand.
 
-Repeats on one target are in test_attempts_in_all.py."""
+Retries at the same target are in test_attempts_in_all.py.
+"""
 
 import pytest
 from cases import AUTO, error

@@ -1,4 +1,4 @@
-"""C3: an empty completion is asked for once more; what comes then is delivered, and nothing of it is a failure."""
+"""C3: retryd retries an empty completion once. It delivers the next response, and nothing of it counts as a failure."""
 
 import json
 import signal

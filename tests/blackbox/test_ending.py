@@ -1,4 +1,4 @@
-"""The time that an end takes: drain_linger, and what systemd is asked for meanwhile."""
+"""The time that a shutdown takes: drain_linger, and what retryd requests from systemd meanwhile."""
 
 import signal
 import socket

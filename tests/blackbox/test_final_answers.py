@@ -1,4 +1,4 @@
-"""C24, C25, C26: what the caller is told, and what it may ask for."""
+"""C24, C25, C26: what the caller sees of an error, and the overrides that it may send."""
 
 import base64
 import contextlib

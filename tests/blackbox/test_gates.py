@@ -1,4 +1,4 @@
-"""C19: a 429 closes its target's gate. Who waits, who is let go when, and who is told that it is in vain."""
+"""C19: a 429 closes its target's gate. Which requests wait, when each may go, and which are refused at once."""
 
 import concurrent.futures
 import json

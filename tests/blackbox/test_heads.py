@@ -1,5 +1,6 @@
-"""Request heads at the edge of what HTTP/1.1 allows: all that is well-formed comes in, and nothing that two
-readers could read differently."""
+"""Request headers at the limits of HTTP/1.1: retryd accepts everything well-formed, and nothing that two readers could
+read differently.
+"""
 
 import json
 

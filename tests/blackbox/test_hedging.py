@@ -1,4 +1,4 @@
-"""C23: hedging. After a silence a second attempt joins the first; the first good answer wins."""
+"""C23: hedging. A second attempt joins a first one that is silent; the first good response wins."""
 
 import pytest
 from cases import AUTO, error

@@ -1,5 +1,6 @@
-"""C6: each form of a hint at the socket: the next attempt comes not before it and at most 15 % and
-50 ms after it. The provider's clock measures, from the end of an answer to the next first byte."""
+"""C6: each form of a hint, over sockets: the next attempt comes not before the hinted time, and at most 15 % and 50 ms
+after it. The provider's clock measures from the end of a response to the next first byte.
+"""
 
 import datetime
 import email.utils

@@ -1,4 +1,4 @@
-"""C30: who may come in, by the name that was called and by the page that calls."""
+"""C30: who may connect, by the host name that the client used and by the origin of the page."""
 
 import pytest
 from cases import AUTO, pair

@@ -1,4 +1,4 @@
-"""HTTP/1.0 clients cannot see a stream break, so they get it whole, with its length, or an error."""
+"""HTTP/1.0 clients cannot detect a broken stream, so they get the complete stream with its length, or an error."""
 
 import json
 

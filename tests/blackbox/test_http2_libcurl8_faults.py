@@ -1,6 +1,6 @@
-"""What HTTP/2 adds to the ways in which an upstream can fail, and what it shares between requests.
+"""Faults of an upstream that only HTTP/2 has, and the state that requests share on its connections.
 
-A small server of the tests' own (h2peer.py) does what real ones do not do on demand.
+A small server (h2peer.py) produces the faults that real servers do not produce on demand.
 """
 
 import collections

@@ -1,6 +1,6 @@
-"""C17 over HTTP/2: a client that leaves ends its stream, and not its neighbours'.
+"""C17 over HTTP/2: a client that disconnects ends its own stream, and not those of others.
 
-The tests of test_client_gone.py, with real HTTP/2 servers between retryd and the provider.
+These are the tests of test_client_gone.py, with real HTTP/2 servers between retryd and the provider.
 """
 
 import pytest

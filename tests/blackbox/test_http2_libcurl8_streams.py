@@ -1,6 +1,6 @@
-"""C10 to C13 over HTTP/2: streams that break, and answers that are not whole, told by a reset of their stream alone.
+"""C10 to C13 over HTTP/2: broken streams and incomplete responses, where only a reset of the stream shows the fault.
 
-The tests of other modules, with real HTTP/2 servers between retryd and the provider.
+These are tests of other modules, with real HTTP/2 servers between retryd and the provider.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""systemd's journal learns how bad a line is: a priority stands in front of each, where it is the reader."""
+"""systemd's journal gets the level of each line: a priority precedes each line if the journal is the reader."""
 
 import json
 import os

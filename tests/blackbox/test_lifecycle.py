@@ -1,4 +1,4 @@
-"""Start, reload, drain and end; what the system takes away; what systemd is told."""
+"""Start, reload, drain and end; lost system resources; messages to systemd."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""C29: it is for this machine. An address that others reach is refused, unless insecure_listen says that it is meant."""
+"""C29: retryd serves this machine only. It refuses an address that others can reach without insecure_listen."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
-"""Many at once: nothing lost, nothing doubled, and the provider's record and the log agree.
+"""Many requests at once: nothing is lost or doubled, and the provider's record and the log agree.
 
-These run against the ThreadSanitizer build as well.
+These tests also run with the ThreadSanitizer build.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""An upstream that is retryd itself: refused at the start where it can be seen, and found by the Via field where
-it cannot."""
+"""An upstream that is retryd itself: retryd refuses it at the start if the configuration shows it, and otherwise
+detects it by the Via header.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""C16, on the way up: neither side makes memory grow past its cap, whoever is slow."""
+"""C16 for uploads: neither side makes memory grow beyond its cap, whichever side is slow."""
 
 import contextlib
 import hashlib

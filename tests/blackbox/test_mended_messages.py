@@ -1,4 +1,4 @@
-"""C13: Anthropic's messages go on in their blocks where they broke: thinking, text, and the input of tools."""
+"""C13: Anthropic's messages continue in the block where they broke: thinking, text, and the input of tools."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Attempts that go somewhere else: not back to a connection that gave a sick answer (C3)."""
+"""After a broken response, the next attempt does not use the same connection (C3)."""
 
 import os
 import subprocess

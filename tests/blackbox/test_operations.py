@@ -1,4 +1,4 @@
-"""C18: the kind of operation is part of a target: what a token count meets says nothing of messages."""
+"""C18: the kind of operation is part of a target, so the result of a token count says nothing about messages."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Requests in a content coding: they go on as they came, and what they say is read all the same (C1)."""
+"""Requests with a content encoding: retryd forwards them as they came, and still reads their content (C1)."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""Sockets that systemd passes: what their names say, and that C29 holds for them as for retryd's own."""
+"""Sockets that systemd passes: the meaning of their names, and C29, which applies to them as to retryd's own."""
 
 import os
 import signal

@@ -1,7 +1,7 @@
-"""The well-behaved provider pays nothing: how many requests each answer costs upstream, in each mode.
+"""A well-behaved provider causes no extra cost: how many upstream requests each response costs, in each mode.
 
-An answer that is as the API documents it costs one request, and arrives as it was sent. Of what goes wrong
-there is a table: a number that rises is a bill that rises, and one that falls a rescue that is gone.
+A response as the API documents it costs one request, and arrives as it was sent. A table has the cost of each fault: a
+larger number means a higher bill, and a smaller one a fault that retryd no longer rides out.
 """
 
 import concurrent.futures

@@ -1,4 +1,4 @@
-"""The routes that stand ready in conf/retryd.conf, as a user gets them: by removing the # of their lines."""
+"""The ready-made routes in conf/retryd.conf as a user enables them, by removing the # from their lines."""
 
 import os
 import re

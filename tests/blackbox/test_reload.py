@@ -1,4 +1,4 @@
-"""retryd reload: the verb waits for the answer; systemd's status and the metrics tell of it, too."""
+"""retryd reload: the command waits for the result; systemd's status and the metrics report it too."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""C15: bodies up to max_body are replayable, in memory or in a file, and memory does not grow with them."""
+"""C15: bodies up to max_body can be sent again, from memory or from a file, and memory does not grow with them."""
 
 import contextlib
 import hashlib

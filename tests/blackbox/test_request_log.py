@@ -1,4 +1,4 @@
-"""C27: a line for each request and for each failed attempt, and never a key or a body."""
+"""C27: the log has a line for each request and for each failed attempt, and never a key or a body."""
 
 import json
 import re

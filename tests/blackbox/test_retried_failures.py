@@ -1,4 +1,4 @@
-"""C3: what is worth another attempt, and what is not, each cause met on the wire."""
+"""C3: which failures are worth another attempt, and which are not. Each cause occurs on the wire."""
 
 import contextlib
 import json

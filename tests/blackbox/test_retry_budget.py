@@ -1,4 +1,4 @@
-"""C9: the retry budget. A total outage is not made worse by what rides out the small ones."""
+"""C9: the retry budget. The retries that ride out small outages do not make a total outage worse."""
 
 import pytest
 from cases import AUTO, error

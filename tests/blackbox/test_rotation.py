@@ -1,4 +1,4 @@
-"""Keys, passwords and certificates from files: what is shown to whom, and what becomes of it when they change."""
+"""Keys, passwords and certificates from files: which ones retryd presents to whom, and the effect of a change."""
 
 import base64
 import os

@@ -1,6 +1,7 @@
-"""What daemons on one account tell each other over Redis: gates, breakers, rates (C19, C20, C22).
+"""The state that daemons on one account share over Redis: gates, breakers, rates (C19, C20, C22).
 
-Two real daemons, a real redis-server, one provider."""
+The tests use two real daemons, a real redis-server and one provider.
+"""
 
 import contextlib
 import os

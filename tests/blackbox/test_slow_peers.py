@@ -1,5 +1,6 @@
-"""C16 at one byte a second: a client that takes so little holds next to nothing in the daemon's memory,
-and what an upstream sends so slowly passes with each event's last byte."""
+"""C16 at one byte a second: a client that reads so slowly uses almost no memory in the daemon, and data that an
+upstream sends so slowly passes with the last byte of each event.
+"""
 
 import select
 import socket

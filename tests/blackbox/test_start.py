@@ -1,4 +1,4 @@
-"""What it was started with: signals, descriptors and variables of whoever started it."""
+"""The environment that retryd inherits at its start: signals, descriptors and variables."""
 
 import contextlib
 import os

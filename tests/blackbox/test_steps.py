@@ -1,4 +1,4 @@
-"""What the log tells of one request: each step at level = debug, and its upstream's name for it always."""
+"""The log lines of one request: each step at level = debug, and always the upstream's id for it."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""C14: keep-alive comments while a stream waits, and what becomes of a failure once one has gone out."""
+"""C14: keep-alive comments while a stream waits, and how a failure after the first comment is reported."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""C12 wherever bytes are cut or split: what is no whole event has not come, and no reads are told apart."""
+"""C12 with bytes cut or split anywhere: an incomplete event does not count, and splits between reads do not matter."""
 
 import pytest
 from cases import pair

@@ -1,4 +1,4 @@
-"""C12: what says that an answer is whole, what only looks like it, and what comes behind the end."""
+"""C12: what shows that a response is complete, what only seems to, and what may follow the end."""
 
 import json
 import signal

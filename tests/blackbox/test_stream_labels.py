@@ -1,4 +1,4 @@
-"""C10, C11: an event stream is known by what it is where one was asked for, whatever its label says."""
+"""C10, C11: if the request asked for a stream, retryd recognizes one by its content, whatever its Content-Type says."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""C12: the reason reaches the person: a response that began ends as failed, with it, before the error event."""
+"""C12: the reason reaches the user: a response that has begun ends as failed, with the reason, then the error event."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Event streams: each event the moment it is whole, never a part of one, and told when they break."""
+"""Event streams: retryd forwards each event once it is complete, never a part of one, and reports a break."""
 
 import base64
 import gzip

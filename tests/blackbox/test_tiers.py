@@ -1,4 +1,4 @@
-"""C18, C21: tiers of targets. In order or by weight, other keys, fallback models, names on the way."""
+"""C18, C21: tiers of targets. In order or by weight, other keys, fallback models, and model names in requests."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
-"""The ways in which libcurl and libmicrohttpd would break the contract if they were let.
+"""Behaviour of libcurl and libmicrohttpd that would break the contract without a remedy in retryd.
 
-Each test fails when its remedy is taken out of src/edge.
+Each test fails if its remedy is removed from src/edge.
 """
 
 import json

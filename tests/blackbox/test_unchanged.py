@@ -1,4 +1,4 @@
-"""C1: a request and its answer pass unchanged, byte for byte, but for what belongs to a connection."""
+"""C1: a request and its response pass unchanged, byte for byte, except for the headers of a connection."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""C12 of streams that retryd does not know: one that fails never ends in good order, and nothing is added to it."""
+"""C12 for streams that retryd does not know: a failed one never ends cleanly, and retryd adds nothing to it."""
 
 import json
 import signal

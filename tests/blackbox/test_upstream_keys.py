@@ -1,4 +1,4 @@
-"""C31: an upstream's key comes from a file, a credential or the environment, and is shown nowhere."""
+"""C31: an upstream's key comes from a file, a credential or the environment, and appears nowhere."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""C22: limits of an upstream, and queues that are fair among those who wait."""
+"""C22: the limits of an upstream, and queues that are fair to all waiting clients."""
 
 import pytest
 from cases import AUTO, error

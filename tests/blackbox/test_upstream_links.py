@@ -1,4 +1,4 @@
-"""The ways to an upstream: plain, TLS, proxy, Unix socket; what is reused, and what is told."""
+"""Connections to an upstream: plain, TLS, proxy, Unix socket; what is reused, and what errors say."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""C4, C18: where each verdict leads. To another key, upstream or model, where that can help; else to the caller."""
+"""C4, C18: where each verdict leads: to another key, upstream or model that can help, or otherwise to the caller."""
 
 import pytest
 from cases import AUTO, error

@@ -1,4 +1,4 @@
-"""C4, C5: the body decides over the status, and the upstream's own word over the table."""
+"""C4, C5: the body overrides the status, and the upstream's own word overrides the table."""
 
 import gzip
 import zlib

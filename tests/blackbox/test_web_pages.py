@@ -1,4 +1,4 @@
-"""C30: pages of allowed origins send requests and read answers, whatever these are; no other page does."""
+"""C30: pages of allowed origins send requests and can read every response; no other page can."""
 
 import pytest
 from cases import AUTO, Case, error, pair, run

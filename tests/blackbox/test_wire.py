@@ -1,4 +1,4 @@
-"""HTTP/1.x as clients speak it: framing, limits, refusals, and what happens to the connection."""
+"""HTTP/1.x from real clients: framing, limits, refusals, and what happens to the connection."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""C24: a client with a wrong base URL is told which one is right: paths, versions, hosts, TLS."""
+"""C24: a client with a wrong base URL gets the correct one in the error: paths, versions, hosts, TLS."""
 
 import ssl
 

@@ -1,4 +1,4 @@
-"""dev, its scripts and its list of packages agree with each other; and what counts as passed."""
+"""dev, its scripts and its list of packages agree with each other. Also tests what counts as passed."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Every check of lint.py fails on a snippet that is wrong, passes one that is right, and passes the tree."""
+"""Every check of lint.py fails on a wrong snippet, passes a correct one, and passes the tree."""
 
 import pathlib
 

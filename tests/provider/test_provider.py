@@ -1,6 +1,6 @@
 """Shows each feature of the misbehaving provider on the wire, with raw sockets.
 
-PROVIDER_BIN names the program. Nothing sleeps: a test waits for bytes or for /_/wait.
+PROVIDER_BIN is the path of the program. Nothing sleeps: a test waits for bytes or for /_/wait.
 """
 
 import base64

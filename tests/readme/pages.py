@@ -1,4 +1,4 @@
-"""The README and the pages of docs/ as the tests of this folder read them."""
+"""README.md and the pages of docs/ for the tests in this folder."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""The README's ten lines are what the daemon writes: the same lines with the same fields, but for times and ids."""
+"""The README's ten lines agree with what the daemon writes: the same lines and fields, except for times and ids."""
 
 import collections
 import pathlib

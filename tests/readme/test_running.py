@@ -1,4 +1,4 @@
-"""What docs/systemd.md and docs/kubernetes.md say agrees with the units, the image and the program."""
+"""docs/systemd.md and docs/kubernetes.md agree with the units, the image and the program."""
 
 import re
 

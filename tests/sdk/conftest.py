@@ -1,4 +1,4 @@
-"""What the tests with real clients share: how the provider fails, and what it saw of it.
+"""Shared by the tests with real clients: the failures of the provider, and its record.
 
 The clients run as their users have them, with all their own retries on, unless a test says otherwise.
 """

@@ -1,7 +1,7 @@
-"""What an upstream may do to a stream, as the provider is told it: the causes of the table.
+"""The causes in the table of streams: what an upstream may do to a stream, as scripts for the provider.
 
-Each answer is for one API, "chat" or "responses". A whole stream says TEXT in four pieces, tells its
-usage and ends as the API documents it; bad ones begin the same and go wrong after two pieces.
+Each answer is for one API, "chat" or "responses". A complete stream has TEXT in four pieces and its usage, and ends as
+the API documents it. A bad stream begins the same and fails after two pieces.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""Every client of the table of streams: many streams each, all at the same time.
+"""Runs every client of the table of streams, with many streams each, all at the same time.
 
     told = run_all(base_url, {"python": [{"name": ..., "op": "chat", "model": ..., "headers": {}}], ...})
     told["python"][0] == {"name", "kind": "whole" or "error", "text", "finish", "error"}
 
-The Node clients are programs beside their node_modules (batch.mjs says what they read and write);
-those for Go and Rust are built from tests/sdk/go and tests/sdk/rust into COMPILED_DIR, and are the clients
-where that is given; that of Python runs here. All tell the same.
+The Node clients are programs beside their node_modules (batch.mjs describes their input and output). The clients for
+Go and Rust are built from tests/sdk/go and tests/sdk/rust into COMPILED_DIR; if it is set, only they run. The Python
+client runs here. All clients report the same.
 """
 
 import concurrent.futures

@@ -1,16 +1,16 @@
-"""The rows of the table of streams: what an upstream does to one, and what the application then meets.
+"""The rows of the table of streams: what an upstream does to a stream, and what the application then sees.
 
-A row is a cause, with what the provider answers first for chat completions and for the Responses API
-(None: there is no such thing there), and the effect in each of the three modes. The provider's second
-answer is a whole stream, but in rows named "always". An effect is the same for every client, but for those in
-BUT of test_stream_table.py, which runs them. docs/failures.md shows the same rows to users.
+A row is a cause, with the provider's first answer for chat completions and for the Responses API (None if the API has
+no such case), and the effect in each of the three modes. The provider's second answer is a complete stream, except in
+rows named "always". An effect is the same for every client, except for those in BUT of test_stream_table.py, which
+runs the rows. docs/failures.md shows the same rows to users.
 
-    whole(n)               the whole answer, after n attempts
-    whole(n, text)         an answer that is whole with this text
-    error(code, text, n)   the client's own API error with this code (ANY: whichever), after this text
-    raw(text)              an error that is none of the API's: a client's own fault, only in BUT
+    whole(n)               the complete response, after n attempts
+    whole(n, text)         a complete response with this text
+    error(code, text, n)   the client's own API error with this code (ANY: any code), after this text
+    raw(text)              an error of the client that is not an API error; only in BUT
 
-Where the upstream told of an error, its message has to be in the one that the client raises.
+If the upstream sent an error, its message must be in the error that the client raises.
 """
 
 import collections

@@ -1,7 +1,7 @@
-"""C30 in a real browser: a page of an allowed origin uses retryd as a program does, no other page reads or does a thing.
+"""C30 in a real browser: a page of an allowed origin uses retryd as a program does; other pages can do nothing.
 
-Chromium runs page.mjs, one page for each origin; what the browser let the page see is what the page tells its
-own server. Which fields the daemon writes is tested in tests/blackbox/test_web_pages.py.
+Chromium runs page.mjs, one page for each origin. The page reports to its own server what the browser lets it see.
+tests/blackbox/test_web_pages.py tests the headers that the daemon sends.
 """
 
 import http.server

@@ -1,4 +1,4 @@
-"""curl, as scripts use it: uploads of every kind, and leaving before the answer."""
+"""curl as scripts use it: uploads of every kind, and disconnects before the response."""
 
 import hashlib
 import json

@@ -1,8 +1,8 @@
-"""Gemini's own API and Anthropic's messages, with the SDKs of both: what their applications meet.
+"""Gemini's own API and Anthropic's messages, with the SDKs of both: what their applications see.
 
-Each row of the table is what the provider answers, each time or first, and what the application of every client
-then has: the whole answer, or an error that the SDK raises. Each client runs in one process, with all its own
-retries on, and all its calls at the same time.
+Each row of the table has the provider's answer, each time or first, and what the application of every client then
+gets: the complete response, or an error that the SDK raises. Each client runs in one process, with all its own retries
+on, and makes all its calls at the same time.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""The programs of docs/running.md, run as they stand but for the port: the default one may be in use here."""
+"""Runs the programs of docs/running.md unmodified except for the port, because the default one may be in use here."""
 
 import os
 import pathlib

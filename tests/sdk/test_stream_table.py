@@ -1,5 +1,5 @@
-"""The table of streams, run: what an upstream does to one (stream_rows.py), and what each client's application
-then meets. Each client runs in one process, all its streams at the same time, all through one daemon.
+"""Runs the table of streams: what an upstream does to a stream (stream_rows.py), and what each client's application
+then sees. Each client runs in one process, with all its streams at the same time, all through one daemon.
 """
 
 import collections

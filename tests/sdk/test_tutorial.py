@@ -1,4 +1,4 @@
-"""The usual tutorial's programs without their retry loops: retryd rides the failures out for them."""
+"""The programs of common tutorials without their retry loops: retryd rides out the failures for them."""
 
 import ast
 import asyncio

@@ -1,4 +1,4 @@
-"""What all service tests need of the machine, and of the build."""
+"""What all service tests need from the machine and from the build."""
 
 import os
 import pathlib

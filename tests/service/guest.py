@@ -1,6 +1,6 @@
-"""Runs inside the booted system: tries the units and writes what came of it to /results.json.
+"""Runs inside the booted system: tests the units and writes the results to /results.json.
 
-Each check_ function is one test; they run in this order, each from a state in which retryd is stopped.
+Each check_ function is one test. They run in this order, and each starts while retryd is stopped.
 """
 
 import http.client

@@ -1,10 +1,9 @@
-"""Runs an image in a network of its own and asks it for its health; run by test_image.py.
+"""Runs an image in its own network and checks its health; test_image.py runs this.
 
     unshare --net image_run.py BUILDAH-COMMAND... -- CONTAINER
 
-The image's entrypoint, command and health check are taken from its own configuration. Prints one
-JSON object. It is a program of its own because it may not share the machine's network: the
-daemon's default ports may be in use there.
+The entrypoint, command and health check come from the image's own configuration. The output is one JSON object. This
+is a separate program because it must not share the machine's network, where the daemon's default ports may be in use.
 """
 
 import fcntl

@@ -1,6 +1,6 @@
-"""Small Debian systems for the service tests, made by debootstrap and kept in the cache.
+"""Small Debian systems for the service tests. debootstrap creates them, and the cache keeps them.
 
-Packages come from wherever this machine's apt takes them: its mirror, its proxy, its keyrings.
+Packages come from the source that this machine's apt uses, with its mirror, proxy and keyrings.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What a packager's build is held to: asserts stay on, warnings are no errors, and what is missing is told."""
+"""A packager's build: asserts stay on, warnings are not errors, and missing packages are reported."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""The Dockerfile, built and run without a container engine and without a registry.
+"""Builds and runs the Dockerfile without a container engine and without a registry.
 
-buildah builds it in a chroot; the image named in FROM is a minimal Debian made by debootstrap.
+buildah builds it in a chroot. The image in FROM is a minimal Debian that debootstrap creates.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Installing, upgrading and uninstalling: the administrator's file in /etc is nobody else's."""
+"""Installing, upgrading and uninstalling never change the administrator's file in /etc."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
-"""The units under a real systemd: a minimal Debian is booted with retryd installed.
+"""The units under a real systemd: a minimal Debian boots with retryd installed.
 
-guest.py runs in there and tries them; here each of its checks becomes a test.
+guest.py runs in it and tests the units. Each of its checks becomes a test here.
 """
 
 import json

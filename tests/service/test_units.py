@@ -1,4 +1,4 @@
-"""The units are valid, and give the daemon no more than it needs."""
+"""The units are valid, and give the daemon no more privileges than it needs."""
 
 import re
 import subprocess

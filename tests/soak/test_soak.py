@@ -1,4 +1,4 @@
-"""C3, C8, C12, C17, C27: under a mixed load with faults and leaving clients every account agrees."""
+"""C3, C8, C12, C17, C27: all records agree under a mixed load with faults and disconnecting clients."""
 
 import importlib.machinery
 import importlib.util

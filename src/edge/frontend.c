@@ -1,4 +1,4 @@
-/* Drives libmicrohttpd: requests and answers. */
+/* Drives libmicrohttpd: takes requests in, heads and bodies. */
 #include "edge/frontend.h"
 
 #include <assert.h>
@@ -6,17 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/log.h"
 #include "edge/frontend_check.h"
 #include "edge/frontend_private.h"
-#include "exchange/exchange.h"
 
-/* Per connection; also the limit of a head and of a chunk, as large as HAProxy's. libmicrohttpd
- * zeroes all of it after each request: 32 KiB cost 2.7 us more. */
-#define POOL_BYTES (16 * 1024)
-#define STREAM_BLOCK 4096
 #define STALL_TIME_MS 60000
 #define HEADERS_TIME_MS 15000   /* a new connection's first head must be whole by then */
 #define KEEPALIVE_TIME_MS 75000 /* the next head on a kept connection likewise */
@@ -50,294 +44,138 @@ void frontend_suspend(struct frontend_request *r)
     MHD_suspend_connection(r->mhd);
 }
 
-/* --- room for heads ----------------------------------------------------------------------------- */
+/* --- requests' bodies ---------------------------------------------------------------------------- */
 
-/* libmicrohttpd writes an answer's head into what the request has left of the pool, and where that is
- * too little it closes the connection without a word. It has the request's head there as it came, a
- * note of each field, parameter of the query and cookie, and a copy of the cookies. */
-#define NOTE_BYTES 64
-#define OWN_HEADERS_BYTES 1536 /* of an error of ours */
-#define LINES_OF_ITS_OWN 256 /* of the answer's head: status, Date, Connection, length or coding */
+#define SWALLOW_BYTES (64u << 20) /* of a body refused at the head, or of one of unknown length */
 
-static void measure_room(struct frontend_request *r)
+static unsigned status_for(int rc)
 {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    int notes = MHD_get_connection_values(r->mhd, MHD_GET_ARGUMENT_KIND, NULL, NULL) +
-                MHD_get_connection_values(r->mhd, MHD_COOKIE_KIND, NULL, NULL);
-    size_t head = info ? info->header_size : 0;
-    size_t used = head + ((size_t)notes + r->http.headers.count) * NOTE_BYTES + LINES_OF_ITS_OWN;
-    struct str cookies;
-
-    if (headers_get(&r->http.headers, STR("cookie"), &cookies))
-        used += cookies.n + NOTE_BYTES;
-    r->headers_room = used < POOL_BYTES ? POOL_BYTES - used : 0;
-    r->body_there = head < POOL_BYTES / 2 ? POOL_BYTES / 2 - head : 2 * 1024;
-}
-
-/* What add_cors writes. */
-static size_t cors_bytes(const struct frontend_request *r)
-{
-    return r->origin ? strlen(r->origin) + 128 : 0;
-}
-
-static bool headers_fit(const struct frontend_request *r, const struct http_response *response)
-{
-    const struct headers *h = &response->headers;
-
-    size_t room = r->headers_room;
-
-    /* What has come of the body is in the pool until it is taken. */
-    if (!r->complete)
-        room = room > r->body_there ? room - r->body_there : 0;
-    /* Each name and each value is terminated, where the answer has a colon, a space and a line's end. */
-    return h->text.len + (size_t)2 * h->count + cors_bytes(r) <= room;
-}
-
-/* --- answers --------------------------------------------------------------------------------- */
-
-/* Fetch 3.2.3. The request has no credentials of the browser's own, so that "*" stands for all fields. */
-static int add_cors(struct MHD_Response *mhd, const char *origin)
-{
-    bool ok = MHD_add_response_header(mhd, "Access-Control-Allow-Origin", origin) == MHD_YES &&
-              MHD_add_response_header(mhd, "Access-Control-Expose-Headers", "*") == MHD_YES &&
-              MHD_add_response_header(mhd, "Vary", "Origin") == MHD_YES;
-
-    return ok ? 0 : -ENOMEM;
-}
-
-static int add_headers(const struct frontend_request *r, struct MHD_Response *mhd,
-                       const struct http_response *response)
-{
-    const struct headers *h = &response->headers;
-
-    for (unsigned i = 0; i < h->count; i++) {
-        if (r->origin && str_istarts(headers_name(h, i), STR("access-control-")))
-            continue;
-        /* Refused are only values that no HTTP message should carry (empty ones, too). */
-        (void)MHD_add_response_header(mhd, headers_name(h, i).p, headers_value(h, i).p);
+    switch (rc) {
+    case -EFBIG:
+        return 413;
+    case -EACCES:
+        return 403;
+    case -ENOTSUP:
+        return 426;
+    case -ELOOP:
+        return 508;
+    case -ENOSPC:
+        return 507;
+    default:
+        return 503;
     }
-    if (r->origin && add_cors(mhd, r->origin) < 0)
-        return -ENOMEM;
-    if (r->f->draining && MHD_add_response_header(mhd, "Connection", "close") != MHD_YES)
-        return -ENOMEM;
-    return 0;
 }
 
-static int queue(struct frontend_request *r, struct MHD_Response *mhd,
-                 const struct http_response *response)
+/* A client that writes first and reads later would see its connection reset, not the reason, if its
+ * body were left unread: the answer waits for the body, unless that is too much or was asked about. */
+static bool swallows_body(const struct frontend_request *r)
 {
-    enum MHD_Result rc = MHD_NO;
+    uint64_t n = r->http.content_length;
 
-    if (!mhd)
-        return -ENOMEM;
-    if (add_headers(r, mhd, response) == 0)
-        rc = MHD_queue_response(r->mhd, response->status, mhd);
-    MHD_destroy_response(mhd);
-    if (rc != MHD_YES)
-        return -ENOMEM;
-    r->answered = true;
-    frontend_connection_expect_taking(r->c);
-    if (r->suspended)
-        frontend_resume(r);
-    else /* what is pipelined behind it is in memory, where no socket will tell of it */
-        frontend_dirty(r->f);
-    return 0;
+    return n != 0 && (n <= SWALLOW_BYTES || n == LENGTH_UNKNOWN) &&
+           !headers_get(&r->http.headers, STR("expect"), NULL);
 }
 
-static ssize_t no_bytes(void *cls, uint64_t pos, char *to, size_t max)
+/* A length that was accepted at the head is read to its end, however long: it costs nothing but
+ * time, and the client may read only then. */
+static bool swallowed_enough(const struct frontend_request *r)
 {
-    (void)cls;
-    (void)pos;
-    (void)to;
-    (void)max;
-    return MHD_CONTENT_READER_END_OF_STREAM;
+    return r->told == LENGTH_UNKNOWN && r->body_bytes > r->refused_at + SWALLOW_BYTES;
 }
 
-static bool bodiless(const struct frontend_request *r, unsigned status)
+static void refuse_body(struct frontend_request *r, int rc)
 {
-    return status == 204 || status == 304 || r->is_head;
+    r->refused = status_for(rc);
+    r->why = r->why_text;
+    r->refused_at = r->body_bytes;
+    r->f->handler->on_body_refused(r->user, r->refused);
 }
 
-int frontend_whole(struct frontend_request *r, const struct http_response *response,
-                   struct buf *body)
+/* Bytes that are left unread make libmicrohttpd spin unless the connection is suspended. It comes
+ * with them again once that is over. A client that is gone is not held back: on_disconnect has been, so
+ * that only the owner's room would end its connection, and a disk may keep that for ever. */
+static enum MHD_Result hold_back(struct frontend_request *r)
 {
-    struct MHD_Response *mhd;
-    size_t n;
-    char *p;
-
-    if (r->answered)
-        return -EALREADY;
-    if (!headers_fit(r, response))
-        return -EMSGSIZE;
-    if (bodiless(r, response->status) && body->len == 0 && response->content_length != 0) {
-        /* The length is told, the body is not sent. */
-        mhd = MHD_create_response_from_callback(response->content_length == LENGTH_UNKNOWN
-                                                    ? MHD_SIZE_UNKNOWN
-                                                    : response->content_length,
-                                                STREAM_BLOCK, no_bytes, NULL, NULL);
-        /* Without a length it would be chunked, and the last chunk sent where no body may be. */
-        if (mhd && response->content_length == LENGTH_UNKNOWN && response->status != 204)
-            MHD_set_response_options(mhd, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
-        return queue(r, mhd, response);
+    if (r->c->gone) {
+        r->cut = true;
+        return MHD_NO;
     }
-    p = buf_steal(body, &n);
-    mhd = MHD_create_response_from_buffer(n, p, n ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
-    if (!mhd || n == 0)
-        free(p);
-    return queue(r, mhd, response);
-}
-
-/* A connection that ends by what its reader returns is marked as closed, and then forgotten until it is
- * the oldest of those with the common timeout (MHD_connection_handle_idle, in 0.9.75 and in 1.0.1): with
- * its slot and its descriptor, for as long as an older client is idle. Those with a timeout of their own
- * are looked at in each run, so it gets one; the next run frees it. */
-static void let_go(struct frontend_request *r)
-{
-    (void)MHD_set_connection_option(r->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
-    frontend_dirty(r->f);
-}
-
-/* libmicrohttpd asks for bytes; without any it must sleep until frontend_wake. */
-static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
-{
-    struct frontend_request *r = cls;
-    ptrdiff_t n;
-
-    (void)pos;
-    assert(r->magic == REQUEST_MAGIC);
-    n = r->cut ? PULL_CUT : r->f->handler->on_pull(r->user, to, max);
-    if (n > 0) {
-        r->pulled += (uint64_t)n;
-        return n;
-    }
-    if (n == PULL_END) {
-        if (r->http_1_0) /* the end of the connection is the end of the answer */
-            let_go(r);
-        return MHD_CONTENT_READER_END_OF_STREAM;
-    }
-    if (n == PULL_CUT) {
-        if (r->http_1_0) /* ... so that only a reset breaks it */
-            frontend_connection_reset(r->c);
-        let_go(r);
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    }
+    r->held_back = true;
     frontend_suspend(r);
-    return 0;
+    return MHD_YES;
 }
 
-int frontend_stream(struct frontend_request *r, const struct http_response *response)
+#define CHUNK_BYTES_MAX (UINT64_C(1) << 40) /* longer than any body may be (max_body's own limit) */
+#define CHUNK_LINE_MAX 4096                 /* with its extensions */
+
+static uint64_t hex_number(const char *p, const char *end)
 {
-    if (r->answered)
-        return -EALREADY;
-    if (!headers_fit(r, response))
-        return -EMSGSIZE;
-    return queue(r,
-                 MHD_create_response_from_callback(response->content_length == LENGTH_UNKNOWN
-                                                       ? MHD_SIZE_UNKNOWN
-                                                       : response->content_length,
-                                                   STREAM_BLOCK, read_stream, r, NULL),
-                 response);
+    uint64_t n = 0;
+
+    for (; p < end && n < CHUNK_BYTES_MAX; p++) {
+        if (*p >= '0' && *p <= '9')
+            n = n << 4 | (uint64_t)(*p - '0');
+        else if ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'f')
+            n = n << 4 | (uint64_t)((*p | 0x20) - 'a' + 10);
+        else
+            break;
+    }
+    return n;
 }
 
-void frontend_stall_limit(struct frontend_request *r, uint64_t ms)
+/* Whether these bytes begin a chunk that makes the body longer than it may be. libmicrohttpd waits for all of it, and tells
+ * nobody what the line said; but that stands in its memory still, right before the bytes, where both
+ * came together. Else what stands there is the end of the head, which it has overwritten with NULs, and
+ * the chunk is known by what comes of it. */
+static bool begins_endless_chunk(const struct frontend_request *r, const char *data)
 {
-    r->stall_ms = ms;
+    uint64_t left = r->body_limit > r->body_bytes ? r->body_limit - r->body_bytes : 0, n;
+    const char *end = data - 1, *p;
+
+    if (r->told != LENGTH_UNKNOWN || end <= r->uri || *end != '\n')
+        return false;
+    for (p = end; p > r->uri && end - p < CHUNK_LINE_MAX; p--)
+        if (p[-1] == '\n' || p[-1] == '\0')
+            break;
+    n = hex_number(p, end);
+    return n >= CHUNK_BYTES_MAX || n > left;
 }
 
-/* libmicrohttpd has no interim responses. The request is in, the answer is not queued, and the answers
- * before it are out: nobody else writes into the socket now. */
-void frontend_interim(struct frontend_request *r, struct str interim)
+/* A response cannot be queued amid a body: what is too much is read and dropped, up to a bound. */
+static enum MHD_Result take_body(struct frontend_request *r, const char *data, size_t *size)
 {
-    ssize_t n;
+    size_t n = *size;
+    ptrdiff_t taken;
 
-    if (!r->complete || r->answered || r->cut || r->c->gone)
+    if (r->cut) /* its owner is done with it */
+        return MHD_NO;
+    if (!r->refused && begins_endless_chunk(r, data))
+        frontend_refuse_now(r, 413, "retryd: a chunk of the body is larger than max_body");
+    if (!r->refused) {
+        taken = r->f->handler->on_body(r->user, data, n, r->why_text, sizeof(r->why_text));
+        if (taken >= 0) {
+            *size = n - (size_t)taken;
+            r->body_bytes += (size_t)taken;
+            return *size > 0 ? hold_back(r) : MHD_YES;
+        }
+        refuse_body(r, (int)taken);
+    }
+    *size = 0;
+    r->body_bytes += n;
+    return swallowed_enough(r) ? MHD_NO : MHD_YES;
+}
+
+void frontend_body_limit(struct frontend_request *r, uint64_t bytes)
+{
+    r->body_limit = bytes;
+}
+
+void frontend_upload_on(struct frontend_request *r)
+{
+    if (!r->held_back)
         return;
-    n = send(r->c->fd, interim.p, interim.n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n > 0 && (size_t)n < interim.n) /* no answer can follow half a head */
-        frontend_cut(r);
-}
-
-void frontend_wake(struct frontend_request *r)
-{
+    frontend_connection_expect_body(r->c);
     frontend_resume(r);
-}
-
-/* While it is suspended, whoever is asked next says so: the reader, or the last call. Else libmicrohttpd
- * waits for the client to take or to bring something, and only the end of the socket ends that. */
-void frontend_cut(struct frontend_request *r)
-{
-    r->cut = true;
-    if (r->suspended)
-        frontend_resume(r);
-    else if (r->http_1_0 && r->answered)
-        frontend_connection_reset(r->c);
-    else
-        frontend_connection_shut(r->c);
-}
-
-/* --- pages --------------------------------------------------------------------------------------- */
-
-#define PREFLIGHT_SECONDS "600" /* for which a browser need not ask again */
-
-int frontend_allow_page(struct frontend_request *r, struct str origin)
-{
-    r->origin = strndup(origin.p, origin.n);
-    return r->origin ? 0 : -ENOMEM;
-}
-
-static bool is_field_list(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] != ' ' && !str_is_token((struct str){s.p + i, 1}) && s.p[i] != ',')
-            return false;
-    return s.n > 0;
-}
-
-/* What the page asks for is granted: its origin may send requests, and these have any fields. */
-static int add_grants(struct http_response *response, const struct headers *asked)
-{
-    static const struct {
-        struct str asked, granted;
-    } lists[] = {
-        {{"access-control-request-method", 29}, {"Access-Control-Allow-Methods", 28}},
-        {{"access-control-request-headers", 30}, {"Access-Control-Allow-Headers", 28}},
-    };
-    struct str v;
-    int rc = headers_add(&response->headers, STR("Access-Control-Max-Age"), STR(PREFLIGHT_SECONDS));
-
-    for (size_t i = 0; i < 2 && rc == 0; i++)
-        if (headers_get(asked, lists[i].asked, &v) && is_field_list(v))
-            rc = headers_add(&response->headers, lists[i].granted, v);
-    /* A page of a public site may reach this machine only if it is told so (Private Network Access). */
-    if (rc == 0 && headers_get(asked, STR("access-control-request-private-network"), &v) &&
-        str_ieq(v, STR("true")))
-        rc = headers_add(&response->headers, STR("Access-Control-Allow-Private-Network"),
-                         STR("true"));
-    return rc;
-}
-
-static enum MHD_Result respond_preflight(struct frontend_request *r)
-{
-    struct MHD_Response *mhd;
-    struct http_response response;
-    char *origin = r->origin;
-    int rc;
-
-    http_response_init(&response);
-    response.status = 204;
-    rc = add_grants(&response, &r->http.headers);
-    mhd = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-    if (rc == 0 && mhd)
-        rc = add_cors(mhd, origin);
-    r->origin = NULL; /* its fields are there, and the grants are not the upstream's */
-    if (rc == 0)
-        rc = queue(r, mhd, &response);
-    else if (mhd)
-        MHD_destroy_response(mhd);
-    r->origin = origin;
-    http_response_deinit(&response);
-    return rc == 0 ? MHD_YES : MHD_NO;
 }
 
 /* --- requests ---------------------------------------------------------------------------------- */
@@ -418,7 +256,7 @@ static bool is_cut_or_glued(const struct taking *t, const char *method)
 
 static enum MHD_Result refuse_headers(struct frontend_request *r, unsigned status, const char *why)
 {
-    if (!frontend_body_swallows(r))
+    if (!swallows_body(r))
         return frontend_refuse(r, status, why);
     snprintf(r->why_text, sizeof(r->why_text), "%s", why);
     r->refused = status;
@@ -443,7 +281,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     frontend_trail_begin(&taking.trail, str_from(method), (struct str){r->uri, r->http.target.len},
                          version);
     MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, take_header, &taking);
-    measure_room(r);
+    frontend_measure_room(r);
     if (r->refused)
         return frontend_refuse(r, r->refused, r->why);
     if (is_cut_or_glued(&taking, method))
@@ -466,7 +304,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     r->preflight = rc == FRONTEND_PREFLIGHT;
     if (rc < 0) {
         r->user = NULL;
-        return refuse_headers(r, frontend_status(rc), text);
+        return refuse_headers(r, status_for(rc), text);
     }
     frontend_connection_expect_body(r->c);
     return MHD_YES;
@@ -481,7 +319,7 @@ static enum MHD_Result last_call(struct frontend_request *r)
     if (r->refused)
         return frontend_refuse(r, r->refused, r->why);
     if (r->preflight)
-        return respond_preflight(r);
+        return frontend_respond_preflight(r);
     if (!r->complete) {
         r->complete = true;
         frontend_connection_expect_nothing(r->c);
@@ -511,7 +349,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     if (!r->started)
         return first_call(r, method, version);
     if (*size > 0)
-        return frontend_body_take(r, data, size);
+        return take_body(r, data, size);
     return last_call(r);
 }
 

@@ -1,0 +1,438 @@
+/* Responses to requests: those of its owner, and those of its own, errors and preflights. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "edge/frontend_private.h"
+#include "exchange/exchange.h"
+#include "exchange/response.h"
+#include "http/dialect.h"
+
+#define STREAM_BLOCK 4096
+
+/* --- room for heads ----------------------------------------------------------------------------- */
+
+/* libmicrohttpd writes an answer's head into what the request has left of the pool, and where that is
+ * too little it closes the connection without a word. It has the request's head there as it came, a
+ * note of each field, parameter of the query and cookie, and a copy of the cookies. */
+#define NOTE_BYTES 64
+#define LINES_OF_ITS_OWN 256 /* of the answer's head: status, Date, Connection, length or coding */
+
+void frontend_measure_room(struct frontend_request *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    int notes = MHD_get_connection_values(r->mhd, MHD_GET_ARGUMENT_KIND, NULL, NULL) +
+                MHD_get_connection_values(r->mhd, MHD_COOKIE_KIND, NULL, NULL);
+    size_t head = info ? info->header_size : 0;
+    size_t used = head + ((size_t)notes + r->http.headers.count) * NOTE_BYTES + LINES_OF_ITS_OWN;
+    struct str cookies;
+
+    if (headers_get(&r->http.headers, STR("cookie"), &cookies))
+        used += cookies.n + NOTE_BYTES;
+    r->headers_room = used < POOL_BYTES ? POOL_BYTES - used : 0;
+    r->body_there = head < POOL_BYTES / 2 ? POOL_BYTES / 2 - head : 2 * 1024;
+}
+
+/* What add_cors writes. */
+static size_t cors_bytes(const struct frontend_request *r)
+{
+    return r->origin ? strlen(r->origin) + 128 : 0;
+}
+
+static bool headers_fit(const struct frontend_request *r, const struct http_response *response)
+{
+    const struct headers *h = &response->headers;
+
+    size_t room = r->headers_room;
+
+    /* What has come of the body is in the pool until it is taken. */
+    if (!r->complete)
+        room = room > r->body_there ? room - r->body_there : 0;
+    /* Each name and each value is terminated, where the answer has a colon, a space and a line's end. */
+    return h->text.len + (size_t)2 * h->count + cors_bytes(r) <= room;
+}
+
+/* --- answers --------------------------------------------------------------------------------- */
+
+/* Fetch 3.2.3. The request has no credentials of the browser's own, so that "*" stands for all fields. */
+static int add_cors(struct MHD_Response *mhd, const char *origin)
+{
+    bool ok = MHD_add_response_header(mhd, "Access-Control-Allow-Origin", origin) == MHD_YES &&
+              MHD_add_response_header(mhd, "Access-Control-Expose-Headers", "*") == MHD_YES &&
+              MHD_add_response_header(mhd, "Vary", "Origin") == MHD_YES;
+
+    return ok ? 0 : -ENOMEM;
+}
+
+static int add_headers(const struct frontend_request *r, struct MHD_Response *mhd,
+                       const struct http_response *response)
+{
+    const struct headers *h = &response->headers;
+
+    for (unsigned i = 0; i < h->count; i++) {
+        if (r->origin && str_istarts(headers_name(h, i), STR("access-control-")))
+            continue;
+        /* Refused are only values that no HTTP message should carry (empty ones, too). */
+        (void)MHD_add_response_header(mhd, headers_name(h, i).p, headers_value(h, i).p);
+    }
+    if (r->origin && add_cors(mhd, r->origin) < 0)
+        return -ENOMEM;
+    if (r->f->draining && MHD_add_response_header(mhd, "Connection", "close") != MHD_YES)
+        return -ENOMEM;
+    return 0;
+}
+
+static int queue(struct frontend_request *r, struct MHD_Response *mhd,
+                 const struct http_response *response)
+{
+    enum MHD_Result rc = MHD_NO;
+
+    if (!mhd)
+        return -ENOMEM;
+    if (add_headers(r, mhd, response) == 0)
+        rc = MHD_queue_response(r->mhd, response->status, mhd);
+    MHD_destroy_response(mhd);
+    if (rc != MHD_YES)
+        return -ENOMEM;
+    r->answered = true;
+    frontend_connection_expect_taking(r->c);
+    if (r->suspended)
+        frontend_resume(r);
+    else /* what is pipelined behind it is in memory, where no socket will tell of it */
+        frontend_dirty(r->f);
+    return 0;
+}
+
+static ssize_t no_bytes(void *cls, uint64_t pos, char *to, size_t max)
+{
+    (void)cls;
+    (void)pos;
+    (void)to;
+    (void)max;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+static bool bodiless(const struct frontend_request *r, unsigned status)
+{
+    return status == 204 || status == 304 || r->is_head;
+}
+
+int frontend_whole(struct frontend_request *r, const struct http_response *response,
+                   struct buf *body)
+{
+    struct MHD_Response *mhd;
+    size_t n;
+    char *p;
+
+    if (r->answered)
+        return -EALREADY;
+    if (!headers_fit(r, response))
+        return -EMSGSIZE;
+    if (bodiless(r, response->status) && body->len == 0 && response->content_length != 0) {
+        /* The length is told, the body is not sent. */
+        mhd = MHD_create_response_from_callback(response->content_length == LENGTH_UNKNOWN
+                                                    ? MHD_SIZE_UNKNOWN
+                                                    : response->content_length,
+                                                STREAM_BLOCK, no_bytes, NULL, NULL);
+        /* Without a length it would be chunked, and the last chunk sent where no body may be. */
+        if (mhd && response->content_length == LENGTH_UNKNOWN && response->status != 204)
+            MHD_set_response_options(mhd, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+        return queue(r, mhd, response);
+    }
+    p = buf_steal(body, &n);
+    mhd = MHD_create_response_from_buffer(n, p, n ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (!mhd || n == 0)
+        free(p);
+    return queue(r, mhd, response);
+}
+
+/* A connection that ends by what its reader returns is marked as closed, and then forgotten until it is
+ * the oldest of those with the common timeout (MHD_connection_handle_idle, in 0.9.75 and in 1.0.1): with
+ * its slot and its descriptor, for as long as an older client is idle. Those with a timeout of their own
+ * are looked at in each run, so it gets one; the next run frees it. */
+static void let_go(struct frontend_request *r)
+{
+    (void)MHD_set_connection_option(r->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+    frontend_dirty(r->f);
+}
+
+/* libmicrohttpd asks for bytes; without any it must sleep until frontend_wake. */
+static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
+{
+    struct frontend_request *r = cls;
+    ptrdiff_t n;
+
+    (void)pos;
+    assert(r->magic == REQUEST_MAGIC);
+    n = r->cut ? PULL_CUT : r->f->handler->on_pull(r->user, to, max);
+    if (n > 0) {
+        r->pulled += (uint64_t)n;
+        return n;
+    }
+    if (n == PULL_END) {
+        if (r->http_1_0) /* the end of the connection is the end of the answer */
+            let_go(r);
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    }
+    if (n == PULL_CUT) {
+        if (r->http_1_0) /* ... so that only a reset breaks it */
+            frontend_connection_reset(r->c);
+        let_go(r);
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    frontend_suspend(r);
+    return 0;
+}
+
+int frontend_stream(struct frontend_request *r, const struct http_response *response)
+{
+    if (r->answered)
+        return -EALREADY;
+    if (!headers_fit(r, response))
+        return -EMSGSIZE;
+    return queue(r,
+                 MHD_create_response_from_callback(response->content_length == LENGTH_UNKNOWN
+                                                       ? MHD_SIZE_UNKNOWN
+                                                       : response->content_length,
+                                                   STREAM_BLOCK, read_stream, r, NULL),
+                 response);
+}
+
+void frontend_stall_limit(struct frontend_request *r, uint64_t ms)
+{
+    r->stall_ms = ms;
+}
+
+/* libmicrohttpd has no interim responses. The request is in, the answer is not queued, and the answers
+ * before it are out: nobody else writes into the socket now. */
+void frontend_interim(struct frontend_request *r, struct str interim)
+{
+    ssize_t n;
+
+    if (!r->complete || r->answered || r->cut || r->c->gone)
+        return;
+    n = send(r->c->fd, interim.p, interim.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n > 0 && (size_t)n < interim.n) /* no answer can follow half a head */
+        frontend_cut(r);
+}
+
+void frontend_wake(struct frontend_request *r)
+{
+    frontend_resume(r);
+}
+
+/* While it is suspended, whoever is asked next says so: the reader, or the last call. Else libmicrohttpd
+ * waits for the client to take or to bring something, and only the end of the socket ends that. */
+void frontend_cut(struct frontend_request *r)
+{
+    r->cut = true;
+    if (r->suspended)
+        frontend_resume(r);
+    else if (r->http_1_0 && r->answered)
+        frontend_connection_reset(r->c);
+    else
+        frontend_connection_shut(r->c);
+}
+
+/* --- pages --------------------------------------------------------------------------------------- */
+
+#define PREFLIGHT_SECONDS "600" /* for which a browser need not ask again */
+
+int frontend_allow_page(struct frontend_request *r, struct str origin)
+{
+    r->origin = strndup(origin.p, origin.n);
+    return r->origin ? 0 : -ENOMEM;
+}
+
+static bool is_field_list(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] != ' ' && !str_is_token((struct str){s.p + i, 1}) && s.p[i] != ',')
+            return false;
+    return s.n > 0;
+}
+
+/* What the page asks for is granted: its origin may send requests, and these have any fields. */
+static int add_grants(struct http_response *response, const struct headers *asked)
+{
+    static const struct {
+        struct str asked, granted;
+    } lists[] = {
+        {{"access-control-request-method", 29}, {"Access-Control-Allow-Methods", 28}},
+        {{"access-control-request-headers", 30}, {"Access-Control-Allow-Headers", 28}},
+    };
+    struct str v;
+    int rc = headers_add(&response->headers, STR("Access-Control-Max-Age"), STR(PREFLIGHT_SECONDS));
+
+    for (size_t i = 0; i < 2 && rc == 0; i++)
+        if (headers_get(asked, lists[i].asked, &v) && is_field_list(v))
+            rc = headers_add(&response->headers, lists[i].granted, v);
+    /* A page of a public site may reach this machine only if it is told so (Private Network Access). */
+    if (rc == 0 && headers_get(asked, STR("access-control-request-private-network"), &v) &&
+        str_ieq(v, STR("true")))
+        rc = headers_add(&response->headers, STR("Access-Control-Allow-Private-Network"),
+                         STR("true"));
+    return rc;
+}
+
+enum MHD_Result frontend_respond_preflight(struct frontend_request *r)
+{
+    struct MHD_Response *mhd;
+    struct http_response response;
+    char *origin = r->origin;
+    int rc;
+
+    http_response_init(&response);
+    response.status = 204;
+    rc = add_grants(&response, &r->http.headers);
+    mhd = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    if (rc == 0 && mhd)
+        rc = add_cors(mhd, origin);
+    r->origin = NULL; /* its fields are there, and the grants are not the upstream's */
+    if (rc == 0)
+        rc = queue(r, mhd, &response);
+    else if (mhd)
+        MHD_destroy_response(mhd);
+    r->origin = origin;
+    http_response_deinit(&response);
+    return rc == 0 ? MHD_YES : MHD_NO;
+}
+
+/* --- errors ------------------------------------------------------------------------------------- */
+
+#define RAW_BYTES_MAX 4096
+
+/* As in add_cors. */
+#define CORS_FIELDS \
+    "Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: *\r\nVary: Origin\r\n"
+
+static const char *code_for(unsigned status)
+{
+    switch (status) {
+    case 403:
+        return "not_allowed";
+    case 408:
+        return "request_timeout";
+    case 413:
+        return "request_too_large";
+    case 431:
+        return "request_headers_too_large";
+    case 426:
+        return "upgrade_not_supported";
+    case 503:
+        return "overloaded";
+    case 508:
+        return "loop_detected";
+    case 507:
+        return "insufficient_storage";
+    default:
+        return "bad_request";
+    }
+}
+
+static int own_error(const struct frontend_request *r, unsigned status, const char *why,
+                     struct http_response *response, struct buf *body)
+{
+    bool ours = status == 503 || status == 507;
+    struct response_facts facts = {.reason = ours ? REASON_INTERNAL : REASON_CLIENT_ERROR,
+                                   .dialect = dialect_of(http_request_path(&r->http)),
+                                   .come_again = status == 503};
+
+    int rc = response_own_error(response, body, status, why,
+                                status >= 500 ? "server_error" : "invalid_request_error",
+                                code_for(status), &facts);
+
+    if (rc == 0 && status == 426) /* RFC 9110 15.5.22: what is spoken here */
+        rc = headers_add(&response->headers, STR("Upgrade"), STR("HTTP/1.1"));
+    return rc;
+}
+
+/* Its owner has not heard of the request, and refused pages learn nothing. Without memory none does. */
+static void let_page_read(struct frontend_request *r)
+{
+    struct str origin;
+
+    if (r->user || r->origin || !r->f->handler->may_read ||
+        !headers_get(&r->http.headers, STR("origin"), &origin))
+        return;
+    if (r->f->handler->may_read(r->f->ctx, &r->http.headers))
+        (void)frontend_allow_page(r, origin);
+}
+
+/* Straight into the socket, for libmicrohttpd has no memory for it or does not take an answer now. Where
+ * the kernel has no room for so little the client reads nothing of what it is sent anyway. */
+static void write_raw(struct frontend_request *r, const struct http_response *response,
+                      const struct buf *body)
+{
+    struct buf raw;
+
+    buf_init(&raw, RAW_BYTES_MAX);
+    buf_printf(&raw, "HTTP/1.1 %u %s\r\nConnection: close\r\nContent-Length: %zu\r\n",
+               response->status, MHD_get_reason_phrase_for(response->status), body->len);
+    for (unsigned i = 0; i < response->headers.count; i++)
+        buf_printf(&raw, "%s: %s\r\n", headers_name(&response->headers, i).p,
+                   headers_value(&response->headers, i).p);
+    if (r->origin)
+        buf_printf(&raw, CORS_FIELDS, r->origin);
+    buf_add_str(&raw, STR("\r\n"));
+    if (!r->is_head)
+        buf_add_str(&raw, buf_str(body));
+    if (!raw.failed)
+        (void)send(r->c->fd, raw.p, raw.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    buf_deinit(&raw);
+}
+
+/* What the client still sends is dropped, for it may read only then; and not for long. */
+static void end_here(struct frontend_request *r, unsigned status)
+{
+    r->said = true;
+    r->refused = status;
+    r->refused_at = r->body_bytes;
+    shutdown(r->c->fd, SHUT_WR);
+}
+
+enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, const char *why)
+{
+    struct http_response response;
+    struct buf body;
+    int rc;
+
+    http_response_init(&response);
+    buf_init(&body, 4096);
+    let_page_read(r);
+    rc = own_error(r, status, why, &response, &body);
+    if (rc == 0)
+        rc = frontend_whole(r, &response, &body);
+    if (rc == -EMSGSIZE && !r->complete) {
+        write_raw(r, &response, &body);
+        end_here(r, status);
+        frontend_connection_expect_body(r->c);
+        rc = 0;
+    }
+    buf_deinit(&body);
+    http_response_deinit(&response);
+    if (!r->user)
+        r->f->handler->on_refused(r->f->ctx, status, why);
+    return rc == 0 ? MHD_YES : MHD_NO;
+}
+
+void frontend_refuse_now(struct frontend_request *r, unsigned status, const char *why)
+{
+    struct http_response response;
+    struct buf body;
+
+    http_response_init(&response);
+    buf_init(&body, 4096);
+    if (own_error(r, status, why, &response, &body) == 0)
+        write_raw(r, &response, &body);
+    buf_deinit(&body);
+    http_response_deinit(&response);
+    if (r->user)
+        r->f->handler->on_body_refused(r->user, status);
+    else
+        r->f->handler->on_refused(r->f->ctx, status, why);
+    end_here(r, status);
+}

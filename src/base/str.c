@@ -1,8 +1,9 @@
 /* Compares, cuts and parses slices of text. */
 #include "base/str.h"
 
-#include <endian.h>
 #include <stdlib.h>
+
+#include "base/bytes16.h"
 
 static char lower(char c)
 {
@@ -22,55 +23,16 @@ bool str_same_folded(const char *a, const char *b, size_t n)
     return true;
 }
 
-#define ONES 0x0101010101010101u
-#define HIGHS 0x8080808080808080u
-
-static uint64_t load(const char *p)
-{
-    uint64_t word;
-
-    memcpy(&word, p, sizeof(word));
-    return le64toh(word); /* the first byte becomes the lowest */
-}
-
-/* Sixteen bytes, compared element by element. */
-typedef unsigned char bytes __attribute__((vector_size(16)));
-
-static bytes load_bytes(const char *p)
-{
-    bytes b;
-
-    memcpy(&b, p, sizeof(b));
-    return b;
-}
-
-/* Whether the pair starts at one of sixteen positions. */
-static bool has_pair(const char *p, bytes first, bytes second)
-{
-    bytes hit = (bytes)(load_bytes(p) == first) & (bytes)(load_bytes(p + 1) == second);
-    uint64_t half[2];
-
-    memcpy(half, &hit, sizeof(half));
-    return (half[0] | half[1]) != 0;
-}
-
 /* Returns the first position before `end` at which the pair starts, or NULL. Its second byte may be
- * at `end`. The search takes eight positions at a time: a byte of `word` is zero if both bytes
- * match there, and the lowest zero byte is found exactly (Bit Twiddling Hacks, "Determine if a word
- * has a zero byte"). */
+ * at `end`. */
 static const char *find_pair(const char *p, const char *end, char first, char second)
 {
-    uint64_t a = ONES * (unsigned char)first, b = ONES * (unsigned char)second;
-    bytes all = {0}, firsts = all + (unsigned char)first, seconds = all + (unsigned char)second;
+    for (; end - p >= 16; p += 16) {
+        unsigned hits = bytes16_bits(bytes16_are(bytes16_load(p), first) &
+                                     bytes16_are(bytes16_load(p + 1), second));
 
-    while (end - p >= 16 && !has_pair(p, firsts, seconds))
-        p += 16;
-    for (; end - p >= 8; p += 8) {
-        uint64_t word = (load(p) ^ a) | (load(p + 1) ^ b);
-        uint64_t hit = (word - ONES) & ~word & HIGHS;
-
-        if (hit)
-            return p + __builtin_ctzll(hit) / 8;
+        if (hits)
+            return p + __builtin_ctz(hits);
     }
     for (; p < end; p++)
         if (p[0] == first && p[1] == second)
@@ -276,19 +238,26 @@ size_t str_utf8(struct str s)
     return len;
 }
 
+static const char *skip_ascii(const char *p, const char *end)
+{
+    for (size_t left = (size_t)(end - p) / 16; left > 0; left--, p += 16)
+        if (bytes16_bits(bytes16_load(p)) != 0)
+            break;
+    while (p < end && (unsigned char)*p < 0x80)
+        p++;
+    return p;
+}
+
 bool str_is_utf8(struct str s)
 {
-    while (s.n > 0) {
-        uint64_t word = 0;
-        size_t n = sizeof word;
+    const char *p = s.p, *end = s.p + s.n;
 
-        if (s.n >= n)
-            memcpy(&word, s.p, n);
-        if (s.n < n || (word & UINT64_C(0x8080808080808080)))
-            n = str_utf8(s);
+    while ((p = skip_ascii(p, end)) < end) {
+        size_t n = str_utf8((struct str){p, (size_t)(end - p)});
+
         if (n == 0)
             return false;
-        s = (struct str){s.p + n, s.n - n};
+        p += n;
     }
     return true;
 }

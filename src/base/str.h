@@ -27,11 +27,12 @@ static inline struct str str_from(const char *s)
 /* Whether the first `n` bytes of both are equal, ignoring ASCII case. */
 bool str_same_folded(const char *a, const char *b, size_t n);
 
-/* Equality, exact and ignoring ASCII case. These are inline because most texts differ in length.
- * memcmp must not be given NULL, which an empty slice may hold. */
+/* Equality, exact and ignoring ASCII case. These are inline because most texts differ in length; the
+ * length of `b` is a constant where it is a literal. memcmp must not be given NULL, which an empty
+ * slice may hold. */
 static inline bool str_eq(struct str a, struct str b)
 {
-    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+    return a.n == b.n && (b.n == 0 || memcmp(a.p, b.p, b.n) == 0);
 }
 
 static inline bool str_ieq(struct str a, struct str b)

@@ -1,4 +1,4 @@
-/* A state machine for JSON that runs over plain text in strings eight bytes at a time.
+/* A state machine for JSON that runs over plain text in strings sixteen bytes at a time.
  *
  *     value  = string / number / word / "[" values "]" / "{" members "}"
  *     number = ["-"] ("0" / digit19 *digit) ["." 1*digit] [("e" / "E") ["+" / "-"] 1*digit]
@@ -11,7 +11,7 @@
  * What reads texts that are in memory as a whole is in json.c: one file would be longer than 800 lines. */
 #include "http/json_stream.h"
 
-#include <endian.h>
+#include "base/bytes16.h"
 
 /* What may come next. */
 enum state {
@@ -58,34 +58,16 @@ void json_stream_init(struct json_stream *s)
 
 /* --- runs of bytes ---------------------------------------------------------------------------- */
 
-#define ONES 0x0101010101010101u
-#define HIGHS 0x8080808080808080u
-
-/* A bit in each byte below `n`; exact up to the lowest such byte, which is all that is asked for.
- * Bit Twiddling Hacks, "Determine if a word has a byte less than n". */
-static uint64_t bytes_below(uint64_t word, uint64_t n)
-{
-    return (word - ONES * n) & ~word & HIGHS;
-}
-
-static uint64_t load(const char *p)
-{
-    uint64_t word;
-
-    memcpy(&word, p, sizeof word);
-    return le64toh(word); /* the text's first byte is the lowest */
-}
-
 /* The first byte that is no plain text of a string: a quote, a backslash, a control character. */
 static const char *skip_text(const char *p, const char *end)
 {
-    while (end - p >= 8) {
-        uint64_t word = load(p);
-        uint64_t hit = bytes_below(word, 0x20) | bytes_below(word ^ ONES * '"', 1) |
-                       bytes_below(word ^ ONES * '\\', 1);
-        if (hit)
-            return p + __builtin_ctzll(hit) / 8;
-        p += 8;
+    for (size_t left = (size_t)(end - p) / 16; left > 0; left--, p += 16) {
+        bytes16 b = bytes16_load(p);
+        unsigned hits = bytes16_bits((bytes16)(b < bytes16_all(' ')) | bytes16_are(b, '"') |
+                                     bytes16_are(b, '\\'));
+
+        if (hits)
+            return p + __builtin_ctz(hits);
     }
     while (p < end && (unsigned char)*p >= 0x20 && *p != '"' && *p != '\\')
         p++;

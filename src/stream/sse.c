@@ -1,6 +1,8 @@
 /* A state machine over line ends, and a reader of the fields between them. */
 #include "stream/sse.h"
 
+#include "base/bytes16.h"
+
 /* What the next byte means. */
 enum state {
     BOM_1, /* the stream's first byte, perhaps of a byte order mark */
@@ -43,21 +45,27 @@ void sse_init(struct sse_reader *r)
     *r = (struct sse_reader){.state = BOM_1};
 }
 
-/* The first line end at or behind `from`; the text's end where there is none. Two memchr beat one
- * loop by hand; the window keeps lines that end in CR alone from costing the whole text each. */
-#define WINDOW 256
+static bytes16 line_ends(const char *p)
+{
+    bytes16 b = bytes16_load(p);
 
+    return bytes16_are(b, '\n') | bytes16_are(b, '\r');
+}
+
+/* Returns the position of the first line end at or after `from`, or the length of the text. */
 static size_t find_line_end(struct str s, size_t from)
 {
-    for (; from < s.n; from += WINDOW) {
-        size_t n = s.n - from < WINDOW ? s.n - from : WINDOW;
-        const char *lf = memchr(s.p + from, '\n', n);
-        const char *cr = memchr(s.p + from, '\r', lf ? (size_t)(lf - s.p) - from : n);
+    const char *p = s.p + from, *end = s.p + s.n;
+    unsigned ends;
 
-        if (cr || lf)
-            return (size_t)((cr ? cr : lf) - s.p);
-    }
-    return s.n;
+    while (end - p >= 32 && bytes16_bits(line_ends(p) | line_ends(p + 16)) == 0)
+        p += 32;
+    for (; end - p >= 16; p += 16)
+        if ((ends = bytes16_bits(line_ends(p))) != 0)
+            return (size_t)(p - s.p) + (unsigned)__builtin_ctz(ends);
+    while (p < end && *p != '\n' && *p != '\r')
+        p++;
+    return (size_t)(p - s.p);
 }
 
 /* One byte that neither ends an event nor lies within a line. */

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "http/json.h"
 #include "stream/completion.h"
+#include "stream/guard_words.h"
 #include "stream/sse.h"
 
 #define RESPONSE_ID_MAX 256
@@ -90,13 +91,6 @@ static bool is_ping_word(struct str s)
     return false;
 }
 
-/* Spares most events a parser: none of the error shapes lacks this key or value, and in a text the
- * closing quote would stand behind a backslash. */
-static bool speaks_of_error(struct str data)
-{
-    return str_find(data, STR("\"error\"")) != NULL;
-}
-
 /* --- chat completions and completions ------------------------------------------------------------ */
 
 bool guard_names_reason(const struct json_value *v)
@@ -178,27 +172,21 @@ static enum guard_kind look_at_choice(struct guard *g, struct str choice)
 }
 
 /* Most chunks carry on with the only choice there is: they have a finish_reason, once, and it is
- * null, or empty. That is quicker to see than to read, and saves a third of what an event costs.
- * Within a text the key's quotes would have backslashes before them. */
-static bool carries_on(const struct guard *g, struct str data)
+ * null, or empty. That is quicker to see than to read, and saves a third of what an event costs. */
+static bool carries_on(const struct guard *g, struct str data, const struct guard_words *words)
 {
-    static const struct str key = {"\"finish_reason\"", 15};
-    const char *end = data.p + data.n, *p;
+    const char *end = data.p + data.n, *p = words->reason;
 
     if (!g->said || g->finished || g->closely || g->choices_wanted != 1 ||
-        g->dialect != DIALECT_CHAT)
+        g->dialect != DIALECT_CHAT || words->reasons != 1)
         return false;
-    p = str_find(data, key);
-    if (!p)
-        return false;
-    p += key.n;
     while (p < end && (*p == ':' || *p == ' '))
         p++;
-    return (size_t)(end - p) > 4 && (memcmp(p, "null", 4) == 0 || memcmp(p, "\"\"", 2) == 0) &&
-           !str_find((struct str){p, (size_t)(end - p)}, key);
+    return (size_t)(end - p) > 4 && (memcmp(p, "null", 4) == 0 || memcmp(p, "\"\"", 2) == 0);
 }
 
-static enum guard_kind look_at_chunk(struct guard *g, struct str data)
+static enum guard_kind look_at_chunk(struct guard *g, struct str data,
+                                     const struct guard_words *words)
 {
     struct json_want w[] = {{.key = STR("choices")}, {.key = STR("usage")}};
     enum guard_kind kind = GUARD_LIFECYCLE;
@@ -206,7 +194,7 @@ static enum guard_kind look_at_chunk(struct guard *g, struct str data)
     struct json_iter i;
     bool any = false;
 
-    if (carries_on(g, data)) {
+    if (carries_on(g, data, words)) {
         g->closes = false;
         return GUARD_LIFECYCLE;
     }
@@ -387,34 +375,14 @@ static bool is_known_end(struct str type)
     return false;
 }
 
-/* Whether it has such a type somewhere: most events have another, and that is quicker to see than the
- * event is to read. */
-static bool may_be_known_end(struct str data)
-{
-    static const struct str key = {"\"type\"", 6};
-    const char *end = data.p + data.n, *p = str_find(data, key);
-
-    while (p) {
-        const char *from, *to;
-
-        for (p += key.n; p < end && (*p == ':' || *p == ' ');)
-            p++;
-        from = p < end && *p == '"' ? p + 1 : p;
-        to = from < end ? memchr(from, '"', (size_t)(end - from)) : NULL;
-        if (to && is_known_end((struct str){from, (size_t)(to - from)}))
-            return true;
-        p = str_find((struct str){p, (size_t)(end - p)}, key);
-    }
-    return false;
-}
-
 /* Of streams whose marks are not known: a few say so all the same when they are whole, once for each
  * of what was asked for. */
-static void note_end(struct guard *g, const struct sse_event *e, struct str data)
+static void note_end(struct guard *g, const struct sse_event *e, struct str data,
+                     const struct guard_words *words)
 {
     struct str type = e->type;
 
-    if (type.n == 0 && data.n > 0 && data.p[0] == '{' && may_be_known_end(data))
+    if (type.n == 0 && (words->found & GUARD_WORD_END))
         type = json_scan_one(data, STR("type")).text;
     g->ends += is_known_end(type);
 }
@@ -511,12 +479,12 @@ static enum guard_kind look_at_gemini(struct guard *g, struct str data)
 
 /* Whether an event says that the answer failed. What is called an error is one, whatever it holds;
  * elsewhere the data decides. */
-static bool is_error(const struct guard *g, const struct sse_event *e, struct guard_seen *seen)
+static bool is_error(const struct sse_event *e, const struct guard_words *words,
+                     struct guard_seen *seen)
 {
     bool named = e->error_field.n > 0 || str_ieq(e->type, STR("error"));
 
-    if (!named && !speaks_of_error(seen->data) &&
-        !(g->dialect == DIALECT_RESPONSES && str_find(seen->data, STR(".failed\""))))
+    if (!named && !(words->found & (GUARD_WORD_ERROR | GUARD_WORD_FAILED)))
         return false;
     apierror_parse(e->error_field.n > 0 ? e->error_field : seen->data, &seen->error);
     if (named && seen->error.kind == APIERROR_NONE)
@@ -525,11 +493,11 @@ static bool is_error(const struct guard *g, const struct sse_event *e, struct gu
 }
 
 /* MiniMax's stands beside choices that are none, or with nothing else: looked for in what is no part of
- * an answer only, so that those are not searched once more. */
-static bool is_base_resp_error(const struct guard *g, struct guard_seen *seen)
+ * an answer only. */
+static bool is_base_resp_error(const struct guard_words *words, struct guard_seen *seen)
 {
-    if (!is_chunks(g) || (seen->kind != GUARD_LIFECYCLE && seen->kind != GUARD_STRANGE) ||
-        !str_find(seen->data, STR("\"base_resp\"")))
+    if (!(words->found & GUARD_WORD_BASE_RESP) ||
+        (seen->kind != GUARD_LIFECYCLE && seen->kind != GUARD_STRANGE))
         return false;
     apierror_parse(seen->data, &seen->error);
     return seen->error.kind != APIERROR_NONE;
@@ -605,7 +573,7 @@ static enum guard_kind weigh_strange(struct guard *g, struct str data)
 }
 
 static enum guard_kind look_at_data(struct guard *g, const struct sse_event *e, struct str data,
-                                    bool *ret_repeated)
+                                    const struct guard_words *words, bool *ret_repeated)
 {
     if (is_done_mark(data)) /* others say so by an event of their own, and some gateways add this */
         return g->dialect == DIALECT_RESPONSES || g->dialect == DIALECT_MESSAGES ? GUARD_LIFECYCLE
@@ -613,7 +581,7 @@ static enum guard_kind look_at_data(struct guard *g, const struct sse_event *e, 
     switch (g->dialect) {
     case DIALECT_CHAT:
     case DIALECT_COMPLETIONS:
-        return look_at_chunk(g, data);
+        return look_at_chunk(g, data, words);
     case DIALECT_RESPONSES:
         return look_at_response(g, e, data, ret_repeated);
     case DIALECT_MESSAGES:
@@ -621,7 +589,7 @@ static enum guard_kind look_at_data(struct guard *g, const struct sse_event *e, 
     case DIALECT_GEMINI:
         return look_at_gemini(g, data);
     case DIALECT_OTHER:
-        note_end(g, e, data);
+        note_end(g, e, data, words);
         break;
     }
     return GUARD_CONTENT;
@@ -639,6 +607,7 @@ static enum guard_kind look_at_dataless(struct guard *g, const struct sse_event 
 
 void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
 {
+    struct guard_words words;
     struct sse_event e;
 
     sse_parse(event, &e);
@@ -653,7 +622,8 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
         ret->kind = GUARD_UNREAD;
         return;
     }
-    if (is_error(g, &e, ret)) {
+    guard_words_find(ret->data, g->dialect, &words);
+    if (is_error(&e, &words, ret)) {
         describe_error(g, &e, ret);
         return;
     }
@@ -668,8 +638,8 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
                         : GUARD_MALFORMED;
         return;
     }
-    ret->kind = look_at_data(g, &e, ret->data, &ret->repeated);
-    if (is_base_resp_error(g, ret)) {
+    ret->kind = look_at_data(g, &e, ret->data, &words, &ret->repeated);
+    if (is_base_resp_error(&words, ret)) {
         describe_error(g, &e, ret);
         return;
     }

@@ -522,6 +522,7 @@ static void pass_interim(struct exchange *x)
 void exchange_step(struct exchange *x)
 {
     enum exchange_state before;
+    uint64_t next = TIMER_OFF;
 
     assert(x->magic == EXCHANGE_MAGIC);
     if (x->state == EXCHANGE_DONE || ended_from_outside(x))
@@ -530,7 +531,7 @@ void exchange_step(struct exchange *x)
     do {
         before = x->state;
         exchange_look(x);
-    } while (x->state != EXCHANGE_DONE && (x->state != before || times_act(x)));
+    } while (x->state != EXCHANGE_DONE && (x->state != before || times_act(x, &next)));
     /* The client asks again, and finds the spool's news, or its failure. */
     if (x->reply.out.spool_awaited) {
         x->reply.out.spool_awaited = false;
@@ -539,5 +540,5 @@ void exchange_step(struct exchange *x)
     if (!x->attempt->running && x->state != EXCHANGE_QUEUED)
         release_turn(x);
     if (x->state != EXCHANGE_DONE)
-        x->ops->timer_set(x->world, x, times_next(x));
+        x->ops->timer_set(x->world, x, next);
 }

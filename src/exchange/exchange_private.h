@@ -130,11 +130,10 @@ const char *placement_name(const struct exchange *x);
 
 /* --- times.c: how long things may take --- */
 
-/* When this state has waited long enough: a timeout, the deadline, the end of a backoff, the next
- * heartbeat. TIMER_OFF: never. */
-uint64_t times_next(const struct exchange *x);
-/* Acts on a time that has come. True when it changed something. */
-bool times_act(struct exchange *x);
+/* Acts on a time that has come. True when it changed something; false when this state has not waited
+ * long enough, and then `ret_next` is when it has: a timeout, the deadline, the end of a backoff, the
+ * next heartbeat. TIMER_OFF: never. */
+bool times_act(struct exchange *x, uint64_t *ret_next);
 
 /* --- mending.c: how long, and how often, for an answer that its client has a part of --- */
 

@@ -39,13 +39,12 @@ static uint64_t end_limit(const struct exchange *x)
     return x->stream.end_ms + (x->stream.guard.marker ? AFTER_MARK_MS : AFTER_FINISH_MS);
 }
 
-/* Pings keep an answer alive, but not for ever. Silence has a time of its own. */
+/* Pings keep an answer alive that has not ended, but not for ever. Silence has a time of its own. */
 static uint64_t news_limit(const struct exchange *x)
 {
-    bool amid = x->stream.on && x->stream.guard.content && !has_ended(x);
     bool pings = x->attempt->last_piece_ms > x->stream.news_ms;
 
-    return amid && pings
+    return pings && x->stream.on && x->stream.guard.content
                ? clock_timeout(x->stream.news_ms, x->plan.settings->timeout.first_content_ms)
                : TIMER_OFF;
 }
@@ -73,9 +72,12 @@ static uint64_t attempt_limit(const struct exchange *x)
         return earlier(total, clock_timeout(a->started_ms, t->first_byte_ms));
     if (!a->running || a->paused)
         return TIMER_OFF;
-    total = earlier(total, earlier(end_limit(x), news_limit(x)));
-    if (!has_ended(x) && awaits_content(x))
+    if (has_ended(x))
+        total = earlier(total, end_limit(x));
+    else if (awaits_content(x))
         return earlier(total, clock_timeout(a->started_ms, t->first_content_ms));
+    else
+        total = earlier(total, news_limit(x));
     return earlier(total, clock_timeout(a->last_piece_ms, t->idle_ms));
 }
 
@@ -107,7 +109,7 @@ static uint64_t beat_time(const struct exchange *x)
     return clock_timeout(x->reply.spoke_ms, every_ms);
 }
 
-uint64_t times_next(const struct exchange *x)
+static uint64_t times_next(const struct exchange *x)
 {
     if (x->state == EXCHANGE_RECEIVING || x->state == EXCHANGE_DONE)
         return TIMER_OFF;
@@ -132,7 +134,7 @@ static enum transport timeout_kind(struct exchange *x, uint64_t now)
     } else if (!a->headers_done) {
         kind = a->upload_whole ? TRANSPORT_FIRST_BYTE_TIMEOUT : TRANSPORT_UPLOAD_TIMEOUT;
         limit = t->first_byte_ms;
-    } else if (awaits_content(x) || now >= news_limit(x)) {
+    } else if (awaits_content(x) || (!has_ended(x) && now >= news_limit(x))) {
         kind = TRANSPORT_FIRST_CONTENT_TIMEOUT;
         limit = t->first_content_ms;
     }
@@ -205,11 +207,12 @@ static void speak(struct exchange *x, uint64_t now)
         exchange_set_deadline(x, x->started_ms, now);
 }
 
-bool times_act(struct exchange *x)
+bool times_act(struct exchange *x, uint64_t *ret_next)
 {
     uint64_t now = x->ops->now_ms(x->world);
 
-    if (now < times_next(x))
+    *ret_next = times_next(x);
+    if (now < *ret_next)
         return false;
     if (now >= beat_time(x)) {
         beat(x, now);

@@ -15,7 +15,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/server_private.h"
-#include "daemon/threads.h"
 #include "edge/frontend_check.h"
 
 #define PROBLEMS_BYTES_MAX (64 * 1024)
@@ -225,17 +224,30 @@ static void wake_admin(void *arg)
 
 /* --- ending: closing down ---------------------------------------------------------------------------- */
 
+/* Keeps the signals that the loop handles from the calling thread, and from those that it starts. */
+static void block_signals(sigset_t *ret_before)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, ret_before);
+}
+
 static void close_handles(struct server *s)
 {
     uv_handle_t *handles[] = {(uv_handle_t *)&s->term,   (uv_handle_t *)&s->interrupt,
                               (uv_handle_t *)&s->hangup, (uv_handle_t *)&s->drain_timer,
                               (uv_handle_t *)&s->pause,  (uv_handle_t *)&s->watchdog,
                               (uv_handle_t *)&s->change, (uv_handle_t *)&s->prepare};
+    sigset_t before;
 
     if (s->closed)
         return;
     s->closed = true;
-    threads_block_signals(); /* from here on it ends by itself */
+    block_signals(&before); /* without handlers, one would end the process */
     listeners_close(s, true);
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
         if (handles[i]->loop)
@@ -448,21 +460,68 @@ static int set_up_loop(struct server *s)
 static int start_workers(struct server *s)
 {
     unsigned n = workers_wanted(s->config);
+    sigset_t before;
     int rc = 0;
 
     s->workers = calloc(n, sizeof(*s->workers));
     if (!s->workers)
         return -ENOMEM;
-    for (unsigned i = 0; i < n; i++) {
+    /* A worker may outlive the handlers: a signal that it took then would end the process. */
+    block_signals(&before);
+    while (s->worker_count < n) {
         struct worker *w = worker_new(s->config, s->traffic, s->failures, on_worker_change, s, &rc);
 
         if (!w) {
-            log_line(LOG_ERROR, "worker %u could not be started: %s", i, strerror(-rc));
-            return rc;
+            log_line(LOG_ERROR, "worker %u could not be started: %s", s->worker_count,
+                     strerror(-rc));
+            break;
         }
+        rc = 0;
         s->workers[s->worker_count++] = w;
     }
-    return 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
+#define POOL_THREADS 4 /* libuv's default unless UV_THREADPOOL_SIZE is set; its maximum is next */
+#define POOL_THREADS_MAX 1024
+
+/* Threads in libuv's pool. */
+static unsigned pool_threads(void)
+{
+    const char *text = getenv("UV_THREADPOOL_SIZE");
+    uint64_t n = POOL_THREADS;
+
+    if (text && (!str_to_u64(str_from(text), &n) || n == 0))
+        n = 1;
+    return (unsigned)(n < POOL_THREADS_MAX ? n : POOL_THREADS_MAX);
+}
+
+static pthread_mutex_t all_started = PTHREAD_MUTEX_INITIALIZER;
+
+static void *wait_for_all(void *unused)
+{
+    (void)unused;
+    (void)pthread_mutex_lock(&all_started);
+    (void)pthread_mutex_unlock(&all_started);
+    return NULL;
+}
+
+/* How many of `n` threads cannot be started while the others exist. */
+static unsigned threads_missing(unsigned n)
+{
+    pthread_t threads[POOL_THREADS_MAX];
+    unsigned have = 0;
+
+    if (n > POOL_THREADS_MAX)
+        n = POOL_THREADS_MAX;
+    (void)pthread_mutex_lock(&all_started);
+    while (have < n && pthread_create(&threads[have], NULL, wait_for_all, NULL) == 0)
+        have++;
+    (void)pthread_mutex_unlock(&all_started);
+    for (unsigned i = 0; i < have; i++)
+        (void)pthread_join(threads[i], NULL);
+    return n - have;
 }
 
 static void no_work(uv_work_t *work)
@@ -486,7 +545,7 @@ static int start_pool(struct server *s)
     /* Signals belong to the loops: a thread takes over what is blocked where it is started. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    missing = threads_missing(threads_pool());
+    missing = threads_missing(pool_threads());
     work = missing == 0 ? malloc(sizeof(*work)) : NULL;
     if (work && uv_queue_work(&s->loop, work, no_work, work_done) < 0)
         free(work);
@@ -496,7 +555,7 @@ static int start_pool(struct server *s)
             LOG_ERROR,
             "%u of the %u threads that read and write large bodies could not be started; raise "
             "the limit of threads (TasksMax, ulimit -u), or lower workers",
-            missing, threads_pool());
+            missing, pool_threads());
         return -EAGAIN;
     }
     return 0; /* without memory the pool comes with the first large body, after all */

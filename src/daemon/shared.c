@@ -1,4 +1,4 @@
-/* Joins the shared view, and joins it again: two connections, a login, what is in force. */
+/* Joins the shared view and rejoins it after a loss: two connections, logins, what is in force. */
 #include "daemon/shared.h"
 
 #include <assert.h>
@@ -15,9 +15,158 @@
 
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
-#define STEADY_MS 5000      /* up for so long, and the next loss is a new one */
-#define SAME_CAUSE_MS 30000 /* between two warnings of one cause */
+#define STEADY_MS 5000      /* after this time up, retries start from RETRY_MIN_MS again */
+#define SAME_CAUSE_MS 30000 /* minimum interval between two warnings of one cause */
 #define SHA_CHARS 40
+
+/* --- scripts ---------------------------------------------------------------------------------- */
+
+/* One sorted set holds everything in force, ordered by the time it ends, so two keys can never
+ * disagree. The later end wins, since each daemon sees only a part. A closed breaker is published
+ * even if the set does not have it: others may know it from the channel. */
+static const char tell[] =
+    "local time = redis.call('TIME')\n"
+    "local now = time[1] * 1000 + math.floor(time[2] / 1000)\n"
+    "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))\n"
+    "if ARGV[1] == 'closed' then\n"
+    "    redis.call('ZREM', KEYS[1], ARGV[2])\n"
+    "else\n"
+    "    local till = now + tonumber(ARGV[3])\n"
+    "    if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or '0') >= till then return 0 end\n"
+    "    redis.call('ZADD', KEYS[1], string.format('%.0f', till), ARGV[2])\n"
+    "    redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -10001)\n"
+    "    local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')\n"
+    "    redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', tonumber(last[2])))\n"
+    "end\n"
+    "redis.call('PUBLISH', ARGV[5], table.concat({ARGV[1], ARGV[2], ARGV[3], ARGV[4]}, ' '))\n"
+    "return 1\n";
+
+/* Publishes on the newcomer's channel instead of returning a list, so that old and new news arrive
+ * in the order in which they became true. The first command writes, which reveals a replica at
+ * once. */
+static const char recall[] =
+    "local time = redis.call('TIME')\n"
+    "local now = time[1] * 1000 + math.floor(time[2] / 1000)\n"
+    "local told = 0\n"
+    "for i, kind in ipairs({'gate', 'open'}) do\n"
+    "    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', string.format('%.0f', now))\n"
+    "    local known = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES')\n"
+    "    for j = 1, #known, 2 do\n"
+    "        local left = string.format('%.0f', tonumber(known[j + 1]) - now)\n"
+    "        local words = {kind, known[j], left, '0000000000000000'}\n"
+    "        redis.call('PUBLISH', ARGV[1], table.concat(words, ' '))\n"
+    "        told = told + 1\n"
+    "    end\n"
+    "end\n"
+    "return told\n";
+
+/* GCRA: the key holds the time at which all attempts so far are paid for. It is more than ten
+ * minutes ahead only after the server's clock was set back, and nobody should wait for that. */
+static const char rate[] =
+    "local time = redis.call('TIME')\n"
+    "local now = time[1] * 1000000 + time[2]\n"
+    "local paid = tonumber(redis.call('GET', KEYS[1]) or '0') or 0\n"
+    "paid = math.min(math.max(paid, now) + tonumber(ARGV[1]), now + 600000000)\n"
+    "redis.call('SET', KEYS[1], string.format('%.0f', paid), 'PX', \n"
+    "           string.format('%.0f', math.ceil((paid - now) / 1000) + 1000))\n"
+    "return paid - now\n";
+
+static const struct str scripts[SHARED_SCRIPTS] = {
+    [SHARED_TELL] = {tell, sizeof(tell) - 1},
+    [SHARED_RECALL] = {recall, sizeof(recall) - 1},
+    [SHARED_RATE] = {rate, sizeof(rate) - 1},
+};
+
+/* --- causes of a loss ------------------------------------------------------------------------- */
+
+/* Texts in the server's error replies. Servers before version 7 put a script's error code in the
+ * middle, so the whole reply is searched; the first match counts. */
+static const struct {
+    const char *words;
+    enum shared_cause cause;
+} refusals[] = {
+    {"NOAUTH", SHARED_NO_LOGIN},
+    {"WRONGPASS", SHARED_LOGIN},
+    {"invalid password", SHARED_LOGIN},
+    {"NOPERM", SHARED_FORBIDDEN},
+    {"ACL failure", SHARED_FORBIDDEN},
+    {"user executing the script can't", SHARED_FORBIDDEN},
+    {"unknown command", SHARED_FORBIDDEN}, /* renamed, the practice before ACLs */
+    {"Unknown Redis command", SHARED_FORBIDDEN},
+    {"LOADING", SHARED_LOADING},
+    {"READONLY", SHARED_REPLICA},
+    {"can't write against a read only replica", SHARED_REPLICA},
+    {"MASTERDOWN", SHARED_REPLICA},
+    {"WRONGTYPE", SHARED_FOREIGN},
+    {"MOVED ", SHARED_CLUSTER},
+    {"CROSSSLOT", SHARED_CLUSTER},
+    {"CLUSTERDOWN", SHARED_CLUSTER},
+    {"OOM ", SHARED_SERVER_MEMORY},
+    {"MISCONF", SHARED_UNSAVED},
+    {"BUSY ", SHARED_BUSY},
+    {"max number of clients", SHARED_FULL},
+    {"DENIED", SHARED_GUARDED},
+};
+
+static enum shared_cause cause_of_refusal(struct str words)
+{
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+        if (str_ifind(words, str_from(refusals[i].words)) >= 0)
+            return refusals[i].cause;
+    return SHARED_OTHER;
+}
+
+static enum shared_cause cause_of_end(enum redis_end end)
+{
+    static const enum shared_cause causes[] = {
+        [REDIS_END_ADDRESS] = SHARED_NO_ADDRESS, [REDIS_END_CONNECT] = SHARED_NO_CONNECTION,
+        [REDIS_END_LOST] = SHARED_LOST,          [REDIS_END_SILENT] = SHARED_SILENT,
+        [REDIS_END_STRANGE] = SHARED_NO_REDIS,   [REDIS_END_MEMORY] = SHARED_NO_MEMORY,
+    };
+
+    return causes[end];
+}
+
+/* Each follows the server's address. The server's own words are shown only if nothing else is
+ * known, and never after a login: an error about an unknown command repeats its arguments, even a
+ * password. */
+static const char *const causes[SHARED_CAUSES] = {
+    [SHARED_FINE] = "is fine",
+    [SHARED_NO_ADDRESS] = "has no address",
+    [SHARED_NO_CONNECTION] = "cannot be reached",
+    [SHARED_LOST] = "closed the connection",
+    [SHARED_SILENT] = "did not reply within a second",
+    [SHARED_NO_REDIS] = "is not a Redis server: it speaks another protocol",
+    [SHARED_NO_MEMORY] = "was not contacted: retryd is out of memory",
+    [SHARED_FULL] = "accepts no more connections (maxclients)",
+    [SHARED_GUARDED] = "is in protected mode: it needs a password, or protected-mode no",
+    [SHARED_NO_LOGIN] = "requires a password, but none is set",
+    [SHARED_LOGIN] = "rejects the user or the password",
+    [SHARED_FORBIDDEN] = "denies this user a command, key or channel that retryd needs (ACL)",
+    [SHARED_LOADING] = "is still loading its data",
+    [SHARED_BUSY] = "is busy running a script",
+    [SHARED_REPLICA] = "is a read-only replica: set the address of the primary",
+    [SHARED_CLUSTER] = "is part of a cluster: set the address of a standalone server",
+    [SHARED_FOREIGN] = "has other data under retryd's key names: set another prefix",
+    [SHARED_SERVER_MEMORY] = "is out of memory (maxmemory)",
+    [SHARED_UNSAVED] = "refuses writes because it cannot save to disk",
+    [SHARED_OTHER] = "refuses the command",
+};
+
+static void explain(enum shared_cause cause, const char *address, struct str detail, char *space,
+                    size_t size)
+{
+    int shown = detail.n > 160 ? 160 : (int)detail.n;
+
+    snprintf(space, size, "%s %s%s%.*s", address, causes[cause], shown ? ": " : "", shown,
+             shown ? detail.p : "");
+    /* The detail comes from outside: no control characters. */
+    for (; size > 0 && *space; space++)
+        if ((unsigned char)*space < 0x20 || *space == 0x7f)
+            *space = ' ';
+}
+
+/* --- the state -------------------------------------------------------------------------------- */
 
 static void set_state(struct shared *s, enum shared_state to)
 {
@@ -50,22 +199,21 @@ struct str shared_hex(uint64_t id, char space[SHARED_HEX_BYTES])
 
 static void join(uv_timer_t *timer);
 
-/* One cause is told once in an outage, and at most every SAME_CAUSE_MS where outages follow one
- * another. */
+/* Logs a cause once in an outage, and at most every SAME_CAUSE_MS over several outages. */
 static void warn(struct shared *s)
 {
     uint64_t now = clock_now_ms();
-    uint64_t before = s->told_ms[s->cause];
+    uint64_t before = s->logged_ms[s->cause];
 
-    if (s->told == s->cause || (before > 0 && now - before < SAME_CAUSE_MS))
+    if (s->logged == s->cause || (before > 0 && now - before < SAME_CAUSE_MS))
         return;
-    s->told = s->cause;
-    s->told_ms[s->cause] = now;
-    log_line(LOG_WARN, "shared view lost: %s; each daemon goes on with what it knows itself",
+    s->logged = s->cause;
+    s->logged_ms[s->cause] = now;
+    log_line(LOG_WARN, "shared view lost: %s; this daemon continues with what it knows itself",
              s->why);
 }
 
-/* Daemons that lost the same server do not come back all at once. */
+/* The delay is random, so that daemons that lost the same server do not return at once. */
 static void retry_later(struct shared *s)
 {
     uint64_t delay = RETRY_MAX_MS;
@@ -96,7 +244,7 @@ static void lose(struct shared *s, enum shared_cause cause, struct str detail)
     hang_up(s);
     set_state(s, SHARED_AWAY);
     s->cause = cause;
-    shared_explain(cause, s->address, detail, s->why, sizeof(s->why));
+    explain(cause, s->address, detail, s->why, sizeof(s->why));
     warn(s);
     retry_later(s);
 }
@@ -105,7 +253,7 @@ static void on_dead(void *arg, enum redis_end end, int error)
 {
     const struct shared_line *line = arg;
 
-    lose(line->shared, shared_cause_of_end(end), str_from(error ? uv_strerror(error) : NULL));
+    lose(line->shared, cause_of_end(end), str_from(error ? uv_strerror(error) : NULL));
 }
 
 void shared_refused(struct shared *s, const struct redis_reply *a)
@@ -114,7 +262,7 @@ void shared_refused(struct shared *s, const struct redis_reply *a)
         lose(s, SHARED_NO_REDIS, STR(""));
         return;
     }
-    enum shared_cause cause = shared_cause_of_refusal(a->text);
+    enum shared_cause cause = cause_of_refusal(a->text);
     bool own_words = cause == SHARED_OTHER || cause == SHARED_FORBIDDEN;
 
     lose(s, cause, own_words ? a->text : STR(""));
@@ -136,7 +284,7 @@ int shared_run(struct shared *s, enum shared_script script, bool with_text, unsi
 
     assert(count + 3 <= REDIS_ARGS_MAX);
     argv[0] = with_text ? STR("EVAL") : STR("EVALSHA");
-    argv[1] = with_text ? shared_scripts[script] : (struct str){s->sha[script], SHA_CHARS};
+    argv[1] = with_text ? scripts[script] : (struct str){s->sha[script], SHA_CHARS};
     argv[2] = str_decimal(keys, space);
     memcpy(argv + 3, words, count * sizeof(*words));
     rc = redis_send(s->commands.redis, count + 3, argv, reply, tag);
@@ -157,16 +305,16 @@ static void on_recalled(void *arg, void *tag, const struct redis_reply *a)
     set_state(s, SHARED_UP);
     s->up_since_ms = clock_now_ms();
     s->cause = SHARED_FINE;
-    if (s->told != SHARED_FINE)
+    if (s->logged != SHARED_FINE)
         log_line(LOG_INFO, "shared view is back");
     else if (!s->been_up)
-        log_line(LOG_INFO, "shared view: in step with the daemons that use %s", s->address);
-    s->told = SHARED_FINE;
+        log_line(LOG_INFO, "shared view: joined the daemons that use %s", s->address);
+    s->logged = SHARED_FINE;
     s->been_up = true;
     shared_news_flush(s);
 }
 
-/* What is in force is asked for when news are heard already, so that none falls in between. */
+/* The recall follows the subscription, so that no news is lost in between. */
 static void step(struct shared_line *line)
 {
     struct shared *s = line->shared;
@@ -180,7 +328,7 @@ static void step(struct shared_line *line)
         lose(s, SHARED_NO_MEMORY, STR(""));
 }
 
-/* The server's words may repeat the password, so they are not shown. */
+/* The server's words may repeat the password, so they are never shown. */
 static void on_login(void *arg, void *tag, const struct redis_reply *a)
 {
     const struct shared_line *line = arg;
@@ -190,7 +338,7 @@ static void on_login(void *arg, void *tag, const struct redis_reply *a)
         return;
     enum shared_cause cause = SHARED_NO_REDIS;
     if (a->kind == REDIS_IS_REFUSAL) {
-        cause = shared_cause_of_refusal(a->text);
+        cause = cause_of_refusal(a->text);
         if (cause == SHARED_OTHER || cause == SHARED_FORBIDDEN)
             cause = SHARED_LOGIN;
     }
@@ -222,8 +370,8 @@ static void on_subscribed(void *arg, void *tag, const struct redis_reply *a)
         shared_refused(line->shared, a);
 }
 
-/* The name is for whoever looks at CLIENT LIST; a user that may not set one goes without. This may be
- * the first answer of all, and then it may be about more than the name. */
+/* The name is for readers of CLIENT LIST; a user that may not set one goes without. As this may be
+ * the first reply of all, its error may be about more than the name. */
 static void on_named(void *arg, void *tag, const struct redis_reply *a)
 {
     const struct shared_line *line = arg;
@@ -231,7 +379,7 @@ static void on_named(void *arg, void *tag, const struct redis_reply *a)
 
     (void)tag;
     if (a->kind == REDIS_IS_REFUSAL)
-        cause = shared_cause_of_refusal(a->text);
+        cause = cause_of_refusal(a->text);
     if (cause != SHARED_OTHER && cause != SHARED_FORBIDDEN)
         shared_refused(line->shared, a);
 }
@@ -260,7 +408,7 @@ static void on_commands_connected(void *arg)
     bool ok = log_in(line);
 
     for (int i = 0; ok && i < SHARED_SCRIPTS; i++) {
-        const struct str load[] = {STR("SCRIPT"), STR("LOAD"), shared_scripts[i]};
+        const struct str load[] = {STR("SCRIPT"), STR("LOAD"), scripts[i]};
 
         ok = redis_send(line->redis, 3, load, on_loaded, s->sha[i]) == 0;
     }
@@ -353,7 +501,7 @@ struct shared *shared_new(uv_loop_t *loop, const struct shared_settings *setting
     s->loop = loop;
     s->handler = *handler;
     s->commands.shared = s->hearing.shared = s;
-    list_init(&s->untold);
+    list_init(&s->unsent);
     list_init(&s->unanswered);
     list_init(&s->upstreams);
     if (!copy_settings(s, settings)) {
@@ -361,7 +509,7 @@ struct shared *shared_new(uv_loop_t *loop, const struct shared_settings *setting
         return NULL;
     }
     name_keys(s, settings->prefix);
-    snprintf(s->why, sizeof(s->why), "%s has not answered yet", s->address);
+    snprintf(s->why, sizeof(s->why), "%s has not replied yet", s->address);
     uv_timer_init(loop, &s->retry);
     uv_timer_init(loop, &s->pace);
     s->retry.data = s->pace.data = s;

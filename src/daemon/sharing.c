@@ -1,4 +1,4 @@
-/* Carries news between this daemon's traffic and that of others. */
+/* Passes news between this daemon's traffic and the shared view. */
 #include "daemon/sharing.h"
 
 #include <errno.h>
@@ -11,15 +11,14 @@ struct sharing {
     struct shared *shared; /* NULL once it is closed */
     struct traffic *traffic;
     char *password_file;
-    uint64_t
-        wait_ms_max; /* the longest that this daemon's own settings would wait for one's hint */
-    uint64_t open_ms_max; /* ... and would keep a breaker open */
+    uint64_t wait_ms_max; /* the longest wait that this daemon's own settings allow after a hint */
+    uint64_t open_ms_max; /* ... and the longest that they keep a breaker open */
 };
 
-/* --- what others tell --------------------------------------------------------------------------- */
+/* --- news of other daemons -------------------------------------------------------------------- */
 
-/* Nobody shuts an upstream out here for longer than this daemon's own settings would: neither another
- * daemon with other settings, nor whoever writes into that server. */
+/* News never closes a target for longer than this daemon's own settings would, whatever another daemon's
+ * settings or another client of that server say. */
 
 static uint64_t at_most(uint64_t value, uint64_t most)
 {
@@ -63,7 +62,7 @@ void sharing_configure(struct sharing *s, const struct config *c)
 {
     if (!s)
         return;
-    /* That of another file would come with other settings that need a restart. */
+    /* Another password_file needs a restart, as other settings of [shared] do. */
     if (s->shared && c->shared_password && !strcmp(s->password_file, c->shared_password_file))
         shared_password(s->shared, secret_text(c->shared_password));
     s->wait_ms_max = s->open_ms_max = 0;
@@ -72,7 +71,7 @@ void sharing_configure(struct sharing *s, const struct config *c)
         take_settings(s, &c->routes[i].settings);
 }
 
-/* --- what is told to them ------------------------------------------------------------------------- */
+/* --- news for other daemons ------------------------------------------------------------------- */
 
 static void on_told(void *arg, const struct turns_event *e)
 {
@@ -103,7 +102,7 @@ static void on_taken(void *arg, uint64_t upstream_id, double per_minute, unsigne
         shared_tell_rate(s->shared, upstream_id, per_minute, n);
 }
 
-/* --- life --------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int sharing_new(uv_loop_t *loop, const struct config *c, struct traffic *t, struct sharing **ret)
 {
@@ -157,7 +156,7 @@ void sharing_free(struct sharing *s)
     free(s);
 }
 
-/* --- metrics ------------------------------------------------------------------------------------- */
+/* --- metrics ---------------------------------------------------------------------------------- */
 
 static void counter(struct buf *out, const char *name, const char *help, uint64_t value)
 {

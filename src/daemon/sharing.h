@@ -1,5 +1,5 @@
-/* Between the traffic of this daemon (daemon/traffic.h) and what all daemons on an account tell each
- * other (daemon/shared.h), where [shared] redis names a server. On the main thread. */
+/* Connects this daemon's traffic (daemon/traffic.h) with the shared view (daemon/shared.h) if [shared]
+ * redis names a server. On the main thread. */
 #ifndef RETRYD_DAEMON_SHARING_H
 #define RETRYD_DAEMON_SHARING_H
 
@@ -11,10 +11,10 @@
 
 struct sharing;
 
-/* Before any worker asks the traffic, which outlives it. 0, with *ret NULL where the configuration
- * has no server; or -ENOMEM. */
+/* To be called before any worker uses the traffic, which must outlive it. 0, with *ret NULL if the
+ * configuration names no server; or -ENOMEM. */
 int sharing_new(uv_loop_t *loop, const struct config *c, struct traffic *t, struct sharing **ret);
-/* What others tell is held to the settings of `c` from now on, and the next login takes its password; NULL
+/* Applies new settings: limits for the news of other daemons, and the password for the next login. NULL
  * is fine. */
 void sharing_configure(struct sharing *s, const struct config *c);
 /* Closes its handles on the loop; NULL is fine. */
@@ -22,7 +22,7 @@ void sharing_close(struct sharing *s);
 /* After the loop has ended; NULL is fine. */
 void sharing_free(struct sharing *s);
 
-/* Its part of the metrics; NULL has none. */
+/* Writes its metrics; NULL has none. */
 void sharing_metrics(const struct sharing *s, struct buf *out);
 
 #endif

@@ -10,7 +10,6 @@
 
 #include "base/log.h"
 #include "daemon/pressure.h"
-#include "daemon/threads.h"
 #include "daemon/worker_private.h"
 
 #define ROUNDS_PER_TURN 16 /* before the loop looks at its sockets again */
@@ -302,8 +301,6 @@ static void *run(void *arg)
 {
     struct worker *w = arg;
 
-    /* At the end the main thread has let go of its handlers while this one may still run. */
-    threads_block_signals();
     for (unsigned i = 0; i < w->wiring->config->upstream_count; i++)
         fetch_warm(w->fetch, &w->wiring->wires[i].link);
     uv_run(&w->loop, UV_RUN_DEFAULT);

@@ -19,7 +19,7 @@ from daemon import Retryd
 from raw import CHAT, Raw, now_ms
 from targets import Asked, ask, chat, in_order, limited, model_of
 
-JOINED = "shared view: in step"
+JOINED = "shared view: joined"
 LOST = "shared view lost"
 BACK = "shared view is back"
 
@@ -167,7 +167,7 @@ def test_killing_redis_in_the_middle_of_a_load_fails_nothing(redis):
             provider.wait(answered=100, timeout=60)
             redis.kill()
             assert {a.result().status for a in answers} == {200}
-        assert "each daemon goes on with what it knows itself" in one.wait_line(LOST)
+        assert "this daemon continues with what it knows itself" in one.wait_line(LOST)
         two.wait_line(LOST)
         assert one.metric("retryd_shared_up") == 0
         redis.start()

@@ -88,7 +88,7 @@ START_TEST(silence_is_noticed)
     ck_assert_uint_eq(a->rates, 0);
     shared_tell_rate(a->shared, UPSTREAM, 600, 1);
     AWAIT(a->rates == 1, SOON_MS);
-    ck_assert_uint_eq(count_of(peers_log(), "gave no answer within a second"), 2);
+    ck_assert_uint_eq(count_of(peers_log(), "did not reply within a second"), 2);
 }
 END_TEST
 
@@ -99,14 +99,14 @@ static const struct {
     const char *why;
 } strangers[] = {
 #define SAYS(text) text, sizeof(text) - 1
-    {SAYS("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), "is no Redis server"},
-    {SAYS("220 mail.example ESMTP\r\n"), "is no Redis server"},
-    {SAYS("SSH-2.0-OpenSSH_9.2\r\n"), "is no Redis server"},
-    {SAYS("\0\0\0\xff\xfe"), "is no Redis server"},
-    {SAYS("+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n"), "is no Redis server"},
-    {SAYS("+OK\r\n*3\r\n:1\r\n:2\r\n:3\r\n*1\r\n$1\r\nx\r\n"), "is no Redis server"},
-    {SAYS("+OK\r\n*0\r\n*-1\r\n$-1\r\n"), "is no Redis server"},
-    {SAYS("+OK\r\n*3\r\n$7\r\nmessage\r\n:1\r\n:2\r\n:7\r\n"), "is no Redis server"},
+    {SAYS("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), "is not a Redis server"},
+    {SAYS("220 mail.example ESMTP\r\n"), "is not a Redis server"},
+    {SAYS("SSH-2.0-OpenSSH_9.2\r\n"), "is not a Redis server"},
+    {SAYS("\0\0\0\xff\xfe"), "is not a Redis server"},
+    {SAYS("+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n"), "is not a Redis server"},
+    {SAYS("+OK\r\n*3\r\n:1\r\n:2\r\n:3\r\n*1\r\n$1\r\nx\r\n"), "is not a Redis server"},
+    {SAYS("+OK\r\n*0\r\n*-1\r\n$-1\r\n"), "is not a Redis server"},
+    {SAYS("+OK\r\n*3\r\n$7\r\nmessage\r\n:1\r\n:2\r\n:7\r\n"), "is not a Redis server"},
     {SAYS("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n"), NULL},
     {SAYS("$99999999999999999999\r\n"), NULL},
     {SAYS("*2147483647\r\n"), NULL},
@@ -127,7 +127,7 @@ START_TEST(strangers_are_told_apart)
     struct shared_settings settings = stranger_start(strangers[_i].says, strangers[_i].n);
     struct peer *a = peer_new(&settings);
 
-    AWAIT(!down_because(a, "has not answered yet"), 3000);
+    AWAIT(!down_because(a, "has not replied yet"), 3000);
     ck_assert_msg(!strangers[_i].why || down_because(a, strangers[_i].why), "%s",
                   shared_why_down(a->shared));
     AWAIT(stranger_met > 2, SOON_MS); /* it tries again */
@@ -152,9 +152,9 @@ static const struct {
 } logins[] = {
     {NULL, "open-sesame", NULL},
     {"default", "open-sesame", NULL},
-    {NULL, NULL, "asks for a password"},
-    {NULL, "secret-but-wrong", "refuses the user or the password"},
-    {"nobody", "open-sesame", "refuses the user or the password"},
+    {NULL, NULL, "requires a password"},
+    {NULL, "secret-but-wrong", "rejects the user or the password"},
+    {"nobody", "open-sesame", "rejects the user or the password"},
 };
 
 START_TEST(logins_are_needed)
@@ -184,7 +184,7 @@ START_TEST(a_password_that_comes_back_is_not_told)
 
     settings.password = STR("open-sesame");
     struct peer *a = peer_new(&settings);
-    AWAIT(down_because(a, "refuses the user or the password"), SOON_MS);
+    AWAIT(down_because(a, "rejects the user or the password"), SOON_MS);
     ck_assert(!down_because(a, "sesame"));
     ck_assert_uint_eq(count_of(peers_log(), "sesame"), 0);
 }
@@ -199,12 +199,12 @@ static const struct {
 } users[] = {
     {"~retryd:* &retryd:* " COMMANDS, NULL},
     {"~retryd:* &retryd:* " COMMANDS " -client|setname", NULL},
-    {"~retryd:* &retryd:* " COMMANDS " -evalsha", "forbids this user"},
-    {"~retryd:* &retryd:* " COMMANDS " -script|load", "forbids this user"},
-    {"~retryd:* &retryd:* " COMMANDS " -zrange", "forbids this user"},
-    {"~retryd:* &retryd:* " COMMANDS " -subscribe", "forbids this user"},
-    {"~other:* &retryd:* " COMMANDS, "forbids this user"},
-    {"~retryd:* &other:* " COMMANDS, "forbids this user"},
+    {"~retryd:* &retryd:* " COMMANDS " -evalsha", "denies this user"},
+    {"~retryd:* &retryd:* " COMMANDS " -script|load", "denies this user"},
+    {"~retryd:* &retryd:* " COMMANDS " -zrange", "denies this user"},
+    {"~retryd:* &retryd:* " COMMANDS " -subscribe", "denies this user"},
+    {"~other:* &retryd:* " COMMANDS, "denies this user"},
+    {"~retryd:* &other:* " COMMANDS, "denies this user"},
 };
 
 START_TEST(confined_users)
@@ -256,12 +256,12 @@ START_TEST(names_that_are_taken)
     ck_assert_str_eq(server_do("SET retryd:gates taken"), "OK");
     struct shared_settings settings = server_settings();
     struct peer *a = peer_new(&settings);
-    AWAIT(down_because(a, "other data under the names of our keys"), SOON_MS);
+    AWAIT(down_because(a, "other data under retryd's key names"), SOON_MS);
     ck_assert_str_eq(server_do("DEL retryd:gates"), "1");
     AWAIT(shared_is_up(a->shared), SOON_MS);
     ck_assert_str_eq(server_do("RPUSH retryd:rate:000000000000002a taken"), "1");
     shared_tell_rate(a->shared, UPSTREAM, 600, 1);
-    AWAIT(down_because(a, "other data under the names of our keys"), SOON_MS);
+    AWAIT(down_because(a, "other data under retryd's key names"), SOON_MS);
     AWAIT(shared_is_up(a->shared), SOON_MS);
     ck_assert_str_eq(server_do("GET retryd:gates"), "");
 }

@@ -78,7 +78,7 @@ START_TEST(silence_is_noticed)
     shared_tell_breaker(a->shared, TARGET, false, 0);
     shared_tell_rate(a->shared, UPSTREAM, 600, 1);
     AWAIT(!shared_is_up(a->shared) && !shared_is_up(b->shared), 1700);
-    ck_assert(down_because(a, "gave no answer") && down_because(b, "gave no answer"));
+    ck_assert(down_because(a, "did not reply") && down_because(b, "did not reply"));
     server_signal(SIGCONT);
     AWAIT(shared_is_up(a->shared) && shared_is_up(b->shared), SOON_MS);
     AWAIT(b->gates > 0 && b->target == TARGET, SOON_MS);
@@ -110,8 +110,8 @@ static const struct {
     {SAYS("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n"), NULL},
     {SAYS("$99999999999999999999\r\n"), NULL},
     {SAYS("*2147483647\r\n"), NULL},
-    {SAYS("$1000\r\nnot all of it"), "gave no answer"},
-    {NULL, 0, "gave no answer"},
+    {SAYS("$1000\r\nnot all of it"), "did not reply"},
+    {NULL, 0, "did not reply"},
     {SAYS("-ERR max number of clients reached\r\n-ERR x\r\n-ERR x\r\n"), "no more connections"},
     {SAYS("-DENIED Redis is running in protected mode\r\n-DENIED x\r\n"), "protected mode"},
     {SAYS("-LOADING Redis is loading the dataset in memory\r\n-LOADING Redis is\r\n"),
@@ -119,7 +119,7 @@ static const struct {
     {SAYS("+OK\r\n-MOVED 1234 10.0.0.1:6379\r\n"), "part of a cluster"},
     {SAYS("+OK\r\n-MISCONF Redis is configured to save\r\n"), "cannot save"},
     {SAYS("+OK\r\n-OOM command not allowed\r\n"), "out of memory"},
-    {SAYS("+OK\r\n-WHATEVER it is\r\n"), "refuses: WHATEVER it is"},
+    {SAYS("+OK\r\n-WHATEVER it is\r\n"), "refuses the command: WHATEVER it is"},
 };
 
 START_TEST(strangers_are_told_apart)

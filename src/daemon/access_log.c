@@ -158,7 +158,7 @@ void access_log_request(const struct exchange *x, enum log_access access)
     log_u64("wait_ms", x->wait_ms);
     if (x->placement.queue_ms) {
         log_u64("queue_ms", x->placement.queue_ms);
-        log_text("queued_for", turn_why_word(x->placement.queue_why));
+        log_text("queued_for", turns_why_word(x->placement.queue_why));
     }
     if (x->reply.first_byte_ms)
         log_u64("first_byte_ms", x->reply.first_byte_ms - x->started_ms);
@@ -211,9 +211,9 @@ static void tell_turn(const struct exchange *x, const struct turn *turn,
     log_text("id", x->request.id);
     log_u64("tier", turn_request->tier);
     if (s == TURN_REFUSED)
-        log_text("why", turn_why_word(turn->why));
+        log_text("why", turns_why_word(turn->why));
     else if (turn->first_held != TURN_WHY_NONE) /* all else is the other threads' now */
-        log_text("why", turn_why_word(turn->first_held));
+        log_text("why", turns_why_word(turn->first_held));
     else
         log_text("why", "others wait already");
     if (s == TURN_REFUSED && turn->ready_ms != TURNS_NEVER)
@@ -269,10 +269,10 @@ void steps_attempt(const struct exchange *x, const struct attempt *a)
         log_u64("key", t->key_number);
     log_text("why", why_there(x, a));
     if (a->turn.first_held != TURN_WHY_NONE)
-        log_text("first_choice_held_by", turn_why_word(a->turn.first_held));
+        log_text("first_choice_held_by", turns_why_word(a->turn.first_held));
     if (x->placement.queue_ms) {
         log_u64("queue_ms", x->placement.queue_ms);
-        log_text("queued_for", turn_why_word(x->placement.queue_why));
+        log_text("queued_for", turns_why_word(x->placement.queue_why));
     }
     if (a->anew)
         log_text("anew", "the last answer speaks against its connection");

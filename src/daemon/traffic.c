@@ -85,7 +85,7 @@ static void log_event(const struct turns_event *e)
     if (e->kind == TURNS_PACE)
         log_u64("per_minute", (uint64_t)e->per_minute);
     if (e->kind == TURNS_WAIT)
-        log_text("why", turn_why_word(e->why));
+        log_text("why", turns_why_word(e->why));
     if (e->reason != REASON_OK)
         log_text("reason", reason_word(e->reason));
     if (e->learned)
@@ -474,7 +474,7 @@ struct buf *traffic_shown(struct traffic *t)
 
 void traffic_view(struct traffic *t, struct traffic_view *ret)
 {
-    unsigned at = 0;
+    uint64_t at = 0;
     bool more;
 
     lock(t);

@@ -260,7 +260,7 @@ static void write_waits(unsigned waiting, const uint64_t *waits, struct buf *out
                waiting);
     for (unsigned i = TURN_WHY_GATE; i < TURN_WHY_QUEUE_FULL; i++)
         buf_printf(out, "retryd_queue_waits_total{why=\"%s\"} %llu\n",
-                   turn_why_word((enum turn_why)i), (unsigned long long)waits[i]);
+                   turns_why_word((enum turn_why)i), (unsigned long long)waits[i]);
 }
 
 void traffic_metrics(struct traffic *t, struct buf *out)

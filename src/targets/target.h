@@ -85,7 +85,13 @@ struct plan {
 };
 
 /* What that upstream calls the model that clients call `model`. */
-struct str target_own_model(const struct upstream *p, struct str model);
+static inline struct str target_own_model(const struct upstream *p, struct str model)
+{
+    for (unsigned i = 0; i < p->model_count; i++)
+        if (str_eq(p->models[i].asked, model))
+            return str_from(p->models[i].own);
+    return model;
+}
 
 static inline bool target_among(const struct target_ref *refs, unsigned count,
                                 const struct upstream *p, unsigned key_number)

@@ -1,4 +1,5 @@
-/* Lets requests through to targets, one after the other where they have to wait. */
+/* Lets requests through to targets, one after the other where they have to wait, and takes in what attempts
+ * and other daemons tell of targets. */
 #include "targets/turns.h"
 
 #include <assert.h>
@@ -11,15 +12,9 @@ static const char *const why_words[TURN_WHY_COUNT] = {
     [TURN_WHY_LIMIT] = "limit", [TURN_WHY_PACE] = "pace", [TURN_WHY_QUEUE_FULL] = "queue_full",
 };
 
-const char *turn_why_word(enum turn_why w)
+const char *turns_why_word(enum turn_why w)
 {
     return why_words[w];
-}
-
-static bool wakes_before(struct heap_node *a, struct heap_node *b)
-{
-    return LIST_ENTRY(a, struct wait_queue, sleeps)->at_ms <
-           LIST_ENTRY(b, struct wait_queue, sleeps)->at_ms;
 }
 
 struct turns *turns_new(const struct turns_handler *handler)
@@ -28,15 +23,12 @@ struct turns *turns_new(const struct turns_handler *handler)
 
     if (!t)
         return NULL;
-    if (table_init(t) < 0) {
+    if (turns_table_init(t) < 0) {
         free(t);
         return NULL;
     }
     t->handler = *handler;
-    list_init(&t->awake);
-    list_init(&t->waited);
-    heap_init(&t->asleep, wakes_before);
-    t->next_ms = TURNS_NEVER;
+    turns_queues_init(t);
     return t;
 }
 
@@ -45,7 +37,7 @@ void turns_free(struct turns *t)
     if (!t)
         return;
     assert(t->waiting == 0);
-    table_free(t);
+    turns_table_free(t);
     free(t);
 }
 
@@ -63,57 +55,88 @@ struct turn *turns_ready_take(struct turns_ready *d)
     return node ? LIST_ENTRY(node, struct turn, told) : NULL;
 }
 
+/* --- events --------------------------------------------------------------------------------------- */
+
+static void tell(struct turns *t, struct turns_event e)
+{
+    if (t->handler.event)
+        t->handler.event(t->handler.arg, &e);
+}
+
+static void tell_model(struct turns *t, const struct model_state *model, struct turns_event e)
+{
+    e.id = model->entry.id;
+    e.upstream = model->upstream->name;
+    e.model = model->model;
+    e.operation = model->operation;
+    tell(t, e);
+}
+
+static void tell_target(struct turns *t, const struct target_state *state, struct turns_event e)
+{
+    const struct model_state *model = state->model_state;
+
+    e.id = e.kind == TURNS_RATE_TAKEN      ? model->upstream->entry.id
+           : e.kind == TURNS_BREAKER_PROBE ? model->entry.id
+                                           : state->entry.id;
+    e.upstream = model->upstream->name;
+    e.model = model->model;
+    e.operation = model->operation;
+    e.key_number = state->key_number;
+    tell(t, e);
+}
+
 /* --- granting ------------------------------------------------------------------------------------ */
 
 static void enter(struct turns *t, struct turn *turn, struct target_state *state, uint64_t now_ms)
 {
-    struct model_state *c = state->model_state;
-    struct upstream_state *s = c->upstream;
+    const struct turn_request *turn_request = turn->turn_request;
+    struct model_state *model = state->model_state;
+    struct upstream_state *s = model->upstream;
 
     turn->gate_epoch = gate_enter(&state->gate, now_ms);
-    turn->pass = breaker_enter(&c->breaker, &c->settings, now_ms);
+    turn->pass = breaker_enter(&model->breaker, &model->settings, now_ms);
     if (state->adaptive)
         pace_enter(&state->pace, now_ms);
     if (turn->pass.probe)
         tell_target(t, state, (struct turns_event){.kind = TURNS_BREAKER_PROBE});
-    if (target_is_rated(state)) {
+    if (turns_target_is_rated(state)) {
         rate_take(&s->rate, s->per_minute, now_ms);
         tell_target(t, state,
                     (struct turns_event){.kind = TURNS_RATE_TAKEN, .per_minute = s->per_minute});
     }
     s->in_flight++;
-    c->fallbacks += turn->turn_request->tier > 0;
-    if (!(turn->turn_request->visited & plan_bit(turn->turn_request->plan, turn->target.upstream)))
+    model->fallbacks += turn_request->tier > 0;
+    if (!(turn_request->visited & plan_bit(turn_request->plan, turn->target.upstream)))
         budget_request(&s->budget, now_ms);
     state->entry.refs++;
 }
 
 static void grant(struct turns *t, struct turn *turn, const struct candidate *c, uint64_t now_ms)
 {
-    const struct upstream *p = c->upstream;
-    struct str model = turn_request_model(turn->turn_request);
+    const struct upstream *upstream = c->upstream;
+    struct str model = turns_request_model(turn->turn_request);
 
     turn->target = (struct target){
-        .upstream = p,
+        .upstream = upstream,
         .key_number = c->key_number,
         .tier = turn->turn_request->tier,
         .model = model,
-        .own_model = target_own_model(p, model),
+        .own_model = target_own_model(upstream, model),
     };
     if (c->key_number > 0)
-        turn->target.key = p->keys[c->key_number - 1].text;
+        turn->target.key = upstream->keys[c->key_number - 1].text;
     turn->state = TURN_GRANTED;
     turn->target_state = c->target_state;
     turn->gate_heard = turn->heard = false;
     if (!c->target_state)
         return;
-    if (p->key_count > 1)
-        c->target_state->model_state->upstream->next_key =
-            c->key_number; /* the next one begins behind it */
+    if (upstream->key_count > 1) /* the next one begins behind it */
+        c->target_state->model_state->upstream->next_key = c->key_number;
     enter(t, turn, c->target_state, now_ms);
 }
 
-void turn_announce(struct turn *turn)
+void turns_announce(struct turn *turn)
 {
     bool first = list_empty(&turn->ready->woken);
 
@@ -122,7 +145,7 @@ void turn_announce(struct turn *turn)
         turn->ready->wake(turn->ready->arg);
 }
 
-void turn_refuse(struct turn *turn, const struct outlook *o)
+void turns_refuse(struct turn *turn, const struct outlook *o)
 {
     turn->state = TURN_REFUSED;
     turn->why = o->down ? TURN_WHY_BREAKER : o->at_least.why;
@@ -131,23 +154,13 @@ void turn_refuse(struct turn *turn, const struct outlook *o)
 
 void turns_run(struct turns *t, uint64_t now_ms)
 {
-    struct candidate c = {0};
+    struct candidate c;
     struct turn *turn;
 
-    queues_wake_due(t, now_ms);
-    do {
-        t->next_ms = TURNS_NEVER;
-        turn = t->waiting > 0 ? queue_next(t, now_ms, &c) : NULL;
-        if (turn) {
-            grant(t, turn, &c, now_ms);
-            turn_announce(turn);
-        }
-    } while (turn);
-    if (t->asleep.first) {
-        const struct wait_queue *first = LIST_ENTRY(t->asleep.first, struct wait_queue, sleeps);
-
-        if (first->at_ms < t->next_ms)
-            t->next_ms = first->at_ms;
+    turns_queues_wake_due(t, now_ms);
+    while ((turn = turns_queue_next(t, now_ms, &c))) {
+        grant(t, turn, &c, now_ms);
+        turns_announce(turn);
     }
 }
 
@@ -163,24 +176,23 @@ unsigned turns_waiting(const struct turns *t)
 
 /* --- asking -------------------------------------------------------------------------------------- */
 
-static enum turn_state wait_for_it(struct turns *t, struct turn *turn,
-                                   const struct candidate *candidates, unsigned n, uint64_t now_ms)
+/* Lets it wait, or refuses it. */
+static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const struct candidates *c,
+                                   uint64_t now_ms)
 {
-    struct outlook o = look_ahead(candidates, n, now_ms);
-    bool vain =
-        n == 0 || in_vain(turn->turn_request, &o) ||
-        (turn->turn_request->probed && o.down && o.at_least.at_ms > turn->turn_request->patient_ms);
+    const struct turn_request *turn_request = turn->turn_request;
+    struct outlook o = turns_look_ahead(c, now_ms);
+    bool vain = c->count == 0 || turns_is_in_vain(turn_request, &o, turn_request->probed);
 
     turn->why = o.why;
-    if (vain || t->waiting >= turn->turn_request->plan->settings->queue.size ||
-        queue_join(t, turn, candidates, n, now_ms) < 0) {
-        turn_refuse(turn, &o);
+    if (vain || t->waiting >= turn_request->plan->settings->queue.size ||
+        turns_queue_join(t, turn, c, now_ms) < 0) {
+        turns_refuse(turn, &o);
         if (!vain)
             turn->why = TURN_WHY_QUEUE_FULL;
         return turn->state;
     }
-    tell_target(t, candidates[0].target_state,
-                (struct turns_event){.kind = TURNS_WAIT, .why = o.why});
+    tell_target(t, c->list[0].target_state, (struct turns_event){.kind = TURNS_WAIT, .why = o.why});
     turns_run(t, now_ms);
     list_remove(&turn->told); /* it need not be told what it is told here */
     return turn->state;
@@ -189,8 +201,7 @@ static enum turn_state wait_for_it(struct turns *t, struct turn *turn,
 enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_ready *ready,
                           const struct turn_request *turn_request, uint64_t now_ms)
 {
-    struct candidate candidates[CANDIDATES_MAX];
-    unsigned n;
+    struct candidates c;
 
     assert(turn->state == TURN_NONE);
     turn->turn_request = turn_request;
@@ -202,19 +213,18 @@ enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_ready
     list_init(&turn->told);
     if (t->waiting > 0 && t->next_ms <= now_ms)
         turns_run(t, now_ms); /* those whose time has come are not overtaken */
-    n = turn_request_candidates(t, turn_request, now_ms, candidates);
-    for (unsigned i = 0; i < n; i++) {
-        struct target_state *state = candidates[i].target_state;
-        enum turn_why why = TURN_WHY_NONE; /* others wait for it already */
+    turns_candidates(t, turn_request, now_ms, &c);
+    for (unsigned i = 0; i < c.count; i++) {
+        enum turn_why why;
 
-        if (state && (target_is_waited_for(state) || target_next(state, now_ms, &why) > now_ms)) {
-            turn->first_held = i == 0 ? why : turn->first_held;
-            continue;
+        if (turns_candidate_is_free(&c.list[i], now_ms, &why)) {
+            grant(t, turn, &c.list[i], now_ms);
+            return TURN_GRANTED;
         }
-        grant(t, turn, &candidates[i], now_ms);
-        return TURN_GRANTED;
+        if (i == 0)
+            turn->first_held = why;
     }
-    return wait_for_it(t, turn, candidates, n, now_ms);
+    return wait_for_it(t, turn, &c, now_ms);
 }
 
 void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms)
@@ -227,35 +237,317 @@ void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms)
         return;
     }
     if (turn->state == TURN_WAITING) {
-        queue_leave(t, turn);
+        turns_queue_leave(t, turn);
         turns_run(t, now_ms); /* another is at the head of its queue */
     }
     turn->state = TURN_NONE;
 }
 
+/* Whether it would help a request that has tried others: another key of one of their upstreams, or another
+ * upstream. */
+static bool helps_here(const struct turn_request *turn_request, const struct candidate *c,
+                       unsigned helps)
+{
+    bool same_upstream = false;
+
+    for (unsigned i = 0; i < turn_request->tried_count; i++)
+        same_upstream |= turn_request->tried[i].upstream == c->upstream;
+    return !c->tried && (helps & (HELPS_UPSTREAM | (same_upstream ? HELPS_KEY : 0)));
+}
+
 void turns_look(struct turns *t, const struct turn_request *turn_request, unsigned helps,
                 uint64_t now_ms, struct turns_outlook *ret)
 {
-    struct candidate candidates[CANDIDATES_MAX];
-    unsigned n = turn_request_candidates(t, turn_request, now_ms, candidates);
+    struct candidates c;
+    enum turn_why why;
 
-    *ret = (struct turns_outlook){.down = n > 0 && look_ahead(candidates, n, now_ms).down};
-    for (unsigned i = 0; i < n; i++) {
-        struct target_state *state = candidates[i].target_state;
-        bool same_upstream = false;
-        enum turn_why why;
+    turns_candidates(t, turn_request, now_ms, &c);
+    *ret = (struct turns_outlook){.down = turns_look_ahead(&c, now_ms).down};
+    if (c.count > 0)
+        ret->target.upstream = c.list[0].upstream;
+    for (unsigned i = 0; i < c.count && !ret->other; i++) {
+        const struct candidate *here = &c.list[i];
 
-        for (unsigned k = 0; k < turn_request->tried_count; k++)
-            same_upstream |= turn_request->tried[k].upstream == candidates[i].upstream;
-        if (i == 0)
-            ret->target.upstream = candidates[i].upstream;
-        if (candidates[i].tried || !(helps & (HELPS_UPSTREAM | (same_upstream ? HELPS_KEY : 0))) ||
-            (state && (target_is_waited_for(state) || target_next(state, now_ms, &why) > now_ms)) ||
-            candidate_is_aside(&candidates[i], now_ms))
+        if (!helps_here(turn_request, here, helps) ||
+            !turns_candidate_is_free(here, now_ms, &why) || turns_candidate_is_aside(here, now_ms))
             continue;
         ret->other = true;
-        ret->target = (struct target){.upstream = candidates[i].upstream,
-                                      .key_number = candidates[i].key_number};
-        return;
+        ret->target = (struct target){.upstream = here->upstream, .key_number = here->key_number};
     }
+}
+
+/* --- what an attempt tells ------------------------------------------------------------------------ */
+
+/* A gate stays closed for as long as its 429 said, though nobody may wait for that long: else each
+ * request would find it out for itself. But none longer than the longest max_hint that can be set. */
+#define HINT_MOST_MS (UINT64_C(24) * 60 * 60 * 1000)
+
+/* What a verdict says about the target, rather than about the request. */
+struct news {
+    enum gate_news gate;
+    enum breaker_news breaker;
+};
+
+static struct news news_of(const struct turn_result *r)
+{
+    static const struct news good = {GATE_GOOD, BREAKER_GOOD}, bad = {GATE_NO_NEWS, BREAKER_BAD},
+                             none = {GATE_NO_NEWS, BREAKER_NO_NEWS},
+                             limited = {GATE_LIMITED, BREAKER_GOOD};
+
+    switch (r->verdict.reason) {
+    case REASON_RATE_LIMIT:
+        return limited;
+    case REASON_OVERLOADED:
+        return r->status == 429 ? limited : bad;
+    case REASON_STALE:
+    case REASON_INTERNAL:
+    case REASON_SHUTDOWN:
+    case REASON_CLIENT_GONE:
+    case REASON_CLIENT_STALLED:
+    case REASON_DEADLINE:
+        return none;
+    case REASON_OK:
+    case REASON_QUOTA:
+    case REASON_KEY:
+    case REASON_PERMISSION:
+    case REASON_MODEL:
+    case REASON_CONTEXT:
+    case REASON_CONTENT_POLICY:
+    case REASON_CLIENT_ERROR:
+    case REASON_NOT_IMPLEMENTED:
+    case REASON_CONFLICT:
+    case REASON_TOO_EARLY:
+    case REASON_DIFFERS:
+        return good;
+    case REASON_UPSTREAM_SAYS_NO:
+    case REASON_UPSTREAM_SAYS_RETRY:
+        return r->status == 429 ? limited : r->status >= 500 ? bad : good;
+    default:
+        return bad;
+    }
+}
+
+/* Those who are under way when a gate closes bring 429s, too: each is a little later than the one
+ * before, and not worth telling; one that asks for a longer wait is. */
+#define LONGER_MS 100
+
+static void shut_gate(struct turns *t, struct target_state *state, uint64_t for_ms,
+                      enum reason reason, bool learned, uint64_t now_ms)
+{
+    uint64_t before_ms = state->gate.until_ms;
+    bool closes = gate_close(&state->gate, for_ms, now_ms);
+
+    state->closings += closes;
+    if (closes || state->gate.until_ms >= state->told_ms + LONGER_MS) {
+        state->told_ms = state->gate.until_ms;
+        tell_target(
+            t, state,
+            (struct turns_event){
+                .kind = TURNS_GATE_CLOSED, .for_ms = for_ms, .reason = reason, .learned = learned});
+    }
+    if (closes || state->gate.until_ms != before_ms)
+        turns_queues_review(t, state, false, now_ms);
+}
+
+static void set_aside(struct turns *t, struct turn *turn, enum reason reason, uint64_t now_ms)
+{
+    struct key_state *key = turn->target_state->key;
+    uint64_t cooldown_ms = turn->target.upstream->key_cooldown_ms;
+    bool was_aside = key->aside_until_ms > now_ms;
+
+    if (turn->target.key_number == 0) /* a client's own: it is for the client to mend that */
+        return;
+    key->aside_until_ms = now_ms + cooldown_ms;
+    key->asides += !was_aside;
+    if (!was_aside)
+        tell_target(
+            t, turn->target_state,
+            (struct turns_event){.kind = TURNS_KEY_ASIDE, .for_ms = cooldown_ms, .reason = reason});
+}
+
+/* The target answers again: not all who waited at once. */
+static void model_closed(struct turns *t, struct model_state *model, bool learned, uint64_t now_ms)
+{
+    for (struct list *l = model->states.next; l != &model->states; l = l->next)
+        gate_reopen(&LIST_ENTRY(l, struct target_state, node)->gate, now_ms);
+    tell_model(t, model, (struct turns_event){.kind = TURNS_BREAKER_CLOSED, .learned = learned});
+    turns_queues_wake_model(t, model);
+}
+
+static void model_opened(struct turns *t, struct model_state *model, struct turns_event e,
+                         bool again, uint64_t now_ms)
+{
+    e.kind = TURNS_BREAKER_OPEN;
+    model->openings++;
+    tell_model(t, model, e);
+    turns_queues_review_model(t, model, again, now_ms);
+}
+
+static void breaker_news(struct turns *t, struct turn *turn, enum breaker_news news,
+                         enum reason reason, uint64_t now_ms)
+{
+    struct model_state *model = turn->target_state->model_state;
+    enum breaker_change change =
+        breaker_leave(&model->breaker, &model->settings, turn->pass, news, now_ms);
+    struct turns_event e = {.for_ms = model->settings.open_for_ms, .reason = reason};
+
+    if (change == BREAKER_CLOSES)
+        model_closed(t, model, false, now_ms);
+    else if (change != BREAKER_STAYS)
+        model_opened(t, model, e, change == BREAKER_OPENS_AGAIN, now_ms);
+}
+
+static void gate_news(struct turns *t, struct turn *turn, enum gate_news news, uint64_t now_ms)
+{
+    struct target_state *state = turn->target_state;
+
+    if (gate_leave(&state->gate, turn->gate_epoch, news, now_ms))
+        tell_target(t, state, (struct turns_event){.kind = TURNS_GATE_OPEN});
+}
+
+static void pace_news(struct turns *t, struct target_state *state, bool limited, uint64_t now_ms)
+{
+    if (state->adaptive && pace_leave(&state->pace, limited, now_ms))
+        tell_target(t, state,
+                    (struct turns_event){.kind = TURNS_PACE,
+                                         .per_minute = state->pace.on ? state->pace.per_minute : 0,
+                                         .reason = limited ? REASON_RATE_LIMIT : REASON_OK});
+}
+
+/* A stream may still break: until it is over it is no success, but for a probe. */
+static bool speaks_to_breaker(const struct turn *turn, const struct turn_result *r)
+{
+    return r->stage == TURN_OVER || (r->stage == TURN_BEGUN && turn->pass.probe);
+}
+
+void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r, uint64_t now_ms)
+{
+    struct target_state *state = turn->target_state;
+    struct news n = news_of(r);
+    bool has_hint = r->hint.source != HINT_NONE && r->hint.delay_ms > 0;
+
+    assert(turn->state == TURN_GRANTED);
+    if (!state)
+        return;
+    if (!turn->gate_heard) {
+        gate_news(t, turn, n.gate, now_ms);
+        pace_news(t, state, n.gate == GATE_LIMITED && !has_hint, now_ms);
+    }
+    if (speaks_to_breaker(turn, r) && (!turn->heard || n.breaker == BREAKER_BAD)) {
+        breaker_news(t, turn, n.breaker, r->verdict.reason, now_ms);
+        turn->heard = true;
+    }
+    turn->gate_heard = true;
+    if (n.gate == GATE_LIMITED && has_hint) {
+        uint64_t for_ms = r->hint.delay_ms < HINT_MOST_MS ? r->hint.delay_ms : HINT_MOST_MS;
+
+        shut_gate(t, state, for_ms, r->verdict.reason, false, now_ms);
+    }
+    if (r->verdict.reason == REASON_QUOTA || r->verdict.reason == REASON_KEY)
+        set_aside(t, turn, r->verdict.reason, now_ms);
+    if (t->waiting == 0)
+        return;
+    turns_queues_wake(t, state);
+    turns_run(t, now_ms);
+}
+
+void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
+{
+    struct target_state *state = turn->target_state;
+
+    assert(turn->state == TURN_GRANTED);
+    turn->state = TURN_NONE;
+    list_remove(&turn->told); /* one that looked by itself may be through before it is told */
+    if (!state)
+        return;
+    if (!turn->gate_heard)
+        gate_news(t, turn, GATE_NO_NEWS, now_ms);
+    if (!turn->heard)
+        breaker_news(t, turn, BREAKER_NO_NEWS, REASON_OK, now_ms);
+    turn->target_state = NULL;
+    state->model_state->upstream->in_flight--;
+    state->entry.used_ms = now_ms; /* what it has just told is not idle, however long it took */
+    state->entry.refs--;
+    if (t->waiting == 0)
+        return;
+    turns_queues_wake(t, state);
+    turns_run(t, now_ms);
+}
+
+/* --- budgets and limits -------------------------------------------------------------------------------------- */
+
+bool turns_may_repeat(struct turns *t, const struct upstream *p, const struct retry_settings *s,
+                      uint64_t now_ms)
+{
+    struct upstream_state *upstream = turns_table_upstream(t, p, now_ms);
+
+    return !upstream || budget_repeat(&upstream->budget, s->budget_percent, s->budget_min, now_ms);
+}
+
+void turns_charge(struct turns *t, const struct upstream *p, uint64_t now_ms)
+{
+    struct upstream_state *upstream = turns_table_upstream(t, p, now_ms);
+
+    if (upstream)
+        budget_charge(&upstream->budget, now_ms);
+}
+
+void turns_limits(struct turns *t, const struct upstream *upstream, uint64_t now_ms)
+{
+    struct upstream_state *s = turns_table_find(t, upstream->id, ENTRY_UPSTREAM);
+
+    if (!s)
+        return;
+    turns_table_limit(s, upstream);
+    turns_run(t, now_ms);
+}
+
+/* --- what other daemons tell ---------------------------------------------------------------------- */
+
+/* A target that was never used here: all that is known of it is its id. */
+static void learn_unknown(struct turns *t, enum turns_event_kind kind, uint64_t id, uint64_t for_ms,
+                          uint64_t now_ms)
+{
+    turns_table_learn(t, id, now_ms + for_ms, now_ms);
+    tell(t, (struct turns_event){.kind = kind,
+                                 .learned = true,
+                                 .id = id,
+                                 .upstream = "",
+                                 .model = "",
+                                 .for_ms = for_ms});
+}
+
+void turns_learn_gate(struct turns *t, uint64_t target_id, uint64_t for_ms, uint64_t now_ms)
+{
+    struct target_state *state = turns_table_find(t, target_id, ENTRY_TARGET);
+
+    if (state)
+        shut_gate(t, state, for_ms, REASON_RATE_LIMIT, true, now_ms);
+    else
+        learn_unknown(t, TURNS_GATE_CLOSED, target_id, for_ms, now_ms);
+    turns_run(t, now_ms);
+}
+
+void turns_learn_breaker(struct turns *t, uint64_t model_id, bool open, uint64_t for_ms,
+                         uint64_t now_ms)
+{
+    struct model_state *model = turns_table_find(t, model_id, ENTRY_MODEL);
+
+    if (!model)
+        learn_unknown(t, open ? TURNS_BREAKER_OPEN : TURNS_BREAKER_CLOSED, model_id,
+                      open ? for_ms : 0, now_ms);
+    else if (open && breaker_learn_open(&model->breaker, for_ms, now_ms))
+        model_opened(t, model, (struct turns_event){.for_ms = for_ms, .learned = true}, false,
+                     now_ms);
+    else if (!open && breaker_learn_closed(&model->breaker))
+        model_closed(t, model, true, now_ms);
+    turns_run(t, now_ms);
+}
+
+void turns_learn_rate(struct turns *t, uint64_t upstream_id, uint64_t ahead_us, uint64_t now_ms)
+{
+    struct upstream_state *s = turns_table_find(t, upstream_id, ENTRY_UPSTREAM);
+
+    if (s)
+        rate_learn(&s->rate, ahead_us, now_ms);
 }

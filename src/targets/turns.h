@@ -63,7 +63,7 @@ enum turn_why {
     TURN_WHY_QUEUE_FULL, /* too many wait already */
     TURN_WHY_COUNT,
 };
-const char *turn_why_word(enum turn_why w);
+const char *turns_why_word(enum turn_why w);
 
 /* One attempt's way to its target. Zeroed: TURN_NONE. While it is WAITING other threads may change
  * it: only what turns.c returns may be looked at. */
@@ -229,7 +229,7 @@ struct turns_view {
     bool opening;     /* target: its gate opens step by step */
     double pace_per_minute; /* target; 0: it is not paced */
 };
-bool turns_each(struct turns *t, unsigned *at, void (*each)(void *arg, const struct turns_view *v),
+bool turns_each(struct turns *t, uint64_t *at, void (*each)(void *arg, const struct turns_view *v),
                 void *arg, uint64_t now_ms);
 unsigned turns_waiting(const struct turns *t);
 

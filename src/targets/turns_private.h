@@ -1,6 +1,6 @@
-/* What the parts of turns.h share: turns.c lets requests through, turns_queue.c knows who waits and whose
- * turn it is, turns_candidates.c in which order targets are considered, turns_table.c keeps what is known,
- * turns_news.c takes in what is learned. */
+/* What the parts of turns.h share: turns.c lets requests through and takes in what is learned of targets,
+ * turns_table.c keeps that, turns_candidates.c knows in which order a request considers targets,
+ * turns_queue.c who waits and whose turn it is. */
 #ifndef RETRYD_TARGETS_TURNS_PRIVATE_H
 #define RETRYD_TARGETS_TURNS_PRIVATE_H
 
@@ -11,8 +11,6 @@
 #include "targets/rate.h"
 #include "targets/turns.h"
 
-#define TABLE_BITS 16
-#define TABLE_BUCKETS (1u << TABLE_BITS)
 #define TARGETS_MAX \
     16384                /* and models: beyond it those that were used least lately are forgotten */
 #define LEARNED_MAX 4096 /* what other daemons said of targets that are not known here */
@@ -95,13 +93,13 @@ struct target_state {
 };
 
 /* Who comes now may not overtake them. */
-static inline bool target_is_waited_for(const struct target_state *state)
+static inline bool turns_target_is_waited_for(const struct target_state *state)
 {
     return !list_empty(&state->links);
 }
 
 /* requests_per_minute is about what costs something. */
-static inline bool target_is_rated(const struct target_state *state)
+static inline bool turns_target_is_rated(const struct target_state *state)
 {
     return state->model_state->upstream->per_minute > 0 &&
            !operation_is_free(state->model_state->operation);
@@ -147,7 +145,9 @@ struct wait_queue {
 
 struct turns {
     struct turns_handler handler;
-    struct entry **buckets; /* in the order of their ids */
+    struct entry **buckets; /* 1 << bits chains of entries, in the order of their ids */
+    unsigned bits;
+    unsigned count; /* of entries in them */
     struct shelf {
         struct list used;
         unsigned count;
@@ -160,6 +160,13 @@ struct turns {
     uint64_t next_ms;
 };
 
+/* When turns_run is due, at the latest. */
+static inline void turns_due_at(struct turns *t, uint64_t at_ms)
+{
+    if (at_ms < t->next_ms)
+        t->next_ms = at_ms;
+}
+
 /* One of the targets that a request may be given. */
 struct candidate {
     const struct upstream *upstream;
@@ -168,34 +175,50 @@ struct candidate {
     struct target_state *target_state; /* NULL: there was no memory for it */
 };
 
+/* All of them, in order of preference. */
+struct candidates {
+    unsigned count;
+    struct candidate list[CANDIDATES_MAX];
+    uint64_t more_ms; /* a key that is set aside comes back, and one more with it; TURNS_NEVER */
+};
+
 /* --- turns_table.c --- */
+
+int turns_table_init(struct turns *t); /* 0 or -ENOMEM */
+void turns_table_free(struct turns *t);
+
+/* What begins with the entry of that id; NULL: there is none. */
+void *turns_table_find(struct turns *t, uint64_t id, enum entry_kind kind);
+/* `size` bytes that begin with an entry and are 0 else; NULL when out of memory. */
+void *turns_table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t size,
+                      uint64_t now_ms);
+void turns_table_drop(struct turns *t, struct entry *e);
 
 /* Finds, or makes, the state of a target. Where there are TARGETS_MAX, and none of those that were used least
  * lately can be spared, it is one that is shared: by clients of the same model, or by models of an upstream.
  * NULL when out of memory. */
-struct target_state *table_target(struct turns *t, const struct turn_request *turn_request,
-                                  const struct upstream *p, unsigned key_number, struct str model,
-                                  uint64_t now_ms);
-struct upstream_state *table_upstream(struct turns *t, const struct upstream *p, uint64_t now_ms);
-struct entry *table_find(struct turns *t, uint64_t id, enum entry_kind kind);
-/* `size` bytes that begin with an entry and are 0 else; NULL when out of memory. */
-void *table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t size, uint64_t now_ms);
-void table_drop(struct turns *t, struct entry *e);
-int table_init(struct turns *t); /* 0 or -ENOMEM */
+struct target_state *turns_table_target(struct turns *t, const struct turn_request *turn_request,
+                                        const struct upstream *upstream, unsigned key_number,
+                                        uint64_t now_ms);
+struct upstream_state *turns_table_upstream(struct turns *t, const struct upstream *upstream,
+                                            uint64_t now_ms);
+/* The limits that it has by its configuration, unless a later one's are in force. */
+void turns_table_limit(struct upstream_state *s, const struct upstream *upstream);
 /* Remembers that an id is shut until then. */
-void table_learn(struct turns *t, uint64_t id, uint64_t until_ms, uint64_t now_ms);
-void table_free(struct turns *t);
+void turns_table_learn(struct turns *t, uint64_t id, uint64_t until_ms, uint64_t now_ms);
 
 /* --- turns_candidates.c --- */
 
 /* The name of the tier's model, as clients call it. */
-struct str turn_request_model(const struct turn_request *turn_request);
+struct str turns_request_model(const struct turn_request *turn_request);
 
-/* Fills `choices` in order of preference; how many there are. */
-unsigned turn_request_candidates(struct turns *t, const struct turn_request *turn_request,
-                                 uint64_t now_ms, struct candidate candidates[CANDIDATES_MAX]);
+void turns_candidates(struct turns *t, const struct turn_request *turn_request, uint64_t now_ms,
+                      struct candidates *ret);
 /* Its key is set aside. */
-bool candidate_is_aside(const struct candidate *c, uint64_t now_ms);
+bool turns_candidate_is_aside(const struct candidate *c, uint64_t now_ms);
+/* Nobody waits for it, and an attempt may go there now; else what holds it: TURN_WHY_NONE for those who
+ * wait. */
+bool turns_candidate_is_free(const struct candidate *c, uint64_t now_ms, enum turn_why *ret_why);
 
 struct wait {
     uint64_t at_ms;
@@ -204,46 +227,47 @@ struct wait {
 
 /* What a request that gets nothing now can hope for. */
 struct outlook {
-    enum turn_why why;    /* what holds that of its choices which may be free first */
+    enum turn_why why;    /* what holds that of its candidates which may be free first */
     struct wait at_least; /* until one may be free, if those under way end in time */
     bool down;            /* all are waited for because of their breakers */
 };
 
-struct outlook look_ahead(const struct candidate *candidates, unsigned n, uint64_t now_ms);
-/* Whether it would wait in vain for that. */
-bool in_vain(const struct turn_request *turn_request, const struct outlook *o);
+struct outlook turns_look_ahead(const struct candidates *c, uint64_t now_ms);
+/* Whether it would wait in vain for that. `probe`: one has failed. */
+bool turns_is_in_vain(const struct turn_request *turn_request, const struct outlook *o, bool probe);
 
-/* When a target may be gone to, and what holds it until then; TURNS_NEVER: until some news. */
-uint64_t target_next(struct target_state *state, uint64_t now_ms, enum turn_why *ret_why);
-bool upstream_is_full(const struct upstream_state *s);
+/* How long a target is held, and by what; TURNS_NEVER: until some news. */
+struct wait turns_target_wait(struct target_state *state, uint64_t now_ms);
+bool turns_upstream_is_full(const struct upstream_state *s);
 
 /* --- turns_queue.c --- */
 
-/* Puts one into the queue for these, n at least one: WAITING. 0 or -ENOMEM. */
-int queue_join(struct turns *t, struct turn *turn, const struct candidate *candidates, unsigned n,
-               uint64_t now_ms);
-/* Takes it out. */
-void queue_leave(struct turns *t, struct turn *turn);
-/* Whose turn it is at a target that is free, and which; taken out. NULL: nobody's. Lowers next_ms. */
-struct turn *queue_next(struct turns *t, uint64_t now_ms, struct candidate *ret_candidate);
+void turns_queues_init(struct turns *t);
 
-/* Lines wake that wait for it: something there has changed. */
-void queues_wake(struct turns *t, struct target_state *state);
-void queues_wake_model(struct turns *t, struct model_state *c);
+/* Puts one into the queue for these, of which there is one at least: WAITING. 0 or -ENOMEM. */
+int turns_queue_join(struct turns *t, struct turn *turn, const struct candidates *candidates,
+                     uint64_t now_ms);
+/* Takes it out. */
+void turns_queue_leave(struct turns *t, struct turn *turn);
+/* Whose turn it is at a target that is free, and which; taken out. NULL: nobody's before next_ms. */
+struct turn *turns_queue_next(struct turns *t, uint64_t now_ms, struct candidate *ret_candidate);
+
+/* Queues wake that wait for it: something there has changed. */
+void turns_queues_wake(struct turns *t, struct target_state *state);
+void turns_queues_wake_model(struct turns *t, struct model_state *model);
 /* Those wake whose time has come, but not all of a crowd at once. */
-void queues_wake_due(struct turns *t, uint64_t now_ms);
+void turns_queues_wake_due(struct turns *t, uint64_t now_ms);
 
 /* A target has become worse: tells those who wait for it in vain now. `probe`: one has failed there. */
-void queues_review(struct turns *t, struct target_state *state, uint64_t now_ms);
-void queues_review_model(struct turns *t, struct model_state *c, bool probe, uint64_t now_ms);
+void turns_queues_review(struct turns *t, struct target_state *state, bool probe, uint64_t now_ms);
+void turns_queues_review_model(struct turns *t, struct model_state *model, bool probe,
+                               uint64_t now_ms);
 
 /* --- turns.c --- */
 
 /* Tells the turn, which is in no queue, that it would wait in vain. */
-void turn_refuse(struct turn *turn, const struct outlook *o);
-void turn_announce(struct turn *turn);
-
-/* Tells the handler, with what a target or model is called filled in. */
-void tell_target(struct turns *t, const struct target_state *state, struct turns_event e);
+void turns_refuse(struct turn *turn, const struct outlook *o);
+/* Tells its owner that its state has changed. */
+void turns_announce(struct turn *turn);
 
 #endif

@@ -6,75 +6,67 @@
 
 #define WAKES_MAX 64 /* queues that wake in one call: others want the lock, too */
 
-/* --- making and unmaking ---------------------------------------------------------------------------- */
-
-static void add_link(struct turns *t, struct wait_queue *queue, struct target_state *state)
+static bool wakes_before(struct heap_node *a, struct heap_node *b)
 {
-    struct link *link = &queue->links[queue->link_count++];
-    struct model_state *c = state->model_state;
-
-    *link = (struct link){.target_state = state, .queue = queue};
-    list_init(&link->node);
-    list_append(&state->links, &link->node);
-    state->entry.refs++;
-    if (c->upstream->links++ == 0)
-        list_append(&t->waited, &c->upstream->waited);
-    c->upstream->free_links += operation_is_free(c->operation);
+    return LIST_ENTRY(a, struct wait_queue, sleeps)->at_ms <
+           LIST_ENTRY(b, struct wait_queue, sleeps)->at_ms;
 }
 
-static void drop_link(struct link *link)
+void turns_queues_init(struct turns *t)
 {
-    struct model_state *c = link->target_state->model_state;
-
-    list_remove(&link->node);
-    link->target_state->entry.refs--;
-    if (--c->upstream->links == 0)
-        list_remove(&c->upstream->waited);
-    c->upstream->free_links -= operation_is_free(c->operation);
+    list_init(&t->awake);
+    list_init(&t->waited);
+    heap_init(&t->asleep, wakes_before);
+    t->next_ms = TURNS_NEVER;
 }
+
+/* --- the order ------------------------------------------------------------------------------------- */
 
 static struct client_queue *first_client(const struct wait_queue *queue)
 {
     return LIST_ENTRY(queue->clients.next, struct client_queue, node);
 }
 
-static struct turn *first_turn(const struct client_queue *p)
+static struct turn *first_turn(const struct client_queue *client)
 {
-    return LIST_ENTRY(p->turns.next, struct turn, node);
+    return LIST_ENTRY(client->turns.next, struct turn, node);
 }
 
-static uint64_t arrival(const struct client_queue *p)
+static uint64_t arrival(const struct client_queue *client)
 {
-    return first_turn(p)->turn_request->arrived_ms;
+    return first_turn(client)->turn_request->arrived_ms;
+}
+
+static uint64_t served(struct list *node)
+{
+    return first_client(LIST_ENTRY(node, struct wait_queue, node))->served;
 }
 
 /* Where it belongs among those awake; the longer it has waited the more to the front. */
 static void place_queue(struct turns *t, struct wait_queue *queue)
 {
-    uint64_t served = first_client(queue)->served;
     struct list *before;
+    uint64_t mine = served(&queue->node);
 
     list_remove(&queue->node);
     before = t->awake.prev;
-    if (before != &t->awake &&
-        first_client(LIST_ENTRY(t->awake.next, struct wait_queue, node))->served > served)
+    if (before != &t->awake && served(t->awake.next) > mine)
         before = &t->awake;
-    while (before != &t->awake &&
-           first_client(LIST_ENTRY(before, struct wait_queue, node))->served > served)
+    while (before != &t->awake && served(before) > mine)
         before = before->prev;
     list_append(before->next, &queue->node);
 }
 
 /* Where it belongs by when its first has come. */
-static void place_comer(struct client_queue *p)
+static void place_comer(struct client_queue *client)
 {
-    struct list *comers = &p->queue->comers, *before;
+    struct list *comers = &client->queue->comers, *before;
 
-    list_remove(&p->comer);
+    list_remove(&client->comer);
     for (before = comers->prev; before != comers; before = before->prev)
-        if (arrival(LIST_ENTRY(before, struct client_queue, comer)) <= arrival(p))
+        if (arrival(LIST_ENTRY(before, struct client_queue, comer)) <= arrival(client))
             break;
-    list_append(before->next, &p->comer);
+    list_append(before->next, &client->comer);
 }
 
 static void wake(struct turns *t, struct wait_queue *queue)
@@ -96,6 +88,50 @@ static void fall_asleep(struct turns *t, struct wait_queue *queue, uint64_t at_m
         heap_add(&t->asleep, &queue->sleeps);
 }
 
+/* --- making and unmaking ---------------------------------------------------------------------------- */
+
+static void add_link(struct turns *t, struct wait_queue *queue, struct target_state *state)
+{
+    struct link *link = &queue->links[queue->link_count++];
+    struct upstream_state *s = state->model_state->upstream;
+
+    *link = (struct link){.target_state = state, .queue = queue};
+    list_init(&link->node);
+    list_append(&state->links, &link->node);
+    state->entry.refs++;
+    if (s->links++ == 0)
+        list_append(&t->waited, &s->waited);
+    s->free_links += operation_is_free(state->model_state->operation);
+}
+
+static void drop_link(struct link *link)
+{
+    struct target_state *state = link->target_state;
+    struct upstream_state *s = state->model_state->upstream;
+
+    list_remove(&link->node);
+    state->entry.refs--;
+    if (--s->links == 0)
+        list_remove(&s->waited);
+    s->free_links -= operation_is_free(state->model_state->operation);
+}
+
+static struct wait_queue *make_queue(struct turns *t, uint64_t id,
+                                     const struct candidates *candidates, uint64_t now_ms)
+{
+    struct wait_queue *queue = turns_table_add(
+        t, id, ENTRY_QUEUE, sizeof(*queue) + candidates->count * sizeof(struct link), now_ms);
+
+    if (!queue)
+        return NULL;
+    list_init(&queue->node);
+    list_init(&queue->clients);
+    list_init(&queue->comers);
+    for (unsigned i = 0; i < candidates->count; i++)
+        add_link(t, queue, candidates->list[i].target_state);
+    return queue;
+}
+
 static void drop_queue(struct turns *t, struct wait_queue *queue)
 {
     if (queue->asleep && queue->at_ms != TURNS_NEVER)
@@ -103,134 +139,117 @@ static void drop_queue(struct turns *t, struct wait_queue *queue)
     list_remove(&queue->node);
     for (unsigned i = 0; i < queue->link_count; i++)
         drop_link(&queue->links[i]);
-    table_drop(t, &queue->entry);
-}
-
-static struct wait_queue *make_queue(struct turns *t, uint64_t id,
-                                     const struct candidate *candidates, unsigned n,
-                                     uint64_t now_ms)
-{
-    struct wait_queue *queue =
-        table_add(t, id, ENTRY_QUEUE, sizeof(*queue) + n * sizeof(struct link), now_ms);
-
-    if (!queue)
-        return NULL;
-    list_init(&queue->node);
-    list_init(&queue->clients);
-    list_init(&queue->comers);
-    for (unsigned i = 0; i < n; i++)
-        add_link(t, queue, candidates[i].target_state);
-    return queue;
+    turns_table_drop(t, &queue->entry);
 }
 
 static struct client_queue *find_client(struct turns *t, struct wait_queue *queue, uint64_t id)
 {
     if (queue->only_used && queue->only.entry.id == id)
         return &queue->only;
-    return (struct client_queue *)(void *)table_find(t, id, ENTRY_CLIENT);
+    return turns_table_find(t, id, ENTRY_CLIENT);
 }
 
 /* Most queues have one client, whose own queue costs nothing more. */
 static struct client_queue *make_client(struct turns *t, struct wait_queue *queue, uint64_t id,
                                         uint64_t now_ms)
 {
-    struct client_queue *p = &queue->only;
+    struct client_queue *client = &queue->only;
 
     if (queue->only_used)
-        p = table_add(t, id, ENTRY_CLIENT, sizeof(*p), now_ms);
+        client = turns_table_add(t, id, ENTRY_CLIENT, sizeof(*client), now_ms);
     else
-        *p = (struct client_queue){.entry.id = id};
-    if (!p)
+        *client = (struct client_queue){.entry.id = id};
+    if (!client)
         return NULL;
     queue->only_used = true;
-    p->queue = queue;
-    p->served = ++t->grants; /* behind those who have waited longer */
-    list_init(&p->turns);
-    list_init(&p->node);
-    list_init(&p->comer);
-    list_append(&queue->clients, &p->node);
-    return p;
+    client->queue = queue;
+    client->served = ++t->grants; /* behind those who have waited longer */
+    list_init(&client->turns);
+    list_init(&client->node);
+    list_init(&client->comer);
+    list_append(&queue->clients, &client->node);
+    return client;
 }
 
-static void drop_client(struct turns *t, struct client_queue *p)
+static void drop_client(struct turns *t, struct client_queue *client)
 {
-    list_remove(&p->node);
-    list_remove(&p->comer);
-    if (p == &p->queue->only)
-        p->queue->only_used = false;
+    list_remove(&client->node);
+    list_remove(&client->comer);
+    if (client == &client->queue->only)
+        client->queue->only_used = false;
     else
-        table_drop(t, &p->entry);
+        turns_table_drop(t, &client->entry);
 }
 
 /* --- joining and leaving ---------------------------------------------------------------------------- */
 
 /* What is out of the question for a request tells it apart, too: it stays so when a key comes back that
  * others wait for as well. */
-static uint64_t candidate_id(const struct turn_request *turn_request,
-                             const struct candidate *candidates, unsigned n)
+static uint64_t queue_id(const struct turn_request *turn_request,
+                         const struct candidates *candidates)
 {
-    uint64_t all = hash_join(n, turn_request->only != NULL);
+    uint64_t all = hash_join(candidates->count, turn_request->only != NULL);
 
     for (unsigned i = 0; i < turn_request->excluded_count; i++)
         all +=
             hash_join(turn_request->excluded[i].upstream->id, turn_request->excluded[i].key_number);
-    for (unsigned i = 0; i < n; i++)
-        all += candidates[i].target_state->entry.id * 2 + 1;
-    return hash_join(all, n); /* the table wants all bits to differ */
+    for (unsigned i = 0; i < candidates->count; i++)
+        all += candidates->list[i].target_state->entry.id * 2 + 1;
+    return hash_join(all, candidates->count); /* the table wants all bits to differ */
 }
 
-static void put_in(struct client_queue *p, struct turn *turn)
+static void put_in(struct client_queue *client, struct turn *turn)
 {
-    struct list *before = p->turns.prev;
+    uint64_t arrived_ms = turn->turn_request->arrived_ms;
+    struct list *before = client->turns.prev;
 
-    while (before != &p->turns && LIST_ENTRY(before, struct turn, node)->turn_request->arrived_ms >
-                                      turn->turn_request->arrived_ms)
+    while (before != &client->turns &&
+           LIST_ENTRY(before, struct turn, node)->turn_request->arrived_ms > arrived_ms)
         before = before->prev;
     list_init(&turn->node);
     list_append(before->next, &turn->node);
-    place_comer(p);
-    turn->client = p;
+    place_comer(client);
+    turn->client = client;
     turn->state = TURN_WAITING;
 }
 
-int queue_join(struct turns *t, struct turn *turn, const struct candidate *candidates, unsigned n,
-               uint64_t now_ms)
+int turns_queue_join(struct turns *t, struct turn *turn, const struct candidates *candidates,
+                     uint64_t now_ms)
 {
-    uint64_t id = candidate_id(turn->turn_request, candidates, n),
+    uint64_t id = queue_id(turn->turn_request, candidates),
              of_client = hash_join(turn->turn_request->client, id);
-    struct wait_queue *queue = (struct wait_queue *)(void *)table_find(t, id, ENTRY_QUEUE);
+    struct wait_queue *queue = turns_table_find(t, id, ENTRY_QUEUE);
     bool is_new = !queue;
-    struct client_queue *p;
+    struct client_queue *client;
 
     if (is_new)
-        queue = make_queue(t, id, candidates, n, now_ms);
+        queue = make_queue(t, id, candidates, now_ms);
     if (!queue)
         return -ENOMEM;
-    p = find_client(t, queue, of_client);
-    if (!p)
-        p = make_client(t, queue, of_client, now_ms);
-    if (!p)
+    client = find_client(t, queue, of_client);
+    if (!client)
+        client = make_client(t, queue, of_client, now_ms);
+    if (!client)
         return -ENOMEM; /* the queue is not new: that one has room for its first */
-    put_in(p, turn);
+    put_in(client, turn);
     if (is_new)
         place_queue(t, queue);
     t->waiting++;
     return 0;
 }
 
-void queue_leave(struct turns *t, struct turn *turn)
+void turns_queue_leave(struct turns *t, struct turn *turn)
 {
-    struct client_queue *p = turn->client;
-    struct wait_queue *queue = p->queue;
+    struct client_queue *client = turn->client;
+    struct wait_queue *queue = client->queue;
 
     list_remove(&turn->node);
     turn->client = NULL;
     t->waiting--;
-    if (!list_empty(&p->turns)) {
-        place_comer(p);
-    } else {
-        drop_client(t, p);
-    }
+    if (list_empty(&client->turns))
+        drop_client(t, client);
+    else
+        place_comer(client);
     if (list_empty(&queue->clients))
         drop_queue(t, queue);
     else if (!queue->asleep)
@@ -239,24 +258,30 @@ void queue_leave(struct turns *t, struct turn *turn)
 
 /* --- waking ------------------------------------------------------------------------------------------ */
 
-void queues_wake(struct turns *t, struct target_state *state)
+void turns_queues_wake(struct turns *t, struct target_state *state)
 {
     for (struct list *l = state->links.next; l != &state->links; l = l->next)
         wake(t, LIST_ENTRY(l, struct link, node)->queue);
 }
 
-void queues_wake_model(struct turns *t, struct model_state *c)
+void turns_queues_wake_model(struct turns *t, struct model_state *model)
 {
-    for (struct list *l = c->states.next; l != &c->states; l = l->next)
-        queues_wake(t, LIST_ENTRY(l, struct target_state, node));
+    for (struct list *l = model->states.next; l != &model->states; l = l->next)
+        turns_queues_wake(t, LIST_ENTRY(l, struct target_state, node));
 }
 
-void queues_wake_due(struct turns *t, uint64_t now_ms)
+static struct wait_queue *first_asleep(const struct turns *t)
 {
-    for (unsigned i = 0; i < WAKES_MAX && t->asleep.first; i++) {
-        struct wait_queue *queue = LIST_ENTRY(t->asleep.first, struct wait_queue, sleeps);
+    return t->asleep.first ? LIST_ENTRY(t->asleep.first, struct wait_queue, sleeps) : NULL;
+}
 
-        if (queue->at_ms > now_ms)
+void turns_queues_wake_due(struct turns *t, uint64_t now_ms)
+{
+    struct wait_queue *queue;
+
+    for (unsigned i = 0; i < WAKES_MAX; i++) {
+        queue = first_asleep(t);
+        if (!queue || queue->at_ms > now_ms)
             break;
         wake(t, queue);
     }
@@ -274,26 +299,22 @@ struct view {
 
 static struct view look(struct turns *t, const struct turn *turn, uint64_t now_ms)
 {
-    struct candidate candidates[CANDIDATES_MAX];
-    uint64_t next_ms = t->next_ms;
+    struct candidates c;
     struct view v = {.free = false};
-    unsigned n;
 
-    t->next_ms = TURNS_NEVER; /* lowered where a key comes back that is set aside */
-    n = turn_request_candidates(t, turn->turn_request, now_ms, candidates);
-    v.at_ms = t->next_ms;
-    t->next_ms = next_ms;
-    for (unsigned i = 0; i < n && !v.free; i++) {
-        enum turn_why why = TURN_WHY_NONE;
-        uint64_t at = candidates[i].target_state
-                          ? target_next(candidates[i].target_state, now_ms, &why)
-                          : now_ms;
+    turns_candidates(t, turn->turn_request, now_ms, &c);
+    v.at_ms = c.more_ms;
+    for (unsigned i = 0; i < c.count && !v.free; i++) {
+        struct target_state *state = c.list[i].target_state;
+        struct wait w = {now_ms, TURN_WHY_NONE};
 
-        v.free = at <= now_ms;
-        v.candidate = candidates[i];
-        v.limited |= why == TURN_WHY_LIMIT;
-        if (at < v.at_ms)
-            v.at_ms = at;
+        if (state)
+            w = turns_target_wait(state, now_ms);
+        v.free = w.at_ms <= now_ms;
+        v.candidate = c.list[i];
+        v.limited |= w.why == TURN_WHY_LIMIT;
+        if (w.at_ms < v.at_ms)
+            v.at_ms = w.at_ms;
     }
     return v;
 }
@@ -307,28 +328,28 @@ static struct client_queue *first_comer(struct turns *t, const struct target_sta
 
     for (struct list *l = state->links.next; l != &state->links; l = l->next) {
         struct wait_queue *queue = LIST_ENTRY(l, struct link, node)->queue;
-        struct client_queue *p = LIST_ENTRY(queue->comers.next, struct client_queue, comer);
+        struct client_queue *client = LIST_ENTRY(queue->comers.next, struct client_queue, comer);
         struct view v;
 
-        if (best && arrival(p) >= arrival(best))
+        if (best && arrival(client) >= arrival(best))
             continue;
-        v = look(t, first_turn(p), now_ms);
+        v = look(t, first_turn(client), now_ms);
         if (!v.free || v.candidate.target_state != state)
             continue;
-        best = p;
+        best = client;
         *ret_candidate = v.candidate;
     }
     return best;
 }
 
-static struct turn *take(struct turns *t, struct client_queue *p)
+static struct turn *take(struct turns *t, struct client_queue *client)
 {
-    struct turn *turn = first_turn(p);
+    struct turn *turn = first_turn(client);
 
-    p->served = ++t->grants;
-    list_remove(&p->node);
-    list_append(&p->queue->clients, &p->node);
-    queue_leave(t, turn);
+    client->served = ++t->grants;
+    list_remove(&client->node);
+    list_append(&client->queue->clients, &client->node);
+    turns_queue_leave(t, turn);
     return turn;
 }
 
@@ -341,40 +362,51 @@ static bool any_upstream_is_free(struct turns *t, uint64_t now_ms)
         const struct upstream_state *s = LIST_ENTRY(l, struct upstream_state, waited);
         uint64_t at = rate_next(&s->rate, s->per_minute, now_ms);
 
-        if (upstream_is_full(s))
+        if (turns_upstream_is_full(s))
             continue;
-        if (at <= now_ms || s->free_links > 0)
-            any = true;
-        if (at > now_ms && at < t->next_ms)
-            t->next_ms = at;
+        any |= at <= now_ms || s->free_links > 0;
+        if (at > now_ms)
+            turns_due_at(t, at);
     }
     return any;
 }
 
-struct turn *queue_next(struct turns *t, uint64_t now_ms, struct candidate *ret_candidate)
+static struct turn *take_next(struct turns *t, uint64_t now_ms, struct candidate *ret_candidate)
 {
-    struct list *next = t->awake.next;
+    for (struct list *l = t->awake.next, *next; l != &t->awake; l = next) {
+        struct wait_queue *queue = LIST_ENTRY(l, struct wait_queue, node);
+        struct client_queue *client = first_client(queue), *comer = NULL;
+        struct view v = look(t, first_turn(client), now_ms);
 
-    if (!any_upstream_is_free(t, now_ms))
-        return NULL;
-    while (next != &t->awake) {
-        struct wait_queue *queue = LIST_ENTRY(next, struct wait_queue, node);
-        struct client_queue *p = first_client(queue), *comer = NULL;
-        struct view v = look(t, first_turn(p), now_ms);
-
-        next = next->next;
+        next = l->next;
         if (v.free) {
+            struct target_state *state = v.candidate.target_state;
+
             *ret_candidate = v.candidate;
-            if (v.candidate.target_state && v.candidate.target_state->gate.phase == GATE_OPENING)
-                comer = first_comer(t, v.candidate.target_state, now_ms, ret_candidate);
-            return take(t, comer ? comer : p);
+            if (state && state->gate.phase == GATE_OPENING)
+                comer = first_comer(t, state, now_ms, ret_candidate);
+            return take(t, comer ? comer : client);
         }
-        if (!v.limited)
+        if (v.limited)
+            turns_due_at(t, v.at_ms);
+        else
             fall_asleep(t, queue, v.at_ms);
-        else if (v.at_ms < t->next_ms)
-            t->next_ms = v.at_ms;
     }
     return NULL;
+}
+
+struct turn *turns_queue_next(struct turns *t, uint64_t now_ms, struct candidate *ret_candidate)
+{
+    const struct wait_queue *asleep;
+    struct turn *turn = NULL;
+
+    t->next_ms = TURNS_NEVER;
+    if (t->waiting > 0 && any_upstream_is_free(t, now_ms))
+        turn = take_next(t, now_ms, ret_candidate);
+    asleep = first_asleep(t);
+    if (!turn && asleep)
+        turns_due_at(t, asleep->at_ms);
+    return turn;
 }
 
 /* --- in vain ----------------------------------------------------------------------------------------- */
@@ -382,51 +414,45 @@ struct turn *queue_next(struct turns *t, uint64_t now_ms, struct candidate *ret_
 /* All in it have the same candidates, and so the same outlook. */
 static void review(struct turns *t, struct wait_queue *queue, bool probe, uint64_t now_ms)
 {
-    struct candidate candidates[CANDIDATES_MAX];
-    unsigned n = turn_request_candidates(t, first_turn(first_client(queue))->turn_request, now_ms,
-                                         candidates);
-    struct outlook o = look_ahead(candidates, n, now_ms);
+    struct candidates c;
+    struct outlook o;
     bool last_client = false;
 
+    turns_candidates(t, first_turn(first_client(queue))->turn_request, now_ms, &c);
+    o = turns_look_ahead(&c, now_ms);
     for (struct list *l = queue->clients.next, *next; !last_client && l != &queue->clients;
          l = next) {
-        struct client_queue *p = LIST_ENTRY(l, struct client_queue, node);
+        struct client_queue *client = LIST_ENTRY(l, struct client_queue, node);
         bool last = false;
 
         next = l->next;
-        for (struct list *m = p->turns.next, *after; !last && m != &p->turns; m = after) {
+        for (struct list *m = client->turns.next, *after; !last && m != &client->turns; m = after) {
             struct turn *turn = LIST_ENTRY(m, struct turn, node);
-            bool lost = probe && o.down && o.at_least.at_ms > turn->turn_request->patient_ms;
 
             after = m->next;
-            if (!lost && !in_vain(turn->turn_request, &o))
+            if (!turns_is_in_vain(turn->turn_request, &o, probe))
                 continue;
             /* With the last of its turns the client goes, with the last of its clients the queue. */
-            last = p->turns.next == m && p->turns.prev == m;
+            last = client->turns.next == m && client->turns.prev == m;
             last_client = last && queue->clients.next == l && queue->clients.prev == l;
-            queue_leave(t, turn);
-            turn_refuse(turn, &o);
-            turn_announce(turn);
+            turns_queue_leave(t, turn);
+            turns_refuse(turn, &o);
+            turns_announce(turn);
         }
     }
 }
 
-void queues_review(struct turns *t, struct target_state *state, uint64_t now_ms)
+void turns_queues_review(struct turns *t, struct target_state *state, bool probe, uint64_t now_ms)
 {
     for (struct list *l = state->links.next, *next; l != &state->links; l = next) {
         next = l->next;
-        review(t, LIST_ENTRY(l, struct link, node)->queue, false, now_ms);
+        review(t, LIST_ENTRY(l, struct link, node)->queue, probe, now_ms);
     }
 }
 
-void queues_review_model(struct turns *t, struct model_state *c, bool probe, uint64_t now_ms)
+void turns_queues_review_model(struct turns *t, struct model_state *model, bool probe,
+                               uint64_t now_ms)
 {
-    for (struct list *k = c->states.next; k != &c->states; k = k->next) {
-        struct target_state *state = LIST_ENTRY(k, struct target_state, node);
-
-        for (struct list *l = state->links.next, *next; l != &state->links; l = next) {
-            next = l->next;
-            review(t, LIST_ENTRY(l, struct link, node)->queue, probe, now_ms);
-        }
-    }
+    for (struct list *l = model->states.next; l != &model->states; l = l->next)
+        turns_queues_review(t, LIST_ENTRY(l, struct target_state, node), probe, now_ms);
 }

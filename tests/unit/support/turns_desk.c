@@ -172,7 +172,7 @@ static void see(void *arg, const struct turns_view *v)
 unsigned desk_in_flight(struct desk *d, unsigned upstream)
 {
     struct seen s = {names[upstream], 0};
-    unsigned at = 0;
+    uint64_t at = 0;
 
     while (turns_each(d->turns, &at, see, &s, d->now_ms)) {
     }

@@ -337,7 +337,8 @@ static void see(void *arg, const struct turns_view *v)
 
 void shadow_check_end(struct shadow *shadow)
 {
-    unsigned in_flight = 0, at = 0;
+    uint64_t at = 0;
+    unsigned in_flight = 0;
 
     MUST(turns_waiting(shadow->ws->turns) == 0);
     while (turns_each(shadow->ws->turns, &at, see, &in_flight, shadow->ws->now_ms)) {

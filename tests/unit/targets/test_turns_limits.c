@@ -1,6 +1,7 @@
 /* Who waits how long for a turn: limits, fairness, budgets, and what is remembered (C9, C22). */
 #include <check.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "failmem.h"
@@ -397,7 +398,7 @@ static void count(void *arg, const struct turns_view *v)
 static unsigned known(struct desk *desk, enum turns_view_kind kind)
 {
     struct seen s = {kind, 0};
-    unsigned at = 0;
+    uint64_t at = 0;
 
     while (turns_each(desk->turns, &at, count, &s, desk->now_ms)) {
     }
@@ -468,6 +469,67 @@ START_TEST(limits_hold_for_any_number_of_models)
     all_leave(3);
     ck_assert_uint_le(known(&d, VIEW_MODEL), TARGETS_MAX + 1);
     desk_deinit(&d);
+}
+END_TEST
+
+/* Asserts nothing. */
+static void use_model(unsigned number)
+{
+    char model[16];
+
+    snprintf(model, sizeof(model), "m%u", number);
+    desk_turn_request(&d, a);
+    a->turn_request.model = str_from(model);
+    (void)desk_ask_again(&d, a);
+    turns_leave(d.turns, &a->turn, d.now_ms);
+}
+
+#define MODELS_FIRST 1000u
+#define MODELS_ALL 5000u
+
+static void count_model(void *arg, const struct turns_view *v)
+{
+    unsigned *seen = arg;
+
+    if (v->kind == VIEW_MODEL)
+        seen[strtoul(v->model + 1, NULL, 10)]++;
+}
+
+START_TEST(the_view_is_whole_though_the_table_grows_meanwhile)
+{
+    static unsigned seen[MODELS_ALL];
+    unsigned used = 0, calls = 0;
+    uint64_t at = 0;
+
+    desk_init(&d, 1, 1);
+    while (used < MODELS_FIRST)
+        use_model(used++);
+    while (turns_each(d.turns, &at, count_model, seen, d.now_ms)) {
+        calls++;
+        while (used < MODELS_ALL && used < MODELS_FIRST << calls)
+            use_model(used++);
+    }
+    ck_assert_uint_gt(calls, 3);
+    for (unsigned i = 0; i < MODELS_ALL; i++)
+        ck_assert(seen[i] == 1 || (seen[i] == 0 && i >= MODELS_FIRST));
+    desk_deinit(&d);
+}
+END_TEST
+
+/* Without memory for a larger table the one that there is serves on. */
+START_TEST(a_table_that_cannot_grow_knows_all_the_same)
+{
+    bool failed = true;
+
+    for (size_t n = 1; failed; n++) {
+        desk_init(&d, 1, 1);
+        failmem_arm(n);
+        for (unsigned i = 0; i < 70; i++)
+            use_model(i);
+        failed = failmem_disarm();
+        ck_assert_uint_ge(known(&d, VIEW_TARGET), 70 - failed);
+        desk_deinit(&d);
+    }
 }
 END_TEST
 
@@ -706,6 +768,8 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, what_was_used_least_lately_makes_room_but_not_what_is_shut);
     tcase_add_test(c, where_all_are_shut_those_without_room_share_a_gate);
     tcase_add_test(c, limits_hold_for_any_number_of_models);
+    tcase_add_test(c, the_view_is_whole_though_the_table_grows_meanwhile);
+    tcase_add_test(c, a_table_that_cannot_grow_knows_all_the_same);
     tcase_add_test(c, what_was_shut_long_ago_makes_room);
     tcase_add_test(c, each_failed_allocation_is_survived);
     tcase_add_test(c, no_registry_without_memory);

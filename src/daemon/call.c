@@ -118,7 +118,6 @@ static int world_attempt_start(void *world, struct exchange *x, struct attempt *
         .connect_timeout_ms = x->plan.settings->timeout.connect_ms,
     };
 
-    a->turn.tag = c;
     metrics_add(&w->metrics.attempts, 1);
     if (steps_are_told()) {
         request.traced = on_traced;
@@ -228,14 +227,6 @@ static const struct exchange_ops world_ops = {
     .plan = world_plan,
     .renew = call_renew,
     .other_key = call_other_key,
-    .turn_ask = call_turn_ask,
-    .turn_state = call_turn_state,
-    .turn_leave = call_turn_leave,
-    .turn_tell = call_turn_tell,
-    .turn_end = call_turn_end,
-    .turn_look = call_turn_look,
-    .may_repeat = call_may_repeat,
-    .charge = call_charge,
     .attempt_start = world_attempt_start,
     .attempt_cancel = world_attempt_cancel,
     .attempt_resume = world_attempt_resume,
@@ -254,6 +245,7 @@ static const struct exchange_ops world_ops = {
     .spool_read = call_spool_read,
     .spool_memory = call_spool_memory,
     .pressed = call_pressed,
+    .turn_asked = call_turn_asked,
     .hedged = call_hedged,
     .attempt_failed = call_attempt_failed,
     .event_dropped = call_event_dropped,
@@ -309,8 +301,9 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
         .max_body = w->wiring->config->server.max_body,
         .memory_body = w->wiring->config->server.memory_body,
         .spool_dir = w->wiring->config->server.spool_dir,
-        .failures = w->failures,
     };
+    struct exchange_shared shared = {
+        .turns = w->turns, .ready = &w->ready, .failures = w->failures};
 
     if (!c)
         return NULL;
@@ -319,8 +312,8 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
     c->armed_at = TIMER_OFF;
     c->wiring = wiring_ref(w->wiring);
     c->spool_warned = c->untold = c->taken_whole = false;
-    exchange_init(&c->x, &world_ops, w, &limits);
-    c->x.tag = c;
+    exchange_init(&c->x, &world_ops, w, &shared, &limits);
+    c->x.tag = c->x.slots[0].turn.tag = c->x.slots[1].turn.tag = c;
     list_append(&w->active, &c->node);
     w->active_count++;
     return c;

@@ -1,6 +1,15 @@
 /* What exchanges tell of themselves becomes counters and log lines. */
+#include "base/clock.h"
 #include "daemon/access_log.h"
 #include "daemon/worker_private.h"
+
+void call_turn_asked(void *world, struct exchange *x, const struct turn *turn,
+                     const struct turn_request *turn_request, enum turn_state s)
+{
+    (void)world;
+    if (steps_are_told())
+        steps_turn(x, turn, turn_request, s, clock_now_ms());
+}
 
 void call_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r)
 {

@@ -18,8 +18,6 @@
       "Requests that failed at first and were answered in the end.")                               \
     X(attempts, "retryd_attempts_total", "Attempts made at upstreams.")                            \
     X(wait_ms, "retryd_wait_milliseconds_total", "Time that requests spent waiting to try again.") \
-    X(denied, "retryd_retries_denied_total",                                                       \
-      "Retries that an upstream's retry budget had no room for.")                                  \
     X(hedges, "retryd_hedges_total", "Second attempts that joined a slow first one.")              \
     X(duplicates, "retryd_possible_duplicates_total",                                              \
       "Attempts repeated though the one before may have been processed and charged.")              \

@@ -469,7 +469,8 @@ static int start_workers(struct server *s)
     /* A worker may outlive the handlers: a signal that it took then would end the process. */
     block_signals(&before);
     while (s->worker_count < n) {
-        struct worker *w = worker_new(s->config, s->traffic, s->failures, on_worker_change, s, &rc);
+        struct worker *w =
+            worker_new(s->config, traffic_turns(s->traffic), s->failures, on_worker_change, s, &rc);
 
         if (!w) {
             log_line(LOG_ERROR, "worker %u could not be started: %s", s->worker_count,

@@ -29,21 +29,22 @@ static void on_gate(void *arg, uint64_t target_id, uint64_t for_ms)
 {
     struct sharing *s = arg;
 
-    traffic_learn_gate(s->traffic, target_id, at_most(for_ms, s->wait_ms_max));
+    turns_learn_gate(traffic_turns(s->traffic), target_id, at_most(for_ms, s->wait_ms_max));
 }
 
 static void on_breaker(void *arg, uint64_t model_id, bool open, uint64_t for_ms)
 {
     struct sharing *s = arg;
 
-    traffic_learn_breaker(s->traffic, model_id, open, at_most(for_ms, s->open_ms_max));
+    turns_learn_breaker(traffic_turns(s->traffic), model_id, open, at_most(for_ms, s->open_ms_max));
 }
 
 static void on_rate(void *arg, uint64_t upstream_id, uint64_t ahead_us)
 {
     struct sharing *s = arg;
 
-    traffic_learn_rate(s->traffic, upstream_id, at_most(ahead_us, s->wait_ms_max * 1000));
+    turns_learn_rate(traffic_turns(s->traffic), upstream_id,
+                     at_most(ahead_us, s->wait_ms_max * 1000));
 }
 
 static void take_settings(struct sharing *s, const struct route_settings *settings)

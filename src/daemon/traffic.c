@@ -1,4 +1,4 @@
-/* Guards the turns of all workers, and lets time pass for them. */
+/* The lock, the clock and the timer of all workers' turns, and what becomes of their events. */
 #include "daemon/traffic.h"
 
 #include <pthread.h>
@@ -29,10 +29,11 @@ struct event_line {
 };
 
 struct traffic {
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* of the turns, and of all that follows up to `sink` */
     struct turns *turns;
-    uint64_t armed_ms; /* when the timer runs turns_run; TURNS_NEVER */
-    uint64_t waits[TURN_WHY_COUNT];
+    uint64_t next_ms;  /* when turns_run is due; TURNS_NEVER */
+    uint64_t armed_ms; /* when the timer runs it, at the latest */
+    struct traffic_counts counts;
     struct turns_event news[NEWS_MAX];
     struct event_line lines[LINES_MAX];
     unsigned line_count;
@@ -161,43 +162,63 @@ static void keep(struct traffic *t, const struct turns_event *e)
     case TURNS_KEY_ASIDE:
     case TURNS_PACE:
     case TURNS_WAIT:
+    case TURNS_DENIED:
         return;
     }
     if (!waiting)
         uv_async_send(&t->async);
 }
 
+static bool is_worth_a_line(const struct turns_event *e)
+{
+    bool pace_rises = e->kind == TURNS_PACE && e->reason == REASON_OK && e->per_minute > 0;
+
+    return e->kind != TURNS_RATE_TAKEN && e->kind != TURNS_DENIED && !pace_rises;
+}
+
 static void on_event(void *arg, const struct turns_event *e)
 {
     struct traffic *t = arg;
 
-    if (e->kind == TURNS_WAIT) {
-        t->waits[e->why]++;
-        keep_line(t, e);
-        return;
-    }
-    if (e->kind != TURNS_RATE_TAKEN &&
-        !(e->kind == TURNS_PACE && e->reason == REASON_OK && e->per_minute > 0))
+    if (e->kind == TURNS_WAIT)
+        t->counts.waits[e->why]++;
+    if (e->kind == TURNS_DENIED)
+        t->counts.denied++;
+    if (is_worth_a_line(e))
         keep_line(t, e);
     keep(t, e);
 }
 
-/* --- time --------------------------------------------------------------------------------------- */
+/* --- the world of turns ---------------------------------------------------------------------------- */
 
-static void lock(struct traffic *t)
+static uint64_t on_now(void *arg)
 {
-    pthread_mutex_lock(&t->lock);
+    (void)arg;
+    return clock_now_ms();
 }
 
-static void release(struct traffic *t)
+static void on_lock(void *arg)
 {
+    pthread_mutex_lock(&((struct traffic *)arg)->lock);
+}
+
+/* The main thread is woken where it would be late otherwise; lines are logged when the lock is free. */
+static void on_unlock(void *arg, uint64_t next_ms)
+{
+    struct traffic *t = arg;
     struct event_line lines[LINES_MAX];
     unsigned n = t->line_count;
+    bool earlier = next_ms < t->armed_ms;
 
     if (n > 0)
         memcpy(lines, t->lines, n * sizeof(lines[0]));
     t->line_count = 0;
+    t->next_ms = next_ms;
+    if (earlier)
+        t->armed_ms = next_ms;
     pthread_mutex_unlock(&t->lock);
+    if (earlier)
+        uv_async_send(&t->async);
     for (unsigned i = 0; i < n; i++) {
         lines[i].event.upstream = lines[i].upstream;
         lines[i].event.model = lines[i].model;
@@ -205,44 +226,33 @@ static void release(struct traffic *t)
     }
 }
 
-/* The main thread is woken where it would be late otherwise. */
-static void unlock(struct traffic *t)
-{
-    uint64_t next = turns_next(t->turns);
-    bool earlier = next < t->armed_ms;
-
-    if (earlier)
-        t->armed_ms = next;
-    release(t);
-    if (earlier)
-        uv_async_send(&t->async);
-}
+/* --- on the main thread ----------------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer);
 
 /* It fires when that millisecond is over. */
-static void arm(struct traffic *t, uint64_t at_ms)
+static void arm(struct traffic *t)
 {
-    uint64_t now = clock_now_ms();
+    uint64_t at_ms, now_ms;
 
+    pthread_mutex_lock(&t->lock);
+    at_ms = t->armed_ms = t->next_ms;
+    pthread_mutex_unlock(&t->lock);
     if (at_ms == TURNS_NEVER) {
         uv_timer_stop(&t->timer);
         return;
     }
+    now_ms = clock_now_ms();
     uv_update_time(t->loop);
-    uv_timer_start(&t->timer, on_timer, at_ms > now ? at_ms - now : 0, 0);
+    uv_timer_start(&t->timer, on_timer, at_ms > now_ms ? at_ms - now_ms : 0, 0);
 }
 
 static void on_timer(uv_timer_t *timer)
 {
     struct traffic *t = timer->data;
-    uint64_t next;
 
-    pthread_mutex_lock(&t->lock);
-    turns_run(t->turns, clock_now_ms());
-    next = t->armed_ms = turns_next(t->turns);
-    release(t);
-    arm(t, next);
+    turns_run(t->turns);
+    arm(t);
 }
 
 static bool take_news(struct traffic *t, struct turns_event *ret)
@@ -287,13 +297,9 @@ static void tell_news(struct traffic *t)
 static void on_async(uv_async_t *async)
 {
     struct traffic *t = async->data;
-    uint64_t at;
 
     tell_news(t);
-    pthread_mutex_lock(&t->lock);
-    at = t->armed_ms;
-    pthread_mutex_unlock(&t->lock);
-    arm(t, at);
+    arm(t);
 }
 
 /* --- life --------------------------------------------------------------------------------------- */
@@ -301,11 +307,16 @@ static void on_async(uv_async_t *async)
 struct traffic *traffic_new(uv_loop_t *loop)
 {
     struct traffic *t = calloc(1, sizeof(*t));
-    struct turns_handler handler = {.event = on_event, .arg = t};
+    struct turns_world world = {.now_ms = on_now,
+                                .rounding_ms = 1,
+                                .lock = on_lock,
+                                .unlock = on_unlock,
+                                .event = on_event,
+                                .arg = t};
 
     if (!t)
         return NULL;
-    t->turns = turns_new(&handler);
+    t->turns = turns_new(&world);
     if (!t->turns || uv_async_init(loop, &t->async, on_async) < 0) {
         turns_free(t->turns);
         free(t);
@@ -314,7 +325,7 @@ struct traffic *traffic_new(uv_loop_t *loop)
     pthread_mutex_init(&t->lock, NULL);
     buf_init(&t->shown, SIZE_MAX / 2);
     t->loop = loop;
-    t->armed_ms = TURNS_NEVER;
+    t->next_ms = t->armed_ms = TURNS_NEVER;
     uv_timer_init(loop, &t->timer);
     t->async.data = t->timer.data = t;
     return t;
@@ -351,139 +362,22 @@ void traffic_free(struct traffic *t)
     free(t);
 }
 
-/* --- what workers ask ------------------------------------------------------------------------------ */
-
-enum turn_state traffic_ask(struct traffic *t, struct turn *turn, struct turns_ready *ready,
-                            const struct turn_request *turn_request)
+struct turns *traffic_turns(struct traffic *t)
 {
-    enum turn_state s;
-
-    lock(t);
-    s = turns_ask(t->turns, turn, ready, turn_request, clock_now_ms());
-    unlock(t);
-    return s;
+    return t->turns;
 }
 
-enum turn_state traffic_state(struct traffic *t, const struct turn *turn)
+struct traffic_counts traffic_counts(struct traffic *t)
 {
-    enum turn_state s;
+    struct traffic_counts counts;
 
     pthread_mutex_lock(&t->lock);
-    s = turn->state;
+    counts = t->counts;
     pthread_mutex_unlock(&t->lock);
-    return s;
-}
-
-void traffic_leave(struct traffic *t, struct turn *turn)
-{
-    lock(t);
-    turns_leave(t->turns, turn, clock_now_ms());
-    unlock(t);
-}
-
-/* The clock's millisecond has begun before: a gate opens when that many are over, and not sooner. */
-void traffic_tell(struct traffic *t, struct turn *turn, const struct turn_result *r)
-{
-    struct turn_result rounded = *r;
-
-    if (rounded.hint.delay_ms > 0)
-        rounded.hint.delay_ms++;
-    lock(t);
-    turns_tell(t->turns, turn, &rounded, clock_now_ms());
-    unlock(t);
-}
-
-void traffic_end(struct traffic *t, struct turn *turn)
-{
-    lock(t);
-    turns_end(t->turns, turn, clock_now_ms());
-    unlock(t);
-}
-
-void traffic_look(struct traffic *t, const struct turn_request *turn_request, unsigned helps,
-                  struct turns_outlook *ret)
-{
-    lock(t);
-    turns_look(t->turns, turn_request, helps, clock_now_ms(), ret);
-    unlock(t);
-}
-
-bool traffic_may_repeat(struct traffic *t, const struct upstream *p, const struct retry_settings *s)
-{
-    bool may;
-
-    lock(t);
-    may = turns_may_repeat(t->turns, p, s, clock_now_ms());
-    unlock(t);
-    return may;
-}
-
-void traffic_charge(struct traffic *t, const struct upstream *p)
-{
-    lock(t);
-    turns_charge(t->turns, p, clock_now_ms());
-    unlock(t);
-}
-
-void traffic_limits(struct traffic *t, const struct upstream *p)
-{
-    lock(t);
-    turns_limits(t->turns, p, clock_now_ms());
-    unlock(t);
-}
-
-struct turn *traffic_take(struct traffic *t, struct turns_ready *ready)
-{
-    struct turn *turn;
-
-    pthread_mutex_lock(&t->lock);
-    turn = turns_ready_take(ready);
-    pthread_mutex_unlock(&t->lock);
-    return turn;
-}
-
-/* --- what other daemons tell ------------------------------------------------------------------------- */
-
-void traffic_learn_gate(struct traffic *t, uint64_t target_id, uint64_t for_ms)
-{
-    lock(t);
-    turns_learn_gate(t->turns, target_id, for_ms, clock_now_ms());
-    unlock(t);
-}
-
-void traffic_learn_breaker(struct traffic *t, uint64_t model_id, bool open, uint64_t for_ms)
-{
-    lock(t);
-    turns_learn_breaker(t->turns, model_id, open, for_ms, clock_now_ms());
-    unlock(t);
-}
-
-void traffic_learn_rate(struct traffic *t, uint64_t upstream_id, uint64_t ahead_us)
-{
-    lock(t);
-    turns_learn_rate(t->turns, upstream_id, ahead_us, clock_now_ms());
-    unlock(t);
+    return counts;
 }
 
 struct buf *traffic_shown(struct traffic *t)
 {
     return &t->shown;
-}
-
-/* --- the view ------------------------------------------------------------------------------------- */
-
-void traffic_view(struct traffic *t, struct traffic_view *ret)
-{
-    uint64_t at = 0;
-    bool more;
-
-    lock(t);
-    ret->waiting = turns_waiting(t->turns);
-    memcpy(ret->waits, t->waits, sizeof(ret->waits));
-    unlock(t);
-    do {
-        lock(t);
-        more = turns_each(t->turns, &at, ret->each, ret->arg, clock_now_ms());
-        unlock(t);
-    } while (more);
 }

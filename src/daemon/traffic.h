@@ -32,38 +32,18 @@ uint64_t traffic_news_dropped(struct traffic *t);                          /* th
 void traffic_close(struct traffic *t);
 void traffic_free(struct traffic *t);
 
-/* As in targets/turns.h, from any thread. */
-enum turn_state traffic_ask(struct traffic *t, struct turn *turn, struct turns_ready *ready,
-                            const struct turn_request *turn_request);
-enum turn_state traffic_state(struct traffic *t, const struct turn *turn);
-void traffic_leave(struct traffic *t, struct turn *turn);
-void traffic_tell(struct traffic *t, struct turn *turn, const struct turn_result *r);
-void traffic_end(struct traffic *t, struct turn *turn);
-void traffic_look(struct traffic *t, const struct turn_request *turn_request, unsigned helps,
-                  struct turns_outlook *ret);
-bool traffic_may_repeat(struct traffic *t, const struct upstream *p,
-                        const struct retry_settings *s);
-void traffic_charge(struct traffic *t, const struct upstream *p);
-void traffic_limits(struct traffic *t, const struct upstream *p);
-struct turn *traffic_take(struct traffic *t, struct turns_ready *ready);
-
-/* What other daemons tell; from the main thread. */
-void traffic_learn_gate(struct traffic *t, uint64_t target_id, uint64_t for_ms);
-void traffic_learn_breaker(struct traffic *t, uint64_t model_id, bool open, uint64_t for_ms);
-void traffic_learn_rate(struct traffic *t, uint64_t upstream_id, uint64_t ahead_us);
-
-/* All that is known, told to `each` part by part, each under the lock: it may only copy. */
-struct traffic_view {
-    void (*each)(void *arg, const struct turns_view *v); /* in, and its argument */
-    void *arg;
-    unsigned waiting;               /* out */
-    uint64_t waits[TURN_WHY_COUNT]; /* so far, by what they were for */
-};
-void traffic_view(struct traffic *t, struct traffic_view *view);
+/* From any thread. */
+struct turns *traffic_turns(struct traffic *t);
 
 /* Its part of the metrics, in the Prometheus text format; on the main thread. The number of series is
  * bounded: models beyond it stand together as "other". */
 void traffic_metrics(struct traffic *t, struct buf *out);
-struct buf *traffic_shown(struct traffic *t); /* for it alone: whose labels it wrote last */
+/* ... for which alone these are: so far, and whose labels it wrote last. */
+struct traffic_counts {
+    uint64_t waits[TURN_WHY_COUNT]; /* requests that had to wait, by what for */
+    uint64_t denied;                /* repeats, by upstreams' budgets */
+};
+struct traffic_counts traffic_counts(struct traffic *t);
+struct buf *traffic_shown(struct traffic *t);
 
 #endif

@@ -250,30 +250,35 @@ static void write_view(const struct series *s, const struct seen *seen, struct b
     buf_printf(out, "} %.15g\n", s->value(&seen->view));
 }
 
-static void write_waits(unsigned waiting, const uint64_t *waits, struct buf *out)
+static void write_counts(unsigned waiting, const struct traffic_counts *counts, struct buf *out)
 {
     buf_printf(out,
+               "# HELP retryd_retries_denied_total Retries that an upstream's retry budget had no "
+               "room for.\n"
+               "# TYPE retryd_retries_denied_total counter\nretryd_retries_denied_total %llu\n"
                "# HELP retryd_queue_waiting Requests that wait for a turn at a target.\n"
                "# TYPE retryd_queue_waiting gauge\nretryd_queue_waiting %u\n"
                "# HELP retryd_queue_waits_total Waits for a turn by what they were for.\n"
                "# TYPE retryd_queue_waits_total counter\n",
-               waiting);
+               (unsigned long long)counts->denied, waiting);
     for (unsigned i = TURN_WHY_GATE; i < TURN_WHY_QUEUE_FULL; i++)
         buf_printf(out, "retryd_queue_waits_total{why=\"%s\"} %llu\n",
-                   turns_why_word((enum turn_why)i), (unsigned long long)waits[i]);
+                   turns_why_word((enum turn_why)i), (unsigned long long)counts->waits[i]);
 }
 
 void traffic_metrics(struct traffic *t, struct buf *out)
 {
-    struct traffic_view view = {.each = see};
+    struct traffic_counts counts = traffic_counts(t);
+    struct turns *turns = traffic_turns(t);
     struct buf all, *shown = traffic_shown(t);
     struct seen *views;
+    uint64_t at = 0;
     size_t n;
 
+    write_counts(turns_waiting(turns), &counts, out);
     buf_init(&all, SIZE_MAX / 2);
-    view.arg = &all;
-    traffic_view(t, &view);
-    write_waits(view.waiting, view.waits, out);
+    while (turns_each(turns, &at, see, &all))
+        ;
     views = (struct seen *)(void *)all.p;
     n = drop_silent(views, merge(views, all.len / sizeof(*views)));
     cap(views, n, (const struct labels *)(void *)shown->p, shown->len / sizeof(struct labels));

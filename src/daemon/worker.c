@@ -142,7 +142,7 @@ void worker_adopt(struct worker *w, struct config *config)
     }
     w->wiring = now;
     for (unsigned i = 0; i < config->upstream_count; i++) {
-        traffic_limits(w->traffic, &now->wires[i].upstream);
+        turns_limits(w->turns, &now->wires[i].upstream);
         if (!has_authorities(before, &now->wires[i].link))
             fetch_warm(w->fetch, &now->wires[i].link);
     }
@@ -169,6 +169,15 @@ static void start_abort(struct worker *w)
     }
 }
 
+/* Those whose turn has come go into the run queue. */
+static void take_turns(struct worker *w)
+{
+    struct turn *turn;
+
+    while ((turn = turns_ready_take(w->turns, &w->ready)))
+        call_enqueue(turn->tag);
+}
+
 static void on_inbox(uv_async_t *async)
 {
     struct worker *w = async->data;
@@ -185,7 +194,7 @@ static void on_inbox(uv_async_t *async)
     if (w->closing)
         return;
     w->work = true;
-    call_take_turns(w);
+    take_turns(w);
     if (got.config) {
         worker_adopt(w, got.config);
         config_unref(got.config);
@@ -344,7 +353,7 @@ static void wake_for_turns(void *arg)
     uv_async_send(&((struct worker *)arg)->async);
 }
 
-struct worker *worker_new(struct config *config, struct traffic *traffic, struct failures *failures,
+struct worker *worker_new(struct config *config, struct turns *turns, struct failures *failures,
                           void (*on_change)(void *arg), void *arg, int *ret_error)
 {
     struct worker *w = calloc(1, sizeof(*w));
@@ -356,7 +365,7 @@ struct worker *worker_new(struct config *config, struct traffic *traffic, struct
     list_init(&w->run);
     list_init(&w->active);
     list_init(&w->kept);
-    w->traffic = traffic;
+    w->turns = turns;
     w->failures = failures;
     turns_ready_init(&w->ready, wake_for_turns, w);
     w->on_change = on_change;

@@ -10,13 +10,12 @@
 
 #include "config/config.h"
 #include "daemon/metrics.h"
-#include "daemon/traffic.h"
 
 struct worker;
 
 /* Starts the thread. `on_change` is called from it when a connection has closed or the worker has
- * stopped. The configuration is referenced; `traffic` and `failures` outlive the worker. NULL and *ret_error when it cannot be started. */
-struct worker *worker_new(struct config *config, struct traffic *traffic, struct failures *failures,
+ * stopped. The configuration is referenced; `turns` and `failures` outlive the worker. NULL and *ret_error when it cannot be started. */
+struct worker *worker_new(struct config *config, struct turns *turns, struct failures *failures,
                           void (*on_change)(void *arg), void *arg, int *ret_error);
 /* Waits for the thread, which must have been told to drain or abort. */
 void worker_free(struct worker *w);

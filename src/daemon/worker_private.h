@@ -6,7 +6,6 @@
 #include <uv.h>
 
 #include "base/list.h"
-#include "daemon/traffic.h"
 #include "daemon/wiring.h"
 #include "daemon/worker.h"
 #include "edge/fetch.h"
@@ -49,7 +48,7 @@ struct worker {
     struct frontend *frontend;
     struct fetch *fetch;
     struct wiring *wiring;
-    struct traffic *traffic;     /* of all workers */
+    struct turns *turns;         /* of all workers */
     struct failures *failures;   /* ... */
     struct turns_ready ready;    /* where turns are told that have been waited for */
     uint64_t tls_quiet_until_ms; /* clients that speak TLS are told of again then */
@@ -115,29 +114,15 @@ ptrdiff_t call_spool_read(void *world, struct spool *s, uint64_t offset, void *t
 size_t call_spool_memory(void *world, const struct spool *s);
 bool call_pressed(void *world);
 
-/* The world's turns: see struct exchange_ops. */
-enum turn_state call_turn_ask(void *world, struct exchange *x, struct turn *turn,
-                              const struct turn_request *turn_request);
-enum turn_state call_turn_state(void *world, struct exchange *x, const struct turn *turn);
-void call_turn_leave(void *world, struct exchange *x, struct turn *turn);
-void call_turn_tell(void *world, struct exchange *x, struct turn *turn,
-                    const struct turn_result *r);
-void call_turn_end(void *world, struct exchange *x, struct turn *turn);
-void call_turn_look(void *world, struct exchange *x, const struct turn_request *turn_request,
-                    unsigned helps, struct turns_outlook *ret);
-bool call_may_repeat(void *world, struct exchange *x, const struct upstream *p);
-void call_charge(void *world, struct exchange *x, const struct upstream *p);
-
 /* What exchanges tell: see struct exchange_ops. */
+void call_turn_asked(void *world, struct exchange *x, const struct turn *turn,
+                     const struct turn_request *turn_request, enum turn_state s);
 void call_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r);
 void call_hedged(void *world, struct exchange *x);
 void call_event_dropped(void *world, struct exchange *x, bool malformed);
 void call_ended(void *world, struct exchange *x);
 /* Counts and logs how a request ended whose client's end is closed now. */
 void call_tell_end(struct call *c);
-
-/* Those whose turn has come go into the run queue. */
-void call_take_turns(struct worker *w);
 
 /* Frees the calls kept for re-use. */
 void call_free_kept(struct worker *w);

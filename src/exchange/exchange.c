@@ -75,12 +75,13 @@ void exchange_end(struct exchange *x, enum exchange_end end)
 }
 
 int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *world,
-                  const struct exchange_limits *limits)
+                  const struct exchange_shared *shared, const struct exchange_limits *limits)
 {
     memset(x, 0, sizeof(*x));
     x->magic = EXCHANGE_MAGIC;
     x->ops = ops;
     x->world = world;
+    x->shared = *shared;
     x->limits = *limits;
     request_init(&x->request, limits->max_body, ops->random(world), ops->random(world));
     body_may_spool(&x->request.body, x, limits->memory_body);

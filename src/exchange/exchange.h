@@ -26,7 +26,8 @@
  * (`reply.begun`), a failure is told by the last event of that stream: from any state to RELAYING.
  *
  * An exchange does no I/O of its own: it reaches the world through struct exchange_ops, and tests
- * put a fake world there with a clock they turn by hand. It belongs to one worker and has no locks. */
+ * put a fake world there with a clock they turn by hand. It belongs to one worker and has no locks; the
+ * turns at targets, which all workers share, have their own (targets/turns.h). */
 #ifndef RETRYD_EXCHANGE_EXCHANGE_H
 #define RETRYD_EXCHANGE_EXCHANGE_H
 
@@ -110,19 +111,6 @@ struct exchange_ops {
      * not have. It is in force then, and `renew` brings it. */
     bool (*other_key)(void *w, struct exchange *x, const struct target *t);
 
-    /* Turns at targets: as in targets/turns.h, for all that share them. Where one is WAITING,
-     * exchange_step is called once that has changed, and asks turn_state. */
-    enum turn_state (*turn_ask)(void *w, struct exchange *x, struct turn *turn,
-                                const struct turn_request *turn_request);
-    enum turn_state (*turn_state)(void *w, struct exchange *x, const struct turn *turn);
-    void (*turn_leave)(void *w, struct exchange *x, struct turn *turn);
-    void (*turn_tell)(void *w, struct exchange *x, struct turn *turn, const struct turn_result *r);
-    void (*turn_end)(void *w, struct exchange *x, struct turn *turn);
-    void (*turn_look)(void *w, struct exchange *x, const struct turn_request *turn_request,
-                      unsigned helps, struct turns_outlook *ret);
-    bool (*may_repeat)(void *w, struct exchange *x, const struct upstream *p);
-    void (*charge)(void *w, struct exchange *x, const struct upstream *p);
-
     /* Starts the attempt `a` (reset, with high_water set) with the request as it is to go out to
      * its turn's target, its body as a->edit has it. 0 or -errno, and then nothing was started.
      * The world fills `a` in and sees to it that exchange_step is called after each change. */
@@ -164,6 +152,9 @@ struct exchange_ops {
     bool (*pressed)(void *w);
 
     /* For the log and the counters. */
+    /* It has asked for a turn, and was in that state then. */
+    void (*turn_asked)(void *w, struct exchange *x, const struct turn *turn,
+                       const struct turn_request *turn_request, enum turn_state s);
     void (*hedged)(void *w, struct exchange *x);
     void (*attempt_failed)(void *w, struct exchange *x, const struct attempt_report *r);
     /* An event of a stream was left out: it was no JSON, or nothing that SDKs can read. */
@@ -182,8 +173,14 @@ struct exchange_limits {
     uint64_t max_body;     /* bytes of a request's body */
     uint64_t memory_body;  /* ... of them kept in memory; a larger one goes to a spool */
     const char *spool_dir; /* where that is, for messages; outlives the exchange */
-    struct failures
-        *failures; /* of all workers; outlives the exchange; NULL: none are remembered */
+};
+
+/* What it shares with others, all of which outlives it. */
+struct exchange_shared {
+    struct turns *turns; /* at targets, of all workers */
+    struct turns_ready
+        *ready; /* its worker's: of a turn that is taken from it, the exchange is to be stepped */
+    struct failures *failures; /* of all workers; NULL: none are remembered */
 };
 
 /* --- the parts of an exchange, each with the file that it belongs to --- */
@@ -316,6 +313,7 @@ struct exchange {
     enum exchange_end end;
     const struct exchange_ops *ops;
     void *world;
+    struct exchange_shared shared;
     struct exchange_limits limits;
 
     struct request request;
@@ -359,7 +357,7 @@ struct exchange {
 /* 0 or -ENOMEM. The head is filled in by the caller through x->request.head before the first
  * exchange_body or exchange_request_done. */
 int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *world,
-                  const struct exchange_limits *limits);
+                  const struct exchange_shared *shared, const struct exchange_limits *limits);
 /* Cancels what runs; tells nobody. */
 void exchange_deinit(struct exchange *x);
 

@@ -94,6 +94,9 @@ bool renew_finds_key(struct exchange *x);
 void placement_begin(struct exchange *x);
 /* The next attempt waits for its turn: from RECEIVING, BACKOFF, or after an attempt. */
 void placement_queue(struct exchange *x);
+/* Asks for a turn. */
+enum turn_state placement_ask(struct exchange *x, struct turn *turn,
+                              const struct turn_request *turn_request);
 /* QUEUED: looks whether its turn has come. */
 void placement_step(struct exchange *x);
 /* QUEUED: it has waited for as long as one may. */

@@ -62,11 +62,11 @@ static bool get_turn(struct exchange *x, struct attempt *a)
     turn_request->tried = x->hedge.tried;
     turn_request->may_leave = true;
     turn_request->latest_ms = turn_request->gate_latest_ms = 0;
-    if (x->ops->turn_ask(x->world, x, &a->turn, turn_request) == TURN_GRANTED) {
+    if (placement_ask(x, &a->turn, turn_request) == TURN_GRANTED) {
         a->has_turn = true;
         return true;
     }
-    x->ops->turn_leave(x->world, x, &a->turn);
+    turns_leave(x->shared.turns, &a->turn);
     return false;
 }
 
@@ -80,7 +80,7 @@ void hedge_start(struct exchange *x)
     if (!has_time(x, now) || !get_turn(x, a))
         return;
     /* Charged last, and where it goes: one that finds no turn leaves repeats their budget. */
-    if (!x->ops->may_repeat(x->world, x, a->turn.target.upstream)) {
+    if (!turns_may_repeat(x->shared.turns, a->turn.target.upstream, &x->plan.settings->retry)) {
         placement_release(x, a);
         return;
     }

@@ -83,7 +83,7 @@ void placement_begin(struct exchange *x)
     exclude_unfit(x, placement->turn_request.model);
     placement->target.upstream = first_fit(x);
     if (x->request.sdk_retry)
-        x->ops->charge(x->world, x, placement->target.upstream);
+        turns_charge(x->shared.turns, placement->target.upstream);
 }
 
 const char *placement_name(const struct exchange *x)
@@ -173,7 +173,7 @@ static void granted(struct exchange *x)
     placement->target = *t;
     /* Meant for another one, it has come back to where it was after all. */
     if (!placement->settled && (placement->turn_request.visited & plan_bit(&x->plan, t->upstream)))
-        x->ops->charge(x->world, x, t->upstream);
+        turns_charge(x->shared.turns, t->upstream);
     placement_visit(x, x->attempt);
     exchange_start_attempt(x, false);
 }
@@ -237,10 +237,19 @@ static void act(struct exchange *x, enum turn_state s)
         refused(x);
 }
 
+enum turn_state placement_ask(struct exchange *x, struct turn *turn,
+                              const struct turn_request *turn_request)
+{
+    enum turn_state s = turns_ask(x->shared.turns, turn, x->shared.ready, turn_request);
+
+    x->ops->turn_asked(x->world, x, turn, turn_request, s);
+    return s;
+}
+
 static void ask(struct exchange *x)
 {
     set_limits(x);
-    act(x, x->ops->turn_ask(x->world, x, &x->attempt->turn, &x->placement.turn_request));
+    act(x, placement_ask(x, &x->attempt->turn, &x->placement.turn_request));
 }
 
 void placement_queue(struct exchange *x)
@@ -261,7 +270,7 @@ void placement_step(struct exchange *x)
 
     if (!x->placement.waiting)
         return;
-    s = x->ops->turn_state(x->world, x, &x->attempt->turn);
+    s = turns_state(x->shared.turns, &x->attempt->turn);
     if (s == TURN_WAITING)
         return;
     count_wait(x);
@@ -294,21 +303,21 @@ void placement_timeout(struct exchange *x)
 void placement_leave(struct exchange *x)
 {
     if (x->placement.waiting)
-        x->ops->turn_leave(x->world, x, &x->attempt->turn);
+        turns_leave(x->shared.turns, &x->attempt->turn);
     x->placement.waiting = false;
 }
 
 void placement_release(struct exchange *x, struct attempt *a)
 {
     if (a->has_turn)
-        x->ops->turn_end(x->world, x, &a->turn);
+        turns_end(x->shared.turns, &a->turn);
     a->has_turn = false;
 }
 
 static void tell(struct exchange *x, const struct turn_result *r)
 {
     if (x->attempt->has_turn)
-        x->ops->turn_tell(x->world, x, &x->attempt->turn, r);
+        turns_tell(x->shared.turns, &x->attempt->turn, r);
 }
 
 void placement_tell(struct exchange *x, const struct verdict *v, const struct hint *hint)
@@ -431,7 +440,7 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
     if (helps == 0 || (has_one_target(x) && q.later_tiers == 0))
         return MOVE_STAY;
     note_target(x, helps, again);
-    x->ops->turn_look(x->world, x, &placement->turn_request, helps, &here);
+    turns_look(x->shared.turns, &placement->turn_request, helps, &here);
     q.others = here.other ? helps : 0;
     q.tier_down = here.down;
     move = move_decide(&q);
@@ -470,7 +479,7 @@ static bool settle(struct exchange *x, const struct verdict *v, enum move move,
                          (move != MOVE_STAY && move_is_free(v->reason));
     if (placement->settled || !again)
         return true;
-    placement->settled = x->ops->may_repeat(x->world, x, next);
+    placement->settled = turns_may_repeat(x->shared.turns, next, &x->plan.settings->retry);
     return placement->settled;
 }
 
@@ -513,10 +522,11 @@ bool placement_would_repeat(struct exchange *x, const struct verdict *v)
 {
     struct hint none = {.source = HINT_NONE};
     struct retry_question q = question(x, v, &none);
+    const struct retry_settings *s = &x->plan.settings->retry;
 
-    if (retry_decide(&x->plan.settings->retry, &q).action != RETRY_AGAIN)
+    if (retry_decide(s, &q).action != RETRY_AGAIN)
         return false;
-    x->placement.prepaid = x->ops->may_repeat(x->world, x, x->placement.target.upstream);
+    x->placement.prepaid = turns_may_repeat(x->shared.turns, x->placement.target.upstream, s);
     return x->placement.prepaid;
 }
 

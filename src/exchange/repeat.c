@@ -20,9 +20,9 @@ void repeat_notice(struct exchange *x)
 {
     uint64_t now = x->ops->now_ms(x->world);
 
-    if (x->plan.settings->retry.repeat_window_ms == 0 || !failures_any(x->limits.failures, now))
+    if (x->plan.settings->retry.repeat_window_ms == 0 || !failures_any(x->shared.failures, now))
         return;
-    x->repeat = failures_has(x->limits.failures, request_fingerprint(x), now, x->words);
+    x->repeat = failures_has(x->shared.failures, request_fingerprint(x), now, x->words);
     if (!x->repeat)
         return;
     x->max_attempts = 1;
@@ -65,12 +65,12 @@ void repeat_remember(const struct exchange *x)
 {
     uint64_t window;
 
-    if (!x->limits.failures || !x->plan.settings)
+    if (!x->shared.failures || !x->plan.settings)
         return;
     window = x->plan.settings->retry.repeat_window_ms;
     if (window > 0 && failed_for_good(x))
-        failures_add(x->limits.failures, request_fingerprint(x), x->ended_ms + window, x->ended_ms,
+        failures_add(x->shared.failures, request_fingerprint(x), x->ended_ms + window, x->ended_ms,
                      x->attempts > 0 ? x->words : NULL);
     else if (x->repeat && x->end == END_ANSWERED)
-        failures_forget(x->limits.failures, request_fingerprint(x));
+        failures_forget(x->shared.failures, request_fingerprint(x));
 }

@@ -17,7 +17,7 @@ const char *turns_why_word(enum turn_why w)
     return why_words[w];
 }
 
-struct turns *turns_new(const struct turns_handler *handler)
+struct turns *turns_new(const struct turns_world *world)
 {
     struct turns *t = calloc(1, sizeof(*t));
 
@@ -27,7 +27,7 @@ struct turns *turns_new(const struct turns_handler *handler)
         free(t);
         return NULL;
     }
-    t->handler = *handler;
+    t->world = *world;
     turns_queues_init(t);
     return t;
 }
@@ -48,10 +48,13 @@ void turns_ready_init(struct turns_ready *d, void (*wake)(void *arg), void *arg)
     d->arg = arg;
 }
 
-struct turn *turns_ready_take(struct turns_ready *d)
+struct turn *turns_ready_take(struct turns *t, struct turns_ready *d)
 {
-    struct list *node = list_pop(&d->woken);
+    struct list *node;
 
+    t->world.lock(t->world.arg);
+    node = list_pop(&d->woken);
+    turns_unlock(t);
     return node ? LIST_ENTRY(node, struct turn, told) : NULL;
 }
 
@@ -59,8 +62,7 @@ struct turn *turns_ready_take(struct turns_ready *d)
 
 static void tell(struct turns *t, struct turns_event e)
 {
-    if (t->handler.event)
-        t->handler.event(t->handler.arg, &e);
+    t->world.event(t->world.arg, &e);
 }
 
 static void tell_model(struct turns *t, const struct model_state *model, struct turns_event e)
@@ -152,7 +154,8 @@ void turns_refuse(struct turn *turn, const struct outlook *o)
     turn->ready_ms = o->at_least.at_ms;
 }
 
-void turns_run(struct turns *t, uint64_t now_ms)
+/* Whoever may go by now. */
+static void let_through(struct turns *t, uint64_t now_ms)
 {
     struct candidate c;
     struct turn *turn;
@@ -164,14 +167,20 @@ void turns_run(struct turns *t, uint64_t now_ms)
     }
 }
 
-uint64_t turns_next(const struct turns *t)
+void turns_run(struct turns *t)
 {
-    return t->next_ms;
+    let_through(t, turns_lock(t));
+    turns_unlock(t);
 }
 
-unsigned turns_waiting(const struct turns *t)
+unsigned turns_waiting(struct turns *t)
 {
-    return t->waiting;
+    unsigned n;
+
+    t->world.lock(t->world.arg);
+    n = t->waiting;
+    turns_unlock(t);
+    return n;
 }
 
 /* --- asking -------------------------------------------------------------------------------------- */
@@ -193,13 +202,13 @@ static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const str
         return turn->state;
     }
     tell_target(t, c->list[0].target_state, (struct turns_event){.kind = TURNS_WAIT, .why = o.why});
-    turns_run(t, now_ms);
+    let_through(t, now_ms);
     list_remove(&turn->told); /* it need not be told what it is told here */
     return turn->state;
 }
 
-enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_ready *ready,
-                          const struct turn_request *turn_request, uint64_t now_ms)
+static enum turn_state ask(struct turns *t, struct turn *turn, struct turns_ready *ready,
+                           const struct turn_request *turn_request, uint64_t now_ms)
 {
     struct candidates c;
 
@@ -212,7 +221,7 @@ enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_ready
     list_init(&turn->node);
     list_init(&turn->told);
     if (t->waiting > 0 && t->next_ms <= now_ms)
-        turns_run(t, now_ms); /* those whose time has come are not overtaken */
+        let_through(t, now_ms); /* those whose time has come are not overtaken */
     turns_candidates(t, turn_request, now_ms, &c);
     for (unsigned i = 0; i < c.count; i++) {
         enum turn_why why;
@@ -227,20 +236,23 @@ enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_ready
     return wait_for_it(t, turn, &c, now_ms);
 }
 
-void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms)
+enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_ready *ready,
+                          const struct turn_request *turn_request)
 {
-    if (turn->state == TURN_NONE)
-        return;
-    list_remove(&turn->told);
-    if (turn->state == TURN_GRANTED) { /* it was let through, and has not heard of it yet */
-        turns_end(t, turn, now_ms);
-        return;
-    }
-    if (turn->state == TURN_WAITING) {
-        turns_queue_leave(t, turn);
-        turns_run(t, now_ms); /* another is at the head of its queue */
-    }
-    turn->state = TURN_NONE;
+    enum turn_state s = ask(t, turn, ready, turn_request, turns_lock(t));
+
+    turns_unlock(t);
+    return s;
+}
+
+enum turn_state turns_state(struct turns *t, const struct turn *turn)
+{
+    enum turn_state s;
+
+    t->world.lock(t->world.arg);
+    s = turn->state;
+    turns_unlock(t);
+    return s;
 }
 
 /* Whether it would help a request that has tried others: another key of one of their upstreams, or another
@@ -256,8 +268,9 @@ static bool helps_here(const struct turn_request *turn_request, const struct can
 }
 
 void turns_look(struct turns *t, const struct turn_request *turn_request, unsigned helps,
-                uint64_t now_ms, struct turns_outlook *ret)
+                struct turns_outlook *ret)
 {
+    uint64_t now_ms = turns_lock(t);
     struct candidates c;
     enum turn_why why;
 
@@ -274,6 +287,7 @@ void turns_look(struct turns *t, const struct turn_request *turn_request, unsign
         ret->other = true;
         ret->target = (struct target){.upstream = here->upstream, .key_number = here->key_number};
     }
+    turns_unlock(t);
 }
 
 /* --- what an attempt tells ------------------------------------------------------------------------ */
@@ -420,38 +434,52 @@ static bool speaks_to_breaker(const struct turn *turn, const struct turn_result 
     return r->stage == TURN_OVER || (r->stage == TURN_BEGUN && turn->pass.probe);
 }
 
-void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r, uint64_t now_ms)
+/* Where it had news for those who wait there. */
+static void serve_waiting(struct turns *t, struct target_state *state, uint64_t now_ms)
 {
+    if (t->waiting == 0)
+        return;
+    turns_queues_wake(t, state);
+    let_through(t, now_ms);
+}
+
+/* The millisecond that the clock shows may have begun before: a gate opens when as many are over as the hint
+ * says, and not sooner. */
+static uint64_t hinted_ms(const struct turns *t, const struct hint *hint)
+{
+    uint64_t for_ms = hint->delay_ms + t->world.rounding_ms;
+
+    return for_ms < HINT_MOST_MS ? for_ms : HINT_MOST_MS;
+}
+
+void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r)
+{
+    uint64_t now_ms = turns_lock(t);
     struct target_state *state = turn->target_state;
     struct news n = news_of(r);
     bool has_hint = r->hint.source != HINT_NONE && r->hint.delay_ms > 0;
 
     assert(turn->state == TURN_GRANTED);
-    if (!state)
-        return;
-    if (!turn->gate_heard) {
-        gate_news(t, turn, n.gate, now_ms);
-        pace_news(t, state, n.gate == GATE_LIMITED && !has_hint, now_ms);
+    if (state) {
+        if (!turn->gate_heard) {
+            gate_news(t, turn, n.gate, now_ms);
+            pace_news(t, state, n.gate == GATE_LIMITED && !has_hint, now_ms);
+        }
+        if (speaks_to_breaker(turn, r) && (!turn->heard || n.breaker == BREAKER_BAD)) {
+            breaker_news(t, turn, n.breaker, r->verdict.reason, now_ms);
+            turn->heard = true;
+        }
+        turn->gate_heard = true;
+        if (n.gate == GATE_LIMITED && has_hint)
+            shut_gate(t, state, hinted_ms(t, &r->hint), r->verdict.reason, false, now_ms);
+        if (r->verdict.reason == REASON_QUOTA || r->verdict.reason == REASON_KEY)
+            set_aside(t, turn, r->verdict.reason, now_ms);
+        serve_waiting(t, state, now_ms);
     }
-    if (speaks_to_breaker(turn, r) && (!turn->heard || n.breaker == BREAKER_BAD)) {
-        breaker_news(t, turn, n.breaker, r->verdict.reason, now_ms);
-        turn->heard = true;
-    }
-    turn->gate_heard = true;
-    if (n.gate == GATE_LIMITED && has_hint) {
-        uint64_t for_ms = r->hint.delay_ms < HINT_MOST_MS ? r->hint.delay_ms : HINT_MOST_MS;
-
-        shut_gate(t, state, for_ms, r->verdict.reason, false, now_ms);
-    }
-    if (r->verdict.reason == REASON_QUOTA || r->verdict.reason == REASON_KEY)
-        set_aside(t, turn, r->verdict.reason, now_ms);
-    if (t->waiting == 0)
-        return;
-    turns_queues_wake(t, state);
-    turns_run(t, now_ms);
+    turns_unlock(t);
 }
 
-void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
+static void end(struct turns *t, struct turn *turn, uint64_t now_ms)
 {
     struct target_state *state = turn->target_state;
 
@@ -468,38 +496,70 @@ void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms)
     state->model_state->upstream->in_flight--;
     state->entry.used_ms = now_ms; /* what it has just told is not idle, however long it took */
     state->entry.refs--;
-    if (t->waiting == 0)
-        return;
-    turns_queues_wake(t, state);
-    turns_run(t, now_ms);
+    serve_waiting(t, state, now_ms);
+}
+
+void turns_end(struct turns *t, struct turn *turn)
+{
+    end(t, turn, turns_lock(t));
+    turns_unlock(t);
+}
+
+void turns_leave(struct turns *t, struct turn *turn)
+{
+    uint64_t now_ms = turns_lock(t);
+
+    if (turn->state == TURN_GRANTED) { /* it was let through, and has not heard of it yet */
+        end(t, turn, now_ms);
+    } else if (turn->state != TURN_NONE) {
+        list_remove(&turn->told);
+        if (turn->state == TURN_WAITING) {
+            turns_queue_leave(t, turn);
+            let_through(t, now_ms); /* another is at the head of its queue */
+        }
+        turn->state = TURN_NONE;
+    }
+    turns_unlock(t);
 }
 
 /* --- budgets and limits -------------------------------------------------------------------------------------- */
 
-bool turns_may_repeat(struct turns *t, const struct upstream *p, const struct retry_settings *s,
-                      uint64_t now_ms)
+bool turns_may_repeat(struct turns *t, const struct upstream *upstream,
+                      const struct retry_settings *s)
 {
-    struct upstream_state *upstream = turns_table_upstream(t, p, now_ms);
+    uint64_t now_ms = turns_lock(t);
+    struct upstream_state *state = turns_table_upstream(t, upstream, now_ms);
+    bool may = !state || budget_repeat(&state->budget, s->budget_percent, s->budget_min, now_ms);
 
-    return !upstream || budget_repeat(&upstream->budget, s->budget_percent, s->budget_min, now_ms);
+    if (!may)
+        tell(t, (struct turns_event){.kind = TURNS_DENIED,
+                                     .id = state->entry.id,
+                                     .upstream = state->name,
+                                     .model = ""});
+    turns_unlock(t);
+    return may;
 }
 
-void turns_charge(struct turns *t, const struct upstream *p, uint64_t now_ms)
+void turns_charge(struct turns *t, const struct upstream *upstream)
 {
-    struct upstream_state *upstream = turns_table_upstream(t, p, now_ms);
+    uint64_t now_ms = turns_lock(t);
+    struct upstream_state *s = turns_table_upstream(t, upstream, now_ms);
 
-    if (upstream)
-        budget_charge(&upstream->budget, now_ms);
+    if (s)
+        budget_charge(&s->budget, now_ms);
+    turns_unlock(t);
 }
 
-void turns_limits(struct turns *t, const struct upstream *upstream, uint64_t now_ms)
+void turns_limits(struct turns *t, const struct upstream *upstream)
 {
+    uint64_t now_ms = turns_lock(t);
     struct upstream_state *s = turns_table_find(t, upstream->id, ENTRY_UPSTREAM);
 
-    if (!s)
-        return;
-    turns_table_limit(s, upstream);
-    turns_run(t, now_ms);
+    if (s) {
+        turns_table_limit(s, upstream);
+        let_through(t, now_ms);
+    }
+    turns_unlock(t);
 }
 
 /* --- what other daemons tell ---------------------------------------------------------------------- */
@@ -517,37 +577,42 @@ static void learn_unknown(struct turns *t, enum turns_event_kind kind, uint64_t 
                                  .for_ms = for_ms});
 }
 
-void turns_learn_gate(struct turns *t, uint64_t target_id, uint64_t for_ms, uint64_t now_ms)
+void turns_learn_gate(struct turns *t, uint64_t target_id, uint64_t for_ms)
 {
+    uint64_t now_ms = turns_lock(t);
     struct target_state *state = turns_table_find(t, target_id, ENTRY_TARGET);
 
     if (state)
         shut_gate(t, state, for_ms, REASON_RATE_LIMIT, true, now_ms);
     else
         learn_unknown(t, TURNS_GATE_CLOSED, target_id, for_ms, now_ms);
-    turns_run(t, now_ms);
+    let_through(t, now_ms);
+    turns_unlock(t);
 }
 
-void turns_learn_breaker(struct turns *t, uint64_t model_id, bool open, uint64_t for_ms,
-                         uint64_t now_ms)
+void turns_learn_breaker(struct turns *t, uint64_t model_id, bool open, uint64_t for_ms)
 {
+    uint64_t now_ms = turns_lock(t);
     struct model_state *model = turns_table_find(t, model_id, ENTRY_MODEL);
+    struct turns_event e = {.for_ms = for_ms, .learned = true};
 
     if (!model)
         learn_unknown(t, open ? TURNS_BREAKER_OPEN : TURNS_BREAKER_CLOSED, model_id,
                       open ? for_ms : 0, now_ms);
     else if (open && breaker_learn_open(&model->breaker, for_ms, now_ms))
-        model_opened(t, model, (struct turns_event){.for_ms = for_ms, .learned = true}, false,
-                     now_ms);
+        model_opened(t, model, e, false, now_ms);
     else if (!open && breaker_learn_closed(&model->breaker))
         model_closed(t, model, true, now_ms);
-    turns_run(t, now_ms);
+    let_through(t, now_ms);
+    turns_unlock(t);
 }
 
-void turns_learn_rate(struct turns *t, uint64_t upstream_id, uint64_t ahead_us, uint64_t now_ms)
+void turns_learn_rate(struct turns *t, uint64_t upstream_id, uint64_t ahead_us)
 {
+    uint64_t now_ms = turns_lock(t);
     struct upstream_state *s = turns_table_find(t, upstream_id, ENTRY_UPSTREAM);
 
     if (s)
         rate_learn(&s->rate, ahead_us, now_ms);
+    turns_unlock(t);
 }

@@ -15,8 +15,9 @@
  * in one queue, first in, first out. What becomes free goes to the queues in turn, so that no client
  * starves another; what a gate lets through goes to whoever came first.
  *
- * Nothing here reads a clock, blocks or locks: the caller does (daemon/traffic.c: one mutex, a few
- * hundred nanoseconds a request). Times are ms of one monotonic clock. */
+ * All functions may be called from any thread: one lock guards all that is known. The lock and the clock are
+ * the world's (struct turns_world), so that tests turn the clock by hand. Times are ms of one monotonic
+ * clock. */
 #ifndef RETRYD_TARGETS_TURNS_H
 #define RETRYD_TARGETS_TURNS_H
 
@@ -39,7 +40,7 @@ struct client_queue;
 #define TURNS_NEVER UINT64_MAX
 
 /* Where those who were let through are told, one for each worker. `wake` is called from within any
- * call, with the caller's locks held, when `woken` is no longer empty: it may only send a signal. */
+ * call, locked, when `woken` is no longer empty: it may only send a signal. */
 struct turns_ready {
     struct list woken; /* of struct turn, by `told` */
     void (*wake)(void *arg);
@@ -66,7 +67,7 @@ enum turn_why {
 const char *turns_why_word(enum turn_why w);
 
 /* One attempt's way to its target. Zeroed: TURN_NONE. While it is WAITING other threads may change
- * it: only what turns.c returns may be looked at. */
+ * it: only what turns_state returns may be looked at. */
 struct turn {
     enum turn_state state;
     enum turn_why why;        /* what held it when it came; REFUSED: why */
@@ -137,6 +138,7 @@ enum turns_event_kind {
     TURNS_PACE,
     TURNS_WAIT,       /* a request joins a queue; `why` */
     TURNS_RATE_TAKEN, /* an attempt of an upstream with requests_per_minute */
+    TURNS_DENIED,     /* an upstream's retry budget has no room for a repeat */
 };
 
 struct turns_event {
@@ -153,32 +155,42 @@ struct turns_event {
     enum turn_why why;
 };
 
-/* `event` is called from within other calls and may call none. */
-struct turns_handler {
-    void (*event)(void *arg, const struct turns_event *e);
+/* What turns need of the world around them. None of these may call turns_*. */
+struct turns_world {
+    uint64_t (*now_ms)(void *arg);
+    /* By how much a millisecond that now_ms names may have begun earlier: 1 of a clock that is rounded down,
+     * 0 of one that stands still in between. */
+    uint64_t rounding_ms;
+    void (*lock)(void *arg);
+    /* turns_run is to be called at `next_ms`; TURNS_NEVER: not before other news. */
+    void (*unlock)(void *arg, uint64_t next_ms);
+    void (*event)(void *arg, const struct turns_event *e); /* locked */
     void *arg;
 };
 
-struct turns *turns_new(const struct turns_handler *handler); /* NULL when out of memory */
-void turns_free(struct turns *t);                             /* nobody waits or has a turn */
+struct turns *turns_new(const struct turns_world *world); /* NULL when out of memory */
+void turns_free(struct turns *t);                         /* nobody waits or has a turn */
 
 void turns_ready_init(struct turns_ready *d, void (*wake)(void *arg), void *arg);
 /* One whose state has changed since it began to wait; NULL: there is no more. */
-struct turn *turns_ready_take(struct turns_ready *d);
+struct turn *turns_ready_take(struct turns *t, struct turns_ready *d);
 
 /* Asks for a turn: the state that it is in then, WAITING, GRANTED or REFUSED, is returned. */
 enum turn_state turns_ask(struct turns *t, struct turn *turn, struct turns_ready *ready,
-                          const struct turn_request *turn_request, uint64_t now_ms);
+                          const struct turn_request *turn_request);
+
+/* The state that a turn is in which was WAITING. */
+enum turn_state turns_state(struct turns *t, const struct turn *turn);
 
 /* Lets go of one that is not GRANTED, or not known to be: it waits no more. */
-void turns_leave(struct turns *t, struct turn *turn, uint64_t now_ms);
+void turns_leave(struct turns *t, struct turn *turn);
 
 /* What is learned of a GRANTED turn's attempt, as soon as it is, stage by stage; a failure may follow
  * each of them. */
-void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r, uint64_t now_ms);
+void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r);
 
 /* The attempt of a GRANTED turn is over, and so is the turn. */
-void turns_end(struct turns *t, struct turn *turn, uint64_t now_ms);
+void turns_end(struct turns *t, struct turn *turn);
 
 /* What there is beside the targets that the request has tried: */
 struct turns_outlook {
@@ -189,31 +201,28 @@ struct turns_outlook {
 /* `helps` (enum move_helps): whether other keys of an upstream that was tried count, and other
  * upstreams. */
 void turns_look(struct turns *t, const struct turn_request *turn_request, unsigned helps,
-                uint64_t now_ms, struct turns_outlook *ret);
+                struct turns_outlook *ret);
 
 /* Charges a repeat at that upstream to its budget: false where there is no room (C9). */
-bool turns_may_repeat(struct turns *t, const struct upstream *p, const struct retry_settings *s,
-                      uint64_t now_ms);
+bool turns_may_repeat(struct turns *t, const struct upstream *upstream,
+                      const struct retry_settings *s);
 /* Counts one that an SDK has made. */
-void turns_charge(struct turns *t, const struct upstream *p, uint64_t now_ms);
+void turns_charge(struct turns *t, const struct upstream *upstream);
 
 /* A new configuration's limits of an upstream hold from now on, for those who wait, too. */
-void turns_limits(struct turns *t, const struct upstream *p, uint64_t now_ms);
+void turns_limits(struct turns *t, const struct upstream *upstream);
 
-/* Lets through whoever may go by now. To be called at turns_next. */
-void turns_run(struct turns *t, uint64_t now_ms);
-/* When the next may go; TURNS_NEVER: not before other news. It changes with each call above. */
-uint64_t turns_next(const struct turns *t);
+/* Lets through whoever may go by now. */
+void turns_run(struct turns *t);
 
 /* What another daemon has seen. That a target is shut is remembered even if it was never used here. */
-void turns_learn_gate(struct turns *t, uint64_t target_id, uint64_t for_ms, uint64_t now_ms);
-void turns_learn_breaker(struct turns *t, uint64_t model_id, bool open, uint64_t for_ms,
-                         uint64_t now_ms);
-void turns_learn_rate(struct turns *t, uint64_t upstream_id, uint64_t ahead_us, uint64_t now_ms);
+void turns_learn_gate(struct turns *t, uint64_t target_id, uint64_t for_ms);
+void turns_learn_breaker(struct turns *t, uint64_t model_id, bool open, uint64_t for_ms);
+void turns_learn_rate(struct turns *t, uint64_t upstream_id, uint64_t ahead_us);
 
 /* All that is known, in no order, for counters and the status page, in many calls: a part in each, so that
- * a lock need not be held for all of it. `*at` is 0 before the first; true: there is more. What a kind
- * does not have is 0. */
+ * the lock is not held for all of it. `*at` is 0 before the first; true: there is more. What a kind
+ * does not have is 0. `each` is called locked: it may only copy. */
 enum turns_view_kind { VIEW_UPSTREAM, VIEW_MODEL, VIEW_KEY, VIEW_TARGET };
 struct turns_view {
     enum turns_view_kind kind;
@@ -230,7 +239,7 @@ struct turns_view {
     double pace_per_minute; /* target; 0: it is not paced */
 };
 bool turns_each(struct turns *t, uint64_t *at, void (*each)(void *arg, const struct turns_view *v),
-                void *arg, uint64_t now_ms);
-unsigned turns_waiting(const struct turns *t);
+                void *arg);
+unsigned turns_waiting(struct turns *t);
 
 #endif

@@ -144,7 +144,7 @@ struct wait_queue {
 };
 
 struct turns {
-    struct turns_handler handler;
+    struct turns_world world;
     struct entry **buckets; /* 1 << bits chains of entries, in the order of their ids */
     unsigned bits;
     unsigned count; /* of entries in them */
@@ -159,6 +159,19 @@ struct turns {
     uint64_t grants;
     uint64_t next_ms;
 };
+
+/* What each function of turns.h begins with, and ends with. Returns the time: it is read under the lock, so
+ * that it never goes back. */
+static inline uint64_t turns_lock(struct turns *t)
+{
+    t->world.lock(t->world.arg);
+    return t->world.now_ms(t->world.arg);
+}
+
+static inline void turns_unlock(struct turns *t)
+{
+    t->world.unlock(t->world.arg, t->next_ms);
+}
 
 /* When turns_run is due, at the latest. */
 static inline void turns_due_at(struct turns *t, uint64_t at_ms)

@@ -432,8 +432,9 @@ static bool view_of(const struct entry *e, uint64_t now_ms, struct turns_view *r
 
 /* However the table grows between two calls, the bounds of buckets stay bounds. */
 bool turns_each(struct turns *t, uint64_t *at, void (*each)(void *arg, const struct turns_view *v),
-                void *arg, uint64_t now_ms)
+                void *arg)
 {
+    uint64_t now_ms = turns_lock(t);
     uint64_t first = *at >> (64 - t->bits), end = UINT64_C(1) << t->bits;
 
     if (end - first > TURNS_EACH)
@@ -447,5 +448,6 @@ bool turns_each(struct turns *t, uint64_t *at, void (*each)(void *arg, const str
         }
     }
     *at = end << (64 - t->bits); /* 0 behind the last one */
+    turns_unlock(t);
     return *at != 0;
 }

@@ -54,16 +54,39 @@ static void check(bool holds, const char *what)
     exit(2);
 }
 
+static uint64_t on_now(void *arg)
+{
+    (void)arg;
+    return now_ms;
+}
+
+static void on_lock(void *arg)
+{
+    (void)arg;
+}
+
+static void on_unlock(void *arg, uint64_t next_ms)
+{
+    (void)arg;
+    (void)next_ms;
+}
+
+static void on_event(void *arg, const struct turns_event *e)
+{
+    (void)arg;
+    (void)e;
+}
+
 static enum turn_state ask(struct client *c)
 {
     c->turn_request.arrived_ms = now_ms;
-    return turns_ask(turns, &c->turn, &ready, &c->turn_request, now_ms);
+    return turns_ask(turns, &c->turn, &ready, &c->turn_request);
 }
 
 static void end(struct client *c, const struct turn_result *r)
 {
-    turns_tell(turns, &c->turn, r, now_ms);
-    turns_end(turns, &c->turn, now_ms);
+    turns_tell(turns, &c->turn, r);
+    turns_end(turns, &c->turn);
 }
 
 static const struct turn_result good = {.verdict = {.kind = VERDICT_GOOD, .reason = REASON_OK},
@@ -98,9 +121,9 @@ static void take_turns(unsigned n, unsigned number)
     (void)n;
     (void)number;
     end(last, &good);
-    first = (struct client *)(void *)turns_ready_take(&ready);
+    first = (struct client *)(void *)turns_ready_take(turns, &ready);
     check(first && first != last, "nobody is let through");
-    check(!turns_ready_take(&ready), "two are let through");
+    check(!turns_ready_take(turns, &ready), "two are let through");
     check(ask(last) == TURN_WAITING, "the limit does not hold");
 }
 
@@ -145,10 +168,11 @@ static const struct bench {
 
 static void set_up(const struct bench *b, unsigned n)
 {
-    struct turns_handler nobody = {.event = NULL};
+    static const struct turns_world world = {
+        .now_ms = on_now, .lock = on_lock, .unlock = on_unlock, .event = on_event};
 
     memset(clients, 0, sizeof(clients));
-    turns = turns_new(&nobody);
+    turns = turns_new(&world);
     check(turns, "out of memory");
     turns_ready_init(&ready, on_wake, NULL);
     upstream = (struct upstream){.name = "bench",
@@ -174,7 +198,7 @@ static void set_up(const struct bench *b, unsigned n)
 static void take_down(unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        turns_leave(turns, &clients[i].turn, now_ms);
+        turns_leave(turns, &clients[i].turn);
     turns_free(turns);
 }
 

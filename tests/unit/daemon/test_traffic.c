@@ -14,6 +14,7 @@
 
 static uv_loop_t loop;
 static struct traffic *traffic;
+static struct turns *turns;
 static struct turns_ready ready;
 static struct route_settings settings;
 static struct upstream upstream;
@@ -69,6 +70,7 @@ static void set_up(void)
     traffic = traffic_new(&loop);
     ck_assert_ptr_nonnull(traffic);
     traffic_set_news(traffic, &news);
+    turns = traffic_turns(traffic);
     turns_ready_init(&ready, no_wake, NULL);
 }
 
@@ -95,9 +97,9 @@ static void attempt(const char *model, unsigned status)
         r.verdict = (struct verdict){.kind = VERDICT_RETRY, .reason = REASON_RATE_LIMIT};
         r.hint = (struct hint){HINT_RETRY_AFTER_MS, 60000};
     }
-    ck_assert_int_eq(traffic_ask(traffic, &turn, &ready, &turn_request), TURN_GRANTED);
-    traffic_tell(traffic, &turn, &r);
-    traffic_end(traffic, &turn);
+    ck_assert_int_eq(turns_ask(turns, &turn, &ready, &turn_request), TURN_GRANTED);
+    turns_tell(turns, &turn, &r);
+    turns_end(turns, &turn);
 }
 
 START_TEST(gates_outlive_a_flood_of_requests)

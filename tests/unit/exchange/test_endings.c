@@ -54,13 +54,12 @@ static const struct place {
 
 /* Another request has the only turn that there is. */
 static struct fake_world other;
+static struct fake_turns turns_world;
 static struct turns *turns;
 
 static void take_the_only_turn(void)
 {
-    static const struct turns_handler nobody = {.event = NULL};
-
-    turns = turns_new(&nobody);
+    turns = fake_turns_new(&turns_world, &w.now_ms, NULL, NULL);
     ck_assert_ptr_nonnull(turns);
     world_upstreams(1);
     w.upstreams[0].max_concurrency = 1;

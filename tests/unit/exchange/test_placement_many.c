@@ -102,9 +102,7 @@ static unsigned asked_primary(uint64_t from_ms, uint64_t to_ms)
 
 START_TEST(while_a_model_is_down_the_fallback_answers)
 {
-    struct turns_handler handler = {.event = on_event};
-
-    fake_worlds_init(&ws, 120, &handler);
+    fake_worlds_init(&ws, 120, on_event);
     for (unsigned i = 0; i < ws.count; i++) {
         struct fake_world *w = add(i, i * 1000);
 

@@ -262,7 +262,6 @@ static void count_seen(void)
 
 static void one_town(void)
 {
-    struct turns_handler handler = {.event = shadow_event};
     bool thrown_away;
     uint64_t turns = 0;
     const char *wrong;
@@ -271,7 +270,7 @@ static void one_town(void)
     thrown_away = one_in(32);
     fake_init(&pattern);
     draw_settings();
-    fake_worlds_init(&ws, 1 + (unsigned)below(SHADOW_WORLDS), &handler);
+    fake_worlds_init(&ws, 1 + (unsigned)below(SHADOW_WORLDS), shadow_event);
     shadow_init(&shadow, &ws);
     shadow.upstreams = pattern.upstreams;
     shadow.known_count = pattern.upstream_count;
@@ -300,6 +299,7 @@ static void one_town(void)
     if (shadow.wrong)
         broken(shadow.wrong, shadow.line);
     count_seen();
+    shadow_deinit();
     fake_deinit(&pattern);
 }
 

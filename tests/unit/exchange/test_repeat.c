@@ -53,7 +53,7 @@ static void ask(const struct ask *a, const struct fake_attempt *script)
 {
     world_again();
     w.settings.retry.repeat_window_ms = WINDOW;
-    w.limits.failures = failures;
+    w.shared_failures = failures;
     w.now_ms = now_ms;
     world_follow(script, 1);
     fake_begin(&w, a->method, a->target, a->headers, a->body);
@@ -183,7 +183,7 @@ START_TEST(a_body_in_a_spool_is_known_again)
     for (int again = 0; again < 3; again++) {
         world_again();
         w.settings.retry.repeat_window_ms = WINDOW;
-        w.limits.failures = failures;
+        w.shared_failures = failures;
         w.limits.memory_body = again == 1 ? sizeof(text) : 64 * 1024; /* once in memory */
         w.now_ms = now_ms;
         world_follow(&down, 1);
@@ -221,7 +221,7 @@ START_TEST(an_object_in_a_spool_is_known_again)
         memcpy(text + head + LONG, turns[i].tail, tail);
         world_again();
         w.settings.retry.repeat_window_ms = WINDOW;
-        w.limits.failures = failures;
+        w.shared_failures = failures;
         w.limits.memory_body = turns[i].memory;
         w.now_ms = now_ms;
         world_follow(&down, 1);
@@ -248,7 +248,7 @@ START_TEST(a_client_that_left_has_not_failed)
 {
     world_again();
     w.settings.retry.repeat_window_ms = WINDOW;
-    w.limits.failures = failures;
+    w.shared_failures = failures;
     w.client.leaves_at = 1500;
     world_follow(&down, 1);
     fake_begin_chat(&w, false);
@@ -262,7 +262,7 @@ START_TEST(what_may_come_again_has_not_failed)
 {
     world_again();
     w.settings.retry.repeat_window_ms = WINDOW;
-    w.limits.failures = failures;
+    w.shared_failures = failures;
     world_follow(&down, 1);
     fake_begin_chat(&w, false);
     fake_run_until(&w, 500);
@@ -300,7 +300,7 @@ START_TEST(it_can_be_off)
 {
     for (int again = 0; again < 2; again++) {
         world_again();
-        w.limits.failures = failures;
+        w.shared_failures = failures;
         world_follow(&down, 1);
         fake_begin_chat(&w, false);
         world_finish();

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "targets/turns_private.h"
+
 #define WRITE_MAX (16 * 1024) /* bytes that libcurl hands over at once */
 #define SPINS_MAX 1000        /* steps without time going on: more is a busy loop */
 
@@ -123,67 +125,24 @@ static int op_plan(void *world, struct exchange *x, struct str model, struct pla
 
 /* --- turns --------------------------------------------------------------------------------------- */
 
-static struct turns *turns_of(const struct fake_world *w)
-{
-    return w->turns ? w->turns : w->own_turns;
-}
-
 static void on_woken(void *arg)
 {
     ((struct fake_world *)arg)->dirty = true;
 }
 
-static enum turn_state op_turn_ask(void *world, struct exchange *x, struct turn *turn,
-                                   const struct turn_request *turn_request)
+static void on_event(void *arg, const struct turns_event *e)
 {
-    struct fake_world *w = world;
-
-    (void)x;
-    return turns_ask(turns_of(w), turn, &w->ready, turn_request, w->now_ms);
+    ((struct fake_world *)arg)->denied += e->kind == TURNS_DENIED;
 }
 
-static enum turn_state op_turn_state(void *world, struct exchange *x, const struct turn *turn)
+static void op_turn_asked(void *world, struct exchange *x, const struct turn *turn,
+                          const struct turn_request *turn_request, enum turn_state s)
 {
     struct fake_world *w = world;
 
     (void)x;
-    while (turns_ready_take(&w->ready))
-        ;
-    return turn->state;
-}
-
-static void op_turn_leave(void *world, struct exchange *x, struct turn *turn)
-{
-    struct fake_world *w = world;
-
-    (void)x;
-    turns_leave(turns_of(w), turn, w->now_ms);
-}
-
-static void op_turn_tell(void *world, struct exchange *x, struct turn *turn,
-                         const struct turn_result *r)
-{
-    struct fake_world *w = world;
-
-    (void)x;
-    turns_tell(turns_of(w), turn, r, w->now_ms);
-}
-
-static void op_turn_end(void *world, struct exchange *x, struct turn *turn)
-{
-    struct fake_world *w = world;
-
-    (void)x;
-    turns_end(turns_of(w), turn, w->now_ms);
-}
-
-static void op_turn_look(void *world, struct exchange *x, const struct turn_request *turn_request,
-                         unsigned helps, struct turns_outlook *ret)
-{
-    struct fake_world *w = world;
-
-    (void)x;
-    turns_look(turns_of(w), turn_request, helps, w->now_ms, ret);
+    if (turn_request != turn->turn_request || s == TURN_NONE)
+        wrong(w, "asked for a turn, and has none");
 }
 
 /* Old and new are apart, so that whoever mixes them up is found out. */
@@ -221,25 +180,6 @@ static bool op_other_key(void *world, struct exchange *x, const struct target *t
         }
     }
     return false;
-}
-
-static bool op_may_repeat(void *world, struct exchange *x, const struct upstream *p)
-{
-    struct fake_world *w = world;
-    bool may = turns_may_repeat(turns_of(w), p, &x->plan.settings->retry, w->now_ms);
-
-    w->budget_asked++;
-    w->budget_of = p;
-    w->budget_denied += !may;
-    return may;
-}
-
-static void op_charge(void *world, struct exchange *x, const struct upstream *p)
-{
-    struct fake_world *w = world;
-
-    (void)x;
-    turns_charge(turns_of(w), p, w->now_ms);
 }
 
 /* --- the attempts' events ------------------------------------------------------------------------ */
@@ -709,16 +649,8 @@ static const struct exchange_ops fake_ops = {
     .unix_ms = op_unix,
     .random = op_random,
     .plan = op_plan,
-    .turn_ask = op_turn_ask,
-    .turn_state = op_turn_state,
-    .turn_leave = op_turn_leave,
-    .turn_tell = op_turn_tell,
-    .turn_end = op_turn_end,
-    .turn_look = op_turn_look,
     .renew = op_renew,
     .other_key = op_other_key,
-    .may_repeat = op_may_repeat,
-    .charge = op_charge,
     .attempt_start = op_attempt_start,
     .attempt_cancel = op_attempt_cancel,
     .attempt_resume = op_attempt_resume,
@@ -737,6 +669,7 @@ static const struct exchange_ops fake_ops = {
     .spool_read = op_spool_read,
     .spool_memory = op_spool_memory,
     .pressed = op_pressed,
+    .turn_asked = op_turn_asked,
     .hedged = op_hedged,
     .attempt_failed = op_attempt_failed,
     .event_dropped = op_event_dropped,
@@ -802,7 +735,7 @@ uint64_t fake_next(const struct fake_world *w)
         if (w->runs[i].current && !w->runs[i].a->paused)
             at = earlier(at, w->runs[i].next_ms);
     if (w->own_turns)
-        at = earlier(at, turns_next(w->own_turns));
+        at = earlier(at, w->turns_world.next_ms);
     if (w->dirty)
         at = w->now_ms;
     if (client_reads(w))
@@ -855,8 +788,8 @@ static void things_happen(struct fake_world *w)
     if (fake_disk_turn(&w->disk, w->now_ms))
         w->dirty = true;
     attempt_events(w);
-    if (w->own_turns && turns_next(w->own_turns) <= w->now_ms)
-        turns_run(w->own_turns, w->now_ms);
+    if (w->own_turns && w->turns_world.next_ms <= w->now_ms)
+        turns_run(w->own_turns);
     if (client_reads(w) && w->pull_ms <= w->now_ms)
         client_pulls(w);
     if (w->client.leaves_at && w->now_ms >= w->client.leaves_at && !w->x.client_gone) {
@@ -919,6 +852,8 @@ static void step(struct fake_world *w)
 
     w->dirty = false;
     w->steps++;
+    while (turns_ready_take(w->x.shared.turns, &w->ready))
+        ;
     if (w->before_step)
         w->before_step(w);
     exchange_step(&w->x);
@@ -972,6 +907,17 @@ void fake_run_until(struct fake_world *w, uint64_t at_ms)
 {
     while (fake_next(w) < at_ms && fake_turn(w))
         ;
+}
+
+unsigned fake_repeats(const struct fake_world *w, unsigned upstream)
+{
+    const struct upstream_state *s =
+        turns_table_find(w->x.shared.turns, w->upstreams[upstream].id, ENTRY_UPSTREAM);
+    unsigned n = 0;
+
+    for (unsigned i = 0; s && i < BUDGET_BUCKETS; i++)
+        n += s->budget.buckets[i].repeats;
+    return n;
 }
 
 /* --- beginning and end --------------------------------------------------------------------------- */
@@ -1036,15 +982,16 @@ void fake_begin(struct fake_world *w, const char *method, const char *target, co
                 const char *body)
 {
     struct http_request *request = &w->x.request.http;
-    struct turns_handler nobody = {.event = NULL};
+    struct exchange_shared shared = {
+        .turns = w->turns, .ready = &w->ready, .failures = w->shared_failures};
     int rc;
 
     turns_ready_init(&w->ready, on_woken, w);
     turns_free(w->own_turns);
     w->own_turns = NULL;
     if (!w->turns)
-        w->own_turns = turns_new(&nobody);
-    rc = w->turns || w->own_turns ? exchange_init(&w->x, &fake_ops, w, &w->limits) : -ENOMEM;
+        shared.turns = w->own_turns = fake_turns_new(&w->turns_world, &w->now_ms, on_event, w);
+    rc = shared.turns ? exchange_init(&w->x, &fake_ops, w, &shared, &w->limits) : -ENOMEM;
     w->begun = rc == 0;
     if (rc == 0)
         rc = http_request_text(&request->method, method);

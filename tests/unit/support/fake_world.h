@@ -12,6 +12,7 @@
 
 #include "exchange/exchange.h"
 #include "fake_spool.h"
+#include "fake_turns.h"
 
 #define FAKE_PIECES 16
 #define FAKE_ATTEMPTS 24
@@ -102,6 +103,7 @@ struct fake_world {
     const struct fake_attempt *(*pick)(struct fake_world *w, const struct target *t);
     void *pick_arg;
     struct turns *turns;                      /* shared with others; NULL: its own */
+    struct failures *shared_failures;         /* likewise; NULL: none are remembered */
     int plan_fails, whole_fails, begin_fails; /* -errno */
     bool large_headers;                       /* the first head that is given does not fit */
     uint64_t timer_late_ms;                   /* timers fire so much too late */
@@ -126,13 +128,13 @@ struct fake_world {
     bool dirty;   /* exchange_step is due */
 
     struct fake_run runs[2]; /* the attempts under way */
+    struct fake_turns turns_world;
     struct turns *own_turns;
     struct turns_ready ready;
     const struct upstream *plan_providers[FAKE_UPSTREAMS], *plan_renewed[FAKE_UPSTREAMS];
     unsigned other_key_asked;
     struct str sent_model; /* of the last attempt's body, as far as it is in one piece */
-    unsigned budget_asked, budget_denied, hedges;
-    const struct upstream *budget_of; /* whose was asked last */
+    unsigned denied, hedges;
 
     size_t upload_at; /* bytes of the body that were taken */
 
@@ -176,6 +178,9 @@ bool fake_turn_at(struct fake_world *w, uint64_t at_ms);
 
 /* Goes to the next event and does all that is due then. False when nothing will come any more. */
 bool fake_turn(struct fake_world *w);
+
+/* Repeats that the upstream with that number was charged in the last seconds. */
+unsigned fake_repeats(const struct fake_world *w, unsigned upstream);
 
 /* To the end, or at least to that time. */
 void fake_run(struct fake_world *w);

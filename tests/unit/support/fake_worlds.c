@@ -14,14 +14,13 @@ static void on_told(void *arg)
         ws->told(ws, slot->number);
 }
 
-void fake_worlds_init(struct fake_worlds *ws, unsigned count, const struct turns_handler *handler)
+void fake_worlds_init(struct fake_worlds *ws, unsigned count,
+                      void (*event)(void *arg, const struct turns_event *e))
 {
-    static const struct turns_handler nobody = {.event = NULL};
-
     *ws = (struct fake_worlds){.count = count};
     ws->worlds = calloc(count, sizeof(*ws->worlds));
     ws->slots = calloc(count, sizeof(*ws->slots));
-    ws->turns = turns_new(handler ? handler : &nobody);
+    ws->turns = fake_turns_new(&ws->turns_world, &ws->now_ms, event, NULL);
     if (!ws->worlds || !ws->slots || !ws->turns)
         abort();
     for (unsigned i = 0; i < count; i++)
@@ -68,7 +67,7 @@ void fake_worlds_begun(struct fake_worlds *ws, unsigned number)
 
 static uint64_t next_event(const struct fake_worlds *ws)
 {
-    uint64_t at = turns_next(ws->turns);
+    uint64_t at = ws->turns_world.next_ms;
 
     if (at != TURNS_NEVER)
         at += ws->late_ms;
@@ -80,13 +79,13 @@ static uint64_t next_event(const struct fake_worlds *ws)
 
 bool fake_worlds_turn(struct fake_worlds *ws)
 {
-    uint64_t at = next_event(ws), due = turns_next(ws->turns);
+    uint64_t at = next_event(ws), due = ws->turns_world.next_ms;
 
     if (at == FAKE_NEVER)
         return false;
     ws->now_ms = at;
     if (due != TURNS_NEVER && due + ws->late_ms <= at)
-        turns_run(ws->turns, at);
+        turns_run(ws->turns);
     for (unsigned i = 0; i < ws->count; i++) {
         struct fake_world *w = &ws->worlds[i];
 

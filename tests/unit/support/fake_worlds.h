@@ -13,6 +13,7 @@ struct fake_slot {
 };
 
 struct fake_worlds {
+    struct fake_turns turns_world;
     struct turns *turns;
     struct fake_world *worlds;
     struct fake_slot *slots;
@@ -25,8 +26,9 @@ struct fake_worlds {
     void *arg;
 };
 
-/* Room for `count`, none of which has begun. `handler` as for turns_new; NULL: nobody. */
-void fake_worlds_init(struct fake_worlds *ws, unsigned count, const struct turns_handler *handler);
+/* Room for `count`, none of which has begun. `event`: of the turns; NULL: nobody wants them. */
+void fake_worlds_init(struct fake_worlds *ws, unsigned count,
+                      void (*event)(void *arg, const struct turns_event *e));
 /* The first breach of contract that shows now, as fake_worlds_wrong. */
 const char *fake_worlds_deinit(struct fake_worlds *ws);
 

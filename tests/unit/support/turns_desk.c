@@ -27,8 +27,6 @@ static void on_event(void *arg, const struct turns_event *e)
 
 void desk_init(struct desk *d, unsigned upstreams, unsigned keys)
 {
-    struct turns_handler handler = {.event = on_event, .arg = d};
-
     memset(d, 0, sizeof(*d));
     d->now_ms = DESK_START;
     d->settings.retry.max_hint_ms = 120000;
@@ -56,7 +54,7 @@ void desk_init(struct desk *d, unsigned upstreams, unsigned keys)
                             .upstreams = d->list,
                             .upstream_count = upstreams};
     turns_ready_init(&d->ready, on_wake, d);
-    d->turns = turns_new(&handler);
+    d->turns = fake_turns_new(&d->world, &d->now_ms, on_event, d);
     ck_assert_ptr_nonnull(d->turns);
 }
 
@@ -82,7 +80,7 @@ void desk_turn_request(struct desk *d, struct asker *a)
 
 enum turn_state desk_ask_again(struct desk *d, struct asker *a)
 {
-    return turns_ask(d->turns, &a->turn, &d->ready, &a->turn_request, d->now_ms);
+    return turns_ask(d->turns, &a->turn, &d->ready, &a->turn_request);
 }
 
 enum turn_state desk_ask(struct desk *d, struct asker *a, uint64_t client)
@@ -94,20 +92,20 @@ enum turn_state desk_ask(struct desk *d, struct asker *a, uint64_t client)
 
 void desk_leave(struct desk *d, struct asker *a)
 {
-    turns_leave(d->turns, &a->turn, d->now_ms);
+    turns_leave(d->turns, &a->turn);
     ck_assert_int_eq(a->turn.state, TURN_NONE);
 }
 
 static void take_told(struct desk *d)
 {
-    while (turns_ready_take(&d->ready))
+    while (turns_ready_take(d->turns, &d->ready))
         ;
 }
 
 void desk_end(struct desk *d, struct asker *a)
 {
     ck_assert_int_eq(a->turn.state, TURN_GRANTED);
-    turns_end(d->turns, &a->turn, d->now_ms);
+    turns_end(d->turns, &a->turn);
     take_told(d);
 }
 
@@ -115,7 +113,7 @@ void desk_good(struct desk *d, struct asker *a)
 {
     struct turn_result r = {.verdict = {.kind = VERDICT_GOOD, .reason = REASON_OK}, .status = 200};
 
-    turns_tell(d->turns, &a->turn, &r, d->now_ms);
+    turns_tell(d->turns, &a->turn, &r);
     desk_end(d, a);
 }
 
@@ -126,7 +124,7 @@ void desk_bad(struct desk *d, struct asker *a, enum reason reason, unsigned stat
 
     if (hint_ms)
         r.hint = (struct hint){HINT_RETRY_AFTER_MS, hint_ms};
-    turns_tell(d->turns, &a->turn, &r, d->now_ms);
+    turns_tell(d->turns, &a->turn, &r);
     desk_end(d, a);
 }
 
@@ -134,13 +132,13 @@ void desk_wait(struct desk *d, uint64_t until_ms)
 {
     unsigned runs = 0; /* in one millisecond: a crowd wakes part by part */
 
-    while (turns_next(d->turns) <= until_ms) {
-        uint64_t next = turns_next(d->turns);
+    while (d->world.next_ms <= until_ms) {
+        uint64_t next = d->world.next_ms;
 
         runs = next > d->now_ms ? 0 : runs + 1;
         if (next > d->now_ms)
             d->now_ms = next;
-        turns_run(d->turns, d->now_ms);
+        turns_run(d->turns);
         ck_assert_uint_lt(runs, 20);
     }
     d->now_ms = until_ms;
@@ -174,7 +172,7 @@ unsigned desk_in_flight(struct desk *d, unsigned upstream)
     struct seen s = {names[upstream], 0};
     uint64_t at = 0;
 
-    while (turns_each(d->turns, &at, see, &s, d->now_ms)) {
+    while (turns_each(d->turns, &at, see, &s)) {
     }
     return s.in_flight;
 }

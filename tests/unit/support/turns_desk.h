@@ -2,13 +2,14 @@
 #ifndef RETRYD_TURNS_DESK_H
 #define RETRYD_TURNS_DESK_H
 
-#include "targets/turns.h"
+#include "fake_turns.h"
 
 #define DESK_UPSTREAMS 3
 #define DESK_KEYS 4
 #define DESK_START 1000000 /* where its clock begins */
 
 struct desk {
+    struct fake_turns world;
     struct turns *turns;
     struct turns_ready ready;
     struct route_settings settings; /* no breaker, no limits, a queue for 1000 */
@@ -17,10 +18,10 @@ struct desk {
     const struct upstream *list[DESK_UPSTREAMS];
     struct plan plan;
     uint64_t now_ms;
-    unsigned wakes;                                /* of the ready list */
-    unsigned events[TURNS_RATE_TAKEN + 1];         /* by kind */
-    struct turns_event last[TURNS_RATE_TAKEN + 1]; /* ... the latest; not its texts */
-    uint64_t upstream_id, model_id, target_id;     /* of the latest events that have such */
+    unsigned wakes;                            /* of the ready list */
+    unsigned events[TURNS_DENIED + 1];         /* by kind */
+    struct turns_event last[TURNS_DENIED + 1]; /* ... the latest; not its texts */
+    uint64_t upstream_id, model_id, target_id; /* of the latest events that have such */
 };
 
 /* One who asks. */

@@ -1,7 +1,25 @@
-/* Counts once more what a registry of targets lets through. */
+/* Counts once more what a registry of targets lets through. The linker's --wrap sends what exchanges ask of
+ * turns here. */
 #include "turns_shadow.h"
 
 #include <string.h>
+
+enum turn_state __real_turns_ask(struct turns *t, struct turn *turn, struct turns_ready *ready,
+                                 const struct turn_request *turn_request);
+void __real_turns_leave(struct turns *t, struct turn *turn);
+void __real_turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r);
+void __real_turns_end(struct turns *t, struct turn *turn);
+bool __real_turns_may_repeat(struct turns *t, const struct upstream *upstream,
+                             const struct retry_settings *settings);
+void __real_turns_charge(struct turns *t, const struct upstream *upstream);
+enum turn_state __wrap_turns_ask(struct turns *t, struct turn *turn, struct turns_ready *ready,
+                                 const struct turn_request *turn_request);
+void __wrap_turns_leave(struct turns *t, struct turn *turn);
+void __wrap_turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r);
+void __wrap_turns_end(struct turns *t, struct turn *turn);
+bool __wrap_turns_may_repeat(struct turns *t, const struct upstream *upstream,
+                             const struct retry_settings *settings);
+void __wrap_turns_charge(struct turns *t, const struct upstream *upstream);
 
 #define MUST(condition)                \
     do {                               \
@@ -18,7 +36,17 @@
 
 static struct exchange_ops ops;
 static const struct exchange_ops *under;
-static struct shadow *s; /* of the run */
+static struct shadow *s; /* of the run; NULL: there is none */
+
+/* Whose turn it is, or whose upstream: a part of that world. NULL: of none that has a shadow. */
+static struct fake_world *world_of(const void *part)
+{
+    uintptr_t at = (uintptr_t)part, first = s ? (uintptr_t)s->ws->worlds : 0;
+
+    if (!s || at < first || at >= (uintptr_t)(s->ws->worlds + s->ws->count))
+        return NULL;
+    return &s->ws->worlds[(at - first) / sizeof(struct fake_world)];
+}
 
 static struct shadow_world *shadow_of(const struct fake_world *w)
 {
@@ -118,20 +146,24 @@ static void ended(struct fake_world *w, const struct turn *turn)
     upstream_of(turn->target.upstream)->in_flight--;
 }
 
-static enum turn_state turn_ask(void *world, struct exchange *x, struct turn *turn,
-                                const struct turn_request *turn_request)
+enum turn_state __wrap_turns_ask(struct turns *t, struct turn *turn, struct turns_ready *ready,
+                                 const struct turn_request *turn_request)
 {
-    struct shadow_world *me = shadow_of(world);
+    struct fake_world *w = world_of(turn);
+    struct shadow_world *me;
     enum turn_state state;
 
+    if (!w)
+        return __real_turns_ask(t, turn, ready, turn_request);
+    me = shadow_of(w);
     me->asking = true;
-    state = under->turn_ask(world, x, turn, turn_request);
+    state = __real_turns_ask(t, turn, ready, turn_request);
     me->asking = false;
     s->waits += state == TURN_WAITING;
     s->refusals += state == TURN_REFUSED;
     if (state == TURN_GRANTED)
-        granted(world, turn);
-    else if (turn_request == &x->hedge.turn_request)
+        granted(w, turn);
+    else if (turn_request == &w->x.hedge.turn_request)
         me->paid = 0; /* for a second attempt that is not made */
     return state;
 }
@@ -148,12 +180,15 @@ static void told(struct fake_worlds *ws, unsigned number)
         granted(w, turn);
 }
 
-static void turn_leave(void *world, struct exchange *x, struct turn *turn)
+void __wrap_turns_leave(struct turns *t, struct turn *turn)
 {
-    if (turn->state == TURN_GRANTED)
-        ended(world, turn);
-    under->turn_leave(world, x, turn);
-    MUST(turn->state == TURN_NONE);
+    struct fake_world *w = world_of(turn);
+
+    if (w && turn->state == TURN_GRANTED)
+        ended(w, turn);
+    __real_turns_leave(t, turn);
+    if (w)
+        MUST(turn->state == TURN_NONE);
 }
 
 /* What was not even sent is no attempt. */
@@ -162,11 +197,15 @@ static bool is_stale(const struct attempt *a)
     return a->done && a->transport == TRANSPORT_STALE && !a->fresh;
 }
 
-static void turn_end(void *world, struct exchange *x, struct turn *turn)
+void __wrap_turns_end(struct turns *t, struct turn *turn)
 {
-    ended(world, turn);
-    shadow_of(world)->starts -= is_stale(&x->slots[slot_of(x, turn)]);
-    under->turn_end(world, x, turn);
+    struct fake_world *w = world_of(turn);
+
+    if (w) {
+        ended(w, turn);
+        shadow_of(w)->starts -= is_stale(&w->x.slots[slot_of(&w->x, turn)]);
+    }
+    __real_turns_end(t, turn);
 }
 
 static bool limits(const struct turn_result *r)
@@ -178,42 +217,51 @@ static bool limits(const struct turn_result *r)
                                  reason == REASON_UPSTREAM_SAYS_RETRY));
 }
 
-static void turn_tell(void *world, struct exchange *x, struct turn *turn,
-                      const struct turn_result *r)
+void __wrap_turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r)
 {
-    uint64_t most = x->plan.settings->retry.max_hint_ms;
+    struct fake_world *w = world_of(turn);
 
-    if (limits(r) && r->hint.source != HINT_NONE) {
-        uint64_t *until = gate_of(world, &turn->target);
+    if (w && limits(r) && r->hint.source != HINT_NONE) {
+        uint64_t *until = gate_of(w, &turn->target), most = w->settings.retry.max_hint_ms;
         uint64_t at = s->ws->now_ms + (r->hint.delay_ms < most ? r->hint.delay_ms : most);
 
         if (at > *until)
             *until = at;
     }
-    under->turn_tell(world, x, turn, r);
+    __real_turns_tell(t, turn, r);
 }
 
 /* --- budgets and attempts -------------------------------------------------------------------------- */
 
-static bool may_repeat(void *world, struct exchange *x, const struct upstream *p)
+bool __wrap_turns_may_repeat(struct turns *t, const struct upstream *upstream,
+                             const struct retry_settings *settings)
 {
-    const struct retry_settings *r = &x->plan.settings->retry;
-    struct shadow_upstream *upstream = upstream_of(p);
-    unsigned room = sum(upstream->requests) * r->budget_percent / 100 + r->budget_min * 10;
-    bool may = under->may_repeat(world, x, p);
+    struct fake_world *w = world_of(upstream);
+    struct shadow_upstream *here;
+    unsigned room;
+    bool may;
 
-    MUST(may == (sum(upstream->repeats) < room));
-    upstream->repeats[bucket_now()] += may;
-    shadow_of(world)->paid += may;
+    if (!w)
+        return __real_turns_may_repeat(t, upstream, settings);
+    here = upstream_of(upstream);
+    room = sum(here->requests) * settings->budget_percent / 100 + settings->budget_min * 10;
+    may = __real_turns_may_repeat(t, upstream, settings);
+    MUST(may == (sum(here->repeats) < room));
+    here->repeats[bucket_now()] += may;
+    shadow_of(w)->paid += may;
     s->denied += !may;
     return may;
 }
 
-static void charge(void *world, struct exchange *x, const struct upstream *p)
+void __wrap_turns_charge(struct turns *t, const struct upstream *upstream)
 {
-    upstream_of(p)->repeats[bucket_now()]++;
-    shadow_of(world)->paid++;
-    under->charge(world, x, p);
+    struct fake_world *w = world_of(upstream);
+
+    if (w) {
+        upstream_of(upstream)->repeats[bucket_now()]++;
+        shadow_of(w)->paid++;
+    }
+    __real_turns_charge(t, upstream);
 }
 
 /* A repeat where it has been before is paid for, unless what led there says nothing against
@@ -256,6 +304,8 @@ void shadow_event(void *arg, const struct turns_event *e)
     unsigned known = 0, tier = 0;
 
     (void)arg;
+    if (e->kind == TURNS_DENIED)
+        return;
     for (unsigned i = 0; i < s->known_count; i++)
         if (!strcmp(s->upstreams[i].name, e->upstream)) {
             upstream = &s->known[i];
@@ -291,18 +341,17 @@ void shadow_init(struct shadow *shadow, struct fake_worlds *ws)
     ws->told = told;
 }
 
+void shadow_deinit(void)
+{
+    s = NULL;
+}
+
 void shadow_begun(struct shadow *shadow, unsigned number, unsigned client)
 {
     struct exchange *x = &shadow->ws->worlds[number].x;
 
     under = x->ops;
     ops = *under;
-    ops.turn_ask = turn_ask;
-    ops.turn_leave = turn_leave;
-    ops.turn_end = turn_end;
-    ops.turn_tell = turn_tell;
-    ops.may_repeat = may_repeat;
-    ops.charge = charge;
     ops.attempt_start = attempt_start;
     x->ops = &ops;
     shadow->worlds[number].client = client;
@@ -327,7 +376,7 @@ void shadow_check(struct shadow *shadow)
     for (unsigned i = 0; i < shadow->known_count; i++)
         in_flight += shadow->known[i].in_flight;
     MUST(waiting == turns_waiting(ws->turns));
-    MUST(waiting == 0 || in_flight > 0 || turns_next(ws->turns) != TURNS_NEVER);
+    MUST(waiting == 0 || in_flight > 0 || ws->turns_world.next_ms != TURNS_NEVER);
 }
 
 static void see(void *arg, const struct turns_view *v)
@@ -341,7 +390,7 @@ void shadow_check_end(struct shadow *shadow)
     unsigned in_flight = 0;
 
     MUST(turns_waiting(shadow->ws->turns) == 0);
-    while (turns_each(shadow->ws->turns, &at, see, &in_flight, shadow->ws->now_ms)) {
+    while (turns_each(shadow->ws->turns, &at, see, &in_flight)) {
     }
     MUST(in_flight == 0);
     for (unsigned i = 0; i < shadow->known_count; i++)

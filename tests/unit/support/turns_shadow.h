@@ -1,5 +1,5 @@
 /* Counts once more, from outside, what a registry of targets lets through, for tests that draw: it
- * stands between many exchanges and their worlds. */
+ * stands between many exchanges, their worlds and the turns that they share. */
 #ifndef RETRYD_TURNS_SHADOW_H
 #define RETRYD_TURNS_SHADOW_H
 
@@ -40,8 +40,9 @@ struct shadow {
     int line;
 };
 
-/* For `ws`, whose handler must be shadow_event with the shadow. */
+/* For `ws`, whose turns' events must go to shadow_event, until shadow_deinit. */
 void shadow_init(struct shadow *s, struct fake_worlds *ws);
+void shadow_deinit(void);
 void shadow_event(void *arg, const struct turns_event *e);
 
 /* After fake_begin. */

@@ -142,15 +142,15 @@ START_TEST(one_who_looks_sees_where_one_who_asks_would_go)
     desk_turn_request(&d, a);
     a->turn_request.tried = tried;
     a->turn_request.tried_count = 2;
-    turns_look(d.turns, &a->turn_request, HELPS_UPSTREAM | HELPS_MODEL, d.now_ms, &here);
+    turns_look(d.turns, &a->turn_request, HELPS_UPSTREAM | HELPS_MODEL, &here);
     ck_assert(here.other && !here.down);
     ck_assert_ptr_eq(here.target.upstream, &d.upstreams[0]);
     ck_assert_uint_eq(here.target.key_number, 2);
     ask_and_end(a, 0, 2);
-    turns_look(d.turns, &a->turn_request, HELPS_MODEL, d.now_ms, &here);
+    turns_look(d.turns, &a->turn_request, HELPS_MODEL, &here);
     ck_assert(!here.other);
     a->turn_request.tried_count = 1;
-    turns_look(d.turns, &a->turn_request, HELPS_KEY, d.now_ms, &here);
+    turns_look(d.turns, &a->turn_request, HELPS_KEY, &here);
     ck_assert(here.other);
     ck_assert_ptr_eq(here.target.upstream, &d.upstreams[0]);
     desk_deinit(&d);

@@ -72,6 +72,25 @@ START_TEST(clients_take_turns)
 }
 END_TEST
 
+/* Whoever was there first and has left: a client has one place among the others. */
+START_TEST(a_client_has_one_turn_before_the_next_one_has)
+{
+    static const unsigned clients[] = {9, 1, 2, 2, 3}, order[] = {2, 4, 3};
+
+    desk_init(&d, 1, 1);
+    d.upstreams[0].max_concurrency = 1;
+    for (unsigned i = 0; i < 5; i++) {
+        ck_assert_int_eq(desk_ask(&d, &a[i], clients[i]), i ? TURN_WAITING : TURN_GRANTED);
+        if (i == 2)
+            desk_leave(&d, &a[1]);
+    }
+    desk_end(&d, &a[0]);
+    for (unsigned i = 0; i < 3; i++)
+        desk_end(&d, &a[order[i]]);
+    desk_deinit(&d);
+}
+END_TEST
+
 START_TEST(requests_per_minute_are_spaced)
 {
     desk_init(&d, 1, 1);
@@ -90,7 +109,7 @@ START_TEST(requests_per_minute_are_spaced)
         if (i == 1)
             ck_assert_int_eq(a[19].turn.state, TURN_GRANTED); /* the other client's */
     }
-    ck_assert_uint_eq(turns_next(d.turns), TURNS_NEVER);
+    ck_assert_uint_eq(d.world.next_ms, TURNS_NEVER);
     ck_assert_uint_eq(d.events[TURNS_RATE_TAKEN], 20);
     for (unsigned i = 0; i < 20; i++)
         desk_end(&d, &a[i]);
@@ -175,7 +194,7 @@ static unsigned repeats(const struct retry_settings *s)
 {
     unsigned n = 0;
 
-    while (n < 1000 && turns_may_repeat(d.turns, &d.upstreams[0], s, d.now_ms))
+    while (n < 1000 && turns_may_repeat(d.turns, &d.upstreams[0], s))
         n++;
     return n;
 }
@@ -204,9 +223,9 @@ START_TEST(what_sdks_repeat_is_charged_and_shared_by_all_keys)
 
     desk_init(&d, 1, 2);
     for (unsigned i = 0; i < 4; i++)
-        turns_charge(d.turns, &d.upstreams[0], d.now_ms);
+        turns_charge(d.turns, &d.upstreams[0]);
     ck_assert_uint_eq(repeats(&s), 6);
-    turns_charge(d.turns, &d.upstreams[0], d.now_ms); /* allowed or not */
+    turns_charge(d.turns, &d.upstreams[0]); /* allowed or not */
     d.now_ms += 10000;
     ck_assert_uint_eq(repeats(&s), 10);
     desk_deinit(&d);
@@ -246,9 +265,9 @@ START_TEST(what_is_learned_counts_before_and_after_the_target_is_known)
                 desk_end(&d, a);
             }
             if (what == 0)
-                turns_learn_gate(d.turns, state, 3000, d.now_ms);
+                turns_learn_gate(d.turns, state, 3000);
             else
-                turns_learn_breaker(d.turns, model_state, true, 3000, d.now_ms);
+                turns_learn_breaker(d.turns, model_state, true, 3000);
             ck_assert_int_eq(desk_ask(&d, a, 1), TURN_WAITING);
             ck_assert_int_eq(a->turn.why, what == 0 ? TURN_WHY_GATE : TURN_WHY_BREAKER);
             desk_wait(&d, DESK_START + 2999);
@@ -267,17 +286,17 @@ START_TEST(a_breaker_that_another_has_closed_lets_those_who_wait_go)
 
     learn_ids(&upstream, &model_state, &state);
     desk_init(&d, 1, 1);
-    turns_learn_breaker(d.turns, model_state, true, 3000, d.now_ms);
+    turns_learn_breaker(d.turns, model_state, true, 3000);
     for (unsigned i = 0; i < 5; i++)
         ck_assert_int_eq(desk_ask(&d, &a[i], 1), TURN_WAITING);
-    turns_learn_breaker(d.turns, model_state, false, 0, d.now_ms);
+    turns_learn_breaker(d.turns, model_state, false, 0);
     ck_assert_uint_eq(desk_count(a, 5, TURN_GRANTED), 1); /* in steps */
     ck_assert_uint_eq(d.events[TURNS_BREAKER_CLOSED], 1);
     ck_assert(d.last[TURNS_BREAKER_CLOSED].learned);
     all_leave(5);
     /* Of what is not known here it is forgotten that it was shut. */
-    turns_learn_breaker(d.turns, model_state + 1, true, 3000, d.now_ms);
-    turns_learn_breaker(d.turns, model_state + 1, false, 0, d.now_ms);
+    turns_learn_breaker(d.turns, model_state + 1, true, 3000);
+    turns_learn_breaker(d.turns, model_state + 1, false, 0);
     desk_deinit(&d);
 }
 END_TEST
@@ -289,10 +308,10 @@ START_TEST(others_take_from_the_same_rate)
     learn_ids(&upstream, &model_state, &state);
     desk_init(&d, 1, 1);
     d.upstreams[0].requests_per_minute = 60;
-    turns_learn_rate(d.turns, upstream, 5000000, d.now_ms); /* it is not known yet: no matter */
+    turns_learn_rate(d.turns, upstream, 5000000); /* it is not known yet: no matter */
     desk_ask(&d, &a[0], 1);
     ck_assert_int_eq(desk_ask(&d, &a[1], 1), TURN_WAITING);
-    turns_learn_rate(d.turns, upstream, 5000000, d.now_ms);
+    turns_learn_rate(d.turns, upstream, 5000000);
     desk_wait(&d, DESK_START + 4999);
     ck_assert_int_eq(a[1].turn.state, TURN_WAITING);
     desk_wait(&d, DESK_START + 5000);
@@ -400,7 +419,7 @@ static unsigned known(struct desk *desk, enum turns_view_kind kind)
     struct seen s = {kind, 0};
     uint64_t at = 0;
 
-    while (turns_each(desk->turns, &at, count, &s, desk->now_ms)) {
+    while (turns_each(desk->turns, &at, count, &s)) {
     }
     return s.count;
 }
@@ -481,7 +500,7 @@ static void use_model(unsigned number)
     desk_turn_request(&d, a);
     a->turn_request.model = str_from(model);
     (void)desk_ask_again(&d, a);
-    turns_leave(d.turns, &a->turn, d.now_ms);
+    turns_leave(d.turns, &a->turn);
 }
 
 #define MODELS_FIRST 1000u
@@ -504,7 +523,7 @@ START_TEST(the_view_is_whole_though_the_table_grows_meanwhile)
     desk_init(&d, 1, 1);
     while (used < MODELS_FIRST)
         use_model(used++);
-    while (turns_each(d.turns, &at, count_model, seen, d.now_ms)) {
+    while (turns_each(d.turns, &at, count_model, seen)) {
         calls++;
         while (used < MODELS_ALL && used < MODELS_FIRST << calls)
             use_model(used++);
@@ -580,8 +599,8 @@ START_TEST(each_failed_allocation_is_survived)
         failmem_arm(n);
         first = desk_ask(&d, &a[0], 1);
         second = desk_ask(&d, &a[1], 1);
-        turns_learn_gate(d.turns, 4711, 1000, d.now_ms);
-        turns_may_repeat(d.turns, &d.upstreams[0], &d.settings.retry, d.now_ms);
+        turns_learn_gate(d.turns, 4711, 1000);
+        turns_may_repeat(d.turns, &d.upstreams[0], &d.settings.retry);
         failed = failmem_disarm();
         ck_assert_int_eq(first, TURN_GRANTED);
         if (second == TURN_REFUSED)
@@ -603,10 +622,11 @@ END_TEST
 
 START_TEST(no_registry_without_memory)
 {
-    struct turns_handler nobody = {.event = NULL};
+    struct fake_turns world;
+    uint64_t now_ms = 0;
 
     failmem_arm(1);
-    ck_assert_ptr_null(turns_new(&nobody));
+    ck_assert_ptr_null(fake_turns_new(&world, &now_ms, NULL, NULL));
     failmem_disarm();
     turns_free(NULL);
 }
@@ -657,21 +677,21 @@ START_TEST(a_reload_lets_those_go_who_wait)
         d.upstreams[0].max_concurrency = by_rate ? 0 : 1;
         d.upstreams[0].requests_per_minute = by_rate ? 6 : 0;
         anew = d.upstreams[0];
-        turns_limits(d.turns, &anew, d.now_ms); /* of which nothing is known yet */
+        turns_limits(d.turns, &anew); /* of which nothing is known yet */
         for (unsigned i = 0; i < 4; i++)
             desk_ask(&d, &a[i], 1);
         ck_assert_uint_eq(desk_count(a, 4, TURN_WAITING), 3);
-        turns_limits(d.turns, &anew, d.now_ms);
+        turns_limits(d.turns, &anew);
         ck_assert_uint_eq(desk_count(a, 4, TURN_WAITING), 3);
         anew.generation++;
         anew.max_concurrency = by_rate ? 0 : 3;
         anew.requests_per_minute = by_rate ? 120 : 0; /* two a second, and at once */
-        turns_limits(d.turns, &anew, d.now_ms);
+        turns_limits(d.turns, &anew);
         ck_assert_uint_eq(desk_count(a, 4, TURN_WAITING), 1);
         anew.generation++;
         anew.max_concurrency = 0;
         anew.requests_per_minute = 0;
-        turns_limits(d.turns, &anew, d.now_ms);
+        turns_limits(d.turns, &anew);
         ck_assert_uint_eq(desk_count(a, 4, TURN_WAITING), 0);
         all_leave(4);
         desk_deinit(&d);
@@ -700,12 +720,12 @@ START_TEST(a_door_is_woken_once_for_all_its_news)
     }
     desk_leave(&d, &a[2]);
     ck_assert_uint_eq(d.wakes, 0);
-    turns_tell(d.turns, &a[4].turn, &limited, d.now_ms);
+    turns_tell(d.turns, &a[4].turn, &limited);
     ck_assert_uint_eq(d.wakes, 1);
-    ck_assert_ptr_eq(turns_ready_take(&d.ready), &a[1].turn);
-    ck_assert_ptr_eq(turns_ready_take(&d.ready), &a[3].turn);
-    ck_assert_ptr_null(turns_ready_take(&d.ready));
-    turns_tell(d.turns, &a[4].turn, &limited, d.now_ms); /* nothing changes, nobody is told */
+    ck_assert_ptr_eq(turns_ready_take(d.turns, &d.ready), &a[1].turn);
+    ck_assert_ptr_eq(turns_ready_take(d.turns, &d.ready), &a[3].turn);
+    ck_assert_ptr_null(turns_ready_take(d.turns, &d.ready));
+    turns_tell(d.turns, &a[4].turn, &limited); /* nothing changes, nobody is told */
     ck_assert_uint_eq(d.wakes, 1);
     desk_end(&d, &a[4]);
     desk_leave(&d, &a[1]);
@@ -720,11 +740,11 @@ START_TEST(one_who_left_is_told_nothing)
     d.upstreams[0].max_concurrency = 1;
     for (unsigned i = 0; i < 3; i++)
         desk_ask(&d, &a[i], 1);
-    turns_end(d.turns, &a[0].turn, d.now_ms); /* a[1] is let through and told so ... */
+    turns_end(d.turns, &a[0].turn); /* a[1] is let through and told so ... */
     ck_assert_uint_eq(d.wakes, 1);
     desk_leave(&d, &a[1]); /* ... and leaves without having heard: the next one goes */
-    ck_assert_ptr_eq(turns_ready_take(&d.ready), &a[2].turn);
-    ck_assert_ptr_null(turns_ready_take(&d.ready));
+    ck_assert_ptr_eq(turns_ready_take(d.turns, &d.ready), &a[2].turn);
+    ck_assert_ptr_null(turns_ready_take(d.turns, &d.ready));
     ck_assert_int_eq(a[2].turn.state, TURN_GRANTED);
     desk_end(&d, &a[2]);
     desk_deinit(&d);
@@ -739,10 +759,10 @@ START_TEST(one_who_is_done_is_told_nothing)
     d.upstreams[0].max_concurrency = 1;
     for (unsigned i = 0; i < 2; i++)
         desk_ask(&d, &a[i], 1);
-    turns_end(d.turns, &a[0].turn, d.now_ms);
+    turns_end(d.turns, &a[0].turn);
     ck_assert_int_eq(a[1].turn.state, TURN_GRANTED);
-    turns_end(d.turns, &a[1].turn, d.now_ms);
-    ck_assert_ptr_null(turns_ready_take(&d.ready));
+    turns_end(d.turns, &a[1].turn);
+    ck_assert_ptr_null(turns_ready_take(d.turns, &d.ready));
     desk_deinit(&d);
 }
 END_TEST
@@ -753,6 +773,7 @@ void unit_tests(Suite *suite)
 
     tcase_add_test(c, never_more_at_once_and_nobody_waits_behind_a_crowd);
     tcase_add_test(c, clients_take_turns);
+    tcase_add_test(c, a_client_has_one_turn_before_the_next_one_has);
     tcase_add_test(c, requests_per_minute_are_spaced);
     tcase_add_test(c, a_newcomer_does_not_overtake_by_another_target);
     tcase_add_test(c, a_limit_that_comes_too_late_is_refused_at_once);

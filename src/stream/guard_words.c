@@ -48,23 +48,40 @@ static void look_at(struct str text, struct guard_words *words)
     }
 }
 
+/* Returns a bit for each of sixteen bytes that is one of the letters and has a quote behind it. */
+static unsigned quotes_behind(const char *p, const bytes16 letters[3])
+{
+    bytes16 b = bytes16_load(p), next = bytes16_load(p + 1);
+    bytes16 letter =
+        (bytes16)(b == letters[0]) | (bytes16)(b == letters[1]) | (bytes16)(b == letters[2]);
+
+    return bytes16_bits(letter & bytes16_are(next, '"'));
+}
+
+/* `hits` has a bit for each letter from position `at` on. */
+static void look_at_each(struct str data, size_t at, unsigned hits, struct guard_words *words)
+{
+    for (; hits; hits &= hits - 1)
+        look_at((struct str){data.p, at + (unsigned)__builtin_ctz(hits) + 2}, words);
+}
+
 void guard_words_find(struct str data, enum dialect dialect, struct guard_words *ret)
 {
-    const char *letters = kinds[dialect].letters;
-    bytes16 a = bytes16_all(letters[0]), b = bytes16_all(letters[1]), c = bytes16_all(letters[2]);
+    const char *last = kinds[dialect].letters;
+    bytes16 letters[] = {bytes16_all(last[0]), bytes16_all(last[1]), bytes16_all(last[2])};
     size_t i = 0;
 
     *ret = (struct guard_words){.found = 0};
-    for (; i + 16 < data.n; i += 16) {
-        bytes16 at = bytes16_load(data.p + i);
-        bytes16 letter = (bytes16)(at == a) | (bytes16)(at == b) | (bytes16)(at == c);
-        unsigned hits = bytes16_bits(letter & bytes16_are(bytes16_load(data.p + i + 1), '"'));
+    for (; i + 16 < data.n; i += 16)
+        look_at_each(data, i, quotes_behind(data.p + i, letters), ret);
+    if (data.n > 16) { /* the rest is read together with bytes before it */
+        unsigned hits = quotes_behind(data.p + data.n - 17, letters);
 
-        for (; hits; hits &= hits - 1)
-            look_at((struct str){data.p, i + (unsigned)__builtin_ctz(hits) + 2}, ret);
+        look_at_each(data, i, hits >> (i + 17 - data.n), ret);
+    } else {
+        for (; i + 1 < data.n; i++)
+            if (data.p[i + 1] == '"')
+                look_at((struct str){data.p, i + 2}, ret);
     }
-    for (; i + 1 < data.n; i++)
-        if (data.p[i + 1] == '"')
-            look_at((struct str){data.p, i + 2}, ret);
     ret->found &= kinds[dialect].words;
 }

@@ -240,7 +240,7 @@ struct held_response {
 };
 
 /* How long it takes to mend the answer that the client has a part of: from a break until something new
- * goes out. mending.c changes it. */
+ * goes out. stream.c changes it. */
 struct mending {
     bool on;
     uint64_t since_ms;
@@ -248,7 +248,7 @@ struct mending {
 };
 
 /* The attempt's answer where it is an event stream, and what the client has of it and of those that
- * it continues. stream.c and stream_event.c change it; besides, `on` follows the attempt (exchange.c,
+ * it continues. stream.c changes it; besides, `on` follows the attempt (exchange.c,
  * hedge.c), judge.c decides what is resumed, and relay.c counts `splices` and forms last words here. */
 struct stream {
     bool on;    /* it is one, and can be looked into */
@@ -279,7 +279,7 @@ struct stream {
         uint64_t at;      /* behind so many others */
         uint64_t hash;    /* of its data */
         bool habit;       /* it came once more */
-    } bad;                /* mending.c */
+    } bad;
     struct {
         struct str event; /* of the upstream that ended its answer; empty: none did */
         const struct guard_seen *seen;

@@ -138,7 +138,7 @@ const char *placement_name(const struct exchange *x);
  * next heartbeat. TIMER_OFF: never. */
 bool times_act(struct exchange *x, uint64_t *ret_next);
 
-/* --- mending.c: how long, and how often, for an answer that its client has a part of --- */
+/* --- stream.c: the limits on mending an answer that its client has a part of --- */
 
 /* The deadline as it would be for a break now, or is for the one that is being mended: mend_timeout,
  * or what the client has declared, from what it was given last. */
@@ -148,10 +148,6 @@ void mending_set_deadline(struct exchange *x);
 void mending_begin(struct exchange *x);
 /* Something new goes out. */
 void mending_end(struct exchange *x);
-/* Notes an event that is no JSON. True where another attempt had one with the same data, or at the same
- * place: then the answer is that way, and to ask for it once more is in vain. So it is then with all
- * others of them, but where every event counts (STREAM_HOLD). */
-bool mending_is_habit(struct exchange *x, struct str data);
 
 /* --- contents.c: what a whole answer holds --- */
 

@@ -3,13 +3,30 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "exchange/stream_private.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "exchange/exchange_private.h"
 
 #define HELD_IN_MEMORY (128 * 1024) /* of an answer that is held; more of it goes to a spool */
 #define EVENT_MAX (16u << 20)       /* an image in one event is several MiB long */
 #define TOO_LONG "an event of the stream is larger than 16 MiB"
 #define DECODE_PIECE 256 /* may become a thousand times as long */
 #define PLAIN_MAX (EVENT_MAX + 2 * 1024 * DECODE_PIECE)
+#define TOO_LARGE "the answer is too large to be spliced"
+
+/* What becomes of an event. */
+enum fate {
+    FATE_PASS,
+    FATE_DROP,
+    FATE_REPLACE, /* by the event in x->stream.rewritten */
+    FATE_OVER,    /* it ends the attempt: struct over has the outcome */
+};
+
+/* An event that ended its attempt. */
+struct over {
+    struct outcome outcome;
+    struct guard_seen seen;
+};
 
 void stream_init(struct stream *stream)
 {
@@ -111,6 +128,228 @@ bool stream_resumable(const struct exchange *x)
 
     return (stream->mode != STREAM_LIVE || !x->reply.committed) && runs_on &&
            stream->guard.response_id.len > 0 && stream->guard.sequence > 0;
+}
+
+/* --- mending ----------------------------------------------------------------------------------- */
+
+/* These bound how long, and how often, an answer is mended that its client has a part of (C13). */
+
+/* The client's own limits on silence count from what it was given last, unless it has yet to take some of
+ * that. With heartbeats no silence of ours is that long. */
+static uint64_t heard(const struct exchange *x, uint64_t now)
+{
+    if (x->plan.settings->stream.heartbeat_ms > 0)
+        return DEADLINE_NONE;
+    return outbox_waiting(&x->reply.out) > 0 ? now : x->reply.spoke_ms;
+}
+
+void mending_set_deadline(struct exchange *x)
+{
+    const struct mending *m = &x->stream.mending;
+    uint64_t now = x->ops->now_ms(x->world), since = m->on ? m->since_ms : now;
+    uint64_t limit = x->plan.settings->stream.mend_timeout_ms;
+    uint64_t left = limit > m->spent_ms ? limit - m->spent_ms : 0;
+    uint64_t end = clock_after(since, left);
+
+    exchange_set_deadline(x, now, heard(x, now));
+    if (limit > 0 && end < x->deadline.at_ms)
+        x->deadline = (struct deadline){
+            .at_ms = end, .since_ms = end - limit, .source = DEADLINE_FROM_MENDING};
+}
+
+void mending_begin(struct exchange *x)
+{
+    struct mending *m = &x->stream.mending;
+
+    if (!x->reply.committed)
+        return;
+    if (!m->on)
+        m->since_ms = x->ops->now_ms(x->world);
+    m->on = true;
+    mending_set_deadline(x);
+}
+
+void mending_end(struct exchange *x)
+{
+    struct mending *m = &x->stream.mending;
+
+    if (m->on)
+        m->spent_ms += x->ops->now_ms(x->world) - m->since_ms;
+    m->on = false;
+}
+
+/* Notes an event that is no JSON. True where another attempt had one with the same data, or at the same
+ * place: then the answer is that way, and to ask for it once more is in vain. So it is then with all
+ * others of them, but where every event counts (STREAM_HOLD). */
+static bool is_habit(struct exchange *x, struct str data)
+{
+    struct stream *stream = &x->stream;
+    uint64_t hash = hash_text(data);
+    bool again = stream->bad.attempt > 0 && stream->bad.attempt != x->attempt->number &&
+                 (stream->bad.at == stream->looked_at || stream->bad.hash == hash);
+
+    stream->bad.attempt = x->attempt->number;
+    stream->bad.at = stream->looked_at;
+    stream->bad.hash = hash;
+    stream->bad.habit |= again;
+    return stream->mode == STREAM_HOLD ? again : stream->bad.habit;
+}
+
+/* --- one event -------------------------------------------------------------------------------- */
+
+static enum fate drop(struct exchange *x, enum guard_kind kind)
+{
+    x->stream.dropped++;
+    x->ops->event_dropped(x->world, x, kind == GUARD_MALFORMED);
+    return FATE_DROP;
+}
+
+static enum fate over(struct over *o, struct outcome outcome)
+{
+    o->outcome = outcome;
+    return FATE_OVER;
+}
+
+/* Lets the event through where it is new to the client. */
+static enum fate through_splice(struct exchange *x, struct str event, const struct guard_seen *seen,
+                                struct over *o)
+{
+    struct splice *splice = x->stream.splice;
+    enum splice_action action;
+
+    if (!splice || seen->kind == GUARD_FILLER)
+        return FATE_PASS;
+    buf_reset(&x->stream.rewritten, SIZE_MAX);
+    action = splice_event(splice, event, seen->data, &x->stream.rewritten);
+    if (x->reply.committed && !splice_possible(splice) && !stream_resumable(x))
+        exchange_cannot_retry(x, TOO_LARGE);
+    switch (action) {
+    case SPLICE_PASS:
+        return FATE_PASS;
+    case SPLICE_REWRITTEN:
+        return FATE_REPLACE;
+    case SPLICE_SKIP:
+        return FATE_DROP;
+    case SPLICE_DIFFERS:
+    case SPLICE_FAILED:
+        break;
+    }
+    exchange_cannot_retry(x, "the new answer differs from what the client has");
+    snprintf(x->attempt->detail, sizeof(x->attempt->detail),
+             "the new answer is not the one that broke");
+    return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .differs = true});
+}
+
+/* An event that is no JSON. What is held may still be made again; what is not, or cannot be, goes on
+ * without it (C11). Where it comes once more, the answer is that way. Only an answer that is to be held
+ * whole has to be whole. */
+static enum fate look_at_malformed(struct exchange *x, struct over *o)
+{
+    struct outcome outcome = {.transport = TRANSPORT_WHOLE,
+                              .status = x->attempt->status,
+                              .stream = true,
+                              .malformed = true};
+    bool held = x->stream.mode == STREAM_HOLD;
+
+    if (x->stream.mode == STREAM_LIVE && x->stream.passed)
+        return drop(x, GUARD_MALFORMED);
+    outcome.as_before = is_habit(x, o->seen.data);
+    if (!held && (outcome.as_before || !judge_may_repeat(x, &outcome)))
+        return drop(x, GUARD_MALFORMED);
+    return over(o, outcome);
+}
+
+/* The answer has said that it is whole: nothing behind that can unmake it. */
+static enum fate look_behind_the_end(struct exchange *x, const struct guard_seen *seen)
+{
+    switch (seen->kind) {
+    case GUARD_UNFIT:
+    case GUARD_MALFORMED:
+    case GUARD_UNREAD:
+    case GUARD_ERROR:
+        return drop(x, seen->kind);
+    default:
+        return FATE_PASS;
+    }
+}
+
+static bool may_be_asked_for_again(struct exchange *x)
+{
+    struct outcome o = {
+        .transport = TRANSPORT_WHOLE, .status = x->attempt->status, .stream = true, .silent = true};
+
+    /* Where one that says something is kept, that one is better. */
+    return guard_silent(&x->stream.guard) &&
+           (judge_may_ask_again(x, &o) || (x->stream.but_usage && x->kept.good));
+}
+
+/* When something came that is more than a sign of life. Behind the last finish_reason only a part of
+ * the answer moves its end on. */
+static void note_times(struct stream *stream, const struct guard_seen *seen)
+{
+    bool part = seen->kind == GUARD_CONTENT || seen->kind == GUARD_END;
+
+    if (seen->news)
+        stream->news_ms = stream->now_ms;
+    if (part && guard_finished(&stream->guard))
+        stream->end_ms = stream->now_ms;
+}
+
+static enum fate look(struct exchange *x, struct str event, struct over *o)
+{
+    struct guard *guard = &x->stream.guard;
+    struct guard_seen *seen = &o->seen;
+    bool ended = guard->marker;
+    enum fate fate;
+
+    guard_look(guard, event, seen);
+    x->stream.looked_at += seen->kind != GUARD_FILLER;
+    if (!ended)
+        note_times(&x->stream, seen);
+    if (ended)
+        return look_behind_the_end(x, seen);
+    switch (seen->kind) {
+    case GUARD_UNFIT:
+        return drop(x, seen->kind);
+    case GUARD_MALFORMED:
+        return look_at_malformed(x, o);
+    case GUARD_UNREAD:
+        snprintf(x->attempt->detail, sizeof(x->attempt->detail), "out of memory");
+        return over(o, (struct outcome){.transport = TRANSPORT_INTERNAL});
+    case GUARD_ERROR:
+        if (guard->dialect == DIALECT_OTHER && x->reply.committed)
+            return FATE_PASS;
+        return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .error = &seen->error});
+    case GUARD_END:
+        if (guard_empty(guard))
+            return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .empty = true});
+        if (may_be_asked_for_again(x))
+            return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .silent = true});
+        break;
+    default:
+        break;
+    }
+    if (x->stream.resuming && seen->repeated)
+        return FATE_DROP; /* an upstream that has no ear for starting_after */
+    fate = through_splice(x, event, seen, o);
+    if ((fate == FATE_PASS || fate == FATE_REPLACE) && (guard->content || guard->marker) &&
+        !x->stream.passed)
+        x->stream.passed = !may_be_asked_for_again(x);
+    return fate;
+}
+
+/* Judges the attempt by the event that ended it. */
+static void judge_over(struct exchange *x, struct over *o, struct str event)
+{
+    o->outcome.status = x->attempt->status;
+    o->outcome.headers = x->reply.committed ? NULL : &x->attempt->headers;
+    o->outcome.stream = true;
+    if (o->outcome.error || o->outcome.silent) {
+        x->stream.last_words.event = event;
+        x->stream.last_words.seen = &o->seen;
+    }
+    judge_stream(x, &o->outcome);
+    x->stream.last_words.event.n = 0;
 }
 
 /* --- all that has come ------------------------------------------------------------------------- */
@@ -243,13 +482,13 @@ static bool take_events(struct exchange *x)
         bool ok = skip_mark(x, &run, &event);
 
         if (ok)
-            fate = stream_look(x, event, &o);
+            fate = look(x, event, &o);
         if (!ok || !move_on(x, &run, fate, at + n)) {
             out_of_memory(x);
             return false;
         }
         if (fate == FATE_OVER) {
-            stream_judge_over(x, &o, event);
+            judge_over(x, &o, event);
             return false;
         }
         at += n;
@@ -371,7 +610,7 @@ static void end_stream(struct exchange *x)
         return;
     }
     a->transport = TRANSPORT_WHOLE;
-    if (stream_may_be_asked_for_again(x))
+    if (may_be_asked_for_again(x))
         judge_silent(x);
     else
         relay_end(x);

@@ -400,7 +400,7 @@ static int refuse_headers(struct worker *w, struct frontend_request *r,
     int rc;
 
     if (!frontend_may_enter(&request->headers, w->wiring->hosts, w->wiring->origins, &why)) {
-        frontend_tell_refused(&request->headers, w->wiring->hosts, &w->wiring->origins, why,
+        frontend_explain_refusal(&request->headers, w->wiring->hosts, &w->wiring->origins, why,
                               ret_why, size);
         return -EACCES;
     }

@@ -178,7 +178,7 @@ static bool may_see_admin(void *ctx, const struct headers *h, char *ret_why, siz
     }
     if (frontend_may_enter(h, hosts, none, &why))
         return true;
-    frontend_tell_refused(h, hosts, NULL, why, ret_why, size);
+    frontend_explain_refusal(h, hosts, NULL, why, ret_why, size);
     return false;
 }
 

@@ -1,4 +1,4 @@
-/* Drives libmicrohttpd: takes requests in, heads and bodies. */
+/* Drives libmicrohttpd and takes requests in: heads and bodies. */
 #include "edge/frontend.h"
 
 #include <assert.h>
@@ -12,8 +12,8 @@
 #include "edge/frontend_private.h"
 
 #define STALL_TIME_MS 60000
-#define HEADERS_TIME_MS 15000   /* a new connection's first head must be whole by then */
-#define KEEPALIVE_TIME_MS 75000 /* the next head on a kept connection likewise */
+#define HEADERS_TIME_MS 15000   /* for the first head on a new connection */
+#define KEEPALIVE_TIME_MS 75000 /* for the next head on a kept connection */
 
 const char *frontend_version(void)
 {
@@ -44,9 +44,9 @@ void frontend_suspend(struct frontend_request *r)
     MHD_suspend_connection(r->mhd);
 }
 
-/* --- requests' bodies ---------------------------------------------------------------------------- */
+/* --- requests' bodies ------------------------------------------------------------------------- */
 
-#define SWALLOW_BYTES (64u << 20) /* of a body refused at the head, or of one of unknown length */
+#define SWALLOW_BYTES (64u << 20) /* of a refused body that are read and dropped */
 
 static unsigned status_for(int rc)
 {
@@ -66,8 +66,9 @@ static unsigned status_for(int rc)
     }
 }
 
-/* A client that writes first and reads later would see its connection reset, not the reason, if its
- * body were left unread: the answer waits for the body, unless that is too much or was asked about. */
+/* Whether to read and drop the body of a refused request before responding. A client that writes
+ * first and reads later would otherwise see a reset connection, not the reason. The body is not
+ * read if it is too long or the client waits for 100 Continue. */
 static bool swallows_body(const struct frontend_request *r)
 {
     uint64_t n = r->http.content_length;
@@ -76,11 +77,11 @@ static bool swallows_body(const struct frontend_request *r)
            !headers_get(&r->http.headers, STR("expect"), NULL);
 }
 
-/* A length that was accepted at the head is read to its end, however long: it costs nothing but
- * time, and the client may read only then. */
+/* A body whose length was accepted with the head is read to its end: it costs only time, and the
+ * client may not read before. */
 static bool swallowed_enough(const struct frontend_request *r)
 {
-    return r->told == LENGTH_UNKNOWN && r->body_bytes > r->refused_at + SWALLOW_BYTES;
+    return r->content_length == LENGTH_UNKNOWN && r->body_bytes > r->refused_at + SWALLOW_BYTES;
 }
 
 static void refuse_body(struct frontend_request *r, int rc)
@@ -91,9 +92,9 @@ static void refuse_body(struct frontend_request *r, int rc)
     r->f->handler->on_body_refused(r->user, r->refused);
 }
 
-/* Bytes that are left unread make libmicrohttpd spin unless the connection is suspended. It comes
- * with them again once that is over. A client that is gone is not held back: on_disconnect has been, so
- * that only the owner's room would end its connection, and a disk may keep that for ever. */
+/* Suspends the connection: libmicrohttpd would spin on unread bytes. It passes them again
+ * afterwards. A client that is gone is cut instead: on_disconnect was called already, so the
+ * connection would end only once the owner has room, and a slow disk may delay that for ever. */
 static enum MHD_Result hold_back(struct frontend_request *r)
 {
     if (r->c->gone) {
@@ -105,8 +106,8 @@ static enum MHD_Result hold_back(struct frontend_request *r)
     return MHD_YES;
 }
 
-#define CHUNK_BYTES_MAX (UINT64_C(1) << 40) /* longer than any body may be (max_body's own limit) */
-#define CHUNK_LINE_MAX 4096                 /* with its extensions */
+#define CHUNK_BYTES_MAX (UINT64_C(1) << 40) /* max_body cannot be larger */
+#define CHUNK_LINE_MAX 4096                 /* with chunk extensions */
 
 static uint64_t hex_number(const char *p, const char *end)
 {
@@ -123,16 +124,16 @@ static uint64_t hex_number(const char *p, const char *end)
     return n;
 }
 
-/* Whether these bytes begin a chunk that makes the body longer than it may be. libmicrohttpd waits for all of it, and tells
- * nobody what the line said; but that stands in its memory still, right before the bytes, where both
- * came together. Else what stands there is the end of the head, which it has overwritten with NULs, and
- * the chunk is known by what comes of it. */
+/* Whether these bytes begin a chunk that makes the body longer than the limit. libmicrohttpd does
+ * not expose the chunk's size, but its line is still in memory directly before the bytes if both
+ * arrived together. Otherwise the end of the head is there, overwritten with NULs, and the limit
+ * applies to the chunk's bytes as they arrive. */
 static bool begins_endless_chunk(const struct frontend_request *r, const char *data)
 {
     uint64_t left = r->body_limit > r->body_bytes ? r->body_limit - r->body_bytes : 0, n;
     const char *end = data - 1, *p;
 
-    if (r->told != LENGTH_UNKNOWN || end <= r->uri || *end != '\n')
+    if (r->content_length != LENGTH_UNKNOWN || end <= r->uri || *end != '\n')
         return false;
     for (p = end; p > r->uri && end - p < CHUNK_LINE_MAX; p--)
         if (p[-1] == '\n' || p[-1] == '\0')
@@ -141,13 +142,14 @@ static bool begins_endless_chunk(const struct frontend_request *r, const char *d
     return n >= CHUNK_BYTES_MAX || n > left;
 }
 
-/* A response cannot be queued amid a body: what is too much is read and dropped, up to a bound. */
+/* Takes `*size` bytes of the body and sets it to how many remain. libmicrohttpd accepts no response
+ * amid a body, so a refused body is read and dropped up to a limit. */
 static enum MHD_Result take_body(struct frontend_request *r, const char *data, size_t *size)
 {
     size_t n = *size;
     ptrdiff_t taken;
 
-    if (r->cut) /* its owner is done with it */
+    if (r->cut) /* its owner has ended it */
         return MHD_NO;
     if (!r->refused && begins_endless_chunk(r, data))
         frontend_refuse_now(r, 413, "retryd: a chunk of the body is larger than max_body");
@@ -178,9 +180,9 @@ void frontend_upload_on(struct frontend_request *r)
     frontend_resume(r);
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
-/* The first that is heard of a request: its raw target, before percent-decoding. */
+/* The first callback for a request, with its raw target before percent-decoding. */
 static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
 {
     struct frontend *f = cls;
@@ -215,7 +217,7 @@ static struct str trim_blanks(struct str s)
 {
     while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
         s.n--;
-    return s; /* those before it are gone */
+    return s; /* libmicrohttpd has removed leading ones */
 }
 
 static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *key,
@@ -227,19 +229,19 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
 
     (void)kind;
     frontend_trail_field(&t->trail, name, text);
-    /* RFC 9110 5.5: blanks around a value are no part of it. Of the coding libmicrohttpd has made
-     * with them what it has made: it is looked at as it stands. */
+    /* RFC 9110 5.5: blanks around a value are not part of it. Transfer-Encoding is checked as
+     * libmicrohttpd has read it, blanks included. */
     if (text.n > 0 && !str_ieq(name, STR("transfer-encoding")))
         text = trim_blanks(text);
     if (headers_add(&r->http.headers, name, text) < 0) {
         r->refused = 431;
-        r->why = "retryd: the request's head has too many fields";
+        r->why = "retryd: the request has too many headers";
         return MHD_NO;
     }
     return MHD_YES;
 }
 
-/* Where libmicrohttpd parses in place, and is too lenient (struct frontend_trail). */
+/* Whether libmicrohttpd 0.9.75 was too lenient about the head (struct frontend_trail). */
 static bool is_cut_or_glued(const struct taking *t, const char *method)
 {
 #if MHD_VERSION < 0x01000000
@@ -265,7 +267,7 @@ static enum MHD_Result refuse_headers(struct frontend_request *r, unsigned statu
     return MHD_YES;
 }
 
-/* The head is in. A response queued here closes the connection: for refusals only. */
+/* The head is complete. A response queued here closes the connection, so only refusals are. */
 static enum MHD_Result first_call(struct frontend_request *r, const char *method,
                                   const char *version)
 {
@@ -277,7 +279,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
 
     r->started = true;
     http_request_text(&r->http.method, method);
-    r->is_head = !strcmp(method, "HEAD"); /* the owner may take the head */
+    r->is_head = !strcmp(method, "HEAD"); /* kept here: the owner may take the head */
     frontend_trail_begin(&taking.trail, str_from(method), (struct str){r->uri, r->http.target.len},
                          version);
     MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, take_header, &taking);
@@ -287,8 +289,8 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     if (is_cut_or_glued(&taking, method))
         return frontend_refuse(
             r, 400,
-            "retryd: the request's head holds a NUL, a folded line, a line without CR LF "
-            "at its end or one without a name");
+            "retryd: the request's head contains a NUL, a folded line, a line that does not end "
+            "with CR LF, or a header without a name");
     if (r->http.target.failed || r->http.method.failed)
         return MHD_NO;
     status = frontend_check(&r->http, version, &why);
@@ -296,10 +298,11 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
         return frontend_refuse(r, status, why);
     r->http_1_0 = r->http.http_1_0;
     if (r->headers_room < OWN_HEADERS_BYTES)
-        return frontend_refuse(r, 431,
-                               "retryd: the request's head leaves no room for that of an answer "
-                               "(16 KiB for both); send fewer or shorter headers");
-    r->told = r->http.content_length;
+        return frontend_refuse(
+            r, 431,
+            "retryd: the request's headers leave no room for those of a response "
+            "(16 KiB for both); send fewer or shorter headers");
+    r->content_length = r->http.content_length;
     rc = r->f->handler->on_headers(r->f->ctx, r, &r->http, &r->user, text, sizeof(text));
     r->preflight = rc == FRONTEND_PREFLIGHT;
     if (rc < 0) {
@@ -312,7 +315,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
 
 static enum MHD_Result last_call(struct frontend_request *r)
 {
-    if (r->cut || r->said)
+    if (r->cut || r->sent_raw)
         return MHD_NO;
     if (r->answered)
         return MHD_YES;
@@ -353,10 +356,10 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     return last_call(r);
 }
 
-/* libmicrohttpd answers what it cannot read by itself, with a page of HTML, and tells nobody. Of a body
- * its owner hears of it; of a head nobody has one yet, for it is read before the first call: of a
- * Content-Length that is no number, which for 0.9.75 one with blanks behind it is, too. No callback comes
- * before that answer is on its way, so that ours cannot take its place. */
+/* libmicrohttpd itself answers what it cannot parse with an HTML page, and reports it nowhere. If
+ * it was the body, the owner is notified here. If it was the head, there is no owner yet, for
+ * example if Content-Length is not a number (for 0.9.75, also if blanks follow it). No callback
+ * runs before that response is on its way, so ours cannot replace it. */
 static void refused_by_library(struct frontend_request *r)
 {
     const union MHD_ConnectionInfo *info =
@@ -368,7 +371,7 @@ static void refused_by_library(struct frontend_request *r)
         r->f->handler->on_body_refused(r->user, info->http_status);
     else if (!r->started)
         r->f->handler->on_refused(r->f->ctx, info->http_status,
-                                  "libmicrohttpd: the request's head cannot be read");
+                                  "libmicrohttpd: the request's head cannot be parsed");
 }
 
 void frontend_over(struct frontend_request *r, bool whole)
@@ -398,12 +401,13 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
     if (!r)
         return;
     *req_cls = NULL;
-    /* A client that left unseen counts as completed, too: the kernel had room for it all. */
-    frontend_over(r, r->said || (r->answered && code == MHD_REQUEST_TERMINATED_COMPLETED_OK));
+    /* A client that left unnoticed counts as completed, too: the kernel had room for the whole
+     * response. */
+    frontend_over(r, r->sent_raw || (r->answered && code == MHD_REQUEST_TERMINATED_COMPLETED_OK));
     frontend_connection_expect_headers(c);
 }
 
-/* --- the daemon ----------------------------------------------------------------------------------- */
+/* --- the daemon ------------------------------------------------------------------------------- */
 
 static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *s)
 {
@@ -495,7 +499,7 @@ bool frontend_turn(struct frontend *f)
     f->dirty = false;
     frontend_connection_look_at_fresh(f);
     MHD_run(f->daemon);
-    /* We set no timeouts of its own: 0 means that it has more to do right now. */
+    /* libmicrohttpd has no timeouts set here: 0 means that it has more to do now. */
     if (MHD_get_timeout(f->daemon, &timeout) == MHD_YES && timeout == 0)
         f->dirty = true;
     return true;

@@ -1,4 +1,5 @@
-/* Refuses request heads that are malformed, ambiguous, or come from where they should not. */
+/* Refuses request heads that are malformed, ambiguous, or from a host or origin that is not
+ * allowed. */
 #include "edge/frontend_check.h"
 
 #include <stdio.h>
@@ -22,13 +23,13 @@ static unsigned refuse(unsigned status, const char *why, const char **ret_why)
     return status;
 }
 
-/* RFC 9110 6.2: a minor version that is not known is spoken to as the highest one that is. */
+/* RFC 9110 6.2: an unknown minor version is treated as the highest known one. */
 static bool is_version(const char *version)
 {
     return !strncmp(version, "HTTP/1.", 7) && version[7] >= '0' && version[7] <= '9' && !version[8];
 }
 
-/* Bytes of "http://" or "https://" at its start; 0 where it has neither. */
+/* Length of "http://" or "https://" at the start of the target, or 0. */
 static size_t scheme_length(struct str target)
 {
     if (str_istarts(target, STR("http://")))
@@ -36,8 +37,8 @@ static size_t scheme_length(struct str target)
     return str_istarts(target, STR("https://")) ? 8 : 0;
 }
 
-/* RFC 9112 3.2.2: of a target in absolute form the path is what is asked for, and its authority takes
- * the place of the Host, whatever that says. */
+/* RFC 9112 3.2.2: a target in absolute form is reduced to its path, and its authority replaces the
+ * Host, whatever that says. */
 static unsigned take_absolute(struct http_request *request, const char **ret_why)
 {
     struct str target = buf_str(&request->target), host;
@@ -51,13 +52,13 @@ static unsigned take_absolute(struct http_request *request, const char **ret_why
         at++;
     host = (struct str){text + scheme, at - scheme};
     if (host.n == 0 || memchr(host.p, '@', host.n))
-        return refuse(400, "retryd: the request target names no host, or a user", ret_why);
+        return refuse(400, "retryd: the request target has no host, or names a user", ret_why);
     rc = headers_set(&request->headers, STR("Host"), host);
     if (rc < 0)
         return refuse(rc == -E2BIG ? 431 : 503, "retryd: no room for the request's head", ret_why);
     if (at == target.n || text[at] != '/')
         text[--at] = '/';
-    memmove(text, text + at, target.n - at + 1); /* its terminator, too */
+    memmove(text, text + at, target.n - at + 1); /* with its terminator */
     request->target.len = target.n - at;
     return 0;
 }
@@ -68,17 +69,18 @@ static unsigned check_line(struct http_request *request, const char *version, co
 
     request->http_1_0 = !strcmp(version, "HTTP/1.0");
     if (!is_version(version))
-        return refuse(505, "retryd: only HTTP/1.1 and HTTP/1.0 are spoken here", ret_why);
+        return refuse(505, "retryd: only HTTP/1.1 and HTTP/1.0 are supported", ret_why);
     if (!str_is_token(buf_str(&request->method)))
         return refuse(400, "retryd: the method is not a token", ret_why);
     if (http_request_is(request, "CONNECT") || http_request_is(request, "TRACE"))
-        return refuse(405, "retryd: CONNECT and TRACE are not served", ret_why);
+        return refuse(405, "retryd: CONNECT and TRACE are not supported", ret_why);
     if (target.n == 0 || (target.p[0] != '/' && scheme_length(target) == 0))
-        return refuse(400, "retryd: the request target must start with a slash, or with http://",
+        return refuse(400, "retryd: the request target must start with a slash or http://",
                       ret_why);
     for (size_t i = 0; i < target.n; i++)
         if ((unsigned char)target.p[i] <= 0x20 || target.p[i] == 0x7f || target.p[i] == '#')
-            return refuse(400, "retryd: the request target holds a control character or a fragment",
+            return refuse(400,
+                          "retryd: the request target contains a control character or a fragment",
                           ret_why);
     return 0;
 }
@@ -98,7 +100,7 @@ static unsigned check_fields(const struct headers *h, struct framing *f, const c
         if (!str_is_token(name))
             return refuse(400, "retryd: a header name is not a token", ret_why);
         if (has_control(value))
-            return refuse(400, "retryd: a header value holds a control character", ret_why);
+            return refuse(400, "retryd: a header value contains a control character", ret_why);
         if (str_ieq(name, STR("content-length"))) {
             f->lengths++;
             f->length = value;
@@ -116,20 +118,21 @@ static unsigned check_framing(struct http_request *request, const struct framing
                               const char **ret_why)
 {
     if (f->lengths > 1 || f->encodings > 1 || f->hosts > 1)
-        return refuse(400, "retryd: Content-Length, Transfer-Encoding and Host may stand once each",
-                      ret_why);
+        return refuse(
+            400, "retryd: Content-Length, Transfer-Encoding and Host may each appear only once",
+            ret_why);
     if (f->lengths && f->encodings)
-        return refuse(400, "retryd: Content-Length and Transfer-Encoding exclude each other",
+        return refuse(400, "retryd: Content-Length and Transfer-Encoding may not both appear",
                       ret_why);
     if (f->encodings && (request->http_1_0 || !str_ieq(f->encoding, STR("chunked"))))
-        return refuse(400, "retryd: the only Transfer-Encoding is chunked, and only in HTTP/1.1",
+        return refuse(400, "retryd: the only supported Transfer-Encoding is chunked, in HTTP/1.1",
                       ret_why);
     if (!request->http_1_0 && f->hosts == 0)
         return refuse(400, "retryd: the Host header is missing", ret_why);
     request->content_length = f->encodings ? LENGTH_UNKNOWN : 0;
     if (f->lengths && !str_to_u64(f->length, &request->content_length))
         return refuse(400, "retryd: Content-Length is not a number", ret_why);
-    /* The largest number of all would be taken for a length that is not known. */
+    /* The largest number stands for an unknown length. */
     if (f->lengths && request->content_length == LENGTH_UNKNOWN)
         return refuse(413, "retryd: Content-Length is larger than any body", ret_why);
     return 0;
@@ -147,7 +150,7 @@ unsigned frontend_check(struct http_request *request, const char *version, const
     return status ? status : take_absolute(request, ret_why);
 }
 
-/* --- one field behind the other ----------------------------------------------------------------- */
+/* --- fields without gaps ---------------------------------------------------------------------- */
 
 void frontend_trail_begin(struct frontend_trail *t, struct str method, struct str target,
                           const char *version)
@@ -177,9 +180,9 @@ bool frontend_trail_ends(const struct frontend_trail *t, const char *end)
     return !t->broken && t->next + 2 == end;
 }
 
-/* --- who may come in ---------------------------------------------------------------------------- */
+/* --- hosts and origins ------------------------------------------------------------------------ */
 
-/* RFC 9110 4.2.3: digits, or nothing. */
+/* RFC 9110 4.2.3: digits or nothing. */
 static bool is_port(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
@@ -188,8 +191,8 @@ static bool is_port(struct str s)
     return s.n <= 5;
 }
 
-/* "localhost:4290" without its port; "[::1]:4290" as "[::1]". Where what follows the name is no port
- * it stays, and the whole is no name that can be listed. */
+/* Strips the port: "localhost:4290" becomes "localhost", "[::1]:4290" becomes "[::1]". Anything
+ * else after the name stays, and then the whole matches no listed name. */
 static struct str without_port(struct str host)
 {
     const char *end = host.p, *stop = host.p + host.n;
@@ -216,19 +219,20 @@ static bool listed(struct str s, struct string_view_list list)
     return false;
 }
 
-void frontend_tell_refused(const struct headers *h, struct string_view_list hosts,
-                           const struct string_view_list *origins, const char *why, char *ret,
-                           size_t size)
+void frontend_explain_refusal(const struct headers *h, struct string_view_list hosts,
+                              const struct string_view_list *origins, const char *why, char *ret,
+                              size_t size)
 {
     char shown[120] = "";
     struct str v;
 
     if (headers_get(h, STR("host"), &v) && !listed(v, hosts) && !listed(without_port(v), hosts)) {
         str_shown(shown, sizeof(shown), without_port(v));
-        snprintf(ret, size,
-                 "retryd: the Host \"%s\" is not in allowed_hosts; if this machine is called so, "
-                 "add it there ([server])",
-                 shown);
+        snprintf(
+            ret, size,
+            "retryd: the Host \"%s\" is not in allowed_hosts; if it is a name of this machine, "
+            "add it to that list ([server])",
+            shown);
         return;
     }
     for (unsigned i = 0; i < h->count && !shown[0]; i++)
@@ -236,13 +240,14 @@ void frontend_tell_refused(const struct headers *h, struct string_view_list host
             !(origins && listed(headers_value(h, i), *origins)))
             str_shown(shown, sizeof(shown), headers_value(h, i));
     if (shown[0] && !origins)
-        snprintf(ret, size, "retryd: the Origin \"%s\" is refused: these pages are for no web page",
+        snprintf(ret, size,
+                 "retryd: the Origin \"%s\" is refused: web pages may not read the admin pages",
                  shown);
     else if (shown[0])
         snprintf(
             ret, size,
-            "retryd: the Origin \"%s\" is not in allowed_origins: web pages may not use retryd, "
-            "unless they are listed there ([server])",
+            "retryd: the Origin \"%s\" is not in allowed_origins: web pages may use retryd only if "
+            "they are listed there ([server])",
             shown);
     else
         snprintf(ret, size, "%s", why);

@@ -1,4 +1,4 @@
-/* The clients' connections: watched for their end, and cut off when they are too slow. */
+/* Watches the clients' connections for their end, and cuts off slow ones. */
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -10,13 +10,12 @@
 
 #include "edge/frontend_private.h"
 
-#define DRAIN_HEADERS_TIME_MS 1000 /* while draining, a head that is on its way likewise */
-#define DRAIN_IDLE_MS \
-    700 /* ... and one that has not begun to come: no more than the end may wait */
-#define BODY_CHECK_MS 10000   /* in each such time ... */
-#define BODY_CHECK_BYTES 1024 /* ... so much of a body must come */
-#define BODY_LOOK_MS 500      /* how soon one that libmicrohttpd cannot read on is found */
-#define SAID_TIME_MS 1000     /* to read an answer that ends the connection amid the body */
+#define DRAIN_HEADERS_TIME_MS 1000 /* while draining, for a head that has begun */
+#define DRAIN_IDLE_MS 700          /* while draining, for a head to begin */
+#define BODY_CHECK_MS 10000        /* in each interval of this length ... */
+#define BODY_CHECK_BYTES 1024      /* ... this much of a body must arrive */
+#define BODY_LOOK_MS 500           /* between two looks whether libmicrohttpd is stuck */
+#define LAST_RESPONSE_MS 1000      /* to read a response that ends the connection amid the body */
 #define NEVER UINT64_MAX
 #define KEEPALIVE_IDLE_S 30
 #define KEEPALIVE_INTERVAL_S 15
@@ -31,8 +30,8 @@ static void on_handle_closed(uv_handle_t *handle)
 
 static void on_timer(uv_timer_t *timer);
 
-/* A timer that fires too early looks again: it is only moved where it would fire too late, which
- * spares a busy connection three moves a request. */
+/* A timer that fires too early is started again, so it is moved only if it would fire too late.
+ * This saves a busy connection three timer changes per request. */
 static void expect_by(struct connection *c, uint64_t ms)
 {
     uint64_t now = uv_now(c->f->loop);
@@ -44,7 +43,7 @@ static void expect_by(struct connection *c, uint64_t ms)
     uv_timer_start(&c->timer, on_timer, ms, 0);
 }
 
-/* Once the client is gone there is nothing to expect any more: the next turn of the loop ends it. */
+/* If the client is gone, the next turn of the loop ends the connection. */
 static void expect_within(struct connection *c, uint64_t ms)
 {
     expect_by(c, c->gone ? 0 : ms);
@@ -55,21 +54,21 @@ void frontend_connection_shut(struct connection *c)
     shutdown(c->fd, SHUT_RDWR);
 }
 
-/* --- clients that speak TLS ---------------------------------------------------------------------- */
+/* --- clients that speak TLS ------------------------------------------------------------------- */
 
-/* RFC 8446 5.1: a record of the handshake, of whatever version. No HTTP request begins so, and
- * libmicrohttpd would wait for the end of its first line. */
+/* RFC 8446 5.1: a handshake record of any version. No HTTP request begins like this, and
+ * libmicrohttpd would wait for the end of the first line. */
 static bool is_tls(const unsigned char *p, size_t n)
 {
     return n >= 2 && p[0] == 0x16 && p[1] == 0x03;
 }
 
-/* In plain text, for that is what the client would have to speak, and what its errors show. */
+/* Responds in plain HTTP, which the client should have used and whose text its errors show. */
 static void respond_tls(struct connection *c)
 {
     static const char body[] =
-        "{\"error\":{\"message\":\"retryd: this listener speaks plain HTTP, not TLS; use http:// in "
-        "the client's base URL\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":"
+        "{\"error\":{\"message\":\"retryd: this listener accepts plain HTTP, not TLS; use http:// "
+        "in the client's base URL\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":"
         "\"plain_http_expected\"}}";
     char response[600];
     int n = snprintf(response, sizeof(response),
@@ -78,7 +77,7 @@ static void respond_tls(struct connection *c)
                      sizeof(body) - 1, body);
     char unread[4096];
 
-    /* What is left unread when a socket closes resets it, and the answer would be lost. */
+    /* Closing a socket with unread bytes resets it, and the response would be lost. */
     for (unsigned i = 0; i < 16; i++)
         if (recv(c->fd, unread, sizeof(unread), MSG_DONTWAIT) <= 0)
             break;
@@ -88,7 +87,7 @@ static void respond_tls(struct connection *c)
         c->f->handler->on_tls(c->f->ctx);
 }
 
-/* Looks at a connection's first bytes, once, before libmicrohttpd reads them. */
+/* Checks a connection's first bytes, once, before libmicrohttpd reads them. */
 static void look_for_tls(struct connection *c)
 {
     unsigned char first[2];
@@ -101,8 +100,7 @@ static void look_for_tls(struct connection *c)
         list_append(&c->f->fresh, &c->fresh);
 }
 
-/* Where many say nothing, each is looked at from time to time: no turn may cost more for them. */
-#define FRESH_LOOKS 16
+#define FRESH_LOOKS 16 /* per turn: many silent connections must not make turns slow */
 
 void frontend_connection_look_at_fresh(struct frontend *f)
 {
@@ -117,11 +115,11 @@ void frontend_connection_look_at_fresh(struct frontend *f)
     } while (n != last && ++looks < FRESH_LOOKS);
 }
 
-/* --- the end of a connection -------------------------------------------------------------------- */
+/* --- the end of a connection ------------------------------------------------------------------ */
 
-/* The client has closed, or half closed, its side: either way it is taken to be gone. An end that
- * comes together with bytes before it is lost on libmicrohttpd, which would wait for more of the
- * request; it gets one turn to read those bytes, and to write what it has to say about them. */
+/* The client has closed or half closed its side; either way it counts as gone. libmicrohttpd misses
+ * an end that arrives together with bytes and would wait for more of the request. It gets one turn
+ * to read those bytes and to respond. */
 static void on_disconnect(uv_poll_t *watch, int status, int events)
 {
     struct connection *c = watch->data;
@@ -149,15 +147,15 @@ void frontend_connection_reset(struct connection *c)
 {
     struct sockaddr none = {.sa_family = AF_UNSPEC};
 
-    /* TCP's own way to take a connection back: the peer gets a reset, what the kernel still held
-     * for it is freed, and the descriptor stays libmicrohttpd's to close. Unix sockets have none. */
+    /* This disconnects TCP: the peer gets a reset, the kernel frees its buffers, and libmicrohttpd
+     * still closes the descriptor. Unix sockets do not support it. */
     if (connect(c->fd, &none, sizeof(none)) < 0)
         frontend_connection_shut(c);
 }
 
-/* How far the client has come with its answer: a number that moves when it takes something. False
- * where that cannot be told: a Unix socket shows how much waits in it, which for a whole answer is
- * the same again as soon as libmicrohttpd has filled it up. Those are bounded by hold_limit. */
+/* Reads a number that grows when the client reads its response. False if there is none: a Unix
+ * socket shows only how many bytes it holds, and libmicrohttpd keeps it full of a whole response.
+ * Whole responses are limited by hold_limit. */
 static bool read_taken(const struct connection *c, uint64_t *ret_taken)
 {
     const struct frontend_request *r = c->current;
@@ -172,7 +170,8 @@ static bool read_taken(const struct connection *c, uint64_t *ret_taken)
     return true;
 }
 
-/* An answer goes out. Where it waits for its upstream, nothing is left unacknowledged. */
+/* Checks whether the client reads its response. A response that waits for its upstream leaves no
+ * bytes unacknowledged. */
 static void check_taking(struct connection *c)
 {
     uint64_t taken = 0;
@@ -190,9 +189,8 @@ static void check_taking(struct connection *c)
     expect_by(c, c->current->stall_ms);
 }
 
-/* A chunk's line that does not end fills all the memory that libmicrohttpd has: then it neither reads on
- * nor says so (0.9.75). Bytes that lie there from one look to the next, which comes many turns later,
- * are not going to be read. */
+/* A chunk line without an end fills libmicrohttpd's memory, and then 0.9.75 silently stops reading.
+ * Two looks are many turns apart: bytes that are unread at both will not be read. */
 static bool is_stuck(struct connection *c)
 {
     struct frontend_request *r = c->current;
@@ -203,23 +201,23 @@ static bool is_stuck(struct connection *c)
     return unread && before;
 }
 
-/* Amid a body: whether the client is waited for still, until the next look. */
-static bool body_goes_on(struct connection *c)
+/* Amid a body: whether to wait for the client until the next look. */
+static bool waits_for_body(struct connection *c)
 {
     struct frontend_request *r = c->current;
     uint64_t now = uv_now(c->f->loop);
 
-    if (r->said)
+    if (r->sent_raw)
         return false;
     if (is_stuck(c) && !r->refused) {
-        frontend_refuse_now(r, 400, "retryd: the line before a chunk of the body does not end");
-        expect_by(c, SAID_TIME_MS);
+        frontend_refuse_now(r, 400, "retryd: the line with a chunk's size does not end");
+        expect_by(c, LAST_RESPONSE_MS);
         return true;
     }
     if (now >= r->body_due_ms) {
         if (r->body_bytes < r->body_mark + BODY_CHECK_BYTES) {
             if (!r->refused)
-                frontend_refuse_now(r, 408, "retryd: the request's body comes too slowly");
+                frontend_refuse_now(r, 408, "retryd: the request's body arrives too slowly");
             return false;
         }
         r->body_mark = r->body_bytes;
@@ -229,7 +227,7 @@ static bool body_goes_on(struct connection *c)
     return true;
 }
 
-static void overdue(struct connection *c)
+static void on_overdue(struct connection *c)
 {
     struct frontend_request *r = c->current;
 
@@ -238,8 +236,8 @@ static void overdue(struct connection *c)
             check_taking(c);
         return;
     }
-    /* It is not the client that is slow; but one that is gone is let go, which libmicrohttpd would
-     * not see of a connection that is suspended. */
+    /* The client is not slow here. If it is gone, cut it: libmicrohttpd does not notice that while
+     * the connection is suspended. */
     if (r && r->held_back) {
         if (c->gone)
             frontend_cut(r);
@@ -247,12 +245,12 @@ static void overdue(struct connection *c)
             expect_by(c, BODY_CHECK_MS);
         return;
     }
-    /* A request that came just before the drain would have closed its connection is still served. */
+    /* A request that arrived just before the drain closes its connection is still served. */
     if (!r && !c->gone && c->f->draining && has_unread(c)) {
         expect_within(c, DRAIN_HEADERS_TIME_MS);
         return;
     }
-    if (!c->gone && r && r->started && body_goes_on(c))
+    if (!c->gone && r && r->started && waits_for_body(c))
         return;
     frontend_connection_shut(c);
 }
@@ -270,7 +268,7 @@ static void on_timer(uv_timer_t *timer)
         return;
     }
     c->due_ms = NEVER;
-    overdue(c);
+    on_overdue(c);
 }
 
 void frontend_connection_expect_body(struct connection *c)
@@ -346,7 +344,7 @@ void frontend_connection_notify(void *cls, struct MHD_Connection *mhd, void **so
     if (!c)
         return;
     *socket_context = NULL;
-    /* 0.9.75 says nothing of a request that it refuses for its cookies. */
+    /* 0.9.75 does not report the end of a request that it refuses for its cookies. */
     if (c->current)
         frontend_over(c->current, false);
     list_remove(&c->node);
@@ -361,7 +359,7 @@ static void keep_alive(int fd)
 {
     int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S;
 
-    /* Unix sockets refuse the TCP ones; none of them matters enough to fail for. */
+    /* Unix sockets refuse the TCP options; no failure here is worth refusing the connection. */
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
@@ -375,7 +373,7 @@ int frontend_add(struct frontend *f, int fd)
     if (getpeername(fd, (struct sockaddr *)&peer, &n) < 0)
         n = sizeof(peer.ss_family);
     keep_alive(fd);
-    /* It closes the socket where it fails. */
+    /* It closes the socket if it fails. */
     if (MHD_add_connection(f->daemon, fd, (struct sockaddr *)&peer, n) != MHD_YES) {
         f->closed++;
         return -EIO;
@@ -384,7 +382,7 @@ int frontend_add(struct frontend *f, int fd)
     return 0;
 }
 
-/* --- room for others ------------------------------------------------------------------------------ */
+/* --- room for others -------------------------------------------------------------------------- */
 
 void frontend_times(struct frontend *f, uint64_t headers_ms, uint64_t idle_ms)
 {
@@ -392,7 +390,7 @@ void frontend_times(struct frontend *f, uint64_t headers_ms, uint64_t idle_ms)
     f->idle_ms = idle_ms;
 }
 
-/* The one that has got no further for the longest; those that came first stand first. */
+/* The connection without progress for the longest time; the oldest come first in the list. */
 static struct connection *slowest(struct frontend *f, unsigned *ret_open)
 {
     struct connection *found = NULL;
@@ -420,7 +418,7 @@ void frontend_make_room(struct frontend *f, unsigned max)
         if (!c || open < max)
             return;
         c->ended = true;
-        if (c->current && c->current->answered) /* half an answer must not look like a whole one */
+        if (c->current && c->current->answered) /* half a response must not look whole */
             frontend_connection_reset(c);
         else
             frontend_connection_shut(c);
@@ -428,7 +426,7 @@ void frontend_make_room(struct frontend *f, unsigned max)
     }
 }
 
-/* --- the frontend's end ---------------------------------------------------------------------------- */
+/* --- the frontend's end ----------------------------------------------------------------------- */
 
 unsigned frontend_connections(const struct frontend *f)
 {
@@ -440,8 +438,8 @@ uint64_t frontend_closed_total(const struct frontend *f)
     return f->closed;
 }
 
-/* A client cannot know yet, and its next request may be on its way: it is answered, with the news that the
- * connection closes (RFC 9112 9.6). One that sends nothing meanwhile sees its idle connection closed. */
+/* A client's next request may be on its way: it still gets a response, with "Connection: close"
+ * (RFC 9112 9.6). An idle connection is closed after a moment. */
 void frontend_drain(struct frontend *f)
 {
     f->draining = true;

@@ -1,4 +1,4 @@
-/* What the files of the way in share. Private to frontend*.c. */
+/* State and functions that the frontend's files share. */
 #ifndef RETRYD_EDGE_FRONTEND_PRIVATE_H
 #define RETRYD_EDGE_FRONTEND_PRIVATE_H
 
@@ -9,10 +9,10 @@
 
 #define REQUEST_MAGIC 0x66726571u
 
-/* Per connection; also the limit of a head and of a chunk, as large as HAProxy's. libmicrohttpd
- * zeroes all of it after each request: 32 KiB cost 2.7 us more. */
+/* Memory per connection, which also limits a head and a chunk line; HAProxy's buffer has the same
+ * size. libmicrohttpd zeroes all of it after each request: 32 KiB would cost 2.7 us more. */
 #define POOL_BYTES (16 * 1024)
-#define OWN_HEADERS_BYTES 1536 /* of the head of an error of ours */
+#define OWN_HEADERS_BYTES 1536 /* room that our own error's head needs */
 
 struct frontend {
     uv_loop_t *loop;
@@ -21,7 +21,7 @@ struct frontend {
     struct MHD_Daemon *daemon;
     uv_poll_t poll;
     struct list connections;
-    struct list fresh; /* ... that have sent nothing yet */
+    struct list fresh; /* connections that have sent nothing yet */
     unsigned count;
     uint64_t closed;
     uint64_t headers_ms, idle_ms; /* deadlines of new and of kept connections */
@@ -31,21 +31,22 @@ struct frontend {
     void *wake_arg;
 };
 
-/* The client's end of a connection: watched by us, since a suspended one is not by libmicrohttpd. */
+/* A client's connection. The frontend watches it for its end, since libmicrohttpd does not watch a
+ * suspended connection. */
 struct connection {
     struct frontend *f;
     struct list node, fresh;
     uv_poll_t watch;
     uv_timer_t timer;
-    uint64_t due_ms;   /* when what is expected is overdue, in the loop's time */
-    uint64_t armed_ms; /* when the timer fires: not later than that */
+    uint64_t due_ms;   /* the deadline in the loop's time, or NEVER */
+    uint64_t armed_ms; /* when the timer fires: no later than due_ms */
     unsigned handles;  /* libuv handles not closed yet */
     int fd;
     struct frontend_request *current;
     bool gone;
-    bool ended;       /* to make room: it counts no more */
-    uint64_t step_ms; /* when it came, or its last answer began or ended */
-    uint64_t taken;   /* how far the client had come with its answer at the last check */
+    bool ended;       /* ended to make room: no longer counted */
+    uint64_t step_ms; /* when it began, or its last response began or ended */
+    uint64_t taken;   /* how much the client had read at the last check */
 };
 
 struct frontend_request {
@@ -55,73 +56,73 @@ struct frontend_request {
     struct MHD_Connection *mhd;
     struct http_request http;
     const char *uri;     /* the target in libmicrohttpd's memory */
-    void *user;          /* the owner's; NULL when it never saw the request */
-    char *origin;        /* of the page that may read its answers; NULL: the client is no page */
-    bool preflight;      /* it asks what it may send, and is told so here */
-    size_t headers_room; /* bytes of the connection's memory that are left for the answer's head */
-    size_t body_there;   /* ... and at most so many of them may be in use until the body is taken */
+    void *user;          /* the owner's; NULL if it did not take the request */
+    char *origin;        /* of the page that may read the responses; NULL: none */
+    bool preflight;      /* a CORS preflight, answered here */
+    size_t headers_room; /* bytes of the connection's memory left for the response's head */
+    size_t body_there;   /* how many of these the body may occupy until it is taken */
     bool is_head;
     bool http_1_0;
-    bool started;  /* the first handler call has been */
+    bool started;  /* the first handler call was made */
     bool complete; /* on_complete was called */
     bool answered; /* a response is queued */
-    bool said;     /* answered straight through the socket: nothing may follow */
+    bool sent_raw; /* the response was written straight to the socket: nothing may follow */
     bool suspended;
-    bool held_back; /* ... amid its body, which its owner cannot take now */
+    bool held_back; /* suspended amid its body, which its owner cannot take now */
     bool cut;
-    unsigned refused; /* status to answer with once the body has been swallowed */
+    unsigned refused; /* status to respond with once the body has been dropped */
     const char *why;
     char why_text[512];
-    uint64_t stall_ms; /* the client takes something of its answer in each such time; 0: never */
-    uint64_t pulled;   /* bytes of a streamed answer handed to libmicrohttpd */
-    uint64_t told; /* length of the body, as in struct http_request; its owner may take the head */
+    uint64_t stall_ms;       /* time after which a client that reads nothing is cut off; 0: never */
+    uint64_t pulled;         /* bytes of a streamed response handed to libmicrohttpd */
+    uint64_t content_length; /* as in struct http_request, which its owner may take */
     uint64_t body_bytes;
-    uint64_t body_mark;   /* body_bytes at the last check */
-    uint64_t body_due_ms; /* when the next check is, in the loop's time */
-    uint64_t body_seen;   /* body_bytes at the last look, of which there are many between checks */
-    bool body_unread;     /* ... when none had come since the one before, and some waited */
-    uint64_t body_limit;  /* for its chunks */
+    uint64_t body_mark;   /* body_bytes at the last rate check */
+    uint64_t body_due_ms; /* when the next rate check is due, in the loop's time */
+    uint64_t body_seen;   /* body_bytes at the last look; there are many between rate checks */
+    bool body_unread;     /* at that look no bytes had been read, though some were waiting */
+    uint64_t body_limit;  /* the longest body that chunks may add up to */
     uint64_t refused_at;  /* body_bytes when it was refused */
 };
 
-/* The request is over: its owner hears of it, and `r` is gone. */
+/* The request is over: notifies its owner and frees `r`. */
 void frontend_over(struct frontend_request *r, bool whole);
 
-/* libmicrohttpd has something to do: a turn must follow. */
+/* libmicrohttpd has something to do: requests a turn. */
 void frontend_dirty(struct frontend *f);
 
-/* Takes the connection out of libmicrohttpd's sight, and puts it back. */
+/* Suspends and resumes libmicrohttpd's work on the connection. */
 void frontend_suspend(struct frontend_request *r);
 void frontend_resume(struct frontend_request *r);
 
-/* Reckons how much room the request's head leaves for the head of its response. */
+/* Computes how much room the request's head leaves for the response's head. */
 void frontend_measure_room(struct frontend_request *r);
-/* Answers a page that asks what it may send. */
+/* Answers a CORS preflight. */
 enum MHD_Result frontend_respond_preflight(struct frontend_request *r);
-/* Answers with an error of ours, in the first call or the last. */
+/* Responds with our own error, in the first or the last handler call. */
 enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, const char *why);
-/* The same amid the body, when libmicrohttpd takes no response. Nothing else follows it. */
+/* The same amid the body, when libmicrohttpd accepts no response. Ends the connection. */
 void frontend_refuse_now(struct frontend_request *r, unsigned status, const char *why);
 
-/* A connection of libmicrohttpd's has come or gone (MHD_NotifyConnectionCallback). */
+/* A connection began or ended (MHD_NotifyConnectionCallback). */
 void frontend_connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
                                 enum MHD_ConnectionNotificationCode code);
 
-/* Before libmicrohttpd reads: clients whose first bytes are TLS are told that it is not spoken here. */
+/* Before libmicrohttpd reads: refuses clients whose first bytes are TLS. */
 void frontend_connection_look_at_fresh(struct frontend *f);
 
-/* The head is in: from now on the body must keep coming. */
+/* The head is complete: from now on the body must keep coming. */
 void frontend_connection_expect_body(struct connection *c);
-/* The request is in: its answer may take its time. */
+/* The request is complete: no deadline until its response begins. */
 void frontend_connection_expect_nothing(struct connection *c);
-/* The answer goes out: from now on the client must keep taking it. */
+/* The response begins: from now on the client must keep reading it. */
 void frontend_connection_expect_taking(struct connection *c);
-/* Ends it: libmicrohttpd sees that, unless it is suspended, and reaps it. What the kernel has of its
- * answer still goes out. */
+/* Shuts the connection down: libmicrohttpd notices and frees it unless it is suspended. The kernel
+ * still sends what it has of the response. */
 void frontend_connection_shut(struct connection *c);
-/* Ends it so that the client can tell a break from an end, even without any framing. */
+/* Resets the connection, so that the client can tell a break from an end even without framing. */
 void frontend_connection_reset(struct connection *c);
-/* The answer is out: the next head is waited for. */
+/* The response is complete: waits for the next request. */
 void frontend_connection_expect_headers(struct connection *c);
 
 #endif

@@ -1,4 +1,4 @@
-/* Responses to requests: those of its owner, and those of its own, errors and preflights. */
+/* Sends responses: the owner's, and the frontend's own errors and answers to preflights. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -12,13 +12,14 @@
 
 #define STREAM_BLOCK 4096
 
-/* --- room for heads ----------------------------------------------------------------------------- */
+/* --- room for response heads ------------------------------------------------------------------ */
 
-/* libmicrohttpd writes an answer's head into what the request has left of the pool, and where that is
- * too little it closes the connection without a word. It has the request's head there as it came, a
- * note of each field, parameter of the query and cookie, and a copy of the cookies. */
+/* libmicrohttpd writes a response's head into what the request has left of the connection's memory,
+ * and silently closes the connection if that is too little. The memory also holds the request's
+ * head, a record for each header, query parameter and cookie, and a copy of the cookies. */
 #define NOTE_BYTES 64
-#define LINES_OF_ITS_OWN 256 /* of the answer's head: status, Date, Connection, length or coding */
+#define LINES_OF_ITS_OWN \
+    256 /* lines it adds: status, Date, Connection, Content-Length or Transfer-Encoding */
 
 void frontend_measure_room(struct frontend_request *r)
 {
@@ -36,7 +37,7 @@ void frontend_measure_room(struct frontend_request *r)
     r->body_there = head < POOL_BYTES / 2 ? POOL_BYTES / 2 - head : 2 * 1024;
 }
 
-/* What add_cors writes. */
+/* An upper bound of what add_cors writes. */
 static size_t cors_bytes(const struct frontend_request *r)
 {
     return r->origin ? strlen(r->origin) + 128 : 0;
@@ -48,16 +49,17 @@ static bool headers_fit(const struct frontend_request *r, const struct http_resp
 
     size_t room = r->headers_room;
 
-    /* What has come of the body is in the pool until it is taken. */
+    /* Bytes of the body occupy this memory until they are taken. */
     if (!r->complete)
         room = room > r->body_there ? room - r->body_there : 0;
-    /* Each name and each value is terminated, where the answer has a colon, a space and a line's end. */
+    /* The headers' text has a terminator for each name and value; the response has ": " and CR
+     * LF. */
     return h->text.len + (size_t)2 * h->count + cors_bytes(r) <= room;
 }
 
-/* --- answers --------------------------------------------------------------------------------- */
+/* --- responses -------------------------------------------------------------------------------- */
 
-/* Fetch 3.2.3. The request has no credentials of the browser's own, so that "*" stands for all fields. */
+/* Fetch 3.2.3. The request carries no credentials of the browser's, so "*" means all headers. */
 static int add_cors(struct MHD_Response *mhd, const char *origin)
 {
     bool ok = MHD_add_response_header(mhd, "Access-Control-Allow-Origin", origin) == MHD_YES &&
@@ -75,7 +77,7 @@ static int add_headers(const struct frontend_request *r, struct MHD_Response *mh
     for (unsigned i = 0; i < h->count; i++) {
         if (r->origin && str_istarts(headers_name(h, i), STR("access-control-")))
             continue;
-        /* Refused are only values that no HTTP message should carry (empty ones, too). */
+        /* It refuses only values that no HTTP message should contain, and empty ones. */
         (void)MHD_add_response_header(mhd, headers_name(h, i).p, headers_value(h, i).p);
     }
     if (r->origin && add_cors(mhd, r->origin) < 0)
@@ -101,7 +103,7 @@ static int queue(struct frontend_request *r, struct MHD_Response *mhd,
     frontend_connection_expect_taking(r->c);
     if (r->suspended)
         frontend_resume(r);
-    else /* what is pipelined behind it is in memory, where no socket will tell of it */
+    else /* a pipelined request may be in memory already, so no socket event will follow */
         frontend_dirty(r->f);
     return 0;
 }
@@ -132,12 +134,12 @@ int frontend_whole(struct frontend_request *r, const struct http_response *respo
     if (!headers_fit(r, response))
         return -EMSGSIZE;
     if (bodiless(r, response->status) && body->len == 0 && response->content_length != 0) {
-        /* The length is told, the body is not sent. */
+        /* Content-Length is sent, the body is not. */
         mhd = MHD_create_response_from_callback(response->content_length == LENGTH_UNKNOWN
                                                     ? MHD_SIZE_UNKNOWN
                                                     : response->content_length,
                                                 STREAM_BLOCK, no_bytes, NULL, NULL);
-        /* Without a length it would be chunked, and the last chunk sent where no body may be. */
+        /* Without a length it would be chunked, and the last chunk would be sent. */
         if (mhd && response->content_length == LENGTH_UNKNOWN && response->status != 204)
             MHD_set_response_options(mhd, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
         return queue(r, mhd, response);
@@ -149,17 +151,18 @@ int frontend_whole(struct frontend_request *r, const struct http_response *respo
     return queue(r, mhd, response);
 }
 
-/* A connection that ends by what its reader returns is marked as closed, and then forgotten until it is
- * the oldest of those with the common timeout (MHD_connection_handle_idle, in 0.9.75 and in 1.0.1): with
- * its slot and its descriptor, for as long as an older client is idle. Those with a timeout of their own
- * are looked at in each run, so it gets one; the next run frees it. */
-static void let_go(struct frontend_request *r)
+/* Makes libmicrohttpd free the connection in its next run. A connection that its content reader
+ * ends is marked as closed but keeps its slot and descriptor until it is the oldest of those with
+ * the common timeout (MHD_connection_handle_idle, in 0.9.75 and 1.0.1), however long an older
+ * client stays idle. Connections with their own timeout are checked in each run, so it gets one. */
+static void free_in_next_run(struct frontend_request *r)
 {
     (void)MHD_set_connection_option(r->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
     frontend_dirty(r->f);
 }
 
-/* libmicrohttpd asks for bytes; without any it must sleep until frontend_wake. */
+/* Provides bytes of a streamed response. Without any, the connection is suspended until
+ * frontend_wake. */
 static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
 {
     struct frontend_request *r = cls;
@@ -173,14 +176,14 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
         return n;
     }
     if (n == PULL_END) {
-        if (r->http_1_0) /* the end of the connection is the end of the answer */
-            let_go(r);
+        if (r->http_1_0) /* the end of the connection ends the response */
+            free_in_next_run(r);
         return MHD_CONTENT_READER_END_OF_STREAM;
     }
     if (n == PULL_CUT) {
-        if (r->http_1_0) /* ... so that only a reset breaks it */
+        if (r->http_1_0) /* so only a reset shows that it is incomplete */
             frontend_connection_reset(r->c);
-        let_go(r);
+        free_in_next_run(r);
         return MHD_CONTENT_READER_END_WITH_ERROR;
     }
     frontend_suspend(r);
@@ -206,8 +209,8 @@ void frontend_stall_limit(struct frontend_request *r, uint64_t ms)
     r->stall_ms = ms;
 }
 
-/* libmicrohttpd has no interim responses. The request is in, the answer is not queued, and the answers
- * before it are out: nobody else writes into the socket now. */
+/* libmicrohttpd has no interim responses. Writing to the socket is safe here: the request is
+ * complete, its response is not queued, and all earlier responses are sent. */
 void frontend_interim(struct frontend_request *r, struct str interim)
 {
     ssize_t n;
@@ -215,7 +218,7 @@ void frontend_interim(struct frontend_request *r, struct str interim)
     if (!r->complete || r->answered || r->cut || r->c->gone)
         return;
     n = send(r->c->fd, interim.p, interim.n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n > 0 && (size_t)n < interim.n) /* no answer can follow half a head */
+    if (n > 0 && (size_t)n < interim.n) /* no response can follow half a head */
         frontend_cut(r);
 }
 
@@ -224,8 +227,8 @@ void frontend_wake(struct frontend_request *r)
     frontend_resume(r);
 }
 
-/* While it is suspended, whoever is asked next says so: the reader, or the last call. Else libmicrohttpd
- * waits for the client to take or to bring something, and only the end of the socket ends that. */
+/* A suspended connection is resumed, and its content reader or last_call ends it. Otherwise
+ * libmicrohttpd waits for the client, and only closing the socket ends that. */
 void frontend_cut(struct frontend_request *r)
 {
     r->cut = true;
@@ -237,9 +240,9 @@ void frontend_cut(struct frontend_request *r)
         frontend_connection_shut(r->c);
 }
 
-/* --- pages --------------------------------------------------------------------------------------- */
+/* --- CORS ------------------------------------------------------------------------------------- */
 
-#define PREFLIGHT_SECONDS "600" /* for which a browser need not ask again */
+#define PREFLIGHT_SECONDS "600" /* for which a browser may cache the answer */
 
 int frontend_allow_page(struct frontend_request *r, struct str origin)
 {
@@ -255,7 +258,7 @@ static bool is_field_list(struct str s)
     return s.n > 0;
 }
 
-/* What the page asks for is granted: its origin may send requests, and these have any fields. */
+/* Grants all that the page asks for: an allowed origin may send any method and any headers. */
 static int add_grants(struct http_response *response, const struct headers *asked)
 {
     static const struct {
@@ -270,7 +273,8 @@ static int add_grants(struct http_response *response, const struct headers *aske
     for (size_t i = 0; i < 2 && rc == 0; i++)
         if (headers_get(asked, lists[i].asked, &v) && is_field_list(v))
             rc = headers_add(&response->headers, lists[i].granted, v);
-    /* A page of a public site may reach this machine only if it is told so (Private Network Access). */
+    /* A page of a public site may reach this machine only with this header (Private Network
+     * Access). */
     if (rc == 0 && headers_get(asked, STR("access-control-request-private-network"), &v) &&
         str_ieq(v, STR("true")))
         rc = headers_add(&response->headers, STR("Access-Control-Allow-Private-Network"),
@@ -291,7 +295,7 @@ enum MHD_Result frontend_respond_preflight(struct frontend_request *r)
     mhd = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     if (rc == 0 && mhd)
         rc = add_cors(mhd, origin);
-    r->origin = NULL; /* its fields are there, and the grants are not the upstream's */
+    r->origin = NULL; /* its headers are set, and add_headers must keep the grants */
     if (rc == 0)
         rc = queue(r, mhd, &response);
     else if (mhd)
@@ -301,11 +305,11 @@ enum MHD_Result frontend_respond_preflight(struct frontend_request *r)
     return rc == 0 ? MHD_YES : MHD_NO;
 }
 
-/* --- errors ------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 #define RAW_BYTES_MAX 4096
 
-/* As in add_cors. */
+/* The same headers as in add_cors. */
 #define CORS_FIELDS \
     "Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: *\r\nVary: Origin\r\n"
 
@@ -345,13 +349,14 @@ static int own_error(const struct frontend_request *r, unsigned status, const ch
                                 status >= 500 ? "server_error" : "invalid_request_error",
                                 code_for(status), &facts);
 
-    if (rc == 0 && status == 426) /* RFC 9110 15.5.22: what is spoken here */
+    if (rc == 0 && status == 426) /* RFC 9110 15.5.22: the supported protocol */
         rc = headers_add(&response->headers, STR("Upgrade"), STR("HTTP/1.1"));
     return rc;
 }
 
-/* Its owner has not heard of the request, and refused pages learn nothing. Without memory none does. */
-static void let_page_read(struct frontend_request *r)
+/* Lets an allowed page read a refusal that the owner has not seen. Others, and all without memory,
+ * learn nothing. */
+static void allow_reading(struct frontend_request *r)
 {
     struct str origin;
 
@@ -362,8 +367,8 @@ static void let_page_read(struct frontend_request *r)
         (void)frontend_allow_page(r, origin);
 }
 
-/* Straight into the socket, for libmicrohttpd has no memory for it or does not take an answer now. Where
- * the kernel has no room for so little the client reads nothing of what it is sent anyway. */
+/* Writes straight to the socket because libmicrohttpd has no memory for the response or does not
+ * accept one now. If the kernel has no room for so little, the client is not reading anyway. */
 static void write_raw(struct frontend_request *r, const struct http_response *response,
                       const struct buf *body)
 {
@@ -385,10 +390,11 @@ static void write_raw(struct frontend_request *r, const struct http_response *re
     buf_deinit(&raw);
 }
 
-/* What the client still sends is dropped, for it may read only then; and not for long. */
-static void end_here(struct frontend_request *r, unsigned status)
+/* Nothing follows the response. For a short time retryd reads and drops what the client still
+ * sends, as the client may read only afterwards. */
+static void end_after_response(struct frontend_request *r, unsigned status)
 {
-    r->said = true;
+    r->sent_raw = true;
     r->refused = status;
     r->refused_at = r->body_bytes;
     shutdown(r->c->fd, SHUT_WR);
@@ -402,13 +408,13 @@ enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, con
 
     http_response_init(&response);
     buf_init(&body, 4096);
-    let_page_read(r);
+    allow_reading(r);
     rc = own_error(r, status, why, &response, &body);
     if (rc == 0)
         rc = frontend_whole(r, &response, &body);
     if (rc == -EMSGSIZE && !r->complete) {
         write_raw(r, &response, &body);
-        end_here(r, status);
+        end_after_response(r, status);
         frontend_connection_expect_body(r->c);
         rc = 0;
     }
@@ -434,5 +440,5 @@ void frontend_refuse_now(struct frontend_request *r, unsigned status, const char
         r->f->handler->on_body_refused(r->user, status);
     else
         r->f->handler->on_refused(r->f->ctx, status, why);
-    end_here(r, status);
+    end_after_response(r, status);
 }

@@ -1,4 +1,4 @@
-/* Writes the lines about requests. Never a header, never a body, never a key: ids, names, numbers. */
+/* Writes the log lines about requests: ids, names and numbers, never a header, a body or a key. */
 #include "daemon/access_log.h"
 
 #include <stdio.h>
@@ -8,8 +8,8 @@
 #include "exchange/response.h"
 #include "policy/deadline.h"
 
-/* Fields: id, model, target, fallback, key; where they have something to tell. */
-static void names(const struct exchange *x)
+/* Adds the fields id, model, target, fallback and key, unless they are empty. */
+static void add_names(const struct exchange *x)
 {
     log_text("id", x->request.id);
     if (x->request.model[0])
@@ -22,10 +22,9 @@ static void names(const struct exchange *x)
         log_u64("key", x->placement.target.key_number);
 }
 
-/* --- text of an upstream's ----------------------------------------------------------------------- */
+/* --- text from upstreams ---------------------------------------------------------------------- */
 
-#define KEY_PIECE \
-    12 /* so much of a key may not be seen: no word of an API's is in a key by chance */
+#define KEY_PIECE 12 /* longest piece of a key that may appear by chance, plus one */
 
 static bool shares_a_piece(struct str text, struct str key)
 {
@@ -35,7 +34,7 @@ static bool shares_a_piece(struct str text, struct str key)
     return false;
 }
 
-/* Whether it quotes a key that the upstream was sent: the configured one, or the client's own. */
+/* Whether it quotes a key that the upstream received: the configured one or the client's own. */
 static bool quotes_a_key(const struct exchange *x, struct str text)
 {
     const struct headers *h = &x->request.http.headers;
@@ -93,7 +92,7 @@ void access_log_attempt(const struct exchange *x, const struct attempt_report *r
         return;
     attempt_sentence(x, r, sentence, sizeof(sentence));
     log_begin(LOG_INFO, sentence);
-    names(x);
+    add_names(x);
     log_u64("attempt", r->number);
     if (r->status)
         log_u64("status", r->status);
@@ -119,9 +118,9 @@ void access_log_attempt(const struct exchange *x, const struct attempt_report *r
 
 void access_log_dropped(const struct exchange *x, bool malformed)
 {
-    log_begin(LOG_WARN, malformed ? "an event of the stream is not JSON and was left out"
-                                  : "an event of the stream has no data and was left out");
-    names(x);
+    log_begin(LOG_WARN, malformed ? "left out an event of the stream that is not JSON"
+                                  : "left out an event of the stream that has no data");
+    add_names(x);
     log_u64("attempt", x->attempts);
     log_end();
 }
@@ -148,7 +147,7 @@ void access_log_request(const struct exchange *x, enum log_access access)
     if (!wanted(x, access) || !log_enabled(LOG_INFO))
         return;
     log_begin(LOG_INFO, "request");
-    names(x);
+    add_names(x);
     log_str("method", buf_str(&x->request.http.method));
     log_str("path", path);
     log_text("end", exchange_end_word(x->end));
@@ -167,7 +166,7 @@ void access_log_request(const struct exchange *x, enum log_access access)
     if (x->stream.dropped)
         log_u64("dropped_events", x->stream.dropped);
     if (x->stream.lacks_usage && x->end == END_ANSWERED)
-        log_str("lacks", STR("usage")); /* which the client had asked for */
+        log_str("lacks", STR("usage")); /* the client had asked for it */
     if (x->stream.splices)
         log_u64("spliced", x->stream.splices);
     if (x->end != END_ANSWERED && x->last_reason != REASON_OK)
@@ -186,11 +185,11 @@ void access_log_request(const struct exchange *x, enum log_access access)
     log_end();
 }
 
-/* --- steps: turns -------------------------------------------------------------------------------------- */
+/* --- steps: turns ----------------------------------------------------------------------------- */
 
-static void tell_taken(const struct exchange *x, uint64_t now_ms)
+static void log_accepted(const struct exchange *x, uint64_t now_ms)
 {
-    log_begin(LOG_DEBUG, "step: request taken");
+    log_begin(LOG_DEBUG, "step: request accepted");
     log_text("id", x->request.id);
     log_text("route", x->plan.route);
     log_text("operation", operation_word(x->placement.turn_request.operation));
@@ -203,16 +202,15 @@ static void tell_taken(const struct exchange *x, uint64_t now_ms)
     log_end();
 }
 
-static void tell_turn(const struct exchange *x, const struct turn *turn,
-                      const struct turn_request *turn_request, enum turn_state s, uint64_t now_ms)
+static void log_turn(const struct exchange *x, const struct turn *turn,
+                     const struct turn_request *turn_request, enum turn_state s, uint64_t now_ms)
 {
-    log_begin(LOG_DEBUG,
-              s == TURN_WAITING ? "step: waits in the queue" : "step: no turn is to be had");
+    log_begin(LOG_DEBUG, s == TURN_WAITING ? "step: queued" : "step: no target is available");
     log_text("id", x->request.id);
     log_u64("tier", turn_request->tier);
     if (s == TURN_REFUSED)
         log_text("why", turns_why_word(turn->why));
-    else if (turn->first_held != TURN_WHY_NONE) /* all else is the other threads' now */
+    else if (turn->first_held != TURN_WHY_NONE) /* other threads own the rest of it now */
         log_text("why", turns_why_word(turn->first_held));
     else
         log_text("why", "others wait already");
@@ -229,12 +227,12 @@ void steps_turn(const struct exchange *x, const struct turn *turn,
                 const struct turn_request *turn_request, enum turn_state s, uint64_t now_ms)
 {
     if (x->attempts == 0 && turn_request->tier == 0)
-        tell_taken(x, now_ms);
+        log_accepted(x, now_ms);
     if (s != TURN_GRANTED)
-        tell_turn(x, turn, turn_request, s, now_ms);
+        log_turn(x, turn, turn_request, s, now_ms);
 }
 
-/* --- steps: attempts ----------------------------------------------------------------------------------- */
+/* --- steps: attempts -------------------------------------------------------------------------- */
 
 static const char *why_there(const struct exchange *x, const struct attempt *a)
 {
@@ -279,7 +277,7 @@ void steps_attempt(const struct exchange *x, const struct attempt *a)
     log_end();
 }
 
-static void tell_address(const struct fetch_trace *trace)
+static void log_address(const struct fetch_trace *trace)
 {
     bool v6 = strchr(trace->address, ':') != NULL;
     char text[160];
@@ -296,13 +294,13 @@ static void tell_address(const struct fetch_trace *trace)
 
 void steps_trace(const struct exchange *x, const struct attempt *a, const struct fetch_trace *trace)
 {
-    log_begin(LOG_DEBUG, trace->cancelled ? "step: attempt cancelled" : "step: attempt over");
+    log_begin(LOG_DEBUG, trace->cancelled ? "step: attempt cancelled" : "step: attempt ended");
     log_text("id", x->request.id);
     log_u64("attempt", a->number);
     if (a->status)
         log_u64("status", a->status);
     log_text("connection", !trace->sent ? "none" : trace->kept ? "kept" : "new");
-    tell_address(trace);
+    log_address(trace);
     if (trace->http[0])
         log_text("http", trace->http);
     log_u64("dns_ms", trace->dns_ms);
@@ -318,7 +316,7 @@ void steps_trace(const struct exchange *x, const struct attempt *a, const struct
 
 void steps_response(const struct exchange *x, unsigned status, bool whole)
 {
-    log_begin(LOG_DEBUG, whole ? "step: answer handed over" : "step: answer begins");
+    log_begin(LOG_DEBUG, whole ? "step: response handed over" : "step: response begins");
     log_text("id", x->request.id);
     log_u64("status", status);
     log_u64("attempts", x->attempts);

@@ -1,4 +1,4 @@
-/* The lines of the log that are about requests: one per failed attempt, one per request (C27). */
+/* Log lines about requests: one per failed attempt and one per request (C27). */
 #ifndef RETRYD_DAEMON_ACCESS_LOG_H
 #define RETRYD_DAEMON_ACCESS_LOG_H
 
@@ -10,21 +10,22 @@
 /* "attempt 2 of 5 failed: 503 overloaded; next in 2.1 s" and the facts behind it. */
 void access_log_attempt(const struct exchange *x, const struct attempt_report *r);
 
-/* The first event that was left out of a request's stream. */
+/* Logs the first event that was left out of a request's stream. */
 void access_log_dropped(const struct exchange *x, bool malformed);
 
-/* The request as it ended, if `access` asks for it. */
+/* Logs the request when it has ended, if `access` asks for it. */
 void access_log_request(const struct exchange *x, enum log_access access);
 
-/* --- steps, at level = debug ("step: ..."): how a request is taken, what it waits for, where each attempt goes and
- * why, and how it went over the network. Call these only if steps_are_told() --- */
+/* --- Steps, at level = debug ("step: ..."): how a request is accepted, what it waits for, where each
+ * attempt goes and why, and its timing on the network. Call these only if steps_are_told(). --- */
 
 static inline bool steps_are_told(void)
 {
     return log_enabled(LOG_DEBUG);
 }
 
-/* The request has asked for a turn, which is in state `s`. Before the first attempt also what the request may take. */
+/* The request asked for a turn, which is in state `s`. Before the first attempt, also logs the
+ * request's limits. */
 void steps_turn(const struct exchange *x, const struct turn *turn,
                 const struct turn_request *turn_request, enum turn_state s, uint64_t now_ms);
 

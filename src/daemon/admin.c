@@ -1,4 +1,4 @@
-/* Answers the few requests that are about retryd itself. */
+/* Serves the admin pages: health, readiness and metrics. */
 #include "daemon/admin.h"
 
 #include <errno.h>
@@ -9,12 +9,13 @@
 #include "exchange/response.h"
 
 #define ADMIN_CONNECTIONS 64
-#define ADMIN_PLACES (4 * ADMIN_CONNECTIONS) /* those that make room have theirs for a turn more */
-/* Scrapers come every few seconds, if at all; those that hang must not be waited for. */
+#define ADMIN_PLACES \
+    (4 * ADMIN_CONNECTIONS) /* ended connections keep their places for another turn */
+/* Scrapers connect every few seconds, if at all; retryd does not wait for hung ones. */
 #define ADMIN_HEADERS_MS 5000
 #define ADMIN_IDLE_MS 30000
 #define ADMIN_STALL_MS 5000
-/* The series are capped by count (traffic_metrics.c), far below it. */
+/* The number of series is limited (traffic_metrics.c) so that their text is far shorter. */
 #define METRICS_BYTES_MAX (16 * 1024 * 1024)
 
 struct admin {
@@ -58,7 +59,7 @@ static ptrdiff_t on_body(void *user, const void *data, size_t n, char *ret_why, 
     return (ptrdiff_t)n;
 }
 
-static int response(struct page *p, unsigned status, const char *type, struct buf *body)
+static int respond(struct page *p, unsigned status, const char *type, struct buf *body)
 {
     struct http_response response;
     int rc;
@@ -75,14 +76,14 @@ static int response(struct page *p, unsigned status, const char *type, struct bu
     return rc;
 }
 
-static int say(struct page *p, unsigned status, const char *text)
+static int respond_text(struct page *p, unsigned status, const char *text)
 {
     struct buf body;
     int rc;
 
     buf_init(&body, 4096);
     buf_printf(&body, "%s\n", text);
-    rc = response(p, status, "text/plain; charset=utf-8", &body);
+    rc = respond(p, status, "text/plain; charset=utf-8", &body);
     buf_deinit(&body);
     return rc;
 }
@@ -94,8 +95,8 @@ static int write_metrics(struct page *p)
 
     buf_init(&body, METRICS_BYTES_MAX);
     p->a->source->metrics(p->a->ctx, &body);
-    rc = body.failed ? say(p, 503, "out of memory")
-                     : response(p, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+    rc = body.failed ? respond_text(p, 503, "out of memory")
+                     : respond(p, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
     buf_deinit(&body);
     return rc;
 }
@@ -105,15 +106,16 @@ static int serve(struct page *p)
     struct str path = http_request_path(&p->http);
 
     if (!http_request_is(&p->http, "GET") && !http_request_is(&p->http, "HEAD"))
-        return say(p, 405, "only GET and HEAD");
+        return respond_text(p, 405, "only GET and HEAD are allowed");
     if (str_eq(path, STR("/healthz")))
-        return p->a->source->well(p->a->ctx) ? say(p, 200, "ok")
-                                             : say(p, 503, "a worker does not answer");
+        return p->a->source->well(p->a->ctx) ? respond_text(p, 200, "ok")
+                                             : respond_text(p, 503, "a worker does not respond");
     if (str_eq(path, STR("/readyz")))
-        return p->a->source->ready(p->a->ctx) ? say(p, 200, "ready") : say(p, 503, "draining");
+        return p->a->source->ready(p->a->ctx) ? respond_text(p, 200, "ready")
+                                              : respond_text(p, 503, "draining");
     if (str_eq(path, STR("/metrics")))
         return write_metrics(p);
-    return say(p, 404, "not found; there are /healthz, /readyz and /metrics");
+    return respond_text(p, 404, "not found; the pages are /healthz, /readyz and /metrics");
 }
 
 static void on_complete(void *user)

@@ -11,21 +11,21 @@
 struct admin;
 
 struct admin_source {
-    /* Whether a request with these headers may see the pages; else a sentence why not. */
+    /* Whether a request with these headers may see the pages; if not, `ret_why` gets a sentence. */
     bool (*may_enter)(void *ctx, const struct headers *h, char *ret_why, size_t size);
     bool (*well)(void *ctx);  /* every worker answers */
-    bool (*ready)(void *ctx); /* requests are being served, and new ones too */
+    bool (*ready)(void *ctx); /* new requests are accepted */
     void (*metrics)(void *ctx, struct buf *out);
 };
 
-/* NULL when out of memory. `wake`: admin_turn has something to do. */
+/* NULL when out of memory. `wake` is called when admin_turn has something to do. */
 struct admin *admin_new(uv_loop_t *loop, const struct admin_source *source, void *ctx,
                         void (*wake)(void *arg), void *wake_arg);
-/* An accepted connection. Where there are too many, one that is idle or slow makes room: a health check
- * always gets through. */
+/* Takes an accepted connection. If there are too many, ends an idle or slow one, so that a health
+ * check always gets through. */
 int admin_add(struct admin *a, int fd);
-bool admin_turn(struct admin *a); /* true when it did anything; then another must follow */
-/* Cuts what is left. Runs until admin_idle, then close. */
+bool admin_turn(struct admin *a); /* true if it did anything; then call it again */
+/* Cuts all connections. Continue with turns until admin_idle, then close. */
 void admin_abort(struct admin *a);
 bool admin_idle(const struct admin *a);
 void admin_close(struct admin *a);

@@ -401,7 +401,7 @@ static int refuse_headers(struct worker *w, struct frontend_request *r,
 
     if (!frontend_may_enter(&request->headers, w->wiring->hosts, w->wiring->origins, &why)) {
         frontend_explain_refusal(&request->headers, w->wiring->hosts, &w->wiring->origins, why,
-                              ret_why, size);
+                                 ret_why, size);
         return -EACCES;
     }
     if (wiring_is_loop(&request->headers)) {

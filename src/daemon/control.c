@@ -1,4 +1,4 @@
-/* Answers `retryd reload` on a Unix socket without a file. */
+/* Serves `retryd reload` on an abstract Unix socket. */
 #include "daemon/control.h"
 
 #include <errno.h>
@@ -18,7 +18,7 @@
 #define REPLY_MAX (128 * 1024)
 #define BACKLOG 8
 
-/* Who asks. It is freed when its end of the connection is closed. */
+/* A client. It is freed when its connection is closed. */
 struct peer {
     uv_pipe_t pipe;
     uv_write_t write;
@@ -26,8 +26,8 @@ struct peer {
     struct list node;
     char request[sizeof(CONTROL_REQUEST)];
     size_t have;
-    bool acted; /* the answer is there ... */
-    bool told;  /* ... and on its way */
+    bool acted;   /* the response is ready ... */
+    bool replied; /* ... and is being written */
     struct buf reply;
 };
 
@@ -35,14 +35,14 @@ struct control {
     uv_pipe_t pipe;
     struct list peers;
     unsigned count;
-    bool closing; /* nobody is let in */
+    bool closing; /* accepts no more clients */
     bool shut;    /* the listening socket is closed */
     control_act act;
     control_done done;
     void *ctx;
 };
 
-/* --- one that asks --------------------------------------------------------------------------------------- */
+/* --- clients ---------------------------------------------------------------------------------- */
 
 static void free_if_over(struct control *c)
 {
@@ -78,7 +78,7 @@ static void reply(struct peer *p)
 {
     uv_buf_t text = uv_buf_init(p->reply.p, (unsigned)p->reply.len);
 
-    p->told = true;
+    p->replied = true;
     p->write.data = p;
     if (p->reply.failed || uv_write(&p->write, (uv_stream_t *)&p->pipe, &text, 1, on_written) < 0)
         close_peer(p);
@@ -86,14 +86,14 @@ static void reply(struct peer *p)
 
 static void act(struct peer *p)
 {
-    struct buf told;
+    struct buf output;
     enum cli_exit result;
 
-    buf_init(&told, REPLY_MAX / 2);
-    result = p->c->act(p->c->ctx, &told);
+    buf_init(&output, REPLY_MAX / 2);
+    result = p->c->act(p->c->ctx, &output);
     buf_printf(&p->reply, "%d\n", (int)result);
-    buf_add_str(&p->reply, buf_str(&told));
-    buf_deinit(&told);
+    buf_add_str(&p->reply, buf_str(&output));
+    buf_deinit(&output);
     p->acted = true;
     control_check(p->c);
 }
@@ -113,7 +113,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *room)
 
     (void)room;
     if (n < 0 || p->acted) {
-        if (n != UV_EOF || !p->acted) /* who has asked may close its sending half */
+        if (n != UV_EOF || !p->acted) /* after its request, a client may close its sending half */
             close_peer(p);
         return;
     }
@@ -126,7 +126,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *room)
         close_peer(p);
 }
 
-/* --- the door -------------------------------------------------------------------------------------------- */
+/* --- the listening socket --------------------------------------------------------------------- */
 
 static bool may_ask(uv_pipe_t *pipe)
 {
@@ -160,7 +160,7 @@ static void on_connection(uv_stream_t *server, int status)
         close_peer(p);
 }
 
-/* A listening socket with a name that nobody could foresee; -errno. */
+/* Opens a listening socket with a random name. The descriptor, or -errno. */
 static int open_socket(void)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -226,7 +226,7 @@ void control_check(struct control *c)
     for (struct list *n = c->peers.next; n != &c->peers; n = n->next) {
         struct peer *p = LIST_ENTRY(n, struct peer, node);
 
-        if (p->acted && !p->told)
+        if (p->acted && !p->replied)
             reply(p);
     }
 }

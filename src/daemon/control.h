@@ -1,14 +1,15 @@
-/* The way in for `retryd reload`: a Unix socket on which a running daemon is asked, and answers.
+/* The control socket: `retryd reload` sends its request to a running daemon over it.
  *
- * The socket is one of Linux's abstract kind (unix(7)): it has no file, so that there is nothing to place, to
- * own or to clean up, whether retryd runs as a service, in a container without a writable folder, or from a
- * shell, and a broken configuration cannot hide it. Its name is "retryd-control/" and 16 random hexadecimal
- * digits, so that nobody can take it beforehand; who asks finds it in /proc/self/net/unix. Anyone in the same
- * network namespace may connect: SO_PEERCRED tells both ends who the other one is, and retryd answers root and
- * its own user only.
+ * It is an abstract Unix socket of Linux (unix(7)). Without a file, there is nothing to place, own
+ * or clean up, whether retryd runs as a service, in a container without a writable folder, or from
+ * a shell, and a broken configuration cannot hide it. Its name is "retryd-control/" and 16 random
+ * hexadecimal digits, so that nobody can bind it first. Clients find it in /proc/self/net/unix.
+ * Anyone in the same network namespace may connect: SO_PEERCRED tells both ends who the other is,
+ * and retryd serves only root and its own user.
  *
- * The client sends "reload\n". The answer is the exit code of the verb (enum cli_exit) and a newline, then the
- * lines to be shown, then the end. It comes once every worker serves by what was read. */
+ * The client sends "reload\n". The response is the exit code of the command (enum cli_exit), a
+ * newline, the lines to show, and the end of the stream. retryd sends it once every worker uses the
+ * new configuration. */
 #ifndef RETRYD_DAEMON_CONTROL_H
 #define RETRYD_DAEMON_CONTROL_H
 
@@ -22,16 +23,17 @@
 
 struct control;
 
-/* What is asked for; `told` gets the lines. */
-typedef enum cli_exit (*control_act)(void *ctx, struct buf *told);
-/* Whether what was done last is in force everywhere. */
+/* Carries out a request; `output` gets the lines to show. */
+typedef enum cli_exit (*control_act)(void *ctx, struct buf *output);
+/* Whether the last request is in force everywhere. */
 typedef bool (*control_done)(void *ctx);
 
-/* NULL, and errno, where there can be none. */
+/* NULL with errno on failure. */
 struct control *control_new(uv_loop_t *loop, control_act act, control_done done, void *ctx);
-/* Answers those that wait for what is now in force. To be called whenever that may have changed. */
+/* Responds to clients whose request is now in force. To be called whenever that may have
+ * changed. */
 void control_check(struct control *c);
-/* Begins to close; it is freed once the loop has run. NULL is fine. */
+/* Begins to close; the memory is freed on the loop. NULL is fine. */
 void control_close(struct control *c);
 
 #endif

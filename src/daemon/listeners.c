@@ -1,4 +1,5 @@
-/* Listens: opens the addresses or takes systemd's sockets, accepts connections, spreads them over the workers. */
+/* Opens the listening sockets or takes systemd's, accepts connections and spreads them over the
+ * workers. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,10 +19,10 @@
 #include "config/config.h"
 #include "daemon/server_private.h"
 
-/* --- opening ------------------------------------------------------------------------------------ */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 #define BACKLOG 1024
-#define UNIX_UMASK 0117 /* 0660: the owner and the group */
+#define UNIX_UMASK 0117 /* mode 0660 */
 
 union address {
     struct sockaddr any;
@@ -34,8 +35,9 @@ union address {
 static int fail(int error, char *ret_why, size_t size, const char *address)
 {
     const char *hint = error == EADDRINUSE ? "; is another retryd running?"
-                       : error == EACCES ? "; ports below 1024 and other users' folders need rights"
-                                         : "";
+                       : error == EACCES
+                           ? "; ports below 1024 and other users' directories need privileges"
+                           : "";
 
     snprintf(ret_why, size, "cannot listen on %s: %s%s", address, strerror(error), hint);
     return -error;
@@ -97,7 +99,7 @@ static void name_of(int fd, char *out, size_t size)
         inet_ntop(AF_INET6, &a.v6.sin6_addr, host, sizeof(host));
         snprintf(out, size, "[%s]:%u", host, ntohs(a.v6.sin6_port));
     } else {
-        /* One of the abstract kind has no file, and begins with a zero. */
+        /* The name of an abstract socket begins with a NUL. */
         bool abstract = n > sizeof(a.local.sun_family) && a.local.sun_path[0] == '\0';
 
         snprintf(out, size, "unix:%s%s", abstract ? "@" : "", a.local.sun_path + abstract);
@@ -129,7 +131,7 @@ static int open_ip(const char *address, struct listen_socket *ret, char *ret_why
     return 0;
 }
 
-/* A socket file that nobody answers on is a left-over of a crash. */
+/* Removes a socket file that a crash left behind: nobody accepts on it. */
 static void remove_stale(const union address *a)
 {
     struct stat st;
@@ -174,8 +176,9 @@ static int open_unix(const char *path, struct listen_socket *ret, char *ret_why,
     return 0;
 }
 
-/* Opens "host:port", "[v6]:port" (port 0: any) or "unix:PATH". Returns 0, or -errno (-EADDRINUSE, -EACCES, ...) with a
- * sentence in `ret_why`. A Unix socket has mode 0660 and replaces one that nobody serves. */
+/* Opens "host:port", "[v6]:port" (port 0: any) or "unix:PATH". Returns 0, or -errno (-EADDRINUSE,
+ * -EACCES, ...) with a sentence in `ret_why`. A Unix socket has mode 0660 and replaces a stale
+ * one. */
 static int open_socket(const char *address, struct listen_socket *ret, char *ret_why, size_t size)
 {
     if (!strncmp(address, "unix:", 5))
@@ -183,17 +186,16 @@ static int open_socket(const char *address, struct listen_socket *ret, char *ret
     return open_ip(address, ret, ret_why, size);
 }
 
-/* --- sockets that systemd passed ---------------------------------------------------------------- */
+/* --- sockets that systemd passed -------------------------------------------------------------- */
 
-/* A socket that systemd passed. Its name (FileDescriptorName= of systemd.socket(5)) says what it is for. Its file, if it
- * has one, belongs to systemd: unix_path is empty. */
+/* A socket that systemd passed. Its name (FileDescriptorName=, systemd.socket(5)) tells its
+ * purpose. Its file, if any, belongs to systemd, so unix_path is empty. */
 struct inherited {
     struct listen_socket socket;
     bool admin;
 };
 
-/* systemd names a socket after its unit where the unit does not say how, and calls those "unknown" of
- * which it was told no names at all. */
+/* systemd names a socket after its unit by default, and "unknown" if it has no names at all. */
 static int purpose_of(const char *name, bool *ret_admin)
 {
     *ret_admin = !strcmp(name, "admin");
@@ -218,8 +220,8 @@ static int take_over(int fd, const char *name, struct inherited *ret, char *ret_
     if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0 || !is_known_family(fd)) {
         snprintf(
             ret_why, size,
-            "a socket passed by systemd (%s) is not a listening stream socket of IPv4, IPv6 or "
-            "Unix (ListenStream=)",
+            "a socket passed by systemd (%s) is not a listening IPv4, IPv6 or Unix stream socket "
+            "(ListenStream=)",
             name);
         return -EINVAL;
     }
@@ -235,9 +237,10 @@ static int take_over(int fd, const char *name, struct inherited *ret, char *ret_
     return -EINVAL;
 }
 
-/* Takes the sockets that systemd passed (sd_listen_fds(3)). Returns how many, or -errno with a sentence in `ret_why`.
- * "admin" is for the admin pages; "api" and a socket without a name are for clients. -EINVAL: any other name, or no
- * listening stream socket of IPv4, IPv6 or Unix; -E2BIG: more than LISTEN_MAX. */
+/* Takes the sockets that systemd passed (sd_listen_fds(3)). Returns how many, or -errno with a
+ * sentence in `ret_why`. "admin" is for the admin pages; "api" and a socket without a name are for
+ * clients. -EINVAL: any other name, or no listening stream socket of IPv4, IPv6 or Unix; -E2BIG:
+ * more than LISTEN_MAX. */
 static int inherit(struct inherited ret[LISTEN_MAX], char *ret_why, size_t size)
 {
     char **names = NULL;
@@ -247,8 +250,7 @@ static int inherit(struct inherited ret[LISTEN_MAX], char *ret_why, size_t size)
         snprintf(ret_why, size, "systemd passed %d sockets; expected at most %d", n, LISTEN_MAX);
         rc = -E2BIG;
     } else if (n < 0) {
-        snprintf(ret_why, size, "the sockets passed by systemd cannot be taken over: %s",
-                 strerror(-n));
+        snprintf(ret_why, size, "cannot take over the sockets passed by systemd: %s", strerror(-n));
         rc = n;
     }
     for (int i = 0; rc == 0 && i < n; i++)
@@ -273,13 +275,13 @@ static void close_socket(struct listen_socket *l)
     l->fd = -1;
 }
 
-/* --- accepting ---------------------------------------------------------------------------------- */
+/* --- accepting -------------------------------------------------------------------------------- */
 
 #define PROBLEM_MAX 4096
 #define ACCEPTS_PER_TURN 64
-#define ADMINS_PER_TURN 16      /* few, so that each is served before others can push it out */
-#define LAST_CALL_ROUNDS 64     /* the length of a queue, in such turns */
-#define PAUSE_MS 100            /* of listening, when there are no descriptors at all */
+#define ADMINS_PER_TURN 16      /* few, so that each is served before it is ended to make room */
+#define LAST_CALL_ROUNDS 64     /* enough turns for a full backlog */
+#define PAUSE_MS 100            /* pause in listening when no descriptors are left */
 #define FILES_OF_THE_PROCESS 32 /* listeners, admins, signals, the log */
 #define FILES_OF_A_WORKER 8     /* its loop and its libraries */
 
@@ -299,9 +301,9 @@ static unsigned total_load(const struct server *s, struct worker **ret_least)
     return total;
 }
 
-/* Each client may need a connection to an upstream as well, and a file for its body. Where the
- * descriptors do not go round, clients wait to be let in: better than to be let in and turned away,
- * or to starve the others. */
+/* Each client may also need a connection to an upstream and a file for its body. Without enough
+ * descriptors, clients wait in the backlog: better than being accepted and refused, or starving
+ * others. */
 #define FILES_OF_A_CLIENT 3
 
 static unsigned connection_limit(const struct config_server *c)
@@ -325,7 +327,7 @@ static unsigned connection_limit(const struct config_server *c)
 
 static void on_listener(uv_poll_t *poll, int status, int events);
 
-/* Starts or stops listening at the doors for clients, or at those for admins. */
+/* Starts or stops accepting on the listeners for clients, or on those for admins. */
 static void set_listeners(struct server *s, bool admin, bool open)
 {
     for (unsigned i = 0; i < s->listener_count; i++) {
@@ -351,8 +353,8 @@ static void on_pause_over(uv_timer_t *timer)
         set_listeners(s, false, true);
 }
 
-/* Not even the spare descriptor is left: a worker was faster. A listener that stays ready would
- * make the loop spin, so nobody listens for a moment. */
+/* Stops accepting for a moment: even the spare descriptor is gone, and a listener that stays
+ * readable would make the loop spin. */
 static void pause_listeners(struct server *s)
 {
     set_listeners(s, false, false);
@@ -360,7 +362,7 @@ static void pause_listeners(struct server *s)
     uv_timer_start(&s->pause, on_pause_over, PAUSE_MS, 0);
 }
 
-/* Out of descriptors: the spare one serves to take a connection and close it. */
+/* Out of descriptors: uses the spare one to accept a connection and close it. */
 static void shed_one(struct server *s, int listen_fd)
 {
     int fd;
@@ -371,14 +373,14 @@ static void shed_one(struct server *s, int listen_fd)
         if (fd >= 0)
             close(fd);
         s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        log_line(LOG_WARN, "out of file descriptors: a connection was closed unserved; raise the "
+        log_line(LOG_WARN, "out of file descriptors: closed a connection unserved; raise the "
                            "limit (LimitNOFILE, ulimit -n)");
     }
     if (s->spare_fd < 0)
         pause_listeners(s);
 }
 
-/* Where the connection goes; NULL when max_connections are open already. */
+/* Chooses the worker for a connection; NULL if max_connections are open. */
 static struct worker *choose_worker(struct server *s)
 {
     struct worker *least = NULL;
@@ -387,12 +389,12 @@ static struct worker *choose_worker(struct server *s)
         return least;
     s->full = true;
     set_listeners(s, false, false);
-    log_line(LOG_WARN, "max_connections (%u) are open: new ones wait", s->max_connections);
+    log_line(LOG_WARN, "max_connections (%u) reached: new connections wait", s->max_connections);
     return NULL;
 }
 
-/* Takes in who waits there, so many at a time. True where more may wait. */
-static bool take_some(struct listener *l)
+/* Accepts some of the waiting connections. True if more may wait. */
+static bool accept_some(struct listener *l)
 {
     struct server *s = l->s;
     int most = l->admin ? ADMINS_PER_TURN : ACCEPTS_PER_TURN;
@@ -422,7 +424,7 @@ static void on_listener(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    (void)take_some(poll->data);
+    (void)accept_some(poll->data);
 }
 
 static int open_listener(struct server *s, const struct listen_socket *socket, bool admin,
@@ -453,7 +455,7 @@ static int open_address(struct server *s, const char *address, bool admin)
     int rc;
 
     if (s->listener_count > LISTEN_MAX) {
-        log_line(LOG_ERROR, "more than %d addresses to listen on", LISTEN_MAX);
+        log_line(LOG_ERROR, "too many listen addresses: expected at most %d", LISTEN_MAX);
         return -E2BIG;
     }
     rc = open_socket(address, &l, why, sizeof(why));
@@ -472,14 +474,14 @@ static bool has_listener(const struct server *s, bool admin, const char *name)
     return false;
 }
 
-/* systemd's sockets stand for what the configuration says: it keeps them across our restarts. */
-static void tell_unused(const struct server *s, const char *section, const char *address)
+/* systemd's sockets replace the configured addresses: systemd keeps them open across restarts. */
+static void warn_unused(const struct server *s, const char *section, const char *address)
 {
     bool admin = !strcmp(section, "admin");
 
     if (!has_listener(s, admin, address))
         log_line(LOG_WARN,
-                 "[%s] listen: %s is not used: the sockets that systemd passes (%s) stand for it",
+                 "[%s] listen: %s is not used: the sockets that systemd passed (%s) replace it",
                  section, address, admin ? "FileDescriptorName=admin" : "retryd.socket");
 }
 
@@ -506,7 +508,7 @@ static int open_server(struct server *s)
 
     for (unsigned i = 0; rc == 0 && i < l->count; i++) {
         if (passed)
-            tell_unused(s, "server", l->items[i]);
+            warn_unused(s, "server", l->items[i]);
         else
             rc = open_address(s, l->items[i], false);
     }
@@ -518,7 +520,7 @@ static int open_admin(struct server *s)
     const char *address = s->config->admin.listen;
 
     if (has_listener(s, true, NULL))
-        tell_unused(s, "admin", address);
+        warn_unused(s, "admin", address);
     else if (strcmp(address, "off") != 0)
         return open_address(s, address, true);
     return 0;
@@ -560,9 +562,9 @@ bool listeners_allowed(const struct server *s, const struct config *c, struct bu
         if (!l->inherited || is_local(&l->socket) || config_may_be_reached(c, l->admin))
             continue;
         buf_printf(problems,
-                   "the socket %s passed by systemd can be reached by other machines; expected a "
+                   "other machines can reach the socket %s passed by systemd; expected a "
                    "loopback address or a Unix socket (ListenStream=), or insecure_listen = yes in "
-                   "[server] where whoever can reach it may use it",
+                   "[server] if anyone who can reach it may use it",
                    l->socket.name);
         return false;
     }
@@ -607,7 +609,7 @@ void listeners_last_call(struct server *s)
         unsigned rounds = LAST_CALL_ROUNDS;
 
         if (l->open && !l->admin && !l->inherited)
-            while (rounds > 0 && take_some(l))
+            while (rounds > 0 && accept_some(l))
                 rounds--;
     }
 }

@@ -25,7 +25,7 @@ static void guard_secrets(void)
     (void)prctl(PR_SET_DUMPABLE, 0);
 }
 
-/* Every connection has two ends here: use all the descriptors that we may have. */
+/* Each request may need several descriptors: use as many as the hard limit allows. */
 static void raise_file_limit(void)
 {
     struct rlimit files;
@@ -36,8 +36,8 @@ static void raise_file_limit(void)
     }
 }
 
-/* As it stands: a person at a terminal reads it, or the journal, which is told how bad it is. */
-static void say_text(enum log_level level, struct str text)
+/* Writes text as it is, for a terminal, or for the journal with a priority before each line. */
+static void print_text(enum log_level level, struct str text)
 {
     while (text.n > 0) {
         const char *end = memchr(text.p, '\n', text.n);
@@ -48,13 +48,13 @@ static void say_text(enum log_level level, struct str text)
     }
 }
 
-/* Whoever reads a log of JSON reads nothing but JSON. */
-static void say_lines(bool json, enum log_level level, const struct buf *text)
+/* A log in JSON must contain nothing but JSON. */
+static void print_lines(bool json, enum log_level level, const struct buf *text)
 {
     struct str rest = buf_str(text), line;
 
     if (!json) {
-        say_text(level, rest);
+        print_text(level, rest);
         return;
     }
     log_configure(LOG_INFO, true);
@@ -63,13 +63,13 @@ static void say_lines(bool json, enum log_level level, const struct buf *text)
             log_line(level, "%.*s", (int)line.n, line.p);
 }
 
-static void say(bool json, const char *text)
+static void print_error(bool json, const char *text)
 {
     struct buf line;
 
     buf_init(&line, TEXT_BYTES_MAX);
     buf_printf(&line, "retryd: %s\n", text);
-    say_lines(json, LOG_ERROR, &line);
+    print_lines(json, LOG_ERROR, &line);
     buf_deinit(&line);
 }
 
@@ -81,8 +81,8 @@ static int serve(struct config *config, bool json)
     if (rc < 0) {
         char text[128];
 
-        snprintf(text, sizeof(text), "the log could not be started: %s", strerror(-rc));
-        say(json, text);
+        snprintf(text, sizeof(text), "cannot start the log: %s", strerror(-rc));
+        print_error(json, text);
         config_unref(config);
         return CLI_FAILED;
     }
@@ -91,18 +91,18 @@ static int serve(struct config *config, bool json)
     return cli_exit_for(rc);
 }
 
-/* What is said of problems is collected, to be told line by line. NULL when out of memory. */
-static FILE *listen_to(struct buf *problems)
+/* Collects messages about problems, to be printed line by line. NULL when out of memory. */
+static FILE *open_problems(struct buf *problems)
 {
     buf_init(problems, TEXT_BYTES_MAX);
     return open_memstream(&problems->p, &problems->len);
 }
 
-static void tell_heard(FILE *told, bool json, struct buf *problems)
+static void print_problems(FILE *stream, bool json, struct buf *problems)
 {
-    if (told)
-        fclose(told);
-    say_lines(json, LOG_ERROR, problems);
+    if (stream)
+        fclose(stream);
+    print_lines(json, LOG_ERROR, problems);
     buf_deinit(problems);
 }
 
@@ -111,20 +111,20 @@ static int load_and_serve(const char *path)
     struct buf notes, problems;
     struct config *config;
     enum cli_exit rc;
-    FILE *told;
+    FILE *stream;
     bool json;
 
     buf_init(&notes, TEXT_BYTES_MAX);
-    told = listen_to(&problems);
-    config = cli_load(path, &notes, told ? told : stderr, &rc);
+    stream = open_problems(&problems);
+    config = cli_load(path, &notes, stream ? stream : stderr, &rc);
     json = config ? config->log.format == LOG_JSON : config_wants_json(path);
-    /* A service's log is no place for what --check says; but a user should see it once. */
+    /* These notes are what --check prints; a user should see them once. */
     if (config)
-        say_lines(json, LOG_WARN, &notes);
-    tell_heard(told, json, &problems);
+        print_lines(json, LOG_WARN, &notes);
+    print_problems(stream, json, &problems);
     buf_deinit(&notes);
     if (config && fetch_global_init() < 0) {
-        say(json, "libcurl could not be started");
+        print_error(json, "cannot start libcurl");
         config_unref(config);
         return CLI_FAILED;
     }
@@ -136,21 +136,21 @@ static int load_and_serve(const char *path)
     return (int)rc;
 }
 
-/* A descriptor that was closed would be given to the next file or socket, and what is written to standard
- * error would go there. */
+/* If standard error is closed, the next file or socket would get its descriptor, and messages would
+ * be written there. */
 static void fill_descriptors(void)
 {
     int fd;
 
     do
-        fd = open("/dev/null", O_RDWR); /* the lowest that is free */
+        fd = open("/dev/null", O_RDWR); /* gets the lowest free one */
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0)
         close(fd);
 }
 
-/* No signal but those that are meant for it ends the daemon: SIGUSR1 and SIGUSR2 mean nothing here, and
- * a SIGHUP waits until the server can take it. */
+/* SIGUSR1 and SIGUSR2 must not end the daemon, and a SIGHUP waits until the server can handle
+ * it. */
 static void settle_signals(void)
 {
     sigset_t set;
@@ -167,19 +167,19 @@ int main(int argc, char **argv)
     const char *const libraries[] = {fetch_version(), frontend_version(), NULL};
     struct buf problems;
     struct cli cli;
-    FILE *told;
+    FILE *stream;
     int rc;
 
     fill_descriptors();
     log_find_journal(STDERR_FILENO);
     guard_secrets();
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is one request's problem */
-    told = listen_to(&problems);
-    rc = (int)cli_parse(argc, argv, &cli, told ? told : stderr);
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit fails one request, not the daemon */
+    stream = open_problems(&problems);
+    rc = (int)cli_parse(argc, argv, &cli, stream ? stream : stderr);
     if (rc == CLI_OK && cli.mode != CLI_RUN)
-        rc = (int)cli_answer(&cli, libraries, stdout, told ? told : stderr);
-    tell_heard(told, false, &problems);
+        rc = (int)cli_answer(&cli, libraries, stdout, stream ? stream : stderr);
+    print_problems(stream, false, &problems);
     if (rc != CLI_OK || cli.mode != CLI_RUN)
         return rc;
     settle_signals();

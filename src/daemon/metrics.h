@@ -1,4 +1,4 @@
-/* What is counted: one set of counters per worker, written by that worker alone, summed when read. */
+/* Metrics: one set of counters per worker, written only by that worker and summed when read. */
 #ifndef RETRYD_DAEMON_METRICS_H
 #define RETRYD_DAEMON_METRICS_H
 
@@ -53,16 +53,16 @@ struct metrics {
     METRICS_COUNTERS(X)
     METRICS_GAUGES(X)
 #undef X
-    _Atomic uint64_t ends[END_CLIENT_GONE + 1];     /* requests by how they ended */
-    _Atomic uint64_t failures[REASON_COUNT];        /* failed attempts by reason */
-    _Atomic uint64_t retries[REASON_COUNT];         /* ... that were followed by another */
-    _Atomic uint64_t untried[REASON_COUNT];         /* requests without an attempt, by reason */
+    _Atomic uint64_t ends[END_CLIENT_GONE + 1]; /* requests by how they ended */
+    _Atomic uint64_t failures[REASON_COUNT];    /* failed attempts by reason */
+    _Atomic uint64_t retries[REASON_COUNT];     /* failed attempts followed by another, by reason */
+    _Atomic uint64_t untried[REASON_COUNT];     /* requests without an attempt, by reason */
     _Atomic uint64_t duration[METRICS_BUCKETS + 1]; /* requests by duration */
     _Atomic uint64_t duration_ms;
-    struct peak lag; /* ms of the event loop's turns */
+    struct peak lag; /* duration of the event loop's turns in ms */
 };
 
-/* Only the owning worker writes: no read-modify-write is needed. */
+/* Only the owning worker writes, so no atomic read-modify-write is needed. */
 static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
 {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,

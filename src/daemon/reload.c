@@ -13,7 +13,7 @@
 #define STATUS_PROBLEM_MAX \
     200 /* bytes of the first problem in systemd's status, which is one line */
 
-/* --- files with keys, passwords and certificates that change on disk ---------------------------- */
+/* --- files with keys, passwords and certificates that change on disk -------------------------- */
 
 static void rewatch(struct server *s)
 {
@@ -117,7 +117,7 @@ static uint64_t wall_seconds(void)
     return (uint64_t)t.tv_sec;
 }
 
-/* --- the status ------------------------------------------------------------------------------------------ */
+/* --- the status ------------------------------------------------------------------------------- */
 
 /* Whether the last reload was refused and the file has not been put back since. */
 static bool stays_refused(const struct server *s, const struct config_mark *disk)
@@ -197,7 +197,7 @@ void reload_metrics(const struct server *s, struct buf *out)
             rows[i].name, rows[i].help, rows[i].name, rows[i].name, rows[i].value);
 }
 
-/* --- the reload ------------------------------------------------------------------------------------------ */
+/* --- the reload ------------------------------------------------------------------------------- */
 
 /* Adds the lines to what was told and to the log. */
 static void tell(struct buf *told, enum log_level level, struct str lines)

@@ -24,7 +24,7 @@
 #define EXTEND_MS \
     10000 /* of more time that systemd is asked for at each ping, and that cut requests have to end */
 
-/* --- variables of the environment that retryd does not use ---------------------------------------- */
+/* --- variables of the environment that retryd does not use ------------------------------------ */
 
 #define NAMES 8
 
@@ -87,7 +87,7 @@ static bool unused_environment(const struct config *c, struct buf *out)
     return proxies.count + trust.count > 0;
 }
 
-/* --- ending: from the signal to the last request ---------------------------------------------------- */
+/* --- ending: from the signal to the last request ---------------------------------------------- */
 
 /* retryd accepts new connections for drain_linger, finishes running requests for drain_timeout, and cuts the rest.
  *
@@ -160,7 +160,7 @@ static void begin_end(struct server *s)
     uv_timer_start(&s->drain_timer, on_linger_over, c->drain_linger_ms, 0);
 }
 
-/* --- the admin pages ---------------------------------------------------------------------------- */
+/* --- the admin pages -------------------------------------------------------------------------- */
 
 /* The pages hold no secret, but a web page has no business there either (DNS rebinding). Whoever
  * opened them to other machines cannot list the names that a scraper uses: there any Host will do. */
@@ -222,7 +222,7 @@ static void wake_admin(void *arg)
     ((struct server *)arg)->admin_work = true;
 }
 
-/* --- ending: closing down ---------------------------------------------------------------------------- */
+/* --- ending: closing down --------------------------------------------------------------------- */
 
 /* Keeps the signals that the loop handles from the calling thread, and from those that it starts. */
 static void block_signals(sigset_t *ret_before)
@@ -314,7 +314,7 @@ static void on_prepare(uv_prepare_t *prepare)
     log_flush();
 }
 
-/* --- reloading ---------------------------------------------------------------------------------------- */
+/* --- reloading -------------------------------------------------------------------------------- */
 
 static enum cli_exit reload_told(void *ctx, struct buf *told)
 {
@@ -349,7 +349,7 @@ static void open_control(struct server *s)
         log_line(LOG_WARN, "retryd reload will not find this process: %s", strerror(errno));
 }
 
-/* --- the watchdog ------------------------------------------------------------------------------------- */
+/* --- the watchdog ----------------------------------------------------------------------------- */
 
 /* systemd hears of it only when every worker has answered since the last time. */
 static void on_watchdog(uv_timer_t *timer)
@@ -381,7 +381,7 @@ static void start_watchdog(struct server *s)
     uv_timer_start(&s->watchdog, on_watchdog, 0, every_ms);
 }
 
-/* --- starting ------------------------------------------------------------------------------------------- */
+/* --- starting --------------------------------------------------------------------------------- */
 
 /* For less there is not even a listener and one worker; and each other worker has its loop and those of
  * its libraries. */

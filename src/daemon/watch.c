@@ -1,4 +1,4 @@
-/* Watches folders by inotify, and knows which names in them matter. */
+/* Watches folders with inotify for changes of the names that matter. */
 #include "daemon/watch.h"
 
 #include <errno.h>
@@ -13,22 +13,22 @@
 #include "base/list.h"
 #include "base/str.h"
 
-#define QUIET_MS 100 /* a file that is written in pieces is whole by then, as a rule */
+#define QUIET_MS 100 /* a file that is written in pieces is usually complete by then */
 #define LATEST_MS 1000
-#define LINKS_MAX 40 /* as many as Linux follows */
+#define LINKS_MAX 40 /* Linux's own limit */
 
 struct name {
     struct name *next;
     char text[];
 };
 
-/* A folder with something in it that matters. */
+/* A folder with names that matter. */
 struct folder {
     uv_fs_event_t event;
     struct list node; /* in the watch's folders */
     struct watch *watch;
     struct name *names;
-    bool wanted; /* by the paths in hand */
+    bool wanted; /* by the current paths */
     dev_t device;
     ino_t inode;
     char path[];
@@ -37,13 +37,13 @@ struct folder {
 struct watch {
     uv_timer_t timer;
     struct list folders;
-    uint64_t since_ms; /* the first change that was not told yet; 0: there is none */
+    uint64_t since_ms; /* the first change not reported yet; 0: none */
     char refused[PATH_MAX];
     void (*changed)(void *arg);
     void *arg;
 };
 
-/* --- changes --------------------------------------------------------------------------------------- */
+/* --- changes ---------------------------------------------------------------------------------- */
 
 static void on_quiet(uv_timer_t *timer)
 {
@@ -64,7 +64,7 @@ static void note_change(struct watch *w)
     uv_timer_start(&w->timer, on_quiet, wait, 0);
 }
 
-/* Of itself a folder tells under its own name: it was moved or removed. */
+/* An event under the folder's own name means that the folder was moved or removed. */
 static bool matters(const struct folder *f, const char *name)
 {
     const char *own = strrchr(f->path, '/');
@@ -86,7 +86,7 @@ static void on_event(uv_fs_event_t *event, const char *name, int events, int sta
         note_change(f->watch);
 }
 
-/* --- folders --------------------------------------------------------------------------------------- */
+/* --- folders ---------------------------------------------------------------------------------- */
 
 static void forget_names(struct folder *f)
 {
@@ -160,7 +160,7 @@ static int add_name(struct folder *f, struct str name)
     return 0;
 }
 
-/* One that was there before under that path, and is another one now, is watched anew. */
+/* Watches the folder for a name. A folder that has been replaced by another is watched again. */
 static int want(struct watch *w, const char *path, struct str name)
 {
     struct folder *f = find(w, path);
@@ -181,9 +181,9 @@ static int want(struct watch *w, const char *path, struct str name)
     return add_name(f, name);
 }
 
-/* --- the way to a file ------------------------------------------------------------------------------- */
+/* --- resolving a path ------------------------------------------------------------------------- */
 
-/* `done` is where it has got to, without a link and without a slash at its end; `rest` is still to go. */
+/* A path being resolved: `done` has no links and no final slash; `rest` remains. */
 struct way {
     char done[PATH_MAX];
     char rest[2 * PATH_MAX];
@@ -203,7 +203,7 @@ static bool begin(struct way *way, const char *path)
     return n >= 0 && (size_t)n < sizeof(way->rest);
 }
 
-/* Puts what a link holds in front of the rest. */
+/* Puts the link's target in front of the rest. */
 static bool follow_link(struct way *way, const char *link)
 {
     char target[PATH_MAX], rest[2 * PATH_MAX];
@@ -222,7 +222,7 @@ static bool follow_link(struct way *way, const char *link)
     return true;
 }
 
-/* Cuts the next name off the rest; false where there is none. */
+/* Takes the next name off the rest; false if there is none. */
 static bool next_name(struct way *way, char name[NAME_MAX + 1])
 {
     char *from = way->rest + strspn(way->rest, "/");
@@ -244,7 +244,7 @@ static void go_up(struct way *way)
         *slash = '\0';
 }
 
-/* Watches for each link on the way, and for the file, or for what is missing. 0 or -errno. */
+/* Watches each link on the path and the file, or the first name that is missing. 0 or -errno. */
 static int watch_way(struct watch *w, const char *path, struct way *way)
 {
     char name[NAME_MAX + 1], next[PATH_MAX + NAME_MAX + 2];
@@ -281,7 +281,7 @@ static int watch_way(struct watch *w, const char *path, struct way *way)
     return 0;
 }
 
-/* --- life ------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 struct watch *watch_new(uv_loop_t *loop, void (*changed)(void *arg), void *arg)
 {

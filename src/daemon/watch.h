@@ -1,5 +1,6 @@
-/* Watches files for changes, through the folders that they are in: a file that is written in place, one that
- * is renamed over it, another target of a symbolic link on the way to it, or of one on the way to that. */
+/* Watches files for changes through their folders. It notices a file that is written in place or
+ * replaced by a rename, and a new target of any symbolic link on the path, also of links that links
+ * lead to. */
 #ifndef RETRYD_DAEMON_WATCH_H
 #define RETRYD_DAEMON_WATCH_H
 
@@ -7,16 +8,16 @@
 
 struct watch;
 
-/* `changed` is called on the loop a moment after the last of several changes (at most a second after the
- * first), and may call the functions below. NULL when out of memory. */
+/* `changed` is called on the loop a moment after the last of several changes, at most a second
+ * after the first. It may call the functions below. NULL when out of memory. */
 struct watch *watch_new(uv_loop_t *loop, void (*changed)(void *arg), void *arg);
 
-/* What is watched from now on, in place of what was: to be called anew after each change, for links may
- * lead elsewhere. The paths are copied. 0, or -errno where a folder cannot be watched: all others are, and
- * `ret_folder`, which is valid until the next call, names the first of those. */
+/* Replaces the set of watched files. To be called again after each change, as links may lead
+ * elsewhere. Copies the paths. 0, or -errno if a folder cannot be watched: the others are, and
+ * `ret_folder`, valid until the next call, names the first that is not. */
 int watch_files(struct watch *w, const char *const *paths, unsigned count, const char **ret_folder);
 
-/* Closes its handles; the memory goes when the loop has run. NULL is fine. */
+/* Closes its handles; the memory is freed on the loop. NULL is fine. */
 void watch_close(struct watch *w);
 
 #endif

@@ -1,4 +1,4 @@
-/* Turns a configuration into what exchanges and transfers are given. */
+/* Turns a configuration into the structures that exchanges and transfers use. */
 #include "daemon/wiring.h"
 
 #include <errno.h>
@@ -10,8 +10,8 @@
 
 #include "base/hash.h"
 
-/* Links of different configurations never share an id: a handle set up for one is not taken for
- * the other. */
+/* Links of different configurations never share an id, so a handle set up for one is never used for
+ * another. */
 static atomic_uint_fast64_t next_link_id = 1;
 
 static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t generation)
@@ -71,14 +71,14 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
     return 0;
 }
 
-/* --- this daemon's name ------------------------------------------------------------------------- */
+/* --- this daemon's name ----------------------------------------------------------------------- */
 
 static char own_via[32];
 static pthread_once_t named = PTHREAD_ONCE_INIT;
 
 #define VIA_VERSION "1.1 "
 
-/* Random, for two daemons in a row are no loop, whatever machine and settings they share. */
+/* Random: two daemons in a row are not a loop, even on one machine with the same settings. */
 static void make_name(void)
 {
     uint32_t n = 0;
@@ -104,9 +104,9 @@ bool wiring_is_loop(const struct headers *h)
     return false;
 }
 
-/* --- wires ---------------------------------------------------------------------------------------- */
+/* --- wires ------------------------------------------------------------------------------------ */
 
-/* A route's upstreams, as its plans have them. */
+/* Builds a route's list of upstreams. */
 static const struct upstream **route_up(const struct wiring *w, const struct config_route *r)
 {
     const struct upstream **upstreams = calloc(r->upstream_count, sizeof(*upstreams));

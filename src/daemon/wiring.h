@@ -1,4 +1,4 @@
-/* A configuration as one worker uses it: each upstream as exchanges and transfers know it. */
+/* A configuration in the form that a worker's exchanges and transfers use. */
 #ifndef RETRYD_DAEMON_WIRING_H
 #define RETRYD_DAEMON_WIRING_H
 
@@ -15,7 +15,7 @@ struct wire {
     struct target_model *models;
 };
 
-/* Counted by its worker alone: each request in progress holds one reference. */
+/* Each request in progress holds a reference; only its worker counts them. */
 struct wiring {
     unsigned refs;
     struct config *config;
@@ -28,11 +28,11 @@ struct wiring *wiring_new(struct config *config); /* references it; NULL when ou
 struct wiring *wiring_ref(struct wiring *w);
 void wiring_unref(struct wiring *w);
 
-/* Whether a request that comes in has gone out from here before. */
+/* Whether this daemon has sent the incoming request itself. */
 bool wiring_is_loop(const struct headers *h);
 
-/* The plan for a request: 0; -ENOENT where no route fits (config_no_route tells why); -ENODATA where the model is `hidden`, and the
- * routes ask for it. */
+/* Makes the plan for a request. 0; -ENOENT: no route matches (config_no_route says why); -ENODATA:
+ * the model is `hidden` and the routes depend on it. */
 int wiring_plan(const struct wiring *w, struct str path, struct str model, bool hidden,
                 struct plan *ret_plan);
 

@@ -231,7 +231,7 @@ with Retryd("http://127.0.0.1:1/v1", server={"workers": 2}) as d:
         ptrace(SEIZE, thread)
         ptrace(INTERRUPT, thread)
         os.waitpid(thread, OF_A_THREAD)
-    wait_for((503, "a worker does not answer\\n"))
+    wait_for((503, "a worker does not respond\\n"))
     for thread in threads[1:]:
         ptrace(DETACH, thread)
     wait_for((200, "ok\\n"))

@@ -36,7 +36,7 @@ def test_a_good_request_step_by_step():
         for connection in ("new", "kept"):
             assert ask(daemon).status == 200
             told = of_request(daemon, 1 if connection == "new" else 2)
-            assert [msg for msg, _ in told] == ["request taken", "attempt begins", "attempt over", "answer handed over"]
+            assert [msg for msg, _ in told] == ["request accepted", "attempt begins", "attempt ended", "response handed over"]
             taken, begins, over, handed = (line for _, line in told)
             assert (taken["max_attempts"], taken["upstreams"], taken["stream"]) == ("4", "1", "no")
             assert 0 < int(taken["deadline_ms"]) <= 60000
@@ -89,7 +89,7 @@ def test_a_wait_in_the_queue():
         assert ask(daemon).status == 200
         first.join()
         told = of_request(daemon, 2)
-        assert only(told, "waits in the queue")["why"] == "limit"
+        assert only(told, "queued")["why"] == "limit"
         begins = only(told, "attempt begins")
         assert int(begins["queue_ms"]) > 0 and begins["queued_for"] == "limit"
 
@@ -98,7 +98,7 @@ def test_nobody_there():
     with pair(log={"level": "debug"}, retry={"max_attempts": 1}) as (provider, daemon):
         provider.stop()
         assert ask(daemon).status == 502
-        over = only(of_request(daemon), "attempt over")
+        over = only(of_request(daemon), "attempt ended")
         assert over["connection"] == "none" and "status" not in over
 
 

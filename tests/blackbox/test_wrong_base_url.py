@@ -63,7 +63,7 @@ def test_a_refused_host_is_named_with_the_key(host, shown, retryd):
     with Raw(retryd()) as c:
         c.request(body=CHAT, host=host)
         message = told(c.answer(), 403, "not_allowed")
-    assert shown in message and "add it there ([server])" in message and "allowed_hosts" in message
+    assert shown in message and "add it to that list ([server])" in message and "allowed_hosts" in message
 
 
 def test_a_refused_origin_is_named_with_the_key(retryd):

@@ -1,6 +1,6 @@
 /* What the files of splice share: parts, which are remembered, and pieces, which an event holds.
  *
- * Each dialect puts an event into pieces (splice_chat.c, _responses.c, _messages.c). splice.c judges
+ * Each dialect puts an event into pieces (splice_chat.c, _dialects.c, _messages.c). splice.c judges
  * them against the parts, has the event rewritten (splice_edit.c) and remembers what went out. */
 #ifndef RETRYD_STREAM_SPLICE_PRIVATE_H
 #define RETRYD_STREAM_SPLICE_PRIVATE_H
@@ -164,7 +164,7 @@ void splice_text_add_unit(struct buf *to, unsigned unit);
  * that half is `*ret_half`, and `*raw` begins behind it. */
 bool splice_text_match(struct str have, size_t *at, struct str *raw, unsigned *ret_half);
 
-/* --- splice_chat.c, _responses.c, _messages.c: an event in pieces ------------------------------ */
+/* --- splice_chat.c, _dialects.c, _messages.c: an event in pieces ------------------------------ */
 
 void splice_look_chat(struct splice *s, struct str data);
 void splice_look_responses(struct splice *s, struct str data);

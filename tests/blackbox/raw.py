@@ -8,8 +8,10 @@
 Nothing here sleeps. A test that has to let time pass waits for data on a socket with a timeout.
 """
 
+import datetime
 import json
 import os
+import re
 import select
 import socket
 import struct
@@ -17,6 +19,11 @@ import time
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
+
+
+# C17 promises 100 ms. A test that runs beside others allows more: an end that is overlooked comes a second
+# later, or never. test_client_slots runs alone and allows 100 ms.
+AT_ONCE_MS = 800
 
 
 def now_ms():
@@ -253,7 +260,7 @@ def wanted_ms(pid):
     return total or cpu_ms(pid)
 
 
-def comes_to_rest(pid, within=2.5):
+def comes_to_rest(pid, within=10):
     """Whether it sleeps for most of some quarter of a second. What spins never does: however busy the
     machine is, it has a CPU or wants one. What only has much to do is through with it some time."""
     deadline = now_ms() + within * 1000
@@ -281,6 +288,16 @@ def memory_kib(pid, what="VmRSS"):
     raise KeyError(what)
 
 
+def time_of(line):
+    """When a line of the log, given as a dict, was written: in milliseconds, for differences."""
+    return datetime.datetime.fromisoformat(line["ts"].replace("Z", "+00:00")).timestamp() * 1000
+
+
+def held_up_ms(daemon):
+    """The longest time that one of its event loops stood still; 0 where that is below 100 ms, which it does not log."""
+    return max(map(int, re.findall(r'the event loop was held up" lag_ms=(\d+)', daemon.log)), default=0)
+
+
 def attempts_logged(daemon):
     """All attempts that the daemon's log tells of, by its request lines."""
     return sum(int(r["attempts"]) for r in daemon.requests())
@@ -292,7 +309,7 @@ def wait_requests(daemon, count, timeout=20):
     return daemon.requests()
 
 
-def wait_metric(daemon, name, at_least, timeout=10):
+def wait_metric(daemon, name, at_least, timeout=20):
     """Reads the metrics again and again until the sample is there."""
     deadline = now_ms() + timeout * 1000
     while (value := daemon.metric(name)) < at_least:
@@ -305,7 +322,7 @@ def pass_time(seconds, *socks):
     return select.select(socks, [], [], seconds)[0]
 
 
-def wait_idle(daemon, timeout=10):
+def wait_idle(daemon, timeout=20):
     """Waits until no request is in progress; the samples then."""
     deadline = now_ms() + timeout * 1000
     while (samples := daemon.metrics())["retryd_requests_active"] > 0:
@@ -313,7 +330,7 @@ def wait_idle(daemon, timeout=10):
     return samples
 
 
-def wait_connections(daemon, count, timeout=10):
+def wait_connections(daemon, count, timeout=20):
     """Waits until so many clients are connected: a worker tells its counts at the end of a turn."""
     deadline = now_ms() + timeout * 1000
     while (value := daemon.metric("retryd_client_connections")) != count:

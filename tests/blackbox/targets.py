@@ -140,7 +140,7 @@ def wait_queued(daemon, count):
 
 def wait_gone(daemon, count):
     """Waits until so many clients have been found to be gone; they wait for no turn then."""
-    return daemon.wait_log("end=client_gone", count=count, timeout=1)
+    return daemon.wait_log("end=client_gone", count=count)
 
 
 # --- one client that is not waited for -------------------------------------------------------------

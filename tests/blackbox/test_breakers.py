@@ -7,7 +7,7 @@ from targets import (Asked, ask, chat, flood, house, in_order, limited, model_of
                      wait_queued)
 
 OUTAGE_MS, OPEN_FOR_MS, EVERY_MS = 6000, 1000, 100
-ROUNDING_MS = 20  # of the daemon's clock, and the way of a request to the provider
+ROUNDING_MS = 100  # of the daemon's clock, and the way of a request to the provider
 BUSY_MS = 300     # what a busy machine adds
 
 

@@ -1,12 +1,10 @@
-"""C17: a client that disconnects, in any state and in any way, ends its upstream attempt within 100 ms."""
+"""C17: a client that disconnects, in any state and in any way, ends its upstream attempt at once."""
 
 import socket
 
 import pytest
 from client import ProviderTimeout
-from raw import CHAT, STREAM, Raw, ask, head_of, now_ms, wait_idle, wait_metric, wait_requests
-
-AT_ONCE_MS = 100
+from raw import AT_ONCE_MS, CHAT, STREAM, Raw, ask, head_of, now_ms, wait_idle, wait_metric, wait_requests
 
 
 @pytest.fixture(params=["fin", "reset"])
@@ -24,8 +22,8 @@ def leave(request):
 
 def gone_line(d, at):
     """The request's line, which must come at once."""
-    d.wait_line('msg="?request"? ', timeout=2)
-    assert now_ms() - at < 5 * AT_ONCE_MS
+    d.wait_line('msg="?request"? ')
+    assert now_ms() - at < AT_ONCE_MS
     line = d.requests()[-1]
     assert line["end"] == "client_gone"
     return line
@@ -39,7 +37,7 @@ def test_while_receiving(provider, retryd, leave):
     wait_metric(d, "retryd_requests_total", 1)
     leave(c)
     provider.wait(open=0)
-    wait_metric(d, "retryd_requests_ended_total{end=\"client_gone\"}", 1, timeout=1)
+    wait_metric(d, "retryd_requests_ended_total{end=\"client_gone\"}", 1, timeout=5)
     wait_idle(d)
     assert provider.record() == []
 
@@ -153,7 +151,6 @@ def test_while_connecting(retryd, leave):
         assert c.is_open()
         at = leave(c)
         assert gone_line(d, at)["attempts"] == "1"
-        assert now_ms() - at < AT_ONCE_MS + 100
         for s in fillers:
             s.close()
 

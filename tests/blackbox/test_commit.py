@@ -274,7 +274,7 @@ def test_an_answer_beyond_hold_limit_leaves_memory(provider, retryd):
         c.request(body=CHAT)
         c.answer_head()
         wait_metric(d, "retryd_spooled_bytes_total", 1)
-        deadline = now_ms() + 5000
+        deadline = now_ms() + 20_000
         while d.metric("retryd_buffered_bytes") >= MIB:
             assert now_ms() < deadline, d.metric("retryd_buffered_bytes")
         assert b"".join(c.chunks()) == pattern(size)

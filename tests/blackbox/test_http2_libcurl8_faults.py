@@ -11,9 +11,8 @@ from fronts import Front, over_http2
 from h2.settings import SettingCodes
 from h2peer import INTERNAL_ERROR, REFUSED_STREAM, WHOLE, Peer
 from pki import pki  # noqa: F401
-from raw import CHAT, STREAM, Raw, ask, now_ms, wait_idle, wait_metric, wait_requests
+from raw import AT_ONCE_MS, CHAT, STREAM, Raw, ask, now_ms, wait_idle, wait_metric, wait_requests
 
-AT_ONCE_MS = 100
 STRICT = {"initial_delay": "20ms", "retry_ambiguous": "no", "max_attempts": 1}
 EVENT = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"gpt-4o","choices":' \
         b'[{"index":0,"delta":{"content":"w "},"finish_reason":null}]}\n\n'
@@ -328,5 +327,5 @@ def test_all_leave_at_once(pki, retryd):  # noqa: F811
         at = now_ms()
         for c in clients:
             c.close()
-        assert peer.wait("closed", 1)[0][3] - at < AT_ONCE_MS + 400
+        assert peer.wait("closed", 1)[0][3] - at < AT_ONCE_MS
         wait_idle(d)

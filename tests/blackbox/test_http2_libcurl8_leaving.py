@@ -3,17 +3,10 @@
 These are the tests of test_client_gone.py, with real HTTP/2 servers between retryd and the provider.
 """
 
-import pytest
 import test_client_gone
 from fronts import front, through_front  # noqa: F401
 from pki import pki  # noqa: F401
 from test_client_gone import leave  # noqa: F401
-
-
-@pytest.fixture(autouse=True)
-def one_more_on_the_way(monkeypatch):
-    """The server between has to hear of it, too."""
-    monkeypatch.setattr(test_client_gone, "AT_ONCE_MS", 300)
 
 
 for name, test in vars(test_client_gone).items():

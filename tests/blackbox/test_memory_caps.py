@@ -89,8 +89,11 @@ def test_200_uploads_of_5_mib_at_once(provider, retryd):
         clients = [stack.enter_context(Raw(d, timeout=60)) for _ in range(count)]
         for c in clients:
             begin(c, len(body))
-            c.send(body[:-1])
-        wait_metric(d, "retryd_spooled_bytes_total", count * (len(body) - 256 * KIB))
+        # In turns, so that something comes from each in the ten seconds that a body may rest.
+        for at in range(0, len(body), 512 * KIB):
+            for c in clients:
+                c.send(body[at:min(at + 512 * KIB, len(body) - 1)])
+        wait_metric(d, "retryd_spooled_bytes_total", count * (len(body) - 256 * KIB), timeout=60)
         assert 0 < d.metric("retryd_buffered_bytes") < cap
         for c in clients:
             c.send(body[-1:])

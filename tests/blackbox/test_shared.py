@@ -10,13 +10,12 @@ import socket
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 
 import pytest
 from cases import error
 from client import Provider
 from daemon import Retryd
-from raw import CHAT, Raw, now_ms
+from raw import CHAT, Raw, now_ms, time_of
 from targets import Asked, ask, chat, in_order, limited, model_of
 
 JOINED = "shared view: joined"
@@ -78,10 +77,6 @@ def daemons(redis, settings=None, count=2, shared=None, joined=True, **how):
             for daemon in all_of_them:
                 daemon.wait_line(JOINED)
         yield provider, *all_of_them
-
-
-def time_of(line):
-    return datetime.fromisoformat(line["ts"].replace("Z", "+00:00")).timestamp() * 1000
 
 
 @pytest.mark.alone

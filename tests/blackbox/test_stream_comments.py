@@ -4,7 +4,7 @@ import json
 
 import pytest
 from cases import error
-from raw import CHAT, Raw, head_of, now_ms, pass_time
+from raw import AT_ONCE_MS, CHAT, Raw, head_of, now_ms, pass_time
 from streams import (DONE, KEEP_ALIVE, MODES, PATHS, READ, assert_broken, assert_whole, chat_events, data, read_chat,
                      request_of, sse)
 
@@ -163,9 +163,9 @@ def test_not_for_http_1_0(provider, daemon):
     assert COMMENT not in answer.body
 
 
-def test_what_fails_before_the_first_beat_keeps_its_status(provider, daemon):
+def test_what_fails_before_the_first_beat_keeps_its_status(provider, retryd):
     provider.answers(error(401, code="invalid_api_key"))
-    with Raw(daemon) as c:
+    with Raw(retryd(stream={"heartbeat": "10s"})) as c:
         c.request(body=request_of("chat", "gpt-4o"))
         answer = c.answer()
     assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
@@ -258,5 +258,5 @@ def test_a_client_that_leaves_between_two_beats(provider, daemon):
         c.until(COMMENT)
         left = now_ms()
         c.reset()
-    assert provider.wait(closed=1)[0]["t_closed"] - left < 100
+    assert provider.wait(closed=1)[0]["t_closed"] - left < AT_ONCE_MS
     assert daemon.wait_log('msg="request"')["end"] == "client_gone"

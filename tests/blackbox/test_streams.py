@@ -6,8 +6,8 @@ import json
 
 import pytest
 from client import pattern
-from raw import (CHAT, STREAM, Raw, ask, attempts_logged, events_of, memory_kib, now_ms, pass_time, text_of, wait_idle,
-                 wait_requests, without_quarantine)
+from raw import (AT_ONCE_MS, CHAT, STREAM, Raw, ask, attempts_logged, events_of, memory_kib, now_ms, pass_time,
+                 text_of, wait_idle, wait_requests, without_quarantine)
 
 SPEECH = "/v1/audio/speech"  # of whose streams only the framing is known
 RESPONSES = {"model": "gpt-4o", "input": "hi", "stream": True}
@@ -132,11 +132,11 @@ def test_idle_timeout_amid_a_stream(provider, retryd):
         c.answer_head()
         got = timed_chunks(c)
         assert c.is_open()
-    assert 200 < got[-1][0] - got[-2][0] < 600  # a piece may be received late, which shortens it
+    assert 200 < got[-1][0] - got[-2][0] < 5000  # a piece may be received late, which shortens it
     error = json.loads(events_of(got[-1][1])[-1])["error"]
     assert error["code"] == "idle_timeout"
     record = provider.wait(closed=1)
-    assert record[0]["t_closed"] - got[-1][0] < 100
+    assert record[0]["t_closed"] - got[-1][0] < AT_ONCE_MS
     assert wait_requests(d, 1)[0]["reason"] == "idle_timeout"
 
 
@@ -233,7 +233,7 @@ def test_a_client_that_takes_nothing_is_cut_off(provider, retryd, size, half_clo
             c.half_close()
         began = now_ms()
         while d.metric("retryd_client_connections") > 0:
-            assert now_ms() - began < 5000
+            assert now_ms() - began < 15_000
         wait_idle(d)
         assert len(c.rest()) < size
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from client import pattern
-from raw import CHAT, STREAM, Closed, Raw, ask, head_of, now_ms, wait_idle, wait_metric, wait_requests
+from raw import AT_ONCE_MS, CHAT, STREAM, Closed, Raw, ask, head_of, now_ms, wait_idle, wait_metric, wait_requests
 
 CHAT_BYTES = json.dumps(CHAT).encode()
 PATH = "/v1/chat/completions"
@@ -422,9 +422,9 @@ def test_half_close_is_leaving(provider, retryd):
         provider.wait(heads=1)
         c.half_close()
         left = now_ms()
-        assert c.is_closed(within=2)
+        assert c.is_closed()
     record = provider.wait(closed=1)
-    assert record[0]["t_closed"] - left < 100
+    assert record[0]["t_closed"] - left < AT_ONCE_MS
     assert wait_requests(d, 1)[0]["end"] == "client_gone"
 
 
@@ -501,6 +501,6 @@ def test_broken_off_requests_reach_nobody(provider, retryd):
             half_closed = now_ms()
             with pytest.raises((Closed, ConnectionResetError)):
                 c.answer()
-            assert now_ms() - half_closed < 1000
+            assert now_ms() - half_closed < 5000, "a body may rest for 10 s"
     assert ask(d).status == 200
     assert len(provider.record()) == 1

@@ -217,7 +217,7 @@ struct hedge {
 };
 
 /* The last whole error answer of an upstream, kept in case it turns out to be the final one, or an answer
- * while it is asked for once more: an empty completion, or a stream that lacks its usage. judge.c and last_words.c keep it; relay.c delivers it, and
+ * while it is asked for once more: an empty completion, or a stream that lacks its usage. judge.c and relay.c keep it; relay.c delivers it, and
  * forgets it at the commit. */
 struct kept_error {
     bool present;

@@ -1,290 +1,249 @@
-/* What the files of the exchange share: exchange.c lives, times.c waits, placement.c aims, hedge.c lets
- * two race, judge.c decides, stream.c looks at events, relay.c delivers. */
+/* What the files of the exchange share: exchange.c runs the state machine and its timers, placement.c picks targets,
+ * hedge.c races two attempts, judge.c judges attempts, stream.c reads events, relay.c delivers the response. */
 #ifndef RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 #define RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 
 #include "exchange/exchange.h"
 #include "exchange/response.h"
 
-/* --- exchange.c: from the first byte to the last --- */
+/* --- exchange.c: the state machine --- */
 
-/* The one setter: asserts that the move is allowed. */
+/* Changes the state. The only place that does; asserts that the move is allowed and logs it at debug. */
 void exchange_set(struct exchange *x, enum exchange_state to);
 
-/* Ends it: DONE, told to the world once. */
+/* Moves to DONE and reports that to the world, once. */
 void exchange_end(struct exchange *x, enum exchange_end end);
 
 /* Cancels the attempt if it runs. */
 void exchange_stop_attempt(struct exchange *x);
 
-/* Counts the deadline from `since_ms` on, and the client's limits on silence from `heard_ms`, when it last
- * had something to read (DEADLINE_NONE: often enough). */
+/* Sets the deadline, counted from `since_ms`. The client's own limits on silence count from `heard_ms`, when it last
+ * received something (DEADLINE_NONE: it receives heartbeats, so they do not apply). */
 void exchange_set_deadline(struct exchange *x, uint64_t since_ms, uint64_t heard_ms);
 
-/* Remembers the first reason why no other attempt can follow. */
+/* Records why no other attempt can follow; the first reason is kept. */
 void exchange_cannot_retry(struct exchange *x, const char *why);
 
-/* QUEUED: the attempt's turn has come. `fresh`: on a new connection. */
+/* QUEUED: starts the attempt, whose turn was granted. `fresh`: on a new connection. */
 void exchange_start_attempt(struct exchange *x, bool fresh);
 
-/* Sends the request to the turn's target of `a`. 0 or -errno: then a->detail says why. */
+/* Sends the request to the target of `a`. Returns 0, or -errno with the reason in a->detail. */
 int exchange_send(struct exchange *x, struct attempt *a, bool fresh);
 
-/* Whether the attempt's answer, which has a head, is a stream that can be looked into. OPEN: its first
- * bytes are to tell. */
+/* Returns whether the attempt's response, whose headers are there, is an event stream that can be read. OPEN: its first
+ * bytes decide. */
 enum sse_begin exchange_is_stream(const struct exchange *x, const struct attempt *a);
 
-/* It is one: its events are what is looked at from now on. */
+/* Treats the response as an event stream from now on. */
 void exchange_begin_stream(struct exchange *x);
 
-/* Acts on what has come, as the state asks for. */
+/* Acts on what has come, as the state requires. */
 void exchange_look(struct exchange *x);
 
 /* --- repeat.c: the client's own retries --- */
 
-/* The request has a plan: whether it is one that has just failed here. */
+/* Checks whether the request, which has a plan by now, repeats one that has just failed here. */
 void repeat_notice(struct exchange *x);
-/* The exchange ends: remembers its request, or forgets it. */
+/* Remembers the request of an exchange that ended in failure, or forgets it after a success. */
 void repeat_remember(const struct exchange *x);
-/* An attempt has failed: the words to remember. */
+/* Records the words of a failed attempt, to be remembered. */
 void repeat_note_failure(struct exchange *x, const struct outcome *o);
-/* How the request failed before it was repeated, for a repeat that has had no attempt of its own; "": it is
- * none, or nothing is known. */
+/* Returns how the request failed before, for a repeat that has had no attempt of its own; "" if it is no repeat or nothing
+ * is known. */
 const char *repeat_words(const struct exchange *x);
 
 /* --- hedge.c: two attempts at once --- */
 
-/* When a second attempt is due; TIMER_OFF: none is. */
+/* Returns when a second attempt is due; TIMER_OFF: never. */
 uint64_t hedge_time(const struct exchange *x);
 void hedge_start(struct exchange *x);
-/* When the rival has taken too long, and what follows. */
+/* Returns when the second attempt has taken too long. */
 uint64_t hedge_limit(const struct exchange *x);
+/* Ends the second attempt, which has taken too long. */
 void hedge_timed_out(struct exchange *x);
-/* Whichever of the two is to be judged becomes the attempt. */
+/* Makes the one of the two that is to be judged x->attempt. */
 void hedge_look(struct exchange *x);
-/* The attempt has failed: true where the rival takes its place. */
+/* The attempt has failed. Returns true if the other one takes its place. */
 bool hedge_goes_on(struct exchange *x);
-/* Ends the rival, if there is one. */
+/* Cancels the second attempt, if there is one. */
 void hedge_drop(struct exchange *x);
-
-/* --- unfit.c: whom a request's model rules out --- */
-
-/* Whether that upstream cannot be asked for `model`, for it has another name for it, or wants it in its
- * url: where the request names none, or names it in a packed body, where none can be replaced. */
-bool unfit_is(const struct exchange *x, const struct upstream *p, struct str model);
-/* ... and none of the plan's can. */
-bool unfit_all(const struct exchange *x, struct str model);
-/* The plan has fallback models, and none can be asked for. */
-bool unfit_fallbacks(const struct exchange *x);
-/* The request has a plan, and there is none to go to: it is told so. */
-bool unfit_refused(struct exchange *x);
-/* Ends it: `need` ("the routes need") the model, which the packed body hides. */
-void unfit_tell_hidden(struct exchange *x, const char *need);
-
-/* --- renew.c: keys and certificates that have changed --- */
-
-/* No attempt is under way: the next one takes the keys and certificates that are in force now. */
-void renew_targets(struct exchange *x);
-/* The target's key was rejected: whether its file holds another one by now. Once for each request. */
-bool renew_finds_key(struct exchange *x);
 
 /* --- placement.c: where attempts go --- */
 
-/* The request has a plan. */
+/* Ends the exchange with an error and returns true if no upstream of the plan can serve the request's model. */
+bool placement_refuses_unfit(struct exchange *x);
+/* Ends the exchange with an error: `need` ("the routes need") the model, which a packed body hides. */
+void placement_refuse_hidden(struct exchange *x, const char *need);
+/* The target rejected its key. Returns whether the file of that key holds another one by now; true at most once for each
+ * request. */
+bool placement_finds_other_key(struct exchange *x);
+
+/* The request has a plan: prepares the first turn. */
 void placement_begin(struct exchange *x);
-/* The next attempt waits for its turn: from RECEIVING, BACKOFF, or after an attempt. */
+/* Queues the next attempt: from RECEIVING, BACKOFF, or after an attempt. */
 void placement_queue(struct exchange *x);
 /* Asks for a turn. */
 enum turn_state placement_ask(struct exchange *x, struct turn *turn,
                               const struct turn_request *turn_request);
-/* QUEUED: looks whether its turn has come. */
+/* QUEUED: checks whether the turn was granted or refused. */
 void placement_step(struct exchange *x);
-/* QUEUED: it has waited for as long as one may. */
+/* QUEUED: the turn has not come in time. */
 void placement_timeout(struct exchange *x);
-/* When that is; TIMER_OFF: never. */
+/* Returns when placement_timeout is due; TIMER_OFF: never. */
 uint64_t placement_time(const struct exchange *x);
-/* It waits for no turn any more. */
+/* Leaves the queue. */
 void placement_leave(struct exchange *x);
-/* The attempt goes to its turn's upstream: another one there is a repeat. */
+/* Notes that `a` goes to the upstream of its turn: another attempt there is a repeat. */
 void placement_visit(struct exchange *x, const struct attempt *a);
-/* The attempt is over: so is its turn. Harmless where it is. */
+/* Gives the turn of a finished attempt back. Harmless if that was done. */
 void placement_release(struct exchange *x, struct attempt *a);
-/* What was learned of the attempt's target. */
+/* Reports what the attempt showed about its target. */
 void placement_tell(struct exchange *x, const struct verdict *v, const struct hint *hint);
-/* The same of one that goes well so far, or to its end. */
+/* Reports an attempt that goes well so far, or to its end. */
 void placement_tell_good(struct exchange *x, enum turn_stage stage);
-/* The attempt speaks against its connection: the next one of this request at the same upstream goes
- * over a new one. */
+/* Notes that the attempt's connection is suspect: this request's next attempt at the same upstream takes a new one. */
 void placement_note_sick(struct exchange *x);
-/* Whether `a`, about to start, has to; asked once for each attempt. */
+/* Returns whether `a`, about to start, must take a new connection. Asked once for each attempt. */
 bool placement_begins_anew(struct exchange *x, const struct attempt *a);
-/* It has failed while the other of two goes on: remembered, should that one fail, too. */
+/* One of two attempts failed while the other goes on: keeps the verdict in case that one fails, too. */
 void placement_note(struct exchange *x, const struct verdict *v);
-/* What follows a failed attempt, and what is charged for it (C4, C9, C18). */
+/* Decides what follows a failed attempt, and charges the budget for it (C4, C9, C18). */
 struct retry_decision placement_decide(struct exchange *x, const struct verdict *v,
                                        const struct hint *hint);
-/* Whether there would be another attempt, of one that may go on as well. Where there would, it is
- * charged already: no attempt is to end for one that the budget has no room for. */
+/* Returns whether an attempt that ended with this verdict would be followed by another. The budget is charged then: an
+ * attempt must not be ended in favour of one that the budget has no room for. */
 bool placement_would_repeat(struct exchange *x, const struct verdict *v);
-/* Another attempt was decided. */
+/* Moves as was decided. */
 void placement_move(struct exchange *x, const struct verdict *v, enum move move);
-/* The name of the last attempt's upstream, for a person. */
+/* Returns the name of the last attempt's upstream, for messages. */
 const char *placement_name(const struct exchange *x);
 
-/* --- times.c: how long things may take --- */
+/* --- stream.c: the limits on mending a response that the client has a part of --- */
 
-/* Acts on a time that has come. True when it changed something; false when this state has not waited
- * long enough, and then `ret_next` is when it has: a timeout, the deadline, the end of a backoff, the
- * next heartbeat. TIMER_OFF: never. */
-bool times_act(struct exchange *x, uint64_t *ret_next);
-
-/* --- stream.c: the limits on mending an answer that its client has a part of --- */
-
-/* The deadline as it would be for a break now, or is for the one that is being mended: mend_timeout,
- * or what the client has declared, from what it was given last. */
+/* Sets the deadline for the break that is being mended, or would be if the stream broke now: mend_timeout, or what the
+ * client declared, counted from what it received last. */
 void mending_set_deadline(struct exchange *x);
-/* The stream broke, and its client has a part of it: nothing where it has none, or where what is to
- * mend it has broken. */
+/* The stream broke. Does nothing unless the client has a part of it, or while an earlier break is being mended. */
 void mending_begin(struct exchange *x);
-/* Something new goes out. */
+/* Something new goes out to the client: the break is mended. */
 void mending_end(struct exchange *x);
-
-/* --- contents.c: what a whole answer holds --- */
-
-struct contents {
-    struct apierror error; /* kind NONE: there is none */
-    bool silent;           /* it is a completion that says nothing, if it is whole */
-};
-
-/* Of the attempt's answer, as far as it has come, whatever its coding. */
-void contents_read(const struct exchange *x, struct contents *ret);
 
 /* --- judge.c: what an attempt came to --- */
 
-/* The head of an attempt's answer has come, and it is no stream. */
+/* The attempt's response headers are there, and it is no stream. */
 void judge_start(struct exchange *x);
 
-/* Whether an answer of this status to the request is a good one that has a body (RFC 9110 6.4.1). */
+/* Returns whether a response of this status to the request is a success that has a body (RFC 9110 6.4.1). */
 bool judge_may_have_body(const struct exchange *x, unsigned status);
 
-/* HOLDING, not of a stream: looks at what has come, and acts once that is enough to judge it. */
+/* HOLDING, no stream: reads what has come, and acts once it suffices for a verdict. */
 void judge_held(struct exchange *x);
-/* Whether an attempt that ended so would be followed by another. */
+/* Returns whether an attempt with this outcome would be followed by another. */
 bool judge_may_repeat(struct exchange *x, const struct outcome *o);
-/* Whether a completion that says nothing would be asked for once more (C3). */
+/* Returns whether a completion that says nothing would be requested once more (C3). */
 bool judge_may_ask_again(struct exchange *x, const struct outcome *o);
-/* A stream lacks nothing but the usage that was asked for, and judge_may_repeat: one more attempt, and
- * where that fails what came is delivered. */
+/* The stream lacks only the usage that was asked for, and judge_may_repeat: makes one more attempt. If that fails, what
+ * came is delivered. */
 void judge_without_usage(struct exchange *x, const struct outcome *o);
-/* Whether such an answer, or an empty completion, has come: then it is delivered now. */
+/* Delivers a kept response (one without usage, or an empty completion) and returns true; false if there is none. */
 bool judge_deliver_what_came(struct exchange *x);
-/* A stream broke, ended too early, or told an error; or it says nothing, and judge_may_ask_again. */
+/* A stream broke, ended early or reported an error; or it says nothing, and judge_may_ask_again. */
 void judge_stream(struct exchange *x, const struct outcome *o);
-/* An attempt that brought no answer has ended. */
+/* An attempt ended without a response. */
 void judge_transport(struct exchange *x, enum transport t);
 /* The deadline has passed before anything was committed. */
 void judge_deadline(struct exchange *x);
-/* QUEUED: the deadline has passed before the next attempt could start (a long upload, a late
- * timer, a stale connection, a long queue): it is not made. */
+/* QUEUED: the deadline has passed before the next attempt could start (a long upload, a late timer, a stale connection, a
+ * long queue). No attempt is made. */
 void judge_too_late(struct exchange *x);
-/* QUEUED: it waits in vain. `detail`: what for. `retry_after_ms`: when it might not; 0: not known. */
+/* QUEUED: no turn can be had. `detail` says why; `retry_after_ms` says when one might; 0: not known. */
 void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
                    uint64_t retry_after_ms);
 
-/* --- relay.c: the answer's way to the client --- */
+/* --- relay.c: the response's way to the client --- */
 
-/* Delivers the attempt's whole answer with `status`; it is done and nothing was sent before. */
+/* Delivers the attempt's complete response with `status`. Nothing was sent before. */
 void relay_whole(struct exchange *x, unsigned status);
 
-/* The Content-Length of an answer; LENGTH_UNKNOWN where it has none. */
+/* Returns the Content-Length of a response; LENGTH_UNKNOWN if it has none. */
 uint64_t relay_upstream_length(const struct headers *h);
 
-/* Keeps the stream that came, whose head is the attempt's and whose events are held. 0 or -ENOMEM. */
+/* Keeps the stream that came: the attempt's headers and the held events. Returns 0 or -ENOMEM. */
 int relay_keep_stream(struct exchange *x);
 
-/* Delivers the kept answer, which was good: behind the heartbeats, where the client has had some. */
+/* Delivers the kept response, which was a success: behind the heartbeats, if the client received any. */
 void relay_kept_response(struct exchange *x);
 
-/* Delivers the kept error answer. */
+/* Delivers the kept error response. */
 void relay_kept_error(struct exchange *x);
 
-/* Delivers an error of our own. */
+/* Delivers an error of retryd's own. */
 void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status, enum reason reason,
                      const char *code, const char *message);
 
-/* Begins the answer of a stream before there is one, for a heartbeat. False where it cannot, and then
- * the exchange has ended. */
+/* Begins the response of a stream before the upstream's has come, for a heartbeat. Returns false if that fails; then the
+ * exchange has ended. */
 bool relay_begin_early(struct exchange *x);
 
-/* Commits the attempt's answer (C10): the only way for it into RELAYING. */
+/* Commits the attempt's response (C10). The only way into RELAYING. */
 void relay_commit(struct exchange *x);
 
-/* Committed: lets the client have what was held, and tells it. */
+/* Committed: releases the held bytes to the client and wakes its side. */
 void relay_release(struct exchange *x);
 
-/* HOLDING or RELAYING: the answer is whole, and ends behind what was added to it. */
+/* HOLDING or RELAYING: the response is complete and ends behind what was added to it. */
 void relay_end(struct exchange *x);
 
-/* True, and the stream in hand has been ended as whole, where it was finished but for its usage, its mark or
- * its connection: for when there is no time left to wait for those. */
+/* Ends a stream that is finished but for its usage, its end mark or its connection as complete and returns true: for when
+ * no time is left to wait for those. Returns false for any other. */
 bool relay_end_finished(struct exchange *x);
 
-/* The client has all of a stream but its usage and its mark: it gets the mark. */
+/* The client has all of a stream but its usage and its end mark: sends the mark. */
 void relay_end_without_usage(struct exchange *x);
-/* Ends an answer that has begun, or a stream that may, with the event that tells its failure; by a
- * break where its kind is not known (C12). */
+/* Ends a response that has begun, or a stream that may begin, with the event that reports its failure; breaks the
+ * connection if the API is unknown (C12). */
 void relay_last_words(struct exchange *x);
+/* The attempt's stream ended in an error event before the client had a part of it: keeps that event as an error response,
+ * in case it is the last thing that an upstream says (C24). Keeps nothing if memory is short. */
+void relay_keep_error_event(struct exchange *x);
 
-/* A slow client slows the upstream down: this many bytes of a committed answer may wait for it, and
- * what waits is taken off the mark at which the attempt has to pause. */
+/* A slow client slows the upstream down: at most so many bytes of a committed response wait for it. What waits is
+ * subtracted from the mark at which the attempt pauses. */
 #define RELAY_WAITING_MAX (128 * 1024)
 size_t relay_mark(const struct exchange *x);
 
-/* The paused attempt goes on. */
+/* Resumes the paused attempt. */
 void relay_resume(struct exchange *x);
 
-/* RELAYING: moves what has come on towards the client, and ends the answer when it is over. */
+/* RELAYING: passes on what has come, and ends the response when it is complete. */
 void relay_step(struct exchange *x);
 
-/* The client's side has taken the end: the exchange is over, in whatever state. */
+/* The client's side has taken the end: the exchange is over, whatever its state. */
 void relay_finish(struct exchange *x);
 
-/* --- last_words.c: how a stream that failed ends --- */
-
-/* Adds the event that tells of the failure to the answer on its way: the upstream's own where it sent
- * one, and to a stream of unknown kind nothing else. 0 or -ENOMEM. */
-int last_words_add(struct exchange *x);
-
-/* The attempt's stream ended in an error event before the client had a part of it: keeps that as the
- * error answer that it would have been, should it be the last word of an upstream (C24). Without memory
- * for it nothing is kept. */
-void last_words_keep(struct exchange *x);
-
-/* --- stream.c: an answer in events --- */
+/* --- stream.c: a response in events --- */
 
 void stream_init(struct stream *stream); /* allocates nothing */
 void stream_deinit(struct stream *stream);
-/* Bytes that it holds of the answer. */
+/* Returns how many bytes of the response it holds. */
 size_t stream_memory(const struct stream *stream);
 
-/* The request has a plan: what a stream that answers it would be. */
+/* The request has a plan: notes which kind of stream would answer it. */
 void stream_expect(struct exchange *x);
 
-/* The head of an attempt's answer has come, and it is a stream. */
+/* The attempt's response headers are there, and it is a stream. */
 void stream_start(struct exchange *x);
 
-/* HOLDING or RELAYING, of a stream: looks at what has come; commits it, passes it on, judges it. */
+/* HOLDING or RELAYING a stream: reads what has come; commits it, passes it on, judges it. */
 void stream_step(struct exchange *x);
 
-/* Adds what says that the answer is at its end, where its API has such an event. 0 or -ENOMEM. */
+/* Adds the event that ends a complete response, if its API has one. Returns 0 or -ENOMEM. */
 int stream_add_end(struct exchange *x);
 
-/* Whether more of a stream has come than could be looked at yet: its client is slow, and its coding
- * makes much of little. */
+/* Returns whether more of the stream has come than could be read yet: the client is slow and the encoding expands. */
 bool stream_has_more(const struct exchange *x);
 
-/* Whether the stream that broke can be read on where it broke: a response that runs on in the
- * background, with its id known. */
+/* Returns whether a broken stream can be resumed where it broke: a background response with a known id. */
 bool stream_resumable(const struct exchange *x);
 
 #endif

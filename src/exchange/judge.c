@@ -1,10 +1,108 @@
-/* Judges attempts: deliver the answer, make another attempt, or tell the failure. */
+/* Judges attempts: delivers the response, makes another attempt, or reports the failure. */
 #include <stdio.h>
 #include <string.h>
 
 #include "exchange/exchange_private.h"
+#include "http/decode.h"
 #include "http/dialect.h"
 #include "stream/completion.h"
+
+/* --- what a complete response holds ----------------------------------------------------------- */
+
+#define TEXT_MAX (256 * 1024) /* of a decoded body; the rest does not matter */
+
+/* What a complete response holds. */
+struct contents {
+    struct apierror error; /* kind NONE: no error */
+    bool silent;           /* a completion that says nothing, if it is complete */
+};
+
+static bool holds(struct str text, const char *word)
+{
+    return str_find(text, str_from(word)) != NULL;
+}
+
+static bool creates_response(const struct exchange *x)
+{
+    return x->held.due && x->request.dialect == DIALECT_RESPONSES;
+}
+
+/* What every answer of its API has is missing: words beside that are an error's, whatever the status is. */
+static bool lacks_response(const struct exchange *x, struct str text)
+{
+    if (!x->held.due || x->attempt->status == 202) /* taken on, to be answered later */
+        return false;
+    switch (x->stream.guard.dialect) {
+    case DIALECT_CHAT:
+    case DIALECT_COMPLETIONS:
+        return !holds(text, "\"choices\"") || holds(text, "\"base_resp\"");
+    case DIALECT_RESPONSES:
+        return !holds(text, "\"output\"");
+    case DIALECT_MESSAGES:
+        return !holds(text, "\"content\"");
+    default:
+        return false;
+    }
+}
+
+/* Spares most good answers the parser: each shape of an error has this word in quotes, as a key, a type
+ * or a finish reason; or a response has failed. An array is a list of things but where one answers. */
+static bool may_hold_error(const struct exchange *x, struct str text)
+{
+    bool array = x->held.due || x->request.dialect == DIALECT_GEMINI;
+
+    if (x->attempt->status >= 400)
+        return true;
+    if (text.n == 0 || (text.p[0] != '{' && !(array && text.p[0] == '[')))
+        return false;
+    return holds(text, "\"error\"") || (creates_response(x) && holds(text, "\"failed\"")) ||
+           lacks_response(x, text);
+}
+
+static void read_text(const struct exchange *x, struct str text, struct contents *ret)
+{
+    const struct attempt *a = x->attempt;
+
+    text = str_trim(text);
+    if (may_hold_error(x, text)) {
+        if (a->status < 400 && creates_response(x))
+            apierror_parse_response(text, &ret->error);
+        else
+            apierror_parse(text, &ret->error);
+    }
+    if (ret->error.kind == APIERROR_NONE && ret->error.message[0] != '\0' &&
+        lacks_response(x, text))
+        ret->error.kind = ret->error.loose;
+    if (a->status >= 400 && ret->error.kind == APIERROR_NONE)
+        ret->error.kind = ret->error.loose;
+    ret->silent = a->done && a->status < 300 && x->held.due && ret->error.kind == APIERROR_NONE &&
+                  completion_is_empty(x->stream.guard.dialect, text);
+}
+
+/* Reads the attempt's response as far as it has come, whatever its encoding. */
+static void read_contents(const struct exchange *x, struct contents *ret)
+{
+    const struct attempt *a = x->attempt;
+    struct str encoding = {NULL, 0}, body = buf_str(&a->body);
+    struct buf text;
+
+    memset(ret, 0, sizeof(*ret));
+    if (a->status < 400 && !x->held.due && !response_is_type(&a->headers, STR("application/json")))
+        return;
+    headers_get(&a->headers, STR("content-encoding"), &encoding);
+    if (encoding.n == 0) {
+        if (body.n > TEXT_MAX && a->status >= 400)
+            body.n = TEXT_MAX;
+        read_text(x, body, ret);
+        return;
+    }
+    buf_init(&text, TEXT_MAX);
+    if (decode_body(encoding, body, &text) == 0)
+        read_text(x, buf_str(&text), ret);
+    buf_deinit(&text);
+}
+
+/* --- verdicts --------------------------------------------------------------------------------- */
 
 /* An answer that calls itself good and holds an error is delivered with the error's own status. */
 static unsigned status_to_tell(unsigned status, const struct apierror *e)
@@ -158,7 +256,7 @@ static void keep_error(struct exchange *x, const struct outcome *o)
     if (x->kept.good)
         return;
     if (x->stream.last_words.event.n > 0 && !x->reply.committed && !x->stream.resuming)
-        last_words_keep(x);
+        relay_keep_error_event(x);
     else if (is_whole(x, o) && o->headers && !o->empty && !o->malformed && !x->stream.resuming)
         keep_error_response(x, status_to_tell(o->status, o->error));
 }
@@ -333,7 +431,7 @@ static void judge(struct exchange *x, const struct outcome *o)
         stream->not_resumable = true; /* it cannot be read on; but the client has none of it */
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = v.reason, .ambiguous = true};
     }
-    if (v.reason == REASON_KEY && renew_finds_key(x)) {
+    if (v.reason == REASON_KEY && placement_finds_other_key(x)) {
         snprintf(x->attempt->detail, sizeof(x->attempt->detail),
                  "its file holds another key by now, which is taken for the next attempt");
         v.kind = VERDICT_RETRY;
@@ -500,7 +598,7 @@ void judge_held(struct exchange *x)
         return;
     if (o.transport == TRANSPORT_WHOLE)
         note_fault(x, end, &o);
-    contents_read(x, &contents);
+    read_contents(x, &contents);
     if (contents.silent && end == INSPECT_GOOD) {
         o.silent = true;
         o.silent = judge_may_ask_again(x, &o);

@@ -1,4 +1,5 @@
-/* Where an exchange's attempts go: asks for turns, and decides what follows a failed one. */
+/* Decides where attempts go: picks targets, asks for turns, and decides what follows a failed attempt. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,8 +8,226 @@
 #include "exchange/exchange_private.h"
 #include "policy/backoff.h"
 
+#define SHOWN_MAX 60 /* characters of a client's word in a message */
 #define NO_FALLBACK "a fallback model cannot take the model's place in a body with Content-Encoding"
-#define NOBODY_ELSE "a target that was silent is not asked for the same answer again"
+#define NOBODY_ELSE "a target that was silent is not asked for the same response again"
+
+/* --- keys and certificates that changed on disk ----------------------------------------------- */
+
+/* The number of the same key; of the first one where it is gone; 0: the client's own. */
+static unsigned key_by_now(const struct upstream *was, const struct upstream *now, unsigned number)
+{
+    if (number == 0 || number > was->key_count)
+        return 0;
+    for (unsigned i = 0; i < now->key_count; i++)
+        if (now->keys[i].id == was->keys[number - 1].id)
+            return i + 1;
+    return 0;
+}
+
+static unsigned place_of(const struct plan *plan, const struct upstream *p)
+{
+    unsigned i = 0;
+
+    while (i < plan->upstream_count && plan->upstreams[i] != p)
+        i++;
+    assert(i < plan->upstream_count);
+    return i;
+}
+
+/* What was said of a key that is gone is forgotten. */
+static unsigned renew_refs(const struct plan *was, const struct plan *now, struct target_ref *refs,
+                           unsigned count)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct upstream *before = refs[i].upstream,
+                              *p = now->upstreams[place_of(was, before)];
+        unsigned number = refs[i].key_number;
+
+        if (number != KEY_ANY && number != 0) {
+            number = key_by_now(before, p, number);
+            if (number == 0)
+                continue;
+        }
+        refs[kept++] = (struct target_ref){p, number};
+    }
+    return kept;
+}
+
+/* A stream is read on with the same key; where that is gone, with one that has taken its place. */
+static void renew_target(const struct plan *was, const struct plan *now, struct target *t)
+{
+    const struct upstream *before = t->upstream;
+    unsigned number = t->key_number;
+
+    t->upstream = now->upstreams[place_of(was, before)];
+    if (number > 0) {
+        t->key_number = key_by_now(before, t->upstream, number);
+        if (t->key_number == 0 && t->upstream->key_count > 0)
+            t->key_number = 1;
+    }
+    t->key = t->key_number ? t->upstream->keys[t->key_number - 1].text : (struct str){NULL, 0};
+    if (t->tier > 0) /* a name of the plan's */
+        t->model = str_from(now->fallback_models[t->tier - 1]);
+    t->own_model = target_own_model(t->upstream, t->model);
+}
+
+static void renew_targets(struct exchange *x)
+{
+    struct placement *placement = &x->placement;
+    struct plan now;
+
+    if (x->hedge.rival || !x->ops->renew(x->world, x, &now))
+        return;
+    assert(now.upstream_count == x->plan.upstream_count);
+    placement->turn_request.tried_count =
+        renew_refs(&x->plan, &now, placement->tried, placement->turn_request.tried_count);
+    placement->turn_request.excluded_count =
+        renew_refs(&x->plan, &now, placement->excluded, placement->turn_request.excluded_count);
+    renew_target(&x->plan, &now, &placement->target);
+    x->plan = now;
+}
+
+bool placement_finds_other_key(struct exchange *x)
+{
+    if (x->new_key || x->hedge.rival || x->kept.good || x->placement.target.key_number == 0)
+        return false;
+    x->new_key = x->ops->other_key(x->world, x, &x->placement.target);
+    return x->new_key;
+}
+
+/* --- upstreams that the request's model rules out --------------------------------------------- */
+
+/* "{model}" in its url becomes the model's name. */
+static bool is_in_url(const struct upstream *p)
+{
+    return strstr(p->base_path, "{model}") != NULL;
+}
+
+/* The path names it behind the route's base, where another can take its place. */
+static bool is_in_path(const struct exchange *x)
+{
+    return x->request.path_model_n > 0 && x->request.path_model_at >= x->plan.base.n;
+}
+
+/* Returns whether upstream `p` cannot be asked for `model` ("": the request names none): it has another name for it, or
+ * wants it in its url, and the request names no model or hides it in a packed body, where it cannot be replaced. */
+static bool is_unfit(const struct exchange *x, const struct upstream *p, struct str model)
+{
+    const struct request *r = &x->request;
+
+    if (model.n == 0) /* one that is hidden may be one of those that are renamed */
+        return is_in_url(p) || (r->model_hidden && p->model_count > 0);
+    if (!body_is_packed(&r->body) || r->body.length == 0 || is_in_url(p) || is_in_path(x))
+        return false;
+    return !str_eq(target_own_model(p, model), str_from(r->model));
+}
+
+static bool all_unfit(const struct exchange *x, struct str model)
+{
+    for (unsigned i = 0; i < x->plan.upstream_count; i++)
+        if (!is_unfit(x, x->plan.upstreams[i], model))
+            return false;
+    return true;
+}
+
+static bool fallbacks_unfit(const struct exchange *x)
+{
+    for (unsigned i = 0; i < x->plan.fallback_count; i++)
+        if (!all_unfit(x, str_from(x->plan.fallback_models[i])))
+            return false;
+    return x->plan.fallback_count > 0;
+}
+
+/* --- the error for a model that no upstream can serve ----------------------------------------- */
+
+/* Why the model of a packed body is not known. */
+static void why_hidden(const struct exchange *x, char *ret, size_t size)
+{
+    struct str encoding = {NULL, 0};
+    char shown[SHOWN_MAX];
+
+    (void)headers_get(&x->request.http.headers, STR("content-encoding"), &encoding);
+    str_shown(shown, sizeof(shown), encoding);
+    switch (body_packed_state(&x->request.body)) {
+    case PACKED_UNKNOWN:
+        snprintf(ret, size, "cannot be read in the encoding \"%s\"; gzip, deflate and zstd can",
+                 shown);
+        break;
+    case PACKED_LONG:
+        snprintf(ret, size, "does not stand in the first %llu MiB of a body in the encoding \"%s\"",
+                 (unsigned long long)(x->request.body.packed->plain >> 20), shown);
+        break;
+    default:
+        snprintf(ret, size, "cannot be read, for the body is not valid in its encoding \"%s\"",
+                 shown);
+    }
+}
+
+void placement_refuse_hidden(struct exchange *x, const char *need)
+{
+    char why[160], text[400];
+
+    why_hidden(x, why, sizeof(why));
+    snprintf(text, sizeof(text),
+             "retryd: %s the request's model, which %s; send the body without Content-Encoding",
+             need, why);
+    relay_own_error(x, END_REFUSED, 400, REASON_CLIENT_ERROR, "model_not_readable", text);
+}
+
+static void tell_unfit(struct exchange *x, const struct upstream *p)
+{
+    char text[400], shown[SHOWN_MAX];
+    struct str model = str_from(x->request.model);
+
+    if (x->request.model_hidden) {
+        snprintf(text, sizeof(text), "upstream %.60s %s", p->name,
+                 is_in_url(p) ? "has {model} in its url, and so retryd needs"
+                              : "has its own names for models, and so retryd needs");
+        placement_refuse_hidden(x, text);
+        return;
+    }
+    if (model.n == 0) {
+        snprintf(text, sizeof(text),
+                 "retryd: upstream %.60s has {model} in its url, and this request names no model",
+                 p->name);
+        relay_own_error(x, END_REFUSED, 400, REASON_CLIENT_ERROR, "model_required", text);
+        return;
+    }
+    str_shown(shown, sizeof(shown), model);
+    snprintf(text, sizeof(text),
+             "retryd: upstream %.60s has another name for the model \"%s\", and in a body with "
+             "Content-Encoding it cannot be replaced; send the body without",
+             p->name, shown);
+    relay_own_error(x, END_REFUSED, 400, REASON_CLIENT_ERROR, "model_not_replaceable", text);
+}
+
+static bool cannot_stand_in_url(const struct exchange *x)
+{
+    struct str model = str_from(x->request.model);
+
+    if (!str_eq(model, STR(".")) && !str_eq(model, STR("..")))
+        return false;
+    for (unsigned i = 0; i < x->plan.upstream_count; i++)
+        if (is_in_url(x->plan.upstreams[i]))
+            return true;
+    return false;
+}
+
+bool placement_refuses_unfit(struct exchange *x)
+{
+    if (cannot_stand_in_url(x)) {
+        relay_own_error(x, END_REFUSED, 400, REASON_CLIENT_ERROR, "invalid_model",
+                        "retryd: this model's name cannot stand in a path");
+        return true;
+    }
+    if (!all_unfit(x, str_from(x->request.model)))
+        return false;
+    tell_unfit(x, x->plan.upstreams[0]);
+    return true;
+}
 
 /* --- turns -------------------------------------------------------------------------------------- */
 
@@ -45,7 +264,7 @@ static void exclude_unfit(struct exchange *x, struct str model)
     if (fits_all(x))
         return;
     for (unsigned i = 0; i < x->plan.upstream_count; i++)
-        if (unfit_is(x, x->plan.upstreams[i], model))
+        if (is_unfit(x, x->plan.upstreams[i], model))
             add_ref(placement->excluded, &placement->turn_request.excluded_count,
                     (struct target_ref){x->plan.upstreams[i], KEY_ANY});
 }
@@ -96,7 +315,7 @@ static bool stands_in(const struct exchange *x, unsigned tier)
 {
     struct str model = str_from(x->plan.fallback_models[tier - 1]);
 
-    return !str_eq(model, x->placement.turn_request.model) && (fits_all(x) || !unfit_all(x, model));
+    return !str_eq(model, x->placement.turn_request.model) && (fits_all(x) || !all_unfit(x, model));
 }
 
 /* How many may still be turned to. A stream that the client has a part of is continued by the same
@@ -489,7 +708,7 @@ static bool missed_fallback(const struct exchange *x, const struct verdict *v)
     if (fits_all(x) || x->reply.committed || !(helps_now(x, v) & HELPS_MODEL) ||
         !(x->plan.fallback_on & move_cause(v->reason)))
         return false;
-    return body_is_packed(&x->request.body) && unfit_fallbacks(x);
+    return body_is_packed(&x->request.body) && fallbacks_unfit(x);
 }
 
 struct retry_decision placement_decide(struct exchange *x, const struct verdict *v,

@@ -287,7 +287,7 @@ struct stream {
 };
 
 /* The answer on its way to the client. relay.c changes it; besides, `out` takes events from stream.c,
- * which counts them, and heartbeats from times.c, and judge.c drops what another attempt replaces.
+ * which counts them, and heartbeats from exchange.c, and judge.c drops what another attempt replaces.
  * exchange.c knows the status of a refused body. */
 struct reply {
     unsigned status; /* 0: none was given yet */

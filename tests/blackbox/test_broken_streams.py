@@ -418,7 +418,7 @@ def test_a_held_stream_comes_as_one(both):
 
 STALL = answer("chat", stall={"after_events": 10})
 BAD = "data: {\"choices\":[\n\n"
-SILENT_WHY = "a target that was silent is not asked for the same answer again"
+SILENT_WHY = "a target that was silent is not asked for the same response again"
 
 
 def test_a_silent_upstream_is_not_asked_for_the_same_answer_again():

@@ -58,7 +58,7 @@ static void told_at(uint64_t at_ms, unsigned starts, const char *code, const cha
     ck_assert_msg(strcmp(w.x.cannot_retry, why) == 0, "%s", w.x.cannot_retry);
 }
 
-#define SILENT_WHY "a target that was silent is not asked for the same answer again"
+#define SILENT_WHY "a target that was silent is not asked for the same response again"
 
 /* --- whom it asks ------------------------------------------------------------------------------- */
 

@@ -220,6 +220,166 @@ static void world_response_cut(void *world, struct exchange *x)
         frontend_cut(c->r);
 }
 
+/* --- changed keys and certificates ------------------------------------------------------------ */
+
+/* Only one that was renewed has the same upstreams and routes at the same places. */
+static bool call_renew(void *world, struct exchange *x, struct plan *ret_plan)
+{
+    struct worker *w = world;
+    struct call *c = call_of(x);
+
+    if (c->wiring == w->wiring || !config_same_source(c->wiring->config, w->wiring->config) ||
+        wiring_plan(w->wiring, http_request_path(&x->request.http), str_from(x->request.model),
+                    x->request.model_hidden, ret_plan) < 0)
+        return false;
+    wiring_unref(c->wiring_before);
+    c->wiring_before = c->wiring;
+    c->wiring = wiring_ref(w->wiring);
+    x->limits.spool_dir = w->wiring->config->server.spool_dir;
+    return true;
+}
+
+static bool has_key(const struct upstream *p, uint64_t id)
+{
+    for (unsigned i = 0; i < p->key_count; i++)
+        if (p->keys[i].id == id)
+            return true;
+    return false;
+}
+
+/* Whether that upstream has a key now that it had not when the request took its plan. */
+static bool has_other_key(const struct worker *w, const struct upstream *was, size_t number)
+{
+    const struct upstream *now = &w->wiring->wires[number].upstream;
+
+    for (unsigned i = 0; i < now->key_count; i++)
+        if (!has_key(was, now->keys[i].id))
+            return true;
+    return false;
+}
+
+/* The main thread may not have seen the change yet: this worker goes ahead. */
+static bool call_other_key(void *world, struct exchange *x, const struct target *t)
+{
+    struct worker *w = world;
+    struct call *c = call_of(x);
+    const struct wire *wire = t->upstream->wire;
+    size_t number = (size_t)(wire - c->wiring->wires);
+    struct config *config = w->wiring->config, *now;
+
+    if (!config_same_source(c->wiring->config, config))
+        return false;
+    if (has_other_key(w, t->upstream, number))
+        return true;
+    if (!config_key_file_differs(config, &config->upstreams[number]))
+        return false;
+    now = config_renew(config);
+    if (!now)
+        return false;
+    worker_adopt(w, now);
+    config_unref(now);
+    atomic_store(&w->saw_change, true);
+    w->on_change(w->arg);
+    return has_other_key(w, t->upstream, number);
+}
+
+/* --- counters and log lines ------------------------------------------------------------------- */
+
+static void call_turn_asked(void *world, struct exchange *x, const struct turn *turn,
+                            const struct turn_request *turn_request, enum turn_state s)
+{
+    (void)world;
+    if (steps_are_told())
+        steps_turn(x, turn, turn_request, s, clock_now_ms());
+}
+
+static void call_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r)
+{
+    struct worker *w = world;
+
+    metrics_add(&w->metrics.failures[r->verdict.reason], 1);
+    if (r->decision.action == RETRY_AGAIN)
+        metrics_add(&w->metrics.retries[r->verdict.reason], 1);
+    if (r->duplicate)
+        metrics_add(&w->metrics.duplicates, 1);
+    if (r->sick)
+        fetch_drop_connection(w->fetch, r->attempt);
+    access_log_attempt(x, r);
+}
+
+static void call_hedged(void *world, struct exchange *x)
+{
+    (void)x;
+    metrics_add(&((struct worker *)world)->metrics.hedges, 1);
+    metrics_add(&((struct worker *)world)->metrics.duplicates, 1);
+}
+
+static void call_event_dropped(void *world, struct exchange *x, bool malformed)
+{
+    struct worker *w = world;
+
+    metrics_add(malformed ? &w->metrics.events_malformed : &w->metrics.events_unfit, 1);
+    if (x->stream.dropped == 1)
+        access_log_dropped(x, malformed);
+}
+
+static void record_end(struct worker *w, const struct exchange *x)
+{
+    struct metrics *m = &w->metrics;
+
+    metrics_add(&m->ends[x->end], 1);
+    metrics_add(&m->wait_ms, x->wait_ms);
+    metrics_add(&m->bytes_out, x->reply.bytes_out);
+    metrics_add(&m->events, x->reply.events);
+    if (x->end == END_ANSWERED && x->stream.splices)
+        metrics_add(&m->spliced, 1);
+    if (x->end == END_ANSWERED && x->attempts > 1)
+        metrics_add(&m->rescued, 1);
+    if (x->end == END_FAILED && x->attempts == 0)
+        metrics_add(&m->untried[x->last_reason], 1);
+    if (x->end == END_REFUSED)
+        metrics_add(&m->refused, 1);
+    if (x->request.sdk_retry)
+        metrics_add(&m->sdk_retries, 1);
+    if (x->repeat)
+        metrics_add(&m->client_repeats, 1);
+    metrics_duration(m, x->ended_ms - x->started_ms);
+    access_log_request(x, w->wiring->config->log.access);
+}
+
+/* A whole answer may wait for a slow client still, who may never take it. (One that goes out piece by piece
+ * is asked for its end once the kernel has all before it.) */
+static bool is_on_its_way(const struct exchange *x)
+{
+    if (x->reply.begun)
+        return false;
+    return x->end == END_ANSWERED || x->end == END_FAILED || x->end == END_REFUSED;
+}
+
+static void call_ended(void *world, struct exchange *x)
+{
+    struct call *c = x->tag;
+
+    c->untold = c->r && is_on_its_way(x);
+    if (!c->untold)
+        record_end(world, x);
+}
+
+static void record_late_end(struct call *c)
+{
+    struct exchange *x = &c->x;
+
+    c->untold = false;
+    if (!c->taken_whole) {
+        x->end = END_CLIENT_GONE;
+        x->reply.bytes_out = 0; /* or a part of it: nobody knows how much */
+        x->last_reason = x->client_stalled ? REASON_CLIENT_STALLED : REASON_CLIENT_GONE;
+    }
+    record_end(c->w, x);
+}
+
+/* --- the table -------------------------------------------------------------------------------- */
+
 static const struct exchange_ops world_ops = {
     .now_ms = world_now,
     .unix_ms = world_unix,
@@ -325,7 +485,7 @@ static void call_end(struct call *c)
     struct worker *w = c->w;
 
     if (c->untold)
-        call_tell_end(c);
+        record_late_end(c);
     exchange_deinit(&c->x);
     c->answered = 0;
     call_count(c);

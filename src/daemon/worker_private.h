@@ -78,10 +78,6 @@ struct worker {
 /* From now on requests begin with that configuration. */
 void worker_adopt(struct worker *w, struct config *config);
 
-/* See struct exchange_ops. */
-bool call_renew(void *world, struct exchange *x, struct plan *ret_plan);
-bool call_other_key(void *world, struct exchange *x, const struct target *t);
-
 /* What the frontend calls; its context is the worker. */
 extern const struct frontend_handler call_handler;
 
@@ -113,16 +109,6 @@ int call_spool_state(void *world, const struct spool *s);
 ptrdiff_t call_spool_read(void *world, struct spool *s, uint64_t offset, void *to, size_t max);
 size_t call_spool_memory(void *world, const struct spool *s);
 bool call_pressed(void *world);
-
-/* What exchanges tell: see struct exchange_ops. */
-void call_turn_asked(void *world, struct exchange *x, const struct turn *turn,
-                     const struct turn_request *turn_request, enum turn_state s);
-void call_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r);
-void call_hedged(void *world, struct exchange *x);
-void call_event_dropped(void *world, struct exchange *x, bool malformed);
-void call_ended(void *world, struct exchange *x);
-/* Counts and logs how a request ended whose client's end is closed now. */
-void call_tell_end(struct call *c);
 
 /* Frees the calls kept for re-use. */
 void call_free_kept(struct worker *w);

@@ -1,4 +1,4 @@
-/* The requests of a worker: each one's exchange, and the two ends it stands between. */
+/* The requests of a worker: the exchange of each, between its client and its attempts. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -13,10 +13,10 @@
 #define CALL_MAGIC 0x63616c6cu
 #define KEEP_CALLS 512 /* finished calls kept for re-use */
 
-/* --- the world of an exchange -------------------------------------------------------------------- */
+/* --- the world of an exchange ----------------------------------------------------------------- */
 
-/* Not the loop's time, which stands still during a turn: waits would be counted from before the
- * answer that asks for them. */
+/* Not the loop's time, which stands still during a turn: waits would begin before the response that
+ * asks for them. */
 static uint64_t world_now(void *world)
 {
     (void)world;
@@ -67,7 +67,7 @@ void call_enqueue(struct call *c)
     c->w->work = true;
 }
 
-/* The world of an attempt is the attempt itself: there may be two. */
+/* The argument is the attempt, since a call may have two. */
 static void on_attempt_change(void *arg)
 {
     call_enqueue(((struct attempt *)arg)->turn.tag);
@@ -153,8 +153,9 @@ static void on_call_timer(uv_timer_t *timer)
     call_enqueue(c);
 }
 
-/* Firing early is harmless, so an armed timer is only moved when it would fire too late. It fires
- * when that millisecond is over: the one a wait began in may have been, and no hint is undercut. */
+/* Firing early is harmless, so an armed timer is only moved if it would fire too late. It fires
+ * when the millisecond is over, since a wait may have begun at the end of one, and no hint may be
+ * undercut. */
 static void world_timer_set(void *world, struct exchange *x, uint64_t at_ms)
 {
     struct call *c = call_of(x);
@@ -222,7 +223,7 @@ static void world_response_cut(void *world, struct exchange *x)
 
 /* --- changed keys and certificates ------------------------------------------------------------ */
 
-/* Only one that was renewed has the same upstreams and routes at the same places. */
+/* Only a configuration that was renewed has the same upstreams and routes at the same places. */
 static bool call_renew(void *world, struct exchange *x, struct plan *ret_plan)
 {
     struct worker *w = world;
@@ -247,7 +248,7 @@ static bool has_key(const struct upstream *p, uint64_t id)
     return false;
 }
 
-/* Whether that upstream has a key now that it had not when the request took its plan. */
+/* Whether the upstream has a key that it did not have when the request got its plan. */
 static bool has_other_key(const struct worker *w, const struct upstream *was, size_t number)
 {
     const struct upstream *now = &w->wiring->wires[number].upstream;
@@ -258,7 +259,7 @@ static bool has_other_key(const struct worker *w, const struct upstream *was, si
     return false;
 }
 
-/* The main thread may not have seen the change yet: this worker goes ahead. */
+/* If the main thread has not noticed a change yet, this worker reads the file first. */
 static bool call_other_key(void *world, struct exchange *x, const struct target *t)
 {
     struct worker *w = world;
@@ -347,8 +348,8 @@ static void record_end(struct worker *w, const struct exchange *x)
     access_log_request(x, w->wiring->config->log.access);
 }
 
-/* A whole answer may wait for a slow client still, who may never take it. (One that goes out piece by piece
- * is asked for its end once the kernel has all before it.) */
+/* Whether a whole response may still wait for a slow client, which may never read it. (A streamed
+ * one ends only when the kernel has all bytes before its end.) */
 static bool is_on_its_way(const struct exchange *x)
 {
     if (x->reply.begun)
@@ -360,8 +361,8 @@ static void call_ended(void *world, struct exchange *x)
 {
     struct call *c = x->tag;
 
-    c->untold = c->r && is_on_its_way(x);
-    if (!c->untold)
+    c->end_pending = c->r && is_on_its_way(x);
+    if (!c->end_pending)
         record_end(world, x);
 }
 
@@ -369,10 +370,10 @@ static void record_late_end(struct call *c)
 {
     struct exchange *x = &c->x;
 
-    c->untold = false;
-    if (!c->taken_whole) {
+    c->end_pending = false;
+    if (!c->sent_whole) {
         x->end = END_CLIENT_GONE;
-        x->reply.bytes_out = 0; /* or a part of it: nobody knows how much */
+        x->reply.bytes_out = 0; /* the client may have read a part: nobody knows */
         x->last_reason = x->client_stalled ? REASON_CLIENT_STALLED : REASON_CLIENT_GONE;
     }
     record_end(c->w, x);
@@ -412,11 +413,11 @@ static const struct exchange_ops world_ops = {
     .ended = call_ended,
 };
 
-/* --- calls ------------------------------------------------------------------------------------------ */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 static struct call *call_take(struct worker *w)
 {
-    struct list *node = list_pop_last(&w->kept); /* the one whose memory was touched last */
+    struct list *node = list_pop_last(&w->kept); /* the one used last */
     struct call *c;
 
     if (node) {
@@ -471,7 +472,7 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
     c->t[0] = c->t[1] = NULL;
     c->armed_at = TIMER_OFF;
     c->wiring = wiring_ref(w->wiring);
-    c->spool_warned = c->untold = c->taken_whole = false;
+    c->spool_warned = c->end_pending = c->sent_whole = false;
     exchange_init(&c->x, &world_ops, w, &shared, &limits);
     c->x.tag = c->x.slots[0].turn.tag = c->x.slots[1].turn.tag = c;
     list_append(&w->active, &c->node);
@@ -479,12 +480,12 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
     return c;
 }
 
-/* Both ends are closed: nobody points here any more. */
+/* Both ends are closed: nothing points to the call any more. */
 static void call_end(struct call *c)
 {
     struct worker *w = c->w;
 
-    if (c->untold)
+    if (c->end_pending)
         record_late_end(c);
     exchange_deinit(&c->x);
     c->answered = 0;
@@ -504,8 +505,8 @@ static void call_end(struct call *c)
     w->kept_count++;
 }
 
-/* An exchange that has ended lets its client's end finish, unless the client has left; that closing ends
- * the call. */
+/* When the exchange has ended, the client's end may finish, unless the client has left. Its closing
+ * ends the call. */
 void call_run(struct call *c)
 {
     if (!c->r)
@@ -524,11 +525,11 @@ void call_run(struct call *c)
         frontend_cut(c->r);
 }
 
-/* --- what the frontend brings -------------------------------------------------------------------------- */
+/* --- calls from the frontend ------------------------------------------------------------------ */
 
-/* A page that may come in reads its answers, and asks first what it may send. 0, FRONTEND_PREFLIGHT or
- * -ENOMEM. */
-static int let_page_in(struct frontend_request *r, const struct http_request *request)
+/* An allowed page may read its responses, and its browser may send a preflight first. 0,
+ * FRONTEND_PREFLIGHT or -ENOMEM. */
+static int allow_page(struct frontend_request *r, const struct http_request *request)
 {
     struct str origin, v;
 
@@ -550,7 +551,7 @@ static bool may_read(void *ctx, const struct headers *h)
     return frontend_may_enter(h, w->wiring->hosts, w->wiring->origins, &why);
 }
 
-/* 0, or what on_headers gives back instead of taking the request in. */
+/* 0, or what on_headers returns instead of accepting the request. */
 static int refuse_headers(struct worker *w, struct frontend_request *r,
                           const struct http_request *request, char *ret_why, size_t size)
 {
@@ -566,11 +567,11 @@ static int refuse_headers(struct worker *w, struct frontend_request *r,
     }
     if (wiring_is_loop(&request->headers)) {
         snprintf(ret_why, size,
-                 "retryd: this request has come from here before: an upstream's url leads back to "
+                 "retryd: this daemon sent this request itself: an upstream's url leads back to "
                  "this daemon");
         return -ELOOP;
     }
-    rc = let_page_in(r, request);
+    rc = allow_page(r, request);
     if (rc < 0)
         snprintf(ret_why, size, "retryd: out of memory; try again");
     if (rc != 0)
@@ -578,7 +579,7 @@ static int refuse_headers(struct worker *w, struct frontend_request *r,
     if (headers_get(&request->headers, STR("upgrade"), &v) && str_ifind(v, STR("websocket")) >= 0) {
         snprintf(
             ret_why, size,
-            "retryd: WebSocket connections are not passed through; use HTTP, or connect to the API itself");
+            "retryd: WebSocket connections are not supported; use HTTP, or connect to the API directly");
         return -ENOTSUP;
     }
     if (request->content_length != LENGTH_UNKNOWN && request->content_length > s->max_body) {
@@ -587,7 +588,7 @@ static int refuse_headers(struct worker *w, struct frontend_request *r,
         return -EFBIG;
     }
     if (w->aborting) {
-        snprintf(ret_why, size, "retryd: it ends; ask again when it is back");
+        snprintf(ret_why, size, "retryd: shutting down; retry shortly");
         return -EBUSY;
     }
     return call_shed(w, ret_why, size);
@@ -652,7 +653,7 @@ static ptrdiff_t on_pull(void *user, char *to, size_t max)
     struct call *c = user;
     ptrdiff_t n = exchange_pull(&c->x, to, max);
 
-    /* Taking bytes may let a paused upstream go on; taking the end is the end. */
+    /* Reading bytes may let a paused upstream continue; reading the end ends the exchange. */
     if (n < 0 || exchange_wants_room(&c->x))
         call_enqueue(c);
     return n;
@@ -663,12 +664,11 @@ static void on_closed(void *user, bool whole)
     struct call *c = user;
 
     c->r = NULL;
-    c->taken_whole = whole;
+    c->sent_whole = whole;
     call_enqueue(c);
 }
 
-/* Its client may try again and again. */
-#define TLS_TELL_MS 60000
+#define TLS_LOG_MS 60000 /* such a client may retry again and again */
 
 static void on_tls(void *ctx)
 {
@@ -678,7 +678,7 @@ static void on_tls(void *ctx)
     metrics_add(&w->metrics.refused, 1);
     if (now < w->tls_quiet_until_ms)
         return;
-    w->tls_quiet_until_ms = now + TLS_TELL_MS;
+    w->tls_quiet_until_ms = now + TLS_LOG_MS;
     log_begin(LOG_WARN,
               "a client speaks TLS to this plain HTTP listener; use http:// in its base URL");
     log_end();

@@ -1,4 +1,5 @@
-/* What a worker's files share: worker.c is its life, call.c the requests on it. */
+/* State and functions that a worker's files share: worker.c runs the thread, call.c its
+ * requests. */
 #ifndef RETRYD_DAEMON_WORKER_PRIVATE_H
 #define RETRYD_DAEMON_WORKER_PRIVATE_H
 
@@ -19,16 +20,17 @@ struct call {
     struct frontend_request *r; /* NULL when the client's end is closed */
     struct transfer *t[2];      /* of x.slots; NULL while none runs */
     struct wiring *wiring;
-    struct wiring *wiring_before; /* of its plan before the one in force; NULL: there was none */
+    struct wiring *wiring_before; /* of its previous plan, or NULL */
     uv_timer_t timer;
-    uint64_t armed_at; /* when the timer will fire; TIMER_OFF: it will not */
+    uint64_t armed_at; /* when the timer fires, or TIMER_OFF */
     size_t held;       /* bytes counted for it in the worker's `buffered` */
-    size_t answered;   /* ... of them the answer that was handed over */
-    bool spool_warned; /* that its spool failed is in the log */
-    bool untold;       /* its exchange has ended, and how is told once its client's end is closed */
-    bool taken_whole;  /* ... where all of the answer went to the kernel */
-    struct list run;   /* in the worker's run queue, or on no list */
-    struct list node;  /* among the worker's calls, active or kept */
+    size_t answered;   /* of these, bytes of the response that was handed over */
+    bool spool_warned; /* the failure of its spool was logged */
+    bool
+        end_pending; /* its exchange has ended; counted and logged once its client's end is closed */
+    bool sent_whole;  /* the kernel took the whole response */
+    struct list run;  /* in the worker's run queue, or on no list */
+    struct list node; /* among the worker's calls, active or kept */
 };
 
 struct inbox {
@@ -49,54 +51,55 @@ struct worker {
     struct fetch *fetch;
     struct wiring *wiring;
     struct turns *turns;         /* of all workers */
-    struct failures *failures;   /* ... */
-    struct turns_ready ready;    /* where turns are told that have been waited for */
-    uint64_t tls_quiet_until_ms; /* clients that speak TLS are told of again then */
+    struct failures *failures;   /* of all workers */
+    struct turns_ready ready;    /* turns that were granted after a wait */
+    uint64_t tls_quiet_until_ms; /* no log line about TLS before this time */
     struct list run;
     struct list active;
     struct list kept;
     unsigned active_count, kept_count;
     bool work;
     bool draining, aborting, closing;
-    bool cut; /* the connections that were left when it was to abort */
+    bool cut; /* when aborting: the remaining connections have been cut */
     uint64_t turn_began_ns;
     uint64_t random_state[4];
     size_t buffered;      /* bytes that its calls hold */
-    size_t buffered_told; /* ... as far as all workers know (daemon/pressure.h) */
+    size_t buffered_told; /* the value last added to the sum of all workers (daemon/pressure.h) */
     struct inbox inbox;
     struct metrics metrics;
     atomic_uint given;  /* connections handed over */
-    atomic_uint closed; /* ... and closed since */
+    atomic_uint closed; /* of these, closed since */
     atomic_uint_fast64_t pongs;
-    atomic_uint_fast64_t serial; /* of the configuration that it has seen last */
+    atomic_uint_fast64_t serial; /* of the configuration that it received last */
     atomic_bool saw_change;
     atomic_bool stopped;
     void (*on_change)(void *arg);
     void *arg;
 };
 
-/* From now on requests begin with that configuration. */
+/* Uses that configuration for new requests. */
 void worker_adopt(struct worker *w, struct config *config);
 
-/* What the frontend calls; its context is the worker. */
+/* The frontend calls these functions with the worker as context. */
 extern const struct frontend_handler call_handler;
 
 /* Does all that the exchange of a call can do now; ends the call when both its ends are closed. */
 void call_run(struct call *c);
 
-/* Puts a call that has news into the run queue. */
+/* Puts a call that has something to do into the run queue. */
 void call_enqueue(struct call *c);
 
 /* The request's body on its way in (struct frontend_handler) and out (struct fetch_request). */
 ptrdiff_t call_on_body(void *user, const void *data, size_t n, char *ret_why, size_t why_size);
 ptrdiff_t call_read_body(void *arg, uint64_t offset, void *to, size_t max);
-/* Lets whichever way waited go on, where there is room or bytes now. */
+/* Continues reading from the client if there is room, and sending to upstreams if there are
+ * bytes. */
 void call_pass_body(struct call *c);
 
-/* Counts the memory that it holds now. */
+/* Updates the count of the memory that the call holds. */
 void call_count(struct call *c);
 
-/* 0, or -EBUSY with a sentence for the client while there is no memory for new requests. */
+/* 0, or -EBUSY with a sentence for the client if there is no memory for new requests. */
 int call_shed(struct worker *w, char *ret_why, size_t size);
 
 /* The world's spools and its memory: see struct exchange_ops. */

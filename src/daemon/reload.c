@@ -1,4 +1,5 @@
-/* Reads the configuration again on SIGHUP, and the files it names when they change; reports to the log, systemd and /metrics. */
+/* Reads the configuration again on SIGHUP, and the files it names when they change. Reports to the
+ * log, systemd and /metrics. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +11,9 @@
 #include "daemon/server_private.h"
 
 #define TEXT_BYTES_MAX (64 * 1024)
-#define STATUS_PROBLEM_MAX \
-    200 /* bytes of the first problem in systemd's status, which is one line */
+#define STATUS_PROBLEM_MAX 200 /* bytes of a problem shown in systemd's status line */
 
-/* --- files with keys, passwords and certificates that change on disk -------------------------- */
+/* --- changed files with keys, passwords and certificates -------------------------------------- */
 
 static void rewatch(struct server *s)
 {
@@ -26,38 +26,37 @@ static void rewatch(struct server *s)
     for (unsigned i = 0; i < c->file_count; i++)
         paths[i] = c->files[i].path;
     rc = watch_files(s->watch, paths, c->file_count, &folder);
-    if (rc < 0 && !s->unwatched_told) {
-        log_begin(LOG_WARN, "changes of a file with keys or certificates will not be noticed here: "
-                            "reload after one");
+    if (rc < 0 && !s->unwatched_warned) {
+        log_begin(LOG_WARN,
+                  "cannot watch a folder with keys or certificates: reload after a change there");
         log_text("folder", folder);
         log_text("why", uv_strerror(rc));
         log_end();
     }
-    s->unwatched_told = rc < 0;
+    s->unwatched_warned = rc < 0;
     free(paths);
 }
 
-static void tell_file(const struct config_file *f, bool *told)
+static void log_file(const struct config_file *f, bool *warned)
 {
     if (f->changed) {
-        log_begin(LOG_INFO, "a file has changed, and what it holds is in force");
+        log_begin(LOG_INFO, "a file changed, and its new content is in force");
         log_text("section", f->section);
         log_text("key", f->key);
         log_text("file", f->path);
         log_end();
     }
-    if (f->problem && !*told)
+    if (f->problem && !*warned)
         log_line(LOG_WARN,
-                 "a file has changed and cannot be used, what it held before stays in "
-                 "force: %.*s",
+                 "a file changed but cannot be used, and its previous content stays in force: %.*s",
                  (int)strcspn(f->problem, "\n"), f->problem);
-    *told = f->problem != NULL;
+    *warned = f->problem != NULL;
 }
 
 static void take(struct server *s, struct config *now)
 {
     for (unsigned i = 0; i < now->file_count; i++)
-        tell_file(&now->files[i], &s->told[i]);
+        log_file(&now->files[i], &s->file_warned[i]);
     config_unref(s->config);
     s->config = now;
     sharing_configure(s->sharing, now);
@@ -76,7 +75,7 @@ void rotation_look(struct server *s)
         if (now)
             take(s, now);
         else
-            log_line(LOG_ERROR, "out of memory: a file that has changed was not read");
+            log_line(LOG_ERROR, "out of memory: a changed file was not read");
     }
     rewatch(s);
 }
@@ -88,18 +87,18 @@ static void on_file_change(void *arg)
 
 int rotation_begin(struct server *s)
 {
-    bool *told = calloc(s->config->file_count + 1, sizeof(*told));
+    bool *warned = calloc(s->config->file_count + 1, sizeof(*warned));
 
     if (!s->watch)
         s->watch = watch_new(&s->loop, on_file_change, s);
-    if (!told || !s->watch) {
-        free(told);
+    if (!warned || !s->watch) {
+        free(warned);
         return -ENOMEM;
     }
-    free(s->told);
-    s->told = told;
+    free(s->file_warned);
+    s->file_warned = warned;
     rewatch(s);
-    rotation_look(s); /* what has changed before it was watched */
+    rotation_look(s); /* changes from before it was watched */
     return 0;
 }
 
@@ -119,7 +118,7 @@ static uint64_t wall_seconds(void)
 
 /* --- the status ------------------------------------------------------------------------------- */
 
-/* Whether the last reload was refused and the file has not been put back since. */
+/* Whether the last reload was refused and the file has not been restored since. */
 static bool stays_refused(const struct server *s, const struct config_mark *disk)
 {
     return s->reloads.refused && (!config_mark_same(disk, &s->config->mark) ||
@@ -131,19 +130,19 @@ static void write_status(const struct server *s, const struct config_mark *disk,
     const struct reloads *r = &s->reloads;
 
     if (stays_refused(s, disk))
-        buf_printf(out, "Serving by the configuration of before: the reload was refused: %s",
+        buf_printf(out, "Serving with the previous configuration: the reload was refused: %s",
                    r->problem);
     else if (r->differs)
         buf_printf(out,
-                   "Serving by the configuration of before: %s was changed after it was read "
+                   "Serving with the previous configuration: %s was changed after it was read "
                    "(systemctl reload)",
                    s->config->path);
     else
         buf_printf(out, "Serving");
 }
 
-/* Compares the file that is on the disk with the one in force. Tells systemd where `always`, or when that has
- * changed. */
+/* Compares the file on disk with the one in force. Notifies systemd if the result has changed, or
+ * if `always`. */
 static void look(struct server *s, bool always)
 {
     struct config_mark disk = config_mark(s->config->path);
@@ -181,13 +180,13 @@ void reload_metrics(const struct server *s, struct buf *out)
         const char *name, *help;
         unsigned long long value;
     } rows[] = {
-        {"last_reload_successful", "1: the last reload was taken, or there was none yet.",
+        {"last_reload_successful", "1: the last reload succeeded, or there was none yet.",
          !r->refused},
-        {"last_reload_timestamp_seconds", "When the file was last read, taken or refused.",
+        {"last_reload_timestamp_seconds", "When the file was last read, successfully or not.",
          r->tried_s},
         {"last_reload_success_timestamp_seconds", "When the configuration in force was read.",
          r->taken_s},
-        {"changed_on_disk", "1: the file is not the one in force.", r->differs},
+        {"changed_on_disk", "1: the file on disk differs from the one in force.", r->differs},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
@@ -199,8 +198,8 @@ void reload_metrics(const struct server *s, struct buf *out)
 
 /* --- the reload ------------------------------------------------------------------------------- */
 
-/* Adds the lines to what was told and to the log. */
-static void tell(struct buf *told, enum log_level level, struct str lines)
+/* Adds the lines to the output and to the log. */
+static void report(struct buf *output, enum log_level level, struct str lines)
 {
     struct str line;
 
@@ -208,24 +207,24 @@ static void tell(struct buf *told, enum log_level level, struct str lines)
         if (line.n == 0)
             continue;
         log_line(level, "%.*s", (int)line.n, line.p);
-        buf_printf(told, "%.*s\n", (int)line.n, line.p);
+        buf_printf(output, "%.*s\n", (int)line.n, line.p);
     }
 }
 
-/* systemd copies credentials when it starts a service, and not again. */
-static void tell_credentials(const struct config *c, struct buf *told)
+/* systemd copies credentials only when it starts a service. */
+static void report_credentials(const struct config *c, struct buf *output)
 {
     for (unsigned i = 0; i < c->file_count; i++) {
         if (!config_is_credential(c->files[i].path))
             continue;
-        tell(told, LOG_INFO,
-             STR("files that are credentials of systemd are those of the start; a new one needs "
-                 "systemctl restart"));
+        report(
+            output, LOG_INFO,
+            STR("systemd credentials are those from the start; new ones need systemctl restart"));
         return;
     }
 }
 
-static void adopt(struct server *s, struct config *now, struct buf *told)
+static void adopt(struct server *s, struct config *now, struct buf *output)
 {
     struct buf restart, line;
 
@@ -233,9 +232,9 @@ static void adopt(struct server *s, struct config *now, struct buf *told)
     buf_init(&line, TEXT_BYTES_MAX);
     config_diff_restart(s->config, now, &restart);
     if (restart.len > 0) {
-        buf_printf(&line, "changed, but in force only after a restart: %.*s", (int)restart.len,
+        buf_printf(&line, "changed, but takes effect only after a restart: %.*s", (int)restart.len,
                    restart.p);
-        tell(told, LOG_WARN, buf_str(&line));
+        report(output, LOG_WARN, buf_str(&line));
     }
     buf_deinit(&restart);
     config_unref(s->config);
@@ -246,18 +245,18 @@ static void adopt(struct server *s, struct config *now, struct buf *told)
         worker_configure(s->workers[i], now);
     s->reloads.refused = false;
     s->reloads.taken_s = s->reloads.tried_s;
-    tell_credentials(now, told);
+    report_credentials(now, output);
     buf_reset(&line, 0);
     buf_printf(&line, "configuration reloaded from %s", now->path);
-    tell(told, LOG_INFO, buf_str(&line));
+    report(output, LOG_INFO, buf_str(&line));
     buf_deinit(&line);
-    /* Another one may be in force behind it. */
+    /* This may put yet another configuration in force. */
     if (rotation_begin(s) < 0)
-        log_line(LOG_ERROR, "out of memory: changes of files will not be noticed");
+        log_line(LOG_ERROR, "out of memory: changed files will not be noticed");
 }
 
 static void refuse(struct server *s, const struct config_mark *disk, const struct buf *problems,
-                   struct buf *told)
+                   struct buf *output)
 {
     struct str rest = buf_str(problems), first = STR("");
     size_t n;
@@ -265,32 +264,32 @@ static void refuse(struct server *s, const struct config_mark *disk, const struc
     (void)str_next(&rest, '\n', &first);
     n = first.n < STATUS_PROBLEM_MAX ? first.n : STATUS_PROBLEM_MAX;
     while (n < first.n && n > 0 && ((unsigned char)first.p[n] & 0xc0) == 0x80)
-        n--; /* systemd takes whole characters only */
+        n--; /* systemd accepts only whole characters */
     s->reloads.refused = true;
     s->reloads.refused_mark = *disk;
     snprintf(s->reloads.problem, sizeof(s->reloads.problem), "%.*s", (int)n, first.p);
-    tell(told, LOG_ERROR, buf_str(problems));
-    tell(told, LOG_ERROR, STR("reload failed: the configuration in force stays as it was"));
+    report(output, LOG_ERROR, buf_str(problems));
+    report(output, LOG_ERROR, STR("reload failed: the previous configuration stays in force"));
 }
 
-/* Why there is nothing to do; NULL: there is. */
-static const char *no_reload(const struct server *s)
+/* Why nothing can be reloaded; NULL: it can. */
+static const char *why_no_reload(const struct server *s)
 {
     if (!s->config->path)
-        return "reload: no configuration file was given, nothing to read";
-    return s->ending ? "reload: retryd is ending, nothing is read" : NULL;
+        return "reload: no configuration file was given";
+    return s->ending ? "reload: retryd is shutting down and does not read its configuration" : NULL;
 }
 
-enum cli_exit reload(struct server *s, struct buf *told)
+enum cli_exit reload(struct server *s, struct buf *output)
 {
-    const char *why = no_reload(s);
+    const char *why = why_no_reload(s);
     enum cli_exit result = CLI_OK;
     struct buf problems, notes;
     struct config_mark disk;
     struct config *now;
 
     if (why) {
-        tell(told, LOG_INFO, str_from(why));
+        report(output, LOG_INFO, str_from(why));
         return CLI_FAILED;
     }
     sd_notify(0, "RELOADING=1");
@@ -304,12 +303,12 @@ enum cli_exit reload(struct server *s, struct buf *told)
         result = cli_exit_for_load(errno);
     else if (listeners_loop(s, now, &problems) || !listeners_allowed(s, now, &problems))
         result = CLI_CONFIG;
-    tell(told, LOG_WARN, buf_str(&notes));
+    report(output, LOG_WARN, buf_str(&notes));
     if (now && result == CLI_OK) {
-        adopt(s, now, told);
+        adopt(s, now, output);
     } else {
         config_unref(now);
-        refuse(s, &disk, &problems, told);
+        refuse(s, &disk, &problems, output);
     }
     buf_deinit(&problems);
     buf_deinit(&notes);

@@ -20,15 +20,15 @@
 #define PROBLEMS_BYTES_MAX (64 * 1024)
 #define ADMIN_ROUNDS 16     /* before the loop looks at its sockets again */
 #define PING_MS 2000        /* interval between two pings of the workers */
-#define PINGS_MISSED_WELL 2 /* in a row: a busy machine misses these; a sick daemon misses more */
-#define EXTEND_MS \
-    10000 /* of more time that systemd is asked for at each ping, and that cut requests have to end */
+#define PINGS_MISSED_WELL 2 /* consecutive misses that a busy machine may cause */
+/* Time that systemd is asked for at each ping, and that cut requests have to end. */
+#define EXTEND_MS 10000
 
-/* --- variables of the environment that retryd does not use ------------------------------------ */
+/* --- unused environment variables ------------------------------------------------------------- */
 
 #define NAMES 8
 
-/* Those that curl and the SDKs know; "" ends a list. */
+/* Variables that curl and the SDKs honour. */
 static const char *const https_proxies[NAMES] = {"HTTPS_PROXY", "https_proxy", "ALL_PROXY",
                                                  "all_proxy"};
 static const char *const http_proxies[NAMES] = {"HTTP_PROXY", "http_proxy", "ALL_PROXY",
@@ -45,11 +45,11 @@ static void look(const char *const *names, struct found *f)
 {
     for (unsigned i = 0; i < NAMES && names[i]; i++) {
         const char *value = getenv(names[i]);
-        bool told = false;
+        bool known = false;
 
         for (unsigned k = 0; k < f->count; k++)
-            told |= f->names[k] == names[i] || str_eq(str_from(f->names[k]), str_from(names[i]));
-        if (value && value[0] && !told)
+            known |= f->names[k] == names[i] || str_eq(str_from(f->names[k]), str_from(names[i]));
+        if (value && value[0] && !known)
             f->names[f->count++] = names[i];
     }
 }
@@ -61,8 +61,9 @@ static void list(const struct found *f, struct buf *out)
     buf_printf(out, f->count == 1 ? " is set and not used" : " are set and not used");
 }
 
-/* Writes one sentence about variables that are set, that other programs honour, and that retryd does not; it names the
- * keys to set instead. Returns false if there are none. Values are not shown: a proxy's may hold a password. */
+/* Writes one sentence about variables that are set, that other programs honour, and that retryd
+ * does not; it names the keys to set instead. Returns false if there are none. Values are not
+ * shown: a proxy's may hold a password. */
 static bool unused_environment(const struct config *c, struct buf *out)
 {
     struct found proxies = {.count = 0}, trust = {.count = 0};
@@ -89,7 +90,8 @@ static bool unused_environment(const struct config *c, struct buf *out)
 
 /* --- ending: from the signal to the last request ---------------------------------------------- */
 
-/* retryd accepts new connections for drain_linger, finishes running requests for drain_timeout, and cuts the rest.
+/* retryd accepts new connections for drain_linger, finishes running requests for drain_timeout, and
+ * cuts the rest.
  *
  *   serving --signal--> lingering --drain_linger--> draining --all answered--> over
  *                           |                          |
@@ -100,7 +102,7 @@ static void abort_all(struct server *s, const char *why)
     if (s->aborting)
         return;
     s->aborting = true;
-    log_line(LOG_WARN, "%s: cutting what is left", why);
+    log_line(LOG_WARN, "%s: cutting the remaining requests", why);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_abort(s->workers[i]);
 }
@@ -116,7 +118,7 @@ static void drain(struct server *s)
     sd_notify(0, "STATUS=Finishing running requests");
     listeners_last_call(s);
     listeners_close(s, false);
-    log_line(LOG_INFO, "ending: finishing running requests for at most %llu ms",
+    log_line(LOG_INFO, "shutting down: finishing running requests for at most %llu ms",
              (unsigned long long)s->config->server.drain_timeout_ms);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_drain(s->workers[i]);
@@ -128,7 +130,8 @@ static void on_linger_over(uv_timer_t *timer)
     drain(timer->data);
 }
 
-/* Asks systemd for more time. Called at each ping of the watchdog, so that a main thread that hangs gets none. */
+/* Asks systemd for more time. Called at each ping of the watchdog, so that a main thread that hangs
+ * gets none. */
 static void extend_timeout(const struct server *s)
 {
     if (s->ending && uv_now(&s->loop) < s->end_ms)
@@ -154,16 +157,16 @@ static void begin_end(struct server *s)
         drain(s);
         return;
     }
-    sd_notify(0, "STATUS=Ending, and still taking new connections (drain_linger)");
-    log_line(LOG_INFO, "ending: taking new connections for another %llu ms",
+    sd_notify(0, "STATUS=Shutting down, still accepting connections (drain_linger)");
+    log_line(LOG_INFO, "shutting down: accepting connections for another %llu ms",
              (unsigned long long)c->drain_linger_ms);
     uv_timer_start(&s->drain_timer, on_linger_over, c->drain_linger_ms, 0);
 }
 
 /* --- the admin pages -------------------------------------------------------------------------- */
 
-/* The pages hold no secret, but a web page has no business there either (DNS rebinding). Whoever
- * opened them to other machines cannot list the names that a scraper uses: there any Host will do. */
+/* The pages contain no secrets, but web pages have no business there (DNS rebinding). If the pages
+ * are open to other machines, any Host is allowed: the names that scrapers use cannot be listed. */
 static bool may_see_admin(void *ctx, const struct headers *h, char *ret_why, size_t size)
 {
     const struct config *c = ((struct server *)ctx)->config;
@@ -224,7 +227,8 @@ static void wake_admin(void *arg)
 
 /* --- ending: closing down --------------------------------------------------------------------- */
 
-/* Keeps the signals that the loop handles from the calling thread, and from those that it starts. */
+/* Keeps the signals that the loop handles from the calling thread, and from those that it
+ * starts. */
 static void block_signals(sigset_t *ret_before)
 {
     sigset_t set;
@@ -277,7 +281,7 @@ static void on_term(uv_signal_t *signal, int number)
     begin_end(signal->data);
 }
 
-/* A worker says that a connection has closed, or that it has stopped. */
+/* A worker has closed a connection, noticed a changed file, adopted a configuration or stopped. */
 static void on_change(uv_async_t *async)
 {
     struct server *s = async->data;
@@ -289,7 +293,8 @@ static void on_change(uv_async_t *async)
             rotation_look(s);
             break;
         }
-    /* The prepare step sees the admin connections off, then everything ends: no new ones meanwhile. */
+    /* No new admin connections: on_prepare waits for those that are left, then closes
+     * everything. */
     if (s->draining && all_stopped(s) && s->admin) {
         listeners_close(s, true);
         admin_abort(s->admin);
@@ -316,9 +321,9 @@ static void on_prepare(uv_prepare_t *prepare)
 
 /* --- reloading -------------------------------------------------------------------------------- */
 
-static enum cli_exit reload_told(void *ctx, struct buf *told)
+static enum cli_exit on_reload(void *ctx, struct buf *output)
 {
-    return reload(ctx, told);
+    return reload(ctx, output);
 }
 
 static bool reload_in_force(void *ctx)
@@ -333,25 +338,25 @@ static bool reload_in_force(void *ctx)
 
 static void on_hangup(uv_signal_t *signal, int number)
 {
-    struct buf told;
+    struct buf output;
 
     (void)number;
-    buf_init(&told, PROBLEMS_BYTES_MAX);
-    (void)reload(signal->data, &told);
-    buf_deinit(&told);
+    buf_init(&output, PROBLEMS_BYTES_MAX);
+    (void)reload(signal->data, &output);
+    buf_deinit(&output);
 }
 
-/* Without it, signals do. */
+/* Without the socket, only signals reload. */
 static void open_control(struct server *s)
 {
-    s->control = control_new(&s->loop, reload_told, reload_in_force, s);
+    s->control = control_new(&s->loop, on_reload, reload_in_force, s);
     if (!s->control)
-        log_line(LOG_WARN, "retryd reload will not find this process: %s", strerror(errno));
+        log_line(LOG_WARN, "cannot open the control socket for retryd reload: %s", strerror(errno));
 }
 
 /* --- the watchdog ----------------------------------------------------------------------------- */
 
-/* systemd hears of it only when every worker has answered since the last time. */
+/* Notifies systemd only if every worker has answered since the last ping. */
 static void on_watchdog(uv_timer_t *timer)
 {
     struct server *s = timer->data;
@@ -376,15 +381,14 @@ static void start_watchdog(struct server *s)
     uint64_t usec = 0, every_ms = PING_MS;
 
     s->watched = sd_watchdog_enabled(0, &usec) > 0 && usec >= 4000;
-    if (s->watched && usec / 4000 < every_ms) /* two chances to answer before it is too late */
+    if (s->watched && usec / 4000 < every_ms) /* two chances to answer in time */
         every_ms = usec / 4000;
     uv_timer_start(&s->watchdog, on_watchdog, 0, every_ms);
 }
 
 /* --- starting --------------------------------------------------------------------------------- */
 
-/* For less there is not even a listener and one worker; and each other worker has its loop and those of
- * its libraries. */
+/* The minimum for a listener and one worker, and for each further worker's loop and libraries. */
 #define DESCRIPTORS_MIN 16
 #define DESCRIPTORS_OF_A_WORKER 6
 
@@ -393,8 +397,9 @@ static unsigned workers_wanted(const struct config *c)
     return c->server.workers ? c->server.workers : uv_available_parallelism();
 }
 
-/* libuv ends the process where it gets no pipe for its signals, and its handles do not say that they
- * could not be set up; libmicrohttpd and libcurl only say that they could not. */
+/* Checks first that there are enough descriptors. libuv aborts if it gets no pipe for signals, and
+ * some of its handles do not report errors; libmicrohttpd and libcurl do not say what is
+ * missing. */
 static int find_descriptors(const struct config *c, int any)
 {
     unsigned workers = workers_wanted(c), n = 0;
@@ -412,13 +417,14 @@ static int find_descriptors(const struct config *c, int any)
         return 0;
     log_line(
         LOG_ERROR,
-        "too few file descriptors are left to start with: %u, and %u worker%s and the listeners need %u; "
+        "too few file descriptors to start: %u are available, %u worker%s and the listeners need "
+        "%u; "
         "raise the limit (LimitNOFILE, ulimit -n)%s",
         n, workers, workers == 1 ? "" : "s", wanted, workers == 1 ? "" : ", or lower workers");
     return -EMFILE;
 }
 
-/* main holds them back, so that one that comes while retryd starts neither ends it nor is lost. */
+/* main blocks SIGHUP, so that one during the start neither ends retryd nor is lost. */
 static void take_hangups(void)
 {
     sigset_t set;
@@ -433,7 +439,7 @@ static int set_up_loop(struct server *s)
     int rc = uv_loop_init(&s->loop);
 
     if (rc < 0) {
-        log_line(LOG_ERROR, "the event loop could not be started: %s", strerror(-rc));
+        log_line(LOG_ERROR, "cannot start the event loop: %s", strerror(-rc));
         return rc;
     }
     s->has_loop = true;
@@ -473,8 +479,7 @@ static int start_workers(struct server *s)
             worker_new(s->config, traffic_turns(s->traffic), s->failures, on_worker_change, s, &rc);
 
         if (!w) {
-            log_line(LOG_ERROR, "worker %u could not be started: %s", s->worker_count,
-                     strerror(-rc));
+            log_line(LOG_ERROR, "cannot start worker %u: %s", s->worker_count, strerror(-rc));
             break;
         }
         rc = 0;
@@ -536,14 +541,15 @@ static void work_done(uv_work_t *work, int status)
     free(work);
 }
 
-/* libuv starts its pool with the first large body, and ends the process where it cannot. */
+/* Starts libuv's pool now: libuv would start it with the first large body, and abort if it
+ * cannot. */
 static int start_pool(struct server *s)
 {
     sigset_t all, before;
     unsigned missing;
     uv_work_t *work;
 
-    /* Signals belong to the loops: a thread takes over what is blocked where it is started. */
+    /* A thread inherits the signal mask, and the pool's threads must take no signals. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     missing = threads_missing(pool_threads());
@@ -552,17 +558,16 @@ static int start_pool(struct server *s)
         free(work);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (missing > 0) {
-        log_line(
-            LOG_ERROR,
-            "%u of the %u threads that read and write large bodies could not be started; raise "
-            "the limit of threads (TasksMax, ulimit -u), or lower workers",
-            missing, pool_threads());
+        log_line(LOG_ERROR,
+                 "cannot start %u of the %u threads that read and write large bodies; raise "
+                 "the thread limit (TasksMax, ulimit -u), or lower workers",
+                 missing, pool_threads());
         return -EAGAIN;
     }
-    return 0; /* without memory the pool comes with the first large body, after all */
+    return 0; /* without memory, libuv starts the pool with the first large body */
 }
 
-static void tell_unused(const struct config *c)
+static void warn_unused(const struct config *c)
 {
     struct buf text;
 
@@ -609,7 +614,7 @@ static int start(struct server *s)
         return rc;
     open_control(s);
     start_watchdog(s);
-    tell_unused(s->config);
+    warn_unused(s->config);
     log_line(LOG_INFO, "retryd " RETRYD_VERSION " is ready (%u worker%s)", s->worker_count,
              s->worker_count == 1 ? "" : "s");
     reload_started(s);
@@ -635,7 +640,7 @@ static void end(struct server *s)
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     config_unref(s->config);
-    free(s->told);
+    free(s->file_warned);
 }
 
 int server_run(struct config *config)
@@ -655,6 +660,6 @@ int server_run(struct config *config)
         uv_run(&s.loop, UV_RUN_DEFAULT);
     end(&s);
     if (rc == 0)
-        log_line(LOG_INFO, "retryd has ended");
+        log_line(LOG_INFO, "retryd has stopped");
     return rc;
 }

@@ -4,11 +4,12 @@
 
 #include "config/config.h"
 
-/* Runs until a signal ends it. Takes over the reference. 0, or -errno when it could not start, after
- * logging why: -EADDRINUSE, -EACCES and -EPERM tell the caller which exit code fits.
+/* Runs until a signal ends it. Takes over the reference. 0, or -errno if it could not start, after
+ * logging why; the caller chooses its exit code by -EADDRINUSE, -EACCES and -EPERM.
  *
- * SIGTERM, SIGINT: after drain_linger no new connections, and running requests are finished within
- * drain_timeout; a second one ends it at once. SIGHUP: the file is read again; a bad one leaves the old one in force. */
+ * SIGTERM, SIGINT: after drain_linger, accepts no new connections and finishes running requests
+ * within drain_timeout; a second signal ends it at once. SIGHUP: reads the configuration file
+ * again; an invalid one is refused, and the configuration in force stays. */
 int server_run(struct config *config);
 
 #endif

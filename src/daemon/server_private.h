@@ -1,5 +1,6 @@
-/* What the main thread's files share: server.c is its life and its end, listeners.c takes connections in,
- * reload.c reads its configuration and the files that it names again. */
+/* State and functions that the main thread's files share: server.c starts and ends the daemon,
+ * listeners.c accepts connections, reload.c reads the configuration and the files it names
+ * again. */
 #ifndef RETRYD_DAEMON_SERVER_PRIVATE_H
 #define RETRYD_DAEMON_SERVER_PRIVATE_H
 
@@ -20,8 +21,8 @@ struct server;
 
 struct listen_socket {
     int fd;
-    char name[128];      /* as a person would write it, with the real port */
-    char unix_path[108]; /* removed again when it is closed; "" otherwise */
+    char name[128];      /* for messages, with the actual port */
+    char unix_path[108]; /* removed when it is closed; "" if there is no file of ours */
 };
 
 struct listener {
@@ -29,17 +30,17 @@ struct listener {
     struct listen_socket socket;
     uv_poll_t poll;
     bool admin;
-    bool inherited; /* systemd's: who waits there is for the next one to serve */
+    bool inherited; /* systemd's: clients that wait in its backlog are left to the next process */
     bool open;
 };
 
-/* What became of the file since the start. */
+/* The state of the configuration file and of its reloads. */
 struct reloads {
-    bool refused; /* the last one */
-    bool differs; /* the file on the disk from the one in force, when it was last looked at */
+    bool refused; /* the last reload was */
+    bool differs; /* at the last look, the file on disk differed from the one in force */
     struct config_mark refused_mark;
-    char problem[256];         /* the first, of the one that was refused */
-    uint64_t tried_s, taken_s; /* of the wall clock: when it was last read, and taken */
+    char problem[256];         /* the first problem of the refused reload */
+    uint64_t tried_s, taken_s; /* wall clock: last read, last read successfully */
 };
 
 struct server {
@@ -50,8 +51,8 @@ struct server {
     struct admin *admin;
     struct traffic *traffic;
     struct failures *failures;
-    struct sharing *sharing; /* NULL: what is learned here stays here */
-    struct control *control; /* NULL: none could be had */
+    struct sharing *sharing; /* NULL: no shared view */
+    struct control *control; /* NULL: it could not be opened */
     struct reloads reloads;
     struct listener listeners[LISTEN_MAX + 1]; /* systemd's come first */
     unsigned listener_count;
@@ -59,50 +60,55 @@ struct server {
     uv_timer_t drain_timer, watchdog, pause;
     uv_async_t change;
     uv_prepare_t prepare;
-    struct watch *watch;      /* of the files whose contents are a part of the configuration */
-    bool *told;               /* that one of them cannot be used, for each */
-    bool unwatched_told;      /* ... that one cannot be watched */
-    bool has_loop;            /* it is set up, and to be closed */
-    uint64_t pongs_seen;      /* of the worker that gave the fewest */
-    unsigned pings_missed;    /* in a row, by one worker or more */
-    bool watched;             /* systemd waits for our pings */
-    int spare_fd;             /* given up for a moment when there are no more descriptors */
-    unsigned max_connections; /* in force since the start */
-    bool full;                /* so many are open: the doors are shut until one closes */
-    bool ending;              /* a signal has said so */
-    uint64_t end_ms;          /* of the loop's clock: by then it should be over */
+    struct watch *watch;      /* for the files whose contents belong to the configuration */
+    bool *file_warned;        /* for each of them: logged that it cannot be used */
+    bool unwatched_warned;    /* logged that a folder cannot be watched */
+    bool has_loop;            /* the loop is set up and must be closed */
+    uint64_t pongs_seen;      /* of the worker with the fewest */
+    unsigned pings_missed;    /* consecutive pings that some worker did not answer */
+    bool watched;             /* systemd expects watchdog notifications */
+    int spare_fd;             /* released for a moment when no descriptors are left */
+    unsigned max_connections; /* the limit since the start */
+    bool full;                /* max_connections reached: not accepting until one closes */
+    bool ending;              /* a signal has begun the shutdown */
+    uint64_t end_ms;          /* loop time by which the shutdown should be complete */
     bool draining, aborting, closed;
     bool admin_work;
 };
 
-/* Opens all addresses, or takes over systemd's sockets. 0, or -errno after logging why. */
+/* Opens all addresses or takes over systemd's sockets. 0, or -errno after logging why. */
 int listeners_open(struct server *s);
-/* Before the doors for clients close: those who have connected by now are let in. */
+/* Accepts the clients that have connected by now; called before the listeners close. */
 void listeners_last_call(struct server *s);
-/* Whether that configuration lets other machines reach those of systemd's sockets that they can reach (C29);
- * if not, `problems` gets a sentence. */
+/* Whether the configuration allows systemd's sockets that other machines can reach (C29); if not,
+ * `problems` gets a sentence. */
 bool listeners_allowed(const struct server *s, const struct config *c, struct buf *problems);
 /* Whether only this machine can reach the admin pages. */
 bool listeners_admin_is_local(const struct server *s);
-/* Whether an upstream of that configuration leads back to one of them: `problems` gets a sentence. */
+/* Whether an upstream of the configuration leads back to one of the listeners; then `problems` gets
+ * a sentence. */
 bool listeners_loop(const struct server *s, const struct config *c, struct buf *problems);
-/* Closes those for clients, and those for admins too. */
+/* Closes the listeners for clients, and for admins too if asked. */
 void listeners_close(struct server *s, bool admin_too);
-/* A connection has closed: where max_connections kept the doors shut, they may open again. */
+/* A connection has closed: accepts clients again if max_connections had stopped that. */
 void listeners_check(struct server *s);
 
-/* Reads the file again, and adopts it or leaves the one in force. `told` gets the lines for whoever asked, which
- * are in the log, too. CLI_OK, or what --check would exit with; CLI_FAILED: there is nothing to read. */
-enum cli_exit reload(struct server *s, struct buf *told);
-/* All is well: from now on systemd's status and the metrics tell of the configuration. */
+/* Reads the file again and adopts it, or keeps the configuration in force. `output` gets the lines
+ * for the user, which are also logged. CLI_OK, or the exit code of --check; CLI_FAILED: there is
+ * nothing to read. */
+enum cli_exit reload(struct server *s, struct buf *output);
+/* The start has succeeded: from now on systemd's status and the metrics show the configuration's
+ * state. */
 void reload_started(struct server *s);
-/* Looks whether the file on the disk is still the one in force. At each ping of the watchdog. */
+/* Checks whether the file on disk is still the one in force. Called at each ping of the
+ * watchdog. */
 void reload_look(struct server *s);
 void reload_metrics(const struct server *s, struct buf *out);
 
-/* Watches the files of the configuration in force, from now on and after a reload. 0 or -ENOMEM. */
+/* Watches the files that the configuration in force names; called at the start and after a reload.
+ * 0 or -ENOMEM. */
 int rotation_begin(struct server *s);
-/* Reads those anew that have changed. */
+/* Reads the changed ones again. */
 void rotation_look(struct server *s);
 void rotation_close(struct server *s);
 

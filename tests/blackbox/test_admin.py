@@ -50,7 +50,7 @@ def test_not_ready_while_draining(provider, retryd):
     client.request("POST", "/v1/chat/completions", "{}")
     provider.wait(requests=1)
     d.signal(signal.SIGTERM)
-    d.wait_line("ending: finishing")
+    d.wait_line("shutting down: finishing")
     assert ask(d, "/readyz")[::2] == (503, "draining\n")
     assert ask(d, "/healthz")[0] == 200
     client.close()

@@ -55,7 +55,7 @@ def test_idle_connections_may_ask_once_more(provider, retryd):
         c.request(body=CHAT)
         assert c.answer().status == 200
     d.signal(signal.SIGTERM)
-    d.wait_line("ending: finishing")
+    d.wait_line("shutting down: finishing")
     *asking, halving, silent = clients
     halving.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Le")
     for c in [*asking, halving]:
@@ -166,7 +166,7 @@ def one_round(n, provider):
         provider.wait(requests=CLIENTS)
         if second_signal:
             d.signal(signal.SIGTERM)
-            d.wait_line("ending: finishing")
+            d.wait_line("shutting down: finishing")
         leavers = draw.sample(clients, int(share * CLIENTS))
         acts = [draw.choice([c.close, c.reset, c.half_close]) for c, _ in leavers]
         acts.insert(draw.randint(0, len(acts)), lambda: d.signal(signal.SIGTERM))

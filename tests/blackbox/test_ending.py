@@ -27,7 +27,7 @@ def test_linger_takes_new_connections(provider, retryd):
     """An application that stops at the same time may still begin to ask; who spreads load is told at once."""
     d = retryd(server={"drain_linger": "60s"})
     d.signal(signal.SIGTERM)
-    d.wait_line("ending: taking new connections for another 60000 ms")
+    d.wait_line("shutting down: accepting connections for another 60000 ms")
     assert d.admin("/readyz")[0] == 503
     assert d.admin("/healthz")[0] == 200
     for _ in range(3):
@@ -44,7 +44,7 @@ def test_after_linger_comes_the_drain(provider, retryd):
         c.request(body=CHAT)
         provider.wait(requests=1)
         d.signal(signal.SIGTERM)
-        d.wait_line("ending: finishing running requests for at most 30000 ms")
+        d.wait_line("shutting down: finishing running requests for at most 30000 ms")
         with pytest.raises((OSError, Closed)):
             ask(d)
         assert c.answer().status == 200
@@ -54,9 +54,9 @@ def test_after_linger_comes_the_drain(provider, retryd):
 def test_a_reload_comes_too_late(provider, retryd):
     d = retryd(server={"drain_linger": "60s"})
     d.signal(signal.SIGTERM)
-    d.wait_line("ending: taking")
+    d.wait_line("shutting down: accepting")
     d.signal(signal.SIGHUP)
-    d.wait_line("reload: retryd is ending")
+    d.wait_line("reload: retryd is shutting down")
     assert ask(d).status == 200
     d.signal(signal.SIGTERM)
     assert d.wait(timeout=20) == 0

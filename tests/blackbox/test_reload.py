@@ -57,7 +57,7 @@ def test_a_bad_file_is_what_check_would_say(provider, retryd, text, code, words)
     got, out, err = verb(d.pid)
     assert (got, out) == (code, "")
     assert words in err and re.search(rf"^{d.config_path}:\d+: \[", err, re.MULTILINE), err
-    assert "reload failed: the configuration in force stays as it was" in err
+    assert "reload failed: the previous configuration stays in force" in err
     checked = subprocess.run([os.environ["RETRYD_BIN"], "-c", d.config_path, "--check"], capture_output=True, text=True)
     assert checked.returncode == code
     assert set(checked.stderr.splitlines()) <= set(err.splitlines())
@@ -221,7 +221,7 @@ def test_a_credential_is_that_of_the_start(provider, retryd, tmp_path, key):
     d = retryd(upstream_settings={"proxy": "http://u@127.0.0.1:1", key: "secret"},
                env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
     code, out, _ = verb(d.pid)
-    assert code == OK and "files that are credentials of systemd are those of the start" in out
+    assert code == OK and "systemd credentials are those from the start" in out
     d.wait_line("a new one needs systemctl restart")
 
 

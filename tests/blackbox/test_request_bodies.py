@@ -326,7 +326,7 @@ def test_a_drain_waits_for_the_upload(provider, retryd):
         c.send(body[:3 * MIB])
         wait_metric(d, "retryd_spooled_bytes_total", 2 * MIB)
         d.signal(15)
-        d.wait_line("ending: finishing")
+        d.wait_line("shutting down: finishing")
         c.send(body[3 * MIB:])
         assert c.answer().status == 200
     assert d.wait() == 0

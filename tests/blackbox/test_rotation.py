@@ -14,8 +14,8 @@ from targets import reload
 from test_shared import LOST, Redis, daemons
 from test_upstream_links import Tinyproxy, provider_with, url_of
 
-IN_FORCE = "a file has changed, and what it holds is in force"
-UNUSABLE = "a file has changed and cannot be used"
+IN_FORCE = "a file changed, and its new content is in force"
+UNUSABLE = "a file changed but cannot be used"
 
 
 def replace(path, text):

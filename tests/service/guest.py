@@ -378,7 +378,7 @@ def check_certificates_in_the_service(provider):
         assert ask()[0] == 200
         assert mutual.seen == ["client"]
         trusted.write_bytes((folder / "others.pem").read_bytes())
-        wait_journal("a file has changed, and what it holds is in force")
+        wait_journal("a file changed, and its new content is in force")
         assert ask()[0] == 502, "the authority of before is trusted still"
         trusted.write_bytes((folder / "others.pem").read_bytes() + (folder / "ours.pem").read_bytes())
         wait_until(lambda: ask()[0] == 200)

@@ -222,7 +222,7 @@ def test_a_credential_is_that_of_the_start(provider, retryd, tmp_path, key):
                env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
     code, out, _ = verb(d.pid)
     assert code == OK and "systemd credentials are those from the start" in out
-    d.wait_line("a new one needs systemctl restart")
+    d.wait_line("new ones need systemctl restart")
 
 
 def test_keys_that_are_no_credentials_are_no_news(provider, retryd, tmp_path):

@@ -1,7 +1,7 @@
 /* The configuration: one immutable, reference-counted snapshot of everything a user can set.
  *
- * Read from one INI file (docs/configuration.md). The table in config_table.c has a row per key
- * and drives parsing, defaults, bounds, --check, --dump-config, --help and the check of the sample file. */
+ * It is read from one INI file (docs/configuration.md). The table in config_table.c has a row for each
+ * setting, which drives parsing, defaults, bounds, --check, --dump-config and --help. */
 #ifndef RETRYD_CONFIG_CONFIG_H
 #define RETRYD_CONFIG_CONFIG_H
 
@@ -25,7 +25,7 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
 enum log_access { ACCESS_ALL, ACCESS_RETRIED, ACCESS_FAILED, ACCESS_OFF };
 
 struct config_server {
-    struct string_list listen; /* host:port, [v6]:port or unix:PATH; syntax checked */
+    struct string_list listen; /* valid addresses: host:port, [v6]:port or unix:PATH */
     unsigned workers;          /* 0: auto, one per usable CPU */
     unsigned max_connections;
     uint64_t max_body;
@@ -37,7 +37,7 @@ struct config_server {
     uint64_t drain_linger_ms;
     struct string_list allowed_hosts;
     struct string_list allowed_origins;
-    char *client_keys_file; /* "" where none */
+    char *client_keys_file; /* "": none */
     bool insecure_listen;
 };
 
@@ -51,41 +51,45 @@ struct config_log {
     enum log_access access;
 };
 
-struct config_header {
+struct config_pair {
     char *name;
     char *value;
+};
+
+struct config_pairs {
+    struct config_pair *items;
+    unsigned count;
 };
 
 struct config_upstream {
     char *name;
     char *url;         /* as configured, without a trailing slash; or unix:PATH:/base?query */
-    char *origin;      /* "https://host:port" part, for libcurl; "http://localhost" with a socket */
-    char *base_path;   /* the url's path, "" or "/v1", without a trailing slash; it may contain
-                          {model} once, which stands for the upstream's name for the model */
-    char *query;       /* belongs to each request's query: "a=b&c=d"; "" where none */
+    char *origin;      /* "https://host:port", for libcurl; "http://localhost" with a socket */
+    char *base_path;   /* the url's path without a trailing slash, "" or "/v1"; it has {model} at
+                          most once, which stands for the upstream's name for the model */
+    char *query;       /* is added to each request's query: "a=b&c=d"; "": none */
     char *host;        /* for Proxy-Status and logs */
-    char *unix_socket; /* path of a Unix socket to connect to; "" where none */
+    char *unix_socket; /* path of the Unix socket to connect to; "": none */
     bool tls;
     char *api_key_env;
     char *api_key_file;
-    struct secret **keys; /* loaded; key_count 0: the client's own passes through */
+    struct secret **keys; /* loaded; if there are none, the client's own key passes through */
     unsigned key_count;
     char *auth_header;
-    struct config_header *headers; /* header.NAME = value */
-    unsigned header_count;
-    struct config_header *models; /* model.NAME = the upstream's own name for it */
-    unsigned model_count;
-    char *idempotency_header;   /* "" where none */
-    char *client_cert_file;     /* "" where none */
-    char *client_key_file;      /* "": the key is in client_cert_file */
-    struct secret *client_cert; /* loaded, PEM; NULL: none is shown */
-    struct secret *client_key;  /* ... not NULL then */
+    struct config_pairs headers; /* header.NAME = value */
+    struct config_pairs models;  /* model.NAME = the upstream's own name for it */
+    char *idempotency_header;    /* "": none */
+    char *client_cert_file;      /* "": none */
+    char *client_key_file;       /* "": the key is in client_cert_file */
+    struct secret *client_cert;  /* loaded, PEM; NULL: none */
+    struct secret *client_key;   /* loaded together with client_cert */
     char *ca_file;
-    struct bundle *ca; /* what ca_file, or the system's, held; NULL: not to be had, or no TLS */
+    struct bundle
+        *ca; /* the contents of ca_file, or of the system's; NULL: unavailable, or no TLS */
     char *proxy;
-    char *proxy_password_file;     /* "" where none */
-    struct secret *proxy_password; /* loaded; NULL: proxy says all */
-    struct secret *proxy_full;     /* ... proxy with it; NULL then, too */
+    char *proxy_password_file;     /* "": none */
+    struct secret *proxy_password; /* loaded; NULL: none */
+    struct secret *proxy_full;     /* proxy with the password in it; NULL: none */
     enum http_version http_version;
     unsigned max_concurrency;     /* 0: no limit */
     unsigned requests_per_minute; /* 0: no limit */
@@ -99,153 +103,154 @@ struct config_upstream {
 
 struct config_route {
     char *name;
-    char *base; /* the client's base path, "/v1"; "" where it is "/" */
-    char *path; /* glob on what follows it */
+    char *base; /* the client's base path, "/v1"; "" if it is "/" */
+    char *path; /* pattern for what follows the base */
     char *model;
     struct string_list upstream_names;
-    const struct config_upstream **upstreams; /* resolved; upstream_count >= 1 */
+    const struct config_upstream **upstreams; /* the upstreams of those names */
     unsigned upstream_count;                  /* 1 to CONFIG_UPSTREAMS_MAX */
     struct string_list weight_texts;
-    unsigned *weights; /* one for each upstream, not all 0; NULL where the first healthy one takes
-                          all */
-    struct string_list fallback_models; /* each once */
+    unsigned *weights; /* one per upstream, not all 0; NULL: the first healthy one takes all */
+    struct string_list fallback_models; /* without duplicates */
     unsigned fallback_on;               /* enum fallback_on bits of policy/move.h */
-    struct route_settings settings;     /* the global ones with this route's overrides */
+    struct route_settings settings;     /* the global settings with this route's overrides */
 };
 
-/* Which file it was, and of when: what tells one that was changed since. All 0: there was none. */
+/* Identifies the configuration file and its state. All 0: there was no file. */
 struct config_mark {
     uint64_t device, inode, size, changed_ns;
 };
 
-/* Tells one state of a file from another. */
+/* Identifies the state of a file whose contents belong to the configuration. */
 struct file_mark {
-    uint64_t device, inode, size, changed_ns, modified_ns; /* all 0: it was not there */
-    bool young; /* it changed so short before it was read that it may have changed since unseen */
+    uint64_t device, inode, size, changed_ns, modified_ns; /* all 0: there was no file */
+    bool
+        young; /* it changed so shortly before it was read that a later change may not be visible */
 };
 
-/* A file whose contents are a part of the configuration. */
+/* A file whose contents belong to the configuration. */
 struct config_file {
     char *section; /* "upstream openai" */
     const char *key;
     char *path;            /* as it was opened */
     struct file_mark mark; /* when it was read */
-    bool changed;          /* config_renew: it holds something else than before */
-    char *problem;         /* config_renew: why what it held before was kept; else NULL */
+    bool changed;          /* set by config_renew: the contents differ from those before */
+    char *problem;         /* set by config_renew: why the contents before were kept; else NULL */
 };
 
 struct config_source;
 
 struct config {
     atomic_uint refs;
-    uint64_t serial;         /* 1, 2, 3 ... in the order in which they were loaded */
-    char *path;              /* the file; NULL for the built-in defaults */
-    struct config_mark mark; /* of the file, from just before it was read */
-    struct config_source
-        *source; /* what the file said; the same for all that were renewed from it */
-    const struct config
-        *before;               /* only in config_renew: what is kept where a file cannot be used */
-    struct config_file *files; /* in the order in which they were read */
+    uint64_t serial;              /* 1, 2, 3 ... in the order of loading */
+    char *path;                   /* the file; NULL: the built-in defaults */
+    struct config_mark mark;      /* of the file, taken just before it was read */
+    struct config_source *source; /* what the file said; shared by all that are renewed from it */
+    const struct config *before;  /* within config_renew: has what is kept if a file is unusable */
+    struct config_file *files;    /* in the order in which they were read */
     unsigned file_count;
     struct config_server server;
     struct config_admin admin;
     struct config_log log;
-    char *shared_redis;             /* host:port, [v6]:port or unix:PATH; "" where none */
-    char *shared_redis_user;        /* "" where none */
-    char *shared_password_file;     /* "" where none */
-    struct secret *shared_password; /* loaded from it; NULL where there is no file */
+    char *shared_redis;             /* host:port, [v6]:port or unix:PATH; "": none */
+    char *shared_redis_user;        /* "": none */
+    char *shared_password_file;     /* "": none */
+    struct secret *shared_password; /* loaded; NULL: none */
     char *shared_prefix;            /* letters, digits and ".-_:" */
     struct route_settings defaults;
     struct config_upstream *upstreams; /* in file order; at least one */
     unsigned upstream_count;
-    struct config_route *routes; /* in file order, then a catch-all (base /v1, first upstream) */
+    struct config_route *routes; /* in file order, then a catch-all: base /v1, first upstream */
     unsigned route_count;
 };
 
-/* Reads `path` (NULL: the defaults), loads the key files it names, resolves routes to upstreams.
- * Every problem is appended to `problems` as one line "FILE:LINE: [section] key: what was found;
- * what would be right", all of them, not only the first. Returns a snapshot with one reference, or
- * NULL with `problems` not empty. Keys of clauses that a later version brings into force are
- * accepted; where one is set, a line goes to `notes` ("accepted, not in force in this version").
- * Secrets never appear in either.
- * With NULL, errno says what kind of problem was the worst: ENOMEM; EINVAL (a value or the form of
- * the file); EACCES (the user may not read the file); ENOENT (it cannot be read for another reason); ENXIO (nothing worse than a
- * route that names an upstream which is not there); ENOKEY (nothing worse than API keys, or the
- * password of the shared view, that cannot be had). */
+/* Reads the file (NULL: the defaults), loads the files that it names, and finds the upstreams of
+ * each route. Returns a snapshot with one reference, or NULL.
+ *
+ * All problems are appended to `problems`, not only the first, each as one line "FILE:LINE:
+ * [section] key: what was found; what is expected". A setting that this version accepts but does
+ * not implement yet, or that has no effect, adds a line to `notes`. Secrets appear in neither.
+ *
+ * With NULL, errno tells the worst problem: ENOMEM; EINVAL (a value, or the form of the file);
+ * EACCES (the user may not read the file); ENOENT (it cannot be read for another reason); ENXIO
+ * (a route names an unknown upstream); ENOKEY (API keys or the Redis password are not available). */
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes);
 
-/* The same for --check and --dump-config: a key or password that is a credential of systemd is not there outside
- * of the service, and then it is missing from the snapshot, with a note. */
+/* Does the same for --check and --dump-config, which run outside of the service: a systemd
+ * credential that is missing is only noted, and left out of the snapshot. */
 struct config *config_examine(const char *path, struct buf *problems, struct buf *notes);
 
-/* Notes what not every user of this machine can read or, of spool_dir, write to. For a caller who is root, and
- * can: the user that the service runs as cannot. */
+/* Notes files that not every user can read, and a spool_dir that not every user can write to. This
+ * is for root, who can read them all, while the user of the service cannot. */
 void config_note_access(const struct config *c, struct buf *notes);
 
-/* The mark of the file that is there now; path may be NULL. */
+/* Returns the mark of the file as it is now; `path` may be NULL. */
 struct config_mark config_mark(const char *path);
 bool config_mark_same(const struct config_mark *a, const struct config_mark *b);
 
-/* Whether that is a credential of systemd: a bare name, as configured, or a path in their folder. */
+/* Whether a file is a systemd credential: a bare name, or a path in the credentials folder. */
 bool config_is_credential(const char *name);
-/* The same configuration, with what its files (keys, passwords, certificates) hold by now. Where one
- * cannot be read, or is not whole, what it held before is kept, and the file's `problem` says so. Its
- * files are those of `c`, in the same order; so are upstreams and routes. A snapshot with one reference; NULL when out
- * of memory. */
+
+/* Returns the same configuration with the present contents of its files (keys, passwords,
+ * certificates), and one reference. The contents of a file that cannot be read, or is incomplete,
+ * are kept, and the file's `problem` says why. Files, upstreams and routes are those of `c`, in the
+ * same order. NULL if out of memory. */
 struct config *config_renew(const struct config *c);
 
-/* Whether one of the files is not what it was when it was read. */
+/* Whether any of the files has changed since it was read. */
 bool config_files_differ(const struct config *c);
 
-/* Whether the keys of that upstream of `c` are in a file that is not what it was. */
+/* Whether the key file of an upstream of `c` has changed since it was read. */
 bool config_key_file_differs(const struct config *c, const struct config_upstream *u);
 
-/* Whether one has been renewed from the other, or both from a third. */
+/* Whether one was renewed from the other, or both from a third. */
 bool config_same_source(const struct config *a, const struct config *b);
 
-/* Whether the file asks for a log of JSON, for all that may be wrong with the rest of it. */
+/* Whether the file asks for a log in JSON, even if the rest of it is wrong. */
 bool config_wants_json(const char *path);
 
-/* The address of the admin listener alone, without upstreams, keys and routes: on the heap. NULL
- * with `problems` not empty, as above. For --health, which runs beside the daemon. */
+/* Returns the address of the admin listener without loading upstreams, keys and routes; the caller
+ * frees it. NULL with `problems` not empty, as above. --health uses it beside the daemon. */
 char *config_admin_address(const char *path, struct buf *problems);
 
 struct config *config_ref(struct config *c);
-void config_unref(struct config *c); /* frees with the last reference; thread-safe; NULL is fine */
+void config_unref(
+    struct config *c); /* frees it with the last reference; thread-safe; NULL is fine */
 
-/* Writes the configuration in force as INI, secrets masked ("***"), loadable again. */
+/* Writes the configuration in force as INI that can be loaded again, with secrets masked by "***". */
 void config_dump(const struct config *c, FILE *out);
 
-/* Writes every key with default, unit, bounds and help: for --help. */
+/* Writes every key with its default, unit, bounds and help, for --help. */
 void config_help(FILE *out);
 
-/* Names (in `out`, comma-separated) of settings that differ and need a restart. */
+/* Appends the names of settings that differ and need a restart, separated by commas. */
 void config_diff_restart(const struct config *old, const struct config *now, struct buf *out);
 
-/* The route for a request: the first whose base, path and model match. `path` is the raw target's
- * path without the query; `model` may be empty. NULL when no base matches. */
+/* Returns the route of a request: the first whose base, path and model match. `path` is the path of
+ * the raw target without the query; `model` may be empty. NULL if none matches. */
 const struct config_route *config_route_for(const struct config *c, struct str path,
                                             struct str model);
 
-/* Whether what is sent to that upstream comes in at a listener's address ("127.0.0.1:4290"). */
+/* Whether requests to the upstream arrive at a listener's address ("127.0.0.1:4290"). */
 bool config_leads_to(const struct config_upstream *u, const char *address);
 
-/* Why a request has no route, and what its client should do: a sentence. */
+/* Writes a sentence that says why a request has no route, and what its client should do. */
 void config_no_route(const struct config *c, struct str path, struct str model, char *ret,
                      size_t size);
-/* Whether a version ("/v1/v1/") stands twice in the path of a completion or the like, as it does where a
- * client that adds it by itself has it in its base URL too. No API has such paths. */
+
+/* Whether a version occurs twice in a row ("/v1/v1/") in the path of a completion or the like. No
+ * API has such paths: the client adds the version, and its base URL has it too. */
 bool config_says_twice(struct str path, struct str *ret_version);
 
-/* Whether a request without a model that takes `route` (NULL: none) would take another one with the model
- * that a route before it is for. */
+/* Whether a request without a model that takes `route` (NULL: none) could take an earlier route if
+ * it had one. */
 bool config_routes_ask_model(const struct config *c, struct str path,
                              const struct config_route *route);
 
-/* Whether other machines may reach an address that it listens on: one for clients, or the admin pages' (C29). */
+/* Whether other machines may reach the listeners for clients, or for the admin pages (C29). */
 bool config_may_be_reached(const struct config *c, bool admin);
 
-/* Whether an address to listen on ("127.0.0.1:4291", "unix:PATH") is out of other machines' reach. */
+/* Whether only this machine can reach an address to listen on ("127.0.0.1:4291", "unix:PATH"). */
 bool config_address_is_local(const char *address);
 
 #endif

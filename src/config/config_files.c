@@ -1,5 +1,5 @@
-/* Files whose contents are a part of the configuration: keys, passwords, certificates. What is read is
- * wiped here; no message shows any of it. */
+/* Files whose contents belong to the configuration: keys, passwords, certificates. What is read is wiped
+ * here, and no message shows any of it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -8,10 +8,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "config/config.h"
 #include "config/config_private.h"
 
-/* Linux tells times of files in steps of up to 10 ms: what changes twice in one looks as if it had not. */
+/* Linux advances the times of files in steps of up to 10 ms: of two changes within one step, the
+ * second is not visible. */
 #define YOUNG_NS 20000000
 
 /* --- marks ---------------------------------------------------------------------------------------- */
@@ -21,7 +21,7 @@ static uint64_t in_ns(struct timespec t)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Of a pipe it is that of nothing: it can be read once, so that it never differs. */
+/* A pipe has the mark of a missing file: it can only be read once, and so never differs. */
 static struct file_mark mark_of(const struct stat *st)
 {
     struct file_mark m = {
@@ -75,26 +75,46 @@ bool config_key_file_differs(const struct config *c, const struct config_upstrea
     return false;
 }
 
+struct config_mark config_mark(const char *path)
+{
+    struct config_mark mark = {0};
+    struct stat st;
+
+    if (path && stat(path, &st) == 0)
+        mark = (struct config_mark){
+            .device = st.st_dev,
+            .inode = st.st_ino,
+            .size = (uint64_t)st.st_size,
+            .changed_ns = in_ns(st.st_mtim),
+        };
+    return mark;
+}
+
+bool config_mark_same(const struct config_mark *a, const struct config_mark *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+           a->changed_ns == b->changed_ns;
+}
+
 /* --- the snapshot's list ----------------------------------------------------------------------------- */
 
-static struct config_file *file_add(struct config *c, const char *section, const char *key,
-                                    const char *path)
+static bool file_add(struct config *c, const char *section, const char *key, const char *path)
 {
-    struct config_file *files = realloc(c->files, (c->file_count + 1) * sizeof *files), *f;
+    struct config_file *files = config_grow(c->files, c->file_count, sizeof *files);
+    struct config_file f = {.key = key};
 
     if (!files)
-        return NULL;
+        return false;
     c->files = files;
-    f = &files[c->file_count];
-    *f = (struct config_file){
-        .section = str_dup(str_from(section)), .key = key, .path = str_dup(str_from(path))};
-    if (!f->section || !f->path) {
-        free(f->section);
-        free(f->path);
-        return NULL;
+    f.section = strdup(section);
+    f.path = strdup(path);
+    if (!f.section || !f.path) {
+        free(f.section);
+        free(f.path);
+        return false;
     }
-    c->file_count++;
-    return f;
+    files[c->file_count++] = f;
+    return true;
 }
 
 void config_files_free(struct config *c)
@@ -115,48 +135,59 @@ const struct config_upstream *config_upstream_before(const struct config *c,
 
 /* --- reading ----------------------------------------------------------------------------------------- */
 
-/* A bare name is one of the credentials that systemd hands over. */
-static bool find_file(struct config_reading *f, const char *name)
+static const char *credentials_folder(void)
 {
     const char *folder = getenv("CREDENTIALS_DIRECTORY");
-    int n;
 
-    f->remark = "";
-    if (strchr(name, '/')) {
-        n = snprintf(f->path, sizeof f->path, "%s", name);
-    } else if (folder && folder[0]) {
-        n = snprintf(f->path, sizeof f->path, "%s/%s", folder, name);
-    } else {
-        f->remark = " (a name without a slash is a credential of systemd, but "
-                    "CREDENTIALS_DIRECTORY is not set)";
-        n = snprintf(f->path, sizeof f->path, "%s", name);
-    }
+    return folder && folder[0] ? folder : NULL;
+}
+
+bool config_is_credential(const char *name)
+{
+    const char *folder = credentials_folder();
+    size_t n = folder ? strlen(folder) : 0;
+
+    if (!strchr(name, '/'))
+        return name[0] != '\0';
+    return n > 0 && !strncmp(name, folder, n) && name[n] == '/';
+}
+
+/* A name without a slash is that of a systemd credential. */
+static bool find_file(struct config_reading *f, const char *name)
+{
+    const char *folder = strchr(name, '/') ? NULL : credentials_folder();
+    int n =
+        snprintf(f->path, sizeof f->path, "%s%s%s", folder ? folder : "", folder ? "/" : "", name);
+
+    f->remark = folder || strchr(name, '/')
+                    ? ""
+                    : " (a name without a slash is a credential of systemd, but "
+                      "CREDENTIALS_DIRECTORY is not set)";
     return n > 0 && (size_t)n < sizeof f->path;
 }
 
-struct config_reading *config_reading_new(struct config *c, const char *title, const char *key,
-                                          const char *name, unsigned line, struct config_report *r)
+struct config_reading *config_reading_new(struct config *c, const struct config_origin *o,
+                                          const char *section, const char *key, const char *name)
 {
     struct config_reading *f = calloc(1, sizeof *f);
 
     if (!f) {
-        config_no_memory(r);
+        config_no_memory(o->report);
         return NULL;
     }
-    config_report_init(&f->own, r->path);
+    config_report_init(&f->own, o->report->path);
     f->config = c;
-    f->title = title;
-    f->key = key;
-    f->line = line;
-    f->to = r;
-    f->report = c->before ? &f->own : r;
+    f->place = config_place_of(o, section, key);
+    f->to = o->report;
+    f->report = c->before ? &f->own : f->to;
     f->fault = FAULT_KEY;
     f->secret = true;
     f->most = CONFIG_READING_MAX;
     f->found = find_file(f, name);
+    f->quoted = config_quote(str_from(f->path), f->quote);
     f->index = c->file_count;
-    if (!file_add(c, title, key, f->path)) {
-        config_no_memory(r);
+    if (!file_add(c, f->place.title, key, f->path)) {
+        config_no_memory(f->to);
         config_reading_free(f);
         return NULL;
     }
@@ -188,7 +219,7 @@ static void wipe(struct config_reading *f)
     f->text = (struct str){NULL, 0};
 }
 
-/* As many bytes as `size` at most: 0, or -errno. */
+/* Reads up to `size` bytes. Returns 0 or -errno. */
 static int read_up_to(int fd, struct config_reading *f, size_t size)
 {
     wipe(f);
@@ -197,7 +228,7 @@ static int read_up_to(int fd, struct config_reading *f, size_t size)
         config_no_memory(f->report);
         return -ENOMEM;
     }
-    f->text.p = f->space; /* not NULL, where it is empty, too */
+    f->text.p = f->space; /* not NULL even if the file is empty */
     while (f->text.n < size) {
         ssize_t n = read(fd, f->space + f->text.n, size - f->text.n);
 
@@ -212,7 +243,7 @@ static int read_up_to(int fd, struct config_reading *f, size_t size)
     return 0;
 }
 
-/* 0 or -errno. It may grow meanwhile; and a pipe, or what stands in /proc, tells no size. */
+/* Reads the whole file, which may grow meanwhile. A pipe or a file in /proc tells no size. */
 static int read_all(int fd, struct config_reading *f, const struct stat *st)
 {
     uint64_t told = (uint64_t)st->st_size;
@@ -224,45 +255,41 @@ static int read_all(int fd, struct config_reading *f, const struct stat *st)
     return rc == 0 && f->text.n > f->most ? -EFBIG : rc;
 }
 
-static void note_mode(struct config_reading *f, const struct stat *st)
+/* Opens and reads the file. Returns 0 or -errno. */
+static int read_file(struct config_reading *f)
 {
-    char quoted[CONFIG_QUOTED_MAX];
+    struct stat st;
+    int fd, rc;
 
-    if (f->secret && S_ISREG(st->st_mode) && (st->st_mode & S_IROTH))
-        config_note(f->report, f->line,
-                    "[%s] %s: everyone on this machine can read %s (mode %04o); 0600 would do",
-                    f->title, f->key, config_quote(str_from(f->path), quoted),
-                    (unsigned)(st->st_mode & 07777));
+    if (!f->found)
+        return -ENAMETOOLONG;
+    fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    rc = fstat(fd, &st) < 0 ? -errno : 0;
+    if (rc == 0) {
+        config_reading_file(f)->mark = mark_of(&st);
+        if (f->secret && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH))
+            config_note(f->report, f->place,
+                        "everyone on this machine can read %s (mode %04o); 0600 would do",
+                        f->quoted, (unsigned)(st.st_mode & 07777));
+        rc = read_all(fd, f, &st);
+    }
+    close(fd);
+    return rc;
 }
 
 bool config_reading_read(struct config_reading *f)
 {
-    char quoted[CONFIG_QUOTED_MAX];
-    int rc = -ENAMETOOLONG;
-    struct stat st;
+    int rc = f ? read_file(f) : -ENOMEM;
 
-    if (!f)
-        return false;
-    if (f->found) {
-        int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-
-        rc = -errno;
-        if (fd >= 0 && fstat(fd, &st) == 0) {
-            config_reading_file(f)->mark = mark_of(&st);
-            note_mode(f, &st);
-            rc = read_all(fd, f, &st);
-        }
-        if (fd >= 0)
-            close(fd);
-    }
-    if (rc < 0 && f->remark[0] && f->to->examined)
-        config_note(f->report, f->line,
-                    "[%s] %s: %s is a credential of systemd, which only the service sees: it was "
-                    "not read",
-                    f->title, f->key, config_quote(str_from(f->path), quoted));
+    if (rc < 0 && f && f->remark[0] && f->to->examined)
+        config_note(f->report, f->place,
+                    "%s is a credential of systemd, which only the service sees: it was not read",
+                    f->quoted);
     else if (rc < 0 && rc != -ENOMEM)
-        config_problem(f->report, f->fault, f->line, "[%s] %s: %s cannot be read: %s%s", f->title,
-                       f->key, config_quote(str_from(f->path), quoted), strerror(-rc), f->remark);
+        config_problem(f->report, f->fault, f->place, "%s cannot be read: %s%s", f->quoted,
+                       strerror(-rc), f->remark);
     return rc == 0;
 }
 
@@ -271,7 +298,7 @@ bool config_reading_good(const struct config_reading *f)
     return f && !config_report_bad(f->report);
 }
 
-/* What was kept in vain was told once; here it is kept for whoever renews. */
+/* Keeps the problem for the caller of config_renew, since nobody reads the report there. */
 static void keep_problem(struct config_reading *f)
 {
     struct buf text;
@@ -294,92 +321,4 @@ void config_reading_free(struct config_reading *f)
     config_report_deinit(&f->own);
     wipe(f);
     free(f);
-}
-
-/* --- what several kinds share ------------------------------------------------------------------------ */
-
-bool config_same_secret(const struct secret *a, const struct secret *b)
-{
-    if (!a || !b)
-        return a == b;
-    return str_eq(secret_text(a), secret_text(b));
-}
-
-struct secret *config_keep_secret(const struct secret *was, struct config_report *r)
-{
-    struct secret *s = was ? secret_new(secret_text(was)) : NULL;
-
-    if (was && !s)
-        config_no_memory(r);
-    return s;
-}
-
-/* No protocol that asks for a password takes those (RFC 7617 2). */
-static bool has_controls(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
-            return true;
-    return false;
-}
-
-void config_take_password(struct config_reading *f, const struct secret *was, struct secret **ret)
-{
-    char quoted[CONFIG_QUOTED_MAX];
-    const char *path = config_quote(str_from(f->path), quoted);
-    struct str rest, password;
-
-    if (config_reading_read(f)) {
-        rest = f->text;
-        if (!str_next(&rest, '\n', &password) || password.n == 0) {
-            config_problem(f->report, FAULT_KEY, f->line,
-                           "[%s] %s: the first line of %s is empty; expected the password",
-                           f->title, f->key, path);
-        } else if (has_controls(password)) {
-            config_problem(f->report, FAULT_KEY, f->line,
-                           "[%s] %s: the first line of %s is no password; expected text", f->title,
-                           f->key, path);
-        } else {
-            *ret = secret_new(password);
-            if (!*ret)
-                config_no_memory(f->report);
-        }
-    }
-    if (!f->config->before)
-        return;
-    if (!config_reading_good(f))
-        *ret = config_keep_secret(was, f->to);
-    else
-        config_reading_file(f)->changed = !config_same_secret(was, *ret);
-}
-
-struct config_mark config_mark(const char *path)
-{
-    struct config_mark mark = {0};
-    struct stat st;
-
-    if (path && stat(path, &st) == 0)
-        mark = (struct config_mark){
-            .device = st.st_dev,
-            .inode = st.st_ino,
-            .size = (uint64_t)st.st_size,
-            .changed_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec,
-        };
-    return mark;
-}
-
-bool config_mark_same(const struct config_mark *a, const struct config_mark *b)
-{
-    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
-           a->changed_ns == b->changed_ns;
-}
-
-bool config_is_credential(const char *name)
-{
-    const char *folder = getenv("CREDENTIALS_DIRECTORY");
-    size_t n = folder ? strlen(folder) : 0;
-
-    if (!strchr(name, '/'))
-        return name[0] != '\0';
-    return n > 0 && !strncmp(name, folder, n) && name[n] == '/';
 }

@@ -1,73 +1,83 @@
-/* What the files of the configuration share. Private to config*.c and its tests.
+/* What the files of the configuration share. Private to config*.c and its tests. Each file calls only
+ * those above it:
  *
- *   config_table.c    the rows: what can be set
- *   config_type.c     the types of settings: text to field and back
  *   config_address.c  addresses to listen on, URLs to forward to
- *   config_read.c     a file to sections and entries (inih)
- *   config_report.c   what a user is told: problems and notes, the dump, the help
- *   config.c          the parts of a snapshot; its life
- *   config_check.c    what one value cannot tell: conflicts, key files
- *   config_files.c    files whose contents are a part of the configuration: reading, renewing
- *   config_secrets.c  ... API keys, passwords, certificates
- *   config_route.c    which route a request takes */
+ *   config_type.c     the types of settings: how a value is read, checked and written
+ *   config_table.c    the settings, a row each, and how a row is found
+ *   config_report.c   what the user is told: problems and notes, the dump, the reference
+ *   config_read.c     the file as sections and entries (inih)
+ *   config_files.c    other files whose contents belong to the configuration
+ *   config_secrets.c  what those hold: API keys, passwords, certificates
+ *   config_check.c    conflicts between settings, and what follows from them
+ *   config_route.c    the upstreams of a route, and the route of a request
+ *   config.c          loading, renewing and freeing a configuration */
 #ifndef RETRYD_CONFIG_CONFIG_PRIVATE_H
 #define RETRYD_CONFIG_CONFIG_PRIVATE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "base/buf.h"
 #include "base/str.h"
 #include "config/config.h"
+
+/* Returns the array with room for one more item, or NULL if out of memory. `count` is what it holds:
+ * its memory doubles at each power of two. */
+static inline void *config_grow(void *items, unsigned count, size_t size)
+{
+    return count & (count - 1) ? items : realloc(items, (count ? 2 * (size_t)count : 1) * size);
+}
 
 /* --- rows ------------------------------------------------------------------------------------ */
 
 enum config_type {
     CONFIG_DURATION,  /* uint64_t, milliseconds */
     CONFIG_SIZE,      /* uint64_t, bytes */
-    CONFIG_INTEGER,   /* unsigned; `zero_word` stands for 0 where the row has one */
+    CONFIG_INTEGER,   /* unsigned */
     CONFIG_DECIMAL,   /* double */
     CONFIG_PERCENT,   /* unsigned */
     CONFIG_YES_NO,    /* bool */
-    CONFIG_ENUM,      /* an enum that counts up with the row's `choices` */
-    CONFIG_SET,       /* unsigned; bit n is choices[n]; "none": no bit */
-    CONFIG_LIST,      /* struct string_list, every item once */
-    CONFIG_WEIGHTS,   /* struct string_list, whole numbers, which may repeat */
-    CONFIG_ADDRESSES, /* struct string_list, at least one address to listen on */
+    CONFIG_ENUM,      /* an enum whose values are indexes into `choices` */
+    CONFIG_SET,       /* unsigned; bit n stands for choices[n] */
+    CONFIG_LIST,      /* struct string_list without duplicates */
+    CONFIG_WEIGHTS,   /* struct string_list of whole numbers, up to CONFIG_WEIGHT_MAX */
+    CONFIG_ADDRESSES, /* struct string_list of at least one address to listen on */
     CONFIG_ADDRESS,   /* char *, an address to listen on, or "off" */
-    CONFIG_PATH,      /* char *, a file or folder; "" for none */
-    CONFIG_TOKEN,     /* char *, a header's name; "" for none where the default is "" */
-    CONFIG_VARIABLE,  /* char *, an environment variable's name; "" for none */
+    CONFIG_PATH,      /* char *, a file or folder */
+    CONFIG_TOKEN,     /* char *, the name of a header */
+    CONFIG_VARIABLE,  /* char *, the name of an environment variable */
     CONFIG_URL,       /* char *, an upstream's base URL */
-    CONFIG_PROXY,     /* char *, a proxy's URL; "" for none */
+    CONFIG_PROXY,     /* char *, a proxy's URL */
     CONFIG_BASE,      /* char *, a path prefix; "/" is kept as "" */
     CONFIG_GLOB,      /* char *, a pattern */
-    CONFIG_SERVER,    /* char *, a server to connect to; "" for none */
+    CONFIG_PATH_GLOB, /* char *, a pattern for a path */
+    CONFIG_SERVER,    /* char *, a server to connect to */
     CONFIG_PREFIX,    /* char *, what names begin with */
     CONFIG_TEXT,      /* char *, any one line */
-    CONFIG_HEADER,    /* the key is a prefix: header.NAME; struct config_upstream's headers */
-    CONFIG_MODEL,     /* the key is a prefix: model.NAME; struct config_upstream's models */
+    CONFIG_HEADER,    /* struct config_pairs; the key is header.NAME */
+    CONFIG_MODEL,     /* struct config_pairs; the key is model.NAME */
 };
 
-/* What a row's offset counts from. */
+/* The struct that a row's offset is in. */
 enum config_owner { OWNER_CONFIG, OWNER_UPSTREAM, OWNER_SETTINGS, OWNER_ROUTE };
 
-/* One setting. Bounds are in the type's unit, max 0: none. */
+/* One setting. */
 struct config_row {
     const char *section;
     const char *key;
     enum config_type type;
     enum config_owner owner;
     size_t offset;
-    uint64_t min, max;
-    const char *fallback;       /* the default, as a user would write it */
+    uint64_t min, max;    /* in the type's unit; max 0: no bounds */
+    const char *fallback; /* the default as a user would write it; "": the setting may be empty */
     const char *const *choices; /* NULL-terminated */
-    const char *zero_word;
-    const char *zero_means; /* what 0 (or nothing) does, for the help; NULL where it is obvious */
-    bool restart;           /* a reload does not change it */
-    const char *later;      /* the clause that a later version brings into force; NULL: in force */
-    const char *help;       /* one line */
+    const char *zero_word;      /* a word for 0, such as "auto"; NULL: none */
+    const char *zero_means;     /* what 0 or an empty value does; NULL: help says it */
+    bool restart;               /* a reload does not change it */
+    const char *later; /* the clause that this version does not implement yet; NULL: none */
+    const char *help;  /* one line */
 };
 
 struct config_section_row {
@@ -82,91 +92,109 @@ extern const unsigned config_row_count;
 extern const struct config_section_row config_sections[];
 extern const unsigned config_section_count;
 
-#define CONFIG_ROWS_MAX 96 /* config_row_count is below it */
+#define CONFIG_ROWS_MAX 96 /* more than config_row_count */
 
-/* The row of `key` in a section of that kind; of a [route], also those of the sections that it may
- * override, as "retry.max_attempts". NULL when there is none. */
+/* Returns the row of `key` in a section of that kind, or NULL. A [route] also has the rows of the
+ * sections that it may override, as "retry.max_attempts". */
 const struct config_row *config_row_find(const char *section, const char *key);
 unsigned config_row_index(const struct config_row *row);
-
-/* Whether the key is only the beginning: header.NAME, model.NAME. */
-bool config_row_is_prefix(const struct config_row *row);
 const struct config_section_row *config_section_find(const char *name);
 
-/* The nearest name a user may have meant, or NULL when nothing is near. For a key, `out` gets what
- * to say: "did you mean x?" or "it belongs in [retry]"; "" when nothing is near. */
+/* Returns the section that a misspelt name is nearest to, or NULL. */
 const char *config_section_nearest(const char *name);
+
+/* Writes what an unknown key should perhaps be: "; did you mean x?" or "; it belongs in [retry]".
+ * Writes nothing if no key is near. */
 void config_key_hint(const char *section, const char *key, struct buf *out);
 
-/* Whether a route may override the rows of that section. */
-bool config_section_overridable(const char *section);
+/* Returns the row's field. `owner` is the struct that the row's owner names. */
+static inline void *config_field(const struct config_row *row, const void *owner)
+{
+    return (char *)(uintptr_t)owner + row->offset;
+}
+
+/* Whether the row's key is a prefix: header.NAME, model.NAME. */
+bool config_row_is_prefix(const struct config_row *row);
+
+/* Whether the value is a list, which may continue over indented lines. */
+bool config_row_is_list(const struct config_row *row);
+
+/* Whether `text`, meant as a value for the row, may contain a secret, and is not shown. */
+bool config_row_hides(const struct config_row *row, const char *text);
 
 /* --- values ---------------------------------------------------------------------------------- */
 
-/* Parses `text` into the row's field at `field`; a list is appended to. 0, -ENOMEM, or -EINVAL:
- * `field` is as before (a list: as far as it went), `*ret_bad` is the piece at fault and
- * `*ret_expected` what would be right, or NULL where config_value_expected says it. */
-int config_value_parse(const struct config_row *row, struct str text, void *field,
-                       struct str *ret_bad, const char **ret_expected);
+#define CONFIG_VALUE_MAX (1024 * 1024) /* of a value's text */
+
+/* Why a text is not a value. */
+struct config_mistake {
+    struct str found;     /* the part that is wrong */
+    const char *expected; /* what would be right; NULL: what config_value_expected writes */
+};
+
+/* Parses `text` into the row's field of `owner`; a list is appended to. Returns 0, -ENOMEM, or
+ * -EINVAL: then the mistake is filled in, and the field is unchanged, but for a list, which keeps
+ * the items before the wrong one. */
+int config_value_parse(const struct config_row *row, struct str text, void *owner,
+                       struct config_mistake *ret_mistake);
 
 /* Frees what the field holds and leaves it empty. */
-void config_value_clear(const struct config_row *row, void *field);
+void config_value_clear(const struct config_row *row, void *owner);
 
-/* Writes the value as config_value_parse reads it; a masked part as "***". */
-void config_value_text(const struct config_row *row, const void *field, struct buf *out);
+/* Writes the value in the form that config_value_parse reads, with secrets masked by "***". */
+void config_value_text(const struct config_row *row, const void *owner, struct buf *out);
+
+/* Whether two owners have the same value, as far as it is not masked. */
+bool config_value_same(const struct config_row *row, const void *a, const void *b);
 
 /* Writes what is expected: "a duration such as 250ms, 30s or 10m (at least 1ms)". */
 void config_value_expected(const struct config_row *row, struct buf *out);
 
-/* Writes the kind of value in a few words: "duration, 1ms to 1h". */
+/* Writes the type and the bounds of a value: "duration, 1ms to 1h". */
 void config_value_kind(const struct config_row *row, struct buf *out);
 
-/* Writes what the help says of a row: what it is for, what it expects, when it counts. */
+/* Writes all that the reference says of a row. */
 void config_row_describe(const struct config_row *row, struct buf *out);
-
-/* The row's field in the thing that owns it. */
-void *config_field(const struct config_row *row, void *owner);
-const void *config_field_const(const struct config_row *row, const void *owner);
 
 /* --- addresses and URLs ---------------------------------------------------------------------- */
 
 struct config_url {
     bool tls;
-    struct str scheme;    /* empty for unix: */
+    struct str scheme;    /* empty with unix: */
     struct str authority; /* host[:port], as written */
-    struct str host;      /* with the brackets of an IPv6 address */
-    struct str socket;    /* unix:PATH */
-    struct str path;      /* without trailing slashes; with {model} once or not at all */
+    struct str host;      /* an IPv6 address keeps its brackets */
+    struct str socket;    /* the path after unix: */
+    struct str path;      /* without trailing slashes; has {model} at most once */
     struct str query;     /* without the ? */
 };
 
 #define CONFIG_LISTEN_MAX 16 /* addresses of [server] listen */
 
-/* NULL, or what is wrong with an address to listen on. `ret_loopback` (may be NULL): only this
- * machine can reach it. */
+/* The checks return NULL if the text is right, else what would be. */
+
+/* An address to listen on. `ret_loopback` (may be NULL) tells whether only this machine can
+ * reach it. */
 const char *config_address_check(struct str address, bool *ret_loopback);
 
-/* NULL, or what is wrong with an upstream's URL. */
+/* An upstream's URL, a proxy's URL, a server to connect to (HOST:PORT, unix:/PATH). */
 const char *config_url_parse(struct str url, struct config_url *ret_url);
 const char *config_proxy_check(struct str url);
-
-/* NULL, or what is wrong with a server to connect to: HOST:PORT, [IPV6]:PORT or unix:/PATH. */
 const char *config_server_check(struct str server);
 
-/* A good URL in its plain form: the scheme in lower case, no slash at the end. On the heap; NULL
- * when out of memory. */
+/* Returns a valid upstream URL in its normal form: scheme in lower case, no trailing slash. The
+ * caller frees it. NULL if out of memory. */
 char *config_url_text(struct str url);
 
 /* --- reports --------------------------------------------------------------------------------- */
 
-/* Why a load failed; the first of these that happened decides errno. */
+/* Why a load failed. The first of these that occurred decides errno. */
 enum config_fault {
     FAULT_MEMORY,   /* ENOMEM */
-    FAULT_VALUE,    /* EINVAL */
+    FAULT_VALUE,    /* EINVAL: a value, or the form of the file */
     FAULT_DENIED,   /* EACCES: the user may not read the file; FAULT_FILE is set too */
-    FAULT_FILE,     /* ENOENT: the file itself cannot be read */
-    FAULT_UPSTREAM, /* ENXIO: a route names an upstream that is not there */
-    FAULT_KEY,      /* ENOKEY: the API keys, the password of the shared view */
+    FAULT_FILE,     /* ENOENT: the file cannot be read */
+    FAULT_UPSTREAM, /* ENXIO: a route names an unknown upstream */
+    FAULT_KEY,      /* ENOKEY: an API key or the Redis password */
     FAULT_COUNT,
 };
 
@@ -178,36 +206,45 @@ struct config_line {
 
 struct config_lines {
     struct config_line *items;
-    unsigned count, size, total;
+    unsigned count, total;
 };
 
 struct config_report {
     const char *path; /* NULL: the built-in defaults */
     struct config_lines problems, notes;
     bool faults[FAULT_COUNT];
-    bool examined; /* nothing is to run by it: credentials that are not there are no problem */
+    bool examined; /* for --check and --dump-config: a missing credential is no problem */
+};
+
+/* What a message is about. */
+struct config_place {
+    unsigned line;     /* 0: the file as a whole */
+    const char *title; /* of the section, "upstream openai"; NULL: the message names none */
+    const char *group; /* "retry" where a route overrides retry.KEY; NULL: nothing */
+    const char *key;
 };
 
 void config_report_init(struct config_report *r, const char *path);
 void config_report_deinit(struct config_report *r);
 
-/* `fmt` follows "FILE:LINE: ". */
-void config_problem(struct config_report *r, enum config_fault fault, unsigned line,
+/* Add a line "FILE:LINE: [TITLE] KEY: ..." */
+void config_problem(struct config_report *r, enum config_fault fault, struct config_place place,
                     const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-void config_note(struct config_report *r, unsigned line, const char *fmt, ...)
+void config_note(struct config_report *r, struct config_place place, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void config_no_memory(struct config_report *r);
 
+/* Whether there was a problem. */
 bool config_report_bad(const struct config_report *r);
 
-/* Appends the lines, sorted by line number, to the callers' buffers; either may be NULL. */
+/* Appends the lines in the order of their numbers. Either buffer may be NULL. */
 void config_report_write(struct config_report *r, struct buf *problems, struct buf *notes);
 
-/* The errno for what was reported. */
+/* Returns the errno for what was reported, or 0. */
 int config_report_errno(const struct config_report *r);
 
-/* `text` in quotes with control characters escaped and long text cut, into `out`. What looks like
- * a secret is not shown. */
+/* Writes `text` to `out` for use in a message, and returns `out`: in quotes, control characters
+ * escaped, long text cut. A text that looks like a key is not shown. */
 #define CONFIG_QUOTED_MAX 400
 const char *config_quote(struct str text, char out[CONFIG_QUOTED_MAX]);
 
@@ -217,7 +254,7 @@ struct config_entry {
     char *key;
     char *value;
     unsigned line;
-    bool continues; /* an indented line that continues the value of the entry before it */
+    bool continues; /* an indented line, which continues the value of the entry before it */
 };
 
 struct config_section {
@@ -225,116 +262,111 @@ struct config_section {
     char *name; /* "" for a section without one */
     unsigned line;
     struct config_entry *entries;
-    unsigned count, size;
+    unsigned count;
 };
 
 struct config_text {
     struct config_section *sections;
-    unsigned count, size;
+    unsigned count;
 };
 
-/* Reads the file into `text` (empty at the start); all that is wrong with its form is reported,
- * and what could be read is there all the same. */
+/* Reads the file into `text`, which is empty. Whatever is wrong with the file's form is reported,
+ * and the rest of it is in `text` all the same. */
 void config_read(const char *path, struct config_text *text, struct config_report *r);
 void config_text_deinit(struct config_text *text);
 
-/* --- checks across values -------------------------------------------------------------------- */
+/* --- checks across settings ------------------------------------------------------------------ */
 
-/* Where the values of one thing (the globals, an upstream, a route) stand in the file. */
+/* Where the settings of one section, or of all unnamed sections together, are in the file. */
 struct config_origin {
-    const char *title;               /* "server", "upstream openai" */
-    unsigned line;                   /* of the section; 0: not in the file */
+    struct config_report *report;
+    const char *title;               /* "upstream openai"; NULL: the unnamed sections */
+    unsigned line;                   /* of the section; 0: it is not in the file */
     unsigned lines[CONFIG_ROWS_MAX]; /* of each row's key; 0: not set */
 };
 
-/* The line of a key; 0 where it is not set. */
+/* Returns the line of a key, 0 if it is not set. */
 unsigned config_key_line(const struct config_origin *o, const char *section, const char *key);
 
-/* The line of a key, else of its section. */
-unsigned config_origin_line(const struct config_origin *o, const char *section, const char *key);
+/* Returns the place of a key: its line or, if it is not set, that of its section. */
+struct config_place config_place_of(const struct config_origin *o, const char *section,
+                                    const char *key);
 
-void config_check_listeners(const struct config *c, const struct config_origin *o,
-                            struct config_report *r);
-/* Notes a spool_dir that cannot be used; makes a file there to see. */
-void config_check_spool(const struct config *c, const struct config_origin *o,
-                        struct config_report *r);
-void config_check_settings(const struct route_settings *s, const struct config_origin *o,
-                           struct config_report *r);
+void config_check_listeners(const struct config *c, const struct config_origin *o);
 
-/* Fills the parts of the URL in, checks what belongs together, loads the keys. */
+/* Notes a spool_dir that is not usable. Creates a file there to find out. */
+void config_check_spool(const struct config *c, const struct config_origin *o);
+void config_check_settings(const struct route_settings *s, const struct config_origin *o);
+
+/* Loads the password of the shared view, and checks [shared]. */
+void config_finish_shared(struct config *c, const struct config_origin *o);
+
+/* Fills in the parts of the URL, loads the keys and certificates, and checks the upstream. */
 void config_finish_upstream(struct config *c, struct config_upstream *u,
-                            const struct config_origin *o, struct config_report *r);
-/* Whether its url, or the proxy before it, is one of this daemon's own listeners. */
-void config_check_own(const struct config *c, const struct config_upstream *u,
-                      const struct config_origin *o, struct config_report *r);
+                            const struct config_origin *o);
+
+/* Finds the upstreams that the route names, and notes settings without effect. */
+void config_finish_route(const struct config *c, struct config_route *route,
+                         const struct config_origin *o);
 
 /* --- files ------------------------------------------------------------------------------------ */
-
-/* Each loads what its keys of [upstream] name, or, while a configuration is renewed, keeps what there was
- * before where that cannot be used. */
-void config_load_keys(struct config *c, struct config_upstream *u, const struct config_origin *o,
-                      struct config_report *r);
-void config_load_client(struct config *c, struct config_upstream *u, const struct config_origin *o,
-                        struct config_report *r);
-void config_load_authorities(struct config *c, struct config_upstream *u,
-                             const struct config_origin *o, struct config_report *r);
-void config_load_proxy_password(struct config *c, struct config_upstream *u,
-                                const struct config_origin *o, struct config_report *r);
 
 #define CONFIG_READING_MAX ((size_t)1024 * 1024)
 
 /* A file while it is read. */
 struct config_reading {
     struct config *config;
-    const char *title; /* of the section */
-    const char *key;   /* that names the file */
-    unsigned line;
-    enum config_fault fault; /* of one that cannot be read: FAULT_KEY, unless it is set otherwise */
-    bool secret;             /* it is nobody else's business: true, unless ... */
-    size_t most;             /* bytes: CONFIG_READING_MAX, unless ... */
-    struct str text;         /* what it holds */
+    struct config_place place;    /* of the key that names the file */
+    enum config_fault fault;      /* FAULT_KEY, unless set otherwise before it is read */
+    bool secret;                  /* nobody else should be able to read it: true, unless ... */
+    size_t most;                  /* bytes: CONFIG_READING_MAX, unless ... */
+    struct str text;              /* the contents */
     struct config_report *report; /* where problems go */
+    const char *quoted;           /* the path, for messages */
 
-    /* config_files.c's own. */
+    /* Used by config_files.c alone. */
     struct config_report *to, own;
-    const char *remark; /* what to add where it cannot be read */
-    unsigned index;     /* among the snapshot's files */
+    const char *remark; /* is added where the file cannot be read */
+    unsigned index;     /* in the snapshot's files */
     bool found;
     char *space;     /* wiped before it is freed */
     char path[4096]; /* what is opened */
+    char quote[CONFIG_QUOTED_MAX];
 };
 
-/* Begins with the file that is configured as `name`, and lists it as one of the snapshot's. NULL when out
- * of memory. */
-struct config_reading *config_reading_new(struct config *c, const char *title, const char *key,
-                                          const char *name, unsigned line, struct config_report *r);
-/* Whether it is, while a configuration is renewed, as it was before, and need not be read. */
+/* Begins with the file that the setting `key` of [upstream] or [shared] names, and adds it to the
+ * snapshot's files. NULL if out of memory. */
+struct config_reading *config_reading_new(struct config *c, const struct config_origin *o,
+                                          const char *section, const char *key, const char *name);
+
+/* While a configuration is renewed: whether the file is unchanged, and need not be read. */
 bool config_reading_as_before(struct config_reading *f);
-/* Reads it; false where that was reported, or `f` is NULL. */
+
+/* Reads the file. Returns false if that failed, and was reported, or if `f` is NULL. */
 bool config_reading_read(struct config_reading *f);
-/* Whether it was read without a problem; not where `f` is NULL. */
+
+/* Whether no problem was reported; false if `f` is NULL. */
 bool config_reading_good(const struct config_reading *f);
 struct config_file *config_reading_file(struct config_reading *f);
-/* Wipes and frees it. While a configuration is renewed its problem becomes the file's. NULL is fine. */
+
+/* Wipes and frees it; NULL is fine. While a configuration is renewed, the problem becomes the
+ * file's. */
 void config_reading_free(struct config_reading *f);
 
-/* The same upstream of the configuration that is renewed; NULL: none is. */
+void config_files_free(struct config *c);
+
+/* Returns the same upstream of the configuration that is renewed; NULL if none is. */
 const struct config_upstream *config_upstream_before(const struct config *c,
                                                      const struct config_upstream *u);
 
-bool config_same_secret(const struct secret *a, const struct secret *b); /* NULL: none */
-/* A copy of what there was before. */
-struct secret *config_keep_secret(const struct secret *was, struct config_report *r);
-/* The file's first line is a password; `was`: the one before. */
-void config_take_password(struct config_reading *f, const struct secret *was, struct secret **ret);
-void config_files_free(struct config *c);
-
-/* Loads the password of the shared view, and checks what belongs together. */
-void config_finish_shared(struct config *c, const struct config_origin *o, struct config_report *r);
-void config_load_password(struct config *c, const struct config_origin *o, struct config_report *r);
-
-/* Finds the upstreams that the route names, and notes what has no effect. */
-void config_finish_route(const struct config *c, struct config_route *route,
-                         const struct config_origin *o, struct config_report *r);
+/* Each loads what settings of [upstream] or [shared] name. While a configuration is renewed, what
+ * was there before stays where a file is not usable. */
+void config_load_keys(struct config *c, struct config_upstream *u, const struct config_origin *o);
+void config_load_client(struct config *c, struct config_upstream *u, const struct config_origin *o);
+void config_load_authorities(struct config *c, struct config_upstream *u,
+                             const struct config_origin *o);
+void config_load_proxy_password(struct config *c, struct config_upstream *u,
+                                const struct config_origin *o);
+void config_load_password(struct config *c, const struct config_origin *o);
 
 #endif

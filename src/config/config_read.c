@@ -1,18 +1,17 @@
 /* Reads an INI file into sections and entries that know their lines.
  *
- * inih splits a line into key and value, strips comments and tells which lines continue a value.
- * As packaged it has three gaps, which the reader function here closes, because every line goes
- * through it first:
- *  - it does not tell the handler line numbers: the reader counts, and inih calls the handler for
- *    a line before it asks for the next one;
- *  - it cuts a line that does not fit its buffer (200 bytes): such a line is reported and withheld;
- *  - it tells only the first line that it could not parse, nothing of a section without keys, and
- *    cuts a section's name at 49 bytes: the reader reads section lines itself, and a line that
- *    was neither blank, comment nor section and did not reach the handler is reported.
- *  - it ends a key at the first colon, which names of models have: the reader hides those in the key of
- *    a model.NAME from it, and the handler puts them back.
- * What inih calls a continuation (a line that starts with white space after a key of the same
- * section) is recognised by the same rule. */
+ * inih splits a line into key and value, strips comments and tells which lines continue a value. It has four
+ * gaps, which this file closes by handing it the lines one by one:
+ *  - It does not tell line numbers. They are counted here; inih calls the handler for a line before
+ *    it asks for the next one.
+ *  - It cuts a line that does not fit its buffer of 200 bytes. Such a line is reported and withheld.
+ *  - It reports only the first line that it cannot parse and no section without keys, and cuts the
+ *    name of a section at 49 bytes. Section lines are read here; any other line that is neither
+ *    blank nor a comment and does not reach the handler is reported.
+ *  - It ends a key at the first colon, which names of models may have. The colons in the key of a
+ *    model.NAME are hidden from it, and restored by the handler.
+ * A line that starts with white space after a key of the same section continues that key's value, for
+ * inih and here. */
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
@@ -34,17 +33,17 @@
 struct reader {
     unsigned magic;
     struct str rest;
-    unsigned line;
-    bool awaiting;  /* the line must reach the handler */
-    bool continues; /* the line continues a value */
-    bool key_seen;  /* since the section's line; what inih keeps as its previous name */
-    bool headless;  /* the keys here belong to no section, which has been reported */
-    int section;    /* index into text->sections; -1: none */
+    struct config_place here; /* the line that is read */
+    bool awaiting;            /* the line has to reach the handler */
+    bool continues;           /* the line continues a value */
+    bool key_seen;            /* since the section's line */
+    bool headless;            /* the keys belong to no section, which has been reported */
+    int section;              /* index into text->sections; -1: none */
     struct config_text *text;
     struct config_report *report;
 };
 
-/* --- what is collected ----------------------------------------------------------------------- */
+/* --- sections and entries -------------------------------------------------------------------- */
 
 void config_text_deinit(struct config_text *text)
 {
@@ -77,17 +76,12 @@ static int text_find(const struct config_text *text, struct str kind, struct str
 
 static int text_add(struct config_text *text, struct str kind, struct str name, unsigned line)
 {
+    struct config_section *sections = config_grow(text->sections, text->count, sizeof *sections);
     struct config_section s = {.line = line};
 
-    if (text->count == text->size) {
-        unsigned size = text->size ? text->size * 2 : 8;
-        struct config_section *sections = realloc(text->sections, size * sizeof *sections);
-
-        if (!sections)
-            return -1;
-        text->sections = sections;
-        text->size = size;
-    }
+    if (!sections)
+        return -1;
+    text->sections = sections;
     s.kind = str_dup(kind);
     s.name = str_dup(name);
     if (!s.kind || !s.name) {
@@ -95,38 +89,14 @@ static int text_add(struct config_text *text, struct str kind, struct str name, 
         free(s.name);
         return -1;
     }
-    text->sections[text->count] = s;
+    sections[text->count] = s;
     return (int)text->count++;
-}
-
-static bool section_add(struct config_section *s, const char *key, const char *value, unsigned line,
-                        bool continues)
-{
-    struct config_entry e = {.line = line, .continues = continues};
-
-    if (s->count == s->size) {
-        unsigned size = s->size ? s->size * 2 : 8;
-        struct config_entry *entries = realloc(s->entries, size * sizeof *entries);
-
-        if (!entries)
-            return false;
-        s->entries = entries;
-        s->size = size;
-    }
-    e.key = strdup(key);
-    e.value = strdup(value);
-    if (!e.key || !e.value) {
-        free(e.key);
-        free(e.value);
-        return false;
-    }
-    s->entries[s->count++] = e;
-    return true;
 }
 
 /* --- section lines --------------------------------------------------------------------------- */
 
-/* Names are shown wherever the thing is; a key pasted as one is not taken. */
+/* Whether `s` may name an upstream or a route. Names are shown everywhere, so a key that was pasted
+ * as one is refused. */
 static bool is_name(struct str s)
 {
     if (str_istarts(s, STR("sk-")))
@@ -140,7 +110,7 @@ static bool is_name(struct str s)
     return s.n > 0 && s.n <= NAME_MAX_LEN;
 }
 
-/* The text between the brackets; false when the line is not "[...]" and perhaps a comment. */
+/* Returns the text between the brackets, or false if the line is not "[...]" and perhaps a comment. */
 static bool section_title(struct str line, struct str *ret_title)
 {
     const char *end = memchr(line.p, ']', line.n);
@@ -159,25 +129,25 @@ static const struct config_section_row *section_kind(struct reader *r, struct st
     const struct config_section_row *row;
     const char *nearest;
 
-    memcpy(name, kind.p, kind.n < NAME_MAX_LEN ? kind.n : NAME_MAX_LEN);
-    name[kind.n < NAME_MAX_LEN ? kind.n : NAME_MAX_LEN] = '\0';
+    snprintf(name, sizeof name, "%.*s", (int)kind.n, kind.p);
     row = config_section_find(name);
     if (row)
         return row;
     nearest = config_section_nearest(name);
     if (nearest)
-        config_problem(r->report, FAULT_VALUE, r->line, "%s is not a section; did you mean [%s]?",
+        config_problem(r->report, FAULT_VALUE, r->here, "%s is not a section; did you mean [%s]?",
                        config_quote(kind, quoted), nearest);
     else
         config_problem(
-            r->report, FAULT_VALUE, r->line,
+            r->report, FAULT_VALUE, r->here,
             "%s is not a section; there are [server], [admin], [log], [upstream NAME], "
             "[route NAME], [retry], [timeout], [stream], [breaker], [queue], [hedge] and [shared]",
             config_quote(kind, quoted));
     return NULL;
 }
 
-/* Two [server] sections are one; two upstreams or routes of a name are a mistake. */
+/* Returns the index of the section, or -1. Two [server] sections are merged; two upstreams or routes
+ * with one name are a mistake. */
 static int section_enter(struct reader *r, const struct config_section_row *row, struct str kind,
                          struct str name)
 {
@@ -185,26 +155,26 @@ static int section_enter(struct reader *r, const struct config_section_row *row,
     int at;
 
     if (row->named && !is_name(name)) {
-        config_problem(r->report, FAULT_VALUE, r->line,
+        config_problem(r->report, FAULT_VALUE, r->here,
                        "[%s NAME]: found %s as the name; expected 1 to %d letters, digits, dots, "
                        "dashes or underscores",
                        row->name, config_quote(name, quoted), NAME_MAX_LEN);
         return -1;
     }
     if (!row->named && name.n) {
-        config_problem(r->report, FAULT_VALUE, r->line, "[%s] takes no name; found %s", row->name,
+        config_problem(r->report, FAULT_VALUE, r->here, "[%s] takes no name; found %s", row->name,
                        config_quote(name, quoted));
         return -1;
     }
     at = text_find(r->text, kind, name);
     if (at >= 0 && row->named) {
-        config_problem(r->report, FAULT_VALUE, r->line,
+        config_problem(r->report, FAULT_VALUE, r->here,
                        "[%s %.*s] is here a second time; the first is on line %u", row->name,
                        (int)name.n, name.p, r->text->sections[at].line);
         return -1;
     }
     if (at < 0) {
-        at = text_add(r->text, kind, name, r->line);
+        at = text_add(r->text, kind, name, r->here.line);
         if (at < 0)
             config_no_memory(r->report);
     }
@@ -221,7 +191,7 @@ static void section_line(struct reader *r, struct str line)
     r->section = -1;
     r->headless = true;
     if (!section_title(line, &title)) {
-        config_problem(r->report, FAULT_VALUE, r->line,
+        config_problem(r->report, FAULT_VALUE, r->here,
                        "expected a section such as [server] on a line of its own");
         return;
     }
@@ -235,14 +205,14 @@ static void section_line(struct reader *r, struct str line)
     r->headless = r->section < 0;
 }
 
-/* --- between inih and the file --------------------------------------------------------------- */
+/* --- lines for inih --------------------------------------------------------------------------- */
 
-/* A line that should have been a setting and did not reach the handler. Its text is not shown: it
+/* Reports the last line if it should have reached the handler and did not. Its text is not shown: it
  * may be a key that was pasted on a line of its own. */
 static void settle(struct reader *r)
 {
     if (r->awaiting)
-        config_problem(r->report, FAULT_VALUE, r->line,
+        config_problem(r->report, FAULT_VALUE, r->here,
                        "expected key = value, a [section], or a comment that starts with # or ;");
     r->awaiting = false;
 }
@@ -258,7 +228,7 @@ static bool has_control(struct str s)
     return false;
 }
 
-/* Some releases of inih leave the comment behind a continued value in it (55 does). */
+/* Some releases of inih (55) leave the comment in a value that continues another. */
 static struct str without_comment(struct str line)
 {
     for (size_t i = 1; i < line.n; i++) {
@@ -277,15 +247,15 @@ static struct str cut_line(struct reader *r)
     n += end ? 1 : 0;
     r->rest.p += n;
     r->rest.n -= n;
-    r->line++;
-    if (r->line == 1 && str_starts(line, STR("\xef\xbb\xbf")))
+    r->here.line++;
+    if (r->here.line == 1 && str_starts(line, STR("\xef\xbb\xbf")))
         line = (struct str){line.p + 3, line.n - 3};
     if (line.n && line.p[line.n - 1] == '\r')
         line.n--;
     return line;
 }
 
-/* The colons of model.llama3:8b = x. One before a blank ends the key, as it does elsewhere. */
+/* Hides the colons of "model.llama3:8b = x". One before a blank ends the key, as it does elsewhere. */
 static void hide_colons(char *line, size_t n)
 {
     const char *end = memchr(line, '=', n);
@@ -311,44 +281,40 @@ static void show_colons(char *key)
             *key = ':';
 }
 
-/* A header's value goes out as it stands, and half of it must not: elsewhere a comment begins there. */
-static bool cuts_header(struct str line)
-{
-    return str_starts(line, STR("header.")) && without_comment(line).n < line.n;
-}
-
-/* What inih gets to see of the line; an empty slice withholds it. `room` is what fits. */
+/* Returns what inih is to see of the line: nothing, if it is withheld. `room` is the size that fits. */
 static struct str filter_line(struct reader *r, struct str line, size_t room)
 {
-    size_t indent = 0;
+    static const struct str nothing = {NULL, 0};
+    struct str text = line;
 
-    while (indent < line.n && (line.p[indent] == ' ' || line.p[indent] == '\t'))
-        indent++;
-    if (indent == line.n || line.p[indent] == ';' || line.p[indent] == '#')
-        return (struct str){0};
+    while (text.n && (text.p[0] == ' ' || text.p[0] == '\t'))
+        text = (struct str){text.p + 1, text.n - 1};
+    if (text.n == 0 || text.p[0] == ';' || text.p[0] == '#')
+        return nothing;
     if (has_control(line)) {
-        config_problem(r->report, FAULT_VALUE, r->line, "there is a control character in the line");
-        return (struct str){0};
+        config_problem(r->report, FAULT_VALUE, r->here, "there is a control character in the line");
+        return nothing;
     }
-    r->continues = indent > 0 && r->key_seen;
-    if (!r->continues && line.p[indent] == '[') {
-        section_line(r, (struct str){line.p + indent, line.n - indent});
+    r->continues = text.n < line.n && r->key_seen;
+    if (!r->continues && text.p[0] == '[') {
+        section_line(r, text);
         return STR("[section]");
     }
     if (line.n > room) {
-        config_problem(r->report, FAULT_VALUE, r->line,
+        config_problem(r->report, FAULT_VALUE, r->here,
                        "the line has %zu bytes and %zu are read; a list may go on over further "
                        "lines that are indented",
                        line.n, room);
-        return (struct str){0};
+        return nothing;
     }
-    if (!r->continues && cuts_header((struct str){line.p + indent, line.n - indent})) {
+    /* A header's value must not be cut where elsewhere a comment begins. */
+    if (!r->continues && str_starts(text, STR("header.")) && without_comment(text).n < text.n) {
         config_problem(
-            r->report, FAULT_VALUE, r->line,
+            r->report, FAULT_VALUE, r->here,
             "there is a space and a semicolon in the line of a header, which would begin "
             "a comment; a comment has a line of its own there, and a value has the "
             "semicolon right behind the word before it");
-        return (struct str){0};
+        return nothing;
     }
     r->awaiting = true;
     return r->continues ? without_comment(line) : line;
@@ -374,13 +340,25 @@ static char *next_line(char *out, int size, void *user)
     return out;
 }
 
-static void take_pair(struct reader *r, const char *name, const char *value)
+static void take_pair(struct reader *r, const char *key, const char *value)
 {
-    if (!section_add(&r->text->sections[r->section], name, value, r->line, r->continues))
-        config_no_memory(r->report);
+    struct config_section *s = &r->text->sections[r->section];
+    struct config_entry *entries = config_grow(s->entries, s->count, sizeof *entries);
+    struct config_entry e = {strdup(key), strdup(value), r->here.line, r->continues};
+
+    if (entries)
+        s->entries = entries;
+    if (entries && e.key && e.value) {
+        show_colons(e.key);
+        entries[s->count++] = e;
+        return;
+    }
+    free(e.key);
+    free(e.value);
+    config_no_memory(r->report);
 }
 
-/* What can stand in model.NAME, as the configuration is written out. */
+/* Whether `s` can be the NAME of model.NAME, so that a dump can be read again. */
 static bool is_model_name(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
@@ -389,7 +367,7 @@ static bool is_model_name(struct str s)
     return s.n > 0 && s.n < MODEL_NAME_MAX && s.p[s.n - 1] != ':';
 }
 
-/* models = a -> b, c -> d: each is a model.NAME. */
+/* Takes "models = a -> b, c -> d" as one model.NAME each. */
 static void take_models(struct reader *r, struct str list)
 {
     struct str piece;
@@ -404,7 +382,7 @@ static void take_models(struct reader *r, struct str list)
             continue;
         if (at < 0 || !is_model_name(name) || piece.n >= sizeof(value)) {
             config_problem(
-                r->report, FAULT_VALUE, r->line,
+                r->report, FAULT_VALUE, r->here,
                 "models: expected a comma-separated list of NAME -> other, names without "
                 "spaces and =");
             return;
@@ -414,12 +392,6 @@ static void take_models(struct reader *r, struct str list)
         snprintf(value, sizeof(value), "%.*s", (int)other.n, other.p);
         take_pair(r, key, value);
     }
-}
-
-static bool is_models(const struct reader *r, const char *key)
-{
-    return strcmp(key, "models") == 0 &&
-           strcmp(r->text->sections[r->section].kind, "upstream") == 0;
 }
 
 static int take_entry(void *user, const char *section, const char *name, const char *value)
@@ -432,24 +404,17 @@ static int take_entry(void *user, const char *section, const char *name, const c
         return 1;
     r->awaiting = false;
     if (name[0] == '\0') {
-        config_problem(r->report, FAULT_VALUE, r->line, "there is no key before the =");
+        config_problem(r->report, FAULT_VALUE, r->here, "there is no key before the =");
         return 1;
     }
     r->key_seen = true;
-    if (r->section >= 0 && is_models(r, name)) {
+    if (r->section >= 0 && !strcmp(name, "models") &&
+        !strcmp(r->text->sections[r->section].kind, "upstream")) {
         take_models(r, str_from(value));
     } else if (r->section >= 0) {
-        char *key = strdup(name);
-
-        if (key) {
-            show_colons(key);
-            take_pair(r, key, value);
-        } else {
-            config_no_memory(r->report);
-        }
-        free(key);
+        take_pair(r, name, value);
     } else if (!r->headless) {
-        config_problem(r->report, FAULT_VALUE, r->line,
+        config_problem(r->report, FAULT_VALUE, r->here,
                        "a key before the first section; expected a line such as [server] above it");
         r->headless = true;
     }
@@ -500,18 +465,18 @@ static void parse(struct str content, struct config_text *text, struct config_re
         config_no_memory(report);
 }
 
-static void unreadable(struct config_report *r, int error)
+static void report_unreadable(struct config_report *r, int error)
 {
-    if (error == ENOMEM) {
-        config_no_memory(r);
-        return;
-    }
+    struct config_place file = {.line = 0};
+
     if (error == EACCES || error == EPERM)
         r->faults[FAULT_DENIED] = true;
-    if (error == EFBIG)
-        config_problem(r, FAULT_FILE, 0, "larger than %d bytes: not a configuration", FILE_MAX);
+    if (error == ENOMEM)
+        config_no_memory(r);
+    else if (error == EFBIG)
+        config_problem(r, FAULT_FILE, file, "larger than %d bytes: not a configuration", FILE_MAX);
     else
-        config_problem(r, FAULT_FILE, 0, "cannot be read: %s", strerror(error));
+        config_problem(r, FAULT_FILE, file, "cannot be read: %s", strerror(error));
 }
 
 void config_read(const char *path, struct config_text *text, struct config_report *r)
@@ -522,7 +487,7 @@ void config_read(const char *path, struct config_text *text, struct config_repor
     buf_init(&content, FILE_MAX);
     rc = read_file(path, &content);
     if (rc < 0)
-        unreadable(r, -rc);
+        report_unreadable(r, -rc);
     else if (content.len > 0)
         parse(buf_str(&content), text, r);
     if (content.p)

@@ -1,14 +1,19 @@
-/* What a user is told of the configuration: problems and notes while it is read, the snapshot as a file
- * again, the reference of all keys, what a reload cannot change. */
+/* What the user is told: problems and notes of a file, the configuration in force, the reference. */
 #include <ctype.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/config_private.h"
 
-#define LINES_MAX 100 /* beyond them only the number is told */
+#define LINES_MAX 100 /* further ones are only counted */
 #define TEXT_MAX 2048
+#define WIDTH 100 /* a longer list is written with an item a line */
+#define TIGHT 190 /* inih reads lines of up to 198 bytes */
+#define HELP_WIDTH 96
+
+/* --- problems and notes ------------------------------------------------------------------------ */
 
 void config_report_init(struct config_report *r, const char *path)
 {
@@ -20,7 +25,6 @@ static void lines_deinit(struct config_lines *lines)
     for (unsigned i = 0; i < lines->count; i++)
         free(lines->items[i].text);
     free(lines->items);
-    *lines = (struct config_lines){0};
 }
 
 void config_report_deinit(struct config_report *r)
@@ -29,113 +33,55 @@ void config_report_deinit(struct config_report *r)
     lines_deinit(&r->notes);
 }
 
-static struct config_line *lines_grow(struct config_lines *lines)
-{
-    if (lines->count == lines->size) {
-        unsigned size = lines->size ? lines->size * 2 : 8;
-        struct config_line *items = realloc(lines->items, size * sizeof *items);
-
-        if (!items)
-            return NULL;
-        lines->items = items;
-        lines->size = size;
-    }
-    return &lines->items[lines->count];
-}
-
 __attribute__((format(printf, 4, 0))) static void lines_add(struct config_report *r,
                                                             struct config_lines *lines,
-                                                            unsigned line, const char *fmt,
-                                                            va_list args)
+                                                            struct config_place place,
+                                                            const char *fmt, va_list args)
 {
+    struct config_line *items;
     char text[TEXT_MAX];
-    struct config_line *slot;
-    int n;
+    int n = 0;
 
     if (lines->total++ >= LINES_MAX)
         return;
-    n = vsnprintf(text, sizeof text, fmt, args);
-    slot = lines_grow(lines);
-    if (n < 0 || !slot) {
-        config_no_memory(r);
-        return;
+    if (place.title)
+        n = snprintf(text, sizeof text, "[%s] %s%s%s: ", place.title,
+                     place.group ? place.group : "", place.group ? "." : "", place.key);
+    vsnprintf(text + n, sizeof text - (size_t)n, fmt, args);
+    items = config_grow(lines->items, lines->count, sizeof *items);
+    if (items) {
+        lines->items = items;
+        items[lines->count] = (struct config_line){place.line, lines->count, strdup(text)};
     }
-    *slot = (struct config_line){.line = line, .order = lines->count, .text = strdup(text)};
-    if (!slot->text)
-        config_no_memory(r);
-    else
+    if (items && items[lines->count].text)
         lines->count++;
+    else
+        config_no_memory(r);
 }
 
-void config_problem(struct config_report *r, enum config_fault fault, unsigned line,
+void config_problem(struct config_report *r, enum config_fault fault, struct config_place place,
                     const char *fmt, ...)
 {
     va_list args;
 
     r->faults[fault] = true;
     va_start(args, fmt);
-    lines_add(r, &r->problems, line, fmt, args);
+    lines_add(r, &r->problems, place, fmt, args);
     va_end(args);
 }
 
-void config_note(struct config_report *r, unsigned line, const char *fmt, ...)
+void config_note(struct config_report *r, struct config_place place, const char *fmt, ...)
 {
     va_list args;
 
     va_start(args, fmt);
-    lines_add(r, &r->notes, line, fmt, args);
+    lines_add(r, &r->notes, place, fmt, args);
     va_end(args);
 }
 
 void config_no_memory(struct config_report *r)
 {
     r->faults[FAULT_MEMORY] = true;
-}
-
-bool config_report_bad(const struct config_report *r)
-{
-    for (unsigned i = 0; i < FAULT_COUNT; i++) {
-        if (r->faults[i])
-            return true;
-    }
-    return false;
-}
-
-static int by_line(const void *a, const void *b)
-{
-    const struct config_line *x = a, *y = b;
-
-    if (x->line != y->line)
-        return x->line < y->line ? -1 : 1;
-    return x->order < y->order ? -1 : x->order > y->order;
-}
-
-static void lines_write(const struct config_report *r, struct config_lines *lines, struct buf *out,
-                        const char *what)
-{
-    const char *path = r->path ? r->path : "defaults";
-
-    if (lines->count > 1)
-        qsort(lines->items, lines->count, sizeof *lines->items, by_line);
-    for (unsigned i = 0; i < lines->count; i++) {
-        if (lines->items[i].line)
-            buf_printf(out, "%s:%u: %s\n", path, lines->items[i].line, lines->items[i].text);
-        else
-            buf_printf(out, "%s: %s\n", path, lines->items[i].text);
-    }
-    if (lines->total > LINES_MAX)
-        buf_printf(out, "%s: and %u more %s\n", path, lines->total - LINES_MAX, what);
-}
-
-void config_report_write(struct config_report *r, struct buf *problems, struct buf *notes)
-{
-    if (problems && config_report_bad(r)) {
-        if (r->faults[FAULT_MEMORY])
-            buf_printf(problems, "%s: out of memory\n", r->path ? r->path : "defaults");
-        lines_write(r, &r->problems, problems, "problems");
-    }
-    if (notes)
-        lines_write(r, &r->notes, notes, "notes");
 }
 
 int config_report_errno(const struct config_report *r)
@@ -152,7 +98,49 @@ int config_report_errno(const struct config_report *r)
     return 0;
 }
 
-/* Long, and of the letters that keys are made of: or with the mark that OpenAI's keys carry. */
+bool config_report_bad(const struct config_report *r)
+{
+    return config_report_errno(r) != 0;
+}
+
+static int by_line(const void *a, const void *b)
+{
+    const struct config_line *x = a, *y = b;
+
+    if (x->line != y->line)
+        return x->line < y->line ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+static void lines_write(struct config_lines *lines, const char *path, const char *what,
+                        struct buf *out)
+{
+    if (lines->count > 1)
+        qsort(lines->items, lines->count, sizeof *lines->items, by_line);
+    for (unsigned i = 0; i < lines->count; i++) {
+        buf_add_str(out, str_from(path));
+        if (lines->items[i].line)
+            buf_printf(out, ":%u", lines->items[i].line);
+        buf_printf(out, ": %s\n", lines->items[i].text);
+    }
+    if (lines->total > LINES_MAX)
+        buf_printf(out, "%s: and %u more %s\n", path, lines->total - LINES_MAX, what);
+}
+
+void config_report_write(struct config_report *r, struct buf *problems, struct buf *notes)
+{
+    const char *path = r->path ? r->path : "defaults";
+
+    if (problems && r->faults[FAULT_MEMORY])
+        buf_printf(problems, "%s: out of memory\n", path);
+    if (problems)
+        lines_write(&r->problems, path, "problems", problems);
+    if (notes)
+        lines_write(&r->notes, path, "notes", notes);
+}
+
+/* Whether a text is long and made of the characters that keys are made of, or starts as OpenAI's
+ * keys do. */
 static bool looks_secret(struct str text)
 {
     bool digit = false;
@@ -171,173 +159,112 @@ static bool looks_secret(struct str text)
 
 const char *config_quote(struct str text, char out[CONFIG_QUOTED_MAX])
 {
-    static const char hex[] = "0123456789abcdef";
-    size_t n = 0;
+    size_t n = 1;
 
     if (looks_secret(text))
         return "(not shown: it looks like a key)";
-    out[n++] = '"';
+    out[0] = '"';
     for (size_t i = 0; i < text.n; i++) {
         unsigned char c = (unsigned char)text.p[i];
 
         if (n > CONFIG_QUOTED_MAX - 12) {
-            memcpy(out + n, "...", 3);
-            n += 3;
+            n += (size_t)snprintf(out + n, CONFIG_QUOTED_MAX - n, "...");
             break;
         }
-        if (c >= 0x20 && c < 0x7f) {
-            out[n++] = (char)c;
-        } else {
-            out[n++] = '\\';
-            out[n++] = 'x';
-            out[n++] = hex[c >> 4];
-            out[n++] = hex[c & 15];
-        }
+        n += (size_t)snprintf(out + n, CONFIG_QUOTED_MAX - n,
+                              c >= 0x20 && c < 0x7f ? "%c" : "\\x%02x", c);
     }
-    out[n++] = '"';
-    out[n] = '\0';
+    snprintf(out + n, CONFIG_QUOTED_MAX - n, "\"");
     return out;
 }
 
-#define VALUE_MAX (1024 * 1024)
-#define WIDTH 100 /* a list that would pass it goes on over indented lines */
-#define TIGHT 190 /* inih reads lines of up to 198 bytes */
-#define HELP_WIDTH 96
+/* --- the configuration in force ---------------------------------------------------------------- */
 
-/* --- dump ------------------------------------------------------------------------------------- */
-
-/* Lists may be longer than a line: each item is then a line that continues the first. */
-static void put_list(const char *key, const struct string_list *list, FILE *out)
-{
-    fprintf(out, "%s = ", key);
-    for (unsigned i = 0; i < list->count; i++)
-        fprintf(out, "%s%s%s", i ? "    " : "", list->items[i], i + 1 < list->count ? ",\n" : "\n");
-}
-
-/* Without the spaces where the file may have had none because the line is that long. */
+/* Writes a line without spaces around the = where the file may have had no room for them. */
 static void put_pair(const char *prefix, const char *key, struct str value, FILE *out)
 {
     bool tight = strlen(prefix) + strlen(key) + value.n > TIGHT;
+    const char *equals = tight ? "=" : value.n ? " = " : " =";
 
-    fprintf(out, "%s%s%s%.*s\n", prefix, key,
-            tight     ? "="
-            : value.n ? " = "
-                      : " =",
-            (int)value.n, value.n ? value.p : "");
+    fprintf(out, "%s%s%s%.*s\n", prefix, key, equals, (int)value.n, value.n ? value.p : "");
 }
 
-/* Any header may carry a key: no name tells for sure that it does not. */
-static void put_pairs(const char *prefix, const struct config_header *pairs, unsigned count,
-                      bool headers, FILE *out)
+/* Every header's value is masked, since any header may carry a key. */
+static void put_pairs(const struct config_row *row, const struct config_pairs *pairs, FILE *out)
 {
-    for (unsigned i = 0; i < count; i++)
-        put_pair(prefix, pairs[i].name, headers ? STR("***") : str_from(pairs[i].value), out);
+    for (unsigned i = 0; i < pairs->count; i++)
+        put_pair(row->key, pairs->items[i].name,
+                 row->type == CONFIG_HEADER ? STR("***") : str_from(pairs->items[i].value), out);
 }
 
-/* So may any parameter of a query. */
-static void mask_query(struct buf *url)
+/* Writes a list that is longer than a line: each item continues the line before it. */
+static void put_list(const char *key, struct str list, FILE *out)
 {
-    struct str whole = buf_str(url), pair, name;
-    const char *mark = whole.n ? memchr(whole.p, '?', whole.n) : NULL;
-    struct buf out;
+    struct str item;
 
-    if (!mark)
-        return;
-    buf_init(&out, VALUE_MAX);
-    buf_add(&out, whole.p, (size_t)(mark - whole.p));
-    whole = (struct str){mark + 1, whole.n - (size_t)(mark + 1 - whole.p)};
-    bool open = whole.n > 0 && whole.p[whole.n - 1] == '&'; /* an empty pair is the last */
-    for (char before = '?'; str_next(&whole, '&', &pair); before = '&') {
-        struct str value = pair;
-
-        buf_addc(&out, before);
-        name = pair;
-        (void)str_next(&value, '=', &name);
-        buf_add_str(&out, name);
-        if (name.n < pair.n)
-            buf_add_str(&out, STR("=***"));
-    }
-    if (open)
-        buf_addc(&out, '&');
-    buf_deinit(url);
-    *url = out;
+    fprintf(out, "%s =", key);
+    for (const char *before = " "; str_next(&list, ',', &item); before = ",\n    ")
+        fprintf(out, "%s%.*s", before, (int)item.n, item.p);
+    fputc('\n', out);
 }
 
 static void put_row(const struct config_row *row, const char *prefix, const void *owner, FILE *out)
 {
-    const struct config_upstream *u = owner;
-    const void *field = config_field_const(row, owner);
     struct buf text;
 
     if (config_row_is_prefix(row)) {
-        bool headers = row->type == CONFIG_HEADER;
-
-        put_pairs(row->key, headers ? u->headers : u->models,
-                  headers ? u->header_count : u->model_count, headers, out);
+        put_pairs(row, config_field(row, owner), out);
         return;
     }
-    buf_init(&text, VALUE_MAX);
-    config_value_text(row, field, &text);
-    if (row->type == CONFIG_URL)
-        mask_query(&text);
-    if (text.len > WIDTH &&
-        (row->type == CONFIG_LIST || row->type == CONFIG_WEIGHTS || row->type == CONFIG_ADDRESSES))
-        put_list(row->key, field, out);
+    buf_init(&text, CONFIG_VALUE_MAX);
+    config_value_text(row, owner, &text);
+    if (text.len > WIDTH && config_row_is_list(row))
+        put_list(row->key, buf_str(&text), out);
     else
         put_pair(prefix, row->key, buf_str(&text), out);
     buf_deinit(&text);
 }
 
-static void put_rows(const char *section, const char *prefix, const void *owner, FILE *out)
+static void put_rows(const char *section, const void *owner, FILE *out)
 {
     for (unsigned i = 0; i < config_row_count; i++) {
         if (!strcmp(config_rows[i].section, section))
-            put_row(&config_rows[i], prefix, owner, out);
+            put_row(&config_rows[i], "", owner, out);
     }
 }
 
-/* Only what differs: a route takes the rest from the sections it overrides. */
+/* Writes only what differs: a route takes the rest from the sections that it overrides. */
 static void put_overrides(const struct config_route *route, const struct route_settings *defaults,
                           FILE *out)
 {
     for (unsigned i = 0; i < config_row_count; i++) {
         const struct config_row *row = &config_rows[i];
-        struct buf own, global;
         char prefix[32];
 
-        if (row->owner != OWNER_SETTINGS)
+        if (row->owner != OWNER_SETTINGS || config_value_same(row, &route->settings, defaults))
             continue;
-        buf_init(&own, VALUE_MAX);
-        buf_init(&global, VALUE_MAX);
-        config_value_text(row, config_field_const(row, &route->settings), &own);
-        config_value_text(row, config_field_const(row, defaults), &global);
         snprintf(prefix, sizeof prefix, "%s.", row->section);
-        if (!str_eq(buf_str(&own), buf_str(&global)))
-            put_row(row, prefix, &route->settings, out);
-        buf_deinit(&own);
-        buf_deinit(&global);
+        put_row(row, prefix, &route->settings, out);
     }
 }
 
-static void put_sections(const struct config *c, const struct config_section_row *s, FILE *out)
+static void put_section(const struct config *c, const struct config_section_row *s, FILE *out)
 {
-    bool settings = config_section_overridable(s->name);
-
     if (!strcmp(s->name, "upstream")) {
         for (unsigned i = 0; i < c->upstream_count; i++) {
             fprintf(out, "\n[upstream %s]\n", c->upstreams[i].name);
-            put_rows(s->name, "", &c->upstreams[i], out);
+            put_rows(s->name, &c->upstreams[i], out);
         }
     } else if (!strcmp(s->name, "route")) {
-        /* The last is the catch-all that every load adds. */
+        /* The last one is the catch-all, which every load adds. */
         for (unsigned i = 0; i + 1 < c->route_count; i++) {
             fprintf(out, "\n[route %s]\n", c->routes[i].name);
-            put_rows(s->name, "", &c->routes[i], out);
+            put_rows(s->name, &c->routes[i], out);
             put_overrides(&c->routes[i], &c->defaults, out);
         }
     } else {
         fprintf(out, "\n[%s]\n", s->name);
-        put_rows(s->name, "", settings ? (const void *)&c->defaults : c, out);
+        put_rows(s->name, s->overridable ? (const void *)&c->defaults : c, out);
     }
 }
 
@@ -345,12 +272,26 @@ void config_dump(const struct config *c, FILE *out)
 {
     fprintf(out, "# retryd: the configuration in force\n");
     for (unsigned i = 0; i < config_section_count; i++)
-        put_sections(c, &config_sections[i], out);
+        put_section(c, &config_sections[i], out);
 }
 
-/* --- help ------------------------------------------------------------------------------------- */
+void config_diff_restart(const struct config *old, const struct config *now, struct buf *out)
+{
+    const char *comma = "";
 
-/* Words of `text`, broken before HELP_WIDTH, each line behind `indent` spaces. */
+    for (unsigned i = 0; i < config_row_count; i++) {
+        const struct config_row *row = &config_rows[i];
+
+        if (!row->restart || row->owner != OWNER_CONFIG || config_value_same(row, old, now))
+            continue;
+        buf_printf(out, "%s%s.%s", comma, row->section, row->key);
+        comma = ", ";
+    }
+}
+
+/* --- the reference ------------------------------------------------------------------------------ */
+
+/* Writes words in lines of up to HELP_WIDTH, each behind `indent` spaces. */
 static void put_wrapped(struct str text, int indent, FILE *out)
 {
     size_t column = 0;
@@ -390,7 +331,7 @@ static void help_row(const struct config_row *row, FILE *out)
 
     fprintf(out, "  %s%s =%s%s\n", row->key, config_row_is_prefix(row) ? "NAME" : "",
             row->fallback[0] ? " " : "", row->fallback);
-    buf_init(&text, VALUE_MAX);
+    buf_init(&text, CONFIG_VALUE_MAX);
     config_row_describe(row, &text);
     put_wrapped(buf_str(&text), 6, out);
     buf_deinit(&text);
@@ -407,28 +348,5 @@ void config_help(FILE *out)
             if (!strcmp(config_rows[k].section, s->name))
                 help_row(&config_rows[k], out);
         }
-    }
-}
-
-/* --- what a reload cannot change --------------------------------------------------------------- */
-
-void config_diff_restart(const struct config *old, const struct config *now, struct buf *out)
-{
-    size_t start = out->len;
-
-    for (unsigned i = 0; i < config_row_count; i++) {
-        const struct config_row *row = &config_rows[i];
-        struct buf was, is;
-
-        if (!row->restart || row->owner != OWNER_CONFIG)
-            continue;
-        buf_init(&was, VALUE_MAX);
-        buf_init(&is, VALUE_MAX);
-        config_value_text(row, config_field_const(row, old), &was);
-        config_value_text(row, config_field_const(row, now), &is);
-        if (!str_eq(buf_str(&was), buf_str(&is)))
-            buf_printf(out, "%s%s.%s", out->len > start ? ", " : "", row->section, row->key);
-        buf_deinit(&was);
-        buf_deinit(&is);
     }
 }

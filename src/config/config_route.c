@@ -17,39 +17,54 @@ static const struct config_upstream *find_upstream(const struct config *c, const
     return NULL;
 }
 
-static void list_upstreams(const struct config *c, struct buf *out)
-{
-    for (unsigned i = 0; i < c->upstream_count; i++)
-        buf_printf(out, "%s%s", i ? ", " : "", c->upstreams[i].name);
-}
-
 static void no_such_upstream(const struct config *c, const char *name,
-                             const struct config_origin *o, struct config_report *r)
+                             const struct config_origin *o)
 {
     char quoted[CONFIG_QUOTED_MAX];
     struct buf known;
 
     buf_init(&known, 512);
-    list_upstreams(c, &known);
-    config_problem(r, FAULT_UPSTREAM, config_origin_line(o, "route", "upstreams"),
-                   "[%s] upstreams: found %s; expected names of [upstream] sections (%.*s%s)",
-                   o->title, config_quote(str_from(name), quoted), (int)known.len,
-                   known.p ? known.p : "", known.failed ? ", ..." : "");
+    for (unsigned i = 0; i < c->upstream_count; i++)
+        buf_printf(&known, "%s%s", i ? ", " : "", c->upstreams[i].name);
+    config_problem(o->report, FAULT_UPSTREAM, config_place_of(o, "route", "upstreams"),
+                   "found %s; expected names of [upstream] sections (%.*s%s)",
+                   config_quote(str_from(name), quoted), (int)known.len, known.p ? known.p : "",
+                   known.failed ? ", ..." : "");
     buf_deinit(&known);
 }
 
-static void fill_weights(struct config_route *route, unsigned upstreams,
-                         const struct config_origin *o, struct config_report *r)
+static void fill_upstreams(const struct config *c, struct config_route *route,
+                           const struct config_origin *o)
 {
+    const struct string_list *names = &route->upstream_names;
+
+    if (names->count == 0)
+        route->upstreams[route->upstream_count++] = &c->upstreams[0];
+    for (unsigned i = 0; i < names->count; i++) {
+        const struct config_upstream *u = find_upstream(c, names->items[i]);
+
+        if (u)
+            route->upstreams[route->upstream_count++] = u;
+        else
+            no_such_upstream(c, names->items[i], o);
+    }
+    if (names->count > CONFIG_UPSTREAMS_MAX)
+        config_problem(o->report, FAULT_VALUE, config_place_of(o, "route", "upstreams"),
+                       "found %u of them; expected at most %d", names->count, CONFIG_UPSTREAMS_MAX);
+}
+
+static void fill_weights(struct config_route *route, unsigned upstreams,
+                         const struct config_origin *o)
+{
+    struct config_place place = config_place_of(o, "route", "weights");
     const struct string_list *texts = &route->weight_texts;
-    unsigned line = config_origin_line(o, "route", "weights");
     uint64_t weight = 0, sum = 0;
 
     if (texts->count == 0)
         return;
     route->weights = calloc(texts->count, sizeof *route->weights);
     if (!route->weights) {
-        config_no_memory(r);
+        config_no_memory(o->report);
         return;
     }
     for (unsigned i = 0; i < texts->count; i++) {
@@ -58,36 +73,31 @@ static void fill_weights(struct config_route *route, unsigned upstreams,
         sum += weight;
     }
     if (texts->count != upstreams)
-        config_problem(r, FAULT_VALUE, line,
-                       "[%s] weights: found %u of them; expected one for each upstream (%u)",
-                       o->title, texts->count, upstreams);
+        config_problem(o->report, FAULT_VALUE, place,
+                       "found %u of them; expected one for each upstream (%u)", texts->count,
+                       upstreams);
     else if (sum == 0)
-        config_problem(r, FAULT_VALUE, line,
-                       "[%s] weights: found only 0; expected at least one above 0", o->title);
+        config_problem(o->report, FAULT_VALUE, place,
+                       "found only 0; expected at least one above 0");
     else if (upstreams == 1)
-        config_note(r, line, "[%s] weights: have no effect with one upstream", o->title);
+        config_note(o->report, place, "have no effect with one upstream");
 }
 
-/* The default of fallback_on says nothing: a dump has it in every route. */
-static void note_no_fallback(const struct config_route *route, const struct config_origin *o,
-                             struct config_report *r)
+/* The default of fallback_on is no sign of a mistake: a dump writes it for every route. */
+static void note_no_fallback(const struct config_route *route, const struct config_origin *o)
 {
-    unsigned on = config_key_line(o, "route", "fallback_on");
-    unsigned attempts = config_key_line(o, "retry", "attempts_per_tier");
+    static const char nothing[] = "has no effect without fallback_models";
 
     if (route->fallback_models.count > 0)
         return;
-    if (on && route->fallback_on != FALLBACK_ON_ALL)
-        config_note(r, on, "[%s] fallback_on: has no effect without fallback_models", o->title);
-    if (attempts)
-        config_note(r, attempts,
-                    "[%s] retry.attempts_per_tier: has no effect without fallback_models",
-                    o->title);
+    if (config_key_line(o, "route", "fallback_on") && route->fallback_on != FALLBACK_ON_ALL)
+        config_note(o->report, config_place_of(o, "route", "fallback_on"), nothing);
+    if (config_key_line(o, "retry", "attempts_per_tier"))
+        config_note(o->report, config_place_of(o, "retry", "attempts_per_tier"), nothing);
 }
 
-/* A client's key is one provider's: others should not see it. */
-static void note_client_keys(const struct config_route *route, const struct config_origin *o,
-                             struct config_report *r)
+/* A client's key is for one provider, and no other should see it. */
+static void note_client_keys(const struct config_route *route, const struct config_origin *o)
 {
     const struct config_upstream *first = NULL;
 
@@ -101,68 +111,57 @@ static void note_client_keys(const struct config_route *route, const struct conf
             first = u;
         if (strcmp(first->host, u->host) == 0)
             continue;
-        config_note(
-            r, config_origin_line(o, "route", "upstreams"),
-            "[%s] upstreams: %s and %s have no key of their own: the client's key is sent to "
-            "both %s and %s",
-            o->title, first->name, u->name, first->host, u->host);
+        config_note(o->report, config_place_of(o, "route", "upstreams"),
+                    "%s and %s have no key of their own: the client's key is sent to both %s and "
+                    "%s",
+                    first->name, u->name, first->host, u->host);
         return;
     }
 }
 
 void config_finish_route(const struct config *c, struct config_route *route,
-                         const struct config_origin *o, struct config_report *r)
+                         const struct config_origin *o)
 {
-    const struct string_list *names = &route->upstream_names;
-    unsigned n = names->count ? names->count : 1;
+    unsigned n = route->upstream_names.count ? route->upstream_names.count : 1;
 
     route->upstreams = calloc(n, sizeof(*route->upstreams));
     if (!route->upstreams) {
-        config_no_memory(r);
+        config_no_memory(o->report);
         return;
     }
-    if (names->count == 0)
-        route->upstreams[route->upstream_count++] = &c->upstreams[0];
-    for (unsigned i = 0; i < names->count; i++) {
-        const struct config_upstream *u = find_upstream(c, names->items[i]);
-
-        if (u)
-            route->upstreams[route->upstream_count++] = u;
-        else
-            no_such_upstream(c, names->items[i], o, r);
-    }
-    if (names->count > CONFIG_UPSTREAMS_MAX)
-        config_problem(r, FAULT_VALUE, config_origin_line(o, "route", "upstreams"),
-                       "[%s] upstreams: found %u of them; expected at most %d", o->title,
-                       names->count, CONFIG_UPSTREAMS_MAX);
-    fill_weights(route, n, o, r);
-    note_no_fallback(route, o, r);
-    note_client_keys(route, o, r);
+    fill_upstreams(c, route, o);
+    fill_weights(route, n, o);
+    note_no_fallback(route, o);
+    note_client_keys(route, o);
 }
 
-/* What follows the base, which ends where a segment does: /v1 is a base of /v1/chat, not of /v10. */
-static bool below(const char *base, struct str path, struct str *ret_rest)
+/* --- the route of a request ----------------------------------------------------------------------- */
+
+/* Whether a path is below a base, which ends at the end of a segment: /v1/chat is below /v1, and
+ * /v10 is not. */
+static bool is_below(const char *base, struct str path, struct str *ret_rest)
 {
     size_t n = strlen(base);
 
-    if (!str_starts(path, (struct str){base, n}))
-        return false;
-    if (path.n > n && path.p[n] != '/')
+    if (!str_starts(path, (struct str){base, n}) || (path.n > n && path.p[n] != '/'))
         return false;
     *ret_rest = (struct str){path.p + n, path.n - n};
     return true;
+}
+
+static bool takes_path(const struct config_route *route, struct str path)
+{
+    struct str rest;
+
+    return is_below(route->base, path, &rest) && str_glob(route->path, rest);
 }
 
 const struct config_route *config_route_for(const struct config *c, struct str path,
                                             struct str model)
 {
     for (unsigned i = 0; i < c->route_count; i++) {
-        const struct config_route *route = &c->routes[i];
-        struct str rest;
-
-        if (below(route->base, path, &rest) && str_glob(route->path, rest) &&
-            str_glob(route->model, model))
-            return route;
+        if (takes_path(&c->routes[i], path) && str_glob(c->routes[i].model, model))
+            return &c->routes[i];
     }
     return NULL;
 }
@@ -171,19 +170,17 @@ bool config_routes_ask_model(const struct config *c, struct str path,
                              const struct config_route *route)
 {
     for (unsigned i = 0; i < c->route_count && &c->routes[i] != route; i++) {
-        struct str rest;
-
-        if (below(c->routes[i].base, path, &rest) && str_glob(c->routes[i].path, rest))
+        if (takes_path(&c->routes[i], path))
             return true;
     }
     return false;
 }
 
-/* --- requests that none takes -------------------------------------------------------------------- */
+/* --- requests without a route ---------------------------------------------------------------------- */
 
-#define SHOWN_MAX 120 /* characters of a client's word in a sentence */
+#define SHOWN_MAX 120 /* characters of a client's text in a sentence */
 
-/* "/v1", "/v1beta": what APIs have in front of their paths; the length, 0 where `s` begins with none. */
+/* Returns the length of the version that `s` begins with ("/v1", "/v1beta"); 0 if it has none. */
 static size_t version_at(struct str s)
 {
     const char *end;
@@ -210,8 +207,8 @@ bool config_says_twice(struct str path, struct str *ret_version)
 
 static void tell_twice(struct str path, struct str version, char *ret, size_t size)
 {
-    char shown[SHOWN_MAX];
     enum dialect d = dialect_of(path);
+    char shown[SHOWN_MAX];
 
     str_shown(shown, sizeof(shown), path);
     snprintf(ret, size,
@@ -223,8 +220,8 @@ static void tell_twice(struct str path, struct str version, char *ret, size_t si
                                    : "");
 }
 
-/* The base URL of a client ends in this route's base, but for the version that it adds by itself. False:
- * it is for another API. */
+/* Tells what a client's base URL ends in to take this route: the route's base, but for the version
+ * that some clients add by themselves. Returns false if the route is for another API. */
 static bool client_base(const struct config_route *route, struct str path, struct str *ret)
 {
     enum dialect d = dialect_of(path);
@@ -280,10 +277,8 @@ void config_no_route(const struct config *c, struct str path, struct str model, 
         return;
     }
     for (unsigned i = 0; i < c->route_count; i++) {
-        bool is_below = below(c->routes[i].base, path, &rest);
-
-        has_base |= is_below;
-        has_path |= is_below && str_glob(c->routes[i].path, rest);
+        has_base |= is_below(c->routes[i].base, path, &rest);
+        has_path |= takes_path(&c->routes[i], path);
     }
     if (!has_base) {
         tell_bases(c, path, ret, size);

@@ -1,5 +1,5 @@
-/* Loads what an upstream's files and variables hold: API keys, passwords, certificates and their authorities.
- * Keys and passwords are kept only as secrets; no message shows any of them. */
+/* Loads what files and variables hold: API keys, passwords, certificates, trusted authorities. Keys and
+ * passwords are only kept as secrets, and no message shows any of them. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +9,31 @@
 #include "edge/fetch.h"
 #include "targets/target.h"
 
+#define AUTHORITIES_MAX ((size_t)16 * 1024 * 1024)
+
+/* NULL stands for no secret. */
+static bool same_secret(const struct secret *a, const struct secret *b)
+{
+    if (!a || !b)
+        return a == b;
+    return str_eq(secret_text(a), secret_text(b));
+}
+
+/* Copies what there was before. */
+static struct secret *keep_secret(const struct secret *was, struct config_report *r)
+{
+    struct secret *s = was ? secret_new(secret_text(was)) : NULL;
+
+    if (was && !s)
+        config_no_memory(r);
+    return s;
+}
+
+/* --- API keys ---------------------------------------------------------------------------------------- */
+
 static int add_key(struct config_upstream *u, struct str text)
 {
-    struct secret **keys = realloc(u->keys, (u->key_count + 1) * sizeof *keys);
+    struct secret **keys = config_grow(u->keys, u->key_count, sizeof *keys);
 
     if (!keys)
         return -ENOMEM;
@@ -23,7 +45,7 @@ static int add_key(struct config_upstream *u, struct str text)
     return 0;
 }
 
-/* Why it is no key; NULL: it is one. */
+/* Returns what is wrong with a key, or NULL. */
 static const char *key_fault(struct str key)
 {
     if (!str_is_visible(key))
@@ -33,24 +55,23 @@ static const char *key_fault(struct str key)
     return NULL;
 }
 
-static void keys_from_env(struct config_upstream *u, const char *title, unsigned line,
-                          struct config_report *r)
+static void keys_from_env(struct config_upstream *u, const struct config_origin *o)
 {
+    struct config_place place = config_place_of(o, "upstream", "api_key_env");
     char quoted[CONFIG_QUOTED_MAX];
     const char *name = config_quote(str_from(u->api_key_env), quoted);
     const char *value = getenv(u->api_key_env);
     struct str key = str_trim(str_from(value));
 
     if (key.n == 0)
-        config_problem(r, FAULT_KEY, line,
-                       "[%s] api_key_env: the variable %s is %s; set it or remove the key; without "
-                       "one the client's own key passes through",
-                       title, name, value ? "empty" : "not set");
+        config_problem(o->report, FAULT_KEY, place,
+                       "the variable %s is %s; set it or remove the key; without one the client's "
+                       "own key passes through",
+                       name, value ? "empty" : "not set");
     else if (key_fault(key))
-        config_problem(r, FAULT_KEY, line, "[%s] api_key_env: what %s holds %s", title, name,
-                       key_fault(key));
+        config_problem(o->report, FAULT_KEY, place, "what %s holds %s", name, key_fault(key));
     else if (add_key(u, key) < 0)
-        config_no_memory(r);
+        config_no_memory(o->report);
 }
 
 static bool has_key(const struct config_upstream *u, struct str key)
@@ -62,47 +83,46 @@ static bool has_key(const struct config_upstream *u, struct str key)
     return false;
 }
 
+/* Adds the key on line `n` of the file. Returns false after a problem. */
+static bool take_key(struct config_upstream *u, struct config_reading *f, struct str key,
+                     unsigned n)
+{
+    const char *fault = key_fault(key);
+    bool again = !fault && has_key(u, key);
+
+    if (fault)
+        config_problem(f->report, FAULT_KEY, f->place, "line %u of %s %s", n, f->quoted, fault);
+    else if (again)
+        config_note(f->report, f->place,
+                    "the key on line %u of %s is there already, and counts once", n, f->quoted);
+    else if (u->key_count == KEYS_MAX)
+        config_problem(f->report, FAULT_KEY, f->place, "%s holds more than %d keys", f->quoted,
+                       KEYS_MAX);
+    else if (add_key(u, key) == 0)
+        return true;
+    else
+        config_no_memory(f->report);
+    return again;
+}
+
 static void keys_from_text(struct config_upstream *u, struct config_reading *f)
 {
-    char quoted[CONFIG_QUOTED_MAX];
-    const char *path = config_quote(str_from(f->path), quoted);
     struct str rest = f->text, line;
 
     for (unsigned n = 1; str_next(&rest, '\n', &line); n++) {
-        if (line.n == 0 || line.p[0] == '#')
-            continue;
-        if (key_fault(line)) {
-            config_problem(f->report, FAULT_KEY, f->line, "[%s] api_key_file: line %u of %s %s",
-                           f->title, n, path, key_fault(line));
+        if (line.n > 0 && line.p[0] != '#' && !take_key(u, f, line, n))
             return;
-        } else if (has_key(u, line)) {
-            config_note(f->report, f->line,
-                        "[%s] api_key_file: the key on line %u of %s is there already, and counts "
-                        "once",
-                        f->title, n, path);
-        } else if (u->key_count == KEYS_MAX) {
-            config_problem(f->report, FAULT_KEY, f->line,
-                           "[%s] api_key_file: %s holds more than %d keys", f->title, path,
-                           KEYS_MAX);
-            return;
-        } else if (add_key(u, line) < 0) {
-            config_no_memory(f->report);
-            return;
-        }
     }
     if (u->key_count == 0)
-        config_problem(f->report, FAULT_KEY, f->line, "[%s] api_key_file: %s holds no key",
-                       f->title, path);
+        config_problem(f->report, FAULT_KEY, f->place, "%s holds no key", f->quoted);
 }
-
-/* --- renewing ---------------------------------------------------------------------------------------- */
 
 static bool same_keys(const struct config_upstream *a, const struct config_upstream *b)
 {
     if (a->key_count != b->key_count)
         return false;
     for (unsigned i = 0; i < a->key_count; i++)
-        if (!config_same_secret(a->keys[i], b->keys[i]))
+        if (!same_secret(a->keys[i], b->keys[i]))
             return false;
     return true;
 }
@@ -120,13 +140,11 @@ static void keep_keys(struct config_upstream *u, const struct config_upstream *w
     }
 }
 
-/* --- by key ------------------------------------------------------------------------------------------ */
-
-static void load_key_file(struct config *c, struct config_upstream *u,
-                          const struct config_origin *o, unsigned line, struct config_report *r)
+static void keys_from_file(struct config *c, struct config_upstream *u,
+                           const struct config_origin *o)
 {
     struct config_reading *f =
-        config_reading_new(c, o->title, "api_key_file", u->api_key_file, line, r);
+        config_reading_new(c, o, "upstream", "api_key_file", u->api_key_file);
     const struct config_upstream *was = config_upstream_before(c, u);
 
     if (!f)
@@ -134,41 +152,72 @@ static void load_key_file(struct config *c, struct config_upstream *u,
     if (config_reading_read(f))
         keys_from_text(u, f);
     if (was && !config_reading_good(f))
-        keep_keys(u, was, r);
+        keep_keys(u, was, o->report);
     else if (was)
         config_reading_file(f)->changed = !same_keys(u, was);
     config_reading_free(f);
 }
 
-void config_load_keys(struct config *c, struct config_upstream *u, const struct config_origin *o,
-                      struct config_report *r)
+void config_load_keys(struct config *c, struct config_upstream *u, const struct config_origin *o)
 {
-    unsigned line = config_origin_line(o, "upstream", "api_key_file");
-
     if (u->api_key_env[0] && u->api_key_file[0])
-        config_problem(r, FAULT_VALUE, line,
-                       "[%s] api_key_file: api_key_env is set as well; expected one of the two",
-                       o->title);
+        config_problem(o->report, FAULT_VALUE, config_place_of(o, "upstream", "api_key_file"),
+                       "api_key_env is set as well; expected one of the two");
     else if (u->api_key_env[0])
-        keys_from_env(u, o->title, config_origin_line(o, "upstream", "api_key_env"), r);
+        keys_from_env(u, o);
     else if (u->api_key_file[0])
-        load_key_file(c, u, o, line, r);
+        keys_from_file(c, u, o);
 }
 
-void config_load_password(struct config *c, const struct config_origin *o, struct config_report *r)
-{
-    struct config_reading *f;
+/* --- passwords --------------------------------------------------------------------------------------- */
 
-    if (!c->shared_password_file[0])
+/* No protocol allows those in a password (RFC 7617 2). */
+static bool has_controls(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+            return true;
+    return false;
+}
+
+static void password_from_text(struct config_reading *f, struct secret **ret)
+{
+    struct str rest = f->text, password;
+
+    if (!str_next(&rest, '\n', &password) || password.n == 0) {
+        config_problem(f->report, FAULT_KEY, f->place,
+                       "the first line of %s is empty; expected the password", f->quoted);
+    } else if (has_controls(password)) {
+        config_problem(f->report, FAULT_KEY, f->place,
+                       "the first line of %s is no password; expected text", f->quoted);
+    } else {
+        *ret = secret_new(password);
+        if (!*ret)
+            config_no_memory(f->report);
+    }
+}
+
+/* Reads the first line of the file as a password; `was` is the one before. */
+static void load_password(struct config_reading *f, const struct secret *was, struct secret **ret)
+{
+    if (!f)
         return;
-    f = config_reading_new(c, "shared", "redis_password_file", c->shared_password_file,
-                           config_origin_line(o, "shared", "redis_password_file"), r);
-    if (f)
-        config_take_password(f, c->before ? c->before->shared_password : NULL, &c->shared_password);
+    if (config_reading_read(f))
+        password_from_text(f, ret);
+    if (f->config->before && !config_reading_good(f))
+        *ret = keep_secret(was, f->to);
+    else if (f->config->before)
+        config_reading_file(f)->changed = !same_secret(was, *ret);
     config_reading_free(f);
 }
 
-/* --- a proxy's --------------------------------------------------------------------------------------- */
+void config_load_password(struct config *c, const struct config_origin *o)
+{
+    if (c->shared_password_file[0])
+        load_password(
+            config_reading_new(c, o, "shared", "redis_password_file", c->shared_password_file),
+            c->before ? c->before->shared_password : NULL, &c->shared_password);
+}
 
 static int hex_digit(char c)
 {
@@ -177,59 +226,21 @@ static int hex_digit(char c)
                                                 : -1;
 }
 
-/* As it stands in a URL (RFC 3986 2.1). */
-static char *percent_decoded(struct str s)
+/* Undoes percent-encoding (RFC 3986 2.1). Returns the end of what was written. */
+static char *put_decoded(char *to, struct str s)
 {
-    char *out = calloc(1, s.n + 1), *to = out;
-
-    for (size_t i = 0; out && i < s.n; i++) {
+    for (size_t i = 0; i < s.n; i++) {
         int high = s.p[i] == '%' && i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1;
         int low = high >= 0 ? hex_digit(s.p[i + 2]) : -1;
+        bool code = low >= 0 && (high | low) != 0;
 
-        if (low >= 0 && (high | low) != 0) {
-            *to++ = (char)(high << 4 | low);
-            i += 2;
-        } else {
-            *to++ = s.p[i];
-        }
+        *to++ = code ? (char)(high << 4 | low) : s.p[i];
+        i += code ? 2 : 0;
     }
-    return out;
+    return to;
 }
 
-/* "http://user@host:1" in three parts. False where there is no user. */
-static bool split_user(const char *proxy, struct str *ret_user, struct str *ret_scheme,
-                       struct str *ret_rest)
-{
-    const char *start = strstr(proxy, "://"), *at = strrchr(proxy, '@');
-
-    if (!start || !at || at <= start + 3)
-        return false;
-    start += 3;
-    *ret_scheme = (struct str){proxy, (size_t)(start - proxy)};
-    *ret_user = (struct str){start, (size_t)(at - start)};
-    *ret_rest = str_from(at);
-    return true;
-}
-
-/* NULL, or what is wrong with the key beside `proxy`. */
-static const char *check_proxy(const struct config_upstream *u)
-{
-    struct str user, scheme, rest;
-
-    if (!split_user(u->proxy, &user, &scheme, &rest))
-        return "proxy names no user; expected proxy = http://USER@HOST:PORT";
-    if (memchr(user.p, ':', user.n))
-        return "proxy has a password as well; expected one of the two";
-    return NULL;
-}
-
-static char *put(char *to, struct str s)
-{
-    memcpy(to, s.p, s.n);
-    return to + s.n;
-}
-
-/* All but letters and digits as %XX, whatever it means in a URL. */
+/* Encodes all but letters and digits, whatever they mean in a URL. */
 static char *put_encoded(char *to, struct str s)
 {
     static const char digits[] = "0123456789ABCDEF";
@@ -248,75 +259,100 @@ static char *put_encoded(char *to, struct str s)
     return to;
 }
 
-/* The password goes into the URL, which every libcurl decodes once: what has an option of its own is decoded
- * by some releases (7.88 does it), and not by others. */
+/* Splits "http://user@host:1". Returns false if it names no user. */
+static bool split_user(const char *proxy, struct str *ret_scheme, struct str *ret_user,
+                       struct str *ret_rest)
+{
+    const char *start = strstr(proxy, "://"), *at = strrchr(proxy, '@');
+
+    if (!start || !at || at <= start + 3)
+        return false;
+    start += 3;
+    *ret_scheme = (struct str){proxy, (size_t)(start - proxy)};
+    *ret_user = (struct str){start, (size_t)(at - start)};
+    *ret_rest = str_from(at);
+    return true;
+}
+
+/* Returns what is wrong with a password file beside `proxy`, or NULL. */
+static const char *proxy_fault(const char *proxy)
+{
+    struct str scheme, user, rest;
+
+    if (!split_user(proxy, &scheme, &user, &rest))
+        return "proxy names no user; expected proxy = http://USER@HOST:PORT";
+    if (memchr(user.p, ':', user.n))
+        return "proxy has a password as well; expected one of the two";
+    return NULL;
+}
+
+/* Puts the password into the URL, which every libcurl decodes once. Some releases (7.88) decode a
+ * password that is set by its own option, and others do not. */
 static struct secret *join_proxy(const char *proxy, struct str password)
 {
-    struct str user, scheme, rest;
+    struct str scheme, user, rest;
     struct secret *s = NULL;
-    char *user_text, *text, *to;
+    char *plain, *text, *to;
 
-    if (!split_user(proxy, &user, &scheme, &rest))
+    if (!split_user(proxy, &scheme, &user, &rest))
         return NULL;
-    user_text = percent_decoded(user);
+    plain = malloc(user.n + 1);
     text = malloc(scheme.n + 3 * user.n + 1 + 3 * password.n + rest.n);
-    if (user_text && text) {
-        to = put_encoded(put(text, scheme), str_from(user_text));
+    if (plain && text) {
+        user = (struct str){plain, (size_t)(put_decoded(plain, user) - plain)};
+        to = put_encoded(mempcpy(text, scheme.p, scheme.n), user);
         *to++ = ':';
-        to = put(put_encoded(to, password), rest);
+        to = mempcpy(put_encoded(to, password), rest.p, rest.n);
         s = secret_new((struct str){text, (size_t)(to - text)});
         explicit_bzero(text, (size_t)(to - text));
     }
     free(text);
-    free(user_text);
+    free(plain);
     return s;
 }
 
 void config_load_proxy_password(struct config *c, struct config_upstream *u,
-                                const struct config_origin *o, struct config_report *r)
+                                const struct config_origin *o)
 {
     static const char key[] = "proxy_password_file";
-    unsigned line = config_origin_line(o, "upstream", key);
+    struct config_place place = config_place_of(o, "upstream", key);
     const struct config_upstream *was = config_upstream_before(c, u);
-    struct config_reading *f;
-    const char *why;
 
     if (!u->proxy_password_file[0])
         return;
     if (!u->proxy[0]) {
-        config_note(r, line, "[%s] %s: has no effect without proxy", o->title, key);
+        config_note(o->report, place, "has no effect without proxy");
         return;
     }
-    why = check_proxy(u);
-    if (why) {
-        config_problem(r, FAULT_VALUE, line, "[%s] %s: %s", o->title, key, why);
+    if (proxy_fault(u->proxy)) {
+        config_problem(o->report, FAULT_VALUE, place, "%s", proxy_fault(u->proxy));
         return;
     }
-    f = config_reading_new(c, o->title, key, u->proxy_password_file, line, r);
-    if (f)
-        config_take_password(f, was ? was->proxy_password : NULL, &u->proxy_password);
-    config_reading_free(f);
-    if (u->proxy_password) {
-        u->proxy_full = join_proxy(u->proxy, secret_text(u->proxy_password));
-        if (!u->proxy_full)
-            config_no_memory(r);
-    }
+    load_password(config_reading_new(c, o, "upstream", key, u->proxy_password_file),
+                  was ? was->proxy_password : NULL, &u->proxy_password);
+    if (!u->proxy_password)
+        return;
+    u->proxy_full = join_proxy(u->proxy, secret_text(u->proxy_password));
+    if (!u->proxy_full)
+        config_no_memory(o->report);
 }
 
-#define AUTHORITIES_MAX ((size_t)16 * 1024 * 1024)
+/* --- authorities -------------------------------------------------------------------------------------- */
 
-/* "[section] key: what is wrong with the file" */
-static void bad_file(struct config_reading *f, const char *before, const char *behind)
+/* Whether `found` is not 0 and the text is complete; if not, reports that `expected` is missing. */
+static bool pem_has(struct config_reading *f, const struct pem *pem, unsigned found,
+                    const char *what, const char *expected)
 {
-    char quoted[CONFIG_QUOTED_MAX];
-
-    config_problem(f->report, f->fault, f->line, "[%s] %s: %s%s%s", f->title, f->key, before,
-                   config_quote(str_from(f->path), quoted), behind);
+    if (pem->broken)
+        config_problem(f->report, f->fault, f->place, "%s is not whole; expected %s in PEM",
+                       f->quoted, expected);
+    else if (found == 0)
+        config_problem(f->report, f->fault, f->place, "%s holds no %s; expected %s in PEM",
+                       f->quoted, what, expected);
+    return !pem->broken && found > 0;
 }
 
-/* --- authorities --------------------------------------------------------------------------------- */
-
-/* An upstream before this one may have the same. */
+/* Returns the authorities of an earlier upstream that has the same file, or NULL. */
 static struct bundle *shared_bundle(const struct config *c, const struct config_upstream *u)
 {
     for (const struct config_upstream *v = c->upstreams; v < u; v++)
@@ -325,31 +361,15 @@ static struct bundle *shared_bundle(const struct config *c, const struct config_
     return NULL;
 }
 
-/* Whether a TLS library can read them all. */
-static void check_authorities(struct config_reading *f, const struct bundle *b)
-{
-    const char *path = bundle_path(b);
-
-    if (path && fetch_check_trust(path, STR(""), STR("")) == FETCH_FAULT_AUTHORITIES)
-        bad_file(f, "a certificate in ", " cannot be read");
-}
-
-static bool look_at_authorities(struct config_reading *f)
-{
-    struct pem pem = pem_look(f->text);
-
-    if (pem.broken)
-        bad_file(f, "", " is not whole; expected certificates in PEM");
-    else if (pem.certificates == 0)
-        bad_file(f, "", " holds no certificate; expected some in PEM");
-    return !pem.broken && pem.certificates > 0;
-}
-
 static struct bundle *read_authorities(struct config_reading *f, const struct config_upstream *was)
 {
     struct bundle *b;
+    struct pem pem;
 
-    if (!config_reading_read(f) || !look_at_authorities(f))
+    if (!config_reading_read(f))
+        return NULL;
+    pem = pem_look(f->text);
+    if (!pem_has(f, &pem, pem.certificates, "certificate", "certificates"))
         return NULL;
     b = bundle_new(f->text);
     if (!b) {
@@ -358,14 +378,17 @@ static struct bundle *read_authorities(struct config_reading *f, const struct co
     }
     if (was && was->ca == b)
         return b;
-    check_authorities(f, b);
+    if (bundle_path(b) &&
+        fetch_check_trust(bundle_path(b), STR(""), STR("")) == FETCH_FAULT_AUTHORITIES)
+        config_problem(f->report, f->fault, f->place, "a certificate in %s cannot be read",
+                       f->quoted);
     if (was && config_reading_good(f))
         config_reading_file(f)->changed = true;
     return b;
 }
 
-/* The system's are taken for what they are, and may be missing: then requests find out, for libcurl looks
- * for them itself. */
+/* Loads the system's authorities as they are. They may be missing: libcurl then looks for them
+ * itself, and requests fail if it finds none. */
 static void load_system(struct config_reading *f, struct config_upstream *u)
 {
     struct config_report aside;
@@ -384,7 +407,7 @@ static void load_system(struct config_reading *f, struct config_upstream *u)
 }
 
 void config_load_authorities(struct config *c, struct config_upstream *u,
-                             const struct config_origin *o, struct config_report *r)
+                             const struct config_origin *o)
 {
     const struct config_upstream *was = config_upstream_before(c, u);
     bool of_system = !u->ca_file[0];
@@ -395,8 +418,7 @@ void config_load_authorities(struct config *c, struct config_upstream *u,
     u->ca = shared_bundle(c, u);
     if (u->ca)
         return;
-    f = config_reading_new(c, o->title, "ca_file", fetch_ca_file(u->ca_file),
-                           config_origin_line(o, "upstream", "ca_file"), r);
+    f = config_reading_new(c, o, "upstream", "ca_file", fetch_ca_file(u->ca_file));
     if (!f)
         return;
     f->fault = FAULT_VALUE;
@@ -417,8 +439,8 @@ void config_load_authorities(struct config *c, struct config_upstream *u,
 
 /* --- the client's certificate --------------------------------------------------------------------- */
 
-/* The two that belong together; `key` is `cert` where one file holds both. */
-struct pair {
+/* A certificate and its key; `key` is `cert` where one file holds both. */
+struct cert_pair {
     struct config_reading *cert, *key;
 };
 
@@ -426,41 +448,41 @@ static bool look_at_certificate(struct config_reading *f)
 {
     struct pem pem = pem_look(f->text);
 
-    if (pem.broken)
-        bad_file(f, "", " is not whole; expected a certificate in PEM");
-    else if (pem.certificates == 0)
-        bad_file(f, "", " holds no certificate; expected one in PEM");
-    return !pem.broken && pem.certificates > 0;
+    return pem_has(f, &pem, pem.certificates, "certificate", "a certificate");
 }
 
 static bool look_at_key(struct config_reading *f)
 {
     struct pem pem = pem_look(f->text);
 
-    if (pem.broken)
-        bad_file(f, "", " is not whole; expected a private key in PEM");
-    else if (pem.keys == 0)
-        bad_file(f, "", " holds no private key; expected one in PEM");
-    else if (pem.encrypted)
-        bad_file(f, "the key in ",
-                 " is encrypted, and nobody is there to give its passphrase; "
-                 "expected one that is not (openssl pkey writes it)");
-    return !pem.broken && pem.keys > 0 && !pem.encrypted;
+    if (!pem_has(f, &pem, pem.keys, "private key", "a private key"))
+        return false;
+    if (pem.encrypted)
+        config_problem(f->report, f->fault, f->place,
+                       "the key in %s is encrypted, and nobody is there to give its passphrase; "
+                       "expected one that is not (openssl pkey writes it)",
+                       f->quoted);
+    return !pem.encrypted;
 }
 
-static void check_pair(const struct pair *p)
+/* Reports what the TLS library finds wrong. */
+static void check_pair(const struct cert_pair *p)
 {
-    switch (fetch_check_trust("", p->cert->text, p->key->text)) {
+    struct config_reading *cert = p->cert, *key = p->key;
+
+    switch (fetch_check_trust("", cert->text, key->text)) {
     case FETCH_FAULT_CERTIFICATE:
-        bad_file(p->cert, "the certificate in ", " cannot be read");
+        config_problem(cert->report, cert->fault, cert->place,
+                       "the certificate in %s cannot be read", cert->quoted);
         break;
     case FETCH_FAULT_KEY:
-        bad_file(p->key, "the key in ",
-                 " does not fit the certificate in client_cert_file, or "
-                 "cannot be read");
+        config_problem(key->report, key->fault, key->place,
+                       "the key in %s does not fit the certificate in client_cert_file, or cannot "
+                       "be read",
+                       key->quoted);
         break;
     case FETCH_FAULT_MEMORY:
-        config_no_memory(p->key->report);
+        config_no_memory(key->report);
         break;
     case FETCH_FAULT_NONE:
     case FETCH_FAULT_AUTHORITIES:
@@ -468,7 +490,7 @@ static void check_pair(const struct pair *p)
     }
 }
 
-static void read_pair(const struct pair *p, struct config_upstream *u,
+static void read_pair(const struct cert_pair *p, struct config_upstream *u,
                       const struct config_upstream *was)
 {
     bool cert = config_reading_read(p->cert) && look_at_certificate(p->cert);
@@ -480,48 +502,44 @@ static void read_pair(const struct pair *p, struct config_upstream *u,
     u->client_key = secret_new(p->key->text);
     if (!u->client_cert || !u->client_key)
         config_no_memory(p->key->report);
-    else if (!was || !config_same_secret(was->client_cert, u->client_cert) ||
-             !config_same_secret(was->client_key, u->client_key))
+    else if (!was || !same_secret(was->client_cert, u->client_cert) ||
+             !same_secret(was->client_key, u->client_key))
         check_pair(p);
 }
 
-static void settle_pair(const struct pair *p, struct config_upstream *u,
+/* While a configuration is renewed: keeps the pair of before unless both files are good. */
+static void settle_pair(const struct cert_pair *p, struct config_upstream *u,
                         const struct config_upstream *was)
 {
     if (config_reading_good(p->cert) && config_reading_good(p->key)) {
-        config_reading_file(p->cert)->changed =
-            !config_same_secret(was->client_cert, u->client_cert);
-        config_reading_file(p->key)->changed |= !config_same_secret(was->client_key, u->client_key);
+        config_reading_file(p->cert)->changed = !same_secret(was->client_cert, u->client_cert);
+        config_reading_file(p->key)->changed |= !same_secret(was->client_key, u->client_key);
         return;
     }
     secret_free(u->client_cert);
     secret_free(u->client_key);
-    u->client_cert = config_keep_secret(was->client_cert, p->cert->to);
-    u->client_key = config_keep_secret(was->client_key, p->cert->to);
+    u->client_cert = keep_secret(was->client_cert, p->cert->to);
+    u->client_key = keep_secret(was->client_key, p->cert->to);
 }
 
-void config_load_client(struct config *c, struct config_upstream *u, const struct config_origin *o,
-                        struct config_report *r)
+void config_load_client(struct config *c, struct config_upstream *u, const struct config_origin *o)
 {
-    static const char cert_key[] = "client_cert_file", key_key[] = "client_key_file";
-    unsigned cert_line = config_origin_line(o, "upstream", cert_key),
-             key_line = config_origin_line(o, "upstream", key_key);
+    static const char cert[] = "client_cert_file", key[] = "client_key_file";
     const struct config_upstream *was = config_upstream_before(c, u);
-    struct pair p;
+    struct cert_pair p;
 
     if (!u->client_cert_file[0]) {
         if (u->client_key_file[0])
-            config_note(r, key_line, "[%s] %s: has no effect without %s", o->title, key_key,
-                        cert_key);
+            config_note(o->report, config_place_of(o, "upstream", key), "has no effect without %s",
+                        cert);
         return;
     }
     if (!u->tls)
-        config_note(r, cert_line, "[%s] %s: has no effect without an https url", o->title,
-                    cert_key);
-    p.cert = config_reading_new(c, o->title, cert_key, u->client_cert_file, cert_line, r);
-    p.key = u->client_key_file[0]
-                ? config_reading_new(c, o->title, key_key, u->client_key_file, key_line, r)
-                : p.cert;
+        config_note(o->report, config_place_of(o, "upstream", cert),
+                    "has no effect without an https url");
+    p.cert = config_reading_new(c, o, "upstream", cert, u->client_cert_file);
+    p.key = u->client_key_file[0] ? config_reading_new(c, o, "upstream", key, u->client_key_file)
+                                  : p.cert;
     if (p.cert && p.key) {
         p.cert->secret = p.key == p.cert;
         read_pair(&p, u, was);

@@ -118,7 +118,7 @@ const struct config_row config_rows[] = {
              "others"},
     {"upstream", "auth_header", CONFIG_TOKEN, IN_UPSTREAM(auth_header), .fallback = "Authorization",
      .help = "header that carries the key; api-key for Azure"},
-    {"upstream", "header.", CONFIG_HEADER, .owner = OWNER_UPSTREAM, .fallback = "",
+    {"upstream", "header.", CONFIG_HEADER, IN_UPSTREAM(headers), .fallback = "",
      .help = "header.NAME = value sets a header on every request: header.OpenAI-Organization"},
     {"upstream", "idempotency_header", CONFIG_TOKEN, IN_UPSTREAM(idempotency_header),
      .fallback = "", .zero_means = "not sent",
@@ -150,7 +150,7 @@ const struct config_row config_rows[] = {
      .help = "requests started in a minute, spread evenly; others queue"},
     {"upstream", "adaptive_pacing", CONFIG_YES_NO, IN_UPSTREAM(adaptive_pacing), .fallback = "no",
      .help = "on repeated 429s without a hint the rate falls by half, and rises again slowly"},
-    {"upstream", "model.", CONFIG_MODEL, .owner = OWNER_UPSTREAM, .fallback = "",
+    {"upstream", "model.", CONFIG_MODEL, IN_UPSTREAM(models), .fallback = "",
      .help = "model.NAME = other, or models = NAME -> other, ...: its own names for models"},
 
     {"retry", "max_attempts", CONFIG_INTEGER, IN_SETTINGS(retry.max_attempts), .min = 1, .max = 100,
@@ -242,7 +242,7 @@ const struct config_row config_rows[] = {
 
     {"route", "base", CONFIG_BASE, IN_ROUTE(base), .fallback = "/v1",
      .help = "the client's base path; it stands for the upstream's url"},
-    {"route", "path", CONFIG_GLOB, IN_ROUTE(path), .fallback = "*",
+    {"route", "path", CONFIG_PATH_GLOB, IN_ROUTE(path), .fallback = "*",
      .help = "pattern for what follows the base, such as /chat/completions"},
     {"route", "model", CONFIG_GLOB, IN_ROUTE(model), .fallback = "*",
      .help = "pattern for the model that is asked for, such as gpt-4o*"},
@@ -279,48 +279,11 @@ _Static_assert(sizeof config_rows / sizeof config_rows[0] < CONFIG_ROWS_MAX, "ra
 
 /* --- finding ---------------------------------------------------------------------------------- */
 
+#define KEY_MAX 64 /* of "SECTION.KEY" */
+
 unsigned config_row_index(const struct config_row *row)
 {
     return (unsigned)(row - config_rows);
-}
-
-bool config_row_is_prefix(const struct config_row *row)
-{
-    return row->type == CONFIG_HEADER || row->type == CONFIG_MODEL;
-}
-
-static bool key_matches(const struct config_row *row, const char *key)
-{
-    if (config_row_is_prefix(row))
-        return strncmp(key, row->key, strlen(row->key)) == 0;
-    return strcmp(key, row->key) == 0;
-}
-
-static const struct config_row *find_in(struct str section, const char *key)
-{
-    for (unsigned i = 0; i < config_row_count; i++) {
-        if (str_eq(str_from(config_rows[i].section), section) && key_matches(&config_rows[i], key))
-            return &config_rows[i];
-    }
-    return NULL;
-}
-
-bool config_section_overridable(const char *section)
-{
-    const struct config_section_row *row = config_section_find(section);
-
-    return row && row->overridable;
-}
-
-const struct config_row *config_row_find(const char *section, const char *key)
-{
-    const struct config_row *row = find_in(str_from(section), key);
-    const char *dot = strchr(key, '.');
-
-    if (row || strcmp(section, "route") != 0 || !dot)
-        return row;
-    row = find_in((struct str){key, (size_t)(dot - key)}, dot + 1);
-    return row && config_section_overridable(row->section) ? row : NULL;
 }
 
 const struct config_section_row *config_section_find(const char *name)
@@ -332,6 +295,39 @@ const struct config_section_row *config_section_find(const char *name)
     return NULL;
 }
 
+static bool is_overridable(const char *section)
+{
+    const struct config_section_row *row = config_section_find(section);
+
+    return row && row->overridable;
+}
+
+/* Writes the row's key as a section of that kind has it: "url", or "retry.max_attempts" in a
+ * route. Returns false if such a section does not have it. */
+static bool key_in(const char *section, const struct config_row *row, char out[KEY_MAX])
+{
+    bool own = !strcmp(section, row->section);
+
+    if (!own && (strcmp(section, "route") != 0 || !is_overridable(row->section)))
+        return false;
+    snprintf(out, KEY_MAX, "%s%s%s", own ? "" : row->section, own ? "" : ".", row->key);
+    return true;
+}
+
+const struct config_row *config_row_find(const char *section, const char *key)
+{
+    char name[KEY_MAX];
+
+    for (unsigned i = 0; i < config_row_count; i++) {
+        const struct config_row *row = &config_rows[i];
+
+        if (key_in(section, row, name) &&
+            !(config_row_is_prefix(row) ? strncmp(key, name, strlen(name)) : strcmp(key, name)))
+            return row;
+    }
+    return NULL;
+}
+
 unsigned config_key_line(const struct config_origin *o, const char *section, const char *key)
 {
     const struct config_row *row = config_row_find(section, key);
@@ -339,23 +335,23 @@ unsigned config_key_line(const struct config_origin *o, const char *section, con
     return row ? o->lines[config_row_index(row)] : 0;
 }
 
-unsigned config_origin_line(const struct config_origin *o, const char *section, const char *key)
+struct config_place config_place_of(const struct config_origin *o, const char *section,
+                                    const char *key)
 {
     unsigned line = config_key_line(o, section, key);
+    bool override = o->title && !config_section_find(section)->named;
 
-    return line ? line : o->line;
+    return (struct config_place){.line = line ? line : o->line,
+                                 .title = o->title ? o->title : section,
+                                 .group = override ? section : NULL,
+                                 .key = key};
 }
 
-/* --- what was meant by a name that is none ------------------------------------------------------ */
+/* --- misspelt names --------------------------------------------------------------------------- */
 
 #define WORD_MAX 40
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Levenshtein's distance; words that are too long are far from everything. */
+/* Returns Levenshtein's distance, or WORD_MAX if a word is longer than that. */
 static size_t distance(const char *a, const char *b)
 {
     size_t row[WORD_MAX + 1], n = strlen(b);
@@ -369,111 +365,66 @@ static size_t distance(const char *a, const char *b)
 
         row[0] = i;
         for (size_t j = 1; j <= n; j++) {
-            size_t above = row[j];
-            size_t change = diagonal + (a[i - 1] != b[j - 1]);
+            size_t above = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
 
-            row[j] = least(change, least(above, row[j - 1]) + 1);
+            best = above + 1 < best ? above + 1 : best;
+            row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
             diagonal = above;
         }
     }
     return row[n];
 }
 
-/* Near enough to be a slip: a third of the letters, but of a short word at least two. */
-static bool near(const char *meant, size_t far)
+/* Whether `typed` may have been meant as `name`, and is nearer to it than `*far`. One may be the
+ * beginning of the other (api_key, api_key_env), or a third of the letters of `word`, the part of
+ * `name` that counts, may be wrong; two of a short one. */
+static bool is_nearer(const char *typed, const char *name, const char *word, size_t *far)
 {
-    size_t third = strlen(meant) / 3;
+    size_t d = distance(typed, name), n = strlen(word), a = strlen(typed), b = strlen(name);
+    size_t shorter = a < b ? a : b;
+    bool part = shorter >= 5 && !strncmp(typed, name, shorter);
 
-    return far <= (third > 2 ? third : 2) && far < strlen(meant);
-}
-
-/* One begins with the other: api_key for api_key_env. */
-static bool part_of(const char *a, const char *b)
-{
-    size_t n = least(strlen(a), strlen(b));
-
-    return n >= 5 && strncmp(a, b, n) == 0;
+    if (d >= *far || (!part && (d >= n || d > (n < 6 ? 2 : n / 3))))
+        return false;
+    *far = d;
+    return true;
 }
 
 const char *config_section_nearest(const char *name)
 {
     const char *best = NULL;
-    size_t best_far = WORD_MAX;
+    size_t far = WORD_MAX;
 
     for (unsigned i = 0; i < config_section_count; i++) {
-        size_t far = distance(name, config_sections[i].name);
+        const char *section = config_sections[i].name;
 
-        if (far < best_far && near(config_sections[i].name, far)) {
-            best = config_sections[i].name;
-            best_far = far;
-        }
-    }
-    return best;
-}
-
-/* A route's keys include, behind the section's name and a dot, those it may override. */
-static void full_key(const char *section, const struct config_row *row, struct buf *out)
-{
-    if (strcmp(section, row->section) != 0)
-        buf_printf(out, "%s.", row->section);
-    buf_printf(out, "%s%s", row->key, config_row_is_prefix(row) ? "NAME" : "");
-}
-
-/* How far `key` is from the row's own name in such a section; WORD_MAX: too far to be it. */
-static size_t row_distance(const struct config_row *row, const char *section, const char *key)
-{
-    bool own = !strcmp(row->section, section);
-    char name[WORD_MAX * 2], head[WORD_MAX + 1];
-    size_t far;
-
-    if (!own && (strcmp(section, "route") != 0 || !config_section_overridable(row->section)))
-        return WORD_MAX;
-    if (own)
-        snprintf(name, sizeof name, "%s", row->key);
-    else
-        snprintf(name, sizeof name, "%s.%s", row->section, row->key);
-    /* Of haeder.X-Org only what stands before the name counts. */
-    snprintf(head, sizeof head, "%s", key);
-    if (config_row_is_prefix(row) && strchr(head, '.'))
-        strchr(head, '.')[1] = '\0';
-    far = distance(head, name);
-    return near(row->key, far) || part_of(head, name) ? far : WORD_MAX;
-}
-
-static const struct config_row *nearest_row(const char *section, const char *key)
-{
-    const struct config_row *best = NULL;
-    size_t best_far = WORD_MAX;
-
-    for (unsigned i = 0; i < config_row_count; i++) {
-        size_t far = row_distance(&config_rows[i], section, key);
-
-        if (far < best_far) {
-            best = &config_rows[i];
-            best_far = far;
-        }
+        if (is_nearer(name, section, section, &far))
+            best = section;
     }
     return best;
 }
 
 void config_key_hint(const char *section, const char *key, struct buf *out)
 {
-    const struct config_row *row = nearest_row(section, key);
+    const struct config_row *best = NULL, *home = NULL;
+    char name[KEY_MAX], head[WORD_MAX + 1];
+    size_t far = WORD_MAX;
 
-    if (row) {
-        buf_printf(out, "; did you mean ");
-        full_key(section, row, out);
-        buf_addc(out, '?');
-        return;
-    }
     for (unsigned i = 0; i < config_row_count; i++) {
-        row = &config_rows[i];
-        if (strcmp(row->key, key) != 0 || config_row_is_prefix(row))
-            continue;
-        if (!strcmp(section, "route") && config_section_overridable(row->section))
-            buf_printf(out, "; in a route it is %s.%s", row->section, row->key);
-        else
-            buf_printf(out, "; it belongs in [%s]", row->section);
-        return;
+        const struct config_row *row = &config_rows[i];
+
+        if (!home && !strcmp(row->key, key))
+            home = row;
+        snprintf(head, sizeof head, "%s", key);
+        if (config_row_is_prefix(row) && strchr(head, '.'))
+            strchr(head, '.')[1] = '\0'; /* "haeder." of haeder.X-Org */
+        if (key_in(section, row, name) && is_nearer(head, name, row->key, &far))
+            best = row;
     }
+    if (best && key_in(section, best, name))
+        buf_printf(out, "; did you mean %s%s?", name, config_row_is_prefix(best) ? "NAME" : "");
+    else if (home && key_in(section, home, name))
+        buf_printf(out, "; in a route it is %s", name);
+    else if (home)
+        buf_printf(out, "; it belongs in [%s]", home->section);
 }

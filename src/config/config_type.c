@@ -1,6 +1,7 @@
-/* The types of settings: text to field, field to text, and what is expected of a value. */
+/* The types of settings: how a value is read, checked, written and described. */
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,45 +13,223 @@ _Static_assert(sizeof(enum jitter) == sizeof(unsigned) &&
                    sizeof(enum hedge_what) == sizeof(unsigned),
                "enums are kept as unsigned");
 
-void *config_field(const struct config_row *row, void *owner)
+/* A field, and the row that describes it. */
+struct value {
+    const struct config_row *row;
+    union {
+        void *field;
+        uint64_t *u64;
+        unsigned *number;
+        double *decimal;
+        bool *yes;
+        char **text;
+        struct string_list *list;
+        struct config_pairs *pairs;
+    };
+    struct config_mistake mistake;
+};
+
+/* What a type can do. A member that it does not need is NULL. */
+struct type {
+    const char *kind;     /* in the reference: "duration" */
+    const char *expected; /* in messages: "a duration such as 250ms, 30s or 10m" */
+    int (*parse)(struct value *v, struct str text); /* as config_value_parse */
+    void (*format)(const struct value *v, struct buf *out);
+    void (*clear)(struct value *v);
+    /* For numbers: the unit. */
+    bool (*read)(struct str text, uint64_t *ret_value);
+    const char *(*write)(uint64_t value, char out[UNITS_TEXT_MAX]);
+    /* For texts and the items of lists: whether one is right, and what would be (NULL: it is). */
+    bool (*is)(struct str text);
+    const char *(*check)(struct str text);
+    char *(*normal)(struct str text); /* the form that is kept, on the heap */
+    const char *hides; /* a value with one of these characters is not shown; "": none is */
+    bool list, repeats, prefix;
+};
+
+static const struct type *type_of(const struct config_row *row);
+
+/* --- numbers ---------------------------------------------------------------------------------- */
+
+static bool percent_read(struct str text, uint64_t *ret_value)
 {
-    return (char *)owner + row->offset;
+    if (str_ends(text, STR("%")))
+        text.n--;
+    else if (!str_eq(text, STR("0"))) /* which needs no unit */
+        return false;
+    return str_to_u64(text, ret_value);
 }
 
-const void *config_field_const(const struct config_row *row, const void *owner)
+static const char *whole_text(uint64_t value, char out[UNITS_TEXT_MAX])
 {
-    return (const char *)owner + row->offset;
+    snprintf(out, UNITS_TEXT_MAX, "%" PRIu64, value);
+    return out;
 }
 
-/* --- kinds of text ---------------------------------------------------------------------------- */
-
-static bool is_variable(struct str s)
+static const char *percent_text(uint64_t value, char out[UNITS_TEXT_MAX])
 {
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
+    snprintf(out, UNITS_TEXT_MAX, "%" PRIu64 "%%", value);
+    return out;
+}
 
-        if (c >= 0x80 || (!isalnum(c) && c != '_') || (i == 0 && isdigit(c)))
-            return false;
+static int number_read(const struct value *v, struct str text, uint64_t *ret_value)
+{
+    const struct config_row *row = v->row;
+    uint64_t n = 0;
+    bool zero = row->zero_word && str_ieq(text, str_from(row->zero_word));
+
+    if (!zero && (!type_of(row)->read(text, &n) || n < row->min || (row->max && n > row->max)))
+        return -EINVAL;
+    *ret_value = n;
+    return 0;
+}
+
+static void number_write(const struct value *v, uint64_t number, struct buf *out)
+{
+    const struct config_row *row = v->row;
+    char text[UNITS_TEXT_MAX];
+    bool zero = number == 0 && row->zero_word;
+
+    buf_add_str(out, str_from(zero ? row->zero_word : type_of(row)->write(number, text)));
+}
+
+static int parse_u64(struct value *v, struct str text)
+{
+    return number_read(v, text, v->u64);
+}
+
+static void format_u64(const struct value *v, struct buf *out)
+{
+    number_write(v, *v->u64, out);
+}
+
+static int parse_unsigned(struct value *v, struct str text)
+{
+    uint64_t n = *v->number;
+    int rc = number_read(v, text, &n);
+
+    *v->number = (unsigned)n;
+    return rc;
+}
+
+static void format_unsigned(const struct value *v, struct buf *out)
+{
+    number_write(v, *v->number, out);
+}
+
+static int parse_decimal(struct value *v, struct str text)
+{
+    double x;
+
+    if (!str_to_decimal(text, &x) || x < (double)v->row->min || x > (double)v->row->max)
+        return -EINVAL;
+    *v->decimal = x;
+    return 0;
+}
+
+/* The fewest digits that read back as the same number. */
+static void format_decimal(const struct value *v, struct buf *out)
+{
+    double value = *v->decimal, again;
+    char text[64];
+
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (str_to_decimal(str_from(text), &again) && !(again < value) && !(again > value))
+            break;
     }
-    return s.n > 0;
+    buf_add_str(out, str_from(text));
 }
 
-static bool is_prefix(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
+/* --- choices ---------------------------------------------------------------------------------- */
 
-        if (c >= 0x80 || (!isalnum(c) && (c == '\0' || !strchr(".-_:", c))))
-            return false;
+static int find_choice(const char *const *choices, struct str text)
+{
+    for (int i = 0; choices[i]; i++) {
+        if (str_ieq(text, str_from(choices[i])))
+            return i;
     }
-    return s.n > 0 && s.n <= 64;
+    return -1;
+}
+
+static int parse_yes_no(struct value *v, struct str text)
+{
+    static const char *const words[] = {"no", "yes", "false", "true", "off", "on", NULL};
+    int word = find_choice(words, text);
+
+    if (word < 0)
+        return -EINVAL;
+    *v->yes = word % 2;
+    return 0;
+}
+
+static void format_yes_no(const struct value *v, struct buf *out)
+{
+    buf_add_str(out, *v->yes ? STR("yes") : STR("no"));
+}
+
+static int parse_enum(struct value *v, struct str text)
+{
+    int choice = find_choice(v->row->choices, text);
+
+    if (choice < 0)
+        return -EINVAL;
+    *v->number = (unsigned)choice;
+    return 0;
+}
+
+static void format_enum(const struct value *v, struct buf *out)
+{
+    buf_add_str(out, str_from(v->row->choices[*v->number]));
+}
+
+static int parse_set(struct value *v, struct str text)
+{
+    unsigned bits = *v->number;
+    bool none = str_ieq(text, STR("none"));
+    struct str piece;
+
+    if (text.n == 0)
+        return -EINVAL;
+    while (!none && str_next(&text, ',', &piece)) {
+        int choice = find_choice(v->row->choices, piece);
+
+        if (piece.n == 0)
+            continue;
+        if (choice < 0) {
+            v->mistake.found = piece;
+            return -EINVAL;
+        }
+        bits |= 1u << choice;
+    }
+    *v->number = none ? 0 : bits;
+    return 0;
+}
+
+static void format_set(const struct value *v, struct buf *out)
+{
+    const char *comma = "";
+
+    if (*v->number == 0)
+        buf_add_str(out, STR("none"));
+    for (unsigned i = 0; v->row->choices[i]; i++) {
+        if (*v->number & (1u << i)) {
+            buf_printf(out, "%s%s", comma, v->row->choices[i]);
+            comma = ", ";
+        }
+    }
+}
+
+static void clear_set(struct value *v)
+{
+    *v->number = 0;
 }
 
 /* --- lists ------------------------------------------------------------------------------------ */
 
 static int list_add(struct string_list *list, struct str item)
 {
-    char **items = realloc(list->items, (list->count + 1) * sizeof *items);
+    char **items = config_grow(list->items, list->count, sizeof *items);
 
     if (!items)
         return -ENOMEM;
@@ -62,45 +241,6 @@ static int list_add(struct string_list *list, struct str item)
     return 0;
 }
 
-static void list_clear(struct string_list *list)
-{
-    for (unsigned i = 0; i < list->count; i++)
-        free(list->items[i]);
-    free(list->items);
-    *list = (struct string_list){0};
-}
-
-static int find_choice(const struct config_row *row, struct str text)
-{
-    for (int i = 0; row->choices[i]; i++) {
-        if (str_ieq(text, str_from(row->choices[i])))
-            return i;
-    }
-    return -1;
-}
-
-static bool in_bounds(const struct config_row *row, uint64_t value)
-{
-    return value >= row->min && (row->max == 0 || value <= row->max);
-}
-
-/* NULL, or what the row expects of an item. */
-static const char *item_problem(const struct config_row *row, struct str item, bool *ret_bad)
-{
-    const char *why = NULL;
-    uint64_t n;
-
-    if (row->type == CONFIG_ADDRESSES) {
-        why = config_address_check(item, NULL);
-        *ret_bad = why != NULL;
-    } else if (row->type == CONFIG_WEIGHTS) {
-        *ret_bad = !str_to_u64(item, &n) || !in_bounds(row, n);
-    } else {
-        *ret_bad = !str_is_visible(item) || item.p[0] == ';';
-    }
-    return why;
-}
-
 static bool list_has(const struct string_list *list, struct str item)
 {
     for (unsigned i = 0; i < list->count; i++) {
@@ -110,485 +250,382 @@ static bool list_has(const struct string_list *list, struct str item)
     return false;
 }
 
-static int parse_list(const struct config_row *row, struct str text, struct string_list *list,
-                      struct str *ret_bad, const char **ret_expected)
+/* Whether a text, or an item of a list, is right; if not, fills in the mistake. */
+static bool is_right(struct value *v, struct str text)
 {
-    struct str piece;
+    const struct type *type = type_of(v->row);
+    const char *expected = type->check ? type->check(text) : NULL;
 
-    while (str_next(&text, ',', &piece)) {
-        bool bad;
+    if (!expected && (!type->is || type->is(text)))
+        return true;
+    v->mistake = (struct config_mistake){.found = text, .expected = expected};
+    return false;
+}
 
-        if (piece.n == 0) /* a comma at the end of a line */
+static int parse_list(struct value *v, struct str text)
+{
+    struct str item;
+
+    while (str_next(&text, ',', &item)) {
+        if (item.n == 0) /* a comma at the end of a line */
             continue;
-        *ret_expected = item_problem(row, piece, &bad);
-        if (!bad && row->type != CONFIG_WEIGHTS && list_has(list, piece)) {
-            *ret_expected = "every item only once";
-            bad = true;
-        }
-        if (bad) {
-            *ret_bad = piece;
+        if (!is_right(v, item))
+            return -EINVAL;
+        if (!type_of(v->row)->repeats && list_has(v->list, item)) {
+            v->mistake = (struct config_mistake){item, "every item only once"};
             return -EINVAL;
         }
-        if (list_add(list, piece) < 0)
+        if (list_add(v->list, item) < 0)
             return -ENOMEM;
     }
     return 0;
 }
 
-/* At least one: without an address nobody could come. */
-static int parse_addresses(const struct config_row *row, struct str text, struct string_list *list,
-                           struct str *ret_bad, const char **ret_expected)
+/* Without an address no client could connect. */
+static int parse_addresses(struct value *v, struct str text)
 {
-    unsigned before = list->count;
-    int rc = parse_list(row, text, list, ret_bad, ret_expected);
+    unsigned before = v->list->count;
+    int rc = parse_list(v, text);
 
-    return rc == 0 && list->count == before ? -EINVAL : rc;
+    return rc == 0 && v->list->count == before ? -EINVAL : rc;
 }
 
-/* --- numbers ---------------------------------------------------------------------------------- */
+static void format_list(const struct value *v, struct buf *out)
+{
+    for (unsigned i = 0; i < v->list->count; i++)
+        buf_printf(out, "%s%s", i ? ", " : "", v->list->items[i]);
+}
 
-static int parse_u64(const struct config_row *row, struct str text, uint64_t *value)
+static void clear_list(struct value *v)
+{
+    for (unsigned i = 0; i < v->list->count; i++)
+        free(v->list->items[i]);
+    free(v->list->items);
+    *v->list = (struct string_list){0};
+}
+
+static bool is_item(struct str item)
+{
+    return str_is_visible(item) && item.p[0] != ';';
+}
+
+static bool is_weight(struct str item)
 {
     uint64_t n;
-    bool ok = row->type == CONFIG_DURATION ? units_duration(text, &n) : units_size(text, &n);
 
-    if (!ok || !in_bounds(row, n))
-        return -EINVAL;
-    *value = n;
-    return 0;
+    return str_to_u64(item, &n) && n <= CONFIG_WEIGHT_MAX;
 }
 
-static int parse_unsigned(const struct config_row *row, struct str text, unsigned *value)
+static const char *check_listener(struct str item)
 {
-    uint64_t n;
-
-    if (row->zero_word && str_ieq(text, str_from(row->zero_word))) {
-        *value = 0;
-        return 0;
-    }
-    if (row->type == CONFIG_PERCENT && !str_eq(text, STR("0"))) { /* which needs no unit */
-        if (text.n == 0 || text.p[text.n - 1] != '%')
-            return -EINVAL;
-        text.n--;
-    }
-    if (!str_to_u64(text, &n) || !in_bounds(row, n))
-        return -EINVAL;
-    *value = (unsigned)n;
-    return 0;
-}
-
-static int parse_decimal(const struct config_row *row, struct str text, double *value)
-{
-    double x;
-
-    if (!str_to_decimal(text, &x) || x < (double)row->min || x > (double)row->max)
-        return -EINVAL;
-    *value = x;
-    return 0;
-}
-
-static int parse_yes_no(struct str text, bool *value)
-{
-    if (str_ieq(text, STR("yes")) || str_ieq(text, STR("true")) || str_ieq(text, STR("on"))) {
-        *value = true;
-        return 0;
-    }
-    if (str_ieq(text, STR("no")) || str_ieq(text, STR("false")) || str_ieq(text, STR("off"))) {
-        *value = false;
-        return 0;
-    }
-    return -EINVAL;
-}
-
-static int parse_enum(const struct config_row *row, struct str text, unsigned *value)
-{
-    int choice = find_choice(row, text);
-
-    if (choice < 0)
-        return -EINVAL;
-    *value = (unsigned)choice;
-    return 0;
-}
-
-static int parse_set(const struct config_row *row, struct str text, unsigned *value,
-                     struct str *ret_bad)
-{
-    unsigned bits = *value;
-    struct str piece;
-
-    if (str_ieq(text, STR("none"))) {
-        *value = 0;
-        return 0;
-    }
-    if (text.n == 0)
-        return -EINVAL;
-    while (str_next(&text, ',', &piece)) {
-        int choice = find_choice(row, piece);
-
-        if (piece.n == 0)
-            continue;
-        if (choice < 0) {
-            *ret_bad = piece;
-            return -EINVAL;
-        }
-        bits |= 1u << choice;
-    }
-    *value = bits;
-    return 0;
+    return config_address_check(item, NULL);
 }
 
 /* --- single texts ----------------------------------------------------------------------------- */
 
-/* NULL, or what is expected; "" for what config_value_expected says. */
-static const char *text_problem(const struct config_row *row, struct str text)
+static int parse_text(struct value *v, struct str text)
 {
-    struct config_url url;
-
-    /* After a space it would be a comment when the value is written out again. */
-    if (text.n && text.p[0] == ';')
-        return "a value that does not start with a semicolon";
-    switch (row->type) {
-    case CONFIG_ADDRESS:
-        return str_ieq(text, STR("off")) ? NULL : config_address_check(text, NULL);
-    case CONFIG_URL:
-        return config_url_parse(text, &url);
-    case CONFIG_PROXY:
-        return text.n ? config_proxy_check(text) : NULL;
-    case CONFIG_SERVER:
-        return text.n ? config_server_check(text) : NULL;
-    case CONFIG_PREFIX:
-        return is_prefix(text) ? NULL : "";
-    case CONFIG_TOKEN:
-        return str_is_token(text) || (text.n == 0 && !row->fallback[0]) ? NULL : "";
-    case CONFIG_VARIABLE:
-        return is_variable(text) || text.n == 0 ? NULL : "";
-    case CONFIG_BASE:
-        return str_is_visible(text) && text.p[0] == '/' && !memchr(text.p, '?', text.n) &&
-                       !memchr(text.p, '#', text.n)
-                   ? NULL
-                   : "";
-    case CONFIG_GLOB:
-        if (!strcmp(row->key, "path") && text.n && text.p[0] != '/' && text.p[0] != '*')
-            return "a pattern that starts with / or *";
-        return str_is_visible(text) ? NULL : "";
-    default:
-        return NULL;
-    }
-}
-
-static int parse_text(const struct config_row *row, struct str text, char **value,
-                      const char **ret_expected)
-{
-    const char *why = text_problem(row, text);
+    const struct type *type = type_of(v->row);
+    bool may_be_empty = v->row->fallback[0] == '\0';
     char *copy;
 
-    if (why) {
-        *ret_expected = why[0] ? why : NULL;
+    /* A dump writes a space before the value, and behind a space it would begin a comment. */
+    if (str_starts(text, STR(";"))) {
+        v->mistake.expected = "a value that does not start with a semicolon";
         return -EINVAL;
     }
-    while (row->type == CONFIG_BASE && text.n && text.p[text.n - 1] == '/')
-        text.n--;
-    if (row->type == CONFIG_ADDRESS && str_ieq(text, STR("off")))
-        text = STR("off");
-    copy = row->type == CONFIG_URL ? config_url_text(text) : str_dup(text);
+    if (!(text.n == 0 && may_be_empty) && !is_right(v, text))
+        return -EINVAL;
+    copy = type->normal ? type->normal(text) : str_dup(text);
     if (!copy)
         return -ENOMEM;
-    free(*value);
-    *value = copy;
+    free(*v->text);
+    *v->text = copy;
     return 0;
 }
 
-/* --- by type ---------------------------------------------------------------------------------- */
-
-int config_value_parse(const struct config_row *row, struct str text, void *field,
-                       struct str *ret_bad, const char **ret_expected)
+static void format_text(const struct value *v, struct buf *out)
 {
-    *ret_bad = text;
-    *ret_expected = NULL;
-    switch (row->type) {
-    case CONFIG_DURATION:
-    case CONFIG_SIZE:
-        return parse_u64(row, text, field);
-    case CONFIG_INTEGER:
-    case CONFIG_PERCENT:
-        return parse_unsigned(row, text, field);
-    case CONFIG_DECIMAL:
-        return parse_decimal(row, text, field);
-    case CONFIG_YES_NO:
-        return parse_yes_no(text, field);
-    case CONFIG_ENUM:
-        return parse_enum(row, text, field);
-    case CONFIG_SET:
-        return parse_set(row, text, field, ret_bad);
-    case CONFIG_LIST:
-    case CONFIG_WEIGHTS:
-        return parse_list(row, text, field, ret_bad, ret_expected);
-    case CONFIG_ADDRESSES:
-        return parse_addresses(row, text, field, ret_bad, ret_expected);
-    case CONFIG_HEADER:
-    case CONFIG_MODEL:
-        return 0; /* the default: none; an upstream's own are read in config.c */
-    default:
-        return parse_text(row, text, field, ret_expected);
-    }
+    buf_add_str(out, str_from(*v->text));
 }
 
-void config_value_clear(const struct config_row *row, void *field)
+static void clear_text(struct value *v)
 {
-    char **text = field;
-    unsigned *bits = field;
-
-    switch (row->type) {
-    case CONFIG_LIST:
-    case CONFIG_WEIGHTS:
-    case CONFIG_ADDRESSES:
-        list_clear(field);
-        break;
-    case CONFIG_SET:
-        *bits = 0;
-        break;
-    case CONFIG_ADDRESS:
-    case CONFIG_PATH:
-    case CONFIG_TOKEN:
-    case CONFIG_VARIABLE:
-    case CONFIG_URL:
-    case CONFIG_PROXY:
-    case CONFIG_BASE:
-    case CONFIG_GLOB:
-    case CONFIG_SERVER:
-    case CONFIG_PREFIX:
-    case CONFIG_TEXT:
-        free(*text);
-        *text = NULL;
-        break;
-    default:
-        break;
-    }
+    free(*v->text);
+    *v->text = NULL;
 }
 
-/* --- back to text ------------------------------------------------------------------------------ */
-
-/* The fewest digits that read back as the same number. */
-static void decimal_text(double value, struct buf *out)
+static bool is_made_of(struct str text, const char *marks)
 {
-    char text[64];
+    for (size_t i = 0; i < text.n; i++) {
+        unsigned char c = (unsigned char)text.p[i];
 
-    for (int digits = 6; digits <= 17; digits++) {
-        double again;
-
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (str_to_decimal(str_from(text), &again) && !(again < value) && !(again > value))
-            break;
+        if (c >= 0x80 || (!isalnum(c) && (c == '\0' || !strchr(marks, c))))
+            return false;
     }
-    buf_add_str(out, str_from(text));
+    return text.n > 0;
 }
 
-static void set_text(const struct config_row *row, unsigned bits, struct buf *out)
+static bool is_variable(struct str text)
 {
-    const char *comma = "";
-
-    if (bits == 0)
-        buf_add_str(out, STR("none"));
-    for (unsigned i = 0; row->choices[i]; i++) {
-        if (bits & (1u << i)) {
-            buf_printf(out, "%s%s", comma, row->choices[i]);
-            comma = ", ";
-        }
-    }
+    return is_made_of(text, "_") && !isdigit((unsigned char)text.p[0]);
 }
 
-static void list_text(const struct string_list *list, struct buf *out)
+static bool is_prefix(struct str text)
 {
-    for (unsigned i = 0; i < list->count; i++)
-        buf_printf(out, "%s%s", i ? ", " : "", list->items[i]);
+    return is_made_of(text, ".-_:") && text.n <= 64;
+}
+
+static const char *check_path_glob(struct str text)
+{
+    return text.n && text.p[0] != '/' && text.p[0] != '*' ? "a pattern that starts with / or *"
+                                                          : NULL;
+}
+
+static bool is_base(struct str text)
+{
+    return str_is_visible(text) && text.p[0] == '/' && !memchr(text.p, '?', text.n) &&
+           !memchr(text.p, '#', text.n);
+}
+
+static char *normal_base(struct str text)
+{
+    while (text.n && text.p[text.n - 1] == '/')
+        text.n--;
+    return str_dup(text);
+}
+
+static void format_base(const struct value *v, struct buf *out)
+{
+    buf_add_str(out, (*v->text)[0] ? str_from(*v->text) : STR("/"));
+}
+
+static const char *check_address(struct str text)
+{
+    return str_ieq(text, STR("off")) ? NULL : config_address_check(text, NULL);
+}
+
+static char *normal_address(struct str text)
+{
+    return str_dup(str_ieq(text, STR("off")) ? STR("off") : text);
+}
+
+static const char *check_url(struct str text)
+{
+    struct config_url url;
+
+    return config_url_parse(text, &url);
+}
+
+/* Every parameter of the query is masked, since any may be a key. */
+static void format_url(const struct value *v, struct buf *out)
+{
+    const char *url = *v->text, *p = url + strcspn(url, "?");
+
+    buf_add(out, url, (size_t)(p - url));
+    while (*p) {
+        size_t pair = 1 + strcspn(p + 1, "&"), name = 1 + strcspn(p + 1, "=&");
+
+        buf_add(out, p, name);
+        if (name < pair)
+            buf_add_str(out, STR("=***"));
+        p += pair;
+    }
 }
 
 /* A proxy's user name and password are masked. */
-static void proxy_text(const char *url, struct buf *out)
+static void format_proxy(const struct value *v, struct buf *out)
 {
-    const char *at = strrchr(url, '@');
-    const char *start = strstr(url, "://");
+    const char *url = *v->text, *at = strrchr(url, '@'), *start = strstr(url, "://");
 
     start = start ? start + 3 : url;
-    if (!at || at < start) {
-        buf_add_str(out, str_from(url));
-        return;
+    if (at && at >= start) {
+        buf_add(out, url, (size_t)(start - url));
+        buf_add_str(out, STR("***"));
+        url = at;
     }
-    buf_add(out, url, (size_t)(start - url));
-    buf_printf(out, "***%s", at);
+    buf_add_str(out, str_from(url));
 }
 
-void config_value_text(const struct config_row *row, const void *field, struct buf *out)
-{
-    char number[UNITS_TEXT_MAX];
-    const unsigned *n = field;
-    const uint64_t *big = field;
-    const double *decimal = field;
-    const bool *yes = field;
-    char *const *text = field;
+/* --- pairs ------------------------------------------------------------------------------------ */
 
-    switch (row->type) {
-    case CONFIG_DURATION:
-        buf_add_str(out, str_from(units_duration_text(*big, number)));
-        break;
-    case CONFIG_SIZE:
-        buf_add_str(out, str_from(units_size_text(*big, number)));
-        break;
-    case CONFIG_INTEGER:
-        if (*n == 0 && row->zero_word)
-            buf_add_str(out, str_from(row->zero_word));
-        else
-            buf_printf(out, "%u", *n);
-        break;
-    case CONFIG_PERCENT:
-        buf_printf(out, "%u%%", *n);
-        break;
-    case CONFIG_DECIMAL:
-        decimal_text(*decimal, out);
-        break;
-    case CONFIG_YES_NO:
-        buf_add_str(out, *yes ? STR("yes") : STR("no"));
-        break;
-    case CONFIG_ENUM:
-        buf_add_str(out, str_from(row->choices[*n]));
-        break;
-    case CONFIG_SET:
-        set_text(row, *n, out);
-        break;
-    case CONFIG_LIST:
-    case CONFIG_WEIGHTS:
-    case CONFIG_ADDRESSES:
-        list_text(field, out);
-        break;
-    case CONFIG_HEADER:
-    case CONFIG_MODEL:
-        break;
-    case CONFIG_PROXY:
-        proxy_text(*text, out);
-        break;
-    case CONFIG_BASE:
-        buf_add_str(out, (*text)[0] ? str_from(*text) : STR("/"));
-        break;
-    default:
-        buf_add_str(out, str_from(*text));
+static void clear_pairs(struct value *v)
+{
+    for (unsigned i = 0; i < v->pairs->count; i++) {
+        struct config_pair *pair = &v->pairs->items[i];
+
+        free(pair->name);
+        explicit_bzero(pair->value, strlen(pair->value)); /* a header's may be a key */
+        free(pair->value);
     }
+    free(v->pairs->items);
+    *v->pairs = (struct config_pairs){0};
 }
 
-/* --- what is expected -------------------------------------------------------------------------- */
+/* --- the types -------------------------------------------------------------------------------- */
 
-static void bound_text(const struct config_row *row, uint64_t value, struct buf *out)
-{
-    char number[UNITS_TEXT_MAX];
+#define U64 .parse = parse_u64, .format = format_u64
+#define UNSIGNED .parse = parse_unsigned, .format = format_unsigned
+#define TEXT .parse = parse_text, .format = format_text, .clear = clear_text
+#define LIST .parse = parse_list, .format = format_list, .clear = clear_list, .list = true
+#define PAIRS .clear = clear_pairs, .prefix = true
+#define URL_HIDES "@?#" /* a password stands before an @, a key behind a ? */
 
-    if (row->type == CONFIG_DURATION)
-        buf_add_str(out, str_from(units_duration_text(value, number)));
-    else if (row->type == CONFIG_SIZE)
-        buf_add_str(out, str_from(units_size_text(value, number)));
-    else
-        buf_printf(out, "%llu%s", (unsigned long long)value,
-                   row->type == CONFIG_PERCENT ? "%" : "");
-}
-
-/* " (at least 1ms, at most 1h)" */
-static void bounds_text(const struct config_row *row, struct buf *out)
-{
-    if (row->min == 0 && row->max == 0)
-        return;
-    buf_add_str(out, STR(" ("));
-    if (row->min) {
-        buf_add_str(out, STR("at least "));
-        bound_text(row, row->min, out);
-    }
-    if (row->max) {
-        buf_add_str(out, row->min ? STR(", at most ") : STR("at most "));
-        bound_text(row, row->max, out);
-    }
-    buf_addc(out, ')');
-}
-
-static void choices_text(const struct config_row *row, struct buf *out)
-{
-    for (unsigned i = 0; row->choices[i]; i++)
-        buf_printf(out, "%s%s", !i ? "" : row->choices[i + 1] ? ", " : " or ", row->choices[i]);
-}
-
-static const char *const expectations[] = {
-    [CONFIG_DURATION] = "a duration such as 250ms, 30s or 10m",
-    [CONFIG_SIZE] = "a size such as 64K, 512M or 2G",
-    [CONFIG_INTEGER] = "a whole number",
-    [CONFIG_DECIMAL] = "a number such as 2 or 1.5",
-    [CONFIG_PERCENT] = "a percentage such as 20%",
-    [CONFIG_YES_NO] = "yes or no",
-    [CONFIG_ENUM] = "",
-    [CONFIG_SET] = "none, or a comma-separated list of ",
-    [CONFIG_LIST] = "a comma-separated list",
-    [CONFIG_WEIGHTS] = "a comma-separated list of whole numbers",
-    [CONFIG_ADDRESSES] = "one or more of ADDRESS:PORT, [IPV6]:PORT or unix:/PATH, comma-separated",
-    [CONFIG_ADDRESS] = "ADDRESS:PORT, [IPV6]:PORT, unix:/PATH or off",
-    [CONFIG_PATH] = "a path",
-    [CONFIG_TOKEN] = "the name of a header, such as Authorization",
-    [CONFIG_VARIABLE] = "the name of an environment variable, such as OPENAI_API_KEY, not the key",
-    [CONFIG_URL] = "a URL such as https://api.openai.com/v1, or unix:/path/to/socket:/v1",
-    [CONFIG_PROXY] = "a URL such as http://proxy.example:3128",
-    [CONFIG_BASE] = "a path such as /v1",
-    [CONFIG_GLOB] = "a pattern such as gpt-4o*, without spaces",
-    [CONFIG_SERVER] = "HOST:PORT, [IPV6]:PORT or unix:/PATH",
-    [CONFIG_PREFIX] = "1 to 64 letters, digits, dots, dashes, underscores or colons",
-    [CONFIG_TEXT] = "text",
-    [CONFIG_HEADER] = "the header's value, one line of text",
-    [CONFIG_MODEL] = "the name of a model",
+static const struct type types[] = {
+    [CONFIG_DURATION] = {"duration", "a duration such as 250ms, 30s or 10m", U64,
+                         .read = units_duration, .write = units_duration_text},
+    [CONFIG_SIZE] = {"size", "a size such as 64K, 512M or 2G", U64, .read = units_size,
+                     .write = units_size_text},
+    [CONFIG_INTEGER] = {"whole number", "a whole number", UNSIGNED, .read = str_to_u64,
+                        .write = whole_text},
+    [CONFIG_PERCENT] = {"percentage", "a percentage such as 20%", UNSIGNED, .read = percent_read,
+                        .write = percent_text},
+    [CONFIG_DECIMAL] = {"number", "a number such as 2 or 1.5", .parse = parse_decimal,
+                        .format = format_decimal, .write = whole_text},
+    [CONFIG_YES_NO] = {"yes or no", "yes or no", .parse = parse_yes_no, .format = format_yes_no},
+    [CONFIG_ENUM] = {"", "", .parse = parse_enum, .format = format_enum},
+    [CONFIG_SET] = {"none, or any of ", "none, or a comma-separated list of ", .parse = parse_set,
+                    .format = format_set, .clear = clear_set, .list = true},
+    [CONFIG_LIST] = {"list", "a comma-separated list", LIST, .is = is_item},
+    [CONFIG_WEIGHTS] = {"list of whole numbers", "a comma-separated list of whole numbers", LIST,
+                        .is = is_weight, .write = whole_text, .repeats = true},
+    [CONFIG_ADDRESSES] = {"list of ADDRESS:PORT, [IPV6]:PORT or unix:/PATH",
+                          "one or more of ADDRESS:PORT, [IPV6]:PORT or unix:/PATH, comma-separated",
+                          .parse = parse_addresses, .format = format_list, .clear = clear_list,
+                          .check = check_listener, .list = true},
+    [CONFIG_ADDRESS] = {"ADDRESS:PORT, [IPV6]:PORT, unix:/PATH or off",
+                        "ADDRESS:PORT, [IPV6]:PORT, unix:/PATH or off", TEXT,
+                        .check = check_address, .normal = normal_address},
+    [CONFIG_PATH] = {"path", "a path", TEXT},
+    [CONFIG_TOKEN] = {"name of a header", "the name of a header, such as Authorization", TEXT,
+                      .is = str_is_token},
+    [CONFIG_VARIABLE] = {"name of a variable",
+                         "the name of an environment variable, such as OPENAI_API_KEY, not the key",
+                         TEXT, .is = is_variable, .hides = ""},
+    [CONFIG_URL] = {"URL", "a URL such as https://api.openai.com/v1, or unix:/path/to/socket:/v1",
+                    .parse = parse_text, .format = format_url, .clear = clear_text,
+                    .check = check_url, .normal = config_url_text, .hides = URL_HIDES},
+    [CONFIG_PROXY] = {"URL", "a URL such as http://proxy.example:3128", .parse = parse_text,
+                      .format = format_proxy, .clear = clear_text, .check = config_proxy_check,
+                      .hides = URL_HIDES},
+    [CONFIG_BASE] = {"path", "a path such as /v1", .parse = parse_text, .format = format_base,
+                     .clear = clear_text, .is = is_base, .normal = normal_base},
+    [CONFIG_GLOB] = {"pattern", "a pattern such as gpt-4o*, without spaces", TEXT,
+                     .is = str_is_visible},
+    [CONFIG_PATH_GLOB] = {"pattern", "a pattern such as gpt-4o*, without spaces", TEXT,
+                          .check = check_path_glob, .is = str_is_visible},
+    [CONFIG_SERVER] = {"HOST:PORT, [IPV6]:PORT or unix:/PATH",
+                       "HOST:PORT, [IPV6]:PORT or unix:/PATH", TEXT, .check = config_server_check,
+                       .hides = URL_HIDES},
+    [CONFIG_PREFIX] = {"letters, digits and .-_:",
+                       "1 to 64 letters, digits, dots, dashes, underscores or colons", TEXT,
+                       .is = is_prefix},
+    [CONFIG_TEXT] = {"text", "text", TEXT},
+    [CONFIG_HEADER] = {"text", "the header's value, one line of text", PAIRS},
+    [CONFIG_MODEL] = {"name of a model", "the name of a model", PAIRS},
 };
+
+static const struct type *type_of(const struct config_row *row)
+{
+    return &types[row->type];
+}
+
+bool config_row_is_prefix(const struct config_row *row)
+{
+    return type_of(row)->prefix;
+}
+
+bool config_row_is_list(const struct config_row *row)
+{
+    return type_of(row)->list;
+}
+
+bool config_row_hides(const struct config_row *row, const char *text)
+{
+    const char *hides = type_of(row)->hides;
+
+    return hides && (hides[0] == '\0' || strpbrk(text, hides));
+}
+
+/* --- values ----------------------------------------------------------------------------------- */
+
+static struct value value_of(const struct config_row *row, const void *owner)
+{
+    return (struct value){.row = row, .field = config_field(row, owner)};
+}
+
+int config_value_parse(const struct config_row *row, struct str text, void *owner,
+                       struct config_mistake *ret_mistake)
+{
+    struct value v = value_of(row, owner);
+    int rc;
+
+    v.mistake.found = text;
+    rc = type_of(row)->parse(&v, text);
+    *ret_mistake = v.mistake;
+    return rc;
+}
+
+void config_value_clear(const struct config_row *row, void *owner)
+{
+    struct value v = value_of(row, owner);
+
+    if (type_of(row)->clear)
+        type_of(row)->clear(&v);
+}
+
+void config_value_text(const struct config_row *row, const void *owner, struct buf *out)
+{
+    struct value v = value_of(row, owner);
+
+    type_of(row)->format(&v, out);
+}
+
+bool config_value_same(const struct config_row *row, const void *a, const void *b)
+{
+    struct buf one, other;
+    bool same;
+
+    buf_init(&one, CONFIG_VALUE_MAX);
+    buf_init(&other, CONFIG_VALUE_MAX);
+    config_value_text(row, a, &one);
+    config_value_text(row, b, &other);
+    same = str_eq(buf_str(&one), buf_str(&other));
+    buf_deinit(&one);
+    buf_deinit(&other);
+    return same;
+}
+
+static void add_choices(const struct config_row *row, struct buf *out)
+{
+    for (unsigned i = 0; row->choices && row->choices[i]; i++)
+        buf_printf(out, "%s%s", !i ? "" : row->choices[i + 1] ? ", " : " or ", row->choices[i]);
+    if (row->zero_word)
+        buf_printf(out, " or %s", row->zero_word);
+}
 
 void config_value_expected(const struct config_row *row, struct buf *out)
 {
-    buf_add_str(out, str_from(expectations[row->type]));
-    if (row->choices)
-        choices_text(row, out);
-    if (row->zero_word)
-        buf_printf(out, " or %s", row->zero_word);
-    bounds_text(row, out);
-}
+    const struct type *type = type_of(row);
+    char text[UNITS_TEXT_MAX];
 
-static const char *const kinds[] = {
-    [CONFIG_DURATION] = "duration",
-    [CONFIG_SIZE] = "size",
-    [CONFIG_INTEGER] = "whole number",
-    [CONFIG_DECIMAL] = "number",
-    [CONFIG_PERCENT] = "percentage",
-    [CONFIG_YES_NO] = "yes or no",
-    [CONFIG_ENUM] = "",
-    [CONFIG_SET] = "none, or any of ",
-    [CONFIG_LIST] = "list",
-    [CONFIG_WEIGHTS] = "list of whole numbers",
-    [CONFIG_ADDRESSES] = "list of ADDRESS:PORT, [IPV6]:PORT or unix:/PATH",
-    [CONFIG_ADDRESS] = "ADDRESS:PORT, [IPV6]:PORT, unix:/PATH or off",
-    [CONFIG_PATH] = "path",
-    [CONFIG_TOKEN] = "name of a header",
-    [CONFIG_VARIABLE] = "name of a variable",
-    [CONFIG_URL] = "URL",
-    [CONFIG_PROXY] = "URL",
-    [CONFIG_BASE] = "path",
-    [CONFIG_GLOB] = "pattern",
-    [CONFIG_SERVER] = "HOST:PORT, [IPV6]:PORT or unix:/PATH",
-    [CONFIG_PREFIX] = "letters, digits and .-_:",
-    [CONFIG_TEXT] = "text",
-    [CONFIG_HEADER] = "text",
-    [CONFIG_MODEL] = "name of a model",
-};
+    buf_add_str(out, str_from(type->expected));
+    add_choices(row, out);
+    if (row->min)
+        buf_printf(out, " (at least %s%s", type->write(row->min, text), row->max ? "" : ")");
+    if (row->max)
+        buf_printf(out, "%sat most %s)", row->min ? ", " : " (", type->write(row->max, text));
+}
 
 void config_value_kind(const struct config_row *row, struct buf *out)
 {
-    buf_add_str(out, str_from(kinds[row->type]));
-    if (row->choices)
-        choices_text(row, out);
-    if (row->zero_word)
-        buf_printf(out, " or %s", row->zero_word);
-    if (row->max == 0)
-        return;
-    buf_add_str(out, row->min ? STR(", ") : STR(", up to "));
-    if (row->min) {
-        bound_text(row, row->min, out);
-        buf_add_str(out, STR(" to "));
-    }
-    bound_text(row, row->max, out);
+    const struct type *type = type_of(row);
+    char text[UNITS_TEXT_MAX];
+
+    buf_add_str(out, str_from(type->kind));
+    add_choices(row, out);
+    if (row->max && row->min)
+        buf_printf(out, ", %s to ", type->write(row->min, text));
+    if (row->max)
+        buf_printf(out, "%s%s", row->min ? "" : ", up to ", type->write(row->max, text));
 }

@@ -31,22 +31,22 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
                                                       : FETCH_HTTP_2,
         .connection_lifetime_ms = u->connection_lifetime_ms,
     };
-    wire->headers = calloc(u->header_count + 1, sizeof(*wire->headers));
+    wire->headers = calloc(u->headers.count + 1, sizeof(*wire->headers));
     wire->keys = calloc(u->key_count + 1, sizeof(*wire->keys));
-    wire->models = calloc(u->model_count + 1, sizeof(*wire->models));
+    wire->models = calloc(u->models.count + 1, sizeof(*wire->models));
     if (!wire->headers || !wire->keys || !wire->models)
         return -ENOMEM;
-    for (unsigned i = 0; i < u->header_count; i++)
-        wire->headers[i] =
-            (struct target_header){.name = u->headers[i].name, .value = u->headers[i].value};
+    for (unsigned i = 0; i < u->headers.count; i++)
+        wire->headers[i] = (struct target_header){.name = u->headers.items[i].name,
+                                                  .value = u->headers.items[i].value};
     for (unsigned i = 0; i < u->key_count; i++) {
         struct str text = secret_text(u->keys[i]);
 
         wire->keys[i] = (struct target_key){.text = text, .id = hash_text(text)};
     }
-    for (unsigned i = 0; i < u->model_count; i++)
-        wire->models[i] =
-            (struct target_model){.asked = str_from(u->models[i].name), .own = u->models[i].value};
+    for (unsigned i = 0; i < u->models.count; i++)
+        wire->models[i] = (struct target_model){.asked = str_from(u->models.items[i].name),
+                                                .own = u->models.items[i].value};
     wire->upstream = (struct upstream){
         .name = u->name,
         .id = hash_join(hash_text(str_from(u->name)), hash_text(str_from(u->url))),
@@ -58,9 +58,9 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
         .keys = wire->keys,
         .key_count = u->key_count,
         .headers = wire->headers,
-        .header_count = u->header_count,
+        .header_count = u->headers.count,
         .models = wire->models,
-        .model_count = u->model_count,
+        .model_count = u->models.count,
         .idempotency_header = u->idempotency_header,
         .max_concurrency = u->max_concurrency,
         .requests_per_minute = u->requests_per_minute,

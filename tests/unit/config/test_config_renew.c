@@ -98,7 +98,7 @@ START_TEST(one_file_for_both)
     write_both(pem_certificate, "");
     is_bad(one, ENOKEY,
            "t.conf:2: [upstream openai] client_cert_file: \"./client.pem\" holds no private key; "
-           "expected one in PEM\n");
+           "expected a private key in PEM\n");
     write_both(pem_certificate, pem_key);
     is_good(UPSTREAM "url = http://h/v1\nclient_cert_file = ./client.pem\n",
             "t.conf:3: [upstream openai] client_cert_file: has no effect without an https url\n");
@@ -115,10 +115,9 @@ START_TEST(authorities)
     write_text("ca.pem", pem_certificate);
     is_good(ca, "");
     write_text("ca.pem", "");
-    is_bad(
-        ca, EINVAL,
-        "t.conf:2: [upstream openai] ca_file: \"./ca.pem\" holds no certificate; expected some in "
-        "PEM\n");
+    is_bad(ca, EINVAL,
+           "t.conf:2: [upstream openai] ca_file: \"./ca.pem\" holds no certificate; expected "
+           "certificates in PEM\n");
     write_text("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
     is_bad(
         ca, EINVAL,

@@ -260,7 +260,7 @@ START_TEST(C31_secrets_are_never_shown)
     ck_assert_ptr_nonnull(strstr(dump, "\nproxy = http://***@p:1\n"));
     ck_assert_ptr_nonnull(strstr(dump, "\nheader.Cookie = ***\n"));
     ck_assert_ptr_nonnull(strstr(dump, "\nheader.Y = ***\n"));
-    ck_assert_str_eq(l.config->upstreams[0].headers[0].value, "SECRET");
+    ck_assert_str_eq(l.config->upstreams[0].headers.items[0].value, "SECRET");
     free(dump);
     loaded_deinit(&l);
 }
@@ -305,16 +305,16 @@ START_TEST(models_with_colons)
 
     ck_assert_str_eq(l.problems, "");
     ck_assert_ptr_nonnull(l.config);
-    ck_assert_uint_eq(l.config->upstreams[0].model_count, 5);
+    ck_assert_uint_eq(l.config->upstreams[0].models.count, 5);
     for (unsigned i = 0; i < 5; i++) {
-        ck_assert_str_eq(l.config->upstreams[0].models[i].name, expected[i][0]);
-        ck_assert_str_eq(l.config->upstreams[0].models[i].value, expected[i][1]);
+        ck_assert_str_eq(l.config->upstreams[0].models.items[i].name, expected[i][0]);
+        ck_assert_str_eq(l.config->upstreams[0].models.items[i].value, expected[i][1]);
     }
     dump = config_text_dump(l.config);
     loaded_deinit(&l);
     l = config_text_load(dump);
     ck_assert_str_eq(l.problems, "");
-    ck_assert_str_eq(l.config->upstreams[0].models[3].name, "ft:gpt-4o:org::id");
+    ck_assert_str_eq(l.config->upstreams[0].models.items[3].name, "ft:gpt-4o:org::id");
     free(dump);
     loaded_deinit(&l);
     is_bad("[upstream openai]\nmodel.a:b = x\nmodels = a:b -> y\n", EINVAL,

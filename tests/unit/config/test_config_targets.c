@@ -241,9 +241,9 @@ START_TEST(C18_a_key_file_is_a_pool)
     ck_assert(str_eq(secret_text(u->keys[2]), STR("sk-3")));
     ck_assert_uint_eq(u->key_cooldown_ms, 2000);
     ck_assert(u->adaptive_pacing);
-    ck_assert_uint_eq(u->model_count, 1);
-    ck_assert_str_eq(u->models[0].name, "m");
-    ck_assert_str_eq(u->models[0].value, "n");
+    ck_assert_uint_eq(u->models.count, 1);
+    ck_assert_str_eq(u->models.items[0].name, "m");
+    ck_assert_str_eq(u->models.items[0].value, "n");
     loaded_deinit(&l);
 }
 END_TEST

@@ -71,7 +71,7 @@ static struct config_place place_of(const struct config_target *t, const struct 
 static void second_time(const struct config_target *t, const struct config_entry *e, unsigned first)
 {
     config_problem(t->origin.report, FAULT_VALUE, place_of(t, e),
-                   "is set a second time; the first is on line %u", first);
+                   "is set twice; the first is on line %u", first);
 }
 
 static void bad_value(const struct config_target *t, const struct config_row *row,
@@ -86,8 +86,9 @@ static void bad_value(const struct config_target *t, const struct config_row *ro
     else
         config_value_expected(row, &expected);
     config_problem(t->origin.report, FAULT_VALUE, place_of(t, e), "found %s; expected %.*s",
-                   config_row_hides(row, e->value) ? "something that is not shown"
-                                                   : config_quote(mistake->found, quoted),
+                   config_row_hides(row, e->value)
+                       ? "a value that is not shown because it may be secret"
+                       : config_quote(mistake->found, quoted),
                    (int)expected.len, expected.p ? expected.p : "");
     buf_deinit(&expected);
 }
@@ -101,7 +102,7 @@ static void unknown_key(const struct config_target *t, const struct config_entry
     buf_init(&hint, 256);
     config_key_hint(t->section->kind, e->key, &hint);
     place.key = config_quote(str_from(e->key), quoted);
-    config_problem(t->origin.report, FAULT_VALUE, place, "there is no such key%.*s", (int)hint.len,
+    config_problem(t->origin.report, FAULT_VALUE, place, "unknown key%.*s", (int)hint.len,
                    hint.p ? hint.p : "");
     buf_deinit(&hint);
 }
@@ -131,16 +132,16 @@ static const char *pair_problem(const struct config_row *row, struct str name, s
     bool header = row->type == CONFIG_HEADER;
 
     if (header && !str_is_token(name))
-        return "the name of a header behind header.";
+        return "the name of a header after header.";
     if (header && is_reserved(name))
         return "a header that does not belong to the connection";
     if (!name.n)
-        return "the name of a model behind model.";
+        return "the name of a model after model.";
     if (!value.n || value.p[0] == ';')
         return "a value that is not empty and does not start with a semicolon";
     if (!header && (!str_is_visible(value) || memchr(value.p, '=', value.n)))
-        return "the name of a model, without spaces and =";
-    return count == PAIRS_MAX ? "no more than 100 of them" : NULL;
+        return "the name of a model, without spaces or =";
+    return count == PAIRS_MAX ? "at most 100 of them" : NULL;
 }
 
 /* Returns the line of an earlier pair of that name, in any case, or 0. */
@@ -201,28 +202,9 @@ static bool may_continue(const struct config_target *t, const struct config_entr
         return true;
     config_problem(t->origin.report, FAULT_VALUE, place_of(t, e),
                    "this indented line continues the value above it%s",
-                   list ? ", but holds a =; a key of its own starts without a space"
-                        : ", which takes one line only; a key starts without a space");
+                   list ? ", but contains a =; a key must not be indented"
+                        : ", which takes one line only; a key must not be indented");
     return false;
-}
-
-/* Whether a value leaves a setting off that has no effect yet. */
-static bool says_nothing(const struct config_row *row, const char *value)
-{
-    return value[0] == '\0' || !strcmp(value, "0") ||
-           (row->type == CONFIG_ENUM && str_ieq(str_from(value), str_from(row->fallback)));
-}
-
-static void note_later(const struct config_target *t, const struct config_row *row,
-                       const struct config_entry *e)
-{
-    if (row->later && !says_nothing(row, e->value))
-        config_note(t->origin.report, place_of(t, e), "accepted, not in force in this version (%s)",
-                    row->later);
-    if (!strcmp(row->key, "allowed_origins") && e->value[0])
-        config_note(t->origin.report, place_of(t, e),
-                    "requests from these origins are let in; the CORS answers that browsers ask "
-                    "for are not in force in this version (C30)");
 }
 
 static void apply_value(const struct config_target *t, const struct config_row *row,
@@ -257,7 +239,9 @@ static const struct config_row *apply_key(struct config_target *t, const struct 
         return NULL;
     }
     *line = e->line;
-    note_later(t, row, e);
+    if (row->later && e->value[0])
+        config_note(t->origin.report, place_of(t, e),
+                    "accepted, but has no effect in this version (%s)", row->later);
     if (config_row_is_prefix(row))
         return apply_pair(t, row, e) ? row : NULL;
     apply_value(t, row, e);

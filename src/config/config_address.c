@@ -130,9 +130,9 @@ static const char *socket_check(struct str path)
     if (!str_starts(path, STR("/")))
         return "an absolute path after unix:";
     if (path.n > SOCKET_PATH_MAX)
-        return "a socket's path of at most 107 bytes";
+        return "a socket path of at most 107 bytes";
     if (!str_is_visible(path))
-        return "a socket's path without spaces";
+        return "a socket path without spaces";
     return NULL;
 }
 
@@ -185,12 +185,12 @@ static const char *check_braces(const struct config_url *url)
     bool seen = false;
 
     if (has_brace(url->authority) || has_brace(url->socket) || has_brace(url->query))
-        return "{model} in the path of the URL, and no other braces";
+        return "{model} only in the path of the URL, and no other braces";
     for (; rest.n > 0; rest = behind(rest, 1)) {
         if (rest.p[0] != '{' && rest.p[0] != '}')
             continue;
         if (!str_starts(rest, model))
-            return "no braces but those of {model}, which stands for the name of the model";
+            return "no braces except {model}, which stands for the model's name";
         if (seen)
             return "{model} only once";
         seen = true;
@@ -222,7 +222,7 @@ static const char *check_query(struct str query)
 
         (void)str_next(&value, '=', &name);
         if (pair.n && (names_secret(name) || str_istarts(value, STR("sk-"))))
-            return "a query without a key in it; keys go into api_key_env or api_key_file";
+            return "a query without a key; keys belong in api_key_env or api_key_file";
     }
     return NULL;
 }
@@ -246,11 +246,11 @@ static const char *parse_authority(struct str authority, struct config_url *url)
     struct str port;
 
     if (authority.n && memchr(authority.p, '@', authority.n))
-        return "a URL without a user name or password; keys go into api_key_env or api_key_file";
+        return "a URL without a user name or password; keys belong in api_key_env or api_key_file";
     url->authority = url->host = authority;
     if (split_port(authority, &url->host, &port) && !is_port(port, 1))
         return "a port from 1 to 65535";
-    return is_host(url->host) ? NULL : "a URL with the name of a host";
+    return is_host(url->host) ? NULL : "a URL with a host name";
 }
 
 /* Parses what is left of a URL without its query. */
@@ -354,7 +354,7 @@ const char *config_server_check(struct str server)
         return socket_check(behind(server, 5));
     if (!split_port(server, &host, &port) || !is_host(host) || !str_to_u64(port, &n))
         return form;
-    return is_port(port, 1) ? NULL : "a port from 1 to 65535 behind the host";
+    return is_port(port, 1) ? NULL : "a port from 1 to 65535 after the host";
 }
 
 /* --- what leads back here ----------------------------------------------------------------------- */

@@ -28,14 +28,12 @@ static void check_reachable(const struct config *c, const char *section, const c
 
     if (config_address_is_local(address) || config_may_be_reached(c, admin))
         return;
-    config_problem(o->report, FAULT_VALUE, config_place_of(o, section, "listen"),
-                   "found %s, which other machines can reach; expected a loopback address or a "
-                   "Unix socket, or insecure_listen = yes in [server] where whoever can reach it "
-                   "may use it%s",
-                   config_quote(str_from(address), quoted),
-                   keys ? " (client_keys_file is not in force in this version and does not protect "
-                          "it yet)"
-                        : "");
+    config_problem(
+        o->report, FAULT_VALUE, config_place_of(o, section, "listen"),
+        "found %s, which other machines can reach; expected a loopback address or a "
+        "Unix socket, or insecure_listen = yes in [server] if anyone who can reach it may use it%s",
+        config_quote(str_from(address), quoted),
+        keys ? " (client_keys_file has no effect in this version, and does not protect it)" : "");
 }
 
 /* Other machines call this one by a name that the default of allowed_hosts does not have. */
@@ -49,9 +47,9 @@ static void note_hosts(const struct config *c, const struct config_origin *o)
     if (local || place.line)
         return;
     place.line = config_key_line(o, "server", "listen");
-    config_note(o->report, place,
-                "is not set, so that requests from other machines get 403; add the name or address "
-                "by which they call this one");
+    config_note(
+        o->report, place,
+        "is not set, so requests from other machines get 403; add the name or address that they use for this machine");
 }
 
 void config_check_listeners(const struct config *c, const struct config_origin *o)
@@ -68,9 +66,9 @@ void config_check_listeners(const struct config *c, const struct config_origin *
     for (unsigned i = 0; i < listen->count; i++) {
         check_reachable(c, "server", listen->items[i], o);
         if (!strcmp(listen->items[i], admin) && !str_ends(str_from(admin), STR(":0")))
-            config_problem(o->report, FAULT_VALUE, place,
-                           "%s is an address of [server] too; expected one of its own, or off",
-                           admin);
+            config_problem(
+                o->report, FAULT_VALUE, place,
+                "%s is also an address of [server]; expected a different address, or off", admin);
     }
     note_hosts(c, o);
     if (strcmp(admin, "off") != 0)
@@ -86,10 +84,10 @@ void config_check_spool(const struct config *c, const struct config_origin *o)
     char quoted[CONFIG_QUOTED_MAX];
 
     if (rc < 0)
-        config_note(o->report, config_place_of(o, "server", "spool_dir"),
-                    "no file can be made in %s (%s): requests with bodies larger than memory_body "
-                    "will get 507",
-                    config_quote(str_from(c->server.spool_dir), quoted), strerror(-rc));
+        config_note(
+            o->report, config_place_of(o, "server", "spool_dir"),
+            "cannot create a file in %s (%s); requests with bodies larger than memory_body will get 507",
+            config_quote(str_from(c->server.spool_dir), quoted), strerror(-rc));
 }
 
 /* --- retries ---------------------------------------------------------------------------------- */
@@ -127,7 +125,7 @@ void config_finish_shared(struct config *c, const struct config_origin *o)
                     "has no effect without redis");
     if (c->shared_redis[0] && user && !password)
         config_problem(o->report, FAULT_VALUE, user_place,
-                       "redis_password_file is not set; expected both, or neither");
+                       "redis_password_file is not set; expected both or neither");
 }
 
 /* --- upstreams -------------------------------------------------------------------------------- */
@@ -156,9 +154,9 @@ static void fill_url(struct config_upstream *u, struct config_report *r)
 static void check_url_set(const struct config_upstream *u, const struct config_origin *o)
 {
     if (o->line && !config_key_line(o, "upstream", "url") && strcmp(u->name, "openai") != 0)
-        config_problem(o->report, FAULT_VALUE, config_place_of(o, "upstream", "url"),
-                       "is missing; expected a URL such as https://api.openai.com/v1 (only the "
-                       "upstream named openai may leave it out)");
+        config_problem(
+            o->report, FAULT_VALUE, config_place_of(o, "upstream", "url"),
+            "is missing; expected a URL such as https://api.openai.com/v1 (only the upstream named openai may omit it)");
 }
 
 static void check_headers(const struct config_upstream *u, const struct config_origin *o)
@@ -176,7 +174,7 @@ static void check_headers(const struct config_upstream *u, const struct config_o
         snprintf(key, sizeof key, "header.%s", name);
         place.key = key;
         config_problem(o->report, FAULT_VALUE, place,
-                       "this header carries the key of %s; expected one of the two", source);
+                       "this header carries the key of %s; expected only one of them", source);
     }
 }
 
@@ -201,7 +199,8 @@ static void check_own(const struct config *c, const struct config_upstream *u,
     if (address)
         config_problem(
             o->report, FAULT_VALUE, config_place_of(o, "upstream", u->proxy[0] ? "proxy" : "url"),
-            "leads back to retryd itself, which listens on %s; expected the API's own", address);
+            "leads back to retryd itself, which listens on %s; expected the address of the API",
+            address);
 }
 
 void config_finish_upstream(struct config *c, struct config_upstream *u,
@@ -264,20 +263,20 @@ static void note_path(const char *title, const char *key, const char *path, stru
     if (!strchr(path, '/'))
         return;
     if (strcmp(title, "configuration") != 0 && !spool && hidden_by_unit(path))
-        buf_printf(notes,
-                   "[%s] %s: %s is in a folder that retryd.service does not see (/home, /root, "
-                   "/tmp and such); /etc/retryd is for what it is to read\n",
-                   title, key, quoted);
+        buf_printf(
+            notes,
+            "[%s] %s: %s is in a folder that retryd.service cannot see (such as /home, /root and /tmp); expected a file in /etc/retryd\n",
+            title, key, quoted);
     mode = find_barrier(path, spool ? S_IWOTH | S_IXOTH : S_IROTH, barrier);
     if (mode >= 0)
-        buf_printf(notes,
-                   "[%s] %s: not every user can %s %s (%s has mode %04o): root can, the user of "
-                   "retryd.service cannot%s\n",
-                   title, key, spool ? "write to" : "read", quoted,
-                   config_quote(str_from(barrier), other), (unsigned)mode,
-                   secret ? "; there it is to be a credential (LoadCredential=), and a name "
-                            "without a slash here"
-                          : "");
+        buf_printf(
+            notes,
+            "[%s] %s: not every user can %s %s (%s has mode %04o): root can, but the user of retryd.service cannot%s\n",
+            title, key, spool ? "write to" : "read", quoted, config_quote(str_from(barrier), other),
+            (unsigned)mode,
+            secret
+                ? "; pass the file to the service as a credential (LoadCredential=), and set its name here without a slash"
+                : "");
 }
 
 static void note_rows(enum config_owner kind, const void *owner, const char *title,

@@ -159,10 +159,10 @@ static bool find_file(struct config_reading *f, const char *name)
     int n =
         snprintf(f->path, sizeof f->path, "%s%s%s", folder ? folder : "", folder ? "/" : "", name);
 
-    f->remark = folder || strchr(name, '/')
-                    ? ""
-                    : " (a name without a slash is a credential of systemd, but "
-                      "CREDENTIALS_DIRECTORY is not set)";
+    f->remark =
+        folder || strchr(name, '/')
+            ? ""
+            : " (a name without a slash is a systemd credential, but CREDENTIALS_DIRECTORY is not set)";
     return n > 0 && (size_t)n < sizeof f->path;
 }
 
@@ -285,7 +285,7 @@ bool config_reading_read(struct config_reading *f)
 
     if (rc < 0 && f && f->remark[0] && f->to->examined)
         config_note(f->report, f->place,
-                    "%s is a credential of systemd, which only the service sees: it was not read",
+                    "%s is a systemd credential, which only the service can see; it was not read",
                     f->quoted);
     else if (rc < 0 && rc != -ENOMEM)
         config_problem(f->report, f->fault, f->place, "%s cannot be read: %s%s", f->quoted,

@@ -135,13 +135,12 @@ static const struct config_section_row *section_kind(struct reader *r, struct st
         return row;
     nearest = config_section_nearest(name);
     if (nearest)
-        config_problem(r->report, FAULT_VALUE, r->here, "%s is not a section; did you mean [%s]?",
+        config_problem(r->report, FAULT_VALUE, r->here, "unknown section %s; did you mean [%s]?",
                        config_quote(kind, quoted), nearest);
     else
         config_problem(
             r->report, FAULT_VALUE, r->here,
-            "%s is not a section; there are [server], [admin], [log], [upstream NAME], "
-            "[route NAME], [retry], [timeout], [stream], [breaker], [queue], [hedge] and [shared]",
+            "unknown section %s; expected [server], [admin], [log], [upstream NAME], [route NAME], [retry], [timeout], [stream], [breaker], [queue], [hedge] or [shared]",
             config_quote(kind, quoted));
     return NULL;
 }
@@ -169,7 +168,7 @@ static int section_enter(struct reader *r, const struct config_section_row *row,
     at = text_find(r->text, kind, name);
     if (at >= 0 && row->named) {
         config_problem(r->report, FAULT_VALUE, r->here,
-                       "[%s %.*s] is here a second time; the first is on line %u", row->name,
+                       "[%s %.*s] is defined twice; the first is on line %u", row->name,
                        (int)name.n, name.p, r->text->sections[at].line);
         return -1;
     }
@@ -292,7 +291,7 @@ static struct str filter_line(struct reader *r, struct str line, size_t room)
     if (text.n == 0 || text.p[0] == ';' || text.p[0] == '#')
         return nothing;
     if (has_control(line)) {
-        config_problem(r->report, FAULT_VALUE, r->here, "there is a control character in the line");
+        config_problem(r->report, FAULT_VALUE, r->here, "the line contains a control character");
         return nothing;
     }
     r->continues = text.n < line.n && r->key_seen;
@@ -301,19 +300,17 @@ static struct str filter_line(struct reader *r, struct str line, size_t room)
         return STR("[section]");
     }
     if (line.n > room) {
-        config_problem(r->report, FAULT_VALUE, r->here,
-                       "the line has %zu bytes and %zu are read; a list may go on over further "
-                       "lines that are indented",
-                       line.n, room);
+        config_problem(
+            r->report, FAULT_VALUE, r->here,
+            "the line has %zu bytes; expected at most %zu; a list may continue on indented lines",
+            line.n, room);
         return nothing;
     }
     /* A header's value must not be cut where elsewhere a comment begins. */
     if (!r->continues && str_starts(text, STR("header.")) && without_comment(text).n < text.n) {
         config_problem(
             r->report, FAULT_VALUE, r->here,
-            "there is a space and a semicolon in the line of a header, which would begin "
-            "a comment; a comment has a line of its own there, and a value has the "
-            "semicolon right behind the word before it");
+            "the header's line contains a space and a semicolon, which would start a comment; expected the comment on a line of its own, or no space before the semicolon");
         return nothing;
     }
     r->awaiting = true;
@@ -383,8 +380,7 @@ static void take_models(struct reader *r, struct str list)
         if (at < 0 || !is_model_name(name) || piece.n >= sizeof(value)) {
             config_problem(
                 r->report, FAULT_VALUE, r->here,
-                "models: expected a comma-separated list of NAME -> other, names without "
-                "spaces and =");
+                "models: expected a comma-separated list of NAME -> other, with names without spaces or =");
             return;
         }
         other = str_trim((struct str){piece.p + at + 2, piece.n - (size_t)at - 2});
@@ -404,7 +400,7 @@ static int take_entry(void *user, const char *section, const char *name, const c
         return 1;
     r->awaiting = false;
     if (name[0] == '\0') {
-        config_problem(r->report, FAULT_VALUE, r->here, "there is no key before the =");
+        config_problem(r->report, FAULT_VALUE, r->here, "expected a key before the =");
         return 1;
     }
     r->key_seen = true;
@@ -415,7 +411,7 @@ static int take_entry(void *user, const char *section, const char *name, const c
         take_pair(r, name, value);
     } else if (!r->headless) {
         config_problem(r->report, FAULT_VALUE, r->here,
-                       "a key before the first section; expected a line such as [server] above it");
+                       "this key is in no section; expected a line such as [server] above it");
         r->headless = true;
     }
     return 1;
@@ -474,7 +470,7 @@ static void report_unreadable(struct config_report *r, int error)
     if (error == ENOMEM)
         config_no_memory(r);
     else if (error == EFBIG)
-        config_problem(r, FAULT_FILE, file, "larger than %d bytes: not a configuration", FILE_MAX);
+        config_problem(r, FAULT_FILE, file, "is too large; expected at most %d bytes", FILE_MAX);
     else
         config_problem(r, FAULT_FILE, file, "cannot be read: %s", strerror(error));
 }

@@ -322,7 +322,7 @@ void config_row_describe(const struct config_row *row, struct buf *out)
     if (row->restart)
         buf_add_str(out, STR("; a change needs a restart"));
     if (row->later)
-        buf_printf(out, "; accepted, not in force in this version (%s)", row->later);
+        buf_printf(out, "; accepted, but has no effect in this version (%s)", row->later);
 }
 
 static void help_row(const struct config_row *row, FILE *out)

@@ -211,13 +211,13 @@ static void tell_twice(struct str path, struct str version, char *ret, size_t si
     char shown[SHOWN_MAX];
 
     str_shown(shown, sizeof(shown), path);
-    snprintf(ret, size,
-             "retryd: %.*s stands twice in %s: this client adds it by itself; leave it out of the "
-             "client's base URL%s",
-             (int)version.n, version.p, shown,
-             d == DIALECT_MESSAGES ? " (ANTHROPIC_BASE_URL)"
-             : d == DIALECT_GEMINI ? " (GOOGLE_GEMINI_BASE_URL)"
-                                   : "");
+    snprintf(
+        ret, size,
+        "retryd: %.*s occurs twice in %s: this client adds it by itself; remove it from the client's base URL%s",
+        (int)version.n, version.p, shown,
+        d == DIALECT_MESSAGES ? " (ANTHROPIC_BASE_URL)"
+        : d == DIALECT_GEMINI ? " (GOOGLE_GEMINI_BASE_URL)"
+                              : "");
 }
 
 /* Tells what a client's base URL ends in to take this route: the route's base, but for the version

@@ -49,9 +49,9 @@ static int add_key(struct config_upstream *u, struct str text)
 static const char *key_fault(struct str key)
 {
     if (!str_is_visible(key))
-        return "is no key; expected printable ASCII without spaces";
+        return "is not a key; expected printable ASCII without spaces";
     if (key.n > TARGET_KEY_MAX)
-        return "is longer than 16 KiB, which no server takes for a key";
+        return "is longer than 16 KiB, which no server accepts as a key";
     return NULL;
 }
 
@@ -64,12 +64,12 @@ static void keys_from_env(struct config_upstream *u, const struct config_origin 
     struct str key = str_trim(str_from(value));
 
     if (key.n == 0)
-        config_problem(o->report, FAULT_KEY, place,
-                       "the variable %s is %s; set it or remove the key; without one the client's "
-                       "own key passes through",
-                       name, value ? "empty" : "not set");
+        config_problem(
+            o->report, FAULT_KEY, place,
+            "the variable %s is %s; set it, or remove api_key_env so that the client's own key passes through",
+            name, value ? "empty" : "not set");
     else if (key_fault(key))
-        config_problem(o->report, FAULT_KEY, place, "what %s holds %s", name, key_fault(key));
+        config_problem(o->report, FAULT_KEY, place, "the value of %s %s", name, key_fault(key));
     else if (add_key(u, key) < 0)
         config_no_memory(o->report);
 }
@@ -94,9 +94,9 @@ static bool take_key(struct config_upstream *u, struct config_reading *f, struct
         config_problem(f->report, FAULT_KEY, f->place, "line %u of %s %s", n, f->quoted, fault);
     else if (again)
         config_note(f->report, f->place,
-                    "the key on line %u of %s is there already, and counts once", n, f->quoted);
+                    "the key on line %u of %s is a duplicate and counts only once", n, f->quoted);
     else if (u->key_count == KEYS_MAX)
-        config_problem(f->report, FAULT_KEY, f->place, "%s holds more than %d keys", f->quoted,
+        config_problem(f->report, FAULT_KEY, f->place, "%s contains more than %d keys", f->quoted,
                        KEYS_MAX);
     else if (add_key(u, key) == 0)
         return true;
@@ -114,7 +114,7 @@ static void keys_from_text(struct config_upstream *u, struct config_reading *f)
             return;
     }
     if (u->key_count == 0)
-        config_problem(f->report, FAULT_KEY, f->place, "%s holds no key", f->quoted);
+        config_problem(f->report, FAULT_KEY, f->place, "%s contains no key", f->quoted);
 }
 
 static bool same_keys(const struct config_upstream *a, const struct config_upstream *b)
@@ -162,7 +162,7 @@ void config_load_keys(struct config *c, struct config_upstream *u, const struct 
 {
     if (u->api_key_env[0] && u->api_key_file[0])
         config_problem(o->report, FAULT_VALUE, config_place_of(o, "upstream", "api_key_file"),
-                       "api_key_env is set as well; expected one of the two");
+                       "api_key_env is set too; expected only one of them");
     else if (u->api_key_env[0])
         keys_from_env(u, o);
     else if (u->api_key_file[0])
@@ -189,7 +189,7 @@ static void password_from_text(struct config_reading *f, struct secret **ret)
                        "the first line of %s is empty; expected the password", f->quoted);
     } else if (has_controls(password)) {
         config_problem(f->report, FAULT_KEY, f->place,
-                       "the first line of %s is no password; expected text", f->quoted);
+                       "the first line of %s is not a password; expected text", f->quoted);
     } else {
         *ret = secret_new(password);
         if (!*ret)
@@ -282,7 +282,7 @@ static const char *proxy_fault(const char *proxy)
     if (!split_user(proxy, &scheme, &user, &rest))
         return "proxy names no user; expected proxy = http://USER@HOST:PORT";
     if (memchr(user.p, ':', user.n))
-        return "proxy has a password as well; expected one of the two";
+        return "proxy has a password too; expected only one of them";
     return NULL;
 }
 
@@ -344,10 +344,10 @@ static bool pem_has(struct config_reading *f, const struct pem *pem, unsigned fo
                     const char *what, const char *expected)
 {
     if (pem->broken)
-        config_problem(f->report, f->fault, f->place, "%s is not whole; expected %s in PEM",
+        config_problem(f->report, f->fault, f->place, "%s is incomplete; expected %s in PEM",
                        f->quoted, expected);
     else if (found == 0)
-        config_problem(f->report, f->fault, f->place, "%s holds no %s; expected %s in PEM",
+        config_problem(f->report, f->fault, f->place, "%s contains no %s; expected %s in PEM",
                        f->quoted, what, expected);
     return !pem->broken && found > 0;
 }
@@ -458,10 +458,10 @@ static bool look_at_key(struct config_reading *f)
     if (!pem_has(f, &pem, pem.keys, "private key", "a private key"))
         return false;
     if (pem.encrypted)
-        config_problem(f->report, f->fault, f->place,
-                       "the key in %s is encrypted, and nobody is there to give its passphrase; "
-                       "expected one that is not (openssl pkey writes it)",
-                       f->quoted);
+        config_problem(
+            f->report, f->fault, f->place,
+            "the key in %s is encrypted, and there is nobody to enter its passphrase; expected an unencrypted key (openssl pkey writes one)",
+            f->quoted);
     return !pem.encrypted;
 }
 
@@ -476,10 +476,10 @@ static void check_pair(const struct cert_pair *p)
                        "the certificate in %s cannot be read", cert->quoted);
         break;
     case FETCH_FAULT_KEY:
-        config_problem(key->report, key->fault, key->place,
-                       "the key in %s does not fit the certificate in client_cert_file, or cannot "
-                       "be read",
-                       key->quoted);
+        config_problem(
+            key->report, key->fault, key->place,
+            "the key in %s does not match the certificate in client_cert_file, or cannot be read",
+            key->quoted);
         break;
     case FETCH_FAULT_MEMORY:
         config_no_memory(key->report);

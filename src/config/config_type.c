@@ -272,7 +272,7 @@ static int parse_list(struct value *v, struct str text)
         if (!is_right(v, item))
             return -EINVAL;
         if (!type_of(v->row)->repeats && list_has(v->list, item)) {
-            v->mistake = (struct config_mistake){item, "every item only once"};
+            v->mistake = (struct config_mistake){item, "each item only once"};
             return -EINVAL;
         }
         if (list_add(v->list, item) < 0)
@@ -499,9 +499,10 @@ static const struct type types[] = {
     [CONFIG_PATH] = {"path", "a path", TEXT},
     [CONFIG_TOKEN] = {"name of a header", "the name of a header, such as Authorization", TEXT,
                       .is = str_is_token},
-    [CONFIG_VARIABLE] = {"name of a variable",
-                         "the name of an environment variable, such as OPENAI_API_KEY, not the key",
-                         TEXT, .is = is_variable, .hides = ""},
+    [CONFIG_VARIABLE] =
+        {"name of a variable",
+         "the name of an environment variable, such as OPENAI_API_KEY, and not the key itself",
+         TEXT, .is = is_variable, .hides = ""},
     [CONFIG_URL] = {"URL", "a URL such as https://api.openai.com/v1, or unix:/path/to/socket:/v1",
                     .parse = parse_text, .format = format_url, .clear = clear_text,
                     .check = check_url, .normal = config_url_text, .hides = URL_HIDES},

@@ -15,33 +15,34 @@ static const char usage[] =
     "       retryd reload [PID]\n"
     "       retryd --help | --version\n"
     "\n"
-    "Forwards requests of OpenAI clients and retries what is worth it. Point a client at\n"
-    "http://127.0.0.1:4290/v1, for example with OPENAI_BASE_URL.\n"
+    "Forwards requests from OpenAI clients, and retries those that fail for a temporary reason.\n"
+    "Point a client at http://127.0.0.1:4290/v1, for example with OPENAI_BASE_URL.\n"
     "\n"
-    "  -c, --config FILE  read the configuration from FILE; without it the defaults below hold\n"
-    "      --check        say what is wrong with the configuration, or that it is ok\n"
-    "      --dump-config  write the configuration in force, secrets masked\n"
-    "      --health       ask a running retryd whether it is well; exits with 0 or 1\n"
-    "      --version      write the version\n"
-    "  -h, --help         write this\n"
+    "  -c, --config FILE  read the configuration from FILE; without it the defaults below apply\n"
+    "      --check        print every problem in the configuration, or that it is ok\n"
+    "      --dump-config  print the configuration in force, with secrets masked\n"
+    "      --health       ask a running retryd whether it is healthy; exits with 0 or 1\n"
+    "      --version      print the version\n"
+    "  -h, --help         print this help\n"
     "\n"
-    "retryd reload has the one that runs here, or process PID, read its configuration again, and\n"
-    "waits for what comes of it: 0 and it is in force, else what is wrong, and the old one stays.\n"
+    "retryd reload makes the running retryd, or process PID, read its configuration again, and waits\n"
+    "for the result. It exits with 0 if the new configuration is in force. Otherwise it prints what is\n"
+    "wrong, and the old configuration stays in force.\n"
     "\n"
-    "Signals: SIGTERM ends it after the requests in flight, a second one at once; SIGHUP reads\n"
-    "the configuration again.\n"
+    "Signals: after SIGTERM retryd finishes the requests in flight and ends; a second SIGTERM ends it\n"
+    "at once. SIGHUP makes it read its configuration again.\n"
     "\n"
     "Exit codes:\n"
-    "  0  all is well                         4  an address to listen on is in use\n"
+    "  0  success                             4  an address to listen on is in use\n"
     "  1  failed while running; not healthy   5  no permission for an address or a file\n"
-    "  2  the command line is wrong           6  a key's file or variable, or a password's, is bad\n"
+    "  2  the command line is wrong           6  a key or a password cannot be loaded\n"
     "  3  the configuration is wrong          7  a route names an unknown upstream\n"
-    "With 2, 3, 5, 6 and 7 only a person can help; with 1 and 4 another start may.\n"
+    "After 2, 3, 5, 6 and 7 a person must fix the cause; after 1 and 4 another start may help.\n"
     "\n"
-    "The configuration file has sections, and in them lines of key = value. Lines that start with\n"
-    "# or ; are comments, and so is what follows a space and a ; behind a value. A list may go on\n"
-    "over indented lines.\n"
-    "Durations: 250ms, 30s, 10m, 2h, 1d. Sizes: 512, 64K, 512M, 2G. All keys with their defaults:\n"
+    "The configuration file has sections, and in them lines of the form key = value. A line that\n"
+    "starts with # or ; is a comment; so is what follows a space and a ; after a value. A list may\n"
+    "continue on indented lines. Durations: 250ms, 30s, 10m, 2h, 1d. Sizes: 512, 64K, 512M, 2G.\n"
+    "All keys with their defaults:\n"
     "\n";
 
 /* --- parsing ---------------------------------------------------------------------------------- */
@@ -68,17 +69,17 @@ static enum cli_exit complain(FILE *err, const char *what, const char *which)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             *p = '?';
     }
-    fprintf(err, "retryd: %s%s%s; retryd --help tells more\n", what, quoted[0] ? " " : "", quoted);
+    fprintf(err, "retryd: %s%s%s; see retryd --help\n", what, quoted[0] ? " " : "", quoted);
     return CLI_USAGE;
 }
 
 static enum cli_exit set_mode(struct cli *cli, enum cli_mode mode, FILE *err)
 {
     if (cli->mode != CLI_RUN && cli->mode != mode)
-        return complain(err,
-                        "only one of --check, --dump-config, --health, --version and --help "
-                        "at a time",
-                        "");
+        return complain(
+            err,
+            "only one of --check, --dump-config, --health, --version and --help can be used at a time",
+            "");
     cli->mode = mode;
     return CLI_OK;
 }
@@ -86,9 +87,9 @@ static enum cli_exit set_mode(struct cli *cli, enum cli_mode mode, FILE *err)
 static enum cli_exit set_config(struct cli *cli, const char *path, FILE *err)
 {
     if (cli->config)
-        return complain(err, "-c is given twice; expected one file", "");
+        return complain(err, "-c was given twice; expected one file", "");
     if (!path[0])
-        return complain(err, "-c needs the name of a file", "");
+        return complain(err, "-c needs a file name", "");
     cli->config = path;
     return CLI_OK;
 }
@@ -98,7 +99,7 @@ static enum cli_exit unknown_option(char **argv, FILE *err)
 {
     char shown[] = {'-', (char)optopt, '\0'};
 
-    return complain(err, "cannot make sense of",
+    return complain(err, "unknown option",
                     optopt != 0 && optopt < OPTION_CHECK ? shown : argv[optind - 1]);
 }
 
@@ -118,7 +119,7 @@ static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE 
     case OPTION_HEALTH:
         return set_mode(cli, CLI_HEALTH, err);
     case ':':
-        return complain(err, "-c needs the name of a file", "");
+        return complain(err, "-c needs a file name", "");
     default:
         return unknown_option(argv, err);
     }
@@ -130,13 +131,13 @@ static enum cli_exit take_verb(int count, char **words, struct cli *cli, FILE *e
     uint64_t pid = 0;
 
     if (strcmp(words[0], "reload") != 0)
-        return complain(err, "cannot make sense of", words[0]);
+        return complain(err, "unknown argument", words[0]);
     if (cli->mode != CLI_RUN)
-        return complain(err, "reload goes with no option but -c", "");
+        return complain(err, "reload takes no option but -c", "");
     if (count > 2)
-        return complain(err, "cannot make sense of", words[2]);
+        return complain(err, "unexpected argument", words[2]);
     if (count == 2 && (!str_to_u64(str_from(words[1]), &pid) || pid == 0 || pid > INT_MAX))
-        return complain(err, "reload expects a process id, not", words[1]);
+        return complain(err, "reload expects a process ID, not", words[1]);
     cli->mode = CLI_RELOAD;
     cli->pid = (long)pid;
     return CLI_OK;

@@ -33,16 +33,16 @@ enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, F
     int rc;
 
     if (!can_be_asked(address)) {
-        fprintf(err, "retryd: cannot ask for its health: [admin] listen is %s\n", address);
+        fprintf(err, "retryd: there is no admin address to ask: [admin] listen is %s\n", address);
         return CLI_FAILED;
     }
     rc = fetch_status(address, "/healthz", patience_ms);
     if (rc == 200) {
-        fprintf(out, "retryd is well: %s answers\n", address);
+        fprintf(out, "retryd is healthy: %s answers\n", address);
         return CLI_OK;
     }
     if (rc >= 0)
-        fprintf(err, "retryd is not well: %s answers %d\n", address, rc);
+        fprintf(err, "retryd is not healthy: %s answers %d\n", address, rc);
     else
         fprintf(err, "retryd does not answer: %s: %s\n", address, strerror(-rc));
     return CLI_FAILED;
@@ -158,7 +158,7 @@ static enum cli_exit tell(const struct buf *reply, FILE *out, FILE *err)
     uint64_t n;
 
     if (!str_next(&rest, '\n', &code) || !str_to_u64(code, &n) || n > CLI_EXIT_MAX) {
-        fputs("retryd: it ended before it answered, or is of another version\n", err);
+        fputs("retryd: the daemon ended before it answered, or is of another version\n", err);
         return CLI_FAILED;
     }
     fprintf(n == CLI_OK ? out : err, "%.*s", (int)rest.n, rest.n ? rest.p : "");
@@ -170,13 +170,14 @@ static enum cli_exit tell_not_found(const struct search *s, int error, FILE *err
     if (error < 0)
         fprintf(err, "retryd: cannot look for a running retryd: %s\n", strerror(-error));
     else if (s->found > 1)
-        fprintf(err,
-                "retryd: several are running here, with the process ids %.*s; retryd reload PID\n",
-                (int)s->pids.len, s->pids.p);
+        fprintf(
+            err,
+            "retryd: several are running here, with the process IDs %.*s; use retryd reload PID\n",
+            (int)s->pids.len, s->pids.p);
     else if (s->pid)
-        fprintf(err, "retryd: process %ld is no retryd that can be asked from here\n", s->pid);
+        fprintf(err, "retryd: process %ld is not a retryd that can be reached from here\n", s->pid);
     else
-        fputs("retryd: none is running here that this user may ask\n", err);
+        fputs("retryd: no retryd is running here that this user may reload\n", err);
     return s->found > 1 ? CLI_USAGE : CLI_FAILED;
 }
 
@@ -197,7 +198,8 @@ enum cli_exit cli_reload(long pid, unsigned patience_ms, FILE *out, FILE *err)
         if (rc == 0) {
             result = tell(&reply, out, err);
         } else {
-            fprintf(err, "retryd: it was asked to reload and does not answer: %s\n", strerror(-rc));
+            fprintf(err, "retryd: the daemon does not answer the request to reload: %s\n",
+                    strerror(-rc));
             result = CLI_FAILED;
         }
     }

@@ -74,9 +74,9 @@ def test_what_the_unit_hides(tmp_path, as_root):
         for path in (key.name, tmp_path / "link"):
             code, out, err = check(tmp_path, UPSTREAM + f"api_key_file = {path}\n", wrap=as_root)
             assert (code, err) == (0, "")
-            assert "[upstream u] api_key_file: " in out and "retryd.service does not see" in out
+            assert "[upstream u] api_key_file: " in out and "retryd.service cannot see" in out
     code, out, _ = check(tmp_path, UPSTREAM + "ca_file = /etc/ssl/certs/ca-certificates.crt\n", wrap=as_root)
-    assert code == 0 and "does not see" not in out
+    assert code == 0 and "cannot see" not in out
 
 
 @pytest.mark.parametrize("option", ["--check", "--dump-config"])
@@ -84,7 +84,7 @@ def test_a_credential_is_not_there_outside_of_the_service(tmp_path, option):
     code, out, err = check(tmp_path, UPSTREAM + "api_key_file = openai-key\n", option)
     assert (code, err) == (0, "")
     if option == "--check":
-        assert "[upstream u] api_key_file: \"openai-key\" is a credential of systemd, which only the service sees" in out
+        assert "[upstream u] api_key_file: \"openai-key\" is a systemd credential, which only the service can see" in out
     else:
         assert "api_key_file = openai-key" in out
 

@@ -237,7 +237,7 @@ def test_no_usable_folder(provider, retryd, tmp_path):
     """It is told at the start, and costs only the requests that need it."""
     missing = tmp_path / "missing"
     d = retryd(server={"spool_dir": missing})
-    d.wait_line(f'spool_dir: no file can be made in "{missing}"')
+    d.wait_line(f'spool_dir: cannot create a file in "{missing}"')
     with Raw(d) as c:
         expect_507(upload(c, pattern(3 * MIB)), missing, "No such file or directory")
         assert upload(c, pattern(MIB)).status == 200

@@ -105,7 +105,7 @@ def test_half_a_file_leaves_the_old_one_in_force_and_is_told_once(provider, retr
         start = len(d.lines)
         in_place(key_file, text)
         if not text:
-            assert "holds no key" in d.wait_line(UNUSABLE, start=start)
+            assert "contains no key" in d.wait_line(UNUSABLE, start=start)
         assert ask(d).status == 200
     key_file.unlink()
     assert ask(d).status == 200
@@ -232,7 +232,7 @@ def test_a_client_certificate_that_changes_is_shown_at_once(pki, clients, retryd
         d = retryd(server.url, upstream_settings={"ca_file": pki.ca, **settings})
         assert ask(d).status == 200
         replace(tmp_path / "tls.crt", clients[1][0].read_text())
-        assert "does not fit" in d.wait_line(UNUSABLE)
+        assert "does not match" in d.wait_line(UNUSABLE)
         assert ask(d).status == 200
         assert server.seen == ["client-a"] * 2
         replace(tmp_path / "tls.key", clients[1][1].read_text())
@@ -255,7 +255,7 @@ def test_check_finds_what_no_server_would_take(clients, tmp_path):
     assert check(settings, tmp_path)[0] == 0
     replace(tmp_path / "tls.key", clients[1][1].read_text())
     code, text = check(settings, tmp_path)
-    assert code != 0 and "check.conf:3: [upstream openai] client_key_file:" in text and "does not fit" in text
+    assert code != 0 and "check.conf:3: [upstream openai] client_key_file:" in text and "does not match" in text
     subprocess.run(["openssl", "pkey", "-in", clients[0][1], "-aes128", "-passout", "pass:x", "-out",
                     tmp_path / "tls.key"], check=True)
     code, text = check(settings, tmp_path)
@@ -273,7 +273,7 @@ def test_authorities_that_change_are_taken_without_a_reload(pki, retryd, tmp_pat
         d = retryd(url_of(secure), upstream_settings={"ca_file": ca})
         assert ask(d).status == 200
         in_place(ca, pki.other_ca.read_text()[:-40])
-        assert "is not whole" in d.wait_line(UNUSABLE)
+        assert "is incomplete" in d.wait_line(UNUSABLE)
         assert ask(d).status == 200
         assert secure.stats()["tls_handshakes"] == 1
         replace(ca, pki.other_ca.read_text())

@@ -120,7 +120,7 @@ def test_a_bad_key_is_not_quoted(tmp_path, source, key):
     (tmp_path / "conf").write_text(f"[upstream x]\nurl = http://127.0.0.1:1/v1\n{value}\n")
     done = run_retryd("-c", str(tmp_path / "conf"), "--check", env={"MY_KEY": key})
     assert done.returncode != 0
-    assert "is no key" in done.stdout + done.stderr
+    assert "is not a key" in done.stdout + done.stderr
     assert "CANAR" not in done.stdout + done.stderr
 
 

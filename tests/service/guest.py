@@ -327,7 +327,7 @@ def check_a_key_that_is_not_there(provider):
     assert subprocess.run(["systemctl", "start", "retryd.service"], capture_output=True).returncode != 0
     wait_until(lambda: show("ActiveState") == "failed")
     assert (show("ExecMainStatus"), show("NRestarts")) == ("6", "0")
-    assert 'retryd.service/openai-key" holds no key' in sh("journalctl", "-o", "cat", "-u", "retryd.service", "-n", "20")
+    assert 'retryd.service/openai-key" contains no key' in sh("journalctl", "-o", "cat", "-u", "retryd.service", "-n", "20")
     configure(provider)
     sh("systemctl", "start", "retryd.service")
 

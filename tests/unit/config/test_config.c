@@ -50,7 +50,7 @@ static const struct sample samples[] = {
     {"upstream", "url", "https://api.openai.com/v1", "HTTP://h:80/x//", "http://h:80/x", "h/v1",
      "a URL that starts with https://, http:// or unix:/"},
     {"upstream", "api_key_env", "", "RETRYD_TEST_KEY", "RETRYD_TEST_KEY", "a-b",
-     "the name of an environment variable, such as OPENAI_API_KEY, not the key"},
+     "the name of an environment variable, such as OPENAI_API_KEY, and not the key itself"},
     {"upstream", "api_key_file", "", "./keys", "./keys", NULL, NULL},
     {"upstream", "auth_header", "Authorization", "api-key", "api-key", "",
      "the name of a header, such as Authorization"},
@@ -213,7 +213,9 @@ static void check_bad_value(const struct sample *s)
     snprintf(found, sizeof found, "\"%s\"", s->bad);
     snprintf(wanted, sizeof wanted, "t.conf:2: [%s] %s: found %s; expected %s\n",
              title_of(s->section), s->key,
-             strcmp(s->key, "api_key_env") ? found : "something that is not shown", s->expected);
+             strcmp(s->key, "api_key_env") ? found
+                                           : "a value that is not shown because it may be secret",
+             s->expected);
     ck_assert_str_eq(l.problems, wanted);
 }
 

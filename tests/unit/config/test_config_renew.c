@@ -60,18 +60,16 @@ START_TEST(client_certificates)
     write_key(pem_key);
     is_good(both, "");
     write_key(pem_other_key);
-    is_bad(both, ENOKEY,
-           "t.conf:3: [upstream openai] client_key_file: the key in \"./key.pem\" does not fit the "
-           "certificate in client_cert_file, or cannot be read\n");
+    is_bad(
+        both, ENOKEY,
+        "t.conf:3: [upstream openai] client_key_file: the key in \"./key.pem\" does not match the certificate in client_cert_file, or cannot be read\n");
     write_key("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
     is_bad(
         both, ENOKEY,
-        "t.conf:3: [upstream openai] client_key_file: the key in \"./key.pem\" is encrypted, and "
-        "nobody is there to give its passphrase; expected one that is not (openssl pkey writes "
-        "it)\n");
+        "t.conf:3: [upstream openai] client_key_file: the key in \"./key.pem\" is encrypted, and there is nobody to enter its passphrase; expected an unencrypted key (openssl pkey writes one)\n");
     write_key("-----BEGIN PRIVATE KEY-----\nMIGH\n");
     is_bad(both, ENOKEY,
-           "t.conf:3: [upstream openai] client_key_file: \"./key.pem\" is not whole; expected a "
+           "t.conf:3: [upstream openai] client_key_file: \"./key.pem\" is incomplete; expected a "
            "private key in PEM\n");
     write_key(pem_key);
     write_both("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "");
@@ -96,9 +94,10 @@ START_TEST(one_file_for_both)
     is_good(one, "t.conf:2: [upstream openai] client_cert_file: everyone on this machine can read "
                  "\"./client.pem\" (mode 0644); 0600 would do\n");
     write_both(pem_certificate, "");
-    is_bad(one, ENOKEY,
-           "t.conf:2: [upstream openai] client_cert_file: \"./client.pem\" holds no private key; "
-           "expected a private key in PEM\n");
+    is_bad(
+        one, ENOKEY,
+        "t.conf:2: [upstream openai] client_cert_file: \"./client.pem\" contains no private key; "
+        "expected a private key in PEM\n");
     write_both(pem_certificate, pem_key);
     is_good(UPSTREAM "url = http://h/v1\nclient_cert_file = ./client.pem\n",
             "t.conf:3: [upstream openai] client_cert_file: has no effect without an https url\n");
@@ -116,12 +115,12 @@ START_TEST(authorities)
     is_good(ca, "");
     write_text("ca.pem", "");
     is_bad(ca, EINVAL,
-           "t.conf:2: [upstream openai] ca_file: \"./ca.pem\" holds no certificate; expected "
+           "t.conf:2: [upstream openai] ca_file: \"./ca.pem\" contains no certificate; expected "
            "certificates in PEM\n");
     write_text("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
     is_bad(
         ca, EINVAL,
-        "t.conf:2: [upstream openai] ca_file: \"./ca.pem\" is not whole; expected certificates in "
+        "t.conf:2: [upstream openai] ca_file: \"./ca.pem\" is incomplete; expected certificates in "
         "PEM\n");
     write_text("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     is_bad(ca, EINVAL,
@@ -152,8 +151,7 @@ START_TEST(proxy_passwords)
     snprintf(text, sizeof text, UPSTREAM "proxy = http://u:p@h:1\n%s", line);
     is_bad(
         text, EINVAL,
-        "t.conf:3: [upstream openai] proxy_password_file: proxy has a password as well; expected "
-        "one of the two\n");
+        "t.conf:3: [upstream openai] proxy_password_file: proxy has a password too; expected only one of them\n");
     write_text("keys", "\n");
     snprintf(text, sizeof text, UPSTREAM "proxy = http://u@h:1\n%s", line);
     is_bad(
@@ -161,9 +159,9 @@ START_TEST(proxy_passwords)
         "t.conf:3: [upstream openai] proxy_password_file: the first line of \"./keys\" is empty; "
         "expected the password\n");
     write_text("keys", "a\tb\n");
-    is_bad(text, ENOKEY,
-           "t.conf:3: [upstream openai] proxy_password_file: the first line of \"./keys\" is no "
-           "password; expected text\n");
+    is_bad(
+        text, ENOKEY,
+        "t.conf:3: [upstream openai] proxy_password_file: the first line of \"./keys\" is not a password; expected text\n");
 }
 END_TEST
 
@@ -286,9 +284,9 @@ START_TEST(halves_are_kept_out)
     write_text("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
     d = renew(c);
     ck_assert_str_eq(d->files[KEYS].problem,
-                     "t.conf:2: [upstream openai] api_key_file: \"./keys\" holds no key\n");
-    ck_assert_ptr_nonnull(strstr(d->files[KEY].problem, "does not fit"));
-    ck_assert_ptr_nonnull(strstr(d->files[CA].problem, "is not whole"));
+                     "t.conf:2: [upstream openai] api_key_file: \"./keys\" contains no key\n");
+    ck_assert_ptr_nonnull(strstr(d->files[KEY].problem, "does not match"));
+    ck_assert_ptr_nonnull(strstr(d->files[CA].problem, "is incomplete"));
     ck_assert_ptr_null(d->files[CERT].problem);
     ck_assert_uint_eq(d->upstreams[0].key_count, 2);
     ck_assert(str_eq(secret_text(d->upstreams[0].client_key), str_from(pem_key)));

@@ -30,10 +30,10 @@ static void is_good(const char *text, const char *notes)
 
 /* --- C29 -------------------------------------------------------------------------------------- */
 
-#define REACHABLE(section, address)                                                              \
-    "[" section "] listen: found \"" address "\", which other machines can reach; expected a "   \
-    "loopback address or a Unix socket, or insecure_listen = yes in [server] where whoever can " \
-    "reach it may use it"
+#define REACHABLE(section, address)                                                            \
+    "[" section "] listen: found \"" address "\", which other machines can reach; expected a " \
+    "loopback address or a Unix socket, or insecure_listen = yes in [server] if everyone who " \
+    "can reach it may use it"
 
 START_TEST(C29_loopback_and_unix_need_no_word)
 {
@@ -70,19 +70,20 @@ END_TEST
 
 START_TEST(reachable_addresses_need_names)
 {
-    is_good("[server]\ninsecure_listen = yes\nlisten = [::1]:1, 0.0.0.0:1, [::]:2\n",
-            "t.conf:3: [server] allowed_hosts: is not set, so that requests from other machines "
-            "get 403; add the name or address by which they call this one\n");
+    is_good(
+        "[server]\ninsecure_listen = yes\nlisten = [::1]:1, 0.0.0.0:1, [::]:2\n",
+        "t.conf:3: [server] allowed_hosts: is not set, so requests from other machines get 403; add the name or address that they use for this machine\n");
 }
 END_TEST
 
 /* The token file is accepted, but nobody checks tokens yet: it must not open the door. */
 START_TEST(C29_client_keys_do_not_count_yet)
 {
-    is_bad("[server]\nclient_keys_file = /etc/keys\nlisten = 0.0.0.0:1\n", EINVAL,
-           "t.conf:3: " REACHABLE("server", "0.0.0.0:1") " (client_keys_file is not in force in "
-                                                         "this version and does not protect it "
-                                                         "yet)\n");
+    is_bad(
+        "[server]\nclient_keys_file = /etc/keys\nlisten = 0.0.0.0:1\n", EINVAL,
+        "t.conf:3: " REACHABLE(
+            "server",
+            "0.0.0.0:1") " (client_keys_file has no effect in this version, and does not protect it)\n");
 }
 END_TEST
 
@@ -128,9 +129,9 @@ END_TEST
 
 START_TEST(listeners_differ)
 {
-    is_bad("[server]\nlisten = 127.0.0.1:4291\n", EINVAL,
-           "t.conf:2: [admin] listen: 127.0.0.1:4291 is an address of [server] too; expected one "
-           "of its own, or off\n");
+    is_bad(
+        "[server]\nlisten = 127.0.0.1:4291\n", EINVAL,
+        "t.conf:2: [admin] listen: 127.0.0.1:4291 is also an address of [server]; expected a different address, or off\n");
     is_good("[server]\nlisten = 127.0.0.1:0\n[admin]\nlisten = 127.0.0.1:0\n", "");
     is_bad("[server]\nlisten = unix:/1,unix:/2,unix:/3,unix:/4,unix:/5,unix:/6,unix:/7,unix:/8,\n"
            " unix:/9,unix:/10,unix:/11,unix:/12,unix:/13,unix:/14,unix:/15,unix:/16,unix:/17\n",
@@ -157,17 +158,17 @@ START_TEST(key_from_the_environment)
     ck_assert(str_eq(first_key(&l), STR("sk-secret-1")));
     loaded_deinit(&l);
     ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "sk secret", 1), 0);
-    is_bad(text, ENOKEY,
-           "t.conf:2: [upstream openai] api_key_env: what \"RETRYD_TEST_KEY\" holds is no key; "
-           "expected printable ASCII without spaces\n");
+    is_bad(
+        text, ENOKEY,
+        "t.conf:2: [upstream openai] api_key_env: the value of \"RETRYD_TEST_KEY\" is not a key; expected printable ASCII without spaces\n");
     ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "", 1), 0);
     is_bad(text, ENOKEY,
            "t.conf:2: [upstream openai] api_key_env: the variable \"RETRYD_TEST_KEY\" is empty; "
-           "set it or remove the key; without one the client's own key passes through\n");
+           "set it, or remove api_key_env so that the client's own key passes through\n");
     ck_assert_int_eq(unsetenv("RETRYD_TEST_KEY"), 0);
     is_bad(text, ENOKEY,
            "t.conf:2: [upstream openai] api_key_env: the variable \"RETRYD_TEST_KEY\" is not set; "
-           "set it or remove the key; without one the client's own key passes through\n");
+           "set it, or remove api_key_env so that the client's own key passes through\n");
 }
 END_TEST
 
@@ -198,19 +199,20 @@ END_TEST
 START_TEST(key_files_that_are_none)
 {
     write_keys("# nothing\n\n", 0600);
-    is_bad(KEY_FILE, ENOKEY, "t.conf:2: [upstream openai] api_key_file: \"./keys\" holds no key\n");
-    write_keys("sk-secret-1\nsk secret\nsk-\x01\n", 0600);
     is_bad(KEY_FILE, ENOKEY,
-           "t.conf:2: [upstream openai] api_key_file: line 2 of \"./keys\" is no key; expected "
-           "printable ASCII without spaces\n");
+           "t.conf:2: [upstream openai] api_key_file: \"./keys\" contains no key\n");
+    write_keys("sk-secret-1\nsk secret\nsk-\x01\n", 0600);
+    is_bad(
+        KEY_FILE, ENOKEY,
+        "t.conf:2: [upstream openai] api_key_file: line 2 of \"./keys\" is not a key; expected printable ASCII without spaces\n");
     is_bad("[upstream openai]\napi_key_file = ./missing\n", ENOKEY,
            "t.conf:2: [upstream openai] api_key_file: \"./missing\" cannot be read: No such file "
            "or directory\n");
     is_bad("[upstream openai]\napi_key_file = /\n", ENOKEY,
            "t.conf:2: [upstream openai] api_key_file: \"/\" cannot be read: Is a directory\n");
-    is_bad("[upstream openai]\napi_key_file = ./keys\napi_key_env = HOME\n", EINVAL,
-           "t.conf:2: [upstream openai] api_key_file: api_key_env is set as well; expected one of "
-           "the two\n");
+    is_bad(
+        "[upstream openai]\napi_key_file = ./keys\napi_key_env = HOME\n", EINVAL,
+        "t.conf:2: [upstream openai] api_key_file: api_key_env is set too; expected only one of them\n");
 }
 END_TEST
 
@@ -225,10 +227,10 @@ START_TEST(bare_names_are_credentials)
     ck_assert_int_eq(mkdir("creds", 0700), 0);
     config_text_write("creds/openai", "sk-secret-3\n", 12);
     ck_assert_int_eq(unsetenv("CREDENTIALS_DIRECTORY"), 0);
-    is_bad(text, ENOKEY,
-           "t.conf:2: [upstream openai] api_key_file: \"openai\" cannot be read: No such file or "
-           "directory (a name without a slash is a credential of systemd, but "
-           "CREDENTIALS_DIRECTORY is not set)\n");
+    is_bad(
+        text, ENOKEY,
+        "t.conf:2: [upstream openai] api_key_file: \"openai\" cannot be read: No such file or "
+        "directory (a name without a slash is a systemd credential, but CREDENTIALS_DIRECTORY is not set)\n");
     snprintf(folder + strlen(folder), 8, "/creds");
     ck_assert_int_eq(setenv("CREDENTIALS_DIRECTORY", folder, 1), 0);
     l = config_text_load(text);
@@ -269,22 +271,20 @@ END_TEST
 START_TEST(headers)
 {
     is_bad("[upstream openai]\nheader. = x\nheader.a b = x\nheader.TE = x\nheader.X =\n", EINVAL,
-           "t.conf:2: [upstream openai] header.: expected the name of a header behind header.\n"
-           "t.conf:3: [upstream openai] header.a b: expected the name of a header behind header.\n"
+           "t.conf:2: [upstream openai] header.: expected the name of a header after header.\n"
+           "t.conf:3: [upstream openai] header.a b: expected the name of a header after header.\n"
            "t.conf:4: [upstream openai] header.TE: expected a header that does not belong to the "
            "connection\n"
            "t.conf:5: [upstream openai] header.X: expected a value that is not empty and does not "
            "start with a semicolon\n");
     ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "k", 1), 0);
-    is_bad("[upstream openai]\napi_key_env = RETRYD_TEST_KEY\nheader.authorization = x\n", EINVAL,
-           "t.conf:3: [upstream openai] header.authorization: this header carries the key of "
-           "api_key_env; expected one of the two\n");
+    is_bad(
+        "[upstream openai]\napi_key_env = RETRYD_TEST_KEY\nheader.authorization = x\n", EINVAL,
+        "t.conf:3: [upstream openai] header.authorization: this header carries the key of api_key_env; expected only one of them\n");
     is_good("[upstream openai]\nheader.authorization = x\n", "");
     is_bad(
         "[upstream openai]\nheader.X = a ; b\nheader.Y = a;b\n", EINVAL,
-        "t.conf:2: there is a space and a semicolon in the line of a header, which would begin a "
-        "comment; a comment has a line of its own there, and a value has the semicolon right "
-        "behind the word before it\n");
+        "t.conf:2: the header's line contains a space and a semicolon, which would start a comment; expected the comment on a line of its own, or no space before the semicolon\n");
     is_bad("[upstream openai]\nca_file = ./missing.pem\n", EINVAL,
            "t.conf:2: [upstream openai] ca_file: \"./missing.pem\" cannot be read: No such file or "
            "directory\n");
@@ -318,10 +318,10 @@ START_TEST(models_with_colons)
     free(dump);
     loaded_deinit(&l);
     is_bad("[upstream openai]\nmodel.a:b = x\nmodels = a:b -> y\n", EINVAL,
-           "t.conf:3: [upstream openai] model.a:b: is set a second time; the first is on line 2\n");
-    is_bad("[upstream openai]\nmodels = a -> b, c\n", EINVAL,
-           "t.conf:2: models: expected a comma-separated list of NAME -> other, names without "
-           "spaces and =\n");
+           "t.conf:3: [upstream openai] model.a:b: is set twice; the first is on line 2\n");
+    is_bad(
+        "[upstream openai]\nmodels = a -> b, c\n", EINVAL,
+        "t.conf:2: models: expected a comma-separated list of NAME -> other, with names without spaces or =\n");
 }
 END_TEST
 
@@ -422,10 +422,9 @@ END_TEST
 
 START_TEST(later_keys_are_noted)
 {
-    is_good("[server]\nclient_keys_file = /k\nallowed_origins = https://a\n",
-            "t.conf:2: [server] client_keys_file: accepted, not in force in this version (C29)\n"
-            "t.conf:3: [server] allowed_origins: requests from these origins are let in; the CORS "
-            "answers that browsers ask for are not in force in this version (C30)\n");
+    is_good(
+        "[server]\nclient_keys_file = /k\nallowed_origins = https://a\n",
+        "t.conf:2: [server] client_keys_file: accepted, but has no effect in this version (C29)\n");
 }
 END_TEST
 

@@ -53,7 +53,7 @@ START_TEST(C18_a_route_has_several_upstreams)
     ck_assert_ptr_eq(l.config->routes[1].upstreams[0], &l.config->upstreams[0]);
     loaded_deinit(&l);
     is_bad(UPSTREAMS "[route r]\nupstreams = a, b,\n  a\n", EINVAL,
-           "t.conf:9: [route r] upstreams: found \"a\"; expected every item only once\n");
+           "t.conf:9: [route r] upstreams: found \"a\"; expected each item only once\n");
 }
 END_TEST
 
@@ -173,7 +173,7 @@ START_TEST(fallback_models_differ)
     ck_assert_str_eq(l.config->routes[0].fallback_models.items[0], "m2");
     loaded_deinit(&l);
     is_bad("[route r]\nfallback_models = m1, m2, m1\n", EINVAL,
-           "t.conf:2: [route r] fallback_models: found \"m1\"; expected every item only once\n");
+           "t.conf:2: [route r] fallback_models: found \"m1\"; expected each item only once\n");
 }
 END_TEST
 
@@ -212,8 +212,8 @@ START_TEST(routes_override_queue_and_hedge)
     ck_assert_uint_eq(l.config->routes[1].settings.hedge.after_ms, 0);
     loaded_deinit(&l);
     is_bad("[route r]\nsize = 1\nshared.redis = h:1\n", EINVAL,
-           "t.conf:2: [route r] \"size\": there is no such key; in a route it is queue.size\n"
-           "t.conf:3: [route r] \"shared.redis\": there is no such key\n");
+           "t.conf:2: [route r] \"size\": unknown key; in a route it is queue.size\n"
+           "t.conf:3: [route r] \"shared.redis\": unknown key\n");
 }
 END_TEST
 
@@ -231,10 +231,10 @@ START_TEST(C18_a_key_file_is_a_pool)
     const struct config_upstream *u;
 
     write_keys("sk-1\n# two\nsk-2\n\nsk-1\nsk-3\n");
-    l = load_good("[upstream openai]\napi_key_file = ./keys\nkey_cooldown = 2s\n"
-                  "adaptive_pacing = yes\nmodel.m = n\n",
-                  "t.conf:2: [upstream openai] api_key_file: the key on line 5 of \"./keys\" is "
-                  "there already, and counts once\n");
+    l = load_good(
+        "[upstream openai]\napi_key_file = ./keys\nkey_cooldown = 2s\n"
+        "adaptive_pacing = yes\nmodel.m = n\n",
+        "t.conf:2: [upstream openai] api_key_file: the key on line 5 of \"./keys\" is a duplicate and counts only once\n");
     u = &l.config->upstreams[0];
     ck_assert_uint_eq(u->key_count, 3);
     ck_assert(str_eq(secret_text(u->keys[0]), STR("sk-1")));
@@ -260,8 +260,8 @@ START_TEST(servers)
         {"redis", "HOST:PORT, [IPV6]:PORT or unix:/PATH"},
         {"redis:", "HOST:PORT, [IPV6]:PORT or unix:/PATH"},
         {"redis://h", "HOST:PORT, [IPV6]:PORT or unix:/PATH"},
-        {"redis:0", "a port from 1 to 65535 behind the host"},
-        {"redis:65536", "a port from 1 to 65535 behind the host"},
+        {"redis:0", "a port from 1 to 65535 after the host"},
+        {"redis:65536", "a port from 1 to 65535 after the host"},
         {":6379", "HOST:PORT, [IPV6]:PORT or unix:/PATH"},
         {"::1:6379", "HOST:PORT, [IPV6]:PORT or unix:/PATH"},
         {"[::1]", "HOST:PORT, [IPV6]:PORT or unix:/PATH"},
@@ -286,7 +286,8 @@ START_TEST(servers)
 
         snprintf(text, sizeof text, "[shared]\nredis = %s\n", bad[i][0]);
         snprintf(wanted, sizeof wanted, "t.conf:2: [shared] redis: found %s%s%s; expected %s\n",
-                 hidden ? "" : "\"", hidden ? "something that is not shown" : bad[i][0],
+                 hidden ? "" : "\"",
+                 hidden ? "a value that is not shown because it may be secret" : bad[i][0],
                  hidden ? "" : "\"", bad[i][1]);
         is_bad(text, EINVAL, wanted);
     }
@@ -331,23 +332,23 @@ START_TEST(password_files_that_are_none)
            "t.conf:3: [shared] redis_password_file: the first line of \"./keys\" is empty; "
            "expected the password\n");
     config_text_write("keys", zero, sizeof zero - 1);
-    is_bad(text, ENOKEY,
-           "t.conf:3: [shared] redis_password_file: the first line of \"./keys\" is no password; "
-           "expected text\n");
+    is_bad(
+        text, ENOKEY,
+        "t.conf:3: [shared] redis_password_file: the first line of \"./keys\" is not a password; expected text\n");
     ck_assert_int_eq(unsetenv("CREDENTIALS_DIRECTORY"), 0);
-    is_bad(SHARED "redis_password_file = redis\n", ENOKEY,
-           "t.conf:3: [shared] redis_password_file: \"redis\" cannot be read: No such file or "
-           "directory (a name without a slash is a credential of systemd, but "
-           "CREDENTIALS_DIRECTORY is not set)\n");
+    is_bad(
+        SHARED "redis_password_file = redis\n", ENOKEY,
+        "t.conf:3: [shared] redis_password_file: \"redis\" cannot be read: No such file or "
+        "directory (a name without a slash is a systemd credential, but CREDENTIALS_DIRECTORY is not set)\n");
 }
 END_TEST
 
 START_TEST(what_belongs_together)
 {
     write_keys("k\n");
-    is_bad(SHARED "redis_user = app\n", EINVAL,
-           "t.conf:3: [shared] redis_user: redis_password_file is not set; expected both, or "
-           "neither\n");
+    is_bad(
+        SHARED "redis_user = app\n", EINVAL,
+        "t.conf:3: [shared] redis_user: redis_password_file is not set; expected both or neither\n");
     is_good("[shared]\nredis_user = app\nredis_password_file = ./keys\n",
             "t.conf:2: [shared] redis_user: has no effect without redis\n"
             "t.conf:3: [shared] redis_password_file: has no effect without redis\n");

@@ -70,19 +70,19 @@ START_TEST(urls_that_are_none)
 {
     static const char *const urls[][2] = {
         {"ftp://h", "https://, http:// or unix:/"},
-        {"https://", "the name of a host"},
-        {"https:///v1", "the name of a host"},
+        {"https://", "a host name"},
+        {"https:///v1", "a host name"},
         {"https://u:secretpw@h/v1", "without a user name or password"},
-        {"https://h/v1?key=secretpw", "a query without a key in it"},
-        {"https://h/v1?a=b&API-Key=secretpw", "a query without a key in it"},
-        {"https://h/v1?secretpw", "a query without a key in it"},
-        {"https://h/v1?x=sk-secretpw", "a query without a key in it"},
+        {"https://h/v1?key=secretpw", "a query without a key"},
+        {"https://h/v1?a=b&API-Key=secretpw", "a query without a key"},
+        {"https://h/v1?secretpw", "a query without a key"},
+        {"https://h/v1?x=sk-secretpw", "a query without a key"},
         {"https://h/#x", "without a fragment"},
         {"https://h/?a=b#x", "without a fragment"},
         {"https://h:0/", "a port from 1 to 65535"},
         {"https://h:65536/", "a port from 1 to 65535"},
         {"https://h:/", "a port from 1 to 65535"},
-        {"https://[::zz]/", "the name of a host"},
+        {"https://[::zz]/", "a host name"},
         {"https://h h/", "without spaces"},
         {"https://h\xc3\xa9/", "printable ASCII"},
         {"unix:run/x", "an absolute path after unix:"},
@@ -103,9 +103,8 @@ END_TEST
 /* Braces mean one thing in one place; whatever else they may be meant for is told at once. */
 START_TEST(braces_of_urls)
 {
-    static const char none[] = "no braces but those of {model}, which stands for the name of the "
-                               "model";
-    static const char path[] = "{model} in the path of the URL, and no other braces";
+    static const char none[] = "no braces except {model}, which stands for the model's name";
+    static const char path[] = "{model} only in the path of the URL, and no other braces";
     const char *const urls[][2] = {
         {"http://h/{Model}", none},     {"http://h/{deployment}", none},
         {"http://h/{model", none},      {"http://h/model}", none},
@@ -124,8 +123,8 @@ START_TEST(braces_of_urls)
         snprintf(wanted, sizeof wanted, "expected %s\n", urls[i][1]);
         ck_assert_msg(strstr(l.problems, wanted) != NULL, "%s: %s", urls[i][0], l.problems);
     }
-    /* Not the name of a host in any case. */
-    ck_assert_ptr_nonnull(strstr(load_url("http://{model}.h/v1").problems, "the name of a host"));
+    /* Not a host name in any case. */
+    ck_assert_ptr_nonnull(strstr(load_url("http://{model}.h/v1").problems, "a host name"));
 }
 END_TEST
 
@@ -135,8 +134,7 @@ START_TEST(only_openai_may_leave_the_url_out)
 
     ck_assert_str_eq(l.problems,
                      "t.conf:2: [upstream azure] url: is missing; expected a URL such as "
-                     "https://api.openai.com/v1 (only the upstream named openai may leave it "
-                     "out)\n");
+                     "https://api.openai.com/v1 (only the upstream named openai may omit it)\n");
 }
 END_TEST
 

@@ -111,26 +111,26 @@ END_TEST
 START_TEST(what_is_not_understood)
 {
     static const char *const lines[][2] = {
-        {"retryd start", "cannot make sense of start"},
-        {"retryd --check x", "cannot make sense of x"},
-        {"retryd reload x", "reload expects a process id, not x"},
-        {"retryd reload 0", "reload expects a process id, not 0"},
-        {"retryd reload 4294967296", "reload expects a process id, not 4294967296"},
-        {"retryd reload 1 2", "cannot make sense of 2"},
-        {"retryd --check reload", "reload goes with no option but -c"},
-        {"retryd --daemon", "cannot make sense of --daemon"},
-        {"retryd --check=1", "cannot make sense of --check=1"},
-        {"retryd --he", "cannot make sense of --he"},
-        {"retryd -x", "cannot make sense of -x"},
-        {"retryd -xh", "cannot make sense of -x"},
-        {"retryd -\x1b", "cannot make sense of -?"},
-        {"retryd \x1b[2J", "cannot make sense of ?[2J"},
-        {"retryd -c", "-c needs the name of a file"},
-        {"retryd --config", "-c needs the name of a file"},
-        {"retryd -c ", "-c needs the name of a file"},
-        {"retryd -c a -c b", "-c is given twice; expected one file"},
+        {"retryd start", "unknown argument start"},
+        {"retryd --check x", "unknown argument x"},
+        {"retryd reload x", "reload expects a process ID, not x"},
+        {"retryd reload 0", "reload expects a process ID, not 0"},
+        {"retryd reload 4294967296", "reload expects a process ID, not 4294967296"},
+        {"retryd reload 1 2", "unexpected argument 2"},
+        {"retryd --check reload", "reload takes no option but -c"},
+        {"retryd --daemon", "unknown option --daemon"},
+        {"retryd --check=1", "unknown option --check=1"},
+        {"retryd --he", "unknown option --he"},
+        {"retryd -x", "unknown option -x"},
+        {"retryd -xh", "unknown option -x"},
+        {"retryd -\x1b", "unknown option -?"},
+        {"retryd \x1b[2J", "unknown argument ?[2J"},
+        {"retryd -c", "-c needs a file name"},
+        {"retryd --config", "-c needs a file name"},
+        {"retryd -c ", "-c needs a file name"},
+        {"retryd -c a -c b", "-c was given twice; expected one file"},
         {"retryd --check --health",
-         "only one of --check, --dump-config, --health, --version and --help at a time"},
+         "only one of --check, --dump-config, --health, --version and --help can be used at a time"},
     };
 
     for (size_t i = 0; i < COUNT(lines); i++) {
@@ -141,7 +141,7 @@ START_TEST(what_is_not_understood)
         outputs_init(&o);
         ck_assert_int_eq(parse(lines[i][0], store, sizeof store, &cli, o.err), CLI_USAGE);
         outputs_close(&o);
-        snprintf(wanted, sizeof wanted, "retryd: %s; retryd --help tells more\n", lines[i][1]);
+        snprintf(wanted, sizeof wanted, "retryd: %s; see retryd --help\n", lines[i][1]);
         ck_assert_str_eq(o.err_text, wanted);
         ck_assert_int_eq(cli.mode, CLI_DUMP); /* untouched */
         outputs_deinit(&o);
@@ -186,8 +186,7 @@ START_TEST(check_says_what_is_wrong_or_ok)
     answers(
         CLI_CHECK, "t.conf", CLI_OK,
         "t.conf: ok\n"
-        "t.conf:2: [server] spool_dir: no file can be made in \"/x\" (No such file or directory): "
-        "requests with bodies larger than memory_body will get 507\n",
+        "t.conf:2: [server] spool_dir: cannot create a file in \"/x\" (No such file or directory); requests with bodies larger than memory_body will get 507\n",
         "");
     write_config("[log]\nlevel = x\n");
     answers(CLI_CHECK, "t.conf", CLI_CONFIG, "",
@@ -398,7 +397,8 @@ START_TEST(health_is_what_healthz_answers)
         enum cli_exit rc;
         const char *said;
     } replies[] = {
-        {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n", CLI_OK, "retryd is well: 127.0.0.1:"},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n", CLI_OK,
+         "retryd is healthy: 127.0.0.1:"},
         {"HTTP/1.1 503 Service Unavailable\r\n\r\n", CLI_FAILED, " answers 503\n"},
         {"HTTP/1.1 200", CLI_FAILED, "retryd does not answer: 127.0.0.1:"},
         {"", CLI_FAILED, "retryd does not answer: 127.0.0.1:"},
@@ -428,12 +428,12 @@ START_TEST(health_by_every_kind_of_address)
 
         admin_start(&a, ok, false);
         snprintf(address, sizeof address, "%s%s", hosts[i], strchr(a.address, ':'));
-        health(&a, address, CLI_OK, "retryd is well");
+        health(&a, address, CLI_OK, "retryd is healthy");
         ck_assert_str_eq(a.request, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
                                     "Connection: close\r\n\r\n");
     }
     admin_start(&a, ok, true);
-    health(&a, NULL, CLI_OK, "retryd is well: unix:/");
+    health(&a, NULL, CLI_OK, "retryd is healthy: unix:/");
 }
 END_TEST
 
@@ -452,7 +452,7 @@ START_TEST(health_with_nobody_there)
     }
     write_config("[admin]\nlisten = off\n");
     answers(CLI_HEALTH, "t.conf", CLI_FAILED, "",
-            "retryd: cannot ask for its health: [admin] listen is off\n");
+            "retryd: there is no admin address to ask: [admin] listen is off\n");
     /* 0 and 1 are all that a container's health check knows. */
     write_config("[admin]\nlisten = x\n");
     answers(CLI_HEALTH, "t.conf", CLI_FAILED, "",

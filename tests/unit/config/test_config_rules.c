@@ -32,7 +32,7 @@ static void is_good(const char *text, const char *notes)
 
 #define REACHABLE(section, address)                                                            \
     "[" section "] listen: found \"" address "\", which other machines can reach; expected a " \
-    "loopback address or a Unix socket, or insecure_listen = yes in [server] if everyone who " \
+    "loopback address or a Unix socket, or insecure_listen = yes in [server] if anyone who "   \
     "can reach it may use it"
 
 START_TEST(C29_loopback_and_unix_need_no_word)

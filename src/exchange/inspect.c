@@ -1,4 +1,4 @@
-/* Decodes where a coding is named, and checks the grammar where JSON is promised. */
+/* Decodes a body with a content encoding, and checks its grammar if JSON is promised or due. */
 #include "exchange/inspect.h"
 
 #include <errno.h>
@@ -18,7 +18,7 @@ static bool promises_json(const struct headers *h)
            str_ieq((struct str){essence.p + essence.n - suffix.n, suffix.n}, suffix);
 }
 
-/* What calls itself a sound or a picture is no page of a proxy: some servers answer so. */
+/* Some servers answer with audio or an image. No proxy labels its error page as one. */
 static bool is_media(const struct headers *h)
 {
     static const struct str types[] = {{"audio/", 6}, {"image/", 6}, {"video/", 6}};
@@ -32,7 +32,7 @@ static bool is_media(const struct headers *h)
     return false;
 }
 
-/* The one coding that is in force, "" for none. False for several: decoding stops at the first. */
+/* Returns the content encoding, "" for none. Several cannot be decoded; then it returns false. */
 static bool encoding_of(const struct headers *h, struct str *ret_encoding)
 {
     struct str encoding = {0};
@@ -80,7 +80,7 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* A byte order mark is none of the text, and none of its bytes begins anything else. */
+/* A byte order mark does not belong to the text, and nothing else begins with one of its bytes. */
 static void keep_beginning(struct inspect *i, struct str plain)
 {
     size_t at = 0;
@@ -122,9 +122,9 @@ void inspect_feed(struct inspect *i, struct str piece)
 
 bool inspect_wants(const struct inspect *i)
 {
-    bool tells = i->due && i->beginning_len < sizeof(i->beginning); /* what it is instead */
+    bool unnamed = i->due && i->beginning_len < sizeof(i->beginning);
 
-    return (i->json || i->coded) && !i->garbled && !i->unreadable && (!i->broken || tells);
+    return (i->json || i->coded) && !i->garbled && !i->unreadable && (!i->broken || unnamed);
 }
 
 static struct str beginning(const struct inspect *i)
@@ -137,7 +137,7 @@ static bool looks_like_json(const struct inspect *i)
     return i->beginning_len > 0 && (i->beginning[0] == '{' || i->beginning[0] == '[');
 }
 
-/* The fields of WHATWG's event streams (9.2.6), and its comments. */
+/* Whether it begins with a field or a comment of an event stream (WHATWG 9.2.6). */
 static bool looks_like_events(const struct inspect *i)
 {
     static const struct str fields[] = {
@@ -188,7 +188,7 @@ const char *inspect_what(const struct inspect *i)
     if (!i->some || (text.n == 0 && !i->broken && (!i->coded || decoder_whole(&i->decoder))))
         return "an empty body";
     if (text.n == 0)
-        return "a body that its coding does not fit";
+        return "a body that does not match its Content-Encoding";
     if (looks_like_events(i))
         return "an event stream";
     if (looks_like_json(i))
@@ -197,7 +197,7 @@ const char *inspect_what(const struct inspect *i)
         return "an XML document";
     if (text.p[0] == '<')
         return "an HTML page";
-    return is_plain(text) ? "plain text" : "bytes that are no text";
+    return is_plain(text) ? "plain text" : "binary data";
 }
 
 void inspect_deinit(struct inspect *i)

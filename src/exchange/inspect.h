@@ -1,12 +1,13 @@
-/* Watches an answer's body come in and says whether it keeps what its head promised.
+/* Checks an answer's body, as it arrives, against its headers.
  *
  * Content-Type application/json, or any type that ends in +json (RFC 6839 3.1), promises one JSON
- * value. Where JSON is due, for nothing else can be an answer there, another label does not matter: it
- * has to be an object or an array in JSON all the same, or an event stream; but for a sound, a picture
- * or a film, which no proxy's page calls itself. A Content-Encoding that retryd can read promises a coded body that is whole. Other codings
- * promise nothing, JSON neither: it cannot be read. Bytes pass through here only to be looked at.
+ * value. If JSON is due, because nothing else can answer the request, the type does not matter: the
+ * body must be a JSON object or array, or an event stream. Audio, images and video are an
+ * exception, because no proxy labels its error page as one. A Content-Encoding that retryd can
+ * decode promises a complete encoded body. Any other content encoding promises nothing, not even
+ * JSON, because it cannot be read. This module only looks at the bytes.
  *
- * Whether there had to be a body at all (HEAD, 204, 304) is the caller's to know. */
+ * The caller knows whether there must be a body at all (HEAD, 204, 304). */
 #ifndef RETRYD_EXCHANGE_INSPECT_H
 #define RETRYD_EXCHANGE_INSPECT_H
 
@@ -17,45 +18,46 @@
 #include "http/json_stream.h"
 
 enum inspect_end {
-    INSPECT_NOTHING, /* nothing was promised, or it cannot be read; or there was no memory to */
+    INSPECT_NOTHING, /* nothing was promised, or the body cannot be read, or memory ran out */
     INSPECT_GOOD,
-    INSPECT_EMPTY, /* JSON was promised or due, and nothing came, or white space at most */
-    INSPECT_BAD, /* no valid JSON, or a coded body that ends early or is garbage; or not what is due */
+    INSPECT_EMPTY, /* JSON was promised or due, and the body is empty or white space */
+    INSPECT_BAD, /* invalid JSON; an encoded body that ends early or is garbage; or not what is due */
 };
 
 #define INSPECT_BEGINNING 32
 
 /* Must not be moved between begin and deinit. */
 struct inspect {
-    bool due;        /* JSON or an event stream is, whatever is promised */
-    bool promised;   /* JSON is */
-    bool json;       /* ... either of them: the text is checked */
-    bool coded;      /* promised */
-    bool some;       /* a byte came */
-    bool broken;     /* no more bytes can make it good */
-    bool garbled;    /* ... for they are not in their coding */
+    bool due;        /* JSON or an event stream is due, whatever the headers promise */
+    bool promised;   /* JSON is promised */
+    bool json;       /* JSON is due or promised, so the text is checked */
+    bool coded;      /* a content encoding is promised */
+    bool some;       /* at least one byte arrived */
+    bool broken;     /* no further bytes can make it good */
+    bool garbled;    /* ... because they do not match their content encoding */
     bool unreadable; /* no memory to read it */
     struct decoder decoder;
     struct json_stream check;
-    char beginning[INSPECT_BEGINNING]; /* of the text, behind white space and a mark */
+    char beginning[INSPECT_BEGINNING]; /* of the text, after white space and a byte order mark */
     unsigned char beginning_len;
 };
 
-/* Reads what the head `h` promises; `due`: and what is due whatever it promises. Allocates for coded bodies only (some 40 KiB, zlib's); where
- * that fails the answer promises nothing. Every begin needs a deinit, before the next one too. */
+/* Reads what the headers `h` promise. `due`: JSON or an event stream is due, whatever they promise.
+ * Allocates for encoded bodies only (about 40 KiB, zlib's); if that fails, the answer promises
+ * nothing. Each begin needs a deinit, also before the next begin. */
 void inspect_begin(struct inspect *i, const struct headers *h, bool due);
 
-/* The next bytes of the body, as they came. */
+/* Takes the next bytes of the body, still encoded. */
 void inspect_feed(struct inspect *i, struct str piece);
 
-/* Whether feeding goes on to matter: something was promised or is due, and it is not broken yet, or it
- * is not known yet what came instead. */
+/* Whether more bytes still matter: something is promised or due, and the body is not broken yet, or
+ * inspect_what cannot name it yet. */
 bool inspect_wants(const struct inspect *i);
 
-/* What the answer is, if it ends here. May be asked at any time. */
+/* Returns the result if the body ends here. It may be called at any time. */
 enum inspect_end inspect_end(const struct inspect *i);
 
-/* What came, for a person: "an HTML page", "an empty body". A static text. */
+/* Describes the body for a person: "an HTML page", "an empty body". A static text. */
 const char *inspect_what(const struct inspect *i);
 
 void inspect_deinit(struct inspect *i);

@@ -1,4 +1,4 @@
-/* Keeps what goes to the client apart from what may still be replaced. */
+/* Separates the bytes that the client may take from those that may still be replaced. */
 #include "exchange/outbox.h"
 
 #include <errno.h>
@@ -6,8 +6,8 @@
 
 #include "exchange/exchange.h"
 
-#define FORGET_BYTES (64 * 1024) /* taken bytes are moved out of the way at the latest then */
-/* Of memory, once there is nothing in it: more than there is, but for a held answer's first bytes. */
+#define FORGET_BYTES (64 * 1024) /* when so many bytes were taken, their space is reclaimed */
+/* An empty buffer keeps so much memory. Only a held answer's first bytes need more. */
 #define KEEP_BYTES (512 * 1024)
 
 void outbox_init(struct outbox *o, struct exchange *x)
@@ -26,7 +26,7 @@ static void close_spool(struct outbox *o)
     o->spooled = o->read = 0;
 }
 
-/* What is not stored yet goes from memory after all. */
+/* Bytes that are not stored yet go out from memory after all. */
 static void stop_unloading(struct outbox *o)
 {
     if (o->moved == 0)
@@ -64,7 +64,7 @@ int outbox_add(struct outbox *o, struct str s)
 {
     int rc = buf_add_str(&o->bytes, s);
 
-    o->bytes.failed = false; /* the caller knows, and may have something shorter to say */
+    o->bytes.failed = false; /* the caller knows, and may add something shorter */
     return rc;
 }
 
@@ -125,7 +125,7 @@ static size_t take_from_memory(struct outbox *o, size_t limit, char *to, size_t 
         return 0;
     memcpy(to, o->bytes.p + o->taken, n);
     o->taken += n;
-    /* Moves what is left down only when that is cheap or overdue. */
+    /* Moves the remaining bytes down only when that is cheap or overdue. */
     if (o->taken == o->bytes.len || o->taken > FORGET_BYTES)
         forget_taken(o);
     return n;
@@ -133,7 +133,7 @@ static size_t take_from_memory(struct outbox *o, size_t limit, char *to, size_t 
 
 /* --- the spool ---------------------------------------------------------------------------------- */
 
-/* Where in memory the spool's bytes belong. */
+/* The position in memory at which the spool's bytes belong. */
 static size_t spool_place(const struct outbox *o)
 {
     return o->spool_held ? o->released : o->taken + o->lead;
@@ -160,7 +160,7 @@ static int begin_unloading(struct outbox *o, size_t keep)
     return 0;
 }
 
-/* Writes as much as the spool takes: 0 when that is all, -EAGAIN, or its error. */
+/* Writes as much as the spool accepts. 0: everything is stored; -EAGAIN; or the spool's error. */
 static int write_out(struct outbox *o, size_t at)
 {
     const struct exchange_ops *ops = o->x->ops;
@@ -185,7 +185,7 @@ int outbox_unload(struct outbox *o, size_t keep)
     size_t at;
     int rc = 0;
 
-    /* What may go and what is held do not share a spool. */
+    /* Held bytes and bytes that may be taken do not share a spool. */
     if (o->spool_sealed || (o->spool && !o->spool_held && o->bytes.len > o->released))
         return -EBUSY;
     if (!o->spool)
@@ -232,8 +232,8 @@ ptrdiff_t outbox_take(struct outbox *o, char *to, size_t max)
     if (o->spool && !o->spool_held && o->lead == 0) {
         if (o->read < o->spooled)
             return take_from_spool(o, to, max);
-        /* A client that is faster than the disk waits for it: it seems faster than it is, until the
-         * kernel's buffers are full. */
+        /* A client that is faster than the disk waits for it. Until the kernel's buffers are full,
+         * the client seems faster than it is. */
         o->spool_awaited = o->moved > 0;
         if (o->spool_awaited)
             return 0;
@@ -246,7 +246,7 @@ ptrdiff_t outbox_take(struct outbox *o, char *to, size_t max)
     return (ptrdiff_t)n;
 }
 
-/* --- how much there is -------------------------------------------------------------------------- */
+/* --- sizes -------------------------------------------------------------------------------------- */
 
 uint64_t outbox_waiting(const struct outbox *o)
 {

@@ -1,8 +1,9 @@
-/* What goes to the client: bytes that it may have, and behind them bytes that are still held back.
+/* The bytes on their way to the client: first those that it may take, then those still held back.
  *
- * In memory, bytes [taken, released) may be taken; [released, bytes.len) are held: whole events of
- * an answer that is not committed, which another attempt may replace. What is too much for memory
- * waits in a spool: between the first `lead` bytes that may be taken and all others. */
+ * In memory, the client may take the bytes [taken, released); the bytes [released, bytes.len) are
+ * held: they are whole events of an uncommitted answer, which another attempt may replace. Bytes
+ * that are too many for memory are in a spool. They come after the first `lead` bytes that may be
+ * taken and before all others. */
 #ifndef RETRYD_EXCHANGE_OUTBOX_H
 #define RETRYD_EXCHANGE_OUTBOX_H
 
@@ -14,49 +15,48 @@ struct exchange;
 struct spool;
 
 struct outbox {
-    struct exchange *x; /* whose world has spools */
+    struct exchange *x; /* its world provides spools */
     struct buf bytes;
     size_t taken, released;
 
     struct spool *spool;    /* NULL: there is none */
-    bool spool_held;        /* what it has is held, too: it lies at `released` */
-    bool spool_awaited;     /* the client asked for its bytes in vain: wake it after news */
-    bool spool_sealed;      /* nothing more goes into it */
-    size_t lead;            /* not held: bytes from `taken` on that come before it */
-    size_t moved;           /* bytes behind it that it has, too: in memory until they are stored */
-    uint64_t spooled, read; /* bytes that only it has; of them taken */
+    bool spool_held;        /* its bytes are held, too; they belong at `released` */
+    bool spool_awaited;     /* the client asked for its bytes in vain; wake it after news */
+    bool spool_sealed;      /* no more bytes go into it */
+    size_t lead;            /* if it is not held: bytes from `taken` on that come before it */
+    size_t moved;           /* bytes after it that it has, too; they stay in memory until stored */
+    uint64_t spooled, read; /* bytes that only the spool has, and how many of them were taken */
 };
 
 void outbox_init(struct outbox *o, struct exchange *x); /* allocates nothing */
 void outbox_deinit(struct outbox *o);
 
-/* Adds to what is held: 0 or -ENOMEM, and then it is as before. */
+/* Adds to the held bytes. 0 or -ENOMEM; then nothing changes. */
 int outbox_add(struct outbox *o, struct str s);
 
-/* The same with all of `from`, which is empty afterwards; without a copy where there is nothing
- * before it. */
+/* Adds all of `from`, which is empty afterwards; without a copy if the outbox is empty. */
 int outbox_move(struct outbox *o, struct buf *from);
 
-/* Puts `s` behind what may be taken and before what is held. */
+/* Inserts `s` after the bytes that may be taken and before the held bytes. */
 int outbox_insert(struct outbox *o, struct str s);
 
-void outbox_release(struct outbox *o);   /* all that is held may go */
-void outbox_drop_held(struct outbox *o); /* it was not meant to be */
+void outbox_release(struct outbox *o);   /* the client may take all held bytes */
+void outbox_drop_held(struct outbox *o); /* discards them */
 
-/* Moves what is in memory to a spool, but for what may be taken (where something is held) or the
- * first `keep` bytes of it (where nothing is). Memory keeps it until it is stored. 0: done; -EAGAIN:
- * call it again after news of the spool; else it could not be done, and all is as before: -EIO
- * where what the spool had before is lost. */
+/* Moves bytes from memory to a spool: the held bytes, or, if none are held, all after the first
+ * `keep` that may be taken. Memory keeps the bytes until they are stored. 0: done. -EAGAIN: call it
+ * again after news of the spool. Any other error: nothing changed; with -EIO the bytes that were in
+ * the spool are lost. */
 int outbox_unload(struct outbox *o, size_t keep);
 
-/* Up to `max` of the bytes that may go. Returns how many; 0: none now; -errno: the spool failed. */
+/* Takes up to `max` bytes. Returns how many; 0: none now; -errno: the spool failed. */
 ptrdiff_t outbox_take(struct outbox *o, char *to, size_t max);
 
-/* Bytes that may go, and that are held; the spool's included. */
+/* The bytes that may be taken, and the held bytes, including those in the spool. */
 uint64_t outbox_waiting(const struct outbox *o);
 uint64_t outbox_held(const struct outbox *o);
 
-/* Bytes of memory that it takes. */
+/* The memory that it uses, in bytes. */
 size_t outbox_memory(const struct outbox *o);
 
 #endif

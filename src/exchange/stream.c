@@ -1,4 +1,4 @@
-/* Streams: looks at what has come event by event, and moves it on towards the client. */
+/* Streams: judges each event and moves it on towards the client. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,10 +7,10 @@
 #include "base/hash.h"
 #include "exchange/exchange_private.h"
 
-#define HELD_IN_MEMORY (128 * 1024) /* of an answer that is held; more of it goes to a spool */
+#define HELD_IN_MEMORY (128 * 1024) /* a held answer beyond this size goes to a spool */
 #define EVENT_MAX (16u << 20)       /* an image in one event is several MiB long */
 #define TOO_LONG "an event of the stream is larger than 16 MiB"
-#define DECODE_PIECE 256 /* may become a thousand times as long */
+#define DECODE_PIECE 256 /* decoding may make it a thousand times as long */
 #define PLAIN_MAX (EVENT_MAX + 2 * 1024 * DECODE_PIECE)
 #define TOO_LARGE "the answer is too large to be spliced"
 
@@ -19,7 +19,7 @@ enum fate {
     FATE_PASS,
     FATE_DROP,
     FATE_REPLACE, /* by the event in x->stream.rewritten */
-    FATE_OVER,    /* it ends the attempt: struct over has the outcome */
+    FATE_OVER,    /* it ends the attempt; struct over has the outcome */
 };
 
 /* An event that ended its attempt. */
@@ -43,7 +43,7 @@ void stream_deinit(struct stream *stream)
     buf_deinit(&stream->rewritten);
     guard_deinit(&stream->guard);
     splice_free(stream->splice);
-    stream->splice = NULL; /* what it holds may still be asked for */
+    stream->splice = NULL; /* stream_memory may still be called */
 }
 
 size_t stream_memory(const struct stream *stream)
@@ -51,31 +51,24 @@ size_t stream_memory(const struct stream *stream)
     return stream->plain.size + (stream->splice ? splice_memory(stream->splice) : 0);
 }
 
-/* An HTTP/1.0 client gets its answer whole, for it could not see a break. */
-static enum stream_mode mode_of(const struct exchange *x)
-{
-    const struct request *r = &x->request;
-
-    if (r->http.http_1_0)
-        return STREAM_HOLD;
-    return r->overrides.has_stream_mode ? r->overrides.stream_mode : x->plan.settings->stream.mode;
-}
-
 void stream_expect(struct exchange *x)
 {
     const struct request *r = &x->request;
 
-    x->stream.mode = mode_of(x);
+    /* An HTTP/1.0 client gets its answer whole, because it could not detect a break. */
+    x->stream.mode = r->http.http_1_0               ? STREAM_HOLD
+                     : r->overrides.has_stream_mode ? r->overrides.stream_mode
+                                                    : x->plan.settings->stream.mode;
     guard_init(&x->stream.guard, r->dialect, r->choices, r->usage_wanted);
 }
 
-/* Where the events come in. */
+/* The buffer that the events arrive in. */
 static struct buf *source(struct exchange *x)
 {
     return x->stream.coded ? &x->stream.plain : &x->attempt->body;
 }
 
-/* A coding that nobody asked for: without memory to undo it the attempt is as good as broken. */
+/* A content encoding has to be undone. Without the memory for it, the attempt counts as broken. */
 static void start_decoding(struct exchange *x)
 {
     struct stream *stream = &x->stream;
@@ -108,7 +101,7 @@ void stream_start(struct exchange *x)
         return;
     guard_reset(guard);
     if (x->reply.committed) {
-        /* The client has a part of each choice: each has to end. And it remembers the ids. */
+        /* The client has a part of each choice, so each must end. It also remembers the ids. */
         guard->choices = choices;
         guard->id_seen = id_seen;
         guard->response = response;
@@ -132,10 +125,11 @@ bool stream_resumable(const struct exchange *x)
 
 /* --- mending ----------------------------------------------------------------------------------- */
 
-/* These bound how long, and how often, an answer is mended that its client has a part of (C13). */
+/* The limits on how long, and how often, retryd mends an answer of which the client has a part
+ * (C13). */
 
-/* The client's own limits on silence count from what it was given last, unless it has yet to take some of
- * that. With heartbeats no silence of ours is that long. */
+/* Returns when the client last read something, for its own limit on silence. Bytes that it has yet
+ * to take count as read now. With heartbeats there is no such silence. */
 static uint64_t heard(const struct exchange *x, uint64_t now)
 {
     if (x->plan.settings->stream.heartbeat_ms > 0)
@@ -178,9 +172,9 @@ void mending_end(struct exchange *x)
     m->on = false;
 }
 
-/* Notes an event that is no JSON. True where another attempt had one with the same data, or at the same
- * place: then the answer is that way, and to ask for it once more is in vain. So it is then with all
- * others of them, but where every event counts (STREAM_HOLD). */
+/* Notes an event that is not JSON. Returns true if another attempt had one with the same data, or
+ * at the same position: the model answers that way, and another attempt would not help. From then
+ * on this holds for all such events, except in STREAM_HOLD, where every event counts. */
 static bool is_habit(struct exchange *x, struct str data)
 {
     struct stream *stream = &x->stream;
@@ -210,7 +204,7 @@ static enum fate over(struct over *o, struct outcome outcome)
     return FATE_OVER;
 }
 
-/* Lets the event through where it is new to the client. */
+/* Passes the event on if it is new to the client. */
 static enum fate through_splice(struct exchange *x, struct str event, const struct guard_seen *seen,
                                 struct over *o)
 {
@@ -236,13 +230,13 @@ static enum fate through_splice(struct exchange *x, struct str event, const stru
     }
     exchange_cannot_retry(x, "the new answer differs from what the client has");
     snprintf(x->attempt->detail, sizeof(x->attempt->detail),
-             "the new answer is not the one that broke");
+             "the new answer does not continue the broken one");
     return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .differs = true});
 }
 
-/* An event that is no JSON. What is held may still be made again; what is not, or cannot be, goes on
- * without it (C11). Where it comes once more, the answer is that way. Only an answer that is to be held
- * whole has to be whole. */
+/* Handles an event that is not JSON. A held answer can still be requested again; an answer that is
+ * not held, or cannot be repeated, continues without the event (C11). If another attempt brings the
+ * same event, the answer is simply like that. Only an answer that is held whole must be complete. */
 static enum fate look_at_malformed(struct exchange *x, struct over *o)
 {
     struct outcome outcome = {.transport = TRANSPORT_WHOLE,
@@ -259,7 +253,7 @@ static enum fate look_at_malformed(struct exchange *x, struct over *o)
     return over(o, outcome);
 }
 
-/* The answer has said that it is whole: nothing behind that can unmake it. */
+/* The answer has said that it is complete; no later event can change that. */
 static enum fate look_behind_the_end(struct exchange *x, const struct guard_seen *seen)
 {
     switch (seen->kind) {
@@ -273,18 +267,19 @@ static enum fate look_behind_the_end(struct exchange *x, const struct guard_seen
     }
 }
 
+/* The answer ends and says nothing, and another attempt would follow. */
 static bool may_be_asked_for_again(struct exchange *x)
 {
     struct outcome o = {
         .transport = TRANSPORT_WHOLE, .status = x->attempt->status, .stream = true, .silent = true};
 
-    /* Where one that says something is kept, that one is better. */
+    /* A kept answer that has content is better than this one. */
     return guard_silent(&x->stream.guard) &&
            (judge_may_ask_again(x, &o) || (x->stream.but_usage && x->kept.good));
 }
 
-/* When something came that is more than a sign of life. Behind the last finish_reason only a part of
- * the answer moves its end on. */
+/* Notes when an event brought more than a sign of life. After the last finish reason, only content
+ * moves the answer's end. */
 static void note_times(struct stream *stream, const struct guard_seen *seen)
 {
     bool part = seen->kind == GUARD_CONTENT || seen->kind == GUARD_END;
@@ -330,7 +325,7 @@ static enum fate look(struct exchange *x, struct str event, struct over *o)
         break;
     }
     if (x->stream.resuming && seen->repeated)
-        return FATE_DROP; /* an upstream that has no ear for starting_after */
+        return FATE_DROP; /* this upstream ignores starting_after */
     fate = through_splice(x, event, seen, o);
     if ((fate == FATE_PASS || fate == FATE_REPLACE) && (guard->content || guard->marker) &&
         !x->stream.passed)
@@ -352,14 +347,14 @@ static void judge_over(struct exchange *x, struct over *o, struct str event)
     x->stream.last_words.event.n = 0;
 }
 
-/* --- all that has come ------------------------------------------------------------------------- */
+/* --- all received events ----------------------------------------------------------------------- */
 
-/* Events of the attempt's buffer that pass as they are, one after the other. */
+/* Consecutive events of the attempt's buffer that pass unchanged. */
 struct run {
     size_t from, to;
 };
 
-/* Moves the run on, without a copy where it is all there is. */
+/* Moves the run on; without a copy if it is the whole buffer. */
 static bool move_run(struct exchange *x, struct run *run)
 {
     struct buf *b = source(x);
@@ -389,8 +384,9 @@ static bool move_on(struct exchange *x, struct run *run, enum fate fate, size_t 
     return outbox_add(&x->reply.out, buf_str(&x->stream.rewritten)) == 0;
 }
 
-/* A byte order mark is one at the start of a stream only, and there a heartbeat or another attempt's
- * events may stand before it: a client would not know the event's first line. */
+/* A byte order mark counts as one only at the start of a stream. If a heartbeat or another
+ * attempt's events came before it, the client could not read the event's first line; so the mark is
+ * removed. */
 static bool skip_mark(struct exchange *x, struct run *run, struct str *event)
 {
     struct str mark = STR("\xef\xbb\xbf");
@@ -405,6 +401,7 @@ static bool skip_mark(struct exchange *x, struct run *run, struct str *event)
     return true;
 }
 
+/* retryd itself failed. */
 static void judge_internal(struct exchange *x, const char *what)
 {
     struct outcome o = {.transport = TRANSPORT_INTERNAL, .stream = true};
@@ -418,13 +415,7 @@ static void out_of_memory(struct exchange *x)
     judge_internal(x, "out of memory");
 }
 
-static void spool_lost(struct exchange *x)
-{
-    outbox_drop_held(&x->reply.out);
-    judge_internal(x, "what was held in spool_dir is lost");
-}
-
-/* Nothing more comes of an answer that was not whole. */
+/* The attempt ended before its answer was complete. */
 static struct outcome outcome_of(struct exchange *x, bool broke)
 {
     struct attempt *a = x->attempt;
@@ -437,7 +428,7 @@ static struct outcome outcome_of(struct exchange *x, bool broke)
     if (o.transport == TRANSPORT_WHOLE && !o.empty) {
         o.transport = TRANSPORT_TRUNCATED;
         snprintf(a->detail, sizeof(a->detail), "%s",
-                 broke ? "it ended within an event" : "it ended before it was whole");
+                 broke ? "it ended within an event" : "it ended before it was complete");
     }
     return o;
 }
@@ -449,7 +440,7 @@ static void judge_broken(struct exchange *x, bool broke)
     judge_stream(x, &o);
 }
 
-/* What comes cannot be understood. */
+/* The stream cannot be read. */
 static void break_off(struct exchange *x, const char *why)
 {
     struct attempt *a = x->attempt;
@@ -461,11 +452,11 @@ static void break_off(struct exchange *x, const char *why)
     judge_broken(x, true);
 }
 
-/* Whether there are news in each of many events a second is not worth the look: only where there were
- * none for so long. */
+/* The guard looks for news in each event only after this long without any: with many events a
+ * second the search would cost too much. */
 #define CLOSELY_MS 1000
 
-/* Looks at each whole event. False where the attempt was judged. */
+/* Judges each whole event. Returns false if the attempt was judged. */
 static bool take_events(struct exchange *x)
 {
     struct stream *stream = &x->stream;
@@ -501,14 +492,12 @@ static bool take_events(struct exchange *x)
     return true;
 }
 
-static void add_plain(void *arg, struct str text)
+static void add_plain(void *plain, struct str text)
 {
-    struct buf *plain = arg;
-
     buf_add_str(plain, text);
 }
 
-/* Undoes the coding of the next piece. False where the attempt was judged. */
+/* Decodes the next piece. Returns false if the attempt was judged. */
 static bool decode_piece(struct exchange *x)
 {
     struct buf *plain = &x->stream.plain;
@@ -523,7 +512,7 @@ static bool decode_piece(struct exchange *x)
     }
     if (rc < 0 || plain->len > PLAIN_MAX) {
         if (take_events(x))
-            break_off(x, rc < 0 ? "what came is not in the coding that its head names" : TOO_LONG);
+            break_off(x, rc < 0 ? "the body does not match its Content-Encoding" : TOO_LONG);
         return false;
     }
     return true;
@@ -531,8 +520,8 @@ static bool decode_piece(struct exchange *x)
 
 /* --- the end ------------------------------------------------------------------------------------ */
 
-/* Whether what is left is an event but for its empty line. One without data would be an event that
- * SDKs cannot read. */
+/* Whether the rest is an event that lacks only its empty line. SDKs cannot read an event without
+ * data. */
 static bool lacks_empty_line(const struct buf *rest)
 {
     struct sse_event event;
@@ -543,19 +532,8 @@ static bool lacks_empty_line(const struct buf *rest)
     return event.data_lines > 0 || event.comment_only;
 }
 
-static void judge_silent(struct exchange *x)
-{
-    struct outcome o = {.transport = TRANSPORT_WHOLE,
-                        .status = x->attempt->status,
-                        .headers = &x->attempt->headers,
-                        .stream = true,
-                        .silent = true};
-
-    judge_stream(x, &o);
-}
-
-/* An answer that broke behind its last finish_reason lacks only the usage that was asked for: what is
- * mended anyway may be asked for again because of that, once, where the answer can be kept meanwhile. */
+/* An answer that broke after its last finish reason lacks only the requested usage. In a mode that
+ * mends answers, the request is sent again for it, once, if the answer can be kept in the meantime. */
 static bool asks_for_usage(struct exchange *x)
 {
     const struct stream *stream = &x->stream;
@@ -569,7 +547,7 @@ static bool asks_for_usage(struct exchange *x)
     if (!stream->but_usage && !judge_may_repeat(x, &o))
         return false;
     if (stream->but_usage)
-        judge_stream(x, &o); /* what came before is as good */
+        judge_stream(x, &o); /* the earlier answer is as good */
     else
         judge_without_usage(x, &o);
     return true;
@@ -604,16 +582,22 @@ static void end_stream(struct exchange *x)
     }
     if (broke && asks_for_usage(x))
         return;
-    /* All of the answer is there, only not the mark behind it that some clients wait for. */
+    /* The answer is complete but lacks the end marker that some clients wait for. */
     if ((broke || over) && !guard->marker && stream_add_end(x) < 0) {
         out_of_memory(x);
         return;
     }
     a->transport = TRANSPORT_WHOLE;
-    if (may_be_asked_for_again(x))
-        judge_silent(x);
-    else
+    if (!may_be_asked_for_again(x)) {
         relay_end(x);
+        return;
+    }
+    struct outcome silent = {.transport = TRANSPORT_WHOLE,
+                             .status = a->status,
+                             .headers = &a->headers,
+                             .stream = true,
+                             .silent = true};
+    judge_stream(x, &silent);
 }
 
 /* --- holding, flowing -------------------------------------------------------------------------- */
@@ -624,7 +608,7 @@ static bool may_commit(const struct exchange *x)
 
     if (stream->mode != STREAM_HOLD || x->reply.committed)
         return stream->passed;
-    /* A length can be told only at the end. */
+    /* The Content-Length is known only at the end. */
     return stream->guard.marker && !x->request.http.http_1_0;
 }
 
@@ -633,8 +617,8 @@ static size_t held_in_memory(const struct exchange *x)
     return x->reply.out.bytes.len - x->reply.out.released;
 }
 
-/* What is held of an answer goes to a spool before it is too much for memory. False where the spool
- * lost what it had. */
+/* Moves the held part of an answer to a spool before it is too large for memory. Returns false if
+ * the spool lost its bytes. */
 static bool spill(struct exchange *x)
 {
     struct stream *stream = &x->stream;
@@ -649,22 +633,24 @@ static bool spill(struct exchange *x)
     return rc != -EIO;
 }
 
-/* More came than may be held of an answer that is to be held whole: it goes out as it comes. */
+/* An answer that is too large to be held whole is forwarded as it comes. */
 static bool must_commit(const struct exchange *x)
 {
     return outbox_held(&x->reply.out) > x->limits.max_body ||
            (x->stream.no_spool && held_in_memory(x) > x->limits.hold_limit);
 }
 
-/* Commits, passes on, spools what has come. False where the attempt was judged or all is over. */
+/* Commits, forwards and spools what has arrived. Returns false if the attempt was judged or the
+ * exchange is over. */
 static bool settle(struct exchange *x)
 {
     if (!spill(x)) {
-        spool_lost(x);
+        outbox_drop_held(&x->reply.out);
+        judge_internal(x, "the held bytes in spool_dir are lost");
         return false;
     }
     if (x->state == EXCHANGE_HOLDING && x->stream.passed)
-        hedge_drop(x); /* held or not, this one has won */
+        hedge_drop(x); /* held or not, this attempt has won */
     if (x->state == EXCHANGE_HOLDING && (may_commit(x) || must_commit(x)))
         relay_commit(x);
     if (x->state == EXCHANGE_RELAYING)
@@ -672,16 +658,15 @@ static bool settle(struct exchange *x)
     return x->state != EXCHANGE_DONE;
 }
 
-/* An event fills the buffer to its mark, and the client has all that was before it. */
+/* An event fills the buffer up to its high-water mark, and the client has everything before it. */
 static bool raise_mark(struct exchange *x)
 {
     struct attempt *a = x->attempt;
 
-    if (a->high_water < EVENT_MAX) {
-        a->high_water = a->high_water < EVENT_MAX / 2 ? a->high_water * 2 : EVENT_MAX;
-        return true;
-    }
-    return false;
+    if (a->high_water >= EVENT_MAX)
+        return false;
+    a->high_water = a->high_water < EVENT_MAX / 2 ? a->high_water * 2 : EVENT_MAX;
+    return true;
 }
 
 static bool disk_is_slow(const struct exchange *x)
@@ -694,13 +679,13 @@ bool stream_has_more(const struct exchange *x)
     return x->stream.on && x->stream.coded && x->attempt->body.len > 0;
 }
 
-/* Whether more of a coded stream may be undone now: it, too, goes no faster than its client. */
+/* Whether more of an encoded stream may be decoded now: it, too, goes no faster than its client. */
 static bool has_room(const struct exchange *x)
 {
     return outbox_waiting(&x->reply.out) < RELAY_WAITING_MAX && !disk_is_slow(x);
 }
 
-/* Sets the mark at which the attempt pauses, and lets it go on. */
+/* Sets the high-water mark at which the attempt pauses, and resumes the attempt. */
 static void flow(struct exchange *x)
 {
     struct attempt *a = x->attempt;
@@ -722,8 +707,8 @@ static void flow(struct exchange *x)
     relay_resume(x);
 }
 
-/* What is no whole event is none (WHATWG 9.2.6): it is dropped. That it says nothing, or that all has
- * been said, makes no break of it. */
+/* An incomplete event does not count (WHATWG 9.2.6). A comment or [DONE] is dropped, so that the
+ * rest is not taken for a break. */
 static void drop_last(struct exchange *x)
 {
     struct buf *rest = source(x);
@@ -736,8 +721,8 @@ static void drop_last(struct exchange *x)
     buf_consume(rest, rest->len);
 }
 
-/* An event is complete but for its empty line, and so is the stream: it is one, too, where more is
- * known of it than its framing. */
+/* The stream ended before the last event's empty line. In a stream of a known API that event counts
+ * all the same. */
 static bool complete_last(struct exchange *x)
 {
     if (x->stream.guard.dialect == DIALECT_OTHER) {
@@ -751,7 +736,7 @@ void stream_step(struct exchange *x)
 {
     struct attempt *a = x->attempt;
 
-    /* The disk's news may have made room: that comes first. */
+    /* The disk may have made room; that comes first. */
     if (x->stream.coded && disk_is_slow(x) && !settle(x))
         return;
     while (stream_has_more(x) && has_room(x))

@@ -1,15 +1,15 @@
-/* Looks for something that a completion says. */
+/* Searches a completion for content. */
 #include "stream/completion.h"
 
 #include "http/json.h"
 
-/* --- what says something -------------------------------------------------------------------------- */
+/* --- content -------------------------------------------------------------------------------------- */
 
-#define NESTED_MAX 6 /* levels that are looked into */
+#define NESTED_MAX 6 /* levels that are searched */
 
 static bool is_something(const struct json_value *v, unsigned depth);
 
-/* Whether an array or an object holds a text: servers that know no null send {"name":""}. */
+/* Whether an array or an object contains a text. Servers that never send null send {"name":""}. */
 static bool holds_something(const struct json_value *v, unsigned depth)
 {
     struct json_iter i = json_iter(v->text);
@@ -48,8 +48,8 @@ bool completion_says(const struct json_value *v)
     return is_something(v, 0);
 }
 
-/* Most answers do: a key with a text behind it is quicker to see than the whole is to read. Within a
- * text the key's quotes would have backslashes before them. */
+/* Most answers have a text, and searching for its key is quicker than parsing all. Within a string
+ * the key's quotes would have backslashes before them. */
 static bool has_text(struct str body, struct str quoted_key)
 {
     const char *p;
@@ -83,7 +83,7 @@ bool completion_is_curbed(const struct json_value *finish_reason)
     return false;
 }
 
-/* An object says something beside what all of its kind have. */
+/* Whether an object says something besides its `common` member. */
 static bool object_says(struct str object, struct str common)
 {
     struct json_iter i = json_iter(object);
@@ -172,7 +172,7 @@ bool completion_is_empty(enum dialect dialect, struct str body)
     }
 }
 
-/* --- what was asked for -------------------------------------------------------------------------- */
+/* --- the request --------------------------------------------------------------------------------- */
 
 static bool is_zero(const struct json_value *v)
 {

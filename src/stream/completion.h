@@ -1,10 +1,11 @@
-/* Knows a completion that is whole and says nothing: worth asking for once more (C3).
+/* Recognizes a completion that is complete and says nothing, which is worth another request (C3).
  *
- * Empty are: `choices` without any, or null; choices whose message has neither text nor anything else (a refusal,
- * reasoning, audio, tool calls); completions with empty texts; a completed response whose `output` has
- * no item, or messages without text only. Not empty is what its finish reason explains: the length, a
- * filter, a tool's call. Anthropic's messages are none of it: its documentation has an empty end_turn
- * as the model's word that all is said, which a repeat does not change. */
+ * A completion is empty if its `choices` is null or has no element, if each choice's message has
+ * neither text nor anything else (a refusal, reasoning, audio, tool calls), or if its texts are
+ * empty. A completed response is empty if its `output` has no item, or only messages without text.
+ * A completion is not empty if its finish reason explains it: the length, a filter, a tool call.
+ * Anthropic's messages are never empty: by its documentation an empty end_turn means that the model
+ * has nothing to add, and a repeat does not change that. */
 #ifndef RETRYD_STREAM_COMPLETION_H
 #define RETRYD_STREAM_COMPLETION_H
 
@@ -13,17 +14,17 @@
 #include "http/dialect.h"
 #include "http/json.h"
 
-/* Whether a value holds a text that is not empty, at any depth. */
+/* Whether a value contains a text that is not empty, at any depth. */
 bool completion_says(const struct json_value *v);
 
-/* Of a whole answer's text, which is valid JSON. */
+/* Whether a completion is empty. `body` is a complete answer's text, in valid JSON. */
 bool completion_is_empty(enum dialect dialect, struct str body);
 
-/* Whether a finish reason says why there may be no text. */
+/* Whether a finish reason explains that there may be no text. */
 bool completion_is_curbed(const struct json_value *finish_reason);
 
-/* Whether the request, a JSON object, can be answered by nothing: it allows no tokens (to warm up a
- * prefix cache), or asks for what may already be there (`stop`, `suffix`). */
+/* Whether an empty answer to the request, a JSON object, is legitimate: the request allows no
+ * tokens (to warm up a prefix cache), or its answer may end at once (`stop`, `suffix`). */
 bool completion_may_be_empty(struct str request);
 
 #endif

@@ -8,7 +8,7 @@
 #include "http/json_tree.h"
 #include "policy/apierror_write.h"
 
-/* The event goes out whole or not at all. */
+/* Ends the event. If there was no memory for all of it, removes it. */
 static int end_event(struct buf *out, size_t begin)
 {
     if (buf_add_str(out, STR("\n\n")) == 0)
@@ -20,7 +20,7 @@ static int end_event(struct buf *out, size_t begin)
 
 /* --- error -------------------------------------------------------------------------------------- */
 
-/* A string or a number as a string, anything else as null: what the SDKs' types allow. */
+/* Adds a string or a number as a string, anything else as null, as the SDKs' types require. */
 static void add_text(struct json_tree *t, struct cJSON *to, const struct json_want *w)
 {
     if (w->value.type == JSON_STRING || w->value.type == JSON_NUMBER)
@@ -52,7 +52,7 @@ static void write_error(struct buf *out, enum dialect dialect, uint64_t sequence
     (void)json_tree_end(&t, out);
 }
 
-/* An object that is not Google's becomes one: what its code was is the reason in its details. */
+/* Writes any other object in Google's form, with its code as the reason in the details. */
 static void write_google(struct buf *out, struct str error)
 {
     struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}, {.key = STR("type")}};
@@ -108,7 +108,7 @@ static void add_reason(struct json_tree *t, struct cJSON *response, struct str e
     add_text_or(t, reason, &w[1], "the answer failed");
 }
 
-/* What strict clients want of a response besides. */
+/* Strict clients require these fields of a response, too. */
 static void add_other_fields(struct json_tree *t, struct cJSON *response)
 {
     static const char *const nulls[] = {
@@ -163,7 +163,8 @@ static struct json_value find_in_choices(struct str choices)
     return (struct json_value){.type = JSON_NONE};
 }
 
-/* Of several the first that says something (policy/apierror.h); where that is a text there is none. */
+/* Returns the first element that says something (policy/apierror.h). If that is a string, there is
+ * no object. */
 static struct json_value first_object(struct json_value array)
 {
     struct json_iter i = json_iter(array.text);
@@ -177,7 +178,7 @@ static struct json_value first_object(struct json_value array)
     return (struct json_value){.type = JSON_NONE};
 }
 
-/* The object under `error`, wherever the API put it. */
+/* The object in `error`, wherever the API put it. */
 static struct json_value find_object(struct str body)
 {
     struct json_want w[] = {

@@ -1,14 +1,14 @@
-/* Writes the event that tells, in a stream that has begun, that its answer failed.
+/* Writes the event that reports, in a stream that has begun, that its answer failed.
  *
- * In the form that every SDK raises as an error (tests/sdk): `error` as an object for all streams, and
- * for the Responses API the flat fields beside it, which its own documentation shows
- * (https://platform.openai.com/docs/api-reference/responses-streaming). In Gemini's streams the object
- * is one of Google's, with a number as its code.
+ * Every SDK raises this form as an error (tests/sdk): all streams have `error` as an object, and
+ * Responses has the flat fields beside it that its documentation shows
+ * (https://platform.openai.com/docs/api-reference/responses-streaming). In Gemini's streams the
+ * object has Google's form, with a number as its code.
  *
- * In chat the object stands alone. With the members of a chunk beside it (id, object, choices) strict
- * types could read the event, and would take it for a chunk like any other: async-openai 0.43 and
- * @ai-sdk/openai then report no error at all. As it is async-openai raises that it cannot read the
- * event, and prints all of it, the reason too. */
+ * In chat the object has no other members beside it. With those of a chunk (id, object, choices),
+ * strict types would parse the event as an ordinary chunk: async-openai 0.43 and @ai-sdk/openai
+ * then report no error at all. Without them, async-openai raises that it cannot read the event, and
+ * prints all of it, including the reason. */
 #ifndef RETRYD_STREAM_ERROR_EVENT_H
 #define RETRYD_STREAM_ERROR_EVENT_H
 
@@ -16,22 +16,22 @@
 #include "stream/guard.h"
 
 /* Appends the event. `error` is the error object as JSON text, {"message":...,"code":...}; line
- * ends within it become spaces. `sequence` is the event's number in a Responses stream. 0 or -ENOMEM
- * (then `out` is as it was). */
+ * ends within it become spaces. `sequence` is the event's number in a Responses stream. 0 or
+ * -ENOMEM (then `out` is unchanged). */
 int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, struct str error);
 
-/* Appends response.failed, which carries the reason to clients that show no other: Codex reads code
- * and message of the response's error and leaves the error event aside. No SDK raises it, so the error
- * event goes behind it. The fields are those that strict clients want of a response. 0 or -ENOMEM
- * (then `out` is as it was). */
+/* Appends response.failed, for clients that show no other reason: Codex reads the code and the
+ * message of the response's error and ignores the error event. No SDK raises response.failed, so
+ * the error event follows it. It has the fields that strict clients require of a response. 0 or
+ * -ENOMEM (then `out` is unchanged). */
 int error_event_failed(struct buf *out, const struct guard_response *known, uint64_t sequence,
                        struct str error);
 
-/* Appends an error object of retryd's own. 0 or -ENOMEM. */
+/* Appends one of retryd's own error objects. 0 or -ENOMEM. */
 int error_event_own(struct buf *out, const char *message, const char *code);
 
-/* Appends the error object of a failed answer's body, or else of what was read from it: as the API
- * gave it where it gave one. 0 or -ENOMEM. */
+/* Appends the error object of a failed answer's body, unchanged; if the body has none, one made
+ * from the error that was read from it. 0 or -ENOMEM. */
 int error_event_object(struct buf *out, struct str body, const struct apierror *read);
 
 #endif

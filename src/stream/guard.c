@@ -1,4 +1,4 @@
-/* Tells content from announcements, ends and errors, event by event. */
+/* Distinguishes content from announcements, ends and errors, event by event. */
 #include "stream/guard.h"
 
 #include <string.h>
@@ -40,14 +40,13 @@ void guard_reset(struct guard *g)
     g->response = (struct guard_response){.id = ""};
 }
 
-/* In the streams that are known here every event's data is JSON, but for [DONE]. */
+/* In the streams of known APIs every event's data is JSON, except [DONE]. */
 static bool is_known(const struct guard *g)
 {
     return g->dialect != DIALECT_OTHER;
 }
 
-/* The SDKs of OpenAI's and Google's APIs, which read each event's data as JSON, even where it has
- * none. */
+/* The SDKs of OpenAI's and Google's APIs parse each event's data as JSON, even if it has none. */
 static bool needs_data(const struct guard *g)
 {
     return is_known(g) && g->dialect != DIALECT_MESSAGES;
@@ -63,7 +62,7 @@ static bool is_done_mark(struct str data)
     return str_starts(data, STR("[DONE]"));
 }
 
-/* A gateway that wraps another's comments: "data: : PROCESSING". */
+/* Some gateways wrap another server's comments: "data: : PROCESSING". */
 static bool is_wrapped_comment(struct str data)
 {
     data = str_trim(data);
@@ -75,7 +74,7 @@ static bool is_letter(char c)
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
-/* "ping", "[HEARTBEAT]", "ping - 2026-11-30 12:00:00": only what its letters say counts. */
+/* "ping", "[HEARTBEAT]", "ping - 2026-11-30 12:00:00": only the letters count. */
 static bool is_ping_word(struct str s)
 {
     static const struct str words[] = {{"ping", 4},      {"pong", 4},        {"heartbeat", 9},
@@ -101,7 +100,7 @@ bool guard_names_reason(const struct json_value *v)
            !str_ieq(reason, STR("none"));
 }
 
-/* A delta that only names a role, or whose texts are all empty, announces the answer. */
+/* A delta with only a role, or with empty texts, just announces the answer. */
 static bool has_content(struct str delta)
 {
     struct json_iter i = json_iter(delta);
@@ -123,8 +122,8 @@ static uint64_t bit_of(const struct json_value *index)
     return 1ULL << (n < 63 ? n : 63);
 }
 
-/* A choice gives a reason. One that comes again beside more of the same choice is what this server says
- * while it goes on: from then on it finishes nothing. */
+/* A choice has a finish reason. If the same reason comes again with more content of that choice,
+ * this server sends it with every chunk; from then on it finishes nothing. */
 static bool finishes(struct guard *g, uint64_t bit, struct str reason, bool says)
 {
     uint64_t word = hash_text(reason);
@@ -160,7 +159,7 @@ static enum guard_kind look_at_choice(struct guard *g, struct str choice)
     json_scan(choice, w, WANTS);
     bit = bit_of(&w[INDEX].value);
     g->choices |= bit;
-    /* Some servers send a whole message; Azure what its filters say, and nothing else. */
+    /* Some servers send a whole message. Azure sends chunks with only its filters' results. */
     goes_on = choice_says(&w[DELTA].value, &w[TEXT].value);
     says = goes_on || has_content(w[MESSAGE].value.text);
     g->said |= says;
@@ -171,8 +170,8 @@ static enum guard_kind look_at_choice(struct guard *g, struct str choice)
     return says ? GUARD_CONTENT : GUARD_LIFECYCLE;
 }
 
-/* Most chunks carry on with the only choice there is: they have a finish_reason, once, and it is
- * null, or empty. That is quicker to see than to read, and saves a third of what an event costs. */
+/* Most chunks continue the only choice: they have one finish_reason, and it is null or empty. This
+ * check is quicker than parsing and saves a third of an event's cost. */
 static bool carries_on(const struct guard *g, struct str data, const struct guard_words *words)
 {
     const char *end = data.p + data.n, *p = words->reason;
@@ -209,7 +208,7 @@ static enum guard_kind look_at_chunk(struct guard *g, struct str data,
     }
     if (w[1].value.type == JSON_OBJECT)
         g->usage = g->closes = true;
-    if (any) /* some servers tell the usage with every chunk */
+    if (any) /* some servers send the usage with every chunk */
         g->closes = false;
     return kind;
 }
@@ -221,8 +220,8 @@ struct event_type {
     enum guard_kind kind;
 };
 
-/* Only what stands here, deltas and what has been finished: the rest can still be followed by another
- * attempt. */
+/* Besides these types, deltas and finished parts are content. After any other event another attempt
+ * may still follow. */
 static const struct event_type responses_types[] = {
     {{"response.created", 16}, GUARD_LIFECYCLE},
     {{"response.queued", 15}, GUARD_LIFECYCLE},
@@ -237,20 +236,21 @@ static const struct event_type responses_types[] = {
 
 static const struct event_type messages_types[] = {
     {{"message_start", 13}, GUARD_LIFECYCLE},
-    {{"message_delta", 13}, GUARD_LIFECYCLE}, /* its stop_reason is looked at */
+    {{"message_delta", 13}, GUARD_LIFECYCLE}, /* its stop_reason decides */
     {{"ping", 4}, GUARD_IDLE},
     {{"content_block_start", 19}, GUARD_LIFECYCLE},
     {{"content_block_stop", 18}, GUARD_CONTENT},
     {{"message_stop", 12}, GUARD_END},
 };
 
-/* What the APIs that stream something else than text say at their end. */
+/* The end events of APIs that stream something other than text. */
 static const struct str known_ends[] = {{"image_generation.completed", 26},
                                         {"image_edit.completed", 20},
                                         {"speech.audio.done", 17},
                                         {"transcript.text.done", 20}};
 
-/* `delta`: what the event calls so. One that has it is a part of the answer, whatever its type. */
+/* `delta` is the event's member of that name. An event with content in it is content, whatever its
+ * type. */
 static enum guard_kind kind_of(const struct event_type *types, size_t n, struct str type,
                                const struct json_value *delta)
 {
@@ -265,7 +265,7 @@ static enum guard_kind kind_of(const struct event_type *types, size_t n, struct 
     return GUARD_STRANGE;
 }
 
-/* It is going to be part of a path. */
+/* The id will be part of a path. */
 static bool is_plain_id(struct str id)
 {
     for (size_t i = 0; i < id.n; i++)
@@ -283,7 +283,7 @@ static void keep_text(const struct json_value *v, char *to, size_t size)
     to[v->text.n] = '\0';
 }
 
-/* The first answer's stays, whatever comes behind it. */
+/* The first answer's response stays, whatever follows. */
 static void note_response(struct guard *g, const struct json_want *id,
                           const struct json_want *model, const struct json_want *created_at)
 {
@@ -313,7 +313,7 @@ static void note_response_id(struct guard *g, const struct json_value *response)
         buf_reset(&g->response_id, 0);
 }
 
-/* The data's type; where it has none, the event's. */
+/* The data's type or, if it has none, the event's. */
 static struct str type_of(const struct json_value *type, const struct sse_event *e)
 {
     return type->type == JSON_STRING ? type->text : e->type;
@@ -342,7 +342,7 @@ static enum guard_kind look_at_response(struct guard *g, const struct sse_event 
     type = type_of(&w[0].value, e);
     kind = kind_of(responses_types, sizeof(responses_types) / sizeof(responses_types[0]), type,
                    &w[3].value);
-    /* What the API's own events announce is under way: a search, a tool that runs. */
+    /* The API's own events announce something that is under way: a search, a tool that runs. */
     return kind == GUARD_STRANGE && str_starts(type, STR("response.")) &&
                    !str_eq(type, STR("response.metadata"))
                ? GUARD_LIFECYCLE
@@ -375,8 +375,7 @@ static bool is_known_end(struct str type)
     return false;
 }
 
-/* Of streams whose marks are not known: a few say so all the same when they are whole, once for each
- * of what was asked for. */
+/* A few streams of other APIs have a known end event, one for each requested item. */
 static void note_end(struct guard *g, const struct sse_event *e, struct str data,
                      const struct guard_words *words)
 {
@@ -389,17 +388,13 @@ static void note_end(struct guard *g, const struct sse_event *e, struct str data
 
 /* --- Gemini --------------------------------------------------------------------------------------- */
 
-/* An enum's value that stands for none. */
+/* An enum's value that ends in _UNSPECIFIED means that there is none. */
 static bool names_cause(const struct json_value *v)
 {
-    static const struct str none = {"_UNSPECIFIED", 12};
-
-    return guard_names_reason(v) &&
-           !(v->text.n >= none.n &&
-             str_eq((struct str){v->text.p + v->text.n - none.n, none.n}, none));
+    return guard_names_reason(v) && !str_ends(v->text, STR("_UNSPECIFIED"));
 }
 
-/* Text, a call, bytes; neither the mark that a part is a thought nor the signature of one. */
+/* Text, a call or bytes are content; the flag that a part is a thought, and its signature, are not. */
 static bool part_has_content(struct str part)
 {
     struct json_iter i = json_iter(part);
@@ -447,8 +442,8 @@ static enum guard_kind look_at_candidate(struct guard *g, struct str candidate)
     return says ? GUARD_CONTENT : GUARD_LIFECYCLE;
 }
 
-/* A prompt that is refused has no candidates: that is all there will be. Google's own tools get all of
- * it within `response`. */
+/* A refused prompt has no candidates, and nothing follows. Google's own tools receive everything
+ * within `response`. */
 static enum guard_kind look_at_gemini(struct guard *g, struct str data)
 {
     enum { CANDIDATES, PROMPT, RESPONSE, WANTS };
@@ -477,8 +472,8 @@ static enum guard_kind look_at_gemini(struct guard *g, struct str data)
 
 /* --- errors ------------------------------------------------------------------------------------- */
 
-/* Whether an event says that the answer failed. What is called an error is one, whatever it holds;
- * elsewhere the data decides. */
+/* Whether an event reports that the answer failed. An event named `error` always does; otherwise
+ * the data decides. */
 static bool is_error(const struct sse_event *e, const struct guard_words *words,
                      struct guard_seen *seen)
 {
@@ -492,8 +487,8 @@ static bool is_error(const struct sse_event *e, const struct guard_words *words,
     return seen->error.kind != APIERROR_NONE;
 }
 
-/* MiniMax's stands beside choices that are none, or with nothing else: looked for in what is no part of
- * an answer only. */
+/* MiniMax sends its error beside empty choices or alone, so only events without content are
+ * searched. */
 static bool is_base_resp_error(const struct guard_words *words, struct guard_seen *seen)
 {
     if (!(words->found & GUARD_WORD_BASE_RESP) ||
@@ -503,9 +498,10 @@ static bool is_base_resp_error(const struct guard_words *words, struct guard_see
     return seen->error.kind != APIERROR_NONE;
 }
 
-/* What every SDK raises as it stands. OpenAI's raise an `error` that is an object, in a Responses
- * stream only in an event of that name and type; Anthropic's go by the event's name; Google's by a
- * number as its code, in data without a name; of other streams nothing is known. An event without data reaches no client. */
+/* Whether every SDK raises this error unchanged. OpenAI's raise an `error` object; in a Responses
+ * stream, only in an event with that name and type. Anthropic's go by the event's name. Google's
+ * need a number as the code, in an event without a name. The clients of other streams are unknown.
+ * No client sees an event without data. */
 static bool is_raised(const struct guard *g, const struct sse_event *e, struct str data,
                       const struct json_value *error, const struct json_value *type)
 {
@@ -534,7 +530,7 @@ static void describe_error(struct guard *g, const struct sse_event *e, struct gu
     json_scan(seen->data, w, WANTS);
     seen->kind = GUARD_ERROR;
     seen->raised = is_raised(g, e, seen->data, &w[ERROR].value, &w[TYPE].value);
-    /* Beside choices not every SDK looks for an error. */
+    /* Not every SDK looks for an error beside choices. */
     seen->is_answer =
         needs_data(g) && json_valid(seen->data) &&
         (str_eq(w[TYPE].value.text, STR("response.failed")) || w[CHOICES].value.type == JSON_ARRAY);
@@ -545,7 +541,7 @@ static void describe_error(struct guard *g, const struct sse_event *e, struct gu
 
 /* --- the events -------------------------------------------------------------------------------- */
 
-/* The event's data in one piece. False when there is no memory for it. */
+/* Joins the event's data lines. Returns false if there is no memory. */
 static bool join(struct guard *g, struct str event, const struct sse_event *e, struct str *ret_data)
 {
     *ret_data = e->data;
@@ -558,8 +554,8 @@ static bool join(struct guard *g, struct str event, const struct sse_event *e, s
     return true;
 }
 
-/* What the events that nobody knows amount to before they are taken for content: an API whose deltas
- * have a new name would otherwise be held to its end, and pass for silent. */
+/* Events of unknown types count as content once they weigh this much. Otherwise an API whose deltas
+ * have a new name would be held to its end and count as silent. */
 #define STRANGE_WEIGHT 1024
 #define STRANGE_MAX (64 * STRANGE_WEIGHT)
 
@@ -568,14 +564,14 @@ static enum guard_kind weigh_strange(struct guard *g, struct str data)
     g->strange += STRANGE_WEIGHT + data.n;
     if (g->strange <= STRANGE_MAX)
         return GUARD_IDLE;
-    g->said = true; /* nobody knows what */
+    g->said = true;
     return GUARD_CONTENT;
 }
 
 static enum guard_kind look_at_data(struct guard *g, const struct sse_event *e, struct str data,
                                     const struct guard_words *words, bool *ret_repeated)
 {
-    if (is_done_mark(data)) /* others say so by an event of their own, and some gateways add this */
+    if (is_done_mark(data)) /* these two have end events; some gateways add [DONE] to them */
         return g->dialect == DIALECT_RESPONSES || g->dialect == DIALECT_MESSAGES ? GUARD_LIFECYCLE
                                                                                  : GUARD_END;
     switch (g->dialect) {
@@ -597,8 +593,8 @@ static enum guard_kind look_at_data(struct guard *g, const struct sse_event *e, 
 
 static enum guard_kind look_at_dataless(struct guard *g, const struct sse_event *e)
 {
-    /* Google's SDK for Python reads each line as JSON, that for Node takes a comment for a part of the
-     * next event, and loses both. */
+    /* Google's SDK for Python parses each line as JSON. Its SDK for Node takes a comment for a part
+     * of the next event and loses both. */
     bool reads_comments = g->id_seen || g->dialect == DIALECT_GEMINI;
     bool unfit = needs_data(g) && (!e->comment_only || reads_comments);
 
@@ -628,11 +624,11 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
         return;
     }
     if (e.data_lines == 0 || (is_known(g) && (ret->data.n == 0 || is_wrapped_comment(ret->data)))) {
-        ret->kind = GUARD_UNFIT; /* by the standard such an event is none */
+        ret->kind = GUARD_UNFIT; /* by the standard such an event does not count */
         return;
     }
     if (is_known(g) && !is_done_mark(ret->data) && !json_valid(ret->data)) {
-        /* A ping whose data was never meant to be read is nothing that broke. */
+        /* A ping whose data is not meant to be parsed is not a fault. */
         ret->kind = needs_data(g) && (is_ping_word(e.type) || is_ping_word(ret->data))
                         ? GUARD_UNFIT
                         : GUARD_MALFORMED;
@@ -652,7 +648,7 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
     g->marker |= ret->kind == GUARD_END;
 }
 
-/* An end behind words that nobody knows ends them: it is theirs to tell. */
+/* An end after unknown events ends those; the client can judge them. */
 bool guard_empty(const struct guard *g)
 {
     bool says_something = is_chunks(g) ? g->choices == 0 && g->strange > 0 : true;
@@ -660,7 +656,7 @@ bool guard_empty(const struct guard *g)
     return !g->content && !(g->marker && says_something);
 }
 
-/* Each choice that has begun has said why it ends, and so many as were asked for. */
+/* Each choice that has begun gave its finish reason, and there are as many as requested. */
 static bool all_finished(const struct guard *g)
 {
     return g->finished != 0 && g->finished == g->choices &&
@@ -684,8 +680,8 @@ bool guard_silent(const struct guard *g)
     return g->silent || (is_chunks(g) && g->content && !g->said && !g->curbed);
 }
 
-/* Each choice has given a reason, though it was none that ends it: then only the order in which the
- * stream ends tells. */
+/* Each choice has given a finish reason, though one that ends nothing. Then only a clean end of the
+ * connection shows that the answer is complete. */
 static bool goes_on_to_the_end(const struct guard *g)
 {
     uint64_t reasoned = g->finished | g->went_on;
@@ -700,11 +696,11 @@ bool guard_whole(const struct guard *g, bool broke)
     switch (g->dialect) {
     case DIALECT_CHAT:
     case DIALECT_COMPLETIONS:
-        /* Some tell no reason; but the usage comes last. */
+        /* Some servers send no finish reason, but the usage comes last. */
         return !broke && g->content && ((g->closes && g->finished == 0) || goes_on_to_the_end(g)) &&
                (unsigned)__builtin_popcountll(g->choices) >= g->choices_wanted;
     case DIALECT_GEMINI:
-        /* It may give fewer candidates than it was asked for. */
+        /* It may give fewer candidates than requested. */
         return !broke && goes_on_to_the_end(g);
     case DIALECT_RESPONSES:
     case DIALECT_MESSAGES:

@@ -1,7 +1,8 @@
 /* Searches the data of an event, in one pass, for the words that call for a closer look.
  *
- * Most events have none of them, and this search is cheaper than parsing. Each word ends in a quote. A
- * quote within a JSON string has a backslash before it, so no word is found in an answer's text. */
+ * Most events have none of them, and this search is cheaper than parsing. Each word ends in a
+ * quote. A quote within a JSON string has a backslash before it, so no word is found in an answer's
+ * text. */
 #ifndef RETRYD_STREAM_GUARD_WORDS_H
 #define RETRYD_STREAM_GUARD_WORDS_H
 

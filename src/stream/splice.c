@@ -1,7 +1,8 @@
 /* Judges each event of a new answer against what the client has, and remembers what goes out.
  *
- * Judging changes only what belongs to the attempt (`matched`, `seen`). The record of what the client
- * has changes only once the event is sure to go out, so an answer that differs spoils nothing. */
+ * Judging changes only what belongs to the attempt (`matched`, `seen`). The record of what the
+ * client has changes only once the event is sure to go out, so an answer that differs spoils
+ * nothing. */
 #include "stream/splice.h"
 
 #include <assert.h>
@@ -111,10 +112,10 @@ failed:
 
 /* Text is compared without its escapes, so that it does not matter how an answer spells it.
  *
- * The form is UTF-8 of UTF-16 units: a character beyond the basic plane becomes the two halves of its
- * surrogate pair, three bytes each (CESU-8, Unicode TR 26). A pair whose halves arrive in two events
- * ("\ud83d", then "\ude00") thus equals the character in one. Bytes that are not UTF-8 stand for
- * themselves. */
+ * The form is UTF-8 of UTF-16 units: a character beyond the basic plane becomes the two halves of
+ * its surrogate pair, three bytes each (CESU-8, Unicode TR 26). A pair whose halves arrive in two
+ * events ("\ud83d", then "\ude00") thus equals the character in one. Bytes that are not UTF-8 stand
+ * for themselves. */
 
 #define UNITS_MAX 6 /* bytes of one character in this form */
 

@@ -1,17 +1,18 @@
-/* Joins answers: where a stream broke, another answer takes over behind what the client has.
+/* Joins answers: after a stream broke, a new answer continues what the client already has.
  *
- * The request is made again, and while the new answer repeats what the client already has, it is
- * skipped, however its text is cut into events; then it goes on, with the ids, the model and the
- * sequence numbers of the first answer. Where it says something else, it is another answer, and
- * that is told at the first character.
+ * The request is sent again. The part of the new answer that repeats what the client has is
+ * skipped, however its text is cut into events. The rest follows, with the ids, the model and the
+ * sequence numbers of the first answer. If the new answer differs, the first different character
+ * shows it.
  *
- * What is compared is text with its escapes undone, channel by channel: a choice's content, a tool
- * call's arguments, the text of an output item's part or of a content block. All else an event can bring (a role, a
- * finish_reason, response.output_item.added) is skipped as often as the client has it.
+ * Text is compared without its escapes, channel by channel. A channel is a choice's content, a tool
+ * call's arguments, or the text of an output item's part or of a content block. Anything else in an
+ * event (a role, a finish_reason, response.output_item.added) is skipped as often as the client has
+ * it.
  *
- * In order: splice_event for each event of the answer. The stream breaks; where splice_possible
- * says so: splice_restart, then splice_event for each event of the new answer from its first on.
- * And so on, any number of times. */
+ * Call splice_event for each event of the answer. If the stream breaks and splice_possible is true,
+ * call splice_restart, then splice_event for each event of the new answer from its first on. This
+ * may happen any number of times. */
 #ifndef RETRYD_STREAM_SPLICE_H
 #define RETRYD_STREAM_SPLICE_H
 
@@ -25,11 +26,11 @@
 
 struct splice;
 
-/* The streams that can be joined: those of chat, completions, Responses and Anthropic's messages. */
+/* Whether streams of this API can be joined: chat, completions, Responses, Anthropic's messages. */
 bool splice_knows(enum dialect d);
 
-/* `d` is one of those. `cap`: the bytes of text that are remembered at
- * most, all channels together; up to twice as many are allocated. NULL: out of memory. */
+/* `d` is one that splice_knows. `cap` limits the bytes of text that are remembered in all channels
+ * together; up to twice as many are allocated. NULL: out of memory. */
 struct splice *splice_new(enum dialect d, size_t cap);
 void splice_free(struct splice *s);
 
@@ -37,36 +38,36 @@ enum splice_action {
     SPLICE_PASS,      /* forward the event as it is */
     SPLICE_REWRITTEN, /* forward `out` instead */
     SPLICE_SKIP,      /* the client has all of it */
-    SPLICE_DIFFERS,   /* this is another answer: forward nothing of it any more */
-    SPLICE_FAILED,    /* no memory to tell: as SPLICE_DIFFERS. Only after a restart */
+    SPLICE_DIFFERS,   /* this is another answer: forward no more of it */
+    SPLICE_FAILED,    /* no memory; as SPLICE_DIFFERS. Only after a restart */
 };
 
-/* Each event that the client gets or would get, in order, error events left out. Events that are
- * held come once they go out: what is told here, the client has. Those without data need not come.
+/* Takes each event that the client gets or would get, in order, except error events. The client has
+ * each event that passes here. Events without data may be left out.
  *
- * `event`: all its bytes, the empty line that closes it included. `data`: its data, lines joined,
- * valid JSON or what begins with "[DONE]"; either a slice of `event` or memory of its own. What stands in `out` is
- * overwritten; it is the caller's, and its cap has to hold an event that grew by some hundred
- * bytes. The first answer always passes and needs no `out`.
+ * `event` is the whole event, including its closing empty line. `data` is its data field, lines
+ * joined: valid JSON, or text that begins with "[DONE]". It is a slice of `event` or separate
+ * memory. The contents of `out` are overwritten; its cap must hold an event that grew by some
+ * hundred bytes. The first answer always passes and needs no `out`.
  *
- * A new answer's end ([DONE], a finish_reason, a terminal event) passes only where it said all that
- * the client has. After SPLICE_DIFFERS yet another attempt may be made, where splice_possible: what
- * the client has is still known. */
+ * A new answer's end ([DONE], a finish_reason, a terminal event) passes only if the answer repeated
+ * all that the client has. After SPLICE_DIFFERS another attempt is possible while splice_possible
+ * is true: the record of what the client has is intact. */
 enum splice_action splice_event(struct splice *s, struct str event, struct str data,
                                 struct buf *out);
 
-/* Whether a break can be repaired. False for good once there was no memory, once the text passed
- * the cap or the answer was in too many parts, and where tool calls cannot be told apart. Events
- * go on as before: what has no need of memory still works. */
+/* Whether a break can be repaired. It becomes false for good if memory ran out, if the text
+ * exceeded the cap, if the answer had too many parts, or if its tool calls cannot be told apart.
+ * Later events still pass. */
 bool splice_possible(const struct splice *s);
 
-/* Another attempt begins: what repeats is to be skipped. Only where splice_possible. */
+/* Another attempt begins, and its repetitions will be skipped. Call it only if splice_possible. */
 void splice_restart(struct splice *s);
 
-/* Bytes of memory that the remembered texts take, about. */
+/* The approximate memory of the remembered texts, in bytes. */
 size_t splice_memory(const struct splice *s);
 
-/* The number of the last Responses event that went out, as the client knows it. False: there is none. */
+/* The sequence number of the last Responses event that the client received. False: there is none. */
 bool splice_sequence(const struct splice *s, uint64_t *ret_sequence);
 
 #endif

@@ -397,9 +397,10 @@ static void response_name(struct splice *s, uint32_t output, struct str name,
         piece->sealed = sealed;
 }
 
-/* An item's types must be the same in every answer, and its ids stay those that the client knows. An
- * item with encrypted content has its id sealed in that content, so the id cannot be replaced. The
- * response object that ends a stream keeps such an id, so that the client can send the item back. */
+/* An item's types must be the same in every answer, and its ids stay those that the client knows.
+ * An item with encrypted content has its id sealed in that content, so the id cannot be replaced.
+ * The response object that ends a stream keeps such an id, so that the client can send the item
+ * back. */
 static void response_item(struct splice *s, uint32_t output, struct str text, bool in_response)
 {
     struct json_want want[] = {{.key = STR("id")},
@@ -510,12 +511,12 @@ static void look_responses(struct splice *s, struct str data)
 /* --- Anthropic's messages ---------------------------------------------------------------------- */
 
 /* A message is a row of content blocks, each with an index. content_block_start names the block's
- * type, deltas add to it, content_block_stop ends it. Only events that begin something have ids; the
- * client has received those events, so a new answer's are left out, and their ids with them.
+ * type, deltas add to it, content_block_stop ends it. Only events that begin something have ids;
+ * the client has received those events, so a new answer's are left out, and their ids with them.
  *
  * A signature or encrypted data arrives whole in one event and seals the thinking before it, so no
- * two answers have the same. It is complete with the text that the client has before it. Once another
- * answer has repeated that text, its signature is skipped. */
+ * two answers have the same. It is complete with the text that the client has before it. Once
+ * another answer has repeated that text, its signature is skipped. */
 struct message_members {
     struct str type;
     uint32_t index;

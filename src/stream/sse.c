@@ -1,17 +1,17 @@
-/* A state machine over line ends, and a reader of the fields between them. */
+/* Finds events with a state machine over line ends, and reads their fields. */
 #include "stream/sse.h"
 
 #include "base/bytes16.h"
 
-/* What the next byte means. */
+/* The meaning of the next byte. */
 enum state {
     BOM_1, /* the stream's first byte, perhaps of a byte order mark */
     BOM_2,
     BOM_3,
     LINE_START,   /* a line end here closes the event */
-    IN_LINE,      /* ... and here a line */
+    IN_LINE,      /* a line end here ends a line */
     AFTER_CR,     /* as LINE_START, but an LF belongs to the line end before */
-    AFTER_END_CR, /* the same, where that line end closed the last event */
+    AFTER_END_CR, /* the same, but that line end closed the last event */
 };
 
 static const struct str mark = {"\xef\xbb\xbf", 3};
@@ -80,7 +80,7 @@ static enum state step(enum state state, char c)
     return IN_LINE;
 }
 
-/* The event ends with the line end at `i`. An LF behind a CR is taken along where it has come. */
+/* The event ends with the line end at `i`. An LF after a CR belongs to it if it is already there. */
 static size_t end_event(struct sse_reader *r, struct str s, size_t i)
 {
     size_t len = i + 1;
@@ -106,7 +106,7 @@ size_t sse_next(struct sse_reader *r, struct str pending)
         bool line_end = c == '\n' || c == '\r';
 
         if (state == AFTER_END_CR && c == '\n')
-            return end_event(r, pending, i); /* the rest of that line end, on its own */
+            return end_event(r, pending, i); /* the rest of that line end */
         if (state == AFTER_CR && c == '\n') {
             state = LINE_START;
             i++;
@@ -128,8 +128,8 @@ size_t sse_next(struct sse_reader *r, struct str pending)
     return 0;
 }
 
-/* Cuts the first line off, without its end. False when nothing is left. CRLF counts as two ends:
- * the empty line between them is one more of those that are skipped. */
+/* Cuts the first line off, without its end. Returns false if nothing is left. CRLF counts as two
+ * ends; the empty line between them is skipped like any other. */
 static bool next_line(struct str *rest, struct str *ret_line)
 {
     if (rest->n == 0)
@@ -142,7 +142,8 @@ static bool next_line(struct str *rest, struct str *ret_line)
     return true;
 }
 
-/* "name: value", one space after the colon being no part of the value; no colon: an empty value. */
+/* Splits "name: value". One space after the colon does not belong to the value. Without a colon the
+ * value is empty. */
 static struct str cut_name(struct str *line)
 {
     const char *colon = memchr(line->p, ':', line->n);
@@ -155,7 +156,7 @@ static struct str cut_name(struct str *line)
     return name;
 }
 
-/* Cuts the next field off that is neither a comment nor a blank line. False when none is left. */
+/* Cuts off the next field, skipping comments and blank lines. Returns false if there is none. */
 static bool next_field(struct str *rest, struct str *ret_name, struct str *ret_value)
 {
     struct str line;

@@ -134,7 +134,7 @@ START_TEST(c03_where_json_is_due)
         {"text/xml", "<?xml version='1.0'?><Error/>", INSPECT_BAD, "an XML document"},
         {"text/plain", "upstream connect error", INSPECT_BAD, "plain text"},
         {"text/plain", "ok", INSPECT_BAD, "plain text"},
-        {NULL, "\x01\x02\x03", INSPECT_BAD, "bytes that are no text"},
+        {NULL, "\x01\x02\x03", INSPECT_BAD, "binary data"},
         {"audio/mpeg", "\x01\x02\x03", INSPECT_NOTHING, NULL},
         {"Image/png", "x", INSPECT_NOTHING, NULL},
         {"text/plain", "{\"a\":", INSPECT_BAD, "broken JSON"},

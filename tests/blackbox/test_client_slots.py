@@ -209,7 +209,7 @@ def test_slot_and_descriptor_are_free_at_once(house, way):
         wait_connections(h.d, 1)
     h.d.signal(signal.SIGTERM)
     assert h.d.wait(timeout=20) == 0
-    took = time_of(h.d.wait_log("retryd has ended")) - time_of(h.d.wait_log("ending: finishing"))
+    took = time_of(h.d.wait_log("retryd has stopped")) - time_of(h.d.wait_log("shutting down: finishing"))
     assert took < 1000 + AT_ONCE_MS
 
 

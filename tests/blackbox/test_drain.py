@@ -81,7 +81,7 @@ def test_idle_connections_hold_up_the_end_for_a_second_at_most(provider, retryd)
         assert c.answer().status == 200
     d.signal(signal.SIGTERM)
     assert d.wait(timeout=20) == 0
-    took = time_of(d.wait_log("retryd has ended")) - time_of(d.wait_log("ending: finishing"))
+    took = time_of(d.wait_log("retryd has stopped")) - time_of(d.wait_log("shutting down: finishing"))
     assert took < 1500
     for c in clients:
         assert c.rest() == b""

@@ -340,7 +340,7 @@ def test_drain_timeout_cuts(provider, retryd):
         d.signal(signal.SIGTERM)
         assert d.wait(timeout=SOON_S) == 0
         assert b'data: {"error":' in s.rest(), "a cut stream must not look whole"
-    began, over = d.wait_log("ending: finishing .* at most 400 ms"), d.wait_log("drain_timeout has passed")
+    began, over = d.wait_log("shutting down: finishing .* at most 400 ms"), d.wait_log("drain_timeout has passed")
     assert time_of(over) - time_of(began) >= 300, "it was cut before its time"
 
 

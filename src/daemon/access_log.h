@@ -16,10 +16,10 @@ void access_log_dropped(const struct exchange *x, bool malformed);
 /* Logs the request when it has ended, if `access` asks for it. */
 void access_log_request(const struct exchange *x, enum log_access access);
 
-/* --- Steps, at level = debug ("step: ..."): how a request is accepted, what it waits for, where each
- * attempt goes and why, and its timing on the network. Call these only if steps_are_told(). --- */
+/* Steps, at level = debug ("step: ..."): how a request is accepted, what it waits for, where each
+ * attempt goes and why, and its timing on the network. Call these only if steps_are_logged(). */
 
-static inline bool steps_are_told(void)
+static inline bool steps_are_logged(void)
 {
     return log_enabled(LOG_DEBUG);
 }

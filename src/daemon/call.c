@@ -119,7 +119,7 @@ static int world_attempt_start(void *world, struct exchange *x, struct attempt *
     };
 
     metrics_add(&w->metrics.attempts, 1);
-    if (steps_are_told()) {
+    if (steps_are_logged()) {
         request.traced = on_traced;
         steps_attempt(x, a);
     }
@@ -175,7 +175,7 @@ static int world_response_whole(void *world, struct exchange *x,
     int rc = c->r ? frontend_whole(c->r, response, body) : -EPIPE;
 
     (void)world;
-    if (rc == 0 && steps_are_told())
+    if (rc == 0 && steps_are_logged())
         steps_response(x, response->status, true);
     if (rc == 0)
         c->answered = held; /* libmicrohttpd holds it until the client has it */
@@ -189,7 +189,7 @@ static int world_response_begin(void *world, struct exchange *x,
     int rc = c->r ? frontend_stream(c->r, response) : -EPIPE;
 
     (void)world;
-    if (rc == 0 && steps_are_told())
+    if (rc == 0 && steps_are_logged())
         steps_response(x, response->status, false);
     return rc;
 }
@@ -290,7 +290,7 @@ static void call_turn_asked(void *world, struct exchange *x, const struct turn *
                             const struct turn_request *turn_request, enum turn_state s)
 {
     (void)world;
-    if (steps_are_told())
+    if (steps_are_logged())
         steps_turn(x, turn, turn_request, s, clock_now_ms());
 }
 
@@ -577,9 +577,9 @@ static int refuse_headers(struct worker *w, struct frontend_request *r,
     if (rc != 0)
         return rc;
     if (headers_get(&request->headers, STR("upgrade"), &v) && str_ifind(v, STR("websocket")) >= 0) {
-        snprintf(
-            ret_why, size,
-            "retryd: WebSocket connections are not supported; use HTTP, or connect to the API directly");
+        snprintf(ret_why, size,
+                 "retryd: WebSocket connections are not supported; use HTTP, or connect to the API "
+                 "directly");
         return -ENOTSUP;
     }
     if (request->content_length != LENGTH_UNKNOWN && request->content_length > s->max_body) {

@@ -80,7 +80,7 @@ size_t call_spool_memory(void *world, const struct spool *s)
 
 static uint64_t buffered(const struct worker *w)
 {
-    return pressure_now() + w->buffered - w->buffered_told;
+    return pressure_now() + w->buffered - w->buffered_reported;
 }
 
 bool call_pressed(void *world)
@@ -100,10 +100,10 @@ void call_count(struct call *c)
         return;
     w->buffered += now - c->held;
     c->held = now;
-    untold = w->buffered > w->buffered_told ? w->buffered - w->buffered_told
-                                            : w->buffered_told - w->buffered;
+    untold = w->buffered > w->buffered_reported ? w->buffered - w->buffered_reported
+                                                : w->buffered_reported - w->buffered;
     if (untold >= TELL_BYTES)
-        pressure_tell(&w->buffered_told, w->buffered);
+        pressure_report(&w->buffered_reported, w->buffered);
 }
 
 static int shed(struct worker *w, char *ret_why, size_t size)

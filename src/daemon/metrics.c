@@ -41,7 +41,7 @@ static void write_plain(struct metrics *const *sets, unsigned count, struct buf 
     METRICS_COUNTERS(X)
 #undef X
     head(out, "retryd_log_lines_dropped_total", "counter",
-         "Log lines dropped because nobody read them fast enough.");
+         "Log lines dropped because the log's reader was too slow.");
     buf_printf(out, "retryd_log_lines_dropped_total %llu\n", (unsigned long long)log_dropped());
 }
 
@@ -70,8 +70,7 @@ static void write_gauges(struct metrics *const *sets, unsigned count, uint64_t n
          "The longest turn of an event loop in the last minute.");
     buf_printf(out, "retryd_loop_lag_max_milliseconds %llu\n",
                (unsigned long long)largest_lag(sets, count, now_ms));
-    head(out, "retryd_buffered_bytes_max", "gauge",
-         "The most of retryd_buffered_bytes that was seen.");
+    head(out, "retryd_buffered_bytes_max", "gauge", "The maximum of retryd_buffered_bytes so far.");
     buf_printf(out, "retryd_buffered_bytes_max %llu\n", (unsigned long long)pressure_most());
 }
 
@@ -103,7 +102,7 @@ static void write_durations(struct metrics *const *sets, unsigned count, struct 
     static const char name[] = "retryd_request_duration_seconds";
     uint64_t total = 0;
 
-    head(out, name, "histogram", "From a request's head to the end of its answer.");
+    head(out, name, "histogram", "From a request's head to the end of its response.");
     for (unsigned i = 0; i <= METRICS_BUCKETS; i++) {
         total += sum(sets, count, offsetof(struct metrics, duration) + i * sizeof(uint64_t));
         if (i < METRICS_BUCKETS)

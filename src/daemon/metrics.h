@@ -12,7 +12,7 @@
 
 /* X(field, name, help) */
 #define METRICS_COUNTERS(X)                                                                        \
-    X(requests, "retryd_requests_total", "Requests taken in.")                                     \
+    X(requests, "retryd_requests_total", "Requests received.")                                     \
     X(refused, "retryd_refused_total", "Requests refused before any attempt.")                     \
     X(rescued, "retryd_rescued_total",                                                             \
       "Requests that failed at first and were answered in the end.")                               \
@@ -24,7 +24,7 @@
     X(sdk_retries, "retryd_sdk_retries_total", "Requests that an SDK sent again on its own.")      \
     X(client_repeats, "retryd_client_repeats_total",                                               \
       "Requests that clients sent again soon after their final failure; each gets one attempt.")   \
-    X(bytes_out, "retryd_answer_bytes_total", "Bytes of answers handed to clients.")               \
+    X(bytes_out, "retryd_answer_bytes_total", "Bytes of responses handed to clients.")             \
     X(events, "retryd_stream_events_total", "Stream events forwarded.")                            \
     X(events_malformed, "retryd_stream_events_malformed_total",                                    \
       "Stream events left out because they were not JSON.")                                        \
@@ -34,9 +34,9 @@
     X(connections_opened, "retryd_upstream_connections_total", "Connections opened to upstreams.") \
     X(connections_reused, "retryd_upstream_reused_total", "Attempts sent on a kept connection.")   \
     X(connections_stale, "retryd_upstream_stale_total",                                            \
-      "Kept connections thrown away because they were closed or had unexpected bytes.")            \
+      "Kept connections closed because the peer had closed them or sent unexpected bytes.")        \
     X(resends_vetoed, "retryd_resends_vetoed_total",                                               \
-      "Silent repeats by the HTTP library that were stopped.")                                     \
+      "Silent retries by the HTTP library that were stopped.")                                     \
     X(spooled_bytes, "retryd_spooled_bytes_total", "Bytes put into files instead of memory.")      \
     X(shed, "retryd_requests_shed_total", "Requests refused because memory was short.")
 
@@ -44,7 +44,7 @@
 #define METRICS_GAUGES(X)                                                   \
     X(active, "retryd_requests_active", "Requests in progress.")            \
     X(connections, "retryd_client_connections", "Open client connections.") \
-    X(buffered, "retryd_buffered_bytes", "Bodies and answers in memory, in bytes.")
+    X(buffered, "retryd_buffered_bytes", "Bodies and responses in memory, in bytes.")
 
 #define METRICS_BUCKETS 10 /* of request durations; see metrics.c */
 

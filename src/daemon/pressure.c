@@ -1,20 +1,20 @@
-/* One number for all workers: the bytes that requests hold. */
+/* One atomic sum of the bytes that requests hold, for all workers. */
 #include "daemon/pressure.h"
 
 #include <stdatomic.h>
 
-/* Shared by the threads as nothing else is; wrapping around while a worker's part is being added
- * and another's taken away does no harm, for the sum comes out right. */
+/* All threads update it. It may wrap around between one worker's addition
+ * and another's subtraction, which is harmless. */
 static _Atomic uint64_t total;
 static _Atomic uint64_t most;
 
-void pressure_tell(size_t *told, size_t now)
+void pressure_report(size_t *reported, size_t now)
 {
-    uint64_t change = (uint64_t)now - *told, sum, seen;
+    uint64_t change = (uint64_t)now - *reported, sum, seen;
 
     if (change == 0)
         return;
-    *told = now;
+    *reported = now;
     sum = atomic_fetch_add_explicit(&total, change, memory_order_relaxed) + change;
     seen = atomic_load_explicit(&most, memory_order_relaxed);
     while (sum > seen && !atomic_compare_exchange_weak_explicit(

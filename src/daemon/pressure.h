@@ -1,8 +1,8 @@
-/* How much memory the requests of all workers hold, against [server] max_buffered.
+/* Counts the memory that the requests of all workers hold, for [server] max_buffered.
  *
- * Counted are the bytes that grow with what clients and upstreams send: request bodies in memory,
- * the blocks of spools, answers that are held or on their way. Each worker tells its sum once a turn
- * (relaxed atomics: nothing is ordered by them), so the total lags a little behind. */
+ * It counts the bytes that grow with what clients and upstreams send: request bodies in memory,
+ * blocks of spools, and responses that are held or being sent. Each worker reports its sum once a
+ * turn, with relaxed atomics as nothing depends on their order, so the total lags a little. */
 #ifndef RETRYD_DAEMON_PRESSURE_H
 #define RETRYD_DAEMON_PRESSURE_H
 
@@ -10,18 +10,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A worker's sum has changed from `*told` to `now`; `*told` becomes `now`. */
-void pressure_tell(size_t *told, size_t now);
+/* Reports that a worker's sum has changed from `*reported` to `now`, and sets `*reported`. */
+void pressure_report(size_t *reported, size_t now);
 
-/* All workers' bytes: now, and the most that was seen. */
+/* The bytes of all workers: now, and the maximum so far. */
 uint64_t pressure_now(void);
 uint64_t pressure_most(void);
 
-/* Above half of the cap bodies go to their spools at once ... */
+/* Above half of the cap, bodies go to spools at once ... */
 bool pressure_is_high(uint64_t bytes, uint64_t cap);
-/* ... from 95 % on new requests are refused ... */
+/* ... from 95 %, new requests are refused ... */
 bool pressure_is_full(uint64_t bytes, uint64_t cap);
-/* ... and at the cap those that are still coming in, unless they have a file already. */
+/* ... and at the cap, requests whose bodies are still arriving, unless they have a spool. */
 bool pressure_is_over(uint64_t bytes, uint64_t cap);
 
 #endif

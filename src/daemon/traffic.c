@@ -1,4 +1,4 @@
-/* The lock, the clock and the timer of all workers' turns, and what becomes of their events. */
+/* Guards and times the turns of all workers, and handles their events. */
 #include "daemon/traffic.h"
 
 #include <pthread.h>
@@ -9,10 +9,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-/* News wait here for the main thread. Of single requests there are far more than of gates and breakers,
- * which must not make room for them: each kind has places of its own. */
-#define NEWS_MAX 1024 /* of gates and breakers; the oldest are dropped */
-#define RATED_MAX 256 /* upstreams with requests_per_minute; their attempts are only counted */
+/* News waits here for the main thread. Attempts are far more frequent than gates and breakers and
+ * must not displace them, so each kind has its own queue. */
+#define NEWS_MAX 1024 /* gates and breakers; the oldest are dropped */
+#define RATED_MAX 256 /* upstreams with requests_per_minute, whose attempts are counted */
 
 struct rated {
     uint64_t upstream_id;
@@ -20,19 +20,19 @@ struct rated {
     unsigned taken;
 };
 
-#define LINES_MAX 8 /* of the log, until the lock is free; what comes then is written at once */
+#define LINES_MAX 8 /* log lines kept while the lock is held; further ones are written at once */
 
-/* An event with its names, to be logged when the lock is no longer held. */
+/* An event with copies of its names, to be logged after unlocking. */
 struct event_line {
     struct turns_event event;
     char upstream[64], model[128];
 };
 
 struct traffic {
-    pthread_mutex_t lock; /* of the turns, and of all that follows up to `sink` */
+    pthread_mutex_t lock; /* guards the turns and the fields up to `sink` */
     struct turns *turns;
     uint64_t next_ms;  /* when turns_run is due; TURNS_NEVER */
-    uint64_t armed_ms; /* when the timer runs it, at the latest */
+    uint64_t armed_ms; /* when the timer fires at the latest */
     struct traffic_counts counts;
     struct turns_event news[NEWS_MAX];
     struct event_line lines[LINES_MAX];
@@ -48,7 +48,7 @@ struct traffic {
     uv_timer_t timer;
 };
 
-/* --- events ------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static const char *const event_lines[] = {
     [TURNS_GATE_CLOSED] = "gate closed",
@@ -66,7 +66,7 @@ static enum log_level level_of(const struct turns_event *e)
     bool bad = e->kind == TURNS_BREAKER_OPEN || e->kind == TURNS_KEY_ASIDE;
 
     return bad                     ? LOG_WARN
-           : e->kind == TURNS_WAIT ? LOG_DEBUG /* one for each request, at worst */
+           : e->kind == TURNS_WAIT ? LOG_DEBUG /* up to one per request */
                                    : LOG_INFO;
 }
 
@@ -94,7 +94,7 @@ static void log_event(const struct turns_event *e)
     log_end();
 }
 
-/* Its names may be gone by the time it is written. */
+/* Copies the names, which may be freed before the line is written. */
 static void keep_line(struct traffic *t, const struct turns_event *e)
 {
     struct event_line *line = &t->lines[t->line_count];
@@ -111,7 +111,7 @@ static void keep_line(struct traffic *t, const struct turns_event *e)
     t->line_count++;
 }
 
-/* The names belong to the registry, and may be gone by the time it is told. */
+/* Clears the names, which may be freed before the event is delivered. */
 static void keep_news(struct traffic *t, const struct turns_event *e)
 {
     unsigned at = (t->news_first + t->news_count) % NEWS_MAX;
@@ -157,7 +157,7 @@ static void keep(struct traffic *t, const struct turns_event *e)
     case TURNS_RATE_TAKEN:
         keep_rate(t, e);
         break;
-    case TURNS_GATE_OPEN: /* by itself; each daemon opens its own step by step */
+    case TURNS_GATE_OPEN: /* needs no news: each daemon opens its own gate step by step */
     case TURNS_BREAKER_PROBE:
     case TURNS_KEY_ASIDE:
     case TURNS_PACE:
@@ -189,7 +189,7 @@ static void on_event(void *arg, const struct turns_event *e)
     keep(t, e);
 }
 
-/* --- the world of turns ---------------------------------------------------------------------------- */
+/* --- callbacks of the turns ------------------------------------------------------------------- */
 
 static uint64_t on_now(void *arg)
 {
@@ -202,7 +202,8 @@ static void on_lock(void *arg)
     pthread_mutex_lock(&((struct traffic *)arg)->lock);
 }
 
-/* The main thread is woken where it would be late otherwise; lines are logged when the lock is free. */
+/* Wakes the main thread if its timer would fire too late, and logs the kept lines after
+ * unlocking. */
 static void on_unlock(void *arg, uint64_t next_ms)
 {
     struct traffic *t = arg;
@@ -226,11 +227,11 @@ static void on_unlock(void *arg, uint64_t next_ms)
     }
 }
 
-/* --- on the main thread ----------------------------------------------------------------------------- */
+/* --- on the main thread ----------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer);
 
-/* It fires when that millisecond is over. */
+/* The timer fires when that millisecond is over. */
 static void arm(struct traffic *t)
 {
     uint64_t at_ms, now_ms;
@@ -282,8 +283,8 @@ static bool take_rate(struct traffic *t, struct rated *ret)
     return any;
 }
 
-/* Gates and breakers first: they matter most. */
-static void tell_news(struct traffic *t)
+/* Gates and breakers go first: they matter most. */
+static void deliver_news(struct traffic *t)
 {
     struct turns_event e;
     struct rated r;
@@ -298,11 +299,11 @@ static void on_async(uv_async_t *async)
 {
     struct traffic *t = async->data;
 
-    tell_news(t);
+    deliver_news(t);
     arm(t);
 }
 
-/* --- life --------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 struct traffic *traffic_new(uv_loop_t *loop)
 {

@@ -1,4 +1,4 @@
-/* What is known of targets, for Prometheus. */
+/* Writes the metrics of targets for Prometheus. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,13 +50,13 @@ static const struct series all_series[] = {
      shut, false},
     {"retryd_gate_closed_seconds", "gauge", "Time until a closed gate opens.", VIEW_TARGET,
      shut_seconds, false},
-    {"retryd_pace_per_minute", "gauge", "The rate that a target was found to bear.", VIEW_TARGET,
-     pace, false},
-    {"retryd_breaker_opened_total", "counter", "Times that a target was taken for down.",
-     VIEW_MODEL, shut, false},
+    {"retryd_pace_per_minute", "gauge", "The rate that adaptive pacing allows at a target.",
+     VIEW_TARGET, pace, false},
+    {"retryd_breaker_opened_total", "counter", "Times that a target's breaker opened.", VIEW_MODEL,
+     shut, false},
     {"retryd_breaker_state", "gauge", "0: closed; 1: a probe is under way; 2: open.", VIEW_MODEL,
      breaker_state, true},
-    {"retryd_fallbacks_total", "counter", "Attempts at a model that another request asked for.",
+    {"retryd_fallbacks_total", "counter", "Attempts at a model as a fallback for another.",
      VIEW_MODEL, fallbacks, false},
     {"retryd_keys_set_aside_total", "counter", "Times that a key was out of quota or rejected.",
      VIEW_KEY, shut, false},
@@ -75,7 +75,7 @@ static void add_label(struct buf *out, const char *name, const char *value)
     buf_addc(out, '"');
 }
 
-/* What tells one sample of a series from the others. */
+/* The labels that distinguish one sample of a series from the others. */
 struct labels {
     enum turns_view_kind kind;
     enum operation operation;
@@ -83,7 +83,7 @@ struct labels {
     char upstream[64], model[128];
 };
 
-/* A view with its names, to be written when the lock is no longer held. */
+/* A view with copies of its names, to be written after unlocking. */
 struct seen {
     struct labels labels;
     struct turns_view view;
@@ -144,8 +144,8 @@ static void add_up(struct turns_view *sum, const struct turns_view *v)
         sum->pace_per_minute = v->pace_per_minute;
 }
 
-/* Clients' own keys are told apart here, and not in the metrics: what has the same labels becomes
- * one, for a scraper takes no sample twice. Returns how many are left. */
+/* Merges views with the same labels, since a scraper rejects duplicate samples: targets distinguish
+ * clients' own keys, and metrics do not. Returns how many are left. */
 static size_t merge(struct seen *all, size_t n)
 {
     size_t kept = 0;
@@ -169,12 +169,13 @@ static bool says_something(const struct series *s, const struct seen *seen)
            (s->value(v) > 0 || (s->zeros && (v->kind == VIEW_UPSTREAM || v->shut > 0)));
 }
 
-/* --- the cap ------------------------------------------------------------------------------------ */
+/* --- the cap ---------------------------------------------------------------------------------- */
 
 #define SERIES_MAX 500 /* of models, of each kind */
 #define THE_REST "other"
 
-/* Clients name any models: what has no sample to show must take no place. Returns how many are left. */
+/* Drops views without any sample, since clients may name arbitrary models. Returns how many are
+ * left. */
 static size_t drop_silent(struct seen *all, size_t n)
 {
     size_t kept = 0;
@@ -190,7 +191,8 @@ static size_t drop_silent(struct seen *all, size_t n)
     return kept;
 }
 
-/* Both are in order: the next of `shown` that is not before `l`, and whether it is that. */
+/* Both lists are sorted. Moves `at` to the first of `shown` that is not before `l`; returns whether
+ * it is equal. */
 static bool was_shown(const struct labels *shown, size_t n, size_t *at, const struct labels *l)
 {
     while (*at < n && compare_labels(&shown[*at], l) < 0)
@@ -198,8 +200,9 @@ static bool was_shown(const struct labels *shown, size_t n, size_t *at, const st
     return *at < n && compare_labels(&shown[*at], l) == 0;
 }
 
-/* Those that had labels of their own at the last scrape keep them, for a counter must not jump between
- * two series; then come others while there is room. What is left stands under one model. */
+/* Limits the number of series. Views that had their own labels at the last scrape keep them, since
+ * a counter must not jump between two series. Others follow while there is room; the rest is summed
+ * as one model. */
 static void cap(struct seen *all, size_t n, const struct labels *shown, size_t shown_n)
 {
     size_t room[VIEW_TARGET + 1], at = 0;
@@ -230,7 +233,7 @@ static void remember(struct buf *shown, const struct seen *all, size_t n)
             (void)buf_add(shown, (const char *)&all[i].labels, sizeof(all[i].labels));
 }
 
-/* --- the text ----------------------------------------------------------------------------------- */
+/* --- the text --------------------------------------------------------------------------------- */
 
 static void write_view(const struct series *s, const struct seen *seen, struct buf *out)
 {

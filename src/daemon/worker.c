@@ -22,7 +22,7 @@ static void wake_worker(void *arg)
     w->work = true;
 }
 
-/* --- the turn --------------------------------------------------------------------------------------------- */
+/* --- the turn --------------------------------------------------------------------------------- */
 
 static void publish(struct worker *w)
 {
@@ -38,7 +38,7 @@ static void publish(struct worker *w)
     metrics_set(&m->active, w->active_count);
     metrics_set(&m->connections, frontend_connections(w->frontend));
     metrics_set(&m->buffered, w->buffered);
-    pressure_tell(&w->buffered_told, w->buffered);
+    pressure_report(&w->buffered_reported, w->buffered);
     if (closed != atomic_load_explicit(&w->closed, memory_order_relaxed)) {
         atomic_store_explicit(&w->closed, closed, memory_order_release);
         w->on_change(w->arg);
@@ -71,7 +71,7 @@ static void turn(struct worker *w)
             call_run(LIST_ENTRY(node, struct call, run));
         }
     }
-    /* What streams had to say about it has been handed to the kernel by now. */
+    /* By now the kernel has the last events of the streams. */
     if (w->aborting && !w->cut) {
         w->cut = true;
         w->work = true;
@@ -97,7 +97,7 @@ static void note_lag(struct worker *w)
     }
 }
 
-/* Before the loop sleeps: what timers have brought. */
+/* Before the loop sleeps: handles what timers have recorded. */
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct worker *w = prepare->data;
@@ -108,7 +108,7 @@ static void on_prepare(uv_prepare_t *prepare)
         note_lag(w);
 }
 
-/* After the loop woke up: what sockets have brought. */
+/* After the loop woke up: handles what sockets have recorded. */
 static void on_check(uv_check_t *check)
 {
     struct worker *w = check->data;
@@ -118,7 +118,7 @@ static void on_check(uv_check_t *check)
         turn(w);
 }
 
-/* --- the inbox --------------------------------------------------------------------------------------------- */
+/* --- the inbox -------------------------------------------------------------------------------- */
 
 static bool has_authorities(const struct wiring *w, const struct fetch_link *l)
 {
@@ -137,7 +137,7 @@ void worker_adopt(struct worker *w, struct config *config)
     atomic_store(&w->serial, config->serial);
     w->on_change(w->arg);
     if (!now) {
-        log_line(LOG_ERROR, "out of memory: the new configuration is not in force");
+        log_line(LOG_ERROR, "out of memory: a worker keeps the previous configuration");
         return;
     }
     w->wiring = now;
@@ -169,7 +169,7 @@ static void start_abort(struct worker *w)
     }
 }
 
-/* Those whose turn has come go into the run queue. */
+/* Puts the calls whose turns were granted into the run queue. */
 static void take_turns(struct worker *w)
 {
     struct turn *turn;
@@ -249,7 +249,7 @@ void worker_configure(struct worker *w, struct config *config)
     uv_async_send(&w->async);
 }
 
-static void tell(struct worker *w, bool *flag)
+static void set_flag(struct worker *w, bool *flag)
 {
     if (worker_stopped(w))
         return;
@@ -261,17 +261,17 @@ static void tell(struct worker *w, bool *flag)
 
 void worker_drain(struct worker *w)
 {
-    tell(w, &w->inbox.drain);
+    set_flag(w, &w->inbox.drain);
 }
 
 void worker_abort(struct worker *w)
 {
-    tell(w, &w->inbox.abort);
+    set_flag(w, &w->inbox.abort);
 }
 
 void worker_ping(struct worker *w)
 {
-    tell(w, &w->inbox.ping);
+    set_flag(w, &w->inbox.ping);
 }
 
 bool worker_saw_change(struct worker *w)
@@ -304,7 +304,7 @@ struct metrics *worker_metrics(struct worker *w)
     return &w->metrics;
 }
 
-/* --- its life ----------------------------------------------------------------------------------------------- */
+/* --- its life --------------------------------------------------------------------------------- */
 
 static void *run(void *arg)
 {
@@ -338,7 +338,7 @@ static int set_up_loop(struct worker *w, unsigned max_connections)
     return w->fetch && w->frontend ? 0 : -ENOMEM;
 }
 
-/* The thread could not be started: the loop runs here once more, to close what it holds. */
+/* The thread could not be started: runs the loop here to close its handles. */
 static void tear_down(struct worker *w)
 {
     if (!w->frontend || !w->fetch)

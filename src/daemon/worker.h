@@ -1,7 +1,8 @@
-/* A worker: one thread, one event loop, the requests that live and die on it.
+/* A worker: one thread with an event loop, and the requests on it.
  *
- * It owns a frontend (libmicrohttpd), an upstream (libcurl) and the exchanges between them. Other
- * threads reach it through its inbox only: the functions below but worker_new and worker_free. */
+ * It owns a frontend (libmicrohttpd), a fetcher (libcurl) and the exchanges between them. Other
+ * threads reach it only through its inbox, which all functions below use except worker_new and
+ * worker_free. */
 #ifndef RETRYD_DAEMON_WORKER_H
 #define RETRYD_DAEMON_WORKER_H
 
@@ -13,28 +14,29 @@
 
 struct worker;
 
-/* Starts the thread. `on_change` is called from it when a connection has closed or the worker has
- * stopped. The configuration is referenced; `turns` and `failures` outlive the worker. NULL and *ret_error when it cannot be started. */
+/* Starts the thread, which calls `on_change` when a connection has closed or the worker has
+ * stopped. References the configuration; `turns` and `failures` must outlive the worker. NULL with
+ * *ret_error if it cannot be started. */
 struct worker *worker_new(struct config *config, struct turns *turns, struct failures *failures,
                           void (*on_change)(void *arg), void *arg, int *ret_error);
-/* Waits for the thread, which must have been told to drain or abort. */
+/* Waits for the thread; worker_drain or worker_abort must have been called. */
 void worker_free(struct worker *w);
 
-/* Hands an accepted connection over. 0 or -ENOMEM (then it was closed). */
+/* Passes an accepted connection. 0, or -ENOMEM after closing it. */
 int worker_add(struct worker *w, int fd);
 void worker_configure(struct worker *w, struct config *config);
-void worker_drain(struct worker *w); /* ends by itself when the last request is answered */
-void worker_abort(struct worker *w); /* cuts what is left, then ends */
-void worker_ping(struct worker *w);  /* asks for a sign of life */
+void worker_drain(struct worker *w); /* ends when the last request is answered */
+void worker_abort(struct worker *w); /* cuts the remaining requests, then ends */
+void worker_ping(struct worker *w);  /* asks for a pong */
 
-/* Whether it has found, since it was last asked, that a file of the configuration has changed. */
+/* Whether it noticed, since the last call, that a file of the configuration has changed. */
 bool worker_saw_change(struct worker *w);
 
 bool worker_stopped(struct worker *w);
-/* The serial of the configuration it was given last and has seen. */
+/* The serial of the configuration that it received last. */
 uint64_t worker_serial(struct worker *w);
-uint64_t worker_pongs(struct worker *w); /* signs of life given */
-unsigned worker_load(struct worker *w);  /* connections given to it and still open */
+uint64_t worker_pongs(struct worker *w); /* pings answered */
+unsigned worker_load(struct worker *w);  /* its open connections */
 struct metrics *worker_metrics(struct worker *w);
 
 #endif

@@ -63,8 +63,9 @@ struct worker {
     bool cut; /* when aborting: the remaining connections have been cut */
     uint64_t turn_began_ns;
     uint64_t random_state[4];
-    size_t buffered;      /* bytes that its calls hold */
-    size_t buffered_told; /* the value last added to the sum of all workers (daemon/pressure.h) */
+    size_t buffered; /* bytes that its calls hold */
+    size_t
+        buffered_reported; /* the value last added to the sum of all workers (daemon/pressure.h) */
     struct inbox inbox;
     struct metrics metrics;
     atomic_uint given;  /* connections handed over */

@@ -6,7 +6,7 @@
 
 #include "base/units.h"
 #include "config/config_private.h"
-#include "edge/spool.h"
+#include "edge/spool_file.h"
 
 /* --- listeners -------------------------------------------------------------------------------- */
 
@@ -80,7 +80,7 @@ void config_check_listeners(const struct config *c, const struct config_origin *
 /* This is no problem: all but the largest requests are served without the folder. */
 void config_check_spool(const struct config *c, const struct config_origin *o)
 {
-    int rc = spool_probe(c->server.spool_dir);
+    int rc = spool_file_probe(c->server.spool_dir);
     char quoted[CONFIG_QUOTED_MAX];
 
     if (rc < 0)

@@ -105,13 +105,6 @@ int call_shed(struct worker *w, char *ret_why, size_t size);
 
 /* The world's spools and its memory: see struct exchange_ops. */
 int call_spool_open(void *world, struct exchange *x, struct spool **ret);
-void call_spool_close(void *world, struct spool *s);
-ptrdiff_t call_spool_write(void *world, struct spool *s, const void *data, size_t n);
-bool call_spool_full(void *world, const struct spool *s);
-void call_spool_flush(void *world, struct spool *s);
-int call_spool_state(void *world, const struct spool *s);
-ptrdiff_t call_spool_read(void *world, struct spool *s, uint64_t offset, void *to, size_t max);
-size_t call_spool_memory(void *world, const struct spool *s);
 bool call_pressed(void *world);
 
 /* Frees the calls kept for re-use. */

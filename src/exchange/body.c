@@ -8,6 +8,7 @@
 
 #include "base/fingerprint.h"
 #include "exchange/exchange.h"
+#include "exchange/spool.h"
 
 /* A spool's own blocks take more memory than a smaller body would. */
 #define WORTH_SPOOLING (256u * 1024)
@@ -25,8 +26,7 @@ void body_init(struct body *b, uint64_t max)
 
 void body_deinit(struct body *b)
 {
-    if (b->spool)
-        b->x->ops->spool_close(b->x->world, b->spool);
+    spool_close(b->spool);
     b->spool = NULL;
     free(b->glance);
     b->glance = NULL;
@@ -133,7 +133,7 @@ static int start_spooling(struct body *b)
 
 static ptrdiff_t spool(struct body *b, const char *data, size_t n)
 {
-    ptrdiff_t taken = b->x->ops->spool_write(b->x->world, b->spool, data, n);
+    ptrdiff_t taken = spool_write(b->spool, data, n);
 
     if (taken < 0)
         return failed(b, (int)taken);
@@ -165,9 +165,9 @@ int body_go_on(struct body *b)
     move_memory(b);
     if (b->error || b->memory.len > 0)
         return b->error ? b->error : -EAGAIN;
-    rc = b->x->ops->spool_state(b->x->world, b->spool);
+    rc = spool_state(b->spool);
     if (rc == -EAGAIN && b->finished)
-        b->x->ops->spool_flush(b->x->world, b->spool);
+        spool_flush(b->spool);
     if (rc < 0 && rc != -EAGAIN)
         failed(b, rc);
     return rc;
@@ -212,8 +212,7 @@ ptrdiff_t body_append(struct body *b, const void *data, size_t n)
 
 bool body_full(const struct body *b)
 {
-    return b->spool && !b->error &&
-           (b->memory.len > 0 || b->x->ops->spool_full(b->x->world, b->spool));
+    return b->spool && !b->error && (b->memory.len > 0 || spool_full(b->spool));
 }
 
 void body_finish(struct body *b)
@@ -247,7 +246,7 @@ ptrdiff_t body_read(struct body *b, uint64_t offset, void *to, size_t max)
 
     assert(b->finished && offset <= b->length);
     if (b->spool)
-        return b->x->ops->spool_read(b->x->world, b->spool, offset, to, max);
+        return spool_read(b->spool, offset, to, max);
     if (max > left)
         max = (size_t)left;
     if (max > 0)
@@ -399,5 +398,5 @@ size_t body_memory(const struct body *b)
 {
     size_t n = b->memory.size + (b->packed ? packed_memory(b->packed) : 0);
 
-    return n + (b->spool ? b->x->ops->spool_memory(b->x->world, b->spool) : 0);
+    return n + (b->spool ? spool_memory(b->spool) : 0);
 }

@@ -74,7 +74,7 @@ enum exchange_end {
 const char *exchange_end_word(enum exchange_end e);
 
 struct exchange;
-struct spool; /* the world's own */
+struct spool;
 
 /* A failed attempt, as told to the world for the log and the counters. */
 struct attempt_report {
@@ -133,20 +133,8 @@ struct exchange_ops {
     void (*response_wake)(void *w, struct exchange *x); /* exchange_pull has news */
     void (*response_cut)(void *w, struct exchange *x);  /* close so that the client sees a break */
 
-    /* A spool: a file that keeps bytes that are too many for memory. It is written by appending and
-     * read from any offset; no call waits for the disk, and exchange_step is called after each news
-     * of it. Its first error is sticky: every later call returns it. */
-    int (*spool_open)(void *w, struct exchange *x, struct spool **ret); /* 0 or -ENOMEM */
-    void (*spool_close)(void *w, struct spool *s);                      /* at any time; not NULL */
-    /* How many of the n bytes were taken (fewer: bring the rest after the next news), or -errno. */
-    ptrdiff_t (*spool_write)(void *w, struct spool *s, const void *data, size_t n);
-    bool (*spool_full)(void *w, const struct spool *s); /* spool_write would take nothing now */
-    void (*spool_flush)(void *w, struct spool *s);      /* what was appended goes to the file now */
-    int (*spool_state)(void *w, const struct spool *s); /* 0: it is there; -EAGAIN; or -errno */
-    /* Bytes from `offset`, at most the length, on. > 0: so many; 0: there are no more; -EAGAIN: they
-     * are being read; or -errno. */
-    ptrdiff_t (*spool_read)(void *w, struct spool *s, uint64_t offset, void *to, size_t max);
-    size_t (*spool_memory)(void *w, const struct spool *s); /* bytes that it takes now */
+    /* A new spool. exchange_step is called after each news of it. 0 or -ENOMEM. */
+    int (*spool_open)(void *w, struct exchange *x, struct spool **ret);
 
     /* Memory is getting short (half of max_buffered is in use): what can go to a spool should. */
     bool (*pressed)(void *w);

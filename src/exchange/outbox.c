@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "exchange/exchange.h"
+#include "exchange/spool.h"
 
 #define FORGET_BYTES (64 * 1024) /* when so many bytes were taken, their space is reclaimed */
 /* An empty buffer keeps so much memory. Only a held answer's first bytes need more. */
@@ -18,8 +19,7 @@ void outbox_init(struct outbox *o, struct exchange *x)
 
 static void close_spool(struct outbox *o)
 {
-    if (o->spool)
-        o->x->ops->spool_close(o->x->world, o->spool);
+    spool_close(o->spool);
     o->spool = NULL;
     o->spool_held = o->spool_sealed = false;
     o->lead = o->moved = 0;
@@ -163,21 +163,20 @@ static int begin_unloading(struct outbox *o, size_t keep)
 /* Writes as much as the spool accepts. 0: everything is stored; -EAGAIN; or the spool's error. */
 static int write_out(struct outbox *o, size_t at)
 {
-    const struct exchange_ops *ops = o->x->ops;
     ptrdiff_t n = 1;
 
     while (o->bytes.len > at + o->moved && n > 0) {
         size_t from = at + o->moved;
 
-        n = ops->spool_write(o->x->world, o->spool, o->bytes.p + from, o->bytes.len - from);
+        n = spool_write(o->spool, o->bytes.p + from, o->bytes.len - from);
         if (n < 0)
             return (int)n;
         o->moved += (size_t)n;
     }
     if (o->bytes.len > at + o->moved)
         return -EAGAIN;
-    ops->spool_flush(o->x->world, o->spool);
-    return ops->spool_state(o->x->world, o->spool);
+    spool_flush(o->spool);
+    return spool_state(o->spool);
 }
 
 int outbox_unload(struct outbox *o, size_t keep)
@@ -213,8 +212,7 @@ int outbox_unload(struct outbox *o, size_t keep)
 static ptrdiff_t take_from_spool(struct outbox *o, char *to, size_t max)
 {
     uint64_t left = o->spooled - o->read;
-    ptrdiff_t n =
-        o->x->ops->spool_read(o->x->world, o->spool, o->read, to, max < left ? max : (size_t)left);
+    ptrdiff_t n = spool_read(o->spool, o->read, to, max < left ? max : (size_t)left);
 
     o->spool_awaited = n == -EAGAIN;
     if (n == -EAGAIN || n == 0)
@@ -260,5 +258,5 @@ uint64_t outbox_held(const struct outbox *o)
 
 size_t outbox_memory(const struct outbox *o)
 {
-    return o->bytes.size + (o->spool ? o->x->ops->spool_memory(o->x->world, o->spool) : 0);
+    return o->bytes.size + (o->spool ? spool_memory(o->spool) : 0);
 }

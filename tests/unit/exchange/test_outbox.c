@@ -24,53 +24,11 @@ static int op_open(void *w, struct exchange *of, struct spool **ret)
     return fake_spool_open(w, ret);
 }
 
-static void op_close(void *w, struct spool *s)
-{
-    (void)w;
-    fake_spool_close(s);
-}
-
-static ptrdiff_t op_write(void *w, struct spool *s, const void *data, size_t n)
-{
-    (void)w;
-    return fake_spool_write(s, data, n, now_ms);
-}
-
-static void op_flush(void *w, struct spool *s)
-{
-    (void)w;
-    fake_spool_flush(s, now_ms);
-}
-
-static int op_state(void *w, const struct spool *s)
-{
-    (void)w;
-    return fake_spool_state(s);
-}
-
-static ptrdiff_t op_read(void *w, struct spool *s, uint64_t offset, void *to, size_t max)
-{
-    (void)w;
-    return fake_spool_read(s, offset, to, max, now_ms);
-}
-
-static size_t op_memory(void *w, const struct spool *s)
-{
-    (void)w;
-    return fake_spool_memory(s);
-}
-
-static const struct exchange_ops ops = {.spool_open = op_open,
-                                        .spool_close = op_close,
-                                        .spool_write = op_write,
-                                        .spool_flush = op_flush,
-                                        .spool_state = op_state,
-                                        .spool_read = op_read,
-                                        .spool_memory = op_memory};
+static const struct exchange_ops ops = {.spool_open = op_open};
 
 static void set_up(void)
 {
-    memset(&disk, 0, sizeof(disk));
+    disk = (struct fake_disk){.now_ms = &now_ms};
     now_ms = 0;
     x = (struct exchange){.ops = &ops, .world = &disk};
     outbox_init(&o, &x);
@@ -243,7 +201,7 @@ static int unload(size_t keep)
 
     while (rc == -EAGAIN && fake_disk_next(&disk) != UINT64_MAX) {
         now_ms = fake_disk_next(&disk);
-        fake_disk_turn(&disk, now_ms);
+        fake_disk_turn(&disk);
         rc = outbox_unload(&o, keep);
     }
     return rc;
@@ -267,7 +225,7 @@ static void gives(size_t from, size_t to)
         ck_assert(o.spool_awaited);
         ck_assert(fake_disk_next(&disk) != UINT64_MAX);
         now_ms = fake_disk_next(&disk);
-        fake_disk_turn(&disk, now_ms);
+        fake_disk_turn(&disk);
         if (o.moved > 0)
             (void)outbox_unload(&o, 0);
     }
@@ -379,7 +337,8 @@ START_TEST(what_a_broken_disk_had_is_lost)
     disk.read_fails = -EIO;
     outbox_release(&o);
     ck_assert_int_eq(outbox_take(&o, piece, sizeof(piece)), 0);
-    fake_disk_turn(&disk, now_ms = fake_disk_next(&disk));
+    now_ms = fake_disk_next(&disk);
+    fake_disk_turn(&disk);
     ck_assert_int_eq(outbox_take(&o, piece, sizeof(piece)), -EIO);
 }
 END_TEST

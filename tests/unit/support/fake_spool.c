@@ -4,12 +4,19 @@
 #include <errno.h>
 #include <string.h>
 
-static size_t pending(const struct spool *s)
+#include "base/list.h"
+
+static struct fake_spool *fake_of(struct spool *spool)
+{
+    return LIST_ENTRY(spool, struct fake_spool, spool);
+}
+
+static size_t pending(const struct fake_spool *s)
 {
     return s->bytes.len - s->stored;
 }
 
-static void store_on(struct spool *s, uint64_t now_ms)
+static void store_on(struct fake_spool *s)
 {
     size_t n = pending(s);
 
@@ -18,36 +25,29 @@ static void store_on(struct spool *s, uint64_t now_ms)
         return;
     }
     s->storing = n < FAKE_BLOCK ? n : FAKE_BLOCK;
-    s->stored_ms = now_ms + s->disk->store_ms;
+    s->stored_ms = *s->disk->now_ms + s->disk->store_ms;
 }
 
-int fake_spool_open(struct fake_disk *d, struct spool **ret)
+static void on_close(struct spool *spool)
 {
-    if (d->open_fails)
-        return d->open_fails;
-    if (d->opened == FAKE_SPOOLS)
-        return -EMFILE;
-    *ret = &d->spools[d->opened++];
-    **ret = (struct spool){.disk = d};
-    buf_init(&(*ret)->bytes, SIZE_MAX / 2);
-    return 0;
-}
+    struct fake_spool *s = fake_of(spool);
 
-void fake_spool_close(struct spool *s)
-{
     buf_deinit(&s->bytes);
     s->storing = 0;
     s->reading = false;
     s->disk->closed++;
 }
 
-bool fake_spool_full(const struct spool *s)
+static bool on_full(struct spool *spool)
 {
+    const struct fake_spool *s = fake_of(spool);
+
     return s->error == 0 && pending(s) == 2 * (size_t)FAKE_BLOCK;
 }
 
-ptrdiff_t fake_spool_write(struct spool *s, const void *data, size_t n, uint64_t now_ms)
+static ptrdiff_t on_write(struct spool *spool, const void *data, size_t n)
 {
+    struct fake_spool *s = fake_of(spool);
     size_t room = 2 * (size_t)FAKE_BLOCK - pending(s);
 
     if (s->error)
@@ -56,33 +56,38 @@ ptrdiff_t fake_spool_write(struct spool *s, const void *data, size_t n, uint64_t
         n = room;
     if (n > 0 && buf_add(&s->bytes, data, n) < 0)
         return s->error = -ENOMEM;
-    store_on(s, now_ms);
+    store_on(s);
     return (ptrdiff_t)n;
 }
 
-void fake_spool_flush(struct spool *s, uint64_t now_ms)
+static void on_flush(struct spool *spool)
 {
+    struct fake_spool *s = fake_of(spool);
+
     s->flushing = true;
-    store_on(s, now_ms);
+    store_on(s);
 }
 
-int fake_spool_state(const struct spool *s)
+static int on_state(struct spool *spool)
 {
+    const struct fake_spool *s = fake_of(spool);
+
     if (s->error)
         return s->error;
     return pending(s) > 0 ? -EAGAIN : 0;
 }
 
-static void read_on(struct spool *s, size_t at, uint64_t now_ms)
+static void read_on(struct fake_spool *s, size_t at)
 {
     s->reading = true;
     s->at = at;
     s->n = s->stored - at < FAKE_BLOCK ? s->stored - at : FAKE_BLOCK;
-    s->read_ms = now_ms + s->disk->read_ms;
+    s->read_ms = *s->disk->now_ms + s->disk->read_ms;
 }
 
-ptrdiff_t fake_spool_read(struct spool *s, uint64_t offset, void *to, size_t max, uint64_t now_ms)
+static ptrdiff_t on_read(struct spool *spool, uint64_t offset, void *to, size_t max)
 {
+    struct fake_spool *s = fake_of(spool);
     size_t at = (size_t)offset;
 
     if (s->error)
@@ -93,9 +98,9 @@ ptrdiff_t fake_spool_read(struct spool *s, uint64_t offset, void *to, size_t max
         return -EAGAIN;
     if (at < s->at || at >= s->at + s->n) {
         if (at >= s->stored)
-            fake_spool_flush(s, now_ms);
+            on_flush(spool);
         else
-            read_on(s, at, now_ms);
+            read_on(s, at);
         return -EAGAIN;
     }
     if (max > s->at + s->n - at)
@@ -104,12 +109,36 @@ ptrdiff_t fake_spool_read(struct spool *s, uint64_t offset, void *to, size_t max
     return (ptrdiff_t)max;
 }
 
-size_t fake_spool_memory(const struct spool *s)
+static size_t on_memory(struct spool *spool)
 {
+    const struct fake_spool *s = fake_of(spool);
+
     return s->error ? 0 : pending(s) + (s->reading ? s->n : 0);
 }
 
-static uint64_t next_of(const struct spool *s)
+int fake_spool_open(struct fake_disk *d, struct spool **ret)
+{
+    static const struct spool_ops ops = {.close = on_close,
+                                         .write = on_write,
+                                         .full = on_full,
+                                         .flush = on_flush,
+                                         .state = on_state,
+                                         .read = on_read,
+                                         .memory = on_memory};
+    struct fake_spool *s;
+
+    if (d->open_fails)
+        return d->open_fails;
+    if (d->opened == FAKE_SPOOLS)
+        return -EMFILE;
+    s = &d->spools[d->opened++];
+    *s = (struct fake_spool){.spool.ops = &ops, .disk = d};
+    buf_init(&s->bytes, SIZE_MAX / 2);
+    *ret = &s->spool;
+    return 0;
+}
+
+static uint64_t next_of(const struct fake_spool *s)
 {
     uint64_t store = s->storing ? s->stored_ms : UINT64_MAX;
     uint64_t read = s->reading ? s->read_ms : UINT64_MAX;
@@ -127,7 +156,7 @@ uint64_t fake_disk_next(const struct fake_disk *d)
     return next;
 }
 
-static void stored(struct fake_disk *d, struct spool *s, uint64_t now_ms)
+static void stored(struct fake_disk *d, struct fake_spool *s)
 {
     d->stores++;
     if (d->store_fails && s->stored + s->storing > d->fails_at)
@@ -135,10 +164,10 @@ static void stored(struct fake_disk *d, struct spool *s, uint64_t now_ms)
     else
         s->stored += s->storing;
     s->storing = 0;
-    store_on(s, now_ms);
+    store_on(s);
 }
 
-static void read_done(struct fake_disk *d, struct spool *s)
+static void read_done(struct fake_disk *d, struct fake_spool *s)
 {
     d->reads++;
     s->reading = false;
@@ -146,18 +175,18 @@ static void read_done(struct fake_disk *d, struct spool *s)
         s->error = d->read_fails;
 }
 
-bool fake_disk_turn(struct fake_disk *d, uint64_t now_ms)
+bool fake_disk_turn(struct fake_disk *d)
 {
     bool news = false;
 
     for (unsigned i = 0; i < d->opened; i++) {
-        struct spool *s = &d->spools[i];
+        struct fake_spool *s = &d->spools[i];
 
-        if (s->storing && s->stored_ms <= now_ms) {
-            stored(d, s, now_ms);
+        if (s->storing && s->stored_ms <= *d->now_ms) {
+            stored(d, s);
             news = true;
         }
-        if (s->reading && s->read_ms <= now_ms) {
+        if (s->reading && s->read_ms <= *d->now_ms) {
             read_done(d, s);
             news = true;
         }

@@ -493,45 +493,6 @@ static int op_spool_open(void *world, struct exchange *x, struct spool **ret)
     return fake_spool_open(&((struct fake_world *)world)->disk, ret);
 }
 
-static void op_spool_close(void *world, struct spool *s)
-{
-    (void)world;
-    fake_spool_close(s);
-}
-
-static ptrdiff_t op_spool_write(void *world, struct spool *s, const void *data, size_t n)
-{
-    return fake_spool_write(s, data, n, ((struct fake_world *)world)->now_ms);
-}
-
-static bool op_spool_full(void *world, const struct spool *s)
-{
-    (void)world;
-    return fake_spool_full(s);
-}
-
-static void op_spool_flush(void *world, struct spool *s)
-{
-    fake_spool_flush(s, ((struct fake_world *)world)->now_ms);
-}
-
-static int op_spool_state(void *world, const struct spool *s)
-{
-    (void)world;
-    return fake_spool_state(s);
-}
-
-static ptrdiff_t op_spool_read(void *world, struct spool *s, uint64_t offset, void *to, size_t max)
-{
-    return fake_spool_read(s, offset, to, max, ((struct fake_world *)world)->now_ms);
-}
-
-static size_t op_spool_memory(void *world, const struct spool *s)
-{
-    (void)world;
-    return fake_spool_memory(s);
-}
-
 static bool op_pressed(void *world)
 {
     return ((struct fake_world *)world)->pressed;
@@ -661,13 +622,6 @@ static const struct exchange_ops fake_ops = {
     .response_wake = op_response_wake,
     .response_cut = op_response_cut,
     .spool_open = op_spool_open,
-    .spool_close = op_spool_close,
-    .spool_write = op_spool_write,
-    .spool_full = op_spool_full,
-    .spool_flush = op_spool_flush,
-    .spool_state = op_spool_state,
-    .spool_read = op_spool_read,
-    .spool_memory = op_spool_memory,
     .pressed = op_pressed,
     .turn_asked = op_turn_asked,
     .hedged = op_hedged,
@@ -785,7 +739,7 @@ static void things_happen(struct fake_world *w)
 {
     if (awaits_request(w))
         request_comes(w);
-    if (fake_disk_turn(&w->disk, w->now_ms))
+    if (fake_disk_turn(&w->disk))
         w->dirty = true;
     attempt_events(w);
     if (w->own_turns && w->turns_world.next_ms <= w->now_ms)
@@ -925,6 +879,7 @@ unsigned fake_repeats(const struct fake_world *w, unsigned upstream)
 void fake_init(struct fake_world *w)
 {
     memset(w, 0, sizeof(*w));
+    w->disk.now_ms = &w->now_ms;
     w->settings = (struct route_settings){
         .retry = {.max_attempts = 5,
                   .attempts_per_tier = 3,

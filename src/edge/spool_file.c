@@ -1,5 +1,5 @@
 /* Keeps bytes in a file without a name, and the loop out of the disk's way. */
-#include "edge/spool.h"
+#include "edge/spool_file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/list.h"
 
 #define SPOOL_MAGIC 0x73706f6cu
 
@@ -22,11 +24,13 @@ struct job {
     int rc;
 };
 
-struct spool {
+struct spool_file {
+    struct spool spool;
     unsigned magic;
     uv_loop_t *loop;
     void (*notify)(void *arg);
     void *arg;
+    _Atomic uint64_t *taken;
     int error; /* sticky */
     int fd;    /* -1 until the first write has made it; a writing job's while it is busy */
     bool flushing;
@@ -45,6 +49,14 @@ struct spool {
     uv_work_t closing;
     char dir[];
 };
+
+static struct spool_file *file_of(struct spool *spool)
+{
+    struct spool_file *s = LIST_ENTRY(spool, struct spool_file, spool);
+
+    assert(s->magic == SPOOL_MAGIC);
+    return s;
+}
 
 /* --- in the thread pool --------------------------------------------------------------------- */
 
@@ -73,7 +85,7 @@ static int open_file(const char *dir)
     return errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL ? open_named(dir) : -errno;
 }
 
-int spool_probe(const char *dir)
+int spool_file_probe(const char *dir)
 {
     int fd = open_file(dir);
 
@@ -85,7 +97,7 @@ int spool_probe(const char *dir)
 
 static void write_block(uv_work_t *work)
 {
-    struct spool *s = work->data;
+    struct spool_file *s = work->data;
     struct job *j = &s->writing;
     size_t done = 0;
 
@@ -104,7 +116,7 @@ static void write_block(uv_work_t *work)
 
 static void read_block(uv_work_t *work)
 {
-    struct spool *s = work->data;
+    struct spool_file *s = work->data;
     struct job *j = &s->reading;
     size_t done = 0;
 
@@ -122,7 +134,7 @@ static void read_block(uv_work_t *work)
 /* Giving back a large file's space takes the disk's time, too. */
 static void close_file(uv_work_t *work)
 {
-    close(((struct spool *)work->data)->fd);
+    close(((struct spool_file *)work->data)->fd);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
@@ -133,7 +145,7 @@ static void on_file_closed(uv_work_t *work, int status)
     free(work->data);
 }
 
-static void give_back_blocks(struct spool *s)
+static void give_back_blocks(struct spool_file *s)
 {
     for (int i = 0; i < 2; i++) {
         free(s->blocks[i]);
@@ -141,14 +153,14 @@ static void give_back_blocks(struct spool *s)
     }
 }
 
-static void give_back_read(struct spool *s)
+static void give_back_read(struct spool_file *s)
 {
     free(s->reading.p);
     s->reading.p = NULL;
     s->reading.n = 0;
 }
 
-static void end_if_idle(struct spool *s)
+static void end_if_idle(struct spool_file *s)
 {
     if (s->writing.busy || s->reading.busy)
         return;
@@ -163,11 +175,12 @@ static void end_if_idle(struct spool *s)
     }
 }
 
-void spool_free(struct spool *s)
+/* I/O that is under way ends by itself, while the loop runs; then the memory is freed. */
+static void file_close(struct spool *spool)
 {
-    if (!s)
-        return;
-    assert(s->magic == SPOOL_MAGIC && !s->closed);
+    struct spool_file *s = file_of(spool);
+
+    assert(!s->closed);
     s->closed = true;
     if (s->writing.busy)
         uv_cancel((uv_req_t *)&s->writing.work); /* it works only while the job waits */
@@ -177,7 +190,7 @@ void spool_free(struct spool *s)
 }
 
 /* A job is over, on the loop's thread. False when nobody is interested any more. */
-static bool job_over(struct spool *s, struct job *j, int status)
+static bool job_over(struct spool_file *s, struct job *j, int status)
 {
     assert(s->magic == SPOOL_MAGIC);
     j->busy = false;
@@ -192,7 +205,7 @@ static bool job_over(struct spool *s, struct job *j, int status)
     return true;
 }
 
-static void start_job(struct spool *s, struct job *j, uv_work_cb work, uv_after_work_cb after)
+static void start_job(struct spool_file *s, struct job *j, uv_work_cb work, uv_after_work_cb after)
 {
     int rc;
 
@@ -208,7 +221,7 @@ static void start_job(struct spool *s, struct job *j, uv_work_cb work, uv_after_
 static void on_written(uv_work_t *work, int status);
 
 /* Sends the block that was gathered on its way, where it is full or wanted, and nothing else is. */
-static void write_on(struct spool *s)
+static void write_on(struct spool_file *s)
 {
     struct job *j = &s->writing;
 
@@ -229,7 +242,7 @@ static void write_on(struct spool *s)
 
 static void on_written(uv_work_t *work, int status)
 {
-    struct spool *s = work->data;
+    struct spool_file *s = work->data;
 
     if (!job_over(s, &s->writing, status))
         return;
@@ -241,29 +254,15 @@ static void on_written(uv_work_t *work, int status)
     s->notify(s->arg);
 }
 
-struct spool *spool_new(uv_loop_t *loop, const char *dir, void (*notify)(void *arg), void *arg)
+static bool file_full(struct spool *spool)
 {
-    size_t n = strlen(dir) + 1;
-    struct spool *s = calloc(1, sizeof(*s) + n);
+    const struct spool_file *s = file_of(spool);
 
-    if (!s)
-        return NULL;
-    s->magic = SPOOL_MAGIC;
-    s->loop = loop;
-    s->notify = notify;
-    s->arg = arg;
-    s->fd = -1;
-    memcpy(s->dir, dir, n);
-    return s;
-}
-
-bool spool_full(const struct spool *s)
-{
     return s->filled == SPOOL_BLOCK && s->error == 0;
 }
 
 /* The block that is gathered in. It is made when it is first needed: short bodies need only one. */
-static char *gathering_block(struct spool *s)
+static char *gathering_block(struct spool_file *s)
 {
     char **block = &s->blocks[s->current];
 
@@ -274,11 +273,11 @@ static char *gathering_block(struct spool *s)
     return *block;
 }
 
-ssize_t spool_write(struct spool *s, const void *data, size_t n)
+static ptrdiff_t file_write(struct spool *spool, const void *data, size_t n)
 {
+    struct spool_file *s = file_of(spool);
     size_t taken = 0;
 
-    assert(s->magic == SPOOL_MAGIC);
     while (taken < n && s->error == 0 && s->filled < SPOOL_BLOCK) {
         char *block = gathering_block(s);
         size_t piece = n - taken < SPOOL_BLOCK - s->filled ? n - taken : SPOOL_BLOCK - s->filled;
@@ -291,18 +290,27 @@ ssize_t spool_write(struct spool *s, const void *data, size_t n)
         s->appended += piece;
         write_on(s);
     }
-    return s->error ? s->error : (ssize_t)taken;
+    if (s->error)
+        return s->error;
+    atomic_fetch_add_explicit(s->taken, taken, memory_order_relaxed);
+    return (ptrdiff_t)taken;
 }
 
-void spool_flush(struct spool *s)
+static void flush(struct spool_file *s)
 {
-    assert(s->magic == SPOOL_MAGIC);
     s->flushing = true;
     write_on(s);
 }
 
-int spool_state(const struct spool *s)
+static void file_flush(struct spool *spool)
 {
+    flush(file_of(spool));
+}
+
+static int file_state(struct spool *spool)
+{
+    const struct spool_file *s = file_of(spool);
+
     if (s->error)
         return s->error;
     return s->stored < s->appended ? -EAGAIN : 0;
@@ -312,13 +320,13 @@ int spool_state(const struct spool *s)
 
 static void on_read(uv_work_t *work, int status)
 {
-    struct spool *s = work->data;
+    struct spool_file *s = work->data;
 
     if (job_over(s, &s->reading, status))
         s->notify(s->arg);
 }
 
-static void read_on(struct spool *s, uint64_t offset)
+static void read_on(struct spool_file *s, uint64_t offset)
 {
     struct job *j = &s->reading;
     uint64_t left = s->stored - offset;
@@ -335,7 +343,7 @@ static void read_on(struct spool *s, uint64_t offset)
 }
 
 /* Copies from what was read ahead, and sets about the next block once this one is used up. */
-static size_t take(struct spool *s, uint64_t offset, void *to, size_t max)
+static size_t take(struct spool_file *s, uint64_t offset, void *to, size_t max)
 {
     struct job *j = &s->reading;
     size_t skip = (size_t)(offset - j->at), n = j->n - skip;
@@ -350,11 +358,12 @@ static size_t take(struct spool *s, uint64_t offset, void *to, size_t max)
     return n;
 }
 
-ssize_t spool_read(struct spool *s, uint64_t offset, void *to, size_t max)
+static ptrdiff_t file_read(struct spool *spool, uint64_t offset, void *to, size_t max)
 {
+    struct spool_file *s = file_of(spool);
     struct job *j = &s->reading;
 
-    assert(s->magic == SPOOL_MAGIC && offset <= s->appended);
+    assert(offset <= s->appended);
     if (s->error)
         return s->error;
     if (offset == s->appended || max == 0)
@@ -362,15 +371,46 @@ ssize_t spool_read(struct spool *s, uint64_t offset, void *to, size_t max)
     if (j->busy)
         return -EAGAIN;
     if (offset >= j->at && offset - j->at < j->n)
-        return (ssize_t)take(s, offset, to, max);
+        return (ptrdiff_t)take(s, offset, to, max);
     if (offset >= s->stored)
-        spool_flush(s);
+        flush(s);
     else
         read_on(s, offset);
     return s->error ? s->error : -EAGAIN;
 }
 
-size_t spool_memory(const struct spool *s)
+/* --- the spool ---------------------------------------------------------------------------------- */
+
+static size_t file_memory(struct spool *spool)
 {
+    const struct spool_file *s = file_of(spool);
+
     return (size_t)(!!s->blocks[0] + !!s->blocks[1] + !!s->reading.p) * SPOOL_BLOCK;
+}
+
+static const struct spool_ops ops = {.close = file_close,
+                                     .write = file_write,
+                                     .full = file_full,
+                                     .flush = file_flush,
+                                     .state = file_state,
+                                     .read = file_read,
+                                     .memory = file_memory};
+
+struct spool *spool_file_new(uv_loop_t *loop, const char *dir, _Atomic uint64_t *taken,
+                             void (*notify)(void *arg), void *arg)
+{
+    size_t n = strlen(dir) + 1;
+    struct spool_file *s = calloc(1, sizeof(*s) + n);
+
+    if (!s)
+        return NULL;
+    s->spool.ops = &ops;
+    s->magic = SPOOL_MAGIC;
+    s->loop = loop;
+    s->notify = notify;
+    s->arg = arg;
+    s->taken = taken;
+    s->fd = -1;
+    memcpy(s->dir, dir, n);
+    return &s->spool;
 }

@@ -10,12 +10,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "edge/spool.h"
+#include "edge/spool_file.h"
 #include "failmem.h"
 #include "unit.h"
 
 static uv_loop_t loop;
 static unsigned news;
+static _Atomic uint64_t taken_bytes;
 static char pattern[4 * SPOOL_BLOCK + 5];
 
 static void on_news(void *arg)
@@ -40,7 +41,7 @@ static void tear_down(void)
 
 static struct spool *spool_in(const char *dir)
 {
-    struct spool *s = spool_new(&loop, dir, on_news, NULL);
+    struct spool *s = spool_file_new(&loop, dir, &taken_bytes, on_news, NULL);
 
     ck_assert_ptr_nonnull(s);
     return s;
@@ -58,7 +59,7 @@ static void await_news(void)
 static void append(struct spool *s, const char *data, size_t n, size_t piece)
 {
     while (n > 0) {
-        ssize_t taken = spool_write(s, data, n < piece ? n : piece);
+        ptrdiff_t taken = spool_write(s, data, n < piece ? n : piece);
 
         ck_assert_int_ge(taken, 0);
         data += taken;
@@ -122,7 +123,7 @@ START_TEST(reads_back_what_was_appended)
     ck_assert_uint_eq(spool_memory(s), 0);
     expect(s, 0, n, 4999);
     expect(s, n / 2, n, 8192);
-    spool_free(s);
+    spool_close(s);
 }
 END_TEST
 
@@ -136,7 +137,7 @@ START_TEST(reads_while_it_grows)
         append(s, pattern + at, 30000, 30000);
         expect(s, at, at + 30000, 8000);
     }
-    spool_free(s);
+    spool_close(s);
 }
 END_TEST
 
@@ -153,7 +154,7 @@ START_TEST(takes_two_blocks_and_no_more)
     append(s, pattern + 2 * SPOOL_BLOCK, sizeof(pattern) - 2 * SPOOL_BLOCK, SIZE_MAX);
     ck_assert_int_eq(flush(s), 0);
     expect(s, 0, sizeof(pattern), 8192);
-    spool_free(s);
+    spool_close(s);
 }
 END_TEST
 
@@ -167,7 +168,7 @@ START_TEST(begins_anew_amid_a_read)
     ck_assert_int_eq(flush(s), 0);
     ck_assert_int_eq(spool_read(s, 3 * SPOOL_BLOCK, got, 10), -EAGAIN);
     expect(s, 0, sizeof(pattern), 8192);
-    spool_free(s);
+    spool_close(s);
 }
 END_TEST
 
@@ -177,17 +178,17 @@ START_TEST(freed_at_any_time)
     struct spool *s = spool_in("/var/tmp");
     char got[10];
 
-    spool_free(NULL);
-    spool_free(s);
+    spool_close(NULL);
+    spool_close(s);
     s = spool_in("/var/tmp");
     spool_write(s, pattern, 2 * SPOOL_BLOCK);
-    spool_free(s);
+    spool_close(s);
     s = spool_in("/var/tmp");
     append(s, pattern, sizeof(pattern), SIZE_MAX);
     ck_assert_int_eq(flush(s), 0);
     spool_write(s, pattern, 2 * SPOOL_BLOCK);
     ck_assert_int_eq(spool_read(s, 5, got, 10), -EAGAIN);
-    spool_free(s);
+    spool_close(s);
     news = 0;
     uv_run(&loop, UV_RUN_DEFAULT);
     ck_assert_uint_eq(news, 0);
@@ -205,10 +206,10 @@ START_TEST(a_folder_that_is_not_there)
     ck_assert_int_eq(spool_read(s, 0, got, 1), -ENOENT);
     ck_assert(!spool_full(s));
     ck_assert_uint_eq(spool_memory(s), 0);
-    spool_free(s);
-    ck_assert_int_eq(spool_probe("/var/tmp/is not there"), -ENOENT);
-    ck_assert_int_eq(spool_probe("/dev/null"), -ENOTDIR);
-    ck_assert_int_eq(spool_probe("/var/tmp"), 0);
+    spool_close(s);
+    ck_assert_int_eq(spool_file_probe("/var/tmp/is not there"), -ENOENT);
+    ck_assert_int_eq(spool_file_probe("/dev/null"), -ENOTDIR);
+    ck_assert_int_eq(spool_file_probe("/var/tmp"), 0);
 }
 END_TEST
 
@@ -227,7 +228,7 @@ START_TEST(no_more_space)
     ck_assert_int_eq(taken, -EFBIG);
     ck_assert_int_eq(flush(s), -EFBIG);
     ck_assert_int_eq(spool_read(s, 0, pattern, 1), -EFBIG);
-    spool_free(s);
+    spool_close(s);
 }
 END_TEST
 
@@ -256,7 +257,7 @@ START_TEST(leaves_no_name_and_no_descriptor)
     ck_assert_int_eq(flush(s), 0);
     ck_assert_uint_eq(entries("/proc/self/fd"), before + 1);
     ck_assert_uint_eq(entries(dir), 2);
-    spool_free(s);
+    spool_close(s);
     uv_run(&loop, UV_RUN_DEFAULT);
     ck_assert_uint_eq(entries("/proc/self/fd"), before);
     ck_assert_int_eq(rmdir(dir), 0);
@@ -272,14 +273,14 @@ START_TEST(each_allocation_fails)
     struct spool *s = spool_in("/var/tmp");
     append(s, pattern, 1, 1);
     ck_assert_int_eq(flush(s), 0);
-    spool_free(s);
+    spool_close(s);
     uv_run(&loop, UV_RUN_DEFAULT);
     for (size_t n = 1; failed; n++) {
         char got[1];
         int rc = 0;
 
         failmem_arm(n);
-        s = spool_new(&loop, "/var/tmp", on_news, NULL);
+        s = spool_file_new(&loop, "/var/tmp", &taken_bytes, on_news, NULL);
         rc = s && spool_write(s, pattern, 2 * SPOOL_BLOCK) == 2 * SPOOL_BLOCK ? 0 : -1;
         if (rc == 0)
             rc = flush(s);
@@ -288,7 +289,7 @@ START_TEST(each_allocation_fails)
         failed = failmem_disarm();
         ck_assert(failed == (rc < 0));
         ck_assert(!s || !failed || spool_state(s) == -ENOMEM);
-        spool_free(s);
+        spool_close(s);
         uv_run(&loop, UV_RUN_DEFAULT);
     }
 }

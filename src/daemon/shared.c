@@ -24,7 +24,7 @@
 /* One sorted set holds everything in force, ordered by the time it ends, so two keys can never
  * disagree. The later end wins, since each daemon sees only a part. A closed breaker is published
  * even if the set does not have it: others may know it from the channel. */
-static const char tell[] =
+static const char report[] =
     "local time = redis.call('TIME')\n"
     "local now = time[1] * 1000 + math.floor(time[2] / 1000)\n"
     "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))\n"
@@ -47,7 +47,7 @@ static const char tell[] =
 static const char recall[] =
     "local time = redis.call('TIME')\n"
     "local now = time[1] * 1000 + math.floor(time[2] / 1000)\n"
-    "local told = 0\n"
+    "local count = 0\n"
     "for i, kind in ipairs({'gate', 'open'}) do\n"
     "    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', string.format('%.0f', now))\n"
     "    local known = redis.call('ZRANGE', KEYS[i], 0, -1, 'WITHSCORES')\n"
@@ -55,10 +55,10 @@ static const char recall[] =
     "        local left = string.format('%.0f', tonumber(known[j + 1]) - now)\n"
     "        local words = {kind, known[j], left, '0000000000000000'}\n"
     "        redis.call('PUBLISH', ARGV[1], table.concat(words, ' '))\n"
-    "        told = told + 1\n"
+    "        count = count + 1\n"
     "    end\n"
     "end\n"
-    "return told\n";
+    "return count\n";
 
 /* GCRA: the key holds the time at which all attempts so far are paid for. It is more than ten
  * minutes ahead only after the server's clock was set back, and nobody should wait for that. */
@@ -72,7 +72,7 @@ static const char rate[] =
     "return paid - now\n";
 
 static const struct str scripts[SHARED_SCRIPTS] = {
-    [SHARED_TELL] = {tell, sizeof(tell) - 1},
+    [SHARED_REPORT] = {report, sizeof(report) - 1},
     [SHARED_RECALL] = {recall, sizeof(recall) - 1},
     [SHARED_RATE] = {rate, sizeof(rate) - 1},
 };

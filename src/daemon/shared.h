@@ -39,12 +39,12 @@ struct shared_settings {
 };
 
 /* News of other daemons. The handlers run on the loop, never from within a function below. They may
- * call shared_tell_*, but not shared_close. */
+ * call shared_report_*, but not shared_close. */
 struct shared_handler {
     void (*gate)(void *arg, uint64_t target_id, uint64_t for_ms);
     void (*breaker)(void *arg, uint64_t model_id, bool open, uint64_t for_ms);
     /* How far the attempts of all daemons are ahead of the upstream's rate: if they were evenly
-     * spaced, the last one would be due `ahead_us` from now. Reply to shared_tell_rate. */
+     * spaced, the last one would be due `ahead_us` from now. Reply to shared_report_rate. */
     void (*rate)(void *arg, uint64_t upstream_id, uint64_t ahead_us);
     void *arg;
 };
@@ -63,13 +63,13 @@ void shared_password(struct shared *s, struct str password);
 void shared_close(struct shared *s);
 
 /* This daemon closed a gate, or opened or closed a breaker. The others learn it within some ms. */
-void shared_tell_gate(struct shared *s, uint64_t target_id, uint64_t for_ms);
-void shared_tell_breaker(struct shared *s, uint64_t model_id, bool open, uint64_t for_ms);
+void shared_report_gate(struct shared *s, uint64_t target_id, uint64_t for_ms);
+void shared_report_breaker(struct shared *s, uint64_t model_id, bool open, uint64_t for_ms);
 
 /* `taken` attempts began at an upstream that allows `per_minute`. The first is sent at once, later
  * ones every SHARED_RATE_MS. */
 #define SHARED_RATE_MS 25
-void shared_tell_rate(struct shared *s, uint64_t upstream_id, double per_minute, unsigned taken);
+void shared_report_rate(struct shared *s, uint64_t upstream_id, double per_minute, unsigned taken);
 
 /* Whether the view is shared now, and if not, why: text for a person, valid until the loop runs
  * again. NULL while it is shared. */

@@ -46,7 +46,7 @@ static int send_news(struct shared_news *n, bool with_text)
         str_from(s->channel),
     };
 
-    return shared_run(s, SHARED_TELL, with_text, 1, sizeof(words) / sizeof(words[0]), words,
+    return shared_run(s, SHARED_REPORT, with_text, 1, sizeof(words) / sizeof(words[0]), words,
                       on_sent, n);
 }
 
@@ -161,12 +161,12 @@ static void add_news(struct shared *s, enum news_kind kind, uint64_t id, uint64_
     shared_news_flush(s);
 }
 
-void shared_tell_gate(struct shared *s, uint64_t target_id, uint64_t for_ms)
+void shared_report_gate(struct shared *s, uint64_t target_id, uint64_t for_ms)
 {
     add_news(s, NEWS_GATE, target_id, for_ms);
 }
 
-void shared_tell_breaker(struct shared *s, uint64_t model_id, bool open, uint64_t for_ms)
+void shared_report_breaker(struct shared *s, uint64_t model_id, bool open, uint64_t for_ms)
 {
     add_news(s, open ? NEWS_OPEN : NEWS_CLOSED, model_id, open ? for_ms : CLOSED_NEWS_MS);
 }
@@ -353,7 +353,7 @@ static struct counted *find_upstream(struct shared *s, uint64_t id)
 }
 
 /* Counts nothing while the server is away: those attempts are long past when it is back. */
-void shared_tell_rate(struct shared *s, uint64_t upstream_id, double per_minute, unsigned taken)
+void shared_report_rate(struct shared *s, uint64_t upstream_id, double per_minute, unsigned taken)
 {
     struct counted *upstream;
 

@@ -14,7 +14,7 @@
 /* The Lua scripts. Each takes the time from the server, so that the daemons' clocks do not
  * matter. */
 enum shared_script {
-    SHARED_TELL,   /* keys: set; arguments: gate|open|closed, ID, ms, FROM, channel */
+    SHARED_REPORT, /* keys: set; arguments: gate|open|closed, ID, ms, FROM, channel */
     SHARED_RECALL, /* keys: gates, breakers; argument: channel to publish them on */
     SHARED_RATE,   /* keys: the upstream's; argument: us to add. Returns us ahead of now */
     SHARED_SCRIPTS,

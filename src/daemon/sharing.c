@@ -74,7 +74,7 @@ void sharing_configure(struct sharing *s, const struct config *c)
 
 /* --- news for other daemons ------------------------------------------------------------------- */
 
-static void on_told(void *arg, const struct turns_event *e)
+static void on_event(void *arg, const struct turns_event *e)
 {
     struct sharing *s = arg;
 
@@ -82,13 +82,13 @@ static void on_told(void *arg, const struct turns_event *e)
         return;
     switch (e->kind) {
     case TURNS_GATE_CLOSED:
-        shared_tell_gate(s->shared, e->id, e->for_ms);
+        shared_report_gate(s->shared, e->id, e->for_ms);
         break;
     case TURNS_BREAKER_OPEN:
-        shared_tell_breaker(s->shared, e->id, true, e->for_ms);
+        shared_report_breaker(s->shared, e->id, true, e->for_ms);
         break;
     case TURNS_BREAKER_CLOSED:
-        shared_tell_breaker(s->shared, e->id, false, 0);
+        shared_report_breaker(s->shared, e->id, false, 0);
         break;
     default:
         break;
@@ -100,7 +100,7 @@ static void on_taken(void *arg, uint64_t upstream_id, double per_minute, unsigne
     struct sharing *s = arg;
 
     if (s->shared)
-        shared_tell_rate(s->shared, upstream_id, per_minute, n);
+        shared_report_rate(s->shared, upstream_id, per_minute, n);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -113,7 +113,7 @@ int sharing_new(uv_loop_t *loop, const struct config *c, struct traffic *t, stru
         .prefix = c->shared_prefix,
     };
     struct shared_handler handler = {.gate = on_gate, .breaker = on_breaker, .rate = on_rate};
-    struct traffic_news news = {.told = on_told, .taken = on_taken};
+    struct traffic_news news = {.event = on_event, .taken = on_taken};
     struct sharing *s;
 
     *ret = NULL;

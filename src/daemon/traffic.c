@@ -146,7 +146,7 @@ static void keep(struct traffic *t, const struct turns_event *e)
 {
     bool waiting = t->news_count > 0 || t->rated_count > 0;
 
-    if (!t->sink.told || e->learned)
+    if (!t->sink.event || e->learned)
         return;
     switch (e->kind) {
     case TURNS_GATE_CLOSED:
@@ -290,7 +290,7 @@ static void deliver_news(struct traffic *t)
     struct rated r;
 
     while (take_news(t, &e))
-        t->sink.told(t->sink.arg, &e);
+        t->sink.event(t->sink.arg, &e);
     while (take_rate(t, &r))
         t->sink.taken(t->sink.arg, r.upstream_id, r.per_minute, r.taken);
 }

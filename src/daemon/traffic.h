@@ -18,7 +18,7 @@ struct traffic;
  * their own, so that however many there are, they do not displace gates and breakers. */
 struct traffic_news {
     /* A gate closed, or a breaker opened or closed. The event's names are empty. */
-    void (*told)(void *arg, const struct turns_event *e);
+    void (*event)(void *arg, const struct turns_event *e);
     /* `n` attempts began at an upstream with that requests_per_minute since the last call for
      * it. */
     void (*taken)(void *arg, uint64_t upstream_id, double per_minute, unsigned n);

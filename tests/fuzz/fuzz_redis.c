@@ -150,9 +150,9 @@ static void play(uv_loop_t *loop)
         (void)uv_run(loop, UV_RUN_NOWAIT);
         if (!shared_is_up(shared) || told++ > 8)
             continue;
-        shared_tell_rate(shared, told, 60, 1);
-        shared_tell_gate(shared, 7, 1000);
-        shared_tell_breaker(shared, 8, told % 2, 1000);
+        shared_report_rate(shared, told, 60, 1);
+        shared_report_gate(shared, 7, 1000);
+        shared_report_breaker(shared, 8, told % 2, 1000);
     }
     /* What was sent last is read. */
     for (unsigned turn = 0; turn < 8; turn++)

@@ -21,14 +21,14 @@ START_TEST(a_gate_reaches_the_others)
     struct peer *a = peer_join();
     struct peer *b = peer_join();
 
-    shared_tell_gate(a->shared, TARGET, 1500);
+    shared_report_gate(a->shared, TARGET, 1500);
     AWAIT(b->gates == 1, NEWS_MS);
     ck_assert_uint_eq(b->target, TARGET);
     ck_assert_uint_le(b->target_ms, 1500);
     ck_assert_uint_ge(b->target_ms, 1400);
 
     /* Its own news have come back to the first one by now, and are none to it. */
-    shared_tell_gate(b->shared, TARGET + 1, 700);
+    shared_report_gate(b->shared, TARGET + 1, 700);
     AWAIT(a->gates == 1, NEWS_MS);
     ck_assert_uint_eq(a->target, TARGET + 1);
     ck_assert_uint_eq(b->gates, 1);
@@ -43,12 +43,12 @@ START_TEST(a_breaker_opens_and_closes_everywhere)
     struct peer *a = peer_join();
     struct peer *b = peer_join();
 
-    shared_tell_breaker(a->shared, MODEL, true, 15000);
+    shared_report_breaker(a->shared, MODEL, true, 15000);
     AWAIT(b->opens == 1, NEWS_MS);
     ck_assert_uint_eq(b->model, MODEL);
     ck_assert_uint_le(b->open_ms, 15000);
     ck_assert_uint_ge(b->open_ms, 14900);
-    shared_tell_breaker(b->shared, MODEL, false, 0);
+    shared_report_breaker(b->shared, MODEL, false, 0);
     AWAIT(a->closes == 1, NEWS_MS);
     ck_assert_uint_eq(a->model, MODEL);
     ck_assert_str_eq(server_do("ZCARD retryd:breakers"), "0");
@@ -62,13 +62,13 @@ START_TEST(the_later_end_stays)
     struct peer *a = peer_join();
     struct peer *b = peer_join();
 
-    shared_tell_gate(a->shared, TARGET, 30000);
+    shared_report_gate(a->shared, TARGET, 30000);
     AWAIT(b->gates == 1, NEWS_MS);
-    shared_tell_gate(b->shared, TARGET, 1000); /* no news to anybody */
-    shared_tell_gate(b->shared, TARGET + 1, 1000);
+    shared_report_gate(b->shared, TARGET, 1000); /* no news to anybody */
+    shared_report_gate(b->shared, TARGET + 1, 1000);
     AWAIT(a->gates == 1, NEWS_MS);
     ck_assert_uint_eq(a->target, TARGET + 1);
-    shared_tell_gate(b->shared, TARGET, 60000);
+    shared_report_gate(b->shared, TARGET, 60000);
     AWAIT(a->gates == 2, NEWS_MS);
     ck_assert_uint_gt(a->target_ms, 59000);
 }
@@ -79,11 +79,11 @@ START_TEST(who_comes_later_learns_what_is_in_force)
     server_start(NULL);
     struct peer *a = peer_join();
 
-    shared_tell_gate(a->shared, TARGET, 60000);
-    shared_tell_gate(a->shared, TARGET + 1, 50);
-    shared_tell_breaker(a->shared, MODEL, true, 30000);
-    shared_tell_breaker(a->shared, MODEL + 1, true, 30000);
-    shared_tell_breaker(a->shared, MODEL + 1, false, 0);
+    shared_report_gate(a->shared, TARGET, 60000);
+    shared_report_gate(a->shared, TARGET + 1, 50);
+    shared_report_breaker(a->shared, MODEL, true, 30000);
+    shared_report_breaker(a->shared, MODEL + 1, true, 30000);
+    shared_report_breaker(a->shared, MODEL + 1, false, 0);
     /* The server waits 100 ms for what does not come, and the short gate is over. */
     ck_assert_str_eq(server_do("BLPOP nothing 0.1"), "");
 
@@ -104,10 +104,10 @@ START_TEST(the_server_forgets_by_itself)
     server_start(NULL);
     struct peer *a = peer_join();
 
-    shared_tell_gate(a->shared, TARGET, 60);
-    shared_tell_gate(a->shared, TARGET + 1, 20);
-    shared_tell_breaker(a->shared, MODEL, true, 60);
-    shared_tell_rate(a->shared, UPSTREAM, 6000, 1);
+    shared_report_gate(a->shared, TARGET, 60);
+    shared_report_gate(a->shared, TARGET + 1, 20);
+    shared_report_breaker(a->shared, MODEL, true, 60);
+    shared_report_rate(a->shared, UPSTREAM, 6000, 1);
     AWAIT(a->rates == 1, SOON_MS);
     ck_assert_str_eq(server_do("EXISTS retryd:rate:000000000000002a"), "1");
     ck_assert_int_gt(strtol(server_do("PTTL retryd:rate:000000000000002a"), NULL, 10), 0);
@@ -123,16 +123,16 @@ START_TEST(rates_add_up)
     struct peer *b = peer_join();
 
     for (int i = 0; i < 100; i++) /* 600 a minute: 100 ms each */
-        shared_tell_rate(a->shared, UPSTREAM, 600, 1);
+        shared_report_rate(a->shared, UPSTREAM, 600, 1);
     AWAIT(a->ahead_us > 9000000, SOON_MS);
     ck_assert_uint_le(a->ahead_us, 10000000);
     ck_assert_uint_eq(a->upstream, UPSTREAM);
     ck_assert_uint_eq(a->rates, 2); /* the first at once, the rest together */
-    shared_tell_rate(b->shared, UPSTREAM, 600, 50);
+    shared_report_rate(b->shared, UPSTREAM, 600, 50);
     AWAIT(b->rates == 1, SOON_MS);
     ck_assert_uint_le(b->ahead_us, 15000000);
     ck_assert_uint_gt(b->ahead_us, 14000000);
-    shared_tell_rate(b->shared, UPSTREAM + 1, 600, 1); /* another upstream's is its own */
+    shared_report_rate(b->shared, UPSTREAM + 1, 600, 1); /* another upstream's is its own */
     AWAIT(b->upstream == UPSTREAM + 1, SOON_MS);
     ck_assert_uint_le(b->ahead_us, 100000);
     ck_assert_uint_eq(shared_counts(a->shared).dropped, 0);
@@ -146,7 +146,7 @@ START_TEST(rates_are_told_now_and_then)
     uint64_t start = clock_ms();
 
     for (unsigned i = 1; i <= 6; i++) {
-        shared_tell_rate(a->shared, UPSTREAM, 6000, 1);
+        shared_report_rate(a->shared, UPSTREAM, 6000, 1);
         AWAIT(a->rates == i, SOON_MS);
     }
     ck_assert_uint_ge(clock_ms() - start, 5 * SHARED_RATE_MS - 1); /* the first one at once */
@@ -160,11 +160,11 @@ START_TEST(no_rate_is_ahead_forever)
     struct peer *a = peer_join();
 
     server_do("SET retryd:rate:000000000000002a 9000000000000000");
-    shared_tell_rate(a->shared, UPSTREAM, 600, 1);
+    shared_report_rate(a->shared, UPSTREAM, 600, 1);
     AWAIT(a->rates == 1, SOON_MS);
     ck_assert_uint_le(a->ahead_us, 600000000);
     server_do("SET retryd:rate:000000000000002a rubbish");
-    shared_tell_rate(a->shared, UPSTREAM, 600, 1);
+    shared_report_rate(a->shared, UPSTREAM, 600, 1);
     AWAIT(a->rates == 2, SOON_MS);
     ck_assert_uint_le(a->ahead_us, 100000);
 }
@@ -180,9 +180,9 @@ START_TEST(one_prefix_knows_nothing_of_another)
     struct peer *b = peer_new(&settings);
     AWAIT(shared_is_up(b->shared), SOON_MS);
     struct peer *c = peer_join();
-    shared_tell_gate(a->shared, TARGET, 60000);
+    shared_report_gate(a->shared, TARGET, 60000);
     AWAIT(c->gates == 1, NEWS_MS);
-    shared_tell_gate(b->shared, TARGET + 1, 60000);
+    shared_report_gate(b->shared, TARGET + 1, 60000);
     server_do("PUBLISH another:news end"); /* what was before it has been heard by now */
     ck_assert_uint_eq(b->gates + a->gates, 0);
     ck_assert_uint_eq(c->gates, 1);
@@ -196,9 +196,9 @@ START_TEST(scripts_that_were_flushed_come_again)
     struct peer *b = peer_join();
 
     ck_assert_str_eq(server_do("SCRIPT FLUSH"), "OK");
-    shared_tell_breaker(a->shared, MODEL, true, 5000);
-    shared_tell_breaker(a->shared, MODEL, false, 0);
-    shared_tell_rate(a->shared, UPSTREAM, 600, 3);
+    shared_report_breaker(a->shared, MODEL, true, 5000);
+    shared_report_breaker(a->shared, MODEL, false, 0);
+    shared_report_rate(a->shared, UPSTREAM, 600, 3);
     AWAIT(b->closes == 1 && a->rates == 1, SOON_MS);
     ck_assert_uint_eq(b->opens, 1);
     ck_assert(shared_is_up(a->shared));
@@ -220,7 +220,7 @@ START_TEST(news_of_strange_form_are_left_out)
     struct peer *a = peer_join();
     for (size_t i = 0; i < COUNT(strange); i++)
         server_publish(strange[i]);
-    shared_tell_gate(peer_join()->shared, TARGET, 1000);
+    shared_report_gate(peer_join()->shared, TARGET, 1000);
     AWAIT(a->gates == 1, NEWS_MS);
     ck_assert_uint_eq(a->target, TARGET);
     ck_assert_uint_eq(shared_counts(a->shared).received, 1);
@@ -266,7 +266,7 @@ START_TEST(a_tcp_server_by_name)
     struct peer *a = peer_new(&settings);
     AWAIT(shared_is_up(a->shared), SOON_MS);
     struct peer *b = peer_join();
-    shared_tell_gate(a->shared, TARGET, 1000);
+    shared_report_gate(a->shared, TARGET, 1000);
     AWAIT(b->gates == 1, NEWS_MS);
 }
 END_TEST
@@ -284,8 +284,8 @@ START_TEST(closed_at_any_time)
 
         for (int i = 0; i < turns; i++)
             turn_until(clock_ms() + 1);
-        shared_tell_gate(p->shared, TARGET, 1000);
-        shared_tell_rate(p->shared, UPSTREAM, 600, 1);
+        shared_report_gate(p->shared, TARGET, 1000);
+        shared_report_rate(p->shared, UPSTREAM, 600, 1);
         peer_close(p);
     }
 }
@@ -309,8 +309,8 @@ START_TEST(each_allocation_fails)
         while (a->shared && !shared_is_up(a->shared) && clock_ms() < until)
             turn_until(until);
         if (a->shared) {
-            shared_tell_gate(a->shared, TARGET + n, 1000);
-            shared_tell_rate(a->shared, UPSTREAM, 600, 1);
+            shared_report_gate(a->shared, TARGET + n, 1000);
+            shared_report_rate(a->shared, UPSTREAM, 600, 1);
             while (a->rates == 0 && shared_counts(a->shared).dropped == 0 && clock_ms() < until)
                 turn_until(until);
             while (b->gates == before && shared_counts(a->shared).dropped == 0 &&

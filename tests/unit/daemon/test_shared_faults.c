@@ -27,8 +27,8 @@ START_TEST(killed_and_started_again)
 
     server_kill();
     AWAIT(!shared_is_up(a->shared) && !shared_is_up(b->shared), 1000);
-    shared_tell_gate(a->shared, TARGET, 60000);  /* kept for later */
-    shared_tell_gate(a->shared, TARGET + 1, 20); /* over by then */
+    shared_report_gate(a->shared, TARGET, 60000);  /* kept for later */
+    shared_report_gate(a->shared, TARGET + 1, 20); /* over by then */
     AWAIT(down_because(a, "cannot be reached") && down_because(b, "cannot be reached"), SOON_MS);
     server_start(NULL);
     AWAIT(shared_is_up(a->shared) && shared_is_up(b->shared), SOON_MS);
@@ -73,20 +73,20 @@ START_TEST(silence_is_noticed)
 
     server_signal(SIGSTOP);
     /* Sent, and not answered: all but the rate is told again, in its order. */
-    shared_tell_gate(a->shared, TARGET, 60000);
-    shared_tell_breaker(a->shared, TARGET, true, 60000);
-    shared_tell_breaker(a->shared, TARGET, false, 0);
-    shared_tell_rate(a->shared, UPSTREAM, 600, 1);
+    shared_report_gate(a->shared, TARGET, 60000);
+    shared_report_breaker(a->shared, TARGET, true, 60000);
+    shared_report_breaker(a->shared, TARGET, false, 0);
+    shared_report_rate(a->shared, UPSTREAM, 600, 1);
     AWAIT(!shared_is_up(a->shared) && !shared_is_up(b->shared), 1700);
     ck_assert(down_because(a, "did not reply") && down_because(b, "did not reply"));
     server_signal(SIGCONT);
     AWAIT(shared_is_up(a->shared) && shared_is_up(b->shared), SOON_MS);
     AWAIT(b->gates > 0 && b->target == TARGET, SOON_MS);
-    shared_tell_gate(a->shared, TARGET + 1, 60000);
+    shared_report_gate(a->shared, TARGET + 1, 60000);
     AWAIT(b->target == TARGET + 1, SOON_MS);
     ck_assert_str_eq(server_do("ZCARD retryd:breakers"), "0");
     ck_assert_uint_eq(a->rates, 0);
-    shared_tell_rate(a->shared, UPSTREAM, 600, 1);
+    shared_report_rate(a->shared, UPSTREAM, 600, 1);
     AWAIT(a->rates == 1, SOON_MS);
     ck_assert_uint_eq(count_of(peers_log(), "did not reply within a second"), 2);
 }
@@ -227,10 +227,10 @@ START_TEST(confined_users)
     }
     AWAIT(shared_is_up(a->shared), SOON_MS);
     struct peer *b = peer_join();
-    shared_tell_gate(a->shared, TARGET, 60000);
-    shared_tell_breaker(a->shared, TARGET, true, 60000);
-    shared_tell_breaker(a->shared, TARGET, false, 0);
-    shared_tell_rate(a->shared, UPSTREAM, 600, 1);
+    shared_report_gate(a->shared, TARGET, 60000);
+    shared_report_breaker(a->shared, TARGET, true, 60000);
+    shared_report_breaker(a->shared, TARGET, false, 0);
+    shared_report_rate(a->shared, UPSTREAM, 600, 1);
     AWAIT(b->gates == 1 && b->closes == 1 && a->rates == 1, SOON_MS);
     ck_assert(shared_is_up(a->shared));
 }
@@ -243,7 +243,7 @@ START_TEST(a_primary_that_becomes_a_replica)
     struct peer *b = peer_join();
 
     ck_assert_str_eq(server_do("REPLICAOF 127.0.0.1 1"), "OK");
-    shared_tell_gate(a->shared, TARGET, 60000);
+    shared_report_gate(a->shared, TARGET, 60000);
     AWAIT(down_because(a, "is a read-only replica"), SOON_MS);
     ck_assert_str_eq(server_do("REPLICAOF NO ONE"), "OK");
     AWAIT(shared_is_up(a->shared) && b->gates == 1, SOON_MS);
@@ -260,7 +260,7 @@ START_TEST(names_that_are_taken)
     ck_assert_str_eq(server_do("DEL retryd:gates"), "1");
     AWAIT(shared_is_up(a->shared), SOON_MS);
     ck_assert_str_eq(server_do("RPUSH retryd:rate:000000000000002a taken"), "1");
-    shared_tell_rate(a->shared, UPSTREAM, 600, 1);
+    shared_report_rate(a->shared, UPSTREAM, 600, 1);
     AWAIT(down_because(a, "other data under retryd's key names"), SOON_MS);
     AWAIT(shared_is_up(a->shared), SOON_MS);
     ck_assert_str_eq(server_do("GET retryd:gates"), "");
@@ -273,7 +273,7 @@ START_TEST(news_wait_in_a_bounded_queue)
     struct peer *a = peer_new(&settings);
 
     for (unsigned i = 0; i < 1500; i++)
-        shared_tell_gate(a->shared, i, 60000);
+        shared_report_gate(a->shared, i, 60000);
     ck_assert_uint_eq(shared_counts(a->shared).dropped, 500);
     server_start(NULL);
     struct peer *b = peer_join();

@@ -47,7 +47,7 @@ static void no_wake(void *arg)
 
 static void set_up(void)
 {
-    struct traffic_news news = {.told = on_told, .taken = on_taken};
+    struct traffic_news news = {.event = on_told, .taken = on_taken};
 
     log_configure(LOG_ERROR, false);
     gates = taken = calls = 0;

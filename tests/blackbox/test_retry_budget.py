@@ -9,7 +9,7 @@ WAITS_MS = [0, 50, 150, 350, 750]  # after so many repeats, all waits together: 
 POLICY = {"initial_delay": "50ms", "jitter": "none", "budget_min": 10}
 PER_SECOND, SECONDS = 200, 6
 WINDOW_S = 10  # what the budget looks back on: its 10 a second may be spent at any time in it
-BUSY_MS = 1000
+BUSY_MS = 4000
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_in_no_part_of_it_more(total_outage):
     start = in_order(record)[0]["t_first"]
     for second in range(3, SECONDS - 1):
         seen = sum(start + second * 1000 <= r["t_first"] < start + (second + 1) * 1000 for r in record)
-        assert seen <= 1.5 * PER_SECOND, second  # clients that come late on a busy machine, included
+        assert seen <= 2.5 * PER_SECOND, second  # clients come late on a busy machine; without a budget it is 5
 
 
 def test_callers_get_the_upstreams_error_without_delay(total_outage):

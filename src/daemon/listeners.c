@@ -450,7 +450,7 @@ static int open_listener(struct server *s, const struct listen_socket *socket, b
 
 static int open_address(struct server *s, const char *address, bool admin)
 {
-    struct listen_socket l;
+    struct listen_socket l = {.fd = -1};
     char why[384];
     int rc;
 

@@ -538,8 +538,14 @@ static bool text_was_cut(const struct splice *s, uint32_t group)
 
 static void edit_piece(struct splice *s, const struct splice_piece *piece)
 {
-    struct str known = piece->part ? buf_str(&piece->part->text) : STR("");
+    if (piece->kind == SPLICE_LOGPROBS) {
+        if (text_was_cut(s, piece->group))
+            replace_value(s, piece->value,
+                          piece->value.type == JSON_ARRAY ? STR("[]") : STR("null"));
+        return;
+    }
 
+    struct str known = buf_str(&piece->part->text);
     switch (piece->kind) {
     case SPLICE_TEXT:
         if (piece->repeat)
@@ -560,13 +566,9 @@ static void edit_piece(struct splice *s, const struct splice_piece *piece)
         if (piece->repeat)
             replace_value(s, piece->value, STR("null"));
         break;
-    case SPLICE_LOGPROBS:
-        if (text_was_cut(s, piece->group))
-            replace_value(s, piece->value,
-                          piece->value.type == JSON_ARRAY ? STR("[]") : STR("null"));
-        break;
     case SPLICE_TYPE:
     case SPLICE_WHOLE:
+    case SPLICE_LOGPROBS:
         break;
     }
 }

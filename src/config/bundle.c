@@ -1,4 +1,4 @@
-/* Keeps a text in a file in memory. */
+/* Keeps certificates in files in memory. */
 #include "config/bundle.h"
 
 #include <errno.h>
@@ -20,11 +20,11 @@ struct bundle {
     struct list node; /* in `all` */
     unsigned refs;
     uint64_t fingerprint;
-    int fd; /* -1: there is none */
+    int fd; /* -1: none */
     char path[32];
 };
 
-/* Some systems want to hear that it will not be executed, older ones do not know the word. */
+/* Some systems require the flag that forbids execution, and older ones do not know it. */
 static int open_memory(void)
 {
     int fd = memfd_create("certificates", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
@@ -59,7 +59,7 @@ static void keep(struct bundle *b, struct str text)
     b->fd = -1;
 }
 
-/* All there are: the same text stays under the same path, by which libcurl knows connections. */
+/* All copies. The same text keeps its path, by which libcurl recognizes connections. */
 static struct list all = {&all, &all};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 

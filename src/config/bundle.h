@@ -1,8 +1,8 @@
-/* The certificates of authorities, as a file held them when it was read.
+/* A copy in memory of the certificates that a file held when it was read.
  *
- * libcurl reads them from a path, at any later time. A copy in memory has a path of its own, under which
- * they stay what they were, whatever becomes of the file: half written, removed, or another one. It is
- * counted, and shared by all that have read the same. Thread-safe. */
+ * libcurl reads certificates from a path, at any time. The copy has a path of its own, and stays the
+ * same when the file is rewritten, replaced or removed. It is reference-counted, and shared by all
+ * who have read the same text. Thread-safe. */
 #ifndef RETRYD_CONFIG_BUNDLE_H
 #define RETRYD_CONFIG_BUNDLE_H
 
@@ -12,15 +12,16 @@
 
 struct bundle;
 
-/* That of the same text, where there is one already: with one more reference. NULL when out of memory. */
+/* Returns the copy of that text, an existing one if there is one, with one more reference. NULL if out
+ * of memory. */
 struct bundle *bundle_new(struct str text);
 struct bundle *bundle_ref(struct bundle *b);
 void bundle_unref(struct bundle *b); /* NULL is fine */
 
-/* Where it can be read; NULL where the system gives files in memory no path. */
+/* Returns the path of the copy; NULL if the system has no paths for files in memory. */
 const char *bundle_path(const struct bundle *b);
 
-/* Tells one text from another. */
+/* Returns a number that identifies the text. */
 uint32_t bundle_version(const struct bundle *b);
 
 #endif

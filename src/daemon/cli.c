@@ -1,4 +1,4 @@
-/* Reads the command line and answers what needs no running daemon. */
+/* Parses the command line, and runs all commands but the server. */
 #include "daemon/cli.h"
 
 #include <errno.h>
@@ -63,7 +63,7 @@ static enum cli_exit complain(FILE *err, const char *what, const char *which)
 {
     char quoted[128];
 
-    /* The command line is nobody's secret, but it may hold what a terminal obeys. */
+    /* The command line is not secret, but it may contain control characters. */
     snprintf(quoted, sizeof quoted, "%s", which);
     for (char *p = quoted; *p; p++) {
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
@@ -94,7 +94,7 @@ static enum cli_exit set_config(struct cli *cli, const char *path, FILE *err)
     return CLI_OK;
 }
 
-/* getopt leaves a short option in optopt; a long one is the word it has just passed. */
+/* getopt stores an unknown short option in optopt. A long one is the argument before optind. */
 static enum cli_exit unknown_option(char **argv, FILE *err)
 {
     char shown[] = {'-', (char)optopt, '\0'};
@@ -125,7 +125,7 @@ static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE 
     }
 }
 
-/* What follows the options: nothing, or "reload" and perhaps a process id. */
+/* Parses the arguments after the options: "reload" and perhaps a process ID. */
 static enum cli_exit take_verb(int count, char **words, struct cli *cli, FILE *err)
 {
     uint64_t pid = 0;
@@ -148,7 +148,7 @@ enum cli_exit cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err)
     struct cli cli = {.mode = CLI_RUN};
     int option;
 
-    optind = 0; /* glibc: start anew, whoever used it before */
+    optind = 0; /* makes glibc start anew */
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":c:h", options, NULL)) != -1) {
         enum cli_exit problem = take_option(option, argv, &cli, err);
@@ -179,7 +179,7 @@ enum cli_exit cli_exit_for(int error)
     case EPERM:
         return CLI_PERMISSION;
     case ELOOP:  /* an upstream leads back here */
-    case EINVAL: /* systemd's sockets are not what the configuration allows */
+    case EINVAL: /* the configuration does not allow the sockets that systemd passed */
     case E2BIG:
         return CLI_CONFIG;
     default:
@@ -265,8 +265,8 @@ static enum cli_exit dump(const struct cli *cli, FILE *out, FILE *err)
     return result;
 }
 
-/* A container's health check knows 0 and 1 only. The keys are not needed, and whoever asks may not
- * be allowed to read them. */
+/* Returns 0 or 1 only, for the health checks of containers. It loads no keys: the user may not be
+ * allowed to read them. */
 static enum cli_exit health(const struct cli *cli, FILE *out, FILE *err)
 {
     struct buf problems;

@@ -1,4 +1,4 @@
-/* The commands that ask a running daemon: --health and reload. */
+/* The commands that talk to a running daemon: --health and reload. */
 #include <errno.h>
 #include <poll.h>
 #include <stddef.h>
@@ -18,7 +18,7 @@
 
 /* --- --health --------------------------------------------------------------------------------- */
 
-/* Not "off", nor a port that any could be. */
+/* Whether an address is known: not with "off", nor with port 0. */
 static bool can_be_asked(const char *address)
 {
     const char *colon = strrchr(address, ':');
@@ -55,14 +55,14 @@ enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, F
 #define LISTENING "00010000" /* the field Flags of SOCKETS */
 
 struct search {
-    long pid;       /* that is wanted; 0: any */
-    int fd;         /* to the one that was found; -1: to none */
-    unsigned found; /* how many there are */
+    long pid;       /* the wanted process; 0: any */
+    int fd;         /* the connection to the first one found; -1: none */
+    unsigned found; /* how many were found */
     struct buf pids;
-    int error; /* of one that could not be asked */
+    int error; /* errno, if a socket could not be created */
 };
 
-/* Whether that is the daemon that is meant, and no other user's process that passes itself off as one. */
+/* Whether the peer is the wanted daemon, and not a process of another user that pretends to be one. */
 static bool is_meant(struct search *s, int fd, long *ret_pid)
 {
     struct ucred who;
@@ -85,7 +85,7 @@ static void try_socket(struct search *s, struct str name)
         return;
     }
     if (name.n >= sizeof(a.sun_path))
-        name.n = sizeof(a.sun_path) - 1; /* none of ours */
+        name.n = sizeof(a.sun_path) - 1; /* not a name that retryd uses */
     memcpy(a.sun_path + 1, name.p, name.n);
     if (connect(fd, (struct sockaddr *)&a,
                 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + name.n)) < 0 ||
@@ -100,7 +100,8 @@ static void try_socket(struct search *s, struct str name)
         close(fd);
 }
 
-/* "0000000000000000: 00000002 00000000 00010000 0001 01 4711 @retryd-control/0123456789abcdef" */
+/* Looks at a line such as
+ * "0000000000000000: 00000002 00000000 00010000 0001 01 4711 @retryd-control/0123456789abcdef". */
 static void try_line(struct search *s, const char *line)
 {
     const char *name = strstr(line, " @" CONTROL_PREFIX), *end;
@@ -125,7 +126,7 @@ static int find(struct search *s)
     return s->error ? -s->error : 0;
 }
 
-/* Reads to the end; 0 or -errno. */
+/* Sends the request, and reads the whole reply. Returns 0 or -errno. */
 static int ask(int fd, uint64_t until_ms, struct buf *ret)
 {
     char room[4096];
@@ -151,7 +152,7 @@ static int ask(int fd, uint64_t until_ms, struct buf *ret)
     }
 }
 
-/* The first line is the exit code, the others are for whoever asked. */
+/* Writes the reply. Its first line is the exit code, and the others are for the user. */
 static enum cli_exit tell(const struct buf *reply, FILE *out, FILE *err)
 {
     struct str rest = buf_str(reply), code;

@@ -61,7 +61,7 @@ static void apply_defaults(const struct config_target *t, enum config_owner owne
     }
 }
 
-/* --- problems with entries ---------------------------------------------------------------------- */
+/* --- problems with entries -------------------------------------------------------------------- */
 
 static struct config_place place_of(const struct config_target *t, const struct config_entry *e)
 {
@@ -107,7 +107,7 @@ static void unknown_key(const struct config_target *t, const struct config_entry
     buf_deinit(&hint);
 }
 
-/* --- header.NAME and model.NAME ---------------------------------------------------------------- */
+/* --- header.NAME and model.NAME --------------------------------------------------------------- */
 
 /* Whether a header belongs to the connection, or is set by retryd itself. */
 static bool is_reserved(struct str name)
@@ -265,7 +265,7 @@ static void apply_section(struct config_target *t, const struct config_section *
     }
 }
 
-/* --- the parts of a configuration --------------------------------------------------------------- */
+/* --- the parts of a configuration ------------------------------------------------------------- */
 
 static unsigned count_named(const struct config_text *text, const char *kind)
 {
@@ -380,8 +380,8 @@ static bool too_many(const struct config *c, const char *kind, struct config_rep
     return true;
 }
 
-/* Loads the global settings before what takes over their values, and upstreams before the routes that
- * name them. */
+/* Loads the global settings before what takes over their values, and upstreams before the routes
+ * that name them. */
 static void load_parts(struct config *c, bool globals_only, struct config_report *r)
 {
     if (too_many(c, "upstream", r) || too_many(c, "route", r))

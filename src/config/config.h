@@ -1,7 +1,7 @@
 /* The configuration: one immutable, reference-counted snapshot of everything a user can set.
  *
- * It is read from one INI file (docs/configuration.md). The table in config_table.c has a row for each
- * setting, which drives parsing, defaults, bounds, --check, --dump-config and --help. */
+ * It is read from one INI file (docs/configuration.md). The table in config_table.c has a row for
+ * each setting, which drives parsing, defaults, bounds, --check, --dump-config and --help. */
 #ifndef RETRYD_CONFIG_CONFIG_H
 #define RETRYD_CONFIG_CONFIG_H
 
@@ -173,7 +173,7 @@ struct config {
  *
  * With NULL, errno tells the worst problem: ENOMEM; EINVAL (a value, or the form of the file);
  * EACCES (the user may not read the file); ENOENT (it cannot be read for another reason); ENXIO
- * (a route names an unknown upstream); ENOKEY (API keys or the Redis password are not available). */
+ * (a route names an unknown upstream); ENOKEY (an API key or the Redis password is unavailable). */
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes);
 
 /* Does the same for --check and --dump-config, which run outside of the service: a systemd
@@ -217,7 +217,8 @@ struct config *config_ref(struct config *c);
 void config_unref(
     struct config *c); /* frees it with the last reference; thread-safe; NULL is fine */
 
-/* Writes the configuration in force as INI that can be loaded again, with secrets masked by "***". */
+/* Writes the configuration in force as INI that can be loaded again, with secrets masked by
+ * "***". */
 void config_dump(const struct config *c, FILE *out);
 
 /* Writes every key with its default, unit, bounds and help, for --help. */

@@ -11,7 +11,7 @@
 #define SOCKET_PATH_MAX (sizeof((struct sockaddr_un *)0)->sun_path - 1)
 #define HOST_MAX 256
 
-/* --- hosts and ports --------------------------------------------------------------------------- */
+/* --- hosts and ports -------------------------------------------------------------------------- */
 
 /* Copies a host into a C string for the functions that parse addresses. Returns false if it does
  * not fit. */
@@ -72,7 +72,8 @@ static bool unbracket(struct str host, struct str *ret_inner)
     return true;
 }
 
-/* Splits host:port at the last colon, and [v6]:port behind the bracket, which stays with the host. */
+/* Splits host:port at the last colon, and [v6]:port behind the bracket, which stays with the
+ * host. */
 static bool split_port(struct str s, struct str *ret_host, struct str *ret_port)
 {
     for (size_t i = s.n; i > 0; i--) {
@@ -123,7 +124,7 @@ static struct str trim_slashes(struct str path)
     return path;
 }
 
-/* --- addresses to listen on -------------------------------------------------------------------- */
+/* --- addresses to listen on ------------------------------------------------------------------- */
 
 static const char *socket_check(struct str path)
 {
@@ -357,7 +358,7 @@ const char *config_server_check(struct str server)
     return is_port(port, 1) ? NULL : "a port from 1 to 65535 after the host";
 }
 
-/* --- what leads back here ----------------------------------------------------------------------- */
+/* --- what leads back here --------------------------------------------------------------------- */
 
 /* A place that is listened on, or that a URL leads to. */
 struct place {
@@ -366,7 +367,8 @@ struct place {
     unsigned port;
 };
 
-/* Takes apart "host:port", "[v6]:port" or "host", which is how both listeners and URLs are written. */
+/* Takes apart "host:port", "[v6]:port" or "host", which is how both listeners and URLs are
+ * written. */
 static void split(struct str text, unsigned port, struct place *ret)
 {
     uint64_t n = port;

@@ -49,7 +49,8 @@ static void note_hosts(const struct config *c, const struct config_origin *o)
     place.line = config_key_line(o, "server", "listen");
     config_note(
         o->report, place,
-        "is not set, so requests from other machines get 403; add the name or address that they use for this machine");
+        "is not set, so requests from other machines get 403; add the name or address that they "
+        "use for this machine");
 }
 
 void config_check_listeners(const struct config *c, const struct config_origin *o)
@@ -75,7 +76,7 @@ void config_check_listeners(const struct config *c, const struct config_origin *
         check_reachable(c, "admin", admin, o);
 }
 
-/* --- the spool ---------------------------------------------------------------------------------- */
+/* --- the spool -------------------------------------------------------------------------------- */
 
 /* This is no problem: all but the largest requests are served without the folder. */
 void config_check_spool(const struct config *c, const struct config_origin *o)
@@ -86,7 +87,8 @@ void config_check_spool(const struct config *c, const struct config_origin *o)
     if (rc < 0)
         config_note(
             o->report, config_place_of(o, "server", "spool_dir"),
-            "cannot create a file in %s (%s); requests with bodies larger than memory_body will get 507",
+            "cannot create a file in %s (%s); requests with bodies larger than memory_body will "
+            "get 507",
             config_quote(str_from(c->server.spool_dir), quoted), strerror(-rc));
 }
 
@@ -110,7 +112,7 @@ void config_check_settings(const struct route_settings *s, const struct config_o
                    units_duration_text(b->initial_delay_ms, z));
 }
 
-/* --- the shared view --------------------------------------------------------------------------- */
+/* --- the shared view -------------------------------------------------------------------------- */
 
 void config_finish_shared(struct config *c, const struct config_origin *o)
 {
@@ -156,7 +158,8 @@ static void check_url_set(const struct config_upstream *u, const struct config_o
     if (o->line && !config_key_line(o, "upstream", "url") && strcmp(u->name, "openai") != 0)
         config_problem(
             o->report, FAULT_VALUE, config_place_of(o, "upstream", "url"),
-            "is missing; expected a URL such as https://api.openai.com/v1 (only the upstream named openai may omit it)");
+            "is missing; expected a URL such as https://api.openai.com/v1 (only the upstream named "
+            "openai may omit it)");
 }
 
 static void check_headers(const struct config_upstream *u, const struct config_origin *o)
@@ -178,8 +181,8 @@ static void check_headers(const struct config_upstream *u, const struct config_o
     }
 }
 
-/* Returns the own listener that the upstream leads to, or NULL. Sockets that systemd passes take the
- * place of the addresses in the file; they are checked at the start. */
+/* Returns the own listener that the upstream leads to, or NULL. Sockets that systemd passes take
+ * the place of the addresses in the file; they are checked at the start. */
 static const char *own_listener(const struct config *c, const struct config_upstream *u)
 {
     for (unsigned i = 0; !getenv("LISTEN_FDS") && i < c->server.listen.count; i++) {
@@ -217,10 +220,10 @@ void config_finish_upstream(struct config *c, struct config_upstream *u,
         check_own(c, u, o);
 }
 
-/* --- access ------------------------------------------------------------------------------------- */
+/* --- access ----------------------------------------------------------------------------------- */
 
-/* Finds what keeps users without special rights from a file: its own mode, or that of a folder above
- * it. Returns that mode, or -1. A missing file is another check's matter. */
+/* Finds what keeps users without special rights from a file: its own mode, or that of a folder
+ * above it. Returns that mode, or -1. A missing file is another check's matter. */
 static int find_barrier(const char *path, unsigned bits, char ret_barrier[PATH_MAX])
 {
     size_t n = strlen(path);
@@ -265,17 +268,20 @@ static void note_path(const char *title, const char *key, const char *path, stru
     if (strcmp(title, "configuration") != 0 && !spool && hidden_by_unit(path))
         buf_printf(
             notes,
-            "[%s] %s: %s is in a folder that retryd.service cannot see (such as /home, /root and /tmp); expected a file in /etc/retryd\n",
+            "[%s] %s: %s is in a folder that retryd.service cannot see (such as /home, /root and "
+            "/tmp); expected a file in /etc/retryd\n",
             title, key, quoted);
     mode = find_barrier(path, spool ? S_IWOTH | S_IXOTH : S_IROTH, barrier);
     if (mode >= 0)
         buf_printf(
             notes,
-            "[%s] %s: not every user can %s %s (%s has mode %04o): root can, but the user of retryd.service cannot%s\n",
+            "[%s] %s: not every user can %s %s (%s has mode %04o): root can, but the user of "
+            "retryd.service cannot%s\n",
             title, key, spool ? "write to" : "read", quoted, config_quote(str_from(barrier), other),
             (unsigned)mode,
             secret
-                ? "; pass the file to the service as a credential (LoadCredential=), and set its name here without a slash"
+                ? "; pass the file to the service as a credential (LoadCredential=), and set its "
+                  "name here without a slash"
                 : "");
 }
 

@@ -1,5 +1,5 @@
-/* Files whose contents belong to the configuration: keys, passwords, certificates. What is read is wiped
- * here, and no message shows any of it. */
+/* Files whose contents belong to the configuration: keys, passwords, certificates. What is read is
+ * wiped here, and no message shows any of it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
  * second is not visible. */
 #define YOUNG_NS 20000000
 
-/* --- marks ---------------------------------------------------------------------------------------- */
+/* --- marks ------------------------------------------------------------------------------------ */
 
 static uint64_t in_ns(struct timespec t)
 {
@@ -96,7 +96,7 @@ bool config_mark_same(const struct config_mark *a, const struct config_mark *b)
            a->changed_ns == b->changed_ns;
 }
 
-/* --- the snapshot's list ----------------------------------------------------------------------------- */
+/* --- the snapshot's list ---------------------------------------------------------------------- */
 
 static bool file_add(struct config *c, const char *section, const char *key, const char *path)
 {
@@ -133,7 +133,7 @@ const struct config_upstream *config_upstream_before(const struct config *c,
     return c->before ? &c->before->upstreams[u - c->upstreams] : NULL;
 }
 
-/* --- reading ----------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static const char *credentials_folder(void)
 {
@@ -162,7 +162,8 @@ static bool find_file(struct config_reading *f, const char *name)
     f->remark =
         folder || strchr(name, '/')
             ? ""
-            : " (a name without a slash is a systemd credential, but CREDENTIALS_DIRECTORY is not set)";
+            : " (a name without a slash is a systemd credential, but CREDENTIALS_DIRECTORY is not "
+              "set)";
     return n > 0 && (size_t)n < sizeof f->path;
 }
 

@@ -1,5 +1,5 @@
-/* What the files of the configuration share. Private to config*.c and its tests. Each file calls only
- * those above it:
+/* Declarations that the files of the configuration share. Private to config*.c and its tests. Each
+ * file calls only those above it:
  *
  *   config_address.c  addresses to listen on, URLs to forward to
  *   config_type.c     the types of settings: how a value is read, checked and written
@@ -23,14 +23,14 @@
 #include "base/str.h"
 #include "config/config.h"
 
-/* Returns the array with room for one more item, or NULL if out of memory. `count` is what it holds:
- * its memory doubles at each power of two. */
+/* Returns the array with room for one more item, or NULL if out of memory. `count` is what it
+ * holds: its memory doubles at each power of two. */
 static inline void *config_grow(void *items, unsigned count, size_t size)
 {
     return count & (count - 1) ? items : realloc(items, (count ? 2 * (size_t)count : 1) * size);
 }
 
-/* --- rows ------------------------------------------------------------------------------------ */
+/* --- rows ------------------------------------------------------------------------------------- */
 
 enum config_type {
     CONFIG_DURATION,  /* uint64_t, milliseconds */
@@ -70,7 +70,7 @@ struct config_row {
     enum config_type type;
     enum config_owner owner;
     size_t offset;
-    uint64_t min, max;    /* in the type's unit; max 0: no bounds */
+    uint64_t min, max;    /* in the type's unit; max 0: none */
     const char *fallback; /* the default as a user would write it; "": the setting may be empty */
     const char *const *choices; /* NULL-terminated */
     const char *zero_word;      /* a word for 0, such as "auto"; NULL: none */
@@ -122,7 +122,7 @@ bool config_row_is_list(const struct config_row *row);
 /* Whether `text`, meant as a value for the row, may contain a secret, and is not shown. */
 bool config_row_hides(const struct config_row *row, const char *text);
 
-/* --- values ---------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 #define CONFIG_VALUE_MAX (1024 * 1024) /* of a value's text */
 
@@ -156,7 +156,7 @@ void config_value_kind(const struct config_row *row, struct buf *out);
 /* Writes all that the reference says of a row. */
 void config_row_describe(const struct config_row *row, struct buf *out);
 
-/* --- addresses and URLs ---------------------------------------------------------------------- */
+/* --- addresses and URLs ----------------------------------------------------------------------- */
 
 struct config_url {
     bool tls;
@@ -185,7 +185,7 @@ const char *config_server_check(struct str server);
  * caller frees it. NULL if out of memory. */
 char *config_url_text(struct str url);
 
-/* --- reports --------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 /* Why a load failed. The first of these that occurred decides errno. */
 enum config_fault {
@@ -248,7 +248,7 @@ int config_report_errno(const struct config_report *r);
 #define CONFIG_QUOTED_MAX 400
 const char *config_quote(struct str text, char out[CONFIG_QUOTED_MAX]);
 
-/* --- reading --------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 struct config_entry {
     char *key;
@@ -275,7 +275,7 @@ struct config_text {
 void config_read(const char *path, struct config_text *text, struct config_report *r);
 void config_text_deinit(struct config_text *text);
 
-/* --- checks across settings ------------------------------------------------------------------ */
+/* --- checks across settings ------------------------------------------------------------------- */
 
 /* Where the settings of one section, or of all unnamed sections together, are in the file. */
 struct config_origin {
@@ -316,17 +316,17 @@ void config_finish_route(const struct config *c, struct config_route *route,
 /* A file while it is read. */
 struct config_reading {
     struct config *config;
-    struct config_place place;    /* of the key that names the file */
-    enum config_fault fault;      /* FAULT_KEY, unless set otherwise before it is read */
-    bool secret;                  /* nobody else should be able to read it: true, unless ... */
-    size_t most;                  /* bytes: CONFIG_READING_MAX, unless ... */
-    struct str text;              /* the contents */
+    struct config_place place; /* of the key that names the file */
+    enum config_fault fault;   /* FAULT_KEY unless set otherwise before it is read */
+    bool secret;     /* other users should not be able to read it; true unless set otherwise */
+    size_t most;     /* bytes; CONFIG_READING_MAX unless set otherwise */
+    struct str text; /* the contents */
     struct config_report *report; /* where problems go */
     const char *quoted;           /* the path, for messages */
 
     /* Used by config_files.c alone. */
     struct config_report *to, own;
-    const char *remark; /* is added where the file cannot be read */
+    const char *remark; /* is added to the message that the file cannot be read */
     unsigned index;     /* in the snapshot's files */
     bool found;
     char *space;     /* wiped before it is freed */

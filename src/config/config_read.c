@@ -1,17 +1,17 @@
 /* Reads an INI file into sections and entries that know their lines.
  *
- * inih splits a line into key and value, strips comments and tells which lines continue a value. It has four
- * gaps, which this file closes by handing it the lines one by one:
- *  - It does not tell line numbers. They are counted here; inih calls the handler for a line before
- *    it asks for the next one.
- *  - It cuts a line that does not fit its buffer of 200 bytes. Such a line is reported and withheld.
- *  - It reports only the first line that it cannot parse and no section without keys, and cuts the
- *    name of a section at 49 bytes. Section lines are read here; any other line that is neither
- *    blank nor a comment and does not reach the handler is reported.
- *  - It ends a key at the first colon, which names of models may have. The colons in the key of a
- *    model.NAME are hidden from it, and restored by the handler.
- * A line that starts with white space after a key of the same section continues that key's value, for
- * inih and here. */
+ * inih splits a line into key and value, strips comments and tells which lines continue a value.
+ * It has four gaps, which this file closes by passing it the lines one by one:
+ *  - It does not tell line numbers. They are counted here; inih calls the handler for a line
+ *    before it asks for the next one.
+ *  - It cuts a line that does not fit its buffer of 200 bytes. Such a line is reported and
+ *    withheld.
+ *  - It reports only the first line that it cannot parse, and no section without keys, and it cuts
+ *    the name of a section at 49 bytes. Section lines are parsed here; any other line that is
+ *    neither blank nor a comment and does not reach the handler is reported.
+ *  - It ends a key at the first colon, but names of models may contain colons. Those in the key of
+ *    a model.NAME are hidden from it, and restored by the handler.
+ * Here as in inih, an indented line after a key of the same section continues that key's value. */
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
@@ -43,7 +43,7 @@ struct reader {
     struct config_report *report;
 };
 
-/* --- sections and entries -------------------------------------------------------------------- */
+/* --- sections and entries --------------------------------------------------------------------- */
 
 void config_text_deinit(struct config_text *text)
 {
@@ -93,7 +93,7 @@ static int text_add(struct config_text *text, struct str kind, struct str name, 
     return (int)text->count++;
 }
 
-/* --- section lines --------------------------------------------------------------------------- */
+/* --- section lines ---------------------------------------------------------------------------- */
 
 /* Whether `s` may name an upstream or a route. Names are shown everywhere, so a key that was pasted
  * as one is refused. */
@@ -110,7 +110,8 @@ static bool is_name(struct str s)
     return s.n > 0 && s.n <= NAME_MAX_LEN;
 }
 
-/* Returns the text between the brackets, or false if the line is not "[...]" and perhaps a comment. */
+/* Returns the text between the brackets, or false if the line is not "[...]" and perhaps a
+ * comment. */
 static bool section_title(struct str line, struct str *ret_title)
 {
     const char *end = memchr(line.p, ']', line.n);
@@ -140,13 +141,14 @@ static const struct config_section_row *section_kind(struct reader *r, struct st
     else
         config_problem(
             r->report, FAULT_VALUE, r->here,
-            "unknown section %s; expected [server], [admin], [log], [upstream NAME], [route NAME], [retry], [timeout], [stream], [breaker], [queue], [hedge] or [shared]",
+            "unknown section %s; expected [server], [admin], [log], [upstream NAME], [route NAME], "
+            "[retry], [timeout], [stream], [breaker], [queue], [hedge] or [shared]",
             config_quote(kind, quoted));
     return NULL;
 }
 
-/* Returns the index of the section, or -1. Two [server] sections are merged; two upstreams or routes
- * with one name are a mistake. */
+/* Returns the index of the section, or -1. Two [server] sections are merged; two upstreams or
+ * routes with one name are a mistake. */
 static int section_enter(struct reader *r, const struct config_section_row *row, struct str kind,
                          struct str name)
 {
@@ -206,8 +208,8 @@ static void section_line(struct reader *r, struct str line)
 
 /* --- lines for inih --------------------------------------------------------------------------- */
 
-/* Reports the last line if it should have reached the handler and did not. Its text is not shown: it
- * may be a key that was pasted on a line of its own. */
+/* Reports the last line if it should have reached the handler and did not. Its text is not shown:
+ * it may be a key that was pasted on a line of its own. */
 static void settle(struct reader *r)
 {
     if (r->awaiting)
@@ -254,7 +256,8 @@ static struct str cut_line(struct reader *r)
     return line;
 }
 
-/* Hides the colons of "model.llama3:8b = x". One before a blank ends the key, as it does elsewhere. */
+/* Hides the colons of "model.llama3:8b = x". One before a blank ends the key, as it does
+ * elsewhere. */
 static void hide_colons(char *line, size_t n)
 {
     const char *end = memchr(line, '=', n);
@@ -280,7 +283,8 @@ static void show_colons(char *key)
             *key = ':';
 }
 
-/* Returns what inih is to see of the line: nothing, if it is withheld. `room` is the size that fits. */
+/* Returns what inih is to see of the line: nothing, if it is withheld. `room` is the size that
+ * fits. */
 static struct str filter_line(struct reader *r, struct str line, size_t room)
 {
     static const struct str nothing = {NULL, 0};
@@ -310,7 +314,8 @@ static struct str filter_line(struct reader *r, struct str line, size_t room)
     if (!r->continues && str_starts(text, STR("header.")) && without_comment(text).n < text.n) {
         config_problem(
             r->report, FAULT_VALUE, r->here,
-            "the header's line contains a space and a semicolon, which would start a comment; expected the comment on a line of its own, or no space before the semicolon");
+            "the header's line contains a space and a semicolon, which would start a comment; "
+            "expected the comment on a line of its own, or no space before the semicolon");
         return nothing;
     }
     r->awaiting = true;
@@ -380,7 +385,8 @@ static void take_models(struct reader *r, struct str list)
         if (at < 0 || !is_model_name(name) || piece.n >= sizeof(value)) {
             config_problem(
                 r->report, FAULT_VALUE, r->here,
-                "models: expected a comma-separated list of NAME -> other, with names without spaces or =");
+                "models: expected a comma-separated list of NAME -> other, with names without "
+                "spaces or =");
             return;
         }
         other = str_trim((struct str){piece.p + at + 2, piece.n - (size_t)at - 2});
@@ -417,7 +423,7 @@ static int take_entry(void *user, const char *section, const char *name, const c
     return 1;
 }
 
-/* --- the file -------------------------------------------------------------------------------- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 static int read_all(int fd, struct buf *out)
 {

@@ -1,4 +1,5 @@
-/* What the user is told: problems and notes of a file, the configuration in force, the reference. */
+/* What the user is told: problems and notes of a file, the configuration in force, the
+ * reference. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -13,7 +14,7 @@
 #define TIGHT 190 /* inih reads lines of up to 198 bytes */
 #define HELP_WIDTH 96
 
-/* --- problems and notes ------------------------------------------------------------------------ */
+/* --- problems and notes ----------------------------------------------------------------------- */
 
 void config_report_init(struct config_report *r, const char *path)
 {
@@ -178,7 +179,7 @@ const char *config_quote(struct str text, char out[CONFIG_QUOTED_MAX])
     return out;
 }
 
-/* --- the configuration in force ---------------------------------------------------------------- */
+/* --- the configuration in force --------------------------------------------------------------- */
 
 /* Writes a line without spaces around the = where the file may have had no room for them. */
 static void put_pair(const char *prefix, const char *key, struct str value, FILE *out)
@@ -289,7 +290,7 @@ void config_diff_restart(const struct config *old, const struct config *now, str
     }
 }
 
-/* --- the reference ------------------------------------------------------------------------------ */
+/* --- the reference ---------------------------------------------------------------------------- */
 
 /* Writes words in lines of up to HELP_WIDTH, each behind `indent` spaces. */
 static void put_wrapped(struct str text, int indent, FILE *out)

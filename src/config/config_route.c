@@ -135,7 +135,7 @@ void config_finish_route(const struct config *c, struct config_route *route,
     note_client_keys(route, o);
 }
 
-/* --- the route of a request ----------------------------------------------------------------------- */
+/* --- the route of a request ------------------------------------------------------------------- */
 
 /* Whether a path is below a base, which ends at the end of a segment: /v1/chat is below /v1, and
  * /v10 is not. */
@@ -176,7 +176,7 @@ bool config_routes_ask_model(const struct config *c, struct str path,
     return false;
 }
 
-/* --- requests without a route ---------------------------------------------------------------------- */
+/* --- requests without a route ----------------------------------------------------------------- */
 
 #define SHOWN_MAX 120 /* characters of a client's text in a sentence */
 
@@ -211,13 +211,13 @@ static void tell_twice(struct str path, struct str version, char *ret, size_t si
     char shown[SHOWN_MAX];
 
     str_shown(shown, sizeof(shown), path);
-    snprintf(
-        ret, size,
-        "retryd: %.*s occurs twice in %s: this client adds it by itself; remove it from the client's base URL%s",
-        (int)version.n, version.p, shown,
-        d == DIALECT_MESSAGES ? " (ANTHROPIC_BASE_URL)"
-        : d == DIALECT_GEMINI ? " (GOOGLE_GEMINI_BASE_URL)"
-                              : "");
+    snprintf(ret, size,
+             "retryd: %.*s occurs twice in %s: this client adds it by itself; remove it from the "
+             "client's base URL%s",
+             (int)version.n, version.p, shown,
+             d == DIALECT_MESSAGES ? " (ANTHROPIC_BASE_URL)"
+             : d == DIALECT_GEMINI ? " (GOOGLE_GEMINI_BASE_URL)"
+                                   : "");
 }
 
 /* Tells what a client's base URL ends in to take this route: the route's base, but for the version

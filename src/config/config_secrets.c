@@ -1,5 +1,5 @@
-/* Loads what files and variables hold: API keys, passwords, certificates, trusted authorities. Keys and
- * passwords are only kept as secrets, and no message shows any of them. */
+/* Loads what files and variables hold: API keys, passwords, certificates, trusted authorities.
+ * Keys and passwords are only kept as secrets, and no message shows any of them. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +29,7 @@ static struct secret *keep_secret(const struct secret *was, struct config_report
     return s;
 }
 
-/* --- API keys ---------------------------------------------------------------------------------------- */
+/* --- API keys --------------------------------------------------------------------------------- */
 
 static int add_key(struct config_upstream *u, struct str text)
 {
@@ -66,7 +66,8 @@ static void keys_from_env(struct config_upstream *u, const struct config_origin 
     if (key.n == 0)
         config_problem(
             o->report, FAULT_KEY, place,
-            "the variable %s is %s; set it, or remove api_key_env so that the client's own key passes through",
+            "the variable %s is %s; set it, or remove api_key_env so that the client's own key "
+            "passes through",
             name, value ? "empty" : "not set");
     else if (key_fault(key))
         config_problem(o->report, FAULT_KEY, place, "the value of %s %s", name, key_fault(key));
@@ -169,7 +170,7 @@ void config_load_keys(struct config *c, struct config_upstream *u, const struct 
         keys_from_file(c, u, o);
 }
 
-/* --- passwords --------------------------------------------------------------------------------------- */
+/* --- passwords -------------------------------------------------------------------------------- */
 
 /* No protocol allows those in a password (RFC 7617 2). */
 static bool has_controls(struct str s)
@@ -337,7 +338,7 @@ void config_load_proxy_password(struct config *c, struct config_upstream *u,
         config_no_memory(o->report);
 }
 
-/* --- authorities -------------------------------------------------------------------------------------- */
+/* --- authorities ------------------------------------------------------------------------------ */
 
 /* Whether `found` is not 0 and the text is complete; if not, reports that `expected` is missing. */
 static bool pem_has(struct config_reading *f, const struct pem *pem, unsigned found,
@@ -437,7 +438,7 @@ void config_load_authorities(struct config *c, struct config_upstream *u,
     config_reading_free(f);
 }
 
-/* --- the client's certificate --------------------------------------------------------------------- */
+/* --- the client's certificate ----------------------------------------------------------------- */
 
 /* A certificate and its key; `key` is `cert` where one file holds both. */
 struct cert_pair {
@@ -460,7 +461,8 @@ static bool look_at_key(struct config_reading *f)
     if (pem.encrypted)
         config_problem(
             f->report, f->fault, f->place,
-            "the key in %s is encrypted, and there is nobody to enter its passphrase; expected an unencrypted key (openssl pkey writes one)",
+            "the key in %s is encrypted, and there is nobody to enter its passphrase; expected an "
+            "unencrypted key (openssl pkey writes one)",
             f->quoted);
     return !pem.encrypted;
 }

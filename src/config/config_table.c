@@ -46,7 +46,8 @@ const struct config_section_row config_sections[] = {
     {"hedge", false, true, "A second attempt alongside a silent one."},
     {"route", true, false,
      "Requests with upstreams or settings of their own, in sections [route NAME]. The first route "
-     "that matches is taken. Any key of [retry], [timeout], [stream], [breaker], [queue] and [hedge] "
+     "that matches is taken. Any key of [retry], [timeout], [stream], [breaker], [queue] and "
+     "[hedge] "
      "may be set for one route: retry.max_attempts = 3."},
     {"shared", false, false, "State that several daemons share."},
 };
@@ -69,7 +70,8 @@ const struct config_row config_rows[] = {
     {"server", "max_buffered", CONFIG_SIZE, IN_CONFIG(server.max_buffered), .min = 1 * MIB,
      .max = 1024 * GIB, .fallback = "512M",
      .help =
-         "memory for the bodies and responses of all requests; near this limit new requests get 503"},
+         "memory for the bodies and responses of all requests; near this limit new requests get "
+         "503"},
     {"server", "hold_limit", CONFIG_SIZE, IN_CONFIG(server.hold_limit), .min = 1 * KIB,
      .max = 1 * GIB, .fallback = "4M",
      .help =
@@ -82,7 +84,8 @@ const struct config_row config_rows[] = {
     {"server", "drain_linger", CONFIG_DURATION, IN_CONFIG(server.drain_linger_ms), .max = 1 * HOURS,
      .fallback = "0", .zero_means = "none are accepted",
      .help =
-         "time during which new connections are still accepted after SIGTERM, before drain_timeout begins"},
+         "time during which new connections are still accepted after SIGTERM, before drain_timeout "
+         "begins"},
     {"server", "allowed_hosts", CONFIG_LIST, IN_CONFIG(server.allowed_hosts),
      .fallback = "localhost, 127.0.0.1, [::1]",
      .help = "names allowed in a request's Host header, with or without a port"},
@@ -107,18 +110,20 @@ const struct config_row config_rows[] = {
 
     {"upstream", "url", CONFIG_URL, IN_UPSTREAM(url), .fallback = "https://api.openai.com/v1",
      .help =
-         "base URL as the provider documents it, or unix:/path/to/socket:/v1 (plain HTTP); {model} in the path stands for the model, and a query is added to that of every request"},
+         "base URL as the provider documents it, or unix:/path/to/socket:/v1 (plain HTTP); {model} "
+         "in the path stands for the model, and a query is added to that of every request"},
     {"upstream", "api_key_env", CONFIG_VARIABLE, IN_UPSTREAM(api_key_env), .fallback = "",
      .zero_means = "the client's own key passes through",
      .help = "environment variable that holds the API key"},
     {"upstream", "api_key_file", CONFIG_PATH, IN_UPSTREAM(api_key_file), .fallback = "",
      .zero_means = "the client's own key passes through",
-     .help =
-         "file with API keys, one per line; several form a pool; a name without a slash is a systemd credential"},
+     .help = "file with API keys, one per line; several form a pool; a name without a slash is a "
+             "systemd credential"},
     {"upstream", "key_cooldown", CONFIG_DURATION, IN_UPSTREAM(key_cooldown_ms), .min = 1 * SECONDS,
      .max = 24 * HOURS, .fallback = "5m",
      .help =
-         "time during which a key that is out of quota or rejected is not used, if the file has others"},
+         "time during which a key that is out of quota or rejected is not used, if the file has "
+         "others"},
     {"upstream", "auth_header", CONFIG_TOKEN, IN_UPSTREAM(auth_header), .fallback = "Authorization",
      .help = "header that carries the key; api-key for Azure"},
     {"upstream", "header.", CONFIG_HEADER, IN_UPSTREAM(headers), .fallback = "",
@@ -127,7 +132,8 @@ const struct config_row config_rows[] = {
     {"upstream", "idempotency_header", CONFIG_TOKEN, IN_UPSTREAM(idempotency_header),
      .fallback = "", .zero_means = "not sent",
      .help =
-         "header that carries the same idempotency key in all attempts of a request, for providers that honour it"},
+         "header that carries the same idempotency key in all attempts of a request, for providers "
+         "that honour it"},
     {"upstream", "client_cert_file", CONFIG_PATH, IN_UPSTREAM(client_cert_file), .fallback = "",
      .zero_means = "no certificate",
      .help = "PEM file with the client certificate, for servers that ask for one (mTLS)"},
@@ -154,10 +160,11 @@ const struct config_row config_rows[] = {
     {"upstream", "requests_per_minute", CONFIG_INTEGER, IN_UPSTREAM(requests_per_minute),
      .max = 10000000, .fallback = "0", .zero_means = "no limit",
      .help =
-         "maximum number of requests started per minute, spread evenly; further ones wait in the queue"},
+         "maximum number of requests started per minute, spread evenly; further ones wait in the "
+         "queue"},
     {"upstream", "adaptive_pacing", CONFIG_YES_NO, IN_UPSTREAM(adaptive_pacing), .fallback = "no",
-     .help =
-         "halves the rate of requests after repeated 429s without a hint, then raises it again slowly"},
+     .help = "halves the rate of requests after repeated 429s without a hint, then raises it again "
+             "slowly"},
     {"upstream", "model.", CONFIG_MODEL, IN_UPSTREAM(models), .fallback = "",
      .help =
          "the upstream's own names for models: model.NAME = other, or models = NAME -> other, ..."},
@@ -194,37 +201,40 @@ const struct config_row config_rows[] = {
      .fallback = "10", .help = "retries per second that the budget always allows"},
     {"retry", "repeat_window", CONFIG_DURATION, IN_SETTINGS(retry.repeat_window_ms),
      .max = 1 * HOURS, .fallback = "1m", .zero_means = "off",
-     .help =
-         "time after a final failure during which the same request counts as the client's own retry and gets one attempt"},
+     .help = "time after a final failure during which the same request counts as the client's own "
+             "retry and gets one attempt"},
 
     {"timeout", "connect", CONFIG_DURATION, IN_SETTINGS(timeout.connect_ms), .min = 1 * MS,
      .max = 10 * MINUTES, .fallback = "5s", .help = "DNS lookup, connection and TLS handshake"},
     {"timeout", "first_byte", CONFIG_DURATION, IN_SETTINGS(timeout.first_byte_ms),
      .max = 24 * HOURS, .fallback = "5m", .zero_means = "no limit",
      .help =
-         "time until the response headers; a slow model needs more here, in deadline, and in the client's timeout"},
+         "time until the response headers; a slow model needs more here, in deadline, and in the "
+         "client's timeout"},
     {"timeout", "first_content", CONFIG_DURATION, IN_SETTINGS(timeout.first_content_ms),
      .max = 24 * HOURS, .fallback = "5m", .zero_means = "no limit",
      .help = "time until a stream's first content, whatever events precede it"},
     {"timeout", "idle", CONFIG_DURATION, IN_SETTINGS(timeout.idle_ms), .max = 24 * HOURS,
      .fallback = "60s", .zero_means = "no limit",
      .help =
-         "time between two pieces of a response (of a stream, after its first content), and for a client to read some of it"},
+         "time between two pieces of a response (of a stream, after its first content), and for a "
+         "client to read some of it"},
     {"timeout", "total", CONFIG_DURATION, IN_SETTINGS(timeout.total_ms), .max = 24 * HOURS,
      .fallback = "0", .zero_means = "no limit", .help = "time for one whole attempt"},
 
     {"stream", "mode", CONFIG_ENUM, IN_SETTINGS(stream.mode), .choices = stream_modes,
      .fallback = "live",
      .help =
-         "live passes events on at once and reports a break; splice mends it; hold waits for the whole response"},
+         "live passes events on at once and reports a break; splice mends it; hold waits for the "
+         "whole response"},
     {"stream", "heartbeat", CONFIG_DURATION, IN_SETTINGS(stream.heartbeat_ms), .max = 1 * HOURS,
      .fallback = "0", .zero_means = "none",
-     .help =
-         "interval between keep-alive comments while a stream waits; the first one commits the status 200"},
+     .help = "interval between keep-alive comments while a stream waits; the first one commits the "
+             "status 200"},
     {"stream", "mend_timeout", CONFIG_DURATION, IN_SETTINGS(stream.mend_timeout_ms),
      .max = 1 * HOURS, .fallback = "30s", .zero_means = "no limit",
-     .help =
-         "time for mending a stream that broke after its first content, over all breaks and attempts; then the break is reported"},
+     .help = "time for mending a stream that broke after its first content, over all breaks and "
+             "attempts; then the break is reported"},
 
     {"breaker", "failures", CONFIG_INTEGER, IN_SETTINGS(breaker.failures), .max = 10000,
      .fallback = "5", .zero_means = "not counted",
@@ -250,7 +260,8 @@ const struct config_row config_rows[] = {
     {"hedge", "requests", CONFIG_ENUM, IN_SETTINGS(hedge.requests), .choices = hedged,
      .fallback = "safe",
      .help =
-         "safe: GET, HEAD, embeddings, moderations, rankings and token counts; all: every request of the route, and both attempts may be charged"},
+         "safe: GET, HEAD, embeddings, moderations, rankings and token counts; all: every request "
+         "of the route, and both attempts may be charged"},
 
     {"route", "base", CONFIG_BASE, IN_ROUTE(base), .fallback = "/v1",
      .help = "the client's base path, which the upstream's url replaces"},
@@ -282,8 +293,8 @@ const struct config_row config_rows[] = {
              "credential"},
     {"shared", "prefix", CONFIG_PREFIX, IN_CONFIG(shared_prefix), .fallback = "retryd",
      .restart = true,
-     .help =
-         "prefix of the keys and the channel; daemons that use the same account have the same prefix"},
+     .help = "prefix of the keys and the channel; daemons that use the same account have the same "
+             "prefix"},
 };
 const unsigned config_row_count = sizeof config_rows / sizeof config_rows[0];
 

@@ -25,11 +25,14 @@ static const char usage[] =
     "      --version      print the version\n"
     "  -h, --help         print this help\n"
     "\n"
-    "retryd reload makes the running retryd, or process PID, read its configuration again, and waits\n"
-    "for the result. It exits with 0 if the new configuration is in force. Otherwise it prints what is\n"
+    "retryd reload makes the running retryd, or process PID, read its configuration again, and "
+    "waits\n"
+    "for the result. It exits with 0 if the new configuration is in force. Otherwise it prints "
+    "what is\n"
     "wrong, and the old configuration stays in force.\n"
     "\n"
-    "Signals: after SIGTERM retryd finishes the requests in flight and ends; a second SIGTERM ends it\n"
+    "Signals: after SIGTERM retryd finishes the requests in flight and ends; a second SIGTERM ends "
+    "it\n"
     "at once. SIGHUP makes it read its configuration again.\n"
     "\n"
     "Exit codes:\n"
@@ -40,7 +43,8 @@ static const char usage[] =
     "After 2, 3, 5, 6 and 7 a person must fix the cause; after 1 and 4 another start may help.\n"
     "\n"
     "The configuration file has sections, and in them lines of the form key = value. A line that\n"
-    "starts with # or ; is a comment; so is what follows a space and a ; after a value. A list may\n"
+    "starts with # or ; is a comment; so is what follows a space and a ; after a value. A list "
+    "may\n"
     "continue on indented lines. Durations: 250ms, 30s, 10m, 2h, 1d. Sizes: 512, 64K, 512M, 2G.\n"
     "All keys with their defaults:\n"
     "\n";
@@ -78,7 +82,8 @@ static enum cli_exit set_mode(struct cli *cli, enum cli_mode mode, FILE *err)
     if (cli->mode != CLI_RUN && cli->mode != mode)
         return complain(
             err,
-            "only one of --check, --dump-config, --health, --version and --help can be used at a time",
+            "only one of --check, --dump-config, --health, --version and --help can be used at a "
+            "time",
             "");
     cli->mode = mode;
     return CLI_OK;

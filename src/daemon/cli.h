@@ -50,15 +50,16 @@ enum cli_exit cli_exit_for(int error);
 /* Returns the exit code for the errno of config_load. */
 enum cli_exit cli_exit_for_load(int error);
 
-/* Makes a running daemon read its configuration again: the one with that process ID or, if `pid` is
- * 0, the only one that this user may reload. Waits until the configuration is in force or refused,
- * and writes what the daemon says to `out` or `err`. Returns the exit code that --check would
- * return, CLI_FAILED if no daemon answers within `patience_ms`, or CLI_USAGE if there are several. */
+/* Makes a running daemon read its configuration again: the one with that process ID or, if `pid`
+ * is 0, the only one that this user may reload. Waits until the configuration is in force or
+ * refused, and writes what the daemon says to `out` or `err`. Returns the exit code that --check
+ * would return, CLI_FAILED if no daemon answers within `patience_ms`, or CLI_USAGE if there are
+ * several. */
 #define CLI_RELOAD_PATIENCE_MS 30000
 enum cli_exit cli_reload(long pid, unsigned patience_ms, FILE *out, FILE *err);
 
-/* Asks the admin listener at `address` (as in [admin] listen) for /healthz. Returns CLI_OK after a line
- * on `out` if it answers 200 within `patience_ms`, else CLI_FAILED after a line on `err`. */
+/* Asks the admin listener at `address` (as in [admin] listen) for /healthz. Returns CLI_OK after a
+ * line on `out` if it answers 200 within `patience_ms`, else CLI_FAILED after a line on `err`. */
 #define CLI_HEALTH_PATIENCE_MS 3000
 enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, FILE *err);
 

@@ -62,7 +62,8 @@ struct search {
     int error; /* errno, if a socket could not be created */
 };
 
-/* Whether the peer is the wanted daemon, and not a process of another user that pretends to be one. */
+/* Whether the peer is the wanted daemon, and not a process of another user that pretends to be
+ * one. */
 static bool is_meant(struct search *s, int fd, long *ret_pid)
 {
     struct ucred who;

@@ -11,42 +11,27 @@
 #include "base/clock.h"
 #include "exchange/exchange_private.h"
 
-/* Made twice, these do no harm beyond their price. */
-static bool is_safe(enum operation o)
-{
-    return operation_is_free(o) || o == OPERATION_EMBED;
-}
-
 /* Both attempts may be processed: that is what retry_ambiguous = no forbids (C28). */
 static bool may_be_made_twice(const struct exchange *x)
 {
     const struct route_settings *s = x->plan.settings;
+    enum operation o = x->request.operation;
 
-    if (!s->retry.retry_ambiguous && x->request.operation != OPERATION_READ)
+    if (!s->retry.retry_ambiguous && o != OPERATION_READ)
         return false;
-    return s->hedge.requests == HEDGE_ALL || is_safe(x->request.operation);
-}
-
-static bool may_hedge(const struct exchange *x)
-{
-    const struct hedge_settings *s = &x->plan.settings->hedge;
-
-    return x->state == EXCHANGE_ATTEMPTING && s->after_ms > 0 && !x->hedge.rival &&
-           !x->hedge.spent && !x->reply.begun && !x->stream.resuming &&
-           !x->request.overrides.no_retry && x->attempts < x->max_attempts &&
-           body_in_memory(&x->request.body) && may_be_made_twice(x);
+    /* Free operations and embeddings do no harm beyond their price. */
+    return s->hedge.requests == HEDGE_ALL || operation_is_free(o) || o == OPERATION_EMBED;
 }
 
 uint64_t hedge_time(const struct exchange *x)
 {
-    if (!may_hedge(x))
-        return TIMER_OFF;
-    return x->attempt->started_ms + x->plan.settings->hedge.after_ms;
-}
+    const struct hedge_settings *s = &x->plan.settings->hedge;
+    bool may = x->state == EXCHANGE_ATTEMPTING && s->after_ms > 0 && !x->hedge.rival &&
+               !x->hedge.spent && !x->reply.begun && !x->stream.resuming &&
+               !x->request.overrides.no_retry && x->attempts < x->max_attempts &&
+               body_in_memory(&x->request.body) && may_be_made_twice(x);
 
-static bool has_time(const struct exchange *x, uint64_t now)
-{
-    return x->deadline.at_ms == DEADLINE_NONE || now + RETRY_MIN_ATTEMPT_MS <= x->deadline.at_ms;
+    return may ? x->attempt->started_ms + s->after_ms : TIMER_OFF;
 }
 
 /* A turn that can be had now, at another target where there is one. */
@@ -73,11 +58,12 @@ static bool get_turn(struct exchange *x, struct attempt *a)
 void hedge_start(struct exchange *x)
 {
     struct attempt *a = &x->slots[x->attempt == &x->slots[0]];
-    uint64_t now = x->ops->now_ms(x->world);
+    uint64_t ready_ms = x->ops->now_ms(x->world) + RETRY_MIN_ATTEMPT_MS;
+    bool has_time = x->deadline.at_ms == DEADLINE_NONE || ready_ms <= x->deadline.at_ms;
 
     assert(!a->running && !a->has_turn);
     x->hedge.spent = true; /* one for each attempt, whether it comes to be or not */
-    if (!has_time(x, now) || !get_turn(x, a))
+    if (!has_time || !get_turn(x, a))
         return;
     /* Charged last, and where it goes: one that finds no turn leaves repeats their budget. */
     if (!turns_may_repeat(x->shared.turns, a->turn.target.upstream, &x->plan.settings->retry)) {
@@ -159,11 +145,6 @@ void hedge_timed_out(struct exchange *x)
     snprintf(a->detail, sizeof(a->detail), "silence for too long");
 }
 
-static bool is_stale(const struct attempt *a)
-{
-    return a->done && a->transport == TRANSPORT_STALE && !a->fresh;
-}
-
 /* One of two proved stale: it was not even sent, and is no attempt. The other goes on, under the
  * number that is left. */
 static void drop_stale(struct exchange *x)
@@ -179,18 +160,19 @@ static void drop_stale(struct exchange *x)
 void hedge_look(struct exchange *x)
 {
     struct attempt *a = x->hedge.rival;
+    const struct attempt *first = x->attempt;
     bool was_holding = x->state == EXCHANGE_HOLDING, has_news;
 
-    if (a && is_stale(x->attempt)) {
+    if (a && first->done && first->transport == TRANSPORT_STALE && !first->fresh) {
         swap(x);
         drop_stale(x);
         return;
     }
-    if (!a || x->attempt->done || (x->state == EXCHANGE_HOLDING && x->stream.on))
+    if (!a || first->done || (x->state == EXCHANGE_HOLDING && x->stream.on))
         return;
     if (a->done)
         a->running = false;
-    has_news = a->done || (a->paused && !x->attempt->paused) ||
+    has_news = a->done || (a->paused && !first->paused) ||
                (a->headers_done && exchange_is_stream(x, a) == SSE_BEGIN_YES);
     if (!has_news)
         return;

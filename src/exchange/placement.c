@@ -106,21 +106,17 @@ static bool is_in_url(const struct upstream *p)
     return strstr(p->base_path, "{model}") != NULL;
 }
 
-/* The path names it behind the route's base, where another can take its place. */
-static bool is_in_path(const struct exchange *x)
-{
-    return x->request.path_model_n > 0 && x->request.path_model_at >= x->plan.base.n;
-}
-
 /* Returns whether upstream `p` cannot be asked for `model` ("": the request names none): it has another name for it, or
  * wants it in its url, and the request names no model or hides it in a packed body, where it cannot be replaced. */
 static bool is_unfit(const struct exchange *x, const struct upstream *p, struct str model)
 {
     const struct request *r = &x->request;
+    /* Behind the route's base another name can take its place. */
+    bool in_path = r->path_model_n > 0 && r->path_model_at >= x->plan.base.n;
 
     if (model.n == 0) /* one that is hidden may be one of those that are renamed */
         return is_in_url(p) || (r->model_hidden && p->model_count > 0);
-    if (!body_is_packed(&r->body) || r->body.length == 0 || is_in_url(p) || is_in_path(x))
+    if (!body_is_packed(&r->body) || r->body.length == 0 || is_in_url(p) || in_path)
         return false;
     return !str_eq(target_own_model(p, model), str_from(r->model));
 }
@@ -269,22 +265,11 @@ static void exclude_unfit(struct exchange *x, struct str model)
                     (struct target_ref){x->plan.upstreams[i], KEY_ANY});
 }
 
-/* The first that may have it. */
-static const struct upstream *first_fit(const struct exchange *x)
-{
-    unsigned i = 0;
-
-    while (i + 1 < x->plan.upstream_count &&
-           target_among(x->placement.excluded, x->placement.turn_request.excluded_count,
-                        x->plan.upstreams[i], KEY_ANY))
-        i++;
-    return x->plan.upstreams[i];
-}
-
 void placement_begin(struct exchange *x)
 {
     struct placement *placement = &x->placement;
     const struct plan *plan = &x->plan;
+    unsigned first = 0; /* that may have it */
 
     placement->turn_request = (struct turn_request){
         .plan = plan,
@@ -300,7 +285,11 @@ void placement_begin(struct exchange *x)
     /* Without a model in the body or the path there is none to replace. */
     placement->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
     exclude_unfit(x, placement->turn_request.model);
-    placement->target.upstream = first_fit(x);
+    while (first + 1 < plan->upstream_count &&
+           target_among(placement->excluded, placement->turn_request.excluded_count,
+                        plan->upstreams[first], KEY_ANY))
+        first++;
+    placement->target.upstream = plan->upstreams[first];
     if (x->request.sdk_retry)
         turns_charge(x->shared.turns, placement->target.upstream);
 }
@@ -331,34 +320,15 @@ static unsigned later_tiers(const struct exchange *x)
     return n;
 }
 
+/* Whether a request that waits in vain may turn to another tier. */
+static bool may_leave_tier(const struct exchange *x)
+{
+    return later_tiers(x) > 0 && (x->plan.fallback_on & FALLBACK_ON_ERROR);
+}
+
 static uint64_t wait_limit(const struct exchange *x)
 {
-    uint64_t timeout = x->plan.settings->queue.timeout_ms;
-
-    return clock_timeout(x->placement.queued_since, timeout);
-}
-
-static void set_limits(struct exchange *x)
-{
-    const struct retry_settings *s = &x->plan.settings->retry;
-    struct turn_request *turn_request = &x->placement.turn_request;
-    uint64_t since = x->placement.queued_since, latest = wait_limit(x);
-    bool may_leave = later_tiers(x) > 0 && (x->plan.fallback_on & FALLBACK_ON_ERROR);
-
-    if (x->deadline.at_ms != DEADLINE_NONE && x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS < latest)
-        latest = x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS;
-    turn_request->may_leave = may_leave;
-    turn_request->only = x->stream.resuming ? &x->placement.target : NULL;
-    if (!turn_request->probed)
-        turn_request->patient_ms =
-            clock_after(since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
-    turn_request->latest_ms = latest;
-    turn_request->gate_latest_ms = clock_after(since, s->max_hint_ms);
-}
-
-static bool same_target(const struct target *a, const struct target *b)
-{
-    return a->upstream == b->upstream && a->key_number == b->key_number && a->tier == b->tier;
+    return clock_timeout(x->placement.queued_since, x->plan.settings->queue.timeout_ms);
 }
 
 /* It waits no more. */
@@ -382,13 +352,14 @@ void placement_visit(struct exchange *x, const struct attempt *a)
 static void granted(struct exchange *x)
 {
     struct placement *placement = &x->placement;
-    const struct target *t = &x->attempt->turn.target;
+    const struct target *t = &x->attempt->turn.target, *before = &placement->target;
+    bool same_target = t->upstream == before->upstream && t->key_number == before->key_number &&
+                       t->tier == before->tier;
 
     placement->waiting = false;
     x->attempt->has_turn = true;
     placement->turn_request.probed |= x->attempt->turn.pass.probe;
-    placement->target_attempts =
-        same_target(t, &placement->target) ? placement->target_attempts + 1 : 1;
+    placement->target_attempts = same_target ? placement->target_attempts + 1 : 1;
     placement->target = *t;
     /* Meant for another one, it has come back to where it was after all. */
     if (!placement->settled && (placement->turn_request.visited & plan_bit(&x->plan, t->upstream)))
@@ -418,7 +389,7 @@ static void in_vain(struct exchange *x, enum reason reason, const char *detail, 
     uint64_t now = x->ops->now_ms(x->world);
 
     placement_leave(x);
-    if (later_tiers(x) > 0 && (x->plan.fallback_on & FALLBACK_ON_ERROR)) {
+    if (may_leave_tier(x)) {
         enter_next_tier(x);
         ask(x);
         return;
@@ -427,7 +398,7 @@ static void in_vain(struct exchange *x, enum reason reason, const char *detail, 
                   ready_ms != TURNS_NEVER && ready_ms > now ? ready_ms - now : 0);
 }
 
-static void refused(struct exchange *x)
+static void act(struct exchange *x, enum turn_state s)
 {
     static const struct {
         enum reason reason;
@@ -442,18 +413,12 @@ static void refused(struct exchange *x)
         [TURN_WHY_QUEUE_FULL] = {REASON_QUEUE_FULL, "too many requests wait already"},
     };
     const struct turn *turn = &x->attempt->turn;
-    enum turn_why why = turn->why;
 
-    in_vain(x, by_why[why].reason, by_why[why].detail, turn->ready_ms);
-}
-
-static void act(struct exchange *x, enum turn_state s)
-{
     x->placement.waiting = true;
     if (s == TURN_GRANTED)
         granted(x);
     else if (s == TURN_REFUSED)
-        refused(x);
+        in_vain(x, by_why[turn->why].reason, by_why[turn->why].detail, turn->ready_ms);
 }
 
 enum turn_state placement_ask(struct exchange *x, struct turn *turn,
@@ -467,8 +432,20 @@ enum turn_state placement_ask(struct exchange *x, struct turn *turn,
 
 static void ask(struct exchange *x)
 {
-    set_limits(x);
-    act(x, placement_ask(x, &x->attempt->turn, &x->placement.turn_request));
+    const struct retry_settings *s = &x->plan.settings->retry;
+    struct turn_request *turn_request = &x->placement.turn_request;
+    uint64_t since = x->placement.queued_since, latest = wait_limit(x);
+
+    if (x->deadline.at_ms != DEADLINE_NONE && x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS < latest)
+        latest = x->deadline.at_ms - RETRY_MIN_ATTEMPT_MS;
+    turn_request->may_leave = may_leave_tier(x);
+    turn_request->only = x->stream.resuming ? &x->placement.target : NULL;
+    if (!turn_request->probed)
+        turn_request->patient_ms =
+            clock_after(since, backoff_left(&s->backoff, x->attempts, x->max_attempts));
+    turn_request->latest_ms = latest;
+    turn_request->gate_latest_ms = clock_after(since, s->max_hint_ms);
+    act(x, placement_ask(x, &x->attempt->turn, turn_request));
 }
 
 void placement_queue(struct exchange *x)
@@ -595,12 +572,6 @@ static bool is_silence(const struct verdict *v)
     return move_cause(v->reason) == FALLBACK_ON_TIMEOUT;
 }
 
-/* Its client has waited long enough. Reading on what was begun asks for nothing again. */
-static bool shuns_silent(const struct exchange *x)
-{
-    return x->reply.committed && !stream_resumable(x);
-}
-
 /* A stream that is continued stays where it is at first: what is there may be cached there. */
 static unsigned helps_now(const struct exchange *x, const struct verdict *v)
 {
@@ -690,12 +661,11 @@ static bool settle(struct exchange *x, const struct verdict *v, enum move move,
                    const struct upstream *next)
 {
     struct placement *placement = &x->placement;
-    bool again = (placement->turn_request.visited & plan_bit(&x->plan, next)) != 0,
-         paid = placement->prepaid;
+    bool again = (placement->turn_request.visited & plan_bit(&x->plan, next)) != 0;
 
-    placement->prepaid = false;
-    placement->settled = paid || v->reason == REASON_STALE || v->new_key ||
+    placement->settled = placement->prepaid || v->reason == REASON_STALE || v->new_key ||
                          (move != MOVE_STAY && move_is_free(v->reason));
+    placement->prepaid = false;
     if (placement->settled || !again)
         return true;
     placement->settled = turns_may_repeat(x->shared.turns, next, &x->plan.settings->retry);
@@ -718,10 +688,12 @@ struct retry_decision placement_decide(struct exchange *x, const struct verdict 
     struct retry_question q = question(x, v, hint);
     struct retry_decision d = retry_decide(s, &q);
     const struct upstream *next = x->placement.target.upstream;
+    /* Its client has waited long enough. Reading on what was begun asks for nothing again. */
+    bool shuns_silent = x->reply.committed && !stream_resumable(x);
 
     if (is_silence(v))
         x->placement.silent |= plan_bit(&x->plan, next);
-    if (shuns_silent(x) && !leave_silent(x) && d.action == RETRY_AGAIN)
+    if (shuns_silent && !leave_silent(x) && d.action == RETRY_AGAIN)
         d = (struct retry_decision){.action = RETRY_GIVE_UP, .why_not = NOBODY_ELSE};
     else if (!retry_forbids_all(s, &q))
         d.move = find_move(x, v, d.action == RETRY_AGAIN, &next);

@@ -5,22 +5,6 @@
 
 #include "base/clock.h"
 
-/* The number of the bucket that it is time for. */
-static uint64_t number_of(const struct breaker_settings *s, uint64_t now_ms)
-{
-    uint64_t unit = s->window_ms / BREAKER_BUCKETS;
-
-    return now_ms / (unit > 0 ? unit : 1);
-}
-
-/* All that was counted. */
-static void clear(struct breaker *b)
-{
-    b->in_a_row = 0;
-    for (unsigned i = 0; i < BREAKER_BUCKETS; i++)
-        b->buckets[i] = (struct breaker_bucket){0};
-}
-
 static void open_until(struct breaker *b, uint64_t until_ms)
 {
     b->phase = BREAKER_OPEN;
@@ -32,7 +16,9 @@ static void close_it(struct breaker *b)
 {
     b->phase = BREAKER_CLOSED;
     b->generation++;
-    clear(b);
+    b->in_a_row = 0;
+    for (unsigned i = 0; i < BREAKER_BUCKETS; i++)
+        b->buckets[i] = (struct breaker_bucket){0};
 }
 
 static void count(struct breaker *b, uint64_t number, bool bad)
@@ -98,6 +84,8 @@ struct breaker_pass breaker_enter(struct breaker *b, const struct breaker_settin
 enum breaker_change breaker_leave(struct breaker *b, const struct breaker_settings *s,
                                   struct breaker_pass pass, enum breaker_news news, uint64_t now_ms)
 {
+    uint64_t unit_ms = s->window_ms / BREAKER_BUCKETS, number = now_ms / (unit_ms ? unit_ms : 1);
+
     if (pass.generation != b->generation || news == BREAKER_NO_NEWS)
         return BREAKER_STAYS;
     if (pass.probe) {
@@ -108,8 +96,6 @@ enum breaker_change breaker_leave(struct breaker *b, const struct breaker_settin
         open_until(b, clock_after(now_ms, s->open_for_ms));
         return BREAKER_OPENS_AGAIN;
     }
-
-    uint64_t number = number_of(s, now_ms);
     count(b, number, news == BREAKER_BAD);
     if (news == BREAKER_GOOD || !too_many_fail(b, s, number))
         return BREAKER_STAYS;

@@ -101,17 +101,12 @@ static void next_step(struct gate *g, uint64_t now_ms)
     }
 }
 
-static bool step_is_over(const struct gate *g, uint64_t now_ms)
-{
-    return g->sent > 0 && has_passed(g->since_ms, GATE_STEP_MS, now_ms);
-}
-
 /* Moves on what time alone moves on. */
 static void turn(struct gate *g, uint64_t now_ms)
 {
     if (g->phase == GATE_CLOSED && now_ms >= g->until_ms)
         begin_opening(g);
-    if (g->phase == GATE_OPENING && step_is_over(g, now_ms)) {
+    if (g->phase == GATE_OPENING && g->sent > 0 && has_passed(g->since_ms, GATE_STEP_MS, now_ms)) {
         if (g->ended > g->well) {
             begin_step(g, g->step);
         } else {

@@ -12,11 +12,6 @@ static double larger(double a, double b)
     return a > b ? a : b;
 }
 
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 static uint64_t since(uint64_t then_ms, uint64_t now_ms)
 {
     return now_ms > then_ms ? now_ms - then_ms : 0;
@@ -34,14 +29,6 @@ static void move_on(struct pace *p, uint64_t now_ms)
     p->second = second;
 }
 
-/* What was sent in the last second, as a rate: in this one, and in as much of the one before. */
-static double sent_per_minute(struct pace *p, uint64_t now_ms)
-{
-    move_on(p, now_ms);
-    double part = (double)(SECOND_MS - now_ms % SECOND_MS) / SECOND_MS;
-    return 60 * ((double)p->sent + (double)p->sent_before * part);
-}
-
 /* Nothing is saved up from before the fall: the next one goes after a whole interval. */
 static void fall_to(struct pace *p, double per_minute, uint64_t now_ms)
 {
@@ -53,6 +40,9 @@ static void fall_to(struct pace *p, double per_minute, uint64_t now_ms)
 
 static bool limited_while_off(struct pace *p, uint64_t now_ms)
 {
+    /* In this second, and in as much of the one before. */
+    double part = (double)(SECOND_MS - now_ms % SECOND_MS) / SECOND_MS, sent;
+
     if (p->limited == 0 || since(p->last_429_ms, now_ms) >= PACE_WINDOW_MS)
         p->limited = 0;
     p->limited++;
@@ -60,7 +50,8 @@ static bool limited_while_off(struct pace *p, uint64_t now_ms)
     if (p->limited < PACE_REPEATED)
         return false;
 
-    double sent = sent_per_minute(p, now_ms);
+    move_on(p, now_ms);
+    sent = 60 * ((double)p->sent + (double)p->sent_before * part);
     p->on = true;
     p->limited = 0;
     p->peak = larger(sent, PACE_LEAST);
@@ -81,7 +72,7 @@ static bool limited_while_on(struct pace *p, uint64_t now_ms)
 /* A long gap is worth as many rises as it has rounds. */
 static bool rise(struct pace *p, uint64_t now_ms)
 {
-    uint64_t from_ms = later(p->rose_ms, p->last_429_ms);
+    uint64_t from_ms = p->rose_ms > p->last_429_ms ? p->rose_ms : p->last_429_ms;
     uint64_t rounds = since(from_ms, now_ms) / PACE_ROUND_MS;
 
     if (rounds == 0)

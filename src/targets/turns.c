@@ -428,12 +428,6 @@ static void pace_news(struct turns *t, struct target_state *state, bool limited,
                                          .reason = limited ? REASON_RATE_LIMIT : REASON_OK});
 }
 
-/* A stream may still break: until it is over it is no success, but for a probe. */
-static bool speaks_to_breaker(const struct turn *turn, const struct turn_result *r)
-{
-    return r->stage == TURN_OVER || (r->stage == TURN_BEGUN && turn->pass.probe);
-}
-
 /* Where it had news for those who wait there. */
 static void serve_waiting(struct turns *t, struct target_state *state, uint64_t now_ms)
 {
@@ -458,6 +452,8 @@ void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r)
     struct target_state *state = turn->target_state;
     struct news n = news_of(r);
     bool has_hint = r->hint.source != HINT_NONE && r->hint.delay_ms > 0;
+    /* A stream may still break: until it is over it is no success, but for a probe. */
+    bool of_breaker = r->stage == TURN_OVER || (r->stage == TURN_BEGUN && turn->pass.probe);
 
     assert(turn->state == TURN_GRANTED);
     if (state) {
@@ -465,7 +461,7 @@ void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r)
             gate_news(t, turn, n.gate, now_ms);
             pace_news(t, state, n.gate == GATE_LIMITED && !has_hint, now_ms);
         }
-        if (speaks_to_breaker(turn, r) && (!turn->heard || n.breaker == BREAKER_BAD)) {
+        if (of_breaker && (!turn->heard || n.breaker == BREAKER_BAD)) {
             breaker_news(t, turn, n.breaker, r->verdict.reason, now_ms);
             turn->heard = true;
         }

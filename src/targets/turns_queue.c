@@ -79,15 +79,6 @@ static void wake(struct turns *t, struct wait_queue *queue)
     place_queue(t, queue);
 }
 
-static void fall_asleep(struct turns *t, struct wait_queue *queue, uint64_t at_ms)
-{
-    list_remove(&queue->node);
-    queue->asleep = true;
-    queue->at_ms = at_ms;
-    if (at_ms != TURNS_NEVER)
-        heap_add(&t->asleep, &queue->sleeps);
-}
-
 /* --- making and unmaking ---------------------------------------------------------------------------- */
 
 static void add_link(struct turns *t, struct wait_queue *queue, struct target_state *state)
@@ -142,13 +133,6 @@ static void drop_queue(struct turns *t, struct wait_queue *queue)
     turns_table_drop(t, &queue->entry);
 }
 
-static struct client_queue *find_client(struct turns *t, struct wait_queue *queue, uint64_t id)
-{
-    if (queue->only_used && queue->only.entry.id == id)
-        return &queue->only;
-    return turns_table_find(t, id, ENTRY_CLIENT);
-}
-
 /* Most queues have one client, whose own queue costs nothing more. */
 static struct client_queue *make_client(struct turns *t, struct wait_queue *queue, uint64_t id,
                                         uint64_t now_ms)
@@ -169,16 +153,6 @@ static struct client_queue *make_client(struct turns *t, struct wait_queue *queu
     list_init(&client->comer);
     list_append(&queue->clients, &client->node);
     return client;
-}
-
-static void drop_client(struct turns *t, struct client_queue *client)
-{
-    list_remove(&client->node);
-    list_remove(&client->comer);
-    if (client == &client->queue->only)
-        client->queue->only_used = false;
-    else
-        turns_table_drop(t, &client->entry);
 }
 
 /* --- joining and leaving ---------------------------------------------------------------------------- */
@@ -226,7 +200,9 @@ int turns_queue_join(struct turns *t, struct turn *turn, const struct candidates
         queue = make_queue(t, id, candidates, now_ms);
     if (!queue)
         return -ENOMEM;
-    client = find_client(t, queue, of_client);
+    client = queue->only_used && queue->only.entry.id == of_client
+                 ? &queue->only
+                 : turns_table_find(t, of_client, ENTRY_CLIENT);
     if (!client)
         client = make_client(t, queue, of_client, now_ms);
     if (!client)
@@ -246,10 +222,16 @@ void turns_queue_leave(struct turns *t, struct turn *turn)
     list_remove(&turn->node);
     turn->client = NULL;
     t->waiting--;
-    if (list_empty(&client->turns))
-        drop_client(t, client);
-    else
+    if (!list_empty(&client->turns)) {
         place_comer(client);
+    } else {
+        list_remove(&client->node);
+        list_remove(&client->comer);
+        if (client == &queue->only)
+            queue->only_used = false;
+        else
+            turns_table_drop(t, &client->entry);
+    }
     if (list_empty(&queue->clients))
         drop_queue(t, queue);
     else if (!queue->asleep)
@@ -387,10 +369,15 @@ static struct turn *take_next(struct turns *t, uint64_t now_ms, struct candidate
                 comer = first_comer(t, state, now_ms, ret_candidate);
             return take(t, comer ? comer : client);
         }
-        if (v.limited)
+        if (v.limited) {
             turns_due_at(t, v.at_ms);
-        else
-            fall_asleep(t, queue, v.at_ms);
+            continue;
+        }
+        list_remove(&queue->node);
+        queue->asleep = true;
+        queue->at_ms = v.at_ms;
+        if (v.at_ms != TURNS_NEVER)
+            heap_add(&t->asleep, &queue->sleeps);
     }
     return NULL;
 }

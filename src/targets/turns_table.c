@@ -73,12 +73,6 @@ void *turns_table_find(struct turns *t, uint64_t id, enum entry_kind kind)
     return NULL;
 }
 
-/* All else goes when nobody needs it, or never. */
-static bool is_forgotten(enum entry_kind kind)
-{
-    return kind == ENTRY_TARGET || kind == ENTRY_MODEL || kind == ENTRY_LEARNED;
-}
-
 void *turns_table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t size,
                       uint64_t now_ms)
 {
@@ -92,7 +86,8 @@ void *turns_table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t
     chain(t, e);
     t->count++;
     list_init(&e->used);
-    if (is_forgotten(kind))
+    /* All else goes when nobody needs it, or never. */
+    if (kind == ENTRY_TARGET || kind == ENTRY_MODEL || kind == ENTRY_LEARNED)
         list_append(&t->shelves[kind].used, &e->used);
     t->shelves[kind].count++;
     return e;

@@ -150,6 +150,15 @@ bool str_to_decimal(struct str s, double *ret_value)
     return true;
 }
 
+uint64_t str_keep(struct str piece, char *to, size_t size, uint64_t length)
+{
+    size_t room = length < size ? size - (size_t)length : 0, n = piece.n < room ? piece.n : room;
+
+    if (n > 0)
+        memcpy(to + (size_t)length, piece.p, n);
+    return length + piece.n;
+}
+
 char *str_dup(struct str s)
 {
     char *copy = malloc(s.n + 1);

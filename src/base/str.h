@@ -84,6 +84,10 @@ bool str_to_decimal(struct str s, double *ret_value);
  * for each byte that is not printable ASCII. `size` is at least 4. */
 void str_shown(char *out, size_t size, struct str s);
 
+/* Keeps the beginning of a text that comes in pieces: appends what fits of `piece` behind the first
+ * `length` bytes of `to`, which has room for `size`. Returns the length of the text so far. */
+uint64_t str_keep(struct str piece, char *to, size_t size, uint64_t length);
+
 /* Returns a NUL-terminated copy, which the caller frees; NULL if out of memory. */
 char *str_dup(struct str s);
 

@@ -1,11 +1,11 @@
 /* Reads JSON texts that are in memory as a whole, without a tree and without memory of its own.
  *
- * For the hot path: what a request asks for, what an event says, whether an answer is an error. A walk
- * goes over one level: a nested value is skipped whole and handed out as its raw text, which another
- * walk may take. Any bytes do: the grammar (RFC 8259) is checked as far as needed to find the way, and on
- * bad text a walk ends early and never reads beyond. Each byte is looked at twice at most, nested or not.
+ * This is for the hot path: what a request asks for, what an event says, whether an answer is an error.
+ * A walk goes over one level. It skips a nested value and returns its raw text, which can be walked in turn.
+ * Any bytes are allowed: the grammar (RFC 8259) is checked only as far as the walk needs it, and on bad
+ * text the walk ends early and never reads beyond. Each byte is looked at twice at most.
  *
- * json_stream.h reads texts in pieces, and checks all of the grammar. json_tree.h writes. */
+ * json_stream.h reads texts in pieces and checks all of the grammar. json_tree.h writes. */
 #ifndef RETRYD_HTTP_JSON_H
 #define RETRYD_HTTP_JSON_H
 

@@ -6,9 +6,9 @@
  *
  * Each state's function takes all it can of the piece, so that a string, a number or a run of white
  * space costs one turn, however long it is; a key takes the colon behind it along, and a comma the
- * key, where they are there. Nothing is done for those who take tokens where there are none.
+ * key, where they are there. Watches and the sum cost nothing if nobody wants them.
  *
- * What reads texts that are in memory as a whole is in json.c: one file would be longer than 800 lines. */
+ * json.c reads texts that are in memory as a whole: one file would be longer than 800 lines. */
 #include "http/json_stream.h"
 
 #include "base/bytes16.h"
@@ -53,7 +53,7 @@ void json_stream_init(struct json_stream *s)
     s->sum = NULL;
 }
 
-/* Out of the way of texts whose tokens nobody takes: events, and most answers. */
+/* Keeps code for tokens out of the path of texts whose tokens nobody takes: events and answers. */
 #define SELDOM __attribute__((noinline))
 
 /* --- runs of bytes ---------------------------------------------------------------------------- */
@@ -102,7 +102,7 @@ static bool in_object(const struct json_stream *s)
 
 /* --- the sum ---------------------------------------------------------------------------------- */
 
-/* What a number was made of; one kind never passes for another. */
+/* What a fingerprint was made of, so that no kind passes for another. */
 enum kind { KIND_MEMBER, KIND_ELEMENT, KIND_STRING, KIND_SCALAR, KIND_ARRAY, KIND_OBJECT };
 
 static uint64_t join(enum kind kind, uint64_t a, uint64_t b)
@@ -112,8 +112,8 @@ static uint64_t join(enum kind kind, uint64_t a, uint64_t b)
     return fingerprint_of((struct str){(const char *)words, sizeof(words)});
 }
 
-/* A value is complete. A sum has no order, and unlike what exclusive-or makes of them, members that are
- * the same do not cancel each other out. */
+/* Adds a complete value to what holds it. A sum has no order, and, unlike exclusive-or, equal members do
+ * not cancel each other out in it. */
 static void sum_value(struct json_stream *s, uint64_t id)
 {
     struct json_sum_nest *in = &s->sum->nests[s->depth];
@@ -190,19 +190,11 @@ struct str json_watch_text(const struct json_watch *w)
     return (struct str){w->text, w->type == JSON_NONE ? 0 : kept};
 }
 
-/* Appends what fits behind the first `*length` bytes of `to`; `*length` counts the others, too. */
-static void keep(struct str text, char *to, size_t size, uint64_t *length)
-{
-    if (*length < size)
-        memcpy(to + *length, text.p, text.n < size - *length ? text.n : size - (size_t)*length);
-    *length += text.n;
-}
-
 static void watch_key(struct json_stream *s, struct str text, bool last)
 {
     struct json_watch *end = s->watches + s->watch_count;
 
-    keep(text, s->key, sizeof(s->key), &s->key_length);
+    s->key_length = str_keep(text, s->key, sizeof(s->key), s->key_length);
     for (struct json_watch *w = s->watches; w < end && last && s->key_length <= sizeof(s->key); w++)
         if (json_key_is((struct str){s->key, (size_t)s->key_length}, w->key))
             s->found = w;
@@ -215,13 +207,13 @@ static void watch_token(struct json_stream *s, struct str text, bool last)
     if (s->in_key) {
         watch_key(s, text, last);
     } else if (w) {
-        keep(text, w->text, sizeof(w->text), &w->length);
+        w->length = str_keep(text, w->text, sizeof(w->text), w->length);
         if (last)
             w->type = s->type;
     }
 }
 
-/* --- those who take tokens -------------------------------------------------------------------- */
+/* --- tokens ----------------------------------------------------------------------------------- */
 
 static enum json_type type_at(char c)
 {
@@ -268,7 +260,7 @@ SELDOM static void begin_key(struct json_stream *s, const char *p)
     s->key_length = 0;
 }
 
-/* The token in hand goes on to `to`: it ends there, or the piece does. */
+/* Takes the current token up to `to`, where it ends (`last`) or the piece does. */
 SELDOM static void take_token(struct json_stream *s, const char *to, bool last)
 {
     struct str text = {s->token, (size_t)(to - s->token)};

@@ -1,10 +1,9 @@
-/* Reads a JSON text that comes in pieces, at any split, in fixed memory and in one pass: says whether it
- * is JSON, keeps the values of chosen keys, and sums up what it says.
+/* Reads a JSON text that comes in pieces, split anywhere, in fixed memory and in one pass: it checks
+ * the grammar, keeps the values of chosen keys, and sums up what the text says.
  *
- * The grammar is RFC 8259's. What is taken beyond it is what Python's json takes and some servers
- * send: NaN, Infinity and -Infinity, and in front of a body a UTF-8 byte order mark. Lone halves of
- * surrogate pairs, as escapes, are grammar (RFC 8259 8.2), and so are keys that stand twice. What
- * is nested deeper than JSON_STREAM_DEPTH counts as invalid. */
+ * The grammar is RFC 8259's, and beyond it NaN, Infinity, -Infinity and a UTF-8 byte order mark in
+ * front, which Python's json accepts and some servers send. Escapes of lone surrogates (RFC 8259, 8.2)
+ * and keys that stand twice are valid. A text nested deeper than JSON_STREAM_DEPTH is not. */
 #ifndef RETRYD_HTTP_JSON_STREAM_H
 #define RETRYD_HTTP_JSON_STREAM_H
 
@@ -20,37 +19,37 @@
 
 #define JSON_WATCH_KEY_MAX 20 /* bytes of a watched key; each may be spelled as \uXXXX */
 
-/* A key of the top-level object whose value is kept as it passes by: `key` in, the rest out.
+/* A key of the top-level object whose value is kept: `key` in, the rest out.
  *
- * `text` is the beginning of the raw text, not terminated: of a string without its quotes, escapes left
- * as they are (one may be cut in two); of a number or a word all of it; of arrays and objects none. A
- * key that stands twice gives its last value. A value stands once its text is complete, an array or an
- * object once it begins: ask json_stream_end whether all of the text was sound. */
+ * `text` is the beginning of the raw text, not terminated: a string without its quotes, escapes left as
+ * they are (the last one may be cut in two), or a number or word. Arrays and objects have none. A key
+ * that stands twice gives its last value. A value is there once it is complete, an array or object once
+ * it begins, whether or not the whole text turns out to be valid: json_stream_end tells. */
 struct json_watch {
     struct str key;
-    enum json_type type; /* JSON_NONE: has not come; NaN and its like: JSON_NUMBER */
+    enum json_type type; /* JSON_NONE: none has come; NaN and Infinity are JSON_NUMBER */
     char text[192];
-    uint64_t at;     /* where the text began: bytes fed before it */
-    uint64_t length; /* of the whole text, kept or not; of arrays and objects 0 */
+    uint64_t at;     /* bytes fed before the text */
+    uint64_t length; /* of the whole text, kept or not; 0 for arrays and objects */
 };
 
-/* As much of the text as was kept. */
+/* Returns as much of the text as was kept. */
 struct str json_watch_text(const struct json_watch *w);
 
-/* What a text says: the order of an object's members and the white space between tokens do not count, at
- * any depth.
+/* The sum of what a text says. The order of an object's members and the white space between tokens do
+ * not change it, at any depth.
  *
- * Clients that write an object from a hash map order its members otherwise each time. The order of an
- * array's elements counts (RFC 8259 1). Strings and numbers count as they are written: "a" is not
+ * Clients that write an object from a hash map change the order of its members each time. The order of
+ * an array's elements counts (RFC 8259, 1). Strings and numbers count as they are written: "a" is not
  * "\u0061", and 1 is not 1.0. A member that stands twice counts twice. */
 #define JSON_SUM_DEPTH 128
 
 struct json_sum {
     struct json_sum_nest {
         uint64_t sum;            /* of what it holds so far */
-        uint64_t key;            /* of the member whose value comes next */
+        uint64_t key;            /* the fingerprint of the key whose value comes next */
     } nests[JSON_SUM_DEPTH + 1]; /* the first one is the top */
-    bool begun;                  /* an earlier piece had a part of the token in hand */
+    bool begun;                  /* an earlier piece had a part of the current token, */
     struct fingerprint token;    /* which is in here */
 };
 
@@ -62,50 +61,48 @@ struct json_stream {
     unsigned char hex_left; /* digits of a \u escape */
     bool in_key;            /* the string is a key */
 
-    /* For those who take tokens (strings' texts, numbers, words). */
-    bool taken; /* somebody does */
+    /* Tokens (strings, numbers, words) for the watches and the sum. */
+    bool taken; /* somebody takes tokens */
     const char
-        *token; /* goes on here in the piece; NULL: there is none in hand, or nobody takes it */
-    const char *piece; /* begins here ... */
-    uint64_t before;   /* ... behind so many bytes */
-    enum json_type type;
+        *token; /* the current token in this piece; NULL: there is none, or nobody takes it */
+    const char *piece;          /* the piece */
+    uint64_t before;            /* bytes fed before it */
+    enum json_type type;        /* of the current value */
     struct json_watch *watches; /* not owned */
     size_t watch_count;
-    struct json_watch *found;         /* the one whose key came last; NULL: none */
-    char key[6 * JSON_WATCH_KEY_MAX]; /* the beginning of the raw key ... */
-    uint64_t key_length;              /* ... and all of its length */
-    struct json_sum *sum;             /* not owned; NULL: nobody asks for it, or it is too deep */
+    struct json_watch *found;         /* the watch of the last key; NULL: it has none */
+    char key[6 * JSON_WATCH_KEY_MAX]; /* the beginning of the raw key */
+    uint64_t key_length;              /* of all of it */
+    struct json_sum *sum;             /* not owned; NULL: not wanted, or the text is too deep */
 };
 
-/* Ready for a text. Allocates nothing, and there is nothing to free. */
+/* Begins a text. Nothing is allocated, so nothing has to be freed. */
 void json_stream_init(struct json_stream *s);
 
-/* Keeps the values of `n` keys, all different, in `watches`, which stay the caller's and must live
- * as long as `s` is fed. Call it before the first piece. Keys longer than JSON_WATCH_KEY_MAX are
- * never found. */
+/* Keeps the values of `n` different keys in `watches`, which must live as long as `s` is fed. Call it
+ * before the first piece. Keys longer than JSON_WATCH_KEY_MAX are never found. */
 void json_stream_watch(struct json_stream *s, struct json_watch *watches, size_t n);
 
-/* Sums up the text in `sum`, which stays the caller's. Call it before the first piece. */
+/* Sums up the text in `sum`, which must live as long as `s`. Call it before the first piece. */
 void json_stream_sum(struct json_stream *s, struct json_sum *sum);
 
-/* The next piece of the text. Nothing of `piece` is referred to afterwards. */
+/* Reads the next piece of the text. Nothing refers to `piece` afterwards. */
 void json_stream_feed(struct json_stream *s, struct str piece);
 
 enum json_stream_end {
-    JSON_STREAM_EMPTY,   /* white space at most, perhaps behind a mark */
+    JSON_STREAM_EMPTY,   /* nothing but white space, perhaps behind a mark */
     JSON_STREAM_VALID,   /* one JSON value */
-    JSON_STREAM_INVALID, /* no JSON, or not all of it */
+    JSON_STREAM_INVALID, /* no JSON, or incomplete */
 };
 
-/* What the text is, if it ends here. May be asked at any time, and feeding may go on. */
+/* Returns what the text is if it ends here. More may be fed afterwards. */
 enum json_stream_end json_stream_end(const struct json_stream *s);
 
-/* Whether no more text can make it valid: a caller may stop feeding. */
+/* Returns whether nothing that follows can make it valid. */
 bool json_stream_is_lost(const struct json_stream *s);
 
-/* A fingerprint of what the text says that json_stream_sum was called for, as base/fingerprint.h has them:
- * good within this process. Of an object or an array; false: it is not valid, or nested deeper than
- * JSON_SUM_DEPTH. */
+/* Returns a fingerprint (base/fingerprint.h) of what the text says; json_stream_sum was called for it.
+ * False: it is no object and no array, is not valid, or is nested deeper than JSON_SUM_DEPTH. */
 bool json_stream_fingerprint(const struct json_stream *s, uint64_t *ret);
 
 #endif

@@ -1,4 +1,4 @@
-/* Builds documents with cJSON; it alone knows it. */
+/* Builds documents with cJSON. No other file includes it. */
 #include "http/json_tree.h"
 
 #include <cJSON.h>
@@ -43,17 +43,7 @@ struct cJSON *json_tree_array(struct json_tree *t, struct cJSON *to, const char 
     return add(t, to, key, cJSON_CreateArray());
 }
 
-void json_tree_null(struct json_tree *t, struct cJSON *to, const char *key)
-{
-    (void)add(t, to, key, cJSON_CreateNull());
-}
-
-void json_tree_bool(struct json_tree *t, struct cJSON *to, const char *key, bool value)
-{
-    (void)add(t, to, key, cJSON_CreateBool(value));
-}
-
-/* Takes what the value was written to. */
+/* Adds the value in `value`, and frees that. */
 static void add_written(struct json_tree *t, struct cJSON *to, const char *key, struct buf *value)
 {
     bool written = buf_addc(value, '\0') == 0;
@@ -75,7 +65,7 @@ void json_tree_text(struct json_tree *t, struct cJSON *to, const char *key, cons
     struct buf value;
 
     if (!text) {
-        json_tree_null(t, to, key);
+        (void)add(t, to, key, cJSON_CreateNull());
         return;
     }
     buf_init(&value, SIZE_MAX);

@@ -1,10 +1,10 @@
-/* Writes small JSON documents of retryd's own, with cJSON: errors, and the events that tell of them. Nothing
- * here is for the hot path.
+/* Writes retryd's own small JSON documents with cJSON: errors, and the events that report them. It is
+ * not for the hot path.
  *
- * Of cJSON only trees and their printing are used. Its numbers are doubles, its strings take bytes that
- * are no UTF-8, and nothing but control characters is escaped in them: what goes in here was written as it
- * is to be read. It does not read for us at all: it takes no lone surrogates (RFC 8259 8.2), which cut
- * messages end with, ends strings at \u0000, and has a tree in memory for each of a long answer's values. */
+ * cJSON builds the tree and prints it, no more. It keeps numbers as doubles, and in strings it takes bytes
+ * that are no UTF-8 and escapes nothing but control characters; so numbers and strings are written here
+ * and given to it as raw text. It reads nothing: it rejects lone surrogates (RFC 8259, 8.2), with which cut
+ * messages end, takes \u0000 for the end of a string, and allocates for every value of a long answer. */
 #ifndef RETRYD_HTTP_JSON_TREE_H
 #define RETRYD_HTTP_JSON_TREE_H
 
@@ -16,7 +16,7 @@
 
 struct cJSON;
 
-/* A document that grows. Where memory runs out `failed` is set, and json_tree_end tells. */
+/* A document. If memory runs out `failed` is set, and json_tree_end returns the error. */
 struct json_tree {
     struct cJSON *root; /* an object */
     bool failed;
@@ -24,24 +24,23 @@ struct json_tree {
 
 void json_tree_begin(struct json_tree *t);
 
-/* Appends the document to `out`, in one line, and frees it. 0, -ENOMEM or -EFBIG; then `out` has failed. */
+/* Appends the document to `out`, in one line, and frees it. Returns 0, -ENOMEM or -EFBIG; after an
+ * error `out` has failed. */
 int json_tree_end(struct json_tree *t, struct buf *out);
 
-/* These add a member to the object `to`, or, where `key` is NULL, an element to the array `to`. Objects and
- * arrays are returned, to be filled. */
+/* These add a member to the object `to`, or, if `key` is NULL, an element to the array `to`. The first
+ * two return what they added, to be filled. */
 struct cJSON *json_tree_object(struct json_tree *t, struct cJSON *to, const char *key);
 struct cJSON *json_tree_array(struct json_tree *t, struct cJSON *to, const char *key);
-void json_tree_null(struct json_tree *t, struct cJSON *to, const char *key);
-void json_tree_bool(struct json_tree *t, struct cJSON *to, const char *key, bool value);
 void json_tree_number(struct json_tree *t, struct cJSON *to, const char *key, uint64_t value);
 
-/* A string, escaped as base/escape.h has it; null for NULL. */
+/* Adds a string, escaped as in base/escape.h; null if `text` is NULL. */
 void json_tree_text(struct json_tree *t, struct cJSON *to, const char *key, const char *text);
 
-/* A string as another document had it: without its quotes, escapes left as they are. */
+/* Adds another document's string: without its quotes, escapes left as they are. */
 void json_tree_string(struct json_tree *t, struct cJSON *to, const char *key, struct str raw);
 
-/* A value that is valid JSON already. Its line ends, which can stand between tokens only, become spaces. */
+/* Adds a value that is valid JSON. Its line ends, which stand between tokens, become spaces. */
 void json_tree_raw(struct json_tree *t, struct cJSON *to, const char *key, struct str json);
 
 #endif

@@ -8,7 +8,7 @@ static void fill_object(struct json_tree *t, struct cJSON *error, const char *me
 {
     json_tree_text(t, error, "message", message);
     json_tree_text(t, error, "type", type);
-    json_tree_null(t, error, "param");
+    json_tree_text(t, error, "param", NULL);
     json_tree_text(t, error, "code", code);
 }
 

@@ -26,7 +26,7 @@ static void add_text(struct json_tree *t, struct cJSON *to, const struct json_wa
     if (w->value.type == JSON_STRING || w->value.type == JSON_NUMBER)
         json_tree_string(t, to, w->key.p, w->value.text);
     else
-        json_tree_null(t, to, w->key.p);
+        json_tree_text(t, to, w->key.p, NULL);
 }
 
 static void add_flat(struct json_tree *t, uint64_t sequence, struct str error)
@@ -116,12 +116,12 @@ static void add_other_fields(struct json_tree *t, struct cJSON *response)
         "temperature",        "top_p",        "usage"};
 
     for (size_t i = 0; i < sizeof(nulls) / sizeof(nulls[0]); i++)
-        json_tree_null(t, response, nulls[i]);
+        json_tree_text(t, response, nulls[i], NULL);
     (void)json_tree_object(t, response, "metadata");
     (void)json_tree_array(t, response, "output");
     (void)json_tree_array(t, response, "tools");
     json_tree_text(t, response, "tool_choice", "auto");
-    json_tree_bool(t, response, "parallel_tool_calls", true);
+    json_tree_raw(t, response, "parallel_tool_calls", STR("true"));
 }
 
 int error_event_failed(struct buf *out, const struct guard_response *known, uint64_t sequence,

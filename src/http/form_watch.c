@@ -47,149 +47,108 @@ static bool names_field(struct str rest, struct str field)
     return named;
 }
 
-static void header_line(struct form_watch *w)
+static void header_line(struct form_watch *w, struct str line)
 {
-    static const struct str disposition = {"content-disposition:", 20};
-    struct str line = {w->line, w->line_length}, parameters;
-    const char *semicolon;
+    const char *semicolon = memchr(line.p, ';', line.n);
 
-    if (line.n > sizeof(w->line) || !str_istarts(line, disposition))
-        return;
-    semicolon = memchr(line.p, ';', line.n);
-    if (!semicolon)
-        return;
-    parameters = (struct str){semicolon, line.n - (size_t)(semicolon - line.p)};
-    w->wanted = names_field(parameters, w->name);
+    if (semicolon && str_istarts(line, STR("content-disposition:")))
+        w->wanted =
+            names_field((struct str){semicolon, line.n - (size_t)(semicolon - line.p)}, w->name);
 }
 
 /* --- lines -------------------------------------------------------------------------------------- */
 
 /* The form's first line: -- and the boundary, and perhaps padding. */
-static void first_line(struct form_watch *w)
+static void first_line(struct form_watch *w, struct str line)
 {
-    struct str line;
-
-    w->state = FORM_OVER;
-    if (w->line_length > sizeof(w->line))
+    line = str_trim(line);
+    if (line.n < 3 || line.n > sizeof(w->mark) || !str_starts(line, STR("--"))) {
+        w->state = FORM_OVER;
         return;
-    line = str_trim((struct str){w->line, w->line_length});
-    if (line.n < 3 || line.n > 2 + FORM_BOUNDARY_MAX || !str_starts(line, STR("--")))
-        return;
-    memcpy(w->mark, "\r\n", 2);
-    memcpy(w->mark + 2, line.p, line.n);
-    w->mark_length = 2 + line.n;
+    }
+    memcpy(w->mark, line.p, line.n);
+    w->mark_length = line.n;
     w->state = FORM_HEADER;
 }
 
-/* What stands behind a boundary: nothing but padding; or -- at the end of the form. */
-static void boundary_line(struct form_watch *w)
+/* Ends a part at a line behind CR LF that begins with the mark. That CR LF is no content. */
+static void end_part(struct form_watch *w)
 {
-    struct str line = {w->line, w->line_length};
-
-    w->state = line.n <= sizeof(w->line) && str_trim(line).n == 0 ? FORM_HEADER : FORM_OVER;
-    w->wanted = false;
-}
-
-/* The line, without its end, is complete; the next byte is the one at `offset`. */
-static void line_done(struct form_watch *w, uint64_t offset)
-{
-    if (w->state == FORM_START) {
-        first_line(w);
-    } else if (w->state == FORM_BEHIND_BOUNDARY) {
-        boundary_line(w);
-    } else if (w->line_length > 0) {
-        header_line(w);
-    } else {
-        w->state = FORM_CONTENT;
-        w->begun = offset;
-        w->kept_length = w->mark_matched = 0;
-    }
-    w->line_length = 0;
-}
-
-/* Takes bytes up to the end of the line, or all; how many. */
-static size_t take_line(struct form_watch *w, struct str piece, uint64_t offset)
-{
-    const char *end = memchr(piece.p, '\n', piece.n);
-    size_t n = end ? (size_t)(end - piece.p) : piece.n;
-    size_t room = w->line_length < sizeof(w->line) ? sizeof(w->line) - w->line_length : 0;
-
-    memcpy(w->line + (sizeof(w->line) - room), piece.p, n < room ? n : room);
-    w->line_length += n;
-    if (!end) {
-        if (w->state == FORM_START && w->line_length > sizeof(w->line))
-            w->state = FORM_OVER;
-        return n;
-    }
-    if (w->line_length <= sizeof(w->line) && w->line_length > 0 &&
-        w->line[w->line_length - 1] == '\r')
-        w->line_length--;
-    line_done(w, offset + n + 1);
-    return n + 1;
-}
-
-/* --- content ------------------------------------------------------------------------------------ */
-
-static void keep(struct form_watch *w, const char *from, size_t n)
-{
-    size_t room = sizeof(w->kept) - w->kept_length;
-
-    if (!w->wanted || n == 0)
-        return;
-    n = n < room ? n : room;
-    memcpy(w->kept + w->kept_length, from, n);
-    w->kept_length += n;
-}
-
-/* A part ends behind the byte before `offset`, its boundary included. */
-static void part_done(struct form_watch *w, uint64_t offset)
-{
-    w->state = FORM_BEHIND_BOUNDARY;
+    w->state = FORM_BOUNDARY;
     if (!w->wanted)
         return;
+    w->wanted = false;
     w->found = true;
     w->at = w->begun;
-    w->length = offset - w->mark_length - w->begun;
-    memcpy(w->text, w->kept, w->kept_length);
-    w->n = w->kept_length;
+    w->length = w->line_at - 2 - w->begun;
+    w->n = w->length < sizeof(w->text) ? (size_t)w->length : sizeof(w->text);
+    memcpy(w->text, w->kept, w->n);
 }
 
-/* Takes content up to the end of the part, or all; how many bytes. The mark has one CR, its first
- * byte: where it does not go on, none can have begun within what matched. */
-static size_t take_content(struct form_watch *w, struct str piece, uint64_t offset)
+/* Acts on a complete line. */
+static void end_line(struct form_watch *w)
 {
-    const char *p = piece.p, *end = piece.p + piece.n;
+    bool fits = w->line_length <= sizeof(w->line);
+    struct str line = {w->line, fits ? (size_t)w->line_length - w->ends_cr : 0};
 
-    while (p < end) {
-        if (w->mark_matched == 0) {
-            const char *cr = memchr(p, '\r', (size_t)(end - p)), *to = cr ? cr : end;
-
-            keep(w, p, (size_t)(to - p));
-            p = cr ? cr + 1 : end;
-            w->mark_matched = cr ? 1 : 0;
-        } else if (*p == w->mark[w->mark_matched]) {
-            p++;
-            if (++w->mark_matched == w->mark_length) {
-                part_done(w, offset + (uint64_t)(p - piece.p));
-                break;
-            }
-        } else {
-            keep(w, w->mark, w->mark_matched);
-            w->mark_matched = 0;
+    switch (w->state) {
+    case FORM_START:
+        first_line(w, line);
+        break;
+    case FORM_BOUNDARY: /* only padding may follow; "--" ends the form */
+        w->state = fits && str_trim(line).n == w->mark_length ? FORM_HEADER : FORM_OVER;
+        break;
+    case FORM_HEADER:
+        if (line.n > 0) {
+            header_line(w, line);
+        } else if (fits) {
+            w->state = FORM_CONTENT;
+            w->begun = w->passed;
+            w->kept_length = 0;
         }
+        break;
+    case FORM_CONTENT:
+    case FORM_OVER:
+        break;
     }
-    return (size_t)(p - piece.p);
+}
+
+/* Takes more of a line; `whole`: up to its LF. */
+static void take(struct form_watch *w, struct str text, bool whole)
+{
+    bool content = w->state == FORM_CONTENT;
+
+    if (text.n > 0)
+        w->ends_cr = text.p[text.n - 1] == '\r';
+    w->line_length = str_keep(text, w->line, sizeof(w->line), w->line_length);
+    if (content && w->wanted)
+        w->kept_length = str_keep((struct str){text.p, text.n + whole}, w->kept, sizeof(w->kept),
+                                  w->kept_length);
+    if (content && w->behind_crlf && w->line_length >= w->mark_length &&
+        !memcmp(w->line, w->mark, w->mark_length))
+        end_part(w);
+    w->passed += text.n + whole;
+    if (w->state == FORM_START && w->line_length > sizeof(w->line))
+        w->state = FORM_OVER;
+    if (!whole)
+        return;
+    end_line(w);
+    w->behind_crlf = w->ends_cr && content;
+    w->line_at = w->passed;
+    w->line_length = 0;
+    w->ends_cr = false;
 }
 
 void form_watch_feed(struct form_watch *w, struct str piece)
 {
-    if (w->state == FORM_START && w->passed == 0 && piece.n > 0 && piece.p[0] != '-')
+    if (w->passed == 0 && piece.n > 0 && piece.p[0] != '-')
         w->state = FORM_OVER;
     while (piece.n > 0 && w->state != FORM_OVER) {
-        size_t n = w->state == FORM_CONTENT ? take_content(w, piece, w->passed)
-                                            : take_line(w, piece, w->passed);
+        const char *end = memchr(piece.p, '\n', piece.n);
+        size_t n = end ? (size_t)(end - piece.p) : piece.n;
 
-        w->passed += n;
+        take(w, (struct str){piece.p, n}, end != NULL);
+        n += end != NULL;
         piece = (struct str){piece.p + n, piece.n - n};
     }
 }

@@ -13,36 +13,38 @@
 #include "base/str.h"
 
 #define FORM_BOUNDARY_MAX 70 /* RFC 2046, 5.1.1 */
-#define FORM_LINE_MAX 256 /* of a part's header that is looked at; what is longer is passed over */
+#define FORM_LINE_MAX 256    /* a longer line of a part's header is passed over */
 
 struct form_watch {
     struct str name; /* of the field; not owned */
 
-    /* Its value: the first bytes as they stand, not terminated; where it begins, counted from the
-     * form's first byte; and its length, kept or not. A field that stands twice gives its last
-     * value. */
+    /* Its value: the first bytes as they stand, not terminated; the offset in the form where it
+     * begins; and its length, kept or not. A field that stands twice gives its last value. */
     bool found;
     char text[192];
     size_t n;
     uint64_t at, length;
 
-    /* Its own. */
-    enum { FORM_START, FORM_BEHIND_BOUNDARY, FORM_HEADER, FORM_CONTENT, FORM_OVER } state;
-    uint64_t passed;                  /* bytes before the current piece */
-    char mark[4 + FORM_BOUNDARY_MAX]; /* CR LF - - boundary: what ends a part */
-    size_t mark_length, mark_matched; /* of it so far */
-    char line[FORM_LINE_MAX];         /* so far */
-    size_t line_length;               /* of all of it; may pass what fits */
-    bool wanted;                      /* the part is the field ... */
-    uint64_t begun;                   /* ... and its content began here */
-    char kept[192];                   /* ... with these bytes */
-    size_t kept_length;
+    /* For its own use. */
+    enum { FORM_START, FORM_BOUNDARY, FORM_HEADER, FORM_CONTENT, FORM_OVER } state;
+    uint64_t passed;                  /* bytes so far */
+    char mark[2 + FORM_BOUNDARY_MAX]; /* "--boundary", which begins the line that ends a part */
+    size_t mark_length;
+    char line[FORM_LINE_MAX]; /* the beginning of the line in hand */
+    uint64_t line_length;     /* all of it so far */
+    uint64_t line_at;         /* the offset where it begins */
+    bool ends_cr;             /* it ends in CR so far */
+    bool behind_crlf;         /* it stands behind CR LF of the same content */
+    bool wanted;              /* the part is the field */
+    uint64_t begun;           /* the offset where its content begins */
+    char kept[192];           /* the first bytes of that */
+    uint64_t kept_length;     /* all of it so far */
 };
 
-/* `name` stays the caller's, and stays. */
+/* `name` must outlive `w`. */
 void form_watch_init(struct form_watch *w, struct str name);
 
-/* The form's next piece, however it is cut. What is no form, or a broken one, gives nothing more. */
+/* Reads the form's next piece, however it is cut. Anything that is no form, or a broken one, gives no value. */
 void form_watch_feed(struct form_watch *w, struct str piece);
 
 #endif

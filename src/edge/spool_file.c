@@ -43,6 +43,8 @@ struct spool_file {
     unsigned current;
     size_t filled;
     struct job writing;
+    struct spool_scan *scan; /* reads them on the way; NULL: nothing does */
+    size_t scan_memory;
 
     /* What was read ahead: bytes [at, at + n) of the file, once `busy` is over. */
     struct job reading;
@@ -112,6 +114,8 @@ static void write_block(uv_work_t *work)
         else if (n == 0 || errno != EINTR)
             j->rc = n == 0 ? -EIO : -errno;
     }
+    if (j->rc == 0 && s->scan)
+        j->rc = s->scan->feed(s->scan, j->p, j->n);
 }
 
 static void read_block(uv_work_t *work)
@@ -166,6 +170,8 @@ static void end_if_idle(struct spool_file *s)
         return;
     give_back_blocks(s);
     give_back_read(s);
+    if (s->scan)
+        s->scan->free(s->scan);
     s->magic = 0;
     s->closing.data = s;
     if (s->fd < 0 || uv_queue_work(s->loop, &s->closing, close_file, on_file_closed) < 0) {
@@ -250,8 +256,19 @@ static void on_written(uv_work_t *work, int status)
         give_back_blocks(s);
     else
         s->stored += s->writing.n;
+    if (s->scan)
+        s->scan_memory = s->scan->memory(s->scan);
     write_on(s);
     s->notify(s->arg);
+}
+
+static void file_scan(struct spool *spool, struct spool_scan *scan)
+{
+    struct spool_file *s = file_of(spool);
+
+    assert(s->appended == 0 && !s->scan);
+    s->scan = scan;
+    s->scan_memory = scan->memory(scan);
 }
 
 static bool file_full(struct spool *spool)
@@ -384,11 +401,13 @@ static ptrdiff_t file_read(struct spool *spool, uint64_t offset, void *to, size_
 static size_t file_memory(struct spool *spool)
 {
     const struct spool_file *s = file_of(spool);
+    size_t blocks = (size_t)!!s->blocks[0] + !!s->blocks[1] + !!s->reading.p;
 
-    return (size_t)(!!s->blocks[0] + !!s->blocks[1] + !!s->reading.p) * SPOOL_BLOCK;
+    return blocks * SPOOL_BLOCK + s->scan_memory;
 }
 
 static const struct spool_ops ops = {.close = file_close,
+                                     .scan = file_scan,
                                      .write = file_write,
                                      .full = file_full,
                                      .flush = file_flush,

@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/fingerprint.h"
@@ -13,11 +12,6 @@
 /* A spool's own blocks take more memory than a smaller body would. */
 #define WORTH_SPOOLING (256u * 1024)
 
-struct body_glance {
-    struct body_look look;
-    struct fingerprint bytes;
-};
-
 void body_init(struct body *b, uint64_t max)
 {
     *b = (struct body){.max = max, .memory_max = max};
@@ -26,12 +20,12 @@ void body_init(struct body *b, uint64_t max)
 
 void body_deinit(struct body *b)
 {
-    spool_close(b->spool);
+    if (b->spool)
+        spool_close(b->spool);
+    else
+        body_look_free(b->look);
     b->spool = NULL;
-    free(b->glance);
-    b->glance = NULL;
-    packed_free(b->packed);
-    b->packed = NULL;
+    b->look = NULL;
     buf_deinit(&b->memory);
 }
 
@@ -44,54 +38,47 @@ void body_may_spool(struct body *b, struct exchange *x, uint64_t memory_max)
         b->memory.cap = (size_t)memory_max;
 }
 
-/* --- what passes by ----------------------------------------------------------------------------- */
+/* --- what it says ------------------------------------------------------------------------------- */
 
-static struct body_glance *glance_new(void)
-{
-    struct body_glance *g = calloc(1, sizeof(*g));
-
-    if (!g)
-        return NULL;
-    body_look_init(&g->look, true);
-    fingerprint_begin(&g->bytes);
-    return g;
-}
-
-static void glance_at(struct body *b, const char *data, size_t n)
-{
-    struct body_glance *g = b->glance;
-    struct str piece = {data, n};
-
-    fingerprint_feed(&g->bytes, piece);
-    if (!b->packed)
-        body_look_feed(&g->look, piece);
-}
-
-int body_expect(struct body *b, struct str encoding)
+void body_expect(struct body *b, struct str encoding)
 {
     assert(b->length == 0);
-    if (b->packed || !packed_is(encoding))
-        return 0;
-    b->packed = packed_new(encoding);
-    return b->packed ? 0 : -ENOMEM;
-}
-
-/* What was seen of it while it passed by; NULL: it is in memory as it is. */
-static const struct body_look *look_of(const struct body *b)
-{
-    if (b->packed)
-        return &b->packed->look;
-    return b->spool ? &b->glance->look : NULL;
+    if (!str_ieq(encoding, STR("identity")))
+        b->encoding = encoding;
 }
 
 bool body_is_packed(const struct body *b)
 {
-    return b->packed != NULL;
+    return b->encoding.n > 0;
 }
 
 enum packed_state body_packed_state(const struct body *b)
 {
-    return b->packed ? b->packed->state : PACKED_READ;
+    return b->look ? b->look->state : PACKED_READ;
+}
+
+/* Reads a body that is in memory. NULL: out of memory. */
+static struct body_look *look_at_memory(const struct body *b, bool sum)
+{
+    struct body_look *l = body_look_new(b->encoding, sum);
+
+    if (l && body_look_feed(l, buf_str(&b->memory)) < 0) {
+        body_look_free(l);
+        l = NULL;
+    }
+    if (l)
+        body_look_end(l);
+    return l;
+}
+
+/* All of it has come and is stored. A packed body in memory is read now. Returns 0 or -ENOMEM. */
+static int read_whole(struct body *b)
+{
+    if (b->look)
+        body_look_end(b->look);
+    else if (body_is_packed(b))
+        b->look = look_at_memory(b, false);
+    return body_is_packed(b) && !b->look ? -ENOMEM : 0;
 }
 
 /* --- spooling ----------------------------------------------------------------------------------- */
@@ -122,23 +109,26 @@ static ptrdiff_t failed(struct body *b, int rc)
 
 static int start_spooling(struct body *b)
 {
+    struct body_look *look = body_look_new(b->encoding, b->x->shared.failures != NULL);
     int rc;
 
-    b->glance = glance_new();
-    if (!b->glance)
+    if (!look)
         return -ENOMEM;
     rc = b->x->ops->spool_open(b->x->world, b->x, &b->spool);
-    return rc < 0 ? (int)failed(b, rc) : 0;
+    if (rc < 0) {
+        body_look_free(look);
+        return (int)failed(b, rc);
+    }
+    spool_scan(b->spool, &look->scan);
+    b->look = look;
+    return 0;
 }
 
 static ptrdiff_t spool(struct body *b, const char *data, size_t n)
 {
     ptrdiff_t taken = spool_write(b->spool, data, n);
 
-    if (taken < 0)
-        return failed(b, (int)taken);
-    glance_at(b, data, (size_t)taken);
-    return taken;
+    return taken < 0 ? failed(b, (int)taken) : taken;
 }
 
 static void move_memory(struct body *b)
@@ -156,12 +146,10 @@ static void move_memory(struct body *b)
     }
 }
 
-int body_go_on(struct body *b)
+static int spool_on(struct body *b)
 {
-    int rc = b->error;
+    int rc;
 
-    if (!b->spool || rc)
-        return rc;
     move_memory(b);
     if (b->error || b->memory.len > 0)
         return b->error ? b->error : -EAGAIN;
@@ -171,6 +159,13 @@ int body_go_on(struct body *b)
     if (rc < 0 && rc != -EAGAIN)
         failed(b, rc);
     return rc;
+}
+
+int body_go_on(struct body *b)
+{
+    int rc = b->spool && !b->error ? spool_on(b) : b->error;
+
+    return rc == 0 && b->finished ? read_whole(b) : rc;
 }
 
 /* --- growing ------------------------------------------------------------------------------------ */
@@ -205,8 +200,6 @@ ptrdiff_t body_append(struct body *b, const void *data, size_t n)
     if (taken <= 0)
         return taken;
     b->length += (uint64_t)taken;
-    if (b->packed && packed_feed(b->packed, (struct str){data, (size_t)taken}) < 0)
-        return -ENOMEM;
     return taken;
 }
 
@@ -218,8 +211,6 @@ bool body_full(const struct body *b)
 void body_finish(struct body *b)
 {
     b->finished = true;
-    if (b->packed)
-        packed_finish(b->packed);
 }
 
 /* --- reading ------------------------------------------------------------------------------------ */
@@ -231,7 +222,7 @@ bool body_in_memory(const struct body *b)
 
 bool body_is_plain(const struct body *b)
 {
-    return !b->spool && !b->packed;
+    return !b->spool && !body_is_packed(b);
 }
 
 struct str body_text(const struct body *b)
@@ -254,19 +245,13 @@ ptrdiff_t body_read(struct body *b, uint64_t offset, void *to, size_t max)
     return (ptrdiff_t)max;
 }
 
-static bool is_readable(const struct body *b)
-{
-    return body_packed_state(b) == PACKED_READ || body_packed_state(b) == PACKED_LONG;
-}
-
 bool body_values(const struct body *b, struct json_value ret[BODY_KEYS])
 {
-    const struct body_look *look = look_of(b);
     struct json_want wants[BODY_KEYS];
     struct str text;
 
-    if (look)
-        return is_readable(b) && body_look_values(look, ret);
+    if (b->look)
+        return body_look_values(b->look, ret);
     text = str_trim(buf_str(&b->memory));
     if (text.n == 0 || text.p[0] != '{')
         return false;
@@ -278,17 +263,18 @@ bool body_values(const struct body *b, struct json_value ret[BODY_KEYS])
     return true;
 }
 
-/* A form's model, as far as it was kept. False: it is no form, or has none. */
+/* Returns a form's model. False: it is no form, or has none. */
 static bool form_model(const struct body *b, struct form_watch *ret)
 {
-    const struct body_look *look = look_of(b);
+    const struct form_watch *w = b->look ? body_look_form_model(b->look) : NULL;
 
-    if (look) {
-        *ret = look->form_model;
-        return is_readable(b) && ret->found;
+    if (w) {
+        *ret = *w;
+    } else {
+        form_watch_init(ret, body_key_names[BODY_MODEL]);
+        if (!b->look)
+            form_watch_feed(ret, buf_str(&b->memory));
     }
-    form_watch_init(ret, body_key_names[BODY_MODEL]);
-    form_watch_feed(ret, buf_str(&b->memory));
     return ret->found;
 }
 
@@ -311,11 +297,10 @@ bool body_form_model(const struct body *b, char *ret_model, size_t size)
 
 bool body_model_place(const struct body *b, struct body_place *ret)
 {
-    const struct body_look *look = look_of(b);
     struct json_value values[BODY_KEYS];
     struct form_watch w;
 
-    if (b->packed)
+    if (body_is_packed(b))
         return false;
     if (!body_values(b, values)) {
         if (!form_model(b, &w))
@@ -326,8 +311,8 @@ bool body_model_place(const struct body *b, struct body_place *ret)
     if (values[BODY_MODEL].type != JSON_STRING)
         return false;
     ret->json = true;
-    if (look) {
-        const struct json_watch *model = &look->watches[BODY_MODEL];
+    if (b->look) {
+        const struct json_watch *model = &b->look->watches[BODY_MODEL];
 
         ret->at = model->at - 1;
         ret->length = model->length + 2;
@@ -371,32 +356,22 @@ ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t o
     return (ptrdiff_t)max;
 }
 
-/* False: it is no JSON object, or cannot be read. */
-static bool object_fingerprint(const struct body *b, uint64_t *ret)
-{
-    struct body_look look;
-
-    if (b->spool)
-        return !b->packed && body_look_fingerprint(&b->glance->look, ret);
-    if (b->packed)
-        return packed_fingerprint(b->packed, buf_str(&b->memory), ret);
-    body_look_init(&look, true);
-    body_look_feed(&look, buf_str(&b->memory));
-    return body_look_fingerprint(&look, ret);
-}
-
 uint64_t body_fingerprint(const struct body *b)
 {
+    struct body_look *look;
     uint64_t id;
 
-    if (object_fingerprint(b, &id))
-        return id;
-    return b->spool ? fingerprint_end(&b->glance->bytes) : fingerprint_of(buf_str(&b->memory));
+    if (b->spool)
+        return body_look_fingerprint(b->look);
+    look = look_at_memory(b, true);
+    id = look ? body_look_fingerprint(look) : fingerprint_of(buf_str(&b->memory));
+    body_look_free(look);
+    return id;
 }
 
 size_t body_memory(const struct body *b)
 {
-    size_t n = b->memory.size + (b->packed ? packed_memory(b->packed) : 0);
-
-    return n + (b->spool ? spool_memory(b->spool) : 0);
+    if (b->spool)
+        return b->memory.size + spool_memory(b->spool);
+    return b->memory.size + (b->look ? body_look_memory(b->look) : 0);
 }

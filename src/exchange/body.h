@@ -4,9 +4,8 @@
  * It grows until body_finish and never changes after that. A body is spooled as a whole: what was in
  * memory moves to the spool, and its memory is given back. While that lasts, or while the disk is
  * slower than the client, it takes no more bytes (body_full), and whoever brings them has to wait.
- * What a spooled JSON body says at its top level, or a form of its model, is kept as it passes by,
- * for the body as a whole is never in memory again; and so it is of one that is packed (in a content
- * coding), wherever it is, for its text is never kept (exchange/body_look.h). */
+ * A spooled body is read for what it says by the thread that writes it to its file, and a packed one (in a
+ * content coding) in memory once it is complete (exchange/body_look.h). */
 #ifndef RETRYD_EXCHANGE_BODY_H
 #define RETRYD_EXCHANGE_BODY_H
 
@@ -20,7 +19,6 @@
 
 struct exchange;
 struct spool;
-struct body_glance; /* what was seen of a spooled body while it passed by */
 
 struct body {
     uint64_t max;    /* bytes */
@@ -34,9 +32,10 @@ struct body {
     struct spool *spool; /* NULL: it is in memory */
     size_t moved;        /* bytes of `memory` that the spool has taken */
     int error;           /* -errno of the spool, sticky; 0 */
-    struct body_glance *glance;
 
-    struct packed *packed; /* what is read of one in a content coding; NULL: it has none */
+    struct str encoding; /* its content coding, not owned; empty: none */
+    struct body_look
+        *look; /* what it says; the spool's where it has one. NULL: memory has its text */
 };
 
 /* An empty one that takes up to `max` bytes, in memory. */
@@ -47,8 +46,9 @@ void body_deinit(struct body *b);
  * Before the first byte. */
 void body_may_spool(struct body *b, struct exchange *x, uint64_t memory_max);
 
-/* It comes in that content coding ("" and identity are none). Before the first byte. 0 or -ENOMEM. */
-int body_expect(struct body *b, struct str encoding);
+/* Says which content coding it comes in ("" and identity are none), before its first byte. The text
+ * must outlive it. */
+void body_expect(struct body *b, struct str encoding);
 
 /* How many of the `n` bytes were taken (fewer than n while it is full: bring the rest later), or
  * -EFBIG (it would pass `max`), -ENOMEM, -ENOSPC (the spool has failed: `error` tells why). */
@@ -60,8 +60,9 @@ bool body_full(const struct body *b);
 /* The last byte was taken. */
 void body_finish(struct body *b);
 
-/* Moves on what waits to be spooled; call it after news of the spool. 0: the body, once finished,
- * can be sent; -EAGAIN: news will follow; else the spool's error. */
+/* Moves on what waits to be spooled. Call it after news of the spool, and once the body is finished.
+ * 0: a finished body has been read and can be sent; -EAGAIN: news will follow; else the spool's error
+ * or -ENOMEM. */
 int body_go_on(struct body *b);
 
 /* Whether body_text has it, as it came. */
@@ -78,16 +79,16 @@ enum packed_state body_packed_state(const struct body *b);
  * read, news will follow; else the spool's error. */
 ptrdiff_t body_read(struct body *b, uint64_t offset, void *to, size_t max);
 
-/* What a finished body that is a JSON object has for these keys; JSON_NONE where it has nothing. The
+/* What a body that was read and is a JSON object has for these keys; JSON_NONE where it has nothing. The
  * texts are valid as long as the body; where body_is_plain is false they may be cut, and of objects and
  * arrays only their type is known. False: it is no object, or cannot be read. */
 bool body_values(const struct body *b, struct json_value ret[BODY_KEYS]);
 
-/* The model that a finished body asks for which is a form (multipart/form-data): its field of that
+/* The model that a body asks for which was read and is a form (multipart/form-data): its field of that
  * name, terminated. False: it is no form, or has none that is plain text and fits. */
 bool body_form_model(const struct body *b, char *ret_model, size_t size);
 
-/* Where a finished body names its model: of a JSON object the string, quotes included; of a form the
+/* Where a body that was read names its model: of a JSON object the string, quotes included; of a form the
  * field's value. False: nowhere, or where it cannot be replaced, in one that is packed. */
 struct body_place {
     uint64_t at, length;
@@ -109,7 +110,7 @@ ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t o
 
 /* A fingerprint (base/fingerprint.h) of a finished body, wherever it is kept. Of a JSON object it is one of
  * what the object says, however its members are ordered (http/json_stream.h), packed or not, unless it
- * is nested too deep. Else, and of one that is packed and in a spool, it is one of the bytes. */
+ * is nested too deep; else of the bytes. A spooled body has one only if the exchange remembers failures. */
 uint64_t body_fingerprint(const struct body *b);
 
 /* Bytes of memory that it takes now, its spool's included. */

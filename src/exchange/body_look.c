@@ -1,9 +1,11 @@
-/* Reads what a request's body says while it passes by, packed or not. */
+/* Reads what a request's body says, packed or not. */
 #include "exchange/body_look.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/list.h"
 
 const struct str body_key_names[BODY_KEYS] = {
     [BODY_MODEL] = {"model", 5},
@@ -13,167 +15,153 @@ const struct str body_key_names[BODY_KEYS] = {
     [BODY_BACKGROUND] = {"background", 10},
 };
 
-void body_look_init(struct body_look *l, bool sum)
+/* --- for a spool -------------------------------------------------------------------------------- */
+
+static int feed_block(struct spool_scan *scan, const void *data, size_t n)
 {
-    l->first = '\0';
-    for (unsigned i = 0; i < BODY_KEYS; i++)
-        l->watches[i].key = body_key_names[i];
-    json_stream_init(&l->check);
-    json_stream_watch(&l->check, l->watches, BODY_KEYS);
-    if (sum)
-        json_stream_sum(&l->check, &l->sum);
-    form_watch_init(&l->form_model, body_key_names[BODY_MODEL]);
+    return body_look_feed(LIST_ENTRY(scan, struct body_look, scan), (struct str){data, n});
 }
 
-/* Of a form only the model is looked for, and files are not looked through: both are known by their
- * first character. */
-void body_look_feed(struct body_look *l, struct str piece)
+static size_t count_memory(struct spool_scan *scan)
+{
+    return body_look_memory(LIST_ENTRY(scan, struct body_look, scan));
+}
+
+static void free_look(struct spool_scan *scan)
+{
+    body_look_free(LIST_ENTRY(scan, struct body_look, scan));
+}
+
+/* --- reading ------------------------------------------------------------------------------------ */
+
+struct body_look *body_look_new(struct str encoding, bool sum)
+{
+    struct body_look *l = calloc(1, sizeof(*l));
+    int rc = l ? decoder_init_request(&l->decoder, encoding) : -ENOMEM;
+
+    if (rc == -ENOMEM) {
+        free(l);
+        return NULL;
+    }
+    l->scan = (struct spool_scan){feed_block, count_memory, free_look};
+    l->state = rc < 0 ? PACKED_UNKNOWN : PACKED_READ;
+    l->over = rc < 0;
+    for (unsigned i = 0; i < BODY_KEYS; i++)
+        l->watches[i].key = body_key_names[i];
+    json_stream_init(&l->json);
+    json_stream_watch(&l->json, l->watches, BODY_KEYS);
+    form_watch_init(&l->form_model, body_key_names[BODY_MODEL]);
+    l->summed = sum;
+    if (sum) {
+        json_stream_sum(&l->json, &l->sum);
+        fingerprint_begin(&l->bytes);
+    }
+    return l;
+}
+
+void body_look_free(struct body_look *l)
+{
+    if (!l)
+        return;
+    decoder_deinit(&l->decoder);
+    free(l);
+}
+
+/* A JSON object and a form are known by their first character. Nothing is looked for in anything else. */
+static void look_at_text(struct body_look *l, struct str text)
 {
     struct str rest;
 
-    form_watch_feed(&l->form_model, piece);
+    form_watch_feed(&l->form_model, text);
     if (l->first == '\0') {
-        rest = str_trim(piece);
+        rest = str_trim(text);
         if (rest.n > 0)
             l->first = rest.p[0] ? rest.p[0] : '?'; /* whatever begins no JSON */
     }
     if (l->first == '{' || l->first == '\0')
-        json_stream_feed(&l->check, piece);
+        json_stream_feed(&l->json, text);
 }
 
-bool body_look_fingerprint(const struct body_look *l, uint64_t *ret)
-{
-    return l->first == '{' && json_stream_fingerprint(&l->check, ret);
-}
-
-bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS])
-{
-    for (unsigned i = 0; i < BODY_KEYS; i++) {
-        const struct json_watch *w = &l->watches[i];
-
-        ret[i] = (struct json_value){w->type, json_watch_text(w)};
-    }
-    return l->first == '{';
-}
-
-/* --- a body in a coding ------------------------------------------------------------------------- */
-
-bool packed_is(struct str encoding)
-{
-    return encoding.n > 0 && !str_ieq(encoding, STR("identity"));
-}
-
-/* The decoder is needed no more. */
-static void settle(struct packed *p, enum packed_state s)
-{
-    p->over = true;
-    p->state = s;
-    decoder_deinit(&p->decoder);
-}
-
-struct packed *packed_new(struct str encoding)
-{
-    struct packed *p = calloc(1, sizeof(*p));
-    int rc;
-
-    if (!p)
-        return NULL;
-    body_look_init(&p->look, false);
-    rc = decoder_init_request(&p->decoder, encoding);
-    if (rc == -ENOMEM) {
-        free(p);
-        return NULL;
-    }
-    if (rc < 0)
-        settle(p, PACKED_UNKNOWN);
-    else
-        memcpy(p->encoding, encoding.p, encoding.n);
-    return p;
-}
-
-void packed_free(struct packed *p)
-{
-    if (!p)
-        return;
-    decoder_deinit(&p->decoder);
-    free(p);
-}
-
-/* Nothing that comes later can tell anything: it is no form, nor an object. */
+/* Whether nothing that comes later can matter, because the body is neither a form nor an object. */
 static bool is_told(const struct body_look *l)
 {
-    return l->first == '{' ? json_stream_is_lost(&l->check)
+    return l->first == '{' ? json_stream_is_lost(&l->json)
                            : l->first != '\0' && l->form_model.state == FORM_OVER;
 }
 
 static void take_plain(void *arg, struct str plain)
 {
-    struct packed *p = arg;
+    struct body_look *l = arg;
 
-    if (p->over)
+    if (l->over)
         return;
-    body_look_feed(&p->look, plain);
-    p->plain += plain.n;
-    if (p->plain > PACKED_PLAIN_MAX && p->plain / PACKED_RATIO_MAX > p->coded)
-        p->state = PACKED_LONG;
-    if (p->state != PACKED_LONG && !is_told(&p->look))
-        return;
-    p->over = true; /* the decoder is at work, and is given back behind it */
-    decoder_stop(&p->decoder);
+    look_at_text(l, plain);
+    l->plain += plain.n;
+    if (l->plain > PACKED_PLAIN_MAX && l->plain / PACKED_RATIO_MAX > l->came)
+        l->state = PACKED_LONG;
+    l->over = l->state == PACKED_LONG || is_told(l);
+    if (l->over) /* the rest of the same piece is not looked at either */
+        decoder_stop(&l->decoder);
 }
 
-/* Its text ends nowhere: a field that was being read is none. */
-static void forget_part(struct packed *p)
+int body_look_feed(struct body_look *l, struct str piece)
 {
-    if (p->look.form_model.state != FORM_OVER)
-        p->look.form_model.found = false;
+    int rc = 0;
+
+    l->came += piece.n;
+    if (l->summed)
+        fingerprint_feed(&l->bytes, piece);
+    if (!l->over)
+        rc = decoder_feed(&l->decoder, piece, take_plain, l);
+    if (rc < 0 && rc != -ENOMEM && !l->over)
+        l->state = PACKED_BROKEN;
+    l->over |= rc < 0;
+    if (l->over)
+        decoder_deinit(&l->decoder);
+    return rc == -ENOMEM ? rc : 0;
 }
 
-int packed_feed(struct packed *p, struct str coded)
+void body_look_end(struct body_look *l)
 {
-    int rc;
-
-    if (p->over)
-        return 0;
-    p->coded += coded.n;
-    rc = decoder_feed(&p->decoder, coded, take_plain, p);
-    if (rc == -ENOMEM)
-        return rc;
-    if (p->over) /* what came behind that in the same piece is not looked at, whatever it is */
-        settle(p, p->state);
-    else if (rc < 0)
-        settle(p, PACKED_BROKEN);
-    return 0;
+    if (!l->over && !decoder_whole(&l->decoder))
+        l->state = PACKED_BROKEN;
+    l->over = true;
+    decoder_deinit(&l->decoder);
 }
 
-void packed_finish(struct packed *p)
+/* --- what it says ------------------------------------------------------------------------------- */
+
+static bool is_readable(const struct body_look *l)
 {
-    if (!p->over)
-        settle(p, decoder_whole(&p->decoder) ? PACKED_READ : PACKED_BROKEN);
-    if (p->state == PACKED_LONG)
-        forget_part(p);
+    return l->state == PACKED_READ || l->state == PACKED_LONG;
 }
 
-static void look_at_plain(void *arg, struct str plain)
+bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS])
 {
-    body_look_feed(arg, plain);
+    for (unsigned i = 0; i < BODY_KEYS; i++)
+        ret[i] = (struct json_value){l->watches[i].type, json_watch_text(&l->watches[i])};
+    return is_readable(l) && l->first == '{';
 }
 
-bool packed_fingerprint(const struct packed *p, struct str coded, uint64_t *ret)
+/* If reading stopped within the form, the field may be incomplete. */
+const struct form_watch *body_look_form_model(const struct body_look *l)
 {
-    struct body_look look;
-    struct decoder d;
-    bool done;
+    const struct form_watch *w = &l->form_model;
+    bool known = is_readable(l) && (l->state != PACKED_LONG || w->state == FORM_OVER);
 
-    if (p->state != PACKED_READ || decoder_init_request(&d, str_from(p->encoding)) < 0)
-        return false;
-    body_look_init(&look, true);
-    done = decoder_feed(&d, coded, look_at_plain, &look) == 0 && body_look_fingerprint(&look, ret);
-    decoder_deinit(&d);
-    return done;
+    return known && w->found ? w : NULL;
 }
 
-size_t packed_memory(const struct packed *p)
+uint64_t body_look_fingerprint(const struct body_look *l)
 {
-    return sizeof(*p) + decoder_memory(&p->decoder);
+    uint64_t id;
+
+    if (l->state == PACKED_READ && l->first == '{' && json_stream_fingerprint(&l->json, &id))
+        return id;
+    return fingerprint_end(&l->bytes);
+}
+
+size_t body_look_memory(const struct body_look *l)
+{
+    return sizeof(*l) + decoder_memory(&l->decoder);
 }

@@ -154,7 +154,7 @@ static void why_hidden(const struct exchange *x, char *ret, size_t size)
         break;
     case PACKED_LONG:
         snprintf(ret, size, "does not stand in the first %llu MiB of a body in the encoding \"%s\"",
-                 (unsigned long long)(x->request.body.packed->plain >> 20), shown);
+                 (unsigned long long)(x->request.body.look->plain >> 20), shown);
         break;
     default:
         snprintf(ret, size, "cannot be read, for the body is not valid in its encoding \"%s\"",

@@ -42,9 +42,8 @@ ptrdiff_t request_body(struct request *r, const void *data, size_t n)
 {
     struct str encoding;
 
-    if (r->body.length == 0 && headers_get(&r->http.headers, STR("content-encoding"), &encoding) &&
-        body_expect(&r->body, encoding) < 0)
-        return -ENOMEM;
+    if (r->body.length == 0 && headers_get(&r->http.headers, STR("content-encoding"), &encoding))
+        body_expect(&r->body, encoding);
     return body_append(&r->body, data, n);
 }
 

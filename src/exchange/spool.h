@@ -11,12 +11,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Reads the bytes of a spool on their way to where they are stored, so that the loop's thread need not.
+ *
+ * The spool owns it and calls `feed` in some other thread with all that was appended, in order and in
+ * blocks. What spool_state says is stored was fed before. `feed` returns 0 or -errno, which becomes the
+ * spool's error. Once all is stored, the loop's thread may look at it. */
+struct spool_scan {
+    int (*feed)(struct spool_scan *scan, const void *data, size_t n);
+    size_t (*memory)(struct spool_scan *scan); /* bytes that it takes */
+    void (*free)(struct spool_scan *scan);
+};
+
 struct spool {
     const struct spool_ops *ops;
 };
 
 struct spool_ops {
     void (*close)(struct spool *s);
+    void (*scan)(struct spool *s, struct spool_scan *scan);
     ptrdiff_t (*write)(struct spool *s, const void *data, size_t n);
     bool (*full)(struct spool *s);
     void (*flush)(struct spool *s);
@@ -30,6 +42,12 @@ static inline void spool_close(struct spool *s)
 {
     if (s)
         s->ops->close(s);
+}
+
+/* Has `scan`, which is the spool's from now on, read all that is appended. Before the first byte. */
+static inline void spool_scan(struct spool *s, struct spool_scan *scan)
+{
+    s->ops->scan(s, scan);
 }
 
 /* Appends up to `n` bytes. Returns how many were taken: fewer than n, or 0, while there is no room; the
@@ -65,7 +83,7 @@ static inline ptrdiff_t spool_read(struct spool *s, uint64_t offset, void *to, s
     return s->ops->read(s, offset, to, max);
 }
 
-/* Bytes of memory that it takes now. */
+/* Bytes of memory that it takes now, its scan's included as they were when the last block was stored. */
 static inline size_t spool_memory(struct spool *s)
 {
     return s->ops->memory(s);

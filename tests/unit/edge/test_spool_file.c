@@ -3,6 +3,7 @@
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -264,6 +265,93 @@ START_TEST(leaves_no_name_and_no_descriptor)
 }
 END_TEST
 
+/* --- scans ---------------------------------------------------------------------------------------- */
+
+static struct {
+    struct spool_scan scan;
+    size_t fed, fails_at;
+    unsigned differs, freed;
+    bool on_loop;
+    pthread_t loop_thread;
+} reader;
+
+static int reader_feed(struct spool_scan *scan, const void *data, size_t n)
+{
+    (void)scan;
+    reader.on_loop |= pthread_equal(pthread_self(), reader.loop_thread) != 0;
+    reader.differs += reader.freed || memcmp(data, pattern + reader.fed, n) != 0;
+    reader.fed += n;
+    return reader.fails_at && reader.fed >= reader.fails_at ? -ENOMEM : 0;
+}
+
+static size_t reader_memory(struct spool_scan *scan)
+{
+    (void)scan;
+    return 1000 + reader.fed;
+}
+
+static void reader_free(struct spool_scan *scan)
+{
+    (void)scan;
+    reader.freed++;
+}
+
+static struct spool *scanned_spool(void)
+{
+    struct spool *s = spool_in("/var/tmp");
+
+    memset(&reader, 0, sizeof(reader));
+    reader.scan = (struct spool_scan){reader_feed, reader_memory, reader_free};
+    reader.loop_thread = pthread_self();
+    spool_scan(s, &reader.scan);
+    return s;
+}
+
+START_TEST(a_scan_has_read_what_is_stored)
+{
+    size_t n = lengths[_i];
+    struct spool *s = scanned_spool();
+
+    ck_assert_uint_eq(spool_memory(s), 1000);
+    append(s, pattern, n, 5000);
+    ck_assert_int_eq(flush(s), 0);
+    ck_assert_uint_eq(reader.fed, n);
+    ck_assert_uint_eq(spool_memory(s), 1000 + n);
+    expect(s, 0, n, 8192);
+    ck_assert(reader.differs == 0 && !reader.on_loop && reader.freed == 0);
+    spool_close(s);
+    ck_assert_uint_eq(reader.freed, 1);
+}
+END_TEST
+
+START_TEST(an_error_of_a_scan_is_the_spools)
+{
+    struct spool *s = scanned_spool();
+    char got[1];
+
+    reader.fails_at = SPOOL_BLOCK + 1;
+    append(s, pattern, 2 * SPOOL_BLOCK, SIZE_MAX);
+    ck_assert_int_eq(flush(s), -ENOMEM);
+    ck_assert_int_eq(spool_write(s, pattern, 1), -ENOMEM);
+    ck_assert_int_eq(spool_read(s, 0, got, 1), -ENOMEM);
+    ck_assert_uint_eq(reader.fed, 2 * SPOOL_BLOCK);
+    spool_close(s);
+}
+END_TEST
+
+/* It may be at work when the spool is freed, and lives until that is over. */
+START_TEST(a_scan_is_freed_once_nothing_is_under_way)
+{
+    struct spool *s = scanned_spool();
+
+    spool_write(s, pattern, 2 * SPOOL_BLOCK);
+    spool_close(s);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert(reader.freed == 1 && reader.differs == 0);
+    ck_assert_uint_le(reader.fed, SPOOL_BLOCK);
+}
+END_TEST
+
 /* Each allocation fails in turn: the spool says so, or has done it all. */
 START_TEST(each_allocation_fails)
 {
@@ -308,5 +396,8 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_folder_that_is_not_there);
     tcase_add_test(c, no_more_space);
     tcase_add_test(c, leaves_no_name_and_no_descriptor);
+    tcase_add_loop_test(c, a_scan_has_read_what_is_stored, 0, COUNT(lengths));
+    tcase_add_test(c, an_error_of_a_scan_is_the_spools);
+    tcase_add_test(c, a_scan_is_freed_once_nothing_is_under_way);
     tcase_add_test(c, each_allocation_fails);
 }

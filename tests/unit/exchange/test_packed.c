@@ -77,6 +77,7 @@ static void receive(const char *encoding, size_t piece)
         ck_assert_int_eq(request_body(&r, coded + at, n), n);
     }
     body_finish(&r.body);
+    ck_assert_int_eq(body_go_on(&r.body), 0);
     ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
 }
 
@@ -191,6 +192,7 @@ START_TEST(a_model_in_the_path)
         http_request_text(&r.http.target, "/openai/deployments/my%20gpt/chat/completions?x=1"), 0);
     ck_assert_int_eq(request_body(&r, coded, coded_len), coded_len);
     body_finish(&r.body);
+    ck_assert_int_eq(body_go_on(&r.body), 0);
     ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
     ck_assert_str_eq(r.model, "my gpt");
     ck_assert(!r.model_hidden && !r.model_fixed);
@@ -263,10 +265,10 @@ START_TEST(a_bomb_is_not_unpacked)
     free(plain);
     receive(encoding, 16384);
     ck_assert_int_eq(body_packed_state(&r.body), PACKED_LONG);
-    ck_assert_uint_le(r.body.packed->plain, PACKED_PLAIN_MAX + 128 * 1024);
+    ck_assert_uint_le(r.body.look->plain, PACKED_PLAIN_MAX + 128 * 1024);
     ck_assert_str_eq(r.model, model_first ? "m" : "");
     ck_assert(r.model_fixed == model_first && r.model_hidden != model_first && r.may_stream);
-    ck_assert_uint_lt(packed_memory(r.body.packed), 8192);
+    ck_assert_uint_lt(body_memory(&r.body) - r.body.memory.size, 8192);
 }
 END_TEST
 
@@ -354,6 +356,23 @@ START_TEST(spooled_it_is_read_too_and_sent_again_as_it_is)
     ck_assert_uint_eq(w.starts, 3);
     for (unsigned i = 0; i < 3; i++)
         ck_assert_uint_eq(w.start[i].sent, coded_len);
+}
+END_TEST
+
+/* ... and known by what it says. */
+START_TEST(spooled_it_has_the_same_fingerprint)
+{
+    struct failures *failures = failures_new();
+    uint64_t plain = fingerprint_after("", ASKS);
+
+    world_with(1);
+    pack_text(encodings[_i], ASKS);
+    w.shared_failures = failures;
+    w.limits.memory_body = 10;
+    begin(encodings[_i], "/v1/chat/completions");
+    ck_assert(!body_in_memory(&w.x.request.body));
+    ck_assert_uint_eq(body_fingerprint(&w.x.request.body), plain);
+    failures_free(failures);
 }
 END_TEST
 
@@ -490,6 +509,7 @@ void unit_tests(Suite *suite)
     c = unit_case(suite, "going");
     tcase_add_checked_fixture(c, world_set_up, world_tear_down);
     tcase_add_test(c, spooled_it_is_read_too_and_sent_again_as_it_is);
+    tcase_add_loop_test(c, spooled_it_has_the_same_fingerprint, 0, COUNT(encodings));
     tcase_add_test(c, an_upstream_with_another_name_is_passed_over);
     tcase_add_test(c, none_but_those_with_another_name);
     tcase_add_test(c, an_url_with_the_model);

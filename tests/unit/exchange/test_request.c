@@ -38,6 +38,7 @@ static void fill(const char *to, const char *headers, const char *body)
     ck_assert_int_eq(fake_add_headers(&r.http.headers, headers), 0);
     ck_assert_int_eq(body_append(&r.body, body, strlen(body)), strlen(body));
     body_finish(&r.body);
+    ck_assert_int_eq(body_go_on(&r.body), 0);
 }
 
 START_TEST(ids_are_uuids_of_version_4)

@@ -32,10 +32,17 @@ static void on_close(struct spool *spool)
 {
     struct fake_spool *s = fake_of(spool);
 
+    if (s->scan)
+        s->scan->free(s->scan);
     buf_deinit(&s->bytes);
     s->storing = 0;
     s->reading = false;
     s->disk->closed++;
+}
+
+static void on_scan(struct spool *spool, struct spool_scan *scan)
+{
+    fake_of(spool)->scan = scan;
 }
 
 static bool on_full(struct spool *spool)
@@ -112,13 +119,15 @@ static ptrdiff_t on_read(struct spool *spool, uint64_t offset, void *to, size_t 
 static size_t on_memory(struct spool *spool)
 {
     const struct fake_spool *s = fake_of(spool);
+    size_t scan = s->scan ? s->scan->memory(s->scan) : 0;
 
-    return s->error ? 0 : pending(s) + (s->reading ? s->n : 0);
+    return scan + (s->error ? 0 : pending(s) + (s->reading ? s->n : 0));
 }
 
 int fake_spool_open(struct fake_disk *d, struct spool **ret)
 {
     static const struct spool_ops ops = {.close = on_close,
+                                         .scan = on_scan,
                                          .write = on_write,
                                          .full = on_full,
                                          .flush = on_flush,
@@ -161,7 +170,9 @@ static void stored(struct fake_disk *d, struct fake_spool *s)
     d->stores++;
     if (d->store_fails && s->stored + s->storing > d->fails_at)
         s->error = d->store_fails;
-    else
+    else if (s->scan)
+        s->error = s->scan->feed(s->scan, s->bytes.p + s->stored, s->storing);
+    if (s->error == 0)
         s->stored += s->storing;
     s->storing = 0;
     store_on(s);

@@ -15,6 +15,7 @@ struct fake_disk;
 struct fake_spool {
     struct spool spool;
     struct fake_disk *disk;
+    struct spool_scan *scan;
     struct buf bytes;   /* all that was taken */
     size_t stored;      /* of them in the file */
     size_t storing;     /* on their way there; 0: none */

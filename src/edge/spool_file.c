@@ -401,7 +401,7 @@ static ptrdiff_t file_read(struct spool *spool, uint64_t offset, void *to, size_
 static size_t file_memory(struct spool *spool)
 {
     const struct spool_file *s = file_of(spool);
-    size_t blocks = (size_t)!!s->blocks[0] + !!s->blocks[1] + !!s->reading.p;
+    size_t blocks = (size_t) !!s->blocks[0] + !!s->blocks[1] + !!s->reading.p;
 
     return blocks * SPOOL_BLOCK + s->scan_memory;
 }

@@ -310,7 +310,7 @@ def check_key_as_the_unit_says(provider):
     assert f"Bearer {KEY}" in json.dumps(provider.record())
     key.write_text(KEY + "-2\n")
     sh("systemctl", "reload", "retryd.service")  # which says that it does not see it
-    assert "a new one needs systemctl restart" in sh("journalctl", "-o", "cat", "-u", "retryd.service", "-n", "20")
+    assert "new ones need systemctl restart" in sh("journalctl", "-o", "cat", "-u", "retryd.service", "-n", "20")
     provider.clear()
     assert ask()[0] == 200
     assert f"Bearer {KEY}\"" in json.dumps(provider.record())

@@ -277,7 +277,7 @@ static void see_it_leave(void)
 /* One that is forgotten makes this wait until the test's time is over. */
 static void await_end(void)
 {
-    while (turn(), frontend_connections(frontend) > 0)
+    while ((void)turn(), frontend_connections(frontend) > 0)
         uv_run(&loop, UV_RUN_ONCE);
     ck_assert_uint_eq(owner.closed, owner.begun);
 }
@@ -294,7 +294,7 @@ static void one_client(const struct place *p, enum moment moment, enum way way)
         leave(fd, way);
     ck_assert_int_eq(frontend_add(frontend, accepted), 0);
     if (moment != BEFORE_ALL) {
-        while (turn(), owner.events < p->events)
+        while ((void)turn(), owner.events < p->events)
             uv_run(&loop, UV_RUN_ONCE);
         if (moment == WITH_MORE)
             say(fd, "", p->body);

@@ -561,8 +561,11 @@ static const char *take(struct json_stream *s, const char *p, const char *end)
 
 void json_stream_feed(struct json_stream *s, struct str piece)
 {
-    const char *p = piece.p, *end = piece.p + piece.n;
+    const char *p = piece.p, *end;
 
+    if (piece.n == 0) /* p may be NULL */
+        return;
+    end = p + piece.n;
     s->piece = p;
     if (s->token)
         s->token = p;

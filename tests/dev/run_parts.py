@@ -21,6 +21,7 @@ import xml.etree.ElementTree
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "tests/dev"
 OUT = ROOT / "build/test"
+NAMED = 40  # failed tests that the summary names
 BOLD, RED, GREEN, PLAIN = ("\33[1m", "\33[31m", "\33[32m", "\33[0m") if sys.stdout.isatty() else ("",) * 4
 
 SANITIZERS = {
@@ -35,30 +36,35 @@ def failed(case):
             or any(child.tag in ("failure", "error", "skipped") for child in case))
 
 
+def name_of(case):
+    return ".".join(filter(None, (case.get("classname"), case.get("name"))))
+
+
 def count(reports):
-    """(passed, failed) of all reports in a folder."""
-    passed = bad = 0
+    """(passed, failed, names of those that failed) of all reports in a folder."""
+    passed, bad, names = 0, 0, []
     for report in sorted(reports.glob("*.xml")):
-        cases = [failed(case) for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase")]
-        passed, bad = passed + cases.count(False), bad + cases.count(True)
+        cases = list(xml.etree.ElementTree.parse(report).getroot().iter("testcase"))
+        wrong = [name_of(case) for case in cases if failed(case)]
+        passed, bad, names = passed + len(cases) - len(wrong), bad + len(wrong), names + wrong
     told = reports / "count"
     for line in told.read_text().splitlines() if told.exists() else ():
         good, wrong = map(int, line.split())
         passed, bad = passed + good, bad + wrong
-    return passed, bad
+    return passed, bad, names
 
 
 def judge(status, reports):
-    """(passed, failed, note) of a part that ended with this status."""
+    """(passed, failed, names of those that failed, note) of a part that ended with this status."""
     try:
-        passed, bad = count(reports)
+        passed, bad, names = count(reports)
     except xml.etree.ElementTree.ParseError as error:
-        return 0, 1, f"left a report that cannot be read: {error}"
+        return 0, 1, [], f"left a report that cannot be read: {error}"
     if passed + bad == 0:
-        return 0, 1, "ran no test"
+        return 0, 1, [], "ran no test"
     if status != 0 and bad == 0:
-        return passed, 1, f"ended with status {status}"
-    return passed, bad, ""
+        return passed, 1, [], f"ended with status {status}"
+    return passed, bad, names, ""
 
 
 def say(text):
@@ -72,8 +78,9 @@ def run(part, ahead):
     begin = time.monotonic()
     environment = {**SANITIZERS, **os.environ, "REPORTS": str(reports), "AHEAD": str(ahead.pid) if ahead else ""}
     status = subprocess.Popen([HERE / "parts" / part], cwd=ROOT, env=environment).wait()
-    passed, bad, note = judge(status, reports)
-    return f"{part:<10} {passed:7} {bad:7} {int(time.monotonic() - begin):8}  {note}", passed, bad
+    passed, bad, names, note = judge(status, reports)
+    row = f"{part:<10} {passed:7} {bad:7} {int(time.monotonic() - begin):8}  {note}"
+    return row, passed, bad, [f"{part}: {name}" for name in names]
 
 
 def start_ahead(parts):
@@ -114,19 +121,23 @@ def main():
         signal.signal(number, lambda which, _: sys.exit(128 + which))
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    rows, passed, bad, ahead = [], 0, 0, None
+    rows, passed, bad, names, ahead = [], 0, 0, [], None
     try:
         if asked.parts[1:]:
             ahead = start_ahead(asked.parts[1:])
         for part in asked.parts:
-            row, good, wrong = run(part, ahead)
+            row, good, wrong, wrong_names = run(part, ahead)
             rows.append(row)
-            passed, bad = passed + good, bad + wrong
+            passed, bad, names = passed + good, bad + wrong, names + wrong_names
     finally:
         end_all()
     print(f"\n{BOLD}{'part':<10} {'passed':>7} {'failed':>7} {'seconds':>8}{PLAIN}", *rows, sep="\n")
     if asked.left_out:
         print(asked.left_out)
+    for name in names[:NAMED]:
+        print(f"{RED}failed{PLAIN} {name}")
+    if names[NAMED:]:
+        print(f"... and {len(names) - NAMED} more")
     good = bad == 0 and passed > 0
     print(f"{GREEN if good else RED}retryd: {passed} passed, {bad} failed{PLAIN}")
     return 0 if good else 1

@@ -110,5 +110,12 @@ def test_a_part_is_judged(tmp_path, status, report, told, expected):
         (tmp_path / "one.xml").write_text(f"<testsuites><testsuite>{report}</testsuite></testsuites>")
     if told is not None:
         (tmp_path / "count").write_text(told)
-    passed, failed, note = run_parts.judge(status, tmp_path)
+    passed, failed, _, note = run_parts.judge(status, tmp_path)
     assert (passed, failed) == expected[:2] and note.startswith(expected[2]) and bool(note) == bool(expected[2])
+
+
+def test_failed_tests_are_named(tmp_path):
+    (tmp_path / "one.xml").write_text(f"""<testsuites><testsuite>{PASSED}
+        <testcase classname="tests.test_it" name="test_one"><failure/></testcase>
+        <testcase name="test_two[a]"><error/></testcase></testsuite></testsuites>""")
+    assert run_parts.judge(1, tmp_path)[2] == ["tests.test_it.test_one", "test_two[a]"]

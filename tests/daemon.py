@@ -59,7 +59,7 @@ class Retryd:
         environment.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
         environment.update(env or {})
         self.process = subprocess.Popen(
-            [*wrap, os.environ["RETRYD_BIN"], "-c", self.config_path, *args], stdin=subprocess.DEVNULL,
+            [*wrap, os.environ["DAEMON_BIN"], "-c", self.config_path, *args], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, preexec_fn=preexec)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

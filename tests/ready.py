@@ -4,7 +4,7 @@ import os
 import pathlib
 import re
 
-ROOT = pathlib.Path(os.environ["RETRYD_SOURCE_DIR"])
+ROOT = pathlib.Path(os.environ["SOURCE_DIR"])
 APIS = {"https://api.openai.com/v1": "/openai/v1", "https://api.anthropic.com": "/anthropic",
         "https://generativelanguage.googleapis.com": "/google"}
 

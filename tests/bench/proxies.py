@@ -170,10 +170,10 @@ access = off
 [upstream bench]
 url = http://127.0.0.1:{self.upstream_port}/v1
 """)
-        return [sys.executable, "-c", HAND_OVER, str(self.fds()[0]), os.environ["RETRYD_BIN"], "-c", path]
+        return [sys.executable, "-c", HAND_OVER, str(self.fds()[0]), os.environ["DAEMON_BIN"], "-c", path]
 
     def version(self):
-        text = output_of(os.environ["RETRYD_BIN"], "--version")
+        text = output_of(os.environ["DAEMON_BIN"], "--version")
         number, mhd, curl = (version_in(text, name + r"[/ ]([^\s,)]+)")
                              for name in ("retryd", "libmicrohttpd", "libcurl"))
         return f"retryd {number} (libmicrohttpd {mhd}, libcurl {curl})"

@@ -119,8 +119,8 @@ def test_ratios_are_taken_round_by_round():
 
 
 def test_without_the_programs_it_says_what_is_missing():
-    env = {k: v for k, v in os.environ.items() if k != "RETRYD_BIN"}
+    env = {k: v for k, v in os.environ.items() if k != "DAEMON_BIN"}
     done = subprocess.run([RUN, "--quick"], env={**env, "PATH": "/nonexistent"},
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
-    assert "needs RETRYD_BIN, wrk" in done.stderr
+    assert "needs DAEMON_BIN, wrk" in done.stderr

@@ -6,7 +6,7 @@ import subprocess
 
 
 def pytest_collection_modifyitems(config, items):
-    version = subprocess.run([os.environ["RETRYD_BIN"], "--version"], capture_output=True, text=True).stdout
+    version = subprocess.run([os.environ["DAEMON_BIN"], "--version"], capture_output=True, text=True).stdout
     here = set(re.findall(r"(lib\w+)/(\d+)", version))
     libraries = {name for name, _ in here}
 

@@ -191,7 +191,7 @@ def test_a_health_check_gets_through_a_crowd(provider, retryd, tmp_path):
             for _ in range(64):
                 c = crowd.enter_context(raw.Raw(door(d), receive_buffer=4096))
                 c.send(piece)
-            health = subprocess.run([os.environ["RETRYD_BIN"], "-c", conf, "--health"], capture_output=True, text=True)
+            health = subprocess.run([os.environ["DAEMON_BIN"], "-c", conf, "--health"], capture_output=True, text=True)
             assert health.returncode == 0, (piece, health.stderr)
             assert ask(d, "/healthz")[0] == 200
 

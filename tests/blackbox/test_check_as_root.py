@@ -12,7 +12,7 @@ def check(tmp_path, text, *option, wrap=(), env=None):
     path.write_text(text)
     path.chmod(0o644)
     environment = {k: v for k, v in os.environ.items() if k != "CREDENTIALS_DIRECTORY"}
-    done = subprocess.run([*wrap, os.environ["RETRYD_BIN"], "-c", path, *(option or ["--check"])], capture_output=True,
+    done = subprocess.run([*wrap, os.environ["DAEMON_BIN"], "-c", path, *(option or ["--check"])], capture_output=True,
                           text=True, timeout=60, env={**environment, **(env or {})})
     return done.returncode, done.stdout, done.stderr
 
@@ -94,6 +94,6 @@ def test_a_credential_is_read_in_the_service(tmp_path):
     text = UPSTREAM + "api_key_file = openai-key\n"
     code, _, err = check(tmp_path, text, env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert code == 6 and "cannot be read" in err
-    done = subprocess.run([os.environ["RETRYD_BIN"], "-c", tmp_path / "retryd.conf"], capture_output=True, text=True,
+    done = subprocess.run([os.environ["DAEMON_BIN"], "-c", tmp_path / "retryd.conf"], capture_output=True, text=True,
                           timeout=60)
     assert done.returncode == 6 and "CREDENTIALS_DIRECTORY is not set" in done.stderr

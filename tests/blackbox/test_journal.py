@@ -48,7 +48,7 @@ def test_whoever_else_reads_sees_no_priorities(wrap):
 def test_each_problem_of_a_configuration_is_an_error(tmp_path, kind):
     """They are told before there is a log, many at once."""
     (tmp_path / "conf").write_text(f"[nothing]\nx = 1\n[server]\nworkers = none\n[log]\nformat = {kind}\n")
-    done = subprocess.run([*JOURNAL, os.environ["RETRYD_BIN"], "-c", str(tmp_path / "conf")], capture_output=True,
+    done = subprocess.run([*JOURNAL, os.environ["DAEMON_BIN"], "-c", str(tmp_path / "conf")], capture_output=True,
                           text=True, timeout=60)
     assert done.returncode == 3
     lines = done.stderr.splitlines()
@@ -60,7 +60,7 @@ def test_each_problem_of_a_configuration_is_an_error(tmp_path, kind):
 
 @pytest.mark.parametrize("args", [["--no-such-option"], ["--check", "-c", "/no/such/file"]])
 def test_a_command_that_cannot_be_served_is_an_error(args):
-    done = subprocess.run([*JOURNAL, os.environ["RETRYD_BIN"], *args], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*JOURNAL, os.environ["DAEMON_BIN"], *args], capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert done.stderr and all(line.startswith("<3>") for line in done.stderr.splitlines()), done.stderr
 

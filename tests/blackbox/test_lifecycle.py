@@ -363,7 +363,7 @@ def fails_to_start(tmp_path, config, env=None, args=(), wrap=()):
     """(exit code, its lines) of a daemon that must not start."""
     path = tmp_path / "retryd.conf"
     path.write_text(config)
-    done = subprocess.run([*wrap, os.environ["RETRYD_BIN"], "-c", path, *args], capture_output=True, timeout=30,
+    done = subprocess.run([*wrap, os.environ["DAEMON_BIN"], "-c", path, *args], capture_output=True, timeout=30,
                           env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL)
     return done.returncode, [line for line in done.stderr.decode().splitlines() if line]
 
@@ -421,7 +421,7 @@ def test_bad_key_files(tmp_path):
     url = "[upstream u]\nurl = http://127.0.0.1:1/v1\n"
     (tmp_path / "empty").write_text("\n\n")
     for key, word in ((f"api_key_file = {tmp_path}/missing", "missing"), (f"api_key_file = {tmp_path}/empty", "empty"),
-                      ("api_key_env = RETRYD_TEST_UNSET", "RETRYD_TEST_UNSET")):
+                      ("api_key_env = TEST_UNSET", "TEST_UNSET")):
         code, lines = fails_to_start(tmp_path, url + key + "\n" + ADMIN_OFF)
         assert code == KEY_FILE, lines
         assert any(word in line for line in lines), lines
@@ -442,7 +442,7 @@ def test_bad_configuration_and_usage(tmp_path):
 
 
 def test_files_are_read_from_the_right_place(tmp_path):
-    done = subprocess.run([os.environ["RETRYD_BIN"], "-c", tmp_path / "absent.conf"], capture_output=True, timeout=30)
+    done = subprocess.run([os.environ["DAEMON_BIN"], "-c", tmp_path / "absent.conf"], capture_output=True, timeout=30)
     assert done.returncode == CONFIG
     assert b"absent.conf" in done.stderr and done.stderr.count(b"\n") == 1
 
@@ -744,7 +744,7 @@ def test_start_and_end_without_a_client(retryd):
 def test_every_line_of_a_json_log_is_json(tmp_path, wrong):
     """What is wrong with the configuration too, and what --check would note."""
     (tmp_path / "conf").write_text(f"{wrong}[log]\nformat = json\n[admin]\nlisten = off\n")
-    done = subprocess.run([os.environ["RETRYD_BIN"], "-c", str(tmp_path / "conf")], capture_output=True, text=True,
+    done = subprocess.run([os.environ["DAEMON_BIN"], "-c", str(tmp_path / "conf")], capture_output=True, text=True,
                           timeout=60)
     assert done.returncode == 3
     lines = [json.loads(line) for line in done.stderr.splitlines()]
@@ -775,7 +775,7 @@ def test_pool_threads_that_cannot_be_had_are_found_at_the_start(tmp_path):
         os.setuid(54321)
         resource.setrlimit(resource.RLIMIT_NPROC, (4, 4))
 
-    done = subprocess.run([os.environ["RETRYD_BIN"], "-c", str(tmp_path / "conf")], capture_output=True, text=True,
+    done = subprocess.run([os.environ["DAEMON_BIN"], "-c", str(tmp_path / "conf")], capture_output=True, text=True,
                           preexec_fn=few_threads, timeout=60,
                           env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
     assert done.returncode == 1, done.stderr
@@ -787,7 +787,7 @@ def test_too_few_descriptors_are_an_error_at_the_start(tmp_path, most, workers):
     """No crash, no abort of libuv's, no exit without a word, and no word of memory."""
     (tmp_path / "conf").write_text("[log]\nformat = json\n[server]\nlisten = 127.0.0.1:0\n"
                                    f"workers = {workers}\n[admin]\nlisten = off\n")
-    done = subprocess.run([os.environ["RETRYD_BIN"], "-c", str(tmp_path / "conf")], capture_output=True, text=True,
+    done = subprocess.run([os.environ["DAEMON_BIN"], "-c", str(tmp_path / "conf")], capture_output=True, text=True,
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)), timeout=60)
     told = json.loads(done.stderr.splitlines()[-1])
     assert (done.returncode, told["level"]) == (1, "error"), done.stderr

@@ -14,7 +14,7 @@ def start(tmp_path, text):
     """What became of a daemon that is to end by itself."""
     conf = tmp_path / "retryd.conf"
     conf.write_text(text + "[upstream x]\nurl = http://127.0.0.1:1/v1\n")
-    return subprocess.run([os.environ["RETRYD_BIN"], "-c", conf], capture_output=True, text=True, timeout=60)
+    return subprocess.run([os.environ["DAEMON_BIN"], "-c", conf], capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("server, admin", [(ANYWHERE, "off"), (f"{HERE}, {ANYWHERE}", "off"), ("[::]:0", "off"),

@@ -56,7 +56,7 @@ def check(tmp_path, listen, url, admin="off", more=""):
     conf = CONF.format(listen=listen, admin=admin, url=url, more=more)
     conf = conf.replace("[server]\nlisten", "[server]\ninsecure_listen = yes\nlisten", 1).removesuffix("[server]\n")
     (tmp_path / "conf").write_text(conf)
-    return subprocess.run([os.environ["RETRYD_BIN"], "-c", str(tmp_path / "conf"), "--check"], capture_output=True,
+    return subprocess.run([os.environ["DAEMON_BIN"], "-c", str(tmp_path / "conf"), "--check"], capture_output=True,
                           text=True, timeout=30)
 
 
@@ -94,7 +94,7 @@ def test_start_looks_at_the_sockets_that_are_there(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]
         (tmp_path / "conf").write_text(f"[admin]\nlisten = off\n[upstream x]\nurl = http://localhost:{port}/v1\n")
-        done = subprocess.run([sys.executable, "-c", ACTIVATE, str(s.fileno()), os.environ["RETRYD_BIN"], "-c",
+        done = subprocess.run([sys.executable, "-c", ACTIVATE, str(s.fileno()), os.environ["DAEMON_BIN"], "-c",
                                str(tmp_path / "conf")],
                               pass_fds=[s.fileno()], capture_output=True, text=True, timeout=60)
     assert done.returncode == 3

@@ -49,7 +49,7 @@ def fails_to_start(tmp_path, sockets, config=""):
     """The one error line of a daemon that must not start."""
     path = tmp_path / "retryd.conf"
     path.write_text(config)
-    done = subprocess.run([*passing(*sockets), os.environ["RETRYD_BIN"], "-c", path], capture_output=True, timeout=30,
+    done = subprocess.run([*passing(*sockets), os.environ["DAEMON_BIN"], "-c", path], capture_output=True, timeout=30,
                           text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == CONFIG, done.stderr
     errors = [line for line in done.stderr.splitlines() if "level=error" in line]

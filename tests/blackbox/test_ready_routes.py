@@ -42,7 +42,7 @@ def machine():
 def test_the_sample_with_ready_routes_is_right(tmp_path):
     path = tmp_path / "retryd.conf"
     path.write_text(uncommented(sample()), encoding="utf-8")
-    check = subprocess.run([os.environ["RETRYD_BIN"], "-c", path, "--check"], capture_output=True, text=True)
+    check = subprocess.run([os.environ["DAEMON_BIN"], "-c", path, "--check"], capture_output=True, text=True)
     assert check.returncode == 0, check.stderr + check.stdout
 
 

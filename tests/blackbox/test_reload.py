@@ -18,7 +18,7 @@ SOCKETS = pathlib.Path("/proc/net/unix")
 
 def verb(*words, wrap=()):
     """What `retryd reload` exits with and says."""
-    done = subprocess.run([*wrap, os.environ["RETRYD_BIN"], "reload", *map(str, words)], capture_output=True, text=True,
+    done = subprocess.run([*wrap, os.environ["DAEMON_BIN"], "reload", *map(str, words)], capture_output=True, text=True,
                           timeout=60, stdin=subprocess.DEVNULL)
     return done.returncode, done.stdout, done.stderr
 
@@ -58,7 +58,7 @@ def test_a_bad_file_is_what_check_would_say(provider, retryd, text, code, words)
     assert (got, out) == (code, "")
     assert words in err and re.search(rf"^{d.config_path}:\d+: \[", err, re.MULTILINE), err
     assert "reload failed: the previous configuration stays in force" in err
-    checked = subprocess.run([os.environ["RETRYD_BIN"], "-c", d.config_path, "--check"], capture_output=True, text=True)
+    checked = subprocess.run([os.environ["DAEMON_BIN"], "-c", d.config_path, "--check"], capture_output=True, text=True)
     assert checked.returncode == code
     assert set(checked.stderr.splitlines()) <= set(err.splitlines())
     assert ask(d).header("x-retryd-attempts") == "2"

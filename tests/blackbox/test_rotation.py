@@ -245,7 +245,7 @@ def test_a_client_certificate_that_changes_is_shown_at_once(pki, clients, retryd
 def check(settings, tmp_path):
     config = tmp_path / "check.conf"
     config.write_text("[upstream openai]\n" + "".join(f"{k} = {v}\n" for k, v in settings.items()))
-    result = subprocess.run([os.environ["RETRYD_BIN"], "--check", "-c", config], capture_output=True, text=True,
+    result = subprocess.run([os.environ["DAEMON_BIN"], "--check", "-c", config], capture_output=True, text=True,
                             stdin=subprocess.DEVNULL)
     return result.returncode, result.stdout + result.stderr
 

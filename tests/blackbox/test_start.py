@@ -39,7 +39,7 @@ def test_descriptors_that_are_closed_are_opened(provider, tmp_path):
     conf = tmp_path / "conf"
     conf.write_text(f"[server]\nlisten = 127.0.0.1:{port}\n[admin]\nlisten = off\n"
                     f"[upstream test]\nurl = {provider.base_url}\n")
-    process = subprocess.Popen(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', os.environ["RETRYD_BIN"], conf])
+    process = subprocess.Popen(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', os.environ["DAEMON_BIN"], conf])
     try:
         while True:
             with contextlib.suppress(ConnectionRefusedError):

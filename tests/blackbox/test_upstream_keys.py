@@ -80,7 +80,7 @@ def test_forms_of_a_key_file(provider, retryd, tmp_path, text):
 
 
 def run_retryd(*args, env=None):
-    return subprocess.run([os.environ["RETRYD_BIN"], *args], env={**os.environ, **(env or {})},
+    return subprocess.run([os.environ["DAEMON_BIN"], *args], env={**os.environ, **(env or {})},
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
 
 
@@ -178,9 +178,9 @@ def test_not_dumpable(provider, monkeypatch):
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         binary = os.path.join(folder, "retryd")
-        shutil.copy(os.environ["RETRYD_BIN"], binary)
+        shutil.copy(os.environ["DAEMON_BIN"], binary)
         os.chmod(binary, 0o755)
-        monkeypatch.setenv("RETRYD_BIN", binary)
+        monkeypatch.setenv("DAEMON_BIN", binary)
         with Readable(provider.base_url, preexec=drop) as d:
             with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, preexec_fn=drop) as other:
                 assert owner(other.pid) == user  # what any other program shows

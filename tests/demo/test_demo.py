@@ -38,21 +38,21 @@ def test_says_so_when_failures_are_not_ridden_out(tmp_path):
     """With one attempt per request, the provider's failures reach the client."""
     once = tmp_path / "retryd"
     once.write_text(f"#!/bin/sh\nsed 's/^.retry.$/&\\nmax_attempts = 1/' \"$2\" >'{tmp_path}/conf'\n"
-                    f"exec '{os.environ['RETRYD_BIN']}' -c '{tmp_path}/conf'\n")
+                    f"exec '{os.environ['DAEMON_BIN']}' -c '{tmp_path}/conf'\n")
     once.chmod(0o755)
-    done = run(RETRYD_BIN=str(once))
+    done = run(DAEMON_BIN=str(once))
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "demo: 1 of 11 requests answered; 0 failures ridden out"
     assert "demo: 503 twice, then good: the client saw error 503\n" in done.stderr
 
 
 def test_says_what_is_missing():
-    done = run(RETRYD_BIN="/nonexistent")
+    done = run(DAEMON_BIN="/nonexistent")
     assert done.returncode == 2
-    assert done.stderr == "demo: RETRYD_BIN is not the path of a program; ./dev demo builds it first\n"
+    assert done.stderr == "demo: DAEMON_BIN is not the path of a program; ./dev demo builds it first\n"
 
 
 def test_says_that_retryd_did_not_start():
-    done = run(RETRYD_BIN="/bin/false")
+    done = run(DAEMON_BIN="/bin/false")
     assert done.returncode == 1
     assert done.stderr.startswith("demo: ")

@@ -132,10 +132,10 @@ build() {
 # use PRESET: builds it, and exports the paths that scripts need.
 use() {
     build "$1"
-    RETRYD_BIN=$root/build/$1/retryd
+    DAEMON_BIN=$root/build/$1/retryd
     PROVIDER_BIN=$root/build/$1/tests/provider/provider
-    RETRYD_SOURCE_DIR=$root
-    export RETRYD_BIN PROVIDER_BIN RETRYD_SOURCE_DIR
+    SOURCE_DIR=$root
+    export DAEMON_BIN PROVIDER_BIN SOURCE_DIR
 }
 
 # --- running --------------------------------------------------------------------------------------
@@ -176,6 +176,6 @@ run_ctest() {
 # on_other_debian COMMAND...: runs it in this tree on Debian 13 if this is 12, and on 12 if this is 13.
 on_other_debian() {
     mkdir -p "$root/build"
-    as_root flock "$root/build/debian.lock" env RETRYD_SOURCE_DIR="$root" setpriv --pdeathsig TERM \
+    as_root flock "$root/build/debian.lock" env SOURCE_DIR="$root" setpriv --pdeathsig TERM \
         $python tests/service/other_debian.py "$(packages_of test-unit test-blackbox | tr '\n' ' ')" "$@"
 }

@@ -119,3 +119,13 @@ def test_failed_tests_are_named(tmp_path):
         <testcase classname="tests.test_it" name="test_one"><failure/></testcase>
         <testcase name="test_two[a]"><error/></testcase></testsuite></testsuites>""")
     assert run_parts.judge(1, tmp_path)[2] == ["tests.test_it.test_one", "test_two[a]"]
+
+
+def test_no_test_has_a_variable_that_retryd_would_read():
+    """retryd takes each variable RETRYD_* for a setting, so those of the tests have other names: DAEMON_BIN,
+    SOURCE_DIR. dpkg alone sees those of no-services/."""
+    pattern = re.compile(r"""environ(\.get\(|\[)["']RETRYD_|\$\{?RETRYD_|^ *RETRYD_[A-Z_]+=""", re.MULTILINE)
+    named = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*")
+             if path.is_file() and path.suffix in ("", ".py", ".sh", ".c") and "no-services" not in path.parts
+             and path != pathlib.Path(__file__).resolve() and pattern.search(path.read_text(errors="replace"))]
+    assert named == []

@@ -4,7 +4,7 @@ import os
 import pathlib
 import re
 
-ROOT = pathlib.Path(os.environ["RETRYD_SOURCE_DIR"])
+ROOT = pathlib.Path(os.environ["SOURCE_DIR"])
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text()
          for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 README = PAGES["README.md"]

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Prints the README's ten log lines: six requests meet a rate limit.
 
-    RETRYD_BIN=... PROVIDER_BIN=... tests/readme/rate_limit.py
+    DAEMON_BIN=... PROVIDER_BIN=... tests/readme/rate_limit.py
 
 The first request gets a 429 that asks for 2 s, and closes the gate. The five others arrive while it is closed,
 and wait. After the wait one of them goes, and gets a 429 that asks for one second more. retryd runs with its

@@ -67,7 +67,7 @@ def shell(text, **environment):
 @pytest.fixture
 def installed(tmp_path):
     """What the README's install command puts where, below a folder of the test's own."""
-    build = pathlib.Path(os.environ["RETRYD_BIN"]).parent
+    build = pathlib.Path(os.environ["DAEMON_BIN"]).parent
     text = command("sudo cmake --install").removeprefix("sudo ").replace("build/release", str(build))
     done = shell(text, DESTDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -174,7 +174,7 @@ def run_in_own_network(text, installed):
 def test_runs_from_the_tree(tmp_path):
     """By the build under test, which the README's first line would make build/release/retryd."""
     (tmp_path / "usr/bin").mkdir(parents=True)
-    (tmp_path / "usr/bin/retryd").symlink_to(os.environ["RETRYD_BIN"])
+    (tmp_path / "usr/bin/retryd").symlink_to(os.environ["DAEMON_BIN"])
     run_in_own_network(command("build/release/retryd").removesuffix("&"), tmp_path)
 
 
@@ -233,7 +233,7 @@ MANUAL = (ROOT / "docs/retryd.1").read_text()
 
 def usage():
     """--help as far as the configuration's keys."""
-    return shell('"$RETRYD_BIN" --help').stdout.partition("All keys with their defaults")[0]
+    return shell('"$DAEMON_BIN" --help').stdout.partition("All keys with their defaults")[0]
 
 
 def test_manual_has_the_options_of_help():
@@ -283,7 +283,7 @@ def test_configuration_is_in_force_as_it_stands(text, tmp_path):
     conf = tmp_path / "retryd.conf"
     conf.write_text(text.replace("/etc/retryd/openai-key", str(key)).replace("/etc/retryd/azure-key", str(key))
                     .replace("/run/keys/openai-key", str(key)))
-    done = shell(f'"$RETRYD_BIN" -c {conf} --check')
+    done = shell(f'"$DAEMON_BIN" -c {conf} --check')
     assert done.returncode == 0, done.stderr
     assert "has no effect" not in done.stdout + done.stderr
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import ANSWER, CHAT, GOOD, KEY, failing
 from openai import OpenAI
 
-README = (pathlib.Path(os.environ["RETRYD_SOURCE_DIR"]) / "README.md").read_text()
+README = (pathlib.Path(os.environ["SOURCE_DIR"]) / "README.md").read_text()
 STREAM = {"preset": "auto", "text": ANSWER, "events": 4}
 HOLD = {"extra_headers": {"x-retryd-stream-mode": "hold"}}
 

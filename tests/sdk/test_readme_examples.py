@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import ANSWER, GOOD, RESET, assert_no_sdk_retry, failing
 
-PAGE = (pathlib.Path(os.environ["RETRYD_SOURCE_DIR"]) / "docs/running.md").read_text()
+PAGE = (pathlib.Path(os.environ["SOURCE_DIR"]) / "docs/running.md").read_text()
 SDK = pathlib.Path(os.environ["SDK_DIR"])
 
 

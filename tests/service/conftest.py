@@ -17,7 +17,7 @@ def able():
 
 @pytest.fixture(scope="session")
 def retryd():
-    return pathlib.Path(os.environ["RETRYD_BIN"])
+    return pathlib.Path(os.environ["DAEMON_BIN"])
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import re
 import shutil
 import subprocess
 
-ROOT = pathlib.Path(os.environ.get("RETRYD_SOURCE_DIR", pathlib.Path(__file__).parents[2]))
-CACHE = pathlib.Path(os.environ.get("RETRYD_CACHE", ROOT / ".cache")) / "service"
+ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).parents[2]))
+CACHE = pathlib.Path(os.environ.get("CACHE_DIR", ROOT / ".cache")) / "service"
 
 
 def run(*command, **options):

@@ -49,7 +49,7 @@ static const struct sample samples[] = {
     {"log", "access", "all", "retried", "retried", "none", "all, retried, failed or off"},
     {"upstream", "url", "https://api.openai.com/v1", "HTTP://h:80/x//", "http://h:80/x", "h/v1",
      "a URL that starts with https://, http:// or unix:/"},
-    {"upstream", "api_key_env", "", "RETRYD_TEST_KEY", "RETRYD_TEST_KEY", "a-b",
+    {"upstream", "api_key_env", "", "TEST_KEY", "TEST_KEY", "a-b",
      "the name of an environment variable, such as OPENAI_API_KEY, and not the key itself"},
     {"upstream", "api_key_file", "", "./keys", "./keys", NULL, NULL},
     {"upstream", "auth_header", "Authorization", "api-key", "api-key", "",
@@ -184,7 +184,7 @@ static void check_good_value(const struct sample *s)
 {
     struct loaded l;
 
-    ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "k", 1), 0);
+    ck_assert_int_eq(setenv("TEST_KEY", "k", 1), 0);
     config_text_write("keys", "k\n", 2);
     config_text_write_client(pem_certificate, pem_key);
     l = load_key(s->section, s->key, s->good);

@@ -319,7 +319,7 @@ END_TEST
 static const char full_file[] =
     "[server]\nlisten = 127.0.0.1:1,\n  unix:/run/x\nworkers = 2\nallowed_hosts = a, b\n"
     "[admin]\nlisten = off\n[log]\nlevel = warn\n"
-    "[upstream a]\nurl = https://a.example/v1\napi_key_env = RETRYD_TEST_KEY\nheader.X = y\n"
+    "[upstream a]\nurl = https://a.example/v1\napi_key_env = TEST_KEY\nheader.X = y\n"
     "model.m = n\n[upstream b]\nurl = unix:/run/b:/{model}?v=1\napi_key_file = ./keys\n"
     "[retry]\nretry_on = connect, 5xx\nmultiplier = 1.25\nbudget = 5%\n"
     "[route r]\nupstreams = b, a\npath = /chat/*\nretry.max_attempts = 2\nstream.mode = hold\n"
@@ -358,7 +358,7 @@ START_TEST(damaged_files_never_crash)
     static const char spice[] = "[]=:;#, \t\n\r.-*\"%0x";
     uint32_t seed = 20260101;
 
-    ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "k", 1), 0);
+    ck_assert_int_eq(setenv("TEST_KEY", "k", 1), 0);
     config_text_write("keys", "k1\nk2\n", 6);
     for (int round = 0; round < 2500; round++) {
         char text[sizeof full_file];
@@ -391,7 +391,7 @@ START_TEST(each_allocation_may_fail)
 {
     size_t n = 1;
 
-    ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "k", 1), 0);
+    ck_assert_int_eq(setenv("TEST_KEY", "k", 1), 0);
     config_text_write("keys", "k1\nk2\n", 6);
     config_text_write("t.conf", full_file, strlen(full_file));
     for (;; n++) {

@@ -150,24 +150,24 @@ static struct str first_key(const struct loaded *l)
 
 START_TEST(key_from_the_environment)
 {
-    static const char text[] = "[upstream openai]\napi_key_env = RETRYD_TEST_KEY\n";
+    static const char text[] = "[upstream openai]\napi_key_env = TEST_KEY\n";
     struct loaded l;
 
-    ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "  sk-secret-1\n", 1), 0);
+    ck_assert_int_eq(setenv("TEST_KEY", "  sk-secret-1\n", 1), 0);
     l = config_text_load(text);
     ck_assert(str_eq(first_key(&l), STR("sk-secret-1")));
     loaded_deinit(&l);
-    ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "sk secret", 1), 0);
+    ck_assert_int_eq(setenv("TEST_KEY", "sk secret", 1), 0);
     is_bad(
         text, ENOKEY,
-        "t.conf:2: [upstream openai] api_key_env: the value of \"RETRYD_TEST_KEY\" is not a key; expected printable ASCII without spaces\n");
-    ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "", 1), 0);
+        "t.conf:2: [upstream openai] api_key_env: the value of \"TEST_KEY\" is not a key; expected printable ASCII without spaces\n");
+    ck_assert_int_eq(setenv("TEST_KEY", "", 1), 0);
     is_bad(text, ENOKEY,
-           "t.conf:2: [upstream openai] api_key_env: the variable \"RETRYD_TEST_KEY\" is empty; "
+           "t.conf:2: [upstream openai] api_key_env: the variable \"TEST_KEY\" is empty; "
            "set it, or remove api_key_env so that the client's own key passes through\n");
-    ck_assert_int_eq(unsetenv("RETRYD_TEST_KEY"), 0);
+    ck_assert_int_eq(unsetenv("TEST_KEY"), 0);
     is_bad(text, ENOKEY,
-           "t.conf:2: [upstream openai] api_key_env: the variable \"RETRYD_TEST_KEY\" is not set; "
+           "t.conf:2: [upstream openai] api_key_env: the variable \"TEST_KEY\" is not set; "
            "set it, or remove api_key_env so that the client's own key passes through\n");
 }
 END_TEST
@@ -252,8 +252,8 @@ START_TEST(C31_secrets_are_never_shown)
 
     ck_assert_ptr_null(l.config);
     ck_assert_msg(!strstr(l.problems, "SECRET"), "%s", l.problems);
-    ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "sk-SECRET", 1), 0);
-    l = config_text_load("[upstream a]\nurl = http://h\napi_key_env = RETRYD_TEST_KEY\n"
+    ck_assert_int_eq(setenv("TEST_KEY", "sk-SECRET", 1), 0);
+    l = config_text_load("[upstream a]\nurl = http://h\napi_key_env = TEST_KEY\n"
                          "proxy = http://u:SECRET@p:1\nheader.Cookie = SECRET\n"
                          "header.X-Api-Key = SECRET\nheader.X = Bearer SECRET\nheader.Y = org-y\n");
     ck_assert_str_eq(l.problems, "");
@@ -277,9 +277,9 @@ START_TEST(headers)
            "connection\n"
            "t.conf:5: [upstream openai] header.X: expected a value that is not empty and does not "
            "start with a semicolon\n");
-    ck_assert_int_eq(setenv("RETRYD_TEST_KEY", "k", 1), 0);
+    ck_assert_int_eq(setenv("TEST_KEY", "k", 1), 0);
     is_bad(
-        "[upstream openai]\napi_key_env = RETRYD_TEST_KEY\nheader.authorization = x\n", EINVAL,
+        "[upstream openai]\napi_key_env = TEST_KEY\nheader.authorization = x\n", EINVAL,
         "t.conf:3: [upstream openai] header.authorization: this header carries the key of api_key_env; expected only one of them\n");
     is_good("[upstream openai]\nheader.authorization = x\n", "");
     is_bad(

@@ -1,19 +1,19 @@
 /* Parses the command line, and runs all commands but the server. */
 #include "daemon/cli.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define TEXT_MAX (1024 * 1024)
 
-static const char usage[] =
-    "Usage: retryd [-c FILE] [--check | --dump-config | --health]\n"
-    "       retryd reload [PID]\n"
-    "       retryd --help | --version\n"
+static const char usage_begin[] = "Usage: retryd [-c FILE] [--check | --dump-config | --health]\n"
+                                  "       retryd --help | --version\n";
+
+static const char usage_options[] =
     "\n"
     "Forwards requests from OpenAI clients, and retries those that fail for a temporary reason.\n"
     "Point a client at http://127.0.0.1:4290/v1, for example with OPENAI_BASE_URL.\n"
@@ -25,11 +25,9 @@ static const char usage[] =
     "      --version      print the version\n"
     "  -h, --help         print this help\n"
     "\n"
-    "retryd reload makes the running retryd, or process PID, read its configuration again, and "
-    "waits\n"
-    "for the result. It exits with 0 if the new configuration is in force. Otherwise it prints "
-    "what is\n"
-    "wrong, and the old configuration stays in force.\n"
+    "Commands; retryd COMMAND --help describes one:\n";
+
+static const char usage_end[] =
     "\n"
     "Signals: after SIGTERM retryd finishes the requests in flight and ends; a second SIGTERM ends "
     "it\n"
@@ -49,6 +47,32 @@ static const char usage[] =
     "All keys with their defaults:\n"
     "\n";
 
+/* --- commands --------------------------------------------------------------------------------- */
+
+/* One row for each command. A new one needs only its row and its function. */
+static const struct cli_command commands[] = {
+    {"reload", "[PID]", "make the running retryd, or process PID, read its configuration again",
+     "Waits for the result. Exits with 0 if the new configuration is in force. Otherwise it prints "
+     "what\nis wrong, exits with the code that --check would return, and the old configuration "
+     "stays in\nforce. Without a PID, exactly one retryd that this user may reload has to run.\n",
+     cli_reload},
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const struct cli_command *find_command(const char *name)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (!strcmp(commands[i].name, name))
+            return &commands[i];
+    return NULL;
+}
+
+static void command_help(const struct cli_command *c, FILE *out)
+{
+    fprintf(out, "Usage: retryd %s%s%s\n\n%c%s.\n\n%s", c->name, c->arguments[0] ? " " : "",
+            c->arguments, toupper((unsigned char)c->help[0]), c->help + 1, c->text);
+}
+
 /* --- parsing ---------------------------------------------------------------------------------- */
 
 enum { OPTION_CHECK = 256, OPTION_DUMP, OPTION_VERSION, OPTION_HEALTH };
@@ -63,7 +87,7 @@ static const struct option options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static enum cli_exit complain(FILE *err, const char *what, const char *which)
+enum cli_exit cli_complain(FILE *err, const char *what, const char *which)
 {
     char quoted[128];
 
@@ -79,8 +103,8 @@ static enum cli_exit complain(FILE *err, const char *what, const char *which)
 
 static enum cli_exit set_mode(struct cli *cli, enum cli_mode mode, FILE *err)
 {
-    if (cli->mode != CLI_RUN && cli->mode != mode)
-        return complain(
+    if (cli->mode != CLI_SERVE && cli->mode != mode)
+        return cli_complain(
             err,
             "only one of --check, --dump-config, --health, --version and --help can be used at a "
             "time",
@@ -92,9 +116,9 @@ static enum cli_exit set_mode(struct cli *cli, enum cli_mode mode, FILE *err)
 static enum cli_exit set_config(struct cli *cli, const char *path, FILE *err)
 {
     if (cli->config)
-        return complain(err, "-c was given twice; expected one file", "");
+        return cli_complain(err, "-c was given twice; expected one file", "");
     if (!path[0])
-        return complain(err, "-c needs a file name", "");
+        return cli_complain(err, "-c needs a file name", "");
     cli->config = path;
     return CLI_OK;
 }
@@ -104,8 +128,8 @@ static enum cli_exit unknown_option(char **argv, FILE *err)
 {
     char shown[] = {'-', (char)optopt, '\0'};
 
-    return complain(err, "unknown option",
-                    optopt != 0 && optopt < OPTION_CHECK ? shown : argv[optind - 1]);
+    return cli_complain(err, "unknown option",
+                        optopt != 0 && optopt < OPTION_CHECK ? shown : argv[optind - 1]);
 }
 
 static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE *err)
@@ -124,45 +148,44 @@ static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE 
     case OPTION_HEALTH:
         return set_mode(cli, CLI_HEALTH, err);
     case ':':
-        return complain(err, "-c needs a file name", "");
+        return cli_complain(err, "-c needs a file name", "");
     default:
         return unknown_option(argv, err);
     }
 }
 
-/* Parses the arguments after the options: "reload" and perhaps a process ID. */
-static enum cli_exit take_verb(int count, char **words, struct cli *cli, FILE *err)
+/* Takes the command and all that follows it. The command parses that itself; only --help right
+ * behind its name is the same for all. */
+static enum cli_exit take_command(int argc, char **argv, struct cli *cli, FILE *err)
 {
-    uint64_t pid = 0;
-
-    if (strcmp(words[0], "reload") != 0)
-        return complain(err, "unknown argument", words[0]);
-    if (cli->mode != CLI_RUN)
-        return complain(err, "reload takes no option but -c", "");
-    if (count > 2)
-        return complain(err, "unexpected argument", words[2]);
-    if (count == 2 && (!str_to_u64(str_from(words[1]), &pid) || pid == 0 || pid > INT_MAX))
-        return complain(err, "reload expects a process ID, not", words[1]);
-    cli->mode = CLI_RELOAD;
-    cli->pid = (long)pid;
+    cli->command = find_command(argv[0]);
+    if (!cli->command)
+        return cli_complain(err, "unknown argument", argv[0]);
+    if (cli->mode != CLI_SERVE)
+        return cli_complain(err, "no option but -c may stand before the command", argv[0]);
+    cli->argc = argc;
+    cli->argv = argv;
+    cli->mode = argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+                    ? CLI_COMMAND_HELP
+                    : CLI_COMMAND;
     return CLI_OK;
 }
 
 enum cli_exit cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err)
 {
-    struct cli cli = {.mode = CLI_RUN};
+    struct cli cli = {.mode = CLI_SERVE};
     int option;
 
     optind = 0; /* makes glibc start anew */
     opterr = 0;
-    while ((option = getopt_long(argc, argv, ":c:h", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "+:c:h", options, NULL)) != -1) {
         enum cli_exit problem = take_option(option, argv, &cli, err);
 
         if (problem)
             return problem;
     }
     if (optind < argc) {
-        enum cli_exit problem = take_verb(argc - optind, argv + optind, &cli, err);
+        enum cli_exit problem = take_command(argc - optind, argv + optind, &cli, err);
 
         if (problem)
             return problem;
@@ -300,13 +323,17 @@ static enum cli_exit version(const char *const *libraries, FILE *out)
 
 static enum cli_exit help(FILE *out)
 {
-    fputs(usage, out);
+    fputs(usage_begin, out);
+    fputs("       retryd COMMAND [ARGUMENT ...]\n", out);
+    fputs(usage_options, out);
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-17s  %s\n", commands[i].name, commands[i].help);
+    fputs(usage_end, out);
     config_help(out);
     return CLI_OK;
 }
 
-static enum cli_exit answer(const struct cli *cli, const char *const *libraries, FILE *out,
-                            FILE *err)
+static int answer(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err)
 {
     switch (cli->mode) {
     case CLI_CHECK:
@@ -319,17 +346,20 @@ static enum cli_exit answer(const struct cli *cli, const char *const *libraries,
         return help(out);
     case CLI_HEALTH:
         return health(cli, out, err);
-    case CLI_RELOAD:
-        return cli_reload(cli->pid, CLI_RELOAD_PATIENCE_MS, out, err);
-    case CLI_RUN:
+    case CLI_COMMAND_HELP:
+        command_help(cli->command, out);
+        return CLI_OK;
+    case CLI_COMMAND:
+        return cli->command->main(cli, out, err);
+    case CLI_SERVE:
         break;
     }
     return CLI_FAILED;
 }
 
-enum cli_exit cli_answer(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err)
+int cli_answer(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err)
 {
-    enum cli_exit result = answer(cli, libraries, out, err);
+    int result = answer(cli, libraries, out, err);
 
     if ((fflush(out) != 0 || ferror(out)) && result == CLI_OK) {
         fprintf(err, "retryd: cannot write: %s\n", strerror(errno));

@@ -1,7 +1,7 @@
 /* The command line: its options, and all commands but running the server.
  *
- * main() calls cli_parse, passes every mode but CLI_RUN to cli_answer, and exits with the result.
- * For CLI_RUN it calls cli_load, runs the server, and turns its -errno into an exit code with
+ * main() calls cli_parse, passes every mode but CLI_SERVE to cli_answer, and exits with the result.
+ * For CLI_SERVE it calls cli_load, runs the server, and turns its -errno into an exit code with
  * cli_exit_for. Results go to `out`, problems to `err`, one per line. */
 #ifndef RETRYD_DAEMON_CLI_H
 #define RETRYD_DAEMON_CLI_H
@@ -24,21 +24,50 @@ enum cli_exit {
 };
 #define CLI_EXIT_MAX CLI_NO_UPSTREAM
 
-enum cli_mode { CLI_RUN, CLI_CHECK, CLI_DUMP, CLI_VERSION, CLI_HELP, CLI_HEALTH, CLI_RELOAD };
+enum cli_mode {
+    CLI_SERVE,
+    CLI_CHECK,
+    CLI_DUMP,
+    CLI_VERSION,
+    CLI_HELP,
+    CLI_HEALTH,
+    CLI_COMMAND,
+    CLI_COMMAND_HELP,
+};
+
+struct cli_command;
 
 struct cli {
     enum cli_mode mode;
-    const char *config; /* the file of -c, in argv; NULL: the built-in defaults */
-    long pid;           /* of the daemon to reload; 0: the only one that runs */
+    const char *config;                /* the file of -c, in argv; NULL: the built-in defaults */
+    const struct cli_command *command; /* of CLI_COMMAND and CLI_COMMAND_HELP; else NULL */
+    int argc;                          /* the command's own arguments; argv[0] is its name */
+    char **argv;
 };
+
+/* A command such as "retryd reload": a row of the table in cli.c. The command is the first argument
+ * that is no option; options before it are retryd's own, all that follows is the command's. */
+struct cli_command {
+    const char *name;
+    const char *arguments; /* for the usage line */
+    const char *help;      /* one line for --help, without a capital and a full stop */
+    const char *text;      /* what --help behind the command adds: whole lines */
+    /* Results go to `out`, problems to `err`, one per line; `err` is shown once it returns. Returns
+     * the exit code, mostly an enum cli_exit. */
+    int (*main)(const struct cli *cli, FILE *out, FILE *err);
+};
+
+/* Writes "retryd: WHAT WHICH; see retryd --help" for a command line that is wrong; `which` may be
+ * empty. Returns CLI_USAGE. */
+enum cli_exit cli_complain(FILE *err, const char *what, const char *which);
 
 /* Parses the command line. Returns CLI_OK, or CLI_USAGE after writing to `err` what is wrong. Not
  * thread-safe, as getopt_long is not. */
 enum cli_exit cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err);
 
-/* Runs any mode but CLI_RUN. `libraries` is a NULL-terminated list for --version, such as
+/* Runs any mode but CLI_SERVE, and returns the exit code. `libraries` is a NULL-terminated list for --version, such as
  * "libcurl 7.88.1". Returns CLI_FAILED also if writing to `out` failed. */
-enum cli_exit cli_answer(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err);
+int cli_answer(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err);
 
 /* Calls config_load and writes the problems to `err`. Returns a snapshot with one reference and
  * CLI_OK, or NULL and an exit code. `notes` may be NULL. */
@@ -50,13 +79,11 @@ enum cli_exit cli_exit_for(int error);
 /* Returns the exit code for the errno of config_load. */
 enum cli_exit cli_exit_for_load(int error);
 
-/* Makes a running daemon read its configuration again: the one with that process ID or, if `pid`
- * is 0, the only one that this user may reload. Waits until the configuration is in force or
- * refused, and writes what the daemon says to `out` or `err`. Returns the exit code that --check
- * would return, CLI_FAILED if no daemon answers within `patience_ms`, or CLI_USAGE if there are
- * several. */
-#define CLI_RELOAD_PATIENCE_MS 30000
-enum cli_exit cli_reload(long pid, unsigned patience_ms, FILE *out, FILE *err);
+/* The command reload: makes a running daemon read its configuration again, the one with the given
+ * process ID or the only one that this user may reload. Waits until the configuration is in force
+ * or refused, and writes what the daemon says. Returns the exit code that --check would return,
+ * CLI_FAILED if no daemon answers in time, or CLI_USAGE if there are several. */
+int cli_reload(const struct cli *cli, FILE *out, FILE *err);
 
 /* Asks the admin listener at `address` (as in [admin] listen) for /healthz. Returns CLI_OK after a
  * line on `out` if it answers 200 within `patience_ms`, else CLI_FAILED after a line on `err`. */

@@ -1,5 +1,6 @@
 /* The commands that talk to a running daemon: --health and reload. */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -51,6 +52,7 @@ enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, F
 /* --- reload ----------------------------------------------------------------------------------- */
 
 #define REPLY_MAX (256 * 1024)
+#define RELOAD_PATIENCE_MS 30000
 #define SOCKETS "/proc/self/net/unix"
 #define LISTENING "00010000" /* the field Flags of SOCKETS */
 
@@ -183,7 +185,7 @@ static enum cli_exit tell_not_found(const struct search *s, int error, FILE *err
     return s->found > 1 ? CLI_USAGE : CLI_FAILED;
 }
 
-enum cli_exit cli_reload(long pid, unsigned patience_ms, FILE *out, FILE *err)
+static enum cli_exit reload_one(long pid, FILE *out, FILE *err)
 {
     struct search s = {.pid = pid, .fd = -1};
     enum cli_exit result;
@@ -196,7 +198,7 @@ enum cli_exit cli_reload(long pid, unsigned patience_ms, FILE *out, FILE *err)
     if (rc < 0 || s.found != 1) {
         result = tell_not_found(&s, rc, err);
     } else {
-        rc = ask(s.fd, clock_now_ms() + patience_ms, &reply);
+        rc = ask(s.fd, clock_now_ms() + RELOAD_PATIENCE_MS, &reply);
         if (rc == 0) {
             result = tell(&reply, out, err);
         } else {
@@ -210,4 +212,15 @@ enum cli_exit cli_reload(long pid, unsigned patience_ms, FILE *out, FILE *err)
     buf_deinit(&reply);
     buf_deinit(&s.pids);
     return result;
+}
+
+int cli_reload(const struct cli *cli, FILE *out, FILE *err)
+{
+    uint64_t pid = 0;
+
+    if (cli->argc > 2)
+        return (int)cli_complain(err, "unexpected argument", cli->argv[2]);
+    if (cli->argc == 2 && (!str_to_u64(str_from(cli->argv[1]), &pid) || pid == 0 || pid > INT_MAX))
+        return (int)cli_complain(err, "reload expects a process ID, not", cli->argv[1]);
+    return (int)reload_one((long)pid, out, err);
 }

@@ -177,10 +177,10 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* a file-size limit fails one request, not the daemon */
     stream = open_problems(&problems);
     rc = (int)cli_parse(argc, argv, &cli, stream ? stream : stderr);
-    if (rc == CLI_OK && cli.mode != CLI_RUN)
-        rc = (int)cli_answer(&cli, libraries, stdout, stream ? stream : stderr);
+    if (rc == CLI_OK && cli.mode != CLI_SERVE)
+        rc = cli_answer(&cli, libraries, stdout, stream ? stream : stderr);
     print_problems(stream, false, &problems);
-    if (rc != CLI_OK || cli.mode != CLI_RUN)
+    if (rc != CLI_OK || cli.mode != CLI_SERVE)
         return rc;
     settle_signals();
     raise_file_limit();

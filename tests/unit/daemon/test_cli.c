@@ -50,9 +50,10 @@ static void outputs_deinit(struct outputs *o)
 static enum cli_exit parse(const char *line, char *store, size_t size, struct cli *ret_cli,
                            FILE *err)
 {
-    char *args[ARGS_MAX] = {NULL};
+    static char *args[ARGS_MAX]; /* a command keeps them */
     int n = 0;
 
+    memset(args, 0, sizeof args);
     snprintf(store, size, "%s", line);
     for (char *p = store; p; n++) {
         ck_assert_int_lt(n, ARGS_MAX - 1);
@@ -70,25 +71,25 @@ START_TEST(what_is_understood)
         const char *line;
         enum cli_mode mode;
         const char *config;
-        long pid;
+        const char *command;
     } lines[] = {
-        {"retryd", CLI_RUN, NULL, 0},
-        {"retryd -c f", CLI_RUN, "f", 0},
-        {"retryd -cf", CLI_RUN, "f", 0},
-        {"retryd --config f", CLI_RUN, "f", 0},
-        {"retryd --config=f", CLI_RUN, "f", 0},
-        {"retryd --check", CLI_CHECK, NULL, 0},
-        {"retryd --check -c f", CLI_CHECK, "f", 0},
-        {"retryd --check --check", CLI_CHECK, NULL, 0},
-        {"retryd -c f --dump-config", CLI_DUMP, "f", 0},
-        {"retryd --version", CLI_VERSION, NULL, 0},
-        {"retryd --help", CLI_HELP, NULL, 0},
-        {"retryd -h", CLI_HELP, NULL, 0},
-        {"retryd --health", CLI_HEALTH, NULL, 0},
-        {"retryd --", CLI_RUN, NULL, 0},
-        {"retryd reload", CLI_RELOAD, NULL, 0},
-        {"retryd reload 4711", CLI_RELOAD, NULL, 4711},
-        {"retryd reload 4711 -c f", CLI_RELOAD, "f", 4711},
+        {"retryd", CLI_SERVE, NULL, NULL},
+        {"retryd -c f", CLI_SERVE, "f", NULL},
+        {"retryd -cf", CLI_SERVE, "f", NULL},
+        {"retryd --config f", CLI_SERVE, "f", NULL},
+        {"retryd --config=f", CLI_SERVE, "f", NULL},
+        {"retryd --check", CLI_CHECK, NULL, NULL},
+        {"retryd --check -c f", CLI_CHECK, "f", NULL},
+        {"retryd --check --check", CLI_CHECK, NULL, NULL},
+        {"retryd -c f --dump-config", CLI_DUMP, "f", NULL},
+        {"retryd --version", CLI_VERSION, NULL, NULL},
+        {"retryd --help", CLI_HELP, NULL, NULL},
+        {"retryd -h", CLI_HELP, NULL, NULL},
+        {"retryd --health", CLI_HEALTH, NULL, NULL},
+        {"retryd --", CLI_SERVE, NULL, NULL},
+        {"retryd reload", CLI_COMMAND, NULL, "reload"},
+        {"retryd -c f reload 4711", CLI_COMMAND, "f", "reload"},
+        {"retryd reload --help", CLI_COMMAND_HELP, NULL, "reload"},
     };
 
     for (size_t i = 0; i < COUNT(lines); i++) {
@@ -101,7 +102,7 @@ START_TEST(what_is_understood)
         outputs_close(&o);
         ck_assert_int_eq(cli.mode, lines[i].mode);
         ck_assert_pstr_eq(cli.config, lines[i].config);
-        ck_assert_int_eq(cli.pid, lines[i].pid);
+        ck_assert_pstr_eq(cli.command ? cli.command->name : NULL, lines[i].command);
         ck_assert_uint_eq(o.err_size, 0);
         outputs_deinit(&o);
     }
@@ -113,11 +114,12 @@ START_TEST(what_is_not_understood)
     static const char *const lines[][2] = {
         {"retryd start", "unknown argument start"},
         {"retryd --check x", "unknown argument x"},
+        {"retryd x --check", "unknown argument x"},
         {"retryd reload x", "reload expects a process ID, not x"},
         {"retryd reload 0", "reload expects a process ID, not 0"},
         {"retryd reload 4294967296", "reload expects a process ID, not 4294967296"},
         {"retryd reload 1 2", "unexpected argument 2"},
-        {"retryd --check reload", "reload takes no option but -c"},
+        {"retryd --check reload", "no option but -c may stand before the command reload"},
         {"retryd --daemon", "unknown option --daemon"},
         {"retryd --check=1", "unknown option --check=1"},
         {"retryd --he", "unknown option --he"},
@@ -137,9 +139,16 @@ START_TEST(what_is_not_understood)
         struct cli cli = {.mode = CLI_DUMP};
         char store[256], wanted[256];
         struct outputs o;
+        int rc;
 
         outputs_init(&o);
-        ck_assert_int_eq(parse(lines[i][0], store, sizeof store, &cli, o.err), CLI_USAGE);
+        rc = (int)parse(lines[i][0], store, sizeof store, &cli, o.err);
+        if (rc == CLI_OK) { /* the command itself finds it */
+            ck_assert_int_eq(cli.mode, CLI_COMMAND);
+            rc = cli_answer(&cli, NULL, o.out, o.err);
+            cli.mode = CLI_DUMP;
+        }
+        ck_assert_int_eq(rc, CLI_USAGE);
         outputs_close(&o);
         snprintf(wanted, sizeof wanted, "retryd: %s; see retryd --help\n", lines[i][1]);
         ck_assert_str_eq(o.err_text, wanted);
@@ -151,11 +160,11 @@ END_TEST
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-static enum cli_exit answer(enum cli_mode mode, const char *config, struct outputs *o)
+static int answer(enum cli_mode mode, const char *config, struct outputs *o)
 {
     static const char *const libraries[] = {"libone 1.2", "libtwo 3", NULL};
     struct cli cli = {.mode = mode, .config = config};
-    enum cli_exit rc;
+    int rc;
 
     outputs_init(o);
     rc = cli_answer(&cli, libraries, o->out, o->err);
@@ -287,7 +296,7 @@ START_TEST(help_starts_with_one_screen)
     ck_assert_ptr_nonnull(keys);
     for (const char *p = o.out_text; p < keys; p++)
         lines += *p == '\n';
-    ck_assert_uint_le(lines, 34);
+    ck_assert_uint_le(lines, 45);
     for (size_t i = 0; i < COUNT(options); i++) {
         const char *at = strstr(o.out_text, options[i]);
 
@@ -298,6 +307,23 @@ START_TEST(help_starts_with_one_screen)
         ck_assert_ptr_nonnull(strstr(o.out_text, code));
     }
     ck_assert_uint_eq(o.err_size, 0);
+    outputs_deinit(&o);
+}
+END_TEST
+
+/* What a command does is on a screen of its own. */
+START_TEST(each_command_has_its_help)
+{
+    char store[64];
+    struct outputs o;
+    struct cli cli;
+
+    outputs_init(&o);
+    ck_assert_int_eq(parse("retryd reload --help", store, sizeof store, &cli, o.err), CLI_OK);
+    ck_assert_int_eq(cli_answer(&cli, NULL, o.out, o.err), CLI_OK);
+    outputs_close(&o);
+    ck_assert_msg(str_starts(str_from(o.out_text), STR("Usage: retryd reload [PID]\n\nMake the")),
+                  "%s", o.out_text);
     outputs_deinit(&o);
 }
 END_TEST
@@ -473,6 +499,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, dump_and_load);
     tcase_add_test(all, version_names_the_libraries);
     tcase_add_test(all, help_starts_with_one_screen);
+    tcase_add_test(all, each_command_has_its_help);
     tcase_add_test(all, a_full_disk_is_a_failure);
     tcase_add_test(all, health_is_what_healthz_answers);
     tcase_add_test(all, health_by_every_kind_of_address);

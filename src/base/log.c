@@ -146,11 +146,17 @@ static void put_u64(struct line *l, const char *key, uint64_t value)
         put(l, text, (size_t)n);
 }
 
-/* The date is formatted once a second, because gmtime_r takes a lock of the C library. */
-static void put_time(struct line *l)
+static void line_begin(struct line *l, enum log_level level, struct str msg)
 {
-    struct timespec now;
+    static const char *const words[] = {"debug", "info", "warn", "error"};
 
+    l->json = atomic_load_explicit(&wanted_json, memory_order_relaxed);
+    l->cut = false;
+    l->len = 0;
+    if (journal)
+        put(l, log_priority(level), PRIORITY_BYTES);
+    /* The date is formatted once a second, because gmtime_r takes a lock of the C library. */
+    struct timespec now;
     (void)clock_gettime(CLOCK_REALTIME, &now);
     if (now.tv_sec != l->stamp_second || l->stamp[0] == '\0') {
         struct tm tm;
@@ -162,18 +168,6 @@ static void put_time(struct line *l)
                      l->json ? "{\"ts\":\"%s.%03uZ\"" : "ts=%s.%03uZ", l->stamp,
                      (unsigned)(now.tv_nsec / 1000000) % 1000);
     l->len += (size_t)n;
-}
-
-static void line_begin(struct line *l, enum log_level level, struct str msg)
-{
-    static const char *const words[] = {"debug", "info", "warn", "error"};
-
-    l->json = atomic_load_explicit(&wanted_json, memory_order_relaxed);
-    l->cut = false;
-    l->len = 0;
-    if (journal)
-        put(l, log_priority(level), PRIORITY_BYTES);
-    put_time(l);
     put_str(l, "level", str_from(words[level]));
     if (put_key(l, "msg"))
         put_quoted(l, msg);
@@ -266,20 +260,6 @@ static uint64_t count_lines(const char *p, size_t n)
     return lines;
 }
 
-/* Logs how many lines were dropped since the last report. */
-static void report_drops(int fd, struct line *l, uint64_t *reported)
-{
-    uint64_t total = log_dropped();
-
-    if (total == *reported)
-        return;
-    line_begin(l, LOG_WARN, STR("log lines dropped"));
-    put_u64(l, "dropped", total - *reported);
-    line_end(l);
-    *reported = total;
-    (void)write_while_wanted(fd, l->text, l->len);
-}
-
 /* Waits for lines and moves them to `out`. Returns false once the log stops and nothing is left. */
 static bool writer_take(void)
 {
@@ -300,10 +280,19 @@ static void *writer_main(void *unused)
 
     (void)unused;
     while (writer_take()) {
-        if (!write_while_wanted(writer.fd, writer.out.p, writer.out.len))
+        if (!write_while_wanted(writer.fd, writer.out.p, writer.out.len)) {
             count_dropped(count_lines(writer.out.p, writer.out.len));
-        else
-            report_drops(writer.fd, &line, &reported);
+        } else {
+            /* Logs how many lines were dropped since the last report. */
+            uint64_t total = log_dropped();
+            if (total != reported) {
+                line_begin(&line, LOG_WARN, STR("log lines dropped"));
+                put_u64(&line, "dropped", total - reported);
+                line_end(&line);
+                reported = total;
+                (void)write_while_wanted(writer.fd, line.text, line.len);
+            }
+        }
         buf_reset(&writer.out, QUEUE_BYTES);
     }
     (void)pthread_mutex_lock(&writer.lock);

@@ -56,32 +56,6 @@ static void on_kick(uv_timer_t *kick)
     u->wake(u->arg);
 }
 
-static void begin_kicking(struct fetch *u)
-{
-    if (curl_version_info(CURLVERSION_NOW)->version_num < NO_KICK_NEEDED &&
-        !uv_is_active((uv_handle_t *)&u->kick))
-        uv_timer_start(&u->kick, on_kick, KICK_MS, KICK_MS);
-}
-
-/* Pausing and continuing a transfer makes libcurl set its timer, and so run it. */
-static void kick_connecting(struct fetch *u)
-{
-    bool any = false;
-
-    u->kick_due = false;
-    for (struct list *n = u->running.next; n != &u->running; n = n->next) {
-        struct transfer *t = LIST_ENTRY(n, struct transfer, node);
-
-        if (t->sends > 0)
-            continue;
-        any = true;
-        curl_easy_pause(t->easy, CURLPAUSE_RECV);
-        curl_easy_pause(t->easy, CURLPAUSE_CONT);
-    }
-    if (!any)
-        uv_timer_stop(&u->kick);
-}
-
 /* Only records, because libcurl may call this from within its own functions. */
 static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
 {
@@ -100,31 +74,6 @@ static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
     return 0;
 }
 
-/* Notes which Unix socket a request was sent on. prereq_callback cannot, because such a socket has
- * no port to find it by. */
-static void note_socket(CURL *easy, struct fetch_socket *s)
-{
-    struct transfer *t = NULL;
-
-    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&t);
-    if (t && t->sends > 0 && t->socket.serial == 0 && s->opened_here)
-        t->socket = fetch_socket_begin(s);
-}
-
-/* Notes a complete response whose upload still runs. If the response has no length, only libcurl
- * knows when the last chunk has arrived; from then on it waits only to send the rest of the
- * request. */
-static void look_for_early(CURL *easy, int what)
-{
-    struct transfer *t = NULL;
-
-    if (what != CURL_POLL_OUT)
-        return;
-    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&t);
-    if (t && t->a && t->a->headers_done && !t->a->paused && fetch_transfer_is_uploading(t))
-        fetch_transfer_early(t);
-}
-
 static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket)
 {
     struct fetch *u = arg;
@@ -139,8 +88,22 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
     } else if (what == CURL_POLL_REMOVE) {
         curl_multi_assign(u->multi, fd, NULL);
     }
-    note_socket(easy, s);
-    look_for_early(easy, what);
+    /* Notes which Unix socket a request was sent on. prereq_callback cannot, because such a socket
+     * has no port to find it by. */
+    struct transfer *t = NULL;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&t);
+    if (t && t->sends > 0 && t->socket.serial == 0 && s->opened_here)
+        t->socket = fetch_socket_begin(s);
+    /* A complete response whose upload still runs is noted. If the response has no length, only
+     * libcurl knows when the last chunk has arrived; from then on it waits only to send the rest of
+     * the request. */
+    struct transfer *transfer = NULL;
+    if (what == CURL_POLL_OUT) {
+        curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&transfer);
+        if (transfer && transfer->a && transfer->a->headers_done && !transfer->a->paused &&
+            fetch_transfer_is_uploading(transfer))
+            fetch_transfer_early(transfer);
+    }
     if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
         events |= UV_READABLE;
     if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
@@ -190,7 +153,9 @@ curl_socket_t fetch_open_socket(void *arg, curlsocktype purpose, struct curl_soc
         return CURL_SOCKET_BAD;
     }
     u->stats.connections++;
-    begin_kicking(u);
+    if (curl_version_info(CURLVERSION_NOW)->version_num < NO_KICK_NEEDED &&
+        !uv_is_active((uv_handle_t *)&u->kick))
+        uv_timer_start(&u->kick, on_kick, KICK_MS, KICK_MS);
     return fd;
 }
 
@@ -284,31 +249,26 @@ void fetch_stats(const struct fetch *u, struct fetch_stats *ret)
 
 /* --- transfers -------------------------------------------------------------------------------- */
 
-static struct transfer *new_transfer(struct fetch *u)
-{
-    struct transfer *t = calloc(1, sizeof(*t));
-
-    if (!t)
-        return NULL;
-    t->easy = curl_easy_init();
-    if (!t->easy) {
-        free(t);
-        return NULL;
-    }
-    t->magic = TRANSFER_MAGIC;
-    t->u = u;
-    list_init(&t->node);
-    return t;
-}
-
 /* Returns a free transfer, preferably one that is set up for this link, or a new one. */
 static struct transfer *take_transfer(struct fetch *u, uint64_t link_id)
 {
     struct list *node = u->free.prev;
     struct transfer *t;
 
-    if (list_empty(&u->free))
-        return new_transfer(u);
+    if (list_empty(&u->free)) {
+        struct transfer *fresh = calloc(1, sizeof(*fresh));
+        if (!fresh)
+            return NULL;
+        fresh->easy = curl_easy_init();
+        if (!fresh->easy) {
+            free(fresh);
+            return NULL;
+        }
+        fresh->magic = TRANSFER_MAGIC;
+        fresh->u = u;
+        list_init(&fresh->node);
+        return fresh;
+    }
     t = LIST_ENTRY(node, struct transfer, node);
     for (unsigned tries = 0; t->link_id != link_id && tries < 8; tries++) {
         node = node->prev;
@@ -370,34 +330,6 @@ int fetch_start(struct fetch *u, const struct fetch_request *request, struct att
 
 /* --- the end of a transfer -------------------------------------------------------------------- */
 
-/* Notes HTTP/2, because frames on an idle HTTP/2 connection are normal. libcurl reads them when it
- * uses the connection again. */
-static void note_protocol(struct transfer *t)
-{
-    struct fetch_socket *s = fetch_socket_deref(&t->u->sockets, t->socket);
-    long version = 0;
-
-    if (!s)
-        return;
-    curl_easy_getinfo(t->easy, CURLINFO_HTTP_VERSION, &version);
-    s->may_speak_idle = version >= CURL_HTTP_VERSION_2_0;
-}
-
-/* Notes the Unix socket of a request whose complete response was read in the same call that sent
- * it. libcurl then never asked to watch the socket, and only now reveals which one it was. */
-static void note_unseen_socket(struct transfer *t)
-{
-    curl_socket_t fd = CURL_SOCKET_BAD;
-    struct fetch_socket *s;
-
-    if (t->socket.serial != 0 || t->sends == 0 ||
-        curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD)
-        return;
-    s = fetch_socket_by_fd(&t->u->sockets, fd);
-    if (s)
-        t->socket = fetch_socket_begin(s);
-}
-
 /* Makes libcurl run the transfer's connection once, and so send what it has queued there. */
 static bool nudge(struct transfer *t)
 {
@@ -452,8 +384,26 @@ static void finish(struct transfer *t, CURLcode rc)
 
     fetch_transfer_outcome(t, rc);
     if (rc == CURLE_OK) {
-        note_unseen_socket(t);
-        note_protocol(t);
+        /* Notes the Unix socket of a request whose complete response was read in the same call that
+         * sent it. libcurl then never asked to watch the socket, and only now reveals which one it
+         * was. */
+        curl_socket_t fd = CURL_SOCKET_BAD;
+        struct fetch_socket *unseen;
+        if (t->socket.serial == 0 && t->sends != 0 &&
+            curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK &&
+            fd != CURL_SOCKET_BAD) {
+            unseen = fetch_socket_by_fd(&t->u->sockets, fd);
+            if (unseen)
+                t->socket = fetch_socket_begin(unseen);
+        }
+        /* Notes HTTP/2, because frames on an idle HTTP/2 connection are normal. libcurl reads them
+         * when it uses the connection again. */
+        struct fetch_socket *s = fetch_socket_deref(&t->u->sockets, t->socket);
+        long version = 0;
+        if (s) {
+            curl_easy_getinfo(t->easy, CURLINFO_HTTP_VERSION, &version);
+            s->may_speak_idle = version >= CURL_HTTP_VERSION_2_0;
+        }
     }
     a->connection.fd = t->socket.fd;
     a->connection.serial = t->socket.serial;
@@ -507,8 +457,22 @@ bool fetch_turn(struct fetch *u)
     CURLMsg *msg;
     int left, running;
 
-    if (u->kick_due)
-        kick_connecting(u);
+    if (u->kick_due) {
+        /* Pausing and continuing a transfer makes libcurl set its timer, and so run it. */
+        bool any = false;
+        u->kick_due = false;
+        for (struct list *n = u->running.next; n != &u->running; n = n->next) {
+            struct transfer *t = LIST_ENTRY(n, struct transfer, node);
+
+            if (t->sends > 0)
+                continue;
+            any = true;
+            curl_easy_pause(t->easy, CURLPAUSE_RECV);
+            curl_easy_pause(t->easy, CURLPAUSE_CONT);
+        }
+        if (!any)
+            uv_timer_stop(&u->kick);
+    }
     if (u->timer_due) {
         u->timer_due = false;
         did = true;

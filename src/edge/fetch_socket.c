@@ -256,18 +256,6 @@ static bool read_end(struct fetch_socket_end *end, const struct sockaddr_storage
     return end->port > 0;
 }
 
-/* Reads both addresses of a socket. Returns false if it has not connected, or is a Unix socket. */
-static bool ends_of(int fd, struct socket_ends *ends)
-{
-    struct sockaddr_storage local = {0}, peer = {0};
-    socklen_t n_local = sizeof(local), n_peer = sizeof(peer);
-
-    memset(ends, 0, sizeof(*ends));
-    return getsockname(fd, (struct sockaddr *)&local, &n_local) == 0 &&
-           getpeername(fd, (struct sockaddr *)&peer, &n_peer) == 0 &&
-           read_end(&ends->local, &local) && read_end(&ends->peer, &peer);
-}
-
 static bool parse_end(struct fetch_socket_end *end, const char *ip, int port)
 {
     end->family = strchr(ip, ':') ? AF_INET6 : AF_INET;
@@ -296,23 +284,6 @@ static struct fetch_socket *find(struct list *head, const struct socket_ends *en
     return NULL;
 }
 
-/* Moves sockets that have connected since to their buckets. Only then do they have both
- * addresses. */
-static void sort_new(struct socket_table *t)
-{
-    struct list *n = t->unsorted.next;
-
-    while (n != &t->unsorted) {
-        struct fetch_socket *s = LIST_ENTRY(n, struct fetch_socket, node);
-
-        n = n->next;
-        if (ends_of(s->fd, &s->ends)) {
-            list_remove(&s->node);
-            list_append(bucket_of(t, &s->ends), &s->node);
-        }
-    }
-}
-
 struct fetch_socket *fetch_socket_by_ends(struct socket_table *t, const char *local_ip,
                                           int local_port, const char *peer_ip, int peer_port)
 {
@@ -324,7 +295,24 @@ struct fetch_socket *fetch_socket_by_ends(struct socket_table *t, const char *lo
     s = find(bucket_of(t, &ends), &ends);
     if (s)
         return s;
-    sort_new(t);
+    /* Moves sockets that have connected since to their buckets. Only then do they have both
+     * addresses. */
+    struct list *n = t->unsorted.next;
+    while (n != &t->unsorted) {
+        struct fetch_socket *socket = LIST_ENTRY(n, struct fetch_socket, node);
+
+        n = n->next;
+        /* There are no two addresses if the socket has not connected, or is a Unix socket. */
+        struct sockaddr_storage local = {0}, peer = {0};
+        socklen_t n_local = sizeof(local), n_peer = sizeof(peer);
+        memset(&socket->ends, 0, sizeof(socket->ends));
+        if (getsockname(socket->fd, (struct sockaddr *)&local, &n_local) == 0 &&
+            getpeername(socket->fd, (struct sockaddr *)&peer, &n_peer) == 0 &&
+            read_end(&socket->ends.local, &local) && read_end(&socket->ends.peer, &peer)) {
+            list_remove(&socket->node);
+            list_append(bucket_of(t, &socket->ends), &socket->node);
+        }
+    }
     return find(bucket_of(t, &ends), &ends);
 }
 

@@ -15,23 +15,6 @@ static size_t stop_at_status(const char *line, size_t size, size_t count, void *
     return 0;
 }
 
-static void set_url(CURL *e, const char *address, const char *path)
-{
-    const char *host = "", *port = address;
-    char url[256];
-
-    if (str_starts(str_from(address), STR("unix:"))) {
-        curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, address + strlen("unix:"));
-        host = "localhost";
-        port = "";
-    } else if (str_istarts(str_from(address), STR("localhost:"))) {
-        host = "127.0.0.1"; /* where retryd listens; libcurl would try ::1 first */
-        port = strchr(address, ':');
-    }
-    snprintf(url, sizeof(url), "http://%s%s%s", host, port, path);
-    curl_easy_setopt(e, CURLOPT_URL, url);
-}
-
 /* Returns -errno for a transfer that ended without a status. */
 static int error_of(CURL *e, CURLcode rc)
 {
@@ -59,7 +42,18 @@ static int ask(CURL *e, const char *address, const char *path, unsigned timeout_
     long status = 0;
     CURLcode rc;
 
-    set_url(e, address, path);
+    const char *name = "", *port = address;
+    char url[256];
+    if (str_starts(str_from(address), STR("unix:"))) {
+        curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, address + strlen("unix:"));
+        name = "localhost";
+        port = "";
+    } else if (str_istarts(str_from(address), STR("localhost:"))) {
+        name = "127.0.0.1"; /* where retryd listens; libcurl would try ::1 first */
+        port = strchr(address, ':');
+    }
+    snprintf(url, sizeof(url), "http://%s%s%s", name, port, path);
+    curl_easy_setopt(e, CURLOPT_URL, url);
     curl_easy_setopt(e, CURLOPT_HTTPHEADER, &headers);
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(e, CURLOPT_PROXY, ""); /* else the environment may name one */

@@ -34,19 +34,6 @@ static const char *http_of(const struct transfer *t)
     }
 }
 
-static void trace_times(const struct transfer *t, struct fetch_trace *ret)
-{
-    uint64_t dns = number(t, CURLINFO_NAMELOOKUP_TIME_T),
-             connect = number(t, CURLINFO_CONNECT_TIME_T),
-             tls = number(t, CURLINFO_APPCONNECT_TIME_T);
-
-    ret->dns_ms = dns / 1000;
-    ret->connect_ms = phase_ms(connect, dns);
-    ret->tls_ms = phase_ms(tls, connect);
-    ret->first_byte_ms = number(t, CURLINFO_STARTTRANSFER_TIME_T) / 1000;
-    ret->total_ms = number(t, CURLINFO_TOTAL_TIME_T) / 1000;
-}
-
 void fetch_transfer_trace(const struct transfer *t, bool cancelled)
 {
     const char *path = t->link->unix_socket;
@@ -68,7 +55,14 @@ void fetch_transfer_trace(const struct transfer *t, bool cancelled)
         trace.address = ip;
     trace.port = path[0] ? 0 : (unsigned)port;
     trace.http = http_of(t);
-    trace_times(t, &trace);
+    uint64_t dns = number(t, CURLINFO_NAMELOOKUP_TIME_T),
+             connect = number(t, CURLINFO_CONNECT_TIME_T),
+             tls = number(t, CURLINFO_APPCONNECT_TIME_T);
+    trace.dns_ms = dns / 1000;
+    trace.connect_ms = phase_ms(connect, dns);
+    trace.tls_ms = phase_ms(tls, connect);
+    trace.first_byte_ms = number(t, CURLINFO_STARTTRANSFER_TIME_T) / 1000;
+    trace.total_ms = number(t, CURLINFO_TOTAL_TIME_T) / 1000;
     trace.bytes_sent = number(t, CURLINFO_SIZE_UPLOAD_T);
     trace.bytes_received = t->a->received;
     t->traced(t->arg, &trace);

@@ -29,18 +29,6 @@ static size_t stop(struct transfer *t, const char *why)
     return 0;
 }
 
-static void take_status_line(struct attempt *a, struct str line)
-{
-    struct str rest = line, version, code;
-    uint64_t status = 0;
-
-    /* The headers of 1xx responses come before those of the final one. */
-    headers_reset(&a->headers);
-    a->status = 0;
-    if (str_next(&rest, ' ', &version) && str_next(&rest, ' ', &code) && str_to_u64(code, &status))
-        a->status = (unsigned)status;
-}
-
 bool fetch_transfer_is_uploading(const struct transfer *t)
 {
     return t->body_len > 0 && t->sends > 0 && !fetch_transfer_upload_whole(t);
@@ -135,7 +123,14 @@ static size_t header_callback(char *data, size_t size, size_t count, void *arg)
     if (a->headers_done) /* trailers */
         return n;
     if (str_starts(line, STR("HTTP/"))) {
-        take_status_line(a, str_trim(line));
+        struct str rest = str_trim(line), version, code;
+        uint64_t status = 0;
+        /* The headers of 1xx responses come before those of the final one. */
+        headers_reset(&a->headers);
+        a->status = 0;
+        if (str_next(&rest, ' ', &version) && str_next(&rest, ' ', &code) &&
+            str_to_u64(code, &status))
+            a->status = (unsigned)status;
         return n;
     }
     line = str_trim(line);
@@ -336,11 +331,17 @@ static void set_callbacks(struct transfer *t)
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->u);
 }
 
-/* Parses the origin once. With a URL per request libcurl parses, formats and parses it again, which
- * is a tenth of the cost of a request. CURLOPT_REQUEST_TARGET then names the target. Only an HTTP
- * proxy in front of an http upstream needs the whole URL for each request. */
-static void set_place(struct transfer *t, const struct fetch_link *l)
+/* Sets the options that are the same for all requests on a link. */
+static void set_link(struct transfer *t, const struct fetch_link *l)
 {
+    CURL *e = t->easy;
+
+    curl_easy_reset(e);
+    set_callbacks(t);
+    /* The origin is parsed once. With a URL per request libcurl parses, formats and parses it
+     * again, which is a tenth of the cost of a request. CURLOPT_REQUEST_TARGET then names the
+     * target. Only an HTTP proxy in front of an http upstream needs the whole URL for each
+     * request. */
     t->origin = l->origin;
     t->whole_url = !strncasecmp(l->proxy, "http", 4) && !strncmp(l->origin, "http:", 5);
     curl_url_cleanup(t->place);
@@ -350,16 +351,6 @@ static void set_place(struct transfer *t, const struct fetch_link *l)
         t->place = NULL;
     }
     curl_easy_setopt(t->easy, CURLOPT_CURLU, t->place);
-}
-
-/* Sets the options that are the same for all requests on a link. */
-static void set_link(struct transfer *t, const struct fetch_link *l)
-{
-    CURL *e = t->easy;
-
-    curl_easy_reset(e);
-    set_callbacks(t);
-    set_place(t, l);
     curl_easy_setopt(e, CURLOPT_SHARE, t->u->share);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* do not wait for a resolver that hangs */
@@ -473,16 +464,6 @@ static int set_target(struct transfer *t, const struct fetch_request *r)
     return rc == CURLE_OK ? 0 : -ENOMEM;
 }
 
-/* Sets which connections may be used, and resets what an earlier request on the handle has set. */
-static void set_connection(struct transfer *t)
-{
-    CURL *e = t->easy;
-
-    curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, t->a->fresh || t->a->anew ? 1L : 0L);
-    curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, t->a->anew ? 0L : DNS_CACHE_SECONDS);
-    curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 0L);
-}
-
 int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r)
 {
     t->link = r->link;
@@ -505,7 +486,11 @@ int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r)
         set_link(t, r->link);
     set_method(t, r);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
-    set_connection(t);
+    /* Sets which connections may be used, and resets what an earlier request on the handle has set. */
+    CURL *e = t->easy;
+    curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, t->a->fresh || t->a->anew ? 1L : 0L);
+    curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, t->a->anew ? 0L : DNS_CACHE_SECONDS);
+    curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 0L);
     /* 0 would select libcurl's default of 300 s. */
     curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS,
                      r->connect_timeout_ms ? (long)r->connect_timeout_ms : 24L * 3600 * 1000);
@@ -666,20 +651,11 @@ static const char *why_rejected(const struct transfer *t, const char *what)
     return words_of(verified);
 }
 
-static void describe_certificate(struct transfer *t, const char *what)
+void fetch_transfer_outcome(struct transfer *t, CURLcode rc)
 {
-    struct str owner = certificate_owner(t);
-    int n = snprintf(t->a->detail, sizeof(t->a->detail),
-                     "the certificate of %.*s does not verify: %s", (int)owner.n, owner.p, what);
-
-    if (n >= (int)sizeof(t->a->detail)) /* both parts may contain a long host name */
-        memcpy(t->a->detail + sizeof(t->a->detail) - 4, "...", 4);
-}
-
-static void describe(struct transfer *t, CURLcode rc)
-{
+    t->a->upload_whole = fetch_transfer_upload_whole(t);
+    t->a->transport = transport_of(t, rc);
     const char *what = t->errbuf[0] ? t->errbuf : curl_easy_strerror(rc);
-
     if (rc == CURLE_OK && t->a->headers_done)
         return;
     if (t->broke)
@@ -697,15 +673,13 @@ static void describe(struct transfer *t, CURLcode rc)
     if (rc == CURLE_SSL_CACERT_BADFILE)
         snprintf(t->a->detail, sizeof(t->a->detail), "cannot read certificates from %s",
                  t->ca_file);
-    else if (!t->broke && is_certificate_rejected(t, rc))
-        describe_certificate(t, why_rejected(t, what));
-    else
+    else if (!t->broke && is_certificate_rejected(t, rc)) {
+        struct str owner = certificate_owner(t);
+        int n = snprintf(t->a->detail, sizeof(t->a->detail),
+                         "the certificate of %.*s does not verify: %s", (int)owner.n, owner.p,
+                         why_rejected(t, what));
+        if (n >= (int)sizeof(t->a->detail)) /* both parts may contain a long host name */
+            memcpy(t->a->detail + sizeof(t->a->detail) - 4, "...", 4);
+    } else
         snprintf(t->a->detail, sizeof(t->a->detail), "%s", what);
-}
-
-void fetch_transfer_outcome(struct transfer *t, CURLcode rc)
-{
-    t->a->upload_whole = fetch_transfer_upload_whole(t);
-    t->a->transport = transport_of(t, rc);
-    describe(t, rc);
 }

@@ -23,14 +23,19 @@ const char *fetch_ca_file(const char *ca_file)
     return v->cainfo && v->cainfo[0] ? v->cainfo : DEFAULT_CA_FILE;
 }
 
-/* libcurl caches the content of a CA file for a day, and connections with it, by the name of the
- * file. Each version therefore needs its own name, even if a path in memory is reused. For each bit
- * of the version the name gets a "./" or a "/", which leads to the same file. */
-static void set_authorities(CURL *e, const struct fetch_link *l)
+static struct curl_blob blob_of(struct str text)
 {
+    return (struct curl_blob){
+        .data = (void *)(uintptr_t)text.p, .len = text.n, .flags = CURL_BLOB_NOCOPY};
+}
+
+void fetch_transfer_set_trust(CURL *e, const struct fetch_link *l)
+{
+    /* libcurl caches the content of a CA file for a day, and connections with it, by the name of
+     * the file. Each version therefore needs its own name, even if a path in memory is reused. For
+     * each bit of the version the name gets a "./" or a "/", which leads to the same file. */
     const char *file = l->ca_path[0] ? l->ca_path : fetch_ca_file(l->ca_file);
     char name[PATH_MAX + 80], *to = name;
-
     *to++ = file[0] == '/' ? '/' : '.';
     if (file[0] != '/')
         *to++ = '/';
@@ -43,31 +48,14 @@ static void set_authorities(CURL *e, const struct fetch_link *l)
     /* With a CApath libcurl would parse all certificates for every connection. */
     curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
     curl_easy_setopt(e, CURLOPT_CAINFO, name);
-}
-
-static struct curl_blob blob_of(struct str text)
-{
-    return (struct curl_blob){
-        .data = (void *)(uintptr_t)text.p, .len = text.n, .flags = CURL_BLOB_NOCOPY};
-}
-
-/* Sets the client certificate. libcurl reuses a connection or TLS session only if it has the same
- * one. */
-static void set_client(CURL *e, const struct fetch_link *l)
-{
+    /* Sets the client certificate. libcurl reuses a connection or TLS session only if it has the
+     * same one. */
     struct curl_blob certificate = blob_of(l->client_cert), key = blob_of(l->client_key);
-
     if (certificate.len == 0)
         return;
     curl_easy_setopt(e, CURLOPT_SSLCERT_BLOB, &certificate);
     curl_easy_setopt(e, CURLOPT_SSLKEY_BLOB, &key);
     curl_easy_setopt(e, CURLOPT_KEYPASSWD, ""); /* else OpenSSL asks on the terminal */
-}
-
-void fetch_transfer_set_trust(CURL *e, const struct fetch_link *l)
-{
-    set_authorities(e, l);
-    set_client(e, l);
 }
 
 /* --- a handshake without a server ------------------------------------------------------------- */

@@ -84,14 +84,6 @@ static bool swallowed_enough(const struct frontend_request *r)
     return r->content_length == LENGTH_UNKNOWN && r->body_bytes > r->refused_at + SWALLOW_BYTES;
 }
 
-static void refuse_body(struct frontend_request *r, int rc)
-{
-    r->refused = status_for(rc);
-    r->why = r->why_text;
-    r->refused_at = r->body_bytes;
-    r->f->handler->on_body_refused(r->user, r->refused);
-}
-
 /* Suspends the connection: libmicrohttpd would spin on unread bytes. It passes them again
  * afterwards. A client that is gone is cut instead: on_disconnect was called already, so the
  * connection would end only once the owner has room, and a slow disk may delay that for ever. */
@@ -160,7 +152,10 @@ static enum MHD_Result take_body(struct frontend_request *r, const char *data, s
             r->body_bytes += (size_t)taken;
             return *size > 0 ? hold_back(r) : MHD_YES;
         }
-        refuse_body(r, (int)taken);
+        r->refused = status_for((int)taken);
+        r->why = r->why_text;
+        r->refused_at = r->body_bytes;
+        r->f->handler->on_body_refused(r->user, r->refused);
     }
     *size = 0;
     r->body_bytes += n;
@@ -313,8 +308,22 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     return MHD_YES;
 }
 
-static enum MHD_Result last_call(struct frontend_request *r)
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *size, void **req_cls)
 {
+    struct frontend_request *r = *req_cls;
+
+    (void)cls;
+    (void)mhd;
+    (void)url;
+    if (!r)
+        return MHD_NO;
+    assert(r->magic == REQUEST_MAGIC);
+    if (!r->started)
+        return first_call(r, method, version);
+    if (*size > 0)
+        return take_body(r, data, size);
     if (r->cut || r->sent_raw)
         return MHD_NO;
     if (r->answered)
@@ -335,25 +344,6 @@ static enum MHD_Result last_call(struct frontend_request *r)
     if (!r->answered)
         frontend_suspend(r);
     return MHD_YES;
-}
-
-static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url,
-                                  const char *method, const char *version, const char *data,
-                                  size_t *size, void **req_cls)
-{
-    struct frontend_request *r = *req_cls;
-
-    (void)cls;
-    (void)mhd;
-    (void)url;
-    if (!r)
-        return MHD_NO;
-    assert(r->magic == REQUEST_MAGIC);
-    if (!r->started)
-        return first_call(r, method, version);
-    if (*size > 0)
-        return take_body(r, data, size);
-    return last_call(r);
 }
 
 /* libmicrohttpd itself answers what it cannot parse with an HTML page, and reports it nowhere. If
@@ -437,19 +427,6 @@ static void on_ready(uv_poll_t *poll, int status, int events)
     frontend_dirty(poll->data);
 }
 
-static struct MHD_Daemon *start_daemon(struct frontend *f, unsigned max_connections)
-{
-    return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
-            MHD_USE_SUPPRESS_DATE_NO_CLOCK,
-        0, NULL, NULL, on_request, f, MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
-        MHD_OPTION_URI_LOG_CALLBACK, on_target, f, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION,
-        frontend_connection_notify, f, MHD_OPTION_CONNECTION_LIMIT, max_connections,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
-}
-
 struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *handler, void *ctx,
                               unsigned max_connections, void (*wake)(void *arg), void *wake_arg)
 {
@@ -466,7 +443,15 @@ struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *ha
     list_init(&f->connections);
     list_init(&f->fresh);
     frontend_times(f, HEADERS_TIME_MS, KEEPALIVE_TIME_MS);
-    f->daemon = start_daemon(f, max_connections);
+    f->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+            MHD_USE_SUPPRESS_DATE_NO_CLOCK,
+        0, NULL, NULL, on_request, f, MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
+        MHD_OPTION_URI_LOG_CALLBACK, on_target, f, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION,
+        frontend_connection_notify, f, MHD_OPTION_CONNECTION_LIMIT, max_connections,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
     info = f->daemon ? MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info || uv_poll_init(loop, &f->poll, info->epoll_fd) < 0) {
         if (f->daemon)

@@ -355,16 +355,6 @@ void frontend_connection_notify(void *cls, struct MHD_Connection *mhd, void **so
     f->wake(f->wake_arg);
 }
 
-static void keep_alive(int fd)
-{
-    int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S;
-
-    /* Unix sockets refuse the TCP options; no failure here is worth refusing the connection. */
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-}
-
 int frontend_add(struct frontend *f, int fd)
 {
     struct sockaddr_storage peer = {0};
@@ -372,7 +362,11 @@ int frontend_add(struct frontend *f, int fd)
 
     if (getpeername(fd, (struct sockaddr *)&peer, &n) < 0)
         n = sizeof(peer.ss_family);
-    keep_alive(fd);
+    int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S;
+    /* Unix sockets refuse the TCP options; no failure here is worth refusing the connection. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
     /* It closes the socket if it fails. */
     if (MHD_add_connection(f->daemon, fd, (struct sockaddr *)&peer, n) != MHD_YES) {
         f->closed++;
@@ -390,30 +384,24 @@ void frontend_times(struct frontend *f, uint64_t headers_ms, uint64_t idle_ms)
     f->idle_ms = idle_ms;
 }
 
-/* The connection without progress for the longest time; the oldest come first in the list. */
-static struct connection *slowest(struct frontend *f, unsigned *ret_open)
-{
-    struct connection *found = NULL;
-
-    *ret_open = 0;
-    for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
-        struct connection *c = LIST_ENTRY(n, struct connection, node);
-
-        if (c->ended)
-            continue;
-        ++*ret_open;
-        if (!found || c->step_ms < found->step_ms)
-            found = c;
-    }
-    return found;
-}
-
 void frontend_make_room(struct frontend *f, unsigned max)
 {
     unsigned open;
 
     for (;;) {
-        struct connection *c = slowest(f, &open);
+        /* The connection without progress for the longest time; the oldest come first in the list. */
+        struct connection *found = NULL;
+        open = 0;
+        for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
+            struct connection *c = LIST_ENTRY(n, struct connection, node);
+
+            if (c->ended)
+                continue;
+            ++open;
+            if (!found || c->step_ms < found->step_ms)
+                found = c;
+        }
+        struct connection *c = found;
 
         if (!c || open < max)
             return;

@@ -354,19 +354,6 @@ static int own_error(const struct frontend_request *r, unsigned status, const ch
     return rc;
 }
 
-/* Lets an allowed page read a refusal that the owner has not seen. Others, and all without memory,
- * learn nothing. */
-static void allow_reading(struct frontend_request *r)
-{
-    struct str origin;
-
-    if (r->user || r->origin || !r->f->handler->may_read ||
-        !headers_get(&r->http.headers, STR("origin"), &origin))
-        return;
-    if (r->f->handler->may_read(r->f->ctx, &r->http.headers))
-        (void)frontend_allow_page(r, origin);
-}
-
 /* Writes straight to the socket because libmicrohttpd has no memory for the response or does not
  * accept one now. If the kernel has no room for so little, the client is not reading anyway. */
 static void write_raw(struct frontend_request *r, const struct http_response *response,
@@ -408,7 +395,14 @@ enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, con
 
     http_response_init(&response);
     buf_init(&body, 4096);
-    allow_reading(r);
+    /* Lets an allowed page read a refusal that the owner has not seen. Others, and all without
+     * memory, learn nothing. */
+    struct str origin;
+    if (!r->user && !r->origin && r->f->handler->may_read &&
+        headers_get(&r->http.headers, STR("origin"), &origin)) {
+        if (r->f->handler->may_read(r->f->ctx, &r->http.headers))
+            (void)frontend_allow_page(r, origin);
+    }
     rc = own_error(r, status, why, &response, &body);
     if (rc == 0)
         rc = frontend_whole(r, &response, &body);

@@ -217,27 +217,6 @@ static void take_reply(struct redis *r, const struct redis_reply *a)
         w.reply(r->handler.arg, w.tag, a);
 }
 
-/* Takes all complete replies. Stops if one of them ends the connection. */
-static void take_replies(struct redis *r)
-{
-    while (r->phase == REDIS_LIVE) {
-        void *reply = NULL;
-        int rc = redisReaderGetReply(r->reader->hiredis, &reply);
-
-        if (rc != REDIS_OK) {
-            redis_die(r, reader_end(r->reader), 0);
-            return;
-        }
-        if (!reply)
-            break;
-        struct redis_reply a = reply_of(reply);
-        take_reply(r, &a);
-        freeReplyObject(reply);
-    }
-    if (r->phase == REDIS_LIVE && r->reader->hiredis->len > REPLY_BYTES_MAX)
-        redis_die(r, REDIS_END_STRANGE, 0);
-}
-
 static void give_space(uv_handle_t *handle, size_t wanted, uv_buf_t *ret_buf)
 {
     struct redis *r = handle->data;
@@ -262,7 +241,23 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         redis_die(r, REDIS_END_MEMORY, 0);
         return;
     }
-    take_replies(r);
+    /* Takes all complete replies. Stops if one of them ends the connection. */
+    while (r->phase == REDIS_LIVE) {
+        void *reply = NULL;
+        int rc = redisReaderGetReply(r->reader->hiredis, &reply);
+
+        if (rc != REDIS_OK) {
+            redis_die(r, reader_end(r->reader), 0);
+            return;
+        }
+        if (!reply)
+            break;
+        struct redis_reply a = reply_of(reply);
+        take_reply(r, &a);
+        freeReplyObject(reply);
+    }
+    if (r->phase == REDIS_LIVE && r->reader->hiredis->len > REPLY_BYTES_MAX)
+        redis_die(r, REDIS_END_STRANGE, 0);
 }
 
 /* --- commands --------------------------------------------------------------------------------- */

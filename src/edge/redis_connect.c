@@ -40,17 +40,6 @@ static void open_way(struct redis *r, int rc)
     r->connecting.data = r;
 }
 
-static void connect_path(struct redis *r)
-{
-    int rc = uv_pipe_init(r->loop, &r->way.pipe, 0);
-
-    open_way(r, rc);
-    if (rc < 0)
-        redis_die(r, REDIS_END_CONNECT, rc);
-    else /* the callback reports errors */
-        uv_pipe_connect(&r->connecting, &r->way.pipe, r->host, on_connected);
-}
-
 static void connect_address(struct redis *r, const struct sockaddr *address)
 {
     int rc = uv_tcp_init(r->loop, &r->way.tcp);
@@ -118,7 +107,12 @@ void redis_connect(struct redis *r)
     int rc;
 
     if (r->port == 0) {
-        connect_path(r);
+        int failed = uv_pipe_init(r->loop, &r->way.pipe, 0);
+        open_way(r, failed);
+        if (failed < 0)
+            redis_die(r, REDIS_END_CONNECT, failed);
+        else /* the callback reports errors */
+            uv_pipe_connect(&r->connecting, &r->way.pipe, r->host, on_connected);
         return;
     }
     snprintf(port, sizeof(port), "%d", r->port);

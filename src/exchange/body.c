@@ -83,21 +83,15 @@ static int read_whole(struct body *b)
 
 /* --- spooling ----------------------------------------------------------------------------------- */
 
-/* A body that says at once that it is long need not pass through memory. */
-static uint64_t least_length(const struct body *b, size_t n)
-{
-    uint64_t told = b->x->request.http.content_length, known = b->length + n;
-
-    return told != LENGTH_UNKNOWN && told > known ? told : known;
-}
-
 static bool should_spool(const struct body *b, size_t n)
 {
     uint64_t length;
 
     if (!b->x)
         return false;
-    length = least_length(b, n);
+    /* A body whose declared length is long need not pass through memory. */
+    uint64_t told = b->x->request.http.content_length, known = b->length + n;
+    length = told != LENGTH_UNKNOWN && told > known ? told : known;
     return length > b->memory_max || (length > WORTH_SPOOLING && b->x->ops->pressed(b->x->world));
 }
 

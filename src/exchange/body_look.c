@@ -67,21 +67,6 @@ void body_look_free(struct body_look *l)
     free(l);
 }
 
-/* A JSON object and a form are known by their first character. Nothing is looked for in anything else. */
-static void look_at_text(struct body_look *l, struct str text)
-{
-    struct str rest;
-
-    form_watch_feed(&l->form_model, text);
-    if (l->first == '\0') {
-        rest = str_trim(text);
-        if (rest.n > 0)
-            l->first = rest.p[0] ? rest.p[0] : '?'; /* whatever begins no JSON */
-    }
-    if (l->first == '{' || l->first == '\0')
-        json_stream_feed(&l->json, text);
-}
-
 /* Whether nothing that comes later can matter, because the body is neither a form nor an object. */
 static bool is_told(const struct body_look *l)
 {
@@ -95,7 +80,17 @@ static void take_plain(void *arg, struct str plain)
 
     if (l->over)
         return;
-    look_at_text(l, plain);
+    /* A JSON object and a form are known by their first character. Nothing is looked for in
+     * anything else. */
+    struct str rest;
+    form_watch_feed(&l->form_model, plain);
+    if (l->first == '\0') {
+        rest = str_trim(plain);
+        if (rest.n > 0)
+            l->first = rest.p[0] ? rest.p[0] : '?'; /* whatever begins no JSON */
+    }
+    if (l->first == '{' || l->first == '\0')
+        json_stream_feed(&l->json, plain);
     l->plain += plain.n;
     if (l->plain > PACKED_PLAIN_MAX && l->plain / PACKED_RATIO_MAX > l->came)
         l->state = PACKED_LONG;

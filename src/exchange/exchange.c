@@ -186,24 +186,6 @@ void exchange_cannot_retry(struct exchange *x, const char *why)
 
 /* --- attempts --------------------------------------------------------------------------------- */
 
-static int start_sending(struct exchange *x, struct attempt *a)
-{
-    const struct guard *guard = &x->stream.guard;
-    struct outgoing o;
-    int rc;
-
-    outgoing_init(&o);
-    if (x->stream.resuming)
-        rc = outgoing_resume(&o, &x->request, &x->plan, &a->turn.target,
-                             str_from(guard->response_id.p), guard->sequence - 1);
-    else
-        rc = outgoing_build(&o, &x->request, &x->plan, &a->turn.target, &a->edit);
-    if (rc == 0)
-        rc = x->ops->attempt_start(x->world, x, a, &o);
-    outgoing_deinit(&o);
-    return rc;
-}
-
 int exchange_send(struct exchange *x, struct attempt *a, bool fresh)
 {
     unsigned number = a->number;
@@ -219,7 +201,19 @@ int exchange_send(struct exchange *x, struct attempt *a, bool fresh)
     x->attempts++;
     a->number = fresh ? number : x->attempts;
     x->placement.tier_attempts++;
-    rc = start_sending(x, a);
+    const struct guard *guard = &x->stream.guard;
+    struct outgoing o;
+    int sent;
+    outgoing_init(&o);
+    if (x->stream.resuming)
+        sent = outgoing_resume(&o, &x->request, &x->plan, &a->turn.target,
+                               str_from(guard->response_id.p), guard->sequence - 1);
+    else
+        sent = outgoing_build(&o, &x->request, &x->plan, &a->turn.target, &a->edit);
+    if (sent == 0)
+        sent = x->ops->attempt_start(x->world, x, a, &o);
+    outgoing_deinit(&o);
+    rc = sent;
     a->running = rc == 0;
     if (rc < 0)
         snprintf(a->detail, sizeof(a->detail), "the attempt could not be started: %s",
@@ -486,26 +480,6 @@ void exchange_set_deadline(struct exchange *x, uint64_t since_ms, uint64_t heard
                     x->plan.settings->retry.deadline_ms, x->request.overrides.deadline_ms);
 }
 
-static void set_limits(struct exchange *x)
-{
-    unsigned turn_request = x->request.overrides.max_attempts;
-
-    x->max_attempts = turn_request ? turn_request : x->plan.settings->retry.max_attempts;
-    x->reply.spoke_ms = x->ops->now_ms(x->world);
-    stream_expect(x);
-    exchange_set_deadline(x, x->started_ms, x->started_ms);
-}
-
-static void body_lost(struct exchange *x, int rc)
-{
-    bool no_memory = rc == -ENOMEM;
-    char problem[512];
-
-    exchange_body_problem(x, no_memory ? rc : -ENOSPC, problem, sizeof(problem));
-    relay_own_error(x, END_REFUSED, no_memory ? 503 : 507, REASON_INTERNAL,
-                    no_memory ? "overloaded" : "insufficient_storage", problem);
-}
-
 static void receive(struct exchange *x)
 {
     char problem[512] = "";
@@ -521,7 +495,11 @@ static void receive(struct exchange *x)
     if (!x->request_complete || rc == -EAGAIN)
         return;
     if (rc < 0) {
-        body_lost(x, rc);
+        bool no_memory = rc == -ENOMEM;
+        char words[512];
+        exchange_body_problem(x, no_memory ? rc : -ENOSPC, words, sizeof(words));
+        relay_own_error(x, END_REFUSED, no_memory ? 503 : 507, REASON_INTERNAL,
+                        no_memory ? "overloaded" : "insufficient_storage", words);
         return;
     }
     if (request_read(&x->request, problem, sizeof(problem)) < 0) {
@@ -539,21 +517,14 @@ static void receive(struct exchange *x)
     }
     if (placement_refuses_unfit(x))
         return;
-    set_limits(x);
+    unsigned turn_request = x->request.overrides.max_attempts;
+    x->max_attempts = turn_request ? turn_request : x->plan.settings->retry.max_attempts;
+    x->reply.spoke_ms = x->ops->now_ms(x->world);
+    stream_expect(x);
+    exchange_set_deadline(x, x->started_ms, x->started_ms);
     placement_begin(x);
     repeat_notice(x);
     placement_queue(x);
-}
-
-/* A kept connection that proved dead before anything was sent is no attempt: go again at once, on
- * a new connection, which cannot be stale. It keeps its number, for a hedge may have had the
- * next one. */
-static void replace_stale(struct exchange *x)
-{
-    x->attempts--;
-    x->placement.tier_attempts--;
-    exchange_set(x, EXCHANGE_QUEUED);
-    exchange_start_attempt(x, true);
 }
 
 #define CODED_START 1024 /* of a coded body: more tells no more of its first line */
@@ -607,7 +578,13 @@ static void attempting(struct exchange *x)
     if (a->done)
         a->running = false;
     if (a->done && a->transport == TRANSPORT_STALE && !a->fresh) {
-        replace_stale(x);
+        /* A kept connection that proved dead before anything was sent was no attempt: send again at
+         * once, on a new connection, which cannot be stale. It keeps its number, for a hedge may
+         * have had the next one. */
+        x->attempts--;
+        x->placement.tier_attempts--;
+        exchange_set(x, EXCHANGE_QUEUED);
+        exchange_start_attempt(x, true);
     } else if (a->headers_done) {
         enum sse_begin begin = exchange_is_stream(x, a);
 
@@ -686,13 +663,6 @@ static void leave(struct exchange *x)
     exchange_end(x, cut_here ? END_BROKEN : END_CLIENT_GONE);
 }
 
-/* What is under way may be processed all the same: to ask for it again is a repeat like another. */
-static bool may_come_again(const struct exchange *x)
-{
-    return !x->request.overrides.no_retry &&
-           (!x->attempt->running || x->plan.settings->retry.retry_ambiguous);
-}
-
 /* Before the connection is cut: its client is to know that this is no end. What has been asked in full
  * and has no answer yet gets one; an answer amid its bytes that is no stream can only be cut. */
 static void abort_now(struct exchange *x)
@@ -716,19 +686,13 @@ static void abort_now(struct exchange *x)
         exchange_end(x, reply->begun ? END_BROKEN : END_REFUSED);
         return;
     }
-    x->reply.come_again = may_come_again(x);
+    /* A request under way may be processed all the same: to send it again is a repeat like any
+     * other. */
+    x->reply.come_again = !x->request.overrides.no_retry &&
+                          (!x->attempt->running || x->plan.settings->retry.retry_ambiguous);
     exchange_stop_attempt(x);
     relay_own_error(x, END_FAILED, 0, REASON_SHUTDOWN, NULL,
                     "retryd: it ends, and drain_timeout has passed; ask again when it is back");
-}
-
-/* A slow client may still have to take what came whole: the target need not wait for that. */
-static void release_turn(struct exchange *x)
-{
-    if (x->state == EXCHANGE_RELAYING && !x->reply.ended && x->attempt->done &&
-        x->attempt->transport == TRANSPORT_WHOLE)
-        placement_tell_good(x, TURN_OVER);
-    placement_release(x, x->attempt);
 }
 
 /* The client has taken the end, or has left, or retryd ends: of what came since the last step the first of
@@ -744,19 +708,6 @@ static bool ended_from_outside(struct exchange *x)
     return x->state == EXCHANGE_DONE;
 }
 
-/* RFC 9110 15.2: they tell nothing of whether the answer will do, and so pass at once. Of two attempts
- * that race the first one's do. */
-static void pass_interim(struct exchange *x)
-{
-    struct buf *interim = &x->attempt->interim;
-
-    if (interim->len == 0)
-        return;
-    if (!x->reply.begun && !x->request.http.http_1_0)
-        x->ops->response_interim(x->world, x, buf_str(interim));
-    buf_reset(interim, 0);
-}
-
 void exchange_step(struct exchange *x)
 {
     enum exchange_state before;
@@ -765,7 +716,14 @@ void exchange_step(struct exchange *x)
     assert(x->magic == EXCHANGE_MAGIC);
     if (x->state == EXCHANGE_DONE || ended_from_outside(x))
         return;
-    pass_interim(x);
+    /* Interim responses (RFC 9110 15.2) pass at once: they do not say whether the response will do.
+     * Of two attempts that race, those of the first pass. */
+    struct buf *interim = &x->attempt->interim;
+    if (interim->len != 0) {
+        if (!x->reply.begun && !x->request.http.http_1_0)
+            x->ops->response_interim(x->world, x, buf_str(interim));
+        buf_reset(interim, 0);
+    }
     do {
         before = x->state;
         exchange_look(x);
@@ -775,8 +733,14 @@ void exchange_step(struct exchange *x)
         x->reply.out.spool_awaited = false;
         x->ops->response_wake(x->world, x);
     }
-    if (!x->attempt->running && x->state != EXCHANGE_QUEUED)
-        release_turn(x);
+    if (!x->attempt->running && x->state != EXCHANGE_QUEUED) {
+        /* A slow client may still be taking a complete response: the target need not wait for
+         * that. */
+        if (x->state == EXCHANGE_RELAYING && !x->reply.ended && x->attempt->done &&
+            x->attempt->transport == TRANSPORT_WHOLE)
+            placement_tell_good(x, TURN_OVER);
+        placement_release(x, x->attempt);
+    }
     if (x->state != EXCHANGE_DONE)
         x->ops->timer_set(x->world, x, next);
 }

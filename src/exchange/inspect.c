@@ -80,24 +80,20 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* A byte order mark does not belong to the text, and nothing else begins with one of its bytes. */
-static void keep_beginning(struct inspect *i, struct str plain)
-{
-    size_t at = 0;
-
-    while (i->beginning_len == 0 && at < plain.n &&
-           (is_blank(plain.p[at]) || memchr("\xef\xbb\xbf", plain.p[at], 3)))
-        at++;
-    while (at < plain.n && i->beginning_len < sizeof(i->beginning))
-        i->beginning[i->beginning_len++] = plain.p[at++];
-}
-
 static void check_text(void *arg, struct str plain)
 {
     struct inspect *i = arg;
 
-    if (i->beginning_len < sizeof(i->beginning))
-        keep_beginning(i, plain);
+    if (i->beginning_len < sizeof(i->beginning)) {
+        /* A byte order mark does not belong to the text, and nothing else begins with one of its
+         * bytes. */
+        size_t at = 0;
+        while (i->beginning_len == 0 && at < plain.n &&
+               (is_blank(plain.p[at]) || memchr("\xef\xbb\xbf", plain.p[at], 3)))
+            at++;
+        while (at < plain.n && i->beginning_len < sizeof(i->beginning))
+            i->beginning[i->beginning_len++] = plain.p[at++];
+    }
     if (i->json)
         json_stream_feed(&i->check, plain);
 }

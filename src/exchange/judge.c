@@ -134,11 +134,6 @@ static void keep_error_response(struct exchange *x, unsigned status)
 /* Of a repeat that was not tried: the client hears the last error again. */
 #define FAILED_BEFORE " This request failed before: "
 
-static const char *give_up_detail(const struct exchange *x)
-{
-    return x->last_detail[0] ? x->last_detail : reason_word(x->last_reason);
-}
-
 bool judge_deliver_what_came(struct exchange *x)
 {
     bool came = x->kept.good || x->stream.but_usage;
@@ -169,7 +164,8 @@ static void tell_failure(struct exchange *x)
     snprintf(
         message, sizeof(message),
         "retryd: no answer from upstream %s after %u attempt%s: %s. Not asked again: %s.%s%s%s%s",
-        placement_name(x), x->attempts, x->attempts == 1 ? "" : "s", give_up_detail(x),
+        placement_name(x), x->attempts, x->attempts == 1 ? "" : "s",
+        x->last_detail[0] ? x->last_detail : reason_word(x->last_reason),
         x->cannot_retry ? x->cannot_retry : "no reason is known", *advice ? " " : "", advice,
         *words ? FAILED_BEFORE : "", words);
     relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
@@ -230,13 +226,6 @@ static void report(struct exchange *x, const struct outcome *o, const struct ver
     x->ops->attempt_failed(x->world, x, &r);
 }
 
-static void back_off(struct exchange *x, uint64_t delay_ms)
-{
-    x->backoff_since = x->ops->now_ms(x->world);
-    x->next_at_ms = x->backoff_since + delay_ms;
-    exchange_set(x, EXCHANGE_BACKOFF);
-}
-
 static bool is_whole(const struct exchange *x, const struct outcome *o)
 {
     return x->attempt->done && o->transport == TRANSPORT_WHOLE && !x->stream.on;
@@ -274,7 +263,9 @@ static void try_again(struct exchange *x, const struct outcome *o, const struct 
     else if (!stream->resuming)
         outbox_drop_held(&x->reply.out);
     placement_move(x, v, d->move);
-    back_off(x, d->delay_ms);
+    x->backoff_since = x->ops->now_ms(x->world);
+    x->next_at_ms = x->backoff_since + d->delay_ms;
+    exchange_set(x, EXCHANGE_BACKOFF);
 }
 
 /* What is not to be repeated: the upstream's own last word, even where more of it is still to come,
@@ -390,19 +381,6 @@ void judge_without_usage(struct exchange *x, const struct outcome *o)
         (void)judge_deliver_what_came(x);
 }
 
-/* The repeat has failed. */
-static void fall_back(struct exchange *x, const struct outcome *o, const struct verdict *v,
-                      const struct hint *hint)
-{
-    struct retry_decision d = {
-        .action = RETRY_GIVE_UP,
-        .why_not = x->stream.but_usage ? "all but the usage came before, and is delivered"
-                                       : "an empty completion came before, and is delivered"};
-
-    report(x, o, v, &d, hint);
-    (void)judge_deliver_what_came(x);
-}
-
 /* --- all others ---------------------------------------------------------------------------------- */
 
 /* The attempt is over, or what has come of it is enough to judge it: deliver, repeat or give up. */
@@ -460,7 +438,13 @@ static void judge(struct exchange *x, const struct outcome *o)
         return;
     }
     if (x->kept.good || x->stream.but_usage) {
-        fall_back(x, o, &v, &hint);
+        /* The repeat has failed. */
+        struct retry_decision spare = {
+            .action = RETRY_GIVE_UP,
+            .why_not = x->stream.but_usage ? "all but the usage came before, and is delivered"
+                                           : "an empty completion came before, and is delivered"};
+        report(x, o, &v, &spare, &hint);
+        (void)judge_deliver_what_came(x);
         return;
     }
     d = placement_decide(x, &v, &hint);
@@ -535,17 +519,6 @@ void judge_start(struct exchange *x)
         inspect_begin(&held->inspect, &x->attempt->headers, held->due);
 }
 
-static void inspect_news(struct exchange *x)
-{
-    struct held_response *held = &x->held;
-    struct str body = buf_str(&x->attempt->body);
-
-    if (body.n > held->inspected)
-        inspect_feed(&held->inspect,
-                     (struct str){body.p + held->inspected, body.n - held->inspected});
-    held->inspected = body.n;
-}
-
 /* What was asked for as a stream may be one, whatever its label says. False while its first bytes do
  * not tell, or where they have told that it is. */
 static bool is_no_stream(struct exchange *x)
@@ -563,19 +536,6 @@ static bool is_no_stream(struct exchange *x)
     return !x->held.open;
 }
 
-/* JSON's label with nothing behind it is how many operations end well (DELETE, to hang up, what is only
- * accepted); where an answer is asked for it is none. */
-static void note_fault(struct exchange *x, enum inspect_end end, struct outcome *o)
-{
-    struct attempt *a = x->attempt;
-
-    o->empty = end == INSPECT_EMPTY && x->held.due && a->status != 202;
-    o->malformed = end == INSPECT_BAD;
-    if (o->empty || o->malformed)
-        snprintf(a->detail, sizeof(a->detail), "%s came in place of an answer",
-                 inspect_what(&x->held.inspect));
-}
-
 void judge_held(struct exchange *x)
 {
     struct attempt *a = x->attempt;
@@ -591,13 +551,26 @@ void judge_held(struct exchange *x)
     if (x->held.open && !is_no_stream(x))
         return;
     if (is_inspected(x)) {
-        inspect_news(x);
+        struct held_response *held = &x->held;
+        struct str body = buf_str(&x->attempt->body);
+        if (body.n > held->inspected)
+            inspect_feed(&held->inspect,
+                         (struct str){body.p + held->inspected, body.n - held->inspected});
+        held->inspected = body.n;
         end = a->done && a->transport == TRANSPORT_WHOLE ? inspect_end(&x->held.inspect) : end;
     }
     if (!a->done && !a->paused && !is_too_long(x))
         return;
-    if (o.transport == TRANSPORT_WHOLE)
-        note_fault(x, end, &o);
+    if (o.transport == TRANSPORT_WHOLE) {
+        /* Many operations end well with JSON's label and an empty body (DELETE, hanging up a call,
+         * 202). Where an answer is expected, that is a fault. */
+        struct attempt *attempt = x->attempt;
+        o.empty = end == INSPECT_EMPTY && x->held.due && attempt->status != 202;
+        o.malformed = end == INSPECT_BAD;
+        if (o.empty || o.malformed)
+            snprintf(attempt->detail, sizeof(attempt->detail), "%s came in place of an answer",
+                     inspect_what(&x->held.inspect));
+    }
     read_contents(x, &contents);
     if (contents.silent && end == INSPECT_GOOD) {
         o.silent = true;

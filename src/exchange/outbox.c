@@ -50,16 +50,6 @@ static size_t waiting_in_memory(const struct outbox *o)
     return o->released - o->taken;
 }
 
-static void forget_taken(struct outbox *o)
-{
-    if (o->taken == o->bytes.len)
-        buf_reset(&o->bytes, KEEP_BYTES);
-    else
-        buf_consume(&o->bytes, o->taken);
-    o->released -= o->taken;
-    o->taken = 0;
-}
-
 int outbox_add(struct outbox *o, struct str s)
 {
     int rc = buf_add_str(&o->bytes, s);
@@ -126,28 +116,18 @@ static size_t take_from_memory(struct outbox *o, size_t limit, char *to, size_t 
     memcpy(to, o->bytes.p + o->taken, n);
     o->taken += n;
     /* Moves the remaining bytes down only when that is cheap or overdue. */
-    if (o->taken == o->bytes.len || o->taken > FORGET_BYTES)
-        forget_taken(o);
+    if (o->taken == o->bytes.len || o->taken > FORGET_BYTES) {
+        if (o->taken == o->bytes.len)
+            buf_reset(&o->bytes, KEEP_BYTES);
+        else
+            buf_consume(&o->bytes, o->taken);
+        o->released -= o->taken;
+        o->taken = 0;
+    }
     return n;
 }
 
 /* --- the spool ---------------------------------------------------------------------------------- */
-
-/* The position in memory at which the spool's bytes belong. */
-static size_t spool_place(const struct outbox *o)
-{
-    return o->spool_held ? o->released : o->taken + o->lead;
-}
-
-static void cut(struct outbox *o, size_t at, size_t n)
-{
-    struct buf *b = &o->bytes;
-
-    memmove(b->p + at, b->p + at + n, b->len - at - n);
-    b->len -= n;
-    if (!o->spool_held)
-        o->released -= n;
-}
 
 static int begin_unloading(struct outbox *o, size_t keep)
 {
@@ -191,7 +171,8 @@ int outbox_unload(struct outbox *o, size_t keep)
         rc = begin_unloading(o, keep);
     if (rc < 0)
         return rc;
-    at = spool_place(o);
+    /* The position in memory at which the spool's bytes belong. */
+    at = o->spool_held ? o->released : o->taken + o->lead;
     rc = write_out(o, at);
     if (rc == -EAGAIN)
         return rc;
@@ -202,25 +183,15 @@ int outbox_unload(struct outbox *o, size_t keep)
         return lost ? -EIO : rc;
     }
     o->spooled += o->moved;
-    cut(o, at, o->moved);
+    struct buf *b = &o->bytes;
+    memmove(b->p + at, b->p + at + o->moved, b->len - at - o->moved);
+    b->len -= o->moved;
+    if (!o->spool_held)
+        o->released -= o->moved;
     o->moved = 0;
     if (o->bytes.size > 2 * KEEP_BYTES)
         buf_trim(&o->bytes, KEEP_BYTES);
     return 0;
-}
-
-static ptrdiff_t take_from_spool(struct outbox *o, char *to, size_t max)
-{
-    uint64_t left = o->spooled - o->read;
-    ptrdiff_t n = spool_read(o->spool, o->read, to, max < left ? max : (size_t)left);
-
-    o->spool_awaited = n == -EAGAIN;
-    if (n == -EAGAIN || n == 0)
-        return 0;
-    if (n < 0)
-        return n;
-    o->read += (uint64_t)n;
-    return n;
 }
 
 ptrdiff_t outbox_take(struct outbox *o, char *to, size_t max)
@@ -228,8 +199,17 @@ ptrdiff_t outbox_take(struct outbox *o, char *to, size_t max)
     size_t n;
 
     if (o->spool && !o->spool_held && o->lead == 0) {
-        if (o->read < o->spooled)
-            return take_from_spool(o, to, max);
+        if (o->read < o->spooled) {
+            uint64_t left = o->spooled - o->read;
+            ptrdiff_t read = spool_read(o->spool, o->read, to, max < left ? max : (size_t)left);
+            o->spool_awaited = read == -EAGAIN;
+            if (read == -EAGAIN || read == 0)
+                return 0;
+            if (read < 0)
+                return read;
+            o->read += (uint64_t)read;
+            return read;
+        }
         /* A client that is faster than the disk waits for it. Until the kernel's buffers are full,
          * the client seems faster than it is. */
         o->spool_awaited = o->moved > 0;

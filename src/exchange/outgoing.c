@@ -138,24 +138,6 @@ static bool hides_keys(const struct request *r, const struct target *t)
                             str_ieq(str_from(t->upstream->auth_header), STR("x-goog-api-key")));
 }
 
-static void add_without_keys(struct str rest, struct buf *out)
-{
-    const char *mark = rest.n ? memchr(rest.p, '?', rest.n) : NULL;
-    size_t n = mark ? (size_t)(mark - rest.p) : rest.n;
-    struct str query = {mark ? mark + 1 : NULL, mark ? rest.n - n - 1 : 0}, parameter, value;
-    char before = '?';
-
-    (void)buf_add(out, rest.p, n);
-    while (str_next(&query, '&', &parameter)) {
-        if (http_query_value(parameter, STR("key"), &value) ||
-            http_query_value(parameter, STR("access_token"), &value))
-            continue;
-        (void)buf_addc(out, before);
-        (void)buf_add_str(out, parameter);
-        before = '&';
-    }
-}
-
 /* What follows the base; `model`, a part of it or empty, becomes the target's. */
 static void add_rest(const struct target *t, struct str rest, struct str model, bool hides,
                      struct buf *out)
@@ -167,9 +149,21 @@ static void add_rest(const struct target *t, struct str rest, struct str model, 
         add_escaped(out, t->own_model);
         rest = (struct str){model.p + model.n, rest.n - n - model.n};
     }
-    if (hides)
-        add_without_keys(rest, out);
-    else
+    if (hides) {
+        const char *mark = rest.n ? memchr(rest.p, '?', rest.n) : NULL;
+        size_t n = mark ? (size_t)(mark - rest.p) : rest.n;
+        struct str query = {mark ? mark + 1 : NULL, mark ? rest.n - n - 1 : 0}, parameter, value;
+        char before = '?';
+        (void)buf_add(out, rest.p, n);
+        while (str_next(&query, '&', &parameter)) {
+            if (http_query_value(parameter, STR("key"), &value) ||
+                http_query_value(parameter, STR("access_token"), &value))
+                continue;
+            (void)buf_addc(out, before);
+            (void)buf_add_str(out, parameter);
+            before = '&';
+        }
+    } else
         (void)buf_add_str(out, rest);
 }
 
@@ -269,22 +263,6 @@ int outgoing_build(struct outgoing *o, const struct request *r, const struct pla
     return rc == 0 ? add_via(plan, &o->headers) : rc;
 }
 
-/* What else the query asks for (Azure's api-version) is asked for again. */
-static void add_other_parameters(struct str query, struct buf *out)
-{
-    struct str parameter;
-
-    while (str_next(&query, '&', &parameter)) {
-        struct str rest = parameter, name = {NULL, 0};
-
-        (void)str_next(&rest, '=', &name);
-        if (name.n == 0 || str_eq(name, STR("stream")) || str_eq(name, STR("starting_after")))
-            continue;
-        (void)buf_addc(out, '&');
-        (void)buf_add_str(out, parameter);
-    }
-}
-
 int outgoing_resume(struct outgoing *o, const struct request *r, const struct plan *plan,
                     const struct target *t, struct str response_id, uint64_t after)
 {
@@ -301,7 +279,18 @@ int outgoing_resume(struct outgoing *o, const struct request *r, const struct pl
         buf_add_str(&target, response_id);
     }
     buf_printf(&target, "?stream=true&starting_after=%llu", (unsigned long long)after);
-    add_other_parameters(http_request_query(&r->http), &target);
+    /* The query's other parameters (Azure's api-version) are repeated. */
+    struct str query = http_request_query(&r->http);
+    struct str parameter;
+    while (str_next(&query, '&', &parameter)) {
+        struct str rest = parameter, name = {NULL, 0};
+
+        (void)str_next(&rest, '=', &name);
+        if (name.n == 0 || str_eq(name, STR("stream")) || str_eq(name, STR("starting_after")))
+            continue;
+        (void)buf_addc(&target, '&');
+        (void)buf_add_str(&target, parameter);
+    }
     rc = target.failed
              ? -ENOMEM
              : outgoing_target(r, plan, t, buf_str(&target), (struct str){NULL, 0}, &o->target);

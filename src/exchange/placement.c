@@ -74,22 +74,6 @@ static void renew_target(const struct plan *was, const struct plan *now, struct 
     t->own_model = target_own_model(t->upstream, t->model);
 }
 
-static void renew_targets(struct exchange *x)
-{
-    struct placement *placement = &x->placement;
-    struct plan now;
-
-    if (x->hedge.rival || !x->ops->renew(x->world, x, &now))
-        return;
-    assert(now.upstream_count == x->plan.upstream_count);
-    placement->turn_request.tried_count =
-        renew_refs(&x->plan, &now, placement->tried, placement->turn_request.tried_count);
-    placement->turn_request.excluded_count =
-        renew_refs(&x->plan, &now, placement->excluded, placement->turn_request.excluded_count);
-    renew_target(&x->plan, &now, &placement->target);
-    x->plan = now;
-}
-
 bool placement_finds_other_key(struct exchange *x)
 {
     if (x->new_key || x->hedge.rival || x->kept.good || x->placement.target.key_number == 0)
@@ -139,34 +123,29 @@ static bool fallbacks_unfit(const struct exchange *x)
 
 /* --- the error for a model that no upstream can serve ----------------------------------------- */
 
-/* Why the model of a packed body is not known. */
-static void why_hidden(const struct exchange *x, char *ret, size_t size)
-{
-    struct str encoding = {NULL, 0};
-    char shown[SHOWN_MAX];
-
-    (void)headers_get(&x->request.http.headers, STR("content-encoding"), &encoding);
-    str_shown(shown, sizeof(shown), encoding);
-    switch (body_packed_state(&x->request.body)) {
-    case PACKED_UNKNOWN:
-        snprintf(ret, size, "cannot be read in the encoding \"%s\"; gzip, deflate and zstd can",
-                 shown);
-        break;
-    case PACKED_LONG:
-        snprintf(ret, size, "does not stand in the first %llu MiB of a body in the encoding \"%s\"",
-                 (unsigned long long)(x->request.body.look->plain >> 20), shown);
-        break;
-    default:
-        snprintf(ret, size, "cannot be read, for the body is not valid in its encoding \"%s\"",
-                 shown);
-    }
-}
-
 void placement_refuse_hidden(struct exchange *x, const char *need)
 {
     char why[160], text[400];
 
-    why_hidden(x, why, sizeof(why));
+    /* The reason why the model of an encoded body is not known. */
+    size_t size = sizeof(why);
+    struct str encoding = {NULL, 0};
+    char shown[SHOWN_MAX];
+    (void)headers_get(&x->request.http.headers, STR("content-encoding"), &encoding);
+    str_shown(shown, sizeof(shown), encoding);
+    switch (body_packed_state(&x->request.body)) {
+    case PACKED_UNKNOWN:
+        snprintf(why, size, "cannot be read in the encoding \"%s\"; gzip, deflate and zstd can",
+                 shown);
+        break;
+    case PACKED_LONG:
+        snprintf(why, size, "does not stand in the first %llu MiB of a body in the encoding \"%s\"",
+                 (unsigned long long)(x->request.body.look->plain >> 20), shown);
+        break;
+    default:
+        snprintf(why, size, "cannot be read, for the body is not valid in its encoding \"%s\"",
+                 shown);
+    }
     snprintf(text, sizeof(text),
              "retryd: %s the request's model, which %s; send the body without Content-Encoding",
              need, why);
@@ -349,25 +328,6 @@ void placement_visit(struct exchange *x, const struct attempt *a)
     x->placement.turn_request.visited |= plan_bit(&x->plan, a->turn.target.upstream);
 }
 
-static void granted(struct exchange *x)
-{
-    struct placement *placement = &x->placement;
-    const struct target *t = &x->attempt->turn.target, *before = &placement->target;
-    bool same_target = t->upstream == before->upstream && t->key_number == before->key_number &&
-                       t->tier == before->tier;
-
-    placement->waiting = false;
-    x->attempt->has_turn = true;
-    placement->turn_request.probed |= x->attempt->turn.pass.probe;
-    placement->target_attempts = same_target ? placement->target_attempts + 1 : 1;
-    placement->target = *t;
-    /* Meant for another one, it has come back to where it was after all. */
-    if (!placement->settled && (placement->turn_request.visited & plan_bit(&x->plan, t->upstream)))
-        turns_charge(x->shared.turns, t->upstream);
-    placement_visit(x, x->attempt);
-    exchange_start_attempt(x, false);
-}
-
 static void enter_next_tier(struct exchange *x)
 {
     struct placement *placement = &x->placement;
@@ -415,9 +375,23 @@ static void act(struct exchange *x, enum turn_state s)
     const struct turn *turn = &x->attempt->turn;
 
     x->placement.waiting = true;
-    if (s == TURN_GRANTED)
-        granted(x);
-    else if (s == TURN_REFUSED)
+    if (s == TURN_GRANTED) {
+        struct placement *placement = &x->placement;
+        const struct target *t = &x->attempt->turn.target, *before = &placement->target;
+        bool same_target = t->upstream == before->upstream && t->key_number == before->key_number &&
+                           t->tier == before->tier;
+        placement->waiting = false;
+        x->attempt->has_turn = true;
+        placement->turn_request.probed |= x->attempt->turn.pass.probe;
+        placement->target_attempts = same_target ? placement->target_attempts + 1 : 1;
+        placement->target = *t;
+        /* It was meant for another upstream, but has come back to one where it was. */
+        if (!placement->settled &&
+            (placement->turn_request.visited & plan_bit(&x->plan, t->upstream)))
+            turns_charge(x->shared.turns, t->upstream);
+        placement_visit(x, x->attempt);
+        exchange_start_attempt(x, false);
+    } else if (s == TURN_REFUSED)
         in_vain(x, by_why[turn->why].reason, by_why[turn->why].detail, turn->ready_ms);
 }
 
@@ -452,7 +426,17 @@ void placement_queue(struct exchange *x)
 {
     exchange_set(x, EXCHANGE_QUEUED);
     placement_release(x, x->attempt);
-    renew_targets(x);
+    struct placement *placement = &x->placement;
+    struct plan now;
+    if (!x->hedge.rival && x->ops->renew(x->world, x, &now)) {
+        assert(now.upstream_count == x->plan.upstream_count);
+        placement->turn_request.tried_count =
+            renew_refs(&x->plan, &now, placement->tried, placement->turn_request.tried_count);
+        placement->turn_request.excluded_count =
+            renew_refs(&x->plan, &now, placement->excluded, placement->turn_request.excluded_count);
+        renew_target(&x->plan, &now, &placement->target);
+        x->plan = now;
+    }
     x->placement.queued_since = x->ops->now_ms(x->world);
     if (x->placement.queued_since >= x->deadline.at_ms)
         judge_too_late(x);

@@ -36,21 +36,6 @@ static int write_body(const struct exchange *x, const struct guard_seen *seen, s
     return 0;
 }
 
-/* The stream's head with what says of which type and in which coding it is left out. 0 or -errno. */
-static int write_headers(const struct headers *stream, struct headers *out)
-{
-    int rc = headers_add(out, STR("Content-Type"), STR("application/json"));
-
-    for (unsigned i = 0; rc == 0 && i < stream->count; i++) {
-        struct str name = headers_name(stream, i);
-
-        if (!str_ieq(name, STR("content-type")) && !str_ieq(name, STR("content-encoding")) &&
-            !str_ieq(name, STR("cache-control")))
-            rc = headers_add(out, name, headers_value(stream, i));
-    }
-    return rc;
-}
-
 void relay_keep_error_event(struct exchange *x)
 {
     const struct guard_seen *seen = x->stream.last_words.seen;
@@ -59,8 +44,16 @@ void relay_keep_error_event(struct exchange *x)
     kept->present = false;
     headers_reset(&kept->headers);
     buf_reset(&kept->body, ERROR_TEXT_MAX);
-    if (write_headers(&x->attempt->headers, &kept->headers) < 0 ||
-        write_body(x, seen, &kept->body) < 0)
+    /* The stream's headers without those that describe its type and encoding. */
+    int rc = headers_add(&kept->headers, STR("Content-Type"), STR("application/json"));
+    for (unsigned i = 0; rc == 0 && i < x->attempt->headers.count; i++) {
+        struct str name = headers_name(&x->attempt->headers, i);
+
+        if (!str_ieq(name, STR("content-type")) && !str_ieq(name, STR("content-encoding")) &&
+            !str_ieq(name, STR("cache-control")))
+            rc = headers_add(&kept->headers, name, headers_value(&x->attempt->headers, i));
+    }
+    if (rc < 0 || write_body(x, seen, &kept->body) < 0)
         return;
     kept->present = true;
     kept->status = apierror_status(&seen->error);
@@ -339,19 +332,6 @@ int relay_keep_stream(struct exchange *x)
     return rc;
 }
 
-/* The client has the head, and heartbeats behind it. */
-static void end_with_kept(struct exchange *x)
-{
-    struct reply *reply = &x->reply;
-
-    reply->cut = outbox_add(&reply->out, buf_str(&x->kept.body)) < 0;
-    reply->ended = true;
-    reply->first_byte_ms = x->ops->now_ms(x->world);
-    if (x->state != EXCHANGE_RELAYING)
-        exchange_set(x, EXCHANGE_RELAYING);
-    relay_release(x);
-}
-
 void relay_kept_response(struct exchange *x)
 {
     exchange_stop_attempt(x);
@@ -359,9 +339,16 @@ void relay_kept_response(struct exchange *x)
     placement_leave(x);
     outbox_drop_held(&x->reply.out);
     x->stream.on = false;
-    if (x->reply.begun)
-        end_with_kept(x);
-    else
+    if (x->reply.begun) {
+        /* The client has the headers, and heartbeats behind them. */
+        struct reply *reply = &x->reply;
+        reply->cut = outbox_add(&reply->out, buf_str(&x->kept.body)) < 0;
+        reply->ended = true;
+        reply->first_byte_ms = x->ops->now_ms(x->world);
+        if (x->state != EXCHANGE_RELAYING)
+            exchange_set(x, EXCHANGE_RELAYING);
+        relay_release(x);
+    } else
         relay_kept_error(x);
 }
 
@@ -617,52 +604,43 @@ void relay_finish(struct exchange *x)
     exchange_end(x, x->end);
 }
 
-/* `lost`: here, for want of memory. */
-static void tell_end(struct exchange *x, bool lost)
-{
-    struct verdict v = {.kind = VERDICT_FINAL, .reason = REASON_TRUNCATED, .ambiguous = true};
-    struct hint none = {.source = HINT_NONE};
-
-    if (!x->reply.cut)
-        placement_tell_good(x, TURN_OVER);
-    else if (!lost)
-        placement_tell(x, &v, &none);
-}
-
-/* An answer that is no stream: bytes pass as they come, and a break is passed on as one. */
-static void relay_bytes(struct exchange *x)
-{
-    struct reply *reply = &x->reply;
-    struct attempt *a = x->attempt;
-    bool lost = a->body.len > 0 && outbox_move(&reply->out, &a->body) < 0;
-
-    if (lost)
-        exchange_stop_attempt(x);
-    if (a->done || lost) {
-        reply->ended = true;
-        reply->cut = lost || a->transport != TRANSPORT_WHOLE;
-        if (reply->cut) {
-            x->last_reason = REASON_TRUNCATED;
-            x->end = END_BROKEN;
-        }
-        tell_end(x, lost);
-    }
-    relay_release(x);
-    a->high_water = relay_mark(x);
-    if (!reply->ended && a->paused && outbox_waiting(&reply->out) < RELAY_WAITING_MAX / 2)
-        relay_resume(x);
-}
-
 void relay_step(struct exchange *x)
 {
     if (x->reply.out.moved > 0)
         (void)outbox_unload(&x->reply.out, 0); /* where that fails it goes from memory */
     if (x->reply.ended)
         return;
-    if (x->stream.on)
+    if (x->stream.on) {
         stream_step(x);
-    else
-        relay_bytes(x);
+    } else {
+        /* The bytes of a response that is no stream pass as they come; a break is passed on as a
+         * break. */
+        struct reply *reply = &x->reply;
+        struct attempt *a = x->attempt;
+        bool lost = a->body.len > 0 && outbox_move(&reply->out, &a->body) < 0;
+        if (lost)
+            exchange_stop_attempt(x);
+        if (a->done || lost) {
+            reply->ended = true;
+            reply->cut = lost || a->transport != TRANSPORT_WHOLE;
+            if (reply->cut) {
+                x->last_reason = REASON_TRUNCATED;
+                x->end = END_BROKEN;
+            }
+            /* `lost`: for want of memory here, which is no fault of the upstream. */
+            struct verdict v = {
+                .kind = VERDICT_FINAL, .reason = REASON_TRUNCATED, .ambiguous = true};
+            struct hint none = {.source = HINT_NONE};
+            if (!x->reply.cut)
+                placement_tell_good(x, TURN_OVER);
+            else if (!lost)
+                placement_tell(x, &v, &none);
+        }
+        relay_release(x);
+        a->high_water = relay_mark(x);
+        if (!reply->ended && a->paused && outbox_waiting(&reply->out) < RELAY_WAITING_MAX / 2)
+            relay_resume(x);
+    }
 }
 
 bool exchange_wants_room(const struct exchange *x)

@@ -234,39 +234,6 @@ static enum fate through_splice(struct exchange *x, struct str event, const stru
     return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .differs = true});
 }
 
-/* Handles an event that is not JSON. A held answer can still be requested again; an answer that is
- * not held, or cannot be repeated, continues without the event (C11). If another attempt brings the
- * same event, the answer is simply like that. Only an answer that is held whole must be complete. */
-static enum fate look_at_malformed(struct exchange *x, struct over *o)
-{
-    struct outcome outcome = {.transport = TRANSPORT_WHOLE,
-                              .status = x->attempt->status,
-                              .stream = true,
-                              .malformed = true};
-    bool held = x->stream.mode == STREAM_HOLD;
-
-    if (x->stream.mode == STREAM_LIVE && x->stream.passed)
-        return drop(x, GUARD_MALFORMED);
-    outcome.as_before = is_habit(x, o->seen.data);
-    if (!held && (outcome.as_before || !judge_may_repeat(x, &outcome)))
-        return drop(x, GUARD_MALFORMED);
-    return over(o, outcome);
-}
-
-/* The answer has said that it is complete; no later event can change that. */
-static enum fate look_behind_the_end(struct exchange *x, const struct guard_seen *seen)
-{
-    switch (seen->kind) {
-    case GUARD_UNFIT:
-    case GUARD_MALFORMED:
-    case GUARD_UNREAD:
-    case GUARD_ERROR:
-        return drop(x, seen->kind);
-    default:
-        return FATE_PASS;
-    }
-}
-
 /* The answer ends and says nothing, and another attempt would follow. */
 static bool may_be_asked_for_again(struct exchange *x)
 {
@@ -301,13 +268,38 @@ static enum fate look(struct exchange *x, struct str event, struct over *o)
     x->stream.looked_at += seen->kind != GUARD_FILLER;
     if (!ended)
         note_times(&x->stream, seen);
-    if (ended)
-        return look_behind_the_end(x, seen);
+    if (ended) {
+        /* The answer has said that it is complete; no later event can change that. */
+        switch (seen->kind) {
+        case GUARD_UNFIT:
+        case GUARD_MALFORMED:
+        case GUARD_UNREAD:
+        case GUARD_ERROR:
+            return drop(x, seen->kind);
+        default:
+            return FATE_PASS;
+        }
+    }
     switch (seen->kind) {
     case GUARD_UNFIT:
         return drop(x, seen->kind);
-    case GUARD_MALFORMED:
-        return look_at_malformed(x, o);
+    case GUARD_MALFORMED: {
+        /* An event is not JSON. A held answer can still be requested again; an answer that is not
+         * held, or cannot be repeated, continues without the event (C11). If another attempt brings
+         * the same event, the answer is simply like that. Only an answer that is held whole must be
+         * complete. */
+        struct outcome outcome = {.transport = TRANSPORT_WHOLE,
+                                  .status = x->attempt->status,
+                                  .stream = true,
+                                  .malformed = true};
+        bool held = x->stream.mode == STREAM_HOLD;
+        if (x->stream.mode == STREAM_LIVE && x->stream.passed)
+            return drop(x, GUARD_MALFORMED);
+        outcome.as_before = is_habit(x, o->seen.data);
+        if (!held && (outcome.as_before || !judge_may_repeat(x, &outcome)))
+            return drop(x, GUARD_MALFORMED);
+        return over(o, outcome);
+    }
     case GUARD_UNREAD:
         snprintf(x->attempt->detail, sizeof(x->attempt->detail), "out of memory");
         return over(o, (struct outcome){.transport = TRANSPORT_INTERNAL});
@@ -331,20 +323,6 @@ static enum fate look(struct exchange *x, struct str event, struct over *o)
         !x->stream.passed)
         x->stream.passed = !may_be_asked_for_again(x);
     return fate;
-}
-
-/* Judges the attempt by the event that ended it. */
-static void judge_over(struct exchange *x, struct over *o, struct str event)
-{
-    o->outcome.status = x->attempt->status;
-    o->outcome.headers = x->reply.committed ? NULL : &x->attempt->headers;
-    o->outcome.stream = true;
-    if (o->outcome.error || o->outcome.silent) {
-        x->stream.last_words.event = event;
-        x->stream.last_words.seen = &o->seen;
-    }
-    judge_stream(x, &o->outcome);
-    x->stream.last_words.event.n = 0;
 }
 
 /* --- all received events ----------------------------------------------------------------------- */
@@ -479,7 +457,16 @@ static bool take_events(struct exchange *x)
             return false;
         }
         if (fate == FATE_OVER) {
-            judge_over(x, &o, event);
+            /* Judges the attempt by the event that ended it. */
+            o.outcome.status = x->attempt->status;
+            o.outcome.headers = x->reply.committed ? NULL : &x->attempt->headers;
+            o.outcome.stream = true;
+            if (o.outcome.error || o.outcome.silent) {
+                x->stream.last_words.event = event;
+                x->stream.last_words.seen = &o.seen;
+            }
+            judge_stream(x, &o.outcome);
+            x->stream.last_words.event.n = 0;
             return false;
         }
         at += n;
@@ -707,26 +694,20 @@ static void flow(struct exchange *x)
     relay_resume(x);
 }
 
-/* An incomplete event does not count (WHATWG 9.2.6). A comment or [DONE] is dropped, so that the
- * rest is not taken for a break. */
-static void drop_last(struct exchange *x)
-{
-    struct buf *rest = source(x);
-    struct sse_event event;
-
-    sse_parse(buf_str(rest), &event);
-    if (!event.comment_only && !str_starts(event.data, STR("[DONE]")))
-        return;
-    x->stream.guard.marker |= !event.comment_only;
-    buf_consume(rest, rest->len);
-}
-
 /* The stream ended before the last event's empty line. In a stream of a known API that event counts
  * all the same. */
 static bool complete_last(struct exchange *x)
 {
     if (x->stream.guard.dialect == DIALECT_OTHER) {
-        drop_last(x);
+        /* An incomplete event does not count (WHATWG 9.2.6). A comment or [DONE] is dropped, so
+         * that the rest is not taken for a break. */
+        struct buf *rest = source(x);
+        struct sse_event event;
+        sse_parse(buf_str(rest), &event);
+        if (event.comment_only || str_starts(event.data, STR("[DONE]"))) {
+            x->stream.guard.marker |= !event.comment_only;
+            buf_consume(rest, rest->len);
+        }
         return true;
     }
     return !lacks_empty_line(source(x)) || buf_addc(source(x), '\n') < 0 || take_events(x);

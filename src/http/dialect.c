@@ -95,21 +95,6 @@ enum dialect dialect_of(struct str path)
     return DIALECT_OTHER;
 }
 
-/* Returns the name behind .../openai/deployments/ if more of the path follows, or an empty
- * slice. */
-static struct str deployment_of(struct str path)
-{
-    static const struct str mark = {"/openai/deployments/", 20};
-    const char *at = str_find(path, mark), *from, *slash;
-    struct str none = {NULL, 0};
-
-    if (!at)
-        return none;
-    from = at + mark.n;
-    slash = memchr(from, '/', path.n - (size_t)(from - path.p));
-    return slash ? (struct str){from, (size_t)(slash - from)} : none;
-}
-
 struct str dialect_path_model(struct str path)
 {
     struct str last, before = {NULL, 0}, method, whole;
@@ -118,8 +103,17 @@ struct str dialect_path_model(struct str path)
     if (!cut_last(&path, &last))
         return (struct str){NULL, 0};
     method = method_of(last);
-    if (method.n == 0)
-        return deployment_of(whole);
+    if (method.n == 0) {
+        /* Azure's name is behind .../openai/deployments/, if more of the path follows. */
+        static const struct str mark = {"/openai/deployments/", 20};
+        const char *at = str_find(whole, mark), *from, *slash;
+        struct str none = {NULL, 0};
+        if (!at)
+            return none;
+        from = at + mark.n;
+        slash = memchr(from, '/', whole.n - (size_t)(from - whole.p));
+        return slash ? (struct str){from, (size_t)(slash - from)} : none;
+    }
     if (dialect_of_method(whole, method) == DIALECT_OTHER || !cut_last(&path, &before) ||
         !str_eq(before, STR("models")))
         return (struct str){NULL, 0};

@@ -47,15 +47,6 @@ static bool names_field(struct str rest, struct str field)
     return named;
 }
 
-static void header_line(struct form_watch *w, struct str line)
-{
-    const char *semicolon = memchr(line.p, ';', line.n);
-
-    if (semicolon && str_istarts(line, STR("content-disposition:")))
-        w->wanted =
-            names_field((struct str){semicolon, line.n - (size_t)(semicolon - line.p)}, w->name);
-}
-
 /* --- lines -------------------------------------------------------------------------------------- */
 
 /* The form's first line: -- and the boundary, and perhaps padding. */
@@ -69,20 +60,6 @@ static void first_line(struct form_watch *w, struct str line)
     memcpy(w->mark, line.p, line.n);
     w->mark_length = line.n;
     w->state = FORM_HEADER;
-}
-
-/* Ends a part at a line behind CR LF that begins with the mark. That CR LF is no content. */
-static void end_part(struct form_watch *w)
-{
-    w->state = FORM_BOUNDARY;
-    if (!w->wanted)
-        return;
-    w->wanted = false;
-    w->found = true;
-    w->at = w->begun;
-    w->length = w->line_at - 2 - w->begun;
-    w->n = w->length < sizeof(w->text) ? (size_t)w->length : sizeof(w->text);
-    memcpy(w->text, w->kept, w->n);
 }
 
 /* Acts on a complete line. */
@@ -100,7 +77,10 @@ static void end_line(struct form_watch *w)
         break;
     case FORM_HEADER:
         if (line.n > 0) {
-            header_line(w, line);
+            const char *semicolon = memchr(line.p, ';', line.n);
+            if (semicolon && str_istarts(line, STR("content-disposition:")))
+                w->wanted = names_field(
+                    (struct str){semicolon, line.n - (size_t)(semicolon - line.p)}, w->name);
         } else if (fits) {
             w->state = FORM_CONTENT;
             w->begun = w->passed;
@@ -125,8 +105,18 @@ static void take(struct form_watch *w, struct str text, bool whole)
         w->kept_length = str_keep((struct str){text.p, text.n + whole}, w->kept, sizeof(w->kept),
                                   w->kept_length);
     if (content && w->behind_crlf && w->line_length >= w->mark_length &&
-        !memcmp(w->line, w->mark, w->mark_length))
-        end_part(w);
+        !memcmp(w->line, w->mark, w->mark_length)) {
+        /* Ends a part at a line behind CR LF that begins with the mark. That CR LF is no content. */
+        w->state = FORM_BOUNDARY;
+        if (w->wanted) {
+            w->wanted = false;
+            w->found = true;
+            w->at = w->begun;
+            w->length = w->line_at - 2 - w->begun;
+            w->n = w->length < sizeof(w->text) ? (size_t)w->length : sizeof(w->text);
+            memcpy(w->text, w->kept, w->n);
+        }
+    }
     w->passed += text.n + whole;
     if (w->state == FORM_START && w->line_length > sizeof(w->line))
         w->state = FORM_OVER;

@@ -120,20 +120,15 @@ bool headers_get(const struct headers *h, struct str name, struct str *ret_value
     return false;
 }
 
-/* RFC 9110 does not list Trailer and the two Proxy-Auth fields, but they too concern this hop
- * alone: trailers are not forwarded, and the proxy to authenticate to would be retryd. */
-static bool always_hop_by_hop(struct str name)
-{
-    return str_ieq(name, STR("Connection")) || str_ieq(name, STR("Keep-Alive")) ||
-           str_ieq(name, STR("Proxy-Connection")) || str_ieq(name, STR("Proxy-Authenticate")) ||
-           str_ieq(name, STR("TE")) || str_ieq(name, STR("Trailer")) ||
-           str_ieq(name, STR("Proxy-Authorization")) || str_ieq(name, STR("Upgrade")) ||
-           str_ieq(name, STR("Transfer-Encoding"));
-}
-
 bool headers_hop_by_hop(const struct headers *h, struct str name)
 {
-    if (always_hop_by_hop(name))
+    /* RFC 9110 does not list Trailer and the two Proxy-Auth fields, but they too concern this hop
+     * alone: trailers are not forwarded, and the proxy to authenticate to would be retryd. */
+    if (str_ieq(name, STR("Connection")) || str_ieq(name, STR("Keep-Alive")) ||
+        str_ieq(name, STR("Proxy-Connection")) || str_ieq(name, STR("Proxy-Authenticate")) ||
+        str_ieq(name, STR("TE")) || str_ieq(name, STR("Trailer")) ||
+        str_ieq(name, STR("Proxy-Authorization")) || str_ieq(name, STR("Upgrade")) ||
+        str_ieq(name, STR("Transfer-Encoding")))
         return true;
     for (unsigned i = 0; i < h->count; i++) {
         struct str option, options = headers_value(h, i);

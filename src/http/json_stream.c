@@ -446,57 +446,38 @@ static const char *take_value(struct json_stream *s, const char *p, const char *
     }
 }
 
-static const char *take_key(struct json_stream *s, const char *p, const char *end)
-{
-    if (*p == '"')
-        return start_string(s, true, p, end);
-    if (*p == '}' && s->state == FIRST_KEY)
-        return close_nest(s, p);
-    return lost(s, p);
-}
-
-/* At a byte that is no white space, with a value behind it. */
-static const char *take_after(struct json_stream *s, const char *p, const char *end)
-{
-    if (s->depth == 0)
-        return lost(s, p);
-
-    bool object = in_object(s);
-    if (*p == ',') {
-        s->state = object ? KEY : VALUE;
-        p++;
-        return object && p < end && *p == '"' ? start_string(s, true, p, end) : p;
-    }
-    return *p == (object ? '}' : ']') ? close_nest(s, p) : lost(s, p);
-}
-
 /* Between values: white space, and one byte of structure. */
 static const char *take_between(struct json_stream *s, const char *p, const char *end)
 {
     switch ((enum state)s->state) {
     case FIRST_KEY:
     case KEY:
-        return take_key(s, p, end);
+        if (*p == '"')
+            return start_string(s, true, p, end);
+        if (*p == '}' && s->state == FIRST_KEY)
+            return close_nest(s, p);
+        return lost(s, p);
     case COLON:
         s->state = *p == ':' ? VALUE : BAD;
         return p + 1;
     case FIRST_VALUE:
         return *p == ']' ? close_nest(s, p) : take_value(s, p, end);
-    case AFTER_VALUE:
-        return take_after(s, p, end);
+    case AFTER_VALUE: {
+        /* The byte at `p` is no white space and follows a value. */
+        if (s->depth == 0)
+            return lost(s, p);
+
+        bool object = in_object(s);
+        if (*p == ',') {
+            s->state = object ? KEY : VALUE;
+            p++;
+            return object && p < end && *p == '"' ? start_string(s, true, p, end) : p;
+        }
+        return *p == (object ? '}' : ']') ? close_nest(s, p) : lost(s, p);
+    }
     default:
         return take_value(s, p, end);
     }
-}
-
-static const char *take_structure(struct json_stream *s, const char *p, const char *end)
-{
-    do {
-        p = skip_space(p, end);
-        if (p < end)
-            p = take_between(s, p, end);
-    } while (p < end && s->state >= VALUE && s->state <= AFTER_VALUE);
-    return p;
 }
 
 static const char *take_escape(struct json_stream *s, const char *p)
@@ -510,28 +491,6 @@ static const char *take_escape(struct json_stream *s, const char *p)
     return p + 1;
 }
 
-static const char *take_hex(struct json_stream *s, const char *p)
-{
-    if (!is_digit(*p) && !((*p | 0x20) >= 'a' && (*p | 0x20) <= 'f'))
-        return lost(s, p);
-    if (--s->hex_left == 0)
-        s->state = STRING;
-    return p + 1;
-}
-
-/* A mark's later bytes, or what comes first in the text. */
-static const char *take_start(struct json_stream *s, const char *p)
-{
-    if (s->state == START) {
-        s->state = *p == '\xef' ? BOM_2 : VALUE;
-        return *p == '\xef' ? p + 1 : p;
-    }
-    if (*p != (s->state == BOM_2 ? '\xbb' : '\xbf'))
-        return lost(s, p);
-    s->state = s->state == BOM_2 ? BOM_3 : VALUE;
-    return p + 1;
-}
-
 static const char *take(struct json_stream *s, const char *p, const char *end)
 {
     switch ((enum state)s->state) {
@@ -540,20 +499,37 @@ static const char *take(struct json_stream *s, const char *p, const char *end)
     case ESCAPE:
         return take_escape(s, p);
     case HEX:
-        return take_hex(s, p);
+        if (!is_digit(*p) && !((*p | 0x20) >= 'a' && (*p | 0x20) <= 'f'))
+            return lost(s, p);
+        if (--s->hex_left == 0)
+            s->state = STRING;
+        return p + 1;
     case WORD:
         return take_word(s, p, end);
     case START:
     case BOM_2:
     case BOM_3:
-        return take_start(s, p);
+        /* A mark's later bytes, or what comes first in the text. */
+        if (s->state == START) {
+            s->state = *p == '\xef' ? BOM_2 : VALUE;
+            return *p == '\xef' ? p + 1 : p;
+        }
+        if (*p != (s->state == BOM_2 ? '\xbb' : '\xbf'))
+            return lost(s, p);
+        s->state = s->state == BOM_2 ? BOM_3 : VALUE;
+        return p + 1;
     case VALUE:
     case FIRST_VALUE:
     case FIRST_KEY:
     case KEY:
     case COLON:
     case AFTER_VALUE:
-        return take_structure(s, p, end);
+        do {
+            p = skip_space(p, end);
+            if (p < end)
+                p = take_between(s, p, end);
+        } while (p < end && s->state >= VALUE && s->state <= AFTER_VALUE);
+        return p;
     default:
         return take_number(s, p, end);
     }

@@ -79,19 +79,14 @@ static void mask_behind(char *message, const char *mark)
     }
 }
 
-static void mask_keys(char *message)
-{
-    mask_behind(message, "sk-");
-    mask_behind(message, "AIza"); /* Google: "Consumer 'api_key:AIza...' has been suspended." */
-    mask_behind(message, "api_key:");
-}
-
 static void take_message(const struct json_value *v, struct apierror *e)
 {
     if (v->type != JSON_STRING)
         return;
     (void)json_unescape(v->text, e->message, sizeof e->message);
-    mask_keys(e->message);
+    mask_behind(e->message, "sk-");
+    mask_behind(e->message, "AIza"); /* Google: "Consumer 'api_key:AIza...' has been suspended." */
+    mask_behind(e->message, "api_key:");
 
     struct str text = v->text;
     if (text.n > HINT_TEXT_MAX)
@@ -281,15 +276,21 @@ static void read_waits(struct str text, struct apierror *e)
 
 /* --- the formats ------------------------------------------------------------------------------ */
 
-/* Reads the nested members that decide two kinds of errors. Anthropic's spend limit differs from a
- * rate_limit_error only by the error_code; OpenRouter's limit on requests in flight is a 402 but
- * temporary, like a rate limit. */
-static void read_detail(struct str text, struct apierror *e)
+/* Reads {"error":{...}}. An empty object means that there was no error. */
+static void read_error_object(struct str text, struct apierror *e)
 {
+    struct json_want wants[WANTS];
+
+    if (text.n < 2 || str_trim((struct str){text.p + 1, text.n - 2}).n == 0)
+        return;
+    scan(text, wants);
+    read_fields(wants, true, e);
+    /* Nested members decide two kinds of errors. Anthropic's spend limit differs from a
+     * rate_limit_error only by the error_code; OpenRouter's limit on requests in flight is a 402
+     * but temporary, like a rate limit. */
     static const struct {
         struct str object, member;
     } places[] = {{{"details", 7}, {"error_code", 10}}, {{"metadata", 8}, {"limit_source", 12}}};
-
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         struct json_value value = json_scan_one(text, places[i].object);
         enum apierror_kind kind;
@@ -303,18 +304,6 @@ static void read_detail(struct str text, struct apierror *e)
         if (kind != APIERROR_OTHER)
             e->kind = kind;
     }
-}
-
-/* Reads {"error":{...}}. An empty object means that there was no error. */
-static void read_error_object(struct str text, struct apierror *e)
-{
-    struct json_want wants[WANTS];
-
-    if (text.n < 2 || str_trim((struct str){text.p + 1, text.n - 2}).n == 0)
-        return;
-    scan(text, wants);
-    read_fields(wants, true, e);
-    read_detail(text, e);
     read_waits(text, e);
 }
 
@@ -350,16 +339,6 @@ static void read_error_value(struct json_want beside[WANTS], struct json_value v
         read_one_error(beside, value, e);
     while (value.type == JSON_ARRAY && e->kind == APIERROR_NONE && json_next_element(&i, &each))
         read_one_error(beside, each, e);
-}
-
-/* Whether the object is a resource, such as a stored response or a fine-tuning job. Its `error`
- * says how the resource ended; the request for it succeeded. Completions do not count. */
-static bool is_resource(const struct json_want *object)
-{
-    struct str s = object->value.text;
-
-    return object->value.type == JSON_STRING && !str_eq(s, STR("error")) &&
-           !str_starts(s, STR("chat.completion")) && !str_eq(s, STR("text_completion"));
 }
 
 /* Reads MiniMax's base_resp, which is part of every response and comes with status 200. A
@@ -425,34 +404,6 @@ static void read_loose(struct json_want wants[WANTS], struct apierror *e)
     }
 }
 
-/* Reads a choice that ended with an error. It may hold the error, or only a finish_reason. */
-static void read_choice(struct str text, struct apierror *e)
-{
-    struct json_want w[] = {{.key = STR("error")}, {.key = STR("finish_reason")}};
-    struct json_want words[WANTS] = {{.key = {NULL, 0}}};
-
-    json_scan(text, w, 2);
-    read_error_value(words, w[0].value, e);
-    if (e->kind == APIERROR_NONE && w[1].value.type == JSON_STRING &&
-        str_ieq(w[1].value.text, STR("error")))
-        e->kind = APIERROR_OTHER;
-}
-
-static void read_choices(struct str choices, struct apierror *e)
-{
-    struct json_iter i = json_iter(choices);
-    struct json_value choice;
-
-    while (e->kind == APIERROR_NONE && json_next_element(&i, &choice))
-        if (choice.type == JSON_OBJECT)
-            read_choice(choice.text, e);
-}
-
-static bool may_be_error(const struct json_value *error)
-{
-    return error->type == JSON_OBJECT || error->type == JSON_STRING || has_elements(error);
-}
-
 static void read_object(struct str text, struct apierror *e)
 {
     struct json_want wants[WANTS];
@@ -463,8 +414,13 @@ static void read_object(struct str text, struct apierror *e)
         e->kind = APIERROR_OTHER; /* it has failed, even without a reason */
         if (error.type == JSON_OBJECT)
             read_error_object(error.text, e);
-    } else if (may_be_error(&wants[ERROR].value)) {
-        if (is_resource(&wants[OBJECT]))
+    } else if (wants[ERROR].value.type == JSON_OBJECT || wants[ERROR].value.type == JSON_STRING ||
+               has_elements(&wants[ERROR].value)) {
+        /* The `error` of a resource, such as a stored response or a fine-tuning job, says how the
+         * resource ended; the request for it succeeded. Completions do not count. */
+        struct str s = wants[OBJECT].value.text;
+        if (wants[OBJECT].value.type == JSON_STRING && !str_eq(s, STR("error")) &&
+            !str_starts(s, STR("chat.completion")) && !str_eq(s, STR("text_completion")))
             return;
         read_error_value(wants, wants[ERROR].value, e);
     } else if (is_text(&wants[TYPE], STR("error"))) {
@@ -472,7 +428,19 @@ static void read_object(struct str text, struct apierror *e)
     } else if (is_text(&wants[OBJECT], STR("error"))) {
         read_fields(wants, true, e);
     } else if (has_elements(&wants[CHOICES].value)) {
-        read_choices(wants[CHOICES].value.text, e);
+        struct json_iter i = json_iter(wants[CHOICES].value.text);
+        struct json_value choice;
+        while (e->kind == APIERROR_NONE && json_next_element(&i, &choice))
+            if (choice.type == JSON_OBJECT) {
+                /* A choice that ended with an error may hold the error, or only a finish_reason. */
+                struct json_want w[] = {{.key = STR("error")}, {.key = STR("finish_reason")}};
+                struct json_want words[WANTS] = {{.key = {NULL, 0}}};
+                json_scan(choice.text, w, 2);
+                read_error_value(words, w[0].value, e);
+                if (e->kind == APIERROR_NONE && w[1].value.type == JSON_STRING &&
+                    str_ieq(w[1].value.text, STR("error")))
+                    e->kind = APIERROR_OTHER;
+            }
     } else if (wants[BASE_RESP].value.type == JSON_OBJECT) {
         read_base_resp(&wants[BASE_RESP].value, e);
     } else if (wants[CHOICES].value.type != JSON_ARRAY) {

@@ -249,19 +249,6 @@ static bool says(struct str message, struct str phrase)
     return str_ifind(message, phrase) >= 0;
 }
 
-/* Google's INVALID_ARGUMENT and NOT_FOUND say no more than the status, so the message decides. */
-static enum apierror_kind google_phrase(struct str m)
-{
-    if (str_istarts(m, STR("api key ")) && (says(m, STR("not valid")) || says(m, STR("expired"))))
-        return APIERROR_KEY;
-    if (says(m, STR("input token count")) && says(m, STR("exceeds the maximum")))
-        return APIERROR_CONTEXT;
-    if ((str_istarts(m, STR("models/")) && says(m, STR("is not found"))) ||
-        (str_istarts(m, STR("publisher model ")) && says(m, STR("not found"))))
-        return APIERROR_MODEL;
-    return APIERROR_OTHER;
-}
-
 enum apierror_kind apierror_phrase(struct str m)
 {
     if (str_istarts(m, STR("prompt is too long"))) /* Anthropic */
@@ -273,7 +260,15 @@ enum apierror_kind apierror_phrase(struct str m)
     for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++)
         if (says(m, phrases[i].phrase))
             return phrases[i].kind;
-    return google_phrase(m);
+    /* Google's INVALID_ARGUMENT and NOT_FOUND say no more than the status, so the message decides. */
+    if (str_istarts(m, STR("api key ")) && (says(m, STR("not valid")) || says(m, STR("expired"))))
+        return APIERROR_KEY;
+    if (says(m, STR("input token count")) && says(m, STR("exceeds the maximum")))
+        return APIERROR_CONTEXT;
+    if ((str_istarts(m, STR("models/")) && says(m, STR("is not found"))) ||
+        (str_istarts(m, STR("publisher model ")) && says(m, STR("not found"))))
+        return APIERROR_MODEL;
+    return APIERROR_OTHER;
 }
 
 bool apierror_is_throttling(struct str message)

@@ -30,23 +30,6 @@ static const char *google_status(unsigned status)
     return status < 500 ? "INVALID_ARGUMENT" : "UNAVAILABLE";
 }
 
-static void fill_google(struct json_tree *t, struct cJSON *error, unsigned status,
-                        const char *message, const char *type, const char *code)
-{
-    struct cJSON *info, *metadata;
-
-    json_tree_number(t, error, "code", status);
-    json_tree_text(t, error, "message", message ? message : "");
-    json_tree_text(t, error, "status", google_status(status));
-    info = json_tree_object(t, json_tree_array(t, error, "details"), NULL);
-    json_tree_text(t, info, "@type", "type.googleapis.com/google.rpc.ErrorInfo");
-    json_tree_text(t, info, "reason", code ? code : "unknown");
-    json_tree_text(t, info, "domain", "retryd");
-    metadata = json_tree_object(t, info, "metadata");
-    if (type)
-        json_tree_text(t, metadata, "type", type);
-}
-
 int apierror_write(struct buf *out, enum dialect dialect, unsigned status, const char *message,
                    const char *type, const char *code)
 {
@@ -57,9 +40,19 @@ int apierror_write(struct buf *out, enum dialect dialect, unsigned status, const
     if (dialect == DIALECT_MESSAGES)
         json_tree_text(&t, t.root, "type", "error");
     error = json_tree_object(&t, t.root, "error");
-    if (dialect == DIALECT_GEMINI)
-        fill_google(&t, error, status, message, type, code);
-    else
+    if (dialect == DIALECT_GEMINI) {
+        struct cJSON *info, *metadata;
+        json_tree_number(&t, error, "code", status);
+        json_tree_text(&t, error, "message", message ? message : "");
+        json_tree_text(&t, error, "status", google_status(status));
+        info = json_tree_object(&t, json_tree_array(&t, error, "details"), NULL);
+        json_tree_text(&t, info, "@type", "type.googleapis.com/google.rpc.ErrorInfo");
+        json_tree_text(&t, info, "reason", code ? code : "unknown");
+        json_tree_text(&t, info, "domain", "retryd");
+        metadata = json_tree_object(&t, info, "metadata");
+        if (type)
+            json_tree_text(&t, metadata, "type", type);
+    } else
         fill_object(&t, error, message, type, code);
     return json_tree_end(&t, out);
 }

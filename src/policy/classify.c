@@ -125,28 +125,24 @@ static struct judged by_status(unsigned status, enum apierror_kind kind)
     return status >= 500 ? by_5xx(status) : by_4xx(status, kind);
 }
 
-/* A 2xx with an error object counts as the status that the object names, else as the usual status
- * of its kind. The server has processed something, so it is always ambiguous. */
-static struct judged by_contradiction(const struct outcome *o)
-{
-    struct judged j;
-
-    if (o->error->status >= 400)
-        j = by_status(o->error->status, o->error->kind);
-    else if (o->error->kind == APIERROR_RATE_LIMIT)
-        j = by_4xx(429, o->error->kind);
-    else if (o->error->kind == APIERROR_OVERLOADED)
-        j = by_5xx(503);
-    else
-        j = again(o->stream ? REASON_ERROR_IN_STREAM : REASON_ERROR_IN_BODY, true, RETRY_ON_5XX);
-    j.verdict.ambiguous = true;
-    return j;
-}
-
 static struct judged by_success(const struct outcome *o)
 {
-    if (o->error && o->error->kind != APIERROR_NONE)
-        return by_contradiction(o);
+    if (o->error && o->error->kind != APIERROR_NONE) {
+        /* A 2xx with an error object counts as the status that the object names, else as the usual
+         * status of its kind. The server has processed something, so it is always ambiguous. */
+        struct judged j;
+        if (o->error->status >= 400)
+            j = by_status(o->error->status, o->error->kind);
+        else if (o->error->kind == APIERROR_RATE_LIMIT)
+            j = by_4xx(429, o->error->kind);
+        else if (o->error->kind == APIERROR_OVERLOADED)
+            j = by_5xx(503);
+        else
+            j = again(o->stream ? REASON_ERROR_IN_STREAM : REASON_ERROR_IN_BODY, true,
+                      RETRY_ON_5XX);
+        j.verdict.ambiguous = true;
+        return j;
+    }
     if (o->differs)
         return final(REASON_DIFFERS, true, false);
     if (o->malformed && o->as_before)
@@ -160,19 +156,6 @@ static struct judged by_success(const struct outcome *o)
     return good;
 }
 
-/* An error status shows what went wrong even if its body is incomplete, and that the request was
- * not served. A final one is worth another attempt, so that the caller gets the complete body. */
-static struct judged by_broken_error(const struct outcome *o, enum apierror_kind kind)
-{
-    struct judged status = by_status(o->status, kind);
-    struct judged broken = by_transport(o->transport);
-
-    if (status.verdict.kind == VERDICT_RETRY)
-        return status;
-    broken.verdict.ambiguous = false;
-    return broken;
-}
-
 /* The table of C3. */
 static struct judged by_table(const struct outcome *o)
 {
@@ -181,8 +164,17 @@ static struct judged by_table(const struct outcome *o)
         o->transport == TRANSPORT_TRUNCATED || o->transport == TRANSPORT_FIRST_CONTENT_TIMEOUT ||
         o->transport == TRANSPORT_IDLE_TIMEOUT || o->transport == TRANSPORT_TOTAL_TIMEOUT;
 
-    if (body_broke && o->status >= 400)
-        return by_broken_error(o, kind);
+    if (body_broke && o->status >= 400) {
+        /* An error status shows what went wrong even if its body is incomplete, and that the
+         * request was not served. A final one is worth another attempt, so that the caller gets the
+         * complete body. */
+        struct judged status = by_status(o->status, kind);
+        struct judged broken = by_transport(o->transport);
+        if (status.verdict.kind == VERDICT_RETRY)
+            return status;
+        broken.verdict.ambiguous = false;
+        return broken;
+    }
     if (o->transport != TRANSPORT_WHOLE || o->status < 100)
         return by_transport(o->transport);
     if (o->status >= 400)

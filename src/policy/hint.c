@@ -61,17 +61,6 @@ static bool is_leap(unsigned year)
     return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
 }
 
-/* Returns the days from 1970-01-01 to the first of a month in the proleptic Gregorian calendar.
- * `year` >= 1. */
-static int64_t days_before(unsigned year, unsigned month)
-{
-    static const unsigned days[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
-    int64_t y = (int64_t)year - 1;
-    int64_t leap_day = month > 2 && is_leap(year);
-
-    return y * 365 + y / 4 - y / 100 + y / 400 + days[month - 1] + leap_day - 719162;
-}
-
 static bool is_date(const struct civil *c)
 {
     static const unsigned char days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
@@ -85,7 +74,13 @@ static bool is_date(const struct civil *c)
 /* Returns the seconds since 1970. A leap second counts as the first second of the next minute. */
 static int64_t seconds_of(const struct civil *c)
 {
-    int64_t days = days_before(c->year, c->month) + c->day - 1;
+    /* The days from 1970-01-01 to the first of the month in the proleptic Gregorian calendar. */
+    static const unsigned before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    int64_t y = (int64_t)c->year - 1;
+    int64_t leap_day = c->month > 2 && is_leap(c->year);
+    int64_t days =
+        (y * 365 + y / 4 - y / 100 + y / 400 + before[c->month - 1] + leap_day - 719162) + c->day -
+        1;
 
     return days * 86400 + c->hour * 3600 + c->minute * 60 + c->second;
 }

@@ -29,61 +29,47 @@ static void add_text(struct json_tree *t, struct cJSON *to, const struct json_wa
         json_tree_text(t, to, w->key.p, NULL);
 }
 
-static void add_flat(struct json_tree *t, uint64_t sequence, struct str error)
-{
-    struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}, {.key = STR("param")}};
-
-    json_scan(error, w, 3);
-    json_tree_number(t, t->root, "sequence_number", sequence);
-    for (int i = 0; i < 3; i++)
-        add_text(t, t->root, &w[i]);
-}
-
-static void write_error(struct buf *out, enum dialect dialect, uint64_t sequence, struct str error)
-{
-    struct json_tree t;
-
-    json_tree_begin(&t);
-    if (dialect == DIALECT_RESPONSES || dialect == DIALECT_MESSAGES)
-        json_tree_text(&t, t.root, "type", "error");
-    if (dialect == DIALECT_RESPONSES)
-        add_flat(&t, sequence, error);
-    json_tree_raw(&t, t.root, "error", error);
-    (void)json_tree_end(&t, out);
-}
-
-/* Writes any other object in Google's form, with its code as the reason in the details. */
-static void write_google(struct buf *out, struct str error)
-{
-    struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}, {.key = STR("type")}};
-    char code[64] = "", message[1024] = "", type[64] = "";
-    unsigned status = 503;
-
-    json_scan(error, w, 3);
-    if (w[0].value.type == JSON_STRING)
-        (void)json_unescape(w[0].value.text, code, sizeof(code));
-    if (w[1].value.type == JSON_STRING)
-        (void)json_unescape(w[1].value.text, message, sizeof(message));
-    if (w[2].value.type == JSON_STRING)
-        (void)json_unescape(w[2].value.text, type, sizeof(type));
-    if (strcmp(type, "rate_limit_error") == 0)
-        status = 429;
-    else if (strcmp(type, "invalid_request_error") == 0)
-        status = 400;
-    (void)apierror_write(out, DIALECT_GEMINI, status, message, type[0] ? type : NULL,
-                         code[0] ? code : NULL);
-}
-
 int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, struct str error)
 {
     bool named = dialect == DIALECT_RESPONSES || dialect == DIALECT_MESSAGES;
     size_t begin = out->len;
 
     (void)buf_add_str(out, named ? STR("event: error\ndata: ") : STR("data: "));
-    if (dialect == DIALECT_GEMINI && !apierror_is_google(error))
-        write_google(out, error);
-    else
-        write_error(out, dialect, sequence, error);
+    if (dialect == DIALECT_GEMINI && !apierror_is_google(error)) {
+        /* Any other object is put in Google's form, with its code as the reason in the details. */
+        struct json_want w[] = {
+            {.key = STR("code")}, {.key = STR("message")}, {.key = STR("type")}};
+        char code[64] = "", message[1024] = "", type[64] = "";
+        unsigned status = 503;
+        json_scan(error, w, 3);
+        if (w[0].value.type == JSON_STRING)
+            (void)json_unescape(w[0].value.text, code, sizeof(code));
+        if (w[1].value.type == JSON_STRING)
+            (void)json_unescape(w[1].value.text, message, sizeof(message));
+        if (w[2].value.type == JSON_STRING)
+            (void)json_unescape(w[2].value.text, type, sizeof(type));
+        if (strcmp(type, "rate_limit_error") == 0)
+            status = 429;
+        else if (strcmp(type, "invalid_request_error") == 0)
+            status = 400;
+        (void)apierror_write(out, DIALECT_GEMINI, status, message, type[0] ? type : NULL,
+                             code[0] ? code : NULL);
+    } else {
+        struct json_tree t;
+        json_tree_begin(&t);
+        if (dialect == DIALECT_RESPONSES || dialect == DIALECT_MESSAGES)
+            json_tree_text(&t, t.root, "type", "error");
+        if (dialect == DIALECT_RESPONSES) {
+            struct json_want w[] = {
+                {.key = STR("code")}, {.key = STR("message")}, {.key = STR("param")}};
+            json_scan(error, w, 3);
+            json_tree_number(&t, t.root, "sequence_number", sequence);
+            for (int i = 0; i < 3; i++)
+                add_text(&t, t.root, &w[i]);
+        }
+        json_tree_raw(&t, t.root, "error", error);
+        (void)json_tree_end(&t, out);
+    }
     return end_event(out, begin);
 }
 
@@ -96,32 +82,6 @@ static void add_text_or(struct json_tree *t, struct cJSON *to, const struct json
         add_text(t, to, w);
     else
         json_tree_text(t, to, w->key.p, otherwise);
-}
-
-static void add_reason(struct json_tree *t, struct cJSON *response, struct str error)
-{
-    struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}};
-    struct cJSON *reason = json_tree_object(t, response, "error");
-
-    json_scan(error, w, 2);
-    add_text_or(t, reason, &w[0], "server_error");
-    add_text_or(t, reason, &w[1], "the answer failed");
-}
-
-/* Strict clients require these fields of a response, too. */
-static void add_other_fields(struct json_tree *t, struct cJSON *response)
-{
-    static const char *const nulls[] = {
-        "incomplete_details", "instructions", "previous_response_id",
-        "temperature",        "top_p",        "usage"};
-
-    for (size_t i = 0; i < sizeof(nulls) / sizeof(nulls[0]); i++)
-        json_tree_text(t, response, nulls[i], NULL);
-    (void)json_tree_object(t, response, "metadata");
-    (void)json_tree_array(t, response, "output");
-    (void)json_tree_array(t, response, "tools");
-    json_tree_text(t, response, "tool_choice", "auto");
-    json_tree_raw(t, response, "parallel_tool_calls", STR("true"));
 }
 
 int error_event_failed(struct buf *out, const struct guard_response *known, uint64_t sequence,
@@ -139,44 +99,29 @@ int error_event_failed(struct buf *out, const struct guard_response *known, uint
     json_tree_text(&t, response, "object", "response");
     json_tree_number(&t, response, "created_at", known->created_at);
     json_tree_text(&t, response, "status", "failed");
-    add_reason(&t, response, error);
+    struct json_want w[] = {{.key = STR("code")}, {.key = STR("message")}};
+    struct cJSON *reason = json_tree_object(&t, response, "error");
+    json_scan(error, w, 2);
+    add_text_or(&t, reason, &w[0], "server_error");
+    add_text_or(&t, reason, &w[1], "the answer failed");
     json_tree_string(&t, response, "model", str_from(known->model));
-    add_other_fields(&t, response);
+    /* Strict clients require these fields of a response, too. */
+    static const char *const nulls[] = {
+        "incomplete_details", "instructions", "previous_response_id",
+        "temperature",        "top_p",        "usage"};
+    for (size_t i = 0; i < sizeof(nulls) / sizeof(nulls[0]); i++)
+        json_tree_text(&t, response, nulls[i], NULL);
+    (void)json_tree_object(&t, response, "metadata");
+    (void)json_tree_array(&t, response, "output");
+    (void)json_tree_array(&t, response, "tools");
+    json_tree_text(&t, response, "tool_choice", "auto");
+    json_tree_raw(&t, response, "parallel_tool_calls", STR("true"));
     (void)buf_add_str(out, STR("event: response.failed\ndata: "));
     (void)json_tree_end(&t, out);
     return end_event(out, begin);
 }
 
 /* --- error objects ------------------------------------------------------------------------------ */
-
-/* The error of the first choice that has one (OpenRouter). */
-static struct json_value find_in_choices(struct str choices)
-{
-    struct json_iter i = json_iter(choices);
-    struct json_value choice;
-
-    while (json_next_element(&i, &choice)) {
-        struct json_value error = json_scan_one(choice.text, STR("error"));
-        if (error.type == JSON_OBJECT)
-            return error;
-    }
-    return (struct json_value){.type = JSON_NONE};
-}
-
-/* Returns the first element that says something (policy/apierror.h). If that is a string, there is
- * no object. */
-static struct json_value first_object(struct json_value array)
-{
-    struct json_iter i = json_iter(array.text);
-    struct json_value v;
-
-    while (json_next_element(&i, &v)) {
-        bool text = v.type == JSON_STRING && v.text.n > 0;
-        if (text || (v.type == JSON_OBJECT && v.text.n > 2))
-            return v;
-    }
-    return (struct json_value){.type = JSON_NONE};
-}
 
 /* The object in `error`, wherever the API put it. */
 static struct json_value find_object(struct str body)
@@ -188,12 +133,31 @@ static struct json_value find_object(struct str body)
     if (!json_valid(body))
         return (struct json_value){.type = JSON_NONE};
     json_scan(body, w, 3);
-    if (w[0].value.type == JSON_ARRAY)
-        return first_object(w[0].value);
+    if (w[0].value.type == JSON_ARRAY) {
+        /* The first element that says something counts (policy/apierror.h), be it an object or a
+         * string. */
+        struct json_iter i = json_iter(w[0].value.text);
+        struct json_value v;
+        while (json_next_element(&i, &v)) {
+            bool text = v.type == JSON_STRING && v.text.n > 0;
+            if (text || (v.type == JSON_OBJECT && v.text.n > 2))
+                return v;
+        }
+        return (struct json_value){.type = JSON_NONE};
+    }
     if (w[0].value.type != JSON_OBJECT && w[1].value.type == JSON_OBJECT)
         return json_scan_one(w[1].value.text, STR("error"));
-    if (w[0].value.type != JSON_OBJECT && w[2].value.type == JSON_ARRAY)
-        return find_in_choices(w[2].value.text);
+    if (w[0].value.type != JSON_OBJECT && w[2].value.type == JSON_ARRAY) {
+        /* The error of the first choice that has one counts (OpenRouter). */
+        struct json_iter i = json_iter(w[2].value.text);
+        struct json_value choice;
+        while (json_next_element(&i, &choice)) {
+            struct json_value error = json_scan_one(choice.text, STR("error"));
+            if (error.type == JSON_OBJECT)
+                return error;
+        }
+        return (struct json_value){.type = JSON_NONE};
+    }
     return w[0].value;
 }
 

@@ -140,11 +140,6 @@ static bool finishes(struct guard *g, uint64_t bit, struct str reason, bool says
     return false;
 }
 
-static bool choice_says(const struct json_value *delta, const struct json_value *text)
-{
-    return delta->type == JSON_OBJECT ? has_content(delta->text) : completion_says(text);
-}
-
 static enum guard_kind look_at_choice(struct guard *g, struct str choice)
 {
     enum { INDEX, DELTA, TEXT, FINISH, MESSAGE, WANTS };
@@ -160,7 +155,8 @@ static enum guard_kind look_at_choice(struct guard *g, struct str choice)
     bit = bit_of(&w[INDEX].value);
     g->choices |= bit;
     /* Some servers send a whole message. Azure sends chunks with only its filters' results. */
-    goes_on = choice_says(&w[DELTA].value, &w[TEXT].value);
+    goes_on = w[DELTA].value.type == JSON_OBJECT ? has_content(w[DELTA].value.text)
+                                                 : completion_says(&w[TEXT].value);
     says = goes_on || has_content(w[MESSAGE].value.text);
     g->said |= says;
     if (guard_names_reason(&w[FINISH].value) && finishes(g, bit, w[FINISH].value.text, goes_on)) {
@@ -283,19 +279,6 @@ static void keep_text(const struct json_value *v, char *to, size_t size)
     to[v->text.n] = '\0';
 }
 
-/* The first answer's response stays, whatever follows. */
-static void note_response(struct guard *g, const struct json_want *id,
-                          const struct json_want *model, const struct json_want *created_at)
-{
-    struct guard_response *r = &g->response;
-
-    if (r->id[0])
-        return;
-    keep_text(&id->value, r->id, sizeof(r->id));
-    keep_text(&model->value, r->model, sizeof(r->model));
-    (void)json_to_u64(created_at->value, &r->created_at);
-}
-
 static void note_response_id(struct guard *g, const struct json_value *response)
 {
     struct json_want w[] = {{.key = STR("id")}, {.key = STR("model")}, {.key = STR("created_at")}};
@@ -304,7 +287,13 @@ static void note_response_id(struct guard *g, const struct json_value *response)
     if (g->response_id.len > 0 || response->type != JSON_OBJECT)
         return;
     json_scan(response->text, w, 3);
-    note_response(g, &w[0], &w[1], &w[2]);
+    /* The first answer's response stays, whatever follows. */
+    struct guard_response *r = &g->response;
+    if (!r->id[0]) {
+        keep_text(&w[0].value, r->id, sizeof(r->id));
+        keep_text(&w[1].value, r->model, sizeof(r->model));
+        (void)json_to_u64(w[2].value, &r->created_at);
+    }
     id = w[0].value;
     if (id.type != JSON_STRING || !is_plain_id(id.text))
         return;
@@ -373,17 +362,6 @@ static bool is_known_end(struct str type)
         if (str_eq(type, known_ends[i]))
             return true;
     return false;
-}
-
-/* A few streams of other APIs have a known end event, one for each requested item. */
-static void note_end(struct guard *g, const struct sse_event *e, struct str data,
-                     const struct guard_words *words)
-{
-    struct str type = e->type;
-
-    if (type.n == 0 && (words->found & GUARD_WORD_END))
-        type = json_scan_one(data, STR("type")).text;
-    g->ends += is_known_end(type);
 }
 
 /* --- Gemini --------------------------------------------------------------------------------------- */
@@ -584,9 +562,14 @@ static enum guard_kind look_at_data(struct guard *g, const struct sse_event *e, 
         return look_at_message(g, e, data);
     case DIALECT_GEMINI:
         return look_at_gemini(g, data);
-    case DIALECT_OTHER:
-        note_end(g, e, data, words);
+    case DIALECT_OTHER: {
+        /* A few streams of other APIs have a known end event, one for each requested item. */
+        struct str type = e->type;
+        if (type.n == 0 && (words->found & GUARD_WORD_END))
+            type = json_scan_one(data, STR("type")).text;
+        g->ends += is_known_end(type);
         break;
+    }
     }
     return GUARD_CONTENT;
 }

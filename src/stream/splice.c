@@ -198,13 +198,6 @@ static void add_text(struct buf *to, struct str raw)
     }
 }
 
-static unsigned unit_of(const char three[3])
-{
-    const unsigned char *p = (const unsigned char *)three;
-
-    return (p[0] & 15u) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u);
-}
-
 bool splice_text_match(struct str have, size_t *at, struct str *raw, unsigned *ret_half)
 {
     *ret_half = 0;
@@ -221,7 +214,8 @@ bool splice_text_match(struct str have, size_t *at, struct str *raw, unsigned *r
                 if (n != UNITS_MAX || left != UNITS_MAX / 2)
                     return false;
                 n = left;
-                *ret_half = unit_of(units + n);
+                const unsigned char *from = (const unsigned char *)(units + n);
+                *ret_half = (from[0] & 15u) << 12 | (from[1] & 63u) << 6 | (from[2] & 63u);
             }
         }
         if (memcmp(have.p + *at, p, n) != 0)
@@ -412,24 +406,6 @@ static void lose(struct splice *s)
             buf_deinit(&s->parts[i].part->text);
 }
 
-/* Remembers a part's first value. Returns false if there is no room: it is then not remembered. */
-static bool keep_value(struct splice *s, const struct splice_piece *piece)
-{
-    struct splice_part *part = piece->part;
-    size_t n = piece->value.text.n;
-
-    if (part->delivered > 0) {
-        part->delivered += part->born == s->attempt;
-        return true;
-    }
-    if (n > s->cap - s->used || buf_add_str(&part->text, splice_form(piece->value)) < 0)
-        return false;
-    s->used += n;
-    part->delivered = 1;
-    part->born = s->attempt;
-    return true;
-}
-
 /* Remembers the new text of a channel. Returns false if there is no room: the channel is then
  * `partial`. */
 static bool keep_text(struct splice *s, const struct splice_piece *piece)
@@ -465,8 +441,21 @@ static bool keep_piece(struct splice *s, const struct splice_piece *piece)
     case SPLICE_ONCE:
     case SPLICE_NAME:
     case SPLICE_TYPE:
-    case SPLICE_CLOSE:
-        return keep_value(s, piece);
+    case SPLICE_CLOSE: {
+        /* A part's first value is remembered, if there is room. */
+        struct splice_part *part = piece->part;
+        size_t n = piece->value.text.n;
+        if (part->delivered > 0) {
+            part->delivered += part->born == s->attempt;
+            return true;
+        }
+        if (n > s->cap - s->used || buf_add_str(&part->text, splice_form(piece->value)) < 0)
+            return false;
+        s->used += n;
+        part->delivered = 1;
+        part->born = s->attempt;
+        return true;
+    }
     case SPLICE_MARK:
         if (piece->part->seen > piece->part->delivered)
             piece->part->delivered = piece->part->seen;
@@ -517,17 +506,6 @@ static void replace_value(struct splice *s, struct json_value value, struct str 
         replace(s, splice_form(value), with);
 }
 
-/* Removes the beginning of the text, which the client has. */
-static void cut_text(struct splice *s, const struct splice_piece *piece)
-{
-    struct str text = piece->value.text;
-    struct splice_edit *edit =
-        replace(s, (struct str){text.p, text.n - piece->rest.n}, (struct str){NULL, 0});
-
-    if (edit && piece->half)
-        edit->own_n = (unsigned char)snprintf(edit->own, sizeof edit->own, "\\u%04x", piece->half);
-}
-
 static bool text_was_cut(const struct splice *s, uint32_t group)
 {
     for (size_t i = 0; i < s->n_pieces; i++)
@@ -548,8 +526,15 @@ static void edit_piece(struct splice *s, const struct splice_piece *piece)
     struct str known = buf_str(&piece->part->text);
     switch (piece->kind) {
     case SPLICE_TEXT:
-        if (piece->repeat)
-            cut_text(s, piece);
+        if (piece->repeat) {
+            /* Removes the beginning of the text, which the client has. */
+            struct str text = piece->value.text;
+            struct splice_edit *edit =
+                replace(s, (struct str){text.p, text.n - piece->rest.n}, (struct str){NULL, 0});
+            if (edit && piece->half)
+                edit->own_n =
+                    (unsigned char)snprintf(edit->own, sizeof edit->own, "\\u%04x", piece->half);
+        }
         break;
     case SPLICE_ONCE:
         /* A client concatenates these values, so it must not get one again, unless this provider
@@ -633,20 +618,6 @@ static void add_data(const struct splice *s, struct str data, bool joined, struc
     add_span(out, p, data.p + data.n, joined);
 }
 
-/* Cuts a line off, with its end: LF, CR or both. */
-static struct str next_line(struct str *rest)
-{
-    size_t n = 0;
-
-    while (n < rest->n && rest->p[n] != '\n' && rest->p[n] != '\r')
-        n++;
-    if (n < rest->n)
-        n += rest->p[n] == '\r' && n + 1 < rest->n && rest->p[n + 1] == '\n' ? 2 : 1;
-    struct str line = {rest->p, n};
-    advance(rest, n);
-    return line;
-}
-
 static bool is_data_line(struct str line)
 {
     return str_starts(line, STR("data")) &&
@@ -659,7 +630,15 @@ static void write_joined(const struct splice *s, struct str event, struct str da
     bool done = false;
 
     while (event.n > 0) {
-        struct str line = next_line(&event);
+        /* Cuts a line off, with its end: LF, CR or both. */
+        size_t n = 0;
+        while (n < event.n && event.p[n] != '\n' && event.p[n] != '\r')
+            n++;
+        if (n < event.n)
+            n += event.p[n] == '\r' && n + 1 < event.n && event.p[n + 1] == '\n' ? 2 : 1;
+        struct str one = {event.p, n};
+        advance(&event, n);
+        struct str line = one;
         if (!is_data_line(line)) {
             (void)buf_add_str(out, line);
         } else if (!done) {

@@ -481,33 +481,6 @@ static void response_delta(struct splice *s, const struct response_members *m, s
         piece->rival = splice_find(s, key_of(SPLICE_MARK, m->at, m->type));
 }
 
-static void look_responses(struct splice *s, struct str data)
-{
-    struct response_members m = {.at = {SPLICE_ANY, SPLICE_ANY, SPLICE_ANY}};
-    struct json_iter i = json_iter(data);
-    struct json_value value;
-    struct str key;
-
-    while (next_member(s, &i, &key, &value))
-        response_member(s, &m, key, value);
-    struct str channel = m.type;
-    if (m.delta.type == JSON_STRING && cut_end(&channel, STR(".delta"))) {
-        response_delta(s, &m, channel);
-        if (m.logprobs.type == JSON_ARRAY && m.logprobs.text.n > 2)
-            put_logprobs(s, m.at[0], m.logprobs);
-    } else if (m.type.n > 0) {
-        response_mark(s, &m);
-    }
-    response_name(s, m.at[0], STR("id"), m.item_id, false);
-    if (m.item.type == JSON_OBJECT && m.at[0] != SPLICE_ANY)
-        response_item(s, m.at[0], m.item.text, false);
-    if (m.part.type == JSON_OBJECT)
-        put_said(s, key_of(SPLICE_TYPE, m.at, STR("part")),
-                 json_scan_one(m.part.text, STR("type")));
-    if (m.response.type == JSON_OBJECT)
-        response_object(s, m.response.text);
-}
-
 /* --- Anthropic's messages ---------------------------------------------------------------------- */
 
 /* A message is a row of content blocks, each with an index. content_block_start names the block's
@@ -556,25 +529,6 @@ static void message_reference(struct splice *s, struct json_value id)
     s->strange = true;
 }
 
-static void message_block_member(struct splice *s, uint32_t index, struct str key,
-                                 struct json_value value, bool known)
-{
-    static const struct str texts[] = {{"text", 4}, {"thinking", 8}, {"content", 7}};
-    static const struct str types[] = {{"type", 4}, {"name", 4}, {"server_name", 11}};
-
-    if (value.type == JSON_STRING && is_one_of(key, texts, sizeof texts / sizeof texts[0]))
-        message_first_text(s, key_in(SPLICE_TEXT, index, key), value, known);
-    else if (is_one_of(key, types, sizeof types / sizeof types[0]) ||
-             (value.type == JSON_OBJECT && value.text.n > 2 && json_key_is(key, STR("input"))))
-        put(s, key_in(SPLICE_TYPE, index, key), value);
-    else if (json_key_is(key, STR("tool_use_id")))
-        message_reference(s, value);
-    else if (value.type == JSON_OBJECT && json_key_is(key, STR("caller")))
-        message_reference(s, json_scan_one(value.text, STR("tool_id")));
-    else if (is_text(value) && json_key_is(key, STR("id")))
-        put(s, key_in(SPLICE_NAME, index, STR("id")), value);
-}
-
 static void message_block(struct splice *s, const struct message_members *m)
 {
     struct splice_key mark = key_in(SPLICE_MARK, m->index, STR("start"));
@@ -585,8 +539,21 @@ static void message_block(struct splice *s, const struct message_members *m)
     struct str key;
 
     put(s, mark, no_value);
-    while (next_member(s, &i, &key, &value))
-        message_block_member(s, m->index, key, value, known);
+    while (next_member(s, &i, &key, &value)) {
+        static const struct str texts[] = {{"text", 4}, {"thinking", 8}, {"content", 7}};
+        static const struct str types[] = {{"type", 4}, {"name", 4}, {"server_name", 11}};
+        if (value.type == JSON_STRING && is_one_of(key, texts, sizeof texts / sizeof texts[0]))
+            message_first_text(s, key_in(SPLICE_TEXT, m->index, key), value, known);
+        else if (is_one_of(key, types, sizeof types / sizeof types[0]) ||
+                 (value.type == JSON_OBJECT && value.text.n > 2 && json_key_is(key, STR("input"))))
+            put(s, key_in(SPLICE_TYPE, m->index, key), value);
+        else if (json_key_is(key, STR("tool_use_id")))
+            message_reference(s, value);
+        else if (value.type == JSON_OBJECT && json_key_is(key, STR("caller")))
+            message_reference(s, json_scan_one(value.text, STR("tool_id")));
+        else if (is_text(value) && json_key_is(key, STR("id")))
+            put(s, key_in(SPLICE_NAME, m->index, STR("id")), value);
+    }
 }
 
 static void message_block_delta(struct splice *s, const struct message_members *m)
@@ -604,18 +571,6 @@ static void message_block_delta(struct splice *s, const struct message_members *
             put_field(s, key_in(SPLICE_TEXT, m->index, key), value);
     }
     s->says_nothing = s->n_pieces == 0; /* by then, the client may already have the block's end */
-}
-
-/* A message's last delta has the reason for its end and the usage. The last one's usage counts a
- * whole answer, which the client then has. */
-static void message_delta(struct splice *s, const struct message_members *m)
-{
-    struct json_value reason = json_scan_one(m->delta.text, STR("stop_reason"));
-
-    if (guard_names_reason(&reason))
-        put(s, key_in(SPLICE_CLOSE, SPLICE_ANY, STR("stop_reason")), reason);
-    else
-        put(s, key_in(SPLICE_MARK, SPLICE_ANY, m->type), no_value);
 }
 
 static void look_messages(struct splice *s, struct str data)
@@ -641,9 +596,15 @@ static void look_messages(struct splice *s, struct str data)
         message_block(s, &m);
     else if (str_eq(m.type, STR("content_block_stop")))
         put(s, key_in(SPLICE_CLOSE, m.index, STR("stop")), no_value);
-    else if (str_eq(m.type, STR("message_delta")))
-        message_delta(s, &m);
-    else if (str_eq(m.type, STR("message_stop")))
+    else if (str_eq(m.type, STR("message_delta"))) {
+        /* A message's last delta has the reason for its end and the usage. The last one's usage
+         * counts a whole answer, which the client then has. */
+        struct json_value reason = json_scan_one(m.delta.text, STR("stop_reason"));
+        if (guard_names_reason(&reason))
+            put(s, key_in(SPLICE_CLOSE, SPLICE_ANY, STR("stop_reason")), reason);
+        else
+            put(s, key_in(SPLICE_MARK, SPLICE_ANY, m.type), no_value);
+    } else if (str_eq(m.type, STR("message_stop")))
         put(s, key_in(SPLICE_CLOSE, SPLICE_ANY, m.type), no_value);
     else if (m.type.n > 0 && !str_eq(m.type, STR("ping")))
         put(s, key_in(SPLICE_MARK, m.index, m.type), no_value);
@@ -658,9 +619,30 @@ void splice_look(struct splice *s, struct str data)
     s->sequence_value = no_value;
     if (str_starts(data, STR("[DONE]"))) /* the SDKs compare only the beginning */
         put(s, key_in(SPLICE_CLOSE, SPLICE_ANY, (struct str){NULL, 0}), no_value);
-    else if (s->dialect == DIALECT_RESPONSES)
-        look_responses(s, data);
-    else if (s->dialect == DIALECT_MESSAGES)
+    else if (s->dialect == DIALECT_RESPONSES) {
+        struct response_members m = {.at = {SPLICE_ANY, SPLICE_ANY, SPLICE_ANY}};
+        struct json_iter i = json_iter(data);
+        struct json_value value;
+        struct str key;
+        while (next_member(s, &i, &key, &value))
+            response_member(s, &m, key, value);
+        struct str channel = m.type;
+        if (m.delta.type == JSON_STRING && cut_end(&channel, STR(".delta"))) {
+            response_delta(s, &m, channel);
+            if (m.logprobs.type == JSON_ARRAY && m.logprobs.text.n > 2)
+                put_logprobs(s, m.at[0], m.logprobs);
+        } else if (m.type.n > 0) {
+            response_mark(s, &m);
+        }
+        response_name(s, m.at[0], STR("id"), m.item_id, false);
+        if (m.item.type == JSON_OBJECT && m.at[0] != SPLICE_ANY)
+            response_item(s, m.at[0], m.item.text, false);
+        if (m.part.type == JSON_OBJECT)
+            put_said(s, key_of(SPLICE_TYPE, m.at, STR("part")),
+                     json_scan_one(m.part.text, STR("type")));
+        if (m.response.type == JSON_OBJECT)
+            response_object(s, m.response.text);
+    } else if (s->dialect == DIALECT_MESSAGES)
         look_messages(s, data);
     else
         look_chat(s, data);

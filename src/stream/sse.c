@@ -142,20 +142,6 @@ static bool next_line(struct str *rest, struct str *ret_line)
     return true;
 }
 
-/* Splits "name: value". One space after the colon does not belong to the value. Without a colon the
- * value is empty. */
-static struct str cut_name(struct str *line)
-{
-    const char *colon = memchr(line->p, ':', line->n);
-    struct str name = {line->p, colon ? (size_t)(colon - line->p) : line->n};
-    size_t used = colon ? name.n + 1 : name.n;
-
-    *line = (struct str){line->p + used, line->n - used};
-    if (line->n > 0 && line->p[0] == ' ')
-        *line = (struct str){line->p + 1, line->n - 1};
-    return name;
-}
-
 /* Cuts off the next field, skipping comments and blank lines. Returns false if there is none. */
 static bool next_field(struct str *rest, struct str *ret_name, struct str *ret_value)
 {
@@ -164,7 +150,15 @@ static bool next_field(struct str *rest, struct str *ret_name, struct str *ret_v
     while (next_line(rest, &line)) {
         if (line.n == 0 || line.p[0] == ':')
             continue;
-        *ret_name = cut_name(&line);
+        /* Splits "name: value". One space after the colon does not belong to the value. Without a
+         * colon the value is empty. */
+        const char *colon = memchr(line.p, ':', line.n);
+        struct str name = {line.p, colon ? (size_t)(colon - line.p) : line.n};
+        size_t used = colon ? name.n + 1 : name.n;
+        line = (struct str){line.p + used, line.n - used};
+        if (line.n > 0 && line.p[0] == ' ')
+            line = (struct str){line.p + 1, line.n - 1};
+        *ret_name = name;
         *ret_value = line;
         return true;
     }

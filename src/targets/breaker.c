@@ -21,22 +21,6 @@ static void close_it(struct breaker *b)
         b->buckets[i] = (struct breaker_bucket){0};
 }
 
-static void count(struct breaker *b, uint64_t number, bool bad)
-{
-    struct breaker_bucket *bucket = &b->buckets[number % BREAKER_BUCKETS];
-
-    if (bucket->number != number)
-        *bucket = (struct breaker_bucket){.number = number};
-    if (bucket->ended < UINT_MAX) {
-        bucket->ended++;
-        bucket->failed += bad;
-    }
-    if (!bad)
-        b->in_a_row = 0;
-    else if (b->in_a_row < UINT_MAX)
-        b->in_a_row++;
-}
-
 /* Buckets of other numbers than the window's are old, or of a window of another length. */
 static bool too_many_fail(const struct breaker *b, const struct breaker_settings *s,
                           uint64_t number)
@@ -96,7 +80,18 @@ enum breaker_change breaker_leave(struct breaker *b, const struct breaker_settin
         open_until(b, clock_after(now_ms, s->open_for_ms));
         return BREAKER_OPENS_AGAIN;
     }
-    count(b, number, news == BREAKER_BAD);
+    bool bad = news == BREAKER_BAD;
+    struct breaker_bucket *bucket = &b->buckets[number % BREAKER_BUCKETS];
+    if (bucket->number != number)
+        *bucket = (struct breaker_bucket){.number = number};
+    if (bucket->ended < UINT_MAX) {
+        bucket->ended++;
+        bucket->failed += bad;
+    }
+    if (!bad)
+        b->in_a_row = 0;
+    else if (b->in_a_row < UINT_MAX)
+        b->in_a_row++;
     if (news == BREAKER_GOOD || !too_many_fail(b, s, number))
         return BREAKER_STAYS;
     open_until(b, clock_after(now_ms, s->open_for_ms));

@@ -34,15 +34,6 @@ static void learn_most(struct gate *g)
 
 /* --- OPEN --- */
 
-/* What went in the last step still counts: late answers to it make the target warm. */
-static void become_open(struct gate *g, uint64_t now_ms)
-{
-    g->phase = GATE_OPEN;
-    g->opened = true;
-    g->credit = COLD_CREDIT;
-    g->filled_ms = now_ms;
-}
-
 /* Time fills the credit up to the cold burst only: what is beyond it has to be earned. */
 static void fill(struct gate *g, uint64_t now_ms)
 {
@@ -88,7 +79,11 @@ static void next_step(struct gate *g, uint64_t now_ms)
     bool is_above_most = g->most == 0 || g->beyond;
 
     if (g->step >= COLD_CREDIT && is_above_most) {
-        become_open(g, now_ms);
+        /* What went in the last step still counts: late answers to it make the target warm. */
+        g->phase = GATE_OPEN;
+        g->opened = true;
+        g->credit = COLD_CREDIT;
+        g->filled_ms = now_ms;
     } else if (g->beyond) {
         begin_step(g, g->step + 1);
     } else if (g->most == 0) {

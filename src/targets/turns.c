@@ -255,18 +255,6 @@ enum turn_state turns_state(struct turns *t, const struct turn *turn)
     return s;
 }
 
-/* Whether it would help a request that has tried others: another key of one of their upstreams, or another
- * upstream. */
-static bool helps_here(const struct turn_request *turn_request, const struct candidate *c,
-                       unsigned helps)
-{
-    bool same_upstream = false;
-
-    for (unsigned i = 0; i < turn_request->tried_count; i++)
-        same_upstream |= turn_request->tried[i].upstream == c->upstream;
-    return !c->tried && (helps & (HELPS_UPSTREAM | (same_upstream ? HELPS_KEY : 0)));
-}
-
 void turns_look(struct turns *t, const struct turn_request *turn_request, unsigned helps,
                 struct turns_outlook *ret)
 {
@@ -281,7 +269,12 @@ void turns_look(struct turns *t, const struct turn_request *turn_request, unsign
     for (unsigned i = 0; i < c.count && !ret->other; i++) {
         const struct candidate *here = &c.list[i];
 
-        if (!helps_here(turn_request, here, helps) ||
+        /* A request that has tried others is helped by another key of one of their upstreams, or by
+         * another upstream. */
+        bool same_upstream = false;
+        for (unsigned j = 0; j < turn_request->tried_count; j++)
+            same_upstream |= turn_request->tried[j].upstream == here->upstream;
+        if (!(!here->tried && (helps & (HELPS_UPSTREAM | (same_upstream ? HELPS_KEY : 0)))) ||
             !turns_candidate_is_free(here, now_ms, &why) || turns_candidate_is_aside(here, now_ms))
             continue;
         ret->other = true;
@@ -419,15 +412,6 @@ static void gate_news(struct turns *t, struct turn *turn, enum gate_news news, u
         tell_target(t, state, (struct turns_event){.kind = TURNS_GATE_OPEN});
 }
 
-static void pace_news(struct turns *t, struct target_state *state, bool limited, uint64_t now_ms)
-{
-    if (state->adaptive && pace_leave(&state->pace, limited, now_ms))
-        tell_target(t, state,
-                    (struct turns_event){.kind = TURNS_PACE,
-                                         .per_minute = state->pace.on ? state->pace.per_minute : 0,
-                                         .reason = limited ? REASON_RATE_LIMIT : REASON_OK});
-}
-
 /* Where it had news for those who wait there. */
 static void serve_waiting(struct turns *t, struct target_state *state, uint64_t now_ms)
 {
@@ -459,7 +443,13 @@ void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r)
     if (state) {
         if (!turn->gate_heard) {
             gate_news(t, turn, n.gate, now_ms);
-            pace_news(t, state, n.gate == GATE_LIMITED && !has_hint, now_ms);
+            bool limited = n.gate == GATE_LIMITED && !has_hint;
+            if (state->adaptive && pace_leave(&state->pace, limited, now_ms))
+                tell_target(
+                    t, state,
+                    (struct turns_event){.kind = TURNS_PACE,
+                                         .per_minute = state->pace.on ? state->pace.per_minute : 0,
+                                         .reason = limited ? REASON_RATE_LIMIT : REASON_OK});
         }
         if (of_breaker && (!turn->heard || n.breaker == BREAKER_BAD)) {
             breaker_news(t, turn, n.breaker, r->verdict.reason, now_ms);

@@ -81,32 +81,6 @@ static void wake(struct turns *t, struct wait_queue *queue)
 
 /* --- making and unmaking ---------------------------------------------------------------------------- */
 
-static void add_link(struct turns *t, struct wait_queue *queue, struct target_state *state)
-{
-    struct link *link = &queue->links[queue->link_count++];
-    struct upstream_state *s = state->model_state->upstream;
-
-    *link = (struct link){.target_state = state, .queue = queue};
-    list_init(&link->node);
-    list_append(&state->links, &link->node);
-    state->entry.refs++;
-    if (s->links++ == 0)
-        list_append(&t->waited, &s->waited);
-    s->free_links += operation_is_free(state->model_state->operation);
-}
-
-static void drop_link(struct link *link)
-{
-    struct target_state *state = link->target_state;
-    struct upstream_state *s = state->model_state->upstream;
-
-    list_remove(&link->node);
-    state->entry.refs--;
-    if (--s->links == 0)
-        list_remove(&s->waited);
-    s->free_links -= operation_is_free(state->model_state->operation);
-}
-
 static struct wait_queue *make_queue(struct turns *t, uint64_t id,
                                      const struct candidates *candidates, uint64_t now_ms)
 {
@@ -118,19 +92,19 @@ static struct wait_queue *make_queue(struct turns *t, uint64_t id,
     list_init(&queue->node);
     list_init(&queue->clients);
     list_init(&queue->comers);
-    for (unsigned i = 0; i < candidates->count; i++)
-        add_link(t, queue, candidates->list[i].target_state);
+    for (unsigned i = 0; i < candidates->count; i++) {
+        struct link *link = &queue->links[queue->link_count++];
+        struct upstream_state *s = candidates->list[i].target_state->model_state->upstream;
+        *link = (struct link){.target_state = candidates->list[i].target_state, .queue = queue};
+        list_init(&link->node);
+        list_append(&candidates->list[i].target_state->links, &link->node);
+        candidates->list[i].target_state->entry.refs++;
+        if (s->links++ == 0)
+            list_append(&t->waited, &s->waited);
+        s->free_links +=
+            operation_is_free(candidates->list[i].target_state->model_state->operation);
+    }
     return queue;
-}
-
-static void drop_queue(struct turns *t, struct wait_queue *queue)
-{
-    if (queue->asleep && queue->at_ms != TURNS_NEVER)
-        heap_remove(&t->asleep, &queue->sleeps);
-    list_remove(&queue->node);
-    for (unsigned i = 0; i < queue->link_count; i++)
-        drop_link(&queue->links[i]);
-    turns_table_drop(t, &queue->entry);
 }
 
 /* Most queues have one client, whose own queue costs nothing more. */
@@ -232,9 +206,21 @@ void turns_queue_leave(struct turns *t, struct turn *turn)
         else
             turns_table_drop(t, &client->entry);
     }
-    if (list_empty(&queue->clients))
-        drop_queue(t, queue);
-    else if (!queue->asleep)
+    if (list_empty(&queue->clients)) {
+        if (queue->asleep && queue->at_ms != TURNS_NEVER)
+            heap_remove(&t->asleep, &queue->sleeps);
+        list_remove(&queue->node);
+        for (unsigned i = 0; i < queue->link_count; i++) {
+            struct target_state *state = queue->links[i].target_state;
+            struct upstream_state *s = state->model_state->upstream;
+            list_remove(&queue->links[i].node);
+            state->entry.refs--;
+            if (--s->links == 0)
+                list_remove(&s->waited);
+            s->free_links -= operation_is_free(state->model_state->operation);
+        }
+        turns_table_drop(t, &queue->entry);
+    } else if (!queue->asleep)
         place_queue(t, queue);
 }
 

@@ -47,24 +47,6 @@ static void chain(const struct turns *t, struct entry *e)
     *b = e;
 }
 
-/* Without memory for more buckets chains are longer, and that is all. */
-static void grow(struct turns *t)
-{
-    struct entry **before = t->buckets, **buckets = calloc(2u << t->bits, sizeof(*buckets));
-
-    if (!buckets)
-        return;
-    t->buckets = buckets;
-    t->bits++;
-    for (unsigned i = 0; i < 1u << (t->bits - 1); i++) {
-        for (struct entry *e = before[i], *next; e; e = next) {
-            next = e->next;
-            chain(t, e);
-        }
-    }
-    free(before);
-}
-
 void *turns_table_find(struct turns *t, uint64_t id, enum entry_kind kind)
 {
     for (struct entry *e = *bucket(t, id); e; e = e->next)
@@ -80,8 +62,21 @@ void *turns_table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t
 
     if (!e)
         return NULL;
-    if (t->count >= 1u << t->bits && t->bits < BITS_MOST)
-        grow(t);
+    if (t->count >= 1u << t->bits && t->bits < BITS_MOST) {
+        /* Without memory for more buckets chains are longer, and that is all. */
+        struct entry **before = t->buckets, **buckets = calloc(2u << t->bits, sizeof(*buckets));
+        if (buckets) {
+            t->buckets = buckets;
+            t->bits++;
+            for (unsigned i = 0; i < 1u << (t->bits - 1); i++) {
+                for (struct entry *moved = before[i], *next; moved; moved = next) {
+                    next = moved->next;
+                    chain(t, moved);
+                }
+            }
+            free(before);
+        }
+    }
     *e = (struct entry){.id = id, .kind = kind, .used_ms = now_ms, .placed_ms = now_ms};
     chain(t, e);
     t->count++;

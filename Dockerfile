@@ -4,8 +4,8 @@
 #
 # In one pod with the application (or with --network container:NAME), it listens on the pod's own
 # 127.0.0.1:4290. To reach it from outside, mount a /etc/retryd/retryd.conf that listens elsewhere, has
-# `insecure_listen = yes`, and lists the names that clients use in `allowed_hosts`. Whoever reaches it
-# spends your key.
+# `client_keys_file` (or `insecure_listen = yes`, and then whoever reaches it spends your key), and
+# lists the names that clients use in `allowed_hosts`.
 #
 # Large request bodies wait in /var/tmp. With a read-only root file system, mount a writable volume
 # there or set spool_dir.

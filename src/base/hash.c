@@ -4,8 +4,7 @@
 #include <string.h>
 
 /* The numbers are arbitrary but must never change: daemons of different versions share hashes. */
-#define KEY_0 UINT64_C(0x7265747279642068)
-#define KEY_1 UINT64_C(0x61736820206b6579)
+static const uint64_t fixed_key[2] = {UINT64_C(0x7265747279642068), UINT64_C(0x61736820206b6579)};
 
 struct sip {
     uint64_t a, b, c, d;
@@ -48,13 +47,13 @@ static uint64_t little_endian(const unsigned char *p, size_t n)
     return word;
 }
 
-static struct sip begin(void)
+static struct sip begin(const uint64_t key[2])
 {
     return (struct sip){
-        KEY_0 ^ UINT64_C(0x736f6d6570736575),
-        KEY_1 ^ UINT64_C(0x646f72616e646f6d),
-        KEY_0 ^ UINT64_C(0x6c7967656e657261),
-        KEY_1 ^ UINT64_C(0x7465646279746573),
+        key[0] ^ UINT64_C(0x736f6d6570736575),
+        key[1] ^ UINT64_C(0x646f72616e646f6d),
+        key[0] ^ UINT64_C(0x6c7967656e657261),
+        key[1] ^ UINT64_C(0x7465646279746573),
     };
 }
 
@@ -66,9 +65,9 @@ static uint64_t end(struct sip *v, uint64_t last)
     return v->a ^ v->b ^ v->c ^ v->d;
 }
 
-uint64_t hash_text(struct str s)
+uint64_t hash_keyed(const uint64_t key[2], struct str s)
 {
-    struct sip v = begin();
+    struct sip v = begin(key);
     const unsigned char *p = (const unsigned char *)s.p;
     size_t n = s.n;
 
@@ -77,9 +76,14 @@ uint64_t hash_text(struct str s)
     return end(&v, little_endian(p, n) | (uint64_t)s.n << 56);
 }
 
+uint64_t hash_text(struct str s)
+{
+    return hash_keyed(fixed_key, s);
+}
+
 uint64_t hash_join(uint64_t a, uint64_t b)
 {
-    struct sip v = begin();
+    struct sip v = begin(fixed_key);
 
     mix(&v, a);
     mix(&v, b);

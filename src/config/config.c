@@ -239,9 +239,6 @@ static const struct config_row *apply_key(struct config_target *t, const struct 
         return NULL;
     }
     *line = e->line;
-    if (row->later && e->value[0])
-        config_note(t->origin.report, place_of(t, e),
-                    "accepted, but has no effect in this version (%s)", row->later);
     if (config_row_is_prefix(row))
         return apply_pair(t, row, e) ? row : NULL;
     apply_value(t, row, e);
@@ -294,9 +291,11 @@ static void load_globals(struct config *c, bool globals_only, struct config_repo
     config_check_listeners(c, &t.origin);
     if (!c->before)
         config_check_spool(c, &t.origin);
-    /* --health does not need the password, and may not be allowed to read it. */
-    if (!globals_only)
+    /* --health needs neither, and may not be allowed to read them. */
+    if (!globals_only) {
         config_finish_shared(c, &t.origin);
+        config_load_tokens(c, &t.origin);
+    }
     config_check_settings(&c->defaults, &t.origin);
 }
 
@@ -444,6 +443,7 @@ static void config_free(struct config *c)
     for (unsigned i = 0; i < c->route_count; i++)
         route_deinit(&c->routes[i]);
     secret_free(c->shared_password);
+    tokens_unref(c->server.client_tokens);
     config_files_free(c);
     source_unref(c->source);
     free(c->upstreams);

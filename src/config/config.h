@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/secret.h"
 #include "config/bundle.h"
+#include "http/tokens.h"
 #include "policy/settings.h"
 
 struct string_list {
@@ -37,12 +38,15 @@ struct config_server {
     uint64_t drain_linger_ms;
     struct string_list allowed_hosts;
     struct string_list allowed_origins;
-    char *client_keys_file; /* "": none */
+    char *client_keys_file;       /* "": none */
+    struct tokens *client_tokens; /* loaded; NULL: clients need none */
+    bool client_token_given;      /* by config_give_client_token, and no file changes it */
     bool insecure_listen;
 };
 
 struct config_admin {
     char *listen; /* host:port, unix:PATH, or "off" */
+    bool insecure_listen;
 };
 
 struct config_log {
@@ -197,6 +201,13 @@ bool config_is_credential(const char *name);
  * same order. NULL if out of memory. */
 struct config *config_renew(const struct config *c);
 
+/* Makes one token the only one that clients may send (C29); it has no fault (http/tokens.h). To be
+ * called before the snapshot is shared. Returns 0 or -ENOMEM. */
+int config_give_client_token(struct config *c, struct str name, struct str text);
+
+/* If `was` got a token so, gives it to `now` too. To be called before `now` is shared. */
+void config_keep_client_token(struct config *now, const struct config *was);
+
 /* Whether any of the files has changed since it was read. */
 bool config_files_differ(const struct config *c);
 
@@ -250,6 +261,9 @@ bool config_routes_ask_model(const struct config *c, struct str path,
 
 /* Whether other machines may reach the listeners for clients, or for the admin pages (C29). */
 bool config_may_be_reached(const struct config *c, bool admin);
+
+/* Returns what lifts that refusal, for a message. */
+const char *config_reach_advice(bool admin);
 
 /* Whether only this machine can reach an address to listen on ("127.0.0.1:4291", "unix:PATH"). */
 bool config_address_is_local(const char *address);

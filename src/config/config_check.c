@@ -7,33 +7,40 @@
 #include "base/units.h"
 #include "config/config_private.h"
 #include "edge/spool_file.h"
+#include "http/credentials.h"
 
 /* --- listeners -------------------------------------------------------------------------------- */
 
-/* C29: an address that other machines can reach needs insecure_listen. client_keys_file will do
- * instead once it is in force; until then nobody checks those tokens. Nor would they be a reason to
- * open the admin pages. */
+/* C29: an address that other machines can reach needs client tokens, or a word that none are
+ * needed. The admin pages ask for no token, and have a word of their own. */
 bool config_may_be_reached(const struct config *c, bool admin)
 {
-    (void)admin;
-    return c->server.insecure_listen;
+    if (admin)
+        return c->admin.insecure_listen;
+    return c->server.insecure_listen || c->server.client_keys_file[0] ||
+           c->server.client_token_given;
+}
+
+const char *config_reach_advice(bool admin)
+{
+    return admin ? "insecure_listen = yes in [admin] if anyone who can reach it may read the pages"
+                 : "client_keys_file in [server] if clients must send a token, or insecure_listen "
+                   "= yes there if anyone who can reach it may use it";
 }
 
 static void check_reachable(const struct config *c, const char *section, const char *address,
                             const struct config_origin *o)
 {
     bool admin = !strcmp(section, "admin");
-    bool keys = c->server.client_keys_file[0] && !admin;
     char quoted[CONFIG_QUOTED_MAX];
 
     if (config_address_is_local(address) || config_may_be_reached(c, admin))
         return;
     config_problem(
         o->report, FAULT_VALUE, config_place_of(o, section, "listen"),
-        "found %s, which other machines can reach; expected a loopback address or a "
-        "Unix socket, or insecure_listen = yes in [server] if anyone who can reach it may use it%s",
-        config_quote(str_from(address), quoted),
-        keys ? " (client_keys_file has no effect in this version, and does not protect it)" : "");
+        "found %s, which other machines can reach; expected a loopback address, a Unix socket, or "
+        "%s",
+        config_quote(str_from(address), quoted), config_reach_advice(admin));
 }
 
 /* Other machines call this one by a name that the default of allowed_hosts does not have. */
@@ -206,6 +213,30 @@ static void check_own(const struct config *c, const struct config_upstream *u,
             address);
 }
 
+static bool sets_credentials(const struct config_upstream *u)
+{
+    for (unsigned i = 0; i < u->headers.count; i++)
+        if (str_ieq(str_from(u->headers.items[i].name), str_from(u->auth_header)) ||
+            credentials_is_field(str_from(u->headers.items[i].name)))
+            return true;
+    return u->client_cert_file[0] != '\0';
+}
+
+/* C29: a client's token is for retryd alone. */
+static void note_no_credentials(const struct config *c, const struct config_upstream *u,
+                                const struct config_origin *o)
+{
+    struct config_place place = config_place_of(o, "upstream", "api_key_file");
+
+    if (!c->server.client_keys_file[0] || u->api_key_env[0] || u->api_key_file[0] ||
+        sets_credentials(u))
+        return;
+    place.key = "api_key_file";
+    config_note(o->report, place,
+                "is not set, nor is api_key_env: with client_keys_file, what clients send goes no "
+                "further, so this upstream gets no key");
+}
+
 void config_finish_upstream(struct config *c, struct config_upstream *u,
                             const struct config_origin *o)
 {
@@ -216,6 +247,7 @@ void config_finish_upstream(struct config *c, struct config_upstream *u,
     config_load_client(c, u, o);
     config_load_proxy_password(c, u, o);
     config_load_keys(c, u, o);
+    note_no_credentials(c, u, o);
     if (!c->before && !o->report->faults[FAULT_MEMORY])
         check_own(c, u, o);
 }
@@ -291,7 +323,7 @@ static void note_rows(enum config_owner kind, const void *owner, const char *tit
     for (unsigned i = 0; i < config_row_count; i++) {
         const struct config_row *row = &config_rows[i];
 
-        if (row->owner == kind && row->type == CONFIG_PATH && !row->later)
+        if (row->owner == kind && row->type == CONFIG_PATH)
             note_path(title ? title : row->section, row->key,
                       *(char *const *)config_field(row, owner), notes);
     }

@@ -8,6 +8,7 @@
  *   config_read.c     the file as sections and entries (inih)
  *   config_files.c    other files whose contents belong to the configuration
  *   config_secrets.c  what those hold: API keys, passwords, certificates
+ *   config_tokens.c   the tokens that clients must send
  *   config_check.c    conflicts between settings, and what follows from them
  *   config_route.c    the upstreams of a route, and the route of a request
  *   config.c          loading, renewing and freeing a configuration */
@@ -76,8 +77,7 @@ struct config_row {
     const char *zero_word;      /* a word for 0, such as "auto"; NULL: none */
     const char *zero_means;     /* what 0 or an empty value does; NULL: help says it */
     bool restart;               /* a reload does not change it */
-    const char *later; /* the clause that this version does not implement yet; NULL: none */
-    const char *help;  /* one line */
+    const char *help;           /* one line */
 };
 
 struct config_section_row {
@@ -334,7 +334,7 @@ struct config_reading {
     char quote[CONFIG_QUOTED_MAX];
 };
 
-/* Begins with the file that the setting `key` of [upstream] or [shared] names, and adds it to the
+/* Begins with the file that the setting `key` of [upstream], [shared] or [server] names, and adds it to the
  * snapshot's files. NULL if out of memory. */
 struct config_reading *config_reading_new(struct config *c, const struct config_origin *o,
                                           const char *section, const char *key, const char *name);
@@ -359,7 +359,7 @@ void config_files_free(struct config *c);
 const struct config_upstream *config_upstream_before(const struct config *c,
                                                      const struct config_upstream *u);
 
-/* Each loads what settings of [upstream] or [shared] name. While a configuration is renewed, what
+/* Each loads what settings of [upstream], [shared] or [server] name. While a configuration is renewed, what
  * was there before stays where a file is not usable. */
 void config_load_keys(struct config *c, struct config_upstream *u, const struct config_origin *o);
 void config_load_client(struct config *c, struct config_upstream *u, const struct config_origin *o);
@@ -368,5 +368,6 @@ void config_load_authorities(struct config *c, struct config_upstream *u,
 void config_load_proxy_password(struct config *c, struct config_upstream *u,
                                 const struct config_origin *o);
 void config_load_password(struct config *c, const struct config_origin *o);
+void config_load_tokens(struct config *c, const struct config_origin *o);
 
 #endif

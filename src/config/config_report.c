@@ -322,8 +322,6 @@ void config_row_describe(const struct config_row *row, struct buf *out)
         buf_printf(out, "; %s: %s", row->fallback[0] && row->max ? "0" : "empty", row->zero_means);
     if (row->restart)
         buf_add_str(out, STR("; a change needs a restart"));
-    if (row->later)
-        buf_printf(out, "; accepted, but has no effect in this version (%s)", row->later);
 }
 
 static void help_row(const struct config_row *row, FILE *out)

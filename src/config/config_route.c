@@ -97,11 +97,13 @@ static void note_no_fallback(const struct config_route *route, const struct conf
 }
 
 /* A client's key is for one provider, and no other should see it. */
-static void note_client_keys(const struct config_route *route, const struct config_origin *o)
+static void note_client_keys(const struct config *c, const struct config_route *route,
+                             const struct config_origin *o)
 {
     const struct config_upstream *first = NULL;
 
-    for (unsigned i = 0; i < route->upstream_count; i++) {
+    /* With tokens, no upstream sees what clients send. */
+    for (unsigned i = 0; !c->server.client_keys_file[0] && i < route->upstream_count; i++) {
         const struct config_upstream *u = route->upstreams[i];
 
         assert(u);
@@ -132,7 +134,7 @@ void config_finish_route(const struct config *c, struct config_route *route,
     fill_upstreams(c, route, o);
     fill_weights(route, n, o);
     note_no_fallback(route, o);
-    note_client_keys(route, o);
+    note_client_keys(c, route, o);
 }
 
 /* --- the route of a request ------------------------------------------------------------------- */

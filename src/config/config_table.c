@@ -92,14 +92,18 @@ const struct config_row config_rows[] = {
     {"server", "allowed_origins", CONFIG_LIST, IN_CONFIG(server.allowed_origins), .fallback = "",
      .help = "web origins whose pages may send requests, such as https://app.example"},
     {"server", "client_keys_file", CONFIG_PATH, IN_CONFIG(server.client_keys_file), .fallback = "",
-     .later = "C29", .help = "file with the tokens that clients must send, one per line"},
+     .zero_means = "clients need no token",
+     .help = "file with the tokens that clients must send, one per line, with an optional name "
+             "before it"},
     {"server", "insecure_listen", CONFIG_YES_NO, IN_CONFIG(server.insecure_listen),
      .fallback = "no",
-     .help =
-         "allows addresses that other machines can reach; whoever reaches them spends your key"},
+     .help = "allows addresses that other machines can reach without client_keys_file; whoever "
+             "reaches them spends your key"},
 
     {"admin", "listen", CONFIG_ADDRESS, IN_CONFIG(admin.listen), .fallback = "127.0.0.1:4291",
      .restart = true, .help = "address of /healthz, /readyz and /metrics, or off"},
+    {"admin", "insecure_listen", CONFIG_YES_NO, IN_CONFIG(admin.insecure_listen), .fallback = "no",
+     .help = "allows an address that other machines can reach; whoever reaches it reads the pages"},
 
     {"log", "level", CONFIG_ENUM, IN_CONFIG(log.level), .choices = log_levels, .fallback = "info",
      .help = "lowest level that is logged"},

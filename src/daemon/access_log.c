@@ -148,6 +148,8 @@ void access_log_request(const struct exchange *x, enum log_access access)
         return;
     log_begin(LOG_INFO, "request");
     add_names(x);
+    if (x->request.client_name[0])
+        log_text("client", x->request.client_name);
     log_str("method", buf_str(&x->request.http.method));
     log_str("path", path);
     log_text("end", exchange_end_word(x->end));

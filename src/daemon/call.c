@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "daemon/access_log.h"
 #include "daemon/worker_private.h"
+#include "http/credentials.h"
+#include "http/tokens.h"
 
 #define CALL_MAGIC 0x63616c6cu
 #define KEEP_CALLS 512 /* finished calls kept for re-use */
@@ -544,9 +546,41 @@ static bool may_read(void *ctx, const struct headers *h)
     return frontend_may_enter(h, w->wiring->hosts, w->wiring->origins, &why);
 }
 
+/* C29: the client's token, if tokens are needed. Nothing behind this sees it, nor whatever else the
+ * client sent as credentials. Returns 0 or -ENOKEY. */
+static int check_token(struct worker *w, struct http_request *request, int *ret_token,
+                       char *ret_why, size_t size)
+{
+    const struct tokens *t = w->wiring->config->server.client_tokens;
+    enum dialect dialect = dialect_of(http_request_path(request));
+    bool any = false, query = false;
+    unsigned at = 0, fields = request->headers.count;
+    struct str text;
+
+    if (!t)
+        return 0;
+    while (credentials_next(request, &at, &text)) {
+        int found = tokens_find(t, text);
+
+        any = true;
+        query |= found >= 0 && at > fields;
+        if (*ret_token < 0)
+            *ret_token = found;
+    }
+    credentials_remove(request, query || dialect == DIALECT_GEMINI);
+    if (*ret_token >= 0)
+        return 0;
+    snprintf(ret_why, size,
+             any ? "retryd: the client token is none of those in client_keys_file; send one as the "
+                   "API key"
+                 : "retryd: a client token is needed (client_keys_file); send one as the API key "
+                   "(Authorization: Bearer TOKEN, or x-api-key)");
+    return -ENOKEY;
+}
+
 /* 0, or what on_headers returns instead of accepting the request. */
 static int refuse_headers(struct worker *w, struct frontend_request *r,
-                          const struct http_request *request, char *ret_why, size_t size)
+                          struct http_request *request, int *ret_token, char *ret_why, size_t size)
 {
     const struct config_server *s = &w->wiring->config->server;
     const char *why = NULL;
@@ -567,6 +601,8 @@ static int refuse_headers(struct worker *w, struct frontend_request *r,
     rc = allow_page(r, request);
     if (rc < 0)
         snprintf(ret_why, size, "retryd: out of memory; try again");
+    if (rc == 0)
+        rc = check_token(w, request, ret_token, ret_why, size);
     if (rc != 0)
         return rc;
     if (headers_get(&request->headers, STR("upgrade"), &v) && str_ifind(v, STR("websocket")) >= 0) {
@@ -587,11 +623,22 @@ static int refuse_headers(struct worker *w, struct frontend_request *r,
     return call_shed(w, ret_why, size);
 }
 
+/* Who asks: for its turns, the log and the counters. */
+static void note_client(struct call *c, int token)
+{
+    const struct tokens *t = c->wiring->config->server.client_tokens;
+    struct request *request = &c->x.request;
+
+    request->client = tokens_client(t, (unsigned)token);
+    snprintf(request->client_name, sizeof(request->client_name), "%s",
+             tokens_name(t, (unsigned)token));
+}
+
 static int on_headers(void *ctx, struct frontend_request *r, struct http_request *request,
                       void **ret_user, char *ret_why, size_t size)
 {
     struct worker *w = ctx;
-    int rc = refuse_headers(w, r, request, ret_why, size);
+    int token = -1, rc = refuse_headers(w, r, request, &token, ret_why, size);
     struct call *c;
 
     if (rc == FRONTEND_PREFLIGHT)
@@ -604,6 +651,8 @@ static int on_headers(void *ctx, struct frontend_request *r, struct http_request
         snprintf(ret_why, size, "retryd: out of memory; try again");
         return -ENOMEM;
     }
+    if (token >= 0)
+        note_client(c, token);
     frontend_body_limit(r, c->x.limits.max_body);
     http_request_deinit(&c->x.request.http);
     c->x.request.http = *request;

@@ -563,9 +563,8 @@ bool listeners_allowed(const struct server *s, const struct config *c, struct bu
             continue;
         buf_printf(problems,
                    "other machines can reach the socket %s passed by systemd; expected a "
-                   "loopback address or a Unix socket (ListenStream=), or insecure_listen = yes in "
-                   "[server] if anyone who can reach it may use it",
-                   l->socket.name);
+                   "loopback address, a Unix socket (ListenStream=), or %s",
+                   l->socket.name, config_reach_advice(l->admin));
         return false;
     }
     return true;

@@ -299,6 +299,8 @@ enum cli_exit reload(struct server *s, struct buf *output)
     disk = config_mark(s->config->path);
     errno = 0;
     now = config_load(s->config->path, &problems, &notes);
+    if (now)
+        config_keep_client_token(now, s->config);
     if (!now)
         result = cli_exit_for_load(errno);
     else if (listeners_loop(s, now, &problems) || !listeners_allowed(s, now, &problems))

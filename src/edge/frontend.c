@@ -53,6 +53,8 @@ static unsigned status_for(int rc)
     switch (rc) {
     case -EFBIG:
         return 413;
+    case -ENOKEY:
+        return 401;
     case -EACCES:
         return 403;
     case -ENOTSUP:

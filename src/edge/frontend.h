@@ -24,7 +24,7 @@ struct frontend_request; /* between on_headers and on_closed */
 struct frontend_handler {
     /* The head is valid. The owner may take the content of `request` if it leaves it initialised.
      * Returns 0: the body follows; FRONTEND_PREFLIGHT: the frontend answers, and nothing follows;
-     * or an error: -EFBIG: 413; -EACCES: 403; -ENOTSUP: 426; -ELOOP: 508; -ENOMEM or -EBUSY: 503,
+     * or an error: -EFBIG: 413; -ENOKEY: 401; -EACCES: 403; -ENOTSUP: 426; -ELOOP: 508; -ENOMEM or -EBUSY: 503,
      * and the client may retry. Errors come with a sentence for the client in `ret_why`.
      * `*ret_user` is passed to the other functions. */
     int (*on_headers)(void *ctx, struct frontend_request *r, struct http_request *request,

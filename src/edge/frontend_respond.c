@@ -316,6 +316,8 @@ enum MHD_Result frontend_respond_preflight(struct frontend_request *r)
 static const char *code_for(unsigned status)
 {
     switch (status) {
+    case 401:
+        return "invalid_api_key"; /* as OpenAI has it */
     case 403:
         return "not_allowed";
     case 408:
@@ -337,6 +339,13 @@ static const char *code_for(unsigned status)
     }
 }
 
+static const char *type_for(unsigned status, enum dialect dialect)
+{
+    if (status == 401 && dialect == DIALECT_MESSAGES)
+        return "authentication_error";
+    return status >= 500 ? "server_error" : "invalid_request_error";
+}
+
 static int own_error(const struct frontend_request *r, unsigned status, const char *why,
                      struct http_response *response, struct buf *body)
 {
@@ -345,10 +354,12 @@ static int own_error(const struct frontend_request *r, unsigned status, const ch
                                    .dialect = dialect_of(http_request_path(&r->http)),
                                    .come_again = status == 503};
 
-    int rc = response_own_error(response, body, status, why,
-                                status >= 500 ? "server_error" : "invalid_request_error",
+    int rc = response_own_error(response, body, status, why, type_for(status, facts.dialect),
                                 code_for(status), &facts);
 
+    if (rc == 0 && status == 401) /* RFC 6750 3 */
+        rc = headers_add(&response->headers, STR("WWW-Authenticate"),
+                         STR("Bearer realm=\"retryd\""));
     if (rc == 0 && status == 426) /* RFC 9110 15.5.22: the supported protocol */
         rc = headers_add(&response->headers, STR("Upgrade"), STR("HTTP/1.1"));
     return rc;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/escape.h"
+#include "http/credentials.h"
 #include "http/decode.h"
 #include "http/dialect.h"
 
@@ -41,9 +42,7 @@ static bool target_sets(const struct target *t, struct str name)
     const struct upstream *p = t->upstream;
 
     /* One that has a key is not for the client's. */
-    if (t->key.n > 0 && (str_ieq(name, str_from(p->auth_header)) ||
-                         str_ieq(name, STR("authorization")) || str_ieq(name, STR("api-key")) ||
-                         str_ieq(name, STR("x-api-key")) || str_ieq(name, STR("x-goog-api-key"))))
+    if (t->key.n > 0 && (str_ieq(name, str_from(p->auth_header)) || credentials_is_field(name)))
         return true;
     for (unsigned i = 0; i < p->header_count; i++)
         if (str_ieq(name, str_from(p->headers[i].name)))
@@ -152,12 +151,11 @@ static void add_rest(const struct target *t, struct str rest, struct str model, 
     if (hides) {
         const char *mark = rest.n ? memchr(rest.p, '?', rest.n) : NULL;
         size_t n = mark ? (size_t)(mark - rest.p) : rest.n;
-        struct str query = {mark ? mark + 1 : NULL, mark ? rest.n - n - 1 : 0}, parameter, value;
+        struct str query = {mark ? mark + 1 : NULL, mark ? rest.n - n - 1 : 0}, parameter;
         char before = '?';
         (void)buf_add(out, rest.p, n);
         while (str_next(&query, '&', &parameter)) {
-            if (http_query_value(parameter, STR("key"), &value) ||
-                http_query_value(parameter, STR("access_token"), &value))
+            if (credentials_is_parameter(parameter))
                 continue;
             (void)buf_addc(out, before);
             (void)buf_add_str(out, parameter);

@@ -260,7 +260,8 @@ void placement_begin(struct exchange *x)
         .excluded = placement->excluded,
         .random = x->ops->random(x->world),
     };
-    placement->turn_request.client = placement->turn_request.client_key;
+    placement->turn_request.client =
+        x->request.client ? x->request.client : placement->turn_request.client_key;
     /* Without a model in the body or the path there is none to replace. */
     placement->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
     exclude_unfit(x, placement->turn_request.model);

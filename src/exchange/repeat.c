@@ -12,7 +12,7 @@ static uint64_t request_fingerprint(const struct exchange *x)
     uint64_t id = hash_join(fingerprint_of(buf_str(&request->method)),
                             fingerprint_of(buf_str(&request->target)));
 
-    id = hash_join(id, x->placement.turn_request.client_key);
+    id = hash_join(id, x->placement.turn_request.client);
     return hash_join(id, body_fingerprint(&x->request.body));
 }
 

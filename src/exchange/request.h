@@ -9,6 +9,7 @@
 #include "http/dialect.h"
 #include "http/message.h"
 #include "http/operation.h"
+#include "http/tokens.h"
 #include "policy/settings.h"
 
 #define MODEL_MAX 128
@@ -27,7 +28,9 @@ struct request {
     struct http_request http;
     struct body body;
     char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
-    enum dialect dialect;    /* of its path, once it was read; and so the next two */
+    uint64_t client;         /* who asks, as a client token told; 0: as its credentials tell */
+    char client_name[TOKENS_NAME_MAX]; /* of that token; "" without one */
+    enum dialect dialect;              /* of its path, once it was read; and so the next two */
     enum operation operation;
     bool generates;        /* a POST that dialect_generates knows */
     char model[MODEL_MAX]; /* the path's or the body's "model", a form's too; "": there is none */

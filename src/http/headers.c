@@ -96,6 +96,17 @@ int headers_set(struct headers *h, struct str name, struct str value)
     return 0;
 }
 
+void headers_erase(struct headers *h, unsigned i)
+{
+    const struct header_field *f = &h->fields[i];
+
+    assert(i < h->count);
+    explicit_bzero(h->text.p + f->name_at, f->name_len);
+    explicit_bzero(h->text.p + f->value_at, f->value_len);
+    h->count--;
+    memmove(&h->fields[i], &h->fields[i + 1], (h->count - i) * sizeof(*h->fields));
+}
+
 struct str headers_name(const struct headers *h, unsigned i)
 {
     assert(i < h->count);

@@ -37,6 +37,9 @@ int headers_add(struct headers *h, struct str name, struct str value);
  * headers_add returns. */
 int headers_set(struct headers *h, struct str name, struct str value);
 
+/* Removes field `i` < count, and overwrites its name and value in memory. */
+void headers_erase(struct headers *h, unsigned i);
+
 /* Return the name and the value of field `i` < count. They are valid until the list changes. */
 struct str headers_name(const struct headers *h, unsigned i);
 struct str headers_value(const struct headers *h, unsigned i);

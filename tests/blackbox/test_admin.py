@@ -91,7 +91,7 @@ def test_a_web_page_sees_nothing(retryd):
 
 
 def test_a_scraper_of_another_machine_may_use_any_name_where_admin_is_open(retryd):
-    d = retryd(admin={"listen": "0.0.0.0:0"}, server={"insecure_listen": "yes"})
+    d = retryd(admin={"listen": "0.0.0.0:0", "insecure_listen": "yes"})
     assert ask(d, "/metrics", host="10.1.2.3:4291")[0] == 200
 
 

@@ -58,14 +58,21 @@ def fails_to_start(tmp_path, sockets, config=""):
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", ":::0"])
-@pytest.mark.parametrize("name", ["api", "admin"])
-@pytest.mark.parametrize("keys", [False, True])
-def test_one_that_others_can_reach_is_refused(tmp_path, address, name, keys):
-    """Tokens that nobody asks for are no reason to let it be, as little as with `listen`."""
-    (tmp_path / "keys").write_text("token\n")
-    config = f"[server]\nclient_keys_file = {tmp_path}/keys\n" if keys else ""
-    line = fails_to_start(tmp_path, [f"{name}={address}"], config)
+@pytest.mark.parametrize("name, other", [("api", "[admin]"), ("admin", "[server]")])
+def test_one_that_others_can_reach_is_refused(tmp_path, address, name, other):
+    """What allows it for the other listener is no reason to let it be, as little as with `listen`."""
+    line = fails_to_start(tmp_path, [f"{name}={address}"], f"{other}\ninsecure_listen = yes\n")
     assert "insecure_listen" in line and ("0.0.0.0:" in line or "[::]:" in line)
+    assert ("client_keys_file" in line) == (name == "api")
+
+
+def test_client_tokens_allow_it(provider, retryd, tmp_path):
+    (tmp_path / "tokens").write_text("a 0123456789abcdef\n")
+    (tmp_path / "key").write_text("k\n")
+    d = retryd(wrap=passing("api=0.0.0.0:0"), server={"client_keys_file": tmp_path / "tokens"},
+               upstream_settings={"api_key_file": tmp_path / "key"})
+    assert ask(("127.0.0.1", d.port)).status == 401
+    assert ask(("127.0.0.1", d.port), headers=["x-api-key: 0123456789abcdef"]).status == 200
 
 
 def test_insecure_listen_allows_it(provider, retryd):

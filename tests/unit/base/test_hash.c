@@ -31,10 +31,25 @@ START_TEST(a_join_is_the_hash_of_both_in_their_order)
 }
 END_TEST
 
+/* The first and the last vector of the paper: the key is 00 to 0f, the text 00, 01, 02 ... */
+START_TEST(a_key_of_ones_own)
+{
+    static const uint64_t key[2] = {UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)};
+    char text[15];
+
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = (char)i;
+    ck_assert_uint_eq(hash_keyed(key, STR("")), UINT64_C(0x726fdb47dd0e0e31));
+    ck_assert_uint_eq(hash_keyed(key, (struct str){text, sizeof text}),
+                      UINT64_C(0xa129ca6149be45e5));
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "hash");
 
     tcase_add_test(tcase, values_that_may_never_change);
+    tcase_add_test(tcase, a_key_of_ones_own);
     tcase_add_test(tcase, a_join_is_the_hash_of_both_in_their_order);
 }

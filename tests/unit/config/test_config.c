@@ -40,10 +40,11 @@ static const struct sample samples[] = {
      "a comma-separated list"},
     {"server", "allowed_origins", "", "https://a.example", "https://a.example", "a b",
      "a comma-separated list"},
-    {"server", "client_keys_file", "", "/etc/keys", "/etc/keys", NULL, NULL},
+    {"server", "client_keys_file", "", "./tokens", "./tokens", NULL, NULL},
     {"server", "insecure_listen", "no", "TRUE", "yes", "maybe", "yes or no"},
     {"admin", "listen", "127.0.0.1:4291", "OFF", "off", "4291",
      "ADDRESS:PORT, [IPV6]:PORT or unix:/PATH"},
+    {"admin", "insecure_listen", "no", "TRUE", "yes", "maybe", "yes or no"},
     {"log", "level", "info", "warn", "warn", "loud", "debug, info, warn or error"},
     {"log", "format", "logfmt", "JSON", "json", "xml", "logfmt or json"},
     {"log", "access", "all", "retried", "retried", "none", "all, retried, failed or off"},
@@ -186,6 +187,7 @@ static void check_good_value(const struct sample *s)
 
     ck_assert_int_eq(setenv("TEST_KEY", "k", 1), 0);
     config_text_write("keys", "k\n", 2);
+    config_text_write("tokens", "0123456789abcdef\n", 17);
     config_text_write_client(pem_certificate, pem_key);
     l = load_key(s->section, s->key, s->good);
     ck_assert_str_eq(l.problems, "");

@@ -32,8 +32,11 @@ static void is_good(const char *text, const char *notes)
 
 #define REACHABLE(section, address)                                                            \
     "[" section "] listen: found \"" address "\", which other machines can reach; expected a " \
-    "loopback address or a Unix socket, or insecure_listen = yes in [server] if anyone who "   \
-    "can reach it may use it"
+    "loopback address, a Unix socket, or "
+#define OF_SERVER                                                                                \
+    "client_keys_file in [server] if clients must send a token, or insecure_listen = yes there " \
+    "if anyone who can reach it may use it\n"
+#define OF_ADMIN "insecure_listen = yes in [admin] if anyone who can reach it may read the pages\n"
 
 START_TEST(C29_loopback_and_unix_need_no_word)
 {
@@ -64,7 +67,7 @@ START_TEST(C29_other_addresses_are_refused)
         is_good(text, "");
     }
     is_bad("[server]\nlisten = 0.0.0.0:1\ninsecure_listen = no\n", EINVAL,
-           "t.conf:2: " REACHABLE("server", "0.0.0.0:1") "\n");
+           "t.conf:2: " REACHABLE("server", "0.0.0.0:1") OF_SERVER);
 }
 END_TEST
 
@@ -76,22 +79,25 @@ START_TEST(reachable_addresses_need_names)
 }
 END_TEST
 
-/* The token file is accepted, but nobody checks tokens yet: it must not open the door. */
-START_TEST(C29_client_keys_do_not_count_yet)
+START_TEST(C29_client_tokens_lift_the_refusal)
 {
-    is_bad(
-        "[server]\nclient_keys_file = /etc/keys\nlisten = 0.0.0.0:1\n", EINVAL,
-        "t.conf:3: " REACHABLE(
-            "server",
-            "0.0.0.0:1") " (client_keys_file has no effect in this version, and does not protect it)\n");
+    config_text_write("tokens", "0123456789abcdef\n", 17);
+    ck_assert_int_eq(chmod("tokens", 0600), 0);
+    is_good("[server]\nclient_keys_file = ./tokens\nlisten = 0.0.0.0:1\nallowed_hosts = h\n"
+            "[upstream openai]\nheader.Authorization = x\n",
+            "");
+    is_bad("[server]\nclient_keys_file = ./tokens\n[admin]\nlisten = 0.0.0.0:1\n", EINVAL,
+           "t.conf:4: " REACHABLE("admin", "0.0.0.0:1") OF_ADMIN);
 }
 END_TEST
 
 START_TEST(C29_holds_for_the_admin_pages)
 {
     is_bad("[admin]\nlisten = 0.0.0.0:1\n", EINVAL,
-           "t.conf:2: " REACHABLE("admin", "0.0.0.0:1") "\n");
-    is_good("[server]\ninsecure_listen = yes\n[admin]\nlisten = 0.0.0.0:1\n", "");
+           "t.conf:2: " REACHABLE("admin", "0.0.0.0:1") OF_ADMIN);
+    is_bad("[server]\ninsecure_listen = yes\n[admin]\nlisten = 0.0.0.0:1\n", EINVAL,
+           "t.conf:4: " REACHABLE("admin", "0.0.0.0:1") OF_ADMIN);
+    is_good("[admin]\ninsecure_listen = yes\nlisten = 0.0.0.0:1\n", "");
 }
 END_TEST
 
@@ -420,14 +426,6 @@ END_TEST
 
 /* --- notes ------------------------------------------------------------------------------------- */
 
-START_TEST(later_keys_are_noted)
-{
-    is_good(
-        "[server]\nclient_keys_file = /k\nallowed_origins = https://a\n",
-        "t.conf:2: [server] client_keys_file: accepted, but has no effect in this version (C29)\n");
-}
-END_TEST
-
 /* What a version before only accepted. */
 START_TEST(what_is_in_force_is_not_noted)
 {
@@ -440,7 +438,7 @@ START_TEST(what_is_in_force_is_not_noted)
 }
 END_TEST
 
-START_TEST(later_keys_that_say_nothing_are_not_noted)
+START_TEST(keys_that_say_nothing_are_not_noted)
 {
     is_good("[server]\nclient_keys_file =\nallowed_origins =\n[stream]\nmode = live\n"
             "heartbeat = 0\n[upstream openai]\nmax_concurrency = 0\n[shared]\nredis =\n",
@@ -455,7 +453,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, C29_loopback_and_unix_need_no_word);
     tcase_add_test(all, C29_other_addresses_are_refused);
     tcase_add_test(all, reachable_addresses_need_names);
-    tcase_add_test(all, C29_client_keys_do_not_count_yet);
+    tcase_add_test(all, C29_client_tokens_lift_the_refusal);
     tcase_add_test(all, C29_holds_for_the_admin_pages);
     tcase_add_test(all, addresses_that_are_none);
     tcase_add_test(all, listeners_differ);
@@ -471,7 +469,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, routes_override_settings);
     tcase_add_test(all, routes_name_upstreams_that_are_there);
     tcase_add_test(all, delays_fit_each_other);
-    tcase_add_test(all, later_keys_are_noted);
     tcase_add_test(all, what_is_in_force_is_not_noted);
-    tcase_add_test(all, later_keys_that_say_nothing_are_not_noted);
+    tcase_add_test(all, keys_that_say_nothing_are_not_noted);
 }

@@ -1,0 +1,145 @@
+/* Loads the tokens that clients must send (C29). */
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "config/config_private.h"
+
+/* One for the process, so that the tokens before and after a reload can be compared. */
+static struct tokens_seed seed;
+static pthread_once_t seeded = PTHREAD_ONCE_INIT;
+static bool seed_failed;
+
+static void make_seed(void)
+{
+    seed_failed = getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed;
+}
+
+static struct tokens *new_set(void)
+{
+    pthread_once(&seeded, make_seed);
+    return seed_failed ? NULL : tokens_new(&seed);
+}
+
+/* --- the file --------------------------------------------------------------------------------- */
+
+/* Splits "NAME TOKEN" or "TOKEN". */
+static void split(struct str line, struct str *ret_name, struct str *ret_text)
+{
+    size_t n = 0;
+
+    while (n < line.n && line.p[n] != ' ' && line.p[n] != '\t')
+        n++;
+    *ret_name = (struct str){line.p, n < line.n ? n : 0};
+    *ret_text = str_trim((struct str){line.p + ret_name->n, line.n - ret_name->n});
+}
+
+/* Adds the token on line `n` of the file. Returns false after a problem. */
+static bool take_token(struct tokens *t, struct config_reading *f, struct str line, unsigned n)
+{
+    struct str name, text;
+    const char *fault;
+    int rc;
+
+    split(line, &name, &text);
+    if (memchr(text.p, ' ', text.n) || memchr(text.p, '\t', text.n)) {
+        config_problem(f->report, FAULT_KEY, f->place,
+                       "line %u of %s has more than two words; expected TOKEN or NAME TOKEN", n,
+                       f->quoted);
+        return false;
+    }
+    fault = tokens_name_fault(name);
+    if (fault) {
+        config_problem(f->report, FAULT_KEY, f->place, "line %u of %s: %s", n, f->quoted, fault);
+        return false;
+    }
+    fault = tokens_text_fault(text);
+    if (fault) {
+        config_problem(f->report, FAULT_KEY, f->place, "the token on line %u of %s %s", n,
+                       f->quoted, fault);
+        return false;
+    }
+    rc = tokens_add(t, name, text);
+    if (rc == -ENOMEM)
+        config_no_memory(f->report);
+    else if (rc == -E2BIG)
+        config_problem(f->report, FAULT_KEY, f->place, "%s contains more than %d tokens", f->quoted,
+                       TOKENS_MAX);
+    else if (rc == -EEXIST)
+        config_note(f->report, f->place,
+                    "the token on line %u of %s is a duplicate and counts only once", n, f->quoted);
+    return rc == 0 || rc == -EEXIST;
+}
+
+static void tokens_from_text(struct tokens *t, struct config_reading *f)
+{
+    struct str rest = f->text, line;
+
+    for (unsigned n = 1; str_next(&rest, '\n', &line); n++) {
+        if (line.n > 0 && line.p[0] != '#' && !take_token(t, f, line, n))
+            return;
+    }
+    if (tokens_count(t) == 0)
+        config_problem(f->report, FAULT_KEY, f->place,
+                       "%s contains no token; expected one per line, with an optional name before "
+                       "it",
+                       f->quoted);
+}
+
+/* Replaces the tokens of the configuration. */
+static void put(struct config *c, struct tokens *t)
+{
+    tokens_unref(c->server.client_tokens);
+    c->server.client_tokens = t;
+}
+
+void config_load_tokens(struct config *c, const struct config_origin *o)
+{
+    const struct config_server *was = c->before ? &c->before->server : NULL;
+    struct config_reading *f;
+
+    if (was && was->client_token_given) {
+        config_keep_client_token(c, c->before);
+        return;
+    }
+    if (!c->server.client_keys_file[0])
+        return;
+    f = config_reading_new(c, o, "server", "client_keys_file", c->server.client_keys_file);
+    if (!f)
+        return;
+    put(c, new_set());
+    if (!c->server.client_tokens)
+        config_no_memory(f->report);
+    else if (config_reading_read(f))
+        tokens_from_text(c->server.client_tokens, f);
+    if (was && !config_reading_good(f))
+        put(c, tokens_ref(was->client_tokens));
+    else if (was)
+        config_reading_file(f)->changed = !tokens_same(was->client_tokens, c->server.client_tokens);
+    config_reading_free(f);
+}
+
+/* --- a token that no file has ----------------------------------------------------------------- */
+
+int config_give_client_token(struct config *c, struct str name, struct str text)
+{
+    struct tokens *t = new_set();
+    int rc = t ? tokens_add(t, name, text) : -ENOMEM;
+
+    if (rc < 0) {
+        tokens_unref(t);
+        return rc;
+    }
+    put(c, t);
+    c->server.client_token_given = true;
+    return 0;
+}
+
+void config_keep_client_token(struct config *now, const struct config *was)
+{
+    if (!was->server.client_token_given)
+        return;
+    put(now, tokens_ref(was->server.client_tokens));
+    now->server.client_token_given = true;
+}

@@ -1,0 +1,49 @@
+/* The tokens that clients must send (C29): a set that tells which of them a text is.
+ *
+ * The texts are not kept, only hashes of them: two SipHash-2-4 with keys that nobody outside of the
+ * process knows. Nobody can choose a text for its hash, so the time that a comparison takes tells
+ * nothing of a token, and each text is compared with all of them. */
+#ifndef RETRYD_HTTP_TOKENS_H
+#define RETRYD_HTTP_TOKENS_H
+
+#include <stdint.h>
+
+#include "base/str.h"
+
+#define TOKENS_MAX 1000
+#define TOKENS_TEXT_MIN 16 /* bytes of a token: a shorter one can be guessed */
+#define TOKENS_TEXT_MAX 4096
+#define TOKENS_NAME_MAX 64 /* bytes of a name with its NUL */
+
+struct tokens; /* shared by configurations, and counted */
+
+struct tokens_seed {
+    uint64_t words[4]; /* random, and secret */
+};
+
+/* Returns an empty set with one reference; NULL if out of memory. */
+struct tokens *tokens_new(const struct tokens_seed *seed);
+struct tokens *tokens_ref(struct tokens *t);
+void tokens_unref(struct tokens *t); /* thread-safe; NULL is fine */
+
+/* Returns what is wrong with a token or its name, or NULL. An empty name is right. */
+const char *tokens_text_fault(struct str text);
+const char *tokens_name_fault(struct str name);
+
+/* Adds a token without fault, before the set is shared. Several may have one name. Returns 0,
+ * -EEXIST if the set has it already, -E2BIG beyond TOKENS_MAX, or -ENOMEM. */
+int tokens_add(struct tokens *t, struct str name, struct str text);
+
+/* Returns the number of the token that `text` is, or -1. */
+int tokens_find(const struct tokens *t, struct str text);
+
+unsigned tokens_count(const struct tokens *t);
+const char *tokens_name(const struct tokens *t, unsigned i); /* "unnamed" if it has none */
+/* Returns a number that stands for the token's client. It is not 0, and tells nothing about the
+ * text. */
+uint64_t tokens_client(const struct tokens *t, unsigned i);
+/* Whether both have the same tokens with the same names, in the same order. Both must have the same
+ * seed. */
+bool tokens_same(const struct tokens *a, const struct tokens *b);
+
+#endif

@@ -458,6 +458,11 @@ struct config *config_ref(struct config *c)
     return c;
 }
 
+const struct config_text *config_source_text(const struct config *c)
+{
+    return &c->source->text;
+}
+
 void config_unref(struct config *c)
 {
     if (c && atomic_fetch_sub(&c->refs, 1) == 1)
@@ -500,10 +505,12 @@ static void read_source(struct config *c, struct config_report *r)
         return;
     }
     atomic_init(&c->source->refs, 1);
-    if (!c->path)
-        return;
-    c->mark = config_mark(c->path);
-    config_read(c->path, &c->source->text, r);
+    if (c->path) {
+        c->mark = config_mark(c->path);
+        config_read(c->path, &c->source->text, r);
+    }
+    config_environment(&c->source->text, r);
+    r->text = &c->source->text;
 }
 
 static struct config *load(const char *path, enum purpose purpose, struct buf *problems,
@@ -550,6 +557,7 @@ struct config *config_renew(const struct config *was)
     if (!c)
         return NULL;
     config_report_init(&report, was->path);
+    report.text = &was->source->text;
     c->before = was;
     c->mark = was->mark;
     c->source = was->source;
@@ -578,6 +586,7 @@ bool config_wants_json(const char *path)
     config_report_init(&ignored, path);
     if (path)
         config_read(path, &text, &ignored);
+    config_environment(&text, &ignored);
     for (unsigned i = 0; i < text.count; i++) {
         const struct config_section *s = &text.sections[i];
 

@@ -1,6 +1,6 @@
 /* The configuration: one immutable, reference-counted snapshot of everything a user can set.
  *
- * It is read from one INI file (docs/configuration.md). The table in config_table.c has a row for
+ * It is read from one INI file, and from the environment (docs/configuration.md). The table in config_table.c has a row for
  * each setting, which drives parsing, defaults, bounds, --check, --dump-config and --help. */
 #ifndef RETRYD_CONFIG_CONFIG_H
 #define RETRYD_CONFIG_CONFIG_H
@@ -168,7 +168,7 @@ struct config {
     unsigned route_count;
 };
 
-/* Reads the file (NULL: the defaults), loads the files that it names, and finds the upstreams of
+/* Reads the file (NULL: the defaults) and the variables RETRYD_*, which replace what it says, loads the files that it names, and finds the upstreams of
  * each route. Returns a snapshot with one reference, or NULL.
  *
  * All problems are appended to `problems`, not only the first, each as one line "FILE:LINE:
@@ -229,8 +229,12 @@ void config_unref(
     struct config *c); /* frees it with the last reference; thread-safe; NULL is fine */
 
 /* Writes the configuration in force as INI that can be loaded again, with secrets masked by
- * "***". */
-void config_dump(const struct config *c, FILE *out);
+ * "***". With `sources`, a comment before each value that is no default names the file's line or
+ * the variable that it comes from. */
+void config_dump(const struct config *c, bool sources, FILE *out);
+
+/* Writes a line for each variable of the environment that is in force, and what it replaces. */
+void config_note_variables(const struct config *c, FILE *out);
 
 /* Writes every key with its default, unit, bounds and help, for --help. */
 void config_help(FILE *out);

@@ -177,6 +177,7 @@ struct config_reading *config_reading_new(struct config *c, const struct config_
         return NULL;
     }
     config_report_init(&f->own, o->report->path);
+    f->own.text = o->report->text;
     f->config = c;
     f->place = config_place_of(o, section, key);
     f->to = o->report;

@@ -6,6 +6,7 @@
  *   config_table.c    the settings, a row each, and how a row is found
  *   config_report.c   what the user is told: problems and notes, the dump, the reference
  *   config_read.c     the file as sections and entries (inih)
+ *   config_env.c      the environment as further entries
  *   config_files.c    other files whose contents belong to the configuration
  *   config_secrets.c  what those hold: API keys, passwords, certificates
  *   config_tokens.c   the tokens that clients must send
@@ -94,6 +95,12 @@ extern const unsigned config_section_count;
 
 #define CONFIG_ROWS_MAX 96 /* more than config_row_count */
 
+#define CONFIG_KEY_MAX 64 /* of "SECTION.KEY" */
+
+/* Writes the row's key as a section of that kind has it: "url", or "retry.max_attempts" in a
+ * route. Returns false if such a section does not have it. */
+bool config_row_key(const char *section, const struct config_row *row, char out[CONFIG_KEY_MAX]);
+
 /* Returns the row of `key` in a section of that kind, or NULL. A [route] also has the rows of the
  * sections that it may override, as "retry.max_attempts". */
 const struct config_row *config_row_find(const char *section, const char *key);
@@ -102,6 +109,11 @@ const struct config_section_row *config_section_find(const char *name);
 
 /* Returns the section that a misspelt name is nearest to, or NULL. */
 const char *config_section_nearest(const char *name);
+
+/* Whether `typed` may have been meant as `name`, and is nearer to it than `*far`, which is at first
+ * CONFIG_FAR. `word` is the part of `name` that counts. */
+#define CONFIG_FAR 40
+bool config_name_nearer(const char *typed, const char *name, const char *word, size_t *far);
 
 /* Writes what an unknown key should perhaps be: "; did you mean x?" or "; it belongs in [retry]".
  * Writes nothing if no key is near. */
@@ -210,7 +222,8 @@ struct config_lines {
 };
 
 struct config_report {
-    const char *path; /* NULL: the built-in defaults */
+    const char *path;               /* NULL: the built-in defaults */
+    const struct config_text *text; /* NULL: no line is a variable */
     struct config_lines problems, notes;
     bool faults[FAULT_COUNT];
     bool examined; /* for --check and --dump-config: a missing credential is no problem */
@@ -265,15 +278,44 @@ struct config_section {
     unsigned count;
 };
 
+/* A line from here on is none of the file but a variable of the environment. */
+#define CONFIG_LINE_VARIABLES (1u << 24)
+
 struct config_text {
     struct config_section *sections;
     unsigned count;
+    char **variables; /* the names, in the order of their lines */
+    unsigned variable_count;
 };
 
 /* Reads the file into `text`, which is empty. Whatever is wrong with the file's form is reported,
  * and the rest of it is in `text` all the same. */
 void config_read(const char *path, struct config_text *text, struct config_report *r);
 void config_text_deinit(struct config_text *text);
+
+/* Appends the contents of a file. Returns 0 or -errno. */
+int config_read_file(const char *path, struct buf *out);
+
+/* Whether `name` may name an upstream or a route. */
+bool config_is_name(struct str name);
+
+/* Returns the index of a section, which is added if there is none. -1 if out of memory. */
+int config_text_section(struct config_text *text, const char *kind, const char *name,
+                        unsigned line);
+
+/* Returns the line of a key in a section of that kind and name ("" for none), or 0. */
+unsigned config_text_line(const struct config_text *text, const char *kind, const char *name,
+                          const char *key);
+
+/* Replaces what the section says of the key. "models" stands for all model.NAME. */
+void config_text_set(struct config_text *text, unsigned section, const char *key, const char *value,
+                     unsigned line, struct config_report *r);
+
+/* Returns what the file and the environment said. */
+const struct config_text *config_source_text(const struct config *c);
+
+/* Adds what the environment says; it replaces what the file says. */
+void config_environment(struct config_text *text, struct config_report *r);
 
 /* --- checks across settings ------------------------------------------------------------------- */
 

@@ -45,22 +45,29 @@ struct reader {
 
 /* --- sections and entries --------------------------------------------------------------------- */
 
+static void entry_deinit(struct config_entry *e)
+{
+    free(e->key);
+    /* A value may be a header with a token in it. */
+    explicit_bzero(e->value, strlen(e->value));
+    free(e->value);
+}
+
 void config_text_deinit(struct config_text *text)
 {
     for (unsigned i = 0; i < text->count; i++) {
         struct config_section *s = &text->sections[i];
 
-        for (unsigned k = 0; k < s->count; k++) {
-            free(s->entries[k].key);
-            /* A value may be a header with a token in it. */
-            explicit_bzero(s->entries[k].value, strlen(s->entries[k].value));
-            free(s->entries[k].value);
-        }
+        for (unsigned k = 0; k < s->count; k++)
+            entry_deinit(&s->entries[k]);
         free(s->entries);
         free(s->kind);
         free(s->name);
     }
     free(text->sections);
+    for (unsigned i = 0; i < text->variable_count; i++)
+        free(text->variables[i]);
+    free(text->variables);
     *text = (struct config_text){0};
 }
 
@@ -95,9 +102,8 @@ static int text_add(struct config_text *text, struct str kind, struct str name, 
 
 /* --- section lines ---------------------------------------------------------------------------- */
 
-/* Whether `s` may name an upstream or a route. Names are shown everywhere, so a key that was pasted
- * as one is refused. */
-static bool is_name(struct str s)
+/* Names are shown everywhere, so a key that was pasted as one is refused. */
+bool config_is_name(struct str s)
 {
     if (str_istarts(s, STR("sk-")))
         return false;
@@ -155,7 +161,7 @@ static int section_enter(struct reader *r, const struct config_section_row *row,
     char quoted[CONFIG_QUOTED_MAX];
     int at;
 
-    if (row->named && !is_name(name)) {
+    if (row->named && !config_is_name(name)) {
         config_problem(r->report, FAULT_VALUE, r->here,
                        "[%s NAME]: found %s as the name; expected 1 to %d letters, digits, dots, "
                        "dashes or underscores",
@@ -423,6 +429,68 @@ static int take_entry(void *user, const char *section, const char *name, const c
     return 1;
 }
 
+/* --- what is not from the file ---------------------------------------------------------------- */
+
+int config_text_section(struct config_text *text, const char *kind, const char *name, unsigned line)
+{
+    int at = text_find(text, str_from(kind), str_from(name));
+
+    return at >= 0 ? at : text_add(text, str_from(kind), str_from(name), line);
+}
+
+/* Whether an entry is what `key` names. The names of headers have no case. */
+static bool says(const char *entry, const char *key)
+{
+    if (!strcmp(key, "models"))
+        return str_starts(str_from(entry), STR("model."));
+    if (str_starts(str_from(key), STR("header.")))
+        return str_ieq(str_from(entry), str_from(key));
+    return !strcmp(entry, key);
+}
+
+unsigned config_text_line(const struct config_text *text, const char *kind, const char *name,
+                          const char *key)
+{
+    int at = text_find(text, str_from(kind), str_from(name));
+
+    for (unsigned i = 0; at >= 0 && i < text->sections[at].count; i++) {
+        const struct config_entry *e = &text->sections[at].entries[i];
+
+        if (!e->continues && says(e->key, key))
+            return e->line;
+    }
+    return 0;
+}
+
+/* Drops the entries of a key, and the lines that continue them. */
+static void drop(struct config_section *s, const char *key)
+{
+    unsigned kept = 0;
+    bool dropped = false;
+
+    for (unsigned i = 0; i < s->count; i++) {
+        dropped = s->entries[i].continues ? dropped : says(s->entries[i].key, key);
+        if (dropped)
+            entry_deinit(&s->entries[i]);
+        else
+            s->entries[kept++] = s->entries[i];
+    }
+    s->count = kept;
+}
+
+void config_text_set(struct config_text *text, unsigned section, const char *key, const char *value,
+                     unsigned line, struct config_report *r)
+{
+    struct reader reader = {.magic = READER_MAGIC,
+                            .here.line = line,
+                            .section = (int)section,
+                            .text = text,
+                            .report = r};
+
+    drop(&text->sections[section], key);
+    (void)take_entry(&reader, NULL, key, value);
+}
+
 /* --- the file --------------------------------------------------------------------------------- */
 
 static int read_all(int fd, struct buf *out)
@@ -444,7 +512,7 @@ static int read_all(int fd, struct buf *out)
     }
 }
 
-static int read_file(const char *path, struct buf *out)
+int config_read_file(const char *path, struct buf *out)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     int rc;
@@ -487,7 +555,7 @@ void config_read(const char *path, struct config_text *text, struct config_repor
     int rc;
 
     buf_init(&content, FILE_MAX);
-    rc = read_file(path, &content);
+    rc = config_read_file(path, &content);
     if (rc < 0)
         report_unreadable(r, -rc);
     else if (content.len > 0)

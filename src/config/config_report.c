@@ -113,19 +113,31 @@ static int by_line(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-static void lines_write(struct config_lines *lines, const char *path, const char *what,
+/* Writes where a line is: "FILE:LINE", or the name of a variable. */
+static void put_line(const char *path, const struct config_text *text, unsigned line,
+                     struct buf *out)
+{
+    if (text && line >= CONFIG_LINE_VARIABLES) {
+        buf_add_str(out, str_from(text->variables[line - CONFIG_LINE_VARIABLES]));
+        return;
+    }
+    buf_add_str(out, str_from(path ? path : "defaults"));
+    if (line)
+        buf_printf(out, ":%u", line);
+}
+
+static void lines_write(struct config_lines *lines, const struct config_report *r, const char *what,
                         struct buf *out)
 {
     if (lines->count > 1)
         qsort(lines->items, lines->count, sizeof *lines->items, by_line);
     for (unsigned i = 0; i < lines->count; i++) {
-        buf_add_str(out, str_from(path));
-        if (lines->items[i].line)
-            buf_printf(out, ":%u", lines->items[i].line);
+        put_line(r->path, r->text, lines->items[i].line, out);
         buf_printf(out, ": %s\n", lines->items[i].text);
     }
     if (lines->total > LINES_MAX)
-        buf_printf(out, "%s: and %u more %s\n", path, lines->total - LINES_MAX, what);
+        buf_printf(out, "%s: and %u more %s\n", r->path ? r->path : "defaults",
+                   lines->total - LINES_MAX, what);
 }
 
 void config_report_write(struct config_report *r, struct buf *problems, struct buf *notes)
@@ -135,9 +147,9 @@ void config_report_write(struct config_report *r, struct buf *problems, struct b
     if (problems && r->faults[FAULT_MEMORY])
         buf_printf(problems, "%s: out of memory\n", path);
     if (problems)
-        lines_write(&r->problems, path, "problems", problems);
+        lines_write(&r->problems, r, "problems", problems);
     if (notes)
-        lines_write(&r->notes, path, "notes", notes);
+        lines_write(&r->notes, r, "notes", notes);
 }
 
 /* Whether a text is long and made of the characters that keys are made of, or starts as OpenAI's
@@ -181,6 +193,32 @@ const char *config_quote(struct str text, char out[CONFIG_QUOTED_MAX])
 
 /* --- the configuration in force --------------------------------------------------------------- */
 
+struct dump {
+    const struct config *config;
+    bool sources;            /* each value with where it is from */
+    const char *kind, *name; /* of the section that is written */
+    FILE *out;
+};
+
+static void put_source(const struct dump *d, const char *prefix, const char *key)
+{
+    const struct config_text *text = config_source_text(d->config);
+    char full[512];
+    struct buf place;
+    unsigned line;
+
+    if (!d->sources)
+        return;
+    snprintf(full, sizeof full, "%s%s", prefix, key);
+    line = config_text_line(text, d->kind, d->name, full);
+    if (!line)
+        return;
+    buf_init(&place, 8192);
+    put_line(d->config->path, text, line, &place);
+    fprintf(d->out, "# %.*s\n", (int)place.len, place.p ? place.p : "");
+    buf_deinit(&place);
+}
+
 /* Writes a line without spaces around the = where the file may have had no room for them. */
 static void put_pair(const char *prefix, const char *key, struct str value, FILE *out)
 {
@@ -191,11 +229,14 @@ static void put_pair(const char *prefix, const char *key, struct str value, FILE
 }
 
 /* Every header's value is masked, since any header may carry a key. */
-static void put_pairs(const struct config_row *row, const struct config_pairs *pairs, FILE *out)
+static void put_pairs(const struct dump *d, const struct config_row *row,
+                      const struct config_pairs *pairs)
 {
-    for (unsigned i = 0; i < pairs->count; i++)
+    for (unsigned i = 0; i < pairs->count; i++) {
+        put_source(d, row->key, pairs->items[i].name);
         put_pair(row->key, pairs->items[i].name,
-                 row->type == CONFIG_HEADER ? STR("***") : str_from(pairs->items[i].value), out);
+                 row->type == CONFIG_HEADER ? STR("***") : str_from(pairs->items[i].value), d->out);
+    }
 }
 
 /* Writes a list that is longer than a line: each item continues the line before it. */
@@ -209,35 +250,38 @@ static void put_list(const char *key, struct str list, FILE *out)
     fputc('\n', out);
 }
 
-static void put_row(const struct config_row *row, const char *prefix, const void *owner, FILE *out)
+static void put_row(const struct dump *d, const struct config_row *row, const char *prefix,
+                    const void *owner)
 {
     struct buf text;
 
     if (config_row_is_prefix(row)) {
-        put_pairs(row, config_field(row, owner), out);
+        put_pairs(d, row, config_field(row, owner));
         return;
     }
+    put_source(d, prefix, row->key);
     buf_init(&text, CONFIG_VALUE_MAX);
     config_value_text(row, owner, &text);
     if (text.len > WIDTH && config_row_is_list(row))
-        put_list(row->key, buf_str(&text), out);
+        put_list(row->key, buf_str(&text), d->out);
     else
-        put_pair(prefix, row->key, buf_str(&text), out);
+        put_pair(prefix, row->key, buf_str(&text), d->out);
     buf_deinit(&text);
 }
 
-static void put_rows(const char *section, const void *owner, FILE *out)
+static void put_rows(const struct dump *d, const void *owner)
 {
     for (unsigned i = 0; i < config_row_count; i++) {
-        if (!strcmp(config_rows[i].section, section))
-            put_row(&config_rows[i], "", owner, out);
+        if (!strcmp(config_rows[i].section, d->kind))
+            put_row(d, &config_rows[i], "", owner);
     }
 }
 
 /* Writes only what differs: a route takes the rest from the sections that it overrides. */
-static void put_overrides(const struct config_route *route, const struct route_settings *defaults,
-                          FILE *out)
+static void put_overrides(const struct dump *d, const struct config_route *route)
 {
+    const struct route_settings *defaults = &d->config->defaults;
+
     for (unsigned i = 0; i < config_row_count; i++) {
         const struct config_row *row = &config_rows[i];
         char prefix[32];
@@ -245,35 +289,72 @@ static void put_overrides(const struct config_route *route, const struct route_s
         if (row->owner != OWNER_SETTINGS || config_value_same(row, &route->settings, defaults))
             continue;
         snprintf(prefix, sizeof prefix, "%s.", row->section);
-        put_row(row, prefix, &route->settings, out);
+        put_row(d, row, prefix, &route->settings);
     }
 }
 
-static void put_section(const struct config *c, const struct config_section_row *s, FILE *out)
+static void put_section(struct dump *d, const struct config_section_row *s)
 {
+    const struct config *c = d->config;
+
+    d->kind = s->name;
+    d->name = "";
     if (!strcmp(s->name, "upstream")) {
         for (unsigned i = 0; i < c->upstream_count; i++) {
-            fprintf(out, "\n[upstream %s]\n", c->upstreams[i].name);
-            put_rows(s->name, &c->upstreams[i], out);
+            d->name = c->upstreams[i].name;
+            fprintf(d->out, "\n[upstream %s]\n", d->name);
+            put_rows(d, &c->upstreams[i]);
         }
     } else if (!strcmp(s->name, "route")) {
         /* The last one is the catch-all, which every load adds. */
         for (unsigned i = 0; i + 1 < c->route_count; i++) {
-            fprintf(out, "\n[route %s]\n", c->routes[i].name);
-            put_rows(s->name, &c->routes[i], out);
-            put_overrides(&c->routes[i], &c->defaults, out);
+            d->name = c->routes[i].name;
+            fprintf(d->out, "\n[route %s]\n", d->name);
+            put_rows(d, &c->routes[i]);
+            put_overrides(d, &c->routes[i]);
         }
     } else {
-        fprintf(out, "\n[%s]\n", s->name);
-        put_rows(s->name, s->overridable ? (const void *)&c->defaults : c, out);
+        fprintf(d->out, "\n[%s]\n", s->name);
+        put_rows(d, s->overridable ? (const void *)&c->defaults : c);
     }
 }
 
-void config_dump(const struct config *c, FILE *out)
+void config_dump(const struct config *c, bool sources, FILE *out)
 {
-    fprintf(out, "# retryd: the configuration in force\n");
+    struct dump d = {.config = c, .sources = sources, .out = out};
+
+    fprintf(out, "# retryd: the configuration in force%s\n",
+            sources ? ". A comment says where the value below it is from; the others are defaults."
+                    : "");
     for (unsigned i = 0; i < config_section_count; i++)
-        put_section(c, &config_sections[i], out);
+        put_section(&d, &config_sections[i]);
+}
+
+/* Finds the entry that a variable has set. */
+static const struct config_entry *entry_of(const struct config_text *text, unsigned line,
+                                           const struct config_section **ret_section)
+{
+    for (unsigned i = 0; i < text->count; i++)
+        for (unsigned k = 0; k < text->sections[i].count; k++)
+            if (text->sections[i].entries[k].line == line) {
+                *ret_section = &text->sections[i];
+                return &text->sections[i].entries[k];
+            }
+    return NULL;
+}
+
+void config_note_variables(const struct config *c, FILE *out)
+{
+    const struct config_text *text = config_source_text(c);
+
+    for (unsigned i = 0; i < text->variable_count; i++) {
+        const struct config_section *s;
+        const struct config_entry *e = entry_of(text, CONFIG_LINE_VARIABLES + i, &s);
+
+        if (e)
+            fprintf(out, "%s: sets [%s%s%s] %s\n", text->variables[i], s->kind,
+                    s->name[0] ? " " : "", s->name, e->key);
+    }
 }
 
 void config_diff_restart(const struct config *old, const struct config *now, struct buf *out)

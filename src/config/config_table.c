@@ -306,8 +306,6 @@ _Static_assert(sizeof config_rows / sizeof config_rows[0] < CONFIG_ROWS_MAX, "ra
 
 /* --- finding ---------------------------------------------------------------------------------- */
 
-#define KEY_MAX 64 /* of "SECTION.KEY" */
-
 unsigned config_row_index(const struct config_row *row)
 {
     return (unsigned)(row - config_rows);
@@ -329,26 +327,24 @@ static bool is_overridable(const char *section)
     return row && row->overridable;
 }
 
-/* Writes the row's key as a section of that kind has it: "url", or "retry.max_attempts" in a
- * route. Returns false if such a section does not have it. */
-static bool key_in(const char *section, const struct config_row *row, char out[KEY_MAX])
+bool config_row_key(const char *section, const struct config_row *row, char out[CONFIG_KEY_MAX])
 {
     bool own = !strcmp(section, row->section);
 
     if (!own && (strcmp(section, "route") != 0 || !is_overridable(row->section)))
         return false;
-    snprintf(out, KEY_MAX, "%s%s%s", own ? "" : row->section, own ? "" : ".", row->key);
+    snprintf(out, CONFIG_KEY_MAX, "%s%s%s", own ? "" : row->section, own ? "" : ".", row->key);
     return true;
 }
 
 const struct config_row *config_row_find(const char *section, const char *key)
 {
-    char name[KEY_MAX];
+    char name[CONFIG_KEY_MAX];
 
     for (unsigned i = 0; i < config_row_count; i++) {
         const struct config_row *row = &config_rows[i];
 
-        if (key_in(section, row, name) &&
+        if (config_row_key(section, row, name) &&
             !(config_row_is_prefix(row) ? strncmp(key, name, strlen(name)) : strcmp(key, name)))
             return row;
     }
@@ -376,7 +372,7 @@ struct config_place config_place_of(const struct config_origin *o, const char *s
 
 /* --- misspelt names --------------------------------------------------------------------------- */
 
-#define WORD_MAX 40
+#define WORD_MAX CONFIG_FAR
 
 /* Returns Levenshtein's distance, or WORD_MAX if a word is longer than that. */
 static size_t distance(const char *a, const char *b)
@@ -402,10 +398,9 @@ static size_t distance(const char *a, const char *b)
     return row[n];
 }
 
-/* Whether `typed` may have been meant as `name`, and is nearer to it than `*far`. One may be the
- * beginning of the other (api_key, api_key_env), or a third of the letters of `word`, the part of
- * `name` that counts, may be wrong; two of a short one. */
-static bool is_nearer(const char *typed, const char *name, const char *word, size_t *far)
+/* One may be the beginning of the other (api_key, api_key_env), or a third of the letters of `word`
+ * may be wrong; two of a short one. */
+bool config_name_nearer(const char *typed, const char *name, const char *word, size_t *far)
 {
     size_t d = distance(typed, name), n = strlen(word), a = strlen(typed), b = strlen(name);
     size_t shorter = a < b ? a : b;
@@ -425,7 +420,7 @@ const char *config_section_nearest(const char *name)
     for (unsigned i = 0; i < config_section_count; i++) {
         const char *section = config_sections[i].name;
 
-        if (is_nearer(name, section, section, &far))
+        if (config_name_nearer(name, section, section, &far))
             best = section;
     }
     return best;
@@ -434,7 +429,7 @@ const char *config_section_nearest(const char *name)
 void config_key_hint(const char *section, const char *key, struct buf *out)
 {
     const struct config_row *best = NULL, *home = NULL;
-    char name[KEY_MAX], head[WORD_MAX + 1];
+    char name[CONFIG_KEY_MAX], head[WORD_MAX + 1];
     size_t far = WORD_MAX;
 
     for (unsigned i = 0; i < config_row_count; i++) {
@@ -445,12 +440,12 @@ void config_key_hint(const char *section, const char *key, struct buf *out)
         snprintf(head, sizeof head, "%s", key);
         if (config_row_is_prefix(row) && strchr(head, '.'))
             strchr(head, '.')[1] = '\0'; /* "haeder." of haeder.X-Org */
-        if (key_in(section, row, name) && is_nearer(head, name, row->key, &far))
+        if (config_row_key(section, row, name) && config_name_nearer(head, name, row->key, &far))
             best = row;
     }
-    if (best && key_in(section, best, name))
+    if (best && config_row_key(section, best, name))
         buf_printf(out, "; did you mean %s%s?", name, config_row_is_prefix(best) ? "NAME" : "");
-    else if (home && key_in(section, home, name))
+    else if (home && config_row_key(section, home, name))
         buf_printf(out, "; in a route it is %s", name);
     else if (home)
         buf_printf(out, "; it belongs in [%s]", home->section);

@@ -275,6 +275,7 @@ static enum cli_exit check(const struct cli *cli, FILE *out, FILE *err)
         if (geteuid() == 0)
             config_note_access(c, &notes);
         fprintf(out, "%s: ok\n", cli->config ? cli->config : "defaults");
+        config_note_variables(c, out);
         put_buf(&notes, out);
     }
     buf_deinit(&notes);
@@ -288,7 +289,7 @@ static enum cli_exit dump(const struct cli *cli, FILE *out, FILE *err)
     struct config *c = load_by(config_examine, cli->config, NULL, err, &result);
 
     if (c)
-        config_dump(c, out);
+        config_dump(c, true, out);
     config_unref(c);
     return result;
 }

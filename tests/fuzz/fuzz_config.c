@@ -58,7 +58,7 @@ static char *dump(const struct config *c)
     FILE *f = open_memstream(&text, &n);
 
     FUZZ_CHECK(f);
-    config_dump(c, f);
+    config_dump(c, false, f);
     FUZZ_CHECK(fclose(f) == 0 && strlen(text) == n);
     return text;
 }

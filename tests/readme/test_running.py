@@ -1,6 +1,9 @@
-"""docs/systemd.md and docs/kubernetes.md agree with the units, the image and the program."""
+"""docs/systemd.md, docs/kubernetes.md and what configuration.md says of the environment agree with the units, the image
+and the program."""
 
+import os
 import re
+import subprocess
 
 import pytest
 from pages import PAGES, ROOT, blocks, table_rows
@@ -57,3 +60,33 @@ def test_the_exit_codes_are_the_unit_s():
 @pytest.mark.parametrize("metric", re.findall(r"`(retryd_config_\w+)` \|", SYSTEMD))
 def test_the_metrics_are_there(retryd, metric):
     assert metric in retryd("http://127.0.0.1:1/v1").metrics()
+
+
+ENVIRONMENT = PAGES["docs/configuration.md"].partition("## The environment")[2].partition("## Exit codes")[0]
+# A value for the last words of a variable.
+VALUES = {"ATTEMPTS": "3", "LISTEN": "127.0.0.1:4299", "URL": "http://h.example/v1", "ORG": "o", "MODELS": "a -> b, c -> d",
+          "DEADLINE": "9m", "KEY_FILE": "FILE", "KEY_ENV": "OPENAI_API_KEY", "URL_FILE": "FILE"}
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(RETRYD_(?!SECTION_KEY)[A-Z_]+[A-Z])(?:=\w+)?`",
+                                                       ENVIRONMENT))))
+def test_each_variable_sets_what_the_page_says(name, tmp_path):
+    value = max((end for end in VALUES if name.endswith(f"_{end}")), key=len)
+    file = tmp_path / "value"
+    file.write_text("http://h.example/v1\n")
+    done = subprocess.run([os.environ["DAEMON_BIN"], "--check"], capture_output=True, text=True,
+                          env={**os.environ, "OPENAI_API_KEY": "sk-x", name: VALUES[value].replace("FILE", str(file))})
+    assert done.returncode == 0, done.stderr
+    sets = re.search(rf"^{name}: sets \[(.+)\] (\S+)$", done.stdout, re.MULTILINE)
+    row = next((row[1] for row in table_rows(ENVIRONMENT) if f"`{name}`" in row[0]), "")
+    for key in re.findall(r"^`([a-z_.]+)`", row):
+        assert sets[2] == key
+    if "[upstream azure]" in row or "[route chat]" in row:
+        assert f"[{sets[1]}]" in row
+
+
+def test_the_problems_of_the_environment_are_told_so(tmp_path):
+    for line in re.findall(r"^(RETRYD_\w+): (.+)$", ENVIRONMENT, re.MULTILINE):
+        done = subprocess.run([os.environ["DAEMON_BIN"], "--check"], capture_output=True, text=True,
+                              env={**os.environ, line[0]: "60"})
+        assert (done.returncode, done.stderr) == (3, f"{line[0]}: {line[1]}\n")

@@ -103,7 +103,7 @@ char *config_text_dump(const struct config *c)
     FILE *f = open_memstream(&text, &n);
 
     ck_assert_ptr_nonnull(f);
-    config_dump(c, f);
+    config_dump(c, false, f);
     ck_assert_int_eq(fclose(f), 0);
     return text;
 }

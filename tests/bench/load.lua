@@ -27,9 +27,9 @@ function request()
     return request_bytes
 end
 
-function done(summary)
+function done(summary, latency)
     local e = summary.errors
     io.write(string.format(
-        '\n{"requests":%d,"bytes":%d,"errors":%d}\n', summary.requests, summary.bytes,
-        e.connect + e.read + e.write + e.status + e.timeout))
+        '\n{"requests":%d,"bytes":%d,"errors":%d,"p50_us":%d,"p99_us":%d}\n', summary.requests, summary.bytes,
+        e.connect + e.read + e.write + e.status + e.timeout, latency:percentile(50), latency:percentile(99)))
 end

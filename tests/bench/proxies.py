@@ -1,7 +1,7 @@
-"""Starts retryd, nginx and HAProxy, each as a reverse proxy in front of one upstream, and reads the
-CPU time that they have used.
+"""Starts retryd, nginx and HAProxy, each as a reverse proxy in front of one upstream, and reads the CPU time
+and memory that they have used. Beside them stands the floor (floor.c): retryd's libraries without retryd.
 
-They do the same work. Each has one worker on one core, keeps connections to the upstream alive and writes
+The first three do the same work. Each has one worker on one core, keeps connections to the upstream alive and writes
 no access log. Each reads a request completely and keeps it, so that it can retry it up to four times after
 the failures that it can detect, and reports this to the client in four headers. Each runs in the foreground
 as the current user, with loopback sockets that it inherits, and in a temporary folder.
@@ -14,8 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 START_TIMEOUT = 20
+CONNECTIONS = 8192  # each proxy may have
 
 
 class BenchError(Exception):
@@ -61,11 +63,13 @@ class Proxy:
     name = ""
     ports = 1
 
-    def __init__(self, folder, core, upstream_port):
-        self.folder = os.path.join(folder, self.name)
-        os.mkdir(self.folder)
+    def __init__(self, folder, core, upstream_port, authority=None):
+        """`authority`: the file with the certificate that a TLS upstream shows; None for a plain upstream."""
+        self.folder = tempfile.mkdtemp(prefix=self.name, dir=folder)
         self.core = core
         self.upstream_port = upstream_port
+        self.authority = authority
+        self.scheme = "https" if authority else "http"
         # It is handed them, listening: who connects before it runs waits, and needs not try again.
         self.sockets = [socket.create_server(("127.0.0.1", 0), backlog=4096) for _ in range(self.ports)]
         self.port = self.sockets[0].getsockname()[1]
@@ -134,6 +138,14 @@ class Proxy:
             for tid in os.listdir(f"/proc/{pid}/task"):
                 yield pid, int(tid)
 
+    def memory_kib(self):
+        """Of all its processes; what they share counts once."""
+        total = 0
+        for pid in {pid for pid, _ in self.threads()}:
+            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+                total += int(re.search(r"^Pss:\s+(\d+) kB$", f.read(), re.MULTILINE)[1])
+        return total
+
     def cpu_ns(self):
         """{thread: nanoseconds}, over all its processes."""
         times = {}
@@ -162,13 +174,15 @@ class Retryd(Proxy):
         path = self.write(f"""
 [server]
 workers = 1
+max_connections = {CONNECTIONS}
 [admin]
 listen = off
 [log]
 level = warn
 access = off
 [upstream bench]
-url = http://127.0.0.1:{self.upstream_port}/v1
+url = {self.scheme}://127.0.0.1:{self.upstream_port}/v1
+{f"ca_file = {self.authority}" if self.authority else ""}
 """)
         return [sys.executable, "-c", HAND_OVER, str(self.fds()[0]), os.environ["DAEMON_BIN"], "-c", path]
 
@@ -186,10 +200,12 @@ class Nginx(Proxy):
     def command(self):
         temp = " ".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in
                         ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        trust = (f"proxy_ssl_trusted_certificate {self.authority}; proxy_ssl_verify on; proxy_ssl_name 127.0.0.1;"
+                 if self.authority else "")
         user = "user root root;" if os.geteuid() == 0 else ""
         path = self.write(f"""
 daemon off; worker_processes 1; pid {self.folder}/pid; error_log stderr crit; {user}
-events {{ worker_connections 4096; }}
+events {{ worker_connections {2 * CONNECTIONS}; }}
 http {{
     access_log off; {temp}
     keepalive_requests 1000000000;
@@ -201,7 +217,7 @@ http {{
         server 127.0.0.1:{self.upstream_port} max_fails=0 backup;
         keepalive 1024; keepalive_requests 1000000000;
     }}
-    proxy_http_version 1.1;
+    proxy_http_version 1.1; {trust}
     proxy_set_header Connection "";
     proxy_next_upstream error timeout http_500 http_502 http_503 http_504 http_429 non_idempotent;
     proxy_next_upstream_tries 5;
@@ -211,11 +227,11 @@ http {{
     add_header Proxy-Status "nginx; received-status=$upstream_status; next-hop=bench" always;
     server {{
         listen 127.0.0.1:{self.port};
-        location /v1/ {{ proxy_pass http://bench; }}
+        location /v1/ {{ proxy_pass {self.scheme}://bench; }}
     }}
     server {{
         listen 127.0.0.1:{self.stream_port};
-        location /v1/ {{ proxy_pass http://bench; proxy_buffering off; }}
+        location /v1/ {{ proxy_pass {self.scheme}://bench; proxy_buffering off; }}
     }}
 }}
 """)
@@ -231,10 +247,11 @@ class HAProxy(Proxy):
     name = "HAProxy"
 
     def command(self):
+        trust = f"ssl verify required ca-file {self.authority}" if self.authority else ""
         path = self.write(f"""
 global
     nbthread 1
-    maxconn 4096
+    maxconn {CONNECTIONS}
 defaults
     mode http
     timeout connect 5s
@@ -255,7 +272,7 @@ backend bench
     http-response set-header x-proxy-wait %Tw
     http-response set-header x-proxy-target bench
     http-response set-header Proxy-Status "haproxy; received-status=%[status]; next-hop=bench"
-    server one 127.0.0.1:{self.upstream_port}
+    server one 127.0.0.1:{self.upstream_port} {trust}
 """)
         return ["haproxy", "-db", "-q", "-f", path]
 
@@ -263,4 +280,15 @@ backend bench
         return "HAProxy " + version_in(output_of("haproxy", "-v"), r"version (\S+)")
 
 
-ALL = (Retryd, Nginx, HAProxy)
+class Floor(Proxy):
+    name = "floor"
+
+    def command(self):
+        return [os.environ["FLOOR_BIN"], str(self.fds()[0]), f"{self.scheme}://127.0.0.1:{self.upstream_port}",
+                *([self.authority] if self.authority else [])]
+
+    def version(self):
+        return "floor"
+
+
+ALL = (Retryd, Floor, Nginx, HAProxy)

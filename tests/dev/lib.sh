@@ -134,8 +134,9 @@ use() {
     build "$1"
     DAEMON_BIN=$root/build/$1/retryd
     PROVIDER_BIN=$root/build/$1/tests/provider/provider
+    FLOOR_BIN=$root/build/$1/bench_floor
     SOURCE_DIR=$root
-    export DAEMON_BIN PROVIDER_BIN SOURCE_DIR
+    export DAEMON_BIN PROVIDER_BIN FLOOR_BIN SOURCE_DIR
 }
 
 # --- running --------------------------------------------------------------------------------------

@@ -182,7 +182,9 @@ class Retryd:
         return samples
 
     def metric(self, name):
-        return self.metrics().get(name, 0)
+        """A sample's value; of a name without labels the sum of all its samples."""
+        samples = self.metrics()
+        return samples[name] if name in samples else sum(v for s, v in samples.items() if s.partition("{")[0] == name)
 
     # --- ending ----------------------------------------------------------------------------------
 

@@ -121,6 +121,7 @@ static int world_attempt_start(void *world, struct exchange *x, struct attempt *
     };
 
     metrics_add(&w->metrics.attempts, 1);
+    metrics_add(&wire->metrics->attempts, 1);
     if (steps_are_logged()) {
         request.traced = on_traced;
         steps_attempt(x, a);
@@ -296,11 +297,18 @@ static void call_turn_asked(void *world, struct exchange *x, const struct turn *
         steps_turn(x, turn, turn_request, s, clock_now_ms());
 }
 
+/* Of an upstream; NULL: none was chosen. */
+static struct metrics_upstream *counters_of(struct worker *w, const struct upstream *upstream)
+{
+    return upstream ? ((const struct wire *)upstream->wire)->metrics : &w->metrics.no_upstream;
+}
+
 static void call_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r)
 {
     struct worker *w = world;
 
     metrics_add(&w->metrics.failures[r->verdict.reason], 1);
+    metrics_failed(counters_of(w, r->attempt->turn.target.upstream), r->status, r->verdict.reason);
     if (r->decision.action == RETRY_AGAIN)
         metrics_add(&w->metrics.retries[r->verdict.reason], 1);
     if (r->duplicate)
@@ -346,7 +354,8 @@ static void record_end(struct worker *w, const struct exchange *x)
         metrics_add(&m->sdk_retries, 1);
     if (x->repeat)
         metrics_add(&m->client_repeats, 1);
-    metrics_duration(m, x->ended_ms - x->started_ms);
+    metrics_add(&m->duration_ms, x->ended_ms - x->started_ms);
+    metrics_request(counters_of(w, x->placement.target.upstream), x);
     access_log_request(x, w->wiring->config->log.access);
 }
 
@@ -630,6 +639,7 @@ static void note_client(struct call *c, int token)
     struct request *request = &c->x.request;
 
     request->client = tokens_client(t, (unsigned)token);
+    metrics_add(&c->wiring->clients[token]->requests, 1);
     snprintf(request->client_name, sizeof(request->client_name), "%s",
              tokens_name(t, (unsigned)token));
 }
@@ -644,6 +654,8 @@ static int on_headers(void *ctx, struct frontend_request *r, struct http_request
     if (rc == FRONTEND_PREFLIGHT)
         return rc;
     metrics_add(&w->metrics.requests, 1);
+    if (rc == -ENOKEY)
+        metrics_add(&w->metrics.unauthorized, 1);
     if (rc < 0)
         return rc;
     c = call_begin(w, r);

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "config/config.h"
+#include "daemon/metrics_table.h"
 #include "daemon/server_private.h"
 
 #define TEXT_BYTES_MAX (64 * 1024)
@@ -176,24 +177,11 @@ void reload_look(struct server *s)
 void reload_metrics(const struct server *s, struct buf *out)
 {
     const struct reloads *r = &s->reloads;
-    const struct {
-        const char *name, *help;
-        unsigned long long value;
-    } rows[] = {
-        {"last_reload_successful", "1: the last reload succeeded, or there was none yet.",
-         !r->refused},
-        {"last_reload_timestamp_seconds", "When the file was last read, successfully or not.",
-         r->tried_s},
-        {"last_reload_success_timestamp_seconds", "When the configuration in force was read.",
-         r->taken_s},
-        {"changed_on_disk", "1: the file on disk differs from the one in force.", r->differs},
-    };
 
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-        buf_printf(
-            out,
-            "# HELP retryd_config_%s %s\n# TYPE retryd_config_%s gauge\nretryd_config_%s %llu\n",
-            rows[i].name, rows[i].help, rows[i].name, rows[i].name, rows[i].value);
+    metrics_write_count(out, METRIC_RELOAD_SUCCESSFUL, !r->refused);
+    metrics_write_count(out, METRIC_RELOAD_TRIED, r->tried_s);
+    metrics_write_count(out, METRIC_RELOAD_TAKEN, r->taken_s);
+    metrics_write_count(out, METRIC_CONFIG_CHANGED, r->differs);
 }
 
 /* --- the reload ------------------------------------------------------------------------------- */

@@ -208,12 +208,11 @@ static void write_metrics(void *ctx, struct buf *out)
     }
     for (unsigned i = 0; i < s->worker_count; i++)
         sets[i] = worker_metrics(s->workers[i]);
-    buf_printf(out, "# HELP retryd_info The version.\n# TYPE retryd_info gauge\n"
-                    "retryd_info{version=\"" RETRYD_VERSION "\"} 1\n");
     metrics_write(sets, s->worker_count, clock_now_ms(), out);
     traffic_metrics(s->traffic, out);
     sharing_metrics(s->sharing, out);
     reload_metrics(s, out);
+    metrics_write_process(out);
     free(sets);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/metrics_table.h"
 #include "daemon/shared.h"
 
 struct sharing {
@@ -159,12 +160,6 @@ void sharing_free(struct sharing *s)
 
 /* --- metrics ---------------------------------------------------------------------------------- */
 
-static void counter(struct buf *out, const char *name, const char *help, uint64_t value)
-{
-    buf_printf(out, "# HELP %s %s\n# TYPE %s counter\n%s %llu\n", name, help, name, name,
-               (unsigned long long)value);
-}
-
 void sharing_metrics(const struct sharing *s, struct buf *out)
 {
     struct shared_counts n;
@@ -172,13 +167,9 @@ void sharing_metrics(const struct sharing *s, struct buf *out)
     if (!s || !s->shared)
         return;
     n = shared_counts(s->shared);
-    buf_printf(out,
-               "# HELP retryd_shared_up Whether what daemons learn is shared now.\n"
-               "# TYPE retryd_shared_up gauge\nretryd_shared_up %d\n",
-               shared_is_up(s->shared));
-    counter(out, "retryd_shared_sent_total", "News and counts sent to the shared view.", n.sent);
-    counter(out, "retryd_shared_received_total", "News of other daemons.", n.received);
-    counter(out, "retryd_shared_dropped_total", "News that found no room.",
-            n.dropped + traffic_news_dropped(s->traffic));
-    counter(out, "retryd_shared_losses_total", "Times that the shared view was lost.", n.losses);
+    metrics_write_count(out, METRIC_SHARED_UP, shared_is_up(s->shared));
+    metrics_write_count(out, METRIC_SHARED_SENT, n.sent);
+    metrics_write_count(out, METRIC_SHARED_RECEIVED, n.received);
+    metrics_write_count(out, METRIC_SHARED_DROPPED, n.dropped + traffic_news_dropped(s->traffic));
+    metrics_write_count(out, METRIC_SHARED_LOSSES, n.losses);
 }

@@ -3,11 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/metrics_table.h"
 #include "daemon/traffic.h"
 
 /* One metric with a value for each view of a kind. */
 struct series {
-    const char *name, *type, *help;
+    enum metric metric;
     enum turns_view_kind kind;
     double (*value)(const struct turns_view *v);
     bool zeros; /* written too: of a model once it has been open, for clients name any models */
@@ -35,7 +36,7 @@ static double fallbacks(const struct turns_view *v)
 
 static double pace(const struct turns_view *v)
 {
-    return v->pace_per_minute;
+    return v->pace_per_minute / 60;
 }
 
 static double breaker_state(const struct turns_view *v)
@@ -44,36 +45,17 @@ static double breaker_state(const struct turns_view *v)
 }
 
 static const struct series all_series[] = {
-    {"retryd_target_in_flight", "gauge", "Attempts under way at an upstream.", VIEW_UPSTREAM,
-     in_flight, true},
-    {"retryd_gate_closed_total", "counter", "Times that a 429 closed a target's gate.", VIEW_TARGET,
-     shut, false},
-    {"retryd_gate_closed_seconds", "gauge", "Time until a closed gate opens.", VIEW_TARGET,
-     shut_seconds, false},
-    {"retryd_pace_per_minute", "gauge", "The rate that adaptive pacing allows at a target.",
-     VIEW_TARGET, pace, false},
-    {"retryd_breaker_opened_total", "counter", "Times that a target's breaker opened.", VIEW_MODEL,
-     shut, false},
-    {"retryd_breaker_state", "gauge", "0: closed; 1: a probe is under way; 2: open.", VIEW_MODEL,
-     breaker_state, true},
-    {"retryd_fallbacks_total", "counter", "Attempts at a model as a fallback for another.",
-     VIEW_MODEL, fallbacks, false},
-    {"retryd_keys_set_aside_total", "counter", "Times that a key was out of quota or rejected.",
-     VIEW_KEY, shut, false},
+    {METRIC_IN_FLIGHT, VIEW_UPSTREAM, in_flight, true},
+    {METRIC_GATE_CLOSED, VIEW_TARGET, shut, false},
+    {METRIC_GATE_SECONDS, VIEW_TARGET, shut_seconds, false},
+    {METRIC_PACE, VIEW_TARGET, pace, false},
+    {METRIC_BREAKER_OPENED, VIEW_MODEL, shut, false},
+    {METRIC_BREAKER_STATE, VIEW_MODEL, breaker_state, true},
+    {METRIC_BREAKER_SECONDS, VIEW_MODEL, shut_seconds, false},
+    {METRIC_FALLBACKS, VIEW_MODEL, fallbacks, false},
+    {METRIC_KEY_ASIDE, VIEW_KEY, shut, false},
+    {METRIC_KEY_SECONDS, VIEW_KEY, shut_seconds, false},
 };
-
-/* The text format escapes quotes, backslashes and line ends; models have come as JSON, and have no
- * control characters left. */
-static void add_label(struct buf *out, const char *name, const char *value)
-{
-    buf_printf(out, "%s=\"", name);
-    for (; *value; value++) {
-        if (*value == '"' || *value == '\\')
-            buf_addc(out, '\\');
-        buf_addc(out, *value);
-    }
-    buf_addc(out, '"');
-}
 
 /* The labels that distinguish one sample of a series from the others. */
 struct labels {
@@ -241,11 +223,10 @@ static void write_view(const struct series *s, const struct seen *seen, struct b
 
     if (!says_something(s, seen))
         return;
-    buf_printf(out, "%s{", s->name);
-    add_label(out, "target", l->upstream);
+    buf_printf(out, "%s{", metrics_families[s->metric].name);
+    metrics_write_label(out, "upstream", l->upstream);
     if (has_model(l)) {
-        buf_addc(out, ',');
-        add_label(out, "model", l->model);
+        metrics_write_label(out, "model", l->model);
         buf_printf(out, ",operation=\"%s\"", operation_word(l->operation));
     }
     if (l->kind == VIEW_KEY || l->kind == VIEW_TARGET)
@@ -255,17 +236,11 @@ static void write_view(const struct series *s, const struct seen *seen, struct b
 
 static void write_counts(unsigned waiting, const struct traffic_counts *counts, struct buf *out)
 {
-    buf_printf(out,
-               "# HELP retryd_retries_denied_total Retries that an upstream's retry budget had no "
-               "room for.\n"
-               "# TYPE retryd_retries_denied_total counter\nretryd_retries_denied_total %llu\n"
-               "# HELP retryd_queue_waiting Requests that wait for a turn at a target.\n"
-               "# TYPE retryd_queue_waiting gauge\nretryd_queue_waiting %u\n"
-               "# HELP retryd_queue_waits_total Waits for a turn by what they were for.\n"
-               "# TYPE retryd_queue_waits_total counter\n",
-               (unsigned long long)counts->denied, waiting);
+    metrics_write_count(out, METRIC_DENIED, counts->denied);
+    metrics_write_count(out, METRIC_WAITING, waiting);
+    metrics_write_head(out, METRIC_WAITS);
     for (unsigned i = TURN_WHY_GATE; i < TURN_WHY_QUEUE_FULL; i++)
-        buf_printf(out, "retryd_queue_waits_total{why=\"%s\"} %llu\n",
+        buf_printf(out, "%s{why=\"%s\"} %llu\n", metrics_families[METRIC_WAITS].name,
                    turns_why_word((enum turn_why)i), (unsigned long long)counts->waits[i]);
 }
 
@@ -290,7 +265,7 @@ void traffic_metrics(struct traffic *t, struct buf *out)
     for (size_t i = 0; i < sizeof all_series / sizeof all_series[0]; i++) {
         const struct series *s = &all_series[i];
 
-        buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", s->name, s->help, s->name, s->type);
+        metrics_write_head(out, s->metric);
         for (size_t k = 0; k < n; k++)
             write_view(s, &views[k], out);
     }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "http/tokens.h"
 
 /* Links of different configurations never share an id, so a handle set up for one is never used for
  * another. */
@@ -135,7 +136,21 @@ static int wire_all(struct wiring *w)
     return rc;
 }
 
-struct wiring *wiring_new(struct config *config)
+/* Finds the counters of each upstream and each client. */
+static int count_up(struct wiring *w, struct metrics *metrics)
+{
+    const struct tokens *tokens = w->config->server.client_tokens;
+    unsigned n = tokens ? tokens_count(tokens) : 0;
+
+    for (unsigned i = 0; i < w->config->upstream_count; i++)
+        w->wires[i].metrics = metrics_upstream(metrics, w->config->upstreams[i].name);
+    w->clients = calloc(n + 1, sizeof(struct metrics_client *));
+    for (unsigned i = 0; w->clients && i < n; i++)
+        w->clients[i] = metrics_client(metrics, tokens_name(tokens, i));
+    return w->clients ? 0 : -ENOMEM;
+}
+
+struct wiring *wiring_new(struct config *config, struct metrics *metrics)
 {
     struct wiring *w = calloc(1, sizeof(*w));
 
@@ -147,7 +162,7 @@ struct wiring *wiring_new(struct config *config)
     w->origins = view(&config->server.allowed_origins);
     w->wires = calloc(config->upstream_count, sizeof(*w->wires));
     w->routes = calloc(config->route_count, sizeof(*w->routes));
-    if (!w->wires || !w->routes || wire_all(w) < 0) {
+    if (!w->wires || !w->routes || wire_all(w) < 0 || count_up(w, metrics) < 0) {
         wiring_unref(w);
         return NULL;
     }
@@ -173,6 +188,7 @@ void wiring_unref(struct wiring *w)
         free(w->routes[i]);
     free(w->wires);
     free(w->routes);
+    free(w->clients);
     config_unref(w->config);
     free(w);
 }

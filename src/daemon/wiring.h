@@ -3,6 +3,7 @@
 #define RETRYD_DAEMON_WIRING_H
 
 #include "config/config.h"
+#include "daemon/metrics.h"
 #include "edge/fetch.h"
 #include "edge/frontend_check.h"
 #include "targets/target.h"
@@ -13,6 +14,7 @@ struct wire {
     struct target_header *headers;
     struct target_key *keys;
     struct target_model *models;
+    struct metrics_upstream *metrics; /* of its worker */
 };
 
 /* Each request in progress holds a reference; only its worker counts them. */
@@ -22,9 +24,11 @@ struct wiring {
     struct wire *wires;              /* one per upstream, in the configuration's order */
     const struct upstream ***routes; /* each route's upstreams */
     struct string_view_list hosts, origins;
+    struct metrics_client **clients; /* one per client token */
 };
 
-struct wiring *wiring_new(struct config *config); /* references it; NULL when out of memory */
+/* References the configuration, and counts into `metrics`. NULL when out of memory. */
+struct wiring *wiring_new(struct config *config, struct metrics *metrics);
 struct wiring *wiring_ref(struct wiring *w);
 void wiring_unref(struct wiring *w);
 

@@ -31,7 +31,11 @@ static void publish(struct worker *w)
     struct fetch_stats s;
 
     fetch_stats(w->fetch, &s);
+    metrics_set(&m->connections_accepted, atomic_load_explicit(&w->given, memory_order_relaxed));
+    metrics_set(&m->connections_open, s.open);
     metrics_set(&m->connections_opened, s.connections);
+    metrics_set(&m->handshakes, s.handshakes);
+    metrics_set(&m->handshake_us, s.handshake_us);
     metrics_set(&m->connections_reused, s.reused);
     metrics_set(&m->connections_stale, s.stale);
     metrics_set(&m->resends_vetoed, s.resend_vetoed);
@@ -132,7 +136,7 @@ static bool has_authorities(const struct wiring *w, const struct fetch_link *l)
 
 void worker_adopt(struct worker *w, struct config *config)
 {
-    struct wiring *now = wiring_new(config), *before = w->wiring;
+    struct wiring *now = wiring_new(config, &w->metrics), *before = w->wiring;
 
     atomic_store(&w->serial, config->serial);
     w->on_change(w->arg);
@@ -374,7 +378,8 @@ struct worker *worker_new(struct config *config, struct turns *turns, struct fai
     if (getrandom(w->random_state, sizeof(w->random_state), 0) < 0)
         w->random_state[0] = (uint64_t)(uintptr_t)w | 1;
     atomic_init(&w->serial, config->serial);
-    w->wiring = wiring_new(config);
+    metrics_init(&w->metrics);
+    w->wiring = wiring_new(config, &w->metrics);
     if (w->wiring)
         rc = set_up_loop(w, config->server.max_connections + 64);
     if (rc == 0)
@@ -384,6 +389,7 @@ struct worker *worker_new(struct config *config, struct turns *turns, struct fai
     *ret_error = rc;
     tear_down(w);
     wiring_unref(w->wiring);
+    metrics_deinit(&w->metrics);
     free(w);
     return NULL;
 }
@@ -397,5 +403,6 @@ void worker_free(struct worker *w)
     config_unref(w->inbox.config);
     uv_loop_close(&w->loop);
     pthread_mutex_destroy(&w->inbox.lock);
+    metrics_deinit(&w->metrics);
     free(w);
 }

@@ -153,6 +153,7 @@ curl_socket_t fetch_open_socket(void *arg, curlsocktype purpose, struct curl_soc
         return CURL_SOCKET_BAD;
     }
     u->stats.connections++;
+    u->stats.open++;
     if (curl_version_info(CURLVERSION_NOW)->version_num < NO_KICK_NEEDED &&
         !uv_is_active((uv_handle_t *)&u->kick))
         uv_timer_start(&u->kick, on_kick, KICK_MS, KICK_MS);
@@ -165,6 +166,7 @@ int fetch_close_socket(void *arg, curl_socket_t fd)
 
     fetch_socket_remove(&u->sockets, fd);
     close(fd);
+    u->stats.open--;
     return 0;
 }
 

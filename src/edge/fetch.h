@@ -136,7 +136,10 @@ void fetch_upload_ready(struct transfer *t);
 bool fetch_turn(struct fetch *u);
 
 struct fetch_stats {
-    uint64_t connections;   /* connections opened */
+    uint64_t connections; /* connections opened */
+    uint64_t open;        /* of these, those that are open now */
+    uint64_t handshakes;  /* complete TLS handshakes with upstreams, and the time they took */
+    uint64_t handshake_us;
     uint64_t reused;        /* requests sent on a reused connection */
     uint64_t stale;         /* idle connections discarded because they were closed or dirty */
     uint64_t resend_vetoed; /* silent resends of libcurl that were stopped */

@@ -177,6 +177,21 @@ bool fetch_transfer_veto_resend(struct transfer *t)
     return true;
 }
 
+/* The connection is new. libcurl has no time for a handshake that there was none of. */
+static void count_handshake(const struct transfer *t)
+{
+    curl_off_t connected = 0, done = 0;
+
+    if (!str_starts(str_from(t->link->origin), STR("https:")))
+        return;
+    curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
+    curl_easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &done);
+    if (done == 0)
+        return;
+    t->u->stats.handshakes++;
+    t->u->stats.handshake_us += done > connected ? (uint64_t)(done - connected) : 0;
+}
+
 /* libcurl calls this each time before it sends the request. A second call means that libcurl is
  * about to send it again on its own, but only policy/ decides on retries. */
 static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int primary_port,
@@ -198,6 +213,8 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
     }
     if (s && s->uses > 0)
         u->stats.reused++;
+    else
+        count_handshake(t);
     if (s) {
         t->socket = fetch_socket_begin(s);
         fetch_socket_bound_silence(s, t->body_len > PATH_LARGE_BODY ? PATH_TIMEOUT_LARGE_MS

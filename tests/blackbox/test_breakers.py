@@ -78,9 +78,9 @@ def test_it_is_told(ridden_out):
         assert (line["target"], line["model"]) == ("one", "big"), what
     assert int(lines["breaker open"]["for_ms"]) == OPEN_FOR_MS
     assert lines["breaker open"]["reason"] == "overloaded"
-    assert samples['retryd_breaker_opened_total{target="one",model="big",operation="generate"}'] >= 1
+    assert samples['retryd_breaker_opened_total{upstream="one",model="big",operation="generate"}'] >= 1
     fell = sum(s.answer.header("x-retryd-model") == "small" for s in shots)
-    assert samples['retryd_fallbacks_total{target="one",model="small",operation="generate"}'] == fell
+    assert samples['retryd_fallbacks_total{upstream="one",model="small",operation="generate"}'] == fell
 
 
 # --- with nowhere else to go -----------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_streams_that_break_count_as_failures():
 def test_streams_that_go_well_are_no_failures():
     with house(breaker={**LASTING, "failures": 1, "failure_rate": "1%"}) as (provider, daemon):
         answers = [ask(daemon, chat(stream=True)) for _ in range(25)]
-        assert daemon.metric('retryd_breaker_state{target="one",model="big",operation="generate"}') == 0
+        assert daemon.metric('retryd_breaker_state{upstream="one",model="big",operation="generate"}') == 0
         assert total(daemon, "retryd_target_in_flight") == 0
     assert {a.status for a in answers} == {200}
 

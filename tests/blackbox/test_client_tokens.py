@@ -81,6 +81,8 @@ def test_the_second_token_has_no_name(machine):
     provider, daemon = machine
     before = len(daemon.lines)
     assert ask(daemon, headers=[f"Authorization: Bearer {BOB}"]).status == 200
+    assert daemon.metric('retryd_client_requests_total{client="unnamed"}') == 1
+    assert daemon.metric('retryd_client_requests_total{client="alice"}') >= 1
     assert " client=unnamed" in daemon.wait_line('msg="request".*client=', start=before)
 
 
@@ -116,6 +118,7 @@ def test_others_get_401_in_their_api_s_form(machine, api, case):
     assert "client_keys_file" in body["error"]["message"]
     assert provider.record() == []
     assert daemon.metric("retryd_refused_total") == before + 1
+    assert daemon.metric("retryd_unauthorized_total") > 0
 
 
 def test_the_body_need_not_come(machine):

@@ -248,7 +248,7 @@ def test_a_large_stream_is_held_in_a_file(provider, retryd, version):
     assert answer.body == (event * count + end).encode()
     if version == "1.0":
         assert answer.header("content-length") == str(len(answer.body))
-    assert d.metric("retryd_buffered_bytes_max") < 4 * MIB
+    assert d.metric("retryd_buffered_max_bytes") < 4 * MIB
     assert wait_requests(d, 1)[0]["attempts"] == "2"
     assert d.metric("retryd_spooled_bytes_total") > 20 * MIB
 

@@ -43,7 +43,7 @@ def crowd(window):
         provider.rules({"answers": [{"preset": "auto", "delay_ms": 2}],
                         "rate": {"per_second": 10, "window": window, "else": limited(HINT_MS, delay_ms=2)}})
         shots = flood(daemon, COUNT, timeout=110)
-        assert total(daemon, "retryd_gate_closed_total", target="one", model="big") >= 1
+        assert total(daemon, "retryd_gate_closed_total", upstream="one", model="big") >= 1
         assert total(daemon, "retryd_queue_waits_total", why="gate") >= COUNT / 2
         return shots, in_order(provider.record()), daemon.metrics(), daemon.wait_log('msg="gate closed"')
 

@@ -126,7 +126,7 @@ def test_thousand_with_a_third_failing(provider, retryd):
     assert seen == attempts
     assert Counter(int(r["attempts"]) for r in requests) == Counter(attempts.values())
     metrics = wait_idle(d)
-    assert metrics["retryd_attempts_total"] == sum(attempts.values())
+    assert metrics['retryd_attempts_total{upstream="test"}'] == sum(attempts.values())
     assert metrics["retryd_rescued_total"] == sum(v == 2 for v in attempts.values())
 
 

@@ -103,7 +103,7 @@ def test_200_uploads_of_5_mib_at_once(provider, retryd):
     assert len(record) == count
     assert {r["body_sha256"] for r in record} == {hashlib.sha256(body).hexdigest()}
     samples = wait_idle(d)
-    assert samples["retryd_buffered_bytes_max"] < cap
+    assert samples["retryd_buffered_max_bytes"] < cap
     assert samples["retryd_requests_shed_total"] == 0
     assert samples["retryd_spooled_bytes_total"] == count * len(body)
 
@@ -136,7 +136,7 @@ def test_new_requests_are_refused_before_memory_is_gone(provider, retryd):
         assert all(c.answer().status == 200 for c in holders)
         assert ask(d).status == 200
     assert len(provider.record()) == len(holders) + 1
-    assert d.metric("retryd_buffered_bytes_max") < 4 * MIB + 512 * KIB
+    assert d.metric("retryd_buffered_max_bytes") < 4 * MIB + 512 * KIB
 
 
 def test_bodies_under_way_cannot_pass_the_cap(provider, retryd):
@@ -160,7 +160,7 @@ def test_bodies_under_way_cannot_pass_the_cap(provider, retryd):
     assert len(provider.record()) == count - len(shed) + 3
     samples = wait_idle(d)
     assert samples["retryd_requests_shed_total"] == len(shed)
-    assert samples["retryd_buffered_bytes_max"] < 4 * MIB + 512 * KIB
+    assert samples["retryd_buffered_max_bytes"] < 4 * MIB + 512 * KIB
     assert samples["retryd_buffered_bytes"] == 0
 
 
@@ -177,7 +177,7 @@ def test_above_half_of_the_cap_bodies_go_to_files(provider, retryd):
             assert d.metric("retryd_spooled_bytes_total") == (len(body) if c is second else 0)
         assert second.answer().status == 200
     assert [r["body_sha256"] for r in provider.record()] == [hashlib.sha256(body).hexdigest()] * 2
-    assert d.metric("retryd_buffered_bytes_max") < 6 * MIB
+    assert d.metric("retryd_buffered_max_bytes") < 6 * MIB
 
 
 @pytest.mark.parametrize("body", [CHAT, pattern(3 * MIB)], ids=["small", "large"])
@@ -185,5 +185,5 @@ def test_what_was_counted_is_given_back(provider, retryd, body):
     d = retryd()
     for n in range(20):
         assert ask(d, body).status == 200
-    assert d.metric("retryd_buffered_bytes_max") > 0
+    assert d.metric("retryd_buffered_max_bytes") > 0
     assert wait_idle(d)["retryd_buffered_bytes"] == 0

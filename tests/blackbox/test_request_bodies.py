@@ -131,7 +131,7 @@ def test_512_mib_fails_twice(provider, retryd):
     assert [r["body_len"] for r in record] == [count * MIB] * 3
     assert [r["body_sha256"] for r in record] == [digest.hexdigest()] * 3
     assert memory_kib(d.pid, "VmHWM") - before < 4 * KIB
-    assert d.metric("retryd_buffered_bytes_max") <= 3 * 256 * KIB + 64 * KIB
+    assert d.metric("retryd_buffered_max_bytes") <= 3 * 256 * KIB + 64 * KIB
     with Raw(d) as c:  # a byte more
         begin(c, count * MIB + 1)
         assert c.answer().status == 413

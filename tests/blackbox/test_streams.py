@@ -339,7 +339,7 @@ def test_a_compressed_stream_goes_no_faster_than_its_client(provider, retryd, mo
     with Raw(d, receive_buffer=16384, timeout=60) as c:
         c.request(body=STREAM, headers=[f"x-retryd-stream-mode: {mode}"])
         c.answer_head()
-        assert d.metric("retryd_buffered_bytes_max") < most
+        assert d.metric("retryd_buffered_max_bytes") < most
         assert b"".join(c.chunks()) == plain
     assert wait_requests(d, 1)[0]["end"] == "answered"
-    assert d.metric("retryd_buffered_bytes_max") < most
+    assert d.metric("retryd_buffered_max_bytes") < most

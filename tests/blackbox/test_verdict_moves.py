@@ -53,7 +53,7 @@ def test_a_key_that_is_done_for_is_left_alone(pool, cause, bad):
         if KEYS[bad] in used:
             line = daemon.wait_log('msg="key set aside"')
             assert (line["target"], line["reason"], line["for_ms"]) == ("one", reason, "60000")
-            assert total(daemon, "retryd_keys_set_aside_total", target="one", key=line["key"]) == 1
+            assert total(daemon, "retryd_keys_set_aside_total", upstream="one", key=line["key"]) == 1
         assert not any(key in daemon.log + daemon.admin("/metrics")[1] for key in KEYS)
     assert {a.status for a in answers} == {200}
     assert used.count(KEYS[bad]) <= 1 and used.count(KEYS[1 - bad]) == 20

@@ -239,6 +239,9 @@ void config_note_variables(const struct config *c, FILE *out);
 /* Writes every key with its default, unit, bounds and help, for --help. */
 void config_help(FILE *out);
 
+/* Writes the same as the manual page retryd.conf(5). */
+void config_manual(FILE *out);
+
 /* Appends the names of settings that differ and need a restart, separated by commas. */
 void config_diff_restart(const struct config *old, const struct config *now, struct buf *out);
 

@@ -12,6 +12,7 @@
  *   config_tokens.c   the tokens that clients must send
  *   config_check.c    conflicts between settings, and what follows from them
  *   config_route.c    the upstreams of a route, and the route of a request
+ *   config_manual.c   the reference as a manual page
  *   config.c          loading, renewing and freeing a configuration */
 #ifndef RETRYD_CONFIG_CONFIG_PRIVATE_H
 #define RETRYD_CONFIG_CONFIG_PRIVATE_H

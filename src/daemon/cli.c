@@ -10,8 +10,9 @@
 
 #define TEXT_MAX (1024 * 1024)
 
-static const char usage_begin[] = "Usage: retryd [-c FILE] [--check | --dump-config | --health]\n"
-                                  "       retryd --help | --version\n";
+static const char usage_begin[] =
+    "Usage: retryd [-c FILE] [--check | --dump-config | --health | --ready]\n"
+    "       retryd --help | --manual | --version\n";
 
 static const char usage_options[] =
     "\n"
@@ -22,6 +23,8 @@ static const char usage_options[] =
     "      --check        print every problem in the configuration, or that it is ok\n"
     "      --dump-config  print the configuration in force, with secrets masked\n"
     "      --health       ask a running retryd whether it is healthy; exits with 0 or 1\n"
+    "      --ready        ask whether it is ready for requests; exits with 0 or 1\n"
+    "      --manual       print the manual page retryd.conf(5), for man -l -\n"
     "      --version      print the version\n"
     "  -h, --help         print this help\n"
     "\n"
@@ -35,7 +38,7 @@ static const char usage_end[] =
     "\n"
     "Exit codes:\n"
     "  0  success                             4  an address to listen on is in use\n"
-    "  1  failed while running; not healthy   5  no permission for an address or a file\n"
+    "  1  failed; not healthy; not ready      5  no permission for an address or a file\n"
     "  2  the command line is wrong           6  a key or a password cannot be loaded\n"
     "  3  the configuration is wrong          7  a route names an unknown upstream\n"
     "After 2, 3, 5, 6 and 7 a person must fix the cause; after 1 and 4 another start may help.\n"
@@ -56,6 +59,11 @@ static const struct cli_command commands[] = {
      "what\nis wrong, exits with the code that --check would return, and the old configuration "
      "stays in\nforce. Without a PID, exactly one retryd that this user may reload has to run.\n",
      cli_reload},
+    {"wait", "[--timeout DURATION]", "wait until a running retryd is ready for requests",
+     "Asks the address of [admin] listen, of the configuration that -c FILE names, until /readyz "
+     "answers\n200. Exits with 0 then, and with 1 when the time is over.\n\n"
+     "  --timeout DURATION  time to wait, such as 90s; 0: no limit. The default is 1m.\n",
+     cli_wait},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -75,7 +83,14 @@ static void command_help(const struct cli_command *c, FILE *out)
 
 /* --- parsing ---------------------------------------------------------------------------------- */
 
-enum { OPTION_CHECK = 256, OPTION_DUMP, OPTION_VERSION, OPTION_HEALTH };
+enum {
+    OPTION_CHECK = 256,
+    OPTION_DUMP,
+    OPTION_VERSION,
+    OPTION_HEALTH,
+    OPTION_READY,
+    OPTION_MANUAL
+};
 
 static const struct option options[] = {
     {"config", required_argument, NULL, 'c'},
@@ -84,6 +99,8 @@ static const struct option options[] = {
     {"version", no_argument, NULL, OPTION_VERSION},
     {"help", no_argument, NULL, 'h'},
     {"health", no_argument, NULL, OPTION_HEALTH},
+    {"ready", no_argument, NULL, OPTION_READY},
+    {"manual", no_argument, NULL, OPTION_MANUAL},
     {NULL, 0, NULL, 0},
 };
 
@@ -106,8 +123,8 @@ static enum cli_exit set_mode(struct cli *cli, enum cli_mode mode, FILE *err)
     if (cli->mode != CLI_SERVE && cli->mode != mode)
         return cli_complain(
             err,
-            "only one of --check, --dump-config, --health, --version and --help can be used at a "
-            "time",
+            "only one of --check, --dump-config, --health, --ready, --manual, --version and --help "
+            "can be used at a time",
             "");
     cli->mode = mode;
     return CLI_OK;
@@ -147,6 +164,10 @@ static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE 
         return set_mode(cli, CLI_VERSION, err);
     case OPTION_HEALTH:
         return set_mode(cli, CLI_HEALTH, err);
+    case OPTION_READY:
+        return set_mode(cli, CLI_READY, err);
+    case OPTION_MANUAL:
+        return set_mode(cli, CLI_MANUAL, err);
     case ':':
         return cli_complain(err, "-c needs a file name", "");
     default:
@@ -294,22 +315,30 @@ static enum cli_exit dump(const struct cli *cli, FILE *out, FILE *err)
     return result;
 }
 
-/* Returns 0 or 1 only, for the health checks of containers. It loads no keys: the user may not be
- * allowed to read them. */
-static enum cli_exit health(const struct cli *cli, FILE *out, FILE *err)
+char *cli_admin_address(const struct cli *cli, FILE *err)
 {
     struct buf problems;
     char *address;
-    enum cli_exit result = CLI_FAILED;
 
     buf_init(&problems, TEXT_MAX);
     address = config_admin_address(cli->config, &problems);
-    if (address)
-        result = cli_health(address, CLI_HEALTH_PATIENCE_MS, out, err);
-    else
+    if (!address)
         put_buf(&problems, err);
-    free(address);
     buf_deinit(&problems);
+    return address;
+}
+
+/* Returns 0 or 1 only, for the health checks of containers. */
+static enum cli_exit health(const struct cli *cli, FILE *out, FILE *err)
+{
+    char *address = cli_admin_address(cli, err);
+    enum cli_exit result = CLI_FAILED;
+
+    if (address && cli->mode == CLI_READY)
+        result = cli_ready(address, CLI_HEALTH_PATIENCE_MS, out, err);
+    else if (address)
+        result = cli_health(address, CLI_HEALTH_PATIENCE_MS, out, err);
+    free(address);
     return result;
 }
 
@@ -346,7 +375,11 @@ static int answer(const struct cli *cli, const char *const *libraries, FILE *out
     case CLI_HELP:
         return help(out);
     case CLI_HEALTH:
+    case CLI_READY:
         return health(cli, out, err);
+    case CLI_MANUAL:
+        config_manual(out);
+        return CLI_OK;
     case CLI_COMMAND_HELP:
         command_help(cli->command, out);
         return CLI_OK;

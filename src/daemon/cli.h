@@ -31,6 +31,8 @@ enum cli_mode {
     CLI_VERSION,
     CLI_HELP,
     CLI_HEALTH,
+    CLI_READY,
+    CLI_MANUAL,
     CLI_COMMAND,
     CLI_COMMAND_HELP,
 };
@@ -89,5 +91,16 @@ int cli_reload(const struct cli *cli, FILE *out, FILE *err);
  * line on `out` if it answers 200 within `patience_ms`, else CLI_FAILED after a line on `err`. */
 #define CLI_HEALTH_PATIENCE_MS 3000
 enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, FILE *err);
+
+/* Does the same for /readyz. */
+enum cli_exit cli_ready(const char *address, unsigned patience_ms, FILE *out, FILE *err);
+
+/* The command wait: asks for /readyz until it answers 200. Returns CLI_OK then, CLI_FAILED when the
+ * time is over or there is nothing to ask. */
+int cli_wait(const struct cli *cli, FILE *out, FILE *err);
+
+/* Returns the address of the admin listener, or NULL after writing to `err` what is wrong. The
+ * caller frees it. Loads no keys: the user may not be allowed to read them. */
+char *cli_admin_address(const struct cli *cli, FILE *err);
 
 #endif

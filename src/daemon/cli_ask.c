@@ -1,4 +1,4 @@
-/* The commands that talk to a running daemon: --health and reload. */
+/* The commands that talk to a running daemon: --health, --ready, wait and reload. */
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -13,11 +13,12 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "base/units.h"
 #include "daemon/cli.h"
 #include "daemon/control.h"
 #include "edge/fetch.h"
 
-/* --- --health --------------------------------------------------------------------------------- */
+/* --- --health and --ready --------------------------------------------------------------------- */
 
 /* Whether an address is known: not with "off", nor with port 0. */
 static bool can_be_asked(const char *address)
@@ -29,24 +30,109 @@ static bool can_be_asked(const char *address)
            (colon && str_to_u64(str_from(colon + 1), &port) && port > 0);
 }
 
-enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, FILE *err)
+static enum cli_exit cannot_ask(const char *address, FILE *err)
 {
-    int rc;
+    fprintf(err, "retryd: there is no admin address to ask: [admin] listen is %s\n", address);
+    return CLI_FAILED;
+}
 
-    if (!can_be_asked(address)) {
-        fprintf(err, "retryd: there is no admin address to ask: [admin] listen is %s\n", address);
-        return CLI_FAILED;
-    }
-    rc = fetch_status(address, "/healthz", patience_ms);
-    if (rc == 200) {
-        fprintf(out, "retryd is healthy: %s answers\n", address);
-        return CLI_OK;
-    }
-    if (rc >= 0)
-        fprintf(err, "retryd is not healthy: %s answers %d\n", address, rc);
+/* Tells what came of a question, in one line: `rc` is a status, or -errno. */
+static enum cli_exit tell_status(int rc, const char *what, const char *address, FILE *out,
+                                 FILE *err)
+{
+    if (rc == 200)
+        fprintf(out, "retryd is %s: %s answers\n", what, address);
+    else if (rc >= 0)
+        fprintf(err, "retryd is not %s: %s answers %d\n", what, address, rc);
     else
         fprintf(err, "retryd does not answer: %s: %s\n", address, strerror(-rc));
-    return CLI_FAILED;
+    return rc == 200 ? CLI_OK : CLI_FAILED;
+}
+
+enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, FILE *err)
+{
+    return can_be_asked(address) ? tell_status(fetch_status(address, "/healthz", patience_ms),
+                                               "healthy", address, out, err)
+                                 : cannot_ask(address, err);
+}
+
+enum cli_exit cli_ready(const char *address, unsigned patience_ms, FILE *out, FILE *err)
+{
+    return can_be_asked(address) ? tell_status(fetch_status(address, "/readyz", patience_ms),
+                                               "ready", address, out, err)
+                                 : cannot_ask(address, err);
+}
+
+/* --- wait ------------------------------------------------------------------------------------- */
+
+#define WAIT_DEFAULT_MS 60000
+#define PAUSE_FIRST_MS 10
+#define PAUSE_MOST_MS 250
+
+/* Asks until the answer is 200 or the time is over; the pauses between two questions grow. Returns
+ * the last answer. */
+static int ask_until_ready(const char *address, uint64_t timeout_ms)
+{
+    uint64_t begin = clock_now_ms(), passed = 0, pause = PAUSE_FIRST_MS;
+
+    for (;;) {
+        uint64_t left = timeout_ms ? timeout_ms - passed : CLI_HEALTH_PATIENCE_MS;
+        int rc =
+            fetch_status(address, "/readyz",
+                         left < CLI_HEALTH_PATIENCE_MS ? (unsigned)left : CLI_HEALTH_PATIENCE_MS);
+
+        passed = clock_now_ms() - begin;
+        if (rc == 200 || (timeout_ms && passed + pause >= timeout_ms))
+            return rc;
+        (void)poll(NULL, 0, (int)pause);
+        passed = clock_now_ms() - begin;
+        if (timeout_ms && passed >= timeout_ms)
+            return rc;
+        pause = 2 * pause < PAUSE_MOST_MS ? 2 * pause : PAUSE_MOST_MS;
+    }
+}
+
+/* Parses "--timeout DURATION" and "--timeout=DURATION". */
+static enum cli_exit parse_wait(int argc, char **argv, uint64_t *ret_timeout_ms, FILE *err)
+{
+    static const struct str option = STR("--timeout=");
+    struct str value;
+
+    *ret_timeout_ms = WAIT_DEFAULT_MS;
+    if (argc == 0)
+        return CLI_OK;
+    if (!strcmp(argv[0], "--timeout")) {
+        if (argc < 2)
+            return cli_complain(err, "--timeout needs a duration such as 90s", "");
+        value = str_from(argv[1]);
+        argc--;
+        argv++;
+    } else if (str_starts(str_from(argv[0]), option)) {
+        value = str_from(argv[0] + option.n);
+    } else {
+        return cli_complain(err, "wait does not know", argv[0]);
+    }
+    if (argc > 1)
+        return cli_complain(err, "unexpected argument", argv[1]);
+    if (!units_duration(value, ret_timeout_ms))
+        return cli_complain(err, "--timeout expects a duration such as 90s, not", value.p);
+    return CLI_OK;
+}
+
+int cli_wait(const struct cli *cli, FILE *out, FILE *err)
+{
+    uint64_t timeout_ms;
+    enum cli_exit result = parse_wait(cli->argc - 1, cli->argv + 1, &timeout_ms, err);
+    char *address = result == CLI_OK ? cli_admin_address(cli, err) : NULL;
+
+    if (address)
+        result = can_be_asked(address)
+                     ? tell_status(ask_until_ready(address, timeout_ms), "ready", address, out, err)
+                     : cannot_ask(address, err);
+    else if (result == CLI_OK)
+        result = CLI_FAILED;
+    free(address);
+    return (int)result;
 }
 
 /* --- reload ----------------------------------------------------------------------------------- */

@@ -149,8 +149,8 @@ static void fill_descriptors(void)
         close(fd);
 }
 
-/* SIGUSR1 and SIGUSR2 must not end the daemon, and a SIGHUP waits until the server can handle
- * it. */
+/* SIGUSR1 and SIGUSR2 must not end the daemon. SIGHUP, SIGTERM and SIGINT wait until the server can
+ * handle them: as process 1 of a container, retryd would not even notice one that comes before. */
 static void settle_signals(void)
 {
     sigset_t set;
@@ -159,6 +159,8 @@ static void settle_signals(void)
     signal(SIGUSR2, SIG_IGN);
     sigemptyset(&set);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, NULL);
 }
 

@@ -423,13 +423,15 @@ static int find_descriptors(const struct config *c, int any)
     return -EMFILE;
 }
 
-/* main blocks SIGHUP, so that one during the start neither ends retryd nor is lost. */
-static void take_hangups(void)
+/* main blocks these signals, so that one during the start neither kills retryd nor is lost. */
+static void take_signals(void)
 {
     sigset_t set;
 
     sigemptyset(&set);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
@@ -457,7 +459,7 @@ static int set_up_loop(struct server *s)
     uv_signal_start(&s->term, on_term, SIGTERM);
     uv_signal_start(&s->interrupt, on_term, SIGINT);
     uv_signal_start(&s->hangup, on_hangup, SIGHUP);
-    take_hangups();
+    take_signals();
     uv_prepare_start(&s->prepare, on_prepare);
     return 0;
 }

@@ -21,6 +21,7 @@ def cmake(tmp_path):
     run("-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_INSTALL_PREFIX=/usr", "-DRETRYD_TESTS=OFF")
     # What is installed here are the files beside the program, which need not be built for that.
     (build / "retryd").write_text("#!/bin/sh\n")
+    (build / "retryd.conf.5").touch()
     run.build, run.root = build, root
     return run
 

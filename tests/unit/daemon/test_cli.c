@@ -86,6 +86,9 @@ START_TEST(what_is_understood)
         {"retryd --help", CLI_HELP, NULL, NULL},
         {"retryd -h", CLI_HELP, NULL, NULL},
         {"retryd --health", CLI_HEALTH, NULL, NULL},
+        {"retryd --ready", CLI_READY, NULL, NULL},
+        {"retryd --manual", CLI_MANUAL, NULL, NULL},
+        {"retryd -c f wait --timeout 1s", CLI_COMMAND, "f", "wait"},
         {"retryd --", CLI_SERVE, NULL, NULL},
         {"retryd reload", CLI_COMMAND, NULL, "reload"},
         {"retryd -c f reload 4711", CLI_COMMAND, "f", "reload"},
@@ -132,7 +135,7 @@ START_TEST(what_is_not_understood)
         {"retryd -c ", "-c needs a file name"},
         {"retryd -c a -c b", "-c was given twice; expected one file"},
         {"retryd --check --health",
-         "only one of --check, --dump-config, --health, --version and --help can be used at a time"},
+         "only one of --check, --dump-config, --health, --ready, --manual, --version and --help can be used at a time"},
     };
 
     for (size_t i = 0; i < COUNT(lines); i++) {
@@ -277,6 +280,19 @@ START_TEST(version_names_the_libraries)
     ck_assert_int_eq(cli_answer(&cli, NULL, o.out, o.err), CLI_OK);
     outputs_close(&o);
     ck_assert_str_eq(o.out_text, "retryd " RETRYD_VERSION "\n");
+    outputs_deinit(&o);
+}
+END_TEST
+
+START_TEST(manual_has_each_key)
+{
+    struct outputs o;
+
+    ck_assert_int_eq(answer(CLI_MANUAL, NULL, &o), CLI_OK);
+    ck_assert(str_starts(str_from(o.out_text), STR(".Dd ")));
+    ck_assert_ptr_nonnull(strstr(o.out_text, "\n.Ss Section retry\n"));
+    ck_assert_ptr_nonnull(strstr(o.out_text, "\n.It Cm max_attempts\nattempts per request,"));
+    ck_assert_ptr_nonnull(strstr(o.out_text, "\n.It Cm header.NAME\n"));
     outputs_deinit(&o);
 }
 END_TEST
@@ -498,6 +514,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, a_forbidden_file_is_a_matter_of_permission);
     tcase_add_test(all, dump_and_load);
     tcase_add_test(all, version_names_the_libraries);
+    tcase_add_test(all, manual_has_each_key);
     tcase_add_test(all, help_starts_with_one_screen);
     tcase_add_test(all, each_command_has_its_help);
     tcase_add_test(all, a_full_disk_is_a_failure);

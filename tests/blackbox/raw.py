@@ -26,6 +26,16 @@ STREAM = {**CHAT, "stream": True}
 AT_ONCE_MS = 800
 
 
+class Late(AssertionError):
+    """Something took longer than it may. conftest.py runs the test up to twice more: a busy machine stops a
+    program for some time now and then, a defect is late each time."""
+
+
+def in_time(took_ms, most_ms=AT_ONCE_MS):
+    if took_ms >= most_ms:
+        raise Late(f"it took {took_ms:.0f} ms, and may take {most_ms}")
+
+
 def now_ms():
     return time.monotonic() * 1000
 

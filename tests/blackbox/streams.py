@@ -19,7 +19,7 @@ PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "completi
 KEEP_ALIVE = ": retryd\n"
 # Before a cut: what came before it has then been passed on, also where the daemon has much to do. A stream
 # whose end is known before any of it went out may be asked for again in every mode.
-PAUSE_MS = 200
+PAUSE_MS = 400
 
 # --- requests ---
 

@@ -22,7 +22,7 @@ FLOOD = {"wire": [{"send": STREAM_HEAD}, {"repeat": {"count": 15_000, "ops": [{"
 SLOW = {"preset": "chat_stream", "events": 2000, "interval_ms": 5}
 SILENT = {"stall": {"before_head": True}}
 THINKING = {"preset": "chat_stream", "events": 20, "stall": {"after_deltas": 2}}
-BROKEN = {"preset": "chat_stream", "events": 20, "cut": {"after_deltas": 2, "delay_ms": 200}}
+BROKEN = {"preset": "chat_stream", "events": 20, "cut": {"after_deltas": 2, "delay_ms": 400}}
 HELD = {"preset": "chat", "stall": {"after_bytes": 50}}
 
 # --- where a client can be when it leaves: what is answered, what it asks for, and what it waits for first ---

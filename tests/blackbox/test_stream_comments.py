@@ -4,20 +4,21 @@ import json
 
 import pytest
 from cases import error
-from raw import AT_ONCE_MS, CHAT, Raw, head_of, now_ms, pass_time
-from streams import (DONE, KEEP_ALIVE, MODES, PATHS, READ, assert_broken, assert_whole, chat_events, data, read_chat,
-                     request_of, sse)
+from raw import CHAT, Raw, head_of, in_time, now_ms, pass_time
+from streams import (DONE, KEEP_ALIVE, MODES, PATHS, PAUSE_MS, READ, assert_broken, assert_whole, chat_events, data,
+                     read_chat, request_of, sse)
 
 BEAT = 60  # ms between two comments
+LONG = 8 * BEAT  # several comments, even on a busy machine
 TEXT = "w1 w2 w3"
 GOOD = {"preset": "auto", "events": 3}
-LATE = {**GOOD, "delay_ms": 4 * BEAT + 50}
+LATE = {**GOOD, "delay_ms": LONG + 50}
 COMMENT = KEEP_ALIVE.encode()
 
 
 @pytest.fixture
 def daemon(retryd):
-    return retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{4 * BEAT}ms", "jitter": "none"})
+    return retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{LONG}ms", "jitter": "none"})
 
 
 class Heard:
@@ -87,20 +88,20 @@ def test_during_the_backoff(mode, provider, daemon):
 
 @pytest.mark.parametrize("mode", ["live", "splice"])
 def test_between_events_after_the_first_content(mode, provider, daemon):
-    provider.answers({**GOOD, "interval_ms": 3 * BEAT + 50})
+    provider.answers({**GOOD, "interval_ms": LONG + 50})
     heard = listen(daemon, mode=mode)
     parts = [part.count(COMMENT) for part in heard.body.split(b'"content":"w')]
     assert all(count >= 2 for count in parts[1:3]), parts
-    assert parts[3] == 0, "it ended, there was nothing to wait for"
+    assert parts[3] <= 1, "it ended, there was nothing to wait for"  # its end may come late on a busy machine
     assert_whole(read_chat(heard.body), "chat", TEXT)
 
 
-def test_none_while_events_come(provider, daemon):
-    """A stream in which something comes often enough needs none."""
-    provider.answers({**GOOD, "events": 20, "interval_ms": BEAT // 5})
-    heard = listen(daemon)
-    assert heard.comments <= 2  # on a busy machine something may come late
-    assert_whole(read_chat(heard.body), "chat", " ".join(f"w{i}" for i in range(1, 21)))
+def test_none_while_events_come(provider, retryd):
+    """A stream in which something comes often enough needs none, though it takes more than two beats."""
+    provider.answers({**GOOD, "events": 12, "interval_ms": 150})
+    heard = listen(retryd(stream={"heartbeat": "750ms"}))
+    assert heard.comments <= 1  # on a busy machine something may come late
+    assert_whole(read_chat(heard.body), "chat", " ".join(f"w{i}" for i in range(1, 13)))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -179,7 +180,7 @@ def test_what_fails_before_the_first_beat_keeps_its_status(provider, retryd):
 def test_a_verdict_after_a_beat_is_an_event(api, mode, provider, daemon):
     """The status has gone out: the error comes in the form that every SDK raises, with the upstream's words."""
     provider.answers({**error(429, code="insufficient_quota", type="insufficient_quota", message="No money."),
-                      "delay_ms": 3 * BEAT})
+                      "delay_ms": LONG})
     heard = listen(daemon, api, mode)
     assert heard.comments >= 1
     told = READ[api](heard.body)
@@ -194,7 +195,7 @@ def test_a_verdict_after_a_beat_is_an_event(api, mode, provider, daemon):
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_the_last_of_many_failures_is_an_event(api, provider, retryd):
-    d = retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{2 * BEAT}ms", "max_attempts": 3})
+    d = retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{LONG}ms", "max_attempts": 3})
     provider.answers(error(503, code="a", message="first"), error(503, code="b", message="second"),
                      error(500, code="c", message="third"))
     told = READ[api](listen(d, api).body)
@@ -205,7 +206,7 @@ def test_the_last_of_many_failures_is_an_event(api, provider, retryd):
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_where_no_upstream_answered_the_event_is_ours(api, provider, retryd):
-    d = retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{2 * BEAT}ms", "max_attempts": 2})
+    d = retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{LONG}ms", "max_attempts": 2})
     provider.answers({"cut": {"before_head": True}})
     told = READ[api](listen(d, api).body)
     assert_broken(told, "")
@@ -217,7 +218,7 @@ def test_where_no_upstream_answered_the_event_is_ours(api, provider, retryd):
 
 
 def breaking(deltas):
-    return {"preset": "auto", "events": 6, "cut": {"after_deltas": deltas, "delay_ms": 50}}
+    return {"preset": "auto", "events": 6, "cut": {"after_deltas": deltas, "delay_ms": PAUSE_MS}}
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
@@ -232,7 +233,7 @@ def test_hold_beats_until_the_stream_is_whole(api, provider, daemon):
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_hold_that_fails_after_a_beat_tells_it_in_the_stream(api, provider, retryd):
-    d = retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{2 * BEAT}ms", "max_attempts": 2})
+    d = retryd(stream={"heartbeat": f"{BEAT}ms"}, retry={"initial_delay": f"{LONG}ms", "max_attempts": 2})
     provider.answers(breaking(3))
     told = READ[api](listen(d, api, "hold").body)
     assert_broken(told, "")
@@ -258,5 +259,5 @@ def test_a_client_that_leaves_between_two_beats(provider, daemon):
         c.until(COMMENT)
         left = now_ms()
         c.reset()
-    assert provider.wait(closed=1)[0]["t_closed"] - left < AT_ONCE_MS
+    in_time(provider.wait(closed=1)[0]["t_closed"] - left)
     assert daemon.wait_log('msg="request"')["end"] == "client_gone"

@@ -14,7 +14,7 @@ import sys
 import pytest
 from client import Provider
 from pki import pki  # noqa: F401
-from raw import (CHAT, STREAM, Closed, Raw, ask, attempts_logged, cpu_ms, head_of, held_up_ms, now_ms,
+from raw import (CHAT, STREAM, Closed, Raw, ask, attempts_logged, cpu_ms, head_of, held_up_ms, in_time, now_ms,
                  pass_time, wait_metric, wait_requests)
 
 LINKS = ["plain", "tls", "unix"]
@@ -300,7 +300,7 @@ def test_hung_resolver_holds_up_nobody(retryd, tmp_path):
                 if not pass_time(0.002):
                     continue
         assert served > 20
-        assert slowest < 1500, f"a request to a healthy upstream took {slowest} ms"
+        in_time(slowest, 1500)
         for c in stuck:
             answer = c.answer()
             assert answer.status == 504
@@ -308,9 +308,11 @@ def test_hung_resolver_holds_up_nobody(retryd, tmp_path):
             c.close()
         lines = [r for r in wait_requests(d, served + 9) if r.get("model") == "nowhere-1"]
         ends = sorted((r["end"], int(r["duration_ms"])) for r in lines)
-        assert ends[0][0] == "client_gone" and 350 <= ends[0][1] < 2500, ends
-        assert all(end == "failed" and 2950 <= ms < 4800 for end, ms in ends[1:]), ends
-        assert held_up_ms(d) < 1500, "the resolver waits for 5 s"
+        assert ends[0][0] == "client_gone" and ends[0][1] >= 350, ends
+        assert all(end == "failed" and ms >= 2950 for end, ms in ends[1:]), ends
+        in_time(ends[0][1], 2500)
+        in_time(max(ms for _, ms in ends), 4800)
+        in_time(held_up_ms(d), 1500)  # the resolver waits for 5 s
 
 
 # --- 5: resuming a suspended connection wakes nothing -------------------------------------------------

@@ -2,8 +2,10 @@
 
 import pytest
 from cases import AUTO, error
-from targets import (Asked, ask, chat, flood, house, in_order, on, payload, reload, total,
-                     wait_gone, wait_queued)
+from daemon import parse_logfmt
+from raw import in_time, time_of
+from targets import (Asked, ask, chat, flood, house, in_order, model_of, on, payload, reload, total, wait_gone,
+                     wait_queued)
 
 
 def of_client(name):
@@ -44,14 +46,14 @@ def test_a_stream_counts_until_its_end():
 
 
 def test_a_backoff_leaves_its_place_to_others():
-    with house({"one": {"max_concurrency": 1}}, retry={"initial_delay": "700ms", "jitter": "none"}) \
+    with house({"one": {"max_concurrency": 1}}, retry={"initial_delay": "1500ms", "jitter": "none"}) \
             as (provider, daemon):
         provider.rules(on("one", error(503), AUTO, model="big"))
         first = Asked(daemon)
         provider.wait(answered=1)
         other = Asked(daemon, chat("other"))
         assert other.answer().status == first.answer().status == 200
-        assert other.answered_ms - other.sent_ms < 600
+        assert [model_of(r) for r in in_order(provider.record())] == ["big", "other", "big"]
         assert provider.stats()["max_in_flight"] == 1
 
 
@@ -99,17 +101,23 @@ def test_a_full_upstream_leaves_the_others_their_share():
         provider.rules(on("*", {"preset": "auto", "delay_ms": 300}))
         shots = flood(daemon, 10)
         record = provider.record()
+        assert total(daemon, "retryd_queue_waits_total") == 0
     assert {s.answer.status for s in shots} == {200}
     assert sum(r["target"].startswith("/one/") for r in record) >= 2
-    assert max(s.took_ms for s in shots) < 1500
 
 
 # --- requests_per_minute ---------------------------------------------------------------------------
 
 
+def begun(daemon, count):
+    """When each of so many attempts began, by the daemon's own log."""
+    daemon.wait_line("attempt begins", count=count)
+    return [time_of(parse_logfmt(line)) for line in daemon.log.splitlines() if "attempt begins" in line]
+
+
 def passed(times, per_second, burst):
     """Spans [i, j] in which more went than may: the burst, and so many a second after it."""
-    slack_ms = 400  # what a busy machine holds up on the way
+    slack_ms = 400  # what a busy machine holds up between the decision and the line
     return [(i, j) for i in range(len(times)) for j in range(i + burst, len(times))
             if j - i + 1 > burst + (times[j] - times[i] + slack_ms) / 1000 * per_second]
 
@@ -118,11 +126,12 @@ def test_requests_per_minute_is_never_passed():
     """600 a minute: as many at once as go in a second, then one each tenth of a second."""
     with house({"one": {"requests_per_minute": 600}}) as (provider, daemon):
         shots = flood(daemon, 40)
-        times = [r["t_first"] for r in in_order(provider.record())]
+        times = begun(daemon, 40)
         assert total(daemon, "retryd_queue_waits_total", why="limit") >= 25
     assert {s.answer.status for s in shots} == {200} and len(times) == 40
     assert passed(times, 10, 10) == []
-    assert 2800 <= times[-1] - times[0] <= 4500, "it is not as fast as it may be"
+    assert times[-1] - times[0] >= 2800
+    in_time(times[-1] - times[0], 4500)
 
 
 def test_repeats_count_too():
@@ -130,7 +139,7 @@ def test_repeats_count_too():
                retry={"initial_delay": "1ms", "max_delay": "1ms"}) as (provider, daemon):
         provider.rules({"answers": [error(503)]})
         flood(daemon, 4)
-        times = [r["t_first"] for r in in_order(provider.record())]
+        times = begun(daemon, 20)
     assert len(times) == 20 and passed(times, 5, 5) == []
 
 
@@ -142,14 +151,14 @@ def test_a_rate_beyond_the_deadline_is_in_vain():
         answer = other.answer()
         assert len(provider.record()) == 1
     assert answer.status in (429, 503) and answer.json()["error"]["code"]
-    assert other.answered_ms - other.sent_ms < 2000
+    in_time(other.answered_ms - other.sent_ms, 2000)
 
 
 def test_a_reload_forgets_no_rate():
     with house({"one": {"requests_per_minute": 600}}) as (provider, daemon):
         flood(daemon, 15, meanwhile=lambda: reload(daemon))
         flood(daemon, 15)
-        times = [r["t_first"] for r in in_order(provider.record())]
+        times = begun(daemon, 30)
     assert len(times) == 30 and passed(times, 10, 10) == []
 
 
@@ -159,21 +168,20 @@ CROWD = 100
 
 
 def crowd_and_one(provider, daemon, crowds, one):
-    """A hundred requests wait; then comes one more of another client. How many went before it."""
+    """A hundred requests wait; then comes one more of another client. How many went from then on, it included."""
     first = Asked(daemon, headers=crowds[0])
     provider.wait(requests=1)
-    seen = {}
 
     def come():
         wait_queued(daemon, CROWD * 6 // 10)
-        late = Asked(daemon, chat("late"), one)
-        seen["before"] = provider.stats()["requests"]
-        assert late.answer().status == 200
-        seen["n"], = [r["n"] for r in provider.record() if '"late"' in r["body"]]
+        assert Asked(daemon, chat("late"), one).answer().status == 200
     shots = flood(daemon, CROWD, request=lambda n: payload(headers=crowds[n % len(crowds)]), meanwhile=come)
     assert first.answer().status == 200
     assert {s.answer.status for s in shots} == {200}
-    return seen["n"] - seen["before"]
+    late = daemon.wait_log('msg="request" .*model=late ')["id"]
+    lines = [line for line in daemon.log.splitlines() if "step: queued" in line or "attempt begins" in line]
+    waits, goes = [n for n, line in enumerate(lines) if f"id={late} " in line]
+    return sum("attempt begins" in line for line in lines[waits:goes + 1])
 
 
 def test_one_client_does_not_wait_for_all_of_another():
@@ -198,14 +206,17 @@ def test_fair_where_the_rate_is_the_limit():
 def test_two_clients_share_alike():
     """Both have forty in the queue; of any twenty that go, each has about half."""
     with house({"one": {"max_concurrency": 2}}) as (provider, daemon):
-        provider.rules({"answers": [{"preset": "auto", "delay_ms": 20}]})
-        shots = flood(daemon, 80, request=lambda n: payload(headers=of_client("a" if n < 40 else "b")))
+        provider.rules({"answers": [{"preset": "auto", "held": True, "delay_ms": 20}]})
+
+        def go():
+            wait_queued(daemon, 78)
+            provider.release()
+        shots = flood(daemon, 80, request=lambda n: payload(headers=of_client("a" if n < 40 else "b")), meanwhile=go)
         record = in_order(provider.record())
     assert {s.answer.status for s in shots} == {200}
     of_b = [i for i, r in enumerate(record) if ["Authorization", "Bearer sk-b"] in r["headers"]]
-    start = of_b[0]  # until then it had not come
     assert len(of_b) == 40
-    assert of_b[19] - start <= 2 * 20 + 4, "b has had to wait for more than its turn"
+    assert of_b[19] <= 2 + 2 * 20 + 4, "b has had to wait for more than its turn"
 
 
 def test_first_in_first_out_within_a_client():

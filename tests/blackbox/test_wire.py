@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from client import pattern
-from raw import AT_ONCE_MS, CHAT, STREAM, Closed, Raw, ask, head_of, now_ms, wait_idle, wait_metric, wait_requests
+from raw import CHAT, STREAM, Closed, Raw, ask, head_of, in_time, now_ms, wait_idle, wait_metric, wait_requests
 
 CHAT_BYTES = json.dumps(CHAT).encode()
 PATH = "/v1/chat/completions"
@@ -218,6 +218,7 @@ def test_client_that_sends_it_all_reads_why(provider, retryd, headers):
 
 
 def test_endless_refused_upload_is_cut(provider, retryd):
+    """After 64 MiB, or after a second in which the client does not read what it was told."""
     d = retryd(server={"max_body": "64K"})
     piece = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     sent = 0
@@ -227,7 +228,7 @@ def test_endless_refused_upload_is_cut(provider, retryd):
             for _ in range(4096):  # 256 MiB
                 c.send(piece)
                 sent += 65536
-    assert 64 << 20 <= sent < 200 << 20
+    assert 64 << 10 < sent < 200 << 20
     assert ask(d).status == 200
     assert len(provider.record()) == 1
 
@@ -424,7 +425,7 @@ def test_half_close_is_leaving(provider, retryd):
         left = now_ms()
         assert c.is_closed()
     record = provider.wait(closed=1)
-    assert record[0]["t_closed"] - left < AT_ONCE_MS
+    in_time(record[0]["t_closed"] - left)
     assert wait_requests(d, 1)[0]["end"] == "client_gone"
 
 

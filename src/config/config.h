@@ -47,6 +47,7 @@ struct config_server {
 struct config_admin {
     char *listen; /* host:port, unix:PATH, or "off" */
     bool insecure_listen;
+    uint64_t slow_ms; /* 0: no request is slow */
 };
 
 struct config_log {

@@ -104,6 +104,10 @@ const struct config_row config_rows[] = {
      .restart = true, .help = "address of /healthz, /readyz and /metrics, or off"},
     {"admin", "insecure_listen", CONFIG_YES_NO, IN_CONFIG(admin.insecure_listen), .fallback = "no",
      .help = "allows an address that other machines can reach; whoever reaches it reads the pages"},
+    {"admin", "slow", CONFIG_DURATION, IN_CONFIG(admin.slow_ms), .max = 24 * HOURS,
+     .fallback = "30s", .zero_means = "none is",
+     .help = "time after which a response that has not begun makes its request slow: the status "
+             "page lists it"},
 
     {"log", "level", CONFIG_ENUM, IN_CONFIG(log.level), .choices = log_levels, .fallback = "info",
      .help = "lowest level that is logged"},

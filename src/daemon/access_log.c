@@ -34,8 +34,7 @@ static bool shares_a_piece(struct str text, struct str key)
     return false;
 }
 
-/* Whether it quotes a key that the upstream received: the configured one or the client's own. */
-static bool quotes_a_key(const struct exchange *x, struct str text)
+bool access_log_quotes_key(const struct exchange *x, struct str text)
 {
     const struct headers *h = &x->request.http.headers;
 
@@ -54,7 +53,7 @@ static bool quotes_a_key(const struct exchange *x, struct str text)
 
 static void add_foreign(const struct exchange *x, const char *field, struct str text)
 {
-    log_str(field, quotes_a_key(x, text) ? STR("(not shown: it quotes a key)") : text);
+    log_str(field, access_log_quotes_key(x, text) ? STR("(not shown: it quotes a key)") : text);
 }
 
 /* Logs what the upstream calls the request (response_request_id); `h` may be NULL. */

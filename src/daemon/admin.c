@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "edge/frontend.h"
@@ -17,6 +18,7 @@
 #define ADMIN_STALL_MS 5000
 /* The number of series is limited (traffic_metrics.c) so that their text is far shorter. */
 #define METRICS_BYTES_MAX (16 * 1024 * 1024)
+#define STATUS_BYTES_MAX (16 * 1024 * 1024)
 
 struct admin {
     struct frontend *frontend;
@@ -101,6 +103,54 @@ static int write_metrics(struct page *p)
     return rc;
 }
 
+/* The number behind `name=` in the query; 0 if there is none. */
+static uint64_t query_number(const struct page *p, struct str name)
+{
+    struct str target = buf_str(&p->http.target), pair;
+    const char *mark = memchr(target.p, '?', target.n);
+    uint64_t n;
+
+    if (!mark)
+        return 0;
+    target = (struct str){mark + 1, (size_t)(target.p + target.n - mark - 1)};
+    while (str_next(&target, '&', &pair))
+        if (str_starts(pair, name) &&
+            str_to_u64((struct str){pair.p + name.n, pair.n - name.n}, &n))
+            return n;
+    return 0;
+}
+
+static int write_status(struct page *p)
+{
+    struct buf body;
+    int rc;
+
+    buf_init(&body, STATUS_BYTES_MAX);
+    rc = p->a->source->status(p->a->ctx, query_number(p, STR("since=")), &body);
+    rc =
+        rc < 0 ? respond_text(p, 503, "out of memory") : respond(p, 200, "application/json", &body);
+    buf_deinit(&body);
+    return rc;
+}
+
+static int write_request(struct page *p, struct str id)
+{
+    struct buf body;
+    int rc;
+
+    buf_init(&body, STATUS_BYTES_MAX);
+    rc = p->a->source->request(p->a->ctx, id, &body);
+    if (rc == -ENOENT)
+        rc = respond_text(p, 404,
+                          "no such request is known: only those that failed, were retried or were "
+                          "slow are, and of them the last 200");
+    else
+        rc = rc < 0 ? respond_text(p, 503, "out of memory")
+                    : respond(p, 200, "application/json", &body);
+    buf_deinit(&body);
+    return rc;
+}
+
 static int serve(struct page *p)
 {
     struct str path = http_request_path(&p->http);
@@ -115,7 +165,12 @@ static int serve(struct page *p)
                                               : respond_text(p, 503, "draining");
     if (str_eq(path, STR("/metrics")))
         return write_metrics(p);
-    return respond_text(p, 404, "not found; the pages are /healthz, /readyz and /metrics");
+    if (str_eq(path, STR("/status.json")))
+        return write_status(p);
+    if (str_starts(path, STR("/requests/")))
+        return write_request(p, (struct str){path.p + 10, path.n - 10});
+    return respond_text(p, 404,
+                        "not found; the pages are /status.json, /metrics, /healthz and /readyz");
 }
 
 static void on_complete(void *user)

@@ -16,6 +16,10 @@ struct admin_source {
     bool (*well)(void *ctx);  /* every worker answers */
     bool (*ready)(void *ctx); /* new requests are accepted */
     void (*metrics)(void *ctx, struct buf *out);
+    /* Writes /status.json, without requests that ended up to the serial `after`. 0 or -ENOMEM. */
+    int (*status)(void *ctx, uint64_t after, struct buf *out);
+    /* Writes what is known of one request. 0, -ENOENT or -ENOMEM. */
+    int (*request)(void *ctx, struct str id, struct buf *out);
 };
 
 /* NULL when out of memory. `wake` is called when admin_turn has something to do. */

@@ -126,6 +126,7 @@ static int world_attempt_start(void *world, struct exchange *x, struct attempt *
         request.traced = on_traced;
         steps_attempt(x, a);
     }
+    story_attempt(w->history, &c->story, x, a);
     return fetch_start(w->fetch, &request, a, on_attempt_change, a, transfer_of(c, a));
 }
 
@@ -177,7 +178,7 @@ static int world_response_whole(void *world, struct exchange *x,
     size_t held = body->size;
     int rc = c->r ? frontend_whole(c->r, response, body) : -EPIPE;
 
-    (void)world;
+    story_relays(((struct worker *)world)->history, c->story);
     if (rc == 0 && steps_are_logged())
         steps_response(x, response->status, true);
     if (rc == 0)
@@ -191,7 +192,7 @@ static int world_response_begin(void *world, struct exchange *x,
     struct call *c = call_of(x);
     int rc = c->r ? frontend_stream(c->r, response) : -EPIPE;
 
-    (void)world;
+    story_relays(((struct worker *)world)->history, c->story);
     if (rc == 0 && steps_are_logged())
         steps_response(x, response->status, false);
     return rc;
@@ -292,7 +293,10 @@ static bool call_other_key(void *world, struct exchange *x, const struct target 
 static void call_turn_asked(void *world, struct exchange *x, const struct turn *turn,
                             const struct turn_request *turn_request, enum turn_state s)
 {
-    (void)world;
+    struct worker *w = world;
+
+    if (s == TURN_WAITING)
+        story_waits(w->history, &call_of(x)->story, x, turn);
     if (steps_are_logged())
         steps_turn(x, turn, turn_request, s, clock_now_ms());
 }
@@ -315,14 +319,17 @@ static void call_attempt_failed(void *world, struct exchange *x, const struct at
         metrics_add(&w->metrics.duplicates, 1);
     if (r->sick)
         fetch_drop_connection(w->fetch, r->attempt);
+    story_failed(w->history, &call_of(x)->story, x, r);
     access_log_attempt(x, r);
 }
 
 static void call_hedged(void *world, struct exchange *x)
 {
-    (void)x;
-    metrics_add(&((struct worker *)world)->metrics.hedges, 1);
-    metrics_add(&((struct worker *)world)->metrics.duplicates, 1);
+    struct worker *w = world;
+
+    metrics_add(&w->metrics.hedges, 1);
+    metrics_add(&w->metrics.duplicates, 1);
+    story_hedged(w->history, &call_of(x)->story, x);
 }
 
 static void call_event_dropped(void *world, struct exchange *x, bool malformed)
@@ -334,12 +341,15 @@ static void call_event_dropped(void *world, struct exchange *x, bool malformed)
         access_log_dropped(x, malformed);
 }
 
-static void record_end(struct worker *w, const struct exchange *x)
+static void record_end(struct worker *w, struct call *c)
 {
+    const struct exchange *x = &c->x;
     struct metrics *m = &w->metrics;
 
     metrics_add(&m->ends[x->end], 1);
     metrics_add(&m->wait_ms, x->wait_ms);
+    metrics_add(&m->queue_ms, x->placement.queue_ms);
+    metrics_add(&m->upstream_ms, story_upstream_ms(c->story, x));
     metrics_add(&m->bytes_out, x->reply.bytes_out);
     metrics_add(&m->events, x->reply.events);
     if (x->end == END_ANSWERED && x->stream.splices)
@@ -357,6 +367,7 @@ static void record_end(struct worker *w, const struct exchange *x)
     metrics_add(&m->duration_ms, x->ended_ms - x->started_ms);
     metrics_request(counters_of(w, x->placement.target.upstream), x);
     access_log_request(x, w->wiring->config->log.access);
+    story_end(w->history, &c->story, x, w->wiring->config->admin.slow_ms);
 }
 
 /* Whether a whole response may still wait for a slow client, which may never read it. (A streamed
@@ -374,7 +385,7 @@ static void call_ended(void *world, struct exchange *x)
 
     c->end_pending = c->r && is_on_its_way(x);
     if (!c->end_pending)
-        record_end(world, x);
+        record_end(world, c);
 }
 
 static void record_late_end(struct call *c)
@@ -387,7 +398,7 @@ static void record_late_end(struct call *c)
         x->reply.bytes_out = 0; /* the client may have read a part: nobody knows */
         x->last_reason = x->client_stalled ? REASON_CLIENT_STALLED : REASON_CLIENT_GONE;
     }
-    record_end(c->w, x);
+    record_end(c->w, c);
 }
 
 /* --- the table -------------------------------------------------------------------------------- */
@@ -476,6 +487,7 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
     c->t[0] = c->t[1] = NULL;
     c->armed_at = TIMER_OFF;
     c->wiring = wiring_ref(w->wiring);
+    c->story = NULL;
     c->spool_warned = c->end_pending = c->sent_whole = false;
     exchange_init(&c->x, &world_ops, w, &shared, &limits);
     c->x.tag = c->x.slots[0].turn.tag = c->x.slots[1].turn.tag = c;
@@ -491,6 +503,7 @@ static void call_end(struct call *c)
 
     if (c->end_pending)
         record_late_end(c);
+    story_drop(w->history, &c->story);
     exchange_deinit(&c->x);
     c->answered = 0;
     call_count(c);

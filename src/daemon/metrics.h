@@ -80,6 +80,7 @@ struct metrics {
 #undef X
     _Atomic uint64_t handshake_us;
     _Atomic uint64_t attempts, wait_ms, duration_ms, failures[REASON_COUNT]; /* at all upstreams */
+    _Atomic uint64_t upstream_ms, queue_ms;     /* parts of duration_ms; see wait_ms, too */
     _Atomic uint64_t ends[END_CLIENT_GONE + 1]; /* requests by how they ended */
     _Atomic uint64_t retries[REASON_COUNT];     /* failed attempts followed by another, by reason */
     _Atomic uint64_t untried[REASON_COUNT];     /* requests without an attempt, by reason */

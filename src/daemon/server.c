@@ -15,12 +15,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/server_private.h"
+#include "daemon/status.h"
 #include "edge/frontend_check.h"
 
 #define PROBLEMS_BYTES_MAX (64 * 1024)
-#define ADMIN_ROUNDS 16     /* before the loop looks at its sockets again */
-#define PING_MS 2000        /* interval between two pings of the workers */
-#define PINGS_MISSED_WELL 2 /* consecutive misses that a busy machine may cause */
+#define ADMIN_ROUNDS 16 /* before the loop looks at its sockets again */
+#define PING_MS 2000    /* interval between two pings of the workers */
 /* Time that systemd is asked for at each ping, and that cut requests have to end. */
 #define EXTEND_MS 10000
 
@@ -216,8 +216,41 @@ static void write_metrics(void *ctx, struct buf *out)
     free(sets);
 }
 
-static const struct admin_source admin_source = {
-    .may_enter = may_see_admin, .well = is_well, .ready = is_ready, .metrics = write_metrics};
+static int write_status(void *ctx, uint64_t after, struct buf *out)
+{
+    struct status st;
+    int rc = status_take(ctx, after, &st);
+
+    if (rc < 0)
+        return rc;
+    rc = status_json(&st, after == 0, out);
+    status_free(&st);
+    return rc;
+}
+
+static int write_request(void *ctx, struct str id, struct buf *out)
+{
+    struct server *s = ctx;
+    struct status st;
+    struct story story;
+    int rc;
+
+    if (!history_find(s->history, id, &story))
+        return -ENOENT;
+    rc = status_take(s, 0, &st);
+    if (rc < 0)
+        return rc;
+    rc = status_story_json(&st, &story, out);
+    status_free(&st);
+    return rc;
+}
+
+static const struct admin_source admin_source = {.may_enter = may_see_admin,
+                                                 .well = is_well,
+                                                 .ready = is_ready,
+                                                 .metrics = write_metrics,
+                                                 .status = write_status,
+                                                 .request = write_request};
 
 static void wake_admin(void *arg)
 {
@@ -373,6 +406,7 @@ static void on_watchdog(uv_timer_t *timer)
         sd_notify(0, "WATCHDOG=1");
     extend_timeout(s);
     reload_look(s);
+    status_sample(s);
 }
 
 static void start_watchdog(struct server *s)
@@ -476,8 +510,8 @@ static int start_workers(struct server *s)
     /* A worker may outlive the handlers: a signal that it took then would end the process. */
     block_signals(&before);
     while (s->worker_count < n) {
-        struct worker *w =
-            worker_new(s->config, traffic_turns(s->traffic), s->failures, on_worker_change, s, &rc);
+        struct worker_shared shared = {traffic_turns(s->traffic), s->failures, s->history};
+        struct worker *w = worker_new(s->config, &shared, on_worker_change, s, &rc);
 
         if (!w) {
             log_line(LOG_ERROR, "cannot start worker %u: %s", s->worker_count, strerror(-rc));
@@ -596,7 +630,8 @@ static int start(struct server *s)
     int rc;
 
     s->failures = failures_new();
-    s->traffic = s->failures ? traffic_new(&s->loop) : NULL;
+    s->history = history_new();
+    s->traffic = s->failures && s->history ? traffic_new(&s->loop) : NULL;
     s->admin = s->traffic ? admin_new(&s->loop, &admin_source, s, wake_admin, s) : NULL;
     if (!s->admin)
         return -ENOMEM;
@@ -619,6 +654,7 @@ static int start(struct server *s)
     log_line(LOG_INFO, "retryd " RETRYD_VERSION " is ready (%u worker%s)", s->worker_count,
              s->worker_count == 1 ? "" : "s");
     reload_started(s);
+    s->started_unix_ms = s->reloads.taken_s * 1000;
     return 0;
 }
 
@@ -638,6 +674,7 @@ static void end(struct server *s)
     sharing_free(s->sharing);
     traffic_free(s->traffic);
     failures_free(s->failures);
+    history_free(s->history);
     if (s->spare_fd >= 0)
         close(s->spare_fd);
     config_unref(s->config);

@@ -18,6 +18,7 @@
 struct server;
 
 #define LISTEN_MAX 16
+#define PINGS_MISSED_WELL 2 /* consecutive misses that a busy machine may cause */
 
 struct listen_socket {
     int fd;
@@ -51,6 +52,7 @@ struct server {
     struct admin *admin;
     struct traffic *traffic;
     struct failures *failures;
+    struct history *history;
     struct sharing *sharing; /* NULL: no shared view */
     struct control *control; /* NULL: it could not be opened */
     struct reloads reloads;
@@ -64,6 +66,7 @@ struct server {
     bool *file_warned;        /* for each of them: logged that it cannot be used */
     bool unwatched_warned;    /* logged that a folder cannot be watched */
     bool has_loop;            /* the loop is set up and must be closed */
+    uint64_t started_unix_ms; /* wall clock */
     uint64_t pongs_seen;      /* of the worker with the fewest */
     unsigned pings_missed;    /* consecutive pings that some worker did not answer */
     bool watched;             /* systemd expects watchdog notifications */

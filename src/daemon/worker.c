@@ -357,7 +357,7 @@ static void wake_for_turns(void *arg)
     uv_async_send(&((struct worker *)arg)->async);
 }
 
-struct worker *worker_new(struct config *config, struct turns *turns, struct failures *failures,
+struct worker *worker_new(struct config *config, const struct worker_shared *shared,
                           void (*on_change)(void *arg), void *arg, int *ret_error)
 {
     struct worker *w = calloc(1, sizeof(*w));
@@ -369,8 +369,9 @@ struct worker *worker_new(struct config *config, struct turns *turns, struct fai
     list_init(&w->run);
     list_init(&w->active);
     list_init(&w->kept);
-    w->turns = turns;
-    w->failures = failures;
+    w->turns = shared->turns;
+    w->failures = shared->failures;
+    w->history = shared->history;
     turns_ready_init(&w->ready, wake_for_turns, w);
     w->on_change = on_change;
     w->arg = arg;

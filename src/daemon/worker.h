@@ -10,14 +10,20 @@
 #include <stdint.h>
 
 #include "config/config.h"
+#include "daemon/history.h"
 #include "daemon/metrics.h"
 
 struct worker;
 
 /* Starts the thread, which calls `on_change` when a connection has closed or the worker has
- * stopped. References the configuration; `turns` and `failures` must outlive the worker. NULL with
+ * stopped. References the configuration; what the workers share must outlive them. NULL with
  * *ret_error if it cannot be started. */
-struct worker *worker_new(struct config *config, struct turns *turns, struct failures *failures,
+struct worker_shared {
+    struct turns *turns;
+    struct failures *failures;
+    struct history *history;
+};
+struct worker *worker_new(struct config *config, const struct worker_shared *shared,
                           void (*on_change)(void *arg), void *arg, int *ret_error);
 /* Waits for the thread; worker_drain or worker_abort must have been called. */
 void worker_free(struct worker *w);

@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "base/list.h"
+#include "daemon/story.h"
 #include "daemon/wiring.h"
 #include "daemon/worker.h"
 #include "edge/fetch.h"
@@ -22,10 +23,11 @@ struct call {
     struct wiring *wiring;
     struct wiring *wiring_before; /* of its previous plan, or NULL */
     uv_timer_t timer;
-    uint64_t armed_at; /* when the timer fires, or TIMER_OFF */
-    size_t held;       /* bytes counted for it in the worker's `buffered` */
-    size_t answered;   /* of these, bytes of the response that was handed over */
-    bool spool_warned; /* the failure of its spool was logged */
+    uint64_t armed_at;   /* when the timer fires, or TIMER_OFF */
+    size_t held;         /* bytes counted for it in the worker's `buffered` */
+    size_t answered;     /* of these, bytes of the response that was handed over */
+    struct story *story; /* NULL: there is nothing to tell of it */
+    bool spool_warned;   /* the failure of its spool was logged */
     bool
         end_pending; /* its exchange has ended; counted and logged once its client's end is closed */
     bool sent_whole;  /* the kernel took the whole response */
@@ -52,6 +54,7 @@ struct worker {
     struct wiring *wiring;
     struct turns *turns;         /* of all workers */
     struct failures *failures;   /* of all workers */
+    struct history *history;     /* of all workers */
     struct turns_ready ready;    /* turns that were granted after a wait */
     uint64_t tls_quiet_until_ms; /* no log line about TLS before this time */
     struct list run;

@@ -48,8 +48,8 @@ bool budget_repeat(struct budget *b, unsigned percent, unsigned min, uint64_t no
     return true;
 }
 
-/* Nothing overflows: the hundredth of 20 sums of 32 bits, by a percentage of 32 bits, is below 2^62. */
-unsigned budget_left(const struct budget *b, unsigned percent, unsigned min, uint64_t now_ms)
+void budget_count(const struct budget *b, uint64_t now_ms, uint64_t *ret_requests,
+                  uint64_t *ret_repeats)
 {
     uint64_t number = number_of(now_ms), requests = 0, repeats = 0;
 
@@ -59,6 +59,16 @@ unsigned budget_left(const struct budget *b, unsigned percent, unsigned min, uin
         requests += b->buckets[i].requests;
         repeats += b->buckets[i].repeats;
     }
+    *ret_requests = requests;
+    *ret_repeats = repeats;
+}
+
+/* Nothing overflows: the hundredth of 20 sums of 32 bits, by a percentage of 32 bits, is below 2^62. */
+unsigned budget_left(const struct budget *b, unsigned percent, unsigned min, uint64_t now_ms)
+{
+    uint64_t requests, repeats;
+
+    budget_count(b, now_ms, &requests, &repeats);
     uint64_t room = requests / 100 * percent + requests % 100 * percent / 100 +
                     (uint64_t)min * (BUDGET_WINDOW_MS / 1000);
     if (room <= repeats)

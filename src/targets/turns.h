@@ -236,7 +236,12 @@ struct turns_view {
     uint64_t shut_ms; /* how long it still is; 0: it is not */
     bool half_open;   /* model: a probe is under way */
     bool opening;     /* target: its gate opens step by step */
-    double pace_per_minute; /* target; 0: it is not paced */
+    double pace_per_minute;                   /* target; 0: it is not paced */
+    unsigned in_a_row;                        /* model: failures since the last success */
+    unsigned waiting;                         /* target: requests in queues that it may serve */
+    unsigned max_concurrency, per_minute;     /* upstream: its limits; 0: none */
+    uint64_t free_ms;                         /* upstream: until per_minute lets one go */
+    uint64_t budget_requests, budget_repeats; /* upstream: in the budget's window */
 };
 bool turns_each(struct turns *t, uint64_t *at, void (*each)(void *arg, const struct turns_view *v),
                 void *arg);

@@ -135,6 +135,7 @@ struct wait_queue {
     uint64_t at_ms;           /* ... until then; TURNS_NEVER */
     struct client_queue only; /* where it has one alone; the others are in the table */
     bool only_used;
+    unsigned waiting; /* turns in it */
     unsigned link_count;
     struct link {
         struct list node; /* in target_state->links */

@@ -185,6 +185,7 @@ int turns_queue_join(struct turns *t, struct turn *turn, const struct candidates
     if (is_new)
         place_queue(t, queue);
     t->waiting++;
+    queue->waiting++;
     return 0;
 }
 
@@ -196,6 +197,7 @@ void turns_queue_leave(struct turns *t, struct turn *turn)
     list_remove(&turn->node);
     turn->client = NULL;
     t->waiting--;
+    queue->waiting--;
     if (!list_empty(&client->turns)) {
         place_comer(client);
     } else {

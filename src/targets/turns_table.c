@@ -361,6 +361,28 @@ static uint64_t left(uint64_t until_ms, uint64_t now_ms)
     return until_ms > now_ms ? until_ms - now_ms : 0;
 }
 
+static void view_upstream(const struct upstream_state *s, uint64_t now_ms, struct turns_view *ret)
+{
+    *ret = (struct turns_view){
+        .kind = VIEW_UPSTREAM,
+        .upstream = s->name,
+        .in_flight = s->in_flight,
+        .max_concurrency = s->max_concurrency,
+        .per_minute = s->per_minute,
+        .free_ms = left(rate_next(&s->rate, s->per_minute, now_ms), now_ms),
+    };
+    budget_count(&s->budget, now_ms, &ret->budget_requests, &ret->budget_repeats);
+}
+
+static unsigned waiting_for(const struct target_state *state)
+{
+    unsigned n = 0;
+
+    for (struct list *l = state->links.next; l != &state->links; l = l->next)
+        n += LIST_ENTRY(l, struct link, node)->queue->waiting;
+    return n;
+}
+
 /* False: there is none of such an entry. */
 static bool view_of(const struct entry *e, uint64_t now_ms, struct turns_view *ret)
 {
@@ -371,8 +393,7 @@ static bool view_of(const struct entry *e, uint64_t now_ms, struct turns_view *r
 
     switch (e->kind) {
     case ENTRY_UPSTREAM:
-        *ret = (struct turns_view){
-            .kind = VIEW_UPSTREAM, .upstream = upstream->name, .in_flight = upstream->in_flight};
+        view_upstream(upstream, now_ms, ret);
         return true;
     case ENTRY_MODEL:
         *ret = (struct turns_view){
@@ -385,6 +406,7 @@ static bool view_of(const struct entry *e, uint64_t now_ms, struct turns_view *r
             .shut_ms =
                 model->breaker.phase == BREAKER_CLOSED ? 0 : left(model->breaker.until_ms, now_ms),
             .half_open = model->breaker.phase == BREAKER_HALF_OPEN,
+            .in_a_row = model->breaker.in_a_row,
         };
         return true;
     case ENTRY_KEY:
@@ -407,6 +429,7 @@ static bool view_of(const struct entry *e, uint64_t now_ms, struct turns_view *r
             .shut_ms = state->gate.phase == GATE_CLOSED ? left(state->gate.until_ms, now_ms) : 0,
             .opening = state->gate.phase == GATE_OPENING,
             .pace_per_minute = state->pace.on ? state->pace.per_minute : 0,
+            .waiting = waiting_for(state),
         };
         return true;
     case ENTRY_LEARNED:

@@ -1,0 +1,439 @@
+/* Looks at everything that the status pages show, and tells how well it is. */
+#include "daemon/status.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "daemon/pressure.h"
+#include "daemon/server_private.h"
+#include "targets/budget.h"
+
+#define STATUS_TIME_MAX 24
+
+const char *status_health_word(enum status_health h)
+{
+    static const char *const words[] = {[STATUS_WELL] = "well",
+                                        [STATUS_ATTENTION] = "attention",
+                                        [STATUS_RIDING_OUT] = "riding_out",
+                                        [STATUS_DOWN] = "down",
+                                        [STATUS_DRAINING] = "draining",
+                                        [STATUS_STUCK] = "stuck"};
+
+    return words[h];
+}
+
+const char *status_health_sentence(enum status_health h)
+{
+    static const char *const words[] = {[STATUS_WELL] = "All is well",
+                                        [STATUS_ATTENTION] = "Serving, but needs a look",
+                                        [STATUS_RIDING_OUT] = "Riding out a failure",
+                                        [STATUS_DOWN] = "No upstream answers",
+                                        [STATUS_DRAINING] = "Shutting down",
+                                        [STATUS_STUCK] = "A worker does not answer"};
+
+    return words[h];
+}
+
+/* --- words ------------------------------------------------------------------------------------- */
+
+/* A duration as people write it: "1.5 s", "4 min". */
+static const char *status_time(uint64_t ms, char space[STATUS_TIME_MAX])
+{
+    if (ms < 1000)
+        snprintf(space, STATUS_TIME_MAX, "%u ms", (unsigned)ms);
+    else if (ms < 10 * 1000)
+        snprintf(space, STATUS_TIME_MAX, "%.1f s", (double)ms / 1000);
+    else if (ms < 120 * 1000)
+        snprintf(space, STATUS_TIME_MAX, "%" PRIu64 " s", ms / 1000);
+    else if (ms < 120 * 60 * 1000)
+        snprintf(space, STATUS_TIME_MAX, "%" PRIu64 " min", ms / 60000);
+    else if (ms < UINT64_C(48) * 3600 * 1000)
+        snprintf(space, STATUS_TIME_MAX, "%" PRIu64 " h", ms / 3600000);
+    else
+        snprintf(space, STATUS_TIME_MAX, "%" PRIu64 " days", ms / 86400000);
+    return space;
+}
+
+/* --- views ------------------------------------------------------------------------------------ */
+
+static void see(void *arg, const struct turns_view *v)
+{
+    struct status_view one = {.view = *v};
+
+    snprintf(one.upstream, sizeof(one.upstream), "%s", v->upstream);
+    snprintf(one.model, sizeof(one.model), "%s", v->model ? v->model : "");
+    one.view.upstream = one.view.model = NULL;
+    (void)buf_add(arg, (const char *)&one, sizeof(one));
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct status_view *x = a, *y = b;
+    int order = strcmp(x->upstream, y->upstream);
+
+    if (order == 0)
+        order = (int)x->view.kind - (int)y->view.kind;
+    if (order == 0)
+        order = strcmp(x->model, y->model);
+    if (order == 0)
+        order = (int)x->view.operation - (int)y->view.operation;
+    if (order == 0 && x->view.key_number != y->view.key_number)
+        order = x->view.key_number < y->view.key_number ? -1 : 1;
+    return order;
+}
+
+static void join(struct turns_view *all, const struct turns_view *v)
+{
+    all->in_flight += v->in_flight;
+    all->fallbacks += v->fallbacks;
+    all->shut += v->shut;
+    all->half_open |= v->half_open;
+    all->opening |= v->opening;
+    all->waiting += v->waiting;
+    all->in_a_row = v->in_a_row > all->in_a_row ? v->in_a_row : all->in_a_row;
+    all->shut_ms = v->shut_ms > all->shut_ms ? v->shut_ms : all->shut_ms;
+    if (v->pace_per_minute > 0 &&
+        (all->pace_per_minute <= 0 || v->pace_per_minute < all->pace_per_minute))
+        all->pace_per_minute = v->pace_per_minute;
+}
+
+static bool is_shut(const struct turns_view *v)
+{
+    return v->shut_ms > 0 || v->half_open || v->opening || v->waiting > 0 || v->pace_per_minute > 0;
+}
+
+/* Hides models beyond STATUS_MODELS_MAX of each upstream: clients name any models. */
+static void hide(struct status_view *views, unsigned n)
+{
+    for (int pass = 0; pass < 2; pass++) /* first come those that are shut */
+        for (unsigned i = 0, shown = 0; i < n; i++) {
+            struct status_view *v = &views[i];
+
+            if (i > 0 && strcmp(v->upstream, views[i - 1].upstream) != 0)
+                shown = 0;
+            if (v->view.kind != VIEW_MODEL)
+                continue;
+            if (pass == 0)
+                v->hidden = !is_shut(&v->view) || shown >= STATUS_MODELS_MAX;
+            else if (v->hidden && shown < STATUS_MODELS_MAX)
+                v->hidden = false;
+            else if (v->hidden)
+                continue;
+            shown += !v->hidden;
+        }
+}
+
+static int take_views(struct turns *turns, struct status *ret)
+{
+    struct buf all;
+    uint64_t at = 0;
+    size_t n, size, kept = 0;
+    struct status_view *views;
+
+    buf_init(&all, SIZE_MAX / 2);
+    while (turns_each(turns, &at, see, &all))
+        ;
+    if (all.failed) {
+        buf_deinit(&all);
+        return -ENOMEM;
+    }
+    n = all.len / sizeof(*views);
+    views = (struct status_view *)(void *)buf_steal(&all, &size);
+    if (n > 0)
+        qsort(views, n, sizeof(*views), by_name);
+    for (size_t i = 0; i < n; i++) {
+        if (kept > 0 && by_name(&views[kept - 1], &views[i]) == 0)
+            join(&views[kept - 1].view, &views[i].view);
+        else
+            views[kept++] = views[i];
+    }
+    ret->views = views;
+    ret->view_count = (unsigned)kept;
+    hide(views, ret->view_count);
+    return 0;
+}
+
+const struct status_view *status_next(const struct status *st, const struct status_view *v,
+                                      const char *upstream, enum turns_view_kind kind)
+{
+    for (v = v ? v + 1 : st->views; v && v < st->views + st->view_count; v++)
+        if (v->view.kind == kind && strcmp(v->upstream, upstream) == 0)
+            return v;
+    return NULL;
+}
+
+uint64_t status_queue_ms(const struct status *st, const struct story *s)
+{
+    uint64_t least = 0;
+
+    for (unsigned i = 0; i < st->view_count; i++) {
+        const struct turns_view *v = &st->views[i].view;
+        bool its = (v->kind == VIEW_TARGET || v->kind == VIEW_MODEL) &&
+                   strcmp(st->views[i].model, s->model) == 0;
+
+        if (its && v->shut_ms > 0 && (least == 0 || v->shut_ms < least))
+            least = v->shut_ms;
+    }
+    return least;
+}
+
+uint64_t status_budget_left(const struct status *st, const struct turns_view *v)
+{
+    const struct retry_settings *r = &st->config->defaults.retry;
+    uint64_t room = v->budget_requests * r->budget_percent / 100 +
+                    (uint64_t)r->budget_min * (BUDGET_WINDOW_MS / 1000);
+
+    return room > v->budget_repeats ? room - v->budget_repeats : 0;
+}
+
+uint64_t status_other_ms(const struct history_sums *sums)
+{
+    uint64_t known = sums->upstream_ms + sums->backoff_ms + sums->queue_ms;
+
+    return sums->total_ms > known ? sums->total_ms - known : 0;
+}
+
+/* --- counters --------------------------------------------------------------------------------- */
+
+static uint64_t value_of(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void add_worker(const struct metrics *m, struct history_sums *to)
+{
+    uint64_t wait_ms = value_of(&m->wait_ms), queue_ms = value_of(&m->queue_ms);
+
+    to->requests += value_of(&m->requests);
+    to->answered += value_of(&m->ends[END_ANSWERED]);
+    to->rescued += value_of(&m->rescued);
+    to->failed += value_of(&m->ends[END_FAILED]);
+    to->refused += value_of(&m->refused);
+    to->broken += value_of(&m->ends[END_BROKEN]);
+    to->client_gone += value_of(&m->ends[END_CLIENT_GONE]);
+    to->attempts += value_of(&m->attempts);
+    to->total_ms += value_of(&m->duration_ms);
+    to->upstream_ms += value_of(&m->upstream_ms);
+    to->queue_ms += queue_ms;
+    to->backoff_ms += wait_ms > queue_ms ? wait_ms - queue_ms : 0;
+    for (unsigned r = 0; r < REASON_COUNT; r++) {
+        to->failures[r] += value_of(&m->failures[r]);
+        to->retries += value_of(&m->retries[r]);
+    }
+}
+
+static struct history_sums sums_of(struct server *s)
+{
+    struct history_sums all = {.requests = 0};
+
+    for (unsigned i = 0; i < s->worker_count; i++)
+        add_worker(worker_metrics(s->workers[i]), &all);
+    return all;
+}
+
+void status_sample(struct server *s)
+{
+    struct history_sums now = sums_of(s);
+
+    history_sample(s->history, clock_now_ms(), &now);
+}
+
+static void take_counters(struct server *s, struct status *ret)
+{
+    struct rusage u;
+    FILE *statm = fopen("/proc/self/statm", "re");
+    unsigned long all = 0, resident = 0;
+
+    status_sample(s);
+    ret->total = sums_of(s);
+    ret->hour = history_hour(s->history, ret->now_ms);
+    for (unsigned ago = 0; ago < HISTORY_MINUTES; ago++)
+        ret->minutes[ago] = history_minute(s->history, ret->now_ms, ago);
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        struct metrics *m = worker_metrics(s->workers[i]);
+        uint64_t lag = peak_read(&m->lag, ret->now_ms);
+
+        ret->active += value_of(&m->active);
+        ret->connections += value_of(&m->connections);
+        ret->lag_max_ms = lag > ret->lag_max_ms ? lag : ret->lag_max_ms;
+    }
+    ret->buffered = pressure_now();
+    if (getrusage(RUSAGE_SELF, &u) == 0)
+        ret->cpu_us = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
+                      (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+    if (statm && fscanf(statm, "%lu %lu", &all, &resident) == 2)
+        ret->memory = (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (statm)
+        fclose(statm);
+}
+
+static int take_stories(struct server *s, uint64_t after, struct status *ret)
+{
+    ret->stories = calloc(STATUS_LIVE_MAX + HISTORY_MAX, sizeof(*ret->stories));
+    if (!ret->stories)
+        return -ENOMEM;
+    ret->live = history_live(s->history);
+    ret->live_count = history_copy_live(s->history, ret->stories, STATUS_LIVE_MAX);
+    ret->ended_count =
+        history_copy_ended(s->history, after, ret->stories + ret->live_count, HISTORY_MAX);
+    ret->serial = ret->ended_count > 0 ? ret->stories[ret->live_count].serial : after;
+    return 0;
+}
+
+static int take_dump(const struct config *c, struct status *ret)
+{
+    size_t size = 0;
+    FILE *out = open_memstream(&ret->dump, &size);
+
+    if (!out)
+        return -ENOMEM;
+    config_dump(c, true, out);
+    if (fclose(out) != 0 || !ret->dump)
+        return -ENOMEM;
+    ret->config_hash = hash_text((struct str){ret->dump, size});
+    return 0;
+}
+
+/* --- health ----------------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 3, 4))) static void say(struct status *st, enum status_health h,
+                                                      const char *format, ...)
+{
+    va_list args;
+
+    if (h > st->health)
+        st->health = h;
+    if (st->why_count == STATUS_WHY_MAX)
+        return;
+    va_start(args, format);
+    vsnprintf(st->why[st->why_count++], sizeof(st->why[0]), format, args);
+    va_end(args);
+}
+
+static const char *name_of(const struct status_view *v)
+{
+    return v->model[0] ? v->model : "(no model)";
+}
+
+/* Whether all of the upstream's models that were used are taken for down. */
+static bool is_down(const struct status *st, const char *upstream)
+{
+    const struct status_view *v = NULL;
+    bool any = false;
+
+    while ((v = status_next(st, v, upstream, VIEW_MODEL))) {
+        if (v->view.shut_ms == 0 && !v->view.half_open)
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+static void say_down(struct status *st)
+{
+    unsigned down = 0, used = 0;
+
+    for (unsigned i = 0; i < st->config->upstream_count; i++) {
+        used += status_next(st, NULL, st->config->upstreams[i].name, VIEW_MODEL) != NULL;
+        down += is_down(st, st->config->upstreams[i].name);
+    }
+    if (used > 0 && down == used)
+        st->health = STATUS_DOWN;
+}
+
+static void say_view(struct status *st, const struct status_view *s)
+{
+    const struct turns_view *v = &s->view;
+    char time[STATUS_TIME_MAX];
+
+    if (v->kind == VIEW_MODEL && v->half_open)
+        say(st, STATUS_RIDING_OUT, "%s: %s is taken for down; a probe is under way", s->upstream,
+            name_of(s));
+    else if (v->kind == VIEW_MODEL && v->shut_ms > 0)
+        say(st, STATUS_RIDING_OUT, "%s: %s is taken for down; the next probe goes in %s",
+            s->upstream, name_of(s), status_time(v->shut_ms, time));
+    else if (v->kind == VIEW_TARGET && v->shut_ms > 0)
+        say(st, STATUS_RIDING_OUT, "%s: %s has reached its rate limit; its gate opens in %s",
+            s->upstream, name_of(s), status_time(v->shut_ms, time));
+    else if (v->kind == VIEW_KEY && v->shut_ms > 0)
+        say(st, STATUS_ATTENTION, "%s: key %u is set aside for another %s", s->upstream,
+            v->key_number, status_time(v->shut_ms, time));
+}
+
+static void judge(struct server *s, struct status *st)
+{
+    const struct reloads *r = &s->reloads;
+    unsigned riding = 0;
+
+    if (!s->draining && s->pings_missed > PINGS_MISSED_WELL)
+        say(st, STATUS_STUCK, "a worker has not answered for %u seconds", s->pings_missed * 2);
+    if (s->ending)
+        say(st, STATUS_DRAINING, "running requests are finished; new connections are %s",
+            s->draining ? "refused" : "still accepted");
+    if (r->refused)
+        say(st, STATUS_ATTENTION,
+            "the last reload was refused, and the configuration before it is in force: %s",
+            r->problem);
+    else if (r->differs)
+        say(st, STATUS_ATTENTION,
+            "%s was changed after it was read; `retryd reload` reads it again", s->config->path);
+    for (unsigned i = 0; i < st->view_count; i++)
+        say_view(st, &st->views[i]);
+    for (unsigned i = 0; i < st->live_count; i++)
+        riding += st->stories[i].phase != STORY_RELAYING;
+    if (riding > 0)
+        say(st, STATUS_RIDING_OUT, "%u request%s being ridden out", riding,
+            riding == 1 ? " is" : "s are");
+    say_down(st);
+}
+
+/* --- everything ------------------------------------------------------------------------------- */
+
+int status_take(struct server *s, uint64_t after, struct status *ret)
+{
+    struct timespec t;
+    int rc;
+
+    memset(ret, 0, sizeof(*ret));
+    clock_gettime(CLOCK_REALTIME, &t);
+    ret->now_ms = clock_now_ms();
+    ret->unix_ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    ret->started_unix_ms = s->started_unix_ms;
+    ret->config = s->config;
+    ret->reload = (struct status_reload){.differs = s->reloads.differs,
+                                         .refused = s->reloads.refused,
+                                         .tried_s = s->reloads.tried_s,
+                                         .taken_s = s->reloads.taken_s};
+    snprintf(ret->reload.problem, sizeof(ret->reload.problem), "%s", s->reloads.problem);
+    ret->waiting = turns_waiting(traffic_turns(s->traffic));
+    take_counters(s, ret);
+    rc = take_views(traffic_turns(s->traffic), ret);
+    if (rc == 0)
+        rc = take_stories(s, after, ret);
+    if (rc == 0)
+        rc = take_dump(s->config, ret);
+    if (rc == 0)
+        judge(s, ret);
+    else
+        status_free(ret);
+    return rc;
+}
+
+void status_free(struct status *st)
+{
+    free(st->views);
+    free(st->stories);
+    free(st->dump);
+    st->views = NULL;
+    st->stories = NULL;
+    st->dump = NULL;
+}

@@ -19,7 +19,7 @@
 
 #include "base/str.h"
 
-enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF }; /* LOG_OFF: for no line */
 
 /* Turns priorities on if `fd` is the journal's stream. $JOURNAL_STREAM names that stream by device
  * and inode (systemd.exec(5)). The variable alone is not enough: a service may have it for its

@@ -513,8 +513,25 @@ static void read_source(struct config *c, struct config_report *r)
     r->text = &c->source->text;
 }
 
-static struct config *load(const char *path, enum purpose purpose, struct buf *problems,
-                           struct buf *notes)
+/* What is there beside the file. */
+struct beside {
+    const struct config_setting *settings;
+    unsigned count;
+};
+
+static void put_beside(struct config_text *text, const struct config_setting *s,
+                       struct config_report *r)
+{
+    int section = config_text_section(text, s->kind, s->name, 0);
+
+    if (section < 0)
+        config_no_memory(r);
+    else
+        config_text_set(text, (unsigned)section, s->key, s->value, 0, r);
+}
+
+static struct config *load(const char *path, enum purpose purpose, struct beside beside,
+                           struct buf *problems, struct buf *notes)
 {
     struct config *c = begin(path);
     struct config_report report;
@@ -526,6 +543,8 @@ static struct config *load(const char *path, enum purpose purpose, struct buf *p
         read_source(c, &report);
     else
         config_no_memory(&report);
+    for (unsigned i = 0; !report.faults[FAULT_MEMORY] && i < beside.count; i++)
+        put_beside(&c->source->text, &beside.settings[i], &report);
     if (!report.faults[FAULT_MEMORY] && !report.faults[FAULT_FILE])
         load_parts(c, purpose == GLOBALS_ONLY, &report);
     config_report_write(&report, problems, notes);
@@ -541,12 +560,29 @@ static struct config *load(const char *path, enum purpose purpose, struct buf *p
 
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes)
 {
-    return load(path, TO_RUN, problems, notes);
+    return load(path, TO_RUN, (struct beside){0}, problems, notes);
+}
+
+struct config *config_load_with(const char *path, const struct config_setting *settings,
+                                unsigned count, struct buf *problems, struct buf *notes)
+{
+    return load(path, TO_RUN, (struct beside){settings, count}, problems, notes);
+}
+
+bool config_has_section(const struct config *c, const char *kind, const char *name)
+{
+    const struct config_text *text = &c->source->text;
+
+    for (unsigned i = 0; i < text->count; i++)
+        if (!strcmp(text->sections[i].kind, kind) &&
+            (!name || !strcmp(text->sections[i].name, name)))
+            return true;
+    return false;
 }
 
 struct config *config_examine(const char *path, struct buf *problems, struct buf *notes)
 {
-    return load(path, TO_EXAMINE, problems, notes);
+    return load(path, TO_EXAMINE, (struct beside){0}, problems, notes);
 }
 
 struct config *config_renew(const struct config *was)
@@ -601,7 +637,7 @@ bool config_wants_json(const char *path)
 
 char *config_admin_address(const char *path, struct buf *problems)
 {
-    struct config *c = load(path, GLOBALS_ONLY, problems, NULL);
+    struct config *c = load(path, GLOBALS_ONLY, (struct beside){0}, problems, NULL);
     char *address = c ? strdup(c->admin.listen) : NULL;
 
     if (c && !address)

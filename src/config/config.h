@@ -181,6 +181,23 @@ struct config {
  * (a route names an unknown upstream); ENOKEY (an API key or the Redis password is unavailable). */
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes);
 
+/* A setting that the file does not have, or that is to replace the one that it has. */
+struct config_setting {
+    const char *kind; /* of the section: "upstream" */
+    const char *name; /* of the section; "" */
+    const char *key;
+    const char *value;
+};
+
+/* Like config_load, with settings beside those of the file. A section that they name and the file
+ * does not have comes behind those of the file. */
+struct config *config_load_with(const char *path, const struct config_setting *settings,
+                                unsigned count, struct buf *problems, struct buf *notes);
+
+/* Whether the file, or a setting beside it, has a section of that kind: of that name, or of any if
+ * `name` is NULL. */
+bool config_has_section(const struct config *c, const char *kind, const char *name);
+
 /* Does the same for --check and --dump-config, which run outside of the service: a systemd
  * credential that is missing is only noted, and left out of the snapshot. */
 struct config *config_examine(const char *path, struct buf *problems, struct buf *notes);

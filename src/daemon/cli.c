@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/run.h"
+
 #define TEXT_MAX (1024 * 1024)
 
 static const char usage_begin[] =
@@ -54,6 +56,8 @@ static const char usage_end[] =
 
 /* One row for each command. A new one needs only its row and its function. */
 static const struct cli_command commands[] = {
+    {"run", "[-c FILE] [--env NAME[=/PATH]]... [--hide-key] [--log FILE] [--] CMD [ARGUMENT ...]",
+     "run a command that uses a private retryd", run_help, run},
     {"reload", "[PID]", "make the running retryd, or process PID, read its configuration again",
      "Waits for the result. Exits with 0 if the new configuration is in force. Otherwise it prints "
      "what\nis wrong, exits with the code that --check would return, and the old configuration "

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/birth.h"
 #include "daemon/cli.h"
 #include "daemon/server.h"
 #include "edge/fetch.h"
@@ -16,24 +17,17 @@
 
 #define TEXT_BYTES_MAX (64 * 1024)
 
-/* Keys live in this process's memory: no core file, no reading by others of the same user (C31). */
-static void guard_secrets(void)
+/* Keys live in this process's memory: no core file, no reading by others of the same user (C31). A
+ * child of `retryd run` gets the hard limit back, so only the daemon lowers that too. */
+static void guard_secrets(bool for_good)
 {
-    struct rlimit none = {0, 0};
+    struct rlimit core = {0, 0};
 
-    (void)setrlimit(RLIMIT_CORE, &none);
+    if (!for_good)
+        (void)getrlimit(RLIMIT_CORE, &core);
+    core.rlim_cur = 0;
+    (void)setrlimit(RLIMIT_CORE, &core);
     (void)prctl(PR_SET_DUMPABLE, 0);
-}
-
-/* Each request may need several descriptors: use as many as the hard limit allows. */
-static void raise_file_limit(void)
-{
-    struct rlimit files;
-
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &files);
-    }
 }
 
 /* Writes text as it is, for a terminal, or for the journal with a priority before each line. */
@@ -172,9 +166,10 @@ int main(int argc, char **argv)
     FILE *stream;
     int rc;
 
+    birth_remember();
     fill_descriptors();
     log_find_journal(STDERR_FILENO);
-    guard_secrets();
+    guard_secrets(false);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file-size limit fails one request, not the daemon */
     stream = open_problems(&problems);
@@ -184,7 +179,8 @@ int main(int argc, char **argv)
     print_problems(stream, false, &problems);
     if (rc != CLI_OK || cli.mode != CLI_SERVE)
         return rc;
+    guard_secrets(true);
     settle_signals();
-    raise_file_limit();
+    birth_raise_files();
     return load_and_serve(cli.config);
 }

@@ -116,6 +116,23 @@ static uint64_t sum(struct metrics *const *sets, unsigned count, size_t offset)
     return total;
 }
 
+static uint64_t now_of(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void metrics_add_to_sum(const struct metrics *m, struct metrics_sum *sum)
+{
+    sum->requests += now_of(&m->requests);
+    sum->rescued += now_of(&m->rescued);
+    sum->wait_ms += now_of(&m->wait_ms);
+    sum->failed += now_of(&m->ends[END_FAILED]) + now_of(&m->ends[END_BROKEN]);
+    for (unsigned r = 1; r < REASON_COUNT; r++) {
+        sum->failures += now_of(&m->failures[r]);
+        sum->retries += now_of(&m->retries[r]);
+    }
+}
+
 static uint64_t largest_lag(struct metrics *const *sets, unsigned count, uint64_t now_ms)
 {
     uint64_t most = 0;

@@ -117,6 +117,16 @@ void metrics_failed(struct metrics_upstream *u, unsigned status, enum reason rea
 /* A request has ended. */
 void metrics_request(struct metrics_upstream *u, const struct exchange *x);
 
+/* What came of all requests, in the words of `retryd run`. */
+struct metrics_sum {
+    uint64_t requests, rescued, failed; /* failed: for good, however many attempts */
+    uint64_t failures;                  /* failed attempts */
+    uint64_t retries;                   /* of those: followed by another */
+    uint64_t wait_ms;
+};
+
+void metrics_add_to_sum(const struct metrics *m, struct metrics_sum *sum);
+
 /* Writes the sum of `count` sets in the Prometheus text format 0.0.4. */
 void metrics_write(struct metrics *const *sets, unsigned count, uint64_t now_ms, struct buf *out);
 

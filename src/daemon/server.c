@@ -283,6 +283,8 @@ static void close_handles(struct server *s)
     if (s->closed)
         return;
     s->closed = true;
+    if (s->host)
+        s->host->close(s->host->ctx);
     block_signals(&before); /* without handlers, one would end the process */
     listeners_close(s, true);
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
@@ -490,10 +492,12 @@ static int set_up_loop(struct server *s)
         return rc;
     s->term.data = s->interrupt.data = s->hangup.data = s;
     s->pause.data = s->drain_timer.data = s->watchdog.data = s->prepare.data = s->change.data = s;
-    uv_signal_start(&s->term, on_term, SIGTERM);
-    uv_signal_start(&s->interrupt, on_term, SIGINT);
-    uv_signal_start(&s->hangup, on_hangup, SIGHUP);
-    take_signals();
+    if (!s->host) {
+        uv_signal_start(&s->term, on_term, SIGTERM);
+        uv_signal_start(&s->interrupt, on_term, SIGINT);
+        uv_signal_start(&s->hangup, on_hangup, SIGHUP);
+        take_signals();
+    }
     uv_prepare_start(&s->prepare, on_prepare);
     return 0;
 }
@@ -648,14 +652,15 @@ static int start(struct server *s)
         rc = rotation_begin(s);
     if (rc < 0)
         return rc;
-    open_control(s);
+    if (!s->host)
+        open_control(s);
     start_watchdog(s);
     warn_unused(s->config);
     log_line(LOG_INFO, "retryd " RETRYD_VERSION " is ready (%u worker%s)", s->worker_count,
              s->worker_count == 1 ? "" : "s");
     reload_started(s);
     s->started_unix_ms = s->reloads.taken_s * 1000;
-    return 0;
+    return s->host ? s->host->ready(s->host->ctx, s, &s->loop, s->listeners[0].socket.name) : 0;
 }
 
 static void end(struct server *s)
@@ -681,13 +686,24 @@ static void end(struct server *s)
     free(s->file_warned);
 }
 
-int server_run(struct config *config)
+/* Tells the host what the workers, which have all stopped, counted. */
+static void tell_host(struct server *s)
+{
+    struct metrics_sum sum = {.requests = 0};
+
+    for (unsigned i = 0; i < s->worker_count; i++)
+        metrics_add_to_sum(worker_metrics(s->workers[i]), &sum);
+    s->host->over(s->host->ctx, &sum);
+}
+
+int server_run_for(struct config *config, const struct server_host *host)
 {
     struct server s;
     int rc;
 
     memset(&s, 0, sizeof(s));
     s.config = config;
+    s.host = host;
     s.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     rc = find_descriptors(config, s.spare_fd);
     if (rc == 0)
@@ -696,8 +712,20 @@ int server_run(struct config *config)
         rc = start(&s);
     if (rc == 0)
         uv_run(&s.loop, UV_RUN_DEFAULT);
+    if (rc == 0 && host)
+        tell_host(&s);
     end(&s);
     if (rc == 0)
         log_line(LOG_INFO, "retryd has stopped");
     return rc;
+}
+
+int server_run(struct config *config)
+{
+    return server_run_for(config, NULL);
+}
+
+void server_end(struct server *s)
+{
+    begin_end(s);
 }

@@ -2,6 +2,8 @@
 #ifndef RETRYD_DAEMON_SERVER_H
 #define RETRYD_DAEMON_SERVER_H
 
+#include <uv.h>
+
 #include "config/config.h"
 
 /* Runs until a signal ends it. Takes over the reference. 0, or -errno if it could not start, after
@@ -11,5 +13,26 @@
  * within drain_timeout; a second signal ends it at once. SIGHUP: reads the configuration file
  * again; an invalid one is refused, and the configuration in force stays. */
 int server_run(struct config *config);
+
+struct server;
+struct metrics_sum;
+
+/* Whoever runs a private retryd (`retryd run`) and ends it. */
+struct server_host {
+    /* Called in the loop once clients can connect to `address`. 0, or -errno to end at once. */
+    int (*ready)(void *ctx, struct server *s, uv_loop_t *loop, const char *address);
+    /* Closes what `ready` has put into the loop; called even if `ready` was not. */
+    void (*close)(void *ctx);
+    /* All requests have ended: what came of them. */
+    void (*over)(void *ctx, const struct metrics_sum *sum);
+    void *ctx;
+};
+
+/* Like server_run, for `host` alone: signals are left to it, there is no control socket. Nothing
+ * reloads it. */
+int server_run_for(struct config *config, const struct server_host *host);
+
+/* What SIGTERM does; called in the loop. */
+void server_end(struct server *s);
 
 #endif

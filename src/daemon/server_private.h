@@ -47,6 +47,7 @@ struct reloads {
 struct server {
     uv_loop_t loop;
     struct config *config;
+    const struct server_host *host; /* NULL: it serves the machine */
     struct worker **workers;
     unsigned worker_count;
     struct admin *admin;

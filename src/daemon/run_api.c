@@ -1,0 +1,269 @@
+/* What `retryd run` adds to the configuration, and to the environment of its child. */
+#include "daemon/run_api.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define NAMES 3
+#define SETTINGS_MAX 40
+
+struct api {
+    const char *upstream; /* its name if it is added; a route of that name with "run-" before it */
+    const char *url;
+    const char *base;             /* where the private retryd serves it */
+    const char *probe;            /* a path that a client asks for */
+    const char *addresses[NAMES]; /* variables with the base URL */
+    const char *keys[NAMES];      /* variables with the key */
+    const char *auth_header[NAMES];
+};
+
+static const struct api apis[] = {
+    {"openai",
+     "https://api.openai.com/v1",
+     "/v1",
+     "/v1/chat/completions",
+     {"OPENAI_BASE_URL", "OPENAI_API_BASE"},
+     {"OPENAI_API_KEY"},
+     {"Authorization"}},
+    {"anthropic",
+     "https://api.anthropic.com",
+     "/anthropic",
+     "/anthropic/v1/messages",
+     {"ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"},
+     {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"},
+     {"x-api-key", "Authorization"}},
+    {"google",
+     "https://generativelanguage.googleapis.com",
+     "/google",
+     "/google/v1beta/models/m:generateContent",
+     {"GOOGLE_GEMINI_BASE_URL"},
+     {"GEMINI_API_KEY", "GOOGLE_API_KEY"},
+     {"x-goog-api-key", "x-goog-api-key"}},
+};
+#define APIS (sizeof(apis) / sizeof(apis[0]))
+
+/* --- settings --------------------------------------------------------------------------------- */
+
+struct settings {
+    struct config_setting items[SETTINGS_MAX];
+    unsigned count;
+    char route_names[APIS][32];
+    char proxies[APIS][512];
+};
+
+static void add(struct settings *s, const char *kind, const char *name, const char *key,
+                const char *value)
+{
+    if (s->count < SETTINGS_MAX)
+        s->items[s->count++] = (struct config_setting){kind, name, key, value};
+}
+
+/* Requests end with the child, so there is nothing to wait for but what its own children ask. */
+static void add_private(struct settings *s)
+{
+    add(s, "server", "", "listen", "127.0.0.1:0");
+    add(s, "server", "", "allowed_hosts", "localhost, 127.0.0.1");
+    add(s, "server", "", "drain_linger", "0");
+    add(s, "server", "", "drain_timeout", "5s");
+    add(s, "admin", "", "listen", "off");
+}
+
+/* Returns the route that clients of the API take; NULL if the configuration has none for it. */
+static const struct config_route *route_of(const struct config *c, const struct api *a)
+{
+    const struct config_route *r = config_route_for(c, str_from(a->probe), STR(""));
+
+    return r && str_starts(str_from(r->base), str_from(a->base)) ? r : NULL;
+}
+
+static const struct config_upstream *upstream_of(const struct config *c, const struct api *a)
+{
+    const struct config_route *r = route_of(c, a);
+
+    return r && r->upstream_count > 0 ? r->upstreams[0] : NULL;
+}
+
+/* Returns the base URL that the environment has for the API, with the variable's name; else NULL. */
+static const char *address_in(const struct run_env *e, const struct api *a, const char **ret_name)
+{
+    for (unsigned i = 0; i < NAMES && a->addresses[i]; i++) {
+        const char *value = run_env_get(e, a->addresses[i]);
+
+        *ret_name = a->addresses[i];
+        if (value)
+            return value;
+    }
+    return NULL;
+}
+
+/* An upstream that is added is reached as the child would have reached it: through the proxy of the
+ * environment, and with its authorities. */
+static void add_link(struct settings *s, const struct api *a, const char *url,
+                     const struct run_env *e)
+{
+    bool tls = str_istarts(str_from(url), STR("https:"));
+    const char *host = strstr(url, "://"), *proxy, *ca = run_env_get(e, "SSL_CERT_FILE");
+    char name[256], *place = s->proxies[a - apis];
+
+    host = host ? host + 3 : "";
+    snprintf(name, sizeof(name), "%.*s", (int)strcspn(host, host[0] == '[' ? "/?" : ":/?"), host);
+    proxy = tls ? run_env_either(e, "https_proxy", "HTTPS_PROXY")
+                : run_env_either(e, "http_proxy", "HTTP_PROXY");
+    if (!proxy)
+        proxy = run_env_either(e, "all_proxy", "ALL_PROXY");
+    if (proxy && host[0] && !run_env_no_proxy(e, name)) {
+        snprintf(place, sizeof(s->proxies[0]), "%s%s", strstr(proxy, "://") ? "" : "http://",
+                 proxy);
+        add(s, "upstream", a->upstream, "proxy", place);
+    }
+    if (tls && ca)
+        add(s, "upstream", a->upstream, "ca_file", ca);
+}
+
+static void add_upstream(struct settings *s, const struct api *a, const struct run_env *e)
+{
+    const char *variable, *url = address_in(e, a, &variable);
+
+    add(s, "upstream", a->upstream, "url", url ? url : a->url);
+    add_link(s, a, url ? url : a->url, e);
+}
+
+/* Adds what the configuration lacks for the API. */
+static void add_api(struct settings *s, const struct config *c, const struct api *a,
+                    const struct run_env *e)
+{
+    char *name = s->route_names[a - apis];
+
+    if (a == &apis[0] ? config_has_section(c, "upstream", NULL) : route_of(c, a) != NULL)
+        return;
+    if (!config_has_section(c, "upstream", a->upstream))
+        add_upstream(s, a, e);
+    if (a == &apis[0]) /* the first upstream has a route anyway */
+        return;
+    snprintf(name, sizeof(s->route_names[0]), "run-%s", a->upstream);
+    add(s, "route", name, "base", a->base);
+    add(s, "route", name, "upstreams", a->upstream);
+}
+
+/* Returns the number of the key that the environment has for the API, or -1. */
+static int key_in(const struct run_env *e, const struct api *a)
+{
+    for (int k = 0; k < NAMES && a->keys[k]; k++)
+        if (run_env_get(e, a->keys[k]))
+            return k;
+    return -1;
+}
+
+/* The keys that the environment has become those of the upstreams that have none. */
+static void add_keys(struct settings *s, const struct config *c, const struct run_env *e)
+{
+    for (size_t i = 0; i < APIS; i++) {
+        const struct config_route *r = route_of(c, &apis[i]);
+        int k = key_in(e, &apis[i]);
+
+        for (unsigned u = 0; r && k >= 0 && u < r->upstream_count; u++) {
+            if (r->upstreams[u]->key_count > 0)
+                continue;
+            add(s, "upstream", r->upstreams[u]->name, "api_key_env", apis[i].keys[k]);
+            add(s, "upstream", r->upstreams[u]->name, "auth_header", apis[i].auth_header[k]);
+        }
+    }
+}
+
+/* --- loading ---------------------------------------------------------------------------------- */
+
+/* A base URL that the environment has, and that the configuration's upstream is not: whoever set it
+ * should know that the configuration prevails. */
+static void remark_address(const struct config *c, const struct api *a, const struct run_env *e,
+                           struct buf *remarks)
+{
+    const char *variable, *url = address_in(e, a, &variable);
+    const struct config_upstream *u = upstream_of(c, a);
+    struct str given = str_from(url ? url : "");
+
+    while (given.n > 0 && given.p[given.n - 1] == '/')
+        given.n--;
+    if (url && u && !str_ieq(given, str_from(u->url)))
+        buf_printf(remarks,
+                   "retryd: %s is set, but %s has an upstream for this API: requests go to %s\n",
+                   variable, c->path ? c->path : "the environment", u->host);
+}
+
+/* Loads it with what was added, and says which variables an upstream comes from if that fails. */
+static struct config *load_added(const char *path, const struct settings *s,
+                                 const struct run_env *e, struct buf *problems)
+{
+    struct config *c = config_load_with(path, s->items, s->count, problems, NULL);
+    const char *variable;
+
+    for (size_t i = 0; !c && i < APIS; i++)
+        if (address_in(e, &apis[i], &variable))
+            buf_printf(problems, "retryd: the url of [upstream %s] is that of %s\n",
+                       apis[i].upstream, variable);
+    return c;
+}
+
+struct config *run_api_load(const char *path, const struct run_env *env, bool hide_key,
+                            struct buf *problems, struct buf *remarks)
+{
+    struct settings s = {.count = 0};
+    struct config *first, *c;
+
+    add_private(&s);
+    first = config_load_with(path, s.items, s.count, problems, NULL);
+    if (!first)
+        return NULL;
+    for (size_t i = 0; i < APIS; i++)
+        add_api(&s, first, &apis[i], env);
+    config_unref(first);
+    c = load_added(path, &s, env, problems);
+    if (c && hide_key) {
+        first = c; /* the names in the settings are its own */
+        add_keys(&s, first, env);
+        c = load_added(path, &s, env, problems);
+        config_unref(first);
+    }
+    for (size_t i = 0; c && i < APIS; i++)
+        remark_address(c, &apis[i], env, remarks);
+    return c;
+}
+
+/* --- the child's environment ------------------------------------------------------------------ */
+
+void run_api_lead(const struct config *c, const char *address, struct run_env *env)
+{
+    char url[160];
+
+    for (size_t i = 0; i < APIS; i++) {
+        if (!route_of(c, &apis[i])) /* another route of the file takes its place */
+            continue;
+        snprintf(url, sizeof(url), "http://%s%s", address, apis[i].base);
+        for (unsigned k = 0; k < NAMES && apis[i].addresses[k]; k++)
+            run_env_set(env, apis[i].addresses[k], url);
+    }
+    run_env_exempt(env, "127.0.0.1");
+}
+
+unsigned run_api_hide(const struct config *c, const char *token, struct run_env *env)
+{
+    unsigned hidden = 0;
+
+    for (unsigned i = 0; i < c->upstream_count; i++) {
+        const struct config_upstream *u = &c->upstreams[i];
+
+        if (u->api_key_env[0] && run_env_get(env, u->api_key_env))
+            run_env_set(env, u->api_key_env, token);
+    }
+    for (size_t i = 0; i < APIS; i++) {
+        const struct config_upstream *u = upstream_of(c, &apis[i]);
+
+        if (!u || u->key_count == 0)
+            continue;
+        hidden++;
+        /* The first is set in any case: without a key, the SDKs send nothing. */
+        for (unsigned k = 0; k < NAMES && apis[i].keys[k]; k++)
+            if (k == 0 || run_env_get(env, apis[i].keys[k]))
+                run_env_set(env, apis[i].keys[k], token);
+    }
+    return hidden;
+}

@@ -1,0 +1,30 @@
+/* A copy of the environment that a child is to get, to be changed before it starts. */
+#ifndef RETRYD_DAEMON_RUN_ENV_H
+#define RETRYD_DAEMON_RUN_ENV_H
+
+#include <stdbool.h>
+
+struct run_env {
+    char **items; /* "NAME=value", and NULL at the end, for exec */
+    unsigned count;
+    bool failed; /* out of memory at any time */
+};
+
+/* Copies the environment of this process. */
+void run_env_init(struct run_env *e);
+void run_env_deinit(struct run_env *e); /* overwrites the values: they may be keys */
+
+/* Returns a value, or NULL if the variable is not set, or is empty. */
+const char *run_env_get(const struct run_env *e, const char *name);
+void run_env_set(struct run_env *e, const char *name, const char *value);
+
+/* Returns the value of the first of two variables that is set, or NULL. */
+const char *run_env_either(const struct run_env *e, const char *name, const char *other);
+
+/* Whether `host` is exempt from proxies, by NO_PROXY or because it is this machine. */
+bool run_env_no_proxy(const struct run_env *e, const char *host);
+
+/* If the environment names a proxy, exempts `host` from it, beside those that are exempt. */
+void run_env_exempt(struct run_env *e, const char *host);
+
+#endif

@@ -3,9 +3,16 @@
 #define RETRYD_BASE_CLOCK_H
 
 #include <stdint.h>
+#include <time.h>
 
 /* Returns CLOCK_MONOTONIC in milliseconds. libuv uses the same clock. */
-uint64_t clock_now_ms(void);
+static inline uint64_t clock_now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
 
 static inline uint64_t clock_after(uint64_t now, uint64_t delay)
 {

@@ -1,7 +1,11 @@
-/* SipHash-2-4, as in its paper. */
+/* Hashes: SipHash-2-4, as in its paper, and fingerprints by libxxhash. */
 #include "base/hash.h"
 
+#include <assert.h>
 #include <string.h>
+
+#define XXH_STATIC_LINKING_ONLY /* for the size of XXH64_state_t */
+#include <xxhash.h>
 
 /* The numbers are arbitrary but must never change: daemons of different versions share hashes. */
 static const uint64_t fixed_key[2] = {UINT64_C(0x7265747279642068), UINT64_C(0x61736820206b6579)};
@@ -88,4 +92,34 @@ uint64_t hash_join(uint64_t a, uint64_t b)
     mix(&v, a);
     mix(&v, b);
     return end(&v, UINT64_C(16) << 56);
+}
+
+/* --- fingerprints ----------------------------------------------------------------------------- */
+
+static_assert(sizeof(XXH64_state_t) == sizeof(struct fingerprint), "the state fits");
+
+static XXH64_state_t *state_of(struct fingerprint *f)
+{
+    return (XXH64_state_t *)(void *)f->state;
+}
+
+void fingerprint_begin(struct fingerprint *f)
+{
+    (void)XXH64_reset(state_of(f), 0);
+}
+
+void fingerprint_feed(struct fingerprint *f, struct str piece)
+{
+    if (piece.n > 0)
+        (void)XXH64_update(state_of(f), piece.p, piece.n);
+}
+
+uint64_t fingerprint_end(const struct fingerprint *f)
+{
+    return XXH64_digest((const XXH64_state_t *)(const void *)f->state);
+}
+
+uint64_t fingerprint_of(struct str text)
+{
+    return text.n > 0 ? XXH64(text.p, text.n, 0) : XXH64("", 0, 0);
 }

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/fingerprint.h"
+#include "base/hash.h"
 #include "base/list.h"
 
 #ifndef MFD_NOEXEC_SEAL

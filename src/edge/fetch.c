@@ -1,14 +1,85 @@
-/* Runs libcurl on the loop: one multi handle, and its transfers. */
+/* Runs libcurl on the loop: one multi handle, and its transfers. Reports how each went. */
 #include "edge/fetch.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "edge/fetch_private.h"
+
+/* --- how an attempt went on the network ------------------------------------------------------- */
+
+/* Returns a number that libcurl keeps, in microseconds or bytes. */
+static uint64_t number(const struct transfer *t, CURLINFO info)
+{
+    curl_off_t n = 0;
+
+    curl_easy_getinfo(t->easy, info, &n);
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+/* Returns the duration of a phase. libcurl's times count from the start, and are 0 for a phase that
+ * was not reached. */
+static uint64_t phase_ms(uint64_t until_us, uint64_t since_us)
+{
+    return until_us > since_us ? (until_us - since_us) / 1000 : 0;
+}
+
+static const char *http_of(const struct transfer *t)
+{
+    long version = 0;
+
+    curl_easy_getinfo(t->easy, CURLINFO_HTTP_VERSION, &version);
+    switch (version) {
+    case CURL_HTTP_VERSION_1_0:
+        return "1.0";
+    case CURL_HTTP_VERSION_1_1:
+        return "1.1";
+    case CURL_HTTP_VERSION_2_0:
+        return "2";
+    default:
+        return "";
+    }
+}
+
+/* Calls the request's `traced`. */
+static void trace_transfer(const struct transfer *t, bool cancelled)
+{
+    const char *path = t->link->unix_socket;
+    struct fetch_trace trace = {
+        .address = "", .proxied = t->link->proxy[0] != '\0', .cancelled = cancelled};
+    long opened = 0, port = 0;
+    char *ip = NULL;
+
+    if (!t->traced)
+        return;
+    curl_easy_getinfo(t->easy, CURLINFO_PRIMARY_IP, &ip);
+    curl_easy_getinfo(t->easy, CURLINFO_PRIMARY_PORT, &port);
+    curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &opened);
+    trace.sent = t->sends > 0;
+    trace.kept = trace.sent && opened == 0;
+    if (path[0])
+        trace.address = path;
+    else if (ip)
+        trace.address = ip;
+    trace.port = path[0] ? 0 : (unsigned)port;
+    trace.http = http_of(t);
+    uint64_t dns = number(t, CURLINFO_NAMELOOKUP_TIME_T),
+             connect = number(t, CURLINFO_CONNECT_TIME_T),
+             tls = number(t, CURLINFO_APPCONNECT_TIME_T);
+    trace.dns_ms = dns / 1000;
+    trace.connect_ms = phase_ms(connect, dns);
+    trace.tls_ms = phase_ms(tls, connect);
+    trace.first_byte_ms = number(t, CURLINFO_STARTTRANSFER_TIME_T) / 1000;
+    trace.total_ms = number(t, CURLINFO_TOTAL_TIME_T) / 1000;
+    trace.bytes_sent = number(t, CURLINFO_SIZE_UPLOAD_T);
+    trace.bytes_received = t->a->received;
+    t->traced(t->arg, &trace);
+}
 
 #define MAX_IDLE_CONNECTIONS 1024L /* per worker */
 #define KEEP_HANDLES 256           /* easy handles kept for reuse */
@@ -409,7 +480,7 @@ static void finish(struct transfer *t, CURLcode rc)
     }
     a->connection.fd = t->socket.fd;
     a->connection.serial = t->socket.serial;
-    fetch_transfer_trace(t, false);
+    trace_transfer(t, false);
     detach(t, rc == CURLE_OK && a->upload_whole);
     a->done = true;
     t->notify(t->arg);
@@ -420,7 +491,7 @@ void fetch_cancel(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);
     t->a->upload_whole = fetch_transfer_upload_whole(t);
-    fetch_transfer_trace(t, true);
+    trace_transfer(t, true);
     detach(t, false);
     recycle(t);
 }
@@ -494,4 +565,81 @@ bool fetch_turn(struct fetch *u)
     if (u->early)
         did = end_early(u) || did;
     return did;
+}
+
+/* --- one blocking request, for commands that query a running daemon --------------------------- */
+
+/* Ends the transfer at the first header line, because only the status matters. */
+static size_t stop_at_status(const char *line, size_t size, size_t count, void *arg)
+{
+    (void)line;
+    (void)size;
+    (void)count;
+    (void)arg;
+    return 0;
+}
+
+/* Returns -errno for a transfer that ended without a status. */
+static int error_of(CURL *e, CURLcode rc)
+{
+    long error = 0;
+
+    switch (rc) {
+    case CURLE_OPERATION_TIMEDOUT:
+        return -ETIMEDOUT;
+    case CURLE_OUT_OF_MEMORY:
+        return -ENOMEM;
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_UNSUPPORTED_PROTOCOL: /* libcurl treats a reply that is not HTTP as HTTP/0.9 */
+        return -EPROTO;
+    default:
+        curl_easy_getinfo(e, CURLINFO_OS_ERRNO, &error);
+        return error ? -(int)error : -ECONNRESET;
+    }
+}
+
+static int ask(CURL *e, const char *address, const char *path, unsigned timeout_ms)
+{
+    static char host[] = "Host: localhost", closes[] = "Connection: close", no_accept[] = "Accept:";
+    struct curl_slist last = {.data = no_accept}, middle = {.data = closes, .next = &last},
+                      headers = {.data = host, .next = &middle};
+    long status = 0;
+    CURLcode rc;
+
+    const char *name = "", *port = address;
+    char url[256];
+    if (str_starts(str_from(address), STR("unix:"))) {
+        curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, address + strlen("unix:"));
+        name = "localhost";
+        port = "";
+    } else if (str_istarts(str_from(address), STR("localhost:"))) {
+        name = "127.0.0.1"; /* where retryd listens; libcurl would try ::1 first */
+        port = strchr(address, ':');
+    }
+    snprintf(url, sizeof(url), "http://%s%s%s", name, port, path);
+    curl_easy_setopt(e, CURLOPT_URL, url);
+    curl_easy_setopt(e, CURLOPT_HTTPHEADER, &headers);
+    curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(e, CURLOPT_PROXY, ""); /* else the environment may name one */
+    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, stop_at_status);
+    rc = curl_easy_perform(e);
+    curl_easy_getinfo(e, CURLINFO_RESPONSE_CODE, &status);
+    return status > 0 ? (int)status : error_of(e, rc);
+}
+
+int fetch_status(const char *address, const char *path, unsigned timeout_ms)
+{
+    int rc = -ENOMEM;
+    CURL *e;
+
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+        return rc;
+    e = curl_easy_init();
+    if (e)
+        rc = ask(e, address, path, timeout_ms);
+    curl_easy_cleanup(e);
+    curl_global_cleanup();
+    return rc;
 }

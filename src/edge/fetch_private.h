@@ -95,9 +95,6 @@ void fetch_transfer_set_trust(CURL *e, const struct fetch_link *l);
  * -ENOMEM. */
 int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r);
 
-/* Sets the source of a POST's body: memory or t->read. */
-void fetch_transfer_set_body(struct transfer *t, const struct fetch_request *r);
-
 /* Whether the whole request was passed to the kernel. */
 bool fetch_transfer_upload_whole(const struct transfer *t);
 
@@ -105,9 +102,6 @@ bool fetch_transfer_upload_whole(const struct transfer *t);
 bool fetch_transfer_is_uploading(const struct transfer *t);
 /* Notes that the response is complete. The next turn ends the transfer and so its upload. */
 void fetch_transfer_early(struct transfer *t);
-
-/* Calls the request's `traced`. */
-void fetch_transfer_trace(const struct transfer *t, bool cancelled);
 
 /* Translates libcurl's result to the attempt: upload_whole, transport, detail. */
 void fetch_transfer_outcome(struct transfer *t, CURLcode rc);

@@ -5,11 +5,240 @@
 #include <errno.h>
 #include <hiredis/hiredis.h>
 #include <hiredis/read.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "base/clock.h"
-#include "edge/redis_private.h"
+#include "base/list.h"
+
+#define REDIS_MAGIC 0x72656469u
+#define REDIS_HOST_MAX 256
+
+struct redis_reader; /* wraps hiredis; private to redis.c */
+
+enum redis_phase { REDIS_CONNECTING, REDIS_LIVE, REDIS_DEAD, REDIS_CLOSED };
+
+struct redis {
+    unsigned magic;
+    enum redis_phase phase;
+    uv_loop_t *loop;
+    struct redis_handler handler;
+
+    char host[REDIS_HOST_MAX]; /* a name, an address, or the path of a Unix socket */
+    int port;                  /* 0 for a Unix socket */
+    uv_getaddrinfo_t resolving;
+    bool is_resolving;
+    struct addrinfo *addresses;
+    const struct addrinfo *next; /* the next address to try */
+    int connect_error;           /* of the last address tried */
+
+    uv_connect_t connecting;
+    union {
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+        uv_stream_t stream;
+        uv_handle_t handle;
+    } way;
+    bool way_open;
+    uv_timer_t timer;
+    unsigned open_handles; /* libuv handles that are not closed yet */
+
+    struct list awaited;
+    size_t awaited_count;
+    int write_error;  /* reported by the timer; 0 if none */
+    bool ping_failed; /* the last PING failed for lack of memory */
+    bool begun;       /* begin_connecting was called */
+    bool late;        /* a reply is overdue, but a busy loop may not have read it yet */
+    struct redis_reader *reader;
+    char space[16 * 1024];
+};
+
+/* Reports that the connection is dead. Does nothing if it is already dead or closed. */
+static void die(struct redis *r, enum redis_end end, int error);
+static void connected(struct redis *r);
+static void free_if_over(struct redis *r);
+
+/* --- connecting ------------------------------------------------------------------------------- */
+
+#define DEFAULT_PORT 6379
+
+static void connect_next(struct redis *r);
+
+static void on_connected(uv_connect_t *request, int status)
+{
+    struct redis *r = request->data;
+
+    assert(r->magic == REDIS_MAGIC);
+    if (r->phase != REDIS_CONNECTING)
+        return;
+    if (status < 0) {
+        r->connect_error = status;
+        connect_next(r);
+        return;
+    }
+    if (r->port > 0)
+        uv_tcp_nodelay(&r->way.tcp, 1);
+    connected(r);
+}
+
+static void open_way(struct redis *r, int rc)
+{
+    if (rc < 0)
+        return;
+    r->way.handle.data = r;
+    r->way_open = true;
+    r->open_handles++;
+    r->connecting.data = r;
+}
+
+static void connect_address(struct redis *r, const struct sockaddr *address)
+{
+    int rc = uv_tcp_init(r->loop, &r->way.tcp);
+
+    open_way(r, rc);
+    if (rc == 0)
+        rc = uv_tcp_connect(&r->connecting, &r->way.tcp, address, on_connected);
+    if (rc < 0) {
+        r->connect_error = rc;
+        connect_next(r);
+    }
+}
+
+static void on_given_up(uv_handle_t *handle)
+{
+    struct redis *r = handle->data;
+
+    assert(r->magic == REDIS_MAGIC);
+    r->open_handles--;
+    if (r->phase == REDIS_CONNECTING)
+        connect_next(r);
+    else
+        free_if_over(r);
+}
+
+/* Tries the next address, after the handle of the last one is closed. */
+static void connect_next(struct redis *r)
+{
+    if (!r->next) {
+        die(r, REDIS_END_CONNECT, r->connect_error);
+    } else if (r->way_open) {
+        r->way_open = false;
+        uv_close(&r->way.handle, on_given_up);
+    } else {
+        const struct addrinfo *to = r->next;
+
+        r->next = to->ai_next;
+        connect_address(r, to->ai_addr);
+    }
+}
+
+static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *addresses)
+{
+    struct redis *r = request->data;
+
+    assert(r->magic == REDIS_MAGIC);
+    r->is_resolving = false;
+    r->addresses = addresses;
+    if (r->phase != REDIS_CONNECTING) {
+        free_if_over(r);
+        return;
+    }
+    r->next = addresses;
+    if (status < 0 || !addresses)
+        die(r, REDIS_END_ADDRESS, status);
+    else
+        connect_next(r);
+}
+
+/* Names are resolved on libuv's thread pool. Numeric addresses take the same way. */
+static void begin_connecting(struct redis *r)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    char port[8];
+    int rc;
+
+    if (r->port == 0) {
+        int failed = uv_pipe_init(r->loop, &r->way.pipe, 0);
+        open_way(r, failed);
+        if (failed < 0)
+            die(r, REDIS_END_CONNECT, failed);
+        else /* the callback reports errors */
+            uv_pipe_connect(&r->connecting, &r->way.pipe, r->host, on_connected);
+        return;
+    }
+    snprintf(port, sizeof(port), "%d", r->port);
+    r->resolving.data = r;
+    rc = uv_getaddrinfo(r->loop, &r->resolving, on_resolved, r->host, port, &hints);
+    r->is_resolving = rc == 0;
+    if (rc < 0)
+        die(r, REDIS_END_ADDRESS, rc);
+}
+
+/* --- addresses -------------------------------------------------------------------------------- */
+
+/* Splits "host:port"; `*ret_port` is empty or begins with the colon. A name or IPv4 address has no
+ * colon, and an IPv6 address has brackets. */
+static bool split_address(struct str address, struct str *ret_host, struct str *ret_port)
+{
+    const char *colon = address.n ? memrchr(address.p, ':', address.n) : NULL;
+
+    if (str_starts(address, STR("["))) {
+        const char *end = memchr(address.p, ']', address.n);
+
+        if (!end)
+            return false;
+        *ret_host = (struct str){address.p + 1, (size_t)(end - address.p) - 1};
+        *ret_port = (struct str){end + 1, (size_t)(address.p + address.n - end) - 1};
+        if (ret_port->n > 0 && ret_port->p[0] != ':')
+            return false;
+    } else {
+        size_t n = colon ? (size_t)(colon - address.p) : address.n;
+
+        *ret_host = (struct str){address.p, n};
+        *ret_port = (struct str){address.p + n, address.n - n};
+        if (n > 0 && memchr(address.p, ':', n))
+            return false;
+    }
+    return true;
+}
+
+static int parse_address(const char *text, char host[REDIS_HOST_MAX], int *ret_port)
+{
+    struct str address = str_from(text);
+    struct str name = address, port = {NULL, 0};
+    uint64_t number = DEFAULT_PORT;
+
+    if (str_starts(address, STR("unix:"))) {
+        name = (struct str){address.p + 5, address.n - 5};
+        number = 0;
+        if (name.n >= sizeof(((struct sockaddr_un *)NULL)->sun_path) || name.n == 0 ||
+            name.p[0] != '/')
+            return -EINVAL;
+    } else if (!split_address(address, &name, &port)) {
+        return -EINVAL;
+    } else if (port.n > 0 && (!str_to_u64((struct str){port.p + 1, port.n - 1}, &number) ||
+                              number == 0 || number > 65535)) {
+        return -EINVAL;
+    }
+    if (name.n == 0 || name.n >= REDIS_HOST_MAX)
+        return -EINVAL;
+    memcpy(host, name.p, name.n);
+    host[name.n] = '\0';
+    *ret_port = (int)number;
+    return 0;
+}
+
+int redis_address_check(const char *address)
+{
+    char host[REDIS_HOST_MAX];
+    int port = 0;
+
+    return parse_address(address, host, &port);
+}
+
+/* --- commands and replies --------------------------------------------------------------------- */
 
 #define REPLY_BYTES_MAX (64u * 1024) /* far more than any expected reply */
 #define REPLY_ITEMS_MAX 64
@@ -102,7 +331,7 @@ static enum redis_end reader_end(const struct redis_reader *reader)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-void redis_free_if_over(struct redis *r)
+static void free_if_over(struct redis *r)
 {
     struct list *node;
 
@@ -122,7 +351,7 @@ static void on_closed(uv_handle_t *handle)
 
     assert(r->magic == REDIS_MAGIC);
     r->open_handles--;
-    redis_free_if_over(r);
+    free_if_over(r);
 }
 
 static void close_all(struct redis *r)
@@ -135,7 +364,7 @@ static void close_all(struct redis *r)
     uv_timer_stop(&r->timer);
 }
 
-void redis_die(struct redis *r, enum redis_end end, int error)
+static void die(struct redis *r, enum redis_end end, int error)
 {
     if (r->phase != REDIS_CONNECTING && r->phase != REDIS_LIVE)
         return;
@@ -207,7 +436,7 @@ static void take_reply(struct redis *r, const struct redis_reply *a)
     node = list_pop(&r->awaited);
     if (!node) {
         /* A server without a free slot sends an error and closes the connection. */
-        redis_die(r, a->kind == REDIS_IS_REFUSAL ? REDIS_END_LOST : REDIS_END_STRANGE, 0);
+        die(r, a->kind == REDIS_IS_REFUSAL ? REDIS_END_LOST : REDIS_END_STRANGE, 0);
         return;
     }
     struct awaited w = *LIST_ENTRY(node, struct awaited, node);
@@ -233,12 +462,12 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (r->phase != REDIS_LIVE || n == 0)
         return;
     if (n < 0) {
-        redis_die(r, REDIS_END_LOST, n == UV_EOF ? 0 : (int)n);
+        die(r, REDIS_END_LOST, n == UV_EOF ? 0 : (int)n);
         return;
     }
     r->late = false;
     if (redisReaderFeed(r->reader->hiredis, buf->base, (size_t)n) != REDIS_OK) {
-        redis_die(r, REDIS_END_MEMORY, 0);
+        die(r, REDIS_END_MEMORY, 0);
         return;
     }
     /* Takes all complete replies. Stops if one of them ends the connection. */
@@ -247,7 +476,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         int rc = redisReaderGetReply(r->reader->hiredis, &reply);
 
         if (rc != REDIS_OK) {
-            redis_die(r, reader_end(r->reader), 0);
+            die(r, reader_end(r->reader), 0);
             return;
         }
         if (!reply)
@@ -257,7 +486,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         freeReplyObject(reply);
     }
     if (r->phase == REDIS_LIVE && r->reader->hiredis->len > REPLY_BYTES_MAX)
-        redis_die(r, REDIS_END_STRANGE, 0);
+        die(r, REDIS_END_STRANGE, 0);
 }
 
 /* --- commands --------------------------------------------------------------------------------- */
@@ -271,7 +500,7 @@ static void on_written(uv_write_t *request, int status)
     redisFreeCommand(o->text);
     free(o);
     if (status < 0 && status != UV_ECANCELED)
-        redis_die(r, REDIS_END_LOST, status);
+        die(r, REDIS_END_LOST, status);
 }
 
 static int write_text(struct redis *r, size_t argc, const struct str argv[])
@@ -339,7 +568,7 @@ size_t redis_pending(const struct redis *r)
 static void silence(struct redis *r)
 {
     if (r->late) {
-        redis_die(r, r->phase == REDIS_LIVE ? REDIS_END_SILENT : REDIS_END_CONNECT, UV_ETIMEDOUT);
+        die(r, r->phase == REDIS_LIVE ? REDIS_END_SILENT : REDIS_END_CONNECT, UV_ETIMEDOUT);
         return;
     }
     r->late = true;
@@ -369,11 +598,11 @@ static void on_time(uv_timer_t *timer)
     if (r->phase == REDIS_CONNECTING && !r->begun) {
         r->begun = true;
         look_again_in(r, REDIS_CONNECT_MS);
-        redis_connect(r);
+        begin_connecting(r);
     } else if (r->phase == REDIS_CONNECTING) {
         silence(r);
     } else if (r->phase == REDIS_LIVE && r->write_error < 0) {
-        redis_die(r, REDIS_END_LOST, r->write_error);
+        die(r, REDIS_END_LOST, r->write_error);
     } else if (r->phase == REDIS_LIVE && list_empty(&r->awaited)) {
         if (ping(r))
             look_again_in(r, REDIS_PING_MS);
@@ -389,12 +618,12 @@ static void on_time(uv_timer_t *timer)
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
-void redis_connected(struct redis *r)
+static void connected(struct redis *r)
 {
     int rc = uv_read_start(&r->way.stream, give_space, on_read);
 
     if (rc < 0) {
-        redis_die(r, REDIS_END_CONNECT, rc);
+        die(r, REDIS_END_CONNECT, rc);
         return;
     }
     r->phase = REDIS_LIVE;
@@ -415,7 +644,7 @@ struct redis *redis_open(uv_loop_t *loop, const char *address, const struct redi
     r->handler = *handler;
     list_init(&r->awaited);
     r->reader = reader_new();
-    if (!r->reader || redis_address_parse(address, r->host, &r->port) < 0) {
+    if (!r->reader || parse_address(address, r->host, &r->port) < 0) {
         reader_free(r->reader);
         free(r);
         return NULL;

@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "exchange/exchange_private.h"
-#include "policy/backoff.h"
+#include "policy/retry.h"
 
 #define SHOWN_MAX 60 /* characters of a client's word in a message */
 #define NO_FALLBACK "a fallback model cannot take the model's place in a body with Content-Encoding"

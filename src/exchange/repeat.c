@@ -1,7 +1,6 @@
 /* Tells a client's own retry of a request that has just failed here from a new request (C8). */
 #include <stdio.h>
 
-#include "base/fingerprint.h"
 #include "base/hash.h"
 #include "exchange/exchange_private.h"
 

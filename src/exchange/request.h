@@ -8,7 +8,6 @@
 #include "exchange/body.h"
 #include "http/dialect.h"
 #include "http/message.h"
-#include "http/operation.h"
 #include "http/tokens.h"
 #include "policy/settings.h"
 

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "policy/apierror_write.h"
+#include "policy/apierror.h"
 
 struct str response_request_id(const struct headers *h)
 {

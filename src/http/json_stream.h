@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/fingerprint.h"
+#include "base/hash.h"
 #include "base/str.h"
 #include "http/json.h"
 

@@ -6,7 +6,7 @@
 
 #include "http/json.h"
 #include "http/json_tree.h"
-#include "policy/apierror_write.h"
+#include "policy/apierror.h"
 
 /* Ends the event. If there was no memory for all of it, removes it. */
 static int end_event(struct buf *out, size_t begin)

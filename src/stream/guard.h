@@ -12,9 +12,33 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/str.h"
 #include "http/dialect.h"
 #include "http/json.h"
 #include "policy/apierror.h"
+
+/* --- the search for words --------------------------------------------------------------------- */
+
+/* Searches the data of an event, in one pass, for the words that call for a closer look.
+ *
+ * Most events have none of them, and this search is cheaper than parsing. Each word ends in a
+ * quote. A quote within a JSON string has a backslash before it, so no word is found in an answer's
+ * text. */
+
+enum {
+    GUARD_WORD_ERROR = 1,     /* "error": each form of an error has this key or value */
+    GUARD_WORD_FAILED = 2,    /* Responses: a type that ends in .failed */
+    GUARD_WORD_BASE_RESP = 4, /* chat, completions: "base_resp" */
+    GUARD_WORD_END = 8,       /* other streams: a type that ends in .completed or .done */
+};
+
+struct guard_words {
+    unsigned found;     /* the words above */
+    unsigned reasons;   /* chat, completions: how often "finish_reason" occurs */
+    const char *reason; /* what follows the first of them */
+};
+
+void guard_words_find(struct str data, enum dialect dialect, struct guard_words *ret);
 
 enum guard_kind {
     GUARD_FILLER,    /* comments and blank lines: a sign of life */

@@ -26,7 +26,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
-#include "http/operation.h"
+#include "http/dialect.h"
 #include "policy/classify.h"
 #include "policy/hint.h"
 #include "targets/breaker.h"

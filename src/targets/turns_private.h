@@ -211,9 +211,6 @@ void turns_table_drop(struct turns *t, struct entry *e);
 /* Finds, or makes, the state of a target. Where there are TARGETS_MAX, and none of those that were used least
  * lately can be spared, it is one that is shared: by clients of the same model, or by models of an upstream.
  * NULL when out of memory. */
-struct target_state *turns_table_target(struct turns *t, const struct turn_request *turn_request,
-                                        const struct upstream *upstream, unsigned key_number,
-                                        uint64_t now_ms);
 struct upstream_state *turns_table_upstream(struct turns *t, const struct upstream *upstream,
                                             uint64_t now_ms);
 /* The limits that it has by its configuration, unless a later one's are in force. */
@@ -221,7 +218,7 @@ void turns_table_limit(struct upstream_state *s, const struct upstream *upstream
 /* Remembers that an id is shut until then. */
 void turns_table_learn(struct turns *t, uint64_t id, uint64_t until_ms, uint64_t now_ms);
 
-/* --- turns_candidates.c --- */
+/* The candidates of a request. */
 
 /* The name of the tier's model, as clients call it. */
 struct str turns_request_model(const struct turn_request *turn_request);

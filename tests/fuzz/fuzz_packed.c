@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <zstd.h>
 
-#include "base/fingerprint.h"
+#include "base/hash.h"
 #include "exchange/body.h"
 #include "fuzz.h"
 #include "http/json_stream.h"

@@ -4,7 +4,7 @@
 #include <check.h>
 #include <string.h>
 
-#include "base/fingerprint.h"
+#include "base/hash.h"
 #include "unit.h"
 
 static struct failures *f;

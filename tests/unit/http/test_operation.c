@@ -1,5 +1,5 @@
 /* Kinds of operations: by method and path, whatever the base. */
-#include "http/operation.h"
+#include "http/dialect.h"
 
 #include <check.h>
 

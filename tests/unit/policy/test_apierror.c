@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "failmem.h"
-#include "policy/apierror_write.h"
 #include "unit.h"
 
 struct row {

@@ -1,6 +1,6 @@
 /* Backoff: its bounds over many random numbers, its spread, and hints as floors (C2, C6). */
 
-#include "policy/backoff.h"
+#include "policy/retry.h"
 
 #include <check.h>
 

@@ -5,7 +5,6 @@
 #include <check.h>
 #include <string.h>
 
-#include "policy/backoff.h"
 #include "policy/deadline.h"
 #include "unit.h"
 

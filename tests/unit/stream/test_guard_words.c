@@ -1,6 +1,6 @@
 /* Compares the search for the guard's words with memmem. */
 
-#include "stream/guard_words.h"
+#include "stream/guard.h"
 
 #include <check.h>
 

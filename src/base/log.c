@@ -251,15 +251,6 @@ static void count_dropped(uint64_t lines)
     atomic_fetch_add_explicit(&dropped, lines, memory_order_relaxed);
 }
 
-static uint64_t count_lines(const char *p, size_t n)
-{
-    uint64_t lines = 0;
-
-    for (size_t i = 0; i < n; i++)
-        lines += p[i] == '\n';
-    return lines;
-}
-
 /* Waits for lines and moves them to `out`. Returns false once the log stops and nothing is left. */
 static bool writer_take(void)
 {
@@ -281,7 +272,10 @@ static void *writer_main(void *unused)
     (void)unused;
     while (writer_take()) {
         if (!write_while_wanted(writer.fd, writer.out.p, writer.out.len)) {
-            count_dropped(count_lines(writer.out.p, writer.out.len));
+            uint64_t lines = 0;
+            for (size_t i = 0; i < writer.out.len; i++)
+                lines += writer.out.p[i] == '\n';
+            count_dropped(lines);
         } else {
             /* Logs how many lines were dropped since the last report. */
             uint64_t total = log_dropped();
@@ -302,23 +296,17 @@ static void *writer_main(void *unused)
     return NULL;
 }
 
-static void conds_init(void)
-{
-    pthread_condattr_t monotonic;
-
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&writer.wake, NULL);
-    (void)pthread_cond_init(&writer.ended, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
-}
-
 int log_start(int fd, enum log_level level, bool json)
 {
     sigset_t all, before;
 
     log_configure(level, json);
-    conds_init();
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&writer.wake, NULL);
+    (void)pthread_cond_init(&writer.ended, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
     (void)pthread_mutex_lock(&writer.lock);
     writer.fd = fd;
     writer.stopping = writer.done = false;

@@ -93,19 +93,6 @@ static void open_way(struct redis *r, int rc)
     r->connecting.data = r;
 }
 
-static void connect_address(struct redis *r, const struct sockaddr *address)
-{
-    int rc = uv_tcp_init(r->loop, &r->way.tcp);
-
-    open_way(r, rc);
-    if (rc == 0)
-        rc = uv_tcp_connect(&r->connecting, &r->way.tcp, address, on_connected);
-    if (rc < 0) {
-        r->connect_error = rc;
-        connect_next(r);
-    }
-}
-
 static void on_given_up(uv_handle_t *handle)
 {
     struct redis *r = handle->data;
@@ -130,7 +117,14 @@ static void connect_next(struct redis *r)
         const struct addrinfo *to = r->next;
 
         r->next = to->ai_next;
-        connect_address(r, to->ai_addr);
+        int rc = uv_tcp_init(r->loop, &r->way.tcp);
+        open_way(r, rc);
+        if (rc == 0)
+            rc = uv_tcp_connect(&r->connecting, &r->way.tcp, to->ai_addr, on_connected);
+        if (rc < 0) {
+            r->connect_error = rc;
+            connect_next(r);
+        }
     }
 }
 

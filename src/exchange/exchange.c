@@ -422,22 +422,6 @@ static enum transport timeout_kind(struct exchange *x, uint64_t now)
     return kind;
 }
 
-static void attempt_timed_out(struct exchange *x, uint64_t now)
-{
-    enum transport kind;
-
-    exchange_stop_attempt(x);
-    x->stream.grace_over = now >= end_limit(x);
-    kind = x->stream.grace_over ? TRANSPORT_WHOLE : timeout_kind(x, now);
-    x->attempt->done = true;
-    x->attempt->transport = kind;
-    /* What came of an answer may hold a status worth knowing, and a hint: the next step looks. */
-    if (x->state == EXCHANGE_ATTEMPTING)
-        judge_transport(x, kind);
-    else
-        exchange_look(x);
-}
-
 /* The client hears that its request is alive. Nothing is added where it has yet to take what there
  * is. */
 static void beat(struct exchange *x, uint64_t now)
@@ -506,7 +490,18 @@ static bool act_on_time(struct exchange *x, uint64_t *ret_next)
     } else if (now >= hedge_time(x)) {
         hedge_start(x);
     } else {
-        attempt_timed_out(x, now);
+        enum transport kind;
+        exchange_stop_attempt(x);
+        x->stream.grace_over = now >= end_limit(x);
+        kind = x->stream.grace_over ? TRANSPORT_WHOLE : timeout_kind(x, now);
+        x->attempt->done = true;
+        x->attempt->transport = kind;
+        /* The part of an answer that came may hold a status worth knowing, and a hint: the next
+         * step looks. */
+        if (x->state == EXCHANGE_ATTEMPTING)
+            judge_transport(x, kind);
+        else
+            exchange_look(x);
     }
     return true;
 }
@@ -671,24 +666,18 @@ void exchange_look(struct exchange *x)
     }
 }
 
-/* It has all there is of an answer that has said it is whole, or of one that failed, and does not wait
- * for the end of the connection: SDKs and agents close as soon as they have read the last event. */
-static bool has_taken_all(const struct exchange *x)
-{
-    const struct reply *reply = &x->reply;
-
-    if (x->state != EXCHANGE_RELAYING || x->client_stalled || outbox_waiting(&reply->out) > 0)
-        return false;
-    return reply->ended || (x->stream.on && guard_whole(&x->stream.guard, true));
-}
-
 static void leave(struct exchange *x)
 {
     /* It was slow to take the last words, and retryd could not wait for that. */
     bool cut_here = x->aborted && x->reply.ended;
 
     exchange_stop_attempt(x);
-    if (has_taken_all(x)) {
+    /* The client has all there is of an answer that has said it is complete, or of one that failed,
+     * and does not wait for the end of the connection: SDKs and agents close as soon as they have
+     * read the last event. */
+    const struct reply *reply = &x->reply;
+    if (x->state == EXCHANGE_RELAYING && !x->client_stalled && outbox_waiting(&reply->out) <= 0 &&
+        (reply->ended || (x->stream.on && guard_whole(&x->stream.guard, true)))) {
         if (!x->reply.ended)
             placement_tell_good(x, TURN_OVER);
         exchange_end(x, x->end != END_NONE ? x->end : END_ANSWERED);

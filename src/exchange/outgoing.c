@@ -130,13 +130,6 @@ static void add_query(const struct upstream *p, struct str whole, struct buf *ou
     }
 }
 
-/* Google's APIs take a key in the query, too. One that has a key is not for the client's. */
-static bool hides_keys(const struct request *r, const struct target *t)
-{
-    return t->key.n > 0 && (r->dialect == DIALECT_GEMINI ||
-                            str_ieq(str_from(t->upstream->auth_header), STR("x-goog-api-key")));
-}
-
 /* What follows the base; `model`, a part of it or empty, becomes the target's. */
 static void add_rest(const struct target *t, struct str rest, struct str model, bool hides,
                      struct buf *out)
@@ -173,7 +166,11 @@ static int outgoing_target(const struct request *r, const struct plan *plan, con
     add_base_path(t, out);
     if (out->len == 0 && (rest.n == 0 || rest.p[0] != '/'))
         (void)buf_addc(out, '/'); /* an origin-form target starts with a slash */
-    add_rest(t, rest, model, hides_keys(r, t), out);
+    /* Google's APIs take a key in the query, too. One that has a key is not for the client's. */
+    add_rest(t, rest, model,
+             t->key.n > 0 && (r->dialect == DIALECT_GEMINI ||
+                              str_ieq(str_from(t->upstream->auth_header), STR("x-goog-api-key"))),
+             out);
     if (t->upstream->query[0])
         add_query(t->upstream, rest, out);
     (void)buf_addc(out, '\0');

@@ -352,13 +352,6 @@ void relay_kept_response(struct exchange *x)
         relay_kept_error(x);
 }
 
-static const char *own_type(enum exchange_end end, unsigned status, enum reason reason)
-{
-    if (reason == REASON_RATE_LIMIT)
-        return "rate_limit_error";
-    return end == END_REFUSED && status < 500 ? "invalid_request_error" : "server_error";
-}
-
 void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status, enum reason reason,
                      const char *code, const char *message)
 {
@@ -370,8 +363,11 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
         dialect_of(http_request_path(&x->request.http)); /* it may be too early for the request's */
     http_response_init(&response);
     buf_init(&body, OWN_BODY_MAX);
-    if (response_own_error(&response, &body, status, message, own_type(end, status, reason), code,
-                           &f) < 0) {
+    if (response_own_error(&response, &body, status, message,
+                           reason == REASON_RATE_LIMIT          ? "rate_limit_error"
+                           : end == END_REFUSED && status < 500 ? "invalid_request_error"
+                                                                : "server_error",
+                           code, &f) < 0) {
         x->ops->response_cut(x->world, x);
         exchange_end(x, END_BROKEN);
     } else {

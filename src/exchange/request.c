@@ -112,15 +112,6 @@ static int read_overrides(struct request *r, char *ret_problem, size_t size)
     return 0;
 }
 
-/* Of a spooled or packed body only the type of an object is known: where there are options they are taken
- * to ask for it, since that is what they are for. */
-static bool wants_usage(const struct json_value *options, bool plain)
-{
-    if (!plain)
-        return options->type == JSON_OBJECT;
-    return json_scan_one(options->text, STR("include_usage")).type == JSON_TRUE;
-}
-
 #define CHOICES_MAX 64 /* what the guard can tell apart */
 
 static unsigned choices_of(struct json_value n)
@@ -226,7 +217,12 @@ static void read_body(struct request *r)
     r->stream = values[BODY_STREAM].type == JSON_TRUE;
     r->background = values[BODY_BACKGROUND].type == JSON_TRUE;
     r->may_stream = r->stream || (part && values[BODY_STREAM].type == JSON_NONE);
-    r->usage_wanted = wants_usage(&values[BODY_OPTIONS], body_is_plain(&r->body));
+    /* Of a spooled or encoded body only the type of an object is known: options, if there are any,
+     * are taken to ask for usage, since that is what they are for. */
+    r->usage_wanted =
+        !body_is_plain(&r->body)
+            ? values[BODY_OPTIONS].type == JSON_OBJECT
+            : json_scan_one(values[BODY_OPTIONS].text, STR("include_usage")).type == JSON_TRUE;
     r->choices = choices_of(values[BODY_N]);
 }
 

@@ -128,15 +128,6 @@ bool stream_resumable(const struct exchange *x)
 /* The limits on how long, and how often, retryd mends an answer of which the client has a part
  * (C13). */
 
-/* Returns when the client last read something, for its own limit on silence. Bytes that it has yet
- * to take count as read now. With heartbeats there is no such silence. */
-static uint64_t heard(const struct exchange *x, uint64_t now)
-{
-    if (x->plan.settings->stream.heartbeat_ms > 0)
-        return DEADLINE_NONE;
-    return outbox_waiting(&x->reply.out) > 0 ? now : x->reply.spoke_ms;
-}
-
 void mending_set_deadline(struct exchange *x)
 {
     const struct mending *m = &x->stream.mending;
@@ -145,7 +136,12 @@ void mending_set_deadline(struct exchange *x)
     uint64_t left = limit > m->spent_ms ? limit - m->spent_ms : 0;
     uint64_t end = clock_after(since, left);
 
-    exchange_set_deadline(x, now, heard(x, now));
+    /* The limit on silence counts from when the client last read something. Bytes that it has yet
+     * to take count as read now. With heartbeats there is no such silence. */
+    exchange_set_deadline(x, now,
+                          x->plan.settings->stream.heartbeat_ms > 0 ? DEADLINE_NONE
+                          : outbox_waiting(&x->reply.out) > 0       ? now
+                                                                    : x->reply.spoke_ms);
     if (limit > 0 && end < x->deadline.at_ms)
         x->deadline = (struct deadline){
             .at_ms = end, .since_ms = end - limit, .source = DEADLINE_FROM_MENDING};

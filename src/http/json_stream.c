@@ -137,25 +137,6 @@ SELDOM static void sum_close(struct json_stream *s, enum kind kind, unsigned dep
     sum_value(s, join(kind, s->sum->nests[depth].sum, 0));
 }
 
-static void sum_token(struct json_stream *s, struct str text, bool last)
-{
-    struct json_sum *sum = s->sum;
-    uint64_t id;
-
-    if (!last && !sum->begun)
-        fingerprint_begin(&sum->token);
-    if (!last || sum->begun)
-        fingerprint_feed(&sum->token, text);
-    if (last) {
-        id = sum->begun ? fingerprint_end(&sum->token) : fingerprint_of(text);
-        if (s->in_key)
-            sum->nests[s->depth].key = id;
-        else
-            sum_value(s, join(s->type == JSON_STRING ? KIND_STRING : KIND_SCALAR, id, 0));
-    }
-    sum->begun = !last;
-}
-
 void json_stream_sum(struct json_stream *s, struct json_sum *sum)
 {
     s->taken = true;
@@ -198,19 +179,6 @@ static void watch_key(struct json_stream *s, struct str text, bool last)
     for (struct json_watch *w = s->watches; w < end && last && s->key_length <= sizeof(s->key); w++)
         if (json_key_is((struct str){s->key, (size_t)s->key_length}, w->key))
             s->found = w;
-}
-
-static void watch_token(struct json_stream *s, struct str text, bool last)
-{
-    struct json_watch *w = s->found;
-
-    if (s->in_key) {
-        watch_key(s, text, last);
-    } else if (w) {
-        w->length = str_keep(text, w->text, sizeof(w->text), w->length);
-        if (last)
-            w->type = s->type;
-    }
 }
 
 /* --- tokens ----------------------------------------------------------------------------------- */
@@ -265,10 +233,32 @@ SELDOM static void take_token(struct json_stream *s, const char *to, bool last)
 {
     struct str text = {s->token, (size_t)(to - s->token)};
 
-    if (s->depth == 1 && s->watch_count > 0)
-        watch_token(s, text, last);
-    if (s->sum)
-        sum_token(s, text, last);
+    if (s->depth == 1 && s->watch_count > 0) {
+        struct json_watch *w = s->found;
+        if (s->in_key) {
+            watch_key(s, text, last);
+        } else if (w) {
+            w->length = str_keep(text, w->text, sizeof(w->text), w->length);
+            if (last)
+                w->type = s->type;
+        }
+    }
+    if (s->sum) {
+        struct json_sum *sum = s->sum;
+        uint64_t id;
+        if (!last && !sum->begun)
+            fingerprint_begin(&sum->token);
+        if (!last || sum->begun)
+            fingerprint_feed(&sum->token, text);
+        if (last) {
+            id = sum->begun ? fingerprint_end(&sum->token) : fingerprint_of(text);
+            if (s->in_key)
+                sum->nests[s->depth].key = id;
+            else
+                sum_value(s, join(s->type == JSON_STRING ? KIND_STRING : KIND_SCALAR, id, 0));
+        }
+        sum->begun = !last;
+    }
     if (last)
         s->token = NULL;
 }

@@ -98,18 +98,6 @@ static bool object_says(struct str object, struct str common)
 
 /* --- choices ------------------------------------------------------------------------------------- */
 
-static bool choice_is_empty(struct str choice)
-{
-    enum { MESSAGE, TEXT, FINISH, WANTS };
-    struct json_want w[WANTS] = {
-        {.key = STR("message")}, {.key = STR("text")}, {.key = STR("finish_reason")}};
-
-    json_scan(choice, w, WANTS);
-    if (completion_is_curbed(&w[FINISH].value) || completion_says(&w[TEXT].value))
-        return false;
-    return w[MESSAGE].value.type != JSON_OBJECT || !object_says(w[MESSAGE].value.text, STR("role"));
-}
-
 static bool choices_are_empty(struct str body)
 {
     struct json_value choices = json_scan_one(body, STR("choices")), choice;
@@ -118,9 +106,16 @@ static bool choices_are_empty(struct str body)
     if (choices.type != JSON_ARRAY)
         return choices.type == JSON_NULL;
     i = json_iter(choices.text);
-    while (json_next_element(&i, &choice))
-        if (!choice_is_empty(choice.text))
+    while (json_next_element(&i, &choice)) {
+        enum { MESSAGE, TEXT, FINISH, WANTS };
+        struct json_want w[WANTS] = {
+            {.key = STR("message")}, {.key = STR("text")}, {.key = STR("finish_reason")}};
+        json_scan(choice.text, w, WANTS);
+        if (completion_is_curbed(&w[FINISH].value) || completion_says(&w[TEXT].value) ||
+            (w[MESSAGE].value.type == JSON_OBJECT &&
+             object_says(w[MESSAGE].value.text, STR("role"))))
             return false;
+    }
     return i.whole;
 }
 

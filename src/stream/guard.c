@@ -661,16 +661,6 @@ static enum guard_kind look_at_data(struct guard *g, const struct sse_event *e, 
     return GUARD_CONTENT;
 }
 
-static enum guard_kind look_at_dataless(struct guard *g, const struct sse_event *e)
-{
-    /* Google's SDK for Python parses each line as JSON. Its SDK for Node takes a comment for a part
-     * of the next event and loses both. */
-    bool reads_comments = g->id_seen || g->dialect == DIALECT_GEMINI;
-    bool unfit = needs_data(g) && (!e->comment_only || reads_comments);
-
-    return unfit ? GUARD_UNFIT : e->comment_only ? GUARD_FILLER : GUARD_LIFECYCLE;
-}
-
 void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
 {
     struct guard_words words;
@@ -681,7 +671,11 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
     ret->data = e.data;
     ret->repeated = ret->news = false;
     if (e.data_lines == 0 && e.error_field.n == 0) {
-        ret->kind = look_at_dataless(g, &e);
+        /* Google's SDK for Python parses each line as JSON. Its SDK for Node takes a comment for a part
+         * of the next event and loses both. */
+        bool reads_comments = g->id_seen || g->dialect == DIALECT_GEMINI;
+        bool unfit = needs_data(g) && (!e.comment_only || reads_comments);
+        ret->kind = unfit ? GUARD_UNFIT : e.comment_only ? GUARD_FILLER : GUARD_LIFECYCLE;
         return;
     }
     if (!join(g, event, &e, &ret->data)) {

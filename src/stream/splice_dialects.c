@@ -472,15 +472,6 @@ static void response_mark(struct splice *s, const struct response_members *m)
     }
 }
 
-static void response_delta(struct splice *s, const struct response_members *m, struct str channel)
-{
-    if (m->delta.text.n == 0)
-        return;
-    struct splice_piece *piece = put(s, key_of(SPLICE_TEXT, m->at, channel), m->delta);
-    if (piece && s->has_rivals)
-        piece->rival = splice_find(s, key_of(SPLICE_MARK, m->at, m->type));
-}
-
 /* --- Anthropic's messages ---------------------------------------------------------------------- */
 
 /* A message is a row of content blocks, each with an index. content_block_start names the block's
@@ -628,7 +619,11 @@ void splice_look(struct splice *s, struct str data)
             response_member(s, &m, key, value);
         struct str channel = m.type;
         if (m.delta.type == JSON_STRING && cut_end(&channel, STR(".delta"))) {
-            response_delta(s, &m, channel);
+            if (m.delta.text.n != 0) {
+                struct splice_piece *piece = put(s, key_of(SPLICE_TEXT, m.at, channel), m.delta);
+                if (piece && s->has_rivals)
+                    piece->rival = splice_find(s, key_of(SPLICE_MARK, m.at, m.type));
+            }
             if (m.logprobs.type == JSON_ARRAY && m.logprobs.text.n > 2)
                 put_logprobs(s, m.at[0], m.logprobs);
         } else if (m.type.n > 0) {

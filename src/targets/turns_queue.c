@@ -146,21 +146,6 @@ static uint64_t queue_id(const struct turn_request *turn_request,
     return hash_join(all, candidates->count); /* the table wants all bits to differ */
 }
 
-static void put_in(struct client_queue *client, struct turn *turn)
-{
-    uint64_t arrived_ms = turn->turn_request->arrived_ms;
-    struct list *before = client->turns.prev;
-
-    while (before != &client->turns &&
-           LIST_ENTRY(before, struct turn, node)->turn_request->arrived_ms > arrived_ms)
-        before = before->prev;
-    list_init(&turn->node);
-    list_append(before->next, &turn->node);
-    place_comer(client);
-    turn->client = client;
-    turn->state = TURN_WAITING;
-}
-
 int turns_queue_join(struct turns *t, struct turn *turn, const struct candidates *candidates,
                      uint64_t now_ms)
 {
@@ -181,7 +166,16 @@ int turns_queue_join(struct turns *t, struct turn *turn, const struct candidates
         client = make_client(t, queue, of_client, now_ms);
     if (!client)
         return -ENOMEM; /* the queue is not new: that one has room for its first */
-    put_in(client, turn);
+    uint64_t arrived_ms = turn->turn_request->arrived_ms;
+    struct list *before = client->turns.prev;
+    while (before != &client->turns &&
+           LIST_ENTRY(before, struct turn, node)->turn_request->arrived_ms > arrived_ms)
+        before = before->prev;
+    list_init(&turn->node);
+    list_append(before->next, &turn->node);
+    place_comer(client);
+    turn->client = client;
+    turn->state = TURN_WAITING;
     if (is_new)
         place_queue(t, queue);
     t->waiting++;

@@ -475,17 +475,6 @@ struct str turns_request_model(const struct turn_request *turn_request)
     return str_from(turn_request->plan->fallback_models[turn_request->tier - 1]);
 }
 
-static bool fits(const struct turn_request *turn_request, const struct upstream *upstream,
-                 unsigned key_number)
-{
-    const struct target *only = turn_request->only;
-
-    if (only)
-        return only->upstream == upstream && only->key_number == key_number;
-    return !target_among(turn_request->excluded, turn_request->excluded_count, upstream,
-                         key_number);
-}
-
 /* Takes one of the upstreams in `left` (a set of bits, not empty): the first, or by their shares; one
  * without a share serves what no other can. */
 static unsigned draw_upstream(const struct plan *plan, unsigned left, uint64_t random)
@@ -534,7 +523,10 @@ static void add_keys(struct turns *t, const struct turn_request *turn_request,
         unsigned number = upstream->key_count ? (first + i) % keys + 1 : 0;
         struct candidate *next = &c->list[c->count];
 
-        if (!fits(turn_request, upstream, number))
+        const struct target *only = turn_request->only;
+        if (!(only ? only->upstream == upstream && only->key_number == number
+                   : !target_among(turn_request->excluded, turn_request->excluded_count, upstream,
+                                   number)))
             continue;
         *next = (struct candidate){
             .upstream = upstream,
@@ -568,21 +560,6 @@ static void leave_aside(struct candidates *c, uint64_t now_ms)
     c->count = kept;
 }
 
-static void put_tried_last(struct candidates *c)
-{
-    struct candidate tried[CANDIDATES_MAX];
-    unsigned first = 0, last = 0;
-
-    for (unsigned i = 0; i < c->count; i++) {
-        if (c->list[i].tried)
-            tried[last++] = c->list[i];
-        else
-            c->list[first++] = c->list[i];
-    }
-    if (last > 0)
-        memcpy(c->list + first, tried, last * sizeof(*tried));
-}
-
 void turns_candidates(struct turns *t, const struct turn_request *turn_request, uint64_t now_ms,
                       struct candidates *ret)
 {
@@ -606,8 +583,18 @@ void turns_candidates(struct turns *t, const struct turn_request *turn_request, 
     if (ret->count < 2)
         return;
     leave_aside(ret, now_ms);
-    if (turn_request->tried_count > 0)
-        put_tried_last(ret);
+    if (turn_request->tried_count > 0) {
+        struct candidate tried[CANDIDATES_MAX];
+        unsigned first = 0, last = 0;
+        for (unsigned i = 0; i < ret->count; i++) {
+            if (ret->list[i].tried)
+                tried[last++] = ret->list[i];
+            else
+                ret->list[first++] = ret->list[i];
+        }
+        if (last > 0)
+            memcpy(ret->list + first, tried, last * sizeof(*tried));
+    }
 }
 
 /* --- whether one may go --------------------------------------------------------------------------- */

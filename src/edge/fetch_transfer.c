@@ -430,31 +430,25 @@ static long http_version(enum fetch_http wanted)
     return CURL_HTTP_VERSION_2TLS;
 }
 
-static void set_callbacks(struct transfer *t)
-{
-    CURL *e = t->easy;
-
-    curl_easy_setopt(e, CURLOPT_PRIVATE, t);
-    curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->errbuf);
-    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, header_callback);
-    curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
-    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, write_callback);
-    curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
-    curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, prereq_callback);
-    curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
-    curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, fetch_open_socket);
-    curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
-    curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, fetch_close_socket);
-    curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, t->u);
-}
-
 /* Sets the options that are the same for all requests on a link. */
 static void set_link(struct transfer *t, const struct fetch_link *l)
 {
     CURL *e = t->easy;
 
     curl_easy_reset(e);
-    set_callbacks(t);
+    CURL *easy = t->easy;
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->errbuf);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_callback);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, write_callback);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, t);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, fetch_open_socket);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, t);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, fetch_close_socket);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, t->u);
     /* The origin is parsed once. With a URL per request libcurl parses, formats and parses it
      * again, which is a tenth of the cost of a request. CURLOPT_REQUEST_TARGET then names the
      * target. Only an HTTP proxy in front of an http upstream needs the whole URL for each

@@ -103,21 +103,6 @@ static enum MHD_Result hold_back(struct frontend_request *r)
 #define CHUNK_BYTES_MAX (UINT64_C(1) << 40) /* max_body cannot be larger */
 #define CHUNK_LINE_MAX 4096                 /* with chunk extensions */
 
-static uint64_t hex_number(const char *p, const char *end)
-{
-    uint64_t n = 0;
-
-    for (; p < end && n < CHUNK_BYTES_MAX; p++) {
-        if (*p >= '0' && *p <= '9')
-            n = n << 4 | (uint64_t)(*p - '0');
-        else if ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'f')
-            n = n << 4 | (uint64_t)((*p | 0x20) - 'a' + 10);
-        else
-            break;
-    }
-    return n;
-}
-
 /* Whether these bytes begin a chunk that makes the body longer than the limit. libmicrohttpd does
  * not expose the chunk's size, but its line is still in memory directly before the bytes if both
  * arrived together. Otherwise the end of the head is there, overwritten with NULs, and the limit
@@ -132,7 +117,16 @@ static bool begins_endless_chunk(const struct frontend_request *r, const char *d
     for (p = end; p > r->uri && end - p < CHUNK_LINE_MAX; p--)
         if (p[-1] == '\n' || p[-1] == '\0')
             break;
-    n = hex_number(p, end);
+    uint64_t digits = 0;
+    for (; p < end && digits < CHUNK_BYTES_MAX; p++) {
+        if (*p >= '0' && *p <= '9')
+            digits = digits << 4 | (uint64_t)(*p - '0');
+        else if ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'f')
+            digits = digits << 4 | (uint64_t)((*p | 0x20) - 'a' + 10);
+        else
+            break;
+    }
+    n = digits;
     return n >= CHUNK_BYTES_MAX || n > left;
 }
 

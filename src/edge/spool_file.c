@@ -278,25 +278,20 @@ static bool file_full(struct spool *spool)
     return s->filled == SPOOL_BLOCK && s->error == 0;
 }
 
-/* The block that is gathered in. It is made when it is first needed: short bodies need only one. */
-static char *gathering_block(struct spool_file *s)
-{
-    char **block = &s->blocks[s->current];
-
-    if (!*block)
-        *block = malloc(SPOOL_BLOCK);
-    if (!*block)
-        s->error = -ENOMEM;
-    return *block;
-}
-
 static ptrdiff_t file_write(struct spool *spool, const void *data, size_t n)
 {
     struct spool_file *s = file_of(spool);
     size_t taken = 0;
 
     while (taken < n && s->error == 0 && s->filled < SPOOL_BLOCK) {
-        char *block = gathering_block(s);
+        /* The block that is gathered in. It is made when it is first needed: short bodies need only
+         * one. */
+        char **gathering = &s->blocks[s->current];
+        if (!*gathering)
+            *gathering = malloc(SPOOL_BLOCK);
+        if (!*gathering)
+            s->error = -ENOMEM;
+        char *block = *gathering;
         size_t piece = n - taken < SPOOL_BLOCK - s->filled ? n - taken : SPOOL_BLOCK - s->filled;
 
         if (!block)

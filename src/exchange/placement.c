@@ -125,26 +125,24 @@ static bool fallbacks_unfit(const struct exchange *x)
 
 void placement_refuse_hidden(struct exchange *x, const char *need)
 {
-    char why[160], text[400];
-
-    /* The reason why the model of an encoded body is not known. */
-    size_t size = sizeof(why);
+    char why[160], text[400], shown[SHOWN_MAX];
     struct str encoding = {NULL, 0};
-    char shown[SHOWN_MAX];
+
     (void)headers_get(&x->request.http.headers, STR("content-encoding"), &encoding);
     str_shown(shown, sizeof(shown), encoding);
     switch (body_packed_state(&x->request.body)) {
     case PACKED_UNKNOWN:
-        snprintf(why, size, "cannot be read in the encoding \"%s\"; gzip, deflate and zstd can",
-                 shown);
+        snprintf(why, sizeof(why),
+                 "cannot be read in the encoding \"%s\"; gzip, deflate and zstd can", shown);
         break;
     case PACKED_LONG:
-        snprintf(why, size, "does not stand in the first %llu MiB of a body in the encoding \"%s\"",
+        snprintf(why, sizeof(why),
+                 "does not stand in the first %llu MiB of a body in the encoding \"%s\"",
                  (unsigned long long)(x->request.body.look->plain >> 20), shown);
         break;
     default:
-        snprintf(why, size, "cannot be read, for the body is not valid in its encoding \"%s\"",
-                 shown);
+        snprintf(why, sizeof(why),
+                 "cannot be read, for the body is not valid in its encoding \"%s\"", shown);
     }
     snprintf(text, sizeof(text),
              "retryd: %s the request's model, which %s; send the body without Content-Encoding",

@@ -171,16 +171,6 @@ struct str json_watch_text(const struct json_watch *w)
     return (struct str){w->text, w->type == JSON_NONE ? 0 : kept};
 }
 
-static void watch_key(struct json_stream *s, struct str text, bool last)
-{
-    struct json_watch *end = s->watches + s->watch_count;
-
-    s->key_length = str_keep(text, s->key, sizeof(s->key), s->key_length);
-    for (struct json_watch *w = s->watches; w < end && last && s->key_length <= sizeof(s->key); w++)
-        if (json_key_is((struct str){s->key, (size_t)s->key_length}, w->key))
-            s->found = w;
-}
-
 /* --- tokens ----------------------------------------------------------------------------------- */
 
 static enum json_type type_at(char c)
@@ -236,7 +226,12 @@ SELDOM static void take_token(struct json_stream *s, const char *to, bool last)
     if (s->depth == 1 && s->watch_count > 0) {
         struct json_watch *w = s->found;
         if (s->in_key) {
-            watch_key(s, text, last);
+            struct json_watch *end = s->watches + s->watch_count;
+            s->key_length = str_keep(text, s->key, sizeof(s->key), s->key_length);
+            for (struct json_watch *watch = s->watches;
+                 watch < end && last && s->key_length <= sizeof(s->key); watch++)
+                if (json_key_is((struct str){s->key, (size_t)s->key_length}, watch->key))
+                    s->found = watch;
         } else if (w) {
             w->length = str_keep(text, w->text, sizeof(w->text), w->length);
             if (last)

@@ -183,21 +183,6 @@ static size_t take_char(struct str *raw, char out[UNITS_MAX])
     return raw->p[0] == '\\' ? take_escape(raw, out) : take_wide(raw, out);
 }
 
-static void add_text(struct buf *to, struct str raw)
-{
-    while (raw.n > 0) {
-        char units[UNITS_MAX];
-        size_t n = plain_run(raw, raw.n);
-        if (n > 0) {
-            (void)buf_add(to, raw.p, n);
-            advance(&raw, n);
-            continue;
-        }
-        n = take_char(&raw, units);
-        (void)buf_add(to, units, n);
-    }
-}
-
 bool splice_text_match(struct str have, size_t *at, struct str *raw, unsigned *ret_half)
 {
     *ret_half = 0;
@@ -426,7 +411,18 @@ static bool keep_text(struct splice *s, const struct splice_piece *piece)
     }
     if (piece->half)
         (void)buf_add(&part->text, unit, json_put_utf8(piece->half, unit));
-    add_text(&part->text, piece->rest);
+    struct str raw = piece->rest;
+    while (raw.n > 0) {
+        char units[UNITS_MAX];
+        size_t length = plain_run(raw, raw.n);
+        if (length > 0) {
+            (void)buf_add(&part->text, raw.p, length);
+            advance(&raw, length);
+            continue;
+        }
+        length = take_char(&raw, units);
+        (void)buf_add(&part->text, units, length);
+    }
     part->partial = part->text.failed;
     s->used += part->text.len - before;
     part->matched = part->text.len;

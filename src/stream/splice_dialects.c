@@ -547,23 +547,6 @@ static void message_block(struct splice *s, const struct message_members *m)
     }
 }
 
-static void message_block_delta(struct splice *s, const struct message_members *m)
-{
-    struct json_iter i = json_iter(m->delta.text);
-    struct json_value value;
-    struct str key;
-
-    while (next_member(s, &i, &key, &value)) {
-        if (json_key_is(key, STR("type")))
-            continue;
-        if (json_key_is(key, STR("signature")))
-            put(s, key_in(SPLICE_CLOSE, m->index, STR("signature")), no_value);
-        else
-            put_field(s, key_in(SPLICE_TEXT, m->index, key), value);
-    }
-    s->says_nothing = s->n_pieces == 0; /* by then, the client may already have the block's end */
-}
-
 static void look_messages(struct splice *s, struct str data)
 {
     struct message_members m = {.index = SPLICE_ANY};
@@ -581,9 +564,21 @@ static void look_messages(struct splice *s, struct str data)
         else if (json_key_is(key, STR("delta")))
             m.delta = value;
     }
-    if (str_eq(m.type, STR("content_block_delta")))
-        message_block_delta(s, &m);
-    else if (str_eq(m.type, STR("content_block_start")))
+    if (str_eq(m.type, STR("content_block_delta"))) {
+        struct json_iter members = json_iter(m.delta.text);
+        struct json_value member;
+        struct str name;
+        while (next_member(s, &members, &name, &member)) {
+            if (json_key_is(name, STR("type")))
+                continue;
+            if (json_key_is(name, STR("signature")))
+                put(s, key_in(SPLICE_CLOSE, m.index, STR("signature")), no_value);
+            else
+                put_field(s, key_in(SPLICE_TEXT, m.index, name), member);
+        }
+        /* By then, the client may already have the block's end. */
+        s->says_nothing = s->n_pieces == 0;
+    } else if (str_eq(m.type, STR("content_block_start")))
         message_block(s, &m);
     else if (str_eq(m.type, STR("content_block_stop")))
         put(s, key_in(SPLICE_CLOSE, m.index, STR("stop")), no_value);

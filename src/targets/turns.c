@@ -90,30 +90,6 @@ static void tell_target(struct turns *t, const struct target_state *state, struc
 
 /* --- granting ------------------------------------------------------------------------------------ */
 
-static void enter(struct turns *t, struct turn *turn, struct target_state *state, uint64_t now_ms)
-{
-    const struct turn_request *turn_request = turn->turn_request;
-    struct model_state *model = state->model_state;
-    struct upstream_state *s = model->upstream;
-
-    turn->gate_epoch = gate_enter(&state->gate, now_ms);
-    turn->pass = breaker_enter(&model->breaker, &model->settings, now_ms);
-    if (state->adaptive)
-        pace_enter(&state->pace, now_ms);
-    if (turn->pass.probe)
-        tell_target(t, state, (struct turns_event){.kind = TURNS_BREAKER_PROBE});
-    if (turns_target_is_rated(state)) {
-        rate_take(&s->rate, s->per_minute, now_ms);
-        tell_target(t, state,
-                    (struct turns_event){.kind = TURNS_RATE_TAKEN, .per_minute = s->per_minute});
-    }
-    s->in_flight++;
-    model->fallbacks += turn_request->tier > 0;
-    if (!(turn_request->visited & plan_bit(turn_request->plan, turn->target.upstream)))
-        budget_request(&s->budget, now_ms);
-    state->entry.refs++;
-}
-
 static void grant(struct turns *t, struct turn *turn, const struct candidate *c, uint64_t now_ms)
 {
     const struct upstream *upstream = c->upstream;
@@ -135,7 +111,25 @@ static void grant(struct turns *t, struct turn *turn, const struct candidate *c,
         return;
     if (upstream->key_count > 1) /* the next one begins behind it */
         c->target_state->model_state->upstream->next_key = c->key_number;
-    enter(t, turn, c->target_state, now_ms);
+    const struct turn_request *turn_request = turn->turn_request;
+    struct model_state *busy = c->target_state->model_state;
+    struct upstream_state *s = busy->upstream;
+    turn->gate_epoch = gate_enter(&c->target_state->gate, now_ms);
+    turn->pass = breaker_enter(&busy->breaker, &busy->settings, now_ms);
+    if (c->target_state->adaptive)
+        pace_enter(&c->target_state->pace, now_ms);
+    if (turn->pass.probe)
+        tell_target(t, c->target_state, (struct turns_event){.kind = TURNS_BREAKER_PROBE});
+    if (turns_target_is_rated(c->target_state)) {
+        rate_take(&s->rate, s->per_minute, now_ms);
+        tell_target(t, c->target_state,
+                    (struct turns_event){.kind = TURNS_RATE_TAKEN, .per_minute = s->per_minute});
+    }
+    s->in_flight++;
+    busy->fallbacks += turn_request->tier > 0;
+    if (!(turn_request->visited & plan_bit(turn_request->plan, turn->target.upstream)))
+        budget_request(&s->budget, now_ms);
+    c->target_state->entry.refs++;
 }
 
 void turns_announce(struct turn *turn)

@@ -258,23 +258,18 @@ static struct model_state *find_model(struct turns *t, uint64_t id, const struct
     return model;
 }
 
-/* A key that may not list models, say, may generate all the same. */
-static struct key_state *find_key(struct turns *t, uint64_t upstream_id, uint64_t key_id,
-                                  enum operation o, uint64_t now_ms)
-{
-    uint64_t id = of_operation(hash_join(upstream_id ^ UINT64_C(0x6b6579), key_id),
-                               operation_is_free(o) ? o : OPERATION_GENERATE);
-    struct key_state *key = turns_table_find(t, id, ENTRY_KEY);
-
-    return key ? key : turns_table_add(t, id, ENTRY_KEY, sizeof(*key), now_ms);
-}
-
 static struct target_state *make_target(struct turns *t, struct model_state *model,
                                         const struct upstream *upstream, uint64_t key_id,
                                         uint64_t now_ms)
 {
     uint64_t id = hash_join(model->entry.id, key_id), until_ms = shut_until(t, id);
-    struct key_state *key = find_key(t, upstream->id, key_id, model->operation, now_ms);
+    /* A key that may not list models, say, may generate all the same. */
+    uint64_t name =
+        of_operation(hash_join(upstream->id ^ UINT64_C(0x6b6579), key_id),
+                     operation_is_free(model->operation) ? model->operation : OPERATION_GENERATE);
+    struct key_state *found = turns_table_find(t, name, ENTRY_KEY);
+    struct key_state *key =
+        found ? found : turns_table_add(t, name, ENTRY_KEY, sizeof(*found), now_ms);
     struct target_state *state =
         key ? turns_table_add(t, id, ENTRY_TARGET, sizeof(*state), now_ms) : NULL;
 

@@ -301,9 +301,41 @@ def exports_needed(tree):
                 yield name, line_of(code, found.start(1)), f"{what}: only its own file uses it: make it static"
 
 
+# The prefixes of a file's functions that are neither its folder's name nor begin its own.
+PREFIXES = {
+    "src/base/hash.c": ["fingerprint"],        # of texts that arrive in pieces
+    "src/daemon/access_log.c": ["steps"],      # the lines at level = debug
+    "src/daemon/access_log.h": ["steps"],
+    "src/daemon/reload.c": ["rotation"],       # of the log file
+    "src/exchange/exchange.c": ["attempt"],    # of attempt.h
+    "src/exchange/stream.c": ["mending"],
+    "src/http/decode.c": ["decoder"],
+    "src/http/dialect.c": ["operation"],
+    "src/http/dialect.h": ["operation"],
+    "src/http/message.c": ["http"],
+    "src/http/message.h": ["http"],
+    "src/policy/retry.c": ["backoff"],
+    "src/targets/target.h": ["plan"],
+}
+
+
+def module_prefixes(tree):
+    """A function that other files can call begins with the first word of its file's name, or its folder's."""
+    defined = re.compile(r"^(static inline )?(?!static\b|typedef\b|extern\b)[a-z][\w \t*]*?\b(\w+)\([^;{}]*\)\s*\{",
+                         re.MULTILINE)
+    for f in tree.sources():
+        stem = f.name.split("/")[-1].split(".")[0]
+        words = [stem.split("_")[0], f.folder, *PREFIXES.get(f.name, [])]
+        for found in defined.finditer(f.code):
+            inline, name = found[1], found[2]
+            if name != "main" and bool(inline) <= (f.suffix == ".h") and name.split("_")[0] not in words:
+                yield (f.name, line_of(f.code, found.start(2)),
+                       f"{name}: begin it with {words[0]}_, or make it static, or add its prefix to PREFIXES")
+
+
 CHECKS = [layers, library_owners, edges_apart, no_logging_below, pure, forbidden_functions,
           function_length, file_length, opening_sentence, leftovers, waits_and_skips, unit_tests_placed,
-          include_cycles, one_name_one_struct, exports_needed, *contract.CHECKS]
+          include_cycles, one_name_one_struct, exports_needed, module_prefixes, *contract.CHECKS]
 
 
 def main():

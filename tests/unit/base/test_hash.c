@@ -1,10 +1,11 @@
-/* base/hash: the same on every machine, for ever. */
+/* Hashes and fingerprints: the same on every machine, for ever. */
 #include <check.h>
 
 #include "base/hash.h"
 #include "unit.h"
 
-/* What daemons that are out there have stored: from a SipHash-2-4 of another hand, same key. */
+/* Hashes that running daemons have stored: from another implementation of SipHash-2-4, with the
+ * same key. */
 START_TEST(values_that_may_never_change)
 {
     static const struct {

@@ -1,4 +1,5 @@
-/* The log through a pipe: both forms, escaping, cutting, many threads, and a reader that sleeps. */
+/* The log through a pipe: both formats, escaping, truncation, many threads, and a reader that does
+ * not read. */
 
 #include "base/log.h"
 

@@ -1,4 +1,4 @@
-/* What is seen of texts in PEM, whole and broken. */
+/* Which blocks a PEM text has, and whether they are complete. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>

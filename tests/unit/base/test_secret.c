@@ -1,4 +1,4 @@
-/* Secrets: the text is there, and the kernel is told to leave it out of dumps. */
+/* Secrets: the text is stored, and the kernel leaves it out of core dumps. */
 
 #include "base/secret.h"
 

@@ -1,4 +1,5 @@
-/* Kept connections over Unix sockets: what is looked at before a request, however many there are. */
+/* Kept connections over Unix sockets: which ones are checked before a request, however many there
+ * are. */
 #include "edge/fetch_socket.h"
 
 #include <check.h>
@@ -110,7 +111,7 @@ START_TEST(one_that_speaks_or_ends_is_found_among_many)
 }
 END_TEST
 
-/* What comes on a busy one is its answer; what is left of that makes it unfit. */
+/* Bytes on a busy connection are its response; bytes left over make it unfit. */
 START_TEST(an_answer_is_no_noise_but_its_rest_is)
 {
     struct socket_ref first, second;

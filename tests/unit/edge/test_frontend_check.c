@@ -1,4 +1,4 @@
-/* edge/frontend_check: which request heads come in. */
+/* edge/frontend_check: which request headers are accepted. */
 #include "edge/frontend_check.h"
 
 #include <check.h>

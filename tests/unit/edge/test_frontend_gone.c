@@ -1,5 +1,5 @@
-/* Clients that leave, wherever their request stands and however they do: each connection ends, and its owner
- * hears of it. On real sockets, with libmicrohttpd as it is. */
+/* Clients that leave at any point and in any way: each connection ends, and its owner is notified.
+ * On real sockets, with the real libmicrohttpd. */
 #include <arpa/inet.h>
 #include <check.h>
 #include <netinet/in.h>
@@ -15,11 +15,11 @@
 
 enum way { CLOSES, RESETS, HALF_CLOSES, WAYS };
 
-/* When it leaves: as soon as its place is reached; then, with more of its body, which is asked for at that
- * moment and read after the news; and before anything of it is read. */
+/* When it leaves: as soon as its place is reached; then, with more of its body, which is asked for
+ * at that moment and read after the news; and before anything of it is read. */
 enum moment { ALONE, WITH_MORE, BEFORE_ALL, MOMENTS };
 
-/* What the owner does with its request, and when the client leaves. */
+/* The owner's actions, and when the client leaves. */
 struct place {
     const char *sent;    /* before it leaves; zeros of a body follow */
     size_t body;         /* so many */

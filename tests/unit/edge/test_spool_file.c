@@ -1,4 +1,5 @@
-/* The spool on a real loop and a real folder: what is appended is read back, whatever the blocks. */
+/* The spool on a real loop and a real folder: the appended bytes are read back, in blocks of any
+ * size. */
 
 #include <check.h>
 #include <dirent.h>
@@ -173,7 +174,7 @@ START_TEST(begins_anew_amid_a_read)
 }
 END_TEST
 
-/* What is under way when it is freed ends by itself; tear_down sees that the loop does. */
+/* Operations under way when it is freed end by themselves; tear_down checks that the loop ends. */
 START_TEST(freed_at_any_time)
 {
     struct spool *s = spool_in("/var/tmp");

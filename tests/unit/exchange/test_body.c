@@ -1,5 +1,5 @@
-/* Replayable bodies: every attempt is given the client's bytes, wherever they are kept; a disk that
- * is slow holds the client back, and one that fails costs this request and nothing else. */
+/* Bodies that can be sent again: every attempt gets the client's bytes, wherever they are kept; a
+ * slow disk holds the client back, and a failing one costs this request and nothing else. */
 
 #include <check.h>
 #include <errno.h>
@@ -76,7 +76,7 @@ START_TEST(each_attempt_has_the_same_bytes)
 }
 END_TEST
 
-/* What is told to be long goes to the file from its first byte on. */
+/* A body that is declared long goes to the file from its first byte. */
 START_TEST(a_told_length_decides_at_once)
 {
     begin(bytes, 0);
@@ -325,7 +325,7 @@ START_TEST(the_model_of_a_form)
 }
 END_TEST
 
-/* What is no plain text, or too long, is nothing to choose a target by. */
+/* A model that is no plain text, or too long, cannot choose a target. */
 START_TEST(odd_models_of_forms)
 {
     static const char *const values[] = {"", "a\nb", "a\tb", "\x7f", "\xc3(", "caf\xc3\xa9"};

@@ -1,5 +1,5 @@
-/* The sixteen faults that providers are publicly reported to have, with their real timings, in virtual
- * time: a stall of 30 s, a first word after 20 s, and a caller that gives up after 45 s.
+/* The sixteen faults that providers are publicly reported to have, with their real timings, in
+ * virtual time: a stall of 30 s, a first word after 20 s, and a caller that gives up after 45 s.
  *
  * There is one upstream, with the model that was asked for and a fallback model, and the settings
  * that docs/configuration.md gives for such a caller. tests/blackbox/test_catalogue.py has the same
@@ -37,7 +37,7 @@
         STREAM, .pieces = {{0, BEGUN, 0}}, .end_ms = 1, .end = TRANSPORT_TRUNCATED \
     }
 
-/* What the caller is left with. Nothing else is right, and nothing else is safe. */
+/* What the caller gets. No other result is right and safe. */
 enum caller {
     RESCUED, /* a whole answer, as if nothing had happened */
     REFUSED, /* the upstream's own error, at once: no repeat would change it */
@@ -111,8 +111,8 @@ static const struct fault {
      1,
      WELL,
      {{REFUSED, 1}, {REFUSED, 1}, {REFUSED, 1}}},
-    /* The primary breaks each time. A fallback that is asked to go on behind "Hello" would refuse it:
-     * it is sent what the caller sent, and only where the caller has nothing yet. */
+    /* The primary breaks each time. A fallback that is asked to go on behind "Hello" would refuse
+     * it: it is sent what the caller sent, and only where the caller has nothing yet. */
     {"a fallback that rejects prefill", {CUT}, 1, WELL, {{TOLD, 1}, {TOLD, 5}, {RESCUED, 4}}},
     {"a flapping primary",
      {SAYS(503, "", "overloaded"),
@@ -140,7 +140,7 @@ static const struct fake_attempt *by_tier(struct fake_world *world, const struct
     return &fault->primary[asked < fault->n ? asked - 1 : fault->n - 1];
 }
 
-/* What docs/configuration.md has for a caller that gives up after 45 s. */
+/* The settings that docs/configuration.md has for a caller that gives up after 45 s. */
 static void play(const struct fault *f, enum stream_mode mode)
 {
     static const char *const small[] = {"small"};
@@ -213,7 +213,8 @@ START_TEST(hold_rides_out_all_of_them)
 }
 END_TEST
 
-/* The same with the heartbeat that goes with hold: its comments are in front, and nothing else differs. */
+/* The same with the heartbeat that goes with hold: its comments are in front, and nothing else
+ * differs. */
 START_TEST(c14_hold_with_a_heartbeat)
 {
     const struct fault *f = &faults[_i];
@@ -235,7 +236,8 @@ START_TEST(c14_hold_with_a_heartbeat)
 }
 END_TEST
 
-/* Who served it, in how many attempts, and what it cost: told once, and nothing else was charged. */
+/* The serving upstream, the number of attempts and the cost are reported once, and nothing else was
+ * charged. */
 START_TEST(c21_accounting_after_a_fall_back)
 {
     play(&faults[COUNT(faults) - 1], (enum stream_mode)_i);

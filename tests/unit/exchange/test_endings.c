@@ -1,5 +1,5 @@
-/* Everything that can end an exchange from outside, alone and together, in each of its states; and what
- * still comes when it is over. In virtual time. */
+/* Everything that can end an exchange from outside, alone and together, in each of its states; and
+ * news that come after its end. In virtual time. */
 
 #include <check.h>
 #include <string.h>
@@ -26,7 +26,7 @@ static char long_text[20000];
 static const struct fake_attempt long_answer = {
     .status = 200, .headers = JSON, .pieces = {{0, long_text, sizeof(long_text)}}, .hangs = true};
 
-/* Where it is when it happens. */
+/* The state in which it happens. */
 static const struct place {
     const struct fake_attempt *script;
     enum exchange_state state;
@@ -121,8 +121,8 @@ static void all_that_may_still_come(void)
     ck_assert_uint_eq(w.ended, 1);
 }
 
-/* Whatever comes together, in whatever state: it ends once, within one step where the client is gone, and
- * takes nothing along that others need. */
+/* In any combination and any state the exchange ends once, within one step if the client is gone,
+ * and takes nothing along that others need. */
 START_TEST(each_set_of_endings_in_each_place)
 {
     const struct place *p = &places[(unsigned)_i / ALL];
@@ -148,7 +148,7 @@ START_TEST(each_set_of_endings_in_each_place)
 }
 END_TEST
 
-/* Who stays is told, and not taken for a client that left. */
+/* A client that stays gets an error and is not taken for one that left. */
 START_TEST(the_end_of_retryd_is_told)
 {
     const struct place *p = &places[_i];

@@ -1,4 +1,4 @@
-/* One request's life: which attempts are made, when, and what the client is told in the end. */
+/* One request's life: which attempts are made, when, and what the client gets in the end. */
 
 #include <cJSON.h>
 #include <check.h>

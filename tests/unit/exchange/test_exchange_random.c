@@ -237,7 +237,7 @@ static bool starts_with(struct str s, const char *text, size_t n)
     return s.n >= n && (n == 0 || memcmp(s.p, text, n) == 0);
 }
 
-/* Which start the answer is of: the last one, unless another one raced with it and has won. */
+/* The attempt that the answer is from: the last one, unless another one raced with it and won. */
 static unsigned winner(void)
 {
     return w.runs[w.x.attempt - w.x.slots].start;
@@ -256,8 +256,8 @@ static bool came(enum ending e)
     return (endings_happened() & ENDING_BIT(e)) != 0;
 }
 
-/* The first of two proved stale when the deadline had passed: it was not sent, and is no attempt, but its
- * rival had failed before as the next one, and keeps that number. */
+/* The first of two proved stale when the deadline had passed: it was not sent, and is no attempt,
+ * but its rival had failed before as the next one, and keeps that number. */
 static unsigned never_sent(void)
 {
     const struct attempt *a = w.x.attempt;
@@ -403,7 +403,7 @@ static void one_exchange(void)
         endings_draw(&w);
     else
         endings_none();
-    /* Of which only the framing is known: chat streams are test_streams.c's. */
+    /* Streams of which only the framing is known; test_streams.c has chat streams. */
     fake_begin(&w, "POST", "/v1/audio/speech", "Content-Type: application/json\n",
                one_in(2) ? "{\"model\":\"gpt-x\",\"stream\":true}" : "{\"model\":\"gpt-x\"}");
     if (one_in(32)) {

@@ -1,4 +1,4 @@
-/* The set of requests that have just failed: it forgets by time, and has room for so many. */
+/* The set of requests that have just failed: it forgets with time, and its size is limited. */
 #include "exchange/failures.h"
 
 #include <check.h>

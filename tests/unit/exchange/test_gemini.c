@@ -1,4 +1,5 @@
-/* Gemini's own API: what its events mean, when its streams are whole, and how they end that are not. */
+/* Gemini's own API: the meaning of its events, when its streams are complete, and how incomplete
+ * ones end. */
 
 #include <cJSON.h>
 #include <check.h>
@@ -105,7 +106,7 @@ START_TEST(whole_with_a_reason_for_each_candidate)
 }
 END_TEST
 
-/* Which errors Google's SDKs raise as they stand: data without a name, a number as the code. */
+/* Errors that Google's SDKs raise as they are: data without an event name, a number as the code. */
 START_TEST(errors_that_are_raised)
 {
     static const struct {
@@ -222,7 +223,7 @@ static void run(struct fake_attempt first, enum stream_mode mode)
     w.script = NULL;
 }
 
-/* What the client has is followed by an event and a break: not every SDK raises the event. */
+/* After a part of the answer an event and a break follow: not every SDK raises the event. */
 START_TEST(a_break_is_told_and_is_one)
 {
     static const char told[] = "data: {\"error\":{\"code\":503,\"message\":\"retryd: ";

@@ -1,4 +1,4 @@
-/* Two attempts at once: which one wins, and what becomes of the other (C23). */
+/* Two attempts at once: which one wins, and how the other one ends (C23). */
 #include <check.h>
 #include <string.h>
 
@@ -284,7 +284,7 @@ START_TEST(of_streams_the_first_good_head_wins)
 }
 END_TEST
 
-/* Where one stream broke within an event, the other one's first bytes are looked at all the same. */
+/* If one stream broke within an event, the other one's first bytes are read all the same. */
 START_TEST(a_stream_that_takes_over_is_read_from_its_first_byte)
 {
     static const struct fake_attempt script[] = {
@@ -310,7 +310,7 @@ START_TEST(a_stream_that_takes_over_is_read_from_its_first_byte)
 }
 END_TEST
 
-/* What was held of the one that broke is no part of the other one's answer. */
+/* The held events of the one that broke are no part of the other one's answer. */
 START_TEST(a_stream_that_takes_over_brings_nothing_of_the_other)
 {
     static const struct fake_attempt first = {.status = 200,
@@ -349,7 +349,7 @@ START_TEST(a_stream_that_takes_over_brings_nothing_of_the_other)
 }
 END_TEST
 
-/* Nor is it read on, at another target, when the other one has failed, too. */
+/* It is not resumed at another target either when the other one has failed, too. */
 START_TEST(a_response_of_the_other_is_not_read_on)
 {
     static const struct fake_attempt script[] = {
@@ -414,7 +414,7 @@ START_TEST(a_stale_one_is_not_made_again_beside_the_other)
 }
 END_TEST
 
-/* What was never sent is no attempt: none of those that the request may have is lost. */
+/* A request that was never sent is no attempt: the number of attempts left does not change. */
 START_TEST(a_stale_one_beside_the_other_costs_no_attempt)
 {
     static const struct fake_attempt scripts[][3] = {

@@ -1,4 +1,4 @@
-/* What an answer's head promises, and whether its body keeps it, in pieces of any size. */
+/* What a response's headers promise, and whether its body keeps it, in pieces of any size. */
 
 #include "exchange/inspect.h"
 

@@ -1,4 +1,5 @@
-/* C13: mending ends. How long it may take, whom it asks, and what it is worth, in virtual time. */
+/* C13: mending ends. How long it may take, which targets it uses, and what it may cost, in virtual
+ * time. */
 
 #include <check.h>
 #include <string.h>
@@ -134,7 +135,7 @@ START_TEST(silence_before_the_answer_counts)
 }
 END_TEST
 
-/* Who was silent and then spoke is silent no more. */
+/* A target that was silent and then responded no longer counts as silent. */
 START_TEST(an_answer_redeems)
 {
     const struct fake_attempt script[] = {
@@ -379,7 +380,7 @@ START_TEST(a_habit_before_the_content)
 }
 END_TEST
 
-/* What is held has to be whole. The same target would say it once more; others may not. */
+/* A held answer has to be complete. The same target would repeat it; others may not. */
 START_TEST(a_habit_is_not_held)
 {
     const struct fake_attempt script[] = {bad_amid, bad_amid,

@@ -1,4 +1,4 @@
-/* What may go to the client stays apart from what is held, whatever comes in between. */
+/* Released bytes stay apart from held ones, in any order of calls. */
 
 #include "exchange/outbox.h"
 

@@ -1,4 +1,4 @@
-/* Requests as upstreams see them. */
+/* Requests as upstreams receive them. */
 
 #include "exchange/outgoing.h"
 
@@ -104,8 +104,8 @@ START_TEST(targets)
 }
 END_TEST
 
-/* The path's model is the target's, and so is the body's that repeats it; a key in the query goes to no
- * upstream that has one of its own. */
+/* The path's model is the target's, and so is the body's that repeats it; a key in the query goes
+ * to no upstream that has one of its own. */
 START_TEST(a_model_and_a_key_in_the_target)
 {
     static const struct {

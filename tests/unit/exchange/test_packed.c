@@ -1,4 +1,4 @@
-/* Packed requests: what a body in a content coding says is read, and it goes on as it came. */
+/* Encoded requests: a body with a content encoding is read, and forwarded unchanged. */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
@@ -217,7 +217,7 @@ static uint64_t fingerprint_after(const char *encoding, const char *text)
     return id;
 }
 
-/* What is in it counts, however it is packed and in whatever order its members stand. */
+/* Its content counts, with any encoding and any order of the members. */
 START_TEST(it_is_known_by_what_it_says)
 {
     static const char text[] = "{\"model\":\"m\",\"n\":[1,{\"a\":\"b\",\"c\":2}]}";
@@ -233,7 +233,7 @@ START_TEST(it_is_known_by_what_it_says)
 }
 END_TEST
 
-/* What cannot be read is known by its bytes. */
+/* A body that cannot be read is recognized by its bytes. */
 START_TEST(unread_it_is_known_by_its_bytes)
 {
     uint64_t before = fingerprint_after("gzip", ASKS);
@@ -250,7 +250,7 @@ START_TEST(unread_it_is_known_by_its_bytes)
 }
 END_TEST
 
-/* What was made to cost time is looked at no longer than its bytes are worth. */
+/* A body made to cost time is read no longer than its size justifies. */
 START_TEST(a_bomb_is_not_unpacked)
 {
     char *plain = malloc(PLAIN_MAX);

@@ -1,4 +1,5 @@
-/* Where one exchange goes after each kind of failure, and how it waits for its turn (C4, C18 to C22). */
+/* The target that one exchange uses after each kind of failure, and how it waits for its turn (C4,
+ * C18 to C22). */
 #include <check.h>
 #include <string.h>
 
@@ -26,7 +27,7 @@ static struct target_key keys[2][2] = {{{STR("k1"), 11}, {STR("k2"), 12}},
 static const struct target_model own_models[] = {{STR("gpt-x"), "x-eu"}, {STR("small"), "s-eu"}};
 static const char *const fallbacks[] = {"small", "large"};
 
-/* What targets answer; the first row that fits counts. */
+/* The targets' answers; the first matching row counts. */
 struct row {
     const char *site; /* NULL: any */
     unsigned key;     /* 0: any */
@@ -391,7 +392,7 @@ START_TEST(who_waits_is_told_that_it_is_alive)
 }
 END_TEST
 
-/* What keeps the whole tier from answering in time leads to the next one, not to an error. */
+/* If a whole tier cannot answer in time, the next one follows, not an error. */
 START_TEST(a_wait_in_vain_leads_to_the_next_tier)
 {
     struct fake_world *second = two_worlds();

@@ -85,7 +85,7 @@ static const struct fake_attempt *amid_outage(struct fake_world *w, const struct
     return down ? &server_error : &good;
 }
 
-/* What the primary was asked between those two times. */
+/* The number of requests to the primary between those two times. */
 static unsigned asked_primary(uint64_t from_ms, uint64_t to_ms)
 {
     unsigned n = 0;

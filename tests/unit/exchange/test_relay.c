@@ -1,4 +1,5 @@
-/* The answer on its way: what is held, what is committed, and how a stream ends, at any split. */
+/* The response on its way: what is held, what is committed, and how a stream ends, in pieces of any
+ * size. */
 
 #include <cJSON.h>
 #include <check.h>
@@ -276,7 +277,7 @@ START_TEST(breaks_by_cause)
 }
 END_TEST
 
-/* Whatever ends it, and however far it had come: by a heartbeat in front of it, too. */
+/* However it ends and however far it had come; behind a heartbeat, too. */
 START_TEST(an_unknown_stream_that_fails_is_cut)
 {
     static const struct fake_attempt broken[] = {
@@ -328,8 +329,8 @@ START_TEST(no_heartbeat_where_no_event_stream_is_due)
 }
 END_TEST
 
-/* Nested for the SDKs that look there and flat for those that look here; numbered like an event. Behind it
- * the response fails, which nobody has begun, for those that read no error event. */
+/* Nested for the SDKs that look there and flat for those that look here; numbered like an event.
+ * Behind it the response fails, which nobody has begun, for those that read no error event. */
 START_TEST(a_responses_stream_breaks_in_its_own_form)
 {
     const struct fake_attempt script[] = {
@@ -429,7 +430,7 @@ START_TEST(a_stream_without_an_event_is_made_again)
 }
 END_TEST
 
-/* What was seen of the first attempt's half event says nothing about the second one's. */
+/* The first attempt's half event says nothing about the second attempt's. */
 START_TEST(each_attempt_is_read_from_its_first_byte)
 {
     static const struct fake_attempt script[] = {

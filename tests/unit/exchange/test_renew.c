@@ -1,4 +1,4 @@
-/* Keys that change while requests are under way: which attempt takes which. */
+/* Keys that change while requests are under way: which attempt uses which. */
 #include <check.h>
 #include <string.h>
 
@@ -21,7 +21,7 @@ static const struct target_key after[] = {{STR("k3"), 13}, {STR("k1"), 11}};
 static const struct target_model own_models[] = {{STR("gpt-x"), "x-eu"}, {STR("small"), "s-eu"}};
 static const char *const fallbacks[] = {"small"};
 
-/* Which keys are good; "" ends it. */
+/* The valid keys; "" is the end. */
 static const char *good_keys;
 static const struct fake_attempt *bad_answer;
 
@@ -130,7 +130,7 @@ START_TEST(a_clients_own_key_has_no_file)
 }
 END_TEST
 
-/* Of a pool, the one that is new is taken, and the one that was rejected is not, whatever its number. */
+/* The new key of a pool is used and the rejected one is not, whatever its number. */
 START_TEST(pools_change_as_a_whole)
 {
     set_up(1, 2, "k3");
@@ -146,7 +146,7 @@ START_TEST(pools_change_as_a_whole)
 }
 END_TEST
 
-/* Whatever an attempt fails for, the next one takes what is there by then. */
+/* After any failure the next attempt uses the keys that are there by then. */
 START_TEST(each_attempt_takes_what_is_in_force)
 {
     set_up(1, 2, "k3");

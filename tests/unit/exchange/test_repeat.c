@@ -1,4 +1,5 @@
-/* A client's own retry of a request that has just failed here gets one attempt (C8), in virtual time. */
+/* A client's own retry of a request that has just failed here gets one attempt (C8), in virtual
+ * time. */
 
 #include <check.h>
 #include <stdio.h>
@@ -124,7 +125,7 @@ START_TEST(another_request_is_no_repeat)
 }
 END_TEST
 
-/* What differs between one client's attempts is no part of it. */
+/* Headers that differ between one client's attempts do not count. */
 START_TEST(other_headers_make_no_difference)
 {
     struct ask counted = chat;
@@ -152,7 +153,7 @@ START_TEST(another_order_of_members_makes_no_difference)
 }
 END_TEST
 
-/* Of what is not JSON each byte counts. */
+/* Each byte of a body that is not JSON counts. */
 START_TEST(other_bodies_are_their_bytes)
 {
     struct ask before = chat, after = chat;

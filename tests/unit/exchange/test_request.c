@@ -1,4 +1,4 @@
-/* A request: what is read from it, and what of it goes upstream. */
+/* Requests: what is read from them, and what goes upstream. */
 
 #include "exchange/request.h"
 

@@ -1,4 +1,5 @@
-/* What the client is told: the facts on every answer, the upstream's response, and our own errors. */
+/* What the client receives: the facts in every response, the upstream's response, and our own
+ * errors. */
 
 #include "exchange/response.h"
 

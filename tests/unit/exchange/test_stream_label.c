@@ -1,4 +1,4 @@
-/* An event stream is one by its first bytes where a stream was asked for, whatever its label says. */
+/* If a stream was requested, the first bytes show whether the response is one, whatever its label. */
 
 #include <check.h>
 #include <stdio.h>
@@ -124,7 +124,7 @@ START_TEST(before_its_content_it_is_made_again)
 }
 END_TEST
 
-/* What the first bytes leave open has a stream's time. */
+/* While the first bytes are undecided, a stream's timeouts apply. */
 START_TEST(until_its_first_bytes_it_may_think)
 {
     const struct fake_attempt thinks = {

@@ -1,4 +1,4 @@
-/* Responses that run in the background: their broken streams are read on where they broke. */
+/* Responses that run in the background: their broken streams are resumed where they broke. */
 
 #include <check.h>
 #include <stdio.h>
@@ -242,7 +242,8 @@ START_TEST(a_response_that_is_gone)
 }
 END_TEST
 
-/* What comes is not the rest of the stream: with nothing of it at the client, it is made anew. */
+/* The server does not send the rest of the stream: if the client has no part of it, the request is
+ * repeated. */
 START_TEST(it_cannot_be_read_on)
 {
     static const char *const none[] = {"{\"id\":\"resp_1\",\"status\":\"in_progress\"}",

@@ -244,7 +244,7 @@ START_TEST(it_beats_wherever_it_waits)
 }
 END_TEST
 
-/* What is held is not given away by it, and half an event not broken up. */
+/* It does not reveal held events, and does not split an event. */
 START_TEST(it_beats_in_front_of_what_is_held)
 {
     const struct fake_attempt a = {.status = 200,
@@ -404,7 +404,7 @@ START_TEST(an_answer_that_is_no_stream)
 }
 END_TEST
 
-/* What keeps its connection open behind its end does not keep the client. */
+/* A stream that keeps its connection open after its end does not keep the client. */
 START_TEST(a_stream_that_does_not_end_behind_its_end)
 {
     const struct fake_attempt script[] = {

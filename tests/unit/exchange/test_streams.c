@@ -1,4 +1,5 @@
-/* Streams that break, at any place and in each mode: mended, or told; never passed off as whole. */
+/* Streams that break, at any place and in each mode: mended, or reported as broken; never presented
+ * as complete. */
 
 #include <cJSON.h>
 #include <check.h>
@@ -430,7 +431,7 @@ START_TEST(malformed_events)
 }
 END_TEST
 
-/* What is committed waits for its rest from when it breaks, however long it has run by then. */
+/* A committed stream waits for its rest from the break on, however long it has run by then. */
 START_TEST(a_malformed_event_behind_the_deadline)
 {
     struct fake_attempt a =
@@ -467,7 +468,7 @@ START_TEST(unfit_events_are_left_out)
 }
 END_TEST
 
-/* What a client's parser has seen of the first answer counts for the second one. */
+/* What a client's parser has read of the first answer counts for the second one. */
 START_TEST(unfit_behind_an_id_of_another_attempt)
 {
     chat(after(": c\n\n" ROLE, "id: 7\n" TEXT("Hello"), TRANSPORT_TRUNCATED),
@@ -555,7 +556,7 @@ END_TEST
     "event: error\ndata: {\"type\":\"error\",\"sequence_number\":3,\"error\":{\"code\":\"c\"," \
     "\"message\":\"m\",\"param\":null}}\n\n"
 
-/* Of clients that read no error event, too: the response that they have begins and ends. */
+/* For clients that read no error event, too: their response begins and ends. */
 START_TEST(a_response_that_began_ends_as_failed)
 {
     static const char *const ends[] = {"", RAISED};
@@ -702,7 +703,7 @@ START_TEST(too_much_to_be_remembered)
 }
 END_TEST
 
-/* What memory cannot hold a file does. */
+/* A file holds what memory cannot. */
 START_TEST(much_that_is_held)
 {
     w.limits.hold_limit = 100;
@@ -889,7 +890,7 @@ END_TEST
 
 /* --- clients ---------------------------------------------------------------------------------------- */
 
-/* What waits for it when its stream breaks is not lost, whatever comes then. */
+/* Events that wait for the client when its stream breaks are not lost, whatever follows. */
 START_TEST(a_slow_client)
 {
     static const uint64_t every[] = {1, 40, 3000};

@@ -355,8 +355,8 @@ static void abort_it(void)
         check_stream();
 }
 
-/* Whatever comes in whatever order: it ends once, and what the client took to its end is whole, or says
- * that it is not. */
+/* With news in any order the exchange ends once, and a response that the client took to its end is
+ * complete, or says that it is not. */
 static void end_it(void)
 {
     unsigned answers;

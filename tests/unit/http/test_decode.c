@@ -1,4 +1,5 @@
-/* Undoing content codings: what a compressor made, at any cut, with any room; and bytes that are none. */
+/* Decoding content encodings: a compressor's output in pieces of any size, into any amount of room;
+ * and bytes that are no such output. */
 
 #include "http/decode.h"
 

@@ -1,4 +1,4 @@
-/* Walks over objects and arrays, and the key finder: what they find, and that no text leads them astray. */
+/* Iterating over objects and arrays, and finding keys: the results are right for any text. */
 
 #include "http/json.h"
 
@@ -140,7 +140,7 @@ START_TEST(kinds_are_not_mixed_up)
 }
 END_TEST
 
-/* Whatever cJSON takes is walked to its end, with as many members or elements. */
+/* Any text that cJSON accepts is iterated to its end, with the same number of members or elements. */
 START_TEST(walks_agree_with_a_parser_on_mutated_texts)
 {
     static const char alphabet[] = "{}[]\",:\\ \nntf0e-u";
@@ -301,7 +301,7 @@ START_TEST(huge_and_nasty)
 }
 END_TEST
 
-/* Whatever cJSON takes for an object, the key finder walks through, and sees the same types. */
+/* The key finder reads any text that cJSON takes for an object, and sees the same types. */
 START_TEST(agrees_with_a_parser_on_mutated_texts)
 {
     static const char seed_text[] =
@@ -418,7 +418,8 @@ START_TEST(escaping_reads_back)
 }
 END_TEST
 
-/* What turns a line around, breaks it, or is not seen in it; and what only looks like that. */
+/* Characters that reverse a line, break it or are invisible in it, and characters that only look
+ * like these. */
 START_TEST(unseen_characters_are_escaped)
 {
     static const struct {

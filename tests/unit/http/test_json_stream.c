@@ -1,4 +1,5 @@
-/* Validity, at any split, against the grammar, against cJSON, and in linear time; watched keys. */
+/* Validity, in pieces of any size, compared with the grammar and with cJSON, and in linear time;
+ * watched keys. */
 
 #include "http/json_stream.h"
 

@@ -1,4 +1,5 @@
-/* Fingerprints: the same for what says the same, at any split, and no others. */
+/* Fingerprints: equal for texts with the same meaning, in pieces of any size, and different for all
+ * others. */
 #include "http/json_stream.h"
 
 #include <check.h>
@@ -10,7 +11,7 @@
 
 #define DEPTH JSON_SUM_DEPTH
 
-/* Of two pieces, cut at `at`, or of single bytes where that is SIZE_MAX. */
+/* The fingerprint of two pieces, cut at `at`; of single bytes if that is SIZE_MAX. */
 static bool cut(struct str s, size_t at, uint64_t *ret)
 {
     struct json_stream stream;

@@ -1,4 +1,4 @@
-/* Documents of our own: what they say, and that none lacks a part where memory runs out. */
+/* Our own JSON: its content, and that no document lacks a part when memory runs out. */
 
 #include "http/json_tree.h"
 

@@ -103,7 +103,7 @@ static struct expected of_transport(enum transport t)
     return transports[0].e;
 }
 
-/* Of 400 and beyond. */
+/* Statuses from 400. */
 static struct expected of_status(unsigned status, enum apierror_kind kind)
 {
     for (size_t i = 0; i < COUNT(statuses); i++) {
@@ -296,7 +296,7 @@ START_TEST(every_set_of_causes)
 }
 END_TEST
 
-/* What holds whatever the lists say. */
+/* Rules that hold for any outcome. */
 START_TEST(invariants)
 {
     make_answers();

@@ -1,4 +1,4 @@
-/* Deadlines: who declared what, the margin, and the smallest of all (C7). */
+/* Deadlines: their sources, the margin, and the earliest of all (C7). */
 
 #include "policy/deadline.h"
 
@@ -76,7 +76,8 @@ START_TEST(the_smallest_counts)
 }
 END_TEST
 
-/* Whatever the client declares, the answer comes earlier, and never before half of it has gone. */
+/* The answer comes earlier than any time that the client declares, and never before half of that
+ * time has passed. */
 START_TEST(the_margin_over_all_times)
 {
     struct headers none;

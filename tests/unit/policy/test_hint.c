@@ -33,7 +33,7 @@ static struct hint read_text(const char *text, const struct apierror *error)
 
 static const struct apierror with_hint = {.has_hint = true, .hint_ms = 4321};
 
-/* What the error object's own fields say goes before its message. */
+/* The error object's own fields take precedence over its message. */
 static const struct apierror with_delay = {
     .has_delay = true, .delay_ms = 700, .has_hint = true, .hint_ms = 4321};
 static const struct apierror with_time = {

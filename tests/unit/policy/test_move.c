@@ -1,5 +1,5 @@
-/* What helps against which failure, for every reason there is, and where it leads, for every
- * question that can be asked (C4, C18). */
+/* What helps against a failure, for every reason, and where the next attempt goes, for every
+ * possible question (C4, C18). */
 
 #include "policy/move.h"
 
@@ -61,7 +61,7 @@ static const struct placed {
     {REASON_CLIENT_ERROR, 0, 0},
     {REASON_INTERNAL, 0, 0},
     {REASON_LARGE_HEADERS, 0, 0},
-    /* Told of requests that were not sent at all. */
+    /* Reasons of requests that were not sent at all. */
     {REASON_UPSTREAM_DOWN, 0, 0},
     {REASON_QUEUE_FULL, 0, 0},
     {REASON_QUEUE_TIMEOUT, 0, 0},
@@ -167,7 +167,7 @@ START_TEST(every_question)
 }
 END_TEST
 
-/* What the rules come to, said once more in single cases. */
+/* The effect of the rules in single cases. */
 START_TEST(single_cases)
 {
     static const struct {
@@ -215,7 +215,7 @@ START_TEST(single_cases)
 }
 END_TEST
 
-/* What says nothing against the upstream is no load that its budget is for. */
+/* A failure that says nothing against the upstream is not charged to its budget. */
 START_TEST(what_leads_elsewhere_for_nothing)
 {
     static const enum reason free_ones[] = {REASON_QUOTA, REASON_KEY, REASON_PERMISSION,

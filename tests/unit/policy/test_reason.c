@@ -1,4 +1,4 @@
-/* The reasons' words: every one there, unique, and fit for a metric label. */
+/* The reasons' words: complete, unique, and valid as metric labels. */
 
 #include "policy/reason.h"
 

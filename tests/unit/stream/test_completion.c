@@ -1,4 +1,5 @@
-/* Completions that say nothing: what is one, how often it is asked for, and what the client gets. */
+/* Empty completions: how they are recognized, how often they are requested again, and what the
+ * client gets. */
 
 #include "stream/completion.h"
 
@@ -141,7 +142,7 @@ START_TEST(c03_asked_for_once_more)
 }
 END_TEST
 
-/* Whatever becomes of the repeat, the client is no worse off for it. */
+/* However the repeat ends, the client is no worse off. */
 START_TEST(c03_the_repeat_fails)
 {
     static const struct fake_attempt bad[] = {

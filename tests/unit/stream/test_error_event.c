@@ -1,4 +1,4 @@
-/* Errors told within a stream: one event, in the shapes that the SDKs raise as an error. */
+/* Errors reported within a stream: one event, in the forms that the SDKs raise as an error. */
 
 #include "stream/error_event.h"
 

@@ -1,4 +1,4 @@
-/* What each event that was ever seen in a stream means, in each dialect. */
+/* The meaning of each event that was seen in a stream, in each dialect. */
 
 #include "stream/guard.h"
 
@@ -99,7 +99,7 @@ static const struct row chunks[] = {
      "data: {\"id\":\"\",\"model\":\"\",\"choices\":[],\"prompt_filter_results\":[{"
      "\"prompt_index\":0,\"content_filter_results\":{\"hate\":{\"filtered\":false}}}]}\n\n",
      GUARD_LIFECYCLE},
-    /* What is not known is no part of the answer yet. */
+    /* An unknown event is no part of the answer yet. */
     {CHAT, "data: {\"object\":\"x\"}\n\n", GUARD_LIFECYCLE},
     {CHAT, "data: {\"x_groq\":{\"id\":\"r\"}}\n\n", GUARD_LIFECYCLE},
     {CHAT, "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n", GUARD_LIFECYCLE},
@@ -482,7 +482,7 @@ START_TEST(it_is_whole_when_it_says_so)
 }
 END_TEST
 
-/* What nobody knows is held, but not for ever: its deltas may have a new name. */
+/* Unknown events are held, but not for ever: they may be deltas with a new name. */
 START_TEST(unknown_events_are_content_once_there_are_many)
 {
     static const char event[] = "data: {\"type\":\"vendor.delta_v2\",\"text\":\"a\"}\n\n";

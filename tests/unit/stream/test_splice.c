@@ -1,4 +1,4 @@
-/* Broken answers joined with new ones: the client has the whole answer, as if it came from one. */
+/* Broken answers continued by new ones: the client gets one whole answer. */
 
 #include "stream/splice.h"
 

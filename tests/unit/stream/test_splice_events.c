@@ -1,5 +1,5 @@
-/* Single events of chat and completions, byte by byte: what splice rewrites, what it
- * leaves alone, and what it refuses. */
+/* Single events of chat and completions, byte by byte: which ones splice rewrites, passes and
+ * refuses. */
 
 #include "stream/splice.h"
 
@@ -103,7 +103,7 @@ START_TEST(what_is_given_once)
         {TOOL(0, "\"id\":\"c5\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}"), SKIPPED},
         {TOOL(1, "\"id\":\"c6\",\"function\":{\"name\":\"g\",\"arguments\":\"x\"}"),
          TOOL(1, "\"id\":null,\"function\":{\"name\":\"\",\"arguments\":\"x\"}")});
-    /* Where the provider repeats it, so does what follows. */
+    /* If the provider repeats it, so do the following events. */
     RUN(DIALECT_CHAT, {TOOL(0, "\"id\":\"c1\",\"function\":{\"arguments\":\"{\"}"), SAME},
         {TOOL(0, "\"id\":\"c1\",\"function\":{\"arguments\":\"}\"}"), SAME}, {RESTART, ""},
         {TOOL(0, "\"id\":\"c2\",\"function\":{\"arguments\":\"{}x\"}"),
@@ -330,7 +330,8 @@ START_TEST(what_is_given_once_in_another_type)
 }
 END_TEST
 
-/* What the client has as text is no list, object or number in an answer that goes on with it. */
+/* A value that the client has as text must not be a list, an object or a number in the answer that
+ * continues it. */
 START_TEST(text_of_another_type_differs)
 {
     RUN(DIALECT_CHAT, {CONTENT("Hello"), SAME}, {RESTART, ""},

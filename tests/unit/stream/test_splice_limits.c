@@ -1,4 +1,4 @@
-/* Splice without memory, beyond its limits, and on answers and bytes of chance. */
+/* Splice without memory, beyond its limits, and on random answers and bytes. */
 
 #include "stream/splice.h"
 
@@ -15,7 +15,7 @@ static const enum dialect dialects[] = {DIALECT_CHAT, DIALECT_COMPLETIONS, DIALE
 
 /* --- limits ----------------------------------------------------------------------------------- */
 
-/* Whatever the cap: the first answer passes as it is; a new one is joined rightly, or a break is
+/* With any cap the first answer passes as it is; a new one is joined correctly, or a break is
  * known not to be repairable; and what is beyond the cap in a new answer still goes out. */
 START_TEST(caps)
 {

@@ -1,4 +1,5 @@
-/* Single events of Responses, byte by byte: ids, numbers, items, and where a stream is resumed. */
+/* Single events of Responses, byte by byte: ids, numbers, items, and the position at which a stream
+ * is resumed. */
 
 #include "stream/splice.h"
 
@@ -103,7 +104,7 @@ END_TEST
 #define AUDIO(type, member, text) \
     "{\"type\":\"response.audio.transcript." type "\",\"" member "\":\"" text "\"}"
 
-/* What names no item belongs to none, and ends none. */
+/* An event that names no item belongs to none, and ends none. */
 START_TEST(events_without_an_item)
 {
     RUN(DIALECT_RESPONSES, {AUDIO("delta", "delta", "ab"), SAME}, {RESTART, ""},

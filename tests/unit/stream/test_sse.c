@@ -1,4 +1,4 @@
-/* Event framing: the same events whatever the pieces the stream comes in. */
+/* Event framing: the same events from pieces of any size. */
 
 #include "stream/sse.h"
 
@@ -10,7 +10,7 @@
 #include "failmem.h"
 #include "unit.h"
 
-/* What a stream said: its events that hold a field, as text with every line end an LF. */
+/* The events of a stream that hold a field, as text in which every line ends with LF. */
 struct told {
     size_t count;
     size_t rest; /* bytes after the last event */

@@ -1,4 +1,4 @@
-/* Breakers: what opens them, what closes them, and what must hold whatever happens (C20). */
+/* Breakers: what opens and closes them, and invariants under random events (C20). */
 
 #include "targets/breaker.h"
 

@@ -1,4 +1,4 @@
-/* Retry budgets: their arithmetic, and a naive list of times as an oracle (C9). */
+/* Retry budgets: their arithmetic, compared with a plain list of times (C9). */
 
 #include "targets/budget.h"
 

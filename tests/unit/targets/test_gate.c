@@ -429,8 +429,8 @@ static unsigned step_most(const struct gate *g)
     return g->most > 2 * BURST ? g->most : 2 * BURST;
 }
 
-/* What gate_next says holds: nobody goes in a closed time, and whoever comes at the time it names
- * may go, though nothing else happens until then. */
+/* The result of gate_next holds: no request passes while the gate is closed, and one that comes at
+ * the time it names may go, though nothing else happens until then. */
 static void check_next(const struct gate *now, uint64_t now_ms, uint64_t closed_until_ms)
 {
     struct gate g = *now;

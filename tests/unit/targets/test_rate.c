@@ -1,4 +1,4 @@
-/* Rate limits: the burst, the spacing, and that no minute ever has more than it should (C22). */
+/* Rate limits: the burst, the spacing, and that no minute exceeds the rate (C22). */
 
 #include "targets/rate.h"
 
@@ -127,8 +127,8 @@ END_TEST
 
 #define GONE_MOST 20000
 
-/* Who comes at random and waits its turn: no minute has more than the rate and one burst, and a
- * crowd that always waits gets all of its rate but the rounding to milliseconds. */
+/* Requests at random times that wait their turn: no minute has more than the rate and one burst,
+ * and a crowd that always waits gets all of its rate but the rounding to milliseconds. */
 START_TEST(no_minute_has_more_than_the_rate)
 {
     static const double rates[] = {0.7, 6, 59, 61, 100, 350.5, 1000};

@@ -1,4 +1,5 @@
-/* Which target a turn is at: order and shares, keys, gates and breakers (C4, C18 to C20). */
+/* The target that a turn is granted at: order and shares, keys, gates and breakers (C4, C18 to
+ * C20). */
 #include <check.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@ static struct desk d;
 static struct asker a[FULL];
 static struct target_key many[KEYS_MAX];
 
-/* Where one who asks now goes: its provider's number; -1 where it does not go. */
+/* Returns the number of the upstream that a request would go to now; -1: none. */
 static int goes_to(const struct asker *who)
 {
     if (who->turn.state != TURN_GRANTED)
@@ -77,7 +78,8 @@ START_TEST(shares_by_weight_and_those_without_one_last)
 }
 END_TEST
 
-/* What would have gone to one that is down is not the next one's in the list alone. */
+/* The requests of an upstream that is down are shared among the others, not sent to the next one
+ * alone. */
 START_TEST(those_who_stand_in_share_by_weight)
 {
     static const unsigned weights[] = {2, 1, 1};

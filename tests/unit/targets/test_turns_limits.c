@@ -1,4 +1,4 @@
-/* Who waits how long for a turn: limits, fairness, budgets, and what is remembered (C9, C22). */
+/* How long requests wait for a turn: limits, fairness, budgets, and what is remembered (C9, C22). */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -294,7 +294,7 @@ START_TEST(a_breaker_that_another_has_closed_lets_those_who_wait_go)
     ck_assert_uint_eq(d.events[TURNS_BREAKER_CLOSED], 1);
     ck_assert(d.last[TURNS_BREAKER_CLOSED].learned);
     all_leave(5);
-    /* Of what is not known here it is forgotten that it was shut. */
+    /* It is forgotten that an unknown target was shut. */
     turns_learn_breaker(d.turns, model_state + 1, true, 3000);
     turns_learn_breaker(d.turns, model_state + 1, false, 0);
     desk_deinit(&d);
@@ -440,7 +440,7 @@ START_TEST(what_was_used_least_lately_makes_room_but_not_what_is_shut)
 }
 END_TEST
 
-/* Whatever number of clients there is, none gets around what holds those of its model. */
+/* With any number of clients, none bypasses the limits of its model. */
 START_TEST(where_all_are_shut_those_without_room_share_a_gate)
 {
     desk_init(&d, 1, 0);
@@ -462,7 +462,7 @@ START_TEST(where_all_are_shut_those_without_room_share_a_gate)
 }
 END_TEST
 
-/* So it is with limits, and with models that nobody has room to know. */
+/* The same holds for limits, and for models that there is no room to remember. */
 START_TEST(limits_hold_for_any_number_of_models)
 {
     char model[24];
@@ -552,7 +552,8 @@ START_TEST(a_table_that_cannot_grow_knows_all_the_same)
 }
 END_TEST
 
-/* Whether one more model gets a target of its own when TARGETS_MAX of them were shut in this way, long ago. */
+/* Whether one more model gets a target of its own when TARGETS_MAX of them were shut in this way,
+ * long ago. */
 static bool has_room_after(enum reason reason, unsigned status, uint64_t hint_ms)
 {
     char model[16];
@@ -587,7 +588,7 @@ START_TEST(what_was_shut_long_ago_makes_room)
 }
 END_TEST
 
-/* What fails for want of memory is at most the one request. */
+/* Lack of memory fails one request at the most. */
 START_TEST(each_failed_allocation_is_survived)
 {
     for (size_t n = 1;; n++) {

@@ -33,16 +33,6 @@ static bool is_body(struct str line)
     return true;
 }
 
-static void count(struct pem *p, struct str label)
-{
-    if (str_ends(label, STR("CERTIFICATE")))
-        p->certificates++;
-    if (!str_ends(label, STR("PRIVATE KEY")))
-        return;
-    p->keys++;
-    p->encrypted |= str_starts(label, encrypted);
-}
-
 struct pem pem_look(struct str text)
 {
     struct pem p = {.broken = false};
@@ -54,7 +44,12 @@ struct pem pem_look(struct str text)
             p.broken |= inside;
             inside = true;
             open = label;
-            count(&p, label);
+            if (str_ends(label, STR("CERTIFICATE")))
+                p.certificates++;
+            if (str_ends(label, STR("PRIVATE KEY"))) {
+                p.keys++;
+                p.encrypted |= str_starts(label, encrypted);
+            }
         } else if (boundary(line, STR("END "), &label)) {
             p.broken |= !inside || !str_eq(label, open);
             inside = false;

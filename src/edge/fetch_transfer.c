@@ -24,18 +24,6 @@ static size_t give_up(struct transfer *t, int rc)
     return CURL_READFUNC_ABORT;
 }
 
-static ptrdiff_t read_piece(struct transfer *t, void *to, size_t max)
-{
-    uint64_t left = t->body_len - t->read_at;
-
-    if (!t->body)
-        return t->read(t->arg, t->read_at, to, max);
-    if (max > left)
-        max = (size_t)left;
-    memcpy(to, t->body + t->read_at, max);
-    return (ptrdiff_t)max;
-}
-
 /* Pauses the upload while the response is paused, because libcurl 8.14 keeps reading the response
  * into its own memory, without a limit, whenever it sends. */
 static size_t read_callback(char *to, size_t size, size_t count, void *arg)
@@ -46,8 +34,17 @@ static size_t read_callback(char *to, size_t size, size_t count, void *arg)
 
     if (t->a->paused)
         return CURL_READFUNC_PAUSE;
-    if (t->read_at < t->body_len)
-        n = read_piece(t, to, max);
+    if (t->read_at < t->body_len) {
+        uint64_t left = t->body_len - t->read_at;
+        if (!t->body) {
+            n = t->read(t->arg, t->read_at, to, max);
+        } else {
+            if (max > left)
+                max = (size_t)left;
+            memcpy(to, t->body + t->read_at, max);
+            n = (ptrdiff_t)max;
+        }
+    }
     if (n == -EAGAIN) {
         t->upload_paused = true;
         return CURL_READFUNC_PAUSE;
@@ -277,21 +274,6 @@ bool fetch_transfer_veto_resend(struct transfer *t)
     return true;
 }
 
-/* The connection is new. libcurl has no time for a handshake that there was none of. */
-static void count_handshake(const struct transfer *t)
-{
-    curl_off_t connected = 0, done = 0;
-
-    if (!str_starts(str_from(t->link->origin), STR("https:")))
-        return;
-    curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
-    curl_easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &done);
-    if (done == 0)
-        return;
-    t->u->stats.handshakes++;
-    t->u->stats.handshake_us += done > connected ? (uint64_t)(done - connected) : 0;
-}
-
 /* libcurl calls this each time before it sends the request. A second call means that libcurl is
  * about to send it again on its own, but only policy/ decides on retries. */
 static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int primary_port,
@@ -311,10 +293,20 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
             fetch_socket_discard(s);
         return CURL_PREREQFUNC_ABORT;
     }
-    if (s && s->uses > 0)
+    if (s && s->uses > 0) {
         u->stats.reused++;
-    else
-        count_handshake(t);
+    } else {
+        /* The connection is new. libcurl has no time for a handshake that there was none of. */
+        curl_off_t connected = 0, done = 0;
+        if (str_starts(str_from(t->link->origin), STR("https:"))) {
+            curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
+            curl_easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &done);
+            if (done != 0) {
+                t->u->stats.handshakes++;
+                t->u->stats.handshake_us += done > connected ? (uint64_t)(done - connected) : 0;
+            }
+        }
+    }
     if (s) {
         t->socket = fetch_socket_begin(s);
         fetch_socket_bound_silence(s, t->body_len > PATH_LARGE_BODY ? PATH_TIMEOUT_LARGE_MS

@@ -342,32 +342,28 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     return MHD_YES;
 }
 
-/* libmicrohttpd itself answers what it cannot parse with an HTML page, and reports it nowhere. If
- * it was the body, the owner is notified here. If it was the head, there is no owner yet, for
- * example if Content-Length is not a number (for 0.9.75, also if blanks follow it). No callback
- * runs before that response is on its way, so ours cannot replace it. */
-static void refused_by_library(struct frontend_request *r)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_HTTP_STATUS);
-
-    if (!info || info->http_status < 400)
-        return;
-    if (r->user)
-        r->f->handler->on_body_refused(r->user, info->http_status);
-    else if (!r->started)
-        r->f->handler->on_refused(r->f->ctx, info->http_status,
-                                  "libmicrohttpd: the request's head cannot be parsed");
-}
-
 void frontend_over(struct frontend_request *r, bool whole)
 {
     struct frontend *f = r->f;
 
     assert(r->magic == REQUEST_MAGIC);
     r->c->current = NULL;
-    if (!r->complete && !r->refused && !r->cut)
-        refused_by_library(r);
+    if (!r->complete && !r->refused && !r->cut) {
+        /* libmicrohttpd itself answers what it cannot parse with an HTML page, and reports it
+         * nowhere. If it was the body, the owner is notified here. If it was the head, there is no
+         * owner yet, for example if Content-Length is not a number (for 0.9.75, also if blanks
+         * follow it). No callback runs before that response is on its way, so ours cannot replace
+         * it. */
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_HTTP_STATUS);
+        if (info && info->http_status >= 400) {
+            if (r->user)
+                r->f->handler->on_body_refused(r->user, info->http_status);
+            else if (!r->started)
+                r->f->handler->on_refused(r->f->ctx, info->http_status,
+                                          "libmicrohttpd: the request's head cannot be parsed");
+        }
+    }
     if (r->user)
         f->handler->on_closed(r->user, whole);
     http_request_deinit(&r->http);

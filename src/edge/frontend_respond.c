@@ -339,13 +339,6 @@ static const char *code_for(unsigned status)
     }
 }
 
-static const char *type_for(unsigned status, enum dialect dialect)
-{
-    if (status == 401 && dialect == DIALECT_MESSAGES)
-        return "authentication_error";
-    return status >= 500 ? "server_error" : "invalid_request_error";
-}
-
 static int own_error(const struct frontend_request *r, unsigned status, const char *why,
                      struct http_response *response, struct buf *body)
 {
@@ -354,7 +347,11 @@ static int own_error(const struct frontend_request *r, unsigned status, const ch
                                    .dialect = dialect_of(http_request_path(&r->http)),
                                    .come_again = status == 503};
 
-    int rc = response_own_error(response, body, status, why, type_for(status, facts.dialect),
+    int rc = response_own_error(response, body, status, why,
+                                status == 401 && facts.dialect == DIALECT_MESSAGES
+                                    ? "authentication_error"
+                                : status >= 500 ? "server_error"
+                                                : "invalid_request_error",
                                 code_for(status), &facts);
 
     if (rc == 0 && status == 401) /* RFC 6750 3 */

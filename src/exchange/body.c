@@ -322,23 +322,6 @@ int body_go_on(struct body *b)
 
 /* --- growing ------------------------------------------------------------------------------------ */
 
-static ptrdiff_t append(struct body *b, const void *data, size_t n)
-{
-    int rc = 0;
-
-    if (!b->spool && should_spool(b, n))
-        rc = start_spooling(b);
-    if (rc == 0 && !b->spool)
-        rc = buf_add(&b->memory, data, n);
-    if (rc < 0 || !b->spool)
-        return rc < 0 ? rc : (ptrdiff_t)n;
-    if (b->memory.len > 0)
-        move_memory(b);
-    if (b->error)
-        return failed(b, b->error);
-    return b->memory.len > 0 ? 0 : spool(b, data, n);
-}
-
 ptrdiff_t body_append(struct body *b, const void *data, size_t n)
 {
     ptrdiff_t taken;
@@ -348,7 +331,18 @@ ptrdiff_t body_append(struct body *b, const void *data, size_t n)
         return failed(b, b->error);
     if (n > b->max - b->length)
         return -EFBIG;
-    taken = append(b, data, n);
+    int rc = 0;
+    if (!b->spool && should_spool(b, n))
+        rc = start_spooling(b);
+    if (rc == 0 && !b->spool)
+        rc = buf_add(&b->memory, data, n);
+    if (rc < 0 || !b->spool) {
+        taken = rc < 0 ? rc : (ptrdiff_t)n;
+    } else {
+        if (b->memory.len > 0)
+            move_memory(b);
+        taken = b->error ? failed(b, b->error) : b->memory.len > 0 ? 0 : spool(b, data, n);
+    }
     if (taken <= 0)
         return taken;
     b->length += (uint64_t)taken;

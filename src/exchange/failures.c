@@ -54,20 +54,6 @@ static struct failure *find(struct failures *f, uint64_t id)
     return NULL;
 }
 
-/* Its own place, or the one that is forgotten first. */
-static struct failure *place_for(struct failures *f, uint64_t id)
-{
-    struct failure *set = f->sets[id % SETS], *first = find(f, id);
-
-    if (first)
-        return first;
-    first = set;
-    for (unsigned i = 1; i < WAYS; i++)
-        if (set[i].until_ms < first->until_ms)
-            first = &set[i];
-    return first;
-}
-
 bool failures_has(struct failures *f, uint64_t id, uint64_t now_ms, char ret_words[FAILURE_WORDS])
 {
     const struct failure *known;
@@ -90,7 +76,17 @@ void failures_add(struct failures *f, uint64_t id, uint64_t until_ms, uint64_t n
     if (until_ms <= now_ms)
         return;
     pthread_mutex_lock(&f->lock);
-    place = place_for(f, id);
+    /* Its own place, or the one that is forgotten first. */
+    struct failure *set = f->sets[id % SETS], *first = find(f, id);
+    if (first) {
+        place = first;
+    } else {
+        first = set;
+        for (unsigned i = 1; i < WAYS; i++)
+            if (set[i].until_ms < first->until_ms)
+                first = &set[i];
+        place = first;
+    }
     if (place->id != id || place->until_ms <= now_ms)
         place->words[0] = '\0';
     place->id = id;

@@ -154,43 +154,6 @@ static bool unescape_path(struct str s, char *out, size_t size)
     return n > 0;
 }
 
-/* How many candidates a request to Gemini asks for; of a body whose text is not in memory that is not
- * known. */
-static unsigned candidates_of(const struct request *r)
-{
-    struct json_value config;
-
-    if (!body_is_plain(&r->body))
-        return 1;
-    config = json_scan_one(body_text(&r->body), STR("generationConfig"));
-    return config.type == JSON_OBJECT
-               ? choices_of(json_scan_one(config.text, STR("candidateCount")))
-               : 1;
-}
-
-/* Google's APIs and Azure's deployments name the model in the path, which counts; Google's the stream, too.
- * Only with alt=sse that is one of events; else it is one array, sent in pieces. */
-static void read_path(struct request *r)
-{
-    struct str path = http_request_path(&r->http), named = dialect_path_model(path), alt;
-    char model[MODEL_MAX];
-
-    r->dialect = dialect_of(path);
-    r->operation = operation_of(buf_str(&r->http.method), path, r->dialect);
-    r->generates = http_request_is(&r->http, "POST") && dialect_generates(r->dialect, path);
-    if (named.n > 0 && unescape_path(named, model, sizeof(model))) {
-        r->names_resource = str_starts(str_from(r->model), STR("models/"));
-        snprintf(r->model, sizeof(r->model), "%s", model);
-        r->path_model_at = (size_t)(named.p - path.p);
-        r->path_model_n = named.n;
-    }
-    if (!dialect_path_streams(path))
-        return;
-    r->may_stream = r->stream = http_query_value(http_request_query(&r->http), STR("alt"), &alt) &&
-                                str_ieq(alt, STR("sse"));
-    r->choices = candidates_of(r);
-}
-
 static bool query_asks_for_stream(struct str query)
 {
     struct str piece;
@@ -232,7 +195,35 @@ int request_read(struct request *r, char *ret_problem, size_t size)
     uint64_t n;
 
     read_body(r);
-    read_path(r);
+    /* Google's APIs and Azure's deployments name the model in the path, which counts; Google's the
+     * stream, too. Only with alt=sse that is one of events; else it is one array, sent in pieces. */
+    struct str path = http_request_path(&r->http), named = dialect_path_model(path), alt;
+    char model[MODEL_MAX];
+    r->dialect = dialect_of(path);
+    r->operation = operation_of(buf_str(&r->http.method), path, r->dialect);
+    r->generates = http_request_is(&r->http, "POST") && dialect_generates(r->dialect, path);
+    if (named.n > 0 && unescape_path(named, model, sizeof(model))) {
+        r->names_resource = str_starts(str_from(r->model), STR("models/"));
+        snprintf(r->model, sizeof(r->model), "%s", model);
+        r->path_model_at = (size_t)(named.p - path.p);
+        r->path_model_n = named.n;
+    }
+    if (dialect_path_streams(path)) {
+        r->may_stream = r->stream =
+            http_query_value(http_request_query(&r->http), STR("alt"), &alt) &&
+            str_ieq(alt, STR("sse"));
+        /* How many candidates a request to Gemini asks for; of a body whose text is not in memory that
+         * is not known. */
+        struct json_value config;
+        if (!body_is_plain(&r->body)) {
+            r->choices = 1;
+        } else {
+            config = json_scan_one(body_text(&r->body), STR("generationConfig"));
+            r->choices = config.type == JSON_OBJECT
+                             ? choices_of(json_scan_one(config.text, STR("candidateCount")))
+                             : 1;
+        }
+    }
     if (body_is_packed(&r->body) && r->path_model_n == 0) {
         r->model_hidden = !r->model[0] && body_packed_state(&r->body) != PACKED_READ;
         r->model_fixed = r->model[0] != '\0';

@@ -35,105 +35,65 @@ bool response_is_type(const struct headers *h, struct str type)
     return headers_get(h, STR("content-type"), &v) && str_istarts(v, type);
 }
 
+#define RAISE_TIMEOUT \
+    "Raise the timeout in retryd's [timeout] section if responses may take this long."
+#define CHECK_URL "Check that the upstream's url points to its API, and check any proxy before it."
+#define CHECK_REACH "Check that the upstream's url is correct and that this machine can reach it."
+#define SEE_QUEUE "See [queue] in retryd's configuration."
+
+/* The response for a reason: its status (0: 502), the error type of RFC 9209, 2.3 (NULL:
+ * http_protocol_error), and what the user can do (NULL: nothing). */
+static const struct {
+    unsigned status;
+    const char *proxy_error, *advice;
+} responses[REASON_COUNT] = {
+    [REASON_DNS] = {0, "dns_error",
+                    "Check the host name in the upstream's url and this machine's DNS."},
+    [REASON_CONNECT] = {0, "destination_unavailable", CHECK_REACH},
+    [REASON_TLS] = {0, "tls_protocol_error", "Check that the upstream uses TLS on that port."},
+    [REASON_CERTIFICATE] = {0, "tls_certificate_error",
+                            "Check the upstream's url, and ca_file if it uses a private CA."},
+    [REASON_PROXY] = {0, "destination_unavailable", "Check the upstream's proxy setting."},
+    [REASON_STALE] = {0, "connection_terminated", NULL},
+    [REASON_LOST_UPLOAD] = {0, "connection_terminated", NULL},
+    [REASON_LOST] = {0, "connection_terminated", NULL},
+    [REASON_TRUNCATED] = {0, "http_response_incomplete", NULL},
+    [REASON_LARGE_HEADERS] = {0, "http_response_header_section_size", NULL},
+    [REASON_CONNECT_TIMEOUT] = {504, "connection_timeout", CHECK_REACH},
+    [REASON_UPLOAD_TIMEOUT] = {504, "connection_write_timeout", NULL},
+    [REASON_FIRST_BYTE_TIMEOUT] = {504, "http_response_timeout", RAISE_TIMEOUT},
+    [REASON_FIRST_CONTENT_TIMEOUT] = {504, "http_response_timeout", NULL},
+    [REASON_IDLE_TIMEOUT] = {504, "http_response_timeout", RAISE_TIMEOUT},
+    [REASON_TOTAL_TIMEOUT] = {504, "http_response_timeout", RAISE_TIMEOUT},
+    [REASON_DEADLINE] =
+        {504, "http_response_timeout",
+         "Raise the client's timeout or retryd's deadline if responses may take this long."},
+    [REASON_RATE_LIMIT] = {0, "connection_limit_reached", NULL},
+    [REASON_EMPTY_RESPONSE] = {0, NULL, CHECK_URL},
+    [REASON_MALFORMED] = {0, NULL, CHECK_URL},
+    [REASON_CLIENT_ERROR] = {0, "http_request_error", NULL},
+    [REASON_UPSTREAM_DOWN] =
+        {503, "destination_unavailable",
+         "The upstream failed too often recently; see [breaker] in retryd's configuration."},
+    [REASON_QUEUE_FULL] = {503, "connection_limit_reached", SEE_QUEUE},
+    [REASON_QUEUE_TIMEOUT] = {503, "connection_limit_reached", SEE_QUEUE},
+    [REASON_INTERNAL] = {503, "proxy_internal_error", NULL},
+    [REASON_SHUTDOWN] = {503, "proxy_internal_error", NULL},
+};
+
 unsigned response_status_for(enum reason r)
 {
-    switch (r) {
-    case REASON_CONNECT_TIMEOUT:
-    case REASON_UPLOAD_TIMEOUT:
-    case REASON_FIRST_BYTE_TIMEOUT:
-    case REASON_FIRST_CONTENT_TIMEOUT:
-    case REASON_IDLE_TIMEOUT:
-    case REASON_TOTAL_TIMEOUT:
-    case REASON_DEADLINE:
-        return 504;
-    case REASON_INTERNAL:
-    case REASON_SHUTDOWN:
-    case REASON_UPSTREAM_DOWN:
-    case REASON_QUEUE_FULL:
-    case REASON_QUEUE_TIMEOUT:
-        return 503;
-    default:
-        return 502;
-    }
+    return responses[r].status ? responses[r].status : 502;
 }
 
 const char *response_advice(enum reason r)
 {
-    switch (r) {
-    case REASON_DNS:
-        return "Check the host name in the upstream's url and this machine's DNS.";
-    case REASON_CONNECT:
-    case REASON_CONNECT_TIMEOUT:
-        return "Check that the upstream's url is correct and that this machine can reach it.";
-    case REASON_TLS:
-        return "Check that the upstream uses TLS on that port.";
-    case REASON_CERTIFICATE:
-        return "Check the upstream's url, and ca_file if it uses a private CA.";
-    case REASON_PROXY:
-        return "Check the upstream's proxy setting.";
-    case REASON_FIRST_BYTE_TIMEOUT:
-    case REASON_IDLE_TIMEOUT:
-    case REASON_TOTAL_TIMEOUT:
-        return "Raise the timeout in retryd's [timeout] section if responses may take this long.";
-    case REASON_MALFORMED:
-    case REASON_EMPTY_RESPONSE:
-        return "Check that the upstream's url points to its API, and check any proxy before it.";
-    case REASON_UPSTREAM_DOWN:
-        return "The upstream failed too often recently; see [breaker] in retryd's configuration.";
-    case REASON_QUEUE_FULL:
-    case REASON_QUEUE_TIMEOUT:
-        return "See [queue] in retryd's configuration.";
-    case REASON_DEADLINE:
-        return "Raise the client's timeout or retryd's deadline if responses may take this long.";
-    default:
-        return "";
-    }
+    return responses[r].advice ? responses[r].advice : "";
 }
 
-/* Returns the matching error type of RFC 9209, 2.3. */
 static const char *proxy_error(enum reason r)
 {
-    switch (r) {
-    case REASON_DNS:
-        return "dns_error";
-    case REASON_CONNECT:
-    case REASON_PROXY:
-    case REASON_UPSTREAM_DOWN:
-        return "destination_unavailable";
-    case REASON_RATE_LIMIT:
-    case REASON_QUEUE_FULL:
-    case REASON_QUEUE_TIMEOUT:
-        return "connection_limit_reached";
-    case REASON_TLS:
-        return "tls_protocol_error";
-    case REASON_CERTIFICATE:
-        return "tls_certificate_error";
-    case REASON_STALE:
-    case REASON_LOST:
-    case REASON_LOST_UPLOAD:
-        return "connection_terminated";
-    case REASON_TRUNCATED:
-        return "http_response_incomplete";
-    case REASON_LARGE_HEADERS:
-        return "http_response_header_section_size";
-    case REASON_CONNECT_TIMEOUT:
-        return "connection_timeout";
-    case REASON_UPLOAD_TIMEOUT:
-        return "connection_write_timeout";
-    case REASON_FIRST_BYTE_TIMEOUT:
-    case REASON_FIRST_CONTENT_TIMEOUT:
-    case REASON_IDLE_TIMEOUT:
-    case REASON_TOTAL_TIMEOUT:
-    case REASON_DEADLINE:
-        return "http_response_timeout";
-    case REASON_CLIENT_ERROR:
-        return "http_request_error";
-    case REASON_INTERNAL:
-    case REASON_SHUTDOWN:
-        return "proxy_internal_error";
-    default:
-        return "http_protocol_error";
-    }
+    return responses[r].proxy_error ? responses[r].proxy_error : "http_protocol_error";
 }
 
 /* Appends a structured-field string (RFC 8941, 3.3.3), in which `?` replaces everything that is not

@@ -12,21 +12,12 @@ struct word_row {
     struct apierror_meaning meaning;
 };
 
-#define W(text, kind)                                   \
-    {                                                   \
-        {text, sizeof(text) - 1}, {APIERROR_##kind, 0}, \
-    }
-#define S(text, status)            \
-    {                              \
-        {text, sizeof(text) - 1},  \
-        {                          \
-            APIERROR_OTHER, status \
-        }                          \
-    }
 #define KS(text, kind, status)                               \
     {                                                        \
         {text, sizeof(text) - 1}, {APIERROR_##kind, status}, \
     }
+#define W(text, kind) KS(text, kind, 0)
+#define S(text, status) KS(text, OTHER, status)
 
 static const struct word_row words[] = {
     /* OpenAI: guides/error-codes */

@@ -536,25 +536,6 @@ static void add_keys(struct turns *t, const struct turn_request *turn_request,
     }
 }
 
-/* Keys that are set aside do not count while there are others. */
-static void leave_aside(struct candidates *c, uint64_t now_ms)
-{
-    unsigned kept = 0;
-
-    for (unsigned i = 0; i < c->count; i++)
-        kept += !turns_candidate_is_aside(&c->list[i], now_ms);
-    if (kept == 0 || kept == c->count)
-        return;
-    kept = 0;
-    for (unsigned i = 0; i < c->count; i++) {
-        if (!turns_candidate_is_aside(&c->list[i], now_ms))
-            c->list[kept++] = c->list[i];
-        else if (c->list[i].target_state->key->aside_until_ms < c->more_ms)
-            c->more_ms = c->list[i].target_state->key->aside_until_ms;
-    }
-    c->count = kept;
-}
-
 void turns_candidates(struct turns *t, const struct turn_request *turn_request, uint64_t now_ms,
                       struct candidates *ret)
 {
@@ -577,7 +558,20 @@ void turns_candidates(struct turns *t, const struct turn_request *turn_request, 
     }
     if (ret->count < 2)
         return;
-    leave_aside(ret, now_ms);
+    /* Keys that are set aside do not count while there are others. */
+    unsigned kept = 0;
+    for (unsigned i = 0; i < ret->count; i++)
+        kept += !turns_candidate_is_aside(&ret->list[i], now_ms);
+    if (kept != 0 && kept != ret->count) {
+        kept = 0;
+        for (unsigned i = 0; i < ret->count; i++) {
+            if (!turns_candidate_is_aside(&ret->list[i], now_ms))
+                ret->list[kept++] = ret->list[i];
+            else if (ret->list[i].target_state->key->aside_until_ms < ret->more_ms)
+                ret->more_ms = ret->list[i].target_state->key->aside_until_ms;
+        }
+        ret->count = kept;
+    }
     if (turn_request->tried_count > 0) {
         struct candidate tried[CANDIDATES_MAX];
         unsigned first = 0, last = 0;

@@ -306,6 +306,7 @@ PREFIXES = {
     "src/base/hash.c": ["fingerprint"],        # of texts that arrive in pieces
     "src/daemon/access_log.c": ["steps"],      # the lines at level = debug
     "src/daemon/access_log.h": ["steps"],
+    "src/daemon/history.c": ["story"],
     "src/daemon/reload.c": ["rotation"],       # of the log file
     "src/exchange/exchange.c": ["attempt"],    # of attempt.h
     "src/exchange/stream.c": ["mending"],

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "daemon/status.h"
+#include "http/dialect.h"
 #include "http/json_tree.h"
-#include "http/operation.h"
 
 #define SCHEMA 1 /* changes when a field changes its meaning or goes */
 

@@ -80,6 +80,16 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 #define METRICS_OF_TARGETS(X)                                                                   \
     X(IN_FLIGHT, GAUGE, "retryd_target_in_flight", "upstream",                                  \
       "Attempts under way at an upstream.")                                                     \
+    X(CONCURRENCY_LIMIT, GAUGE, "retryd_target_concurrency_limit", "upstream",                  \
+      "The upstream's max_concurrency, if it has one.")                                         \
+    X(RATE_LIMIT, GAUGE, "retryd_rate_limit_per_second", "upstream",                            \
+      "The upstream's requests_per_minute as a rate, if it has one.")                           \
+    X(RATE_SECONDS, GAUGE, "retryd_rate_wait_seconds", "upstream",                              \
+      "Time until requests_per_minute lets the next attempt through.")                          \
+    X(BUDGET_REQUESTS, GAUGE, "retryd_budget_requests", "upstream",                             \
+      "Requests in the last 10 s, which the retry budget is a share of.")                       \
+    X(BUDGET_RETRIES, GAUGE, "retryd_budget_retries", "upstream",                               \
+      "Retries in the last 10 s, which the retry budget limits.")                               \
     X(GATE_CLOSED, COUNTER, "retryd_gate_closed_total", "upstream, model, operation, key",      \
       "Times that a 429 closed a target's gate.")                                               \
     X(GATE_SECONDS, GAUGE, "retryd_gate_closed_seconds", "upstream, model, operation, key",     \
@@ -98,6 +108,8 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
       "Times that a key was out of quota or rejected.")                                         \
     X(KEY_SECONDS, GAUGE, "retryd_key_aside_seconds", "upstream, key",                          \
       "Time until such a key is used again.")                                                   \
+    X(TARGET_WAITING, GAUGE, "retryd_target_waiting", "upstream, model, operation, key",        \
+      "Requests in the queue that this target may serve, perhaps among others.")                \
     X(WAITING, GAUGE, "retryd_queue_waiting", "", "Requests that wait for a turn at a target.") \
     X(WAITS, COUNTER, "retryd_queue_waits_total", "why", "Waits for a turn by what they were for.")
 

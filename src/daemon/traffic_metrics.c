@@ -29,6 +29,36 @@ static double in_flight(const struct turns_view *v)
     return v->in_flight;
 }
 
+static double concurrency_limit(const struct turns_view *v)
+{
+    return v->max_concurrency;
+}
+
+static double rate_limit(const struct turns_view *v)
+{
+    return (double)v->per_minute / 60;
+}
+
+static double rate_seconds(const struct turns_view *v)
+{
+    return (double)v->free_ms / 1000;
+}
+
+static double budget_requests(const struct turns_view *v)
+{
+    return (double)v->budget_requests;
+}
+
+static double budget_retries(const struct turns_view *v)
+{
+    return (double)v->budget_repeats;
+}
+
+static double waiting(const struct turns_view *v)
+{
+    return v->waiting;
+}
+
 static double fallbacks(const struct turns_view *v)
 {
     return (double)v->fallbacks;
@@ -46,6 +76,11 @@ static double breaker_state(const struct turns_view *v)
 
 static const struct series all_series[] = {
     {METRIC_IN_FLIGHT, VIEW_UPSTREAM, in_flight, true},
+    {METRIC_CONCURRENCY_LIMIT, VIEW_UPSTREAM, concurrency_limit, false},
+    {METRIC_RATE_LIMIT, VIEW_UPSTREAM, rate_limit, false},
+    {METRIC_RATE_SECONDS, VIEW_UPSTREAM, rate_seconds, true},
+    {METRIC_BUDGET_REQUESTS, VIEW_UPSTREAM, budget_requests, true},
+    {METRIC_BUDGET_RETRIES, VIEW_UPSTREAM, budget_retries, true},
     {METRIC_GATE_CLOSED, VIEW_TARGET, shut, false},
     {METRIC_GATE_SECONDS, VIEW_TARGET, shut_seconds, false},
     {METRIC_PACE, VIEW_TARGET, pace, false},
@@ -55,6 +90,7 @@ static const struct series all_series[] = {
     {METRIC_FALLBACKS, VIEW_MODEL, fallbacks, false},
     {METRIC_KEY_ASIDE, VIEW_KEY, shut, false},
     {METRIC_KEY_SECONDS, VIEW_KEY, shut_seconds, false},
+    {METRIC_TARGET_WAITING, VIEW_TARGET, waiting, false},
 };
 
 /* The labels that distinguish one sample of a series from the others. */
@@ -116,6 +152,9 @@ static int compare(const void *a, const void *b)
 static void add_up(struct turns_view *sum, const struct turns_view *v)
 {
     sum->in_flight += v->in_flight;
+    sum->waiting += v->waiting;
+    sum->budget_requests += v->budget_requests;
+    sum->budget_repeats += v->budget_repeats;
     sum->fallbacks += v->fallbacks;
     sum->shut += v->shut;
     sum->half_open |= v->half_open;

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from cases import AUTO, error
 from pki import pki  # noqa: F401
-from raw import CHAT, STREAM, ask, wait_idle, wait_metric
+from raw import CHAT, STREAM, Raw, ask, wait_idle, wait_metric
 from targets import house, on
 from test_upstream_links import provider_with, url_of
 
@@ -159,6 +159,26 @@ def test_each_alert_fires_when_it_should_and_only_then():
     alerts = re.findall(r"- alert: (\w+)", RULES.read_text())
     tested = re.findall(r"alertname: (\w+)", ALERTS.read_text())
     assert len(alerts) == 17 and sorted(tested) == sorted(alerts * 2)  # of a daemon that is well, and one that is not
+
+
+# --- targets ---------------------------------------------------------------------------------------
+
+
+def test_limits_and_who_waits_for_them():
+    with house({"one": {"max_concurrency": 1, "requests_per_minute": 6000}}) as (provider, daemon):
+        provider.rules(on("one", {"stall": {"before_head": True}}))
+        with Raw(daemon) as first, Raw(daemon) as second:
+            first.request(body=CHAT)
+            provider.wait(requests=1)
+            second.request(body=CHAT)
+            place = '{upstream="one",model="gpt-4o",operation="generate",key="0"}'
+            assert wait_metric(daemon, "retryd_target_waiting" + place, 1) == 1
+            samples = daemon.metrics()
+    assert samples["retryd_queue_waiting"] == samples['retryd_target_in_flight{upstream="one"}'] == 1
+    assert samples['retryd_target_concurrency_limit{upstream="one"}'] == 1
+    assert samples['retryd_rate_limit_per_second{upstream="one"}'] == 100
+    assert {f'retryd_{name}{{upstream="one"}}' for name in ("rate_wait_seconds", "budget_requests", "budget_retries")
+            } <= set(samples)
 
 
 # --- connections -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ sys.path.insert(0, str(here / "provider"))
 
 from client import Provider  # noqa: E402
 from daemon import Retryd  # noqa: E402
+from late import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: E402, F401
 
 FAST = {"initial_delay": "20ms"}
 

@@ -1,34 +1,8 @@
-"""Runs a test whose name contains the release of a library (libcurl8, libmicrohttpd1, ...) on that release only, and
-one that found something late (raw.in_time) up to twice more."""
+"""Runs a test whose name contains the release of a library (libcurl8, libmicrohttpd1, ...) on that release only."""
 
 import os
 import re
 import subprocess
-
-import pytest
-from _pytest.runner import runtestprotocol
-from raw import Late
-
-TIMES = 3
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    outcome = yield
-    outcome.get_result().late = call.excinfo is not None and call.excinfo.errisinstance(Late)
-
-
-def pytest_runtest_protocol(item, nextitem):
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for left in reversed(range(TIMES)):
-        reports = runtestprotocol(item, nextitem=nextitem, log=False)
-        if left == 0 or not any(report.late for report in reports):
-            break
-        item._initrequest()  # with fixtures of its own
-    for report in reports:
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
 
 
 def pytest_collection_modifyitems(config, items):

@@ -17,23 +17,10 @@ import socket
 import struct
 import time
 
+from late import in_time  # noqa: F401
+
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
-
-
-# C17 promises 100 ms. A test that runs beside others allows more: an end that is overlooked comes a second
-# later, or never. test_client_slots runs alone and allows 100 ms.
-AT_ONCE_MS = 800
-
-
-class Late(AssertionError):
-    """Something took longer than it may. conftest.py runs the test up to twice more: a busy machine stops a
-    program for some time now and then, a defect is late each time."""
-
-
-def in_time(took_ms, most_ms=AT_ONCE_MS):
-    if took_ms >= most_ms:
-        raise Late(f"it took {took_ms:.0f} ms, and may take {most_ms}")
 
 
 def now_ms():

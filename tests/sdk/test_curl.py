@@ -8,6 +8,7 @@ import time
 
 import pytest
 from conftest import ANSWER, GOOD, KEY, RESET, failing
+from late import in_time
 
 BIG = json.dumps({"model": "gpt-4o", "messages": [
     {"role": "user", "content": random.Random(5).randbytes(1_200_000).hex()}]}).encode()
@@ -96,12 +97,12 @@ def test_head_and_get(curl, provider):
     {"preset": "auto", "delay_ms": 60_000},
     {"preset": "chat_stream", "events": 1000, "interval_ms": 20},
 ], ids=["waiting", "streaming"])
-def test_abort_closes_within_100_ms(answer, curl, daemon, provider):
+def test_abort_closes_at_once(answer, curl, daemon, provider):
     provider.answers(answer)
     done = curl("/chat/completions", "-m", "0.5", "-d", '{"model":"gpt-4o"}')
     left = time.monotonic() * 1000
     assert done.returncode == 28
-    assert provider.wait(closed=1)[0]["t_closed"] - left < 100
+    in_time(provider.wait(closed=1)[0]["t_closed"] - left)
     assert daemon.wait_log('msg="request"')["end"] == "client_gone"
 
 

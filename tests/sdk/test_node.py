@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 from conftest import ANSWER, GOOD, RESET, TRANSIENT, assert_no_sdk_retry, failing, header
+from late import in_time
 
 HERE = pathlib.Path(__file__).resolve().parent
 SDK = pathlib.Path(os.environ["SDK_DIR"])
@@ -125,13 +126,13 @@ def test_the_timeout_of_a_call_is_kept(daemon, provider, node):
     assert (error["status"], error["code"]) == (504, "deadline_exceeded")
     record = provider.wait(closed=1)
     assert len(record) == 1
-    assert record[0]["t_closed"] - record[0]["t_head"] < 6000
+    in_time(record[0]["t_closed"] - record[0]["t_head"], 6000)
 
 
 @pytest.mark.parametrize("call", ["chat-stream", "responses-stream"])
 def test_stream_broken_after_its_first_event_throws(call, daemon, provider, node):
     provider.answers({"preset": "auto", "text": "aabbccdd", "events": 4,
-                      "cut": {"after_deltas": 2, "delay_ms": 20}})
+                      "cut": {"after_deltas": 2, "delay_ms": 400}})
     result = node(call)
     assert result["text"] == "aabb"
     assert result["error"]["isAPIError"]
@@ -168,22 +169,22 @@ class Abortable:
         self.process.communicate(timeout=60)
 
 
-def test_abort_while_waiting_closes_within_100_ms(daemon, provider, driver):
+def test_abort_while_waiting_closes_at_once(daemon, provider, driver):
     provider.answers({"preset": "auto", "delay_ms": 60_000})
     with Abortable(driver, "chat") as call:
         provider.wait(requests=1)
         left = call.abort()
-    assert provider.wait(closed=1)[0]["t_closed"] - left < 100
+    in_time(provider.wait(closed=1)[0]["t_closed"] - left)
     assert daemon.wait_log('msg="request"')["end"] == "client_gone"
 
 
-def test_abort_while_streaming_closes_within_100_ms(daemon, provider, driver):
+def test_abort_while_streaming_closes_at_once(daemon, provider, driver):
     provider.answers({"preset": "chat_stream", "text": "first" * 1000, "events": 1000,
                       "interval_ms": 30})
     with Abortable(driver, "chat-stream") as call:
         assert call.line() == {"first": "first"}
         left = call.abort()
-    assert provider.wait(closed=1)[0]["t_closed"] - left < 100
+    in_time(provider.wait(closed=1)[0]["t_closed"] - left)
     assert daemon.wait_log('msg="request"')["end"] == "client_gone"
 
 

@@ -9,6 +9,7 @@ import time
 import openai
 import pytest
 from conftest import ANSWER, CHAT, GOOD, RESET, TRANSIENT, assert_no_sdk_retry, failing, header
+from late import in_time
 from openai import AsyncOpenAI, OpenAI
 
 RESPONSE = {"model": "gpt-4o", "input": "hi"}
@@ -220,14 +221,15 @@ def test_unreachable_upstream_is_a_502_that_says_so(retryd, environment):
 # --- time ---
 
 
-def test_timeout_of_1_s_is_kept(client, provider):
+def test_the_timeout_of_a_call_is_kept(client, provider):
+    """retryd answers a twentieth of it earlier: enough for the way on a machine that has much to do."""
     provider.answers({"preset": "auto", "delay_ms": 60_000})
     with pytest.raises(openai.APIStatusError) as raised:
-        client.with_options(timeout=1).chat.completions.create(**CHAT)
+        client.with_options(timeout=6).chat.completions.create(**CHAT)
     assert (raised.value.status_code, raised.value.code) == (504, "deadline_exceeded")
     record = provider.wait(closed=1)
     assert len(record) == 1
-    assert record[0]["t_closed"] - record[0]["t_head"] < 1000
+    in_time(record[0]["t_closed"] - record[0]["t_head"], 6000)
 
 
 def test_timeout_of_1_s_forbids_a_longer_backoff(provider, retryd, environment):
@@ -249,7 +251,7 @@ def test_client_that_leaves_ends_the_attempt(provider, retryd, environment):
         left = time.monotonic() * 1000
         chunks.close()
     record = provider.wait(closed=1)
-    assert record[0]["t_closed"] - left < 100
+    in_time(record[0]["t_closed"] - left)
     assert d.wait_log('msg="request"')["end"] == "client_gone"
 
 
@@ -269,7 +271,7 @@ def test_cancelled_task_ends_the_attempt(provider, retryd, environment):
             return left
 
     left = asyncio.run(ask_and_cancel())
-    assert provider.wait(closed=1)[0]["t_closed"] - left < 100
+    in_time(provider.wait(closed=1)[0]["t_closed"] - left)
     assert d.wait_log('msg="request"')["end"] == "client_gone"
 
 
@@ -279,7 +281,7 @@ def test_cancelled_task_ends_the_attempt(provider, retryd, environment):
 @pytest.mark.parametrize("how", ["reset", "fin"])
 def test_chat_stream_broken_after_its_first_event_raises(how, client, provider):
     provider.answers({"preset": "chat_stream", "text": "aabbccdd", "events": 4,
-                      "cut": {"after_deltas": 2, "how": how, "delay_ms": 20}})
+                      "cut": {"after_deltas": 2, "how": how, "delay_ms": 400}})
     told = []
     with pytest.raises(openai.APIError) as raised:
         for chunk in client.chat.completions.create(**CHAT, stream=True):
@@ -291,7 +293,7 @@ def test_chat_stream_broken_after_its_first_event_raises(how, client, provider):
 
 def test_responses_stream_broken_after_its_first_event_raises(client, provider):
     provider.answers({"preset": "responses_stream", "text": ANSWER,
-                      "cut": {"after_deltas": 2, "delay_ms": 20}})
+                      "cut": {"after_deltas": 2, "delay_ms": 400}})
     with pytest.raises(openai.APIError, match="broke"):
         list(client.responses.create(**RESPONSE, stream=True))
     assert len(provider.record()) == 1

@@ -23,8 +23,9 @@ def total_outage():
 
 def test_what_the_upstream_sees_of_an_outage(total_outage):
     answers, record, _ = total_outage
-    requests = len(answers)
-    assert len(record) <= 1.2 * requests + 10 * WINDOW_S
+    requests, times = len(answers), [r["t_first"] for r in record]
+    took_s = (max(times) - min(times)) / 1000  # SECONDS, and more where the machine is busy
+    assert len(record) <= 1.2 * requests + 10 * (WINDOW_S + took_s)
     assert len(record) >= 1.15 * requests, "it did not use what it may"
     assert len(record) == sum(attempts for _, _, attempts in answers)
 

@@ -26,12 +26,16 @@ note_installed() { echo "$2" >"$1/installed"; }
 
 sdk=$cache/sdk
 
-install_sdks() {
+# The build ahead and the part may both come here; the second one finds it done.
+install_sdks() (
+    mkdir -p "$root/build"
+    exec 9>"$root/build/sdk.lock"
+    flock 9
     sdk_wanted=$({
         echo "$node_wheel $node_oldest $($python --version)"
         cat tests/sdk/requirements.txt tests/sdk/node*/package*.json
     } | sha256sum)
-    is_installed "$sdk" "$sdk_wanted" && return
+    is_installed "$sdk" "$sdk_wanted" && exit
     say 'installing the SDKs from PyPI and npm into .cache/sdk'
     rm -rf "$sdk"
     mkdir -p "$sdk"
@@ -45,4 +49,4 @@ install_sdks() {
         (cd "$sdk/$major" && PATH="$sdk/venv/bin:$PATH" npm ci --no-audit --no-fund --silent)
     done
     note_installed "$sdk" "$sdk_wanted"
-}
+)

@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+pytest.register_assert_rewrite("node_sdk")
+
 KEY = "sk-test-0123456789"
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 ANSWER = "The answer is 42."

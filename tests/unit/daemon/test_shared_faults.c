@@ -26,7 +26,7 @@ START_TEST(killed_and_started_again)
     struct peer *b = peer_join();
 
     server_kill();
-    AWAIT(!shared_is_up(a->shared) && !shared_is_up(b->shared), 1000);
+    AWAIT(!shared_is_up(a->shared) && !shared_is_up(b->shared), SOON_MS);
     shared_report_gate(a->shared, TARGET, 60000);  /* kept for later */
     shared_report_gate(a->shared, TARGET + 1, 20); /* over by then */
     AWAIT(down_because(a, "cannot be reached") && down_because(b, "cannot be reached"), SOON_MS);
@@ -77,7 +77,7 @@ START_TEST(silence_is_noticed)
     shared_report_breaker(a->shared, TARGET, true, 60000);
     shared_report_breaker(a->shared, TARGET, false, 0);
     shared_report_rate(a->shared, UPSTREAM, 600, 1);
-    AWAIT(!shared_is_up(a->shared) && !shared_is_up(b->shared), 1700);
+    AWAIT(!shared_is_up(a->shared) && !shared_is_up(b->shared), SOON_MS);
     ck_assert(down_because(a, "did not reply") && down_because(b, "did not reply"));
     server_signal(SIGCONT);
     AWAIT(shared_is_up(a->shared) && shared_is_up(b->shared), SOON_MS);
@@ -88,7 +88,8 @@ START_TEST(silence_is_noticed)
     ck_assert_uint_eq(a->rates, 0);
     shared_report_rate(a->shared, UPSTREAM, 600, 1);
     AWAIT(a->rates == 1, SOON_MS);
-    ck_assert_uint_eq(count_of(peers_log(), "did not reply within a second"), 2);
+    /* Again, if this machine holds the server up for a second. */
+    ck_assert_uint_ge(count_of(peers_log(), "did not reply within a second"), 2);
 }
 END_TEST
 
@@ -127,7 +128,7 @@ START_TEST(strangers_are_told_apart)
     struct shared_settings settings = stranger_start(strangers[_i].says, strangers[_i].n);
     struct peer *a = peer_new(&settings);
 
-    AWAIT(!down_because(a, "has not replied yet"), 3000);
+    AWAIT(!down_because(a, "has not replied yet"), SOON_MS);
     ck_assert_msg(!strangers[_i].why || down_because(a, strangers[_i].why), "%s",
                   shared_why_down(a->shared));
     AWAIT(stranger_met > 2, SOON_MS); /* it tries again */

@@ -33,7 +33,7 @@ def held(client):
 # What the API does, the call, and the provider's answers for it.
 CASES = {
     "breaks a stream before its first word": (stream, [{**STREAM, "cut": {"after_events": 1}}, GOOD]),
-    "breaks a stream in the middle of the text": (held, [{**STREAM, "cut": {"after_events": 3, "delay_ms": 200}}, GOOD]),
+    "breaks a stream in the middle of the text": (held, [{**STREAM, "cut": {"after_events": 3, "delay_ms": 400}}, GOOD]),
     "ends a stream too early, without an error":
         (held, [{**STREAM, "text": ANSWER[:10], "finish": False, "done": False}, GOOD]),
     "returns 200 with an error object": (whole, [{"json": {"error": {"message": "overloaded", "code": 503}}}, GOOD]),

@@ -24,6 +24,19 @@ TRIED_ELSEWHERE = {
     "./dev demo": ("tests/demo/test_demo.py", "test_every_request_is_answered_and_every_failure_shown"),
     "./dev test": (".ci/run", "exec ./dev test"),
     "./dev bench": ("tests/bench/test_bench.py", "def test_"),
+    "./dev package": ("tests/dev/parts/package", "tests/dev/commands/package"),
+    "sudo apt install ./build/package/retryd_*.deb": ("tests/package/test_package.py", "def test_its_life"),
+    "sudo cp /usr/share/doc/retryd/examples/retryd.conf /etc/retryd/retryd.conf":
+        ("tests/package/booted", 'cp /usr/share/doc/retryd/examples/retryd.conf "$conf"'),
+    "sudo systemctl start retryd.service": ("tests/package/booted", "systemctl start retryd.service"),
+    "kubectl create secret generic retryd --from-file=openai-key=my-key":
+        ("tests/readme/test_running.py", "def test_the_key_is_where_the_secret_is_mounted"),
+    "kubectl apply -f conf/kubernetes/sidecar.yaml":
+        ("tests/sdk/test_kubernetes.py", "def test_the_sidecar_is_valid"),
+    "docker compose -f conf/compose.yaml up":
+        ("tests/package/test_examples.py", "def test_the_compose_file_is_valid"),
+    "retryd wait --timeout 30s": ("tests/blackbox/test_wait.py", "def test_wait_ends_when_the_daemon_is_ready"),
+    "retryd &": ("tests/readme/test_readme.py", "def test_runs_without_a_configuration"),
     "sudo systemctl daemon-reload": ("tests/service/guest.py", '"systemctl", "daemon-reload"'),
     "sudo systemctl enable --now retryd.socket retryd.service":
         ("tests/service/guest.py", "def check_can_be_enabled"),
@@ -78,7 +91,6 @@ def installed(tmp_path):
 TRIED_HERE = {
     "./dev build": "test_build",
     "sudo cmake --install": "test_install",
-    "build/release/retryd &": "test_runs_from_the_tree",
     "retryd": "test_runs_without_a_configuration",
     "export OPENAI_BASE_URL=": "test_exported_url",
     "curl http://127.0.0.1:4290/v1/chat/completions": "test_curl",
@@ -169,13 +181,6 @@ def run_in_own_network(text, installed):
                           capture_output=True, text=True, timeout=100)
     assert done.stderr == ""
     assert done.stdout.split() == ["200", "404", "0"]
-
-
-def test_runs_from_the_tree(tmp_path):
-    """By the build under test, which the README's first line would make build/release/retryd."""
-    (tmp_path / "usr/bin").mkdir(parents=True)
-    (tmp_path / "usr/bin/retryd").symlink_to(os.environ["DAEMON_BIN"])
-    run_in_own_network(command("build/release/retryd").removesuffix("&"), tmp_path)
 
 
 def test_runs_without_a_configuration(installed):

@@ -6,11 +6,11 @@ import re
 import subprocess
 
 import pytest
-from pages import PAGES, ROOT, blocks, table_rows
+from pages import PAGES, ROOT, table_rows
 
 SYSTEMD, KUBERNETES = PAGES["docs/systemd.md"], PAGES["docs/kubernetes.md"]
-POD = blocks("yaml", KUBERNETES)[0]
-CONFIG = blocks("ini", KUBERNETES)[0]
+POD = (ROOT / "conf/kubernetes/sidecar.yaml").read_text()
+CONFIG = POD.partition("retryd.conf: |")[2].partition("---")[0]
 
 
 def only(pattern, text):
@@ -21,7 +21,7 @@ def only(pattern, text):
 
 def test_the_probes_are_the_image_s_health_check():
     image = only(r"HEALTHCHECK (?:.*\\\n)* +CMD (\[.+\])", (ROOT / "Dockerfile").read_text())
-    assert re.findall(r"command: (\[.+\])", POD) == [image, image]
+    assert re.findall(r"command: (\[.+\])", POD) == [image.replace("--health", "--ready"), image]
 
 
 def test_the_probes_wait_longer_than_the_health_check():
@@ -36,7 +36,7 @@ def test_the_grace_is_longer_than_the_drain():
 
 
 def test_the_limit_leaves_room_above_max_buffered():
-    assert int(only(r"limits: \{memory: (\d+)Mi\}", POD)) >= int(only(r"max_buffered = (\d+)M", CONFIG)) + 128
+    assert int(only(r"limits: \{memory: (\d+)Mi", POD)) >= int(only(r"max_buffered = (\d+)M", CONFIG)) + 128
 
 
 def test_the_user_is_the_image_s():

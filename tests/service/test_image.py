@@ -47,9 +47,8 @@ class Store:
 @pytest.fixture(scope="module")
 def built(able):
     """The image, as a container of a store: what `buildah from` calls it."""
-    bases = set(re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
-    assert len(bases) == 1, f"one base for both stages, not {bases}"
-    base = bases.pop()
+    base, last = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert last == "scratch"
     suite = re.fullmatch(r"docker\.io/library/debian:(\w+)-slim", base).group(1)
     store = Store()
     store.have_base(base, debian(suite, ["ca-certificates"]))
@@ -81,8 +80,8 @@ def test_health_check_goes_by_the_configuration_of_the_daemon():
     text = (ROOT / "Dockerfile").read_text()
     check, daemon = (json.loads(found) for found in re.findall(r"^(?:    )?CMD (\[.*\])$", text, re.MULTILINE))
     assert check == ["/usr/bin/retryd", *daemon, "--health"]
-    probes = re.findall(r"command: (\[.*\])", (ROOT / "docs/kubernetes.md").read_text())
-    assert [json.loads(probe) for probe in probes] == [check] * 2
+    probes = re.findall(r"command: (\[.*\])", (ROOT / "conf/kubernetes/sidecar.yaml").read_text())
+    assert [json.loads(probe)[:-1] for probe in probes] == [check[:-1]] * 2
 
 
 def test_runs_without_root(ran):
@@ -94,10 +93,54 @@ def test_ends_cleanly_on_sigterm(ran):
     assert ran["status"] == 0, ran
 
 
-def test_holds_no_compiler_and_no_sources(built):
+@pytest.fixture(scope="module")
+def root(built):
+    """The files of the image."""
     store, container = built
-    root = pathlib.Path(store("mount", container))
-    found = [path for name in ("gcc", "cc", "cmake", "ninja") for path in root.glob(f"usr/bin/{name}*")]
-    found += root.glob("retryd/*")
+    yield pathlib.Path(store("mount", container))
     store("umount", container)
-    assert found == []
+
+
+@pytest.fixture(scope="module")
+def bare(root, tmp_path_factory):
+    """What came of it as another user, with a root that is read-only, as process 1."""
+    output = run("unshare", "--mount", "--net", sys.executable, ROOT / "tests/service/image_bare.py", root,
+                 tmp_path_factory.mktemp("spool"), "/usr/bin/retryd", "-c", "/etc/retryd/retryd.conf")
+    return json.loads(output.splitlines()[-1])
+
+
+def test_runs_as_any_user_with_a_read_only_root(bare):
+    assert (bare["uid"], bare["pid"], bare["writable"]) == (54321, 1, ["/var/tmp"]), bare
+    assert bare["wait"] == [0, "retryd is ready: 127.0.0.1:4291 answers\n"], bare
+    assert (bare["ready"][0], bare["health"][0]) == (0, 0), bare
+    assert "507" not in bare["log"] and "cannot" not in bare["log"], bare["log"]
+
+
+def test_is_configured_by_variables(bare):
+    assert "127.0.0.1:4292" in bare["log"], bare["log"]
+
+
+def test_ends_with_0_as_process_1(bare):
+    assert bare["status"] == 0, bare
+
+
+def test_holds_only_what_the_daemon_needs(root):
+    """No shell, no package manager, no compiler, no sources."""
+    programs = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()
+                and path.stat().st_mode & 0o111 and not re.search(r"\.so(\.|$)", path.name)]
+    assert programs == [root / "usr/bin/retryd"]
+    assert not (root / "retryd").exists()
+
+
+def test_tells_whose_the_libraries_are(root):
+    """Scanners find each library's package, and its licence is there."""
+    packages = {path.name for path in (root / "var/lib/dpkg/status.d").iterdir()}
+    assert {"libc6", "libcurl4", "libssl3", "ca-certificates"} <= packages
+    assert all((root / f"usr/share/doc/{name}/copyright").stat().st_size for name in packages | {"retryd"})
+    assert all((root / f"var/lib/dpkg/status.d/{name}").read_text().startswith(f"Package: {name}\n") for name in packages)
+
+
+def test_the_page_says_its_size(root):
+    size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    told = int(re.search(r"certificates of Debian: (\d+) MB", (ROOT / "docs/kubernetes.md").read_text())[1])
+    assert abs(size / 1e6 - told) < 1.5, size

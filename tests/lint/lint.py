@@ -273,7 +273,7 @@ def one_name_one_struct(tree):
 
 
 # Only tests ask for these, and could not tell without them.
-FOR_TESTS = {"shared_why_down", "exchange_state_word", "config_give_client_token"}
+FOR_TESTS = {"shared_why_down", "exchange_state_word"}
 
 
 def exports_needed(tree):

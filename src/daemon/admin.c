@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "daemon/status_page.h"
 #include "edge/frontend.h"
 #include "exchange/response.h"
 
@@ -63,6 +64,14 @@ static ptrdiff_t on_body(void *user, const void *data, size_t n, char *ret_why, 
 
 static int respond(struct page *p, unsigned status, const char *type, struct buf *body)
 {
+    static const struct {
+        const char *name, *value;
+    } always[] = {{"Cache-Control", "no-store"},
+                  {"X-Content-Type-Options", "nosniff"},
+                  {"X-Frame-Options", "DENY"},
+                  {"Referrer-Policy", "no-referrer"},
+                  {"Cross-Origin-Resource-Policy", "same-origin"},
+                  {"Cross-Origin-Opener-Policy", "same-origin"}};
     struct http_response response;
     int rc;
 
@@ -70,8 +79,11 @@ static int respond(struct page *p, unsigned status, const char *type, struct buf
     response.status = status;
     response.content_length = body->len;
     rc = headers_add(&response.headers, STR("Content-Type"), str_from(type));
+    for (size_t i = 0; rc == 0 && i < sizeof(always) / sizeof(always[0]); i++)
+        rc = headers_add(&response.headers, str_from(always[i].name), str_from(always[i].value));
     if (rc == 0)
-        rc = headers_add(&response.headers, STR("Cache-Control"), STR("no-store"));
+        rc = headers_add(&response.headers, STR("Content-Security-Policy"),
+                         str_from(status_page_policy()));
     if (rc == 0)
         rc = frontend_whole(p->r, &response, body);
     http_response_deinit(&response);
@@ -120,35 +132,50 @@ static uint64_t query_number(const struct page *p, struct str name)
     return 0;
 }
 
-static int write_status(struct page *p)
+/* Responds with a document that was written with the result `rc`, and frees it. */
+static int respond_document(struct page *p, int rc, enum admin_form form, struct buf *body)
 {
-    struct buf body;
-    int rc;
+    static const char *const types[] = {[ADMIN_JSON] = "application/json",
+                                        [ADMIN_TEXT] = "text/plain; charset=utf-8",
+                                        [ADMIN_HTML] = "text/html; charset=utf-8"};
 
-    buf_init(&body, STATUS_BYTES_MAX);
-    rc = p->a->source->status(p->a->ctx, query_number(p, STR("since=")), &body);
-    rc =
-        rc < 0 ? respond_text(p, 503, "out of memory") : respond(p, 200, "application/json", &body);
-    buf_deinit(&body);
-    return rc;
-}
-
-static int write_request(struct page *p, struct str id)
-{
-    struct buf body;
-    int rc;
-
-    buf_init(&body, STATUS_BYTES_MAX);
-    rc = p->a->source->request(p->a->ctx, id, &body);
     if (rc == -ENOENT)
         rc = respond_text(p, 404,
                           "no such request is known: only those that failed, were retried or were "
                           "slow are, and of them the last 200");
+    else if (rc < 0 || body->failed)
+        rc = respond_text(p, 503, "out of memory");
     else
-        rc = rc < 0 ? respond_text(p, 503, "out of memory")
-                    : respond(p, 200, "application/json", &body);
-    buf_deinit(&body);
+        rc = respond(p, 200, types[form], body);
+    buf_deinit(body);
     return rc;
+}
+
+static int write_status(struct page *p, enum admin_form form)
+{
+    uint64_t after = query_number(p, STR("since="));
+    struct buf body;
+    int rc;
+
+    buf_init(&body, STATUS_BYTES_MAX);
+    rc = p->a->source->status(p->a->ctx, form, after, &body);
+    return respond_document(p, rc, form, &body);
+}
+
+/* `name`: an id, or the first part of one, and .txt for sentences. */
+static int write_request(struct page *p, struct str name)
+{
+    enum admin_form form = ADMIN_JSON;
+    struct buf body;
+    int rc;
+
+    if (str_ends(name, STR(".txt"))) {
+        form = ADMIN_TEXT;
+        name.n -= 4;
+    }
+    buf_init(&body, STATUS_BYTES_MAX);
+    rc = p->a->source->request(p->a->ctx, form, name, &body);
+    return respond_document(p, rc, form, &body);
 }
 
 static int serve(struct page *p)
@@ -165,12 +192,17 @@ static int serve(struct page *p)
                                               : respond_text(p, 503, "draining");
     if (str_eq(path, STR("/metrics")))
         return write_metrics(p);
+    if (str_eq(path, STR("/")))
+        return write_status(p, ADMIN_HTML);
     if (str_eq(path, STR("/status.json")))
-        return write_status(p);
+        return write_status(p, ADMIN_JSON);
+    if (str_eq(path, STR("/status.txt")))
+        return write_status(p, ADMIN_TEXT);
     if (str_starts(path, STR("/requests/")))
         return write_request(p, (struct str){path.p + 10, path.n - 10});
-    return respond_text(p, 404,
-                        "not found; the pages are /status.json, /metrics, /healthz and /readyz");
+    return respond_text(
+        p, 404,
+        "not found; the pages are /, /status.json, /status.txt, /metrics, /healthz and /readyz");
 }
 
 static void on_complete(void *user)

@@ -10,16 +10,19 @@
 
 struct admin;
 
+enum admin_form { ADMIN_JSON, ADMIN_TEXT, ADMIN_HTML };
+
 struct admin_source {
     /* Whether a request with these headers may see the pages; if not, `ret_why` gets a sentence. */
     bool (*may_enter)(void *ctx, const struct headers *h, char *ret_why, size_t size);
     bool (*well)(void *ctx);  /* every worker answers */
     bool (*ready)(void *ctx); /* new requests are accepted */
     void (*metrics)(void *ctx, struct buf *out);
-    /* Writes /status.json, without requests that ended up to the serial `after`. 0 or -ENOMEM. */
-    int (*status)(void *ctx, uint64_t after, struct buf *out);
-    /* Writes what is known of one request. 0, -ENOENT or -ENOMEM. */
-    int (*request)(void *ctx, struct str id, struct buf *out);
+    /* Writes the status, as JSON without requests that ended up to the serial `after`. 0 or
+     * -ENOMEM. */
+    int (*status)(void *ctx, enum admin_form form, uint64_t after, struct buf *out);
+    /* Writes what is known of one request, as JSON or text. 0, -ENOENT or -ENOMEM. */
+    int (*request)(void *ctx, enum admin_form form, struct str id, struct buf *out);
 };
 
 /* NULL when out of memory. `wake` is called when admin_turn has something to do. */

@@ -68,6 +68,17 @@ static const struct cli_command commands[] = {
      "answers\n200. Exits with 0 then, and with 1 when the time is over.\n\n"
      "  --timeout DURATION  time to wait, such as 90s; 0: no limit. The default is 1m.\n",
      cli_wait},
+    {"status", "", "show how the running retryd is, on one screen",
+     "It asks the admin listener, whose address is in the configuration ([admin] listen; -c names "
+     "the\nfile). The same is on the web page of that address.\n",
+     cli_status},
+    {"top", "", "show the same live; q ends it",
+     "Draws the screen of retryd status anew each second. Without a terminal it prints it once.\n",
+     cli_top},
+    {"explain", "ID", "tell what happened to one request",
+     "ID is the id in the log, or its first characters (4 or more). Known are the requests that "
+     "are\nbeing ridden out, and the last 200 that failed, were retried or were slow.\n",
+     cli_explain},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

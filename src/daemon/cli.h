@@ -87,6 +87,15 @@ enum cli_exit cli_exit_for_load(int error);
  * CLI_FAILED if no daemon answers in time, or CLI_USAGE if there are several. */
 int cli_reload(const struct cli *cli, FILE *out, FILE *err);
 
+/* Whether an admin address can be asked: not "off", nor one with port 0. */
+bool cli_can_be_asked(const char *address);
+
+/* The commands status, top and explain: what the running daemon says, whose admin address the
+ * configuration names. CLI_FAILED if there is no answer. */
+int cli_status(const struct cli *cli, FILE *out, FILE *err);
+int cli_top(const struct cli *cli, FILE *out, FILE *err);
+int cli_explain(const struct cli *cli, FILE *out, FILE *err);
+
 /* Asks the admin listener at `address` (as in [admin] listen) for /healthz. Returns CLI_OK after a
  * line on `out` if it answers 200 within `patience_ms`, else CLI_FAILED after a line on `err`. */
 #define CLI_HEALTH_PATIENCE_MS 3000

@@ -20,8 +20,7 @@
 
 /* --- --health and --ready --------------------------------------------------------------------- */
 
-/* Whether an address is known: not with "off", nor with port 0. */
-static bool can_be_asked(const char *address)
+bool cli_can_be_asked(const char *address)
 {
     const char *colon = strrchr(address, ':');
     uint64_t port;
@@ -51,16 +50,16 @@ static enum cli_exit tell_status(int rc, const char *what, const char *address, 
 
 enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, FILE *err)
 {
-    return can_be_asked(address) ? tell_status(fetch_status(address, "/healthz", patience_ms),
-                                               "healthy", address, out, err)
-                                 : cannot_ask(address, err);
+    return cli_can_be_asked(address) ? tell_status(fetch_status(address, "/healthz", patience_ms),
+                                                   "healthy", address, out, err)
+                                     : cannot_ask(address, err);
 }
 
 enum cli_exit cli_ready(const char *address, unsigned patience_ms, FILE *out, FILE *err)
 {
-    return can_be_asked(address) ? tell_status(fetch_status(address, "/readyz", patience_ms),
-                                               "ready", address, out, err)
-                                 : cannot_ask(address, err);
+    return cli_can_be_asked(address) ? tell_status(fetch_status(address, "/readyz", patience_ms),
+                                                   "ready", address, out, err)
+                                     : cannot_ask(address, err);
 }
 
 /* --- wait ------------------------------------------------------------------------------------- */
@@ -126,7 +125,7 @@ int cli_wait(const struct cli *cli, FILE *out, FILE *err)
     char *address = result == CLI_OK ? cli_admin_address(cli, err) : NULL;
 
     if (address)
-        result = can_be_asked(address)
+        result = cli_can_be_asked(address)
                      ? tell_status(ask_until_ready(address, timeout_ms), "ready", address, out, err)
                      : cannot_ask(address, err);
     else if (result == CLI_OK)

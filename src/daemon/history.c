@@ -185,7 +185,7 @@ static bool find_in(struct list *stories, struct str id, struct story *ret)
     for (struct list *l = stories->prev; l != stories; l = l->prev) {
         const struct story *s = LIST_ENTRY(l, struct story, node);
 
-        if (str_eq(str_from(s->id), id)) {
+        if (str_starts(str_from(s->id), id)) {
             *ret = *s;
             return true;
         }
@@ -195,8 +195,10 @@ static bool find_in(struct list *stories, struct str id, struct story *ret)
 
 bool history_find(struct history *h, struct str id, struct story *ret)
 {
-    bool found;
+    bool found = false;
 
+    if (id.n < HISTORY_ID_MIN)
+        return false;
     history_lock(h);
     found = find_in(&h->live, id, ret) || find_in(&h->past, id, ret);
     history_unlock(h);

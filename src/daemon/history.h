@@ -95,7 +95,9 @@ void history_drop(struct history *h, struct story *s);
  * one of that serial, the latest first. Returns how many. */
 unsigned history_copy_live(struct history *h, struct story *to, unsigned max);
 unsigned history_copy_ended(struct history *h, uint64_t after, struct story *to, unsigned max);
-/* Copies the story of that id, the latest if there are several; false if there is none. */
+/* Copies the story whose id begins so, the latest if there are several; false if there is none, or
+ * the beginning is shorter than HISTORY_ID_MIN. */
+#define HISTORY_ID_MIN 4
 bool history_find(struct history *h, struct str id, struct story *ret);
 unsigned history_live(struct history *h); /* how many go on */
 

@@ -216,19 +216,24 @@ static void write_metrics(void *ctx, struct buf *out)
     free(sets);
 }
 
-static int write_status(void *ctx, uint64_t after, struct buf *out)
+static int write_status(void *ctx, enum admin_form form, uint64_t after, struct buf *out)
 {
     struct status st;
     int rc = status_take(ctx, after, &st);
 
     if (rc < 0)
         return rc;
-    rc = status_json(&st, after == 0, out);
+    if (form == ADMIN_JSON)
+        rc = status_json(&st, after == 0, out);
+    else if (form == ADMIN_HTML)
+        status_html(&st, out);
+    else
+        status_text(&st, out);
     status_free(&st);
     return rc;
 }
 
-static int write_request(void *ctx, struct str id, struct buf *out)
+static int write_request(void *ctx, enum admin_form form, struct str id, struct buf *out)
 {
     struct server *s = ctx;
     struct status st;
@@ -240,7 +245,10 @@ static int write_request(void *ctx, struct str id, struct buf *out)
     rc = status_take(s, 0, &st);
     if (rc < 0)
         return rc;
-    rc = status_story_json(&st, &story, out);
+    if (form == ADMIN_JSON)
+        rc = status_story_json(&st, &story, out);
+    else
+        status_sentences(&st, &story, out);
     status_free(&st);
     return rc;
 }

@@ -12,12 +12,11 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/escape.h"
 #include "base/hash.h"
 #include "daemon/pressure.h"
 #include "daemon/server_private.h"
 #include "targets/budget.h"
-
-#define STATUS_TIME_MAX 24
 
 const char *status_health_word(enum status_health h)
 {
@@ -43,10 +42,51 @@ const char *status_health_sentence(enum status_health h)
     return words[h];
 }
 
-/* --- words ------------------------------------------------------------------------------------- */
+/* --- text -------------------------------------------------------------------------------------- */
 
-/* A duration as people write it: "1.5 s", "4 min". */
-static const char *status_time(uint64_t ms, char space[STATUS_TIME_MAX])
+static void put_html(struct buf *out, struct str c)
+{
+    switch (c.p[0]) {
+    case '&':
+        (void)buf_add_str(out, STR("&amp;"));
+        break;
+    case '<':
+        (void)buf_add_str(out, STR("&lt;"));
+        break;
+    case '>':
+        (void)buf_add_str(out, STR("&gt;"));
+        break;
+    case '"':
+        (void)buf_add_str(out, STR("&quot;"));
+        break;
+    case '\'':
+        (void)buf_add_str(out, STR("&#39;"));
+        break;
+    default:
+        (void)buf_add_str(out, c);
+    }
+}
+
+void status_put(struct buf *out, const char *text, bool html)
+{
+    struct str rest = str_from(text);
+
+    while (rest.n > 0) {
+        char space[ESCAPE_MAX];
+        size_t used;
+        struct str c = escape_json(rest, space, &used);
+
+        if (rest.p[0] == '"' || rest.p[0] == '\\')
+            c = (struct str){rest.p, 1};
+        if (html)
+            put_html(out, c);
+        else
+            (void)buf_add_str(out, c);
+        rest = (struct str){rest.p + used, rest.n - used};
+    }
+}
+
+const char *status_time(uint64_t ms, char space[STATUS_TIME_MAX])
 {
     if (ms < 1000)
         snprintf(space, STATUS_TIME_MAX, "%u ms", (unsigned)ms);

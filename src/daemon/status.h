@@ -12,6 +12,8 @@
 #define STATUS_LIVE_MAX 100  /* requests that are being ridden out, of more the first */
 #define STATUS_MODELS_MAX 50 /* of one upstream that are shown; those that are shut come first */
 
+#define STATUS_CPU_REQUESTS 100 /* before the CPU of the start counts little among theirs */
+
 enum status_health {
     STATUS_WELL,
     STATUS_ATTENTION,  /* requests are served, but a person should look */
@@ -77,8 +79,24 @@ uint64_t status_other_ms(const struct history_sums *sums);
 /* Adds what has come since the last call to the last hour. Called every few seconds. */
 void status_sample(struct server *s);
 
+/* Text from outside, with nothing in it that changes how the rest is read; in HTML escaped. */
+void status_put(struct buf *out, const char *text, bool html);
+
+/* A duration as people write it: "1.5 s", "4 min". */
+#define STATUS_TIME_MAX 24
+const char *status_time(uint64_t ms, char space[STATUS_TIME_MAX]);
+
+/* What has become of a request, in short and in whole sentences, one a line; the state of a model's breaker
+ * and of a target's gate. Text from outside in them has passed status_put without HTML. */
+void status_summary(const struct status *st, const struct story *s, struct buf *out);
+void status_sentences(const struct status *st, const struct story *s, struct buf *out);
+void status_breaker(const struct turns_view *v, struct buf *out);
+void status_gate(const struct turns_view *v, struct buf *out);
+
 /* The documents. `all`: with the configuration's text. 0 or -ENOMEM. */
 int status_json(const struct status *st, bool all, struct buf *out);
 int status_story_json(const struct status *st, const struct story *s, struct buf *out);
+void status_text(const struct status *st, struct buf *out);
+void status_html(const struct status *st, struct buf *out);
 
 #endif

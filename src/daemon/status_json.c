@@ -7,6 +7,7 @@
 #include "http/dialect.h"
 #include "http/json_tree.h"
 
+#define SENTENCES_MAX 65536
 #define SCHEMA 1 /* changes when a field changes its meaning or goes */
 
 static void number(struct json_tree *t, struct cJSON *to, const char *key, uint64_t value)
@@ -37,6 +38,15 @@ static void number_if(struct json_tree *t, struct cJSON *to, const char *key, bo
 static void text_if(struct json_tree *t, struct cJSON *to, const char *key, const char *value)
 {
     text(t, to, key, value[0] ? value : NULL);
+}
+
+/* Adds the text in `value`, and frees that. */
+static void words(struct json_tree *t, struct cJSON *to, const char *key, struct buf *value)
+{
+    (void)buf_addc(value, '\0');
+    text(t, to, key, value->failed ? "" : value->p);
+    t->failed |= value->failed;
+    buf_deinit(value);
 }
 
 /* --- stories ---------------------------------------------------------------------------------- */
@@ -83,6 +93,28 @@ static void add_how(struct json_tree *t, struct cJSON *one, const struct status 
     yes_no(t, one, "rescued", ended && s->end == END_ANSWERED && s->attempts > 1);
 }
 
+static void add_sentences(struct json_tree *t, struct cJSON *one, const struct status *st,
+                          const struct story *s)
+{
+    struct cJSON *all = json_tree_array(t, one, "sentences");
+    struct buf value, line;
+    struct str rest, next;
+
+    buf_init(&value, SENTENCES_MAX);
+    status_summary(st, s, &value);
+    words(t, one, "summary", &value);
+    buf_init(&value, SENTENCES_MAX);
+    status_sentences(st, s, &value);
+    rest = buf_str(&value);
+    while (str_next(&rest, '\n', &next)) {
+        buf_init(&line, SENTENCES_MAX);
+        (void)buf_add_str(&line, next);
+        words(t, all, NULL, &line);
+    }
+    t->failed |= value.failed;
+    buf_deinit(&value);
+}
+
 static void fill_story(struct json_tree *t, struct cJSON *one, const struct status *st,
                        const struct story *s)
 {
@@ -112,6 +144,7 @@ static void fill_story(struct json_tree *t, struct cJSON *one, const struct stat
     number(t, one, "possible_duplicates", s->duplicates);
     number(t, one, "splices", s->splices);
     yes_no(t, one, "client_repeat", s->client_repeat);
+    add_sentences(t, one, st, s);
     attempts = json_tree_array(t, one, "attempts");
     for (unsigned i = 0; i < s->kept; i++)
         add_attempt(t, attempts, s, &s->attempt[i], st->now_ms);
@@ -155,6 +188,7 @@ static void add_targets(struct json_tree *t, struct cJSON *to, const struct stat
 
     while ((v = status_next(st, v, model->upstream, VIEW_TARGET))) {
         struct cJSON *one, *gate;
+        struct buf value;
 
         if (strcmp(v->model, model->model) != 0 || v->view.operation != model->view.operation)
             continue;
@@ -164,6 +198,9 @@ static void add_targets(struct json_tree *t, struct cJSON *to, const struct stat
         text(t, gate, "state", gate_word(&v->view));
         number_if(t, gate, "changes_in_ms", v->view.shut_ms > 0, v->view.shut_ms);
         number(t, gate, "closed_times", v->view.shut);
+        buf_init(&value, SENTENCES_MAX);
+        status_gate(&v->view, &value);
+        words(t, gate, "sentence", &value);
         number_if(t, one, "pace_per_minute", v->view.pace_per_minute > 0,
                   (uint64_t)(v->view.pace_per_minute + 0.5));
         number(t, one, "waiting", v->view.waiting);
@@ -179,6 +216,7 @@ static void add_models(struct json_tree *t, struct cJSON *to, const struct statu
 
     while ((v = status_next(st, v, upstream, VIEW_MODEL))) {
         struct cJSON *one, *breaker;
+        struct buf value;
 
         hidden += v->hidden;
         if (v->hidden)
@@ -191,6 +229,9 @@ static void add_models(struct json_tree *t, struct cJSON *to, const struct statu
         number_if(t, breaker, "changes_in_ms", v->view.shut_ms > 0, v->view.shut_ms);
         number(t, breaker, "opened_times", v->view.shut);
         number(t, breaker, "failures_in_a_row", v->view.in_a_row);
+        buf_init(&value, SENTENCES_MAX);
+        status_breaker(&v->view, &value);
+        words(t, breaker, "sentence", &value);
         number(t, one, "fallbacks", v->view.fallbacks);
         add_targets(t, one, st, v);
     }
@@ -291,7 +332,7 @@ static void add_time(struct json_tree *t, const struct status *st)
     add_times(t, time, &st->hour);
     number(t, time, "loop_lag_max_ms", st->lag_max_ms);
     number(t, time, "cpu_ms", st->cpu_us / 1000);
-    number_if(t, time, "cpu_us_per_request", st->total.requests > 0,
+    number_if(t, time, "cpu_us_per_request", st->total.requests >= STATUS_CPU_REQUESTS,
               st->total.requests > 0 ? st->cpu_us / st->total.requests : 0);
     number(t, time, "memory_bytes", st->memory);
 }

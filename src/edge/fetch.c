@@ -598,7 +598,14 @@ static int error_of(CURL *e, CURLcode rc)
     }
 }
 
-static int ask(CURL *e, const char *address, const char *path, unsigned timeout_ms)
+static size_t take_body(const char *data, size_t size, size_t count, void *arg)
+{
+    return buf_add(arg, data, size * count) == 0 ? size * count : 0;
+}
+
+/* `body` NULL: only the status matters. */
+static int ask(CURL *e, const char *address, const char *path, unsigned timeout_ms,
+               struct buf *body)
 {
     static char host[] = "Host: localhost", closes[] = "Connection: close", no_accept[] = "Accept:";
     struct curl_slist last = {.data = no_accept}, middle = {.data = closes, .next = &last},
@@ -623,13 +630,18 @@ static int ask(CURL *e, const char *address, const char *path, unsigned timeout_
     curl_easy_setopt(e, CURLOPT_PROXY, ""); /* else the environment may name one */
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
-    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, stop_at_status);
+    if (body) {
+        curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_body);
+        curl_easy_setopt(e, CURLOPT_WRITEDATA, body);
+    } else {
+        curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, stop_at_status);
+    }
     rc = curl_easy_perform(e);
     curl_easy_getinfo(e, CURLINFO_RESPONSE_CODE, &status);
-    return status > 0 ? (int)status : error_of(e, rc);
+    return status > 0 && (!body || rc == CURLE_OK) ? (int)status : error_of(e, rc);
 }
 
-int fetch_status(const char *address, const char *path, unsigned timeout_ms)
+int fetch_text(const char *address, const char *path, unsigned timeout_ms, struct buf *ret)
 {
     int rc = -ENOMEM;
     CURL *e;
@@ -638,8 +650,13 @@ int fetch_status(const char *address, const char *path, unsigned timeout_ms)
         return rc;
     e = curl_easy_init();
     if (e)
-        rc = ask(e, address, path, timeout_ms);
+        rc = ask(e, address, path, timeout_ms, ret);
     curl_easy_cleanup(e);
     curl_global_cleanup();
     return rc;
+}
+
+int fetch_status(const char *address, const char *path, unsigned timeout_ms)
+{
+    return fetch_text(address, path, timeout_ms, NULL);
 }

@@ -17,7 +17,7 @@ static struct story *told(struct history *h, unsigned number)
 
     ck_assert_ptr_nonnull(s);
     history_lock(h);
-    snprintf(s->id, sizeof(s->id), "id-%u", number);
+    snprintf(s->id, sizeof(s->id), "id-%04u", number);
     history_unlock(h);
     return s;
 }
@@ -29,7 +29,7 @@ START_TEST(a_story_goes_on_and_then_ends)
 
     ck_assert_uint_eq(history_live(h), 1);
     ck_assert_uint_eq(history_copy_live(h, seen, 2), 1);
-    ck_assert_str_eq(seen[0].id, "id-1");
+    ck_assert_str_eq(seen[0].id, "id-0001");
     ck_assert_uint_eq(history_copy_ended(h, 0, seen, 2), 0);
     history_end(h, s);
     ck_assert_uint_eq(history_live(h), 0);
@@ -51,12 +51,15 @@ START_TEST(the_last_ones_are_kept_the_latest_first)
     for (unsigned i = 1; i <= HISTORY_MAX + 7; i++)
         history_end(h, told(h, i));
     ck_assert_uint_eq(history_copy_ended(h, 0, seen, HISTORY_MAX + 1), HISTORY_MAX);
-    ck_assert_str_eq(seen[0].id, "id-207");
-    ck_assert_str_eq(seen[HISTORY_MAX - 1].id, "id-8");
+    ck_assert_str_eq(seen[0].id, "id-0207");
+    ck_assert_str_eq(seen[HISTORY_MAX - 1].id, "id-0008");
     ck_assert_uint_eq(history_copy_ended(h, seen[2].serial, seen, HISTORY_MAX), 2);
     ck_assert_uint_eq(history_copy_ended(h, HISTORY_MAX + 7, seen, HISTORY_MAX), 0);
-    ck_assert(history_find(h, STR("id-8"), seen));
-    ck_assert(!history_find(h, STR("id-7"), seen));
+    ck_assert(history_find(h, STR("id-0008"), seen));
+    ck_assert(!history_find(h, STR("id-0007"), seen));
+    ck_assert(history_find(h, STR("id-0"), seen)); /* the latest that begins so */
+    ck_assert_str_eq(seen[0].id, "id-0207");
+    ck_assert(!history_find(h, STR("id-"), seen)); /* that is no id's beginning */
     history_free(h);
 }
 END_TEST

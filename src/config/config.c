@@ -444,6 +444,7 @@ static void config_free(struct config *c)
         route_deinit(&c->routes[i]);
     secret_free(c->shared_password);
     tokens_unref(c->server.client_tokens);
+    tokens_unref(c->admin.tokens);
     config_files_free(c);
     source_unref(c->source);
     free(c->upstreams);

@@ -47,7 +47,9 @@ struct config_server {
 struct config_admin {
     char *listen; /* host:port, unix:PATH, or "off" */
     bool insecure_listen;
-    uint64_t slow_ms; /* 0: no request is slow */
+    uint64_t slow_ms;      /* 0: no request is slow */
+    char *token_file;      /* "": none */
+    struct tokens *tokens; /* loaded; NULL: there are no actions */
 };
 
 struct config_log {

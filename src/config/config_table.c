@@ -108,6 +108,9 @@ const struct config_row config_rows[] = {
      .fallback = "30s", .zero_means = "none is",
      .help = "time after which a response that has not begun makes its request slow: the status "
              "page lists it"},
+    {"admin", "token_file", CONFIG_PATH, IN_CONFIG(admin.token_file), .fallback = "",
+     .zero_means = "no actions",
+     .help = "file with the tokens that allow actions (reload, drain, reset), one per line"},
 
     {"log", "level", CONFIG_ENUM, IN_CONFIG(log.level), .choices = log_levels, .fallback = "info",
      .help = "lowest level that is logged"},

@@ -1,4 +1,4 @@
-/* Loads the tokens that clients must send (C29). */
+/* Loads the tokens that clients must send (C29), and those for actions on the admin listener. */
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -94,30 +94,43 @@ static void put(struct config *c, struct tokens *t)
     c->server.client_tokens = t;
 }
 
-void config_load_tokens(struct config *c, const struct config_origin *o)
+/* Loads the tokens of a file that has been opened for that. `was`: those of the configuration that
+ * is renewed, or NULL. */
+static struct tokens *load(struct config_reading *f, struct tokens *was)
 {
-    const struct config_server *was = c->before ? &c->before->server : NULL;
-    struct config_reading *f;
+    struct tokens *now = new_set();
 
-    if (was && was->client_token_given) {
-        config_keep_client_token(c, c->before);
-        return;
-    }
-    if (!c->server.client_keys_file[0])
-        return;
-    f = config_reading_new(c, o, "server", "client_keys_file", c->server.client_keys_file);
-    if (!f)
-        return;
-    put(c, new_set());
-    if (!c->server.client_tokens)
+    if (!now)
         config_no_memory(f->report);
     else if (config_reading_read(f))
-        tokens_from_text(c->server.client_tokens, f);
-    if (was && !config_reading_good(f))
-        put(c, tokens_ref(was->client_tokens));
-    else if (was)
-        config_reading_file(f)->changed = !tokens_same(was->client_tokens, c->server.client_tokens);
+        tokens_from_text(now, f);
+    if (was && !config_reading_good(f)) {
+        tokens_unref(now);
+        now = tokens_ref(was);
+    } else if (was) {
+        config_reading_file(f)->changed = !tokens_same(was, now);
+    }
     config_reading_free(f);
+    return now;
+}
+
+void config_load_tokens(struct config *c, const struct config_origin *o)
+{
+    const struct config *was = c->before;
+    struct config_reading *f;
+
+    if (was && was->server.client_token_given) {
+        config_keep_client_token(c, was);
+    } else if (c->server.client_keys_file[0]) {
+        f = config_reading_new(c, o, "server", "client_keys_file", c->server.client_keys_file);
+        if (f)
+            put(c, load(f, was ? was->server.client_tokens : NULL));
+    }
+    if (!c->admin.token_file[0])
+        return;
+    f = config_reading_new(c, o, "admin", "token_file", c->admin.token_file);
+    if (f)
+        c->admin.tokens = load(f, was ? was->admin.tokens : NULL);
 }
 
 /* --- a token that no file has ----------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* Serves the admin pages: health, readiness and metrics. */
 #include "daemon/admin.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,21 +116,26 @@ static int write_metrics(struct page *p)
     return rc;
 }
 
-/* The number behind `name=` in the query; 0 if there is none. */
-static uint64_t query_number(const struct page *p, struct str name)
+/* What is behind `name=` in the query, still percent-encoded; empty if it is not there. */
+static struct str query_text(const struct page *p, struct str name)
 {
     struct str target = buf_str(&p->http.target), pair;
     const char *mark = memchr(target.p, '?', target.n);
-    uint64_t n;
 
     if (!mark)
-        return 0;
+        return STR("");
     target = (struct str){mark + 1, (size_t)(target.p + target.n - mark - 1)};
     while (str_next(&target, '&', &pair))
-        if (str_starts(pair, name) &&
-            str_to_u64((struct str){pair.p + name.n, pair.n - name.n}, &n))
-            return n;
-    return 0;
+        if (str_starts(pair, name))
+            return (struct str){pair.p + name.n, pair.n - name.n};
+    return STR("");
+}
+
+static uint64_t query_number(const struct page *p, struct str name)
+{
+    uint64_t n;
+
+    return str_to_u64(query_text(p, name), &n) ? n : 0;
 }
 
 /* Responds with a document that was written with the result `rc`, and frees it. */
@@ -178,10 +184,70 @@ static int write_request(struct page *p, struct str name)
     return respond_document(p, rc, form, &body);
 }
 
+/* Decodes %XX and + into `to`, as far as it fits. */
+static struct str decode_query(struct str text, char *to, size_t size)
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t n = 0;
+
+    for (size_t i = 0; i < text.n && n < size; i++) {
+        const char *high = NULL, *low = NULL;
+
+        if (text.p[i] == '%' && i + 2 < text.n) {
+            high = memchr(digits, tolower((unsigned char)text.p[i + 1]), 16);
+            low = memchr(digits, tolower((unsigned char)text.p[i + 2]), 16);
+        }
+        if (high && low) {
+            to[n++] = (char)((high - digits) * 16 + (low - digits));
+            i += 2;
+        } else {
+            to[n++] = text.p[i] == '+' ? ' ' : text.p[i];
+        }
+    }
+    return (struct str){to, n};
+}
+
+/* Actions need a token; a page of another origin is refused before it comes here. */
+static int act(struct page *p, struct str name)
+{
+    static const struct str bearer = STR("Bearer ");
+    char upstream[128], model[256];
+    struct admin_action action = {
+        .name = name,
+        .upstream = decode_query(query_text(p, STR("upstream=")), upstream, sizeof(upstream)),
+        .model = decode_query(query_text(p, STR("model=")), model, sizeof(model)),
+    };
+    struct str token = STR("");
+    struct buf body;
+    int rc;
+
+    if (headers_get(&p->http.headers, STR("authorization"), &token) && str_istarts(token, bearer))
+        token = (struct str){token.p + bearer.n, token.n - bearer.n};
+    rc = p->a->source->may_act(p->a->ctx, token);
+    if (rc == -EPERM)
+        return respond_text(p, 403, "actions are off: no [admin] token_file is configured");
+    if (rc < 0)
+        return respond_text(p, 401,
+                            "an action needs a token of [admin] token_file, as Authorization: "
+                            "Bearer TOKEN");
+    buf_init(&body, STATUS_BYTES_MAX);
+    rc = p->a->source->act(p->a->ctx, &action, &body);
+    if (rc == -ENOENT)
+        rc = respond_text(p, 404, "no such action; there are reload, drain and reset");
+    else if (body.failed)
+        rc = respond_text(p, 503, "out of memory");
+    else
+        rc = respond(p, rc < 0 ? 409 : 200, "text/plain; charset=utf-8", &body);
+    buf_deinit(&body);
+    return rc;
+}
+
 static int serve(struct page *p)
 {
     struct str path = http_request_path(&p->http);
 
+    if (http_request_is(&p->http, "POST") && str_starts(path, STR("/actions/")))
+        return act(p, (struct str){path.p + 9, path.n - 9});
     if (!http_request_is(&p->http, "GET") && !http_request_is(&p->http, "HEAD"))
         return respond_text(p, 405, "only GET and HEAD are allowed");
     if (str_eq(path, STR("/healthz")))

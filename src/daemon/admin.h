@@ -12,6 +12,11 @@ struct admin;
 
 enum admin_form { ADMIN_JSON, ADMIN_TEXT, ADMIN_HTML };
 
+struct admin_action {
+    struct str name;
+    struct str upstream, model; /* of a reset; empty: all */
+};
+
 struct admin_source {
     /* Whether a request with these headers may see the pages; if not, `ret_why` gets a sentence. */
     bool (*may_enter)(void *ctx, const struct headers *h, char *ret_why, size_t size);
@@ -21,6 +26,11 @@ struct admin_source {
     /* Writes the status, as JSON without requests that ended up to the serial `after`. 0 or
      * -ENOMEM. */
     int (*status)(void *ctx, enum admin_form form, uint64_t after, struct buf *out);
+    /* Whether this token allows actions; 0, -ENOKEY, or -EPERM if none does. */
+    int (*may_act)(void *ctx, struct str token);
+    /* Carries out an action: "reload", "drain", "reset". `out` gets lines for the user. 0; -EINVAL: it
+     * failed; -ENOENT: there is no such action. */
+    int (*act)(void *ctx, const struct admin_action *action, struct buf *out);
     /* Writes what is known of one request, as JSON or text. 0, -ENOENT or -ENOMEM. */
     int (*request)(void *ctx, enum admin_form form, struct str id, struct buf *out);
 };

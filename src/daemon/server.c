@@ -171,15 +171,21 @@ static bool may_see_admin(void *ctx, const struct headers *h, char *ret_why, siz
 {
     const struct config *c = ((struct server *)ctx)->config;
     const struct string_list *l = &c->server.allowed_hosts;
-    struct string_view_list hosts = {(const char *const *)l->items, l->count}, none = {NULL, 0};
-    struct str host;
-    const char *any, *why = NULL;
+    struct string_view_list hosts = {(const char *const *)l->items, l->count}, own = {NULL, 0};
+    struct str host = STR("");
+    const char *any, *why = NULL, *page;
+    char origin[300];
 
-    if (!listeners_admin_is_local(ctx) && headers_get(h, STR("host"), &host)) {
+    if (headers_get(h, STR("host"), &host) && !listeners_admin_is_local(ctx)) {
         any = host.p;
         hosts = (struct string_view_list){&any, 1};
     }
-    if (frontend_may_enter(h, hosts, none, &why))
+    /* A browser names the status page's own origin with each POST. */
+    snprintf(origin, sizeof(origin), "http://%.*s", (int)host.n, host.n ? host.p : "");
+    page = origin;
+    if (host.n > 0 && host.n < 256)
+        own = (struct string_view_list){&page, 1};
+    if (frontend_may_enter(h, hosts, own, &why))
         return true;
     frontend_explain_refusal(h, hosts, NULL, why, ret_why, size);
     return false;
@@ -253,11 +259,44 @@ static int write_request(void *ctx, enum admin_form form, struct str id, struct 
     return rc;
 }
 
+static int may_act(void *ctx, struct str token)
+{
+    const struct tokens *t = ((struct server *)ctx)->config->admin.tokens;
+
+    if (!t)
+        return -EPERM;
+    return tokens_find(t, token) >= 0 ? 0 : -ENOKEY;
+}
+
+static int act(void *ctx, const struct admin_action *action, struct buf *out)
+{
+    struct server *s = ctx;
+    unsigned n;
+
+    if (str_eq(action->name, STR("reload")))
+        return reload(s, out) == CLI_OK ? 0 : -EINVAL;
+    if (str_eq(action->name, STR("drain"))) {
+        log_line(LOG_INFO, "an action on the admin listener ends retryd");
+        if (!s->ending)
+            begin_end(s);
+        buf_printf(out, "running requests are finished, then retryd ends\n");
+        return 0;
+    }
+    if (!str_eq(action->name, STR("reset")))
+        return -ENOENT;
+    n = turns_reset(traffic_turns(s->traffic), action->upstream, action->model);
+    log_line(LOG_INFO, "an action on the admin listener reset %u gates, breakers and keys", n);
+    buf_printf(out, "%u gates, breakers and keys were reset\n", n);
+    return 0;
+}
+
 static const struct admin_source admin_source = {.may_enter = may_see_admin,
                                                  .well = is_well,
                                                  .ready = is_ready,
                                                  .metrics = write_metrics,
                                                  .status = write_status,
+                                                 .may_act = may_act,
+                                                 .act = act,
                                                  .request = write_request};
 
 static void wake_admin(void *arg)

@@ -449,6 +449,7 @@ int status_take(struct server *s, uint64_t after, struct status *ret)
     ret->unix_ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
     ret->started_unix_ms = s->started_unix_ms;
     ret->config = s->config;
+    ret->can_act = s->config->admin.tokens != NULL;
     ret->reload = (struct status_reload){.differs = s->reloads.differs,
                                          .refused = s->reloads.refused,
                                          .tried_s = s->reloads.tried_s,

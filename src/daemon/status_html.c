@@ -519,6 +519,22 @@ static void write_config(const struct status *st, struct buf *out)
     buf_printf(out, "</pre></details></section>");
 }
 
+static void write_actions(const struct status *st, struct buf *out)
+{
+    buf_printf(out, "<section><h2>Actions</h2>");
+    if (st->can_act)
+        buf_printf(out, "<form id=\"actions\"><input id=\"token\" type=\"password\" "
+                        "autocomplete=\"off\" placeholder=\"token\" aria-label=\"Token\">"
+                        "<button value=\"reset\">Open all gates and breakers</button>"
+                        "<button value=\"reload\">Reload the configuration</button>"
+                        "<button value=\"drain\">Finish requests and end</button></form>"
+                        "<p class=\"line\" id=\"said\" role=\"status\"></p>");
+    else
+        buf_printf(out, "<p class=\"line dim\">Off: no <code>[admin] token_file</code> is "
+                        "configured.</p>");
+    buf_printf(out, "</section>");
+}
+
 /* --- the whole -------------------------------------------------------------------------------- */
 
 void status_html(const struct status *st, struct buf *out)
@@ -547,6 +563,7 @@ void status_html(const struct status *st, struct buf *out)
     buf_printf(out, "</div></div></section>");
     write_history(st, out);
     write_config(st, out);
+    write_actions(st, out);
     buf_printf(
         out,
         "</main><footer><a href=\"/status.json\">status.json</a>, <a href=\"/metrics\">metrics</a></footer>"

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/status.h"
 
@@ -78,17 +79,20 @@ void status_summary(const struct status *st, const struct story *s, struct buf *
 
 /* --- the whole story -------------------------------------------------------------------------- */
 
-static void tell_request(const struct status *st, const struct story *s, struct buf *out)
+static void tell_request(const struct story *s, struct buf *out)
 {
-    char time[STATUS_TIME_MAX];
+    time_t seconds = (time_t)(s->unix_ms / 1000);
+    char when[32] = "";
+    struct tm t;
 
     put(out, s->method);
     buf_addc(out, ' ');
     put(out, s->path);
     buf_printf(out, s->model[0] ? " for " : "");
     put(out, s->model);
-    buf_printf(out, "%s came %s ago", s->stream ? ", as a stream," : "",
-               status_time(st->now_ms - s->started_ms, time));
+    if (gmtime_r(&seconds, &t))
+        (void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &t);
+    buf_printf(out, "%s came at %s", s->stream ? ", as a stream," : "", when);
     if (s->route[0])
         buf_printf(out, ", by route %s", s->route);
     buf_printf(out, ".\n");
@@ -205,7 +209,7 @@ static void tell_extras(const struct story *s, struct buf *out)
 
 void status_sentences(const struct status *st, const struct story *s, struct buf *out)
 {
-    tell_request(st, s, out);
+    tell_request(s, out);
     for (unsigned i = 0; i < s->kept; i++) {
         if (i > 0 && s->attempt[i].number > s->attempt[i - 1].number + 1)
             buf_printf(out, "(%u attempts are left out here.)\n",

@@ -596,3 +596,59 @@ void turns_learn_rate(struct turns *t, uint64_t upstream_id, uint64_t ahead_us)
         rate_learn(&s->rate, ahead_us, now_ms);
     turns_unlock(t);
 }
+
+/* --- what a person orders -------------------------------------------------------------------------- */
+
+static bool is_meant(struct str wanted, const char *name)
+{
+    return wanted.n == 0 || str_eq(wanted, str_from(name));
+}
+
+static unsigned reset_target(struct turns *t, struct target_state *state, uint64_t now_ms)
+{
+    uint32_t epoch = state->gate.epoch;
+    bool shut = state->gate.phase != GATE_OPEN, paced = state->pace.on;
+
+    gate_init(&state->gate, now_ms);
+    state->gate.epoch = epoch + 1; /* attempts from before do not count */
+    pace_init(&state->pace);
+    if (shut)
+        tell_target(t, state, (struct turns_event){.kind = TURNS_GATE_OPEN});
+    turns_queues_wake(t, state);
+    return shut || paced;
+}
+
+static unsigned reset_model(struct turns *t, struct model_state *model, uint64_t now_ms)
+{
+    bool was_open = breaker_learn_closed(&model->breaker);
+    unsigned n = was_open;
+
+    for (struct list *l = model->states.next; l != &model->states; l = l->next) {
+        struct target_state *state = LIST_ENTRY(l, struct target_state, node);
+
+        n += reset_target(t, state, now_ms);
+        n += state->key && state->key->aside_until_ms > now_ms;
+        if (state->key)
+            state->key->aside_until_ms = 0;
+    }
+    if (was_open)
+        tell_model(t, model, (struct turns_event){.kind = TURNS_BREAKER_CLOSED});
+    return n;
+}
+
+unsigned turns_reset(struct turns *t, struct str upstream, struct str model)
+{
+    uint64_t now_ms = turns_lock(t);
+    struct list *all = &t->shelves[ENTRY_MODEL].used;
+    unsigned n = 0;
+
+    for (struct list *l = all->next; l != all; l = l->next) {
+        struct model_state *m = (void *)LIST_ENTRY(l, struct entry, used);
+
+        if (is_meant(upstream, m->upstream->name) && is_meant(model, m->model))
+            n += reset_model(t, m, now_ms);
+    }
+    let_through(t, now_ms);
+    turns_unlock(t);
+    return n;
+}

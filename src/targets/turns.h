@@ -215,6 +215,11 @@ void turns_limits(struct turns *t, const struct upstream *upstream);
 /* Lets through whoever may go by now. */
 void turns_run(struct turns *t);
 
+/* Opens the gates and closes the breakers of one upstream's model, takes back its keys that were set
+ * aside, and ends its pacing: a person knows better. An empty name stands for all. Returns how many
+ * were not as they should be. */
+unsigned turns_reset(struct turns *t, struct str upstream, struct str model);
+
 /* What another daemon has seen. That a target is shut is remembered even if it was never used here. */
 void turns_learn_gate(struct turns *t, uint64_t target_id, uint64_t for_ms);
 void turns_learn_breaker(struct turns *t, uint64_t model_id, bool open, uint64_t for_ms);

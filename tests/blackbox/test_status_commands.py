@@ -50,7 +50,7 @@ def test_explain_tells_one_request(provider, retryd, conf):
         told = run("-c", conf(d), "explain", id_)
         assert told.returncode == 0, told.stderr
         first, one, two, end, times = told.stdout.splitlines()
-        assert first.startswith("POST /v1/chat/completions for gpt-4o came ")
+        assert first.startswith("POST /v1/chat/completions for gpt-4o came at 20")
         assert one.startswith("Attempt 1 went to test and failed after") and "503 overloaded (engine_overloaded)" in one
         assert two.startswith("retryd waited ") and "Attempt 2 went to test and was answered with 200" in two
         assert end.startswith("The client got the answer, with status 200, ") and times.startswith("Its time: ")

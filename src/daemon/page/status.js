@@ -158,6 +158,16 @@
     }
     busy = false;
   };
+  const actions = $("actions");
+  if (actions) actions.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      const r = await fetch(`/actions/${event.submitter.value}`, { method: "POST", headers: { Authorization: `Bearer ${$("token").value}` } });
+      $("said").textContent = await r.text();
+    } catch (e) {
+      $("said").textContent = "retryd does not answer";
+    }
+  });
   document.addEventListener("visibilitychange", look);
   setInterval(look, 1000);
   look();

@@ -45,6 +45,7 @@ static const struct sample samples[] = {
     {"admin", "listen", "127.0.0.1:4291", "OFF", "off", "4291",
      "ADDRESS:PORT, [IPV6]:PORT or unix:/PATH"},
     {"admin", "insecure_listen", "no", "TRUE", "yes", "maybe", "yes or no"},
+    {"admin", "token_file", "", "./tokens", "./tokens", NULL, NULL},
     {"admin", "slow", "30s", "0", "0", "5", TIME " (at most 1d)"},
     {"log", "level", "info", "warn", "warn", "loud", "debug, info, warn or error"},
     {"log", "format", "logfmt", "JSON", "json", "xml", "logfmt or json"},

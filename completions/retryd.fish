@@ -32,9 +32,17 @@ function __retryd_runs
     test "$(__retryd_command)" = run; and contains -- -- (commandline -opc)
 end
 
+# Completes what follows -- as a command line of its own.
+function __retryd_rest
+    set -l words (commandline -opc)
+    set -l at (contains -i -- -- $words)
+    set -l rest $words[(math $at + 1)..-1]
+    complete -C (string join ' ' -- (string escape -- $rest) (commandline -ct))
+end
+
 complete -c retryd -f
 complete -c retryd -s c -l config -r -F -d 'read the configuration from FILE'
 complete -c retryd -n 'not __retryd_command' -a '(__retryd_commands)'
 complete -c retryd -n 'not __retryd_runs; and string match -q -- "-*" (commandline -ct)' -a '(__retryd_options)'
 complete -c retryd -n 'test "$(__retryd_command)" = reload' -a '(pgrep -x retryd)'
-complete -c retryd -n __retryd_runs -a '(__fish_complete_subcommand --fcs-skip=3)'
+complete -c retryd -n __retryd_runs -a '(__retryd_rest)'

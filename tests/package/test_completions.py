@@ -38,6 +38,7 @@ def environment(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     (home / "bin").mkdir()
     (home / "bin/retryd").symlink_to(os.environ["DAEMON_BIN"])
+    (home / "bin/program-of-mine").symlink_to("/bin/true")
     (home / "file-of-mine").touch()
     (home / ".zshrc").write_text(ZSHRC)
     os.chdir(home)
@@ -136,6 +137,15 @@ def test_fish_offers_all(environment):
 def test_fish_completes_files(environment):
     assert "file-of-mine" in fish(environment, "retryd -c file-of")
     assert "reload" in fish(environment, "retryd -c file-of-mine rel")
+
+
+def test_what_follows_run_is_a_command_line_of_its_own(environment, zsh):
+    for before in ("run -- ", "-c file-of-mine run -- "):
+        assert bash(environment, f"retryd {before}program-of") == ["program-of-mine", ""]
+        assert "program-of-mine" in fish(environment, f"retryd {before}program-of")
+        zsh.completes(f"{before}program-of", f"{before}program-of-mine")
+    assert "file-of-mine" in fish(environment, "retryd run -- program-of-mine file-of")
+    zsh.completes("run -- program-of-mine file-of", "run -- program-of-mine file-of-mine")
 
 
 def test_zsh_completes_all(zsh):

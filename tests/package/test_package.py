@@ -26,8 +26,9 @@ def test_it_has_what_an_administrator_looks_for(package):
         "/usr/share/man/man1/retryd.1.gz", "/usr/share/man/man5/retryd.conf.5.gz",
         "/usr/share/bash-completion/completions/retryd", "/usr/share/zsh/vendor-completions/_retryd",
         "/usr/share/fish/vendor_completions.d/retryd.fish", "/usr/share/doc/retryd/copyright",
-        "/usr/share/doc/retryd/changelog.gz", "/usr/share/doc/retryd/examples/retryd.conf",
-        "/usr/share/lintian/overrides/retryd"}
+        "/usr/share/doc/retryd/changelog.gz", "/usr/share/lintian/overrides/retryd",
+        *(f"/usr/share/doc/retryd/examples/{name.rpartition('/')[2]}"
+          for name in (ROOT / "debian/retryd.examples").read_text().split())}
 
 
 # What lintian says of Standards-Version depends on its own age: 4.6.2 is the newest that Debian 12 knows.

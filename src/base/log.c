@@ -18,6 +18,7 @@
 
 #include "base/buf.h"
 #include "base/escape.h"
+#include "base/log_pretty.h"
 
 #define LINE_MAX_BYTES 4096 /* including the newline */
 #define LINE_CLOSE 32       /* reserved for the end of a line that was cut */
@@ -50,7 +51,8 @@ static _Thread_local struct local *local;
 
 static atomic_int wanted_level = LOG_INFO;
 static atomic_bool wanted_json;
-static bool journal; /* the journal reads the log; set before any thread starts */
+static bool pretty, colours; /* set before any thread starts */
+static bool journal;         /* the journal reads the log; set before any thread starts */
 static atomic_uint_fast64_t dropped;
 
 /* `lock` protects all members except `out`, which belongs to the running writer. */
@@ -173,11 +175,33 @@ static void line_begin(struct line *l, enum log_level level, struct str msg)
         put_quoted(l, msg);
 }
 
+/* Makes lines for a person of it. */
+static void line_prettify(struct line *l)
+{
+    struct timespec now;
+    struct tm tm;
+    char stamp[16];
+    struct buf out;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)localtime_r(&now.tv_sec, &tm);
+    (void)strftime(stamp, sizeof stamp, "%H:%M:%S", &tm);
+    buf_init(&out, sizeof l->text);
+    log_pretty(stamp, (struct str){l->text, l->len}, colours, &out);
+    if (!out.failed) {
+        memcpy(l->text, out.p, out.len);
+        l->len = out.len;
+    }
+    buf_deinit(&out);
+}
+
 static void line_end(struct line *l)
 {
     if (l->cut)
         l->json ? put(l, ",\"cut\":true", 11) : put(l, " cut=true", 9);
     l->json ? put(l, "}\n", 2) : put(l, "\n", 1);
+    if (pretty && !l->json)
+        line_prettify(l);
 }
 
 /* --- the journal ------------------------------------------------------------------------------ */
@@ -197,6 +221,20 @@ void log_find_journal(int fd)
     const char *name = getenv("JOURNAL_STREAM");
 
     journal = name && is_journal(fd, str_from(name));
+}
+
+void log_use_terminal(int fd, bool terminal, bool always)
+{
+    const char *kind = getenv("TERM"), *no = getenv("NO_COLOR");
+    bool person = isatty(fd) == 1;
+
+    pretty = !journal && (always || (terminal && person));
+    colours = pretty && person && !(no && no[0]) && !(kind && str_eq(str_from(kind), STR("dumb")));
+}
+
+bool log_is_pretty(void)
+{
+    return pretty;
 }
 
 const char *log_priority(enum log_level level)

@@ -5,6 +5,7 @@
  * are dropped and counted, and the count is logged once the reader catches up.
  *
  * logfmt: ts=2026-01-02T03:04:05.678Z level=info msg="..." key=value ... (quoted where needed).
+ * Pretty: for a person at a terminal; see log_pretty.h.
  * JSON: the same fields, one object per line.
  * Values are escaped as in escape.h.
  *
@@ -30,6 +31,12 @@ void log_find_journal(int fd);
 /* Returns the prefix for a line of that level, such as "<3>", or "" without the journal. It is for
  * text that other code writes. The string is static. */
 const char *log_priority(enum log_level level);
+
+/* Turns logfmt into lines for a person if `always`, or if `terminal` and `fd` is one; with colours on
+ * a terminal, unless NO_COLOR or TERM=dumb speaks against them. The journal gets no such lines. Call
+ * this before log_start. */
+void log_use_terminal(int fd, bool terminal, bool always);
+bool log_is_pretty(void);
 
 /* Starts the writer thread. Returns 0 or -errno. Before log_start and after log_stop the calling
  * thread writes its lines itself. `fd` is usually 2. */

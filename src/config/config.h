@@ -22,7 +22,7 @@ struct string_list {
 };
 
 enum http_version { HTTP_VERSION_AUTO, HTTP_VERSION_1_1, HTTP_VERSION_2 };
-enum log_format { LOG_LOGFMT, LOG_JSON };
+enum log_format { LOG_AUTO, LOG_LOGFMT, LOG_JSON, LOG_PRETTY };
 enum log_access { ACCESS_ALL, ACCESS_RETRIED, ACCESS_FAILED, ACCESS_OFF };
 
 struct config_server {

@@ -23,7 +23,7 @@
 
 /* The choices of an enum, in the order of its values. */
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
-static const char *const log_formats[] = {"logfmt", "json", NULL};
+static const char *const log_formats[] = {"auto", "logfmt", "json", "pretty", NULL};
 static const char *const accesses[] = {"all", "retried", "failed", "off", NULL};
 static const char *const http_versions[] = {"auto", "1.1", "2", NULL};
 static const char *const jitters[] = {"none", "full", "equal", NULL};
@@ -115,7 +115,9 @@ const struct config_row config_rows[] = {
     {"log", "level", CONFIG_ENUM, IN_CONFIG(log.level), .choices = log_levels, .fallback = "info",
      .help = "lowest level that is logged"},
     {"log", "format", CONFIG_ENUM, IN_CONFIG(log.format), .choices = log_formats,
-     .fallback = "logfmt", .help = "key=value pairs, or one JSON object per line"},
+     .fallback = "auto",
+     .help = "key=value pairs, one JSON object per line, or lines for a person; auto: pretty on a "
+             "terminal, else logfmt"},
     {"log", "access", CONFIG_ENUM, IN_CONFIG(log.access), .choices = accesses, .fallback = "all",
      .help = "requests that are logged"},
 

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,7 +22,8 @@ static const char usage_options[] =
     "Forwards requests from OpenAI clients, and retries those that fail for a temporary reason.\n"
     "Point a client at http://127.0.0.1:4290/v1, for example with OPENAI_BASE_URL.\n"
     "\n"
-    "  -c, --config FILE  read the configuration from FILE; without it the defaults below apply\n"
+    "  -c, --config FILE  read the configuration from FILE; without it from\n"
+    "                     ~/.config/retryd/retryd.conf, or else the defaults below apply\n"
     "      --check        print every problem in the configuration, or that it is ok\n"
     "      --dump-config  print the configuration in force, with secrets masked\n"
     "      --health       ask a running retryd whether it is healthy; exits with 0 or 1\n"
@@ -230,6 +232,34 @@ enum cli_exit cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err)
     return CLI_OK;
 }
 
+/* --- the configuration file ------------------------------------------------------------------- */
+
+#define SERVICE_CONFIG "/etc/retryd/retryd.conf"
+
+const char *cli_user_config(void)
+{
+    static char path[PATH_MAX];
+    const char *folder = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    int n = -1;
+
+    if (folder && folder[0] == '/') /* others are to be ignored, says its specification */
+        n = snprintf(path, sizeof(path), "%s/retryd/retryd.conf", folder);
+    else if (home && home[0] == '/')
+        n = snprintf(path, sizeof(path), "%s/.config/retryd/retryd.conf", home);
+    return n > 0 && (size_t)n < sizeof(path) && access(path, F_OK) == 0 ? path : NULL;
+}
+
+void cli_name_config(const char *path, char *ret, size_t size)
+{
+    if (path)
+        snprintf(ret, size, "%s", path);
+    else
+        snprintf(ret, size, "the defaults%s",
+                 access(SERVICE_CONFIG, F_OK) == 0 ? "; " SERVICE_CONFIG
+                                                     " is the service's, and -c would read it"
+                                                   : "");
+}
+
 /* --- exit codes ------------------------------------------------------------------------------- */
 
 enum cli_exit cli_exit_for(int error)
@@ -308,7 +338,7 @@ static enum cli_exit check(const struct cli *cli, FILE *out, FILE *err)
     buf_init(&notes, TEXT_MAX);
     c = load_by(config_examine, cli->config, &notes, err, &result);
     if (c) {
-        if (geteuid() == 0)
+        if (geteuid() == 0 && cli->config != cli_user_config()) /* that one is not the service's */
             config_note_access(c, &notes);
         fprintf(out, "%s: ok\n", cli->config ? cli->config : "defaults");
         config_note_variables(c, out);

@@ -67,6 +67,14 @@ enum cli_exit cli_complain(FILE *err, const char *what, const char *which);
  * thread-safe, as getopt_long is not. */
 enum cli_exit cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err);
 
+/* Returns the user's configuration file, which is read without -c: $XDG_CONFIG_HOME/retryd/retryd.conf,
+ * or ~/.config/retryd/retryd.conf if that variable is not set. NULL if there is none. The path is
+ * static. */
+const char *cli_user_config(void);
+
+/* Writes which configuration is in force, for the first line: the file, or the defaults. */
+void cli_name_config(const char *path, char *ret, size_t size);
+
 /* Runs any mode but CLI_SERVE, and returns the exit code. `libraries` is a NULL-terminated list for --version, such as
  * "libcurl 7.88.1". Returns CLI_FAILED also if writing to `out` failed. */
 int cli_answer(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err);

@@ -1,6 +1,7 @@
 /* Starts retryd: command line, configuration, process-wide guards, then the server. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -67,11 +68,33 @@ static void print_error(bool json, const char *text)
     buf_deinit(&line);
 }
 
+/* The first minute: what this is, in a terminal that nobody else reads. */
+static void print_greeting(const struct config *c, const char *name)
+{
+    const char *address = c->server.listen.items[0], *admin = c->admin.listen;
+    bool web = strncmp(address, "unix:", 5) != 0;
+
+    fprintf(stderr,
+            "retryd retries requests to the OpenAI API, and to compatible APIs, when a retry can "
+            "help.\n"
+            "  listens on   %s%s, and forwards to %s\n"
+            "  set          export OPENAI_BASE_URL=http://%s/v1\n"
+            "  look at      %s%s; one command alone: retryd run -- CMD\n"
+            "  reads        %s; Ctrl-C ends it\n",
+            web ? "http://" : "", address, c->upstreams[0].url, web ? address : "HOST:PORT",
+            !strcmp(admin, "off") ? "this log" : "this log, and http://",
+            !strcmp(admin, "off") ? "" : admin, name);
+}
+
 static int serve(struct config *config, bool json)
 {
-    int rc =
-        log_start(STDERR_FILENO, (enum log_level)config->log.level, config->log.format == LOG_JSON);
+    char name[PATH_MAX];
+    int rc;
 
+    log_use_terminal(STDERR_FILENO, config->log.format == LOG_AUTO,
+                     config->log.format == LOG_PRETTY);
+    rc =
+        log_start(STDERR_FILENO, (enum log_level)config->log.level, config->log.format == LOG_JSON);
     if (rc < 0) {
         char text[128];
 
@@ -80,6 +103,10 @@ static int serve(struct config *config, bool json)
         config_unref(config);
         return CLI_FAILED;
     }
+    cli_name_config(config->path, name, sizeof(name));
+    if (log_is_pretty())
+        print_greeting(config, name);
+    log_line(LOG_INFO, "configuration: %s", name);
     rc = server_run(config);
     log_stop();
     return cli_exit_for(rc);
@@ -174,6 +201,8 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* a file-size limit fails one request, not the daemon */
     stream = open_problems(&problems);
     rc = (int)cli_parse(argc, argv, &cli, stream ? stream : stderr);
+    if (rc == CLI_OK && !cli.config)
+        cli.config = cli_user_config();
     if (rc == CLI_OK && cli.mode != CLI_SERVE)
         rc = cli_answer(&cli, libraries, stdout, stream ? stream : stderr);
     print_problems(stream, false, &problems);

@@ -348,6 +348,7 @@ static int serve(struct session *r)
     if (fd < 0)
         return RUN_FAILED;
     run_child_block();
+    log_use_terminal(fd, log->format == LOG_AUTO, log->format == LOG_PRETTY);
     rc = log_start(fd, r->options.log ? (enum log_level)log->level : LOG_ERROR,
                    log->format == LOG_JSON);
     if (rc == 0 && fetch_global_init() < 0)

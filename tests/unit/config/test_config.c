@@ -48,7 +48,7 @@ static const struct sample samples[] = {
     {"admin", "token_file", "", "./tokens", "./tokens", NULL, NULL},
     {"admin", "slow", "30s", "0", "0", "5", TIME " (at most 1d)"},
     {"log", "level", "info", "warn", "warn", "loud", "debug, info, warn or error"},
-    {"log", "format", "logfmt", "JSON", "json", "xml", "logfmt or json"},
+    {"log", "format", "auto", "JSON", "json", "xml", "auto, logfmt, json or pretty"},
     {"log", "access", "all", "retried", "retried", "none", "all, retried, failed or off"},
     {"upstream", "url", "https://api.openai.com/v1", "HTTP://h:80/x//", "http://h:80/x", "h/v1",
      "a URL that starts with https://, http:// or unix:/"},
@@ -284,7 +284,7 @@ static void has_server_defaults(const struct config *c)
     ck_assert(!c->server.insecure_listen);
     ck_assert_str_eq(c->admin.listen, "127.0.0.1:4291");
     ck_assert_int_eq(c->log.level, LOG_INFO);
-    ck_assert_int_eq(c->log.format, LOG_LOGFMT);
+    ck_assert_int_eq(c->log.format, LOG_AUTO);
     ck_assert_int_eq(c->log.access, ACCESS_ALL);
 }
 

@@ -1,0 +1,111 @@
+"""What a new user sees in a terminal, and which configuration file is read."""
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+
+import pytest
+from raw import CHAT, Raw
+
+BIN = os.environ["DAEMON_BIN"]
+
+
+def user_file(tmp_path, provider, more=""):
+    folder = tmp_path / "retryd"
+    folder.mkdir()
+    conf = folder / "retryd.conf"
+    conf.write_text(f"[server]\nlisten = 127.0.0.1:0\n[admin]\nlisten = off\n[retry]\ninitial_delay = 10ms\n"
+                    f"[upstream own]\nurl = {provider.base_url}\n{more}")
+    return conf
+
+
+class Seen:
+    """A retryd without arguments on a pseudo-terminal, and what it has written there."""
+
+    def __init__(self, **env):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(BIN, ["retryd"], {**os.environ, **env})
+        self.text = ""
+
+    def wait(self, pattern):
+        while not (found := re.search(pattern, self.text, re.DOTALL)):
+            assert select.select([self.fd], [], [], 60)[0], self.text
+            self.text += os.read(self.fd, 4096).decode()
+        return found
+
+    def end(self):
+        os.kill(self.pid, signal.SIGINT)
+        self.wait("retryd has stopped")
+        with contextlib.suppress(OSError):  # the last process has closed the terminal
+            while os.read(self.fd, 4096):
+                pass
+        assert os.waitpid(self.pid, 0)[1] == 0
+        os.close(self.fd)
+
+
+def test_a_terminal_gets_a_greeting_and_lines_for_a_person(provider, tmp_path):
+    provider.answers({"preset": "error", "status": 503}, {"preset": "auto"})
+    conf = user_file(tmp_path, provider)
+    seen = Seen(XDG_CONFIG_HOME=str(tmp_path), TERM="xterm", NO_COLOR="")
+    port = int(seen.wait(r"listening on 127\.0\.0\.1:(\d+)")[1])
+    seen.wait("is ready")
+    greeting = seen.text.splitlines()[:5]
+    assert greeting[0].startswith("retryd retries requests")
+    assert f"forwards to {provider.base_url}" in greeting[1]
+    assert "export OPENAI_BASE_URL=http://" in greeting[2]
+    assert str(conf) in greeting[4]
+    with Raw(("127.0.0.1", port)) as c:
+        c.request(body=CHAT)
+        assert c.answer().status == 200
+    seen.wait(r"200\x1b\[0m POST /v1/chat/completions.* 2 attempts, waited 0\.\d s")
+    assert "    \x1b[33mattempt 1 of 5 failed: 503" in seen.text
+    seen.end()
+
+
+@pytest.mark.parametrize("env, colours, pretty", [({"NO_COLOR": "1"}, False, True), ({"TERM": "dumb"}, False, True),
+                                                  ({"RETRYD_LOG_FORMAT": "logfmt"}, False, False)])
+def test_without_colours(provider, tmp_path, env, colours, pretty):
+    user_file(tmp_path, provider)
+    seen = Seen(**{"XDG_CONFIG_HOME": str(tmp_path), "TERM": "xterm", **env})
+    seen.wait("is ready")
+    assert ("\x1b" in seen.text) == colours
+    assert ("level=info" not in seen.text) == pretty
+    seen.end()
+
+
+def check(*arguments, **env):
+    return subprocess.run([BIN, *arguments, "--check"], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, **env})
+
+
+def test_the_users_file_is_read(provider, tmp_path):
+    conf = user_file(tmp_path, provider)
+    assert check(XDG_CONFIG_HOME=str(tmp_path)).stdout == f"{conf}: ok\n"
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/.config").symlink_to(tmp_path)
+    env = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": ""}
+    assert check(**env).stdout == f"{tmp_path}/home/.config/retryd/retryd.conf: ok\n"
+    other = tmp_path / "other"
+    other.write_text("")
+    assert check("-c", str(other), **env).stdout.startswith(f"{other}: ok\n")
+    assert check(XDG_CONFIG_HOME="/nonexistent").stdout.startswith("defaults: ok")
+    conf.write_text("[server]\nlisten = x\n")
+    assert check(XDG_CONFIG_HOME=str(tmp_path)).returncode == 3
+
+
+def test_run_reads_it_too(provider, tmp_path):
+    conf = user_file(tmp_path, provider, "[log]\nlevel = debug\n")
+    conf.write_text(conf.read_text().replace("initial", "initail"))
+    done = subprocess.run([BIN, "run", "true"], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)})
+    assert done.returncode == 125 and f"{conf}:6: " in done.stderr
+
+
+def test_the_first_line_names_the_file(provider, retryd):
+    d = retryd()
+    assert f'msg="configuration: {d.config_path}"' in d.lines[0]

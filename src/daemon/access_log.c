@@ -274,7 +274,7 @@ void steps_attempt(const struct exchange *x, const struct attempt *a)
         log_text("queued_for", turns_why_word(x->placement.queue_why));
     }
     if (a->anew)
-        log_text("anew", "the last answer speaks against its connection");
+        log_text("anew", "the previous response suggests that the connection is bad");
     log_end();
 }
 

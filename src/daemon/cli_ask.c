@@ -109,7 +109,7 @@ static enum cli_exit parse_wait(int argc, char **argv, uint64_t *ret_timeout_ms,
     } else if (str_starts(str_from(argv[0]), option)) {
         value = str_from(argv[0] + option.n);
     } else {
-        return cli_complain(err, "wait does not know", argv[0]);
+        return cli_complain(err, "wait: unknown argument", argv[0]);
     }
     if (argc > 1)
         return cli_complain(err, "unexpected argument", argv[1]);

@@ -5,7 +5,7 @@
  * memory moves to the spool, and its memory is given back. While that lasts, or while the disk is
  * slower than the client, it takes no more bytes (body_full), and whoever brings them has to wait.
  * A spooled body is read for what it says by the thread that writes it to its file, and a packed one (in a
- * content coding) in memory once it is complete (exchange/body_look.h). */
+ * content encoding) in memory once it is complete. */
 #ifndef RETRYD_EXCHANGE_BODY_H
 #define RETRYD_EXCHANGE_BODY_H
 
@@ -27,7 +27,7 @@
  * need not be in memory together.
  *
  * A JSON object's values of a few keys at its top level are kept, and a form's (multipart/form-data)
- * model. A body in a content coding is decoded, as far as needed. A body in a spool is read in the
+ * model. A body in a content encoding is decoded, as far as needed. A body in a spool is read in the
  * thread that writes it to the file (struct spool_scan), a packed body in memory once it is complete. */
 
 /* The keys whose values are kept. */
@@ -35,7 +35,7 @@ enum body_key { BODY_MODEL, BODY_STREAM, BODY_OPTIONS, BODY_N, BODY_BACKGROUND, 
 
 extern const struct str body_key_names[BODY_KEYS];
 
-/* How far a packed body (one in a content coding) could be read. */
+/* How far a packed body (one in a content encoding) could be read. */
 enum packed_state {
     PACKED_READ,    /* so far, all of it */
     PACKED_UNKNOWN, /* not at all: retryd cannot undo the coding */
@@ -108,7 +108,7 @@ struct body {
     size_t moved;        /* bytes of `memory` that the spool has taken */
     int error;           /* -errno of the spool, sticky; 0 */
 
-    struct str encoding; /* its content coding, not owned; empty: none */
+    struct str encoding; /* its content encoding, not owned; empty: none */
     struct body_look
         *look; /* what it says; the spool's where it has one. NULL: memory has its text */
 };
@@ -121,7 +121,7 @@ void body_deinit(struct body *b);
  * Before the first byte. */
 void body_may_spool(struct body *b, struct exchange *x, uint64_t memory_max);
 
-/* Says which content coding it comes in ("" and identity are none), before its first byte. The text
+/* Says which content encoding it comes in ("" and identity are none), before its first byte. The text
  * must outlive it. */
 void body_expect(struct body *b, struct str encoding);
 
@@ -146,7 +146,7 @@ struct str body_text(const struct body *b);
 /* ... and that is the text that is meant. */
 bool body_is_plain(const struct body *b);
 
-/* Whether it came in a content coding, and what became of reading it; PACKED_READ where it has none. */
+/* Whether it came in a content encoding, and what became of reading it; PACKED_READ where it has none. */
 bool body_is_packed(const struct body *b);
 enum packed_state body_packed_state(const struct body *b);
 

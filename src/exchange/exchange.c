@@ -687,13 +687,14 @@ static void leave(struct exchange *x)
     x->last_reason = cut_here            ? REASON_SHUTDOWN
                      : x->client_stalled ? REASON_CLIENT_STALLED
                                          : REASON_CLIENT_GONE;
-    exchange_cannot_retry(x, x->client_stalled ? "the client takes nothing of its answer"
+    exchange_cannot_retry(x, x->client_stalled ? "the client is not reading the response"
                                                : "the client is gone");
     exchange_end(x, cut_here ? END_BROKEN : END_CLIENT_GONE);
 }
 
-/* Before the connection is cut: its client is to know that this is no end. What has been asked in full
- * and has no answer yet gets one; an answer amid its bytes that is no stream can only be cut. */
+/* Ends the request before its connection is cut, and lets the client know that the response is not
+ * complete. A complete request without a response gets one; a plain response that has begun can only be
+ * cut. */
 static void abort_now(struct exchange *x)
 {
     const struct reply *reply = &x->reply;
@@ -702,9 +703,10 @@ static void abort_now(struct exchange *x)
         return;
     if (relay_end_finished(x) || judge_deliver_what_came(x))
         return;
-    exchange_cannot_retry(x, "retryd ends");
+    exchange_cannot_retry(x, "retryd is shutting down");
     x->last_reason = REASON_SHUTDOWN;
-    snprintf(x->last_detail, sizeof(x->last_detail), "retryd ends, and drain_timeout has passed");
+    snprintf(x->last_detail, sizeof(x->last_detail),
+             "retryd is shutting down, and drain_timeout has passed");
     if (reply->begun_stream) {
         relay_last_words(x);
         return;
@@ -715,13 +717,13 @@ static void abort_now(struct exchange *x)
         exchange_end(x, reply->begun ? END_BROKEN : END_REFUSED);
         return;
     }
-    /* A request under way may be processed all the same: to send it again is a repeat like any
+    /* The upstream may still process a request that was sent: sending it again is a retry like any
      * other. */
     x->reply.come_again = !x->request.overrides.no_retry &&
                           (!x->attempt->running || x->plan.settings->retry.retry_ambiguous);
     exchange_stop_attempt(x);
     relay_own_error(x, END_FAILED, 0, REASON_SHUTDOWN, NULL,
-                    "retryd: it ends, and drain_timeout has passed; ask again when it is back");
+                    "retryd is shutting down, and drain_timeout has passed; retry shortly");
 }
 
 /* The client has taken the end, or has left, or retryd ends: of what came since the last step the first of

@@ -27,7 +27,8 @@ static bool creates_response(const struct exchange *x)
     return x->held.due && x->request.dialect == DIALECT_RESPONSES;
 }
 
-/* What every answer of its API has is missing: words beside that are an error's, whatever the status is. */
+/* Returns whether the fields that every response of this API has are missing. Any other text in the
+ * body is then an error, whatever the status is. */
 static bool lacks_response(const struct exchange *x, struct str text)
 {
     if (!x->held.due || x->attempt->status == 202) /* taken on, to be answered later */
@@ -161,13 +162,12 @@ static void tell_failure(struct exchange *x)
         relay_kept_error(x);
         return;
     }
-    snprintf(
-        message, sizeof(message),
-        "retryd: no answer from upstream %s after %u attempt%s: %s. Not asked again: %s.%s%s%s%s",
-        placement_name(x), x->attempts, x->attempts == 1 ? "" : "s",
-        x->last_detail[0] ? x->last_detail : reason_word(x->last_reason),
-        x->cannot_retry ? x->cannot_retry : "no reason is known", *advice ? " " : "", advice,
-        *words ? FAILED_BEFORE : "", words);
+    snprintf(message, sizeof(message),
+             "retryd: no answer from upstream %s after %u attempt%s: %s. Not retried: %s.%s%s%s%s",
+             placement_name(x), x->attempts, x->attempts == 1 ? "" : "s",
+             x->last_detail[0] ? x->last_detail : reason_word(x->last_reason),
+             x->cannot_retry ? x->cannot_retry : "no reason is known", *advice ? " " : "", advice,
+             *words ? FAILED_BEFORE : "", words);
     relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
 }
 

@@ -41,7 +41,7 @@ static bool target_sets(const struct target *t, struct str name)
 {
     const struct upstream *p = t->upstream;
 
-    /* One that has a key is not for the client's. */
+    /* An upstream with its own key never receives the client's credentials. */
     if (t->key.n > 0 && (str_ieq(name, str_from(p->auth_header)) || credentials_is_field(name)))
         return true;
     for (unsigned i = 0; i < p->header_count; i++)
@@ -166,7 +166,8 @@ static int outgoing_target(const struct request *r, const struct plan *plan, con
     add_base_path(t, out);
     if (out->len == 0 && (rest.n == 0 || rest.p[0] != '/'))
         (void)buf_addc(out, '/'); /* an origin-form target starts with a slash */
-    /* Google's APIs take a key in the query, too. One that has a key is not for the client's. */
+    /* Google's APIs take a key in the query, too. An upstream with its own key never receives the
+     * client's. */
     add_rest(t, rest, model,
              t->key.n > 0 && (r->dialect == DIALECT_GEMINI ||
                               str_ieq(str_from(t->upstream->auth_header), STR("x-goog-api-key"))),

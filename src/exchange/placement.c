@@ -366,9 +366,10 @@ static void act(struct exchange *x, enum turn_state s)
         [TURN_WHY_NONE] = {REASON_INTERNAL, "no target is left for this request"},
         [TURN_WHY_GATE] = {REASON_RATE_LIMIT, "it is rate limited for longer than this can wait"},
         [TURN_WHY_BREAKER] = {REASON_UPSTREAM_DOWN, "it is down"},
-        [TURN_WHY_LIMIT] = {REASON_RATE_LIMIT,
-                            "max_concurrency or requests_per_minute leave no room in time"},
-        [TURN_WHY_PACE] = {REASON_RATE_LIMIT, "its pace leaves no room in time"},
+        [TURN_WHY_LIMIT] =
+            {REASON_RATE_LIMIT,
+             "max_concurrency or requests_per_minute allow no request before the deadline"},
+        [TURN_WHY_PACE] = {REASON_RATE_LIMIT, "rate pacing allows no request before the deadline"},
         [TURN_WHY_QUEUE_FULL] = {REASON_QUEUE_FULL, "too many requests wait already"},
     };
     const struct turn *turn = &x->attempt->turn;

@@ -21,7 +21,7 @@ static int own_object(const struct exchange *x, struct buf *out)
     snprintf(message, sizeof(message), "retryd: %s upstream %s %s: %s%s%s",
              x->reply.committed ? "the stream from" : "no answer from", placement_name(x),
              x->reply.committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code,
-             x->cannot_retry ? "; not asked again: " : "", x->cannot_retry ? x->cannot_retry : "");
+             x->cannot_retry ? "; not retried: " : "", x->cannot_retry ? x->cannot_retry : "");
     return error_event_own(out, message, code);
 }
 
@@ -133,7 +133,7 @@ static bool has_response(const struct exchange *x)
            (x->reply.committed || outbox_held(&x->reply.out) > 0);
 }
 
-/* Of one that the client knows nothing of: nobody may have begun it. */
+/* Makes up a response that the client has not heard of: no upstream may have begun one. */
 static struct guard_response own_response(const struct exchange *x)
 {
     struct guard_response r = {.created_at = x->ops->unix_ms(x->world) / 1000};
@@ -435,8 +435,7 @@ bool relay_begin_early(struct exchange *x)
     return begin(x, rc, &response, true);
 }
 
-/* What was held of an answer that is too long for that has no place in memory any more, should the
- * client be slow to take it. */
+/* Moves the held part of a response that is too long to hold out of memory: the client may be slow. */
 static void begin_bytes(struct exchange *x)
 {
     struct outbox *out = &x->reply.out;
@@ -591,7 +590,7 @@ void relay_last_words(struct exchange *x)
 
 /* --- relaying ------------------------------------------------------------------------------------- */
 
-/* Where what was to follow is lost, an attempt may still be on its way. */
+/* An attempt may still run if the rest of the response was lost. */
 void relay_finish(struct exchange *x)
 {
     exchange_stop_attempt(x);

@@ -101,7 +101,7 @@ enum json_stream_end json_stream_end(const struct json_stream *s);
 /* Returns whether nothing that follows can make it valid. */
 bool json_stream_is_lost(const struct json_stream *s);
 
-/* Returns a fingerprint (base/fingerprint.h) of what the text says; json_stream_sum was called for it.
+/* Returns a fingerprint (base/hash.h) of what the text says; json_stream_sum was called for it.
  * False: it is no object and no array, is not valid, or is nested deeper than JSON_SUM_DEPTH. */
 bool json_stream_fingerprint(const struct json_stream *s, uint64_t *ret);
 

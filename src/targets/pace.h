@@ -35,13 +35,14 @@ struct pace {
 
 void pace_init(struct pace *p);
 
-/* When an attempt may go: not after `now_ms` means now. */
+/* Returns when the next attempt may be sent; at or before `now_ms`: now. */
 uint64_t pace_next(const struct pace *p, uint64_t now_ms);
 
-/* One goes. */
+/* Counts an attempt that is sent. */
 void pace_enter(struct pace *p, uint64_t now_ms);
 
-/* One was answered; `limited`: with a 429 that has no hint. True when the rate has changed. */
+/* Counts an attempt that was answered; `limited`: with a 429 that has no hint. Returns whether the rate
+ * has changed. */
 bool pace_leave(struct pace *p, bool limited, uint64_t now_ms);
 
 #endif

@@ -1,5 +1,5 @@
 /* What the parts of turns.h share: turns.c lets requests through and takes in what is learned of targets,
- * turns_table.c keeps that, turns_candidates.c knows in which order a request considers targets,
+ * turns_table.c keeps that, and knows in which order a request considers targets,
  * turns_queue.c who waits and whose turn it is. */
 #ifndef RETRYD_TARGETS_TURNS_PRIVATE_H
 #define RETRYD_TARGETS_TURNS_PRIVATE_H

@@ -1,4 +1,4 @@
-/* Who waits for the same, whose turn it is there, and who waits in vain. */
+/* The queues of waiting requests: which request is next, and which cannot be served in time. */
 #include <assert.h>
 #include <errno.h>
 
@@ -131,8 +131,8 @@ static struct client_queue *make_client(struct turns *t, struct wait_queue *queu
 
 /* --- joining and leaving ---------------------------------------------------------------------------- */
 
-/* What is out of the question for a request tells it apart, too: it stays so when a key comes back that
- * others wait for as well. */
+/* Excluded targets are part of the queue's id: a request keeps its queue when a key returns that others
+ * wait for. */
 static uint64_t queue_id(const struct turn_request *turn_request,
                          const struct candidates *candidates)
 {

@@ -174,7 +174,7 @@ static bool make_room(struct turns *t, enum entry_kind kind, unsigned most, uint
 
 /* --- finding and making ---------------------------------------------------------------------------- */
 
-/* Those who wait have the configuration that they came with: a later one stays in force. */
+/* A waiting request has the configuration that it came with: a later one stays in force. */
 void turns_table_limit(struct upstream_state *s, const struct upstream *upstream)
 {
     unsigned per_minute = upstream->requests_per_minute;

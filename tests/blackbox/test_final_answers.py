@@ -198,7 +198,7 @@ def test_says_why_it_was_not_asked_again(machine):
         why = case.failures[-1]["cannot_retry"]
         assert case.request["cannot_retry"] == why, name
         if name not in ("hint", "verdict"):  # those are the upstream's own words
-            assert f"ot asked again: {why}" in case.answer.body.decode(), name
+            assert f"ot retried: {why}" in case.answer.body.decode(), name
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ def test_wait_has_nobody_to_ask(conf):
     (["--timeout"], "--timeout needs a duration such as 90s"),
     (["--timeout", "soon"], "--timeout expects a duration such as 90s, not soon"),
     (["--timeout=5"], "--timeout expects a duration such as 90s, not 5"),
-    (["now"], "wait does not know now"),
+    (["now"], "wait: unknown argument now"),
     (["--timeout", "1s", "now"], "unexpected argument now"),
 ])
 def test_wait_says_what_it_takes(conf, words, said):

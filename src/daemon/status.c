@@ -105,58 +105,17 @@ const char *status_time(uint64_t ms, char space[STATUS_TIME_MAX])
 
 /* --- views ------------------------------------------------------------------------------------ */
 
-static void see(void *arg, const struct turns_view *v)
-{
-    struct status_view one = {.view = *v};
-
-    snprintf(one.upstream, sizeof(one.upstream), "%s", v->upstream);
-    snprintf(one.model, sizeof(one.model), "%s", v->model ? v->model : "");
-    one.view.upstream = one.view.model = NULL;
-    (void)buf_add(arg, (const char *)&one, sizeof(one));
-}
-
-static int by_name(const void *a, const void *b)
-{
-    const struct status_view *x = a, *y = b;
-    int order = strcmp(x->upstream, y->upstream);
-
-    if (order == 0)
-        order = (int)x->view.kind - (int)y->view.kind;
-    if (order == 0)
-        order = strcmp(x->model, y->model);
-    if (order == 0)
-        order = (int)x->view.operation - (int)y->view.operation;
-    if (order == 0 && x->view.key_number != y->view.key_number)
-        order = x->view.key_number < y->view.key_number ? -1 : 1;
-    return order;
-}
-
-static void join(struct turns_view *all, const struct turns_view *v)
-{
-    all->in_flight += v->in_flight;
-    all->fallbacks += v->fallbacks;
-    all->shut += v->shut;
-    all->half_open |= v->half_open;
-    all->opening |= v->opening;
-    all->waiting += v->waiting;
-    all->in_a_row = v->in_a_row > all->in_a_row ? v->in_a_row : all->in_a_row;
-    all->shut_ms = v->shut_ms > all->shut_ms ? v->shut_ms : all->shut_ms;
-    if (v->pace_per_minute > 0 &&
-        (all->pace_per_minute <= 0 || v->pace_per_minute < all->pace_per_minute))
-        all->pace_per_minute = v->pace_per_minute;
-}
-
 static bool is_shut(const struct turns_view *v)
 {
     return v->shut_ms > 0 || v->half_open || v->opening || v->waiting > 0 || v->pace_per_minute > 0;
 }
 
 /* Hides models beyond STATUS_MODELS_MAX of each upstream: clients name any models. */
-static void hide(struct status_view *views, unsigned n)
+static void hide(struct traffic_view *views, unsigned n)
 {
     for (int pass = 0; pass < 2; pass++) /* first come those that are shut */
         for (unsigned i = 0, shown = 0; i < n; i++) {
-            struct status_view *v = &views[i];
+            struct traffic_view *v = &views[i];
 
             if (i > 0 && strcmp(v->upstream, views[i - 1].upstream) != 0)
                 shown = 0;
@@ -172,38 +131,18 @@ static void hide(struct status_view *views, unsigned n)
         }
 }
 
-static int take_views(struct turns *turns, struct status *ret)
+static int take_views(struct traffic *t, struct status *ret)
 {
-    struct buf all;
-    uint64_t at = 0;
-    size_t n, size, kept = 0;
-    struct status_view *views;
+    size_t n = 0;
+    int rc = traffic_views(t, &ret->views, &n);
 
-    buf_init(&all, SIZE_MAX / 2);
-    while (turns_each(turns, &at, see, &all))
-        ;
-    if (all.failed) {
-        buf_deinit(&all);
-        return -ENOMEM;
-    }
-    n = all.len / sizeof(*views);
-    views = (struct status_view *)(void *)buf_steal(&all, &size);
-    if (n > 0)
-        qsort(views, n, sizeof(*views), by_name);
-    for (size_t i = 0; i < n; i++) {
-        if (kept > 0 && by_name(&views[kept - 1], &views[i]) == 0)
-            join(&views[kept - 1].view, &views[i].view);
-        else
-            views[kept++] = views[i];
-    }
-    ret->views = views;
-    ret->view_count = (unsigned)kept;
-    hide(views, ret->view_count);
-    return 0;
+    ret->view_count = (unsigned)n;
+    hide(ret->views, ret->view_count);
+    return rc;
 }
 
-const struct status_view *status_next(const struct status *st, const struct status_view *v,
-                                      const char *upstream, enum turns_view_kind kind)
+const struct traffic_view *status_next(const struct status *st, const struct traffic_view *v,
+                                       const char *upstream, enum turns_view_kind kind)
 {
     for (v = v ? v + 1 : st->views; v && v < st->views + st->view_count; v++)
         if (v->view.kind == kind && strcmp(v->upstream, upstream) == 0)
@@ -359,7 +298,7 @@ __attribute__((format(printf, 3, 4))) static void say(struct status *st, enum st
     va_end(args);
 }
 
-static const char *name_of(const struct status_view *v)
+static const char *name_of(const struct traffic_view *v)
 {
     return v->model[0] ? v->model : "(no model)";
 }
@@ -367,7 +306,7 @@ static const char *name_of(const struct status_view *v)
 /* Whether all of the upstream's models that were used are taken for down. */
 static bool is_down(const struct status *st, const char *upstream)
 {
-    const struct status_view *v = NULL;
+    const struct traffic_view *v = NULL;
     bool any = false;
 
     while ((v = status_next(st, v, upstream, VIEW_MODEL))) {
@@ -390,7 +329,7 @@ static void say_down(struct status *st)
         st->health = STATUS_DOWN;
 }
 
-static void say_view(struct status *st, const struct status_view *s)
+static void say_view(struct status *st, const struct traffic_view *s)
 {
     const struct turns_view *v = &s->view;
     char time[STATUS_TIME_MAX];
@@ -457,7 +396,7 @@ int status_take(struct server *s, uint64_t after, struct status *ret)
     snprintf(ret->reload.problem, sizeof(ret->reload.problem), "%s", s->reloads.problem);
     ret->waiting = turns_waiting(traffic_turns(s->traffic));
     take_counters(s, ret);
-    rc = take_views(traffic_turns(s->traffic), ret);
+    rc = take_views(s->traffic, ret);
     if (rc == 0)
         rc = take_stories(s, after, ret);
     if (rc == 0)

@@ -6,7 +6,7 @@
 #include "base/buf.h"
 #include "config/config.h"
 #include "daemon/history.h"
-#include "targets/turns.h"
+#include "daemon/traffic.h"
 
 #define STATUS_WHY_MAX 8     /* sentences on its health; the most important come first */
 #define STATUS_LIVE_MAX 100  /* requests that are being ridden out, of more the first */
@@ -25,14 +25,6 @@ enum status_health {
 const char *status_health_word(enum status_health h);     /* "riding_out" */
 const char *status_health_sentence(enum status_health h); /* "Riding out a failure" */
 
-/* A view of targets/turns.h with names of its own. Views that differ only in clients' own keys are
- * one. */
-struct status_view {
-    struct turns_view view;
-    char upstream[64], model[128];
-    bool hidden; /* more of its upstream than are shown */
-};
-
 struct status_reload {
     bool differs, refused;     /* the file on disk; the last reload */
     uint64_t tried_s, taken_s; /* wall clock */
@@ -50,8 +42,8 @@ struct status {
     struct history_sums total, hour, minutes[HISTORY_MINUTES]; /* the latest minute first */
     struct story *stories; /* those that go on, then those that ended, the latest first */
     unsigned live_count, ended_count;
-    uint64_t serial;           /* of the story that ended last */
-    struct status_view *views; /* sorted by upstream, kind, model, operation and key */
+    uint64_t serial; /* of the story that ended last */
+    struct traffic_view *views;
     unsigned view_count;
     const struct config *config;
     struct status_reload reload;
@@ -67,8 +59,8 @@ void status_free(struct status *st);
 
 /* The view of an upstream, of one of its models, keys or targets that comes first, or after `v`;
  * NULL: there is none. */
-const struct status_view *status_next(const struct status *st, const struct status_view *v,
-                                      const char *upstream, enum turns_view_kind kind);
+const struct traffic_view *status_next(const struct status *st, const struct traffic_view *v,
+                                       const char *upstream, enum turns_view_kind kind);
 /* How long a request that waits in the queue may have to: until a gate or breaker of its model
  * changes; 0: not known. */
 uint64_t status_queue_ms(const struct status *st, const struct story *s);

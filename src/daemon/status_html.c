@@ -277,7 +277,7 @@ static void write_where(const struct status *st, struct buf *out)
 
 static void write_facts(const struct status *st, const struct config_upstream *u, struct buf *out)
 {
-    const struct status_view *s = status_next(st, NULL, u->name, VIEW_UPSTREAM), *k;
+    const struct traffic_view *s = status_next(st, NULL, u->name, VIEW_UPSTREAM), *k;
     struct turns_view v = s ? s->view : (struct turns_view){.kind = VIEW_UPSTREAM};
 
     buf_printf(out, "<p class=\"line dim\">%u ", v.in_flight);
@@ -307,7 +307,7 @@ static void write_facts(const struct status *st, const struct config_upstream *u
     buf_printf(out, ".</p>");
 }
 
-static void write_target(const struct status_view *model, const struct status_view *target,
+static void write_target(const struct traffic_view *model, const struct traffic_view *target,
                          struct buf *out)
 {
     bool down = model->view.shut_ms > 0 || model->view.half_open;
@@ -331,7 +331,7 @@ static void write_target(const struct status_view *model, const struct status_vi
 static void write_upstream(const struct status *st, const struct config_upstream *u,
                            struct buf *out)
 {
-    const struct status_view *model = NULL, *target;
+    const struct traffic_view *model = NULL, *target;
     unsigned rows = 0, hidden = 0;
 
     buf_printf(out, "<h3>");

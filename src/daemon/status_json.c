@@ -181,10 +181,10 @@ static const char *gate_word(const struct turns_view *v)
 }
 
 static void add_targets(struct json_tree *t, struct cJSON *to, const struct status *st,
-                        const struct status_view *model)
+                        const struct traffic_view *model)
 {
     struct cJSON *all = json_tree_array(t, to, "targets");
-    const struct status_view *v = NULL;
+    const struct traffic_view *v = NULL;
 
     while ((v = status_next(st, v, model->upstream, VIEW_TARGET))) {
         struct cJSON *one, *gate;
@@ -211,7 +211,7 @@ static void add_models(struct json_tree *t, struct cJSON *to, const struct statu
                        const char *upstream)
 {
     struct cJSON *all = json_tree_array(t, to, "models");
-    const struct status_view *v = NULL;
+    const struct traffic_view *v = NULL;
     unsigned hidden = 0;
 
     while ((v = status_next(st, v, upstream, VIEW_MODEL))) {
@@ -245,7 +245,7 @@ static void add_keys(struct json_tree *t, struct cJSON *to, const struct status 
 
     for (unsigned i = 1; i <= u->key_count; i++) {
         struct cJSON *one = json_tree_object(t, all, NULL);
-        const struct status_view *v = NULL;
+        const struct traffic_view *v = NULL;
 
         while ((v = status_next(st, v, u->name, VIEW_KEY)) && v->view.key_number != i)
             ;
@@ -259,7 +259,7 @@ static void add_keys(struct json_tree *t, struct cJSON *to, const struct status 
 static void add_upstream(struct json_tree *t, struct cJSON *to, const struct status *st,
                          const struct config_upstream *u)
 {
-    const struct status_view *s = status_next(st, NULL, u->name, VIEW_UPSTREAM);
+    const struct traffic_view *s = status_next(st, NULL, u->name, VIEW_UPSTREAM);
     struct turns_view v = s ? s->view : (struct turns_view){.kind = VIEW_UPSTREAM};
     struct cJSON *one = json_tree_object(t, to, NULL), *budget;
 

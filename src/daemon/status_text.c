@@ -130,7 +130,8 @@ static void write_hour(const struct status *st, struct buf *out)
 
 /* --- upstreams -------------------------------------------------------------------------------- */
 
-static void write_target(const struct status_view *m, const struct status_view *t, struct buf *out)
+static void write_target(const struct traffic_view *m, const struct traffic_view *t,
+                         struct buf *out)
 {
     struct buf words;
 
@@ -151,8 +152,8 @@ static void write_target(const struct status_view *m, const struct status_view *
 static void write_upstream(const struct status *st, const struct config_upstream *u, unsigned *rows,
                            struct buf *out)
 {
-    const struct status_view *s = status_next(st, NULL, u->name, VIEW_UPSTREAM), *m = NULL, *t,
-                             *k = NULL;
+    const struct traffic_view *s = status_next(st, NULL, u->name, VIEW_UPSTREAM), *m = NULL, *t,
+                              *k = NULL;
 
     buf_printf(out, "\n%s", u->name);
     buf_printf(out, "  %u in flight", s ? s->view.in_flight : 0);

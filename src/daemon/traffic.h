@@ -36,6 +36,16 @@ void traffic_free(struct traffic *t);
 /* From any thread. */
 struct turns *traffic_turns(struct traffic *t);
 
+/* A view of targets/turns.h with names of its own. */
+struct traffic_view {
+    struct turns_view view;
+    char upstream[64], model[128];
+    bool hidden; /* on the status page: more of its upstream than are shown */
+};
+/* Views of everything, sorted by upstream, kind, model, operation and key; those that differ only in
+ * clients' own keys are one. The caller frees them. 0 or -ENOMEM. */
+int traffic_views(struct traffic *t, struct traffic_view **ret, size_t *ret_count);
+
 /* Writes the metrics of targets in the Prometheus text format; on the main thread. The number of
  * series is limited: further models are summed as "other". */
 void traffic_metrics(struct traffic *t, struct buf *out);

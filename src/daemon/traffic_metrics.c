@@ -1,4 +1,5 @@
 /* Writes the metrics of targets for Prometheus. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,60 +94,37 @@ static const struct series all_series[] = {
     {METRIC_TARGET_WAITING, VIEW_TARGET, waiting, false},
 };
 
-/* The labels that distinguish one sample of a series from the others. */
-struct labels {
-    enum turns_view_kind kind;
-    enum operation operation;
-    unsigned key_number;
-    char upstream[64], model[128];
-};
-
-/* A view with copies of its names, to be written after unlocking. */
-struct seen {
-    struct labels labels;
-    struct turns_view view;
-};
-
-static bool has_model(const struct labels *l)
+static bool has_model(const struct traffic_view *v)
 {
-    return l->kind == VIEW_MODEL || l->kind == VIEW_TARGET;
+    return v->view.kind == VIEW_MODEL || v->view.kind == VIEW_TARGET;
 }
+
+/* --- views ------------------------------------------------------------------------------------ */
 
 static void see(void *arg, const struct turns_view *v)
 {
-    struct buf *all = arg;
-    struct seen s = {.labels = {.kind = v->kind}, .view = *v};
+    struct traffic_view one = {.view = *v};
 
-    snprintf(s.labels.upstream, sizeof(s.labels.upstream), "%s", v->upstream);
-    if (has_model(&s.labels)) {
-        snprintf(s.labels.model, sizeof(s.labels.model), "%s", v->model ? v->model : "");
-        s.labels.operation = v->operation;
-    }
-    if (v->kind == VIEW_KEY || v->kind == VIEW_TARGET)
-        s.labels.key_number = v->key_number;
-    (void)buf_add(all, (const char *)&s, sizeof(s));
-}
-
-static int compare_labels(const struct labels *x, const struct labels *y)
-{
-    int order = (int)x->kind - (int)y->kind;
-
-    if (order == 0)
-        order = strcmp(x->upstream, y->upstream);
-    if (order == 0)
-        order = strcmp(x->model, y->model);
-    if (order == 0)
-        order = (int)x->operation - (int)y->operation;
-    if (order == 0 && x->key_number != y->key_number)
-        order = x->key_number < y->key_number ? -1 : 1;
-    return order;
+    snprintf(one.upstream, sizeof(one.upstream), "%s", v->upstream);
+    snprintf(one.model, sizeof(one.model), "%s", v->model ? v->model : "");
+    one.view.upstream = one.view.model = NULL;
+    (void)buf_add(arg, (const char *)&one, sizeof(one));
 }
 
 static int compare(const void *a, const void *b)
 {
-    const struct seen *x = a, *y = b;
+    const struct traffic_view *x = a, *y = b;
+    int order = strcmp(x->upstream, y->upstream);
 
-    return compare_labels(&x->labels, &y->labels);
+    if (order == 0)
+        order = (int)x->view.kind - (int)y->view.kind;
+    if (order == 0)
+        order = strcmp(x->model, y->model);
+    if (order == 0)
+        order = (int)x->view.operation - (int)y->view.operation;
+    if (order == 0 && x->view.key_number != y->view.key_number)
+        order = x->view.key_number < y->view.key_number ? -1 : 1;
+    return order;
 }
 
 static void add_up(struct turns_view *sum, const struct turns_view *v)
@@ -158,16 +136,17 @@ static void add_up(struct turns_view *sum, const struct turns_view *v)
     sum->fallbacks += v->fallbacks;
     sum->shut += v->shut;
     sum->half_open |= v->half_open;
-    if (v->shut_ms > sum->shut_ms)
-        sum->shut_ms = v->shut_ms;
+    sum->opening |= v->opening;
+    sum->in_a_row = v->in_a_row > sum->in_a_row ? v->in_a_row : sum->in_a_row;
+    sum->shut_ms = v->shut_ms > sum->shut_ms ? v->shut_ms : sum->shut_ms;
     if (v->pace_per_minute > 0 &&
         (sum->pace_per_minute <= 0 || v->pace_per_minute < sum->pace_per_minute))
         sum->pace_per_minute = v->pace_per_minute;
 }
 
-/* Merges views with the same labels, since a scraper rejects duplicate samples: targets distinguish
- * clients' own keys, and metrics do not. Returns how many are left. */
-static size_t merge(struct seen *all, size_t n)
+/* Sorts, and merges views of the same names, since a scraper rejects duplicate samples: targets
+ * distinguish clients' own keys, and neither metrics nor the status do. Returns how many are left. */
+static size_t merge(struct traffic_view *all, size_t n)
 {
     size_t kept = 0;
 
@@ -182,7 +161,25 @@ static size_t merge(struct seen *all, size_t n)
     return kept;
 }
 
-static bool says_something(const struct series *s, const struct seen *seen)
+int traffic_views(struct traffic *t, struct traffic_view **ret, size_t *ret_count)
+{
+    struct buf all;
+    uint64_t at = 0;
+    size_t size;
+
+    buf_init(&all, SIZE_MAX / 2);
+    while (turns_each(traffic_turns(t), &at, see, &all))
+        ;
+    if (all.failed) {
+        buf_deinit(&all);
+        return -ENOMEM;
+    }
+    *ret = (struct traffic_view *)(void *)buf_steal(&all, &size);
+    *ret_count = merge(*ret, size / sizeof(**ret));
+    return 0;
+}
+
+static bool says_something(const struct series *s, const struct traffic_view *seen)
 {
     const struct turns_view *v = &seen->view;
 
@@ -197,7 +194,7 @@ static bool says_something(const struct series *s, const struct seen *seen)
 
 /* Drops views without any sample, since clients may name arbitrary models. Returns how many are
  * left. */
-static size_t drop_silent(struct seen *all, size_t n)
+static size_t drop_silent(struct traffic_view *all, size_t n)
 {
     size_t kept = 0;
 
@@ -212,65 +209,65 @@ static size_t drop_silent(struct seen *all, size_t n)
     return kept;
 }
 
-/* Both lists are sorted. Moves `at` to the first of `shown` that is not before `l`; returns whether
+/* Both lists are sorted. Moves `at` to the first of `shown` that is not before `v`; returns whether
  * it is equal. */
-static bool was_shown(const struct labels *shown, size_t n, size_t *at, const struct labels *l)
+static bool was_shown(const struct traffic_view *shown, size_t n, size_t *at,
+                      const struct traffic_view *v)
 {
-    while (*at < n && compare_labels(&shown[*at], l) < 0)
+    while (*at < n && compare(&shown[*at], v) < 0)
         ++*at;
-    return *at < n && compare_labels(&shown[*at], l) == 0;
+    return *at < n && compare(&shown[*at], v) == 0;
 }
 
 /* Limits the number of series. Views that had their own labels at the last scrape keep them, since
  * a counter must not jump between two series. Others follow while there is room; the rest is summed
  * as one model. */
-static void cap(struct seen *all, size_t n, const struct labels *shown, size_t shown_n)
+static void cap(struct traffic_view *all, size_t n, const struct traffic_view *shown,
+                size_t shown_n)
 {
     size_t room[VIEW_TARGET + 1], at = 0;
 
     for (size_t i = 0; i <= VIEW_TARGET; i++)
         room[i] = SERIES_MAX;
     for (size_t i = 0; i < n; i++)
-        if (was_shown(shown, shown_n, &at, &all[i].labels))
-            room[all[i].labels.kind]--;
+        if (was_shown(shown, shown_n, &at, &all[i]))
+            room[all[i].view.kind]--;
     at = 0;
     for (size_t i = 0; i < n; i++) {
-        struct labels *l = &all[i].labels;
+        struct traffic_view *v = &all[i];
 
-        if (!has_model(l) || was_shown(shown, shown_n, &at, l))
+        if (!has_model(v) || was_shown(shown, shown_n, &at, v))
             continue;
-        if (room[l->kind] > 0)
-            room[l->kind]--;
+        if (room[v->view.kind] > 0)
+            room[v->view.kind]--;
         else
-            snprintf(l->model, sizeof(l->model), THE_REST);
+            snprintf(v->model, sizeof(v->model), THE_REST);
     }
 }
 
-static void remember(struct buf *shown, const struct seen *all, size_t n)
+static void remember(struct buf *shown, const struct traffic_view *all, size_t n)
 {
     buf_reset(shown, SIZE_MAX);
     for (size_t i = 0; i < n; i++)
-        if (has_model(&all[i].labels) && strcmp(all[i].labels.model, THE_REST) != 0)
-            (void)buf_add(shown, (const char *)&all[i].labels, sizeof(all[i].labels));
+        if (has_model(&all[i]) && strcmp(all[i].model, THE_REST) != 0)
+            (void)buf_add(shown, (const char *)&all[i], sizeof(all[i]));
 }
 
 /* --- the text --------------------------------------------------------------------------------- */
 
-static void write_view(const struct series *s, const struct seen *seen, struct buf *out)
+static void write_view(const struct series *s, const struct traffic_view *v, struct buf *out)
 {
-    const struct labels *l = &seen->labels;
-
-    if (!says_something(s, seen))
+    if (!says_something(s, v))
         return;
     buf_printf(out, "%s{", metrics_families[s->metric].name);
-    metrics_write_label(out, "upstream", l->upstream);
-    if (has_model(l)) {
-        metrics_write_label(out, "model", l->model);
-        buf_printf(out, ",operation=\"%s\"", operation_word(l->operation));
+    metrics_write_label(out, "upstream", v->upstream);
+    if (has_model(v)) {
+        metrics_write_label(out, "model", v->model);
+        buf_printf(out, ",operation=\"%s\"", operation_word(v->view.operation));
     }
-    if (l->kind == VIEW_KEY || l->kind == VIEW_TARGET)
-        buf_printf(out, ",key=\"%u\"", l->key_number);
-    buf_printf(out, "} %.15g\n", s->value(&seen->view));
+    if (v->view.kind == VIEW_KEY || v->view.kind == VIEW_TARGET)
+        buf_printf(out, ",key=\"%u\"", v->view.key_number);
+    buf_printf(out, "} %.15g\n", s->value(&v->view));
 }
 
 static void write_counts(unsigned waiting, const struct traffic_counts *counts, struct buf *out)
@@ -286,19 +283,17 @@ static void write_counts(unsigned waiting, const struct traffic_counts *counts, 
 void traffic_metrics(struct traffic *t, struct buf *out)
 {
     struct traffic_counts counts = traffic_counts(t);
-    struct turns *turns = traffic_turns(t);
-    struct buf all, *shown = traffic_shown(t);
-    struct seen *views;
-    uint64_t at = 0;
+    struct buf *shown = traffic_shown(t);
+    struct traffic_view *views;
     size_t n;
 
-    write_counts(turns_waiting(turns), &counts, out);
-    buf_init(&all, SIZE_MAX / 2);
-    while (turns_each(turns, &at, see, &all))
-        ;
-    views = (struct seen *)(void *)all.p;
-    n = drop_silent(views, merge(views, all.len / sizeof(*views)));
-    cap(views, n, (const struct labels *)(void *)shown->p, shown->len / sizeof(struct labels));
+    write_counts(turns_waiting(traffic_turns(t)), &counts, out);
+    if (traffic_views(t, &views, &n) < 0) {
+        out->failed = true;
+        return;
+    }
+    n = drop_silent(views, n);
+    cap(views, n, (const struct traffic_view *)(void *)shown->p, shown->len / sizeof(*views));
     n = merge(views, n);
     remember(shown, views, n);
     for (size_t i = 0; i < sizeof all_series / sizeof all_series[0]; i++) {
@@ -308,6 +303,5 @@ void traffic_metrics(struct traffic *t, struct buf *out)
         for (size_t k = 0; k < n; k++)
             write_view(s, &views[k], out);
     }
-    out->failed |= all.failed;
-    buf_deinit(&all);
+    free(views);
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "daemon/pressure.h"
 #include "daemon/worker_private.h"
 #include "edge/spool_file.h"
 
@@ -35,14 +34,18 @@ int call_spool_open(void *world, struct exchange *x, struct spool **ret)
 
 static uint64_t buffered(const struct worker *w)
 {
-    return pressure_now() + w->buffered - w->buffered_reported;
+    return worker_buffered() + w->buffered - w->buffered_reported;
 }
 
+static uint64_t most(const struct worker *w)
+{
+    return w->wiring->config->server.max_buffered;
+}
+
+/* Above half of max_buffered, bodies go to spools at once ... */
 bool call_pressed(void *world)
 {
-    const struct worker *w = world;
-
-    return pressure_is_high(buffered(w), w->wiring->config->server.max_buffered);
+    return buffered(world) > most(world) / 2;
 }
 
 /* Cheap enough for every step: it is the sum of a few fields. */
@@ -58,7 +61,7 @@ void call_count(struct call *c)
     untold = w->buffered > w->buffered_reported ? w->buffered - w->buffered_reported
                                                 : w->buffered_reported - w->buffered;
     if (untold >= TELL_BYTES)
-        pressure_report(&w->buffered_reported, w->buffered);
+        worker_report(w);
 }
 
 static int shed(struct worker *w, char *ret_why, size_t size)
@@ -67,24 +70,14 @@ static int shed(struct worker *w, char *ret_why, size_t size)
     snprintf(ret_why, size,
              "retryd: the requests under way hold %llu MiB of memory and may hold %llu MiB; try "
              "again in a second, or raise max_buffered",
-             (unsigned long long)(buffered(w) >> 20),
-             (unsigned long long)(w->wiring->config->server.max_buffered >> 20));
+             (unsigned long long)(buffered(w) >> 20), (unsigned long long)(most(w) >> 20));
     return -EBUSY;
 }
 
+/* ... from 95 %, new requests are refused ... */
 int call_shed(struct worker *w, char *ret_why, size_t size)
 {
-    return pressure_is_full(buffered(w), w->wiring->config->server.max_buffered)
-               ? shed(w, ret_why, size)
-               : 0;
-}
-
-/* Requests whose heads came in time could still fill all memory together with their bodies. Those
- * that have a file take no more of it. */
-static bool must_shed(const struct call *c)
-{
-    return body_in_memory(&c->x.request.body) &&
-           pressure_is_over(buffered(c->w), c->w->wiring->config->server.max_buffered);
+    return buffered(w) >= most(w) / 100 * 95 ? shed(w, ret_why, size) : 0;
 }
 
 /* --- the request's body ----------------------------------------------------------------------------- */
@@ -108,7 +101,9 @@ ptrdiff_t call_on_body(void *user, const void *data, size_t n, char *ret_why, si
     struct call *c = user;
     ptrdiff_t taken;
 
-    if (must_shed(c))
+    /* ... and at all of it, requests whose heads came in time, and that could still fill all memory
+     * together with their bodies. Those that have a file take no more of it. */
+    if (body_in_memory(&c->x.request.body) && buffered(c->w) >= most(c->w))
         return shed(c->w, ret_why, why_size);
     taken = exchange_body(&c->x, data, n);
     call_count(c);

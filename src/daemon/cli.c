@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/str.h"
 #include "daemon/run.h"
 
 #define TEXT_MAX (1024 * 1024)
@@ -92,12 +93,6 @@ static const struct cli_command *find_command(const char *name)
     return NULL;
 }
 
-static void command_help(const struct cli_command *c, FILE *out)
-{
-    fprintf(out, "Usage: retryd %s%s%s\n\n%c%s.\n\n%s", c->name, c->arguments[0] ? " " : "",
-            c->arguments, toupper((unsigned char)c->help[0]), c->help + 1, c->text);
-}
-
 /* --- parsing ---------------------------------------------------------------------------------- */
 
 enum {
@@ -147,16 +142,6 @@ static enum cli_exit set_mode(struct cli *cli, enum cli_mode mode, FILE *err)
     return CLI_OK;
 }
 
-static enum cli_exit set_config(struct cli *cli, const char *path, FILE *err)
-{
-    if (cli->config)
-        return cli_complain(err, "-c was given twice; expected one file", "");
-    if (!path[0])
-        return cli_complain(err, "-c needs a file name", "");
-    cli->config = path;
-    return CLI_OK;
-}
-
 /* getopt stores an unknown short option in optopt. A long one is the argument before optind. */
 static enum cli_exit unknown_option(char **argv, FILE *err)
 {
@@ -170,7 +155,12 @@ static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE 
 {
     switch (option) {
     case 'c':
-        return set_config(cli, optarg, err);
+        if (cli->config)
+            return cli_complain(err, "-c was given twice; expected one file", "");
+        if (!optarg[0])
+            return cli_complain(err, "-c needs a file name", "");
+        cli->config = optarg;
+        return CLI_OK;
     case 'h':
         return set_mode(cli, CLI_HELP, err);
     case OPTION_CHECK:
@@ -360,6 +350,16 @@ static enum cli_exit dump(const struct cli *cli, FILE *out, FILE *err)
     return result;
 }
 
+/* Whether the address is neither "off" nor has port 0. */
+static bool can_be_asked(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    uint64_t port;
+
+    return str_starts(str_from(address), STR("unix:")) ||
+           (colon && str_to_u64(str_from(colon + 1), &port) && port > 0);
+}
+
 char *cli_admin_address(const struct cli *cli, FILE *err)
 {
     struct buf problems;
@@ -370,6 +370,11 @@ char *cli_admin_address(const struct cli *cli, FILE *err)
     if (!address)
         put_buf(&problems, err);
     buf_deinit(&problems);
+    if (address && !can_be_asked(address)) {
+        fprintf(err, "retryd: there is no admin address to ask: [admin] listen is %s\n", address);
+        free(address);
+        return NULL;
+    }
     return address;
 }
 
@@ -379,10 +384,8 @@ static enum cli_exit health(const struct cli *cli, FILE *out, FILE *err)
     char *address = cli_admin_address(cli, err);
     enum cli_exit result = CLI_FAILED;
 
-    if (address && cli->mode == CLI_READY)
-        result = cli_ready(address, CLI_HEALTH_PATIENCE_MS, out, err);
-    else if (address)
-        result = cli_health(address, CLI_HEALTH_PATIENCE_MS, out, err);
+    if (address)
+        result = cli_health(address, cli->mode == CLI_READY, CLI_HEALTH_PATIENCE_MS, out, err);
     free(address);
     return result;
 }
@@ -410,6 +413,8 @@ static enum cli_exit help(FILE *out)
 
 static int answer(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err)
 {
+    const struct cli_command *c = cli->command;
+
     switch (cli->mode) {
     case CLI_CHECK:
         return check(cli, out, err);
@@ -426,7 +431,8 @@ static int answer(const struct cli *cli, const char *const *libraries, FILE *out
         config_manual(out);
         return CLI_OK;
     case CLI_COMMAND_HELP:
-        command_help(cli->command, out);
+        fprintf(out, "Usage: retryd %s%s%s\n\n%c%s.\n\n%s", c->name, c->arguments[0] ? " " : "",
+                c->arguments, toupper((unsigned char)c->help[0]), c->help + 1, c->text);
         return CLI_OK;
     case CLI_COMMAND:
         return cli->command->main(cli, out, err);

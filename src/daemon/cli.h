@@ -95,29 +95,25 @@ enum cli_exit cli_exit_for_load(int error);
  * CLI_FAILED if no daemon answers in time, or CLI_USAGE if there are several. */
 int cli_reload(const struct cli *cli, FILE *out, FILE *err);
 
-/* Whether an admin address can be asked: not "off", nor one with port 0. */
-bool cli_can_be_asked(const char *address);
-
 /* The commands status, top and explain: what the running daemon says, whose admin address the
  * configuration names. CLI_FAILED if there is no answer. */
 int cli_status(const struct cli *cli, FILE *out, FILE *err);
 int cli_top(const struct cli *cli, FILE *out, FILE *err);
 int cli_explain(const struct cli *cli, FILE *out, FILE *err);
 
-/* Asks the admin listener at `address` (as in [admin] listen) for /healthz. Returns CLI_OK after a
- * line on `out` if it answers 200 within `patience_ms`, else CLI_FAILED after a line on `err`. */
+/* Asks the admin listener at `address` (as in [admin] listen) for /healthz, or /readyz if `ready`. Returns
+ * CLI_OK after a line on `out` if it answers 200 within `patience_ms`, else CLI_FAILED after a line on
+ * `err`. */
 #define CLI_HEALTH_PATIENCE_MS 3000
-enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, FILE *err);
-
-/* Does the same for /readyz. */
-enum cli_exit cli_ready(const char *address, unsigned patience_ms, FILE *out, FILE *err);
+enum cli_exit cli_health(const char *address, bool ready, unsigned patience_ms, FILE *out,
+                         FILE *err);
 
 /* The command wait: asks for /readyz until it answers 200. Returns CLI_OK then, CLI_FAILED when the
  * time is over or there is nothing to ask. */
 int cli_wait(const struct cli *cli, FILE *out, FILE *err);
 
-/* Returns the address of the admin listener, or NULL after writing to `err` what is wrong. The
- * caller frees it. Loads no keys: the user may not be allowed to read them. */
+/* Returns the address of the admin listener, or NULL after writing to `err` what is wrong: also that
+ * there is none to ask, since it is "off" or has port 0. The caller frees it. Loads no keys: the user may not be allowed to read them. */
 char *cli_admin_address(const struct cli *cli, FILE *err);
 
 #endif

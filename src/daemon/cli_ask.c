@@ -20,21 +20,6 @@
 
 /* --- --health and --ready --------------------------------------------------------------------- */
 
-bool cli_can_be_asked(const char *address)
-{
-    const char *colon = strrchr(address, ':');
-    uint64_t port;
-
-    return str_starts(str_from(address), STR("unix:")) ||
-           (colon && str_to_u64(str_from(colon + 1), &port) && port > 0);
-}
-
-static enum cli_exit cannot_ask(const char *address, FILE *err)
-{
-    fprintf(err, "retryd: there is no admin address to ask: [admin] listen is %s\n", address);
-    return CLI_FAILED;
-}
-
 /* Tells what came of a question, in one line: `rc` is a status, or -errno. */
 static enum cli_exit tell_status(int rc, const char *what, const char *address, FILE *out,
                                  FILE *err)
@@ -48,18 +33,11 @@ static enum cli_exit tell_status(int rc, const char *what, const char *address, 
     return rc == 200 ? CLI_OK : CLI_FAILED;
 }
 
-enum cli_exit cli_health(const char *address, unsigned patience_ms, FILE *out, FILE *err)
+enum cli_exit cli_health(const char *address, bool ready, unsigned patience_ms, FILE *out,
+                         FILE *err)
 {
-    return cli_can_be_asked(address) ? tell_status(fetch_status(address, "/healthz", patience_ms),
-                                                   "healthy", address, out, err)
-                                     : cannot_ask(address, err);
-}
-
-enum cli_exit cli_ready(const char *address, unsigned patience_ms, FILE *out, FILE *err)
-{
-    return cli_can_be_asked(address) ? tell_status(fetch_status(address, "/readyz", patience_ms),
-                                                   "ready", address, out, err)
-                                     : cannot_ask(address, err);
+    return tell_status(fetch_status(address, ready ? "/readyz" : "/healthz", patience_ms),
+                       ready ? "ready" : "healthy", address, out, err);
 }
 
 /* --- wait ------------------------------------------------------------------------------------- */
@@ -122,16 +100,16 @@ int cli_wait(const struct cli *cli, FILE *out, FILE *err)
 {
     uint64_t timeout_ms;
     enum cli_exit result = parse_wait(cli->argc - 1, cli->argv + 1, &timeout_ms, err);
-    char *address = result == CLI_OK ? cli_admin_address(cli, err) : NULL;
+    char *address;
 
-    if (address)
-        result = cli_can_be_asked(address)
-                     ? tell_status(ask_until_ready(address, timeout_ms), "ready", address, out, err)
-                     : cannot_ask(address, err);
-    else if (result == CLI_OK)
-        result = CLI_FAILED;
+    if (result != CLI_OK)
+        return result;
+    address = cli_admin_address(cli, err);
+    if (!address)
+        return CLI_FAILED;
+    result = tell_status(ask_until_ready(address, timeout_ms), "ready", address, out, err);
     free(address);
-    return (int)result;
+    return result;
 }
 
 /* --- reload ----------------------------------------------------------------------------------- */

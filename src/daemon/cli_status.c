@@ -18,25 +18,6 @@
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
-/* The admin address of the configuration in force, which the caller frees; NULL after a line on `err`. */
-static char *find_address(const struct cli *cli, FILE *err)
-{
-    struct buf problems;
-    char *address;
-
-    buf_init(&problems, TEXT_MAX);
-    address = config_admin_address(cli->config, &problems);
-    if (!address)
-        fprintf(err, "%.*s", (int)problems.len, problems.len ? problems.p : "");
-    buf_deinit(&problems);
-    if (address && !cli_can_be_asked(address)) {
-        fprintf(err, "retryd: there is no admin address to ask: [admin] listen is %s\n", address);
-        free(address);
-        return NULL;
-    }
-    return address;
-}
-
 /* Gets a page: CLI_OK, or CLI_FAILED after a line on `err`. A 404's body is such a line, too. */
 static enum cli_exit get(const char *address, const char *path, struct buf *ret, FILE *err)
 {
@@ -53,24 +34,18 @@ static enum cli_exit get(const char *address, const char *path, struct buf *ret,
     return CLI_FAILED;
 }
 
-static enum cli_exit show(const char *address, const char *path, FILE *out, FILE *err)
+static int show_page(const struct cli *cli, const char *path, FILE *out, FILE *err)
 {
-    enum cli_exit result;
+    char *address = cli_admin_address(cli, err);
+    enum cli_exit result = CLI_FAILED;
     struct buf text;
 
     buf_init(&text, TEXT_MAX);
-    result = get(address, path, &text, err);
+    if (address)
+        result = get(address, path, &text, err);
     if (result == CLI_OK)
         fwrite(text.p, 1, text.len, out);
     buf_deinit(&text);
-    return result;
-}
-
-static int show_page(const struct cli *cli, const char *path, FILE *out, FILE *err)
-{
-    char *address = find_address(cli, err);
-    enum cli_exit result = address ? show(address, path, out, err) : CLI_FAILED;
-
     free(address);
     return result;
 }
@@ -140,27 +115,13 @@ static bool wait_key(void)
     return !stopped && key != 'q' && key != 'Q' && key != 4;
 }
 
-static enum cli_exit watch(const char *address, FILE *out, FILE *err)
-{
-    enum cli_exit result;
-    struct buf text;
-
-    do {
-        buf_init(&text, TEXT_MAX);
-        result = get(address, "/status.txt", &text, err);
-        if (result == CLI_OK)
-            draw(&text, out);
-        buf_deinit(&text);
-    } while (result == CLI_OK && wait_key());
-    return result;
-}
-
 /* On the terminal's other screen, without echo; what was there comes back. */
 static enum cli_exit watch_on_terminal(const char *address, FILE *out, FILE *err)
 {
     struct sigaction on = {.sa_handler = on_signal}, before[2];
     struct termios was, raw;
     enum cli_exit result;
+    struct buf text;
 
     if (tcgetattr(STDIN_FILENO, &was) < 0)
         return CLI_FAILED;
@@ -170,7 +131,13 @@ static enum cli_exit watch_on_terminal(const char *address, FILE *out, FILE *err
     raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
     tcsetattr(STDIN_FILENO, TCSANOW, &raw);
     fputs("\033[?1049h\033[?25l\033[2J", out);
-    result = watch(address, out, err);
+    do {
+        buf_init(&text, TEXT_MAX);
+        result = get(address, "/status.txt", &text, err);
+        if (result == CLI_OK)
+            draw(&text, out);
+        buf_deinit(&text);
+    } while (result == CLI_OK && wait_key());
     fputs("\033[?25h\033[?1049l", out);
     fflush(out);
     tcsetattr(STDIN_FILENO, TCSANOW, &was);
@@ -188,7 +155,7 @@ int cli_top(const struct cli *cli, FILE *out, FILE *err)
         return cli_complain(err, "top takes no argument, not", cli->argv[1]);
     if (!isatty(fileno(out)) || !isatty(STDIN_FILENO))
         return show_page(cli, "/status.txt", out, err);
-    address = find_address(cli, err);
+    address = cli_admin_address(cli, err);
     result = address ? watch_on_terminal(address, out, err) : CLI_FAILED;
     free(address);
     return result;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "daemon/pressure.h"
+#include "daemon/worker.h"
 
 static const uint32_t bucket_limits_ms[METRICS_BUCKETS] = {
     10, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 120000, 300000, 600000};
@@ -116,20 +116,15 @@ static uint64_t sum(struct metrics *const *sets, unsigned count, size_t offset)
     return total;
 }
 
-static uint64_t now_of(const _Atomic uint64_t *counter)
-{
-    return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
 void metrics_add_to_sum(const struct metrics *m, struct metrics_sum *sum)
 {
-    sum->requests += now_of(&m->requests);
-    sum->rescued += now_of(&m->rescued);
-    sum->wait_ms += now_of(&m->wait_ms);
-    sum->failed += now_of(&m->ends[END_FAILED]) + now_of(&m->ends[END_BROKEN]);
+    sum->requests += value_of(&m->requests);
+    sum->rescued += value_of(&m->rescued);
+    sum->wait_ms += value_of(&m->wait_ms);
+    sum->failed += value_of(&m->ends[END_FAILED]) + value_of(&m->ends[END_BROKEN]);
     for (unsigned r = 1; r < REASON_COUNT; r++) {
-        sum->failures += now_of(&m->failures[r]);
-        sum->retries += now_of(&m->retries[r]);
+        sum->failures += value_of(&m->failures[r]);
+        sum->retries += value_of(&m->retries[r]);
     }
 }
 
@@ -155,7 +150,7 @@ static void write_sums(struct metrics *const *sets, unsigned count, uint64_t now
     metrics_write_seconds(out, METRIC_HANDSHAKE_TIME,
                           sum(sets, count, offsetof(struct metrics, handshake_us)) / 1000);
     metrics_write_seconds(out, METRIC_LAG, largest_lag(sets, count, now_ms));
-    metrics_write_count(out, METRIC_BUFFERED_MAX, pressure_most());
+    metrics_write_count(out, METRIC_BUFFERED_MAX, worker_most_buffered());
     metrics_write_count(out, METRIC_LOG_DROPPED, log_dropped());
 }
 

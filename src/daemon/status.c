@@ -14,7 +14,6 @@
 #include "base/clock.h"
 #include "base/escape.h"
 #include "base/hash.h"
-#include "daemon/pressure.h"
 #include "daemon/server_private.h"
 #include "targets/budget.h"
 
@@ -245,7 +244,7 @@ static void take_counters(struct server *s, struct status *ret)
         ret->connections += value_of(&m->connections);
         ret->lag_max_ms = lag > ret->lag_max_ms ? lag : ret->lag_max_ms;
     }
-    ret->buffered = pressure_now();
+    ret->buffered = worker_buffered();
     if (getrusage(RUSAGE_SELF, &u) == 0)
         ret->cpu_us = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
                       (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);

@@ -3,13 +3,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "daemon/pressure.h"
 #include "daemon/worker_private.h"
 
 #define ROUNDS_PER_TURN 16 /* before the loop looks at its sockets again */
@@ -20,6 +20,38 @@ static void wake_worker(void *arg)
     struct worker *w = arg;
 
     w->work = true;
+}
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+/* All threads update it. It may wrap around between one worker's addition and another's subtraction,
+ * which is harmless. */
+static _Atomic uint64_t buffered;
+static _Atomic uint64_t most_buffered;
+
+void worker_report(struct worker *w)
+{
+    uint64_t change = (uint64_t)w->buffered - w->buffered_reported, sum, seen;
+
+    if (change == 0)
+        return;
+    w->buffered_reported = w->buffered;
+    sum = atomic_fetch_add_explicit(&buffered, change, memory_order_relaxed) + change;
+    seen = atomic_load_explicit(&most_buffered, memory_order_relaxed);
+    while (sum > seen &&
+           !atomic_compare_exchange_weak_explicit(&most_buffered, &seen, sum, memory_order_relaxed,
+                                                  memory_order_relaxed))
+        ;
+}
+
+uint64_t worker_buffered(void)
+{
+    return atomic_load_explicit(&buffered, memory_order_relaxed);
+}
+
+uint64_t worker_most_buffered(void)
+{
+    return atomic_load_explicit(&most_buffered, memory_order_relaxed);
 }
 
 /* --- the turn --------------------------------------------------------------------------------- */
@@ -42,7 +74,7 @@ static void publish(struct worker *w)
     metrics_set(&m->active, w->active_count);
     metrics_set(&m->connections, frontend_connections(w->frontend));
     metrics_set(&m->buffered, w->buffered);
-    pressure_report(&w->buffered_reported, w->buffered);
+    worker_report(w);
     if (closed != atomic_load_explicit(&w->closed, memory_order_relaxed)) {
         atomic_store_explicit(&w->closed, closed, memory_order_release);
         w->on_change(w->arg);
@@ -89,27 +121,24 @@ static void turn(struct worker *w)
     log_flush();
 }
 
-static void note_lag(struct worker *w)
-{
-    uint64_t now_ns = uv_hrtime(), ms = (now_ns - w->turn_began_ns) / 1000000;
-
-    peak_note(&w->metrics.lag, ms, now_ns / 1000000);
-    if (ms >= LAG_WARN_MS) {
-        log_begin(LOG_WARN, "the event loop was held up");
-        log_u64("lag_ms", ms);
-        log_end();
-    }
-}
-
 /* Before the loop sleeps: handles what timers have recorded. */
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct worker *w = prepare->data;
+    uint64_t now_ns, lag_ms;
 
     if (w->work && !w->closing)
         turn(w);
-    if (w->turn_began_ns)
-        note_lag(w);
+    if (!w->turn_began_ns)
+        return;
+    now_ns = uv_hrtime();
+    lag_ms = (now_ns - w->turn_began_ns) / 1000000;
+    peak_note(&w->metrics.lag, lag_ms, now_ns / 1000000);
+    if (lag_ms >= LAG_WARN_MS) {
+        log_begin(LOG_WARN, "the event loop was held up");
+        log_u64("lag_ms", lag_ms);
+        log_end();
+    }
 }
 
 /* After the loop woke up: handles what sockets have recorded. */
@@ -173,20 +202,12 @@ static void start_abort(struct worker *w)
     }
 }
 
-/* Puts the calls whose turns were granted into the run queue. */
-static void take_turns(struct worker *w)
-{
-    struct turn *turn;
-
-    while ((turn = turns_ready_take(w->turns, &w->ready)))
-        call_enqueue(turn->tag);
-}
-
 static void on_inbox(uv_async_t *async)
 {
     struct worker *w = async->data;
     struct inbox *in = &w->inbox;
     struct inbox got;
+    struct turn *turn;
 
     pthread_mutex_lock(&in->lock);
     got = *in;
@@ -198,7 +219,8 @@ static void on_inbox(uv_async_t *async)
     if (w->closing)
         return;
     w->work = true;
-    take_turns(w);
+    while ((turn = turns_ready_take(w->turns, &w->ready)))
+        call_enqueue(turn->tag);
     if (got.config) {
         worker_adopt(w, got.config);
         config_unref(got.config);

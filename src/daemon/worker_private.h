@@ -66,9 +66,8 @@ struct worker {
     bool cut; /* when aborting: the remaining connections have been cut */
     uint64_t turn_began_ns;
     uint64_t random_state[4];
-    size_t buffered; /* bytes that its calls hold */
-    size_t
-        buffered_reported; /* the value last added to the sum of all workers (daemon/pressure.h) */
+    size_t buffered;          /* bytes that its calls hold */
+    size_t buffered_reported; /* the value last added to the sum of all workers */
     struct inbox inbox;
     struct metrics metrics;
     atomic_uint given;  /* connections handed over */
@@ -83,6 +82,8 @@ struct worker {
 
 /* Uses that configuration for new requests. */
 void worker_adopt(struct worker *w, struct config *config);
+/* Adds what its calls hold by now to the sum of all workers. */
+void worker_report(struct worker *w);
 
 /* The frontend calls these functions with the worker as context. */
 extern const struct frontend_handler call_handler;

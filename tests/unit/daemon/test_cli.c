@@ -422,7 +422,8 @@ static void health(struct admin *a, const char *address, enum cli_exit wanted, c
     struct outputs o;
 
     outputs_init(&o);
-    ck_assert_int_eq(cli_health(address ? address : a->address, patience_ms, o.out, o.err), wanted);
+    ck_assert_int_eq(cli_health(address ? address : a->address, false, patience_ms, o.out, o.err),
+                     wanted);
     outputs_close(&o);
     ck_assert_int_eq(pthread_join(a->thread, NULL), 0);
     close(a->listener);
@@ -487,7 +488,7 @@ START_TEST(health_with_nobody_there)
         struct outputs o;
 
         outputs_init(&o);
-        ck_assert_int_eq(cli_health(addresses[i], 1000, o.out, o.err), CLI_FAILED);
+        ck_assert_int_eq(cli_health(addresses[i], false, 1000, o.out, o.err), CLI_FAILED);
         outputs_close(&o);
         ck_assert_ptr_nonnull(strstr(o.err_text, addresses[i]));
         outputs_deinit(&o);

@@ -14,6 +14,15 @@ static inline uint64_t clock_now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+/* Returns CLOCK_REALTIME in milliseconds. */
+static inline uint64_t clock_unix_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 static inline uint64_t clock_after(uint64_t now, uint64_t delay)
 {
     return delay > UINT64_MAX - now ? UINT64_MAX : now + delay;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -27,11 +26,8 @@ static uint64_t world_now(void *world)
 
 static uint64_t world_unix(void *world)
 {
-    struct timespec t;
-
     (void)world;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    return clock_unix_ms();
 }
 
 static uint64_t rotl(uint64_t x, int k)

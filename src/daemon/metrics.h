@@ -130,6 +130,11 @@ void metrics_add_to_sum(const struct metrics *m, struct metrics_sum *sum);
 /* Writes the sum of `count` sets in the Prometheus text format 0.0.4. */
 void metrics_write(struct metrics *const *sets, unsigned count, uint64_t now_ms, struct buf *out);
 
+/* What the system says of the process: CPU time, and memory in bytes (0: it cannot be read). */
+struct metrics_process {
+    uint64_t cpu_us, resident, all;
+};
+struct metrics_process metrics_process(void);
 /* Writes what concerns the process as a whole. */
 void metrics_write_process(struct buf *out);
 

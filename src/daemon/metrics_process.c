@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "daemon/metrics.h"
 #include "edge/fetch.h"
 #include "edge/frontend.h"
@@ -31,27 +32,23 @@ static void write_build(struct buf *out)
     buf_printf(out, "} 1\n");
 }
 
-static void write_cpu(struct buf *out)
-{
-    struct rusage u;
-
-    if (getrusage(RUSAGE_SELF, &u) == 0)
-        metrics_write_seconds(out, METRIC_PROCESS_CPU,
-                              (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000 +
-                                  (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1000);
-}
-
-static void write_memory(struct buf *out)
+struct metrics_process metrics_process(void)
 {
     FILE *statm = fopen("/proc/self/statm", "re");
     unsigned long long all = 0, resident = 0, page = (unsigned long long)sysconf(_SC_PAGESIZE);
+    struct metrics_process p = {.cpu_us = 0};
+    struct rusage u;
 
+    if (getrusage(RUSAGE_SELF, &u) == 0)
+        p.cpu_us = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
+                   (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
     if (statm && fscanf(statm, "%llu %llu", &all, &resident) == 2) {
-        metrics_write_count(out, METRIC_PROCESS_RESIDENT, resident * page);
-        metrics_write_count(out, METRIC_PROCESS_VIRTUAL, all * page);
+        p.resident = resident * page;
+        p.all = all * page;
     }
     if (statm)
         fclose(statm);
+    return p;
 }
 
 static void write_descriptors(struct buf *out)
@@ -75,7 +72,8 @@ static void write_descriptors(struct buf *out)
 static uint64_t find_start(void)
 {
     FILE *stat = fopen("/proc/self/stat", "re");
-    struct timespec boot, now;
+    struct timespec boot;
+    uint64_t now_ms, up_ms, age_ms;
     unsigned long long ticks = 0;
     char text[1024] = "";
     size_t n = stat ? fread(text, 1, sizeof(text) - 1, stat) : 0;
@@ -90,30 +88,26 @@ static uint64_t find_start(void)
                &ticks) != 1)
         return 0;
     clock_gettime(CLOCK_BOOTTIME, &boot);
-    clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t up_ms = (uint64_t)boot.tv_sec * 1000 + (uint64_t)boot.tv_nsec / 1000000;
-    uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-    uint64_t age_ms = up_ms - ticks * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
-
+    now_ms = clock_unix_ms();
+    up_ms = (uint64_t)boot.tv_sec * 1000 + (uint64_t)boot.tv_nsec / 1000000;
+    age_ms = up_ms - ticks * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
     return (now_ms - age_ms) / 1000;
-}
-
-/* Found once: the clocks do not agree to the last digit. */
-static void write_start(struct buf *out)
-{
-    static uint64_t start_s;
-
-    if (start_s == 0)
-        start_s = find_start();
-    if (start_s > 0)
-        metrics_write_count(out, METRIC_PROCESS_START, start_s);
 }
 
 void metrics_write_process(struct buf *out)
 {
+    static uint64_t start_s; /* found once: the clocks do not agree to the last digit */
+    struct metrics_process p = metrics_process();
+
     write_build(out);
-    write_cpu(out);
-    write_memory(out);
+    metrics_write_seconds(out, METRIC_PROCESS_CPU, p.cpu_us / 1000);
+    if (p.all > 0) {
+        metrics_write_count(out, METRIC_PROCESS_RESIDENT, p.resident);
+        metrics_write_count(out, METRIC_PROCESS_VIRTUAL, p.all);
+    }
     write_descriptors(out);
-    write_start(out);
+    if (start_s == 0)
+        start_s = find_start();
+    if (start_s > 0)
+        metrics_write_count(out, METRIC_PROCESS_START, start_s);
 }

@@ -7,9 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/escape.h"
@@ -149,6 +146,15 @@ const struct traffic_view *status_next(const struct status *st, const struct tra
     return NULL;
 }
 
+const struct traffic_view *status_next_target(const struct status *st, const struct traffic_view *v,
+                                              const struct traffic_view *model)
+{
+    while ((v = status_next(st, v, model->upstream, VIEW_TARGET)))
+        if (!strcmp(v->model, model->model) && v->view.operation == model->view.operation)
+            return v;
+    return NULL;
+}
+
 uint64_t status_queue_ms(const struct status *st, const struct story *s)
 {
     uint64_t least = 0;
@@ -180,6 +186,28 @@ uint64_t status_other_ms(const struct history_sums *sums)
     return sums->total_ms > known ? sums->total_ms - known : 0;
 }
 
+unsigned status_top(const struct history_sums *sums, unsigned max, unsigned top[])
+{
+    unsigned n = 0;
+
+    while (n < max) {
+        unsigned best = 0;
+
+        for (unsigned r = 1; r < REASON_COUNT; r++) {
+            bool taken = false;
+
+            for (unsigned i = 0; i < n; i++)
+                taken |= top[i] == r;
+            if (!taken && sums->failures[r] > (best ? sums->failures[best] : 0))
+                best = r;
+        }
+        if (best == 0)
+            break;
+        top[n++] = best;
+    }
+    return n;
+}
+
 /* --- counters --------------------------------------------------------------------------------- */
 
 static uint64_t value_of(const _Atomic uint64_t *counter)
@@ -187,34 +215,31 @@ static uint64_t value_of(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-static void add_worker(const struct metrics *m, struct history_sums *to)
-{
-    uint64_t wait_ms = value_of(&m->wait_ms), queue_ms = value_of(&m->queue_ms);
-
-    to->requests += value_of(&m->requests);
-    to->answered += value_of(&m->ends[END_ANSWERED]);
-    to->rescued += value_of(&m->rescued);
-    to->failed += value_of(&m->ends[END_FAILED]);
-    to->refused += value_of(&m->refused);
-    to->broken += value_of(&m->ends[END_BROKEN]);
-    to->client_gone += value_of(&m->ends[END_CLIENT_GONE]);
-    to->attempts += value_of(&m->attempts);
-    to->total_ms += value_of(&m->duration_ms);
-    to->upstream_ms += value_of(&m->upstream_ms);
-    to->queue_ms += queue_ms;
-    to->backoff_ms += wait_ms > queue_ms ? wait_ms - queue_ms : 0;
-    for (unsigned r = 0; r < REASON_COUNT; r++) {
-        to->failures[r] += value_of(&m->failures[r]);
-        to->retries += value_of(&m->retries[r]);
-    }
-}
-
 static struct history_sums sums_of(struct server *s)
 {
     struct history_sums all = {.requests = 0};
 
-    for (unsigned i = 0; i < s->worker_count; i++)
-        add_worker(worker_metrics(s->workers[i]), &all);
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        const struct metrics *m = worker_metrics(s->workers[i]);
+        uint64_t wait_ms = value_of(&m->wait_ms), queue_ms = value_of(&m->queue_ms);
+
+        all.requests += value_of(&m->requests);
+        all.answered += value_of(&m->ends[END_ANSWERED]);
+        all.rescued += value_of(&m->rescued);
+        all.failed += value_of(&m->ends[END_FAILED]);
+        all.refused += value_of(&m->refused);
+        all.broken += value_of(&m->ends[END_BROKEN]);
+        all.client_gone += value_of(&m->ends[END_CLIENT_GONE]);
+        all.attempts += value_of(&m->attempts);
+        all.total_ms += value_of(&m->duration_ms);
+        all.upstream_ms += value_of(&m->upstream_ms);
+        all.queue_ms += queue_ms;
+        all.backoff_ms += wait_ms > queue_ms ? wait_ms - queue_ms : 0;
+        for (unsigned r = 0; r < REASON_COUNT; r++) {
+            all.failures[r] += value_of(&m->failures[r]);
+            all.retries += value_of(&m->retries[r]);
+        }
+    }
     return all;
 }
 
@@ -227,9 +252,7 @@ void status_sample(struct server *s)
 
 static void take_counters(struct server *s, struct status *ret)
 {
-    struct rusage u;
-    FILE *statm = fopen("/proc/self/statm", "re");
-    unsigned long all = 0, resident = 0;
+    struct metrics_process process = metrics_process();
 
     status_sample(s);
     ret->total = sums_of(s);
@@ -245,13 +268,8 @@ static void take_counters(struct server *s, struct status *ret)
         ret->lag_max_ms = lag > ret->lag_max_ms ? lag : ret->lag_max_ms;
     }
     ret->buffered = worker_buffered();
-    if (getrusage(RUSAGE_SELF, &u) == 0)
-        ret->cpu_us = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
-                      (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
-    if (statm && fscanf(statm, "%lu %lu", &all, &resident) == 2)
-        ret->memory = (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
-    if (statm)
-        fclose(statm);
+    ret->cpu_us = process.cpu_us;
+    ret->memory = process.resident;
 }
 
 static int take_stories(struct server *s, uint64_t after, struct status *ret)
@@ -378,13 +396,11 @@ static void judge(struct server *s, struct status *st)
 
 int status_take(struct server *s, uint64_t after, struct status *ret)
 {
-    struct timespec t;
     int rc;
 
     memset(ret, 0, sizeof(*ret));
-    clock_gettime(CLOCK_REALTIME, &t);
     ret->now_ms = clock_now_ms();
-    ret->unix_ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    ret->unix_ms = clock_unix_ms();
     ret->started_unix_ms = s->started_unix_ms;
     ret->config = s->config;
     ret->can_act = s->config->admin.tokens != NULL;

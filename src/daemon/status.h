@@ -61,6 +61,11 @@ void status_free(struct status *st);
  * NULL: there is none. */
 const struct traffic_view *status_next(const struct status *st, const struct traffic_view *v,
                                        const char *upstream, enum turns_view_kind kind);
+/* The first or next target of a model. */
+const struct traffic_view *status_next_target(const struct status *st, const struct traffic_view *v,
+                                              const struct traffic_view *model);
+/* The reasons that failed attempts had most often; returns how many. */
+unsigned status_top(const struct history_sums *sums, unsigned max, unsigned top[]);
 /* How long a request that waits in the queue may have to: until a gate or breaker of its model
  * changes; 0: not known. */
 uint64_t status_queue_ms(const struct status *st, const struct story *s);

@@ -342,11 +342,7 @@ static void write_upstream(const struct status *st, const struct config_upstream
     write_facts(st, u, out);
     while ((model = status_next(st, model, u->name, VIEW_MODEL))) {
         hidden += model->hidden;
-        for (target = NULL;
-             !model->hidden && (target = status_next(st, target, u->name, VIEW_TARGET));) {
-            if (strcmp(target->model, model->model) != 0 ||
-                target->view.operation != model->view.operation)
-                continue;
+        for (target = NULL; !model->hidden && (target = status_next_target(st, target, model));) {
             if (rows++ == 0)
                 buf_printf(
                     out,
@@ -437,34 +433,11 @@ static void write_requests(const struct status *st, struct buf *out)
     buf_printf(out, "</ul></div>");
 }
 
-/* The reasons that failed attempts had most often; returns how many. */
-static unsigned find_top(const struct history_sums *sums, unsigned top[REASONS_SHOWN])
-{
-    unsigned n = 0;
-
-    while (n < REASONS_SHOWN) {
-        unsigned best = 0;
-
-        for (unsigned r = 1; r < REASON_COUNT; r++) {
-            bool taken = false;
-
-            for (unsigned i = 0; i < n; i++)
-                taken |= top[i] == r;
-            if (!taken && sums->failures[r] > (best ? sums->failures[best] : 0))
-                best = r;
-        }
-        if (best == 0)
-            break;
-        top[n++] = best;
-    }
-    return n;
-}
-
 static void write_failures(const struct status *st, struct buf *out)
 {
     static const char *const classes[] = {"r0", "r1", "r2", "r3", "r4", "r5"};
     struct layer layers[REASONS_SHOWN + 1] = {{.class = NULL}};
-    unsigned top[REASONS_SHOWN] = {0}, n = find_top(&st->hour, top);
+    unsigned top[REASONS_SHOWN] = {0}, n = status_top(&st->hour, REASONS_SHOWN, top);
 
     layers[n] = (struct layer){.class = classes[REASONS_SHOWN], .label = "others"};
     for (unsigned r = 1; r < REASON_COUNT; r++) {

@@ -1,7 +1,6 @@
 /* Writes /status.json; docs/status.md explains each field. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "daemon/status.h"
 #include "http/dialect.h"
@@ -186,13 +185,10 @@ static void add_targets(struct json_tree *t, struct cJSON *to, const struct stat
     struct cJSON *all = json_tree_array(t, to, "targets");
     const struct traffic_view *v = NULL;
 
-    while ((v = status_next(st, v, model->upstream, VIEW_TARGET))) {
-        struct cJSON *one, *gate;
+    while ((v = status_next_target(st, v, model))) {
+        struct cJSON *one = json_tree_object(t, all, NULL), *gate;
         struct buf value;
 
-        if (strcmp(v->model, model->model) != 0 || v->view.operation != model->view.operation)
-            continue;
-        one = json_tree_object(t, all, NULL);
         number_if(t, one, "key", v->view.key_number > 0, v->view.key_number);
         gate = json_tree_object(t, one, "gate");
         text(t, gate, "state", gate_word(&v->view));

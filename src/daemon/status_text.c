@@ -1,7 +1,5 @@
 /* Writes the status as one screen of text, for `retryd status` and `retryd top`. */
 #include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "daemon/status.h"
 #include "http/dialect.h"
@@ -35,17 +33,12 @@ static void put_cell(struct buf *out, const char *text, unsigned columns)
     buf_deinit(&plain);
 }
 
-/* Writes what `write` says in so many columns. */
-static void put_summary(struct buf *out, const struct status *st, const struct story *s,
-                        unsigned columns)
+/* Writes words of our own so, and empties the buffer. */
+static void put_words(struct buf *out, struct buf *words, unsigned columns)
 {
-    struct buf words;
-
-    buf_init(&words, 4096);
-    status_summary(st, s, &words);
-    if (buf_addc(&words, '\0') == 0)
-        put_cell(out, words.p, columns);
-    buf_deinit(&words);
+    (void)buf_addc(words, '\0');
+    put_cell(out, words->failed ? "" : words->p, columns);
+    buf_reset(words, 4096);
 }
 
 /* --- the head --------------------------------------------------------------------------------- */
@@ -92,35 +85,21 @@ static void write_spark(const struct status *st, struct buf *out)
     buf_printf(out, " %" PRIu64 "/min\n", peak);
 }
 
-static void write_reasons(const struct status *st, struct buf *out)
-{
-    bool shown[REASON_COUNT] = {false};
-
-    for (unsigned i = 0; i < REASONS_SHOWN; i++) {
-        unsigned best = 0;
-
-        for (unsigned r = 1; r < REASON_COUNT; r++)
-            if (!shown[r] && st->hour.failures[r] > (best ? st->hour.failures[best] : 0))
-                best = r;
-        if (best == 0)
-            break;
-        shown[best] = true;
-        buf_printf(out, "%s%s %" PRIu64, i ? ", " : "Failures   ", reason_word((enum reason)best),
-                   st->hour.failures[best]);
-    }
-    buf_printf(out, shown[0] || memchr(shown, true, sizeof(shown)) ? "\n" : "");
-}
-
 static void write_hour(const struct status *st, struct buf *out)
 {
     const struct history_sums *h = &st->hour;
     uint64_t total = h->total_ms > 0 ? h->total_ms : 1;
+    unsigned top[REASONS_SHOWN], n;
 
     buf_printf(out, "Last hour  %" PRIu64 " request%s, %" PRIu64 " rescued, %" PRIu64 " failed\n",
                h->requests, h->requests == 1 ? "" : "s", h->rescued, h->failed + h->broken);
     if (h->requests > 0)
         write_spark(st, out);
-    write_reasons(st, out);
+    n = status_top(h, REASONS_SHOWN, top);
+    for (unsigned i = 0; i < n; i++)
+        buf_printf(out, "%s%s %" PRIu64, i ? ", " : "Failures   ", reason_word((enum reason)top[i]),
+                   h->failures[top[i]]);
+    buf_printf(out, n ? "\n" : "");
     buf_printf(out,
                "Time       upstreams %" PRIu64 " %%, backing off %" PRIu64
                " %%, in the queue %" PRIu64 " %%, retryd and clients %" PRIu64 " %%\n",
@@ -137,14 +116,11 @@ static void write_target(const struct traffic_view *m, const struct traffic_view
 
     buf_printf(out, "  ");
     put_cell(out, m->model[0] ? m->model : "(no model)", 28);
-    buf_init(&words, 256);
+    buf_init(&words, 4096);
     status_breaker(&m->view, &words);
-    buf_addc(&words, '\0');
-    put_cell(out, words.failed ? "" : words.p, 22);
-    buf_reset(&words, 256);
+    put_words(out, &words, 22);
     status_gate(&t->view, &words);
-    buf_addc(&words, '\0');
-    put_cell(out, words.failed ? "" : words.p, 24);
+    put_words(out, &words, 24);
     buf_deinit(&words);
     buf_printf(out, "%u\n", t->view.waiting);
 }
@@ -166,9 +142,8 @@ static void write_upstream(const struct status *st, const struct config_upstream
             buf_printf(out, ", key %u set aside", k->view.key_number);
     buf_addc(out, '\n');
     while ((m = status_next(st, m, u->name, VIEW_MODEL)))
-        for (t = NULL; !m->hidden && (t = status_next(st, t, u->name, VIEW_TARGET));) {
-            if (strcmp(t->model, m->model) != 0 || t->view.operation != m->view.operation ||
-                ++*rows > ROWS_SHOWN)
+        for (t = NULL; !m->hidden && (t = status_next_target(st, t, m));) {
+            if (++*rows > ROWS_SHOWN)
                 continue;
             if (*rows == 1)
                 buf_printf(out, "  %-28s %-22s %-24s %s\n", "MODEL", "BREAKER", "GATE", "WAITING");
@@ -180,15 +155,18 @@ static void write_upstream(const struct status *st, const struct config_upstream
 
 static void write_story(const struct status *st, const struct story *s, struct buf *out)
 {
-    bool ended = s->phase == STORY_ENDED;
     char time[STATUS_TIME_MAX];
+    struct buf words;
 
     buf_printf(out, "  %.*s ", ID_SHOWN, s->id);
     put_cell(out, status_time(st->now_ms - s->started_ms, time), 8);
     put_cell(out, s->model[0] ? s->model : s->path, 28);
-    put_summary(out, st, s, 42);
+    buf_init(&words, 4096);
+    status_summary(st, s, &words);
+    put_words(out, &words, 42);
+    buf_deinit(&words);
     buf_printf(out, "%u", s->attempts);
-    if (ended)
+    if (s->phase == STORY_ENDED)
         buf_printf(out, " in %s", status_time(s->ended_ms - s->started_ms, time));
     buf_addc(out, '\n');
 }

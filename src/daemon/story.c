@@ -1,20 +1,10 @@
 /* Turns what befalls an exchange into its story: ids, names and numbers, never a header or a key. */
 #include "daemon/story.h"
 
-#include <time.h>
-
 #include "base/clock.h"
 #include "daemon/access_log.h"
 
 #define WAIT_WORTH_MS 1000 /* a shorter wait for a turn is no news once it is over */
-
-static uint64_t wall_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* The story, begun if need be, and locked; NULL, and not locked: there can be none. */
 static struct story *open_story(struct history *h, struct story **slot, const struct exchange *x)
@@ -37,7 +27,7 @@ static struct story *open_story(struct history *h, struct story **slot, const st
     story_copy(s->route, sizeof(s->route), str_from(x->plan.route ? x->plan.route : ""));
     s->stream = x->request.stream;
     s->started_ms = x->started_ms;
-    s->unix_ms = wall_ms() - (now_ms - x->started_ms);
+    s->unix_ms = clock_unix_ms() - (now_ms - x->started_ms);
     s->max_attempts = x->max_attempts;
     return s;
 }

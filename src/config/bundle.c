@@ -74,19 +74,6 @@ static struct bundle *find(uint64_t fingerprint)
     return NULL;
 }
 
-static struct bundle *make(struct str text, uint64_t fingerprint)
-{
-    struct bundle *b = calloc(1, sizeof(*b));
-
-    if (!b)
-        return NULL;
-    b->fingerprint = fingerprint;
-    keep(b, text);
-    list_init(&b->node);
-    list_append(&all, &b->node);
-    return b;
-}
-
 struct bundle *bundle_new(struct str text)
 {
     uint64_t fingerprint = fingerprint_of(text);
@@ -94,8 +81,12 @@ struct bundle *bundle_new(struct str text)
 
     pthread_mutex_lock(&lock);
     b = find(fingerprint);
-    if (!b)
-        b = make(text, fingerprint);
+    if (!b && (b = calloc(1, sizeof(*b)))) {
+        b->fingerprint = fingerprint;
+        keep(b, text);
+        list_init(&b->node);
+        list_append(&all, &b->node);
+    }
     if (b)
         b->refs++;
     pthread_mutex_unlock(&lock);

@@ -419,34 +419,25 @@ static void upstream_deinit(struct config_upstream *u)
     bundle_unref(u->ca);
 }
 
-static void route_deinit(struct config_route *route)
-{
-    clear_rows(route, OWNER_ROUTE);
-    free(route->name);
-    free(route->upstreams);
-    free(route->weights);
-}
-
-static void source_unref(struct config_source *s)
-{
-    if (!s || atomic_fetch_sub(&s->refs, 1) > 1)
-        return;
-    config_text_deinit(&s->text);
-    free(s);
-}
-
 static void config_free(struct config *c)
 {
     clear_rows(c, OWNER_CONFIG);
     for (unsigned i = 0; i < c->upstream_count; i++)
         upstream_deinit(&c->upstreams[i]);
-    for (unsigned i = 0; i < c->route_count; i++)
-        route_deinit(&c->routes[i]);
+    for (unsigned i = 0; i < c->route_count; i++) {
+        clear_rows(&c->routes[i], OWNER_ROUTE);
+        free(c->routes[i].name);
+        free(c->routes[i].upstreams);
+        free(c->routes[i].weights);
+    }
     secret_free(c->shared_password);
     tokens_unref(c->server.client_tokens);
     tokens_unref(c->admin.tokens);
     config_files_free(c);
-    source_unref(c->source);
+    if (c->source && atomic_fetch_sub(&c->source->refs, 1) == 1) {
+        config_text_deinit(&c->source->text);
+        free(c->source);
+    }
     free(c->upstreams);
     free(c->routes);
     free(c->path);
@@ -520,17 +511,6 @@ struct beside {
     unsigned count;
 };
 
-static void put_beside(struct config_text *text, const struct config_setting *s,
-                       struct config_report *r)
-{
-    int section = config_text_section(text, s->kind, s->name, 0);
-
-    if (section < 0)
-        config_no_memory(r);
-    else
-        config_text_set(text, (unsigned)section, s->key, s->value, 0, r);
-}
-
 static struct config *load(const char *path, enum purpose purpose, struct beside beside,
                            struct buf *problems, struct buf *notes)
 {
@@ -544,8 +524,15 @@ static struct config *load(const char *path, enum purpose purpose, struct beside
         read_source(c, &report);
     else
         config_no_memory(&report);
-    for (unsigned i = 0; !report.faults[FAULT_MEMORY] && i < beside.count; i++)
-        put_beside(&c->source->text, &beside.settings[i], &report);
+    for (unsigned i = 0; !report.faults[FAULT_MEMORY] && i < beside.count; i++) {
+        const struct config_setting *s = &beside.settings[i];
+        int section = config_text_section(&c->source->text, s->kind, s->name, 0);
+
+        if (section < 0)
+            config_no_memory(&report);
+        else
+            config_text_set(&c->source->text, (unsigned)section, s->key, s->value, 0, &report);
+    }
     if (!report.faults[FAULT_MEMORY] && !report.faults[FAULT_FILE])
         load_parts(c, purpose == GLOBALS_ONLY, &report);
     config_report_write(&report, problems, notes);

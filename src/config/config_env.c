@@ -275,14 +275,6 @@ static bool read_value(const struct environment *e, const char *path, struct buf
     return rc == 0;
 }
 
-static bool has_control(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
-            return true;
-    return false;
-}
-
 /* Sets what the variable says, unless another variable has said it. */
 static void put(const struct environment *e, const struct setting *s, struct str value)
 {
@@ -302,7 +294,7 @@ static void put(const struct environment *e, const struct setting *s, struct str
                        e->text->variables[before - CONFIG_LINE_VARIABLES]);
         return;
     }
-    if (has_control(value)) {
+    if (config_has_control(value)) {
         config_problem(e->report, FAULT_VALUE, place, "the value contains a control character%s",
                        s->from_file ? "; expected a file with one line" : "");
         return;

@@ -257,6 +257,9 @@ void config_report_write(struct config_report *r, struct buf *problems, struct b
 /* Returns the errno for what was reported, or 0. */
 int config_report_errno(const struct config_report *r);
 
+/* Whether the text has a control character, also a tab. */
+bool config_has_control(struct str text);
+
 /* Writes `text` to `out` for use in a message, and returns `out`: in quotes, control characters
  * escaped, long text cut. A text that looks like a key is not shown. */
 #define CONFIG_QUOTED_MAX 400

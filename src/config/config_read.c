@@ -493,46 +493,21 @@ void config_text_set(struct config_text *text, unsigned section, const char *key
 
 /* --- the file --------------------------------------------------------------------------------- */
 
-static int read_all(int fd, struct buf *out)
-{
-    for (;;) {
-        char piece[4096];
-        ssize_t n = read(fd, piece, sizeof piece);
-        int rc = 0;
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            rc = -errno;
-        if (n > 0)
-            rc = buf_add(out, piece, (size_t)n);
-        explicit_bzero(piece, sizeof piece);
-        if (n == 0 || rc)
-            return rc;
-    }
-}
-
 int config_read_file(const char *path, struct buf *out)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    int rc;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), rc;
+    char piece[4096];
+    ssize_t n;
 
     if (fd < 0)
         return -errno;
-    rc = read_all(fd, out);
+    do {
+        n = read(fd, piece, sizeof piece);
+        rc = n < 0 ? -errno : buf_add(out, piece, n > 0 ? (size_t)n : 0);
+    } while (rc == -EINTR || (rc == 0 && n > 0));
+    explicit_bzero(piece, sizeof piece);
     close(fd);
     return rc;
-}
-
-static void parse(struct str content, struct config_text *text, struct config_report *report)
-{
-    struct reader r = {
-        .magic = READER_MAGIC, .rest = content, .section = -1, .text = text, .report = report};
-    int rc = ini_parse_stream(next_line, &r, take_entry, &r);
-
-    settle(&r);
-    if (rc == -2)
-        config_no_memory(report);
 }
 
 static void report_unreadable(struct config_report *r, int error)
@@ -551,6 +526,7 @@ static void report_unreadable(struct config_report *r, int error)
 
 void config_read(const char *path, struct config_text *text, struct config_report *r)
 {
+    struct reader reader = {.magic = READER_MAGIC, .section = -1, .text = text, .report = r};
     struct buf content;
     int rc;
 
@@ -558,8 +534,13 @@ void config_read(const char *path, struct config_text *text, struct config_repor
     rc = config_read_file(path, &content);
     if (rc < 0)
         report_unreadable(r, -rc);
-    else if (content.len > 0)
-        parse(buf_str(&content), text, r);
+    if (rc == 0 && content.len > 0) {
+        reader.rest = buf_str(&content);
+        rc = ini_parse_stream(next_line, &reader, take_entry, &reader);
+        settle(&reader);
+        if (rc == -2)
+            config_no_memory(r);
+    }
     if (content.p)
         explicit_bzero(content.p, content.len);
     buf_deinit(&content);

@@ -170,6 +170,14 @@ static bool looks_secret(struct str text)
     return text.n >= 30 && digit;
 }
 
+bool config_has_control(struct str text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        if ((unsigned char)text.p[i] < 0x20 || text.p[i] == 0x7f)
+            return true;
+    return false;
+}
+
 const char *config_quote(struct str text, char out[CONFIG_QUOTED_MAX])
 {
     size_t n = 1;

@@ -75,22 +75,15 @@ static void keys_from_env(struct config_upstream *u, const struct config_origin 
         config_no_memory(o->report);
 }
 
-static bool has_key(const struct config_upstream *u, struct str key)
-{
-    for (unsigned i = 0; i < u->key_count; i++) {
-        if (str_eq(secret_text(u->keys[i]), key))
-            return true;
-    }
-    return false;
-}
-
 /* Adds the key on line `n` of the file. Returns false after a problem. */
 static bool take_key(struct config_upstream *u, struct config_reading *f, struct str key,
                      unsigned n)
 {
     const char *fault = key_fault(key);
-    bool again = !fault && has_key(u, key);
+    bool again = false;
 
+    for (unsigned i = 0; i < u->key_count; i++)
+        again |= str_eq(secret_text(u->keys[i]), key);
     if (fault)
         config_problem(f->report, FAULT_KEY, f->place, "line %u of %s %s", n, f->quoted, fault);
     else if (again)
@@ -172,15 +165,6 @@ void config_load_keys(struct config *c, struct config_upstream *u, const struct 
 
 /* --- passwords -------------------------------------------------------------------------------- */
 
-/* No protocol allows those in a password (RFC 7617 2). */
-static bool has_controls(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
-            return true;
-    return false;
-}
-
 static void password_from_text(struct config_reading *f, struct secret **ret)
 {
     struct str rest = f->text, password;
@@ -188,7 +172,7 @@ static void password_from_text(struct config_reading *f, struct secret **ret)
     if (!str_next(&rest, '\n', &password) || password.n == 0) {
         config_problem(f->report, FAULT_KEY, f->place,
                        "the first line of %s is empty; expected the password", f->quoted);
-    } else if (has_controls(password)) {
+    } else if (config_has_control(password)) { /* no protocol allows any (RFC 7617 2) */
         config_problem(f->report, FAULT_KEY, f->place,
                        "the first line of %s is not a password; expected text", f->quoted);
     } else {
@@ -445,13 +429,6 @@ struct cert_pair {
     struct config_reading *cert, *key;
 };
 
-static bool look_at_certificate(struct config_reading *f)
-{
-    struct pem pem = pem_look(f->text);
-
-    return pem_has(f, &pem, pem.certificates, "certificate", "a certificate");
-}
-
 static bool look_at_key(struct config_reading *f)
 {
     struct pem pem = pem_look(f->text);
@@ -495,9 +472,14 @@ static void check_pair(const struct cert_pair *p)
 static void read_pair(const struct cert_pair *p, struct config_upstream *u,
                       const struct config_upstream *was)
 {
-    bool cert = config_reading_read(p->cert) && look_at_certificate(p->cert);
-    bool key = (p->key == p->cert ? cert : config_reading_read(p->key)) && look_at_key(p->key);
+    bool cert = false, key;
+    struct pem pem;
 
+    if (config_reading_read(p->cert)) {
+        pem = pem_look(p->cert->text);
+        cert = pem_has(p->cert, &pem, pem.certificates, "certificate", "a certificate");
+    }
+    key = (p->key == p->cert ? cert : config_reading_read(p->key)) && look_at_key(p->key);
     if (!cert || !key)
         return;
     u->client_cert = secret_new(p->cert->text);

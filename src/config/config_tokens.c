@@ -24,25 +24,18 @@ static struct tokens *new_set(void)
 
 /* --- the file --------------------------------------------------------------------------------- */
 
-/* Splits "NAME TOKEN" or "TOKEN". */
-static void split(struct str line, struct str *ret_name, struct str *ret_text)
-{
-    size_t n = 0;
-
-    while (n < line.n && line.p[n] != ' ' && line.p[n] != '\t')
-        n++;
-    *ret_name = (struct str){line.p, n < line.n ? n : 0};
-    *ret_text = str_trim((struct str){line.p + ret_name->n, line.n - ret_name->n});
-}
-
-/* Adds the token on line `n` of the file. Returns false after a problem. */
+/* Adds the token on line `n` of the file, "NAME TOKEN" or "TOKEN". Returns false after a problem. */
 static bool take_token(struct tokens *t, struct config_reading *f, struct str line, unsigned n)
 {
     struct str name, text;
     const char *fault;
+    size_t end = 0;
     int rc;
 
-    split(line, &name, &text);
+    while (end < line.n && line.p[end] != ' ' && line.p[end] != '\t')
+        end++;
+    name = (struct str){line.p, end < line.n ? end : 0};
+    text = str_trim((struct str){line.p + name.n, line.n - name.n});
     if (memchr(text.p, ' ', text.n) || memchr(text.p, '\t', text.n)) {
         config_problem(f->report, FAULT_KEY, f->place,
                        "line %u of %s has more than two words; expected TOKEN or NAME TOKEN", n,

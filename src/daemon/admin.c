@@ -103,19 +103,6 @@ static int respond_text(struct page *p, unsigned status, const char *text)
     return rc;
 }
 
-static int write_metrics(struct page *p)
-{
-    struct buf body;
-    int rc;
-
-    buf_init(&body, METRICS_BYTES_MAX);
-    p->a->source->metrics(p->a->ctx, &body);
-    rc = body.failed ? respond_text(p, 503, "out of memory")
-                     : respond(p, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
-    buf_deinit(&body);
-    return rc;
-}
-
 /* What is behind `name=` in the query, still percent-encoded; empty if it is not there. */
 static struct str query_text(const struct page *p, struct str name)
 {
@@ -131,20 +118,9 @@ static struct str query_text(const struct page *p, struct str name)
     return STR("");
 }
 
-static uint64_t query_number(const struct page *p, struct str name)
-{
-    uint64_t n;
-
-    return str_to_u64(query_text(p, name), &n) ? n : 0;
-}
-
 /* Responds with a document that was written with the result `rc`, and frees it. */
-static int respond_document(struct page *p, int rc, enum admin_form form, struct buf *body)
+static int respond_document(struct page *p, int rc, const char *type, struct buf *body)
 {
-    static const char *const types[] = {[ADMIN_JSON] = "application/json",
-                                        [ADMIN_TEXT] = "text/plain; charset=utf-8",
-                                        [ADMIN_HTML] = "text/html; charset=utf-8"};
-
     if (rc == -ENOENT)
         rc = respond_text(p, 404,
                           "no such request is known: only those that failed, were retried or were "
@@ -152,20 +128,25 @@ static int respond_document(struct page *p, int rc, enum admin_form form, struct
     else if (rc < 0 || body->failed)
         rc = respond_text(p, 503, "out of memory");
     else
-        rc = respond(p, 200, types[form], body);
+        rc = respond(p, 200, type, body);
     buf_deinit(body);
     return rc;
 }
 
+static const char *const types[] = {[ADMIN_JSON] = "application/json",
+                                    [ADMIN_TEXT] = "text/plain; charset=utf-8",
+                                    [ADMIN_HTML] = "text/html; charset=utf-8"};
+
 static int write_status(struct page *p, enum admin_form form)
 {
-    uint64_t after = query_number(p, STR("since="));
+    uint64_t after = 0; /* also if there is no such number */
     struct buf body;
     int rc;
 
     buf_init(&body, STATUS_BYTES_MAX);
+    (void)str_to_u64(query_text(p, STR("since=")), &after);
     rc = p->a->source->status(p->a->ctx, form, after, &body);
-    return respond_document(p, rc, form, &body);
+    return respond_document(p, rc, types[form], &body);
 }
 
 /* `name`: an id, or the first part of one, and .txt for sentences. */
@@ -181,7 +162,7 @@ static int write_request(struct page *p, struct str name)
     }
     buf_init(&body, STATUS_BYTES_MAX);
     rc = p->a->source->request(p->a->ctx, form, name, &body);
-    return respond_document(p, rc, form, &body);
+    return respond_document(p, rc, types[form], &body);
 }
 
 /* Decodes %XX and + into `to`, as far as it fits. */
@@ -245,6 +226,7 @@ static int act(struct page *p, struct str name)
 static int serve(struct page *p)
 {
     struct str path = http_request_path(&p->http);
+    struct buf body;
 
     if (http_request_is(&p->http, "POST") && str_starts(path, STR("/actions/")))
         return act(p, (struct str){path.p + 9, path.n - 9});
@@ -256,8 +238,11 @@ static int serve(struct page *p)
     if (str_eq(path, STR("/readyz")))
         return p->a->source->ready(p->a->ctx) ? respond_text(p, 200, "ready")
                                               : respond_text(p, 503, "draining");
-    if (str_eq(path, STR("/metrics")))
-        return write_metrics(p);
+    if (str_eq(path, STR("/metrics"))) {
+        buf_init(&body, METRICS_BYTES_MAX);
+        p->a->source->metrics(p->a->ctx, &body);
+        return respond_document(p, 0, "text/plain; version=0.0.4; charset=utf-8", &body);
+    }
     if (str_eq(path, STR("/")))
         return write_status(p, ADMIN_HTML);
     if (str_eq(path, STR("/status.json")))

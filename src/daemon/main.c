@@ -107,7 +107,7 @@ static int serve(struct config *config, bool json)
     if (log_is_pretty())
         print_greeting(config, name);
     log_line(LOG_INFO, "configuration: %s", name);
-    rc = server_run(config);
+    rc = server_run(config, NULL);
     log_stop();
     return cli_exit_for(rc);
 }

@@ -222,31 +222,21 @@ static void add_list(struct rows *rows, struct metrics_list *l)
         add_item(rows, item_of(l, i));
 }
 
-static void write_clients(const struct rows *rows, struct buf *out)
+/* Writes the first counter behind each name. The first `special` rows, "other" and "none", have a sample
+ * only if something was counted. */
+static void write_named(const struct rows *rows, unsigned special, enum metric m, const char *label,
+                        struct buf *out)
 {
-    metrics_write_head(out, METRIC_CLIENT_REQUESTS);
+    metrics_write_head(out, m);
     for (unsigned i = 0; i < rows->count; i++) {
-        const struct metrics_client *c = (void *)row_of(rows, i);
+        const struct metrics_named *row = row_of(rows, i);
+        uint64_t n = value_of((const _Atomic uint64_t *)(const void *)(row + 1));
 
-        if (i == 0 && value_of(&c->requests) == 0)
-            continue; /* nothing is beyond the limit */
-        buf_printf(out, "%s{", metrics_families[METRIC_CLIENT_REQUESTS].name);
-        metrics_write_label(out, "client", c->named.name);
-        buf_printf(out, "} %llu\n", (unsigned long long)value_of(&c->requests));
-    }
-}
-
-static void write_attempts(const struct rows *rows, struct buf *out)
-{
-    metrics_write_head(out, METRIC_ATTEMPTS);
-    for (unsigned i = 0; i < rows->count; i++) {
-        const struct metrics_upstream *u = (void *)row_of(rows, i);
-
-        if (i < 2 && value_of(&u->attempts) == 0)
-            continue; /* "other" and "none" */
-        buf_printf(out, "%s{", metrics_families[METRIC_ATTEMPTS].name);
-        metrics_write_label(out, "upstream", u->named.name);
-        buf_printf(out, "} %llu\n", (unsigned long long)value_of(&u->attempts));
+        if (i < special && n == 0)
+            continue;
+        buf_printf(out, "%s{", metrics_families[m].name);
+        metrics_write_label(out, label, row->name);
+        buf_printf(out, "} %llu\n", (unsigned long long)n);
     }
 }
 
@@ -344,7 +334,7 @@ static void write_upstreams(struct metrics *const *sets, unsigned count, struct 
     }
     for (unsigned i = 0; i < count; i++)
         add_list(&rows, &sets[i]->upstreams);
-    write_attempts(&rows, out);
+    write_named(&rows, 2, METRIC_ATTEMPTS, "upstream", out);
     metrics_write_head(out, METRIC_FAILED);
     for (unsigned i = 0; i < rows.count; i++)
         write_failed((void *)row_of(&rows, i), out);
@@ -367,7 +357,7 @@ static void sum_clients(struct metrics *const *sets, unsigned count, struct buf 
         add_item(&rows, &sets[i]->other_client.named);
     for (unsigned i = 0; i < count; i++)
         add_list(&rows, &sets[i]->clients);
-    write_clients(&rows, out);
+    write_named(&rows, 1, METRIC_CLIENT_REQUESTS, "client", out);
     free(rows.items);
 }
 

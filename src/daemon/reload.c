@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "daemon/metrics_table.h"
@@ -54,10 +54,8 @@ static void log_file(const struct config_file *f, bool *warned)
     *warned = f->problem != NULL;
 }
 
-static void take(struct server *s, struct config *now)
+static void put_in_force(struct server *s, struct config *now)
 {
-    for (unsigned i = 0; i < now->file_count; i++)
-        log_file(&now->files[i], &s->file_warned[i]);
     config_unref(s->config);
     s->config = now;
     sharing_configure(s->sharing, now);
@@ -73,8 +71,10 @@ void rotation_look(struct server *s)
         return;
     if (config_files_differ(s->config)) {
         now = config_renew(s->config);
+        for (unsigned i = 0; now && i < now->file_count; i++)
+            log_file(&now->files[i], &s->file_warned[i]);
         if (now)
-            take(s, now);
+            put_in_force(s, now);
         else
             log_line(LOG_ERROR, "out of memory: a changed file was not read");
     }
@@ -107,14 +107,6 @@ void rotation_close(struct server *s)
 {
     watch_close(s->watch);
     s->watch = NULL;
-}
-
-static uint64_t wall_seconds(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (uint64_t)t.tv_sec;
 }
 
 /* --- the status ------------------------------------------------------------------------------- */
@@ -164,7 +156,7 @@ static void look(struct server *s, bool always)
 
 void reload_started(struct server *s)
 {
-    s->reloads.tried_s = s->reloads.taken_s = wall_seconds();
+    s->reloads.tried_s = s->reloads.taken_s = clock_unix_ms() / 1000;
     look(s, true);
 }
 
@@ -225,12 +217,8 @@ static void adopt(struct server *s, struct config *now, struct buf *output)
         report(output, LOG_WARN, buf_str(&line));
     }
     buf_deinit(&restart);
-    config_unref(s->config);
-    s->config = now;
     log_configure((enum log_level)now->log.level, now->log.format == LOG_JSON);
-    sharing_configure(s->sharing, now);
-    for (unsigned i = 0; i < s->worker_count; i++)
-        worker_configure(s->workers[i], now);
+    put_in_force(s, now);
     s->reloads.refused = false;
     s->reloads.taken_s = s->reloads.tried_s;
     report_credentials(now, output);
@@ -283,7 +271,7 @@ enum cli_exit reload(struct server *s, struct buf *output)
     sd_notify(0, "RELOADING=1");
     buf_init(&problems, TEXT_BYTES_MAX);
     buf_init(&notes, TEXT_BYTES_MAX);
-    s->reloads.tried_s = wall_seconds();
+    s->reloads.tried_s = clock_unix_ms() / 1000;
     disk = config_mark(s->config->path);
     errno = 0;
     now = config_load(s->config->path, &problems, &notes);

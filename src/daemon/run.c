@@ -145,13 +145,6 @@ static void add_variables(struct session *r, const char *address)
     }
 }
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash ? slash + 1 : path;
-}
-
 #define CODEX_ARGS 4
 
 /* Codex reads no variable but its configuration, and takes that from the command line too. With a
@@ -182,7 +175,8 @@ static char **codex_arguments(struct session *r, const char *address)
  * caller frees the arguments. */
 static char **arguments(struct session *r, const char *address)
 {
-    const char *name = base_name(r->options.argv[0]);
+    const char *slash = strrchr(r->options.argv[0], '/');
+    const char *name = slash ? slash + 1 : r->options.argv[0];
     char **argv;
 
     if (!strcmp(name, "codex") && run_env_get(&r->env, "OPENAI_API_KEY"))
@@ -330,19 +324,12 @@ static void leave_systemd(void)
         unsetenv(names[i]);
 }
 
-static void die_interrupted(void)
-{
-    struct run_child none = {.status = run_child_interrupted()}; /* waitpid's form of a signal */
-
-    if (none.status)
-        (void)run_child_pass_on(&none);
-}
-
 /* Serves until the child has ended. Returns the exit code if there was no child. */
 static int serve(struct session *r)
 {
     struct server_host host = {.ready = ready, .close = close_host, .over = over, .ctx = r};
     const struct config_log *log = &r->config->log;
+    struct run_child ended_by = {.status = 0}; /* a signal, in waitpid's form */
     int fd = open_log(r->options.log), rc;
 
     if (fd < 0)
@@ -354,14 +341,16 @@ static int serve(struct session *r)
     if (rc == 0 && fetch_global_init() < 0)
         rc = -EIO;
     if (rc == 0) {
-        rc = server_run_for(config_ref(r->config), &host);
+        rc = server_run(config_ref(r->config), &host);
         fetch_global_deinit();
     }
     log_stop();
     if (fd != STDERR_FILENO)
         close(fd);
     if (rc == -EINTR)
-        die_interrupted();
+        ended_by.status = run_child_interrupted();
+    if (ended_by.status)
+        (void)run_child_pass_on(&ended_by);
     if (rc < 0 && !r->failed)
         fprintf(stderr, "retryd: cannot start: %s\n", strerror(-rc));
     return rc == 0 ? 0 : r->failed ? r->failed : RUN_FAILED;

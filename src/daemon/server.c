@@ -306,9 +306,9 @@ static void wake_admin(void *arg)
 
 /* --- ending: closing down --------------------------------------------------------------------- */
 
-/* Keeps the signals that the loop handles from the calling thread, and from those that it
- * starts. */
-static void block_signals(sigset_t *ret_before)
+/* Blocks the signals that the loop handles, or lets them through (`how`: see pthread_sigmask(3)), for the
+ * calling thread and those that it starts. */
+static void mask_signals(int how, sigset_t *ret_before)
 {
     sigset_t set;
 
@@ -316,7 +316,7 @@ static void block_signals(sigset_t *ret_before)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, ret_before);
+    pthread_sigmask(how, &set, ret_before);
 }
 
 static void close_handles(struct server *s)
@@ -332,7 +332,7 @@ static void close_handles(struct server *s)
     s->closed = true;
     if (s->host)
         s->host->close(s->host->ctx);
-    block_signals(&before); /* without handlers, one would end the process */
+    mask_signals(SIG_BLOCK, &before); /* without handlers, one would end the process */
     listeners_close(s, true);
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
         if (handles[i]->loop)
@@ -427,14 +427,6 @@ static void on_hangup(uv_signal_t *signal, int number)
     buf_deinit(&output);
 }
 
-/* Without the socket, only signals reload. */
-static void open_control(struct server *s)
-{
-    s->control = control_new(&s->loop, on_reload, reload_in_force, s);
-    if (!s->control)
-        log_line(LOG_WARN, "cannot open the control socket for retryd reload: %s", strerror(errno));
-}
-
 /* --- the watchdog ----------------------------------------------------------------------------- */
 
 /* Notifies systemd only if every worker has answered since the last ping. */
@@ -506,18 +498,6 @@ static int find_descriptors(const struct config *c, int any)
     return -EMFILE;
 }
 
-/* main blocks these signals, so that one during the start neither kills retryd nor is lost. */
-static void take_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-}
-
 static int set_up_loop(struct server *s)
 {
     int rc = uv_loop_init(&s->loop);
@@ -543,7 +523,8 @@ static int set_up_loop(struct server *s)
         uv_signal_start(&s->term, on_term, SIGTERM);
         uv_signal_start(&s->interrupt, on_term, SIGINT);
         uv_signal_start(&s->hangup, on_hangup, SIGHUP);
-        take_signals();
+        /* main blocks them, so that one during the start neither kills retryd nor is lost. */
+        mask_signals(SIG_UNBLOCK, NULL);
     }
     uv_prepare_start(&s->prepare, on_prepare);
     return 0;
@@ -559,7 +540,7 @@ static int start_workers(struct server *s)
     if (!s->workers)
         return -ENOMEM;
     /* A worker may outlive the handlers: a signal that it took then would end the process. */
-    block_signals(&before);
+    mask_signals(SIG_BLOCK, &before);
     while (s->worker_count < n) {
         struct worker_shared shared = {traffic_turns(s->traffic), s->failures, s->history};
         struct worker *w = worker_new(s->config, &shared, on_worker_change, s, &rc);
@@ -700,7 +681,9 @@ static int start(struct server *s)
     if (rc < 0)
         return rc;
     if (!s->host)
-        open_control(s);
+        s->control = control_new(&s->loop, on_reload, reload_in_force, s);
+    if (!s->host && !s->control) /* only signals reload */
+        log_line(LOG_WARN, "cannot open the control socket for retryd reload: %s", strerror(errno));
     start_watchdog(s);
     warn_unused(s->config);
     log_line(LOG_INFO, "retryd " RETRYD_VERSION " is ready (%u worker%s)", s->worker_count,
@@ -733,18 +716,9 @@ static void end(struct server *s)
     free(s->file_warned);
 }
 
-/* Tells the host what the workers, which have all stopped, counted. */
-static void tell_host(struct server *s)
+int server_run(struct config *config, const struct server_host *host)
 {
     struct metrics_sum sum = {.requests = 0};
-
-    for (unsigned i = 0; i < s->worker_count; i++)
-        metrics_add_to_sum(worker_metrics(s->workers[i]), &sum);
-    s->host->over(s->host->ctx, &sum);
-}
-
-int server_run_for(struct config *config, const struct server_host *host)
-{
     struct server s;
     int rc;
 
@@ -759,17 +733,14 @@ int server_run_for(struct config *config, const struct server_host *host)
         rc = start(&s);
     if (rc == 0)
         uv_run(&s.loop, UV_RUN_DEFAULT);
+    for (unsigned i = 0; rc == 0 && i < s.worker_count; i++) /* all have stopped */
+        metrics_add_to_sum(worker_metrics(s.workers[i]), &sum);
     if (rc == 0 && host)
-        tell_host(&s);
+        host->over(host->ctx, &sum);
     end(&s);
     if (rc == 0)
         log_line(LOG_INFO, "retryd has stopped");
     return rc;
-}
-
-int server_run(struct config *config)
-{
-    return server_run_for(config, NULL);
 }
 
 void server_end(struct server *s)

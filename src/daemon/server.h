@@ -6,14 +6,6 @@
 
 #include "config/config.h"
 
-/* Runs until a signal ends it. Takes over the reference. 0, or -errno if it could not start, after
- * logging why; the caller chooses its exit code by -EADDRINUSE, -EACCES and -EPERM.
- *
- * SIGTERM, SIGINT: after drain_linger, accepts no new connections and finishes running requests
- * within drain_timeout; a second signal ends it at once. SIGHUP: reads the configuration file
- * again; an invalid one is refused, and the configuration in force stays. */
-int server_run(struct config *config);
-
 struct server;
 struct metrics_sum;
 
@@ -28,9 +20,16 @@ struct server_host {
     void *ctx;
 };
 
-/* Like server_run, for `host` alone: signals are left to it, there is no control socket. Nothing
- * reloads it. */
-int server_run_for(struct config *config, const struct server_host *host);
+/* Runs until a signal ends it. Takes over the reference. 0, or -errno if it could not start, after
+ * logging why; the caller chooses its exit code by -EADDRINUSE, -EACCES and -EPERM.
+ *
+ * SIGTERM, SIGINT: after drain_linger, accepts no new connections and finishes running requests
+ * within drain_timeout; a second signal ends it at once. SIGHUP: reads the configuration file
+ * again; an invalid one is refused, and the configuration in force stays.
+ *
+ * With a `host` (else NULL), it is for that alone: signals are left to it, there is no control socket,
+ * and nothing reloads it. */
+int server_run(struct config *config, const struct server_host *host);
 
 /* What SIGTERM does; called in the loop. */
 void server_end(struct server *s);

@@ -169,22 +169,16 @@ static void keep(struct traffic *t, const struct turns_event *e)
         uv_async_send(&t->async);
 }
 
-static bool is_worth_a_line(const struct turns_event *e)
-{
-    bool pace_rises = e->kind == TURNS_PACE && e->reason == REASON_OK && e->per_minute > 0;
-
-    return e->kind != TURNS_RATE_TAKEN && e->kind != TURNS_DENIED && !pace_rises;
-}
-
 static void on_event(void *arg, const struct turns_event *e)
 {
     struct traffic *t = arg;
+    bool pace_rises = e->kind == TURNS_PACE && e->reason == REASON_OK && e->per_minute > 0;
 
     if (e->kind == TURNS_WAIT)
         t->counts.waits[e->why]++;
     if (e->kind == TURNS_DENIED)
         t->counts.denied++;
-    if (is_worth_a_line(e))
+    if (e->kind != TURNS_RATE_TAKEN && e->kind != TURNS_DENIED && !pace_rises)
         keep_line(t, e);
     keep(t, e);
 }

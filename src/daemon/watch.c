@@ -236,20 +236,13 @@ static bool next_name(struct way *way, char name[NAME_MAX + 1])
     return true;
 }
 
-static void go_up(struct way *way)
-{
-    char *slash = strrchr(way->done, '/');
-
-    if (slash)
-        *slash = '\0';
-}
-
 /* Watches each link on the path and the file, or the first name that is missing. 0 or -errno. */
 static int watch_way(struct watch *w, const char *path, struct way *way)
 {
     char name[NAME_MAX + 1], next[PATH_MAX + NAME_MAX + 2];
     struct stat st;
     int links = 0, rc;
+    char *slash;
 
     if (!begin(way, path))
         return -ENAMETOOLONG;
@@ -259,7 +252,9 @@ static int watch_way(struct watch *w, const char *path, struct way *way)
         if (!strcmp(name, "."))
             continue;
         if (!strcmp(name, "..")) {
-            go_up(way);
+            slash = strrchr(way->done, '/');
+            if (slash)
+                *slash = '\0';
             continue;
         }
         snprintf(next, sizeof(next), "%s/%s", way->done, name);

@@ -433,17 +433,10 @@ static bool is_localhost(struct str host)
            (host.n > tail.n && str_ieq(behind(host, host.n - tail.n), tail));
 }
 
-static bool is_own_name(struct str host)
-{
-    char name[HOST_MAX];
-
-    return gethostname(name, sizeof name) == 0 && memchr(name, '\0', sizeof name) &&
-           str_ieq(host, str_from(name));
-}
-
 static bool same_host(struct str listening, struct str wanted)
 {
     struct in6_addr mine, theirs;
+    char name[HOST_MAX];
 
     if (str_ieq(listening, STR("localhost")))
         listening = STR("127.0.0.1");
@@ -451,7 +444,8 @@ static bool same_host(struct str listening, struct str wanted)
         return false;
     if (!to_address(wanted, &theirs)) /* a name: without DNS only the machine's own are known */
         return (is_localhost(wanted) && (is_loopback(&mine) || is_any(&mine))) ||
-               (is_any(&mine) && is_own_name(wanted));
+               (is_any(&mine) && gethostname(name, sizeof name) == 0 &&
+                memchr(name, '\0', sizeof name) && str_ieq(wanted, str_from(name)));
     if (is_any(&theirs)) /* connects to this machine */
         return is_any(&mine) || is_loopback(&mine);
     if (is_any(&mine))

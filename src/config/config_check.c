@@ -159,16 +159,6 @@ static void fill_url(struct config_upstream *u, struct config_report *r)
         config_no_memory(r);
 }
 
-/* A forgotten url must not send another provider's key to OpenAI. */
-static void check_url_set(const struct config_upstream *u, const struct config_origin *o)
-{
-    if (o->line && !config_key_line(o, "upstream", "url") && strcmp(u->name, "openai") != 0)
-        config_problem(
-            o->report, FAULT_VALUE, config_place_of(o, "upstream", "url"),
-            "is missing; expected a URL such as https://api.openai.com/v1 (only the upstream named "
-            "openai may omit it)");
-}
-
 static void check_headers(const struct config_upstream *u, const struct config_origin *o)
 {
     const char *source = u->api_key_env[0] ? "api_key_env" : "api_key_file";
@@ -201,18 +191,6 @@ static const char *own_listener(const struct config *c, const struct config_upst
                : NULL;
 }
 
-static void check_own(const struct config *c, const struct config_upstream *u,
-                      const struct config_origin *o)
-{
-    const char *address = u->origin && u->unix_socket ? own_listener(c, u) : NULL;
-
-    if (address)
-        config_problem(
-            o->report, FAULT_VALUE, config_place_of(o, "upstream", u->proxy[0] ? "proxy" : "url"),
-            "leads back to retryd itself, which listens on %s; expected the address of the API",
-            address);
-}
-
 static bool sets_credentials(const struct config_upstream *u)
 {
     for (unsigned i = 0; i < u->headers.count; i++)
@@ -240,16 +218,28 @@ static void note_no_credentials(const struct config *c, const struct config_upst
 void config_finish_upstream(struct config *c, struct config_upstream *u,
                             const struct config_origin *o)
 {
+    const char *own = NULL;
+
     fill_url(u, o->report);
-    check_url_set(u, o);
+    /* A forgotten url must not send another provider's key to OpenAI. */
+    if (o->line && !config_key_line(o, "upstream", "url") && strcmp(u->name, "openai") != 0)
+        config_problem(
+            o->report, FAULT_VALUE, config_place_of(o, "upstream", "url"),
+            "is missing; expected a URL such as https://api.openai.com/v1 (only the upstream named "
+            "openai may omit it)");
     check_headers(u, o);
     config_load_authorities(c, u, o);
     config_load_client(c, u, o);
     config_load_proxy_password(c, u, o);
     config_load_keys(c, u, o);
     note_no_credentials(c, u, o);
-    if (!c->before && !o->report->faults[FAULT_MEMORY])
-        check_own(c, u, o);
+    if (!c->before && !o->report->faults[FAULT_MEMORY] && u->origin && u->unix_socket)
+        own = own_listener(c, u);
+    if (own)
+        config_problem(
+            o->report, FAULT_VALUE, config_place_of(o, "upstream", u->proxy[0] ? "proxy" : "url"),
+            "leads back to retryd itself, which listens on %s; expected the address of the API",
+            own);
 }
 
 /* --- access ----------------------------------------------------------------------------------- */

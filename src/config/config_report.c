@@ -413,28 +413,26 @@ void config_row_describe(const struct config_row *row, struct buf *out)
         buf_add_str(out, STR("; a change needs a restart"));
 }
 
-static void help_row(const struct config_row *row, FILE *out)
+void config_help(FILE *out)
 {
     struct buf text;
 
-    fprintf(out, "  %s%s =%s%s\n", row->key, config_row_is_prefix(row) ? "NAME" : "",
-            row->fallback[0] ? " " : "", row->fallback);
-    buf_init(&text, CONFIG_VALUE_MAX);
-    config_row_describe(row, &text);
-    put_wrapped(buf_str(&text), 6, out);
-    buf_deinit(&text);
-}
-
-void config_help(FILE *out)
-{
     for (unsigned i = 0; i < config_section_count; i++) {
         const struct config_section_row *s = &config_sections[i];
 
         fprintf(out, "%s[%s%s]\n", i ? "\n" : "", s->name, s->named ? " NAME" : "");
         put_wrapped(str_from(s->help), 2, out);
         for (unsigned k = 0; k < config_row_count; k++) {
-            if (!strcmp(config_rows[k].section, s->name))
-                help_row(&config_rows[k], out);
+            const struct config_row *row = &config_rows[k];
+
+            if (strcmp(row->section, s->name) != 0)
+                continue;
+            fprintf(out, "  %s%s =%s%s\n", row->key, config_row_is_prefix(row) ? "NAME" : "",
+                    row->fallback[0] ? " " : "", row->fallback);
+            buf_init(&text, CONFIG_VALUE_MAX);
+            config_row_describe(row, &text);
+            put_wrapped(buf_str(&text), 6, out);
+            buf_deinit(&text);
         }
     }
 }

@@ -353,15 +353,6 @@ static void on_pause_over(uv_timer_t *timer)
         set_listeners(s, false, true);
 }
 
-/* Stops accepting for a moment: even the spare descriptor is gone, and a listener that stays
- * readable would make the loop spin. */
-static void pause_listeners(struct server *s)
-{
-    set_listeners(s, false, false);
-    set_listeners(s, true, false);
-    uv_timer_start(&s->pause, on_pause_over, PAUSE_MS, 0);
-}
-
 /* Out of descriptors: uses the spare one to accept a connection and close it. */
 static void shed_one(struct server *s, int listen_fd)
 {
@@ -376,8 +367,12 @@ static void shed_one(struct server *s, int listen_fd)
         log_line(LOG_WARN, "out of file descriptors: closed a connection unserved; raise the "
                            "limit (LimitNOFILE, ulimit -n)");
     }
-    if (s->spare_fd < 0)
-        pause_listeners(s);
+    if (s->spare_fd >= 0)
+        return;
+    /* Even the spare one is gone, and a listener that stays readable would make the loop spin. */
+    set_listeners(s, false, false);
+    set_listeners(s, true, false);
+    uv_timer_start(&s->pause, on_pause_over, PAUSE_MS, 0);
 }
 
 /* Chooses the worker for a connection; NULL if max_connections are open. */
@@ -515,17 +510,6 @@ static int open_server(struct server *s)
     return rc;
 }
 
-static int open_admin(struct server *s)
-{
-    const char *address = s->config->admin.listen;
-
-    if (has_listener(s, true, NULL))
-        warn_unused(s, "admin", address);
-    else if (strcmp(address, "off") != 0)
-        return open_address(s, address, true);
-    return 0;
-}
-
 static int check_inherited(const struct server *s)
 {
     struct buf problems;
@@ -541,6 +525,7 @@ static int check_inherited(const struct server *s)
 
 int listeners_open(struct server *s)
 {
+    const char *admin = s->config->admin.listen;
     int rc;
 
     s->max_connections = connection_limit(&s->config->server);
@@ -549,8 +534,10 @@ int listeners_open(struct server *s)
         rc = check_inherited(s);
     if (rc == 0)
         rc = open_server(s);
-    if (rc == 0)
-        rc = open_admin(s);
+    if (rc == 0 && has_listener(s, true, NULL))
+        warn_unused(s, "admin", admin);
+    else if (rc == 0 && strcmp(admin, "off") != 0)
+        rc = open_address(s, admin, true);
     return rc;
 }
 
@@ -592,15 +579,6 @@ bool listeners_loop(const struct server *s, const struct config *c, struct buf *
     return false;
 }
 
-static void shut_listener(struct listener *l)
-{
-    if (!l->open)
-        return;
-    l->open = false;
-    uv_close((uv_handle_t *)&l->poll, NULL);
-    close_socket(&l->socket);
-}
-
 void listeners_last_call(struct server *s)
 {
     for (unsigned i = 0; i < s->listener_count; i++) {
@@ -615,9 +593,15 @@ void listeners_last_call(struct server *s)
 
 void listeners_close(struct server *s, bool admin_too)
 {
-    for (unsigned i = 0; i < s->listener_count; i++)
-        if (admin_too || !s->listeners[i].admin)
-            shut_listener(&s->listeners[i]);
+    for (unsigned i = 0; i < s->listener_count; i++) {
+        struct listener *l = &s->listeners[i];
+
+        if (!l->open || (l->admin && !admin_too))
+            continue;
+        l->open = false;
+        uv_close((uv_handle_t *)&l->poll, NULL);
+        close_socket(&l->socket);
+    }
 }
 
 void listeners_check(struct server *s)

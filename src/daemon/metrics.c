@@ -319,15 +319,20 @@ static void write_histograms(const struct rows *rows, enum metric m, size_t offs
     buf_deinit(&labels);
 }
 
+/* False when out of memory. */
+static bool rows_init(struct rows *rows, size_t size, struct buf *out)
+{
+    *rows = (struct rows){.size = size, .items = calloc(ROWS_MAX, size)};
+    out->failed |= !rows->items;
+    return rows->items;
+}
+
 static void write_upstreams(struct metrics *const *sets, unsigned count, struct buf *out)
 {
-    struct rows rows = {.size = sizeof(struct metrics_upstream)};
+    struct rows rows;
 
-    rows.items = calloc(ROWS_MAX, rows.size);
-    if (!rows.items) {
-        out->failed = true;
+    if (!rows_init(&rows, sizeof(struct metrics_upstream), out))
         return;
-    }
     for (unsigned i = 0; i < count; i++) {
         add_item(&rows, &sets[i]->other_upstream.named);
         add_item(&rows, &sets[i]->no_upstream.named);
@@ -344,15 +349,12 @@ static void write_upstreams(struct metrics *const *sets, unsigned count, struct 
     free(rows.items);
 }
 
-static void sum_clients(struct metrics *const *sets, unsigned count, struct buf *out)
+static void write_clients(struct metrics *const *sets, unsigned count, struct buf *out)
 {
-    struct rows rows = {.size = sizeof(struct metrics_client)};
+    struct rows rows;
 
-    rows.items = calloc(ROWS_MAX, rows.size);
-    if (!rows.items) {
-        out->failed = true;
+    if (!rows_init(&rows, sizeof(struct metrics_client), out))
         return;
-    }
     for (unsigned i = 0; i < count; i++)
         add_item(&rows, &sets[i]->other_client.named);
     for (unsigned i = 0; i < count; i++)
@@ -368,5 +370,5 @@ void metrics_write(struct metrics *const *sets, unsigned count, uint64_t now_ms,
     write_by_reason(sets, count, out, METRIC_RETRIES, offsetof(struct metrics, retries));
     write_by_reason(sets, count, out, METRIC_UNTRIED, offsetof(struct metrics, untried));
     write_upstreams(sets, count, out);
-    sum_clients(sets, count, out);
+    write_clients(sets, count, out);
 }

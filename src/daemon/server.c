@@ -634,16 +634,6 @@ static int start_pool(struct server *s)
     return 0; /* without memory, libuv starts the pool with the first large body */
 }
 
-static void warn_unused(const struct config *c)
-{
-    struct buf text;
-
-    buf_init(&text, 1024);
-    if (unused_environment(c, &text) && !text.failed)
-        log_line(LOG_WARN, "%.*s", (int)text.len, text.p);
-    buf_deinit(&text);
-}
-
 static int check_loop(struct server *s)
 {
     struct buf problems;
@@ -659,6 +649,7 @@ static int check_loop(struct server *s)
 
 static int start(struct server *s)
 {
+    struct buf unused;
     int rc;
 
     s->failures = failures_new();
@@ -685,7 +676,10 @@ static int start(struct server *s)
     if (!s->host && !s->control) /* only signals reload */
         log_line(LOG_WARN, "cannot open the control socket for retryd reload: %s", strerror(errno));
     start_watchdog(s);
-    warn_unused(s->config);
+    buf_init(&unused, 1024);
+    if (unused_environment(s->config, &unused) && !unused.failed)
+        log_line(LOG_WARN, "%.*s", (int)unused.len, unused.p);
+    buf_deinit(&unused);
     log_line(LOG_INFO, "retryd " RETRYD_VERSION " is ready (%u worker%s)", s->worker_count,
              s->worker_count == 1 ? "" : "s");
     reload_started(s);

@@ -334,18 +334,6 @@ static bool is_down(const struct status *st, const char *upstream)
     return any;
 }
 
-static void say_down(struct status *st)
-{
-    unsigned down = 0, used = 0;
-
-    for (unsigned i = 0; i < st->config->upstream_count; i++) {
-        used += status_next(st, NULL, st->config->upstreams[i].name, VIEW_MODEL) != NULL;
-        down += is_down(st, st->config->upstreams[i].name);
-    }
-    if (used > 0 && down == used)
-        st->health = STATUS_DOWN;
-}
-
 static void say_view(struct status *st, const struct traffic_view *s)
 {
     const struct turns_view *v = &s->view;
@@ -368,7 +356,7 @@ static void say_view(struct status *st, const struct traffic_view *s)
 static void judge(struct server *s, struct status *st)
 {
     const struct reloads *r = &s->reloads;
-    unsigned riding = 0;
+    unsigned riding = 0, down = 0, used = 0;
 
     if (!s->draining && s->pings_missed > PINGS_MISSED_WELL)
         say(st, STATUS_STUCK, "a worker has not answered for %u seconds", s->pings_missed * 2);
@@ -389,7 +377,12 @@ static void judge(struct server *s, struct status *st)
     if (riding > 0)
         say(st, STATUS_RIDING_OUT, "%u request%s being ridden out", riding,
             riding == 1 ? " is" : "s are");
-    say_down(st);
+    for (unsigned i = 0; i < st->config->upstream_count; i++) {
+        used += status_next(st, NULL, st->config->upstreams[i].name, VIEW_MODEL) != NULL;
+        down += is_down(st, st->config->upstreams[i].name);
+    }
+    if (used > 0 && down == used)
+        st->health = STATUS_DOWN;
 }
 
 /* --- everything ------------------------------------------------------------------------------- */

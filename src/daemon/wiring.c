@@ -122,20 +122,6 @@ static struct string_view_list view(const struct string_list *l)
     return (struct string_view_list){(const char *const *)l->items, l->count};
 }
 
-static int wire_all(struct wiring *w)
-{
-    const struct config *c = w->config;
-    int rc = 0;
-
-    for (unsigned i = 0; rc == 0 && i < c->upstream_count; i++)
-        rc = wire_up(&w->wires[i], &c->upstreams[i], c->serial);
-    for (unsigned i = 0; rc == 0 && i < c->route_count; i++) {
-        w->routes[i] = route_up(w, &c->routes[i]);
-        rc = w->routes[i] ? 0 : -ENOMEM;
-    }
-    return rc;
-}
-
 /* Finds the counters of each upstream and each client. */
 static int count_up(struct wiring *w, struct metrics *metrics)
 {
@@ -153,6 +139,7 @@ static int count_up(struct wiring *w, struct metrics *metrics)
 struct wiring *wiring_new(struct config *config, struct metrics *metrics)
 {
     struct wiring *w = calloc(1, sizeof(*w));
+    int rc = 0;
 
     if (!w)
         return NULL;
@@ -162,7 +149,17 @@ struct wiring *wiring_new(struct config *config, struct metrics *metrics)
     w->origins = view(&config->server.allowed_origins);
     w->wires = calloc(config->upstream_count, sizeof(*w->wires));
     w->routes = calloc(config->route_count, sizeof(*w->routes));
-    if (!w->wires || !w->routes || wire_all(w) < 0 || count_up(w, metrics) < 0) {
+    if (!w->wires || !w->routes)
+        rc = -ENOMEM;
+    for (unsigned i = 0; rc == 0 && i < config->upstream_count; i++)
+        rc = wire_up(&w->wires[i], &config->upstreams[i], config->serial);
+    for (unsigned i = 0; rc == 0 && i < config->route_count; i++) {
+        w->routes[i] = route_up(w, &config->routes[i]);
+        rc = w->routes[i] ? 0 : -ENOMEM;
+    }
+    if (rc == 0)
+        rc = count_up(w, metrics);
+    if (rc < 0) {
         wiring_unref(w);
         return NULL;
     }

@@ -18,6 +18,7 @@
 static struct {
     sigset_t mask, ignored;
     struct rlimit files, core;
+    bool terminal;                    /* it had a controlling terminal */
     bool closed[STDERR_FILENO + 1];   /* of the standard descriptors */
     unsigned others[DESCRIPTORS_MAX]; /* open ones above them, in rising order */
     unsigned count;
@@ -47,6 +48,20 @@ static void note_descriptors(void)
     qsort(birth.others, birth.count, sizeof(birth.others[0]), by_number);
 }
 
+static bool has_terminal(void)
+{
+    int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+bool birth_terminal_gone(void)
+{
+    return birth.terminal && sigismember(&birth.ignored, SIGHUP) == 0 && !has_terminal();
+}
+
 void birth_remember(void)
 {
     struct sigaction now;
@@ -56,6 +71,7 @@ void birth_remember(void)
     for (int n = 1; n < NSIG; n++)
         if (sigaction(n, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
             sigaddset(&birth.ignored, n);
+    birth.terminal = has_terminal();
     getrlimit(RLIMIT_NOFILE, &birth.files);
     getrlimit(RLIMIT_CORE, &birth.core);
     note_descriptors();

@@ -3,8 +3,14 @@
 #ifndef RETRYD_DAEMON_BIRTH_H
 #define RETRYD_DAEMON_BIRTH_H
 
+#include <stdbool.h>
+
 /* Notes everything. Call it first of all in main. */
 void birth_remember(void);
+
+/* Returns whether the terminal that the process was started on has been closed, and the process was not
+ * told to outlive it (nohup ignores SIGHUP). */
+bool birth_terminal_gone(void);
 
 /* Each request may need several descriptors: takes as many as the hard limit allows. */
 void birth_raise_files(void);

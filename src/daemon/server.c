@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/birth.h"
 #include "daemon/server_private.h"
 #include "daemon/status.h"
 #include "edge/frontend_check.h"
@@ -422,6 +423,10 @@ static void on_hangup(uv_signal_t *signal, int number)
     struct buf output;
 
     (void)number;
+    if (birth_terminal_gone()) {
+        begin_end(signal->data);
+        return;
+    }
     buf_init(&output, PROBLEMS_BYTES_MAX);
     (void)reload(signal->data, &output);
     buf_deinit(&output);

@@ -24,12 +24,20 @@ def user_file(tmp_path, provider, more=""):
 
 
 class Seen:
-    """A retryd without arguments on a pseudo-terminal, and what it has written there."""
+    """A retryd without arguments on a pseudo-terminal, and what it has written there; or, as nohup starts it, to a pipe."""
 
-    def __init__(self, **env):
-        self.pid, self.fd = pty.fork()
+    def __init__(self, nohup=False, **env):
+        read, write = os.pipe()
+        self.pid, self.terminal = pty.fork()
         if self.pid == 0:
+            if nohup:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+                os.dup2(write, 2)
             os.execve(BIN, ["retryd"], {**os.environ, **env})
+        os.close(write)
+        self.fd = read if nohup else os.dup(self.terminal)
+        if not nohup:
+            os.close(read)
         self.text = ""
 
     def wait(self, pattern):
@@ -46,6 +54,7 @@ class Seen:
                 pass
         assert os.waitpid(self.pid, 0)[1] == 0
         os.close(self.fd)
+        os.close(self.terminal)
 
 
 def test_a_terminal_gets_a_greeting_and_lines_for_a_person(provider, tmp_path):
@@ -65,6 +74,30 @@ def test_a_terminal_gets_a_greeting_and_lines_for_a_person(provider, tmp_path):
     seen.wait(r"200\x1b\[0m POST /v1/chat/completions.* 2 attempts, waited 0\.\d s")
     assert "    \x1b[33mattempt 1 of 5 failed: 503" in seen.text
     seen.end()
+
+
+def test_it_ends_with_its_terminal(provider, tmp_path):
+    user_file(tmp_path, provider)
+    seen = Seen(XDG_CONFIG_HOME=str(tmp_path), TERM="xterm")
+    seen.wait("is ready")
+    os.close(seen.fd)
+    os.close(seen.terminal)
+    assert os.waitpid(seen.pid, 0)[1] == 0
+
+
+def test_nohup_outlives_the_terminal(provider, tmp_path):
+    user_file(tmp_path, provider)
+    seen = Seen(nohup=True, XDG_CONFIG_HOME=str(tmp_path))
+    port = int(seen.wait(r"listening on 127\.0\.0\.1:(\d+)")[1])
+    seen.wait("is ready")
+    os.close(seen.terminal)
+    seen.wait("reloaded")
+    with Raw(("127.0.0.1", port)) as c:
+        c.request(body=CHAT)
+        assert c.answer().status == 200
+    os.kill(seen.pid, signal.SIGTERM)
+    assert os.waitpid(seen.pid, 0)[1] == 0
+    os.close(seen.fd)
 
 
 @pytest.mark.parametrize("env, colours, pretty", [({"NO_COLOR": "1"}, False, True), ({"TERM": "dumb"}, False, True),

@@ -1,6 +1,7 @@
 /* `retryd run`: a private retryd on a free port, and a child that is led to it. */
 #include "daemon/run.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -48,6 +49,7 @@ struct options {
     const char *config, *log;
     const char *added[ADDED_MAX];
     unsigned added_count;
+    bool config_given; /* by -c; otherwise it is the user's, or NULL */
     bool hide_key;
     char **argv; /* the command */
     int argc;
@@ -77,7 +79,12 @@ static bool is_addition(const char *text)
 {
     size_t n = strcspn(text, "=");
 
-    return n > 0 && n < 256 && (text[n] == '\0' || text[n + 1] == '/' || text[n + 1] == '\0');
+    if (n == 0 || n >= 256 || isdigit((unsigned char)text[0]))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (text[i] != '_' && !isalnum((unsigned char)text[i]))
+            return false;
+    return text[n] == '\0' || text[n + 1] == '/' || text[n + 1] == '\0';
 }
 
 static int take_option(int option, char **argv, struct options *o)
@@ -87,7 +94,12 @@ static int take_option(int option, char **argv, struct options *o)
         return complain("run: an option needs a value, not", optarg);
     switch (option) {
     case 'c':
+        if (o->config_given)
+            return complain("-c was given twice; expected one file", "");
+        if (!optarg[0])
+            return complain("-c needs a file name", "");
         o->config = optarg;
+        o->config_given = true;
         return 0;
     case 'l':
         o->log = optarg;
@@ -118,7 +130,8 @@ static int parse(const struct cli *cli, struct options *o)
     };
     int option, rc;
 
-    *o = (struct options){.config = cli->config};
+    *o = (struct options){.config = cli->config,
+                          .config_given = cli->config && cli->config != cli_user_config()};
     optind = 0;
     opterr = 0;
     while ((option = getopt_long(cli->argc, cli->argv, "+:c:", known, NULL)) != -1) {

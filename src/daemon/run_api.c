@@ -58,11 +58,13 @@ static void add(struct settings *s, const char *kind, const char *name, const ch
         s->items[s->count++] = (struct config_setting){kind, name, key, value};
 }
 
-/* Requests end with the child, so there is nothing to wait for but what its own children ask. */
+/* Requests end with the child, so there is nothing to wait for but what its own children ask. The
+ * tokens of client_keys_file are for other machines, and the child has none. */
 static void add_private(struct settings *s)
 {
     add(s, "server", "", "listen", "127.0.0.1:0");
     add(s, "server", "", "allowed_hosts", "localhost, 127.0.0.1");
+    add(s, "server", "", "client_keys_file", "");
     add(s, "server", "", "drain_linger", "0");
     add(s, "server", "", "drain_timeout", "5s");
     add(s, "admin", "", "listen", "off");

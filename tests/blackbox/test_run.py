@@ -142,10 +142,35 @@ def test_a_file_without_upstreams_leaves_them_to_the_environment(provider, tmp_p
     assert done.stderr.endswith("retryd: 1 request failed for good\n")
 
 
+def test_tokens_for_other_machines_are_not_asked_for(provider, tmp_path):
+    """The file is not even read."""
+    provider.answers({"preset": "auto"})
+    conf = tmp_path / "conf"
+    conf.write_text("[server]\nclient_keys_file = /nonexistent\n")
+    done = python("ask(authorization='Bearer sk-own')", provider=provider, options=["-c", conf])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert dict(provider.record()[0]["headers"])["Authorization"] == "Bearer sk-own"
+
+
+def test_one_configuration_before_or_after_the_command(tmp_path):
+    """The user's own file is no -c; another before `run` is."""
+    (tmp_path / "retryd").mkdir()
+    (tmp_path / "retryd/retryd.conf").write_text("")
+    env = environment(XDG_CONFIG_HOME=str(tmp_path))
+    for before, code in ([], 0), (["-c", "/dev/null"], 125):
+        done = subprocess.run([BIN, *before, "run", "-c", "/dev/null", "true"], env=env, capture_output=True,
+                              text=True, timeout=120)
+        assert (done.returncode, "given twice" in done.stderr) == (code, code != 0), done
+
+
 @pytest.mark.parametrize("options, env, told", [
     (["-c", "/nonexistent"], {}, "/nonexistent: cannot be read"),
     ([], {"OPENAI_BASE_URL": "ftp://x"}, "retryd: the url of [upstream openai] is that of OPENAI_BASE_URL\n"),
     (["--env", "=x"], {}, "retryd: --env expects NAME or NAME=/PATH, not =x"),
+    (["--env", "A B=/x"], {}, "retryd: --env expects NAME or NAME=/PATH, not A B=/x"),
+    (["--env", "1A"], {}, "retryd: --env expects NAME or NAME=/PATH, not 1A"),
+    (["-c", "/dev/null", "-c", "/dev/null"], {}, "retryd: -c was given twice; expected one file"),
+    (["-c", ""], {}, "retryd: -c needs a file name"),
     (["--log"], {}, "retryd: run: an option needs a value, not --"),
     (["--hide-key"], {}, "retryd: --hide-key: there is no key to hide"),
     (["--log", "/nonexistent/log"], {}, "retryd: cannot write the log to /nonexistent/log"),

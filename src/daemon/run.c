@@ -265,6 +265,7 @@ static int ready(void *ctx, struct server *s, uv_loop_t *loop, const char *addre
     r->server = s;
     run_api_lead(r->config, address, &r->env);
     add_variables(r, address);
+    run_api_tell_others(r->config, address, &r->env);
     argv = arguments(r, address);
     rc = argv && !r->env.failed ? run_child_watch(&r->child, loop) : -ENOMEM;
     if (rc == 0 && run_child_interrupted())

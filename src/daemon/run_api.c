@@ -6,6 +6,7 @@
 
 #define NAMES 3
 #define SETTINGS_MAX 40
+#define BASE_MAX 512
 
 struct api {
     const char *upstream; /* its name if it is added; a route of that name with "run-" before it */
@@ -70,12 +71,81 @@ static void add_private(struct settings *s)
     add(s, "admin", "", "listen", "off");
 }
 
-/* Returns the route that clients of the API take; NULL if the configuration has none for it. */
-static const struct config_route *route_of(const struct config *c, const struct api *a)
+/* Returns what clients of the API append to its base URL. */
+static struct str suffix_of(const struct api *a)
+{
+    return str_from(a->probe + strlen(a->base));
+}
+
+/* Whether an upstream is known to be of that API. Another one must not get the keys for it. */
+static bool is_of(const struct config_upstream *u, const struct api *a)
+{
+    const char *host = strstr(a->url, "://") + 3;
+
+    if (!strcmp(u->name, a->upstream) ||
+        str_ieq(str_from(u->host), (struct str){host, strcspn(host, "/")}))
+        return true;
+    for (unsigned k = 0; k < NAMES && a->keys[k]; k++)
+        if (!strcmp(u->api_key_env, a->keys[k]))
+            return true;
+    return false;
+}
+
+/* The first upstream stands for OpenAI, unless it is known to be of another API. */
+static bool stands_for(const struct config *c, const struct config_upstream *u, const struct api *a)
+{
+    bool other = u != c->upstreams || a != &apis[0];
+
+    for (size_t i = 1; !other && i < APIS; i++)
+        other = is_of(u, &apis[i]);
+    return !other || is_of(u, a);
+}
+
+/* Writes the path below which clients of the API reach the upstream through the route: so that the
+ * upstream sees the path that the API has. Returns false if there is none. */
+static bool base_through(const struct config *c, const struct config_route *r, const struct api *a,
+                         char base[BASE_MAX])
+{
+    const char *host = strstr(a->url, "://") + 3, *own = r->upstreams[0]->base_path;
+    struct str suffix = suffix_of(a), rest;
+    char path[BASE_MAX];
+    int n;
+
+    /* "/v1" + "/chat/completions": what the API has; an upstream with "/v1" gets the rest. */
+    n = snprintf(path, sizeof(path), "%s%.*s", strchr(host, '/') ? strchr(host, '/') : "",
+                 (int)suffix.n, suffix.p);
+    rest = str_starts(str_from(path), str_from(own)) && path[strlen(own)] == '/'
+               ? (struct str){path + strlen(own), (size_t)n - strlen(own)}
+               : suffix;
+    n = snprintf(base, BASE_MAX, "%s%.*s", r->base, (int)rest.n, rest.p);
+    if (n >= BASE_MAX || !str_ends(str_from(base), suffix) ||
+        config_route_for(c, str_from(base), STR("")) != r)
+        return false;
+    base[(size_t)n - suffix.n] = '\0';
+    return true;
+}
+
+/* Returns the route that clients of the API take, and the path of their base URL; NULL if the
+ * configuration has none for it. */
+static const struct config_route *route_and_base(const struct config *c, const struct api *a,
+                                                 char base[BASE_MAX])
 {
     const struct config_route *r = config_route_for(c, str_from(a->probe), STR(""));
 
-    return r && str_starts(str_from(r->base), str_from(a->base)) ? r : NULL;
+    snprintf(base, BASE_MAX, "%s", a->base);
+    if (r && str_starts(str_from(r->base), str_from(a->base)))
+        return r;
+    for (unsigned i = 0; r && i < c->route_count; i++)
+        if (stands_for(c, c->routes[i].upstreams[0], a) && base_through(c, &c->routes[i], a, base))
+            return &c->routes[i];
+    return NULL;
+}
+
+static const struct config_route *route_of(const struct config *c, const struct api *a)
+{
+    char base[BASE_MAX];
+
+    return route_and_base(c, a, base);
 }
 
 static const struct config_upstream *upstream_of(const struct config *c, const struct api *a)
@@ -136,7 +206,8 @@ static void add_api(struct settings *s, const struct config *c, const struct api
 {
     char *name = s->route_names[a - apis];
 
-    if (a == &apis[0] ? config_has_section(c, "upstream", NULL) : route_of(c, a) != NULL)
+    if (a == &apis[0] ? config_has_section(c, "upstream", NULL)
+                      : config_route_for(c, str_from(a->probe), STR("")) != NULL)
         return;
     if (!config_has_section(c, "upstream", a->upstream))
         add_upstream(s, a, e);
@@ -234,16 +305,59 @@ struct config *run_api_load(const char *path, const struct run_env *env, bool hi
 
 void run_api_lead(const struct config *c, const char *address, struct run_env *env)
 {
-    char url[160];
+    char url[BASE_MAX + 160], base[BASE_MAX];
 
     for (size_t i = 0; i < APIS; i++) {
-        if (!route_of(c, &apis[i])) /* another route of the file takes its place */
+        if (!route_and_base(c, &apis[i], base))
             continue;
-        snprintf(url, sizeof(url), "http://%s%s", address, apis[i].base);
+        snprintf(url, sizeof(url), "http://%s%s", address, base);
         for (unsigned k = 0; k < NAMES && apis[i].addresses[k]; k++)
             run_env_set(env, apis[i].addresses[k], url);
     }
     run_env_exempt(env, "127.0.0.1");
+}
+
+void run_api_tell_others(const struct config *c, const char *address, const struct run_env *env)
+{
+    for (size_t i = 0; i < APIS; i++) {
+        const struct config_route *r = config_route_for(c, str_from(apis[i].probe), STR(""));
+        const char *variable = apis[i].addresses[0], *now = run_env_get(env, variable);
+
+        if (!r || route_of(c, &apis[i]) || (now && strstr(now, address)))
+            continue;
+        fprintf(stderr,
+                "retryd: %s stays as it was, and its requests do not go through retryd: [route %s] "
+                "takes %s, and no route is known to lead to this API; --env %s=/PATH sets it\n",
+                variable, r->name, apis[i].base, variable);
+    }
+}
+
+/* Removes the keys of an API that retryd does not serve. */
+static void remove_keys(const struct api *a, const char *token, struct run_env *env)
+{
+    for (unsigned k = 0; k < NAMES && a->keys[k]; k++) {
+        const char *value = run_env_get(env, a->keys[k]);
+
+        if (!value || !strcmp(value, token))
+            continue;
+        run_env_remove(env, a->keys[k], false, NULL);
+        fprintf(stderr,
+                "retryd: --hide-key: the command does not get %s: the configuration has no route "
+                "that is known to lead to this API\n",
+                a->keys[k]);
+    }
+}
+
+static void remove_settings(struct run_env *env)
+{
+    struct buf names;
+
+    buf_init(&names, 16 * 1024);
+    run_env_remove(env, "RETRYD_", true, &names);
+    if (names.len)
+        fprintf(stderr, "retryd: --hide-key: the command does not get %.*s: settings of retryd\n",
+                (int)names.len, names.p);
+    buf_deinit(&names);
 }
 
 unsigned run_api_hide(const struct config *c, const char *token, struct run_env *env)
@@ -259,13 +373,16 @@ unsigned run_api_hide(const struct config *c, const char *token, struct run_env 
     for (size_t i = 0; i < APIS; i++) {
         const struct config_upstream *u = upstream_of(c, &apis[i]);
 
-        if (!u || u->key_count == 0)
+        if (!u || u->key_count == 0) {
+            remove_keys(&apis[i], token, env);
             continue;
+        }
         hidden++;
         /* The first is set in any case: without a key, the SDKs send nothing. */
         for (unsigned k = 0; k < NAMES && apis[i].keys[k]; k++)
             if (k == 0 || run_env_get(env, apis[i].keys[k]))
                 run_env_set(env, apis[i].keys[k], token);
     }
+    remove_settings(env);
     return hidden;
 }

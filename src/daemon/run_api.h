@@ -21,7 +21,12 @@ struct config *run_api_load(const char *path, const struct run_env *env, bool hi
 /* Sets the variables that lead to `address` ("127.0.0.1:4711"). */
 void run_api_lead(const struct config *c, const char *address, struct run_env *env);
 
-/* Replaces every key that the private retryd knows by `token`. Returns how many. */
+/* Says on standard error which APIs the configuration does not serve where `env` leads. */
+void run_api_tell_others(const struct config *c, const char *address, const struct run_env *env);
+
+/* Replaces every key that the private retryd knows by `token`, and removes, with a line on standard
+ * error, those of APIs that it does not serve, and retryd's settings. Returns how many APIs have a
+ * key. */
 unsigned run_api_hide(const struct config *c, const char *token, struct run_env *env);
 
 #endif

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/str.h"
 
 #define VALUE_MAX (128 * 1024) /* what exec takes */
@@ -95,6 +94,28 @@ void run_env_set(struct run_env *e, const char *name, const char *value)
     }
     wipe(*at);
     *at = item;
+}
+
+void run_env_remove(struct run_env *e, const char *name, bool prefix, struct buf *ret_names)
+{
+    size_t n = strlen(name);
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < e->count; i++) {
+        char *item = e->items[i];
+
+        if (strncmp(item, name, n) != 0 || (!prefix && item[n] != '=')) {
+            e->items[kept++] = item;
+            continue;
+        }
+        if (ret_names)
+            buf_printf(ret_names, "%s%.*s", ret_names->len ? ", " : "", (int)strcspn(item, "="),
+                       item);
+        wipe(item);
+    }
+    e->count = kept;
+    if (e->items)
+        e->items[kept] = NULL;
 }
 
 /* --- proxies ---------------------------------------------------------------------------------- */

@@ -4,6 +4,8 @@
 
 #include <stdbool.h>
 
+#include "base/buf.h"
+
 struct run_env {
     char **items; /* "NAME=value", and NULL at the end, for exec */
     unsigned count;
@@ -17,6 +19,10 @@ void run_env_deinit(struct run_env *e); /* overwrites the values: they may be ke
 /* Returns a value, or NULL if the variable is not set, or is empty. */
 const char *run_env_get(const struct run_env *e, const char *name);
 void run_env_set(struct run_env *e, const char *name, const char *value);
+
+/* Removes all variables of that name, or those whose names begin so. `ret_names` (may be NULL) gets
+ * the names that were there, separated by commas. */
+void run_env_remove(struct run_env *e, const char *name, bool prefix, struct buf *ret_names);
 
 /* Returns the value of the first of two variables that is set, or NULL. */
 const char *run_env_either(const struct run_env *e, const char *name, const char *other);

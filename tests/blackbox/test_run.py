@@ -489,6 +489,63 @@ def test_keys_of_the_configuration_are_hidden_too(provider, tmp_path):
     assert dict(provider.record()[0]["headers"])["Authorization"] == "Bearer sk-the-real-key"
 
 
+HIDDEN = "sk-the-real-key"
+
+
+def test_a_key_for_an_api_that_is_not_served_is_removed(provider, tmp_path):
+    """[route ant] takes the place of the ready-made routes, and nothing says whose API it is."""
+    conf = tmp_path / "conf"
+    conf.write_text(f"[upstream own]\nurl = {provider.base_url}\n[route own]\nbase = /v1\n[route ant]\nbase = /\n")
+    done = run("env", options=["-c", conf, "--hide-key", "--env", "GOOGLE_GEMINI_BASE_URL=/g"],
+               env={"ANTHROPIC_API_KEY": HIDDEN, "ANTHROPIC_AUTH_TOKEN": HIDDEN, "OPENAI_API_KEY": HIDDEN,
+                    "RETRYD_UPSTREAM_HEADER_X_API_KEY": HIDDEN, "RETRYD_RETRY_MAX_ATTEMPTS": "2"})
+    assert done.returncode == 0, done.stderr
+    assert HIDDEN not in done.stdout + done.stderr
+    assert "ANTHROPIC" not in done.stdout and "RETRYD_" not in done.stdout
+    assert "OPENAI_API_KEY=sk-retryd-" in done.stdout
+    removed, other, settings, address = done.stderr.splitlines()
+    assert removed.startswith("retryd: --hide-key: the command does not get ANTHROPIC_API_KEY: ")
+    assert other.startswith("retryd: --hide-key: the command does not get ANTHROPIC_AUTH_TOKEN: ")
+    assert settings == "retryd: --hide-key: the command does not get RETRYD_RETRY_MAX_ATTEMPTS, " \
+                       "RETRYD_UPSTREAM_HEADER_X_API_KEY: settings of retryd" or \
+        settings == "retryd: --hide-key: the command does not get RETRYD_UPSTREAM_HEADER_X_API_KEY, " \
+                    "RETRYD_RETRY_MAX_ATTEMPTS: settings of retryd"
+    assert address.startswith("retryd: ANTHROPIC_BASE_URL stays as it was, ") and "[route ant]" in address
+
+
+def test_settings_in_the_environment_stay_without_hide_key():
+    assert "RETRYD_RETRY_MAX_ATTEMPTS=2\n" in run("env", env={"RETRYD_RETRY_MAX_ATTEMPTS": "2"}).stdout
+
+
+@pytest.mark.parametrize("upstream, key, version", [
+    ("[upstream anthropic]\n", {"ANTHROPIC_API_KEY": HIDDEN}, ""),
+    ("[upstream own]\napi_key_env = ANTHROPIC_API_KEY\nauth_header = x-api-key\n", {"ANTHROPIC_API_KEY": HIDDEN}, ""),
+    ("[upstream anthropic]\n", {"ANTHROPIC_API_KEY": HIDDEN}, "/v1"),
+])
+def test_a_route_at_the_root_that_serves_an_api(provider, tmp_path, upstream, key, version):
+    provider.answers({"preset": "auto"})
+    conf = tmp_path / "conf"
+    conf.write_text(f"{upstream}url = http://127.0.0.1:{provider.port}{version}\n"
+                    f"[route ant]\nbase = {version or '/'}\n[route rest]\nbase = /\n")
+    done = python("print(os.environ['ANTHROPIC_BASE_URL'])\nkey = os.environ['ANTHROPIC_API_KEY']\n"
+                  "ask('ANTHROPIC_BASE_URL', '/v1/messages', **{'x-api-key': key})",
+                  options=["-c", conf, "--hide-key"], env=key)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+\n", done.stdout)
+    got = provider.record()[0]
+    assert got["target"] == "/v1/messages" and HIDDEN in str(got["headers"])
+
+
+def test_the_first_upstream_at_the_root(provider, tmp_path):
+    """It stands for OpenAI, whose clients add no version to their base URL."""
+    provider.answers({"preset": "auto"})
+    conf = tmp_path / "conf"
+    conf.write_text(f"[upstream own]\nurl = {provider.base_url}\n[route all]\nbase = /\n")
+    done = python("print(os.environ['OPENAI_BASE_URL'], ask().status)", options=["-c", conf])
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ 200\n", done.stdout), done
+    assert provider.record()[0]["target"] == "/v1/chat/completions"
+
+
 # --- programs that read no variable ---
 
 

@@ -22,7 +22,7 @@ def contents(deb):
 def test_it_has_what_an_administrator_looks_for(package):
     units = "/usr/lib/systemd/system" if host_suite() != "bookworm" else "/lib/systemd/system"
     assert set(contents(package)) == {
-        "/usr/bin/retryd", "/etc/retryd/retryd.conf", f"{units}/retryd.service", f"{units}/retryd.socket",
+        "/usr/bin/retryd", f"{units}/retryd.service", f"{units}/retryd.socket",
         "/usr/share/man/man1/retryd.1.gz", "/usr/share/man/man5/retryd.conf.5.gz",
         "/usr/share/bash-completion/completions/retryd", "/usr/share/zsh/vendor-completions/_retryd",
         "/usr/share/fish/vendor_completions.d/retryd.fish", "/usr/share/doc/retryd/copyright",
@@ -80,7 +80,7 @@ def test_its_life(release, later_of, tmp_path):
 
     said = system("dpkg", "-i", first)
     assert "warning" not in said.lower(), said
-    assert (root / CONF).read_bytes() == b""
+    assert (root / "etc/retryd").is_dir() and not (root / CONF).exists()
     assert system("retryd", "--version").startswith("retryd ")
     assert os.path.lexists(root / WANTED)
     assert not list(root.glob("etc/systemd/system/sockets.target.wants/retryd*"))
@@ -100,7 +100,8 @@ def test_its_life(release, later_of, tmp_path):
     assert (root / CONF).read_text() == "[log]\nlevel = warn\n"
 
     system("dpkg", "-P", "retryd")
-    assert not (root / CONF).exists()
+    assert (root / CONF).read_text() == "[log]\nlevel = warn\n"
+    (root / CONF).unlink()
     assert (root / "etc/retryd/openai-key").read_text() == "sk-mine\n"
     (root / "etc/retryd/openai-key").unlink()
     (root / "etc/retryd").rmdir()
@@ -115,3 +116,16 @@ def test_purging_removes_the_folder_that_has_nothing_else(release):
     system("dpkg", "-i", system.take(deb))
     system("dpkg", "-P", "retryd")
     assert not (root / "etc/retryd").exists()
+
+
+def test_a_first_installation_keeps_a_configuration_that_is_there(release):
+    """Without a terminal: one that `cmake --install` or provisioning has written is no question."""
+    root, deb = release
+    system = Chroot(root)
+    (root / "etc/retryd").mkdir()
+    (root / CONF).write_text("[log]\nlevel = warn\n")
+    system("dpkg", "-i", system.take(deb))
+    assert (root / CONF).read_text() == "[log]\nlevel = warn\n"
+    system("dpkg", "-P", "retryd")
+    (root / CONF).unlink()
+    (root / "etc/retryd").rmdir()

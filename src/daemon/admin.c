@@ -40,7 +40,7 @@ static int on_headers(void *ctx, struct frontend_request *r, struct http_request
     struct admin *a = ctx;
     struct page *p;
 
-    if (!a->source->may_enter(a->ctx, &request->headers, ret_why, size))
+    if (!a->source->may_enter(a->ctx, request, ret_why, size))
         return -EACCES;
     p = calloc(1, sizeof(*p));
     if (!p)

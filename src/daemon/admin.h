@@ -9,6 +9,7 @@
 #include "http/headers.h"
 
 struct admin;
+struct http_request;
 
 enum admin_form { ADMIN_JSON, ADMIN_TEXT, ADMIN_HTML };
 
@@ -18,8 +19,8 @@ struct admin_action {
 };
 
 struct admin_source {
-    /* Whether a request with these headers may see the pages; if not, `ret_why` gets a sentence. */
-    bool (*may_enter)(void *ctx, const struct headers *h, char *ret_why, size_t size);
+    /* Whether a request with this head may see its page; if not, `ret_why` gets a sentence. */
+    bool (*may_enter)(void *ctx, const struct http_request *r, char *ret_why, size_t size);
     bool (*well)(void *ctx);  /* every worker answers */
     bool (*ready)(void *ctx); /* new requests are accepted */
     void (*metrics)(void *ctx, struct buf *out);

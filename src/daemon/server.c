@@ -166,10 +166,23 @@ static void begin_end(struct server *s)
 
 /* --- the admin pages -------------------------------------------------------------------------- */
 
-/* The pages contain no secrets, but web pages have no business there (DNS rebinding). If the pages
- * are open to other machines, any Host is allowed: the names that scrapers use cannot be listed. */
-static bool may_see_admin(void *ctx, const struct headers *h, char *ret_why, size_t size)
+/* What scrapers and probes ask for, under names that cannot be listed. */
+static bool is_for_machines(const struct http_request *r)
 {
+    struct str path = buf_str(&r->target);
+    const char *query = memchr(path.p, '?', path.n);
+
+    if (query)
+        path.n = (size_t)(query - path.p);
+    return str_eq(path, STR("/metrics")) || str_eq(path, STR("/healthz")) ||
+           str_eq(path, STR("/readyz"));
+}
+
+/* The pages contain no secrets, but web pages have no business there (DNS rebinding). If the pages
+ * are open to other machines, any address is allowed as Host, and any name for some pages. */
+static bool may_see_admin(void *ctx, const struct http_request *r, char *ret_why, size_t size)
+{
+    const struct headers *h = &r->headers;
     const struct config *c = ((struct server *)ctx)->config;
     const struct string_list *l = &c->server.allowed_hosts;
     struct string_view_list hosts = {(const char *const *)l->items, l->count}, own = {NULL, 0};
@@ -177,7 +190,8 @@ static bool may_see_admin(void *ctx, const struct headers *h, char *ret_why, siz
     const char *any, *why = NULL, *page;
     char origin[300];
 
-    if (headers_get(h, STR("host"), &host) && !listeners_admin_is_local(ctx)) {
+    if (headers_get(h, STR("host"), &host) && !listeners_admin_is_local(ctx) &&
+        (is_for_machines(r) || frontend_host_is_address(h) || str_ieq(host, STR("localhost")))) {
         any = host.p;
         hosts = (struct string_view_list){&any, 1};
     }

@@ -2,9 +2,9 @@
  * allowed. */
 #include "edge/frontend_check.h"
 
-#include <stdio.h>
-
+#include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 
 static bool has_control(struct str s)
 {
@@ -209,6 +209,25 @@ static struct str without_port(struct str host)
         !is_port((struct str){end + 1, (size_t)(stop - end) - 1}))
         return host;
     return (struct str){host.p, (size_t)(end - host.p)};
+}
+
+bool frontend_host_is_address(const struct headers *h)
+{
+    struct in6_addr address;
+    char text[INET6_ADDRSTRLEN];
+    struct str v;
+    bool v6;
+
+    if (!headers_get(h, STR("host"), &v))
+        return false;
+    v = without_port(v);
+    v6 = v.n > 2 && v.p[0] == '[' && v.p[v.n - 1] == ']';
+    if (v6)
+        v = (struct str){v.p + 1, v.n - 2};
+    if (v.n >= sizeof(text))
+        return false;
+    snprintf(text, sizeof(text), "%.*s", (int)v.n, v.p);
+    return inet_pton(v6 ? AF_INET6 : AF_INET, text, &address) == 1;
 }
 
 static bool listed(struct str s, struct string_view_list list)

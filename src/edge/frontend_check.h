@@ -46,6 +46,9 @@ bool frontend_trail_ends(const struct frontend_trail *t, const char *end);
 bool frontend_may_enter(const struct headers *h, struct string_view_list hosts,
                         struct string_view_list origins, const char **ret_why);
 
+/* Whether the Host is an IP address: nobody can point one at another machine, as they can a name. */
+bool frontend_host_is_address(const struct headers *h);
+
 /* Writes the message for a refused client: its Host or Origin, and the key that could allow it.
  * `origins`: NULL if no origin can be allowed. */
 void frontend_explain_refusal(const struct headers *h, struct string_view_list hosts,

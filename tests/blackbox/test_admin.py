@@ -94,7 +94,20 @@ def test_a_web_page_sees_nothing(retryd):
 
 def test_a_scraper_of_another_machine_may_use_any_name_where_admin_is_open(retryd):
     d = retryd(admin={"listen": "0.0.0.0:0", "insecure_listen": "yes"})
-    assert ask(d, "/metrics", host="10.1.2.3:4291")[0] == 200
+    for path in ("/metrics", "/metrics?x=1", "/healthz", "/readyz"):
+        assert ask(d, path, host="retryd.monitoring.svc:4291")[0] == 200
+
+
+def test_the_other_pages_have_listed_names_and_addresses_where_admin_is_open(retryd):
+    """C30: a page that has had its name point here is of the same origin, and its name is not listed."""
+    d = retryd(server={"allowed_hosts": "gpu-box.lan"}, admin={"listen": "0.0.0.0:0", "insecure_listen": "yes"})
+    for path in ("/", "/status.json", "/status.json?after=1", "/metrics/../status.json"):
+        code, _, text = ask(d, path, host="evil.example:14891")
+        assert code == 403 and "\"evil.example\" is not in allowed_hosts" in text
+    for host in ("10.1.2.3.evil.example", "[evil.example]", "10.1.2.3:x", "1"):
+        assert ask(d, "/status.json", host=host)[0] == 403
+    for host in ("gpu-box.lan:4291", "10.1.2.3:4291", "10.1.2.3", "[fe80::1]:4291", "localhost"):
+        assert ask(d, "/status.json", host=host)[0] == 200
 
 
 def test_a_scrape_leaves_the_lag_for_the_next_scraper(provider, retryd):

@@ -6,6 +6,7 @@
 #define FIELDS_MAX 48
 #define PATH_WIDTH 30
 #define MODEL_WIDTH 20
+#define ID_SHOWN 8 /* enough for `retryd explain` */
 
 enum colour { PLAIN, DIM, RED, GREEN, YELLOW };
 
@@ -99,6 +100,14 @@ static enum colour colour_of(const struct fields *f)
     return str_eq(level, STR("debug")) ? DIM : PLAIN;
 }
 
+static void put_id(const struct fields *f, struct buf *out)
+{
+    struct str id = get(f, "id");
+
+    if (id.n > 0)
+        buf_printf(out, "  id=%.*s", (int)(id.n < ID_SHOWN ? id.n : ID_SHOWN), id.p);
+}
+
 static void put_request(const struct fields *f, bool colours, struct buf *out)
 {
     struct str end = get(f, "end");
@@ -113,17 +122,20 @@ static void put_request(const struct fields *f, bool colours, struct buf *out)
     buf_addc(out, ' ');
     put_text(out, get(f, "model"), MODEL_WIDTH);
     buf_printf(out, " %7.1f s", (double)number(f, "duration_ms") / 1000);
-    paint(out, colours, YELLOW);
+    if (attempts > 1 || wait_ms > 0)
+        paint(out, colours, YELLOW);
     if (attempts > 1)
         buf_printf(out, "  %u attempts", (unsigned)attempts);
     if (wait_ms > 0)
         buf_printf(out, "%s waited %.1f s", attempts > 1 ? "," : " ", (double)wait_ms / 1000);
-    paint(out, colours, RED);
-    if (!answered)
+    if (!answered) {
+        paint(out, colours, RED);
         buf_printf(out, "  %.*s %.*s", (int)end.n, end.p, (int)get(f, "reason").n,
                    get(f, "reason").p);
+    }
     paint(out, colours, DIM);
     buf_printf(out, "  %.*s", (int)get(f, "target").n, get(f, "target").p);
+    put_id(f, out);
 }
 
 /* Whether the line shows it already, or it is for machines. */
@@ -157,6 +169,8 @@ static void put_other(const struct fields *f, bool colours, struct buf *out)
         if (!is_shown(f, f->items[i].key))
             buf_printf(out, "  %.*s=%.*s", (int)f->items[i].key.n, f->items[i].key.p,
                        (int)f->items[i].value.n, f->items[i].value.p);
+    if (str_starts(msg, STR("attempt ")))
+        put_id(f, out);
 }
 
 void log_pretty(const char *stamp, struct str line, bool colours, struct buf *out)

@@ -16,6 +16,14 @@ def test_the_compose_file_is_valid():
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
+def test_the_application_starts_after_retryd_in_its_network():
+    """The other way round, retryd would start second, and lose its network whenever the application restarts."""
+    app, retryd = re.search(r"^  app:\n(.*?)^  retryd:\n(.*?)^\S", COMPOSE.read_text(), re.MULTILINE | re.DOTALL).groups()
+    assert "network_mode: service:retryd\n" in app
+    assert re.search(r"depends_on:\n +retryd:\n +condition: service_healthy\n", app)
+    assert "network_mode" not in retryd and "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
+
+
 def test_the_sidecar_s_configuration_is_valid(tmp_path):
     text = re.search(r"retryd\.conf: \|\n((?: {4}.*\n|\n)+)", POD)[1]
     key, conf = tmp_path / "openai-key", tmp_path / "retryd.conf"

@@ -48,7 +48,7 @@ TRIED_ELSEWHERE = {
     "sudo retryd -c /etc/retryd/retryd.conf --check":
         ("tests/service/guest.py", '"retryd", "-c", "/etc/retryd/retryd.conf", "--check"'),
     "sudo systemctl restart retryd": ("tests/service/guest.py", '"systemctl", "restart", "retryd.service"'),
-    "kubectl exec app -c retryd -- retryd reload":
+    "kubectl exec deploy/app -c retryd -- retryd reload":
         ("tests/blackbox/test_reload.py", "def test_the_only_one_needs_no_name"),
     "docker exec retryd retryd reload": ("tests/blackbox/test_reload.py", "def test_the_only_one_needs_no_name"),
     "docker run -d --name retryd --network container:my-app --stop-timeout 45 retryd":

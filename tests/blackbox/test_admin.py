@@ -103,7 +103,7 @@ def test_the_other_pages_have_listed_names_and_addresses_where_admin_is_open(ret
     d = retryd(server={"allowed_hosts": "gpu-box.lan"}, admin={"listen": "0.0.0.0:0", "insecure_listen": "yes"})
     for path in ("/", "/status.json", "/status.json?after=1", "/metrics/../status.json"):
         code, _, text = ask(d, path, host="evil.example:14891")
-        assert code == 403 and "\"evil.example\" is not in allowed_hosts" in text
+        assert code == 403 and "evil.example" in text and "is not in allowed_hosts" in text
     for host in ("10.1.2.3.evil.example", "[evil.example]", "10.1.2.3:x", "1"):
         assert ask(d, "/status.json", host=host)[0] == 403
     for host in ("gpu-box.lan:4291", "10.1.2.3:4291", "10.1.2.3", "[fe80::1]:4291", "localhost"):

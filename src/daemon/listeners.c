@@ -439,7 +439,6 @@ static int open_listener(struct server *s, const struct listen_socket *socket, b
     l->open = true;
     s->listener_count++;
     uv_poll_start(&l->poll, UV_READABLE, on_listener);
-    log_line(LOG_INFO, "listening on %s%s", socket->name, admin ? " (admin)" : "");
     return 0;
 }
 
@@ -523,6 +522,30 @@ static int check_inherited(const struct server *s)
     return allowed ? 0 : -EINVAL;
 }
 
+/* Returns the first listener of that kind, one that is no Unix socket if there is one; "off": none. */
+static const char *address_of(const struct server *s, bool admin)
+{
+    const char *found = "off";
+
+    for (unsigned i = s->listener_count; i-- > 0;) {
+        const struct listener *l = &s->listeners[i];
+
+        if (l->admin == admin && (strncmp(l->socket.name, "unix:", 5) != 0 ||
+                                  !strncmp(found, "unix:", 5) || !strcmp(found, "off")))
+            found = l->socket.name;
+    }
+    return found;
+}
+
+static void tell_listeners(struct server *s)
+{
+    if (s->greet)
+        s->greet(s->config, address_of(s, false), address_of(s, true));
+    for (unsigned i = 0; i < s->listener_count; i++)
+        log_line(LOG_INFO, "listening on %s%s", s->listeners[i].socket.name,
+                 s->listeners[i].admin ? " (admin)" : "");
+}
+
 int listeners_open(struct server *s)
 {
     const char *admin = s->config->admin.listen;
@@ -538,6 +561,8 @@ int listeners_open(struct server *s)
         warn_unused(s, "admin", admin);
     else if (rc == 0 && strcmp(admin, "off") != 0)
         rc = open_address(s, admin, true);
+    if (rc == 0)
+        tell_listeners(s);
     return rc;
 }
 

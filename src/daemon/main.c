@@ -68,22 +68,41 @@ static void print_error(bool json, const char *text)
     buf_deinit(&line);
 }
 
-/* The first minute: what this is, in a terminal that nobody else reads. */
-static void print_greeting(const struct config *c, const char *name)
+/* Writes what a program on this machine connects to: "http://HOST:PORT", or the socket's path. */
+static void name_for_clients(const char *address, char *out, size_t size)
 {
-    const char *address = c->server.listen.items[0], *admin = c->admin.listen;
+    static const char *const every[][2] = {{"0.0.0.0:", "127.0.0.1:"}, {"[::]:", "[::1]:"}};
+
+    if (!strncmp(address, "unix:", 5)) {
+        snprintf(out, size, "the Unix socket %s", address + 5);
+        return;
+    }
+    snprintf(out, size, "http://%s", address);
+    for (size_t i = 0; i < sizeof(every) / sizeof(every[0]); i++)
+        if (!strncmp(address, every[i][0], strlen(every[i][0])))
+            snprintf(out, size, "http://%s%s", every[i][1], address + strlen(every[i][0]));
+}
+
+/* The first minute: what this is, in a terminal that nobody else reads. */
+static void print_greeting(const struct config *c, const char *address, const char *admin)
+{
+    char url[160], pages[160], name[PATH_MAX];
     bool web = strncmp(address, "unix:", 5) != 0;
 
+    name_for_clients(address, url, sizeof(url));
+    name_for_clients(admin, pages, sizeof(pages));
+    cli_name_config(c->path, name, sizeof(name));
     fprintf(stderr,
             "retryd retries requests to the OpenAI API, and to compatible APIs, when a retry can "
             "help.\n"
             "  listens on   %s%s, and forwards to %s\n"
-            "  set          export OPENAI_BASE_URL=http://%s/v1\n"
+            "  set          %s%s%s\n"
             "  look at      %s%s; one command alone: retryd run -- CMD\n"
             "  reads        %s; Ctrl-C ends it\n",
-            web ? "http://" : "", address, c->upstreams[0].url, web ? address : "HOST:PORT",
-            !strcmp(admin, "off") ? "this log" : "this log, and http://",
-            !strcmp(admin, "off") ? "" : admin, name);
+            web ? "http://" : "", address, c->upstreams[0].url,
+            web ? "export OPENAI_BASE_URL=" : "in the client: ", url, web ? "/v1" : ", path /v1",
+            !strcmp(admin, "off") ? "this log" : "this log, and ",
+            !strcmp(admin, "off") ? "" : pages, name);
 }
 
 static int serve(struct config *config, bool json)
@@ -104,10 +123,9 @@ static int serve(struct config *config, bool json)
         return CLI_FAILED;
     }
     cli_name_config(config->path, name, sizeof(name));
-    if (log_is_pretty())
-        print_greeting(config, name);
-    log_line(LOG_INFO, "configuration: %s", name);
-    rc = server_run(config, NULL);
+    if (!log_is_pretty()) /* the greeting has it */
+        log_line(LOG_INFO, "configuration: %s", name);
+    rc = server_run(config, NULL, log_is_pretty() ? print_greeting : NULL);
     log_stop();
     return cli_exit_for(rc);
 }

@@ -355,7 +355,7 @@ static int serve(struct session *r)
     if (rc == 0 && fetch_global_init() < 0)
         rc = -EIO;
     if (rc == 0) {
-        rc = server_run(config_ref(r->config), &host);
+        rc = server_run(config_ref(r->config), &host, NULL);
         fetch_global_deinit();
     }
     log_stop();

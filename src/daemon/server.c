@@ -729,7 +729,7 @@ static void end(struct server *s)
     free(s->file_warned);
 }
 
-int server_run(struct config *config, const struct server_host *host)
+int server_run(struct config *config, const struct server_host *host, server_greeting greet)
 {
     struct metrics_sum sum = {.requests = 0};
     struct server s;
@@ -738,6 +738,7 @@ int server_run(struct config *config, const struct server_host *host)
     memset(&s, 0, sizeof(s));
     s.config = config;
     s.host = host;
+    s.greet = greet;
     s.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     rc = find_descriptors(config, s.spare_fd);
     if (rc == 0)

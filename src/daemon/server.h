@@ -20,7 +20,12 @@ struct server_host {
     void *ctx;
 };
 
-/* Runs until a signal ends it. Takes over the reference. 0, or -errno if it could not start, after
+/* Called once clients can connect to `address`, before it is logged; `admin` is an address too, or
+ * "off". Both have the actual port. */
+typedef void (*server_greeting)(const struct config *config, const char *address,
+                                const char *admin);
+
+/* Runs until a signal ends it; `greet` may be NULL. Takes over the reference. 0, or -errno if it could not start, after
  * logging why; the caller chooses its exit code by -EADDRINUSE, -EACCES and -EPERM.
  *
  * SIGTERM, SIGINT: after drain_linger, accepts no new connections and finishes running requests
@@ -29,7 +34,7 @@ struct server_host {
  *
  * With a `host` (else NULL), it is for that alone: signals are left to it, there is no control socket,
  * and nothing reloads it. */
-int server_run(struct config *config, const struct server_host *host);
+int server_run(struct config *config, const struct server_host *host, server_greeting greet);
 
 /* What SIGTERM does; called in the loop. */
 void server_end(struct server *s);

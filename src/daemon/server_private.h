@@ -48,6 +48,7 @@ struct server {
     uv_loop_t loop;
     struct config *config;
     const struct server_host *host; /* NULL: it serves the machine */
+    server_greeting greet;          /* NULL: none */
     struct worker **workers;
     unsigned worker_count;
     struct admin *admin;

@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -66,7 +67,7 @@ def test_a_terminal_gets_a_greeting_and_lines_for_a_person(provider, tmp_path):
     greeting = seen.text.splitlines()[:5]
     assert greeting[0].startswith("retryd retries requests")
     assert f"forwards to {provider.base_url}" in greeting[1]
-    assert "export OPENAI_BASE_URL=http://" in greeting[2]
+    assert greeting[2].endswith(f"export OPENAI_BASE_URL=http://127.0.0.1:{port}/v1")
     assert str(conf) in greeting[4]
     with Raw(("127.0.0.1", port)) as c:
         c.request(body=CHAT)
@@ -98,6 +99,36 @@ def test_nohup_outlives_the_terminal(provider, tmp_path):
     os.kill(seen.pid, signal.SIGTERM)
     assert os.waitpid(seen.pid, 0)[1] == 0
     os.close(seen.fd)
+
+
+def have_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("listen, listening, told", [
+    ("0.0.0.0:0\ninsecure_listen = yes", r"0\.0\.0\.0:(\d+)", "export OPENAI_BASE_URL=http://127.0.0.1:{}/v1"),
+    *([("[::]:0\ninsecure_listen = yes", r"\[::\]:(\d+)", "export OPENAI_BASE_URL=http://[::1]:{}/v1")]
+      if have_ipv6() else []),
+    ("unix:DIR/own.sock", r"unix:(\S+)", "in the client: the Unix socket {}, path /v1"),
+    ("unix:DIR/own.sock, 127.0.0.1:0", r"(?<=listening on )127\.0\.0\.1:(\d+)",
+     "export OPENAI_BASE_URL=http://127.0.0.1:{}/v1"),
+])
+def test_the_greeting_says_what_a_client_can_connect_to(provider, tmp_path, listen, listening, told):
+    conf = user_file(tmp_path, provider)
+    text = conf.read_text().replace("listen = 127.0.0.1:0", "listen = " + listen.replace("DIR", str(tmp_path)), 1)
+    conf.write_text(text.replace("listen = off", "listen = 127.0.0.1:0"))
+    seen = Seen(XDG_CONFIG_HOME=str(tmp_path), TERM="dumb")
+    seen.wait("is ready")
+    address = re.search("listening on .*?" + listening, seen.text) or re.search(listening, seen.text)
+    admin = re.search(r"listening on (127\.0\.0\.1:\d+) \(admin\)", seen.text)[1]
+    greeting = seen.text[seen.text.index("retryd retries"):].splitlines()
+    assert greeting[2].endswith(told.format(address[1]))
+    assert f"and http://{admin}; " in greeting[3]
+    seen.end()
 
 
 @pytest.mark.parametrize("env, colours, pretty", [({"NO_COLOR": "1"}, False, True), ({"TERM": "dumb"}, False, True),

@@ -15,7 +15,7 @@ _retryd() {
     COMPREPLY=()
     while ((at < COMP_CWORD)); do
         case ${COMP_WORDS[at]} in
-        -c | --config) ((at++)) ;;
+        -c | --config | --log) ((at++)) ;;
         -*) ;;
         *)
             command=${COMP_WORDS[at]}
@@ -42,6 +42,16 @@ _retryd() {
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
+        ;;
+    --log)
+        if [[ -z $command ]]; then
+            mapfile -t COMPREPLY < <(compgen -W 'auto pretty logfmt json' -- "$current")
+            return
+        elif [[ $command = run ]]; then
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            return
+        fi
         ;;
     esac
     if [[ -n $command ]]; then

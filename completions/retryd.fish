@@ -7,7 +7,7 @@ function __retryd_command
     for word in (commandline -opc)[2..]
         if test $skip = yes
             set skip no
-        else if contains -- $word -c --config
+        else if contains -- $word -c --config --log
             set skip yes
         else if not string match -q -- '-*' $word
             echo $word
@@ -42,6 +42,8 @@ end
 
 complete -c retryd -f
 complete -c retryd -s c -l config -r -F -d 'read the configuration from FILE'
+complete -c retryd -n 'not __retryd_command' -l log -x -a 'auto pretty logfmt json' -d 'log in this format'
+complete -c retryd -n 'test "$(__retryd_command)" = run; and not __retryd_runs' -l log -r -F -d 'append the log to FILE'
 complete -c retryd -n 'not __retryd_command' -a '(__retryd_commands)'
 complete -c retryd -n 'not __retryd_runs; and string match -q -- "-*" (commandline -ct)' -a '(__retryd_options)'
 complete -c retryd -n 'test "$(__retryd_command)" = reload' -a '(pgrep -x retryd)'

@@ -15,7 +15,7 @@
 #define TEXT_MAX (1024 * 1024)
 
 static const char usage_begin[] =
-    "Usage: retryd [-c FILE] [--check | --dump-config | --health | --ready]\n"
+    "Usage: retryd [-c FILE] [--log FORMAT | --check | --dump-config | --health | --ready]\n"
     "       retryd --help | --manual | --version\n";
 
 static const char usage_options[] =
@@ -25,6 +25,7 @@ static const char usage_options[] =
     "\n"
     "  -c, --config FILE  read the configuration from FILE; without it from\n"
     "                     ~/.config/retryd/retryd.conf, or else the defaults below apply\n"
+    "      --log FORMAT   log as auto, pretty, logfmt or json, whatever [log] format is\n"
     "      --check        print every problem in the configuration, or that it is ok\n"
     "      --dump-config  print the configuration in force, with secrets masked\n"
     "      --health       ask a running retryd whether it is healthy; exits with 0 or 1\n"
@@ -97,6 +98,7 @@ static const struct cli_command *find_command(const char *name)
 
 enum {
     OPTION_CHECK = 256,
+    OPTION_LOG,
     OPTION_DUMP,
     OPTION_VERSION,
     OPTION_HEALTH,
@@ -105,15 +107,11 @@ enum {
 };
 
 static const struct option options[] = {
-    {"config", required_argument, NULL, 'c'},
-    {"check", no_argument, NULL, OPTION_CHECK},
-    {"dump-config", no_argument, NULL, OPTION_DUMP},
-    {"version", no_argument, NULL, OPTION_VERSION},
-    {"help", no_argument, NULL, 'h'},
-    {"health", no_argument, NULL, OPTION_HEALTH},
-    {"ready", no_argument, NULL, OPTION_READY},
-    {"manual", no_argument, NULL, OPTION_MANUAL},
-    {NULL, 0, NULL, 0},
+    {"config", required_argument, NULL, 'c'},       {"log", required_argument, NULL, OPTION_LOG},
+    {"check", no_argument, NULL, OPTION_CHECK},     {"dump-config", no_argument, NULL, OPTION_DUMP},
+    {"version", no_argument, NULL, OPTION_VERSION}, {"help", no_argument, NULL, 'h'},
+    {"health", no_argument, NULL, OPTION_HEALTH},   {"ready", no_argument, NULL, OPTION_READY},
+    {"manual", no_argument, NULL, OPTION_MANUAL},   {NULL, 0, NULL, 0}, /* the end */
 };
 
 enum cli_exit cli_complain(FILE *err, const char *what, const char *which)
@@ -142,6 +140,17 @@ static enum cli_exit set_mode(struct cli *cli, enum cli_mode mode, FILE *err)
     return CLI_OK;
 }
 
+static enum cli_exit set_log(struct cli *cli, const char *format, FILE *err)
+{
+    static const char *const formats[] = {"auto", "pretty", "logfmt", "json"};
+
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
+        if (!strcmp(formats[i], format))
+            cli->log = formats[i];
+    return cli->log ? CLI_OK
+                    : cli_complain(err, "--log expects auto, pretty, logfmt or json, not", format);
+}
+
 /* getopt stores an unknown short option in optopt. A long one is the argument before optind. */
 static enum cli_exit unknown_option(char **argv, FILE *err)
 {
@@ -163,6 +172,8 @@ static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE 
         return CLI_OK;
     case 'h':
         return set_mode(cli, CLI_HELP, err);
+    case OPTION_LOG:
+        return set_log(cli, optarg, err);
     case OPTION_CHECK:
         return set_mode(cli, CLI_CHECK, err);
     case OPTION_DUMP:
@@ -176,7 +187,10 @@ static enum cli_exit take_option(int option, char **argv, struct cli *cli, FILE 
     case OPTION_MANUAL:
         return set_mode(cli, CLI_MANUAL, err);
     case ':':
-        return cli_complain(err, "-c needs a file name", "");
+        return cli_complain(err,
+                            optopt == OPTION_LOG ? "--log needs auto, pretty, logfmt or json"
+                                                 : "-c needs a file name",
+                            "");
     default:
         return unknown_option(argv, err);
     }
@@ -218,6 +232,9 @@ enum cli_exit cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err)
         if (problem)
             return problem;
     }
+    if (cli.log && cli.mode != CLI_SERVE && cli.mode != CLI_HELP)
+        return cli_complain(
+            err, "--log FORMAT cannot be used with a command or an option such as --check", "");
     *ret_cli = cli;
     return CLI_OK;
 }

@@ -42,6 +42,7 @@ struct cli_command;
 struct cli {
     enum cli_mode mode;
     const char *config;                /* the file of -c, in argv; NULL: the built-in defaults */
+    const char *log;                   /* the format of --log; NULL: as the configuration says */
     const struct cli_command *command; /* of CLI_COMMAND and CLI_COMMAND_HELP; else NULL */
     int argc;                          /* the command's own arguments; argv[0] is its name */
     char **argv;

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -203,6 +204,13 @@ static void settle_signals(void)
     sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
+/* --log sets the variable of [log] format, so that a reload keeps it too. */
+static bool set_format(const char *format)
+{
+    unsetenv("RETRYD_LOG_FORMAT_FILE");
+    return setenv("RETRYD_LOG_FORMAT", format, 1) == 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *const libraries[] = {fetch_version(), frontend_version(), NULL};
@@ -226,6 +234,8 @@ int main(int argc, char **argv)
     print_problems(stream, false, &problems);
     if (rc != CLI_OK || cli.mode != CLI_SERVE)
         return rc;
+    if (cli.log && !set_format(cli.log))
+        return CLI_FAILED;
     guard_secrets(true);
     settle_signals();
     birth_raise_files();

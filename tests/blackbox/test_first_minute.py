@@ -25,16 +25,16 @@ def user_file(tmp_path, provider, more=""):
 
 
 class Seen:
-    """A retryd without arguments on a pseudo-terminal, and what it has written there; or, as nohup starts it, to a pipe."""
+    """A retryd on a pseudo-terminal, and what it has written there; or, as nohup starts it, to a pipe."""
 
-    def __init__(self, nohup=False, **env):
+    def __init__(self, *arguments, nohup=False, **env):
         read, write = os.pipe()
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             if nohup:
                 signal.signal(signal.SIGHUP, signal.SIG_IGN)
                 os.dup2(write, 2)
-            os.execve(BIN, ["retryd"], {**os.environ, **env})
+            os.execve(BIN, ["retryd", *arguments], {**os.environ, **env})
         os.close(write)
         self.fd = read if nohup else os.dup(self.terminal)
         if not nohup:
@@ -140,6 +140,21 @@ def test_without_colours(provider, tmp_path, env, colours, pretty):
     assert ("\x1b" in seen.text) == colours
     assert ("level=info" not in seen.text) == pretty
     seen.end()
+
+
+@pytest.mark.parametrize("option, line", [("pretty", r"\n\d\d:\d\d:\d\d"), ("logfmt", r"level=info"), ("json", r'"level":')])
+def test_log_prevails_over_the_configuration(provider, tmp_path, option, line):
+    """A reload keeps it."""
+    user_file(tmp_path, provider, f"[log]\nformat = {'logfmt' if option == 'json' else 'json'}\n")
+    seen = Seen("--log", option, XDG_CONFIG_HOME=str(tmp_path), TERM="dumb", RETRYD_LOG_FORMAT="auto")
+    seen.wait("is ready")
+    assert re.search(line, seen.text)
+    before = len(seen.text)
+    os.kill(seen.pid, signal.SIGHUP)
+    seen.wait("configuration (is )?reloaded")
+    seen.end()
+    assert re.search(line, seen.text[before:])
+    assert ('"msg":' in seen.text[before:]) == (option == "json")
 
 
 def check(*arguments, **env):

@@ -35,6 +35,7 @@ TRIED_ELSEWHERE = {
         ("tests/sdk/test_kubernetes.py", "def test_the_sidecar_is_valid"),
     "docker compose -f conf/compose.yaml up":
         ("tests/package/test_examples.py", "def test_the_compose_file_is_valid"),
+    "retryd run -- python3 app.py": ("tests/sdk/test_run.py", "def test_python_with_a_hidden_key"),
     "retryd wait --timeout 30s": ("tests/blackbox/test_wait.py", "def test_wait_ends_when_the_daemon_is_ready"),
     "retryd &": ("tests/readme/test_readme.py", "def test_runs_without_a_configuration"),
     "sudo systemctl daemon-reload": ("tests/service/guest.py", '"systemctl", "daemon-reload"'),

@@ -78,6 +78,7 @@ START_TEST(what_is_understood)
         {"retryd -cf", CLI_SERVE, "f", NULL},
         {"retryd --config f", CLI_SERVE, "f", NULL},
         {"retryd --config=f", CLI_SERVE, "f", NULL},
+        {"retryd --log json", CLI_SERVE, NULL, NULL},
         {"retryd --check", CLI_CHECK, NULL, NULL},
         {"retryd --check -c f", CLI_CHECK, "f", NULL},
         {"retryd --check --check", CLI_CHECK, NULL, NULL},
@@ -134,6 +135,10 @@ START_TEST(what_is_not_understood)
         {"retryd --config", "-c needs a file name"},
         {"retryd -c ", "-c needs a file name"},
         {"retryd -c a -c b", "-c was given twice; expected one file"},
+        {"retryd --log", "--log needs auto, pretty, logfmt or json"},
+        {"retryd --log file", "--log expects auto, pretty, logfmt or json, not file"},
+        {"retryd --log json run x",
+         "--log FORMAT cannot be used with a command or an option such as --check"},
         {"retryd --check --health",
          "only one of --check, --dump-config, --health, --ready, --manual, --version and --help can be used at a time"},
     };

@@ -36,6 +36,8 @@ TRIED_ELSEWHERE = {
     "docker compose -f conf/compose.yaml up":
         ("tests/package/test_examples.py", "def test_the_compose_file_is_valid"),
     "retryd run -- python3 app.py": ("tests/sdk/test_run.py", "def test_python_with_a_hidden_key"),
+    "promtool check rules conf/prometheus/retryd.rules.yml":
+        ("tests/blackbox/test_metrics.py", 'promtool("check", "rules"'),
     "retryd wait --timeout 30s": ("tests/blackbox/test_wait.py", "def test_wait_ends_when_the_daemon_is_ready"),
     "retryd &": ("tests/readme/test_readme.py", "def test_runs_without_a_configuration"),
     "sudo systemctl daemon-reload": ("tests/service/guest.py", '"systemctl", "daemon-reload"'),
@@ -315,7 +317,7 @@ def test_links_lead_somewhere(page):
 
 def test_every_page_is_in_the_index():
     linked = set(re.findall(r"\]\(([^)#/]+)[)#]", PAGES["docs/README.md"]))
-    assert linked == {path.name for path in (ROOT / "docs").iterdir()} - {"README.md"}
+    assert linked == {path.name for path in (ROOT / "docs").iterdir() if path.is_file()} - {"README.md"}
 
 
 def test_the_readme_is_short():

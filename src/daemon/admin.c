@@ -218,7 +218,11 @@ static int act(struct page *p, struct str name)
     else if (body.failed)
         rc = respond_text(p, 503, "out of memory");
     else
-        rc = respond(p, rc < 0 ? 409 : 200, "text/plain; charset=utf-8", &body);
+        rc = respond(p,
+                     rc == -ESRCH ? 404
+                     : rc < 0     ? 409
+                                  : 200,
+                     "text/plain; charset=utf-8", &body);
     buf_deinit(&body);
     return rc;
 }

@@ -30,7 +30,7 @@ struct admin_source {
     /* Whether this token allows actions; 0, -ENOKEY, or -EPERM if none does. */
     int (*may_act)(void *ctx, struct str token);
     /* Carries out an action: "reload", "drain", "reset". `out` gets lines for the user. 0; -EINVAL: it
-     * failed; -ENOENT: there is no such action. */
+     * failed; -ENOENT: there is no such action; -ESRCH: no such upstream. */
     int (*act)(void *ctx, const struct admin_action *action, struct buf *out);
     /* Writes what is known of one request, as JSON or text. 0, -ENOENT or -ENOMEM. */
     int (*request)(void *ctx, enum admin_form form, struct str id, struct buf *out);

@@ -283,6 +283,26 @@ static int may_act(void *ctx, struct str token)
     return tokens_find(t, token) >= 0 ? 0 : -ENOKEY;
 }
 
+static bool is_upstream(const struct config *c, struct str name)
+{
+    for (unsigned i = 0; i < c->upstream_count; i++)
+        if (str_eq(name, str_from(c->upstreams[i].name)))
+            return true;
+    return false;
+}
+
+static void refuse_upstream(const struct config *c, struct str name, struct buf *out)
+{
+    char shown[120];
+
+    str_shown(shown, sizeof(shown), name);
+    buf_printf(out, "there is no upstream \"%s\"; there %s", shown,
+               c->upstream_count == 1 ? "is" : "are");
+    for (unsigned i = 0; i < c->upstream_count; i++)
+        buf_printf(out, "%s %s", i ? "," : "", c->upstreams[i].name);
+    buf_printf(out, "\n");
+}
+
 static int act(void *ctx, const struct admin_action *action, struct buf *out)
 {
     struct server *s = ctx;
@@ -299,6 +319,10 @@ static int act(void *ctx, const struct admin_action *action, struct buf *out)
     }
     if (!str_eq(action->name, STR("reset")))
         return -ENOENT;
+    if (action->upstream.n > 0 && !is_upstream(s->config, action->upstream)) {
+        refuse_upstream(s->config, action->upstream, out);
+        return -ESRCH;
+    }
     n = turns_reset(traffic_turns(s->traffic), action->upstream, action->model);
     log_line(LOG_INFO, "an action on the admin listener reset %u gates, breakers and keys", n);
     buf_printf(out, "%u gates, breakers and keys were reset\n", n);

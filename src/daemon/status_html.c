@@ -496,12 +496,14 @@ static void write_actions(const struct status *st, struct buf *out)
 {
     buf_printf(out, "<section><h2>Actions</h2>");
     if (st->can_act)
-        buf_printf(out, "<form id=\"actions\"><input id=\"token\" type=\"password\" "
-                        "autocomplete=\"off\" placeholder=\"token\" aria-label=\"Token\">"
-                        "<button value=\"reset\">Open all gates and breakers</button>"
-                        "<button value=\"reload\">Reload the configuration</button>"
-                        "<button value=\"drain\">Finish requests and end</button></form>"
-                        "<p class=\"line\" id=\"said\" role=\"status\"></p>");
+        buf_printf(out,
+                   "<form id=\"actions\" hidden><input id=\"token\" type=\"password\" "
+                   "autocomplete=\"off\" placeholder=\"token\" aria-label=\"Token\">"
+                   "<button value=\"reset\">Open all gates and breakers</button>"
+                   "<button value=\"reload\">Reload the configuration</button>"
+                   "<button value=\"drain\">Finish requests and end</button></form>"
+                   "<noscript><p class=\"line dim\">The buttons need JavaScript.</p></noscript>"
+                   "<p class=\"line\" id=\"said\" role=\"status\"></p>");
     else
         buf_printf(out, "<p class=\"line dim\">Off: no <code>[admin] token_file</code> is "
                         "configured.</p>");

@@ -113,9 +113,12 @@ static void write_target(const struct traffic_view *m, const struct traffic_view
                          struct buf *out)
 {
     struct buf words;
+    char key[12];
 
     buf_printf(out, "  ");
     put_cell(out, m->model[0] ? m->model : "(no model)", 28);
+    snprintf(key, sizeof(key), "%u", t->view.key_number);
+    put_cell(out, t->view.key_number > 0 ? key : "", 3);
     buf_init(&words, 4096);
     status_breaker(&m->view, &words);
     put_words(out, &words, 22);
@@ -146,7 +149,8 @@ static void write_upstream(const struct status *st, const struct config_upstream
             if (++*rows > ROWS_SHOWN)
                 continue;
             if (*rows == 1)
-                buf_printf(out, "  %-28s %-22s %-24s %s\n", "MODEL", "BREAKER", "GATE", "WAITING");
+                buf_printf(out, "  %-28s %-3s %-22s %-24s %s\n", "MODEL", "KEY", "BREAKER", "GATE",
+                           "WAITING");
             write_target(m, t, out);
         }
 }
@@ -190,11 +194,12 @@ void status_text(const struct status *st, struct buf *out)
 
     write_head(st, out);
     write_hour(st, out);
+    write_stories(st, st->stories, st->live_count, LIVE_SHOWN, "Being ridden out", out);
+    write_stories(st, st->stories + st->live_count, st->ended_count, ENDED_SHOWN,
+                  "The latest that failed, were retried or were slow (retryd explain ID)", out);
+    /* Last, because it may be long, and `retryd top` cuts the end. */
     for (unsigned i = 0; i < st->config->upstream_count; i++)
         write_upstream(st, &st->config->upstreams[i], &rows, out);
     if (rows > ROWS_SHOWN)
         buf_printf(out, "  and %u more\n", rows - ROWS_SHOWN);
-    write_stories(st, st->stories, st->live_count, LIVE_SHOWN, "Being ridden out", out);
-    write_stories(st, st->stories + st->live_count, st->ended_count, ENDED_SHOWN,
-                  "The latest that failed, were retried or were slow (retryd explain ID)", out);
 }

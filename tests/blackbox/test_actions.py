@@ -43,7 +43,7 @@ def test_reset_lets_those_through_who_wait(provider, acting):
     waiting = begun(d, "gpt-4o")
     raw.wait_metric(d, "retryd_queue_waiting", 1)
     assert status(d)["actions"]["allowed"] is True
-    assert act(d, "reset?upstream=nosuch") == (200, "0 gates, breakers and keys were reset\n")
+    assert act(d, "reset?upstream=nosuch") == (404, 'there is no upstream "nosuch"; there is test\n')
     assert act(d, "reset?upstream=test&model=gpt%2D4o") == (200, "1 gates, breakers and keys were reset\n")
     assert waiting.getresponse().status == 200
     waiting.close()
@@ -106,6 +106,11 @@ def test_not_by_another_page(headers, acting):
 def test_the_pages_own_origin_may(acting):
     d = acting()
     assert act(d, "reset", Origin=f"http://{d.admin_address}")[0] == 200
+
+
+def test_without_javascript_no_button_is_shown(acting):
+    page = acting().admin("/")[1]
+    assert '<form id="actions" hidden>' in page and "<noscript>" in page and "form:not([hidden])" in page
 
 
 def test_no_other_way(acting):

@@ -150,6 +150,10 @@ def test_breakers_and_keys(provider, retryd, tmp_path):
     assert [k["state"] for k in found["upstreams"][0]["keys"]] == ["set_aside", "in_use"]
     assert found["upstreams"][0]["keys"][0]["changes_in_ms"] > 200000
     assert [a["key"] for a in found["history"][0]["attempts"]] == [1, 2]
+    text = d.admin("/status.txt")[1]
+    rows = text[text.index("MODEL                        KEY BREAKER"):].splitlines()[1:]
+    assert [line.split()[1] for line in rows] == ["1", "2"]
+    assert text.index("The latest that failed") < text.index("KEY BREAKER")  # the table may be long
 
 
 def test_a_reload_that_failed(retryd):

@@ -119,7 +119,7 @@
     if (c.dump !== null) $("dump").textContent = c.dump;
   };
 
-  let serial = 0, hash = "", first = true, busy = false;
+  let serial = 0, started = 0, hash = "", first = true, busy = false;
   const show = (d) => {
     health(d);
     $("now").replaceChildren(...now(d));
@@ -135,6 +135,7 @@
     $("table").hidden = body.children.length === 0;
     config(d);
     serial = d.history_serial;
+    started = d.started_ms;
     hash = d.configuration.hash;
     first = false;
     document.documentElement.dataset.live = `${d.now_ms}`;
@@ -145,7 +146,7 @@
     try {
       let d = await (await fetch(first ? "/status.json" : `/status.json?since=${serial}`, { cache: "no-store" })).json();
       /* Another process, or another configuration: everything is read again. */
-      if (!first && (d.history_serial < serial || d.configuration.hash !== hash)) {
+      if (!first && (d.started_ms !== started || d.history_serial < serial || d.configuration.hash !== hash)) {
         first = true;
         d = await (await fetch("/status.json", { cache: "no-store" })).json();
       }
@@ -159,6 +160,7 @@
     busy = false;
   };
   const actions = $("actions");
+  if (actions) actions.hidden = false;
   if (actions) actions.addEventListener("submit", async (event) => {
     event.preventDefault();
     try {

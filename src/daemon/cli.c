@@ -111,7 +111,7 @@ static const struct option options[] = {
     {"check", no_argument, NULL, OPTION_CHECK},     {"dump-config", no_argument, NULL, OPTION_DUMP},
     {"version", no_argument, NULL, OPTION_VERSION}, {"help", no_argument, NULL, 'h'},
     {"health", no_argument, NULL, OPTION_HEALTH},   {"ready", no_argument, NULL, OPTION_READY},
-    {"manual", no_argument, NULL, OPTION_MANUAL},   {NULL, 0, NULL, 0}, /* the end */
+    {"manual", no_argument, NULL, OPTION_MANUAL},   {NULL, 0, NULL, 0},
 };
 
 enum cli_exit cli_complain(FILE *err, const char *what, const char *which)

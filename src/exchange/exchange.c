@@ -723,7 +723,7 @@ static void abort_now(struct exchange *x)
                           (!x->attempt->running || x->plan.settings->retry.retry_ambiguous);
     exchange_stop_attempt(x);
     relay_own_error(x, END_FAILED, 0, REASON_SHUTDOWN, NULL,
-                    "retryd is shutting down, and drain_timeout has passed; retry shortly");
+                    "retryd: shutting down, and drain_timeout has passed; retry shortly");
 }
 
 /* The client has taken the end, or has left, or retryd ends: of what came since the last step the first of

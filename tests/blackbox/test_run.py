@@ -425,8 +425,7 @@ def test_an_interactive_shell_as_the_child():
         t.wait("up")
         t.type("\x1a")
         t.wait("Stopped")
-        t.type("kill %1; exit 5\n")
-        t.type("exit 5\n")
+        t.type("kill -9 %1; disown %1; exit 5\n")
         t.type("echo code=$?\n")
         t.wait("code=5")
 

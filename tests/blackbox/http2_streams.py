@@ -2,8 +2,8 @@
 
 A module that takes over some of them imports the fixtures as well:
 
-    from http2_streams import both, cuts_come_later, front, pki, tests_of, through_front
-    globals().update(tests_of(test_commit))
+    from http2_streams import both, cases_of, cuts_come_later, front, pki, through_front
+    globals().update(cases_of(test_commit))
 """
 
 import os
@@ -44,6 +44,6 @@ def both(request, pki, tmp_path_factory):  # noqa: F811
         yield provider, daemon
 
 
-def tests_of(*modules):
+def cases_of(*modules):
     return {name: test for module in modules for name, test in vars(module).items()
             if name.startswith("test_") and name not in LEFT_OUT}

@@ -1,6 +1,6 @@
 """C10 to C13: how streams end, over HTTP/2, where only a reset of the stream shows the fault."""
 
 import test_stream_ends
-from http2_streams import both, cuts_come_later, front, pki, tests_of, through_front  # noqa: F401
+from http2_streams import both, cases_of, cuts_come_later, front, pki, through_front  # noqa: F401
 
-globals().update(tests_of(test_stream_ends))
+globals().update(cases_of(test_stream_ends))

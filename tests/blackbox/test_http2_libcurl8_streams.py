@@ -2,6 +2,6 @@
 
 import test_commit
 import test_streams
-from http2_streams import both, cuts_come_later, front, pki, tests_of, through_front  # noqa: F401
+from http2_streams import both, cases_of, cuts_come_later, front, pki, through_front  # noqa: F401
 
-globals().update(tests_of(test_commit, test_streams))
+globals().update(cases_of(test_commit, test_streams))

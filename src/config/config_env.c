@@ -377,7 +377,7 @@ void config_environment(struct config_text *text, struct config_report *r)
     unsigned count;
     const char **found = find_variables(&count, r);
 
-    text->variables = found ? calloc(count, sizeof *text->variables) : NULL;
+    text->variables = found ? calloc(count + 1, sizeof *text->variables) : NULL;
     if (found && !text->variables)
         config_no_memory(r);
     for (unsigned i = 0; text->variables && i < count; i++) {

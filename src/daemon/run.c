@@ -89,28 +89,30 @@ static bool is_addition(const char *text)
 
 static int take_option(int option, char **argv, struct options *o)
 {
+    const char *value = optarg ? optarg : "";
+
     /* As in "--log -- CMD". */
-    if (optarg && optarg[0] == '-' && optarg[1])
-        return complain("run: an option needs a value, not", optarg);
+    if (value[0] == '-' && value[1])
+        return complain("run: an option needs a value, not", value);
     switch (option) {
     case 'c':
         if (o->config_given)
             return complain("-c was given twice; expected one file", "");
-        if (!optarg[0])
+        if (!value[0])
             return complain("-c needs a file name", "");
-        o->config = optarg;
+        o->config = value;
         o->config_given = true;
         return 0;
     case 'l':
-        o->log = optarg;
+        o->log = value;
         return 0;
     case 'k':
         o->hide_key = true;
         return 0;
     case 'e':
-        if (!is_addition(optarg) || o->added_count == ADDED_MAX)
-            return complain("--env expects NAME or NAME=/PATH, not", optarg);
-        o->added[o->added_count++] = optarg;
+        if (!is_addition(value) || o->added_count == ADDED_MAX)
+            return complain("--env expects NAME or NAME=/PATH, not", value);
+        o->added[o->added_count++] = value;
         return 0;
     case ':':
         return complain("run: this option needs a value:", argv[optind - 1]);

@@ -35,6 +35,10 @@ TRIED_ELSEWHERE = {
         ("tests/sdk/test_kubernetes.py", "def test_the_sidecar_is_valid"),
     "docker compose -f conf/compose.yaml up":
         ("tests/package/test_examples.py", "def test_the_compose_file_is_valid"),
+    "curl -s http://127.0.0.1:4291/status.json": ("tests/blackbox/test_status.py", "def test_all_is_well"),
+    'curl -X POST -H "Authorization: Bearer $TOKEN" '
+    '"http://127.0.0.1:4291/actions/reset?upstream=openai&model=gpt-4o"':
+        ("tests/blackbox/test_actions.py", "def test_reset_lets_those_through_who_wait"),
     "retryd run -- python3 app.py": ("tests/sdk/test_run.py", "def test_python_with_a_hidden_key"),
     "promtool check rules conf/prometheus/retryd.rules.yml":
         ("tests/blackbox/test_metrics.py", 'promtool("check", "rules"'),

@@ -17,13 +17,15 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "provider")]
 from chromium import Chromium  # noqa: E402
 from status_states import state  # noqa: E402
 
-PICTURES = [("gate", "light", 900, False), ("down", "dark", 900, True), ("breaker", "narrow", 400, False)]
+STATES = ("idle", "busy", "gate", "breaker", "down", "reload")
+PICTURES = [(state, label, width, label == "dark") for state in STATES
+            for label, width in (("light", 900), ("dark", 900), ("narrow", 400))]
 
 
 def main():
     folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else HERE.parents[1] / "docs/img")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, Chromium(scratch) as browser:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, Chromium(scratch) as browser:
         for name, label, width, dark in PICTURES:
             path = folder / f"status-{name}-{label}.png"
             with state(name) as s:

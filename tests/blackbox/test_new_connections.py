@@ -127,7 +127,7 @@ def resolves(*lines):
 class Server:
     '''Answers each request with what `answer` says now, one connection after the other or at once.'''
     def __init__(self, ip, port=0, status=200):
-        self.status, self.asked, self.heard, self.think = status, 0, None, 0
+        self.status, self.asked, self.heard, self.think, self.together = status, 0, None, 0, None
         self.listening = socket.create_server((ip, port), family=socket.AF_INET6 if ":" in ip else socket.AF_INET)
         self.port = self.listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -145,6 +145,8 @@ class Server:
                 continue
             data = b""
             self.asked += 1
+            if self.together:
+                self.together.wait()
             if self.heard:
                 self.heard.set()
                 pass_time(self.think)
@@ -269,11 +271,12 @@ reach("10.9.9.1", PEER)
 dying = elsewhere(lambda: Server("10.9.9.1"))
 resolves("10.9.9.1 api.moving.example")
 with daemon(dying.port, log={"level": "debug"}) as d, Raw(d, timeout=80) as kept, Raw(d, timeout=80) as waiting:
+    dying.together = threading.Barrier(2)  # on two connections, which are then kept
     for c in (kept, waiting):
         c.request(body=CHAT)
     for c in (kept, waiting):
         assert c.answer().status == 200
-    dying.heard, dying.think = threading.Event(), 600
+    dying.heard, dying.think, dying.together = threading.Event(), 600, None
     waiting.request(body=CHAT)
     dying.heard.wait()
     dying.heard = None

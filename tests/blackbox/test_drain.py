@@ -48,21 +48,20 @@ def test_kept_connections_are_told_before_they_close(provider, retryd):
 
 
 def test_idle_connections_may_ask_once_more(provider, retryd):
-    """By requests that come only when the drain has begun, one after the other, whole or in two parts."""
+    """By requests that come only when the drain has begun, whole or in two parts."""
     d = retryd()
-    clients = [Raw(d) for _ in range(20)]
+    clients = [Raw(d) for _ in range(8)]
     for c in clients:
         c.request(body=CHAT)
         assert c.answer().status == 200
+    *asking, halving, silent = clients
     d.signal(signal.SIGTERM)
     d.wait_line("shutting down: finishing")
-    *asking, halving, silent = clients
     halving.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Le")
+    for c in asking:
+        c.request(body=CHAT)
+    halving.send(b"ngth: 2\r\n\r\n{}")
     for c in [*asking, halving]:
-        if c is halving:
-            c.send(b"ngth: 2\r\n\r\n{}")
-        else:
-            c.request(body=CHAT)
         answer = c.answer()
         assert answer.status == 200 and answer.header("connection").lower() == "close"
         assert c.rest() == b""

@@ -60,3 +60,22 @@ struct str escape_json(struct str s, char space[ESCAPE_MAX], size_t *ret_used)
                                      0xdc00 + (c & 0x3ff));
     return (struct str){space, (size_t)len};
 }
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int escape_percent(struct str s, size_t at)
+{
+    int high, low;
+
+    if (at + 2 >= s.n || s.p[at] != '%')
+        return -1;
+    high = hex_digit(s.p[at + 1]);
+    low = hex_digit(s.p[at + 2]);
+    return high < 0 || low < 0 ? -1 : high * 16 + low;
+}

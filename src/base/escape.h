@@ -1,4 +1,4 @@
-/* Escapes text for a JSON string, and for display on a terminal. */
+/* Escapes text for a JSON string, and for display on a terminal; undoes the escapes of URLs. */
 #ifndef RETRYD_BASE_ESCAPE_H
 #define RETRYD_BASE_ESCAPE_H
 
@@ -12,5 +12,8 @@
  * byte that is not valid UTF-8 becomes U+FFFD. */
 #define ESCAPE_MAX 16
 struct str escape_json(struct str s, char space[ESCAPE_MAX], size_t *ret_used);
+
+/* Returns the byte that the "%XX" at `at` stands for (RFC 3986 2.1), or -1 if there is none. */
+int escape_percent(struct str s, size_t at);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/escape.h"
 #include "base/pem.h"
 #include "config/config_private.h"
 #include "edge/fetch.h"
@@ -204,23 +205,14 @@ void config_load_password(struct config *c, const struct config_origin *o)
             c->before ? c->before->shared_password : NULL, &c->shared_password);
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9'                 ? c - '0'
-           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
-                                                : -1;
-}
-
 /* Undoes percent-encoding (RFC 3986 2.1). Returns the end of what was written. */
 static char *put_decoded(char *to, struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
-        int high = s.p[i] == '%' && i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1;
-        int low = high >= 0 ? hex_digit(s.p[i + 2]) : -1;
-        bool code = low >= 0 && (high | low) != 0;
+        int byte = escape_percent(s, i);
 
-        *to++ = code ? (char)(high << 4 | low) : s.p[i];
-        i += code ? 2 : 0;
+        *to++ = byte > 0 ? (char)byte : s.p[i];
+        i += byte > 0 ? 2 : 0;
     }
     return to;
 }

@@ -34,7 +34,7 @@ static bool shares_a_piece(struct str text, struct str key)
     return false;
 }
 
-bool access_log_quotes_key(const struct exchange *x, struct str text)
+static bool quotes_key(const struct exchange *x, struct str text)
 {
     const struct headers *h = &x->request.http.headers;
 
@@ -51,9 +51,14 @@ bool access_log_quotes_key(const struct exchange *x, struct str text)
     return false;
 }
 
+struct str access_log_foreign(const struct exchange *x, struct str text)
+{
+    return quotes_key(x, text) ? STR("(not shown: it quotes a key)") : text;
+}
+
 static void add_foreign(const struct exchange *x, const char *field, struct str text)
 {
-    log_str(field, access_log_quotes_key(x, text) ? STR("(not shown: it quotes a key)") : text);
+    log_str(field, access_log_foreign(x, text));
 }
 
 /* Logs what the upstream calls the request (response_request_id); `h` may be NULL. */

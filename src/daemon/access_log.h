@@ -10,9 +10,9 @@
 /* "attempt 2 of 5 failed: 503 overloaded; next in 2.1 s" and the facts behind it. */
 void access_log_attempt(const struct exchange *x, const struct attempt_report *r);
 
-/* Whether a text from outside quotes a key that the upstream received: the configured one or the
- * client's own. Such a text is not to be shown. */
-bool access_log_quotes_key(const struct exchange *x, struct str text);
+/* Returns what may be shown of a text from outside: the text, or a remark if it quotes a key that the
+ * upstream received, the configured one or the client's own. */
+struct str access_log_foreign(const struct exchange *x, struct str text);
 
 /* Logs the first event that was left out of a request's stream. */
 void access_log_dropped(const struct exchange *x, bool malformed);

@@ -1,15 +1,16 @@
 /* Serves the admin pages: health, readiness and metrics. */
 #include "daemon/admin.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/escape.h"
 #include "base/log.h"
 #include "daemon/status_page.h"
 #include "edge/frontend.h"
 #include "exchange/response.h"
+#include "http/credentials.h"
 
 #define ADMIN_CONNECTIONS 64
 #define ADMIN_PLACES \
@@ -103,19 +104,12 @@ static int respond_text(struct page *p, unsigned status, const char *text)
     return rc;
 }
 
-/* What is behind `name=` in the query, still percent-encoded; empty if it is not there. */
-static struct str query_text(const struct page *p, struct str name)
+/* Returns a parameter of the query, still percent-encoded; empty if it is not there. */
+static struct str query_value(const struct page *p, struct str name)
 {
-    struct str target = buf_str(&p->http.target), pair;
-    const char *mark = memchr(target.p, '?', target.n);
+    struct str value;
 
-    if (!mark)
-        return STR("");
-    target = (struct str){mark + 1, (size_t)(target.p + target.n - mark - 1)};
-    while (str_next(&target, '&', &pair))
-        if (str_starts(pair, name))
-            return (struct str){pair.p + name.n, pair.n - name.n};
-    return STR("");
+    return http_query_value(http_request_query(&p->http), name, &value) ? value : STR("");
 }
 
 /* Responds with a document that was written with the result `rc`, and frees it. */
@@ -144,7 +138,7 @@ static int write_status(struct page *p, enum admin_form form)
     int rc;
 
     buf_init(&body, STATUS_BYTES_MAX);
-    (void)str_to_u64(query_text(p, STR("since=")), &after);
+    (void)str_to_u64(query_value(p, STR("since")), &after);
     rc = p->a->source->status(p->a->ctx, form, after, &body);
     return respond_document(p, rc, types[form], &body);
 }
@@ -165,25 +159,17 @@ static int write_request(struct page *p, struct str name)
     return respond_document(p, rc, types[form], &body);
 }
 
-/* Decodes %XX and + into `to`, as far as it fits. */
-static struct str decode_query(struct str text, char *to, size_t size)
+/* Decodes a query parameter's %XX and + into `to`, as far as it fits. */
+static struct str decode_query(const struct page *p, struct str name, char *to, size_t size)
 {
-    static const char digits[] = "0123456789abcdef";
+    struct str text = query_value(p, name);
     size_t n = 0;
 
     for (size_t i = 0; i < text.n && n < size; i++) {
-        const char *high = NULL, *low = NULL;
+        int byte = escape_percent(text, i);
 
-        if (text.p[i] == '%' && i + 2 < text.n) {
-            high = memchr(digits, tolower((unsigned char)text.p[i + 1]), 16);
-            low = memchr(digits, tolower((unsigned char)text.p[i + 2]), 16);
-        }
-        if (high && low) {
-            to[n++] = (char)((high - digits) * 16 + (low - digits));
-            i += 2;
-        } else {
-            to[n++] = text.p[i] == '+' ? ' ' : text.p[i];
-        }
+        to[n++] = byte >= 0 ? (char)byte : text.p[i] == '+' ? ' ' : text.p[i];
+        i += byte >= 0 ? 2 : 0;
     }
     return (struct str){to, n};
 }
@@ -191,19 +177,18 @@ static struct str decode_query(struct str text, char *to, size_t size)
 /* Actions need a token; a page of another origin is refused before it comes here. */
 static int act(struct page *p, struct str name)
 {
-    static const struct str bearer = STR("Bearer ");
     char upstream[128], model[256];
     struct admin_action action = {
         .name = name,
-        .upstream = decode_query(query_text(p, STR("upstream=")), upstream, sizeof(upstream)),
-        .model = decode_query(query_text(p, STR("model=")), model, sizeof(model)),
+        .upstream = decode_query(p, STR("upstream"), upstream, sizeof(upstream)),
+        .model = decode_query(p, STR("model"), model, sizeof(model)),
     };
     struct str token = STR("");
     struct buf body;
     int rc;
 
-    if (headers_get(&p->http.headers, STR("authorization"), &token) && str_istarts(token, bearer))
-        token = (struct str){token.p + bearer.n, token.n - bearer.n};
+    if (headers_get(&p->http.headers, STR("authorization"), &token))
+        token = credentials_of_field(token);
     rc = p->a->source->may_act(p->a->ctx, token);
     if (rc == -EPERM)
         return respond_text(p, 403, "actions are off: no [admin] token_file is configured");

@@ -570,7 +570,6 @@ static int check_token(struct worker *w, struct http_request *request, int *ret_
                        char *ret_why, size_t size)
 {
     const struct tokens *t = w->wiring->config->server.client_tokens;
-    enum dialect dialect = dialect_of(http_request_path(request));
     bool any = false, query = false;
     unsigned at = 0, fields = request->headers.count;
     struct str text;
@@ -585,7 +584,7 @@ static int check_token(struct worker *w, struct http_request *request, int *ret_
         if (*ret_token < 0)
             *ret_token = found;
     }
-    credentials_remove(request, query || dialect == DIALECT_GEMINI);
+    credentials_remove(request, query || dialect_of(http_request_path(request)) == DIALECT_GEMINI);
     if (*ret_token >= 0)
         return 0;
     snprintf(ret_why, size,

@@ -169,11 +169,8 @@ static void begin_end(struct server *s)
 /* What scrapers and probes ask for, under names that cannot be listed. */
 static bool is_for_machines(const struct http_request *r)
 {
-    struct str path = buf_str(&r->target);
-    const char *query = memchr(path.p, '?', path.n);
+    struct str path = http_request_path(r);
 
-    if (query)
-        path.n = (size_t)(query - path.p);
     return str_eq(path, STR("/metrics")) || str_eq(path, STR("/healthz")) ||
            str_eq(path, STR("/readyz"));
 }
@@ -263,7 +260,7 @@ static int write_request(void *ctx, enum admin_form form, struct str id, struct 
 
     if (!history_find(s->history, id, &story))
         return -ENOENT;
-    rc = status_take(s, 0, &st);
+    rc = status_take(s, UINT64_MAX, &st); /* without the others that have ended */
     if (rc < 0)
         return rc;
     if (form == ADMIN_JSON)

@@ -84,13 +84,6 @@ void story_hedged(struct history *h, struct story **slot, const struct exchange 
     history_unlock(h);
 }
 
-static void copy_foreign(const struct exchange *x, char *to, size_t size, const char *text)
-{
-    story_copy(to, size,
-               access_log_quotes_key(x, str_from(text)) ? STR("(not shown: it quotes a key)")
-                                                        : str_from(text));
-}
-
 void story_failed(struct history *h, struct story **slot, const struct exchange *x,
                   const struct attempt_report *r)
 {
@@ -107,8 +100,8 @@ void story_failed(struct history *h, struct story **slot, const struct exchange 
     one->status = r->status;
     one->reason = s->reason = r->verdict.reason;
     if (r->error)
-        copy_foreign(x, one->code, sizeof(one->code), r->error->code);
-    copy_foreign(x, one->detail, sizeof(one->detail), r->detail);
+        story_copy(one->code, sizeof(one->code), access_log_foreign(x, str_from(r->error->code)));
+    story_copy(one->detail, sizeof(one->detail), access_log_foreign(x, str_from(r->detail)));
     s->upstream_ms += r->duration_ms;
     if (r->decision.action == RETRY_AGAIN) {
         s->phase = STORY_BACKOFF;

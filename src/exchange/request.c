@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/escape.h"
 #include "base/units.h"
 #include "http/json.h"
 
@@ -123,14 +124,6 @@ static unsigned choices_of(struct json_value n)
     return number < CHOICES_MAX ? (unsigned)number : CHOICES_MAX;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Undoes percent-encoding. False where that is none, or does not fit, or hides a NUL. */
 static bool unescape_path(struct str s, char *out, size_t size)
 {
@@ -140,13 +133,10 @@ static bool unescape_path(struct str s, char *out, size_t size)
         int c = (unsigned char)s.p[i];
 
         if (c == '%') {
-            int high = i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1;
-            int low = i + 2 < s.n ? hex_digit(s.p[i + 2]) : -1;
-
-            c = high < 0 || low < 0 ? 0 : high * 16 + low;
+            c = escape_percent(s, i);
             i += 2;
         }
-        if (c == 0 || n + 1 >= size)
+        if (c <= 0 || n + 1 >= size)
             return false;
         out[n++] = (char)c;
     }

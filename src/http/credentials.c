@@ -32,7 +32,7 @@ bool credentials_is_parameter(struct str parameter)
     return false;
 }
 
-static struct str without_scheme(struct str value)
+struct str credentials_of_field(struct str value)
 {
     static const struct str scheme = STR("bearer ");
 
@@ -48,7 +48,7 @@ bool credentials_next(const struct http_request *request, unsigned *at, struct s
     for (; *at < h->count; ++*at) {
         if (!credentials_is_field(headers_name(h, *at)))
             continue;
-        *ret_text = without_scheme(headers_value(h, (*at)++));
+        *ret_text = credentials_of_field(headers_value(h, (*at)++));
         return true;
     }
     while (*at < h->count + PARAMETERS) {

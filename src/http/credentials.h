@@ -15,6 +15,9 @@ bool credentials_is_field(struct str name);
 /* Whether a query parameter ("key=value") carries credentials in Google's APIs. */
 bool credentials_is_parameter(struct str parameter);
 
+/* Returns the value of such a field without "Bearer ", if that stands before it. */
+struct str credentials_of_field(struct str value);
+
 /* Returns each credential of the request in turn, without "Bearer ", and not decoded. `*at` is 0 at
  * first. Returns false if none is left. */
 bool credentials_next(const struct http_request *request, unsigned *at, struct str *ret_text);

@@ -4,11 +4,10 @@ that runs. The script booted runs there."""
 import pathlib
 import re
 import shutil
-import subprocess
 
 import pytest
 from chroot import layered
-from machine import ROOT, run
+from machine import ROOT, boot, start_at_boot
 
 BOOT_TIMEOUT = 240
 HERE = pathlib.Path(__file__).parent
@@ -34,11 +33,7 @@ def prepare(root, deb, later):
     shutil.copy2(later, here / "later.deb")
     for file in (HERE / "booted", ROOT / "debian/tests/proxies-on-localhost"):
         shutil.copy2(file, here)
-    (root / "etc/systemd/system/package-test.service").write_text(DRIVER)
-    wanted = root / "etc/systemd/system/multi-user.target.wants/package-test.service"
-    wanted.parent.mkdir(exist_ok=True)
-    wanted.symlink_to("../package-test.service")
-    run("systemd-machine-id-setup", f"--root={root}")
+    start_at_boot(root, "package-test.service", DRIVER)
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +42,7 @@ def results(template, package, later_of, tmp_path_factory):
     with layered(template) as root:
         prepare(root, package, later_of(package, tmp_path_factory.mktemp("later")))
         console = tmp_path_factory.mktemp("guest") / "console"
-        with open(console, "wb") as out:
-            boot = subprocess.Popen(
-                ["systemd-nspawn", "-D", root, "--machine=retryd-package", "--register=no", "--keep-unit",
-                 "--private-network", "--console=pipe", "-b"],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
-            try:
-                boot.wait(BOOT_TIMEOUT)
-            finally:
-                boot.kill()
-                boot.wait()
+        boot(root, "retryd-package", console, BOOT_TIMEOUT)
         found = root / "results"
         return found.read_text().splitlines() if found.exists() else [], console.read_text(errors="replace")
 

@@ -35,6 +35,29 @@ def why_not():
     return None
 
 
+def boot(root, name, console, timeout):
+    """Boots a system, waits until it has powered itself off, and kills it otherwise. What it says goes to a file."""
+    with open(console, "wb") as out:
+        machine = subprocess.Popen(
+            ["systemd-nspawn", "-D", root, f"--machine={name}", "--register=no", "--keep-unit", "--private-network",
+             "--console=pipe", "-b"],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            machine.wait(timeout)
+        finally:
+            machine.kill()
+            machine.wait()
+
+
+def start_at_boot(root, unit, text):
+    """Installs a unit that runs once the system has booted."""
+    (root / "etc/systemd/system" / unit).write_text(text)
+    wanted = root / "etc/systemd/system/multi-user.target.wants" / unit
+    wanted.parent.mkdir(exist_ok=True)
+    wanted.symlink_to(f"../{unit}")
+    run("systemd-machine-id-setup", f"--root={root}")
+
+
 def host_suite():
     text = pathlib.Path("/etc/os-release").read_text()
     return re.search(r"^VERSION_CODENAME=(\w+)", text, re.MULTILINE).group(1)

@@ -5,11 +5,10 @@ guest.py runs in it and tests the units. Each of its checks becomes a test here.
 
 import json
 import shutil
-import subprocess
 
 import guest
 import pytest
-from machine import CACHE, ROOT, debian, host_suite, packages_of, run
+from machine import CACHE, ROOT, boot, debian, host_suite, packages_of, run, start_at_boot
 
 BOOT_TIMEOUT = 480
 
@@ -36,12 +35,7 @@ def install(root, provider):
     for file in (ROOT / "tests/service/guest.py", ROOT / "tests/provider/client.py", ROOT / "tests/blackbox/mutual.py",
                  provider):
         shutil.copy2(file, here)
-    unit = root / "etc/systemd/system/retryd-test.service"
-    unit.write_text(DRIVER)
-    wanted = root / "etc/systemd/system/multi-user.target.wants/retryd-test.service"
-    wanted.parent.mkdir(exist_ok=True)
-    wanted.symlink_to("../retryd-test.service")
-    run("systemd-machine-id-setup", f"--root={root}")
+    start_at_boot(root, "retryd-test.service", DRIVER)
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +48,7 @@ def results(able, retryd, provider, tmp_path_factory):
     try:
         install(root, provider)
         console = tmp_path_factory.mktemp("guest") / "console"
-        with open(console, "wb") as out:
-            boot = subprocess.Popen(
-                ["systemd-nspawn", "-D", root, "--machine=retryd-test", "--register=no", "--keep-unit",
-                 "--private-network", "--console=pipe", "-b"],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
-            try:
-                boot.wait(BOOT_TIMEOUT)
-            finally:
-                boot.kill()
-                boot.wait()
+        boot(root, "retryd-test", console, BOOT_TIMEOUT)
         found = root / "results.json"
         assert found.exists(), "the guest wrote no results; its console:\n" + console.read_text(errors="replace")
         return json.loads(found.read_text())

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "config/config_private.h"
+#include "failmem.h"
 
 #define NAME "t.conf"
 
@@ -94,6 +95,21 @@ void loaded_deinit(struct loaded *l)
 {
     config_unref(l->config);
     l->config = NULL;
+}
+
+void config_text_renew_nomem(struct config *c)
+{
+    bool failed = true;
+
+    for (size_t n = 1; failed; n++) {
+        struct config *renewed;
+
+        failmem_arm(n);
+        renewed = config_renew(c);
+        failed = failmem_disarm();
+        ck_assert(failed || renewed);
+        config_unref(renewed);
+    }
 }
 
 char *config_text_dump(const struct config *c)

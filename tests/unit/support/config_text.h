@@ -25,6 +25,9 @@ struct loaded config_text_load(const char *text);
 struct loaded config_text_load_bytes(const void *text, size_t n);
 void loaded_deinit(struct loaded *l);
 
+/* Renews it again and again, with another allocation failing each time, until none does. */
+void config_text_renew_nomem(struct config *c);
+
 /* config_dump as text, on the heap. */
 char *config_text_dump(const struct config *c);
 

@@ -258,13 +258,13 @@ const char *cli_user_config(void)
 
 void cli_name_config(const char *path, char *ret, size_t size)
 {
-    if (path)
-        snprintf(ret, size, "%s", path);
-    else
-        snprintf(ret, size, "the defaults%s",
-                 access(SERVICE_CONFIG, F_OK) == 0 ? "; " SERVICE_CONFIG
-                                                     " is the service's, and -c would read it"
-                                                   : "");
+    const char *own = cli_user_config();
+    bool chosen = path && !(own && !strcmp(path, own)); /* by -c */
+
+    snprintf(ret, size, "%s%s", path ? path : "the defaults",
+             !chosen && access(SERVICE_CONFIG, F_OK) == 0
+                 ? "; " SERVICE_CONFIG " is the service's, and -c would read it"
+                 : "");
 }
 
 /* --- exit codes ------------------------------------------------------------------------------- */

@@ -73,7 +73,8 @@ enum cli_exit cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err);
  * static. */
 const char *cli_user_config(void);
 
-/* Writes which configuration is in force, for the first line: the file, or the defaults. */
+/* Writes which configuration is in force, for the first line: the file, or the defaults; and that
+ * /etc/retryd/retryd.conf is the service's, unless -c has chosen the file. */
 void cli_name_config(const char *path, char *ret, size_t size);
 
 /* Runs any mode but CLI_SERVE, and returns the exit code. `libraries` is a NULL-terminated list for --version, such as

@@ -188,3 +188,29 @@ def test_run_reads_it_too(provider, tmp_path):
 def test_the_first_line_names_the_file(provider, retryd):
     d = retryd()
     assert f'msg="configuration: {d.config_path}"' in d.lines[0]
+
+
+# An /etc with a configuration of the service's, for one program. $0 has room for it.
+WITH_SERVICE = """
+cp -a /etc "$0/etc" 2>/dev/null || :
+mkdir -p "$0/etc/retryd"
+echo > "$0/etc/retryd/retryd.conf"
+mount --bind "$0/etc" /etc
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize("mine", [False, True])
+def test_the_first_line_names_the_services_file(provider, tmp_path, mine):
+    conf = user_file(tmp_path, provider) if mine else "the defaults"
+    listen = {} if mine else {"RETRYD_LISTEN": "127.0.0.1:0", "RETRYD_ADMIN_LISTEN": "off"}
+    as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    daemon = subprocess.Popen(["unshare", *as_root, "--mount", "sh", "-euc", WITH_SERVICE, tmp_path, BIN],
+                              env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path), **listen},
+                              stderr=subprocess.PIPE, text=True)
+    with daemon:
+        first = daemon.stderr.readline()
+        daemon.terminate()
+        daemon.stderr.read()
+    assert f'msg="configuration: {conf}; /etc/retryd/retryd.conf is the service' in first
+    assert daemon.returncode == 0

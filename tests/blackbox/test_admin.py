@@ -116,10 +116,10 @@ def test_a_scrape_leaves_the_lag_for_the_next_scraper(provider, retryd):
     long = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "all at once " * 250_000},
                          "finish_reason": "stop"}]}
     provider.answers({"status": 200, "json": long, "encoding": "gzip"})  # a few KB that take a while to look at
-    assert raw.ask(d, headers=["Accept-Encoding: gzip"]).status == 200
-    d.wait_line('msg="request"')
-    first = d.metric("retryd_loop_lag_max_seconds")
-    assert first > 0
+    first = 0
+    while first == 0:  # it counts whole milliseconds, and a fast machine may need fewer than one
+        assert raw.ask(d, headers=["Accept-Encoding: gzip"]).status == 200
+        first = d.metric("retryd_loop_lag_max_seconds")
     assert d.metric("retryd_loop_lag_max_seconds") >= first
 
 

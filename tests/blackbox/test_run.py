@@ -255,17 +255,20 @@ def test_the_child_is_as_without_retryd():
             os.close(fd)
 
 
+# Python writes the number of each signal to the pipe: a signal.pause() could begin just after a signal came.
 TRAP = """
 import os, signal, sys
-def got(number, frame):
-    print(signal.Signals(number).name, flush=True)
-    if number == signal.SIGTERM:
-        sys.exit(3)
+got, wakeup = os.pipe()
+os.set_blocking(wakeup, False)
+signal.set_wakeup_fd(wakeup)
 for n in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH):
-    signal.signal(n, got)
+    signal.signal(n, lambda number, frame: None)
 print("ready", flush=True)
 while True:
-    signal.pause()
+    number = signal.Signals(os.read(got, 1)[0])
+    print(number.name, flush=True)
+    if number == signal.SIGTERM:
+        sys.exit(3)
 """
 
 

@@ -51,7 +51,7 @@ def test_the_list_refers_to_itself_alone():
 
 def test_a_name_stands_for_all_packages_behind_it():
     assert shell("packages_of test-clang rust-13") == sorted(
-        {*PACKAGES["build"], "check", "clang", "libclang-rt-dev", "python3", "redis-server", "cargo", "rustc"})
+        {*PACKAGES["build"], "check", "mold", "clang", "libclang-rt-dev", "python3", "redis-server", "cargo", "rustc"})
     assert shell("packages_of nothing") == []
 
 

@@ -87,7 +87,7 @@ static void reply(struct peer *p)
 static void act(struct peer *p)
 {
     struct buf output;
-    enum cli_exit result;
+    enum exit_code result;
 
     buf_init(&output, REPLY_MAX / 2);
     result = p->c->act(p->c->ctx, &output);

@@ -7,7 +7,7 @@
  * Anyone in the same network namespace may connect: SO_PEERCRED tells both ends who the other is,
  * and retryd serves only root and its own user.
  *
- * The client sends "reload\n". The response is the exit code of the command (enum cli_exit), a
+ * The client sends "reload\n". The response is the exit code of the command (enum exit_code), a
  * newline, the lines to show, and the end of the stream. retryd sends it once every worker uses the
  * new configuration. */
 #ifndef RETRYD_DAEMON_CONTROL_H
@@ -16,7 +16,7 @@
 #include <uv.h>
 
 #include "base/buf.h"
-#include "daemon/cli.h"
+#include "daemon/exit.h"
 
 #define CONTROL_PREFIX "retryd-control/"
 #define CONTROL_REQUEST "reload\n"
@@ -24,7 +24,7 @@
 struct control;
 
 /* Carries out a request; `output` gets the lines to show. */
-typedef enum cli_exit (*control_act)(void *ctx, struct buf *output);
+typedef enum exit_code (*control_act)(void *ctx, struct buf *output);
 /* Whether the last request is in force everywhere. */
 typedef bool (*control_done)(void *ctx);
 

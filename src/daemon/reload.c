@@ -8,8 +8,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
-#include "daemon/metrics_table.h"
 #include "daemon/server_private.h"
+#include "worker/metrics_table.h"
 
 #define TEXT_BYTES_MAX (64 * 1024)
 #define STATUS_PROBLEM_MAX 200 /* bytes of a problem shown in systemd's status line */
@@ -256,17 +256,17 @@ static const char *why_no_reload(const struct server *s)
     return s->ending ? "reload: retryd is shutting down and does not read its configuration" : NULL;
 }
 
-enum cli_exit reload(struct server *s, struct buf *output)
+enum exit_code reload(struct server *s, struct buf *output)
 {
     const char *why = why_no_reload(s);
-    enum cli_exit result = CLI_OK;
+    enum exit_code result = EXIT_OK;
     struct buf problems, notes;
     struct config_mark disk;
     struct config *now;
 
     if (why) {
         report(output, LOG_INFO, str_from(why));
-        return CLI_FAILED;
+        return EXIT_FAILED;
     }
     sd_notify(0, "RELOADING=1");
     buf_init(&problems, TEXT_BYTES_MAX);
@@ -278,11 +278,11 @@ enum cli_exit reload(struct server *s, struct buf *output)
     if (now)
         config_keep_client_token(now, s->config);
     if (!now)
-        result = cli_exit_for_load(errno);
+        result = exit_for_load(errno);
     else if (listeners_loop(s, now, &problems) || !listeners_allowed(s, now, &problems))
-        result = CLI_CONFIG;
+        result = EXIT_CONFIG;
     report(output, LOG_WARN, buf_str(&notes));
-    if (now && result == CLI_OK) {
+    if (now && result == EXIT_OK) {
         adopt(s, now, output);
     } else {
         config_unref(now);

@@ -12,11 +12,11 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "admin/status.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/birth.h"
 #include "daemon/server_private.h"
-#include "daemon/status.h"
 #include "edge/frontend_check.h"
 
 #define PROBLEMS_BYTES_MAX (64 * 1024)
@@ -306,7 +306,7 @@ static int act(void *ctx, const struct admin_action *action, struct buf *out)
     unsigned n;
 
     if (str_eq(action->name, STR("reload")))
-        return reload(s, out) == CLI_OK ? 0 : -EINVAL;
+        return reload(s, out) == EXIT_OK ? 0 : -EINVAL;
     if (str_eq(action->name, STR("drain"))) {
         log_line(LOG_INFO, "an action on the admin listener ends retryd");
         if (!s->ending)
@@ -438,7 +438,7 @@ static void on_prepare(uv_prepare_t *prepare)
 
 /* --- reloading -------------------------------------------------------------------------------- */
 
-static enum cli_exit on_reload(void *ctx, struct buf *output)
+static enum exit_code on_reload(void *ctx, struct buf *output)
 {
     return reload(ctx, output);
 }

@@ -1,19 +1,20 @@
 /* State and functions that the main thread's files share: server.c starts and ends the daemon,
- * listeners.c accepts connections, reload.c reads the configuration and the files it names
- * again. */
+ * listeners.c accepts connections, reload.c reads the configuration and the files it names again,
+ * status_take.c looks at everything for the status pages. */
 #ifndef RETRYD_DAEMON_SERVER_PRIVATE_H
 #define RETRYD_DAEMON_SERVER_PRIVATE_H
 
 #include <uv.h>
 
-#include "daemon/admin.h"
-#include "daemon/cli.h"
+#include "admin/admin.h"
+#include "admin/status.h"
 #include "daemon/control.h"
+#include "daemon/exit.h"
 #include "daemon/server.h"
 #include "daemon/sharing.h"
-#include "daemon/traffic.h"
 #include "daemon/watch.h"
-#include "daemon/worker.h"
+#include "worker/traffic.h"
+#include "worker/worker.h"
 
 struct server;
 
@@ -99,9 +100,9 @@ void listeners_close(struct server *s, bool admin_too);
 void listeners_check(struct server *s);
 
 /* Reads the file again and adopts it, or keeps the configuration in force. `output` gets the lines
- * for the user, which are also logged. CLI_OK, or the exit code of --check; CLI_FAILED: there is
+ * for the user, which are also logged. EXIT_OK, or the exit code of --check; EXIT_FAILED: there is
  * nothing to read. */
-enum cli_exit reload(struct server *s, struct buf *output);
+enum exit_code reload(struct server *s, struct buf *output);
 /* The start has succeeded: from now on systemd's status and the metrics show the configuration's
  * state. */
 void reload_started(struct server *s);
@@ -116,5 +117,11 @@ int rotation_begin(struct server *s);
 /* Reads the changed ones again. */
 void rotation_look(struct server *s);
 void rotation_close(struct server *s);
+
+/* Looks at everything that the status pages show. `after`: stories that ended up to that serial are left out. 0
+ * or -ENOMEM; then status_free has been called. */
+int status_take(struct server *s, uint64_t after, struct status *ret);
+/* Adds what has come since the last call to the last hour. Called every few seconds. */
+void status_sample(struct server *s);
 
 #endif

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/metrics_table.h"
 #include "daemon/shared.h"
+#include "worker/metrics_table.h"
 
 struct sharing {
     struct shared *shared; /* NULL once it is closed */

@@ -1,4 +1,4 @@
-/* Connects this daemon's traffic (daemon/traffic.h) with the shared view (daemon/shared.h) if [shared]
+/* Connects this daemon's traffic (worker/traffic.h) with the shared view (daemon/shared.h) if [shared]
  * redis names a server. On the main thread. */
 #ifndef RETRYD_DAEMON_SHARING_H
 #define RETRYD_DAEMON_SHARING_H
@@ -7,7 +7,7 @@
 
 #include "base/buf.h"
 #include "config/config.h"
-#include "daemon/traffic.h"
+#include "worker/traffic.h"
 
 struct sharing;
 

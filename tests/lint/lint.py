@@ -15,7 +15,7 @@ import sys
 
 import contract
 
-LAYERS = ["base", "http", "policy", "targets", "stream", "exchange", "edge", "config", "daemon"]
+LAYERS = ["base", "http", "policy", "targets", "stream", "exchange", "edge", "config", "worker", "admin", "daemon", "cli"]
 
 # A library's header, and the only module (its files by prefix) that may include it.
 OWNERS = [
@@ -304,9 +304,9 @@ def exports_needed(tree):
 # The prefixes of a file's functions that are neither its folder's name nor begin its own.
 PREFIXES = {
     "src/base/hash.c": ["fingerprint"],        # of texts that arrive in pieces
-    "src/daemon/access_log.c": ["steps"],      # the lines at level = debug
-    "src/daemon/access_log.h": ["steps"],
-    "src/daemon/history.c": ["story"],
+    "src/worker/access_log.c": ["steps"],      # the lines at level = debug
+    "src/worker/access_log.h": ["steps"],
+    "src/worker/history.c": ["story"],
     "src/daemon/reload.c": ["rotation"],       # of the log file
     "src/exchange/exchange.c": ["attempt"],    # of attempt.h
     "src/exchange/stream.c": ["mending"],

@@ -25,7 +25,7 @@ def test_the_probes_are_the_image_s_health_check():
 
 
 def test_the_probes_wait_longer_than_the_health_check():
-    patience = int(only(r"CLI_HEALTH_PATIENCE_MS (\d+)", (ROOT / "src/daemon/cli.h").read_text()))
+    patience = int(only(r"CLI_HEALTH_PATIENCE_MS (\d+)", (ROOT / "src/cli/cli.h").read_text()))
     assert all(1000 * int(seconds) > patience for seconds in re.findall(r"timeoutSeconds: (\d+)", POD))
 
 

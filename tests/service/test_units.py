@@ -40,7 +40,7 @@ def test_stop_waits_longer_than_the_drain():
 def test_nothing_is_started_anew_that_only_a_person_can_mend():
     """The unit's list is that of --help."""
     service = (ROOT / "systemd/retryd.service").read_text()
-    usage = (ROOT / "src/daemon/cli.c").read_text()
+    usage = (ROOT / "src/cli/cli.c").read_text()
     prevented = re.search(r"^RestartPreventExitStatus=([\d ]+)$", service, re.MULTILINE).group(1)
     told = re.search(r"After ([\d, and]+) a person must fix", usage).group(1)
     assert prevented.split() == re.findall(r"\d", told)

@@ -1,0 +1,120 @@
+/* What has happened to requests: their stories, and the sums of each minute of the last hour.
+ *
+ * A story is begun when something befalls a request that is worth telling: an attempt fails, it has
+ * to wait for a turn, a second attempt joins the first. Most requests have none and cost nothing
+ * here. Its worker writes it, under the lock, and the main thread reads it while it goes on, so that
+ * the status page shows what is being ridden out. Ended stories are kept, the last HISTORY_MAX.
+ *
+ * The minutes are made on the main thread from the workers' counters. Time is an argument, in ms of
+ * one monotonic clock. */
+#ifndef RETRYD_WORKER_HISTORY_H
+#define RETRYD_WORKER_HISTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "exchange/exchange.h"
+#include "policy/reason.h"
+#include "targets/turns.h"
+
+#define HISTORY_MAX 200       /* ended stories that are kept */
+#define HISTORY_LIVE_MAX 1000 /* stories that go on; of further requests only the end is told */
+#define HISTORY_MINUTES 60
+#define STORY_ATTEMPTS 12 /* of one request; of more, the last one replaces the one before it */
+
+enum story_outcome { ATTEMPT_RUNS, ATTEMPT_FAILED, ATTEMPT_GOOD, ATTEMPT_CANCELLED };
+const char *story_outcome_word(enum story_outcome o);
+
+struct story_attempt {
+    unsigned number; /* 1 for the first */
+    enum story_outcome outcome;
+    uint64_t start_ms;    /* since the request's start */
+    uint64_t duration_ms; /* RUNS: 0 */
+    uint64_t wait_ms;     /* before it: backoff and queue */
+    unsigned key_number;  /* 0: the client's own, or none */
+    unsigned status;      /* 0: none came */
+    enum reason reason;   /* FAILED */
+    char upstream[32];
+    char model[64];  /* by the upstream's name; "": as asked */
+    char code[48];   /* of the error response; "" */
+    char detail[96]; /* of a transport failure; "" */
+};
+
+enum story_phase { STORY_QUEUED, STORY_BACKOFF, STORY_ATTEMPTING, STORY_RELAYING, STORY_ENDED };
+const char *story_phase_word(enum story_phase p);
+
+struct story {
+    struct list node;
+    uint64_t serial; /* 1, 2, 3 ... in the order in which stories end; 0: it goes on */
+    char id[REQUEST_ID_MAX];
+    char method[12];
+    char path[128]; /* without the query */
+    char model[64];
+    char route[32];
+    bool stream;
+    uint64_t unix_ms; /* wall clock at its start */
+    uint64_t started_ms, ended_ms;
+    enum story_phase phase;
+    uint64_t until_ms; /* BACKOFF: when the next attempt starts */
+    enum turn_why why; /* QUEUED: what held its first choice */
+    enum exchange_end end;
+    unsigned status;    /* that the client got; 0: none */
+    enum reason reason; /* of the last failure */
+    char cannot_retry[96];
+    unsigned attempts, max_attempts, hedges, duplicates, splices;
+    bool client_repeat;
+    uint64_t first_byte_ms; /* since its start; 0: none */
+    uint64_t bytes;
+    uint64_t upstream_ms, backoff_ms, queue_ms; /* where its time went */
+    enum turn_why queued_for;
+    unsigned kept; /* of `attempt` */
+    struct story_attempt attempt[STORY_ATTEMPTS];
+};
+
+/* Copies as much as fits, cut between two characters, with "..." if anything was left out. */
+void story_copy(char *to, size_t size, struct str text);
+
+struct history;
+
+struct history *history_new(void); /* NULL when out of memory */
+void history_free(struct history *h);
+
+/* Begins a story, which goes on until it is ended or dropped. NULL if too many go on, or when out of
+ * memory. From any thread. */
+struct story *history_begin(struct history *h);
+/* Its writer holds the lock while it changes a story. */
+void history_lock(struct history *h);
+void history_unlock(struct history *h);
+/* Keeps a story that is complete, and forgets the oldest. From any thread, not locked. */
+void history_end(struct history *h, struct story *s);
+void history_drop(struct history *h, struct story *s);
+
+/* Copies stories: those that go on, in the order in which they began; or those that ended after the
+ * one of that serial, the latest first. Returns how many. */
+unsigned history_copy_live(struct history *h, struct story *to, unsigned max);
+unsigned history_copy_ended(struct history *h, uint64_t after, struct story *to, unsigned max);
+/* Copies the story whose id begins so, the latest if there are several; false if there is none, or
+ * the beginning is shorter than HISTORY_ID_MIN. */
+#define HISTORY_ID_MIN 4
+bool history_find(struct history *h, struct str id, struct story *ret);
+unsigned history_live(struct history *h); /* how many go on */
+
+/* --- the last hour; on the main thread only --- */
+
+/* Sums since the start. */
+struct history_sums {
+    uint64_t requests, answered, rescued, failed, refused, broken, client_gone;
+    uint64_t attempts, retries;
+    uint64_t total_ms, upstream_ms, backoff_ms, queue_ms; /* of requests that have ended */
+    uint64_t failures[REASON_COUNT];                      /* failed attempts */
+};
+
+/* Adds what has come since the last call to the minute of `now_ms`. Called every few seconds. */
+void history_sample(struct history *h, uint64_t now_ms, const struct history_sums *sums);
+/* The sums of one minute: `ago` 0 is the one of `now_ms`, HISTORY_MINUTES - 1 the oldest. */
+struct history_sums history_minute(const struct history *h, uint64_t now_ms, unsigned ago);
+struct history_sums history_hour(const struct history *h, uint64_t now_ms);
+
+#endif

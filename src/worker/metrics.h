@@ -1,0 +1,141 @@
+/* The counters of a worker: written only by that worker, and summed when they are read. */
+#ifndef RETRYD_WORKER_METRICS_H
+#define RETRYD_WORKER_METRICS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/peak.h"
+#include "exchange/exchange.h"
+#include "policy/reason.h"
+#include "worker/metrics_table.h"
+
+/* X(field, family): one number each. */
+#define METRICS_SUMS(X)                       \
+    X(requests, REQUESTS)                     \
+    X(active, REQUESTS_ACTIVE)                \
+    X(refused, REFUSED)                       \
+    X(unauthorized, UNAUTHORIZED)             \
+    X(shed, SHED)                             \
+    X(rescued, RESCUED)                       \
+    X(sdk_retries, SDK_RETRIES)               \
+    X(client_repeats, CLIENT_REPEATS)         \
+    X(bytes_out, RESPONSE_BYTES)              \
+    X(events, EVENTS)                         \
+    X(events_malformed, EVENTS_MALFORMED)     \
+    X(events_unfit, EVENTS_UNFIT)             \
+    X(spliced, SPLICED)                       \
+    X(hedges, HEDGES)                         \
+    X(duplicates, DUPLICATES)                 \
+    X(resends_vetoed, RESENDS_VETOED)         \
+    X(connections, CLIENTS)                   \
+    X(connections_accepted, CLIENTS_ACCEPTED) \
+    X(connections_open, OPEN)                 \
+    X(connections_opened, OPENED)             \
+    X(connections_reused, REUSED)             \
+    X(connections_stale, STALE)               \
+    X(handshakes, HANDSHAKES)                 \
+    X(buffered, BUFFERED)                     \
+    X(spooled_bytes, SPOOLED)
+
+/* --- by upstream and by client ---------------------------------------------------------------- */
+
+#define METRICS_NAMES_MAX 50 /* upstreams, and clients; the rest shares the name "other" */
+#define METRICS_NAME_MAX 64
+#define METRICS_BUCKETS 14       /* of histograms, without the last one; see metrics.c */
+#define METRICS_STATUS_CLASSES 6 /* none, 1xx to 5xx */
+#define METRICS_OUTCOMES (END_CLIENT_GONE + 1)
+
+struct metrics_histogram {
+    _Atomic uint64_t counts[METRICS_BUCKETS + 1], sum_ms;
+};
+
+struct metrics_named {
+    char name[METRICS_NAME_MAX];
+};
+
+struct metrics_upstream {
+    struct metrics_named named;
+    _Atomic uint64_t attempts;
+    _Atomic uint64_t failed[METRICS_STATUS_CLASSES][REASON_COUNT];
+    struct metrics_histogram duration[METRICS_OUTCOMES];
+    struct metrics_histogram first_byte[METRICS_OUTCOMES];
+    struct metrics_histogram wait[METRICS_OUTCOMES];
+};
+
+struct metrics_client {
+    struct metrics_named named;
+    _Atomic uint64_t requests;
+};
+
+/* A list that its worker adds to, while others read it. */
+struct metrics_list {
+    atomic_uint count;
+    struct metrics_named *_Atomic items[METRICS_NAMES_MAX];
+};
+
+struct metrics {
+#define X(field, family) _Atomic uint64_t field;
+    METRICS_SUMS(X)
+#undef X
+    _Atomic uint64_t handshake_us;
+    _Atomic uint64_t attempts, wait_ms, duration_ms, failures[REASON_COUNT]; /* at all upstreams */
+    _Atomic uint64_t upstream_ms, queue_ms;     /* parts of duration_ms; see wait_ms, too */
+    _Atomic uint64_t ends[END_CLIENT_GONE + 1]; /* requests by how they ended */
+    _Atomic uint64_t retries[REASON_COUNT];     /* failed attempts followed by another, by reason */
+    _Atomic uint64_t untried[REASON_COUNT];     /* requests without an attempt, by reason */
+    struct peak lag;                            /* duration of the event loop's turns in ms */
+    struct metrics_list upstreams, clients;
+    struct metrics_upstream other_upstream,
+        no_upstream; /* beyond the limit; before any was chosen */
+    struct metrics_client other_client;
+};
+
+/* Only the owning worker writes, so no atomic read-modify-write is needed. */
+static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static inline void metrics_set(_Atomic uint64_t *gauge, uint64_t n)
+{
+    atomic_store_explicit(gauge, n, memory_order_relaxed);
+}
+
+void metrics_init(struct metrics *m);
+void metrics_deinit(struct metrics *m);
+
+/* Returns the counters of that name, and adds them if there are none yet: to be kept, not looked up
+ * for each request. Never NULL. */
+struct metrics_upstream *metrics_upstream(struct metrics *m, const char *name);
+struct metrics_client *metrics_client(struct metrics *m, const char *name);
+
+/* A failed attempt; `status` is 0 if there was no response. */
+void metrics_failed(struct metrics_upstream *u, unsigned status, enum reason reason);
+
+/* A request has ended. */
+void metrics_request(struct metrics_upstream *u, const struct exchange *x);
+
+/* What came of all requests, in the words of `retryd run`. */
+struct metrics_sum {
+    uint64_t requests, rescued, failed; /* failed: for good, however many attempts */
+    uint64_t failures;                  /* failed attempts */
+    uint64_t retries;                   /* of those: followed by another */
+    uint64_t wait_ms;
+};
+
+void metrics_add_to_sum(const struct metrics *m, struct metrics_sum *sum);
+
+/* Writes the sum of `count` sets in the Prometheus text format 0.0.4. */
+void metrics_write(struct metrics *const *sets, unsigned count, uint64_t now_ms, struct buf *out);
+
+/* What the system says of the process: CPU time, and memory in bytes (0: it cannot be read). */
+struct metrics_process {
+    uint64_t cpu_us, resident, all;
+};
+struct metrics_process metrics_process(void);
+/* Writes what concerns the process as a whole. */
+void metrics_write_process(struct buf *out);
+
+#endif

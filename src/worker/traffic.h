@@ -1,0 +1,60 @@
+/* Runs the turns of the whole process (targets/turns.h): their lock, clock, timer and events.
+ *
+ * Workers ask for turns from their own threads, under one mutex. A timer on the main thread's loop
+ * fires when the next waiting request may go, whichever worker it is on; its worker's ready list
+ * then gets the turn. Events become log lines, counters and, on the main thread, news for other
+ * daemons. */
+#ifndef RETRYD_WORKER_TRAFFIC_H
+#define RETRYD_WORKER_TRAFFIC_H
+
+#include <uv.h>
+
+#include "base/buf.h"
+#include "targets/turns.h"
+
+struct traffic;
+
+/* Receives events that other daemons should know, on the main thread. Attempts have a queue of
+ * their own, so that however many there are, they do not displace gates and breakers. */
+struct traffic_news {
+    /* A gate closed, or a breaker opened or closed. The event's names are empty. */
+    void (*event)(void *arg, const struct turns_event *e);
+    /* `n` attempts began at an upstream with that requests_per_minute since the last call for
+     * it. */
+    void (*taken)(void *arg, uint64_t upstream_id, double per_minute, unsigned n);
+    void *arg;
+};
+
+/* On the main thread's loop. NULL when out of memory. */
+struct traffic *traffic_new(uv_loop_t *loop);
+void traffic_set_news(struct traffic *t, const struct traffic_news *news); /* before any worker */
+uint64_t traffic_news_dropped(struct traffic *t); /* dropped for lack of room */
+/* Closes its handles. Call traffic_free when the loop and all workers have ended. */
+void traffic_close(struct traffic *t);
+void traffic_free(struct traffic *t);
+
+/* From any thread. */
+struct turns *traffic_turns(struct traffic *t);
+
+/* A view of targets/turns.h with names of its own. */
+struct traffic_view {
+    struct turns_view view;
+    char upstream[64], model[128];
+    bool hidden; /* on the status page: more of its upstream than are shown */
+};
+/* Views of everything, sorted by upstream, kind, model, operation and key; those that differ only in
+ * clients' own keys are one. The caller frees them. 0 or -ENOMEM. */
+int traffic_views(struct traffic *t, struct traffic_view **ret, size_t *ret_count);
+
+/* Writes the metrics of targets in the Prometheus text format; on the main thread. The number of
+ * series is limited: further models are summed as "other". */
+void traffic_metrics(struct traffic *t, struct buf *out);
+/* For traffic_metrics: counts so far, and the labels that it wrote last. */
+struct traffic_counts {
+    uint64_t waits[TURN_WHY_COUNT]; /* requests that had to wait, by reason */
+    uint64_t denied;                /* retries that an upstream's budget denied */
+};
+struct traffic_counts traffic_counts(struct traffic *t);
+struct buf *traffic_shown(struct traffic *t);
+
+#endif

@@ -69,6 +69,7 @@ struct answer {
     bool usage_set;
     bool done;
     bool finish;
+    bool clock;
     const char *error_code;
     const char *error_message;
     const char *error_type;

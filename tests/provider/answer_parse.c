@@ -356,6 +356,7 @@ static const struct row {
     {"usage", ROW_PARSE, 0, parse_usage},
     {"done", ROW_BOOL, FIELD(done), NULL},
     {"finish", ROW_BOOL, FIELD(finish), NULL},
+    {"clock", ROW_BOOL, FIELD(clock), NULL},
     {"code", ROW_TEXT, FIELD(error_code), NULL},
     {"message", ROW_TEXT, FIELD(error_message), NULL},
     {"type", ROW_TEXT, FIELD(error_type), NULL},

@@ -59,17 +59,21 @@ uint64_t body_total(const struct body *body)
     return total;
 }
 
-void body_unmark(struct body *body)
+static void unmark(struct body *body, const char *mark)
 {
     char *p = body->bytes.data;
-    char *end;
+    char *end = p + body->bytes.len;
 
-    if (p == NULL) {
-        return;
-    }
-    end = p + body->bytes.len;
-    while ((p = memmem(p, (size_t)(end - p), NUMBER_MARK, NUMBER_LEN)) != NULL) {
+    while ((p = memmem(p, (size_t)(end - p), mark, NUMBER_LEN)) != NULL) {
         memset(p, '0', NUMBER_LEN);
+    }
+}
+
+void body_unmark(struct body *body)
+{
+    if (body->bytes.data != NULL) {
+        unmark(body, NUMBER_MARK);
+        unmark(body, CLOCK_MARK);
     }
 }
 

@@ -31,7 +31,7 @@ struct piece *body_begin(struct body *body);
 void body_end(struct body *body);
 void body_pattern(struct body *body, uint64_t len);
 uint64_t body_total(const struct body *body);
-/* Writes zeros over the number marks, where the bytes will be cut, paced or compressed. */
+/* Writes zeros over the marks, where the bytes will be cut, paced or compressed. */
 void body_unmark(struct body *body);
 /* Compresses it piece by piece, each flushed so that it can be read when it arrives. */
 void body_encode(struct body *body, enum encoding encoding);

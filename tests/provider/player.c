@@ -16,10 +16,7 @@ void player_load(struct player *p, struct program *program, uint64_t serial)
     p->op = 0;
     p->done = 0;
     p->depth = 0;
-    for (size_t i = NUMBER_LEN; i > 0; i--) {
-        p->number[i - 1] = (char)('0' + serial % 10);
-        serial /= 10;
-    }
+    program_digits(p->number, serial);
 }
 
 void player_unload(struct player *p)

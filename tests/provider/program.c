@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uv.h>
 
 struct program *program_new(void)
 {
@@ -74,15 +75,24 @@ void program_delay(struct program *p, uint32_t ms)
 
 void program_seal(struct program *p)
 {
-    size_t at = 0;
-    char *found;
+    for (size_t at = 0; at + NUMBER_LEN <= p->bytes.len; at++) {
+        const char *here = p->bytes.data + at;
+        bool clock = *here == CLOCK_MARK[0];
 
-    while (p->bytes.len - at >= NUMBER_LEN && (found = memmem(p->bytes.data + at, p->bytes.len - at,
-                                                              NUMBER_MARK, NUMBER_LEN)) != NULL) {
-        at = (size_t)(found - p->bytes.data);
-        p->patches = must_realloc(p->patches, (p->n_patches + 1) * sizeof(*p->patches));
-        p->patches[p->n_patches++] = at;
-        at += NUMBER_LEN;
+        if ((clock || *here == NUMBER_MARK[0]) &&
+            memcmp(here, clock ? CLOCK_MARK : NUMBER_MARK, NUMBER_LEN) == 0) {
+            p->patches = must_realloc(p->patches, (p->n_patches + 1) * sizeof(*p->patches));
+            p->patches[p->n_patches++] = (struct patch){.at = at, .clock = clock};
+            at += NUMBER_LEN - 1;
+        }
+    }
+}
+
+void program_digits(char ret_digits[NUMBER_LEN], uint64_t n)
+{
+    for (size_t i = NUMBER_LEN; i > 0; i--) {
+        ret_digits[i - 1] = (char)('0' + n % 10);
+        n /= 10;
     }
 }
 
@@ -94,14 +104,18 @@ void program_patch(struct program *p, size_t off, size_t len, const char *number
     while (low < high) { /* the first mark that ends after off */
         size_t mid = low + (high - low) / 2;
 
-        if (p->patches[mid] + NUMBER_LEN <= off) {
+        if (p->patches[mid].at + NUMBER_LEN <= off) {
             low = mid + 1;
         } else {
             high = mid;
         }
     }
-    for (; low < p->n_patches && p->patches[low] < off + len; low++) {
-        memcpy(p->bytes.data + p->patches[low], number, NUMBER_LEN);
+    for (; low < p->n_patches && p->patches[low].at < off + len; low++) {
+        if (p->patches[low].clock) {
+            program_digits(p->bytes.data + p->patches[low].at, uv_hrtime() / 1000);
+        } else {
+            memcpy(p->bytes.data + p->patches[low].at, number, NUMBER_LEN);
+        }
     }
 }
 

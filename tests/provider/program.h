@@ -13,8 +13,9 @@ enum {
     PATTERN_SLICE = 256 * 1024
 };
 
-/* Stands where the request's number is to be written, as NUMBER_LEN digits. */
+/* Stand where NUMBER_LEN digits are to be written: the request's number, and the time of the write. */
 #define NUMBER_MARK "\001\001\001\001\001\001\001\001\001\001\001\001"
+#define CLOCK_MARK "\002\002\002\002\002\002\002\002\002\002\002\002"
 
 enum op_kind {
     OP_SEND,     /* off, len: bytes of the program */
@@ -40,6 +41,11 @@ struct op {
     uint64_t len;
 };
 
+struct patch {
+    size_t at; /* place of a mark in the program's bytes */
+    bool clock;
+};
+
 /* Shared by reference count: one program serves every request that gets the same answer. */
 struct program {
     unsigned refs;
@@ -48,8 +54,8 @@ struct program {
     struct op *ops;
     size_t n_ops;
     size_t cap_ops;
-    bool barrier;    /* the next send starts a write of its own */
-    size_t *patches; /* ascending places of NUMBER_MARK in bytes */
+    bool barrier;          /* the next send starts a write of its own */
+    struct patch *patches; /* in ascending order */
     size_t n_patches;
 };
 
@@ -63,7 +69,10 @@ struct op *program_op(struct program *p, enum op_kind kind);
 void program_delay(struct program *p, uint32_t ms);
 /* Finds the marks. Call it once, when the program is complete. */
 void program_seal(struct program *p);
-/* Writes the number over the marks that touch bytes [off, off + len). */
+/* The last NUMBER_LEN digits of n. */
+void program_digits(char ret_digits[NUMBER_LEN], uint64_t n);
+/* Writes the number, and the monotonic clock's microseconds, over the marks that touch bytes
+ * [off, off + len). */
 void program_patch(struct program *p, size_t off, size_t len, const char *number);
 
 /* len <= PATTERN_SLICE bytes of the fixed pattern from position start. */

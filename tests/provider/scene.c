@@ -61,6 +61,10 @@ void scene_delta(struct scene *s, uint32_t i)
 {
     size_t from = i > 0 ? s->cuts[i - 1] : 0;
 
+    if (s->a->clock) {
+        buf_str(s->out, "\"" CLOCK_MARK "\"");
+        return;
+    }
     buf_json(s->out, s->text.data + from, s->cuts[i] - from);
 }
 

@@ -292,6 +292,18 @@ def test_each_answer_has_its_own_request_id(wire):
     assert len(ids) == 5
 
 
+def test_events_tell_when_they_are_sent(provider, wire):
+    provider.answers({"preset": "chat_stream", "events": 3, "interval_ms": 20, "clock": True})
+    before = time.monotonic_ns() // 1000 % 10**12
+    for _ in range(2):  # the bytes are kept from one answer to the next
+        wire.request()
+        chunks = [json.loads(event[6:]) for event in wire.answer().events()[:-1]]
+        times = [int(text) for c in chunks if (text := c["choices"][0]["delta"].get("content"))]
+        assert len(times) == 3 and before <= times[0] <= times[1] - 18_000 <= times[2] - 36_000, chunks
+        before = times[2]
+    assert before <= time.monotonic_ns() // 1000 % 10**12
+
+
 def test_auto_chat_stream(wire):
     wire.request(body={"messages": [{"content": "\"}],[{\\"}], "stream": True, "model": "m-1"})
     answer = wire.answer()

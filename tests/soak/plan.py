@@ -206,3 +206,19 @@ SECTIONS = {
 def extra(url):
     """The part of the file that names sections twice."""
     return f"[upstream limited]\nurl = {url}\n\n[route limited]\nmodel = limited\nupstreams = limited\n"
+
+
+def changed(number, url):
+    """(sections, extra) of the number-th reload of a run: longer limits, another upstream for some of the requests, many
+    routes more; and from there back to the first."""
+    sections = {name: dict(keys) for name, keys in SECTIONS.items()}
+    more = extra(url)
+    if number % 4 == 1:
+        sections["retry"].update(max_attempts=8, attempts_per_tier=8)
+        sections["timeout"]["first_byte"] = "800ms"
+    elif number % 4 == 2:
+        more = more.replace("upstreams = limited", "upstreams = limited, other") + f"\n[upstream other]\nurl = {url}\n"
+    elif number % 4 == 3:
+        more += "".join(f"\n[upstream u{n}]\nurl = {url}\n\n[route r{n}]\nmodel = r{n}\nupstreams = u{n}\n"
+                        for n in range(40))
+    return sections, more

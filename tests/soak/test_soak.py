@@ -1,8 +1,11 @@
-"""C3, C8, C12, C17, C27: all records agree under a mixed load with faults and disconnecting clients."""
+"""C3, C8, C12, C17, C27: all records agree under a mixed load with faults and disconnecting clients, and nothing grows."""
 
 import importlib.machinery
 import importlib.util
+import math
 import pathlib
+import random
+import re
 
 import pytest
 
@@ -24,6 +27,107 @@ soak = load("soak")
 def test_answers_record_log_and_metrics_agree(workers):
     """C27."""
     assert soak.main(["--requests", "2500", "--seed", "9", "--workers", str(workers)]) == 0
+
+
+def test_nothing_remains_of_reloads_and_peaks(capsys):
+    """C27."""
+    assert soak.main(["--minutes", "0.05", "--seed", "9", "--peak", "50"]) == 0
+    told = capsys.readouterr().out
+    reloads, streams = re.search(r"(\d+) reloads", told), re.search(r"1 peaks of 50 streams at once: \d+ KiB, (\d+) ", told)
+    assert int(reloads[1]) > 0 and int(streams[1]) > 100, told
+
+
+def test_the_delay_of_an_event(capsys):
+    """So many streams at once are not only opened, but all open. What is late here is the machine."""
+    assert soak.main(["--streams", "100", "--seconds", "0.5", "--interval-ms", "50", "--p99-ms", "60000"]) == 0
+    told = capsys.readouterr().out
+    assert len(re.findall(r"p99 [\d.]+ ms.* \(\d{3,} events\)", told)) == 2, told
+    assert int(re.search(r"(\d+) with all streams open$", told, re.MULTILINE)[1]) >= 200, told
+
+
+def test_streams_that_end_too_early_are_tried_again(monkeypatch):
+    """A busy machine may be slow to open them."""
+    class Slow:
+        def __init__(self, _addresses, _count, events, _look):
+            self.delays = [1] * (events - 60)
+
+        def run(self):
+            return self
+
+    class Provider:
+        def answers(self, answer):
+            pass
+
+    monkeypatch.setattr(soak.streams, "Streams", Slow)
+    assert [len(t.delays) for t in soak.streams.hold(Provider(), [], 1000, 1, 100)] == [0, 10]
+    with pytest.raises(soak.streams.StreamsError, match="the first of 1 streams had ended"):
+        soak.streams.hold(Provider(), [], 1, 1, 100)
+
+
+def test_late_events_fail_a_run():
+    delays = [1000] * 980 + [70_000] * 20
+    assert soak.many.judge(soak.many.tell("", delays), 50) == 1
+    assert soak.many.judge(soak.many.tell("", delays[:985]), 50) == 0
+
+
+def test_as_many_daemons_as_the_limit_demands():
+    """Each stream may need three descriptors, and the client holds one for each."""
+    assert [soak.many.daemons_for(10_000, limit) for limit in (65_536, 30_200, 30_000, 20_000, 10_200)] == [1, 1, 2, 2, 4]
+    with pytest.raises(soak.ledger.Wrong, match="10200 file descriptors at least, and 30200"):
+        soak.many.daemons_for(10_000, 10_000)
+
+
+def series(kib, rounds=80, files=20):
+    """What kib(round) makes of a run of so many rounds of 5 000 requests, 8 s each."""
+    return [soak.levels.Level(5000 * (n + 1), 8 * (n + 1), round(kib(n)), files) for n in range(rounds)]
+
+
+# Allocators step and come back, and a first peak stays.
+NOISE = random.Random(1)
+AT_REST = {
+    "flat": lambda n: 40_000,
+    "warms up": lambda n: 40_000 - 20_000 * math.exp(-2 * n),
+    "scatters": lambda n: 40_000 + NOISE.gauss(0, 800),
+    "swings": lambda n: 40_000 + 1500 * math.sin(n / 3),
+    "steps once": lambda n: 40_000 + 1500 * (n > 60),
+    "has outliers": lambda n: 40_000 + 5000 * (n % 9 == 8),
+    "shrinks": lambda n: 40_000 - 50 * n,
+}
+LEAKS = {
+    "20 bytes a request": lambda n: 40_000 + 20 * 5000 / 1024 * n + NOISE.gauss(0, 400),
+    "400 KiB a peak": lambda n: 40_000 + 400 * (n // 3),
+    "500 bytes a request": lambda n: 40_000 + 500 * 5000 / 1024 * n,
+}
+
+
+@pytest.mark.parametrize("name", AT_REST)
+def test_noise_is_no_leak(name):
+    levels = series(AT_REST[name])
+    soak.levels.check(levels, 20)
+    assert soak.levels.growth(levels) is not None
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_leak_is_found(name):
+    with pytest.raises(soak.ledger.Wrong, match="memory gr"):
+        soak.levels.check(series(LEAKS[name]), 20)
+
+
+def test_a_slope_alone_is_a_leak():
+    """It stays within what the first rounds may add."""
+    with pytest.raises(soak.ledger.Wrong, match="memory grows by 25 bytes a request"):
+        soak.levels.check(series(lambda n: 40_000 + 25 * 5000 / 1024 * n, rounds=40), 20)
+
+
+def test_a_short_run_has_no_slope():
+    levels = series(lambda n: 40_000 + 100 * n, rounds=10)
+    soak.levels.check(levels, 20)
+    assert soak.levels.growth(levels) is None
+
+
+def test_a_descriptor_that_remains_is_found():
+    with pytest.raises(soak.ledger.Wrong, match="21 descriptors at the end, 20 at the beginning"):
+        soak.levels.check(series(AT_REST["flat"], files=21), 20)
 
 
 def test_a_wrong_account_is_found():

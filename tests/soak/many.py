@@ -86,7 +86,8 @@ def wait_for_rest(daemons, provider, idle):
     """Waits until all that the streams had is given back, without the connections kept to the provider."""
     deadline = time.monotonic() + WAIT_S
     while True:
-        open_ones = sum(d.metric(name) for d in daemons for name in ("retryd_requests_active", "retryd_client_connections"))
+        names = ("retryd_requests_active", "retryd_client_connections")
+        open_ones = sum(d.metric(name) for d in daemons for name in names)
         files = sum(levels.open_descriptors(d.pid) for d in daemons) - provider.stats()["open"]
         if open_ones == 0 and files <= idle.files:
             return files
@@ -114,7 +115,8 @@ def run(options):
         p99 = tell("through retryd", held.delays)
         tell_cost(held, idle)
         files = wait_for_rest(daemons, provider, idle)
-        print(f"soak: when they had ended: {look(daemons).rss_kib} KiB; descriptors: {files}, without those to the provider")
+        print(f"soak: when they had ended: {look(daemons).rss_kib} KiB; descriptors: {files}, without those to the "
+              "provider")
     return judge(p99, options.p99_ms)
 
 

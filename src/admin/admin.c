@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "admin/status_page.h"
+#include "admin/status.h"
 #include "base/escape.h"
 #include "base/log.h"
 #include "edge/frontend.h"
@@ -19,7 +19,7 @@
 #define ADMIN_HEADERS_MS 5000
 #define ADMIN_IDLE_MS 30000
 #define ADMIN_STALL_MS 5000
-/* The number of series is limited (traffic_metrics.c) so that their text is far shorter. */
+/* The number of series is limited (traffic.c) so that their text is far shorter. */
 #define METRICS_BYTES_MAX (16 * 1024 * 1024)
 #define STATUS_BYTES_MAX (16 * 1024 * 1024)
 
@@ -85,7 +85,7 @@ static int respond(struct page *p, unsigned status, const char *type, struct buf
         rc = headers_add(&response.headers, str_from(always[i].name), str_from(always[i].value));
     if (rc == 0)
         rc = headers_add(&response.headers, STR("Content-Security-Policy"),
-                         str_from(status_page_policy()));
+                         str_from(status_html_policy()));
     if (rc == 0)
         rc = frontend_whole(p->r, &response, body);
     http_response_deinit(&response);

@@ -88,5 +88,8 @@ int status_json(const struct status *st, bool all, struct buf *out);
 int status_story_json(const struct status *st, const struct story *s, struct buf *out);
 void status_text(const struct status *st, struct buf *out);
 void status_html(const struct status *st, struct buf *out);
+/* The page's Content-Security-Policy: nothing from elsewhere, and no style or script but its own two, by their
+ * hashes. */
+const char *status_html_policy(void);
 
 #endif

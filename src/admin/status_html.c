@@ -1,12 +1,12 @@
 /* Writes the status page as HTML: all that the script then keeps up to date stands in it already, so that it
  * also works without one. */
 #include <inttypes.h>
+#include <status_page_data.h> /* made by the build from src/admin/page/ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "admin/status.h"
-#include "admin/status_page.h"
 #include "http/dialect.h"
 
 #define LIVE_SHOWN 20
@@ -521,7 +521,7 @@ void status_html(const struct status *st, struct buf *out)
         "<meta name=\"color-scheme\" content=\"light dark\"><link rel=\"icon\" href=\"data:,\">"
         "<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript><style>",
         status_health_sentence(st->health));
-    (void)buf_add_str(out, status_page_style());
+    (void)buf_add_str(out, (struct str){(const char *)style, sizeof(style)});
     buf_printf(out, "</style></head><body>");
     write_health(st, out);
     buf_printf(out, "<main>");
@@ -543,6 +543,13 @@ void status_html(const struct status *st, struct buf *out)
         out,
         "</main><footer><a href=\"/status.json\">status.json</a>, <a href=\"/metrics\">metrics</a></footer>"
         "<script>");
-    (void)buf_add_str(out, status_page_script());
+    (void)buf_add_str(out, (struct str){(const char *)script, sizeof(script)});
     buf_printf(out, "</script></body></html>\n");
+}
+
+const char *status_html_policy(void)
+{
+    return "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+           "img-src data:; connect-src 'self'; style-src 'sha256-" STYLE_HASH
+           "'; script-src 'sha256-" SCRIPT_HASH "'";
 }

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/str.h"
-#include "cli/run.h"
 
 #define TEXT_MAX (1024 * 1024)
 

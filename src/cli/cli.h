@@ -100,4 +100,12 @@ int cli_wait(const struct cli *cli, FILE *out, FILE *err);
  * there is none to ask, since it is "off" or has port 0. The caller frees it. Loads no keys: the user may not be allowed to read them. */
 char *cli_admin_address(const struct cli *cli, FILE *err);
 
+/* The command run, in run.c: a private retryd for one child. Returns the child's exit code, 127 or 126 if the child cannot be
+ * started, or RUN_FAILED if retryd itself cannot. If a signal ended the child, the process ends by
+ * the same signal. */
+#define RUN_FAILED 125 /* as env(1) and timeout(1) have it */
+int run(const struct cli *cli, FILE *out, FILE *err);
+
+extern const char run_help[];
+
 #endif

@@ -1,5 +1,5 @@
 /* `retryd run`: a private retryd on a free port, and a child that is led to it. */
-#include "cli/run.h"
+#include "cli/cli.h"
 
 #include <ctype.h>
 #include <errno.h>

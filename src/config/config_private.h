@@ -8,8 +8,7 @@
  *   config_read.c     the file as sections and entries (inih)
  *   config_env.c      the environment as further entries
  *   config_files.c    other files whose contents belong to the configuration
- *   config_secrets.c  what those hold: API keys, passwords, certificates
- *   config_tokens.c   the tokens that clients must send
+ *   config_secrets.c  what those hold: API keys, passwords, certificates, the tokens that clients must send
  *   config_check.c    conflicts between settings, and what follows from them
  *   config_route.c    the upstreams of a route, and the route of a request
  *   config_manual.c   the reference as a manual page

@@ -317,7 +317,7 @@ struct exchange {
     bool request_complete;
     unsigned refused; /* the body was refused with this status; 0: it was not */
     bool client_gone, client_stalled, aborted;
-    bool repeat; /* the client's own retry of a request that has just failed here (repeat.c) */
+    bool repeat; /* the client's own retry of a request that has just failed here (failures.c) */
 
     struct attempt slots[2];
     struct attempt *attempt; /* the one to be judged */
@@ -340,7 +340,7 @@ struct exchange {
     enum reason last_reason;  /* of the last failed attempt; REASON_OK before */
     char last_detail[ATTEMPT_DETAIL_MAX];
     char words[FAILURE_WORDS]; /* how the last attempt failed; before the first one of a repeat, the
-                                * request before it (repeat.c) */
+                                * request before it (failures.c) */
     uint64_t retry_after_ms;   /* of an error of ours: when to try again; 0: not known */
 
     uint64_t started_ms;

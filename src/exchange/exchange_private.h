@@ -40,7 +40,7 @@ void exchange_begin_stream(struct exchange *x);
 /* Acts on what has come, as the state requires. */
 void exchange_look(struct exchange *x);
 
-/* --- repeat.c: the client's own retries --- */
+/* --- failures.c: the client's own retries --- */
 
 /* Checks whether the request, which has a plan by now, repeats one that has just failed here. */
 void repeat_notice(struct exchange *x);

@@ -175,7 +175,6 @@ void metrics_write_head(struct buf *out, enum metric m);
 
 /* Head and sample of a family without labels. */
 void metrics_write_count(struct buf *out, enum metric m, uint64_t value);
-void metrics_write_seconds(struct buf *out, enum metric m, uint64_t ms);
 
 /* A label's value is escaped: name="value", and a comma before it unless the brace is there. */
 void metrics_write_label(struct buf *out, const char *name, const char *value);

@@ -49,12 +49,5 @@ int traffic_views(struct traffic *t, struct traffic_view **ret, size_t *ret_coun
 /* Writes the metrics of targets in the Prometheus text format; on the main thread. The number of
  * series is limited: further models are summed as "other". */
 void traffic_metrics(struct traffic *t, struct buf *out);
-/* For traffic_metrics: counts so far, and the labels that it wrote last. */
-struct traffic_counts {
-    uint64_t waits[TURN_WHY_COUNT]; /* requests that had to wait, by reason */
-    uint64_t denied;                /* retries that an upstream's budget denied */
-};
-struct traffic_counts traffic_counts(struct traffic *t);
-struct buf *traffic_shown(struct traffic *t);
 
 #endif

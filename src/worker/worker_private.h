@@ -9,7 +9,7 @@
 #include "base/list.h"
 #include "edge/fetch.h"
 #include "edge/frontend.h"
-#include "worker/story.h"
+#include "worker/history.h"
 #include "worker/wiring.h"
 #include "worker/worker.h"
 

@@ -309,6 +309,7 @@ PREFIXES = {
     "src/worker/history.c": ["story"],
     "src/daemon/reload.c": ["rotation"],       # of the log file
     "src/exchange/exchange.c": ["attempt"],    # of attempt.h
+    "src/exchange/failures.c": ["repeat"],     # what an exchange asks of them
     "src/exchange/stream.c": ["mending"],
     "src/http/decode.c": ["decoder"],
     "src/http/dialect.c": ["operation"],

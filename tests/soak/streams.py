@@ -46,8 +46,11 @@ class Stream:
     __slots__ = ("sock", "rest", "events", "began")
 
     def __init__(self, address):
-        self.sock = socket.create_connection(address, 30)
-        self.sock.sendall(REQUEST)
+        try:
+            self.sock = socket.create_connection(address, PATIENCE_S)
+            self.sock.sendall(REQUEST)
+        except OSError as problem:
+            raise StreamsError(f"a stream finds no way in: {problem}") from problem
         self.sock.setblocking(False)
         self.rest, self.events, self.began = b"", 0, False
 
@@ -92,7 +95,10 @@ class Streams:
         self.epoll.register(stream.sock.fileno(), select.EPOLLIN)
 
     def read(self, stream):
-        data = stream.sock.recv(65536)
+        try:
+            data = stream.sock.recv(65536)
+        except OSError as problem:
+            raise StreamsError(f"a stream broke after {stream.events} of {self.events} events: {problem}") from problem
         now = time.monotonic_ns() // 1000
         if not stream.began:
             self.begin(stream, data)

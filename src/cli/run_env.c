@@ -182,6 +182,6 @@ void run_env_exempt(struct run_env *e, const char *host)
     exempt(e, "no_proxy", "NO_PROXY", host);
     if (run_env_get(e, "NO_PROXY"))
         exempt(e, "NO_PROXY", "no_proxy", host);
-    else
-        run_env_set(e, "NO_PROXY", run_env_get(e, "no_proxy"));
+    else if ((list = run_env_get(e, "no_proxy"))) /* there was memory for it */
+        run_env_set(e, "NO_PROXY", list);
 }

@@ -625,6 +625,17 @@ def test_few_descriptors_make_clients_wait(provider, retryd):
     assert "out of file descriptors" not in d.log
 
 
+def test_without_even_a_spare_descriptor(provider, retryd):
+    """It pauses, and serves who waits as soon as there are descriptors again."""
+    d = retryd(retry={"max_attempts": 1})
+    before = resource.prlimit(d.pid, resource.RLIMIT_NOFILE, (8, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with Raw(d) as c:
+        d.wait_line("out of file descriptors")
+        resource.prlimit(d.pid, resource.RLIMIT_NOFILE, before)
+        c.request(body=CHAT)
+        assert c.answer().status == 200
+
+
 def test_out_of_descriptors(provider, retryd):
     """Taken away while it runs: whom it cannot serve it turns away; it neither spins nor ends."""
     provider.answers({"preset": "auto", "delay_ms": 3000})

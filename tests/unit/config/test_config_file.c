@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "config_text.h"
 #include "failmem.h"
@@ -352,6 +353,31 @@ START_TEST(random_bytes_never_crash)
 }
 END_TEST
 
+START_TEST(there_may_be_so_many_upstreams_and_keys)
+{
+    static char text[64 * 1024];
+    struct loaded l;
+    size_t n = 0;
+
+    for (unsigned i = 0; i <= 1000; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "[upstream u%u]\nurl = http://h\n", i);
+    l = config_text_load(text);
+    ck_assert_ptr_null(l.config);
+    ck_assert_msg(strstr(l.problems, "there are more than 1000 [upstream] sections") != NULL,
+                  "%.200s", l.problems);
+    loaded_deinit(&l);
+    n = 0;
+    for (unsigned i = 0; i <= 256; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "sk-%u\n", i);
+    config_text_write("keys", text, n);
+    ck_assert_int_eq(chmod("keys", 0600), 0);
+    l = config_text_load("[upstream a]\nurl = http://h\napi_key_file = ./keys\n");
+    ck_assert_ptr_null(l.config);
+    ck_assert_msg(strstr(l.problems, "contains more than 256 keys") != NULL, "%.200s", l.problems);
+    loaded_deinit(&l);
+}
+END_TEST
+
 /* Closer to the truth: a good file with some bytes changed, mostly to what means something. */
 START_TEST(damaged_files_never_crash)
 {
@@ -438,6 +464,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(form, too_many_problems_are_counted);
     tcase_add_test(form, files_that_cannot_be_read);
     tcase_add_test(form, a_huge_file_is_refused);
+    tcase_add_test(form, there_may_be_so_many_upstreams_and_keys);
     tcase_add_test(hard, random_bytes_never_crash);
     tcase_add_test(hard, damaged_files_never_crash);
     tcase_add_test(hard, each_allocation_may_fail);

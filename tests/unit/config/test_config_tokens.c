@@ -208,6 +208,20 @@ START_TEST(each_allocation_may_fail)
 }
 END_TEST
 
+START_TEST(there_may_be_so_many)
+{
+    static char text[TOKENS_MAX * 24];
+    size_t n = 0;
+
+    for (unsigned i = 0; i < TOKENS_MAX; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "0123456789ab%04u\n", i);
+    write_tokens(text);
+    config_unref(load(SERVER UPSTREAM));
+    snprintf(text + n, sizeof text - n, "one-too-many-here\n");
+    is_bad(text, "\"./tokens\" contains more than 1000 tokens");
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *all = unit_case(suite, "client tokens");
@@ -218,5 +232,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, C29_an_upstream_without_a_key_is_noted);
     tcase_add_test(all, C29_a_changed_file_is_taken_or_kept_out);
     tcase_add_test(all, C29_a_token_that_no_file_has);
+    tcase_add_test(all, there_may_be_so_many);
     tcase_add_test(all, each_allocation_may_fail);
 }

@@ -1,5 +1,8 @@
 /* An upstream's URL: its parts, and what is no URL. */
+#include <arpa/inet.h>
 #include <check.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,6 +141,42 @@ START_TEST(only_openai_may_leave_the_url_out)
 }
 END_TEST
 
+static bool leads(const char *url, const char *address)
+{
+    struct loaded l = load_url(url);
+    bool yes;
+
+    ck_assert_msg(l.config != NULL, "%s", l.problems);
+    yes = config_leads_to(&l.config->upstreams[0], address);
+    loaded_deinit(&l);
+    return yes;
+}
+
+START_TEST(an_address_of_this_machine_leads_back)
+{
+    struct ifaddrs *all;
+
+    ck_assert(leads("http://192.0.2.1:4891", "192.0.2.1:4891"));
+    ck_assert(!leads("http://192.0.2.1:4892", "192.0.2.1:4891"));
+    /* Those are nobody's (RFC 5737, RFC 3849). */
+    ck_assert(!leads("http://192.0.2.1:4891", "0.0.0.0:4891"));
+    ck_assert(!leads("http://[2001:db8::1]:4891", "[::]:4891"));
+    ck_assert(leads("http://[::1]:4891", "[::]:4891"));
+    ck_assert_int_eq(getifaddrs(&all), 0);
+    for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
+        char ip[INET_ADDRSTRLEN], url[64];
+
+        if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET)
+            continue;
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)i->ifa_addr)->sin_addr, ip,
+                  sizeof ip);
+        snprintf(url, sizeof url, "http://%s:4891", ip);
+        ck_assert_msg(leads(url, "0.0.0.0:4891"), "%s", url);
+    }
+    freeifaddrs(all);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *all = unit_case(suite, "url");
@@ -146,4 +185,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, urls_that_are_none);
     tcase_add_test(all, braces_of_urls);
     tcase_add_test(all, only_openai_may_leave_the_url_out);
+    tcase_add_test(all, an_address_of_this_machine_leads_back);
 }

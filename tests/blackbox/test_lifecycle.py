@@ -628,7 +628,7 @@ def test_few_descriptors_make_clients_wait(provider, retryd):
 def test_without_even_a_spare_descriptor(provider, retryd):
     """It pauses, and serves who waits as soon as there are descriptors again."""
     d = retryd(retry={"max_attempts": 1})
-    before = resource.prlimit(d.pid, resource.RLIMIT_NOFILE, (8, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    before = resource.prlimit(d.pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     with Raw(d) as c:
         d.wait_line("out of file descriptors")
         resource.prlimit(d.pid, resource.RLIMIT_NOFILE, before)

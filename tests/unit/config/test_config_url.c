@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config_text.h"
 #include "unit.h"
@@ -154,14 +155,41 @@ static bool leads(const char *url, const char *address)
 
 START_TEST(an_address_of_this_machine_leads_back)
 {
+    static const struct {
+        const char *url, *address;
+        bool leads;
+    } cases[] = {
+        {"http://192.0.2.1:4891", "192.0.2.1:4891", true},
+        {"http://192.0.2.1:4892", "192.0.2.1:4891", false},
+        {"http://192.0.2.1:4891", "0.0.0.0:4891", false},  /* nobody's (RFC 5737) */
+        {"http://[2001:db8::1]:4891", "[::]:4891", false}, /* nor that one (RFC 3849) */
+        {"http://[::1]:4891", "[::]:4891", true},
+        {"http://127.0.0.9:4891", "0.0.0.0:4891", true},
+        {"http://0.0.0.0:4891", "127.0.0.1:4891", true},
+        {"http://[::]:4891", "0.0.0.0:4891", true},
+        {"http://0.0.0.0:4891", "192.0.2.1:4891", false},
+        {"http://localhost:4891", "127.0.0.1:4891", true},
+        {"http://a.localhost:4891", "[::]:4891", true},
+        {"http://localhost:4891", "192.0.2.1:4891", false},
+        {"http://127.0.0.1:4891", "localhost:4891", true},
+        {"http://other.example:4891", "0.0.0.0:4891", false},
+        {"http://other.example:4891", "127.0.0.1:4891", false},
+        {"http://192.0.2.1:4891", "systemd's:4891", false}, /* an address that is none */
+        {"http://192.0.2.1", "192.0.2.1:80", true},
+        {"https://192.0.2.1", "192.0.2.1:443", true},
+        {"unix:/run//a.sock", "unix:/run/a.sock", true},
+        {"unix:/run/b.sock", "unix:/run/a.sock", false},
+        {"unix:/run/a.sock", "127.0.0.1:80", false},
+    };
     struct ifaddrs *all;
+    char name[256], own[300];
 
-    ck_assert(leads("http://192.0.2.1:4891", "192.0.2.1:4891"));
-    ck_assert(!leads("http://192.0.2.1:4892", "192.0.2.1:4891"));
-    /* Those are nobody's (RFC 5737, RFC 3849). */
-    ck_assert(!leads("http://192.0.2.1:4891", "0.0.0.0:4891"));
-    ck_assert(!leads("http://[2001:db8::1]:4891", "[::]:4891"));
-    ck_assert(leads("http://[::1]:4891", "[::]:4891"));
+    for (size_t i = 0; i < COUNT(cases); i++)
+        ck_assert_msg(leads(cases[i].url, cases[i].address) == cases[i].leads, "%s and %s",
+                      cases[i].url, cases[i].address);
+    ck_assert_int_eq(gethostname(name, sizeof name), 0);
+    snprintf(own, sizeof own, "http://%s:4891", name);
+    ck_assert_msg(leads(own, "0.0.0.0:4891"), "%s", own);
     ck_assert_int_eq(getifaddrs(&all), 0);
     for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
         char ip[INET_ADDRSTRLEN], url[64];
@@ -177,6 +205,36 @@ START_TEST(an_address_of_this_machine_leads_back)
 }
 END_TEST
 
+START_TEST(proxies_that_are_none)
+{
+    static const char form[] =
+        "a URL such as http://proxy.example:3128 (http, https, socks4, socks4a, socks5 or socks5h)";
+    static const char *const proxies[][2] = {
+        {"http://h h:1", form},
+        {"http://h:0", "a port from 1 to 65535"},
+        {"http://h:65536", "a port from 1 to 65535"},
+        {"http://u:p@h:x", "a port from 1 to 65535"},
+        {"http://", form},
+        {"http://h\xc3\xa9", form},
+        {"http://[::1", form},
+        {"http://[1]:1", form},
+        {"h:1", form},
+    };
+
+    for (size_t i = 0; i < COUNT(proxies); i++) {
+        char text[512];
+        struct loaded l;
+
+        snprintf(text, sizeof text, "[upstream a]\nurl = http://h\nproxy = %s\n", proxies[i][0]);
+        l = config_text_load(text);
+        ck_assert_ptr_null(l.config);
+        ck_assert_msg(strstr(l.problems, proxies[i][1]) != NULL, "%s: %s", proxies[i][0],
+                      l.problems);
+        loaded_deinit(&l);
+    }
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *all = unit_case(suite, "url");
@@ -185,5 +243,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, urls_that_are_none);
     tcase_add_test(all, braces_of_urls);
     tcase_add_test(all, only_openai_may_leave_the_url_out);
+    tcase_add_test(all, proxies_that_are_none);
     tcase_add_test(all, an_address_of_this_machine_leads_back);
 }

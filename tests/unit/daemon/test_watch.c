@@ -67,7 +67,7 @@ static void teardown(void)
         (void)unlink(names[i]);
     (void)rmdir("real");
     (void)rmdir("sub");
-    (void)chdir("/");
+    ck_assert_int_eq(chdir("/"), 0);
     (void)rmdir(folder);
 }
 

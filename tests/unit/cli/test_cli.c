@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -509,6 +511,65 @@ START_TEST(health_with_nobody_there)
 }
 END_TEST
 
+/* A daemon's control socket, of this process: accepts once, and sends the reply, or ends without reading. */
+struct control_end {
+    int fd;
+    const char *reply; /* NULL: none, and what came is not read */
+};
+
+static void *serve_control(void *arg)
+{
+    struct control_end *c = arg;
+    int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC);
+    char request[64];
+
+    if (c->reply && recv(fd, request, sizeof request, 0) > 0)
+        (void)!write(fd, c->reply, strlen(c->reply));
+    else if (!c->reply)
+        (void)!recv(fd, request, 1, MSG_PEEK); /* the request is there */
+    close(fd);
+    return NULL;
+}
+
+static void reload(const char *reply, enum exit_code rc, const char *out, const char *err)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int n =
+        snprintf(a.sun_path + 1, sizeof a.sun_path - 1, "retryd-control/%016x", (unsigned)getpid());
+    struct control_end c = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), .reply = reply};
+    char pid[16], name[] = "reload", *argv[] = {name, pid, NULL};
+    struct cli cli = {.argc = 2, .argv = argv};
+    struct outputs o;
+    pthread_t thread;
+
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    ck_assert_int_eq(bind(c.fd, (struct sockaddr *)&a,
+                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)),
+                     0);
+    ck_assert_int_eq(listen(c.fd, 1), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, serve_control, &c), 0);
+    outputs_init(&o);
+    ck_assert_int_eq(cli_reload(&cli, o.out, o.err), (int)rc);
+    outputs_close(&o);
+    pthread_join(thread, NULL);
+    close(c.fd);
+    ck_assert_str_eq(o.out_text, out);
+    ck_assert_msg(strstr(o.err_text, err) != NULL, "%s", o.err_text);
+    outputs_deinit(&o);
+}
+
+START_TEST(reload_tells_what_the_daemon_says)
+{
+    reload("0\nreloaded\n", EXIT_OK, "reloaded\n", "");
+    reload("3\nline 4 is wrong\n", EXIT_CONFIG, "", "line 4 is wrong\n");
+    reload("99\n", EXIT_FAILED, "",
+           "retryd: the daemon ended before it answered, or is of another version\n");
+    reload("", EXIT_FAILED, "", "retryd: the daemon ended before it answered");
+    reload(NULL, EXIT_FAILED, "",
+           "retryd: the daemon does not answer the request to reload: Connection reset by peer\n");
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *all = unit_case(suite, "cli");
@@ -527,4 +588,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, health_is_what_healthz_answers);
     tcase_add_test(all, health_by_every_kind_of_address);
     tcase_add_test(all, health_with_nobody_there);
+    tcase_add_test(all, reload_tells_what_the_daemon_says);
 }

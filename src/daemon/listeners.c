@@ -301,10 +301,10 @@ static unsigned total_load(const struct server *s, struct worker **ret_least)
     return total;
 }
 
-/* Each client may also need a connection to an upstream and a file for its body. Without enough
+/* Each client takes two, and may need a connection to an upstream and a file for its body. Without enough
  * descriptors, clients wait in the backlog: better than being accepted and refused, or starving
  * others. */
-#define FILES_OF_A_CLIENT 3
+#define FILES_OF_A_CLIENT 4
 
 static unsigned connection_limit(const struct config_server *c)
 {

@@ -23,29 +23,31 @@ const char *frontend_version(void)
     return text;
 }
 
-void frontend_dirty(struct frontend *f)
+void frontend_ready(struct connection *c)
 {
-    f->dirty = true;
-    f->wake(f->wake_arg);
+    if (list_empty(&c->ready))
+        list_append(&c->f->ready, &c->ready);
+    c->f->wake(c->f->wake_arg);
 }
 
 void frontend_resume(struct frontend_request *r)
 {
-    if (!r->suspended)
+    if (!r->waits)
         return;
-    r->suspended = r->held_back = false;
-    MHD_resume_connection(r->mhd);
-    frontend_dirty(r->f);
+    if (r->held_back)
+        MHD_resume_connection(r->mhd);
+    r->waits = r->held_back = false;
+    frontend_ready(r->c);
 }
 
-void frontend_suspend(struct frontend_request *r)
+void frontend_wait(struct frontend_request *r)
 {
-    r->suspended = true;
-    MHD_suspend_connection(r->mhd);
+    r->waits = true;
 }
 
 /* --- requests' bodies ------------------------------------------------------------------------- */
 
+#define WHY_BYTES 512             /* of a sentence for the client */
 #define SWALLOW_BYTES (64u << 20) /* of a refused body that are read and dropped */
 
 static unsigned status_for(int rc)
@@ -86,8 +88,8 @@ static bool swallowed_enough(const struct frontend_request *r)
     return r->content_length == LENGTH_UNKNOWN && r->body_bytes > r->refused_at + SWALLOW_BYTES;
 }
 
-/* Suspends the connection: libmicrohttpd would spin on unread bytes. It passes them again
- * afterwards. A client that is gone is cut instead: on_disconnect was called already, so the
+/* Suspends the connection: libmicrohttpd would read on. It passes the unread bytes again afterwards. A
+ * client that is gone is cut instead: on_disconnect was called already, so the
  * connection would end only once the owner has room, and a slow disk may delay that for ever. */
 static enum MHD_Result hold_back(struct frontend_request *r)
 {
@@ -96,7 +98,8 @@ static enum MHD_Result hold_back(struct frontend_request *r)
         return MHD_NO;
     }
     r->held_back = true;
-    frontend_suspend(r);
+    frontend_wait(r);
+    MHD_suspend_connection(r->mhd);
     return MHD_YES;
 }
 
@@ -130,11 +133,20 @@ static bool begins_endless_chunk(const struct frontend_request *r, const char *d
     return n >= CHUNK_BYTES_MAX || n > left;
 }
 
+static void note_refusal(struct frontend_request *r, unsigned status, const char *why)
+{
+    free(r->why_text);
+    r->why_text = strdup(why);
+    r->why = r->why_text ? r->why_text : "retryd: out of memory; try again";
+    r->refused = status;
+}
+
 /* Takes `*size` bytes of the body and sets it to how many remain. libmicrohttpd accepts no response
  * amid a body, so a refused body is read and dropped up to a limit. */
 static enum MHD_Result take_body(struct frontend_request *r, const char *data, size_t *size)
 {
     size_t n = *size;
+    char why[WHY_BYTES] = "";
     ptrdiff_t taken;
 
     if (r->cut) /* its owner has ended it */
@@ -142,14 +154,13 @@ static enum MHD_Result take_body(struct frontend_request *r, const char *data, s
     if (!r->refused && begins_endless_chunk(r, data))
         frontend_refuse_now(r, 413, "retryd: a chunk of the body is larger than max_body");
     if (!r->refused) {
-        taken = r->f->handler->on_body(r->user, data, n, r->why_text, sizeof(r->why_text));
+        taken = r->f->handler->on_body(r->user, data, n, why, sizeof(why));
         if (taken >= 0) {
             *size = n - (size_t)taken;
             r->body_bytes += (size_t)taken;
             return *size > 0 ? hold_back(r) : MHD_YES;
         }
-        r->refused = status_for((int)taken);
-        r->why = r->why_text;
+        note_refusal(r, status_for((int)taken), why);
         r->refused_at = r->body_bytes;
         r->f->handler->on_body_refused(r->user, r->refused);
     }
@@ -192,7 +203,7 @@ static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
     r->body_limit = UINT64_MAX;
     r->c = info->socket_context;
     r->c->current = r;
-    list_remove(&r->c->fresh);
+    r->c->fresh = false;
     http_request_init(&r->http);
     r->uri = uri;
     http_request_text(&r->http.target, uri);
@@ -251,9 +262,7 @@ static enum MHD_Result refuse_headers(struct frontend_request *r, unsigned statu
 {
     if (!swallows_body(r))
         return frontend_refuse(r, status, why);
-    snprintf(r->why_text, sizeof(r->why_text), "%s", why);
-    r->refused = status;
-    r->why = r->why_text;
+    note_refusal(r, status, why);
     frontend_connection_expect_body(r->c);
     return MHD_YES;
 }
@@ -263,7 +272,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
                                   const char *version)
 {
     const char *why = NULL;
-    char text[sizeof(r->why_text)] = "";
+    char text[WHY_BYTES] = "";
     struct taking taking = {.r = r};
     unsigned status;
     int rc;
@@ -304,18 +313,9 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     return MHD_YES;
 }
 
-static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url,
-                                  const char *method, const char *version, const char *data,
-                                  size_t *size, void **req_cls)
+static enum MHD_Result proceed(struct frontend_request *r, const char *method, const char *version,
+                               const char *data, size_t *size)
 {
-    struct frontend_request *r = *req_cls;
-
-    (void)cls;
-    (void)mhd;
-    (void)url;
-    if (!r)
-        return MHD_NO;
-    assert(r->magic == REQUEST_MAGIC);
     if (!r->started)
         return first_call(r, method, version);
     if (*size > 0)
@@ -338,8 +338,29 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     if (r->cut)
         return MHD_NO;
     if (!r->answered)
-        frontend_suspend(r);
+        frontend_wait(r);
     return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *size, void **req_cls)
+{
+    struct frontend_request *r = *req_cls;
+    enum MHD_Result rc;
+
+    (void)cls;
+    (void)url;
+    if (!r)
+        return MHD_NO;
+    assert(r->magic == REQUEST_MAGIC);
+    rc = proceed(r, method, version, data, size);
+    if (rc == MHD_YES && r->response) {
+        rc = MHD_queue_response(mhd, r->status, r->response);
+        MHD_destroy_response(r->response);
+        r->response = NULL;
+    }
+    return rc;
 }
 
 void frontend_over(struct frontend_request *r, bool whole)
@@ -368,6 +389,9 @@ void frontend_over(struct frontend_request *r, bool whole)
         f->handler->on_closed(r->user, whole);
     http_request_deinit(&r->http);
     free(r->origin);
+    free(r->why_text);
+    if (r->response)
+        MHD_destroy_response(r->response);
     r->magic = 0;
     free(r);
 }
@@ -412,72 +436,119 @@ __attribute__((format(printf, 2, 0))) static void on_library_message(void *cls, 
     log_end();
 }
 
-static void on_ready(uv_poll_t *poll, int status, int events)
-{
-    (void)status;
-    (void)events;
-    frontend_dirty(poll->data);
-}
-
 struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *handler, void *ctx,
                               unsigned max_connections, void (*wake)(void *arg), void *wake_arg)
 {
     struct frontend *f = calloc(1, sizeof(*f));
-    const union MHD_DaemonInfo *info;
 
     if (!f)
         return NULL;
     f->loop = loop;
     f->handler = handler;
     f->ctx = ctx;
+    f->max = max_connections;
     f->wake = wake;
     f->wake_arg = wake_arg;
     list_init(&f->connections);
-    list_init(&f->fresh);
+    list_init(&f->ready);
     frontend_times(f, HEADERS_TIME_MS, KEEPALIVE_TIME_MS);
-    f->daemon = MHD_start_daemon(
+    return f;
+}
+
+void frontend_close(struct frontend *f)
+{
+    free(f);
+}
+
+/* --- lanes ------------------------------------------------------------------------------------ */
+
+static void on_ready(uv_poll_t *poll, int status, int events)
+{
+    struct lane *lane = poll->data;
+
+    (void)status;
+    (void)events;
+    if (lane->c)
+        frontend_ready(lane->c);
+}
+
+static struct MHD_Daemon *start_daemon(struct frontend *f)
+{
+    return MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
             MHD_USE_SUPPRESS_DATE_NO_CLOCK,
         0, NULL, NULL, on_request, f, MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
         MHD_OPTION_URI_LOG_CALLBACK, on_target, f, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION,
-        frontend_connection_notify, f, MHD_OPTION_CONNECTION_LIMIT, max_connections,
+        frontend_connection_notify, f, MHD_OPTION_CONNECTION_LIMIT, 1u,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
-    info = f->daemon ? MHD_get_daemon_info(f->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
-    if (!info || uv_poll_init(loop, &f->poll, info->epoll_fd) < 0) {
-        if (f->daemon)
-            MHD_stop_daemon(f->daemon);
-        free(f);
-        return NULL;
-    }
-    f->poll.data = f;
-    uv_poll_start(&f->poll, UV_READABLE, on_ready);
-    return f;
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_NONCE_NC_SIZE, 0u, MHD_OPTION_END);
 }
 
-static void on_frontend_closed(uv_handle_t *handle)
+struct lane *frontend_lane_new(struct frontend *f)
+{
+    struct lane *lane = calloc(1, sizeof(*lane));
+    const union MHD_DaemonInfo *info = NULL;
+
+    if (!lane)
+        return NULL;
+    lane->daemon = start_daemon(f);
+    if (lane->daemon)
+        info = MHD_get_daemon_info(lane->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    if (!info || uv_poll_init(f->loop, &lane->poll, info->epoll_fd) < 0) {
+        if (lane->daemon)
+            MHD_stop_daemon(lane->daemon);
+        free(lane);
+        return NULL;
+    }
+    lane->poll.data = lane;
+    uv_poll_start(&lane->poll, UV_READABLE, on_ready);
+    return lane;
+}
+
+static void on_lane_closed(uv_handle_t *handle)
 {
     free(handle->data);
 }
 
-void frontend_close(struct frontend *f)
+void frontend_lane_free(struct lane *lane)
 {
-    uv_close((uv_handle_t *)&f->poll, on_frontend_closed);
-    MHD_stop_daemon(f->daemon);
+    uv_close((uv_handle_t *)&lane->poll, on_lane_closed);
+    MHD_stop_daemon(lane->daemon);
+}
+
+/* --- the turn --------------------------------------------------------------------------------- */
+
+static void run(struct connection *c)
+{
+    struct lane *lane = c->lane;
+    MHD_UNSIGNED_LONG_LONG timeout;
+
+    frontend_connection_look_for_tls(c);
+    c->f->adding = c; /* 1.0.1 takes a new connection over here; 0.9.75, in MHD_add_connection */
+    MHD_run(lane->daemon);
+    if (lane->c && !c->known) /* it had no memory for that, and has closed the socket */
+        frontend_connection_drop(c);
+    if (!lane->c) { /* the connection is closed */
+        frontend_lane_free(lane);
+        return;
+    }
+    /* libmicrohttpd has no timeouts set here: 0 means that it has more to do now, unless it waits for
+     * us. */
+    if (!(c->current && c->current->waits) && MHD_get_timeout(lane->daemon, &timeout) == MHD_YES &&
+        timeout == 0)
+        frontend_ready(c);
 }
 
 bool frontend_turn(struct frontend *f)
 {
-    MHD_UNSIGNED_LONG_LONG timeout;
+    struct list *last = f->ready.prev, *node;
 
-    if (!f->dirty)
+    if (list_empty(&f->ready))
         return false;
-    f->dirty = false;
-    frontend_connection_look_at_fresh(f);
-    MHD_run(f->daemon);
-    /* libmicrohttpd has no timeouts set here: 0 means that it has more to do now. */
-    if (MHD_get_timeout(f->daemon, &timeout) == MHD_YES && timeout == 0)
-        f->dirty = true;
+    do {
+        node = list_pop(&f->ready);
+        run(LIST_ENTRY(node, struct connection, ready));
+    } while (node != last && !list_empty(&f->ready));
     return true;
 }

@@ -59,7 +59,7 @@ struct frontend_handler {
 /* `wake` is called when frontend_turn has something to do. NULL when out of memory. */
 struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *handler, void *ctx,
                               unsigned max_connections, void (*wake)(void *arg), void *wake_arg);
-/* No connection may be left. Starts closing its libuv handles; the memory goes with the loop. */
+/* No connection may be left. */
 void frontend_close(struct frontend *f);
 
 /* Sets its deadlines, before any connection: `headers_ms` for the first head on a new connection,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "edge/frontend_private.h"
 
@@ -52,6 +53,7 @@ static void expect_within(struct connection *c, uint64_t ms)
 void frontend_connection_shut(struct connection *c)
 {
     shutdown(c->fd, SHUT_RDWR);
+    frontend_ready(c);
 }
 
 /* --- clients that speak TLS ------------------------------------------------------------------- */
@@ -87,32 +89,17 @@ static void respond_tls(struct connection *c)
         c->f->handler->on_tls(c->f->ctx);
 }
 
-/* Checks a connection's first bytes, once, before libmicrohttpd reads them. */
-static void look_for_tls(struct connection *c)
+void frontend_connection_look_for_tls(struct connection *c)
 {
     unsigned char first[2];
-    ssize_t n = recv(c->fd, first, sizeof(first), MSG_PEEK | MSG_DONTWAIT);
+    ssize_t n;
 
-    list_remove(&c->fresh);
+    if (!c->fresh)
+        return;
+    n = recv(c->fd, first, sizeof(first), MSG_PEEK | MSG_DONTWAIT);
+    c->fresh = n < 0;
     if (n > 0 && is_tls(first, (size_t)n))
         respond_tls(c);
-    else if (n < 0)
-        list_append(&c->f->fresh, &c->fresh);
-}
-
-#define FRESH_LOOKS 16 /* per turn: many silent connections must not make turns slow */
-
-void frontend_connection_look_at_fresh(struct frontend *f)
-{
-    struct list *last = f->fresh.prev, *n;
-    unsigned looks = 0;
-
-    if (list_empty(&f->fresh))
-        return;
-    do {
-        n = f->fresh.next;
-        look_for_tls(LIST_ENTRY(n, struct connection, fresh));
-    } while (n != last && ++looks < FRESH_LOOKS);
 }
 
 /* --- the end of a connection ------------------------------------------------------------------ */
@@ -151,6 +138,8 @@ void frontend_connection_reset(struct connection *c)
      * still closes the descriptor. Unix sockets do not support it. */
     if (connect(c->fd, &none, sizeof(none)) < 0)
         frontend_connection_shut(c);
+    else
+        frontend_ready(c);
 }
 
 /* Reads a number that grows when the client reads its response. False if there is none: a Unix
@@ -309,6 +298,7 @@ static struct connection *connection_new(struct frontend *f, int fd)
         return NULL;
     c->f = f;
     c->fd = fd;
+    c->fresh = true;
     if (uv_poll_init(f->loop, &c->watch, fd) < 0) {
         free(c);
         return NULL;
@@ -321,11 +311,21 @@ static struct connection *connection_new(struct frontend *f, int fd)
     c->step_ms = uv_now(f->loop);
     expect_by(c, f->draining ? DRAIN_HEADERS_TIME_MS : f->headers_ms);
     list_init(&c->node);
-    list_init(&c->fresh);
+    list_init(&c->ready);
     list_append(&f->connections, &c->node);
     f->count++;
-    look_for_tls(c);
     return c;
+}
+
+void frontend_connection_drop(struct connection *c)
+{
+    list_remove(&c->node);
+    list_remove(&c->ready);
+    c->f->count--;
+    c->f->closed++;
+    c->lane->c = NULL;
+    uv_close((uv_handle_t *)&c->watch, on_handle_closed);
+    uv_close((uv_handle_t *)&c->timer, on_handle_closed);
 }
 
 void frontend_connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
@@ -333,33 +333,42 @@ void frontend_connection_notify(void *cls, struct MHD_Connection *mhd, void **so
 {
     struct frontend *f = cls;
     struct connection *c = *socket_context;
-    const union MHD_ConnectionInfo *info;
 
+    (void)mhd;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-        *socket_context = info ? connection_new(f, info->connect_fd) : NULL;
+        *socket_context = f->adding;
+        f->adding->known = true;
         return;
     }
-    f->closed++;
-    if (!c)
-        return;
     *socket_context = NULL;
     /* 0.9.75 does not report the end of a request that it refuses for its cookies. */
     if (c->current)
         frontend_over(c->current, false);
-    list_remove(&c->node);
-    list_remove(&c->fresh);
-    f->count--;
-    uv_close((uv_handle_t *)&c->watch, on_handle_closed);
-    uv_close((uv_handle_t *)&c->timer, on_handle_closed);
+    frontend_connection_drop(c);
     f->wake(f->wake_arg);
+}
+
+static int refuse(struct frontend *f, int fd, int rc)
+{
+    close(fd);
+    f->closed++;
+    return rc;
 }
 
 int frontend_add(struct frontend *f, int fd)
 {
     struct sockaddr_storage peer = {0};
     socklen_t n = sizeof(peer);
+    struct lane *lane = f->count < f->max ? frontend_lane_new(f) : NULL;
+    struct connection *c;
 
+    if (!lane)
+        return refuse(f, fd, -ENOMEM);
+    c = connection_new(f, fd);
+    if (!c) {
+        frontend_lane_free(lane);
+        return refuse(f, fd, -ENOMEM);
+    }
     if (getpeername(fd, (struct sockaddr *)&peer, &n) < 0)
         n = sizeof(peer.ss_family);
     int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S;
@@ -367,13 +376,17 @@ int frontend_add(struct frontend *f, int fd)
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-    /* It closes the socket if it fails. */
-    if (MHD_add_connection(f->daemon, fd, (struct sockaddr *)&peer, n) != MHD_YES) {
-        f->closed++;
-        return -EIO;
+    c->lane = lane;
+    lane->c = f->adding = c;
+    if (MHD_add_connection(lane->daemon, fd, (struct sockaddr *)&peer, n) == MHD_YES) {
+        frontend_ready(c);
+        return 0;
     }
-    frontend_dirty(f);
-    return 0;
+    /* It has closed the socket, and perhaps told so. */
+    if (lane->c)
+        frontend_connection_drop(c);
+    frontend_lane_free(lane);
+    return -EIO;
 }
 
 /* --- room for others -------------------------------------------------------------------------- */
@@ -410,7 +423,6 @@ void frontend_make_room(struct frontend *f, unsigned max)
             frontend_connection_reset(c);
         else
             frontend_connection_shut(c);
-        frontend_dirty(f);
     }
 }
 
@@ -439,7 +451,6 @@ void frontend_drain(struct frontend *f)
         else if (!c->current->started)
             expect_within(c, DRAIN_HEADERS_TIME_MS);
     }
-    frontend_dirty(f);
 }
 
 void frontend_abort(struct frontend *f)
@@ -452,5 +463,4 @@ void frontend_abort(struct frontend *f)
         else
             frontend_connection_shut(c);
     }
-    frontend_dirty(f);
 }

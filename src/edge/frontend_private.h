@@ -18,24 +18,31 @@ struct frontend {
     uv_loop_t *loop;
     const struct frontend_handler *handler;
     void *ctx;
-    struct MHD_Daemon *daemon;
-    uv_poll_t poll;
     struct list connections;
-    struct list fresh; /* connections that have sent nothing yet */
-    unsigned count;
+    struct list ready; /* connections that libmicrohttpd has something to do for */
+    unsigned count, max;
+    struct connection *adding; /* the one that libmicrohttpd may take over now */
     uint64_t closed;
     uint64_t headers_ms, idle_ms; /* deadlines of new and of kept connections */
-    bool dirty;
     bool draining;
     void (*wake)(void *arg);
     void *wake_arg;
 };
 
-/* A client's connection. The frontend watches it for its end, since libmicrohttpd does not watch a
- * suspended connection. */
+/* A daemon of libmicrohttpd's for one connection. One with many looks at each that waits whenever one
+ * of them goes on, takes each that waits out of its epoll set and back, and frees some late. */
+struct lane {
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;       /* of the daemon's epoll set */
+    struct connection *c; /* NULL once it is closed */
+};
+
+/* A client's connection. The frontend watches it for its end, since libmicrohttpd does not tell the
+ * end of the client's side while a response is under way. */
 struct connection {
     struct frontend *f;
-    struct list node, fresh;
+    struct lane *lane;
+    struct list node, ready;
     uv_poll_t watch;
     uv_timer_t timer;
     uint64_t due_ms;   /* the deadline in the loop's time, or NEVER */
@@ -43,6 +50,8 @@ struct connection {
     unsigned handles;  /* libuv handles not closed yet */
     int fd;
     struct frontend_request *current;
+    bool known; /* to libmicrohttpd */
+    bool fresh; /* it has sent nothing yet */
     bool gone;
     bool ended;       /* ended to make room: no longer counted */
     uint64_t step_ms; /* when it began, or its last response began or ended */
@@ -55,24 +64,27 @@ struct frontend_request {
     struct connection *c;
     struct MHD_Connection *mhd;
     struct http_request http;
-    const char *uri;     /* the target in libmicrohttpd's memory */
-    void *user;          /* the owner's; NULL if it did not take the request */
-    char *origin;        /* of the page that may read the responses; NULL: none */
-    bool preflight;      /* a CORS preflight, answered here */
+    const char *uri;               /* the target in libmicrohttpd's memory */
+    void *user;                    /* the owner's; NULL if it did not take the request */
+    char *origin;                  /* of the page that may read the responses; NULL: none */
+    struct MHD_Response *response; /* for libmicrohttpd's next call; NULL: none, or it has it */
+    unsigned status;               /* of it */
+    bool preflight;                /* a CORS preflight, answered here */
     size_t headers_room; /* bytes of the connection's memory left for the response's head */
     size_t body_there;   /* how many of these the body may occupy until it is taken */
     bool is_head;
     bool http_1_0;
-    bool started;  /* the first handler call was made */
-    bool complete; /* on_complete was called */
-    bool answered; /* a response is queued */
-    bool sent_raw; /* the response was written straight to the socket: nothing may follow */
-    bool suspended;
-    bool held_back; /* suspended amid its body, which its owner cannot take now */
+    bool started;   /* the first handler call was made */
+    bool complete;  /* on_complete was called */
+    bool answered;  /* there is a response */
+    bool sent_raw;  /* the response was written straight to the socket: nothing may follow */
+    bool waits;     /* for its owner: libmicrohttpd is not run for it */
+    bool held_back; /* ... amid its body, which its owner cannot take now */
     bool cut;
+    bool lean;        /* a stream's buffer has no pages to give back */
     unsigned refused; /* status to respond with once the body has been dropped */
     const char *why;
-    char why_text[512];
+    char *why_text;          /* where `why` is no literal */
     uint64_t stall_ms;       /* time after which a client that reads nothing is cut off; 0: never */
     uint64_t pulled;         /* bytes of a streamed response handed to libmicrohttpd */
     uint64_t content_length; /* as in struct http_request, which its owner may take */
@@ -88,12 +100,17 @@ struct frontend_request {
 /* The request is over: notifies its owner and frees `r`. */
 void frontend_over(struct frontend_request *r, bool whole);
 
-/* libmicrohttpd has something to do: requests a turn. */
-void frontend_dirty(struct frontend *f);
+/* libmicrohttpd has something to do for the connection: requests a turn. */
+void frontend_ready(struct connection *c);
 
-/* Suspends and resumes libmicrohttpd's work on the connection. */
-void frontend_suspend(struct frontend_request *r);
+/* Whether libmicrohttpd is run for the connection without news from the client. */
+void frontend_wait(struct frontend_request *r);
 void frontend_resume(struct frontend_request *r);
+
+/* For a new connection. NULL when out of memory or of descriptors. */
+struct lane *frontend_lane_new(struct frontend *f);
+/* Its connection is closed. Not from within libmicrohttpd's callbacks. */
+void frontend_lane_free(struct lane *lane);
 
 /* Computes how much room the request's head leaves for the response's head. */
 void frontend_measure_room(struct frontend_request *r);
@@ -108,8 +125,11 @@ void frontend_refuse_now(struct frontend_request *r, unsigned status, const char
 void frontend_connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
                                 enum MHD_ConnectionNotificationCode code);
 
-/* Before libmicrohttpd reads: refuses clients whose first bytes are TLS. */
-void frontend_connection_look_at_fresh(struct frontend *f);
+/* Forgets a connection that libmicrohttpd has closed. */
+void frontend_connection_drop(struct connection *c);
+
+/* Before libmicrohttpd reads a fresh connection: refuses a client whose first bytes are TLS. */
+void frontend_connection_look_for_tls(struct connection *c);
 
 /* The head is complete: from now on the body must keep coming. */
 void frontend_connection_expect_body(struct connection *c);
@@ -117,7 +137,7 @@ void frontend_connection_expect_body(struct connection *c);
 void frontend_connection_expect_nothing(struct connection *c);
 /* The response begins: from now on the client must keep reading it. */
 void frontend_connection_expect_taking(struct connection *c);
-/* Shuts the connection down: libmicrohttpd notices and frees it unless it is suspended. The kernel
+/* Shuts the connection down: libmicrohttpd notices and frees it unless it waits. The kernel
  * still sends what it has of the response. */
 void frontend_connection_shut(struct connection *c);
 /* Resets the connection, so that the client can tell a break from an end even without framing. */

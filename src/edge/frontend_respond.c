@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "edge/frontend_private.h"
@@ -10,7 +11,9 @@
 #include "exchange/response.h"
 #include "http/dialect.h"
 
-#define STREAM_BLOCK 4096
+#define BLOCK 4096       /* libmicrohttpd reads a response by blocks of this size ... */
+#define LEAN_BYTES 8192  /* a piece of a stream that may touch some pages */
+#define CHUNKED_BLOCK 64 /* ... unless it is chunked: then it reads into the connection's memory */
 
 /* --- room for response heads ------------------------------------------------------------------ */
 
@@ -87,24 +90,23 @@ static int add_headers(const struct frontend_request *r, struct MHD_Response *mh
     return 0;
 }
 
+/* libmicrohttpd takes the response from on_request's next call: what it does with a response that is
+ * queued at another time can end the request at once. */
 static int queue(struct frontend_request *r, struct MHD_Response *mhd,
                  const struct http_response *response)
 {
-    enum MHD_Result rc = MHD_NO;
-
     if (!mhd)
         return -ENOMEM;
-    if (add_headers(r, mhd, response) == 0)
-        rc = MHD_queue_response(r->mhd, response->status, mhd);
-    MHD_destroy_response(mhd);
-    if (rc != MHD_YES)
+    if (add_headers(r, mhd, response) < 0) {
+        MHD_destroy_response(mhd);
         return -ENOMEM;
+    }
+    r->response = mhd;
+    r->status = response->status;
     r->answered = true;
     frontend_connection_expect_taking(r->c);
-    if (r->suspended)
-        frontend_resume(r);
-    else /* a pipelined request may be in memory already, so no socket event will follow */
-        frontend_dirty(r->f);
+    frontend_resume(r);
+    frontend_ready(r->c); /* no socket event may follow */
     return 0;
 }
 
@@ -138,7 +140,7 @@ int frontend_whole(struct frontend_request *r, const struct http_response *respo
         mhd = MHD_create_response_from_callback(response->content_length == LENGTH_UNKNOWN
                                                     ? MHD_SIZE_UNKNOWN
                                                     : response->content_length,
-                                                STREAM_BLOCK, no_bytes, NULL, NULL);
+                                                CHUNKED_BLOCK, no_bytes, NULL, NULL);
         /* Without a length it would be chunked, and the last chunk would be sent. */
         if (mhd && response->content_length == LENGTH_UNKNOWN && response->status != 204)
             MHD_set_response_options(mhd, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
@@ -151,18 +153,18 @@ int frontend_whole(struct frontend_request *r, const struct http_response *respo
     return queue(r, mhd, response);
 }
 
-/* Makes libmicrohttpd free the connection in its next run. A connection that its content reader
- * ends is marked as closed but keeps its slot and descriptor until it is the oldest of those with
- * the common timeout (MHD_connection_handle_idle, in 0.9.75 and 1.0.1), however long an older
- * client stays idle. Connections with their own timeout are checked in each run, so it gets one. */
-static void free_in_next_run(struct frontend_request *r)
+/* Lets the kernel have the whole pages of a buffer whose content no longer matters. libmicrohttpd's memory
+ * of a connection has been written once for the request's head, and a stream's events need little. */
+static void give_back(char *p, size_t n)
 {
-    (void)MHD_set_connection_option(r->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
-    frontend_dirty(r->f);
+    static const size_t page = 4096; /* a larger one makes madvise fail, which does no harm */
+    size_t skip = -(uintptr_t)p % page;
+
+    if (n >= skip + page)
+        (void)madvise(p + skip, (n - skip) / page * page, MADV_DONTNEED);
 }
 
-/* Provides bytes of a streamed response. Without any, the connection is suspended until
- * frontend_wake. */
+/* Provides bytes of a streamed response. Without any, the connection waits for frontend_wake. */
 static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
 {
     struct frontend_request *r = cls;
@@ -173,21 +175,20 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
     n = r->cut ? PULL_CUT : r->f->handler->on_pull(r->user, to, max);
     if (n > 0) {
         r->pulled += (uint64_t)n;
+        r->lean = r->lean && n < LEAN_BYTES;
         return n;
     }
-    if (n == PULL_END) {
-        if (r->http_1_0) /* the end of the connection ends the response */
-            free_in_next_run(r);
-        return MHD_CONTENT_READER_END_OF_STREAM;
+    if (n == 0) {
+        if (!r->lean)
+            give_back(to, max);
+        r->lean = true;
+        frontend_wait(r);
+        return 0;
     }
-    if (n == PULL_CUT) {
-        if (r->http_1_0) /* so only a reset shows that it is incomplete */
-            frontend_connection_reset(r->c);
-        free_in_next_run(r);
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    }
-    frontend_suspend(r);
-    return 0;
+    if (n == PULL_CUT && r->http_1_0) /* the connection's end would look like the response's */
+        frontend_connection_reset(r->c);
+    frontend_ready(r->c); /* libmicrohttpd frees a connection that ends here in its next run */
+    return n == PULL_END ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
 int frontend_stream(struct frontend_request *r, const struct http_response *response)
@@ -196,11 +197,12 @@ int frontend_stream(struct frontend_request *r, const struct http_response *resp
         return -EALREADY;
     if (!headers_fit(r, response))
         return -EMSGSIZE;
+    bool endless = response->content_length == LENGTH_UNKNOWN;
+
     return queue(r,
-                 MHD_create_response_from_callback(response->content_length == LENGTH_UNKNOWN
-                                                       ? MHD_SIZE_UNKNOWN
-                                                       : response->content_length,
-                                                   STREAM_BLOCK, read_stream, r, NULL),
+                 MHD_create_response_from_callback(
+                     endless ? MHD_SIZE_UNKNOWN : response->content_length,
+                     endless && !r->http_1_0 ? CHUNKED_BLOCK : BLOCK, read_stream, r, NULL),
                  response);
 }
 
@@ -227,12 +229,12 @@ void frontend_wake(struct frontend_request *r)
     frontend_resume(r);
 }
 
-/* A suspended connection is resumed, and its content reader or last_call ends it. Otherwise
+/* A connection that waits goes on, and its content reader or on_request ends it. Otherwise
  * libmicrohttpd waits for the client, and only closing the socket ends that. */
 void frontend_cut(struct frontend_request *r)
 {
     r->cut = true;
-    if (r->suspended)
+    if (r->waits)
         frontend_resume(r);
     else if (r->http_1_0 && r->answered)
         frontend_connection_reset(r->c);

@@ -327,6 +327,9 @@ void story_attempt(struct history *h, struct story **slot, const struct exchange
 {
     struct story *s;
 
+    /* A request that has only waited for a moment is told of no more while it goes on. */
+    if (*slot && a->number == 1 && x->placement.queue_ms < WAIT_WORTH_MS)
+        story_drop(h, slot);
     if ((!*slot && a->number == 1) || !(s = open_story(h, slot, x)))
         return;
     (void)add(s, x, a);

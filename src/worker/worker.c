@@ -226,7 +226,9 @@ static void on_inbox(uv_async_t *async)
         config_unref(got.config);
     }
     for (unsigned i = 0; i < got.fd_count; i++)
-        (void)frontend_add(w->frontend, got.fds[i]);
+        if (frontend_add(w->frontend, got.fds[i]) == -ENOMEM)
+            log_line(LOG_WARN, "out of file descriptors or memory: closed a connection unserved; "
+                               "raise the limit (LimitNOFILE, ulimit -n)");
     free(got.fds);
     if (got.ping)
         atomic_fetch_add(&w->pongs, 1);

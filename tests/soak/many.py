@@ -17,7 +17,7 @@ from daemon import Retryd
 from ledger import Wrong
 from streams import hold
 
-FILES_OF_A_STREAM = 3  # as retryd reckons: the client's, one to the upstream, one for a body
+FILES_OF_A_STREAM = 4  # as retryd reckons: two for the client, one to the upstream, one for a body
 FILES_SPARE = 200
 WAIT_S = 60
 

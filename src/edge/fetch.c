@@ -68,12 +68,7 @@ static void trace_transfer(const struct transfer *t, bool cancelled)
         trace.address = ip;
     trace.port = path[0] ? 0 : (unsigned)port;
     trace.http = http_of(t);
-    uint64_t dns = number(t, CURLINFO_NAMELOOKUP_TIME_T),
-             connect = number(t, CURLINFO_CONNECT_TIME_T),
-             tls = number(t, CURLINFO_APPCONNECT_TIME_T);
-    trace.dns_ms = dns / 1000;
-    trace.connect_ms = phase_ms(connect, dns);
-    trace.tls_ms = phase_ms(tls, connect);
+    fetch_connector_trace(t, &trace);
     trace.first_byte_ms = number(t, CURLINFO_STARTTRANSFER_TIME_T) / 1000;
     trace.total_ms = number(t, CURLINFO_TOTAL_TIME_T) / 1000;
     trace.bytes_sent = number(t, CURLINFO_SIZE_UPLOAD_T);
@@ -81,10 +76,9 @@ static void trace_transfer(const struct transfer *t, bool cancelled)
     t->traced(t->arg, &trace);
 }
 
-#define MAX_IDLE_CONNECTIONS 1024L /* per worker */
-#define KEEP_HANDLES 256           /* easy handles kept for reuse */
-#define KICK_MS 250                /* how often connecting transfers are run */
-#define NO_KICK_NEEDED 0x080400    /* since this version of libcurl */
+#define KEEP_HANDLES 256        /* easy handles kept for reuse */
+#define KICK_MS 250             /* how often connecting transfers are run */
+#define NO_KICK_NEEDED 0x080400 /* since this version of libcurl */
 
 int fetch_global_init(void)
 {
@@ -159,12 +153,6 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
     } else if (what == CURL_POLL_REMOVE) {
         curl_multi_assign(u->multi, fd, NULL);
     }
-    /* Notes which Unix socket a request was sent on. prereq_callback cannot, because such a socket
-     * has no port to find it by. */
-    struct transfer *t = NULL;
-    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&t);
-    if (t && t->sends > 0 && t->socket.serial == 0 && s->opened_here)
-        t->socket = fetch_socket_begin(s);
     /* A complete response whose upload still runs is noted. If the response has no length, only
      * libcurl knows when the last chunk has arrived; from then on it waits only to send the rest of
      * the request. */
@@ -218,7 +206,7 @@ curl_socket_t fetch_open_socket(void *arg, curlsocktype purpose, struct curl_soc
                 address->protocol);
     if (fd < 0)
         return CURL_SOCKET_BAD;
-    if (fetch_socket_add(&u->sockets, fd, address->family) < 0) {
+    if (fetch_socket_add(&u->sockets, fd) < 0) {
         close(fd);
         errno = ENOMEM;
         return CURL_SOCKET_BAD;
@@ -236,6 +224,8 @@ int fetch_close_socket(void *arg, curl_socket_t fd)
     struct fetch *u = arg;
 
     fetch_socket_remove(&u->sockets, fd);
+    if (fd == u->keep_fd)
+        return 0;
     close(fd);
     u->stats.open--;
     return 0;
@@ -268,9 +258,13 @@ struct fetch *fetch_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg)
     u->wake = wake;
     u->arg = arg;
     list_init(&u->running);
+    list_init(&u->ready);
+    list_init(&u->ended);
+    u->keep_fd = -1;
     list_init(&u->free);
     fetch_sockets_init(&u->sockets, loop, on_ready, on_idle_noise, u);
-    if (set_up_multi(u) < 0) {
+    if (fetch_connections_init(&u->connections) < 0 || set_up_multi(u) < 0) {
+        free(u->connections.input);
         if (u->multi)
             curl_multi_cleanup(u->multi);
         if (u->share)
@@ -305,6 +299,7 @@ void fetch_close(struct fetch *u)
 {
     struct list *node;
 
+    fetch_connections_deinit(&u->connections);
     while ((node = list_pop(&u->free)))
         free_transfer(LIST_ENTRY(node, struct transfer, node));
     curl_multi_cleanup(u->multi);
@@ -377,14 +372,16 @@ static void recycle(struct transfer *t)
     u->free_count++;
 }
 
-int fetch_start(struct fetch *u, const struct fetch_request *request, struct attempt *a,
-                void (*notify)(void *arg), void *arg, struct transfer **ret)
+/* `x`: the transfer only makes a connection for it. */
+static int start(struct fetch *u, const struct fetch_request *request, struct attempt *a,
+                 void (*notify)(void *arg), void *arg, struct http1 *x, struct transfer **ret)
 {
     struct transfer *t = take_transfer(u, request->link->id);
     int rc;
 
     if (!t)
         return -ENOMEM;
+    t->http1 = x;
     t->a = a;
     t->notify = notify;
     t->traced = request->traced;
@@ -399,6 +396,49 @@ int fetch_start(struct fetch *u, const struct fetch_request *request, struct att
     list_append(&u->running, &t->node);
     *ret = t;
     return 0;
+}
+
+int fetch_connector_start(struct fetch *u, const struct fetch_request *r, struct http1 *x)
+{
+    return start(u, r, x->a, x->notify, x->arg, x, &x->connecting);
+}
+
+int fetch_start(struct fetch *u, const struct fetch_request *request, struct attempt *a,
+                void (*notify)(void *arg), void *arg, struct transfer **ret)
+{
+    struct http1 *x;
+    int rc;
+
+    if (!fetch_link_is_plain_http1(request->link))
+        return start(u, request, a, notify, arg, NULL, ret);
+    rc = fetch_http1_start(u, request, a, notify, arg, &x);
+    if (rc == 0)
+        *ret = (struct transfer *)x;
+    return rc;
+}
+
+/* Returns the wire that a user's transfer is, or NULL. */
+static struct http1 *http1_of(struct transfer *t)
+{
+    const unsigned *magic = (const unsigned *)t;
+
+    return *magic == HTTP1_MAGIC ? (struct http1 *)t : NULL;
+}
+
+void fetch_resume(struct transfer *t)
+{
+    if (http1_of(t))
+        fetch_http1_resume(http1_of(t));
+    else
+        fetch_transfer_resume(t);
+}
+
+void fetch_upload_ready(struct transfer *t)
+{
+    if (http1_of(t))
+        fetch_http1_upload_ready(http1_of(t));
+    else
+        fetch_transfer_upload_ready(t);
 }
 
 /* --- the end of a transfer -------------------------------------------------------------------- */
@@ -455,20 +495,17 @@ static void finish(struct transfer *t, CURLcode rc)
 {
     struct attempt *a = t->a;
 
-    fetch_transfer_outcome(t, rc);
+    if (t->http1 && rc == CURLE_OK) {
+        struct http1 *x = t->http1;
+        t->sends = 1; /* it may be used again */
+        t->http1 = NULL;
+        list_remove(&t->node);
+        fetch_transfer_count_handshake(t);
+        fetch_http1_connected(x, t);
+        return;
+    }
+    fetch_outcome(t, rc);
     if (rc == CURLE_OK) {
-        /* Notes the Unix socket of a request whose complete response was read in the same call that
-         * sent it. libcurl then never asked to watch the socket, and only now reveals which one it
-         * was. */
-        curl_socket_t fd = CURL_SOCKET_BAD;
-        struct fetch_socket *unseen;
-        if (t->socket.serial == 0 && t->sends != 0 &&
-            curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK &&
-            fd != CURL_SOCKET_BAD) {
-            unseen = fetch_socket_by_fd(&t->u->sockets, fd);
-            if (unseen)
-                t->socket = fetch_socket_begin(unseen);
-        }
         /* Notes HTTP/2, because frames on an idle HTTP/2 connection are normal. libcurl reads them
          * when it uses the connection again. */
         struct fetch_socket *s = fetch_socket_deref(&t->u->sockets, t->socket);
@@ -484,11 +521,47 @@ static void finish(struct transfer *t, CURLcode rc)
     detach(t, rc == CURLE_OK && a->upload_whole);
     a->done = true;
     t->notify(t->arg);
+    if (t->http1)
+        fetch_http1_free(t->http1);
+    t->http1 = NULL;
+    recycle(t);
+}
+
+void fetch_release(struct transfer *t, int keep_fd)
+{
+    struct fetch *u = t->u;
+
+    u->keep_fd = keep_fd;
+    curl_multi_remove_handle(u->multi, t->easy);
+    u->keep_fd = -1;
+    recycle(t);
+}
+
+void fetch_connector_trace(const struct transfer *t, struct fetch_trace *trace)
+{
+    uint64_t dns = number(t, CURLINFO_NAMELOOKUP_TIME_T),
+             connect = number(t, CURLINFO_CONNECT_TIME_T),
+             tls = number(t, CURLINFO_APPCONNECT_TIME_T);
+
+    trace->dns_ms = dns / 1000;
+    trace->connect_ms = phase_ms(connect, dns);
+    trace->tls_ms = phase_ms(tls, connect);
+}
+
+void fetch_connector_cancel(struct transfer *t)
+{
+    trace_transfer(t, true);
+    detach(t, false);
+    t->http1 = NULL;
     recycle(t);
 }
 
 void fetch_cancel(struct transfer *t)
 {
+    if (http1_of(t)) {
+        fetch_http1_cancel(http1_of(t));
+        return;
+    }
     assert(t->magic == TRANSFER_MAGIC);
     t->a->upload_whole = fetch_transfer_upload_whole(t);
     trace_transfer(t, true);
@@ -499,9 +572,11 @@ void fetch_cancel(struct transfer *t)
 void fetch_drop_connection(struct fetch *u, const struct attempt *a)
 {
     struct socket_ref ref = {.fd = a->connection.fd, .serial = a->connection.serial};
-    struct fetch_socket *s = fetch_socket_deref(&u->sockets, ref);
+    struct fetch_socket *s = a->connection.fd < 0 ? NULL : fetch_socket_deref(&u->sockets, ref);
 
-    if (s && s->busy == 0 && !s->discarded)
+    if (a->connection.fd < 0)
+        fetch_connection_drop(u, a->connection.serial);
+    else if (s && s->busy == 0 && !s->discarded)
         fetch_socket_discard(s);
 }
 
@@ -520,6 +595,26 @@ static bool end_early(struct fetch *u)
             finish(t, CURLE_OK);
             did = true;
         }
+    }
+    return did;
+}
+
+static bool run_http1(struct fetch *u)
+{
+    struct list *node;
+    bool did = false;
+
+    /* Each once: it may want to be run again. */
+    for (struct list *last = u->ready.prev; last != &u->ready && !list_empty(&u->ready);) {
+        node = list_pop(&u->ready);
+        fetch_http1_run(LIST_ENTRY(node, struct http1, ready));
+        did = true;
+        if (node == last)
+            break;
+    }
+    while ((node = list_pop(&u->ended))) {
+        fetch_http1_finish(LIST_ENTRY(node, struct http1, node));
+        did = true;
     }
     return did;
 }
@@ -564,7 +659,7 @@ bool fetch_turn(struct fetch *u)
     }
     if (u->early)
         did = end_early(u) || did;
-    return did;
+    return run_http1(u) || did;
 }
 
 /* --- one blocking request, for commands that query a running daemon --------------------------- */

@@ -1,9 +1,14 @@
-/* Sends attempts to upstreams through libcurl, on a libuv loop.
+/* Sends attempts to upstreams, on a libuv loop.
  *
- * Each worker has one struct fetch: a curl multi handle with its connection cache, DNS cache and
- * TLS sessions. Callbacks of libcurl only record events in struct attempt; fetch_turn acts on them.
+ * libcurl makes all connections: name resolution, TLS, proxies. HTTP/1.1 on them is spoken here, by
+ * fetch_http1.c, and they are kept for later requests in fetch_connection.c. HTTP/2, and HTTP/1.1
+ * through an HTTP proxy without a tunnel, are left to libcurl (fetch_transfer.c).
  *
- * This module also handles what libcurl leaves open:
+ * Each worker has one struct fetch: a curl multi handle with its connection cache, DNS cache and TLS
+ * sessions, and the kept connections. Callbacks only record events in struct attempt; fetch_turn acts
+ * on them.
+ *
+ * Everywhere:
  * - A request is sent once. libcurl would silently send a POST again, but only policy/ decides on
  *   retries.
  * - An idle connection that receives bytes or is closed is discarded at once, and a connection with
@@ -31,6 +36,7 @@ enum fetch_http { FETCH_HTTP_AUTO, FETCH_HTTP_1_1, FETCH_HTTP_2 };
  * as it is. */
 struct fetch_link {
     uint64_t id;
+    uint64_t peer_id;        /* the same for links that may share connections */
     const char *origin;      /* "https://host:port" */
     const char *unix_socket; /* path of a Unix socket to connect to, or "" */
     const char *ca_file;     /* the name of the CA file for messages; "" for the system's */

@@ -6,9 +6,15 @@
 
 #include "base/list.h"
 #include "edge/fetch.h"
+#include "edge/fetch_connection.h"
 #include "edge/fetch_socket.h"
+#include "http/reader.h"
 
 #define TRANSFER_MAGIC 0x74726e73u
+#define HTTP1_MAGIC 0x77697265u
+
+#define MAX_IDLE_CONNECTIONS 1024L /* per worker */
+#define MAX_IDLE_MS 60000          /* one closed by its peer is discarded earlier */
 
 /* Why retryd stopped libcurl before it sent a request. */
 enum veto {
@@ -26,6 +32,10 @@ struct fetch {
     uv_timer_t kick; /* runs while transfers connect */
     bool kick_due;
     struct socket_table sockets;
+    struct connection_table connections;
+    int keep_fd;       /* libcurl is to leave this socket open when it closes it; -1: none */
+    struct list ready; /* HTTP/1.1: what the next turn runs although the loop has no news of it */
+    struct list ended; /* HTTP/1.1: what the next turn finishes */
     struct list running;
     struct list free; /* transfers with an easy handle that is set up */
     bool early;       /* some transfer has `early` set */
@@ -49,6 +59,8 @@ struct transfer {
     bool tls_proxy; /* the connection to the proxy uses TLS */
     const char *ca_file;
     const char *origin;
+
+    struct http1 *http1; /* it makes a connection for this one, and sends no request */
 
     /* Of the current request: */
     const struct fetch_link *link;
@@ -75,6 +87,74 @@ struct transfer {
     char broke_text[160];     /* memory for `broke`, if it is not static */
     char errbuf[CURL_ERROR_SIZE];
 };
+
+/* An attempt over HTTP/1.1 without libcurl (fetch_http1.c). */
+struct http1 {
+    unsigned magic;
+    struct list node;  /* in `ended` of its struct fetch */
+    struct list ready; /* in `ready` */
+    struct fetch *u;
+    struct transfer *connecting; /* makes the connection; NULL when that is over */
+    struct fetch_connection *connection;
+    const struct fetch_link *link;
+    struct attempt *a;
+    void (*notify)(void *arg);
+    void (*traced)(void *arg, const struct fetch_trace *trace);
+    void *arg;
+    struct response_reader reader;
+
+    /* The request: the headers, and behind them a body that is sent with them; later pieces of a body
+     * that is not in memory. */
+    struct buf out;
+    size_t out_at;   /* how much of it is sent */
+    size_t head_len; /* how much of it is headers */
+    const char *body;
+    ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);
+    uint64_t body_len, body_sent;
+    bool sent, head_sent;
+    bool upload_paused; /* `read` had no bytes */
+    bool upload_over;   /* all is sent, or nobody wants the rest */
+    int send_failed;    /* -errno */
+
+    bool excess; /* bytes came behind the response */
+    bool ended;
+    uint64_t serial; /* of the connection */
+    uint64_t started_us, first_byte_us, total_us;
+    struct fetch_trace trace;
+    char address[INET6_ADDRSTRLEN];
+};
+
+int fetch_http1_start(struct fetch *u, const struct fetch_request *r, struct attempt *a,
+                      void (*notify)(void *arg), void *arg, struct http1 **ret);
+void fetch_http1_cancel(struct http1 *x);
+void fetch_http1_resume(struct http1 *x);
+void fetch_http1_upload_ready(struct http1 *x);
+void fetch_http1_free(struct http1 *x);
+/* The loop has events for its connection. */
+void fetch_http1_ready(struct http1 *x, int events, bool failed);
+/* Runs one that is in `ready`. */
+void fetch_http1_run(struct http1 *x);
+/* Reports the end of one in `ended`, and frees it. */
+void fetch_http1_finish(struct http1 *x);
+/* Its connection is up. */
+void fetch_http1_connected(struct http1 *x, struct transfer *made);
+
+/* Lets libcurl make a connection for `x`. Returns 0 or -errno. */
+int fetch_connector_start(struct fetch *u, const struct fetch_request *r, struct http1 *x);
+void fetch_connector_cancel(struct transfer *t);
+/* Notes how long it took. */
+void fetch_connector_trace(const struct transfer *t, struct fetch_trace *trace);
+/* Takes a transfer from libcurl, which closes its connection but for the socket `keep_fd`. */
+void fetch_release(struct transfer *t, int keep_fd);
+
+#define FETCH_SPOOL_FAILED \
+    "could not read the request body back from its file: %s; check the disk that spool_dir is on"
+/* Keeps an interim response for the client. */
+void fetch_keep_interim(struct attempt *a);
+/* TCP_USER_TIMEOUT for a request with such a body. */
+unsigned fetch_silence_ms(uint64_t body_len);
+/* Whether requests on the link are sent without libcurl. */
+bool fetch_link_is_plain_http1(const struct fetch_link *l);
 
 /* If the request has been sent before, libcurl is about to send it again: records the veto and
  * returns true. */
@@ -103,7 +183,12 @@ bool fetch_transfer_is_uploading(const struct transfer *t);
 /* Notes that the response is complete. The next turn ends the transfer and so its upload. */
 void fetch_transfer_early(struct transfer *t);
 
+void fetch_transfer_resume(struct transfer *t);
+void fetch_transfer_upload_ready(struct transfer *t);
+
+void fetch_transfer_count_handshake(struct transfer *t);
+
 /* Translates libcurl's result to the attempt: upload_whole, transport, detail. */
-void fetch_transfer_outcome(struct transfer *t, CURLcode rc);
+void fetch_outcome(struct transfer *t, CURLcode rc);
 
 #endif

@@ -8,9 +8,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 void fetch_sockets_init(struct socket_table *t, uv_loop_t *loop,
                         void (*on_ready)(void *arg, int fd, int events, bool error),
@@ -21,7 +19,6 @@ void fetch_sockets_init(struct socket_table *t, uv_loop_t *loop,
     t->on_ready = on_ready;
     t->on_idle_noise = on_idle_noise;
     t->arg = arg;
-    t->noise = -1;
     list_init(&t->unsorted);
     for (int i = 0; i < SOCKET_BUCKETS; i++)
         list_init(&t->buckets[i]);
@@ -44,9 +41,6 @@ void fetch_sockets_deinit(struct socket_table *t)
     for (int fd = 0; fd < t->size; fd++)
         if (t->by_fd[fd])
             drop(t, t->by_fd[fd]);
-    if (t->noise >= 0)
-        close(t->noise);
-    t->noise = -1;
     free(t->by_fd);
     t->by_fd = NULL;
     t->size = 0;
@@ -96,38 +90,25 @@ static struct fetch_socket *add(struct socket_table *t, int fd, bool opened_here
     return s;
 }
 
-int fetch_socket_add(struct socket_table *t, int fd, int family)
+int fetch_socket_add(struct socket_table *t, int fd)
 {
-    struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
-    struct fetch_socket *s = add(t, fd, true);
-
-    if (!s)
-        return -ENOMEM;
-    s->is_unix = family == AF_UNIX;
-    if (!s->is_unix)
-        return 0;
-    if (t->noise < 0)
-        t->noise = epoll_create1(EPOLL_CLOEXEC);
-    if (t->noise >= 0 && epoll_ctl(t->noise, EPOLL_CTL_ADD, fd, &e) == 0)
-        return 0;
-    drop(t, s);
-    return -ENOMEM;
+    return add(t, fd, true) ? 0 : -ENOMEM;
 }
 
-struct fetch_socket *fetch_socket_by_fd(struct socket_table *t, int fd)
+static struct fetch_socket *by_fd(struct socket_table *t, int fd)
 {
     return fd >= 0 && fd < t->size ? t->by_fd[fd] : NULL;
 }
 
 void fetch_socket_remove(struct socket_table *t, int fd)
 {
-    if (fetch_socket_by_fd(t, fd))
+    if (by_fd(t, fd))
         drop(t, t->by_fd[fd]);
 }
 
 struct fetch_socket *fetch_socket_of(struct socket_table *t, int fd)
 {
-    struct fetch_socket *s = fetch_socket_by_fd(t, fd);
+    struct fetch_socket *s = by_fd(t, fd);
 
     return s ? s : add(t, fd, false);
 }
@@ -209,20 +190,6 @@ struct fetch_socket *fetch_socket_deref(struct socket_table *t, struct socket_re
     return s && s->serial == ref.serial ? s : NULL;
 }
 
-/* Whether the connection waits for its next request. */
-static bool is_idle(const struct fetch_socket *s)
-{
-    return s->uses > 0 && s->busy == 0 && !s->discarded && !s->may_speak_idle;
-}
-
-/* Whether the socket has bytes to read, an end of file or an error. */
-static bool has_news(const struct fetch_socket *s)
-{
-    char c;
-
-    return !(recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
-}
-
 void fetch_socket_end(struct socket_table *t, struct socket_ref ref)
 {
     struct fetch_socket *s = fetch_socket_deref(t, ref);
@@ -234,10 +201,6 @@ void fetch_socket_end(struct socket_table *t, struct socket_ref ref)
         return;
     if (s->wanted == 0)
         arm(s, UV_READABLE);
-    if (s->is_unix && is_idle(s) && has_news(s)) {
-        fetch_socket_discard(s);
-        t->on_idle_noise(t->arg);
-    }
 }
 
 static bool read_end(struct fetch_socket_end *end, const struct sockaddr_storage *a)
@@ -302,7 +265,7 @@ struct fetch_socket *fetch_socket_by_ends(struct socket_table *t, const char *lo
         struct fetch_socket *socket = LIST_ENTRY(n, struct fetch_socket, node);
 
         n = n->next;
-        /* There are no two addresses if the socket has not connected, or is a Unix socket. */
+        /* There are no two addresses if the socket has not connected. */
         struct sockaddr_storage local = {0}, peer = {0};
         socklen_t n_local = sizeof(local), n_peer = sizeof(peer);
         memset(&socket->ends, 0, sizeof(socket->ends));
@@ -318,29 +281,9 @@ struct fetch_socket *fetch_socket_by_ends(struct socket_table *t, const char *lo
 
 bool fetch_socket_dirty(const struct fetch_socket *s)
 {
-    return s->discarded || (is_idle(s) && has_news(s));
-}
+    bool idle = s->uses > 0 && s->busy == 0 && !s->may_speak_idle;
+    char c;
 
-#define NOISE_AT_ONCE 32
-
-bool fetch_sockets_any_dirty(struct socket_table *t)
-{
-    struct epoll_event events[NOISE_AT_ONCE];
-    bool any = false;
-    int n = NOISE_AT_ONCE;
-
-    while (t->noise >= 0 && n == NOISE_AT_ONCE) {
-        n = epoll_wait(t->noise, events, NOISE_AT_ONCE, 0);
-        for (int i = 0; i < n; i++) {
-            struct fetch_socket *s = fetch_socket_by_fd(t, events[i].data.fd);
-
-            /* On a busy socket the event is a response, or that it has become writable. */
-            if (!s || !is_idle(s) || !has_news(s))
-                continue;
-            fetch_socket_discard(s);
-            t->on_idle_noise(t->arg);
-            any = true;
-        }
-    }
-    return any;
+    return s->discarded ||
+           (idle && !(recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN));
 }

@@ -36,7 +36,6 @@ struct fetch_socket {
     int wanted;              /* libuv events that libcurl waits for; 0: idle */
     int armed;               /* libuv events that the loop watches now */
     bool opened_here;        /* by fetch_open_socket, not by libcurl itself */
-    bool is_unix;            /* it has no port, and is in the table's `noise` */
     bool discarded;
     bool may_speak_idle; /* HTTP/2: frames on an idle connection are normal */
     bool reset_owed;     /* HTTP/2: a stream was cancelled, and its reset may not be sent yet */
@@ -51,7 +50,6 @@ struct socket_table {
     struct fetch_socket **by_fd;
     int size;
     uint64_t serials;
-    int noise; /* an epoll instance with the Unix sockets; -1: none */
     struct list unsorted;
     struct list buckets[SOCKET_BUCKETS];
     void (*on_ready)(void *arg, int fd, int events, bool error);
@@ -66,7 +64,7 @@ void fetch_sockets_init(struct socket_table *t, uv_loop_t *loop,
 void fetch_sockets_deinit(struct socket_table *t);
 
 /* Adds a socket that retryd has opened. Returns 0 or -errno. */
-int fetch_socket_add(struct socket_table *t, int fd, int family);
+int fetch_socket_add(struct socket_table *t, int fd);
 /* Removes a socket. Call it before its fd is closed. */
 void fetch_socket_remove(struct socket_table *t, int fd);
 
@@ -97,20 +95,12 @@ struct fetch_socket *fetch_socket_deref(struct socket_table *t, struct socket_re
 /* Watches for `events` (UV_READABLE, UV_WRITABLE); 0 makes the socket idle. Returns 0 or -1. */
 int fetch_socket_want(struct fetch_socket *s, int events);
 
-/* Returns the entry of `fd`, or NULL. */
-struct fetch_socket *fetch_socket_by_fd(struct socket_table *t, int fd);
-
 /* Returns the connection between two addresses in the form that libcurl gives them, or NULL. */
 struct fetch_socket *fetch_socket_by_ends(struct socket_table *t, const char *local_ip,
                                           int local_port, const char *peer_ip, int peer_port);
 
 /* Whether an idle connection has unexpected bytes or is closed. */
 bool fetch_socket_dirty(const struct fetch_socket *s);
-/* Whether any idle Unix socket is dirty; those are discarded. This is one system call however many
- * sockets there are, because epoll reports edges (epoll(7), EPOLLET). fetch_socket_end makes
- * another one, to find what arrived before the socket became idle. */
-bool fetch_sockets_any_dirty(struct socket_table *t);
-
 /* Drains and shuts down the connection, so that libcurl finds it dead. */
 void fetch_socket_discard(struct fetch_socket *s);
 

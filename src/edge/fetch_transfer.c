@@ -16,10 +16,7 @@
 static size_t give_up(struct transfer *t, int rc)
 {
     t->read_failed = rc;
-    snprintf(t->broke_text, sizeof(t->broke_text),
-             "could not read the request body back from its file: %s; check the disk that "
-             "spool_dir is on",
-             strerror(-rc));
+    snprintf(t->broke_text, sizeof(t->broke_text), FETCH_SPOOL_FAILED, strerror(-rc));
     t->broke = t->broke_text;
     return CURL_READFUNC_ABORT;
 }
@@ -87,7 +84,7 @@ static void set_body(struct transfer *t, const struct fetch_request *r)
 
 /* curl_easy_pause sets both directions at once. If the response is paused as well, everything stays
  * paused until fetch_resume. */
-void fetch_upload_ready(struct transfer *t)
+void fetch_transfer_upload_ready(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);
     if (!t->upload_paused)
@@ -97,14 +94,13 @@ void fetch_upload_ready(struct transfer *t)
         curl_easy_pause(t->easy, CURLPAUSE_CONT);
 }
 
-void fetch_resume(struct transfer *t)
+void fetch_transfer_resume(struct transfer *t)
 {
     assert(t->magic == TRANSFER_MAGIC);
     t->a->paused = false;
     curl_easy_pause(t->easy, t->upload_paused ? CURLPAUSE_SEND : CURLPAUSE_CONT);
 }
 
-#define MAX_IDLE_SECONDS 60L /* of idle connections; one closed by its peer is discarded earlier */
 /* A response may be silent for ten minutes. Keep-alive probes check its connection, and also keep
  * NAT entries alive. After four probes without a reply the connection is lost (PATH_TIMEOUT_MS). */
 #define KEEPALIVE_IDLE_SECONDS 10L
@@ -159,7 +155,7 @@ static void look_for_end(struct transfer *t)
 }
 
 /* Keeps an interim response for the client. 100 and 101 concern only this hop. */
-static void keep_interim(struct attempt *a)
+void fetch_keep_interim(struct attempt *a)
 {
     struct buf *out = &a->interim;
     size_t before = out->len;
@@ -196,7 +192,7 @@ static size_t end_headers(struct transfer *t, size_t n)
     if (a->status >= 500) /* libcurl keeps a connection that other transfers still use */
         curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
     if (a->status < 200) {
-        keep_interim(a);
+        fetch_keep_interim(a);
         t->notify(t->arg);
         return n;
     }
@@ -264,14 +260,34 @@ static size_t write_callback(char *data, size_t size, size_t count, void *arg)
     return n;
 }
 
+unsigned fetch_silence_ms(uint64_t body_len)
+{
+    return body_len > PATH_LARGE_BODY ? PATH_TIMEOUT_LARGE_MS : PATH_TIMEOUT_MS;
+}
+
 bool fetch_transfer_veto_resend(struct transfer *t)
 {
-    if (t->sends == 0)
+    if (t->sends == 0 || t->http1)
         return false;
     if (t->veto == VETO_NONE)
         t->u->stats.resend_vetoed += !t->refused;
     t->veto = t->refused ? VETO_REFUSED : VETO_RESEND;
     return true;
+}
+
+/* Counts the handshake of a new connection. libcurl has no time for one that there was none of. */
+void fetch_transfer_count_handshake(struct transfer *t)
+{
+    curl_off_t connected = 0, done = 0;
+
+    if (!str_starts(str_from(t->link->origin), STR("https:")))
+        return;
+    curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
+    curl_easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &done);
+    if (done == 0)
+        return;
+    t->u->stats.handshakes++;
+    t->u->stats.handshake_us += done > connected ? (uint64_t)(done - connected) : 0;
 }
 
 /* libcurl calls this each time before it sends the request. A second call means that libcurl is
@@ -281,36 +297,28 @@ static int prereq_callback(void *arg, char *primary_ip, char *local_ip, int prim
 {
     struct transfer *t = arg;
     struct fetch *u = t->u;
-    struct fetch_socket *s =
-        fetch_socket_by_ends(&u->sockets, local_ip, local_port, primary_ip, primary_port);
+    struct fetch_socket *s;
 
+    if (t->http1)
+        return CURL_PREREQFUNC_OK;
+    s = fetch_socket_by_ends(&u->sockets, local_ip, local_port, primary_ip, primary_port);
     if (fetch_transfer_veto_resend(t))
         return CURL_PREREQFUNC_ABORT;
-    if (s ? fetch_socket_dirty(s) : local_port == 0 && fetch_sockets_any_dirty(&u->sockets)) {
+    if (s && fetch_socket_dirty(s)) {
         t->veto = VETO_STALE;
         u->stats.stale++;
-        if (s && !s->discarded)
+        if (!s->discarded)
             fetch_socket_discard(s);
         return CURL_PREREQFUNC_ABORT;
     }
     if (s && s->uses > 0) {
         u->stats.reused++;
     } else {
-        /* The connection is new. libcurl has no time for a handshake that there was none of. */
-        curl_off_t connected = 0, done = 0;
-        if (str_starts(str_from(t->link->origin), STR("https:"))) {
-            curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
-            curl_easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &done);
-            if (done != 0) {
-                t->u->stats.handshakes++;
-                t->u->stats.handshake_us += done > connected ? (uint64_t)(done - connected) : 0;
-            }
-        }
+        fetch_transfer_count_handshake(t);
     }
     if (s) {
         t->socket = fetch_socket_begin(s);
-        fetch_socket_bound_silence(s, t->body_len > PATH_LARGE_BODY ? PATH_TIMEOUT_LARGE_MS
-                                                                    : PATH_TIMEOUT_MS);
+        fetch_socket_bound_silence(s, fetch_silence_ms(t->body_len));
     }
     t->sends++;
     return CURL_PREREQFUNC_OK;
@@ -422,6 +430,14 @@ static long http_version(enum fetch_http wanted)
     return CURL_HTTP_VERSION_2TLS;
 }
 
+bool fetch_link_is_plain_http1(const struct fetch_link *l)
+{
+    bool plain = !strncmp(l->origin, "http:", 5);
+
+    return plain ? strncasecmp(l->proxy, "http", 4) != 0
+                 : http_version(l->http) == CURL_HTTP_VERSION_1_1;
+}
+
 /* Sets the options that are the same for all requests on a link. */
 static void set_link(struct transfer *t, const struct fetch_link *l)
 {
@@ -465,7 +481,7 @@ static void set_link(struct transfer *t, const struct fetch_link *l)
     curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, http_version(l->http));
     curl_easy_setopt(e, CURLOPT_HTTP_TRANSFER_DECODING, 1L);
-    curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
+    curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, MAX_IDLE_MS / 1000L);
     curl_easy_setopt(e, CURLOPT_MAXLIFETIME_CONN, (long)((l->connection_lifetime_ms + 999) / 1000));
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
@@ -478,6 +494,10 @@ static void set_link(struct transfer *t, const struct fetch_link *l)
         curl_easy_setopt(e, CURLOPT_DEBUGFUNCTION, trace_callback);
         curl_easy_setopt(e, CURLOPT_DEBUGDATA, t);
         curl_easy_setopt(e, CURLOPT_VERBOSE, 1L);
+    }
+    if (fetch_link_is_plain_http1(l)) {
+        curl_easy_setopt(e, CURLOPT_CONNECT_ONLY, 1L);
+        curl_easy_setopt(e, CURLOPT_BUFFERSIZE, 1024L);
     }
     t->tls_proxy = !strncasecmp(l->proxy, "https:", 6);
     t->link_id = l->id;
@@ -567,6 +587,16 @@ static int set_target(struct transfer *t, const struct fetch_request *r)
     return rc == CURLE_OK ? 0 : -ENOMEM;
 }
 
+static void prepare_connecting(struct transfer *t, const struct fetch_request *r)
+{
+    CURL *e = t->easy;
+
+    curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, t->a->anew ? 0L : DNS_CACHE_SECONDS);
+    /* 0 would select libcurl's default of 300 s. */
+    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
+                     r->connect_timeout_ms ? (long)r->connect_timeout_ms : 24L * 3600 * 1000);
+}
+
 int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r)
 {
     t->link = r->link;
@@ -582,21 +612,20 @@ int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r)
     t->read_failed = 0;
     t->errbuf[0] = '\0';
     t->body_len = is_head(r) ? 0 : r->body_len;
+    if (t->link_id != r->link->id)
+        set_link(t, r->link);
+    prepare_connecting(t, r);
+    if (t->http1)
+        return 0;
     t->headers = make_list(r->headers);
     if (!t->headers)
         return -ENOMEM;
-    if (t->link_id != r->link->id)
-        set_link(t, r->link);
     set_method(t, r);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
     /* Sets which connections may be used, and resets what an earlier request on the handle has set. */
     CURL *e = t->easy;
     curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, t->a->fresh || t->a->anew ? 1L : 0L);
-    curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, t->a->anew ? 0L : DNS_CACHE_SECONDS);
     curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 0L);
-    /* 0 would select libcurl's default of 300 s. */
-    curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS,
-                     r->connect_timeout_ms ? (long)r->connect_timeout_ms : 24L * 3600 * 1000);
     return set_target(t, r);
 }
 
@@ -608,181 +637,4 @@ bool fetch_transfer_upload_whole(const struct transfer *t)
 
     curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
     return t->sends > 0 && (uint64_t)sent >= t->body_len;
-}
-
-/* Whether the server's certificate was rejected. libcurl may report another error if it failed to
- * tell the server so. A verify result of 1 means that nothing was checked. */
-static bool is_certificate_rejected(const struct transfer *t, CURLcode rc)
-{
-    long verified = 0;
-
-    if (rc == CURLE_PEER_FAILED_VERIFICATION)
-        return true;
-    if (rc == CURLE_OK || t->sends > 0)
-        return false;
-    curl_easy_getinfo(t->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
-    return verified > 1;
-}
-
-/* Returns why the request was not sent. */
-static enum transport failed_before_send(const struct transfer *t, CURLcode rc)
-{
-    if (is_certificate_rejected(t, rc))
-        return TRANSPORT_CERTIFICATE;
-    switch (rc) {
-    case CURLE_COULDNT_RESOLVE_HOST:
-        return TRANSPORT_DNS;
-    case CURLE_COULDNT_RESOLVE_PROXY:
-    case CURLE_PROXY:
-    case CURLE_RECV_ERROR: /* the proxy refused the tunnel */
-        return TRANSPORT_PROXY;
-    case CURLE_OPERATION_TIMEDOUT:
-        return TRANSPORT_CONNECT_TIMEOUT;
-    case CURLE_SSL_CONNECT_ERROR:
-        return TRANSPORT_TLS;
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_ISSUER_ERROR:
-        return TRANSPORT_CERTIFICATE;
-    case CURLE_OUT_OF_MEMORY:
-    case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
-        return TRANSPORT_INTERNAL;
-    default:
-        return TRANSPORT_CONNECT;
-    }
-}
-
-/* Whether a header line exceeds libcurl's limit of 100 KiB. Before 8.6 libcurl reports that as out
- * of memory, but a real lack of memory is far less likely at this point. */
-static bool is_line_too_large(const struct transfer *t, CURLcode rc)
-{
-    if (t->sends == 0 || t->a->headers_done)
-        return false;
-#if LIBCURL_VERSION_NUM >= 0x080600
-    return rc == CURLE_TOO_LARGE;
-#else
-    return rc == CURLE_OUT_OF_MEMORY;
-#endif
-}
-
-static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
-{
-    /* Only a good status makes large headers final. The next response to a failed request may have
-     * smaller ones. If the status line itself is too long, the response is not HTTP. */
-    if (t->large_headers || is_line_too_large(t, rc))
-        return t->a->status >= 200 && t->a->status < 400 ? TRANSPORT_LARGE_HEADERS
-                                                         : TRANSPORT_BAD_RESPONSE;
-    switch (rc) {
-    case CURLE_PARTIAL_FILE:
-        return TRANSPORT_TRUNCATED;
-    case CURLE_UNSUPPORTED_PROTOCOL:
-    case CURLE_WEIRD_SERVER_REPLY:
-        return TRANSPORT_BAD_RESPONSE;
-    case CURLE_OUT_OF_MEMORY:
-        return TRANSPORT_INTERNAL;
-    case CURLE_COULDNT_RESOLVE_HOST: /* of a resend, for which libcurl has reset its byte counts */
-    case CURLE_COULDNT_RESOLVE_PROXY:
-        return t->a->headers_done ? TRANSPORT_TRUNCATED : TRANSPORT_LOST;
-    case CURLE_WRITE_ERROR:
-        return t->a->headers_done ? TRANSPORT_INTERNAL : TRANSPORT_BAD_RESPONSE;
-    default:
-        if (t->a->headers_done)
-            return TRANSPORT_TRUNCATED;
-        return t->a->upload_whole ? TRANSPORT_LOST : TRANSPORT_LOST_UPLOAD;
-    }
-}
-
-static enum transport transport_of(const struct transfer *t, CURLcode rc)
-{
-    if (rc == CURLE_OK)
-        return t->a->headers_done ? TRANSPORT_WHOLE : TRANSPORT_BAD_RESPONSE;
-    if (t->veto == VETO_STALE || (t->refused && !t->a->headers_done))
-        return TRANSPORT_STALE;
-    if (t->veto == VETO_RESEND)
-        return TRANSPORT_LOST;
-    if (t->read_failed)
-        return TRANSPORT_INTERNAL;
-    return t->sends == 0 ? failed_before_send(t, rc) : failed_after_send(t, rc);
-}
-
-/* Returns the owner of the certificate that was checked: a TLS proxy until it has opened the
- * tunnel, then the host. */
-static struct str certificate_owner(const struct transfer *t)
-{
-    const char *host = t->origin + strlen("https://");
-    long tunnel = 0;
-
-    curl_easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &tunnel);
-    if (t->tls_proxy && tunnel == 0)
-        return STR("the proxy");
-    return (struct str){host, *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/")};
-}
-
-/* Returns OpenSSL's text for a verify result (X509_V_ERR_...). */
-static const char *words_of(long verified)
-{
-    switch (verified) {
-    case 9:
-        return "certificate is not yet valid";
-    case 10:
-        return "certificate has expired";
-    case 18:
-        return "self-signed certificate";
-    case 19:
-        return "self-signed certificate in certificate chain";
-    case 2:
-    case 20:
-        return "unable to get local issuer certificate";
-    case 21:
-        return "unable to verify the first certificate";
-    case 23:
-        return "certificate revoked";
-    default:
-        return "the certificate was rejected";
-    }
-}
-
-/* Returns why the certificate was rejected. If libcurl could not tell the server about it, `what`
- * describes only that later error. */
-static const char *why_rejected(const struct transfer *t, const char *what)
-{
-    long verified = 0;
-
-    curl_easy_getinfo(t->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
-    if (verified <= 1 || str_starts(str_from(what), STR("SSL")))
-        return what;
-    return words_of(verified);
-}
-
-void fetch_transfer_outcome(struct transfer *t, CURLcode rc)
-{
-    t->a->upload_whole = fetch_transfer_upload_whole(t);
-    t->a->transport = transport_of(t, rc);
-    const char *what = t->errbuf[0] ? t->errbuf : curl_easy_strerror(rc);
-    if (rc == CURLE_OK && t->a->headers_done)
-        return;
-    if (t->broke)
-        what = t->broke;
-    else if (t->refused)
-        what = "the server refused the stream without processing it";
-    else if (t->veto == VETO_STALE)
-        what = "the reused connection was closed or had unexpected data";
-    else if (t->veto == VETO_RESEND)
-        what = "the connection was lost before the response";
-    else if (is_line_too_large(t, rc))
-        what = "a line of the response headers is too large";
-    else if (rc == CURLE_OK)
-        what = "the response ended within its headers";
-    if (rc == CURLE_SSL_CACERT_BADFILE)
-        snprintf(t->a->detail, sizeof(t->a->detail), "cannot read certificates from %s",
-                 t->ca_file);
-    else if (!t->broke && is_certificate_rejected(t, rc)) {
-        struct str owner = certificate_owner(t);
-        int n = snprintf(t->a->detail, sizeof(t->a->detail),
-                         "the certificate of %.*s does not verify: %s", (int)owner.n, owner.p,
-                         why_rejected(t, what));
-        if (n >= (int)sizeof(t->a->detail)) /* both parts may contain a long host name */
-            memcpy(t->a->detail + sizeof(t->a->detail) - 4, "...", 4);
-    } else
-        snprintf(t->a->detail, sizeof(t->a->detail), "%s", what);
 }

@@ -15,6 +15,19 @@
  * another. */
 static atomic_uint_fast64_t next_link_id = 1;
 
+/* Links with the same peer may share connections. */
+static uint64_t peer_of(const struct fetch_link *l)
+{
+    uint64_t id = hash_join(l->ca_version, l->http);
+    const struct str parts[] = {str_from(l->origin),  str_from(l->unix_socket),
+                                str_from(l->ca_file), l->client_cert,
+                                l->client_key,        str_from(l->proxy)};
+
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        id = hash_join(id, hash_text(parts[i]));
+    return id;
+}
+
 static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t generation)
 {
     wire->link = (struct fetch_link){
@@ -32,6 +45,7 @@ static int wire_up(struct wire *wire, const struct config_upstream *u, uint64_t 
                                                       : FETCH_HTTP_2,
         .connection_lifetime_ms = u->connection_lifetime_ms,
     };
+    wire->link.peer_id = peer_of(&wire->link);
     wire->headers = calloc(u->headers.count + 1, sizeof(*wire->headers));
     wire->keys = calloc(u->key_count + 1, sizeof(*wire->keys));
     wire->models = calloc(u->models.count + 1, sizeof(*wire->models));

@@ -1,0 +1,75 @@
+/* Connections that libcurl has made and HTTP/1.1 runs on (fetch_http1.c), in use or kept.
+ *
+ * libcurl makes them with CURLOPT_CONNECT_ONLY. A connection without TLS is taken from libcurl as soon
+ * as it is up. One with TLS keeps its easy handle, through which its bytes pass. */
+#ifndef RETRYD_EDGE_FETCH_CONNECTION_H
+#define RETRYD_EDGE_FETCH_CONNECTION_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <uv.h>
+
+#include "base/list.h"
+#include "edge/fetch.h"
+
+#define CONNECTION_BUCKETS 64
+
+struct transfer;
+struct http1;
+
+struct fetch_connection {
+    uv_poll_t poll;
+    struct list node;   /* in its bucket while it is kept */
+    struct list by_age; /* in `kept` of its table */
+    struct fetch *u;
+    struct transfer *tls; /* what libcurl made it with; NULL: there is no TLS */
+    struct http1 *http1;  /* the request on it; NULL: it is kept for the next */
+    uint64_t peer_id;     /* of its link */
+    uint64_t serial;
+    uint64_t made_ms, kept_ms; /* since when */
+    int fd;
+    int armed;           /* libuv events that the loop watches now */
+    unsigned silence_ms; /* TCP_USER_TIMEOUT; 0: not set */
+    unsigned port;
+    char address[INET6_ADDRSTRLEN]; /* of the peer */
+};
+
+struct connection_table {
+    struct list kept; /* all that are kept, the oldest first */
+    struct list buckets[CONNECTION_BUCKETS];
+    unsigned count; /* of `kept` */
+    char *input;    /* where all reads of a worker go first */
+};
+
+#define CONNECTION_INPUT ((size_t)16 << 10)
+
+int fetch_connections_init(struct connection_table *t);
+/* Closes those that are kept. */
+void fetch_connections_deinit(struct connection_table *t);
+
+/* Takes over the connection that `made` has made. Returns NULL if out of memory; it is closed then. */
+struct fetch_connection *fetch_connection_new(struct transfer *made);
+
+/* Returns a kept connection to `link` that is still good, the newest first, or NULL. */
+struct fetch_connection *fetch_connection_take(struct fetch *u, const struct fetch_link *link);
+/* Keeps a connection for the next request. */
+void fetch_connection_keep(struct fetch_connection *c);
+void fetch_connection_close(struct fetch_connection *c);
+/* Closes the kept connection with this serial, if there is one. */
+void fetch_connection_drop(struct fetch *u, uint64_t serial);
+
+/* Watches for these events of libuv. Returns 0 or -1. */
+int fetch_connection_watch(struct fetch_connection *c, int events);
+/* Lets the kernel end the connection if its peer is silent for so long, acknowledgements included. */
+void fetch_connection_bound_silence(struct fetch_connection *c, unsigned ms);
+
+/* Return the number of bytes, 0 at the end, or -errno. */
+ptrdiff_t fetch_connection_recv(struct fetch_connection *c, char *to, size_t n);
+ptrdiff_t fetch_connection_send(struct fetch_connection *c, const struct iovec *pieces,
+                                unsigned count);
+/* What a failure of the two was, for a person. */
+const char *fetch_connection_error(const struct fetch_connection *c, int rc);
+
+#endif

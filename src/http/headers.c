@@ -5,7 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define FIELDS_FIRST 16
+#define FIELDS_FIRST 16 /* doubled until it is HEADERS_MAX */
+_Static_assert(HEADERS_MAX == FIELDS_FIRST << 3, "doubling must not pass HEADERS_MAX");
 
 void headers_init(struct headers *h)
 {
@@ -35,8 +36,6 @@ static int make_room(struct headers *h)
         return -E2BIG;
 
     unsigned size = h->size ? h->size * 2 : FIELDS_FIRST;
-    if (size > HEADERS_MAX)
-        size = HEADERS_MAX;
     struct header_field *fields = realloc(h->fields, size * sizeof *fields);
     if (!fields)
         return -ENOMEM;

@@ -141,6 +141,27 @@ START_TEST(reset_keeps_small_memory_only)
 }
 END_TEST
 
+START_TEST(trim_without_memory_keeps_the_larger_block)
+{
+    struct buf b;
+
+    buf_init(&b, 1024);
+    ck_assert_int_eq(buf_reserve(&b, 1000), 0);
+    ck_assert_int_eq(buf_add(&b, "kept", 4), 0);
+    buf_consume(&b, 0);
+    failmem_arm(1);
+    buf_trim(&b, 8);
+    ck_assert(failmem_disarm());
+    ck_assert_uint_ge(b.size, 1000);
+    ck_assert(str_eq(buf_str(&b), STR("kept")));
+    ck_assert(!b.failed);
+    buf_trim(&b, 8);
+    ck_assert_uint_eq(b.size, 8);
+    ck_assert(str_eq(buf_str(&b), STR("kept")));
+    buf_deinit(&b);
+}
+END_TEST
+
 START_TEST(each_allocation_fails_in_turn)
 {
     size_t n;
@@ -177,5 +198,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, printf_beyond_the_cap_leaves_the_content);
     tcase_add_test(tcase, consume_and_steal);
     tcase_add_test(tcase, reset_keeps_small_memory_only);
+    tcase_add_test(tcase, trim_without_memory_keeps_the_larger_block);
     tcase_add_test(tcase, each_allocation_fails_in_turn);
 }

@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "config_text.h"
@@ -12,6 +14,23 @@
 #include "unit.h"
 
 #define UPSTREAM "[upstream openai]\n"
+
+static unsigned secret_that_fails; /* 1: the next one; 0: none */
+static bool secret_failed;
+
+/* In place of the C library's mmap, whatever the C library's headers call it: each secret has memory of its own
+ * from it. */
+void *own_mmap(void *at, size_t n, int protection, int flags, int fd, long offset) __asm__("mmap");
+
+void *own_mmap(void *at, size_t n, int protection, int flags, int fd, long offset)
+{
+    if (secret_that_fails > 0 && --secret_that_fails == 0) {
+        secret_failed = true;
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    return (void *)syscall(SYS_mmap, at, n, protection, flags, fd, offset);
+}
 
 static void write_text(const char *name, const char *text)
 {
@@ -318,6 +337,72 @@ START_TEST(each_allocation_may_fail)
 }
 END_TEST
 
+static const char secrets[] = UPSTREAM
+    "api_key_file = ./keys\nclient_cert_file = ./client.pem\n"
+    "client_key_file = ./key.pem\nproxy = http://u@h:1\nproxy_password_file = ./password\n";
+
+static void write_secrets(void)
+{
+    write_text("keys", "k1\nk2\n");
+    write_text("password", "p\n");
+    write_both(pem_certificate, "");
+    write_key(pem_key);
+}
+
+START_TEST(each_secret_may_find_no_memory)
+{
+    unsigned n = 0;
+
+    write_secrets();
+    do {
+        struct loaded l;
+
+        secret_failed = false;
+        secret_that_fails = ++n;
+        l = config_text_load(secrets);
+        secret_that_fails = 0;
+        ck_assert_msg(secret_failed == (l.config == NULL), "%u: %s", n, l.problems);
+        ck_assert_int_eq(l.error, secret_failed ? ENOMEM : 0);
+        loaded_deinit(&l);
+    } while (secret_failed);
+    ck_assert_uint_gt(n, 6); /* two keys, a password, the proxy with it, a certificate, its key */
+}
+END_TEST
+
+/* The copy of what is kept is a secret, too. Without memory a new configuration has all of it, or there is none. */
+START_TEST(each_secret_that_is_kept_may_find_no_memory)
+{
+    struct loaded l;
+    unsigned n = 0, refused = 0;
+
+    write_secrets();
+    l = config_text_load(secrets);
+    ck_assert_str_eq(l.problems, "");
+    write_text("keys", "\n");
+    write_text("password", "\n");
+    write_key(pem_other_key);
+    do {
+        struct config *c;
+
+        secret_failed = false;
+        secret_that_fails = ++n;
+        c = config_renew(l.config);
+        secret_that_fails = 0;
+        ck_assert(secret_failed || c);
+        refused += !c;
+        if (c) {
+            ck_assert_uint_eq(c->upstreams[0].key_count, 2);
+            ck_assert(str_eq(key_of(c, 1), STR("k2")));
+            ck_assert(str_eq(secret_text(c->upstreams[0].proxy_full), STR("http://u:p@h:1")));
+            ck_assert(str_eq(secret_text(c->upstreams[0].client_key), str_from(pem_key)));
+        }
+        config_unref(c);
+    } while (secret_failed);
+    ck_assert_uint_ge(refused, 5); /* two keys, a password, a certificate, its key */
+    loaded_deinit(&l);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *files = unit_case(suite, "files"), *renewing = unit_case(suite, "renewing");
@@ -331,4 +416,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(renewing, each_file_may_change);
     tcase_add_test(renewing, halves_are_kept_out);
     tcase_add_test(renewing, each_allocation_may_fail);
+    tcase_add_test(renewing, each_secret_may_find_no_memory);
+    tcase_add_test(renewing, each_secret_that_is_kept_may_find_no_memory);
 }

@@ -4,12 +4,15 @@
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "edge/spool_file.h"
@@ -20,6 +23,34 @@ static uv_loop_t loop;
 static unsigned news;
 static _Atomic uint64_t taken_bytes;
 static char pattern[4 * SPOOL_BLOCK + 5];
+
+static _Atomic int named_only; /* the file system knows no files without a name */
+static _Atomic int unreadable; /* errno of each pread; -1: it finds the end of the file */
+
+/* In place of the C library's. */
+int open64(const char *path, int flags, ...)
+{
+    va_list more;
+    mode_t mode;
+
+    va_start(more, flags);
+    mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
+    va_end(more);
+    if (named_only && (flags & O_TMPFILE) == O_TMPFILE) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+ssize_t pread64(int fd, void *to, size_t n, off64_t at)
+{
+    if (unreadable) {
+        errno = unreadable;
+        return unreadable < 0 ? 0 : -1;
+    }
+    return syscall(SYS_pread64, fd, to, n, at);
+}
 
 static void on_news(void *arg)
 {
@@ -33,6 +64,7 @@ static void set_up(void)
     for (size_t i = 0; i < sizeof(pattern); i++)
         pattern[i] = (char)(i * 7 + i / 251);
     news = 0;
+    named_only = unreadable = 0;
 }
 
 static void tear_down(void)
@@ -266,6 +298,46 @@ START_TEST(leaves_no_name_and_no_descriptor)
 }
 END_TEST
 
+START_TEST(the_name_is_removed_where_a_file_needs_one)
+{
+    char dir[] = "/var/tmp/retryd-test.XXXXXX", gone[4096];
+    struct spool *s;
+
+    named_only = 1;
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_int_eq(spool_file_probe(dir), 0);
+    s = spool_in(dir);
+    append(s, pattern, sizeof(pattern), SIZE_MAX);
+    ck_assert_int_eq(flush(s), 0);
+    ck_assert_uint_eq(entries(dir), 2);
+    expect(s, 0, sizeof(pattern), 8192);
+    spool_close(s);
+    ck_assert_int_eq(rmdir(dir), 0);
+    ck_assert_int_eq(spool_file_probe(dir), -ENOENT);
+    memset(gone, 'x', sizeof(gone) - 1);
+    gone[sizeof(gone) - 1] = '\0';
+    ck_assert_int_eq(spool_file_probe(gone), -ENAMETOOLONG);
+}
+END_TEST
+
+static const int losses[][2] = {{EIO, -EIO}, {-1, -EIO}, {ESTALE, -ESTALE}};
+
+START_TEST(what_cannot_be_read_back_is_an_error)
+{
+    struct spool *s = spool_in("/var/tmp");
+    char got[10];
+
+    append(s, pattern, sizeof(pattern), SIZE_MAX);
+    ck_assert_int_eq(flush(s), 0);
+    unreadable = losses[_i][0];
+    ck_assert_int_eq(read_some(s, 0, got, sizeof(got)), losses[_i][1]);
+    unreadable = 0;
+    ck_assert_int_eq(read_some(s, 0, got, sizeof(got)), losses[_i][1]); /* once is enough */
+    ck_assert_int_eq(spool_state(s), losses[_i][1]);
+    spool_close(s);
+}
+END_TEST
+
 /* --- scans ---------------------------------------------------------------------------------------- */
 
 static struct {
@@ -397,6 +469,8 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_folder_that_is_not_there);
     tcase_add_test(c, no_more_space);
     tcase_add_test(c, leaves_no_name_and_no_descriptor);
+    tcase_add_test(c, the_name_is_removed_where_a_file_needs_one);
+    tcase_add_loop_test(c, what_cannot_be_read_back_is_an_error, 0, COUNT(losses));
     tcase_add_loop_test(c, a_scan_has_read_what_is_stored, 0, COUNT(lengths));
     tcase_add_test(c, an_error_of_a_scan_is_the_spools);
     tcase_add_test(c, a_scan_is_freed_once_nothing_is_under_way);

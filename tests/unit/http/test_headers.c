@@ -82,7 +82,10 @@ START_TEST(no_more_than_the_bytes_allowed)
     ck_assert_uint_eq(h.count, 0);
     ck_assert_int_eq(headers_add(&h, STR("n"), (struct str){big, HEADERS_BYTES_MAX - 3}), 0);
     ck_assert_int_eq(headers_add(&h, STR(""), STR("")), -E2BIG);
+    ck_assert_int_eq(headers_set(&h, STR("n"), (struct str){big, sizeof big}), -E2BIG);
+    ck_assert_int_eq(headers_set(&h, STR("n"), STR("v")), -E2BIG);
     ck_assert_uint_eq(h.count, 1);
+    ck_assert_uint_eq(headers_value(&h, 0).n, HEADERS_BYTES_MAX - 3); /* the value stays */
     headers_deinit(&h);
 }
 END_TEST

@@ -277,6 +277,11 @@ static const struct {
     {"{\"code\":\"wrong_api_key\",\"message\":\"m\"}", APIERROR_KEY},
     {"{\"code\":\"insufficient_user_quota\",\"type\":\"new_api_error\",\"message\":\"m\"}",
      APIERROR_QUOTA},
+    {"{\"code\":400,\"status\":\"INVALID_ARGUMENT\",\"message\":\"The input token count (9) exceeds the "
+     "maximum number of tokens (8).\"}",
+     APIERROR_CONTEXT},
+    {"{\"code\":404,\"message\":\"Publisher Model `projects/p/m` was not found\"}", APIERROR_MODEL},
+    {"{\"message\":\"model 'm' not found, try pulling it first\"}", APIERROR_MODEL}, /* Ollama */
     /* what only sounds like it */
     {"{\"code\":\"rate_limit_exceeded\",\"message\":\"You exceeded your quota of requests\"}",
      APIERROR_RATE_LIMIT},

@@ -5,6 +5,7 @@
 #include <cJSON.h>
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 
 #include "failmem.h"
 #include "stream/sse.h"
@@ -145,6 +146,30 @@ START_TEST(a_response_that_failed)
 }
 END_TEST
 
+/* Google's form names the kind by a status, which the type of an object in another form tells. */
+START_TEST(in_googles_form_the_type_decides_the_status)
+{
+    static const struct {
+        const char *type, *status;
+    } types[] = {{"invalid_request_error", "INVALID_ARGUMENT"},
+                 {"rate_limit_error", "RESOURCE_EXHAUSTED"},
+                 {"server_error", "UNAVAILABLE"}};
+
+    for (size_t i = 0; i < COUNT(types); i++) {
+        char object[96];
+        cJSON *json;
+
+        snprintf(object, sizeof(object), "{\"message\":\"m\",\"type\":\"%s\"}", types[i].type);
+        buf_reset(&out, 0);
+        ck_assert_int_eq(error_event_write(&out, DIALECT_GEMINI, 1, str_from(object)), 0);
+        json = event_json("");
+        is_text(cJSON_GetObjectItem(json, "error"), "status", types[i].status);
+        is_text(cJSON_GetObjectItem(json, "error"), "message", "m");
+        cJSON_Delete(json);
+    }
+}
+END_TEST
+
 START_TEST(it_stands_behind_what_was_there)
 {
     ck_assert_int_eq(buf_add_str(&out, STR("data: 1\n\n")), 0);
@@ -188,6 +213,9 @@ static const struct {
      NULL},
     {"{\"error\":[\"it failed\",{\"message\":\"m\"}]}", NULL, "it failed", "server_error", NULL},
     {"{\"error\":\"it failed\"}", NULL, "it failed", "server_error", NULL},
+    {"{\"error\":[{},\"\"]}", NULL, "the upstream reported an error", "server_error", NULL},
+    {"{\"choices\":[{\"error\":null},{\"index\":1}]}", NULL, "the upstream reported an error",
+     "server_error", NULL},
     {"{\"error\":{\"message\":\"m\"}", NULL, "m", "server_error", NULL},
     {"<html>", NULL, "the upstream reported an error", "server_error", NULL},
     {"", NULL, "the upstream reported an error", "server_error", NULL},
@@ -264,6 +292,7 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test(c, nested_for_all_and_flat_for_responses, 0, COUNT(objects));
     tcase_add_loop_test(c, nested_alone_elsewhere, 0, COUNT(objects));
     tcase_add_loop_test(c, a_response_that_failed, 0, COUNT(reasons));
+    tcase_add_test(c, in_googles_form_the_type_decides_the_status);
     tcase_add_test(c, it_stands_behind_what_was_there);
     tcase_add_test(c, an_error_of_our_own);
     tcase_add_loop_test(c, the_upstreams_own_object_where_there_is_one, 0, COUNT(bodies));

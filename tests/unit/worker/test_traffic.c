@@ -3,14 +3,18 @@
 #include "worker/traffic.h"
 
 #include <check.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "failmem.h"
 #include "unit.h"
 
 #define FLOOD 5000
 #define MODELS 1500 /* more than there are places for news of gates */
+#define UPSTREAMS 260
+#define UPSTREAMS_COUNTED 256
 
 static uv_loop_t loop;
 static struct traffic *traffic;
@@ -134,6 +138,54 @@ START_TEST(what_finds_no_place_is_counted)
 }
 END_TEST
 
+/* Each of as many upstreams is counted, and those beyond are not lost without a word. */
+START_TEST(attempts_at_too_many_upstreams_are_counted_as_dropped)
+{
+    static struct upstream many[UPSTREAMS];
+    static char names[UPSTREAMS][8];
+    struct upstream one = upstream;
+
+    for (unsigned i = 0; i < UPSTREAMS; i++) {
+        const struct upstream *all[] = {&many[i]};
+
+        (void)snprintf(names[i], sizeof names[i], "p%u", i);
+        many[i] = one;
+        many[i].name = names[i];
+        many[i].id = i + 1;
+        plan.upstreams = all;
+        attempt("m", 200);
+    }
+    plan.upstreams = list;
+    while (taken + traffic_news_dropped(traffic) < UPSTREAMS)
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    ck_assert_uint_eq(traffic_news_dropped(traffic), UPSTREAMS - UPSTREAMS_COUNTED);
+    ck_assert_uint_eq(calls, UPSTREAMS_COUNTED);
+}
+END_TEST
+
+START_TEST(without_memory_no_half_of_the_metrics_is_shown)
+{
+    struct traffic_view *views = NULL;
+    struct buf out;
+    size_t n = 0;
+    int rc;
+
+    attempt("m", 200);
+    buf_init(&out, 1 << 20);
+    ck_assert_int_eq(buf_reserve(&out, 1 << 18), 0);
+    failmem_arm(1);
+    rc = traffic_views(traffic, &views, &n);
+    ck_assert(failmem_disarm());
+    ck_assert_int_eq(rc, -ENOMEM);
+    ck_assert_ptr_null(views);
+    failmem_arm(1);
+    traffic_metrics(traffic, &out);
+    ck_assert(failmem_disarm());
+    ck_assert(out.failed);
+    buf_deinit(&out);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "traffic");
@@ -141,4 +193,6 @@ void unit_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, gates_outlive_a_flood_of_requests);
     tcase_add_test(tcase, what_finds_no_place_is_counted);
+    tcase_add_test(tcase, attempts_at_too_many_upstreams_are_counted_as_dropped);
+    tcase_add_test(tcase, without_memory_no_half_of_the_metrics_is_shown);
 }

@@ -1,6 +1,7 @@
 /* The command line: what is understood, what each answer says and to whom, the exit codes, --health. */
 #include <arpa/inet.h>
 #include <check.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -16,6 +17,44 @@
 #include "cli/cli.h"
 #include "config_text.h"
 #include "unit.h"
+
+static _Thread_local const char *failing; /* the function that fails here; NULL: none */
+static int fail_with;                     /* errno */
+
+static bool fails(const char *function)
+{
+    if (!failing || strcmp(failing, function) != 0)
+        return false;
+    errno = fail_with;
+    return true;
+}
+
+/* The library's own function, which the one of this file hides. */
+#define REAL(function) *(void **)&real = dlsym(RTLD_NEXT, #function)
+
+int socket(int family, int type, int protocol)
+{
+    int (*real)(int, int, int);
+
+    REAL(socket);
+    return fails("socket") ? -1 : real(family, type, protocol);
+}
+
+int getsockopt(int fd, int level, int option, void *to, socklen_t *n)
+{
+    int (*real)(int, int, int, void *, socklen_t *);
+
+    REAL(getsockopt);
+    return fails("getsockopt") ? -1 : real(fd, level, option, to, n);
+}
+
+ssize_t send(int fd, const void *from, size_t n, int flags)
+{
+    ssize_t (*real)(int, const void *, size_t, int);
+
+    REAL(send);
+    return fails("send") ? -1 : real(fd, from, n, flags);
+}
 
 /* Two streams that keep what was written to them. */
 struct outputs {
@@ -558,6 +597,52 @@ static void reload(const char *reply, enum exit_code rc, const char *out, const 
     outputs_deinit(&o);
 }
 
+/* A daemon that is there, while one call fails. */
+START_TEST(reload_tells_why_it_cannot_ask)
+{
+    static const struct {
+        const char *function;
+        int error;
+        bool by_pid;
+        const char *err;
+    } faults[] = {
+        {"socket", EMFILE, true, "retryd: cannot look for a running retryd: Too many open files\n"},
+        {"getsockopt", ENOPROTOOPT, false,
+         "retryd: no retryd is running here that this user may reload\n"},
+        {"send", EPIPE, true,
+         "retryd: the daemon does not answer the request to reload: Broken pipe\n"},
+    };
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int n =
+        snprintf(a.sun_path + 1, sizeof a.sun_path - 1, "retryd-control/%016x", (unsigned)getpid());
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char pid[16], name[] = "reload", *argv[] = {name, pid, NULL};
+
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&a,
+                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)),
+                     0);
+    ck_assert_int_eq(listen(fd, 8), 0);
+    for (size_t i = 0; i < COUNT(faults); i++) {
+        struct cli cli = {.argc = faults[i].by_pid ? 2 : 1, .argv = argv};
+        struct outputs o;
+        int rc;
+
+        outputs_init(&o);
+        fail_with = faults[i].error;
+        failing = faults[i].function;
+        rc = cli_reload(&cli, o.out, o.err);
+        failing = NULL;
+        outputs_close(&o);
+        ck_assert_int_eq(rc, EXIT_FAILED);
+        ck_assert_str_eq(o.out_text, "");
+        ck_assert_str_eq(o.err_text, faults[i].err);
+        outputs_deinit(&o);
+    }
+    close(fd);
+}
+END_TEST
+
 START_TEST(reload_tells_what_the_daemon_says)
 {
     reload("0\nreloaded\n", EXIT_OK, "reloaded\n", "");
@@ -588,5 +673,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(all, health_is_what_healthz_answers);
     tcase_add_test(all, health_by_every_kind_of_address);
     tcase_add_test(all, health_with_nobody_there);
+    tcase_add_test(all, reload_tells_why_it_cannot_ask);
     tcase_add_test(all, reload_tells_what_the_daemon_says);
 }

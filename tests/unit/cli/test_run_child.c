@@ -2,6 +2,7 @@
 #include "cli/run_child.h"
 
 #include <check.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -9,6 +10,20 @@
 
 #include "daemon/birth.h"
 #include "unit.h"
+
+static bool no_more_processes; /* as with TasksMax, ulimit -u */
+
+pid_t fork(void)
+{
+    pid_t (*real)(void);
+
+    if (no_more_processes) {
+        errno = EAGAIN;
+        return -1;
+    }
+    *(void **)&real = dlsym(RTLD_NEXT, "fork");
+    return real();
+}
 
 START_TEST(everything_is_given_back)
 {
@@ -84,6 +99,22 @@ START_TEST(what_cannot_be_started_is_told)
 }
 END_TEST
 
+START_TEST(without_another_process_nothing_is_left_behind)
+{
+    struct run_child c = {.signals = -1};
+    char *const argv[] = {(char[]){"/bin/true"}, NULL}, *const envp[] = {NULL};
+    int next = dup(STDERR_FILENO), rc;
+
+    close(next);
+    no_more_processes = true;
+    rc = run_child_start(&c, argv, envp);
+    no_more_processes = false;
+    ck_assert_int_eq(rc, -EAGAIN);
+    ck_assert_int_eq(c.pid, 0); /* it may be sent no signal */
+    ck_assert_int_eq(dup(STDERR_FILENO), next);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "child");
@@ -92,4 +123,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_signal_before_the_child_is_seen);
     tcase_add_test(c, the_exit_code_is_the_childs);
     tcase_add_test(c, what_cannot_be_started_is_told);
+    tcase_add_test(c, without_another_process_nothing_is_left_behind);
 }

@@ -37,6 +37,9 @@ struct control {
     unsigned count;
     bool closing; /* accepts no more clients */
     bool shut;    /* the listening socket is closed */
+    uv_pipe_t refused;
+    bool refusing; /* `refused` is a client that found no memory */
+    bool another;  /* and there is another one, which nobody has accepted */
     control_act act;
     control_done done;
     void *ctx;
@@ -46,7 +49,7 @@ struct control {
 
 static void free_if_over(struct control *c)
 {
-    if (c->shut && c->count == 0)
+    if (c->shut && c->count == 0 && !c->refusing)
         free(c);
 }
 
@@ -139,17 +142,45 @@ static bool may_ask(uv_pipe_t *pipe)
            (who.uid == 0 || who.uid == geteuid());
 }
 
+static void on_connection(uv_stream_t *server, int status);
+
+static void on_refused(uv_handle_t *handle)
+{
+    struct control *c = handle->data;
+    bool another = c->another;
+
+    c->refusing = c->another = false;
+    if (another && !c->closing)
+        on_connection((uv_stream_t *)&c->pipe, 0);
+    free_if_over(c);
+}
+
+/* Closes the client's connection. libuv accepts nobody else as long as one is left. */
+static void turn_away(struct control *c)
+{
+    c->another = c->refusing;
+    if (c->refusing)
+        return;
+    (void)uv_pipe_init(c->pipe.loop, &c->refused, 0); /* cannot fail here */
+    c->refused.data = c;
+    c->refusing = true;
+    (void)uv_accept((uv_stream_t *)&c->pipe, (uv_stream_t *)&c->refused);
+    uv_close((uv_handle_t *)&c->refused, on_refused);
+}
+
 static void on_connection(uv_stream_t *server, int status)
 {
     struct control *c = server->data;
-    struct peer *p = status < 0 || c->closing ? NULL : calloc(1, sizeof(*p));
+    struct peer *p;
 
-    if (!p)
+    if (status < 0 || c->closing)
         return;
-    if (uv_pipe_init(server->loop, &p->pipe, 0) < 0) {
-        free(p);
+    p = calloc(1, sizeof(*p));
+    if (!p) {
+        turn_away(c);
         return;
     }
+    (void)uv_pipe_init(server->loop, &p->pipe, 0);
     p->c = c;
     p->pipe.data = p;
     buf_init(&p->reply, REPLY_MAX);

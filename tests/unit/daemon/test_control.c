@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "failmem.h"
 #include "unit.h"
 
 /* --- the system, each call failing on demand ------------------------------------------------------ */
@@ -190,6 +191,8 @@ static size_t response(int fd, char *to, size_t max)
         if (n > 0)
             have += (size_t)n;
         else {
+            if (errno == ECONNRESET) /* closed before its request was read */
+                break;
             ck_assert_int_eq(errno, EAGAIN);
             uv_run(&loop, UV_RUN_ONCE);
         }
@@ -214,6 +217,43 @@ START_TEST(a_client_that_cannot_be_written_to_is_let_go)
 }
 END_TEST
 
+/* libuv accepts nobody while a client is left unaccepted. */
+START_TEST(a_client_without_memory_is_let_go_and_the_next_one_is_served)
+{
+    struct control *c = control_new(&loop, act, is_done, NULL);
+    int first_two[2];
+    char got[64];
+
+    ck_assert_ptr_nonnull(c);
+    first_two[0] = client();
+    first_two[1] = client();
+    failmem_arm_from(1);
+    uv_run(&loop, UV_RUN_ONCE);
+    ck_assert(failmem_disarm());
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_uint_eq(response(first_two[i], got, sizeof(got)), 0);
+    ck_assert_uint_eq(acts, 0);
+    ck_assert_uint_eq(response(client(), got, sizeof(got)), 7);
+    ck_assert_int_eq(memcmp(got, "0\ndone\n", 7), 0);
+    control_close(c);
+}
+END_TEST
+
+START_TEST(it_closes_amid_a_client_that_is_let_go)
+{
+    struct control *c = control_new(&loop, act, is_done, NULL);
+    int fd = client();
+    char got[8];
+
+    failmem_arm_from(1);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    control_close(c);
+    ck_assert(failmem_disarm());
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_uint_eq(response(fd, got, sizeof(got)), 0);
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "control");
@@ -221,4 +261,6 @@ void unit_tests(Suite *suite)
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_loop_test(c, what_cannot_be_opened_is_told_and_leaves_nothing, 0, (int)COUNT(faults));
     tcase_add_test(c, a_client_that_cannot_be_written_to_is_let_go);
+    tcase_add_test(c, a_client_without_memory_is_let_go_and_the_next_one_is_served);
+    tcase_add_test(c, it_closes_amid_a_client_that_is_let_go);
 }

@@ -9,9 +9,11 @@ Each daemon listens on free ports, with one worker by default. The end of the bl
 exception if the daemon did not end cleanly: a wrong exit code, a sanitizer's report, a leak.
 """
 
+import contextlib
 import http.client
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -172,9 +174,20 @@ class Retryd:
         finally:
             connection.close()
 
+    def let_finish(self):
+        """Waits until none of its threads runs, or for a second: a worker counts a request after the client has read
+        its response, and a busy machine may stop it in between."""
+        deadline = time.monotonic() + 1
+        tasks = pathlib.Path(f"/proc/{self.process.pid}/task")
+        with contextlib.suppress(OSError):  # it has ended
+            while time.monotonic() < deadline and any(
+                    task.joinpath("stat").read_text().rpartition(")")[2].split()[0] == "R" for task in tasks.iterdir()):
+                os.sched_yield()
+
     def metrics(self):
         """Every sample of /metrics: {"name{labels}": value}."""
         samples = {}
+        self.let_finish()
         for line in self.admin("/metrics")[1].splitlines():
             if line and not line.startswith("#"):
                 name, _, value = line.rpartition(" ")

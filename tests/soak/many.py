@@ -50,7 +50,7 @@ def look(daemons):
 
 
 def daemons_for(streams, limit):
-    """How many daemons the limit on descriptors demands: one, if it is three times the streams."""
+    """How many daemons the limit on descriptors demands: one, if it is four times the streams."""
     room = (limit - FILES_SPARE) // FILES_OF_A_STREAM
     if room < 1 or streams + FILES_SPARE > limit:
         raise Wrong(f"{streams} streams need a limit of {streams + FILES_SPARE} file descriptors at least, and "

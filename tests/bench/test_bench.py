@@ -77,7 +77,7 @@ def test_the_table_has_every_case(quick):
 
 
 def test_the_time_to_an_answer_is_told(quick):
-    assert re.search(r"^request, paced: about \d+ requests a second; .*p50 \(p99\): retryd -?\d+ \(-?\d+\), ", quick[0],
+    assert re.search(r"^request, paced: .*p50 \(p99\), at requests a second: retryd -?\d+ \(-?\d+\) at \d+, ", quick[0],
                      re.MULTILINE), quick[0]
 
 

@@ -182,5 +182,5 @@ run_ctest() {
 on_other_debian() {
     mkdir -p "$root/build"
     as_root flock "$root/build/debian.lock" env SOURCE_DIR="$root" setpriv --pdeathsig TERM \
-        $python tests/service/other_debian.py "$(packages_of test-unit test-blackbox package | tr '\n' ' ')" "$@"
+        $python tests/service/other_debian.py "$(packages_of test-unit test-blackbox package bench | tr '\n' ' ')" "$@"
 }

@@ -141,6 +141,7 @@ struct fetch_connection *fetch_connection_new(struct transfer *made)
         return NULL;
     }
     made->errbuf[0] = '\0'; /* of an address that did not answer */
+    made->a = NULL;         /* the connection outlives it */
     c->poll.data = c;
     c->u = u;
     c->fd = fd;

@@ -43,7 +43,7 @@ struct connection_table {
     char *input;    /* where all reads of a worker go first */
 };
 
-#define CONNECTION_INPUT ((size_t)16 << 10)
+#define CONNECTION_INPUT ((size_t)16 << 10) /* no less than a TLS record has (RFC 8446, 5.1) */
 
 int fetch_connections_init(struct connection_table *t);
 /* Closes those that are kept. */
@@ -69,7 +69,7 @@ void fetch_connection_bound_silence(struct fetch_connection *c, unsigned ms);
 ptrdiff_t fetch_connection_recv(struct fetch_connection *c, char *to, size_t n);
 ptrdiff_t fetch_connection_send(struct fetch_connection *c, const struct iovec *pieces,
                                 unsigned count);
-/* What a failure of the two was, for a person. */
+/* Describes a failure of the two for a person. */
 const char *fetch_connection_error(const struct fetch_connection *c, int rc);
 
 #endif

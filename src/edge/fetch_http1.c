@@ -64,6 +64,7 @@ static int write_head(struct http1 *x, const struct fetch_request *r)
     bool together = is_tls(r->link) && r->body && r->body_len <= TOGETHER_MAX;
     bool head = !strcmp(r->method, "HEAD");
     char space[STR_DECIMAL_MAX];
+    struct str configured;
 
     x->body_len = head ? 0 : r->body_len;
     buf_init(out, SIZE_MAX / 2);
@@ -72,9 +73,12 @@ static int write_head(struct http1 *x, const struct fetch_request *r)
     buf_add_str(out, str_from(r->method));
     buf_addc(out, ' ');
     add_target(out, r->target);
-    buf_add_str(out, STR(" HTTP/1.1\r\nHost: "));
-    buf_add_str(out, host_of(r->link));
-    buf_add_str(out, STR("\r\n"));
+    buf_add_str(out, STR(" HTTP/1.1\r\n"));
+    if (!headers_get(h, STR("host"), &configured)) {
+        buf_add_str(out, STR("Host: "));
+        buf_add_str(out, host_of(r->link));
+        buf_add_str(out, STR("\r\n"));
+    }
     for (unsigned i = 0; i < h->count; i++) {
         buf_add_str(out, headers_name(h, i));
         buf_add_str(out, STR(": "));
@@ -121,7 +125,7 @@ static void leave(struct http1 *x, bool keep)
         fetch_connection_close(c);
 }
 
-/* The next turn finishes the transfer. */
+/* The next iteration finishes the transfer. */
 static void end(struct http1 *x, enum transport transport, const char *detail)
 {
     struct fetch *u = x->u;
@@ -274,7 +278,7 @@ static void upload(struct http1 *x)
         if (count < 0) {
             char text[ATTEMPT_DETAIL_MAX];
             snprintf(text, sizeof(text), FETCH_SPOOL_FAILED, strerror(-count));
-            end(x, TRANSPORT_INTERNAL, text);
+            end(x, TRANSPORT_INTERNAL, count == -ENOMEM ? "out of memory" : text);
             return;
         }
         if (count == 0)
@@ -372,7 +376,10 @@ static void end_of_input(struct http1 *x)
 {
     char text[ATTEMPT_DETAIL_MAX];
 
-    if (reader_end(&x->reader))
+    /* After a failure to send, the kernel no longer tells a reset from an end. */
+    if (x->send_failed && x->reader.state == READER_UNTIL_END && x->a->status < 300)
+        lost(x, strerror(-x->send_failed));
+    else if (reader_end(&x->reader))
         end(x, TRANSPORT_WHOLE, "");
     else if (x->send_failed && !x->reader.begun)
         lost(x, strerror(-x->send_failed));
@@ -391,7 +398,7 @@ static void end_of_input(struct http1 *x)
     }
 }
 
-/* Lets the next turn run it. */
+/* Lets the next iteration run it. */
 static void again(struct http1 *x)
 {
     if (list_empty(&x->ready))
@@ -406,7 +413,8 @@ static void download(struct http1 *x, bool failed)
 {
     struct attempt *a = x->a;
     char *input = x->u->connections.input;
-    bool tls = x->connection->tls, news = false;
+    const struct transfer *tls = x->connection->tls;
+    bool news = false;
 
     for (unsigned i = 0;; i++) {
         ptrdiff_t n;
@@ -436,7 +444,9 @@ static void download(struct http1 *x, bool failed)
             x->notify(x->arg);
             return;
         }
-        if ((size_t)n < CONNECTION_INPUT && !tls && !failed)
+        /* The socket has no more, or tells so. A TLS record fits as a whole, and the TLS library reads
+         * none in advance; but within a proxy's TLS it may hold more than the socket shows. */
+        if ((size_t)n < CONNECTION_INPUT && !(tls && tls->tls_proxy) && !failed)
             break;
     }
     if (news)
@@ -452,7 +462,9 @@ static void download(struct http1 *x, bool failed)
 
 void fetch_http1_ready(struct http1 *x, int events, bool failed)
 {
-    if (!failed && (events & UV_WRITABLE) && !x->upload_over && !x->upload_paused)
+    if (failed) /* nothing can be sent any more; waiting for that would report the failure again and again */
+        x->upload_over = true;
+    if ((events & UV_WRITABLE) && !x->upload_over && !x->upload_paused)
         upload(x);
     if (!x->ended && (failed || x->send_failed || (events & UV_READABLE)))
         download(x, failed);

@@ -497,7 +497,8 @@ static void set_link(struct transfer *t, const struct fetch_link *l)
     }
     if (fetch_link_is_plain_http1(l)) {
         curl_easy_setopt(e, CURLOPT_CONNECT_ONLY, 1L);
-        curl_easy_setopt(e, CURLOPT_BUFFERSIZE, 1024L);
+        /* 7.88 reads no more than this at once. It frees that buffer when the connection is made. */
+        curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)CONNECTION_INPUT);
     }
     t->tls_proxy = !strncasecmp(l->proxy, "https:", 6);
     t->link_id = l->id;

@@ -192,6 +192,10 @@ static enum reader_event read_field(struct response_reader *r, struct str line)
 /* Decides how the response ends (RFC 9112, 6.3). */
 static enum reader_event end_fields(struct response_reader *r)
 {
+    /* Chunks prevail, and the other length must not be passed on. */
+    for (unsigned i = r->headers->count; r->chunked && r->has_length && i-- > 0;)
+        if (str_ieq(headers_name(r->headers, i), STR("content-length")))
+            headers_erase(r->headers, i);
     if (r->status < 200)
         r->state = READER_STATUS_LINE;
     else if (r->head || r->status == 204 || r->status == 304)
@@ -293,6 +297,19 @@ static bool is_foreign(const struct response_reader *r, struct str in)
     return memcmp(in.p, start.p, in.n < start.n ? in.n : start.n) != 0;
 }
 
+/* Likewise around chunks: the first byte behind one, or of the next one's size, shows whether it had the
+ * length that it promised. */
+static enum reader_event look_around_chunks(struct response_reader *r, char first)
+{
+    if (r->line.len > 0 && !r->line_used)
+        return READER_BODY;
+    if (r->state == READER_CHUNK_END && first != '\r' && first != '\n')
+        return invalid(r, "a chunk of the response is longer than its size");
+    if (r->state == READER_CHUNK_SIZE && hex_digit(first) < 0)
+        return invalid(r, "the size of a chunk of the response is invalid");
+    return READER_BODY;
+}
+
 enum reader_event reader_next(struct response_reader *r, struct str *in, struct str *piece)
 {
     for (;;) {
@@ -310,6 +327,9 @@ enum reader_event reader_next(struct response_reader *r, struct str *in, struct 
             return take_body(r, in, piece);
         if (is_foreign(r, *in))
             return invalid(r, "the response is not HTTP/1.1");
+        e = look_around_chunks(r, *in->p);
+        if (e != READER_BODY)
+            return e;
         e = take_line(r, in, &line);
         if (e == READER_BODY)
             e = read_line(r, line);

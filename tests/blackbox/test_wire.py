@@ -505,3 +505,11 @@ def test_broken_off_requests_reach_nobody(provider, retryd):
             assert now_ms() - half_closed < 5000, "a body may rest for 10 s"
     assert ask(d).status == 200
     assert len(provider.record()) == 1
+
+
+def test_a_configured_host_takes_the_place_of_the_urls(provider, retryd):
+    """For an upstream that is reached by another name than it serves."""
+    provider.answers({"preset": "auto"})
+    d = retryd(upstream_settings={"header.Host": "api.example"})
+    assert ask(d).status == 200
+    assert [value for name, value in provider.record()[0]["headers"] if name.lower() == "host"] == ["api.example"]

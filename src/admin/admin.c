@@ -327,7 +327,7 @@ int admin_add(struct admin *a, int fd)
 
 bool admin_turn(struct admin *a)
 {
-    return frontend_turn(a->frontend);
+    return frontend_run(a->frontend);
 }
 
 void admin_abort(struct admin *a)

@@ -1,4 +1,4 @@
-/* What the status page, /status.json and `retryd status` show: one look at everything, copied so
+/* The content of the status page, /status.json and `retryd status`: one look at everything, copied so
  * that no lock is held while it is written. */
 #ifndef RETRYD_ADMIN_STATUS_H
 #define RETRYD_ADMIN_STATUS_H

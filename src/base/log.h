@@ -59,7 +59,7 @@ void log_end(void); /* cuts a line at 4 KiB; flushes at once for LOG_WARN and ab
 /* Logs a line that has only a message, as printf formats it. Flushes at once. */
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Hands this thread's lines to the writer. Call it once per loop turn. */
+/* Hands this thread's lines to the writer. Call it once per iteration of the loop. */
 void log_flush(void);
 
 /* Flushes and frees the calling thread's buffer. Call it before the thread ends. */

@@ -78,7 +78,7 @@ static const struct cli_command commands[] = {
     {"top", "", "show the same live; q ends it",
      "Draws the screen of retryd status anew each second. Without a terminal it prints it once.\n",
      cli_top},
-    {"explain", "ID", "tell what happened to one request",
+    {"explain", "ID", "show what happened to one request",
      "ID is the id in the log, or its first characters (4 or more). Known are the requests that "
      "are\nbeing ridden out, and the last 200 that failed, were retried or were slow.\n",
      cli_explain},

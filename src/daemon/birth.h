@@ -1,4 +1,4 @@
-/* What the process was started with and has changed since: its signal mask, the signals it ignores,
+/* The state that the process was started with and has changed since: its signal mask, the signals it ignores,
  * its limits, its descriptors. A child of `retryd run` gets all of it back. */
 #ifndef RETRYD_DAEMON_BIRTH_H
 #define RETRYD_DAEMON_BIRTH_H

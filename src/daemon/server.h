@@ -36,7 +36,7 @@ typedef void (*server_greeting)(const struct config *config, const char *address
  * and nothing reloads it. */
 int server_run(struct config *config, const struct server_host *host, server_greeting greet);
 
-/* What SIGTERM does; called in the loop. */
+/* Acts as on SIGTERM. Call it in the loop. */
 void server_end(struct server *s);
 
 #endif

@@ -619,7 +619,7 @@ static bool run_http1(struct fetch *u)
     return did;
 }
 
-bool fetch_turn(struct fetch *u)
+bool fetch_run(struct fetch *u)
 {
     bool did = false;
     CURLMsg *msg;

@@ -5,7 +5,7 @@
  * through an HTTP proxy without a tunnel, are left to libcurl (fetch_transfer.c).
  *
  * Each worker has one struct fetch: a curl multi handle with its connection cache, DNS cache and TLS
- * sessions, and the kept connections. Callbacks only record events in struct attempt; fetch_turn acts
+ * sessions, and the kept connections. Callbacks only record events in struct attempt; fetch_run acts
  * on them.
  *
  * Everywhere:
@@ -111,7 +111,7 @@ int fetch_status(const char *address, const char *path, unsigned timeout_ms);
 /* The same with the response's body, as far as `ret` has room. */
 int fetch_text(const char *address, const char *path, unsigned timeout_ms, struct buf *ret);
 
-/* Calls `wake` whenever fetch_turn has something to do, so that the loop runs it. Returns NULL if
+/* Calls `wake` whenever fetch_run has something to do, so that the loop runs it. Returns NULL if
  * out of memory. */
 struct fetch *fetch_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg);
 /* Closes the libuv handles and frees the memory once the loop has run. No transfer may be
@@ -141,7 +141,7 @@ void fetch_upload_ready(struct transfer *t);
 
 /* Runs what is due and finishes transfers that have ended: sets a->done, calls notify and frees the
  * transfer, which its owner must forget. Returns whether it did anything. */
-bool fetch_turn(struct fetch *u);
+bool fetch_run(struct fetch *u);
 
 struct fetch_stats {
     uint64_t connections; /* connections opened */

@@ -33,9 +33,10 @@ struct fetch {
     bool kick_due;
     struct socket_table sockets;
     struct connection_table connections;
-    int keep_fd;       /* libcurl is to leave this socket open when it closes it; -1: none */
-    struct list ready; /* HTTP/1.1: what the next turn runs although the loop has no news of it */
-    struct list ended; /* HTTP/1.1: what the next turn finishes */
+    int keep_fd; /* libcurl is to leave this socket open when it closes it; -1: none */
+    struct list
+        ready; /* HTTP/1.1: what the next iteration runs although the loop has no news of it */
+    struct list ended; /* HTTP/1.1: what the next iteration finishes */
     struct list running;
     struct list free; /* transfers with an easy handle that is set up */
     bool early;       /* some transfer has `early` set */
@@ -180,7 +181,7 @@ bool fetch_transfer_upload_whole(const struct transfer *t);
 
 /* Whether a part of the request's body still has to be sent. */
 bool fetch_transfer_is_uploading(const struct transfer *t);
-/* Notes that the response is complete. The next turn ends the transfer and so its upload. */
+/* Notes that the response is complete. The next iteration ends the transfer and so its upload. */
 void fetch_transfer_early(struct transfer *t);
 
 void fetch_transfer_resume(struct transfer *t);

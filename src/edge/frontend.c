@@ -409,7 +409,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
     *req_cls = NULL;
     /* A client that left unnoticed counts as completed, too: the kernel had room for the whole
      * response. */
-    frontend_over(r, r->sent_raw || (r->answered && code == MHD_REQUEST_TERMINATED_COMPLETED_OK));
+    frontend_over(r, r->sent_raw || r->passed ||
+                         (r->answered && code == MHD_REQUEST_TERMINATED_COMPLETED_OK));
     frontend_connection_expect_headers(c);
 }
 
@@ -460,16 +461,16 @@ void frontend_close(struct frontend *f)
     free(f);
 }
 
-/* --- lanes ------------------------------------------------------------------------------------ */
+/* --- daemons ------------------------------------------------------------------------------------ */
 
 static void on_ready(uv_poll_t *poll, int status, int events)
 {
-    struct lane *lane = poll->data;
+    struct client_daemon *daemon = poll->data;
 
     (void)status;
     (void)events;
-    if (lane->c)
-        frontend_ready(lane->c);
+    if (daemon->c)
+        frontend_ready(daemon->c);
 }
 
 static struct MHD_Daemon *start_daemon(struct frontend *f)
@@ -485,62 +486,80 @@ static struct MHD_Daemon *start_daemon(struct frontend *f)
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_NONCE_NC_SIZE, 0u, MHD_OPTION_END);
 }
 
-struct lane *frontend_lane_new(struct frontend *f)
+struct client_daemon *frontend_daemon_new(struct frontend *f)
 {
-    struct lane *lane = calloc(1, sizeof(*lane));
+    struct client_daemon *daemon = calloc(1, sizeof(*daemon));
     const union MHD_DaemonInfo *info = NULL;
 
-    if (!lane)
+    if (!daemon)
         return NULL;
-    lane->daemon = start_daemon(f);
-    if (lane->daemon)
-        info = MHD_get_daemon_info(lane->daemon, MHD_DAEMON_INFO_EPOLL_FD);
-    if (!info || uv_poll_init(f->loop, &lane->poll, info->epoll_fd) < 0) {
-        if (lane->daemon)
-            MHD_stop_daemon(lane->daemon);
-        free(lane);
+    daemon->mhd = start_daemon(f);
+    if (daemon->mhd)
+        info = MHD_get_daemon_info(daemon->mhd, MHD_DAEMON_INFO_EPOLL_FD);
+    if (!info || uv_poll_init(f->loop, &daemon->poll, info->epoll_fd) < 0) {
+        if (daemon->mhd)
+            MHD_stop_daemon(daemon->mhd);
+        free(daemon);
         return NULL;
     }
-    lane->poll.data = lane;
-    uv_poll_start(&lane->poll, UV_READABLE, on_ready);
-    return lane;
+    daemon->poll.data = daemon;
+    uv_poll_start(&daemon->poll, UV_READABLE, on_ready);
+    return daemon;
 }
 
-static void on_lane_closed(uv_handle_t *handle)
+static void on_daemon_closed(uv_handle_t *handle)
 {
     free(handle->data);
 }
 
-void frontend_lane_free(struct lane *lane)
+void frontend_daemon_free(struct client_daemon *daemon)
 {
-    uv_close((uv_handle_t *)&lane->poll, on_lane_closed);
-    MHD_stop_daemon(lane->daemon);
+    uv_close((uv_handle_t *)&daemon->poll, on_daemon_closed);
+    MHD_stop_daemon(daemon->mhd);
 }
 
-/* --- the turn --------------------------------------------------------------------------------- */
+/* --- an iteration ----------------------------------------------------------------------------- */
 
-static void run(struct connection *c)
+/* Whether libmicrohttpd has more to do at once. It has no timeouts set here: 0 means this, unless it waits
+ * for us. */
+static bool has_more(const struct connection *c)
 {
-    struct lane *lane = c->lane;
     MHD_UNSIGNED_LONG_LONG timeout;
 
-    frontend_connection_look_for_tls(c);
-    c->f->adding = c; /* 1.0.1 takes a new connection over here; 0.9.75, in MHD_add_connection */
-    MHD_run(lane->daemon);
-    if (lane->c && !c->known) /* it had no memory for that, and has closed the socket */
-        frontend_connection_drop(c);
-    if (!lane->c) { /* the connection is closed */
-        frontend_lane_free(lane);
-        return;
+    return !(c->current && c->current->waits) &&
+           MHD_get_timeout(c->daemon->mhd, &timeout) == MHD_YES && timeout == 0;
+}
+
+#define RUNS_AT_ONCE 4
+
+/* libmicrohttpd takes several calls for a whole response: for its head, for all bytes, and for the end. A
+ * client may have read it and be gone before the last, which then ends in an error on a Unix socket. If
+ * the kernel does not take all bytes, libmicrohttpd waits; so if it has more to do, they are passed. */
+static void run(struct connection *c)
+{
+    struct client_daemon *daemon = c->daemon;
+    bool more = true;
+
+    for (unsigned i = 0; more && i < RUNS_AT_ONCE; i++) {
+        frontend_connection_look_for_tls(c);
+        /* 1.0.1 takes a new connection over here; 0.9.75, in MHD_add_connection */
+        c->f->adding = c;
+        MHD_run(daemon->mhd);
+        if (daemon->c && !c->known) /* it had no memory for that, and has closed the socket */
+            frontend_connection_drop(c);
+        if (!daemon->c) { /* the connection is closed */
+            frontend_daemon_free(daemon);
+            return;
+        }
+        more = has_more(c);
+        if (c->current && c->current->is_whole)
+            c->current->passed = more;
     }
-    /* libmicrohttpd has no timeouts set here: 0 means that it has more to do now, unless it waits for
-     * us. */
-    if (!(c->current && c->current->waits) && MHD_get_timeout(lane->daemon, &timeout) == MHD_YES &&
-        timeout == 0)
+    if (more)
         frontend_ready(c);
 }
 
-bool frontend_turn(struct frontend *f)
+bool frontend_run(struct frontend *f)
 {
     struct list *last = f->ready.prev, *node;
 

@@ -2,7 +2,7 @@
  *
  * There is one frontend per loop. It takes accepted sockets and passes each request to its owner in
  * pieces through struct frontend_handler. These functions run inside libmicrohttpd and only record;
- * the owner acts in its own turn. The frontend refuses requests that libmicrohttpd accepts too
+ * the owner acts in its own time. The frontend refuses requests that libmicrohttpd accepts too
  * leniently (frontend_check.h), and cuts off slow and idle clients by deadlines of its own, since
  * inactivity timers do not stop a slow drip. */
 #ifndef RETRYD_EDGE_FRONTEND_H
@@ -56,7 +56,7 @@ struct frontend_handler {
     void (*on_refused)(void *ctx, unsigned status, const char *why);
 };
 
-/* `wake` is called when frontend_turn has something to do. NULL when out of memory. */
+/* `wake` is called when frontend_run has something to do. NULL when out of memory. */
 struct frontend *frontend_new(uv_loop_t *loop, const struct frontend_handler *handler, void *ctx,
                               unsigned max_connections, void (*wake)(void *arg), void *wake_arg);
 /* No connection may be left. */
@@ -67,7 +67,7 @@ void frontend_close(struct frontend *f);
 void frontend_times(struct frontend *f, uint64_t headers_ms, uint64_t idle_ms);
 
 /* Ends the connections that have made no progress for the longest, until fewer than `max` are left.
- * The next turn frees their places, so `max_connections` must leave some spare. */
+ * The next iteration frees their places, so `max_connections` must leave some spare. */
 void frontend_make_room(struct frontend *f, unsigned max);
 
 /* Takes over an accepted socket. 0, or -errno after closing it. */
@@ -108,7 +108,7 @@ void frontend_wake(struct frontend_request *r);
 void frontend_cut(struct frontend_request *r);
 
 /* Runs libmicrohttpd. True if it did anything. */
-bool frontend_turn(struct frontend *f);
+bool frontend_run(struct frontend *f);
 
 unsigned frontend_connections(const struct frontend *f);
 /* Number of sockets passed to frontend_add that are closed by now. */

@@ -44,7 +44,7 @@ static void expect_by(struct connection *c, uint64_t ms)
     uv_timer_start(&c->timer, on_timer, ms, 0);
 }
 
-/* If the client is gone, the next turn of the loop ends the connection. */
+/* If the client is gone, the next iteration of the loop ends the connection. */
 static void expect_within(struct connection *c, uint64_t ms)
 {
     expect_by(c, c->gone ? 0 : ms);
@@ -105,7 +105,7 @@ void frontend_connection_look_for_tls(struct connection *c)
 /* --- the end of a connection ------------------------------------------------------------------ */
 
 /* The client has closed or half closed its side; either way it counts as gone. libmicrohttpd misses
- * an end that arrives together with bytes and would wait for more of the request. It gets one turn
+ * an end that arrives together with bytes and would wait for more of the request. It gets one iteration
  * to read those bytes and to respond. */
 static void on_disconnect(uv_poll_t *watch, int status, int events)
 {
@@ -115,7 +115,9 @@ static void on_disconnect(uv_poll_t *watch, int status, int events)
     (void)events;
     uv_poll_stop(watch);
     c->gone = true;
-    if (c->current && c->current->complete) {
+    if (c->current && c->current->passed) {
+        frontend_ready(c);
+    } else if (c->current && c->current->complete) {
         c->f->handler->on_gone(c->current->user);
         c->f->wake(c->f->wake_arg);
     } else {
@@ -323,7 +325,7 @@ void frontend_connection_drop(struct connection *c)
     list_remove(&c->ready);
     c->f->count--;
     c->f->closed++;
-    c->lane->c = NULL;
+    c->daemon->c = NULL;
     uv_close((uv_handle_t *)&c->watch, on_handle_closed);
     uv_close((uv_handle_t *)&c->timer, on_handle_closed);
 }
@@ -359,14 +361,14 @@ int frontend_add(struct frontend *f, int fd)
 {
     struct sockaddr_storage peer = {0};
     socklen_t n = sizeof(peer);
-    struct lane *lane = f->count < f->max ? frontend_lane_new(f) : NULL;
+    struct client_daemon *daemon = f->count < f->max ? frontend_daemon_new(f) : NULL;
     struct connection *c;
 
-    if (!lane)
+    if (!daemon)
         return refuse(f, fd, -ENOMEM);
     c = connection_new(f, fd);
     if (!c) {
-        frontend_lane_free(lane);
+        frontend_daemon_free(daemon);
         return refuse(f, fd, -ENOMEM);
     }
     if (getpeername(fd, (struct sockaddr *)&peer, &n) < 0)
@@ -376,16 +378,16 @@ int frontend_add(struct frontend *f, int fd)
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-    c->lane = lane;
-    lane->c = f->adding = c;
-    if (MHD_add_connection(lane->daemon, fd, (struct sockaddr *)&peer, n) == MHD_YES) {
+    c->daemon = daemon;
+    daemon->c = f->adding = c;
+    if (MHD_add_connection(daemon->mhd, fd, (struct sockaddr *)&peer, n) == MHD_YES) {
         frontend_ready(c);
         return 0;
     }
     /* It has closed the socket, and perhaps told so. */
-    if (lane->c)
+    if (daemon->c)
         frontend_connection_drop(c);
-    frontend_lane_free(lane);
+    frontend_daemon_free(daemon);
     return -EIO;
 }
 

@@ -31,8 +31,8 @@ struct frontend {
 
 /* A daemon of libmicrohttpd's for one connection. One with many looks at each that waits whenever one
  * of them goes on, takes each that waits out of its epoll set and back, and frees some late. */
-struct lane {
-    struct MHD_Daemon *daemon;
+struct client_daemon {
+    struct MHD_Daemon *mhd;
     uv_poll_t poll;       /* of the daemon's epoll set */
     struct connection *c; /* NULL once it is closed */
 };
@@ -41,7 +41,7 @@ struct lane {
  * end of the client's side while a response is under way. */
 struct connection {
     struct frontend *f;
-    struct lane *lane;
+    struct client_daemon *daemon;
     struct list node, ready;
     uv_poll_t watch;
     uv_timer_t timer;
@@ -77,6 +77,8 @@ struct frontend_request {
     bool started;   /* the first handler call was made */
     bool complete;  /* on_complete was called */
     bool answered;  /* there is a response */
+    bool is_whole;  /* ... with all of its body */
+    bool passed;    /* ... and the kernel has all of it */
     bool sent_raw;  /* the response was written straight to the socket: nothing may follow */
     bool waits;     /* for its owner: libmicrohttpd is not run for it */
     bool held_back; /* ... amid its body, which its owner cannot take now */
@@ -108,9 +110,9 @@ void frontend_wait(struct frontend_request *r);
 void frontend_resume(struct frontend_request *r);
 
 /* For a new connection. NULL when out of memory or of descriptors. */
-struct lane *frontend_lane_new(struct frontend *f);
+struct client_daemon *frontend_daemon_new(struct frontend *f);
 /* Its connection is closed. Not from within libmicrohttpd's callbacks. */
-void frontend_lane_free(struct lane *lane);
+void frontend_daemon_free(struct client_daemon *daemon);
 
 /* Computes how much room the request's head leaves for the response's head. */
 void frontend_measure_room(struct frontend_request *r);

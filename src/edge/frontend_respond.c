@@ -130,6 +130,7 @@ int frontend_whole(struct frontend_request *r, const struct http_response *respo
     struct MHD_Response *mhd;
     size_t n;
     char *p;
+    int rc;
 
     if (r->answered)
         return -EALREADY;
@@ -150,7 +151,9 @@ int frontend_whole(struct frontend_request *r, const struct http_response *respo
     mhd = MHD_create_response_from_buffer(n, p, n ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
     if (!mhd || n == 0)
         free(p);
-    return queue(r, mhd, response);
+    rc = queue(r, mhd, response);
+    r->is_whole = rc == 0;
+    return rc;
 }
 
 /* Lets the kernel have the whole pages of a buffer whose content no longer matters. libmicrohttpd's memory

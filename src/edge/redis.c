@@ -268,7 +268,7 @@ static void on_time(uv_timer_t *timer);
 
 static void look_again_in(struct redis *r, uint64_t ms)
 {
-    uv_update_time(r->loop); /* the loop's turn may have started long ago */
+    uv_update_time(r->loop); /* the iteration may have started long ago */
     uv_timer_start(&r->timer, on_time, ms, 0);
 }
 

@@ -1,7 +1,7 @@
 /* One upstream attempt: the letterbox between libcurl's callbacks and the exchange.
  *
  * The upstream adapter fills it in from its callbacks and calls the notify function it was given;
- * the exchange reads it in its own turn. Neither calls into the other. */
+ * the exchange reads it in its own time. Neither calls into the other. */
 #ifndef RETRYD_EXCHANGE_ATTEMPT_H
 #define RETRYD_EXCHANGE_ATTEMPT_H
 
@@ -22,7 +22,7 @@ struct attempt {
     struct body_edit edit; /* in: what of the request's body it sends otherwise */
     unsigned number;       /* 1 for a request's first */
 
-    /* What came back, in the order it comes. */
+    /* The response, in the order it arrives. */
     struct buf interim; /* heads of interim responses (102, 103), as they go to the client */
     bool headers_done;  /* status and headers are final */
     unsigned status;

@@ -552,8 +552,8 @@ static void receive(struct exchange *x)
     }
     if (placement_refuses_unfit(x))
         return;
-    unsigned turn_request = x->request.overrides.max_attempts;
-    x->max_attempts = turn_request ? turn_request : x->plan.settings->retry.max_attempts;
+    unsigned attempts = x->request.overrides.max_attempts;
+    x->max_attempts = attempts ? attempts : x->plan.settings->retry.max_attempts;
     x->reply.spoke_ms = x->ops->now_ms(x->world);
     stream_expect(x);
     exchange_set_deadline(x, x->started_ms, x->started_ms);

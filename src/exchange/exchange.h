@@ -168,7 +168,7 @@ struct exchange_limits {
     const char *spool_dir; /* the spools' folder, for messages; outlives the exchange */
 };
 
-/* What the exchange shares with others. All of it outlives the exchange. */
+/* Shared with others. All of it outlives the exchange. */
 struct exchange_shared {
     struct turns *turns;       /* at targets, of all workers */
     struct turns_ready *ready; /* its worker's: the exchange of a turn taken from it is stepped */

@@ -1,4 +1,4 @@
-/* What the files of the exchange share: exchange.c runs the state machine and its timers, placement.c picks targets,
+/* Shared by the files of the exchange: exchange.c runs the state machine and its timers, placement.c picks targets,
  * hedge.c races two attempts, judge.c judges attempts, stream.c reads events, relay.c delivers the response. */
 #ifndef RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H
 #define RETRYD_EXCHANGE_EXCHANGE_PRIVATE_H

@@ -411,7 +411,7 @@ static void judge(struct exchange *x, const struct outcome *o)
     }
     if (v.reason == REASON_KEY && placement_finds_other_key(x)) {
         snprintf(x->attempt->detail, sizeof(x->attempt->detail),
-                 "its file holds another key by now, which is taken for the next attempt");
+                 "the key file has changed; the next attempt uses its new key");
         v.kind = VERDICT_RETRY;
         v.new_key = true;
     }

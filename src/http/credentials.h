@@ -1,4 +1,4 @@
-/* Where requests carry the credentials of their client: an API key, or a token of retryd's own.
+/* The places where requests carry credentials of their client: an API key, or a token of retryd's own.
  *
  * Headers: Authorization (OpenAI and most APIs, also as "Bearer KEY"), x-api-key (Anthropic),
  * api-key (Azure), x-goog-api-key (Google). Google's APIs also take the query parameters `key` and

@@ -5,7 +5,7 @@
  *     string = DQUOTE *(byte from 0x20 on but DQUOTE and "\" / escape) DQUOTE
  *
  * Each state's function takes all it can of the piece, so that a string, a number or a run of white
- * space costs one turn, however long it is; a key takes the colon behind it along, and a comma the
+ * space costs one step, however long it is; a key takes the colon behind it along, and a comma the
  * key, where they are there. Watches and the sum cost nothing if nobody wants them.
  *
  * json.c reads texts that are in memory as a whole: one file would be longer than 800 lines. */

@@ -33,7 +33,7 @@ enum transport {
     TRANSPORT_INTERNAL, /* an error of retryd itself, such as out of memory */
 };
 
-/* What is known about an attempt that has ended. */
+/* An attempt that has ended, as far as it is known. */
 struct outcome {
     enum transport transport;
     unsigned status;               /* 0 without a status line */

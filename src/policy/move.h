@@ -16,7 +16,7 @@ enum fallback_on {
     FALLBACK_ON_ALL = (1 << 3) - 1,
 };
 
-/* What may help after a failure, as bits. */
+/* The changes of target that may help after a failure, as bits. */
 enum move_helps {
     HELPS_AGAIN = 1 << 0,    /* the same target, later */
     HELPS_KEY = 1 << 1,      /* another key of that upstream */

@@ -33,7 +33,7 @@ void budget_charge(struct budget *b, uint64_t now_ms);
 /* Charges a repeat. False, and nothing is charged, where there is no room for it. */
 bool budget_repeat(struct budget *b, unsigned percent, unsigned min, uint64_t now_ms);
 
-/* What the window holds now. */
+/* The counts in the window now. */
 void budget_count(const struct budget *b, uint64_t now_ms, uint64_t *ret_requests,
                   uint64_t *ret_repeats);
 

@@ -97,7 +97,7 @@ static void next_step(struct gate *g, uint64_t now_ms)
 }
 
 /* Moves on what time alone moves on. */
-static void turn(struct gate *g, uint64_t now_ms)
+static void advance(struct gate *g, uint64_t now_ms)
 {
     if (g->phase == GATE_CLOSED && now_ms >= g->until_ms)
         begin_opening(g);
@@ -123,7 +123,7 @@ void gate_init(struct gate *g, uint64_t now_ms)
 
 uint64_t gate_next(struct gate *g, uint64_t now_ms)
 {
-    turn(g, now_ms);
+    advance(g, now_ms);
     switch (g->phase) {
     case GATE_OPEN:
         return g->credit > 0 ? now_ms : clock_after(g->filled_ms, GATE_COLD_MS);
@@ -204,7 +204,7 @@ bool gate_close(struct gate *g, uint64_t delay_ms, uint64_t now_ms)
 {
     uint64_t until_ms = clock_after(now_ms, delay_ms);
 
-    turn(g, now_ms);
+    advance(g, now_ms);
     if (g->phase == GATE_CLOSED) {
         if (until_ms > g->until_ms)
             g->until_ms = until_ms;
@@ -220,7 +220,7 @@ bool gate_close(struct gate *g, uint64_t delay_ms, uint64_t now_ms)
 
 void gate_reopen(struct gate *g, uint64_t now_ms)
 {
-    turn(g, now_ms);
+    advance(g, now_ms);
     if (g->phase != GATE_CLOSED)
         begin_opening(g);
 }

@@ -1,4 +1,4 @@
-/* Where attempts can go: upstreams, their keys, and the models that are asked for there. */
+/* The targets of attempts: upstreams, their keys, and the models that are asked for there. */
 #ifndef RETRYD_TARGETS_TARGET_H
 #define RETRYD_TARGETS_TARGET_H
 
@@ -70,21 +70,21 @@ struct target_ref {
     unsigned key_number;
 };
 
-/* What the configuration says about one request. */
+/* The configuration as it applies to one request. */
 struct plan {
     const char *route;
     struct str base; /* the route's, a prefix of the request's path */
     const struct route_settings *settings;
     const struct upstream *const *upstreams; /* the route's upstreams */
     const unsigned *weights; /* their shares; NULL: in order, the first healthy one */
-    unsigned upstream_count; /* 1 to PROVIDERS_MAX */
+    unsigned upstream_count; /* 1 to CONFIG_UPSTREAMS_MAX */
     const char *const *fallback_models;
     unsigned fallback_count;
     unsigned fallback_on; /* enum fallback_on */
     const char *via;      /* the Via field's value that tells of this daemon; NULL: none */
 };
 
-/* What that upstream calls the model that clients call `model`. */
+/* Returns that upstream's name for the model that clients call `model`. */
 static inline struct str target_own_model(const struct upstream *p, struct str model)
 {
     for (unsigned i = 0; i < p->model_count; i++)

@@ -1,4 +1,4 @@
-/* Who may go where, and when: all that is known of targets, and who waits for one.
+/* The turns of requests at targets: all that is known of targets, and who waits for one.
  *
  * One `struct turns` serves all requests of all workers. It is made of
  *   upstream_state   an upstream: its retry budget, its requests in flight, its rate limit (C9, C22)
@@ -89,7 +89,7 @@ struct turn {
     void *tag; /* the owner's */
 };
 
-/* What a request asks for. It stays as it is while the turn is WAITING. */
+/* The needs of a request. It stays as it is while the turn is WAITING. */
 struct turn_request {
     const struct plan *plan;
     struct str model; /* that the request names; "" where it names none */
@@ -127,7 +127,7 @@ struct turn_result {
     enum turn_stage stage; /* before TURN_OVER the verdict is good */
 };
 
-/* What others should know: logs, counters, other daemons. */
+/* News for others: logs, counters, other daemons. */
 enum turns_event_kind {
     TURNS_GATE_CLOSED,
     TURNS_GATE_OPEN,
@@ -155,7 +155,7 @@ struct turns_event {
     enum turn_why why;
 };
 
-/* What turns need of the world around them. None of these may call turns_*. */
+/* The world that turns need around them. None of these may call turns_*. */
 struct turns_world {
     uint64_t (*now_ms)(void *arg);
     /* By how much a millisecond that now_ms names may have begun earlier: 1 of a clock that is rounded down,
@@ -220,7 +220,7 @@ void turns_run(struct turns *t);
  * were not as they should be. */
 unsigned turns_reset(struct turns *t, struct str upstream, struct str model);
 
-/* What another daemon has seen. That a target is shut is remembered even if it was never used here. */
+/* Takes in what another daemon has seen. That a target is shut is remembered even if it was never used here. */
 void turns_learn_gate(struct turns *t, uint64_t target_id, uint64_t for_ms);
 void turns_learn_breaker(struct turns *t, uint64_t model_id, bool open, uint64_t for_ms);
 void turns_learn_rate(struct turns *t, uint64_t upstream_id, uint64_t ahead_us);

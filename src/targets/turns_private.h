@@ -1,4 +1,4 @@
-/* What the parts of turns.h share: turns.c lets requests through and takes in what is learned of targets,
+/* Shared by the parts of turns.h: turns.c lets requests through and takes in what is learned of targets,
  * turns_table.c keeps that, and knows in which order a request considers targets,
  * turns_queue.c who waits and whose turn it is. */
 #ifndef RETRYD_TARGETS_TURNS_PRIVATE_H
@@ -30,7 +30,7 @@ enum entry_kind {
     ENTRY_KINDS,
 };
 
-/* What all things in the table begin with. */
+/* The beginning of all things in the table. */
 struct entry {
     struct entry *next;
     uint64_t id;

@@ -16,7 +16,7 @@
 
 /* --- the world of an exchange ----------------------------------------------------------------- */
 
-/* Not the loop's time, which stands still during a turn: waits would begin before the response that
+/* Not the loop's time, which stands still during an iteration: waits would begin before the response that
  * asks for them. */
 static uint64_t world_now(void *world)
 {

@@ -7,7 +7,7 @@
 #include "edge/spool_file.h"
 #include "worker/worker_private.h"
 
-/* A worker's sum is told once a turn, and in between where it moved by so much. */
+/* A worker's sum is told once an iteration, and in between where it moved by so much. */
 #define TELL_BYTES (1024u * 1024)
 
 /* --- spools --------------------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* What has happened to requests: their stories, and the sums of each minute of the last hour.
+/* The history of requests: their stories, and the sums of each minute of the last hour.
  *
  * A story is begun when something befalls a request that is worth telling: an attempt fails, it has
  * to wait for a turn, a second attempt joins the first. Most requests have none and cost nothing

@@ -117,7 +117,7 @@ void metrics_failed(struct metrics_upstream *u, unsigned status, enum reason rea
 /* A request has ended. */
 void metrics_request(struct metrics_upstream *u, const struct exchange *x);
 
-/* What came of all requests, in the words of `retryd run`. */
+/* The outcomes of all requests, in the words of `retryd run`. */
 struct metrics_sum {
     uint64_t requests, rescued, failed; /* failed: for good, however many attempts */
     uint64_t failures;                  /* failed attempts */
@@ -130,7 +130,7 @@ void metrics_add_to_sum(const struct metrics *m, struct metrics_sum *sum);
 /* Writes the sum of `count` sets in the Prometheus text format 0.0.4. */
 void metrics_write(struct metrics *const *sets, unsigned count, uint64_t now_ms, struct buf *out);
 
-/* What the system says of the process: CPU time, and memory in bytes (0: it cannot be read). */
+/* The system's figures of the process: CPU time, and memory in bytes (0: it cannot be read). */
 struct metrics_process {
     uint64_t cpu_us, resident, all;
 };

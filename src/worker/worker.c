@@ -1,4 +1,4 @@
-/* The worker's turn: libraries record what happened, then every exchange that has news acts. */
+/* An iteration of a worker's loop: libraries record what happened, then every exchange that has news acts. */
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -54,7 +54,7 @@ uint64_t worker_most_buffered(void)
     return atomic_load_explicit(&most_buffered, memory_order_relaxed);
 }
 
-/* --- the turn --------------------------------------------------------------------------------- */
+/* --- an iteration ---------------------------------------------------------------------------- */
 
 static void publish(struct worker *w)
 {
@@ -92,15 +92,15 @@ static void close_all(struct worker *w)
     uv_close((uv_handle_t *)&w->check, NULL);
 }
 
-static void turn(struct worker *w)
+static void iterate(struct worker *w)
 {
     struct list *node;
 
     for (int round = 0; w->work && round < ROUNDS_PER_TURN; round++) {
         w->work = false;
-        if (frontend_turn(w->frontend))
+        if (frontend_run(w->frontend))
             w->work = true;
-        if (fetch_turn(w->fetch))
+        if (fetch_run(w->fetch))
             w->work = true;
         while ((node = list_pop(&w->run))) {
             w->work = true;
@@ -128,11 +128,11 @@ static void on_prepare(uv_prepare_t *prepare)
     uint64_t now_ns, lag_ms;
 
     if (w->work && !w->closing)
-        turn(w);
-    if (!w->turn_began_ns)
+        iterate(w);
+    if (!w->iteration_began_ns)
         return;
     now_ns = uv_hrtime();
-    lag_ms = (now_ns - w->turn_began_ns) / 1000000;
+    lag_ms = (now_ns - w->iteration_began_ns) / 1000000;
     peak_note(&w->metrics.lag, lag_ms, now_ns / 1000000);
     if (lag_ms >= LAG_WARN_MS) {
         log_begin(LOG_WARN, "the event loop was held up");
@@ -146,9 +146,9 @@ static void on_check(uv_check_t *check)
 {
     struct worker *w = check->data;
 
-    w->turn_began_ns = uv_hrtime();
+    w->iteration_began_ns = uv_hrtime();
     if (w->work && !w->closing)
-        turn(w);
+        iterate(w);
 }
 
 /* --- the inbox -------------------------------------------------------------------------------- */

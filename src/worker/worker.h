@@ -47,7 +47,7 @@ struct metrics *worker_metrics(struct worker *w);
 
 /* The bytes that the requests of all workers hold, for [server] max_buffered: now, and the maximum so
  * far. Those that grow with what clients and upstreams send: request bodies in memory, blocks of
- * spools, and responses that are held or being sent. Each worker reports its sum once a turn, with
+ * spools, and responses that are held or being sent. Each worker reports its sum once an iteration, with
  * relaxed atomics as nothing depends on their order, so the total lags a little. */
 uint64_t worker_buffered(void);
 uint64_t worker_most_buffered(void);

@@ -64,7 +64,7 @@ struct worker {
     bool work;
     bool draining, aborting, closing;
     bool cut; /* when aborting: the remaining connections have been cut */
-    uint64_t turn_began_ns;
+    uint64_t iteration_began_ns;
     uint64_t random_state[4];
     size_t buffered;          /* bytes that its calls hold */
     size_t buffered_reported; /* the value last added to the sum of all workers */

@@ -54,7 +54,7 @@ static void on_change(void *arg)
 static void turn(void)
 {
     uv_run(&loop, UV_RUN_NOWAIT);
-    while (fetch_turn(fetch))
+    while (fetch_run(fetch))
         ;
 }
 

@@ -206,7 +206,7 @@ static void turn(void)
 {
     do
         act();
-    while (frontend_turn(frontend));
+    while (frontend_run(frontend));
 }
 
 static void set_up(void)

@@ -279,8 +279,8 @@ START_TEST(news_wait_in_a_bounded_queue)
     server_start(NULL);
     struct peer *b = peer_join();
     AWAIT(shared_is_up(a->shared), SOON_MS);
-    AWAIT(b->gates == 1000, SOON_MS); /* the latest, in order */
-    ck_assert_uint_eq(b->target, 1499);
+    /* The latest, in order. One that is sent while b begins may come twice: as news, and with all that is shut. */
+    AWAIT(b->gates >= 1000 && b->target == 1499, SOON_MS);
     ck_assert_str_eq(server_do("ZCARD retryd:gates"), "1000");
     ck_assert_str_eq(server_do("ZSCORE retryd:gates 00000000000001f3"), "");
 }

@@ -1,7 +1,6 @@
 /* The command line: what is understood, what each answer says and to whom, the exit codes, --health. */
 #include <arpa/inet.h>
 #include <check.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -16,21 +15,8 @@
 
 #include "cli/cli.h"
 #include "config_text.h"
+#include "failcall.h"
 #include "unit.h"
-
-static _Thread_local const char *failing; /* the function that fails here; NULL: none */
-static int fail_with;                     /* errno */
-
-static bool fails(const char *function)
-{
-    if (!failing || strcmp(failing, function) != 0)
-        return false;
-    errno = fail_with;
-    return true;
-}
-
-/* The library's own function, which the one of this file hides. */
-#define REAL(function) *(void **)&real = dlsym(RTLD_NEXT, #function)
 
 int socket(int family, int type, int protocol)
 {

@@ -4,7 +4,6 @@
 
 #include <check.h>
 #include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,26 +12,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "failcall.h"
 #include "failmem.h"
 #include "unit.h"
 
 /* --- the system, each call failing on demand ------------------------------------------------------ */
 
-static const char *failing; /* the function that fails; NULL: none */
-static int fail_with;       /* errno, or libuv's code */
 static struct sockaddr_un bound;
 static socklen_t bound_size;
-
-static bool fails(const char *function)
-{
-    if (!failing || strcmp(failing, function) != 0)
-        return false;
-    errno = fail_with;
-    return true;
-}
-
-/* The library's own function, which the one of this file hides. */
-#define REAL(function) *(void **)&real = dlsym(RTLD_NEXT, #function)
 
 int socket(int family, int type, int protocol)
 {

@@ -1,7 +1,6 @@
 /* Addresses that cannot be listened on: each refusal is told with its reason, and leaves neither a descriptor nor a file
  * behind. */
 #include <check.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,23 +11,10 @@
 #include "base/log.h"
 #include "config_text.h"
 #include "daemon/server_private.h"
+#include "failcall.h"
 #include "unit.h"
 
 /* --- the system, each call failing on demand ------------------------------------------------------ */
-
-static const char *failing; /* the function that fails; NULL: none */
-static int fail_with;       /* errno */
-
-static bool fails(const char *function)
-{
-    if (!failing || strcmp(failing, function) != 0)
-        return false;
-    errno = fail_with;
-    return true;
-}
-
-/* The library's own function, which the one of this file hides. */
-#define REAL(function) *(void **)&real = dlsym(RTLD_NEXT, #function)
 
 int socket(int family, int type, int protocol)
 {

@@ -4,7 +4,6 @@
 
 #include <arpa/inet.h>
 #include <check.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <hiredis/hiredis.h>
 #include <netdb.h>
@@ -13,24 +12,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "failcall.h"
 #include "failmem.h"
 #include "unit.h"
 
 /* --- the libraries, each function failing on demand --------------------------------------------- */
 
-static const char *failing; /* the function that fails; NULL: none */
-static int fail_with;
 static unsigned closes; /* calls of uv_close */
 static uv_write_t *held;
 static uv_write_cb held_end;
-
-static bool fails(const char *function)
-{
-    return failing && !strcmp(failing, function);
-}
-
-/* The library's own function, which the one of this file hides. */
-#define REAL(function) *(void **)&real = dlsym(RTLD_NEXT, #function)
 
 int uv_tcp_init(uv_loop_t *l, uv_tcp_t *handle)
 {

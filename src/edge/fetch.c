@@ -49,9 +49,9 @@ static const char *http_of(const struct transfer *t)
 /* Calls the request's `traced`. */
 static void trace_transfer(const struct transfer *t, bool cancelled)
 {
-    const char *path = t->link->unix_socket;
+    const char *path = t->upstream->unix_socket;
     struct fetch_trace trace = {
-        .address = "", .proxied = t->link->proxy[0] != '\0', .cancelled = cancelled};
+        .address = "", .proxied = t->upstream->proxy[0] != '\0', .cancelled = cancelled};
     long opened = 0, port = 0;
     char *ip = NULL;
 
@@ -317,8 +317,8 @@ void fetch_stats(const struct fetch *u, struct fetch_stats *ret)
 
 /* --- transfers -------------------------------------------------------------------------------- */
 
-/* Returns a free transfer, preferably one that is set up for this link, or a new one. */
-static struct transfer *take_transfer(struct fetch *u, uint64_t link_id)
+/* Returns a free transfer, preferably one that is set up for this upstream, or a new one. */
+static struct transfer *take_transfer(struct fetch *u, uint64_t upstream_id)
 {
     struct list *node = u->free.prev;
     struct transfer *t;
@@ -338,7 +338,7 @@ static struct transfer *take_transfer(struct fetch *u, uint64_t link_id)
         return fresh;
     }
     t = LIST_ENTRY(node, struct transfer, node);
-    for (unsigned tries = 0; t->link_id != link_id && tries < 8; tries++) {
+    for (unsigned tries = 0; t->upstream_id != upstream_id && tries < 8; tries++) {
         node = node->prev;
         if (node == &u->free)
             break;
@@ -376,7 +376,7 @@ static void recycle(struct transfer *t)
 static int start(struct fetch *u, const struct fetch_request *request, struct attempt *a,
                  void (*notify)(void *arg), void *arg, struct http1 *x, struct transfer **ret)
 {
-    struct transfer *t = take_transfer(u, request->link->id);
+    struct transfer *t = take_transfer(u, request->upstream->id);
     int rc;
 
     if (!t)
@@ -409,7 +409,7 @@ int fetch_start(struct fetch *u, const struct fetch_request *request, struct att
     struct http1 *x;
     int rc;
 
-    if (!fetch_link_is_plain_http1(request->link))
+    if (!fetch_upstream_is_plain_http1(request->upstream))
         return start(u, request, a, notify, arg, NULL, ret);
     rc = fetch_http1_start(u, request, a, notify, arg, &x);
     if (rc == 0)
@@ -417,7 +417,7 @@ int fetch_start(struct fetch *u, const struct fetch_request *request, struct att
     return rc;
 }
 
-/* Returns the wire that a user's transfer is, or NULL. */
+/* Returns the HTTP/1.1 transfer that `t` stands for, or NULL. */
 static struct http1 *http1_of(struct transfer *t)
 {
     const unsigned *magic = (const unsigned *)t;

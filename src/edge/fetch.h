@@ -4,9 +4,9 @@
  * fetch_http1.c, and they are kept for later requests in fetch_connection.c. HTTP/2, and HTTP/1.1
  * through an HTTP proxy without a tunnel, are left to libcurl (fetch_transfer.c).
  *
- * Each worker has one struct fetch: a curl multi handle with its connection cache, DNS cache and TLS
- * sessions, and the kept connections. Callbacks only record events in struct attempt; fetch_run acts
- * on them.
+ * Each worker has one struct fetch: a curl multi handle with its connection cache, DNS cache and
+ * TLS sessions, and the kept connections. Callbacks only record events in struct attempt; fetch_run
+ * acts on them.
  *
  * Everywhere:
  * - A request is sent once. libcurl would silently send a POST again, but only policy/ decides on
@@ -34,15 +34,15 @@ enum fetch_http { FETCH_HTTP_AUTO, FETCH_HTTP_1_1, FETCH_HTTP_2 };
 /* How to reach one configured upstream. The strings belong to the caller and must outlive the
  * transfer. `id` identifies the settings: an easy handle that was set up for the same id is reused
  * as it is. */
-struct fetch_link {
+struct fetch_upstream {
     uint64_t id;
-    uint64_t peer_id;        /* the same for links that may share connections */
+    uint64_t peer_id;        /* the same for upstreams that may share connections */
     const char *origin;      /* "https://host:port" */
     const char *unix_socket; /* path of a Unix socket to connect to, or "" */
     const char *ca_file;     /* the name of the CA file for messages; "" for the system's */
     const char *ca_path;     /* the file that is read instead of ca_file, or "" */
-    /* The version of the authorities. Links with different versions share neither certificates nor
-     * connections nor TLS sessions. */
+    /* The version of the authorities. Upstreams with different versions share neither certificates
+     * nor connections nor TLS sessions. */
     uint32_t ca_version;
     struct str client_cert; /* PEM, with the intermediate certificates; empty: none */
     struct str client_key;  /* PEM, not encrypted */
@@ -67,7 +67,7 @@ struct fetch_trace {
 };
 
 struct fetch_request {
-    const struct fetch_link *link;
+    const struct fetch_upstream *upstream;
     const char *method;
     const char *target; /* path and query in origin form */
     const struct headers *headers;
@@ -100,8 +100,8 @@ enum fetch_fault {
     FETCH_FAULT_KEY,         /* the key cannot be read, or does not match the certificate */
     FETCH_FAULT_MEMORY,
 };
-/* Checks whether the TLS library can read a link's authorities ("": none), client certificate and
- * key (empty: none). Sends nothing. */
+/* Checks whether the TLS library can read an upstream's authorities ("": none), client certificate
+ * and key (empty: none). Sends nothing. */
 enum fetch_fault fetch_check_trust(const char *ca_path, struct str client_cert,
                                    struct str client_key);
 
@@ -118,9 +118,9 @@ struct fetch *fetch_new(uv_loop_t *loop, void (*wake)(void *arg), void *arg);
  * running. */
 void fetch_close(struct fetch *u);
 
-/* Parses the link's authorities before its first connection. Sends nothing. Must not be called from
- * a callback of libcurl. */
-void fetch_warm(struct fetch *u, const struct fetch_link *link);
+/* Parses the upstream's authorities before its first connection. Sends nothing. Must not be called
+ * from a callback of libcurl. */
+void fetch_warm(struct fetch *u, const struct fetch_upstream *upstream);
 
 /* Starts an attempt and returns it in `*ret`. Until it has ended or is cancelled, `a` is updated
  * and notify(arg) is called after each change. Copies the headers. Returns 0 or -errno. */

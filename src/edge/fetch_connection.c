@@ -126,7 +126,7 @@ struct fetch_connection *fetch_connection_new(struct transfer *made)
     curl_socket_t fd = CURL_SOCKET_BAD;
     char *ip = NULL;
     long port = 0;
-    bool tls = str_starts(str_from(made->link->origin), STR("https:"));
+    bool tls = str_starts(str_from(made->upstream->origin), STR("https:"));
 
     curl_easy_getinfo(made->easy, CURLINFO_ACTIVESOCKET, &fd);
     curl_easy_getinfo(made->easy, CURLINFO_PRIMARY_IP, &ip);
@@ -146,7 +146,7 @@ struct fetch_connection *fetch_connection_new(struct transfer *made)
     c->u = u;
     c->fd = fd;
     c->port = (unsigned)port;
-    c->peer_id = made->link->peer_id;
+    c->peer_id = made->upstream->peer_id;
     c->serial = ++u->sockets.serials;
     c->made_ms = uv_now(u->sockets.loop);
     list_init(&c->node);
@@ -182,16 +182,17 @@ void fetch_connection_close(struct fetch_connection *c)
     c->tls = NULL;
 }
 
-static bool is_too_old(const struct fetch_connection *c, const struct fetch_link *link,
+static bool is_too_old(const struct fetch_connection *c, const struct fetch_upstream *upstream,
                        uint64_t now)
 {
-    return now - c->kept_ms > MAX_IDLE_MS ||
-           (link->connection_lifetime_ms && now - c->made_ms > link->connection_lifetime_ms);
+    return now - c->kept_ms > MAX_IDLE_MS || (upstream->connection_lifetime_ms &&
+                                              now - c->made_ms > upstream->connection_lifetime_ms);
 }
 
-struct fetch_connection *fetch_connection_take(struct fetch *u, const struct fetch_link *link)
+struct fetch_connection *fetch_connection_take(struct fetch *u,
+                                               const struct fetch_upstream *upstream)
 {
-    struct list *bucket = &u->connections.buckets[link->peer_id % CONNECTION_BUCKETS],
+    struct list *bucket = &u->connections.buckets[upstream->peer_id % CONNECTION_BUCKETS],
                 *n = bucket->prev;
     uint64_t now = uv_now(u->sockets.loop);
 
@@ -199,9 +200,9 @@ struct fetch_connection *fetch_connection_take(struct fetch *u, const struct fet
         struct fetch_connection *c = LIST_ENTRY(n, struct fetch_connection, node);
 
         n = n->prev;
-        if (c->peer_id != link->peer_id)
+        if (c->peer_id != upstream->peer_id)
             continue;
-        if (is_too_old(c, link, now)) {
+        if (is_too_old(c, upstream, now)) {
             fetch_connection_close(c);
         } else if (!is_clean(c)) {
             u->stats.stale++;

@@ -1,7 +1,7 @@
 /* Connections that libcurl has made and HTTP/1.1 runs on (fetch_http1.c), in use or kept.
  *
- * libcurl makes them with CURLOPT_CONNECT_ONLY. A connection without TLS is taken from libcurl as soon
- * as it is up. One with TLS keeps its easy handle, through which its bytes pass. */
+ * libcurl makes them with CURLOPT_CONNECT_ONLY. A connection without TLS is taken from libcurl as
+ * soon as it is up. One with TLS keeps its easy handle, through which its bytes pass. */
 #ifndef RETRYD_EDGE_FETCH_CONNECTION_H
 #define RETRYD_EDGE_FETCH_CONNECTION_H
 
@@ -26,7 +26,7 @@ struct fetch_connection {
     struct fetch *u;
     struct transfer *tls; /* what libcurl made it with; NULL: there is no TLS */
     struct http1 *http1;  /* the request on it; NULL: it is kept for the next */
-    uint64_t peer_id;     /* of its link */
+    uint64_t peer_id;     /* of its upstream */
     uint64_t serial;
     uint64_t made_ms, kept_ms; /* since when */
     int fd;
@@ -49,11 +49,13 @@ int fetch_connections_init(struct connection_table *t);
 /* Closes those that are kept. */
 void fetch_connections_deinit(struct connection_table *t);
 
-/* Takes over the connection that `made` has made. Returns NULL if out of memory; it is closed then. */
+/* Takes over the connection that `made` has made. Returns NULL if out of memory; it is closed
+ * then. */
 struct fetch_connection *fetch_connection_new(struct transfer *made);
 
-/* Returns a kept connection to `link` that is still good, the newest first, or NULL. */
-struct fetch_connection *fetch_connection_take(struct fetch *u, const struct fetch_link *link);
+/* Returns a kept connection to `upstream` that is still good, the newest first, or NULL. */
+struct fetch_connection *fetch_connection_take(struct fetch *u,
+                                               const struct fetch_upstream *upstream);
 /* Keeps a connection for the next request. */
 void fetch_connection_keep(struct fetch_connection *c);
 void fetch_connection_close(struct fetch_connection *c);
@@ -62,7 +64,8 @@ void fetch_connection_drop(struct fetch *u, uint64_t serial);
 
 /* Watches for these events of libuv. Returns 0 or -1. */
 int fetch_connection_watch(struct fetch_connection *c, int events);
-/* Lets the kernel end the connection if its peer is silent for so long, acknowledgements included. */
+/* Lets the kernel end the connection if its peer is silent for so long, acknowledgements
+ * included. */
 void fetch_connection_bound_silence(struct fetch_connection *c, unsigned ms);
 
 /* Return the number of bytes, 0 at the end, or -errno. */

@@ -12,9 +12,9 @@
 #define TLS_PIECE ((size_t)64 << 10)    /* passed to the TLS library at once */
 #define TOGETHER_MAX ((size_t)64 << 10) /* a body that TLS sends together with the headers */
 
-static bool is_tls(const struct fetch_link *l)
+static bool is_tls(const struct fetch_upstream *upstream)
 {
-    return str_starts(str_from(l->origin), STR("https:"));
+    return str_starts(str_from(upstream->origin), STR("https:"));
 }
 
 /* Adds the target with non-ASCII bytes of the path percent-encoded (RFC 3986, 2.1). */
@@ -36,10 +36,10 @@ static void add_target(struct buf *out, const char *target)
 }
 
 /* The authority of the origin, without the port that is its scheme's own. */
-static struct str host_of(const struct fetch_link *l)
+static struct str host_of(const struct fetch_upstream *upstream)
 {
-    bool tls = is_tls(l);
-    const char *p = l->origin + (tls ? strlen("https://") : strlen("http://"));
+    bool tls = is_tls(upstream);
+    const char *p = upstream->origin + (tls ? strlen("https://") : strlen("http://"));
     struct str host = {p, strcspn(p, "/")}, port = tls ? STR(":443") : STR(":80");
 
     if (str_ends(host, port))
@@ -49,7 +49,7 @@ static struct str host_of(const struct fetch_link *l)
 
 static size_t head_size(const struct fetch_request *r)
 {
-    size_t n = 128 + strlen(r->method) + 3 * strlen(r->target) + strlen(r->link->origin);
+    size_t n = 128 + strlen(r->method) + 3 * strlen(r->target) + strlen(r->upstream->origin);
 
     for (unsigned i = 0; i < r->headers->count; i++)
         n += headers_name(r->headers, i).n + headers_value(r->headers, i).n + 4;
@@ -61,7 +61,7 @@ static int write_head(struct http1 *x, const struct fetch_request *r)
 {
     struct buf *out = &x->out;
     const struct headers *h = r->headers;
-    bool together = is_tls(r->link) && r->body && r->body_len <= TOGETHER_MAX;
+    bool together = is_tls(r->upstream) && r->body && r->body_len <= TOGETHER_MAX;
     bool head = !strcmp(r->method, "HEAD");
     char space[STR_DECIMAL_MAX];
     struct str configured;
@@ -76,7 +76,7 @@ static int write_head(struct http1 *x, const struct fetch_request *r)
     buf_add_str(out, STR(" HTTP/1.1\r\n"));
     if (!headers_get(h, STR("host"), &configured)) {
         buf_add_str(out, STR("Host: "));
-        buf_add_str(out, host_of(r->link));
+        buf_add_str(out, host_of(r->upstream));
         buf_add_str(out, STR("\r\n"));
     }
     for (unsigned i = 0; i < h->count; i++) {
@@ -157,13 +157,13 @@ static void lost(struct http1 *x, const char *detail)
 
 static void trace(struct http1 *x, bool cancelled)
 {
-    const char *path = x->link->unix_socket;
+    const char *path = x->upstream->unix_socket;
     struct fetch_trace trace = x->trace;
 
     if (!x->traced)
         return;
     trace.cancelled = cancelled;
-    trace.proxied = x->link->proxy[0] != '\0';
+    trace.proxied = x->upstream->proxy[0] != '\0';
     trace.address = path[0] ? path : x->address;
     if (path[0])
         trace.port = 0;
@@ -444,8 +444,9 @@ static void download(struct http1 *x, bool failed)
             x->notify(x->arg);
             return;
         }
-        /* The socket has no more, or tells so. A TLS record fits as a whole, and the TLS library reads
-         * none in advance; but within a proxy's TLS it may hold more than the socket shows. */
+        /* The socket has no more, or tells so. A TLS record fits as a whole, and the TLS library
+         * reads none in advance; but within a proxy's TLS it may hold more than the socket
+         * shows. */
         if ((size_t)n < CONNECTION_INPUT && !(tls && tls->tls_proxy) && !failed)
             break;
     }
@@ -538,7 +539,7 @@ int fetch_http1_start(struct fetch *u, const struct fetch_request *r, struct att
     x->magic = HTTP1_MAGIC;
     x->u = u;
     x->a = a;
-    x->link = r->link;
+    x->upstream = r->upstream;
     x->notify = notify;
     x->traced = r->traced;
     x->arg = arg;
@@ -550,7 +551,7 @@ int fetch_http1_start(struct fetch *u, const struct fetch_request *r, struct att
     reader_init(&x->reader, &a->headers, !strcmp(r->method, "HEAD"));
     rc = write_head(x, r);
     if (rc == 0 && !a->fresh && !a->anew)
-        c = fetch_connection_take(u, r->link);
+        c = fetch_connection_take(u, r->upstream);
     if (rc == 0 && !c)
         rc = fetch_connector_start(u, r, x);
     if (rc < 0) {

@@ -52,9 +52,9 @@ struct transfer {
     struct list node; /* in `running` or `free` */
     struct fetch *u;
     CURL *easy;
-    uint64_t link_id; /* the link that `easy` is set up for; 0: none */
+    uint64_t upstream_id; /* the upstream that `easy` is set up for; 0: none */
 
-    /* Of that link: */
+    /* Of that upstream: */
     CURLU *place;   /* the parsed origin; NULL: CURLOPT_URL is used instead */
     bool whole_url; /* the proxy gets the whole URL and no tunnel */
     bool tls_proxy; /* the connection to the proxy uses TLS */
@@ -64,7 +64,7 @@ struct transfer {
     struct http1 *http1; /* it makes a connection for this one, and sends no request */
 
     /* Of the current request: */
-    const struct fetch_link *link;
+    const struct fetch_upstream *upstream;
     struct attempt *a;
     void (*notify)(void *arg);
     void (*traced)(void *arg, const struct fetch_trace *trace);
@@ -97,15 +97,15 @@ struct http1 {
     struct fetch *u;
     struct transfer *connecting; /* makes the connection; NULL when that is over */
     struct fetch_connection *connection;
-    const struct fetch_link *link;
+    const struct fetch_upstream *upstream;
     struct attempt *a;
     void (*notify)(void *arg);
     void (*traced)(void *arg, const struct fetch_trace *trace);
     void *arg;
     struct response_reader reader;
 
-    /* The request: the headers, and behind them a body that is sent with them; later pieces of a body
-     * that is not in memory. */
+    /* The request: the headers, and behind them a body that is sent with them; later pieces of a
+     * body that is not in memory. */
     struct buf out;
     size_t out_at;   /* how much of it is sent */
     size_t head_len; /* how much of it is headers */
@@ -154,8 +154,8 @@ void fetch_release(struct transfer *t, int keep_fd);
 void fetch_keep_interim(struct attempt *a);
 /* TCP_USER_TIMEOUT for a request with such a body. */
 unsigned fetch_silence_ms(uint64_t body_len);
-/* Whether requests on the link are sent without libcurl. */
-bool fetch_link_is_plain_http1(const struct fetch_link *l);
+/* Whether requests on the upstream are sent without libcurl. */
+bool fetch_upstream_is_plain_http1(const struct fetch_upstream *upstream);
 
 /* If the request has been sent before, libcurl is about to send it again: records the veto and
  * returns true. */
@@ -169,11 +169,11 @@ int fetch_close_socket(void *arg, curl_socket_t fd);
 /* Sets up libcurl's trace for the process, after curl_global_init. */
 void fetch_transfer_global_init(void);
 
-/* Sets the link's authorities and client certificate. */
-void fetch_transfer_set_trust(CURL *e, const struct fetch_link *l);
+/* Sets the upstream's authorities and client certificate. */
+void fetch_transfer_set_trust(CURL *e, const struct fetch_upstream *upstream);
 
-/* Sets the easy handle up for a request, from scratch if it was used for another link. Returns 0 or
- * -ENOMEM. */
+/* Sets the easy handle up for a request, from scratch if it was used for another upstream. Returns
+ * 0 or -ENOMEM. */
 int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r);
 
 /* Whether the whole request was passed to the kernel. */

@@ -280,7 +280,7 @@ void fetch_transfer_count_handshake(struct transfer *t)
 {
     curl_off_t connected = 0, done = 0;
 
-    if (!str_starts(str_from(t->link->origin), STR("https:")))
+    if (!str_starts(str_from(t->upstream->origin), STR("https:")))
         return;
     curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
     curl_easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &done);
@@ -430,16 +430,16 @@ static long http_version(enum fetch_http wanted)
     return CURL_HTTP_VERSION_2TLS;
 }
 
-bool fetch_link_is_plain_http1(const struct fetch_link *l)
+bool fetch_upstream_is_plain_http1(const struct fetch_upstream *upstream)
 {
-    bool plain = !strncmp(l->origin, "http:", 5);
+    bool plain = !strncmp(upstream->origin, "http:", 5);
 
-    return plain ? strncasecmp(l->proxy, "http", 4) != 0
-                 : http_version(l->http) == CURL_HTTP_VERSION_1_1;
+    return plain ? strncasecmp(upstream->proxy, "http", 4) != 0
+                 : http_version(upstream->http) == CURL_HTTP_VERSION_1_1;
 }
 
-/* Sets the options that are the same for all requests on a link. */
-static void set_link(struct transfer *t, const struct fetch_link *l)
+/* Sets the options that are the same for all requests on an upstream. */
+static void set_upstream(struct transfer *t, const struct fetch_upstream *upstream)
 {
     CURL *e = t->easy;
 
@@ -461,11 +461,12 @@ static void set_link(struct transfer *t, const struct fetch_link *l)
      * again, which is a tenth of the cost of a request. CURLOPT_REQUEST_TARGET then names the
      * target. Only an HTTP proxy in front of an http upstream needs the whole URL for each
      * request. */
-    t->origin = l->origin;
-    t->whole_url = !strncasecmp(l->proxy, "http", 4) && !strncmp(l->origin, "http:", 5);
+    t->origin = upstream->origin;
+    t->whole_url =
+        !strncasecmp(upstream->proxy, "http", 4) && !strncmp(upstream->origin, "http:", 5);
     curl_url_cleanup(t->place);
     t->place = t->whole_url ? NULL : curl_url();
-    if (t->place && curl_url_set(t->place, CURLUPART_URL, l->origin, 0) != CURLUE_OK) {
+    if (t->place && curl_url_set(t->place, CURLUPART_URL, upstream->origin, 0) != CURLUE_OK) {
         curl_url_cleanup(t->place); /* with CURLOPT_URL libcurl reports the error */
         t->place = NULL;
     }
@@ -476,32 +477,34 @@ static void set_link(struct transfer *t, const struct fetch_link *l)
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
-    curl_easy_setopt(e, CURLOPT_PROXY, l->proxy);
+    curl_easy_setopt(e, CURLOPT_PROXY, upstream->proxy);
     curl_easy_setopt(e, CURLOPT_NOPROXY, "");
     curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    curl_easy_setopt(e, CURLOPT_HTTP_VERSION, http_version(l->http));
+    curl_easy_setopt(e, CURLOPT_HTTP_VERSION, http_version(upstream->http));
     curl_easy_setopt(e, CURLOPT_HTTP_TRANSFER_DECODING, 1L);
     curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, MAX_IDLE_MS / 1000L);
-    curl_easy_setopt(e, CURLOPT_MAXLIFETIME_CONN, (long)((l->connection_lifetime_ms + 999) / 1000));
+    curl_easy_setopt(e, CURLOPT_MAXLIFETIME_CONN,
+                     (long)((upstream->connection_lifetime_ms + 999) / 1000));
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS);
-    fetch_transfer_set_trust(e, l);
-    t->ca_file = fetch_ca_file(l->ca_file);
-    if (l->unix_socket[0])
-        curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->unix_socket);
-    if (http_version(l->http) != CURL_HTTP_VERSION_1_1) {
+    fetch_transfer_set_trust(e, upstream);
+    t->ca_file = fetch_ca_file(upstream->ca_file);
+    if (upstream->unix_socket[0])
+        curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, upstream->unix_socket);
+    if (http_version(upstream->http) != CURL_HTTP_VERSION_1_1) {
         curl_easy_setopt(e, CURLOPT_DEBUGFUNCTION, trace_callback);
         curl_easy_setopt(e, CURLOPT_DEBUGDATA, t);
         curl_easy_setopt(e, CURLOPT_VERBOSE, 1L);
     }
-    if (fetch_link_is_plain_http1(l)) {
+    if (fetch_upstream_is_plain_http1(upstream)) {
         curl_easy_setopt(e, CURLOPT_CONNECT_ONLY, 1L);
-        /* 7.88 reads no more than this at once. It frees that buffer when the connection is made. */
+        /* 7.88 reads no more than this at once. It frees that buffer when the connection is
+         * made. */
         curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)CONNECTION_INPUT);
     }
-    t->tls_proxy = !strncasecmp(l->proxy, "https:", 6);
-    t->link_id = l->id;
+    t->tls_proxy = !strncasecmp(upstream->proxy, "https:", 6);
+    t->upstream_id = upstream->id;
 }
 
 static bool is_head(const struct fetch_request *r)
@@ -567,7 +570,7 @@ static bool is_ascii(const char *s)
  * a URL, so such a URL is set as the target, too. */
 static int set_target(struct transfer *t, const struct fetch_request *r)
 {
-    size_t n = strlen(r->target), size = strlen(r->link->origin) + n + 1;
+    size_t n = strlen(r->target), size = strlen(r->upstream->origin) + n + 1;
     bool empty_query = n > 0 && r->target[n - 1] == '?';
     const char *target = t->whole_url ? NULL : r->target;
     CURLcode rc = CURLE_OK;
@@ -578,7 +581,7 @@ static int set_target(struct transfer *t, const struct fetch_request *r)
         t->url = malloc(size);
         if (!t->url)
             return -ENOMEM;
-        snprintf(t->url, size, "%s%s", r->link->origin, r->target);
+        snprintf(t->url, size, "%s%s", r->upstream->origin, r->target);
         if (t->whole_url && empty_query)
             target = t->url;
         rc = curl_easy_setopt(t->easy, CURLOPT_URL, t->url);
@@ -600,7 +603,7 @@ static void prepare_connecting(struct transfer *t, const struct fetch_request *r
 
 int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r)
 {
-    t->link = r->link;
+    t->upstream = r->upstream;
     t->sends = 0;
     t->refused = false;
     t->response_len = UINT64_MAX;
@@ -613,8 +616,8 @@ int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r)
     t->read_failed = 0;
     t->errbuf[0] = '\0';
     t->body_len = is_head(r) ? 0 : r->body_len;
-    if (t->link_id != r->link->id)
-        set_link(t, r->link);
+    if (t->upstream_id != r->upstream->id)
+        set_upstream(t, r->upstream);
     prepare_connecting(t, r);
     if (t->http1)
         return 0;
@@ -623,7 +626,8 @@ int fetch_transfer_prepare(struct transfer *t, const struct fetch_request *r)
         return -ENOMEM;
     set_method(t, r);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
-    /* Sets which connections may be used, and resets what an earlier request on the handle has set. */
+    /* Sets which connections may be used, and resets what an earlier request on the handle has
+     * set. */
     CURL *e = t->easy;
     curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, t->a->fresh || t->a->anew ? 1L : 0L);
     curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 0L);

@@ -29,18 +29,18 @@ static struct curl_blob blob_of(struct str text)
         .data = (void *)(uintptr_t)text.p, .len = text.n, .flags = CURL_BLOB_NOCOPY};
 }
 
-void fetch_transfer_set_trust(CURL *e, const struct fetch_link *l)
+void fetch_transfer_set_trust(CURL *e, const struct fetch_upstream *upstream)
 {
     /* libcurl caches the content of a CA file for a day, and connections with it, by the name of
      * the file. Each version therefore needs its own name, even if a path in memory is reused. For
      * each bit of the version the name gets a "./" or a "/", which leads to the same file. */
-    const char *file = l->ca_path[0] ? l->ca_path : fetch_ca_file(l->ca_file);
+    const char *file = upstream->ca_path[0] ? upstream->ca_path : fetch_ca_file(upstream->ca_file);
     char name[PATH_MAX + 80], *to = name;
     *to++ = file[0] == '/' ? '/' : '.';
     if (file[0] != '/')
         *to++ = '/';
     for (unsigned bit = 0; bit < 32; bit++) {
-        if (l->ca_version >> bit & 1)
+        if (upstream->ca_version >> bit & 1)
             *to++ = '.';
         *to++ = '/';
     }
@@ -50,7 +50,8 @@ void fetch_transfer_set_trust(CURL *e, const struct fetch_link *l)
     curl_easy_setopt(e, CURLOPT_CAINFO, name);
     /* Sets the client certificate. libcurl reuses a connection or TLS session only if it has the
      * same one. */
-    struct curl_blob certificate = blob_of(l->client_cert), key = blob_of(l->client_key);
+    struct curl_blob certificate = blob_of(upstream->client_cert),
+                     key = blob_of(upstream->client_key);
     if (certificate.len == 0)
         return;
     curl_easy_setopt(e, CURLOPT_SSLCERT_BLOB, &certificate);
@@ -106,7 +107,7 @@ static void handshake_end(struct handshake *h)
         close(h->listener);
 }
 
-static int handshake_begin(struct handshake *h, const struct fetch_link *l)
+static int handshake_begin(struct handshake *h, const struct fetch_upstream *upstream)
 {
     char name[sizeof(struct sockaddr_un)];
 
@@ -122,18 +123,18 @@ static int handshake_begin(struct handshake *h, const struct fetch_link *l)
     curl_easy_setopt(h->easy, CURLOPT_FRESH_CONNECT, 1L);
     curl_easy_setopt(h->easy, CURLOPT_OPENSOCKETFUNCTION, handshake_socket);
     curl_easy_setopt(h->easy, CURLOPT_OPENSOCKETDATA, h);
-    fetch_transfer_set_trust(h->easy, l);
+    fetch_transfer_set_trust(h->easy, upstream);
     return 0;
 }
 
 /* Reads the authorities into the multi handle's cache for the first real connection. Other
  * transfers keep running meanwhile, as in any turn. */
-void fetch_warm(struct fetch *u, const struct fetch_link *l)
+void fetch_warm(struct fetch *u, const struct fetch_upstream *upstream)
 {
     struct handshake h;
     int running;
 
-    if (strncmp(l->origin, "https:", 6) != 0 || handshake_begin(&h, l) < 0)
+    if (strncmp(upstream->origin, "https:", 6) != 0 || handshake_begin(&h, upstream) < 0)
         return;
     if (curl_multi_add_handle(u->multi, h.easy) == CURLM_OK) {
         for (int i = 0; i < WARM_ROUNDS; i++) {
@@ -162,7 +163,7 @@ static CURLcode ended_with(CURLM *multi)
 }
 
 /* Runs a handshake on its own multi handle and returns the error, if any. */
-static CURLcode try_handshake(const struct fetch_link *l, char errbuf[CURL_ERROR_SIZE])
+static CURLcode try_handshake(const struct fetch_upstream *upstream, char errbuf[CURL_ERROR_SIZE])
 {
     struct handshake h;
     CURLM *multi;
@@ -170,10 +171,10 @@ static CURLcode try_handshake(const struct fetch_link *l, char errbuf[CURL_ERROR
     int running;
 
     errbuf[0] = '\0';
-    if (handshake_begin(&h, l) < 0)
+    if (handshake_begin(&h, upstream) < 0)
         return rc;
     curl_easy_setopt(h.easy, CURLOPT_ERRORBUFFER, errbuf);
-    if (!l->ca_path[0]) /* the system's authorities need no check, and are slow to read */
+    if (!upstream->ca_path[0]) /* the system's authorities need no check, and are slow to read */
         curl_easy_setopt(h.easy, CURLOPT_CAINFO, NULL);
     multi = curl_multi_init();
     if (multi && curl_multi_add_handle(multi, h.easy) == CURLM_OK) {
@@ -190,17 +191,17 @@ static CURLcode try_handshake(const struct fetch_link *l, char errbuf[CURL_ERROR
 enum fetch_fault fetch_check_trust(const char *ca_path, struct str client_cert,
                                    struct str client_key)
 {
-    struct fetch_link l = {.origin = "https://127.0.0.1:1",
-                           .ca_file = "",
-                           .ca_path = ca_path,
-                           .client_cert = client_cert,
-                           .client_key = client_key};
+    struct fetch_upstream upstream = {.origin = "https://127.0.0.1:1",
+                                      .ca_file = "",
+                                      .ca_path = ca_path,
+                                      .client_cert = client_cert,
+                                      .client_key = client_key};
     char errbuf[CURL_ERROR_SIZE];
     CURLcode rc;
 
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return FETCH_FAULT_MEMORY;
-    rc = try_handshake(&l, errbuf);
+    rc = try_handshake(&upstream, errbuf);
     curl_global_cleanup();
     switch (rc) {
     case CURLE_SSL_CACERT_BADFILE:

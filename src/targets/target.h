@@ -50,7 +50,7 @@ struct upstream {
     unsigned requests_per_minute;   /* 0: no limit */
     bool adaptive_pacing;
     uint64_t key_cooldown_ms; /* a key that is out of quota or rejected is left alone for so long */
-    const void *wire;         /* the daemon's, opaque here */
+    const void *worker_upstream; /* the worker's, opaque here */
 };
 
 /* One attempt's: `upstream` NULL before it has one. */

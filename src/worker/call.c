@@ -16,8 +16,8 @@
 
 /* --- the world of an exchange ----------------------------------------------------------------- */
 
-/* Not the loop's time, which stands still during an iteration: waits would begin before the response that
- * asks for them. */
+/* Not the loop's time, which stands still during an iteration: waits would begin before the
+ * response that asks for them. */
 static uint64_t world_now(void *world)
 {
     (void)world;
@@ -88,11 +88,11 @@ static int world_plan(void *world, struct exchange *x, struct str model, struct 
 {
     struct call *c = call_of(x);
     struct str path = http_request_path(&x->request.http);
-    int rc = wiring_plan(c->wiring, path, model, x->request.model_hidden, ret_plan);
+    int rc = worker_config_plan(c->config, path, model, x->request.model_hidden, ret_plan);
 
     (void)world;
     if (rc == -ENOENT)
-        config_no_route(c->wiring->config, path, model, ret_why, size);
+        config_no_route(c->config->parsed, path, model, ret_why, size);
     if (rc == 0 && c->r)
         frontend_stall_limit(c->r, ret_plan->settings->timeout.idle_ms);
     return rc;
@@ -103,10 +103,10 @@ static int world_attempt_start(void *world, struct exchange *x, struct attempt *
 {
     struct worker *w = world;
     struct call *c = call_of(x);
-    const struct wire *wire = a->turn.target.upstream->wire;
+    const struct worker_upstream *upstream = a->turn.target.upstream->worker_upstream;
     bool as_it_is = body_in_memory(&x->request.body) && a->edit.cut == 0;
     struct fetch_request request = {
-        .link = &wire->link,
+        .upstream = &upstream->fetch,
         .method = o->method,
         .target = o->target.p,
         .headers = &o->headers,
@@ -117,7 +117,7 @@ static int world_attempt_start(void *world, struct exchange *x, struct attempt *
     };
 
     metrics_add(&w->metrics.attempts, 1);
-    metrics_add(&wire->metrics->attempts, 1);
+    metrics_add(&upstream->metrics->attempts, 1);
     if (steps_are_logged()) {
         request.traced = on_traced;
         steps_attempt(x, a);
@@ -229,14 +229,14 @@ static bool call_renew(void *world, struct exchange *x, struct plan *ret_plan)
     struct worker *w = world;
     struct call *c = call_of(x);
 
-    if (c->wiring == w->wiring || !config_same_source(c->wiring->config, w->wiring->config) ||
-        wiring_plan(w->wiring, http_request_path(&x->request.http), str_from(x->request.model),
-                    x->request.model_hidden, ret_plan) < 0)
+    if (c->config == w->config || !config_same_source(c->config->parsed, w->config->parsed) ||
+        worker_config_plan(w->config, http_request_path(&x->request.http),
+                           str_from(x->request.model), x->request.model_hidden, ret_plan) < 0)
         return false;
-    wiring_unref(c->wiring_before);
-    c->wiring_before = c->wiring;
-    c->wiring = wiring_ref(w->wiring);
-    x->limits.spool_dir = w->wiring->config->server.spool_dir;
+    worker_config_unref(c->config_before);
+    c->config_before = c->config;
+    c->config = worker_config_ref(w->config);
+    x->limits.spool_dir = w->config->parsed->server.spool_dir;
     return true;
 }
 
@@ -251,7 +251,7 @@ static bool has_key(const struct upstream *p, uint64_t id)
 /* Whether the upstream has a key that it did not have when the request got its plan. */
 static bool has_other_key(const struct worker *w, const struct upstream *was, size_t number)
 {
-    const struct upstream *now = &w->wiring->wires[number].upstream;
+    const struct upstream *now = &w->config->upstreams[number].upstream;
 
     for (unsigned i = 0; i < now->key_count; i++)
         if (!has_key(was, now->keys[i].id))
@@ -264,11 +264,11 @@ static bool call_other_key(void *world, struct exchange *x, const struct target 
 {
     struct worker *w = world;
     struct call *c = call_of(x);
-    const struct wire *wire = t->upstream->wire;
-    size_t number = (size_t)(wire - c->wiring->wires);
-    struct config *config = w->wiring->config, *now;
+    const struct worker_upstream *upstream = t->upstream->worker_upstream;
+    size_t number = (size_t)(upstream - c->config->upstreams);
+    struct config *config = w->config->parsed, *now;
 
-    if (!config_same_source(c->wiring->config, config))
+    if (!config_same_source(c->config->parsed, config))
         return false;
     if (has_other_key(w, t->upstream, number))
         return true;
@@ -300,7 +300,8 @@ static void call_turn_asked(void *world, struct exchange *x, const struct turn *
 /* Of an upstream; NULL: none was chosen. */
 static struct metrics_upstream *counters_of(struct worker *w, const struct upstream *upstream)
 {
-    return upstream ? ((const struct wire *)upstream->wire)->metrics : &w->metrics.no_upstream;
+    return upstream ? ((const struct worker_upstream *)upstream->worker_upstream)->metrics
+                    : &w->metrics.no_upstream;
 }
 
 static void call_attempt_failed(void *world, struct exchange *x, const struct attempt_report *r)
@@ -362,8 +363,8 @@ static void record_end(struct worker *w, struct call *c)
         metrics_add(&m->client_repeats, 1);
     metrics_add(&m->duration_ms, x->ended_ms - x->started_ms);
     metrics_request(counters_of(w, x->placement.target.upstream), x);
-    access_log_request(x, w->wiring->config->log.access);
-    story_end(w->history, &c->story, x, w->wiring->config->admin.slow_ms);
+    access_log_request(x, w->config->parsed->log.access);
+    story_end(w->history, &c->story, x, w->config->parsed->admin.slow_ms);
 }
 
 /* Whether a whole response may still wait for a slow client, which may never read it. (A streamed
@@ -469,10 +470,10 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
 {
     struct call *c = call_take(w);
     struct exchange_limits limits = {
-        .hold_limit = w->wiring->config->server.hold_limit,
-        .max_body = w->wiring->config->server.max_body,
-        .memory_body = w->wiring->config->server.memory_body,
-        .spool_dir = w->wiring->config->server.spool_dir,
+        .hold_limit = w->config->parsed->server.hold_limit,
+        .max_body = w->config->parsed->server.max_body,
+        .memory_body = w->config->parsed->server.memory_body,
+        .spool_dir = w->config->parsed->server.spool_dir,
     };
     struct exchange_shared shared = {
         .turns = w->turns, .ready = &w->ready, .failures = w->failures};
@@ -482,7 +483,7 @@ static struct call *call_begin(struct worker *w, struct frontend_request *r)
     c->r = r;
     c->t[0] = c->t[1] = NULL;
     c->armed_at = TIMER_OFF;
-    c->wiring = wiring_ref(w->wiring);
+    c->config = worker_config_ref(w->config);
     c->story = NULL;
     c->spool_warned = c->end_pending = c->sent_whole = false;
     exchange_init(&c->x, &world_ops, w, &shared, &limits);
@@ -503,9 +504,9 @@ static void call_end(struct call *c)
     exchange_deinit(&c->x);
     c->answered = 0;
     call_count(c);
-    wiring_unref(c->wiring);
-    wiring_unref(c->wiring_before);
-    c->wiring = c->wiring_before = NULL;
+    worker_config_unref(c->config);
+    worker_config_unref(c->config_before);
+    c->config = c->config_before = NULL;
     uv_timer_stop(&c->timer);
     list_remove(&c->run);
     list_remove(&c->node);
@@ -561,7 +562,7 @@ static bool may_read(void *ctx, const struct headers *h)
     const struct worker *w = ctx;
     const char *why;
 
-    return frontend_may_enter(h, w->wiring->hosts, w->wiring->origins, &why);
+    return frontend_may_enter(h, w->config->hosts, w->config->origins, &why);
 }
 
 /* C29: the client's token, if tokens are needed. Nothing behind this sees it, nor whatever else the
@@ -569,7 +570,7 @@ static bool may_read(void *ctx, const struct headers *h)
 static int check_token(struct worker *w, struct http_request *request, int *ret_token,
                        char *ret_why, size_t size)
 {
-    const struct tokens *t = w->wiring->config->server.client_tokens;
+    const struct tokens *t = w->config->parsed->server.client_tokens;
     bool any = false, query = false;
     unsigned at = 0, fields = request->headers.count;
     struct str text;
@@ -599,17 +600,17 @@ static int check_token(struct worker *w, struct http_request *request, int *ret_
 static int refuse_headers(struct worker *w, struct frontend_request *r,
                           struct http_request *request, int *ret_token, char *ret_why, size_t size)
 {
-    const struct config_server *s = &w->wiring->config->server;
+    const struct config_server *s = &w->config->parsed->server;
     const char *why = NULL;
     struct str v;
     int rc;
 
-    if (!frontend_may_enter(&request->headers, w->wiring->hosts, w->wiring->origins, &why)) {
-        frontend_explain_refusal(&request->headers, w->wiring->hosts, &w->wiring->origins, why,
+    if (!frontend_may_enter(&request->headers, w->config->hosts, w->config->origins, &why)) {
+        frontend_explain_refusal(&request->headers, w->config->hosts, &w->config->origins, why,
                                  ret_why, size);
         return -EACCES;
     }
-    if (wiring_is_loop(&request->headers)) {
+    if (worker_config_is_loop(&request->headers)) {
         snprintf(ret_why, size,
                  "retryd: this daemon sent this request itself: an upstream's url leads back to "
                  "this daemon");
@@ -643,11 +644,11 @@ static int refuse_headers(struct worker *w, struct frontend_request *r,
 /* Who asks: for its turns, the log and the counters. */
 static void note_client(struct call *c, int token)
 {
-    const struct tokens *t = c->wiring->config->server.client_tokens;
+    const struct tokens *t = c->config->parsed->server.client_tokens;
     struct request *request = &c->x.request;
 
     request->client = tokens_client(t, (unsigned)token);
-    metrics_add(&c->wiring->clients[token]->requests, 1);
+    metrics_add(&c->config->clients[token]->requests, 1);
     snprintf(request->client_name, sizeof(request->client_name), "%s",
              tokens_name(t, (unsigned)token));
 }
@@ -751,7 +752,7 @@ static void on_refused(void *ctx, unsigned status, const char *why)
     struct worker *w = ctx;
 
     metrics_add(&w->metrics.refused, 1);
-    if (w->wiring->config->log.access == ACCESS_OFF)
+    if (w->config->parsed->log.access == ACCESS_OFF)
         return;
     log_begin(LOG_INFO, "request refused");
     log_u64("status", status);

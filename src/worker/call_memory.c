@@ -21,7 +21,7 @@ int call_spool_open(void *world, struct exchange *x, struct spool **ret)
 {
     struct worker *w = world;
     struct call *c = x->tag;
-    struct spool *s = spool_file_new(&w->loop, c->wiring->config->server.spool_dir,
+    struct spool *s = spool_file_new(&w->loop, c->config->parsed->server.spool_dir,
                                      &w->metrics.spooled_bytes, on_spool_news, c);
 
     if (!s)
@@ -39,7 +39,7 @@ static uint64_t buffered(const struct worker *w)
 
 static uint64_t most(const struct worker *w)
 {
-    return w->wiring->config->server.max_buffered;
+    return w->config->parsed->server.max_buffered;
 }
 
 /* Above half of max_buffered, bodies go to spools at once ... */

@@ -1,4 +1,5 @@
-/* An iteration of a worker's loop: libraries record what happened, then every exchange that has news acts. */
+/* An iteration of a worker's loop: libraries record what happened, then every exchange that has
+ * news acts. */
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -24,8 +25,8 @@ static void wake_worker(void *arg)
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-/* All threads update it. It may wrap around between one worker's addition and another's subtraction,
- * which is harmless. */
+/* All threads update it. It may wrap around between one worker's addition and another's
+ * subtraction, which is harmless. */
 static _Atomic uint64_t buffered;
 static _Atomic uint64_t most_buffered;
 
@@ -153,19 +154,19 @@ static void on_check(uv_check_t *check)
 
 /* --- the inbox -------------------------------------------------------------------------------- */
 
-static bool has_authorities(const struct wiring *w, const struct fetch_link *l)
+static bool has_authorities(const struct worker_config *c, const struct fetch_upstream *upstream)
 {
-    for (unsigned i = 0; i < w->config->upstream_count; i++)
-        if (w->wires[i].link.ca_version == l->ca_version &&
-            !strcmp(w->wires[i].link.ca_path, l->ca_path) &&
-            !strcmp(w->wires[i].link.ca_file, l->ca_file))
+    for (unsigned i = 0; i < c->parsed->upstream_count; i++)
+        if (c->upstreams[i].fetch.ca_version == upstream->ca_version &&
+            !strcmp(c->upstreams[i].fetch.ca_path, upstream->ca_path) &&
+            !strcmp(c->upstreams[i].fetch.ca_file, upstream->ca_file))
             return true;
     return false;
 }
 
 void worker_adopt(struct worker *w, struct config *config)
 {
-    struct wiring *now = wiring_new(config, &w->metrics), *before = w->wiring;
+    struct worker_config *now = worker_config_new(config, &w->metrics), *before = w->config;
 
     atomic_store(&w->serial, config->serial);
     w->on_change(w->arg);
@@ -173,13 +174,13 @@ void worker_adopt(struct worker *w, struct config *config)
         log_line(LOG_ERROR, "out of memory: a worker keeps the previous configuration");
         return;
     }
-    w->wiring = now;
+    w->config = now;
     for (unsigned i = 0; i < config->upstream_count; i++) {
-        turns_limits(w->turns, &now->wires[i].upstream);
-        if (!has_authorities(before, &now->wires[i].link))
-            fetch_warm(w->fetch, &now->wires[i].link);
+        turns_limits(w->turns, &now->upstreams[i].upstream);
+        if (!has_authorities(before, &now->upstreams[i].fetch))
+            fetch_warm(w->fetch, &now->upstreams[i].fetch);
     }
-    wiring_unref(before);
+    worker_config_unref(before);
 }
 
 static void start_drain(struct worker *w)
@@ -338,10 +339,10 @@ static void *run(void *arg)
 {
     struct worker *w = arg;
 
-    for (unsigned i = 0; i < w->wiring->config->upstream_count; i++)
-        fetch_warm(w->fetch, &w->wiring->wires[i].link);
+    for (unsigned i = 0; i < w->config->parsed->upstream_count; i++)
+        fetch_warm(w->fetch, &w->config->upstreams[i].fetch);
     uv_run(&w->loop, UV_RUN_DEFAULT);
-    wiring_unref(w->wiring);
+    worker_config_unref(w->config);
     log_flush();
     log_thread_done();
     atomic_store(&w->stopped, true);
@@ -404,8 +405,8 @@ struct worker *worker_new(struct config *config, const struct worker_shared *sha
         w->random_state[0] = (uint64_t)(uintptr_t)w | 1;
     atomic_init(&w->serial, config->serial);
     metrics_init(&w->metrics);
-    w->wiring = wiring_new(config, &w->metrics);
-    if (w->wiring)
+    w->config = worker_config_new(config, &w->metrics);
+    if (w->config)
         rc = set_up_loop(w, config->server.max_connections + 64);
     if (rc == 0)
         rc = -pthread_create(&w->thread, NULL, run, w);
@@ -413,7 +414,7 @@ struct worker *worker_new(struct config *config, const struct worker_shared *sha
         return w;
     *ret_error = rc;
     tear_down(w);
-    wiring_unref(w->wiring);
+    worker_config_unref(w->config);
     metrics_deinit(&w->metrics);
     free(w);
     return NULL;

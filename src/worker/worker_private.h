@@ -10,8 +10,8 @@
 #include "edge/fetch.h"
 #include "edge/frontend.h"
 #include "worker/history.h"
-#include "worker/wiring.h"
 #include "worker/worker.h"
+#include "worker/worker_config.h"
 
 /* One request in progress: the exchange and its two ends. */
 struct call {
@@ -20,8 +20,8 @@ struct call {
     struct exchange x;
     struct frontend_request *r; /* NULL when the client's end is closed */
     struct transfer *t[2];      /* of x.slots; NULL while none runs */
-    struct wiring *wiring;
-    struct wiring *wiring_before; /* of its previous plan, or NULL */
+    struct worker_config *config;
+    struct worker_config *config_before; /* of its previous plan, or NULL */
     uv_timer_t timer;
     uint64_t armed_at;   /* when the timer fires, or TIMER_OFF */
     size_t held;         /* bytes counted for it in the worker's `buffered` */
@@ -51,7 +51,7 @@ struct worker {
     uv_check_t check;
     struct frontend *frontend;
     struct fetch *fetch;
-    struct wiring *wiring;
+    struct worker_config *config;
     struct turns *turns;         /* of all workers */
     struct failures *failures;   /* of all workers */
     struct history *history;     /* of all workers */

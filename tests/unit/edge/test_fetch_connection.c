@@ -34,7 +34,7 @@ struct asked {
 
 static uv_loop_t loop;
 static struct fetch *fetch;
-static struct fetch_link *place;
+static struct fetch_upstream *place;
 static struct headers headers;
 static char folder[] = "/tmp/fetch-connection-XXXXXX", path[64];
 static int server, peers[MANY];
@@ -76,15 +76,15 @@ static void begin(void)
     ck_assert_ptr_nonnull(fetch);
     place = calloc(1, sizeof *place);
     ck_assert_ptr_nonnull(place);
-    *place = (struct fetch_link){.id = 1,
-                                 .peer_id = 1,
-                                 .origin = "http://localhost",
-                                 .unix_socket = path,
-                                 .ca_file = "",
-                                 .ca_path = "",
-                                 .client_cert = STR(""),
-                                 .client_key = STR(""),
-                                 .proxy = ""};
+    *place = (struct fetch_upstream){.id = 1,
+                                     .peer_id = 1,
+                                     .origin = "http://localhost",
+                                     .unix_socket = path,
+                                     .ca_file = "",
+                                     .ca_path = "",
+                                     .client_cert = STR(""),
+                                     .client_key = STR(""),
+                                     .proxy = ""};
     headers_init(&headers);
 }
 
@@ -106,7 +106,7 @@ static void end(void)
 static void start(struct asked *q)
 {
     struct fetch_request r = {
-        .link = place, .method = "GET", .target = "/", .headers = &headers, .body = ""};
+        .upstream = place, .method = "GET", .target = "/", .headers = &headers, .body = ""};
 
     attempt_init(&q->a);
     q->a.high_water = SIZE_MAX;
@@ -256,7 +256,8 @@ START_TEST(only_good_connections_are_kept)
 }
 END_TEST
 
-/* Links to other peers, links that demand a new connection or younger ones, and requests that do. */
+/* Upstreams to other peers, upstreams that demand a new connection or younger ones, and requests
+ * that do. */
 START_TEST(a_connection_is_for_its_own_peer_and_while_it_may)
 {
     begin();

@@ -49,7 +49,7 @@ static void teardown(void)
 
 START_TEST(without_memory_none_is_begun)
 {
-    for (size_t n = 1; n <= 2; n++) { /* the worker, its wiring */
+    for (size_t n = 1; n <= 2; n++) { /* the worker, its configuration */
         struct worker *w;
         int error;
 

@@ -1,5 +1,5 @@
 /* A configuration in the form that a worker uses, when memory is short. */
-#include "worker/wiring.h"
+#include "worker/worker_config.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -23,17 +23,17 @@ START_TEST(each_allocation_may_fail)
     ck_assert_str_eq(l.problems, "");
     metrics_init(&metrics);
     for (n = 1;; n++) {
-        struct wiring *w;
+        struct worker_config *w;
 
         failmem_arm(n);
-        w = wiring_new(l.config, &metrics);
+        w = worker_config_new(l.config, &metrics);
         if (!failmem_disarm()) {
             ck_assert_ptr_nonnull(w);
-            wiring_unref(w);
+            worker_config_unref(w);
             break;
         }
         if (w) /* only the counters of an upstream are short: it shares those of "other" */
-            wiring_unref(w);
+            worker_config_unref(w);
     }
     ck_assert_uint_gt(n, 8);
     metrics_deinit(&metrics);
@@ -43,7 +43,7 @@ END_TEST
 
 void unit_tests(Suite *suite)
 {
-    TCase *c = unit_case(suite, "wiring");
+    TCase *c = unit_case(suite, "worker_config");
 
     tcase_add_test(c, each_allocation_may_fail);
 }

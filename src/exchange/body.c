@@ -1,4 +1,4 @@
-/* Keeps a request's body, in memory while it is small, else in a spool, and reads what it says. */
+/* Keeps a request's body, in memory while it is small, else in a spool, and parses it. */
 #include "exchange/body.h"
 
 #include <assert.h>
@@ -11,7 +11,7 @@
 #include "exchange/exchange.h"
 #include "exchange/spool.h"
 
-/* --- what a body says ------------------------------------------------------------------------- */
+/* --- the content of a body -------------------------------------------------------------------- */
 
 const struct str body_key_names[BODY_KEYS] = {
     [BODY_MODEL] = {"model", 5},
@@ -71,7 +71,7 @@ void body_look_free(struct body_look *l)
     free(l);
 }
 
-/* Whether nothing that comes later can matter, because the body is neither a form nor an object. */
+/* Whether later bytes cannot matter, because the body is neither a form nor an object. */
 static bool is_told(const struct body_look *l)
 {
     return l->first == '{' ? json_stream_is_lost(&l->json)
@@ -84,14 +84,13 @@ static void take_plain(void *arg, struct str plain)
 
     if (l->over)
         return;
-    /* A JSON object and a form are known by their first character. Nothing is looked for in
-     * anything else. */
+    /* The first character shows a JSON object or a form. Any other body is not parsed. */
     struct str rest;
     form_watch_feed(&l->form_model, plain);
     if (l->first == '\0') {
         rest = str_trim(plain);
         if (rest.n > 0)
-            l->first = rest.p[0] ? rest.p[0] : '?'; /* whatever begins no JSON */
+            l->first = rest.p[0] ? rest.p[0] : '?'; /* any character that does not begin JSON */
     }
     if (l->first == '{' || l->first == '\0')
         json_stream_feed(&l->json, plain);
@@ -99,7 +98,7 @@ static void take_plain(void *arg, struct str plain)
     if (l->plain > PACKED_PLAIN_MAX && l->plain / PACKED_RATIO_MAX > l->came)
         l->state = PACKED_LONG;
     l->over = l->state == PACKED_LONG || is_told(l);
-    if (l->over) /* the rest of the same piece is not looked at either */
+    if (l->over) /* skip the rest of the same piece, too */
         decoder_stop(&l->decoder);
 }
 
@@ -128,7 +127,7 @@ void body_look_end(struct body_look *l)
     decoder_deinit(&l->decoder);
 }
 
-/* --- what was read ---------------------------------------------------------------------------- */
+/* --- the results of parsing ------------------------------------------------------------------- */
 
 static bool is_readable(const struct body_look *l)
 {
@@ -196,7 +195,7 @@ void body_may_spool(struct body *b, struct exchange *x, uint64_t memory_max)
         b->memory.cap = (size_t)memory_max;
 }
 
-/* --- what it says ------------------------------------------------------------------------------- */
+/* --- parsing it ------------------------------------------------------------------------------- */
 
 void body_expect(struct body *b, struct str encoding)
 {
@@ -215,7 +214,7 @@ enum packed_state body_packed_state(const struct body *b)
     return b->look ? b->look->state : PACKED_READ;
 }
 
-/* Reads a body that is in memory. NULL: out of memory. */
+/* Parses a body that is in memory. NULL: out of memory. */
 static struct body_look *look_at_memory(const struct body *b, bool sum)
 {
     struct body_look *l = body_look_new(b->encoding, sum);
@@ -229,7 +228,7 @@ static struct body_look *look_at_memory(const struct body *b, bool sum)
     return l;
 }
 
-/* All of it has come and is stored. A packed body in memory is read now. Returns 0 or -ENOMEM. */
+/* The body is complete and stored; a packed one in memory is parsed now. Returns 0 or -ENOMEM. */
 static int read_whole(struct body *b)
 {
     if (b->look)
@@ -239,7 +238,7 @@ static int read_whole(struct body *b)
     return body_is_packed(b) && !b->look ? -ENOMEM : 0;
 }
 
-/* --- spooling ----------------------------------------------------------------------------------- */
+/* --- spooling --------------------------------------------------------------------------------- */
 
 static bool should_spool(const struct body *b, size_t n)
 {
@@ -320,7 +319,7 @@ int body_go_on(struct body *b)
     return rc == 0 && b->finished ? read_whole(b) : rc;
 }
 
-/* --- growing ------------------------------------------------------------------------------------ */
+/* --- growing ---------------------------------------------------------------------------------- */
 
 ptrdiff_t body_append(struct body *b, const void *data, size_t n)
 {
@@ -359,7 +358,7 @@ void body_finish(struct body *b)
     b->finished = true;
 }
 
-/* --- reading ------------------------------------------------------------------------------------ */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 bool body_in_memory(const struct body *b)
 {
@@ -409,7 +408,7 @@ bool body_values(const struct body *b, struct json_value ret[BODY_KEYS])
     return true;
 }
 
-/* Returns a form's model. False: it is no form, or has none. */
+/* Finds a form's model. Returns false if the body is no form or has none. */
 static bool form_model(const struct body *b, struct form_watch *ret)
 {
     const struct form_watch *w = b->look ? body_look_form_model(b->look) : NULL;

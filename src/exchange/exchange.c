@@ -13,7 +13,8 @@
 #define EXCHANGE_MAGIC 0x72657478u
 #define BIT(state) (1u << (state))
 
-/* Each state's name, and the moves that the diagram in exchange.h shows; every state may go to DONE. */
+/* Each state's name, and the moves that the diagram in exchange.h shows; every state may go to
+ * DONE. */
 static const struct {
     const char *name;
     unsigned moves;
@@ -125,7 +126,7 @@ void exchange_deinit(struct exchange *x)
 ptrdiff_t exchange_body(struct exchange *x, const void *data, size_t n)
 {
     if (x->state == EXCHANGE_DONE)
-        return (ptrdiff_t)n; /* nobody wants it any more */
+        return (ptrdiff_t)n; /* no longer wanted: dropped */
     assert(x->state == EXCHANGE_RECEIVING);
     return request_body(&x->request, data, n);
 }
@@ -186,7 +187,7 @@ void exchange_cannot_retry(struct exchange *x, const char *why)
 
 /* --- attempts --------------------------------------------------------------------------------- */
 
-/* What an attempt's buffer may keep between attempts: most answers fit, big ones are given back. */
+/* The memory that an attempt's buffer keeps between attempts. Most responses fit. */
 #define KEEP_BYTES (64 * 1024)
 #define INTERIM_BYTES_MAX (8 * 1024) /* beyond it they are left out */
 
@@ -234,7 +235,7 @@ int exchange_send(struct exchange *x, struct attempt *a, bool fresh)
     attempt_reset(a);
     a->fresh = fresh;
     a->anew = placement_begins_anew(x, a);
-    /* Until it is known what kind of answer it is. */
+    /* Until the kind of response is known. */
     a->high_water =
         x->limits.hold_limit < RELAY_WAITING_MAX ? x->limits.hold_limit : RELAY_WAITING_MAX;
     a->started_ms = a->last_piece_ms = x->ops->now_ms(x->world);
@@ -268,8 +269,7 @@ void exchange_start_attempt(struct exchange *x, bool fresh)
         return;
     }
     exchange_set(x, EXCHANGE_ATTEMPTING);
-    x->stream.on = x->held.open =
-        false; /* nothing of this one has come, whatever the last one was */
+    x->stream.on = x->held.open = false; /* no byte of this attempt has come yet */
     x->hedge.spent = false;
     if (exchange_send(x, x->attempt, fresh) < 0)
         judge_transport(x, TRANSPORT_INTERNAL);
@@ -287,16 +287,17 @@ static bool has_response(const struct exchange *x)
     return x->state == EXCHANGE_HOLDING || x->state == EXCHANGE_RELAYING;
 }
 
-/* Until its first content a stream has a time of its own: it may think for minutes after it has
- * said hello. From then on, and in all other answers, no two pieces may be too far apart. */
+/* Until its first content a stream has its own time limit, because a model may think for minutes
+ * after the first event. After that, and in all other responses, the time between two pieces is
+ * limited. */
 static bool awaits_content(const struct exchange *x)
 {
     return x->held.open || (x->stream.on && !x->stream.guard.content);
 }
 
-/* A stream has said that it is whole. Servers that then keep the connection open, however many pings
- * they send, would keep their clients waiting for nothing. Behind the last finish_reason the usage and
- * the mark may still come. */
+/* How long retryd waits for the end of the connection after a stream has said that it is complete.
+ * Some servers keep the connection open, and their clients would wait for nothing. After the last
+ * finish_reason the usage and the end mark may still come. */
 #define AFTER_MARK_MS 1000
 #define AFTER_FINISH_MS 2000
 
@@ -312,7 +313,8 @@ static uint64_t end_limit(const struct exchange *x)
     return x->stream.end_ms + (x->stream.guard.marker ? AFTER_MARK_MS : AFTER_FINISH_MS);
 }
 
-/* Pings keep an answer alive that has not ended, but not for ever. Silence has a time of its own. */
+/* Pings keep a response alive that has not ended, but not for ever. Silence has its own time
+ * limit. */
 static uint64_t news_limit(const struct exchange *x)
 {
     bool pings = x->attempt->last_piece_ms > x->stream.news_ms;
@@ -322,10 +324,10 @@ static uint64_t news_limit(const struct exchange *x)
                : TIMER_OFF;
 }
 
-/* An answer that is held whole may take longer than the deadline, as a live one may, once the client
- * is kept waiting by heartbeats: then the attempt that is under way is not ended by it. What is to
- * mend an answer has to bring something new in time, however much it repeats. A limit on the client's
- * silence stays: it is the moment to let it hear something. */
+/* A response that is held whole may take longer than the deadline, as a live one may, once
+ * heartbeats keep the client waiting: the deadline then does not end the running attempt. An
+ * attempt that mends a response has to bring something new in time, however much it repeats. The
+ * limit on silence towards the client stays: it is the time to send something. */
 static uint64_t deadline_now(const struct exchange *x)
 {
     bool alive = x->reply.begun && !x->reply.committed && x->stream.on && x->stream.guard.content &&
@@ -334,7 +336,7 @@ static uint64_t deadline_now(const struct exchange *x)
     return x->state == EXCHANGE_RELAYING || alive ? TIMER_OFF : x->deadline.at_ms;
 }
 
-/* When the attempt has taken too long. DEADLINE_NONE and TIMER_OFF are the same number. */
+/* Returns when the attempt has taken too long. DEADLINE_NONE and TIMER_OFF are the same number. */
 static uint64_t attempt_limit(const struct exchange *x)
 {
     const struct timeout_settings *t = &x->plan.settings->timeout;
@@ -354,8 +356,8 @@ static uint64_t attempt_limit(const struct exchange *x)
     return earlier(total, clock_timeout(a->last_piece_ms, t->idle_ms));
 }
 
-/* `"stream": true` of an API that is not known may ask for lines of JSON, or for anything else. Events
- * it is only where the client says so, or the answer does. */
+/* In an unknown API, `"stream": true` may ask for lines of JSON, or for anything else. The response
+ * consists of events only if the client or the response says so. */
 static bool takes_comments(const struct exchange *x)
 {
     enum dialect dialect = x->stream.guard.dialect;
@@ -368,8 +370,9 @@ static bool takes_comments(const struct exchange *x)
             str_ifind(accept, STR("text/event-stream")) >= 0);
 }
 
-/* When the next keep-alive comment is due (C14). An answer that turns out to be no stream has none, nor
- * has one that still may, for it could not be delivered any more; and neither has a client that could not tell a comment from a part of its answer. */
+/* Returns when the next keep-alive comment is due (C14). There are none in a response that is no
+ * stream or may turn out to be none, because it could not be delivered after a comment; and none
+ * for a client that cannot distinguish a comment from a part of the response. */
 static uint64_t beat_time(const struct exchange *x)
 {
     uint64_t every_ms = x->plan.settings->stream.heartbeat_ms;
@@ -393,7 +396,7 @@ static uint64_t times_next(const struct exchange *x)
     return earlier(earlier(attempt_limit(x), beat_time(x)), earlier(hedge_time(x), hedge_limit(x)));
 }
 
-/* Which of the times has passed, and what a person should read about it. */
+/* Returns which time limit has passed, and describes it for a person. */
 static enum transport timeout_kind(struct exchange *x, uint64_t now)
 {
     const struct timeout_settings *t = &x->plan.settings->timeout;
@@ -417,28 +420,28 @@ static enum transport timeout_kind(struct exchange *x, uint64_t now)
                                                        : "silence",
              (unsigned long long)limit);
     if (kind == TRANSPORT_TOTAL_TIMEOUT)
-        snprintf(a->detail, sizeof(a->detail), "the answer was not whole after %llu ms",
+        snprintf(a->detail, sizeof(a->detail), "the response was not complete after %llu ms",
                  (unsigned long long)limit);
     return kind;
 }
 
-/* The client hears that its request is alive. Nothing is added where it has yet to take what there
- * is. */
+/* Sends a keep-alive comment, unless the client has yet to take earlier bytes. */
 static void beat(struct exchange *x, uint64_t now)
 {
     x->reply.spoke_ms = now;
     if (!x->reply.begun) {
         if (!relay_begin_early(x))
             return;
-        /* From now on no silence of ours can reach the client's own limit. */
+        /* From now on the client never waits in silence for as long as its own limit. */
         exchange_set_deadline(x, x->started_ms, DEADLINE_NONE);
     }
     if (outbox_waiting(&x->reply.out) == 0 && outbox_insert(&x->reply.out, STR(": retryd\n")) == 0)
         x->ops->response_wake(x->world, x);
 }
 
-/* The client would give up for want of a byte, but bytes have come since it had the last one: white space
- * in front of an answer, comments of a stream, what announces one (C7). */
+/* Whether bytes have come since the client received the last one: white space before a response,
+ * comments of a stream, events that announce it (C7). The client would give up for want of a
+ * byte. */
 static bool is_alive(const struct exchange *x)
 {
     const struct attempt *a = x->attempt;
@@ -447,8 +450,8 @@ static bool is_alive(const struct exchange *x)
            a->last_piece_ms > x->deadline.since_ms && !x->request.http.http_1_0;
 }
 
-/* What has come is passed on, and the limit begins anew. Of a stream that must stay held, or is made
- * again for a client that has a part of it, the client hears a comment instead. */
+/* Sends the bytes that have come, and restarts the limit. If a stream must stay held, or is
+ * repeated for a client that has a part of it, the client gets a comment instead. */
 static void speak(struct exchange *x, uint64_t now)
 {
     bool must_hold = x->stream.on && (x->stream.mode == STREAM_HOLD || x->reply.committed);
@@ -464,8 +467,9 @@ static void speak(struct exchange *x, uint64_t now)
         exchange_set_deadline(x, x->started_ms, now);
 }
 
-/* Acts on a time that has come. Returns true if that changed something. Otherwise `ret_next` is when this state has
- * waited long enough: a timeout, the deadline, the end of a backoff, the next heartbeat; TIMER_OFF: never. */
+/* Acts on a time limit that has passed. Returns true if that changed something. Otherwise
+ * `ret_next` is the next one of this state: a timeout, the deadline, the end of a backoff, the next
+ * heartbeat; TIMER_OFF: none. */
 static bool act_on_time(struct exchange *x, uint64_t *ret_next)
 {
     uint64_t now = x->ops->now_ms(x->world);
@@ -496,8 +500,8 @@ static bool act_on_time(struct exchange *x, uint64_t *ret_next)
         kind = x->stream.grace_over ? TRANSPORT_WHOLE : timeout_kind(x, now);
         x->attempt->done = true;
         x->attempt->transport = kind;
-        /* The part of an answer that came may hold a status worth knowing, and a hint: the next
-         * step looks. */
+        /* The part of a response that came may hold a useful status and a hint: the next step
+         * looks. */
         if (x->state == EXCHANGE_ATTEMPTING)
             judge_transport(x, kind);
         else
@@ -562,9 +566,9 @@ static void receive(struct exchange *x)
     placement_queue(x);
 }
 
-#define CODED_START 1024 /* of a coded body: more tells no more of its first line */
+#define ENCODED_START 1024 /* bytes of an encoded body that suffice to see its first line */
 
-/* The first bytes of the attempt's body, as they are without a coding. */
+/* Looks at the first bytes of the attempt's body, decoded. */
 static enum sse_begin look_at_start(const struct attempt *a, struct str encoding)
 {
     struct str body = buf_str(&a->body);
@@ -573,17 +577,17 @@ static enum sse_begin look_at_start(const struct attempt *a, struct str encoding
 
     if (encoding.n == 0 || body.n == 0)
         return sse_begins(body);
-    if (body.n > CODED_START)
-        body.n = CODED_START;
-    buf_init(&text, CODED_START);
-    (void)decode_body(encoding, body, &text); /* what could be read */
+    if (body.n > ENCODED_START)
+        body.n = ENCODED_START;
+    buf_init(&text, ENCODED_START);
+    (void)decode_body(encoding, body, &text); /* as far as it can be decoded */
     begin = sse_begins(buf_str(&text));
     buf_deinit(&text);
     return begin;
 }
 
-/* By its label, or, where a stream was asked for, by what it is. One in a coding that cannot be undone
- * here is passed on unseen. */
+/* The label decides; if a stream was requested, so do the first bytes. A stream in an encoding that
+ * retryd cannot decode is forwarded unread. */
 enum sse_begin exchange_is_stream(const struct exchange *x, const struct attempt *a)
 {
     struct str encoding = {NULL, 0};
@@ -601,7 +605,7 @@ void exchange_begin_stream(struct exchange *x)
 {
     x->stream.on = true;
     x->held.open = false;
-    /* It may think for minutes: its gate need not. */
+    /* The model may think for minutes; the gate need not wait for that. */
     placement_tell_good(x, TURN_HEADERS);
     stream_start(x);
 }
@@ -613,9 +617,9 @@ static void attempting(struct exchange *x)
     if (a->done)
         a->running = false;
     if (a->done && a->transport == TRANSPORT_STALE && !a->fresh) {
-        /* A kept connection that proved dead before anything was sent was no attempt: send again at
-         * once, on a new connection, which cannot be stale. It keeps its number, for a hedge may
-         * have had the next one. */
+        /* A kept connection was dead before anything was sent, so this was no attempt. Sends again
+         * at once on a new connection, which cannot be stale. The number stays, because a hedge may
+         * have the next one. */
         x->attempts--;
         x->placement.tier_attempts--;
         exchange_set(x, EXCHANGE_QUEUED);
@@ -668,13 +672,13 @@ void exchange_look(struct exchange *x)
 
 static void leave(struct exchange *x)
 {
-    /* It was slow to take the last words, and retryd could not wait for that. */
+    /* The client was slow to take the last event, and retryd could not wait for it. */
     bool cut_here = x->aborted && x->reply.ended;
 
     exchange_stop_attempt(x);
-    /* The client has all there is of an answer that has said it is complete, or of one that failed,
-     * and does not wait for the end of the connection: SDKs and agents close as soon as they have
-     * read the last event. */
+    /* The client has all of a response that has said it is complete, or that failed, and did not
+     * wait for the end of the connection: SDKs and agents close as soon as they have read the last
+     * event. */
     const struct reply *reply = &x->reply;
     if (x->state == EXCHANGE_RELAYING && !x->client_stalled && outbox_waiting(&reply->out) <= 0 &&
         (reply->ended || (x->stream.on && guard_whole(&x->stream.guard, true)))) {
@@ -692,9 +696,9 @@ static void leave(struct exchange *x)
     exchange_end(x, cut_here ? END_BROKEN : END_CLIENT_GONE);
 }
 
-/* Ends the request before its connection is cut, and lets the client know that the response is not
- * complete. A complete request without a response gets one; a plain response that has begun can only be
- * cut. */
+/* Ends the request before its connection is cut, and reports to the client that the response is not
+ * complete. A complete request without a response gets one; a plain response that has begun can
+ * only be cut. */
 static void abort_now(struct exchange *x)
 {
     const struct reply *reply = &x->reply;
@@ -726,8 +730,8 @@ static void abort_now(struct exchange *x)
                     "retryd: shutting down, and drain_timeout has passed; retry shortly");
 }
 
-/* The client has taken the end, or has left, or retryd ends: of what came since the last step the first of
- * these counts, for one who is gone is told nothing. True where the exchange is over. */
+/* Handles the client that has taken the end or left, and the end of retryd; the first of these that
+ * happened counts. Returns true if the exchange is over. */
 static bool ended_from_outside(struct exchange *x)
 {
     if (x->reply.pulled_end)
@@ -747,8 +751,8 @@ void exchange_step(struct exchange *x)
     assert(x->magic == EXCHANGE_MAGIC);
     if (x->state == EXCHANGE_DONE || ended_from_outside(x))
         return;
-    /* Interim responses (RFC 9110 15.2) pass at once: they do not say whether the response will do.
-     * Of two attempts that race, those of the first pass. */
+    /* Interim responses (RFC 9110 15.2) are forwarded at once, because the response does not depend
+     * on them. If two attempts race, those of the first are forwarded. */
     struct buf *interim = &x->attempt->interim;
     if (interim->len != 0) {
         if (!x->reply.begun && !x->request.http.http_1_0)
@@ -759,14 +763,13 @@ void exchange_step(struct exchange *x)
         before = x->state;
         exchange_look(x);
     } while (x->state != EXCHANGE_DONE && (x->state != before || act_on_time(x, &next)));
-    /* The client asks again, and finds the spool's news, or its failure. */
+    /* The client pulls again, and gets the spool's bytes or its failure. */
     if (x->reply.out.spool_awaited) {
         x->reply.out.spool_awaited = false;
         x->ops->response_wake(x->world, x);
     }
     if (!x->attempt->running && x->state != EXCHANGE_QUEUED) {
-        /* A slow client may still be taking a complete response: the target need not wait for
-         * that. */
+        /* A slow client may still be taking a complete response, but its target's turn ends now. */
         if (x->state == EXCHANGE_RELAYING && !x->reply.ended && x->attempt->done &&
             x->attempt->transport == TRANSPORT_WHOLE)
             placement_tell_good(x, TURN_OVER);

@@ -93,7 +93,8 @@ struct attempt_report {
     const struct attempt *attempt;
 };
 
-/* The world. `w` is the context given to exchange_init. All calls happen on the exchange's worker. */
+/* The world. `w` is the context given to exchange_init. All calls happen on the exchange's
+ * worker. */
 struct exchange_ops {
     uint64_t (*now_ms)(void *w);  /* monotonic */
     uint64_t (*unix_ms)(void *w); /* wall clock */
@@ -106,18 +107,18 @@ struct exchange_ops {
                 size_t size);
 
     /* Returns whether keys or certificates have changed since the plan was made. `ret_plan` is then
-     * the same plan, the same upstreams at the same places, with those that are in force now. The
-     * previous plan stays valid until the next one. */
+     * the same plan, with the same upstreams at the same places, but with the keys and certificates
+     * in force now. The previous plan stays valid until the next one. */
     bool (*renew)(void *w, struct exchange *x, struct plan *ret_plan);
-    /* The key of `t` was rejected. Returns whether its file holds another key by now, which the
-     * plan does not have. That key is then in force, and `renew` brings it. */
+    /* The key of `t` was rejected. Returns whether its file now holds a key that the plan does not
+     * have. That key is then in force, and `renew` brings it. */
     bool (*other_key)(void *w, struct exchange *x, const struct target *t);
 
     /* Starts the attempt `a` (reset, with high_water set): sends the request `o` to the target of
      * its turn, with the body as a->edit has it. Returns 0, or -errno if nothing was started. The
      * world fills `a` in and calls exchange_step after each change. */
     int (*attempt_start)(void *w, struct exchange *x, struct attempt *a, const struct outgoing *o);
-    void (*attempt_cancel)(void *w, struct exchange *x, struct attempt *a); /* no news follow */
+    void (*attempt_cancel)(void *w, struct exchange *x, struct attempt *a); /* no news follows */
     /* Reads on after `paused`. */
     void (*attempt_resume)(void *w, struct exchange *x, struct attempt *a);
 
@@ -149,7 +150,7 @@ struct exchange_ops {
                        const struct turn_request *turn_request, enum turn_state s);
     void (*hedged)(void *w, struct exchange *x);
     void (*attempt_failed)(void *w, struct exchange *x, const struct attempt_report *r);
-    /* An event of a stream was left out: it was not JSON, or nothing that SDKs can read. */
+    /* An event of a stream was left out because it was not JSON or SDKs cannot read it. */
     void (*event_dropped)(void *w, struct exchange *x, bool malformed);
     /* The exchange is DONE. A complete response may still be on its way: the world finds out
      * whether the client's side has handed all of it to the network before it logs the request as
@@ -175,7 +176,7 @@ struct exchange_shared {
     struct failures *failures; /* of all workers; NULL: none are remembered */
 };
 
-/* --- the parts of an exchange, each with the file that changes it --- */
+/* --- the parts of an exchange, each with the file that changes it ----------------------------- */
 
 /* Where attempts go. placement.c changes it. exchange.c also counts `tier_attempts`, and hedge.c
  * sets `target` when the other of two attempts takes over. */
@@ -185,7 +186,7 @@ struct placement {
     bool waiting;             /* QUEUED: for a turn; else for a turn that is about to come */
     uint64_t queued_since;    /* QUEUED: since when */
     uint64_t queue_ms;        /* time spent in QUEUED; part of the exchange's wait_ms */
-    enum turn_why queue_why;  /* what held it there, the last time */
+    enum turn_why queue_why;  /* what it waited for, the last time */
     unsigned tiers;           /* 1, and one for each fallback model */
     unsigned tier_attempts;   /* made in turn_request.tier */
     unsigned target_attempts; /* made at `target`, one after the other */
@@ -244,8 +245,8 @@ struct mending {
  * that it continues. stream.c changes it. `on` also follows the attempt (exchange.c, hedge.c);
  * judge.c decides what is resumed; relay.c counts `splices` and composes the last words here. */
 struct stream {
-    bool on;    /* the response is a stream whose events can be read */
-    bool coded; /* it has a content encoding that cannot be read here: it passes as bytes */
+    bool on;      /* the response is a stream whose events retryd can read */
+    bool encoded; /* it has a content encoding, which is decoded into `plain` */
     struct decoder decoder;
     struct buf plain; /* the decoded text; without an encoding attempt.body is the text */
     enum stream_mode mode;
@@ -259,9 +260,9 @@ struct stream {
     bool passed;           /* content of this attempt is new to the client */
     uint64_t now_ms;       /* when the current events were read */
     uint64_t news_ms;      /* when the last event came that was no ping */
-    uint64_t end_ms;       /* when the event came that completes the answer */
-    bool grace_over;       /* what may follow that event has not come in time */
-    bool lacks_usage;      /* the client has, or was to have, all but the usage it asked for */
+    uint64_t end_ms;       /* when the event came that completes the response */
+    bool grace_over;       /* the time for what may follow that event has passed */
+    bool lacks_usage;   /* the client has, or was to get, everything but the usage it asked for */
     bool but_usage;     /* such a stream was delivered, or is kept while the request is repeated */
     bool not_resumable; /* resuming failed once */
     bool resuming;      /* the next attempt requests the rest of a Responses stream */
@@ -274,7 +275,7 @@ struct stream {
         bool habit;       /* the event came again in another attempt */
     } bad;
     struct {
-        struct str event; /* with which the upstream ended its stream; empty: none */
+        struct str event; /* the event that ended the upstream's stream; empty: none */
         const struct guard_seen *seen;
     } last_words; /* set only while the attempt is judged */
 };
@@ -284,8 +285,8 @@ struct stream {
  * replaces; exchange.c knows the status of a refused body. */
 struct reply {
     unsigned status; /* 0: none yet */
-    /* The headers of the upstream's response, or of the last one that it was continued with; NULL:
-     * the response is ours. */
+    /* The headers of the upstream's response, or of the last one that continued it; NULL: the
+     * response is retryd's own. */
     const struct headers *upstream;
     struct outbox out;
     bool begun;             /* its headers have gone out */
@@ -293,7 +294,7 @@ struct reply {
     bool committed;         /* ... and a part of an attempt's response may have */
     bool ended;             /* nothing will be added to what is released */
     bool cut;               /* ... and the end is a break */
-    bool come_again;        /* an error of ours: the request may be repeated at once */
+    bool come_again;        /* an error of retryd's own: the request may be repeated at once */
     bool pulled_end;        /* the client's side has taken the end */
     uint64_t events;        /* forwarded */
     uint64_t bytes_out;     /* handed to the client */
@@ -341,7 +342,7 @@ struct exchange {
     char last_detail[ATTEMPT_DETAIL_MAX];
     char words[FAILURE_WORDS]; /* how the last attempt failed; before the first one of a repeat, the
                                 * request before it (failures.c) */
-    uint64_t retry_after_ms;   /* of an error of ours: when to try again; 0: not known */
+    uint64_t retry_after_ms;   /* of an error of retryd's own: when to try again; 0: not known */
 
     uint64_t started_ms;
     uint64_t ended_ms;
@@ -352,7 +353,7 @@ struct exchange {
  * exchange_body or exchange_request_done. */
 int exchange_init(struct exchange *x, const struct exchange_ops *ops, void *world,
                   const struct exchange_shared *shared, const struct exchange_limits *limits);
-/* Cancels what runs, and reports nothing. */
+/* Cancels running attempts, and reports nothing. */
 void exchange_deinit(struct exchange *x);
 
 /* Recorders: they store what happened; exchange_step acts on it. */
@@ -366,8 +367,8 @@ void exchange_client_gone(struct exchange *x);
 void exchange_client_stalled(struct exchange *x);
 
 /* The world is about to end the client's connection. A stream that has begun ends with an error
- * event; a request without a response gets an error; half a request, and a response amid its bytes,
- * are cut. */
+ * event; a request without a response gets an error; an incomplete request, or a response that has
+ * begun, is cut. */
 void exchange_abort(struct exchange *x);
 
 /* Writes a sentence for the client about a body that was not taken: `rc` is from exchange_body. */
@@ -385,8 +386,8 @@ void exchange_step(struct exchange *x);
 enum { PULL_END = -1, PULL_CUT = -2 };
 ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max);
 
-/* Returns whether exchange_step must be called after a pull, because there is room now for what
- * waited. */
+/* Returns whether exchange_step must be called after a pull, because waiting bytes now have
+ * room. */
 bool exchange_wants_room(const struct exchange *x);
 
 #endif

@@ -1,4 +1,4 @@
-/* A small set of fingerprints that forgets by time, and what an exchange asks of it. */
+/* A small set of fingerprints that expire, and its use by an exchange. */
 #include "exchange/failures.h"
 
 #include <pthread.h>
@@ -21,7 +21,7 @@ struct failure {
 
 struct failures {
     pthread_mutex_t lock;
-    _Atomic uint64_t latest_ms; /* none is remembered for longer than that */
+    _Atomic uint64_t latest_ms; /* no request is remembered for longer */
     struct failure sets[SETS][WAYS];
 };
 
@@ -79,7 +79,7 @@ void failures_add(struct failures *f, uint64_t id, uint64_t until_ms, uint64_t n
     if (until_ms <= now_ms)
         return;
     pthread_mutex_lock(&f->lock);
-    /* Its own place, or the one that is forgotten first. */
+    /* The request's own place, or the one that expires first. */
     struct failure *set = f->sets[id % SETS], *first = find(f, id);
     if (first) {
         place = first;
@@ -114,7 +114,7 @@ void failures_forget(struct failures *f, uint64_t id)
 
 /* --- a client's own retry of a request that has just failed here (C8) ------------------------- */
 
-/* The same method, target, credentials and body. */
+/* Two requests have the same fingerprint if method, target, credentials and body are the same. */
 static uint64_t request_fingerprint(const struct exchange *x)
 {
     const struct http_request *request = &x->request.http;
@@ -155,15 +155,16 @@ const char *repeat_words(const struct exchange *x)
     return x->repeat && x->attempts == 0 ? x->words : "";
 }
 
-/* A status that clients repeat on their own; a failure that a stream tells has one below 400. */
+/* Whether clients repeat a request with this status on their own. A failure within a stream has a
+ * status below 400. */
 static bool invites_repeats(unsigned status)
 {
     return status < 400 || status >= 500 || status == 408 || status == 409 || status == 425 ||
            status == 429 || status == 498;
 }
 
-/* It was tried here as often as it could be, and the client was told so: not that it may come again,
- * not that retryd ends. */
+/* Whether the request was tried as often as possible and the client was told so, and neither to
+ * come again nor that retryd ends. */
 static bool failed_for_good(const struct exchange *x)
 {
     return (x->end == END_FAILED || x->end == END_BROKEN) && !x->reply.come_again && !x->aborted &&

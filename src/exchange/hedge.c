@@ -1,9 +1,9 @@
-/* A second attempt beside a slow first one, where a request is safe to make twice (C23).
+/* Makes a second attempt beside a slow first one if the request is safe to send twice (C23).
  *
- * The two race for the first good answer, or, of streams, for the first good head. Only one of them
- * is `attempt`, which all else looks at; the other is `hedge.rival`. Whichever has news to be judged
- * becomes `attempt`. Of one that fails while the other goes on only its error and its target are
- * remembered. */
+ * The two race for the first good response, or, with streams, for the first good response headers.
+ * One of them is `attempt`, which all other code uses; the other is `hedge.rival`. An attempt with
+ * news to be judged becomes `attempt`. If one fails while the other goes on, only its error and its
+ * target are remembered. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "exchange/exchange_private.h"
 
-/* Both attempts may be processed: that is what retry_ambiguous = no forbids (C28). */
+/* Both attempts may be processed, which retry_ambiguous = no forbids (C28). */
 static bool may_be_made_twice(const struct exchange *x)
 {
     const struct route_settings *s = x->plan.settings;
@@ -19,7 +19,7 @@ static bool may_be_made_twice(const struct exchange *x)
 
     if (!s->retry.retry_ambiguous && o != OPERATION_READ)
         return false;
-    /* Free operations and embeddings do no harm beyond their price. */
+    /* Free operations and embeddings only cost their price. */
     return s->hedge.requests == HEDGE_ALL || operation_is_free(o) || o == OPERATION_EMBED;
 }
 
@@ -34,7 +34,7 @@ uint64_t hedge_time(const struct exchange *x)
     return may ? x->attempt->started_ms + s->after_ms : TIMER_OFF;
 }
 
-/* A turn that can be had now, at another target where there is one. */
+/* Gets a turn that is granted now, at another target if there is one. */
 static bool get_turn(struct exchange *x, struct attempt *a)
 {
     struct turn_request *turn_request = &x->hedge.turn_request;
@@ -62,10 +62,11 @@ void hedge_start(struct exchange *x)
     bool has_time = x->deadline.at_ms == DEADLINE_NONE || ready_ms <= x->deadline.at_ms;
 
     assert(!a->running && !a->has_turn);
-    x->hedge.spent = true; /* one for each attempt, whether it comes to be or not */
+    x->hedge.spent = true; /* one chance for each attempt */
     if (!has_time || !get_turn(x, a))
         return;
-    /* Charged last, and where it goes: one that finds no turn leaves repeats their budget. */
+    /* The budget is charged last, at the hedge's upstream: a hedge without a turn leaves the budget
+     * to retries. */
     if (!turns_may_repeat(x->shared.turns, a->turn.target.upstream, &x->plan.settings->retry)) {
         placement_release(x, a);
         return;
@@ -104,8 +105,8 @@ void hedge_drop(struct exchange *x)
     placement_release(x, a);
 }
 
-/* The other may have come to an end in the same moment. Where the state stays as it is nobody else
- * looks at that. */
+/* The other may have ended at the same moment. If the state does not change, no other code notices
+ * that. */
 bool hedge_goes_on(struct exchange *x)
 {
     bool was_attempting = x->state == EXCHANGE_ATTEMPTING;
@@ -145,8 +146,8 @@ void hedge_timed_out(struct exchange *x)
     snprintf(a->detail, sizeof(a->detail), "silence for too long");
 }
 
-/* One of two proved stale: it was not even sent, and is no attempt. The other goes on, under the
- * number that is left. */
+/* The connection of one of the two was stale: nothing was sent, so it was no attempt. The other
+ * goes on with the number that is left. */
 static void drop_stale(struct exchange *x)
 {
     x->attempts--;
@@ -180,6 +181,6 @@ void hedge_look(struct exchange *x)
         drop_stale(x);
     else
         swap(x);
-    if (was_holding && x->state == EXCHANGE_ATTEMPTING) /* to where this one's head leads */
+    if (was_holding && x->state == EXCHANGE_ATTEMPTING) /* its headers decide the next state */
         exchange_look(x);
 }

@@ -18,7 +18,7 @@ static bool promises_json(const struct headers *h)
            str_ieq((struct str){essence.p + essence.n - suffix.n, suffix.n}, suffix);
 }
 
-/* Some servers answer with audio or an image. No proxy labels its error page as one. */
+/* Some servers respond with audio or an image. No proxy labels its error page as one. */
 static bool is_media(const struct headers *h)
 {
     static const struct str types[] = {{"audio/", 6}, {"image/", 6}, {"video/", 6}};
@@ -57,7 +57,7 @@ void inspect_begin(struct inspect *i, const struct headers *h, bool due)
 {
     struct str encoding;
 
-    i->json = i->coded = i->some = i->broken = i->garbled = i->unreadable = false;
+    i->json = i->encoded = i->some = i->broken = i->garbled = i->unreadable = false;
     i->promised = i->due = false;
     i->beginning_len = 0;
     i->decoder.open = false;
@@ -66,7 +66,7 @@ void inspect_begin(struct inspect *i, const struct headers *h, bool due)
     if (encoding.n > 0) {
         if (decoder_init(&i->decoder, encoding) < 0)
             return;
-        i->coded = true;
+        i->encoded = true;
     }
     i->promised = promises_json(h);
     i->due = due && !is_media(h);
@@ -85,8 +85,7 @@ static void check_text(void *arg, struct str plain)
     struct inspect *i = arg;
 
     if (i->beginning_len < sizeof(i->beginning)) {
-        /* A byte order mark does not belong to the text, and nothing else begins with one of its
-         * bytes. */
+        /* A byte order mark is not part of the text, and nothing else begins with its bytes. */
         size_t at = 0;
         while (i->beginning_len == 0 && at < plain.n &&
                (is_blank(plain.p[at]) || memchr("\xef\xbb\xbf", plain.p[at], 3)))
@@ -105,7 +104,7 @@ void inspect_feed(struct inspect *i, struct str piece)
     i->some = true;
     if (!inspect_wants(i))
         return;
-    if (i->coded) {
+    if (i->encoded) {
         int r = decoder_feed(&i->decoder, piece, check_text, i);
 
         i->garbled = r == -EBADMSG;
@@ -120,7 +119,7 @@ bool inspect_wants(const struct inspect *i)
 {
     bool unnamed = i->due && i->beginning_len < sizeof(i->beginning);
 
-    return (i->json || i->coded) && !i->garbled && !i->unreadable && (!i->broken || unnamed);
+    return (i->json || i->encoded) && !i->garbled && !i->unreadable && (!i->broken || unnamed);
 }
 
 static struct str beginning(const struct inspect *i)
@@ -133,7 +132,7 @@ static bool looks_like_json(const struct inspect *i)
     return i->beginning_len > 0 && (i->beginning[0] == '{' || i->beginning[0] == '[');
 }
 
-/* Whether it begins with a field or a comment of an event stream (WHATWG 9.2.6). */
+/* Whether the text begins with a field or a comment of an event stream (WHATWG 9.2.6). */
 static bool looks_like_events(const struct inspect *i)
 {
     static const struct str fields[] = {
@@ -147,7 +146,7 @@ static bool looks_like_events(const struct inspect *i)
 
 enum inspect_end inspect_end(const struct inspect *i)
 {
-    if (i->unreadable || (!i->json && !i->coded))
+    if (i->unreadable || (!i->json && !i->encoded))
         return i->broken ? INSPECT_BAD : INSPECT_NOTHING;
     if (i->due && !i->promised && looks_like_events(i))
         return INSPECT_NOTHING;
@@ -155,7 +154,7 @@ enum inspect_end inspect_end(const struct inspect *i)
         return INSPECT_BAD;
     if (!i->some)
         return i->json ? INSPECT_EMPTY : INSPECT_NOTHING;
-    if (i->coded && !decoder_whole(&i->decoder))
+    if (i->encoded && !decoder_whole(&i->decoder))
         return INSPECT_BAD;
     if (!i->json)
         return INSPECT_GOOD;
@@ -181,7 +180,7 @@ const char *inspect_what(const struct inspect *i)
 {
     struct str text = beginning(i);
 
-    if (!i->some || (text.n == 0 && !i->broken && (!i->coded || decoder_whole(&i->decoder))))
+    if (!i->some || (text.n == 0 && !i->broken && (!i->encoded || decoder_whole(&i->decoder))))
         return "an empty body";
     if (text.n == 0)
         return "a body that does not match its Content-Encoding";

@@ -1,8 +1,8 @@
-/* Checks an answer's body, as it arrives, against its headers.
+/* Checks a response's body, as it arrives, against its headers.
  *
  * Content-Type application/json, or any type that ends in +json (RFC 6839 3.1), promises one JSON
- * value. If JSON is due, because nothing else can answer the request, the type does not matter: the
- * body must be a JSON object or array, or an event stream. Audio, images and video are an
+ * value. If JSON is due, because the request allows no other response, the type does not matter:
+ * the body must be a JSON object or array, or an event stream. Audio, images and video are an
  * exception, because no proxy labels its error page as one. A Content-Encoding that retryd can
  * decode promises a complete encoded body. Any other content encoding promises nothing, not even
  * JSON, because it cannot be read. This module only looks at the bytes.
@@ -31,7 +31,7 @@ struct inspect {
     bool due;        /* JSON or an event stream is due, whatever the headers promise */
     bool promised;   /* JSON is promised */
     bool json;       /* JSON is due or promised, so the text is checked */
-    bool coded;      /* a content encoding is promised */
+    bool encoded;    /* a content encoding is promised */
     bool some;       /* at least one byte arrived */
     bool broken;     /* no further bytes can make it good */
     bool garbled;    /* ... because they do not match their content encoding */
@@ -43,7 +43,7 @@ struct inspect {
 };
 
 /* Reads what the headers `h` promise. `due`: JSON or an event stream is due, whatever they promise.
- * Allocates for encoded bodies only (about 40 KiB, zlib's); if that fails, the answer promises
+ * Allocates for encoded bodies only (about 40 KiB, zlib's); if that fails, the response promises
  * nothing. Each begin needs a deinit, also before the next begin. */
 void inspect_begin(struct inspect *i, const struct headers *h, bool due);
 

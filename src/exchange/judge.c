@@ -7,14 +7,14 @@
 #include "http/dialect.h"
 #include "stream/completion.h"
 
-/* --- what a complete response holds ----------------------------------------------------------- */
+/* --- the content of a complete response ------------------------------------------------------- */
 
-#define TEXT_MAX (256 * 1024) /* of a decoded body; the rest does not matter */
+#define TEXT_MAX (256 * 1024) /* bytes of a decoded body that are read; the rest does not matter */
 
-/* What a complete response holds. */
+/* The content of a complete response. */
 struct contents {
     struct apierror error; /* kind NONE: no error */
-    bool silent;           /* a completion that says nothing, if it is complete */
+    bool silent;           /* an empty completion, if the response is complete */
 };
 
 static bool holds(struct str text, const char *word)
@@ -31,7 +31,7 @@ static bool creates_response(const struct exchange *x)
  * body is then an error, whatever the status is. */
 static bool lacks_response(const struct exchange *x, struct str text)
 {
-    if (!x->held.due || x->attempt->status == 202) /* taken on, to be answered later */
+    if (!x->held.due || x->attempt->status == 202) /* 202: accepted, the result comes later */
         return false;
     switch (x->stream.guard.dialect) {
     case DIALECT_CHAT:
@@ -46,8 +46,9 @@ static bool lacks_response(const struct exchange *x, struct str text)
     }
 }
 
-/* Spares most good answers the parser: each shape of an error has this word in quotes, as a key, a type
- * or a finish reason; or a response has failed. An array is a list of things but where one answers. */
+/* Whether the text may hold an error. Most good responses hold none and need no parser: every form
+ * of an error contains "error" in quotes, as a key, a type or a finish reason; or a response has
+ * failed. An array is just a list, except where an API responds with one. */
 static bool may_hold_error(const struct exchange *x, struct str text)
 {
     bool array = x->held.due || x->request.dialect == DIALECT_GEMINI;
@@ -80,7 +81,7 @@ static void read_text(const struct exchange *x, struct str text, struct contents
                   completion_is_empty(x->stream.guard.dialect, text);
 }
 
-/* Reads the attempt's response as far as it has come, whatever its encoding. */
+/* Reads the attempt's response as far as it has come, decoded. */
 static void read_contents(const struct exchange *x, struct contents *ret)
 {
     const struct attempt *a = x->attempt;
@@ -105,7 +106,7 @@ static void read_contents(const struct exchange *x, struct contents *ret)
 
 /* --- verdicts --------------------------------------------------------------------------------- */
 
-/* An answer that calls itself good and holds an error is delivered with the error's own status. */
+/* A response with a good status that holds an error is delivered with the error's own status. */
 static unsigned status_to_tell(unsigned status, const struct apierror *e)
 {
     if (status >= 400 || !e || e->kind == APIERROR_NONE)
@@ -118,7 +119,7 @@ static void keep_error_response(struct exchange *x, unsigned status)
     struct attempt *a = x->attempt;
     struct kept_error before = x->kept;
 
-    if (status < 400) /* a good answer, but no stream: the client cannot be given it any more */
+    if (status < 400) /* a good response, but no stream: it can no longer be delivered */
         return;
     x->kept = (struct kept_error){
         .present = true,
@@ -132,7 +133,7 @@ static void keep_error_response(struct exchange *x, unsigned status)
     a->body = before.body;
 }
 
-/* Of a repeat that was not tried: the client hears the last error again. */
+/* For a repeat that was not tried: the client gets the last error again. */
 #define FAILED_BEFORE " This request failed before: "
 
 bool judge_deliver_what_came(struct exchange *x)
@@ -162,18 +163,19 @@ static void tell_failure(struct exchange *x)
         relay_kept_error(x);
         return;
     }
-    snprintf(message, sizeof(message),
-             "retryd: no answer from upstream %s after %u attempt%s: %s. Not retried: %s.%s%s%s%s",
-             placement_name(x), x->attempts, x->attempts == 1 ? "" : "s",
-             x->last_detail[0] ? x->last_detail : reason_word(x->last_reason),
-             x->cannot_retry ? x->cannot_retry : "no reason is known", *advice ? " " : "", advice,
-             *words ? FAILED_BEFORE : "", words);
+    snprintf(
+        message, sizeof(message),
+        "retryd: no response from upstream %s after %u attempt%s: %s. Not retried: %s.%s%s%s%s",
+        placement_name(x), x->attempts, x->attempts == 1 ? "" : "s",
+        x->last_detail[0] ? x->last_detail : reason_word(x->last_reason),
+        x->cannot_retry ? x->cannot_retry : "no reason is known", *advice ? " " : "", advice,
+        *words ? FAILED_BEFORE : "", words);
     relay_own_error(x, END_FAILED, 0, x->last_reason, NULL, message);
 }
 
-/* Whether the server behind that connection looks broken, and not just busy or of another opinion. A kept
- * connection leads to the same server each time, even where others would do better: one of several
- * behind a name, or the one that the name stands for by now. */
+/* Whether the server behind the connection looks broken, and not just busy or unwilling. A kept
+ * connection leads to the same server each time, even if the name has others that work, or by now
+ * stands for another. */
 static bool is_sick(const struct outcome *o, const struct verdict *v)
 {
     if (o->transport != TRANSPORT_WHOLE)
@@ -239,7 +241,7 @@ static void deliver(struct exchange *x, const struct outcome *o)
         relay_commit(x);
 }
 
-/* What may turn out to be the last word of an upstream. */
+/* Keeps the upstream's error, which may turn out to be the final one. */
 static void keep_error(struct exchange *x, const struct outcome *o)
 {
     if (x->kept.good)
@@ -259,7 +261,7 @@ static void try_again(struct exchange *x, const struct outcome *o, const struct 
     keep_error(x, o);
     stream->resuming = stream_resumable(x);
     if (x->reply.committed)
-        relay_release(x); /* what another attempt continues */
+        relay_release(x); /* bytes that another attempt continues */
     else if (!stream->resuming)
         outbox_drop_held(&x->reply.out);
     placement_move(x, v, d->move);
@@ -268,26 +270,26 @@ static void try_again(struct exchange *x, const struct outcome *o, const struct 
     exchange_set(x, EXCHANGE_BACKOFF);
 }
 
-/* What is not to be repeated: the upstream's own last word, even where more of it is still to come,
- * or ours where there is none. */
+/* Delivers the upstream's own error, even if its body is still arriving, or an error of retryd's
+ * own if there is none. */
 static void give_up(struct exchange *x, const struct outcome *o)
 {
-    bool is_answer =
+    bool is_response =
         o->headers && o->transport == TRANSPORT_WHOLE && !o->empty && !o->malformed && !o->differs;
 
-    if (is_answer && !x->stream.on && !x->reply.begun) {
+    if (is_response && !x->stream.on && !x->reply.begun) {
         x->end = END_FAILED;
         deliver(x, o);
         return;
     }
-    if (is_answer && is_whole(x, o))
+    if (is_response && is_whole(x, o))
         keep_error_response(x, status_to_tell(o->status, o->error));
     exchange_stop_attempt(x);
     tell_failure(x);
 }
 
-/* The head of an answer that was to be a good one asks for no wait: some providers put Retry-After into
- * each of theirs. Where its body is an error after all, that one may. */
+/* The headers count only if the response is an error: some providers put Retry-After into every
+ * good response. */
 static struct hint hint_of(const struct exchange *x, const struct outcome *o)
 {
     bool is_error = o->status >= 400 || (!o->stream && o->error && o->error->kind != APIERROR_NONE);
@@ -296,7 +298,7 @@ static struct hint hint_of(const struct exchange *x, const struct outcome *o)
                      x->ops->unix_ms(x->world), x->plan.settings->retry.backoff.max_delay_ms);
 }
 
-/* --- completions that say nothing ---------------------------------------------------------------- */
+/* --- empty completions ------------------------------------------------------------------------ */
 
 bool judge_may_ask_again(struct exchange *x, const struct outcome *o)
 {
@@ -306,7 +308,7 @@ bool judge_may_ask_again(struct exchange *x, const struct outcome *o)
     if (x->asked_again || x->reply.committed || x->hedge.rival || x->stream.resuming ||
         x->reply.out.spool || (x->reply.begun && !x->stream.on) || r->background)
         return false;
-    /* What a larger or packed body says cannot be looked at any more; and it costs most. */
+    /* A larger or packed body cannot be checked any more, and it costs most. */
     if (!http_request_is(&r->http, "POST") || !body_is_plain(&r->body) ||
         completion_may_be_empty(body_text(&r->body)))
         return false;
@@ -314,7 +316,7 @@ bool judge_may_ask_again(struct exchange *x, const struct outcome *o)
     return placement_would_repeat(x, &v);
 }
 
-/* It may be all that comes. 0 or -ENOMEM. */
+/* Keeps the response in case no better one comes. Returns 0 or -ENOMEM. */
 static int keep_response(struct exchange *x)
 {
     struct kept_error *kept = &x->kept;
@@ -336,8 +338,8 @@ static int keep_response(struct exchange *x)
     return rc;
 }
 
-/* One more attempt, no more (C3): whatever comes of it is delivered as it is, and where it fails, what
- * came first. The target is not to blame, and is told that all went well. */
+/* Makes one more attempt and no further one (C3). Its response is delivered as it is; if it fails,
+ * the first one is. The target is not to blame: the attempt counts as good. */
 static void ask_again(struct exchange *x, const struct outcome *o)
 {
     struct verdict v = classify(o, x->plan.settings->retry.retry_on);
@@ -345,7 +347,7 @@ static void ask_again(struct exchange *x, const struct outcome *o)
     struct retry_decision d;
 
     x->asked_again = true;
-    snprintf(x->attempt->detail, sizeof(x->attempt->detail), "the completion says nothing");
+    snprintf(x->attempt->detail, sizeof(x->attempt->detail), "the completion is empty");
     if (keep_response(x) < 0) {
         x->stream.last_words.event.n = 0; /* it is no error */
         judge_transport(x, TRANSPORT_INTERNAL);
@@ -381,9 +383,9 @@ void judge_without_usage(struct exchange *x, const struct outcome *o)
         (void)judge_deliver_what_came(x);
 }
 
-/* --- all others ---------------------------------------------------------------------------------- */
+/* --- all other responses ---------------------------------------------------------------------- */
 
-/* The attempt is over, or what has come of it is enough to judge it: deliver, repeat or give up. */
+/* Judges an attempt that is over, or of which enough has come: delivers, repeats or gives up. */
 static void judge(struct exchange *x, const struct outcome *o)
 {
     struct stream *stream = &x->stream;
@@ -396,17 +398,19 @@ static void judge(struct exchange *x, const struct outcome *o)
         return;
     }
     if (v.kind == VERDICT_GOOD && stream->resuming && !x->reply.begun) {
-        stream->not_resumable = true; /* not the rest of a stream: from the beginning, then */
+        stream->not_resumable =
+            true; /* it is not the rest of the stream: start from the beginning */
         v = (struct verdict){
             .kind = VERDICT_RETRY, .reason = REASON_BAD_RESPONSE, .ambiguous = true};
     } else if (v.kind == VERDICT_GOOD && x->reply.begun) {
         snprintf(x->attempt->detail, sizeof(x->attempt->detail),
-                 "an answer that is no event stream");
+                 "a response that is no event stream");
         v = (struct verdict){
             .kind = VERDICT_FINAL, .reason = REASON_BAD_RESPONSE, .ambiguous = true};
     }
     if (stream->resuming && !x->reply.committed && v.kind == VERDICT_FINAL && o->status >= 400) {
-        stream->not_resumable = true; /* it cannot be read on; but the client has none of it */
+        stream->not_resumable =
+            true; /* the stream cannot be resumed, but the client has none of it */
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = v.reason, .ambiguous = true};
     }
     if (v.reason == REASON_KEY && placement_finds_other_key(x)) {
@@ -416,7 +420,7 @@ static void judge(struct exchange *x, const struct outcome *o)
         v.new_key = true;
     }
     if (stream_resumable(x))
-        v.ambiguous = false; /* what was begun is read on: nothing is made twice */
+        v.ambiguous = false; /* the upstream's response is resumed, not created twice */
     if (v.kind == VERDICT_GOOD) {
         x->last_reason = REASON_OK;
         placement_tell_good(x, is_whole(x, o) ? TURN_OVER : TURN_BEGUN);
@@ -431,9 +435,9 @@ static void judge(struct exchange *x, const struct outcome *o)
                                     .why_not = "the other of two attempts goes on"};
         report(x, o, &v, &d, &hint);
         placement_note(x, &v);
-        keep_error(x, o); /* it may be the last word of an upstream */
+        keep_error(x, o); /* it may turn out to be the final error */
         outbox_drop_held(&x->reply.out);
-        guard_reset(&x->stream.guard); /* nor can it be read on: the other is not at its target */
+        guard_reset(&x->stream.guard); /* no resuming: the other attempt is at another target */
         (void)hedge_goes_on(x);
         return;
     }
@@ -483,13 +487,15 @@ bool judge_may_have_body(const struct exchange *x, unsigned status)
            !http_request_is(&x->request.http, "HEAD");
 }
 
-/* An answer that calls itself good has to be what it says it is. */
+/* Whether the response is checked: a good status must come with the body that the headers
+ * promise. */
 static bool is_inspected(const struct exchange *x)
 {
     return judge_may_have_body(x, x->attempt->status);
 }
 
-/* It is longer than what may be held, and so need not be held at all; or memory is getting short. */
+/* Whether the response is longer than may be held, so that it need not be held at all; or memory is
+ * short. */
 static bool is_too_long(const struct exchange *x)
 {
     const struct attempt *a = x->attempt;
@@ -519,8 +525,8 @@ void judge_start(struct exchange *x)
         inspect_begin(&held->inspect, &x->attempt->headers, held->due);
 }
 
-/* What was asked for as a stream may be one, whatever its label says. False while its first bytes do
- * not tell, or where they have told that it is. */
+/* A response that was requested as a stream may be one, whatever its label is. Returns false while
+ * its first bytes leave that open, or if they show a stream. */
 static bool is_no_stream(struct exchange *x)
 {
     const struct attempt *a = x->attempt;
@@ -562,13 +568,13 @@ void judge_held(struct exchange *x)
     if (!a->done && !a->paused && !is_too_long(x))
         return;
     if (o.transport == TRANSPORT_WHOLE) {
-        /* Many operations end well with JSON's label and an empty body (DELETE, hanging up a call,
-         * 202). Where an answer is expected, that is a fault. */
+        /* Many operations succeed with JSON's label and an empty body (DELETE, hanging up a call,
+         * 202). If the request generates, that is a fault. */
         struct attempt *attempt = x->attempt;
         o.empty = end == INSPECT_EMPTY && x->held.due && attempt->status != 202;
         o.malformed = end == INSPECT_BAD;
         if (o.empty || o.malformed)
-            snprintf(attempt->detail, sizeof(attempt->detail), "%s came in place of an answer",
+            snprintf(attempt->detail, sizeof(attempt->detail), "%s came in place of a response",
                      inspect_what(&x->held.inspect));
     }
     read_contents(x, &contents);
@@ -615,7 +621,7 @@ void judge_deadline(struct exchange *x)
 void judge_too_late(struct exchange *x)
 {
     exchange_cannot_retry(x, deadline_passed(x));
-    if (x->last_reason == REASON_OK) { /* no attempt has failed that could be told instead */
+    if (x->last_reason == REASON_OK) { /* there is no failed attempt to report instead */
         x->last_reason = REASON_DEADLINE;
         describe_deadline(x, x->last_detail);
     }
@@ -629,7 +635,7 @@ void judge_in_vain(struct exchange *x, enum reason reason, const char *detail,
     char message[512 + FAILURE_WORDS];
 
     exchange_cannot_retry(x, detail);
-    if (x->attempts > 0) { /* what the last attempt came to says more */
+    if (x->attempts > 0) { /* the outcome of the last attempt says more */
         tell_failure(x);
         return;
     }

@@ -7,8 +7,9 @@
 #include "exchange/exchange.h"
 #include "exchange/spool.h"
 
-#define FORGET_BYTES (64 * 1024) /* when so many bytes were taken, their space is reclaimed */
-/* An empty buffer keeps so much memory. Only a held answer's first bytes need more. */
+#define FORGET_BYTES \
+    (64 * 1024) /* the space of taken bytes is reclaimed once there are this many */
+/* The memory that an empty buffer keeps. Only a held response's first bytes need more. */
 #define KEEP_BYTES (512 * 1024)
 
 void outbox_init(struct outbox *o, struct exchange *x)
@@ -43,7 +44,7 @@ void outbox_deinit(struct outbox *o)
     buf_deinit(&o->bytes);
 }
 
-/* --- in memory ---------------------------------------------------------------------------------- */
+/* --- in memory -------------------------------------------------------------------------------- */
 
 static size_t waiting_in_memory(const struct outbox *o)
 {
@@ -127,7 +128,7 @@ static size_t take_from_memory(struct outbox *o, size_t limit, char *to, size_t 
     return n;
 }
 
-/* --- the spool ---------------------------------------------------------------------------------- */
+/* --- the spool -------------------------------------------------------------------------------- */
 
 static int begin_unloading(struct outbox *o, size_t keep)
 {
@@ -224,7 +225,7 @@ ptrdiff_t outbox_take(struct outbox *o, char *to, size_t max)
     return (ptrdiff_t)n;
 }
 
-/* --- sizes -------------------------------------------------------------------------------------- */
+/* --- sizes ------------------------------------------------------------------------------------ */
 
 uint64_t outbox_waiting(const struct outbox *o)
 {

@@ -1,8 +1,8 @@
 /* The bytes on their way to the client: first those that it may take, then those still held back.
  *
  * In memory, the client may take the bytes [taken, released); the bytes [released, bytes.len) are
- * held: they are whole events of an uncommitted answer, which another attempt may replace. Bytes
- * that are too many for memory are in a spool. They come after the first `lead` bytes that may be
+ * held: they are whole events of an uncommitted response, which another attempt may replace. Bytes
+ * that exceed the memory's limit are in a spool. They come after the first `lead` bytes that may be
  * taken and before all others. */
 #ifndef RETRYD_EXCHANGE_OUTBOX_H
 #define RETRYD_EXCHANGE_OUTBOX_H

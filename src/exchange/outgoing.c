@@ -1,4 +1,4 @@
-/* Builds the request as the upstream shall see it. */
+/* Builds the request that is sent to an upstream. */
 #include "exchange/outgoing.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include "http/decode.h"
 #include "http/dialect.h"
 
-/* Takes the codings that retryd cannot read (br, zstd, `*`) out of an Accept-Encoding value. */
+/* Removes the encodings that retryd cannot read (br, zstd, `*`) from an Accept-Encoding value. */
 static int readable_encodings(struct str value, struct headers *out)
 {
     struct str rest = value, piece;
@@ -30,7 +30,7 @@ static int readable_encodings(struct str value, struct headers *out)
     return headers_add(out, STR("Accept-Encoding"), len ? str_from(kept) : STR("identity"));
 }
 
-/* Fields that this hop writes itself, or that are addressed to retryd. */
+/* Whether retryd writes this header itself, or it is addressed to retryd. */
 static bool is_ours(struct str name)
 {
     return str_istarts(name, STR("x-retryd-")) || str_ieq(name, STR("host")) ||
@@ -74,7 +74,7 @@ static int add_target_headers(const struct request *r, const struct target *t, s
 
     for (unsigned i = 0; rc == 0 && i < p->header_count; i++)
         rc = headers_add(out, str_from(p->headers[i].name), str_from(p->headers[i].value));
-    /* The caller's own idempotency key is better than ours: it spans the caller's repeats too. */
+    /* The caller's own idempotency key is better, because it spans the caller's repeats, too. */
     if (rc == 0 && wanted.n > 0 && !headers_get(out, wanted, NULL))
         rc = headers_add(out, wanted, str_from(r->id));
     return rc;
@@ -94,7 +94,7 @@ static void add_escaped(struct buf *out, struct str s)
     }
 }
 
-/* "{model}" in it becomes the model's name. */
+/* Adds the upstream's base path, in which "{model}" stands for the model's name. */
 static void add_base_path(const struct target *t, struct buf *out)
 {
     static const char mark[] = "{model}";
@@ -109,7 +109,7 @@ static void add_base_path(const struct target *t, struct buf *out)
     (void)buf_add_str(out, str_from(at + sizeof(mark) - 1));
 }
 
-/* What the upstream's url asks for, but for what the client says itself. */
+/* Adds the query of the upstream's url, except the parameters that the client sets itself. */
 static void add_query(const struct upstream *p, struct str whole, struct buf *out)
 {
     const char *mark = whole.n ? memchr(whole.p, '?', whole.n) : NULL;
@@ -130,7 +130,8 @@ static void add_query(const struct upstream *p, struct str whole, struct buf *ou
     }
 }
 
-/* What follows the base; `model`, a part of it or empty, becomes the target's. */
+/* Adds the rest of the path, after the base. `model`, a part of it or empty, is replaced by the
+ * target's name. `hides`: keys in the query are left out. */
 static void add_rest(const struct target *t, struct str rest, struct str model, bool hides,
                      struct buf *out)
 {
@@ -199,7 +200,7 @@ static int outgoing_headers(const struct request *r, const struct target *t, boo
     return rc == 0 ? add_target_headers(r, t, out) : rc;
 }
 
-/* Where the path names a model that the target calls otherwise. */
+/* Returns the model's name in the path if the target has another name for it, else "". */
 static struct str other_model(const struct request *r, const struct plan *plan,
                               const struct target *t)
 {
@@ -209,7 +210,7 @@ static struct str other_model(const struct request *r, const struct plan *plan,
     return (struct str){r->http.target.p + r->path_model_at, r->path_model_n};
 }
 
-/* The body asks for the model by the name that the target has for it. */
+/* Puts the target's name of the model into the body. */
 static int outgoing_body(const struct request *r, const struct target *t, struct body_edit *edit)
 {
     struct str text = t->own_model;
@@ -237,8 +238,8 @@ static int outgoing_body(const struct request *r, const struct target *t, struct
     return edit->put.failed ? -ENOMEM : 0;
 }
 
-/* RFC 9110 7.6.3: who it has passed, behind those that it had passed before. A request that finds its
- * way back is known by it. */
+/* Adds this daemon to Via (RFC 9110 7.6.3), behind the earlier ones. A request that comes back is
+ * recognized by it. */
 static int add_via(const struct plan *plan, struct headers *out)
 {
     return plan->via ? headers_add(out, STR("Via"), str_from(plan->via)) : 0;

@@ -1,4 +1,5 @@
-/* Decides where attempts go: picks targets, asks for turns, and decides what follows a failed attempt. */
+/* Decides where attempts go: picks targets, asks for turns, and decides what follows a failed
+ * attempt. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 
 /* --- keys and certificates that changed on disk ----------------------------------------------- */
 
-/* The number of the same key; of the first one where it is gone; 0: the client's own. */
+/* Returns the number of the same key now; 0 if it is gone, or for the client's own. */
 static unsigned key_by_now(const struct upstream *was, const struct upstream *now, unsigned number)
 {
     if (number == 0 || number > was->key_count)
@@ -35,7 +36,7 @@ static unsigned place_of(const struct plan *plan, const struct upstream *p)
     return i;
 }
 
-/* What was said of a key that is gone is forgotten. */
+/* Renews the references, without those to keys that are gone. */
 static unsigned renew_refs(const struct plan *was, const struct plan *now, struct target_ref *refs,
                            unsigned count)
 {
@@ -56,7 +57,7 @@ static unsigned renew_refs(const struct plan *was, const struct plan *now, struc
     return kept;
 }
 
-/* A stream is read on with the same key; where that is gone, with one that has taken its place. */
+/* A stream is resumed with the same key, or, if that is gone, with one that has taken its place. */
 static void renew_target(const struct plan *was, const struct plan *now, struct target *t)
 {
     const struct upstream *before = t->upstream;
@@ -69,7 +70,7 @@ static void renew_target(const struct plan *was, const struct plan *now, struct 
             t->key_number = 1;
     }
     t->key = t->key_number ? t->upstream->keys[t->key_number - 1].text : (struct str){NULL, 0};
-    if (t->tier > 0) /* a name of the plan's */
+    if (t->tier > 0) /* the name belongs to the plan */
         t->model = str_from(now->fallback_models[t->tier - 1]);
     t->own_model = target_own_model(t->upstream, t->model);
 }
@@ -84,21 +85,22 @@ bool placement_finds_other_key(struct exchange *x)
 
 /* --- upstreams that the request's model rules out --------------------------------------------- */
 
-/* "{model}" in its url becomes the model's name. */
+/* Whether the url contains "{model}", which stands for the model's name. */
 static bool is_in_url(const struct upstream *p)
 {
     return strstr(p->base_path, "{model}") != NULL;
 }
 
-/* Returns whether upstream `p` cannot be asked for `model` ("": the request names none): it has another name for it, or
- * wants it in its url, and the request names no model or hides it in a packed body, where it cannot be replaced. */
+/* Returns whether upstream `p` cannot be asked for `model` ("": the request names none): it has
+ * another name for it, or wants it in its url, and the request names no model or hides it in a
+ * packed body, where it cannot be replaced. */
 static bool is_unfit(const struct exchange *x, const struct upstream *p, struct str model)
 {
     const struct request *r = &x->request;
-    /* Behind the route's base another name can take its place. */
+    /* After the route's base the name can be replaced. */
     bool in_path = r->path_model_n > 0 && r->path_model_at >= x->plan.base.n;
 
-    if (model.n == 0) /* one that is hidden may be one of those that are renamed */
+    if (model.n == 0) /* a hidden model may be a renamed one */
         return is_in_url(p) || (r->model_hidden && p->model_count > 0);
     if (!body_is_packed(&r->body) || r->body.length == 0 || is_in_url(p) || in_path)
         return false;
@@ -202,9 +204,10 @@ bool placement_refuses_unfit(struct exchange *x)
     return true;
 }
 
-/* --- turns -------------------------------------------------------------------------------------- */
+/* --- turns ------------------------------------------------------------------------------------ */
 
-/* Who asks, and with what: the credentials that pass through where the upstream has none of its own. */
+/* Identifies the client by its credentials, which pass through to upstreams that have none of their
+ * own. */
 static uint64_t fingerprint(const struct http_request *request)
 {
     const struct headers *h = &request->headers;
@@ -229,7 +232,7 @@ static bool fits_all(const struct exchange *x)
     return x->request.model[0] && !body_is_packed(&x->request.body);
 }
 
-/* Leaves out those that cannot be asked for the tier's model. */
+/* Excludes the upstreams that cannot serve the tier's model. */
 static void exclude_unfit(struct exchange *x, struct str model)
 {
     struct placement *placement = &x->placement;
@@ -246,7 +249,7 @@ void placement_begin(struct exchange *x)
 {
     struct placement *placement = &x->placement;
     const struct plan *plan = &x->plan;
-    unsigned first = 0; /* that may have it */
+    unsigned first = 0; /* the first that can serve it */
 
     placement->turn_request = (struct turn_request){
         .plan = plan,
@@ -260,7 +263,7 @@ void placement_begin(struct exchange *x)
     };
     placement->turn_request.client =
         x->request.client ? x->request.client : placement->turn_request.client_key;
-    /* Without a model in the body or the path there is none to replace. */
+    /* A request that names no model has none to replace. */
     placement->tiers = x->request.model[0] ? 1 + plan->fallback_count : 1;
     exclude_unfit(x, placement->turn_request.model);
     while (first + 1 < plan->upstream_count &&
@@ -277,7 +280,7 @@ const char *placement_name(const struct exchange *x)
     return x->placement.target.upstream->name;
 }
 
-/* The model that was asked for stands no second time for itself. */
+/* Whether the tier's model can replace the requested one. A model does not replace itself. */
 static bool stands_in(const struct exchange *x, unsigned tier)
 {
     struct str model = str_from(x->plan.fallback_models[tier - 1]);
@@ -285,8 +288,8 @@ static bool stands_in(const struct exchange *x, unsigned tier)
     return !str_eq(model, x->placement.turn_request.model) && (fits_all(x) || !all_unfit(x, model));
 }
 
-/* How many may still be turned to. A stream that the client has a part of is continued by the same
- * model only. */
+/* Returns how many further tiers may be tried. Only the same model continues a stream that the
+ * client has a part of. */
 static unsigned later_tiers(const struct exchange *x)
 {
     unsigned n = 0;
@@ -298,7 +301,7 @@ static unsigned later_tiers(const struct exchange *x)
     return n;
 }
 
-/* Whether a request that waits in vain may turn to another tier. */
+/* Whether a request that waits in vain may move to another tier. */
 static bool may_leave_tier(const struct exchange *x)
 {
     return later_tiers(x) > 0 && (x->plan.fallback_on & FALLBACK_ON_ERROR);
@@ -309,7 +312,7 @@ static uint64_t wait_limit(const struct exchange *x)
     return clock_timeout(x->placement.queued_since, x->plan.settings->queue.timeout_ms);
 }
 
-/* It waits no more. */
+/* Counts the wait that ends now. */
 static void count_wait(struct exchange *x)
 {
     struct placement *placement = &x->placement;
@@ -342,7 +345,7 @@ static void enter_next_tier(struct exchange *x)
 
 static void ask(struct exchange *x);
 
-/* Another tier, where there is one that this may lead to; else the end. */
+/* Moves to another tier if the reason allows that; else ends the exchange. */
 static void in_vain(struct exchange *x, enum reason reason, const char *detail, uint64_t ready_ms)
 {
     uint64_t now = x->ops->now_ms(x->world);
@@ -385,7 +388,8 @@ static void act(struct exchange *x, enum turn_state s)
         placement->turn_request.probed |= x->attempt->turn.pass.probe;
         placement->target_attempts = same_target ? placement->target_attempts + 1 : 1;
         placement->target = *t;
-        /* It was meant for another upstream, but has come back to one where it was. */
+        /* The repeat was meant for another upstream, but has come back to one that had the
+         * request. */
         if (!placement->settled &&
             (placement->turn_request.visited & plan_bit(&x->plan, t->upstream)))
             turns_charge(x->shared.turns, t->upstream);
@@ -532,7 +536,7 @@ bool placement_begins_anew(struct exchange *x, const struct attempt *a)
     return was;
 }
 
-/* --- decisions ------------------------------------------------------------------------------------ */
+/* --- decisions -------------------------------------------------------------------------------- */
 
 static struct retry_question question(struct exchange *x, const struct verdict *v,
                                       const struct hint *hint)
@@ -556,7 +560,8 @@ static bool is_silence(const struct verdict *v)
     return move_cause(v->reason) == FALLBACK_ON_TIMEOUT;
 }
 
-/* A stream that is continued stays where it is at first: what is there may be cached there. */
+/* Returns which other targets may help. A stream that is to be continued stays at its target at
+ * first, which may have cached it. */
 static unsigned helps_now(const struct exchange *x, const struct verdict *v)
 {
     if (stream_resumable(x) ||
@@ -567,7 +572,7 @@ static unsigned helps_now(const struct exchange *x, const struct verdict *v)
     return move_helps(v->reason);
 }
 
-/* The target is tried, and excluded where the same would fail there again. */
+/* Notes the target as tried, and excludes it if the same would fail there again. */
 static void note_target(struct exchange *x, unsigned helps, bool again)
 {
     struct placement *placement = &x->placement;
@@ -592,7 +597,8 @@ void placement_note(struct exchange *x, const struct verdict *v)
         note_target(x, helps, v->kind == VERDICT_RETRY);
 }
 
-/* Where the failure may lead besides the same target again. `ret_next`: the upstream there. */
+/* Returns where the next attempt may go instead of the same target. `ret_next`: the upstream
+ * there. */
 static enum move find_move(struct exchange *x, const struct verdict *v, bool again,
                            const struct upstream **ret_next)
 {
@@ -625,8 +631,8 @@ static enum move find_move(struct exchange *x, const struct verdict *v, bool aga
     return move;
 }
 
-/* What was silent is out of the question for an answer that is to be mended. False where nothing else
- * is left of the tier. */
+/* Excludes silent upstreams for a response that is to be mended. Returns false if the tier has no
+ * others. */
 static bool leave_silent(struct exchange *x)
 {
     struct placement *placement = &x->placement;
@@ -639,8 +645,8 @@ static bool leave_silent(struct exchange *x)
     return (placement->silent & all) != all;
 }
 
-/* A repeat is charged to the budget of an upstream that has had this request already, when it is
- * decided, for another model too. False: there is no room. */
+/* Charges a repeat to the budget of its upstream if that has had this request before, even for
+ * another model. Returns false if the budget has no room. */
 static bool settle(struct exchange *x, const struct verdict *v, enum move move,
                    const struct upstream *next)
 {
@@ -656,7 +662,7 @@ static bool settle(struct exchange *x, const struct verdict *v, enum move move,
     return placement->settled;
 }
 
-/* Whether another model would have been asked, but for the packed body. */
+/* Whether only the packed body prevented an attempt with another model. */
 static bool missed_fallback(const struct exchange *x, const struct verdict *v)
 {
     if (fits_all(x) || x->reply.committed || !(helps_now(x, v) & HELPS_MODEL) ||
@@ -672,7 +678,7 @@ struct retry_decision placement_decide(struct exchange *x, const struct verdict 
     struct retry_question q = question(x, v, hint);
     struct retry_decision d = retry_decide(s, &q);
     const struct upstream *next = x->placement.target.upstream;
-    /* Its client has waited long enough. Reading on what was begun asks for nothing again. */
+    /* The client has waited long enough. To resume a background response repeats nothing. */
     bool shuns_silent = x->reply.committed && !stream_resumable(x);
 
     if (is_silence(v))

@@ -1,4 +1,5 @@
-/* Delivers the response: in one piece, or as it comes once it is committed; ends streams that failed. */
+/* Delivers the response: in one piece, or as it comes once it is committed; ends streams that
+ * failed. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -10,7 +11,7 @@
 /* --- the event that ends a failed stream (C12) ------------------------------------------------ */
 
 #define ERROR_TEXT_MAX (256 * 1024)
-#define KEEP_IN_MEMORY (64 * 1024) /* bytes of a spooled response: the client starts with them */
+#define KEEP_IN_MEMORY (64 * 1024) /* bytes of a spooled response with which the client starts */
 #define OWN_BODY_MAX 4096
 
 static int own_object(const struct exchange *x, struct buf *out)
@@ -19,13 +20,13 @@ static int own_object(const struct exchange *x, struct buf *out)
     const char *code = reason_word(x->last_reason);
 
     snprintf(message, sizeof(message), "retryd: %s upstream %s %s: %s%s%s",
-             x->reply.committed ? "the stream from" : "no answer from", placement_name(x),
+             x->reply.committed ? "the stream from" : "no response from", placement_name(x),
              x->reply.committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code,
              x->cannot_retry ? "; not retried: " : "", x->cannot_retry ? x->cannot_retry : "");
     return error_event_own(out, message, code);
 }
 
-/* The event as the body of an answer. 0 or -ENOMEM. */
+/* Writes the event as the body of a response. Returns 0 or -ENOMEM. */
 static int write_body(const struct exchange *x, const struct guard_seen *seen, struct buf *out)
 {
     bool messages = x->stream.guard.dialect == DIALECT_MESSAGES;
@@ -61,7 +62,7 @@ void relay_keep_error_event(struct exchange *x)
     kept->attempt = x->attempts;
 }
 
-/* The kept error answer, whatever its coding. */
+/* Writes the kept error response, decoded. */
 static int kept_object(const struct kept_error *kept, struct buf *out)
 {
     struct str encoding = {NULL, 0};
@@ -79,8 +80,8 @@ static int kept_object(const struct kept_error *kept, struct buf *out)
     return rc;
 }
 
-/* Numbers go on behind those that the client has. `passed`: the upstream's own last event, if it has that
- * one, else NULL. */
+/* Returns the sequence number that follows those that the client has. `passed`: the upstream's own
+ * last event if the client has it, else NULL. */
 static uint64_t next_sequence(const struct exchange *x, const struct guard_seen *passed)
 {
     const struct splice *splice = x->stream.splice;
@@ -97,15 +98,15 @@ static uint64_t next_sequence(const struct exchange *x, const struct guard_seen 
     return sequence ? sequence : x->reply.events;
 }
 
-/* Before a part of an answer is with the client, the upstream's last word counts. After that, how
- * that answer ended. */
+/* Whether the kept error is the one to report: as long as the client has no part of a response, or
+ * if the kept error is how that response ended. */
 static bool kept_error_counts(const struct exchange *x)
 {
     return x->kept.present && (!x->reply.committed || x->kept.attempt == x->attempts);
 }
 
-/* The upstream's own last event; behind a splice with the ids and numbers that the client knows. One
- * that does not fit behind what the client has stays away. */
+/* Adds the upstream's own last event; after a splice with the ids and numbers that the client
+ * knows. An event that does not continue what the client has is left out. */
 static int add_last_event(struct exchange *x, const struct guard_seen *seen, bool *ret_out)
 {
     struct stream *stream = &x->stream;
@@ -123,8 +124,8 @@ static int add_last_event(struct exchange *x, const struct guard_seen *seen, boo
                                                            : buf_str(&stream->rewritten));
 }
 
-/* Whether the client has the beginning of a response, which response.failed ends. Without one some
- * readers take that event for a fault of its own. */
+/* Whether the client has the beginning of a response, which response.failed ends. Without a
+ * beginning, some clients fail on that event itself. */
 static bool has_response(const struct exchange *x)
 {
     const struct guard *guard = &x->stream.guard;
@@ -133,7 +134,7 @@ static bool has_response(const struct exchange *x)
            (x->reply.committed || outbox_held(&x->reply.out) > 0);
 }
 
-/* Makes up a response that the client has not heard of: no upstream may have begun one. */
+/* Makes up a response that is new to the client, because perhaps no upstream has begun one. */
 static struct guard_response own_response(const struct exchange *x)
 {
     struct guard_response r = {.created_at = x->ops->unix_ms(x->world) / 1000};
@@ -142,15 +143,16 @@ static struct guard_response own_response(const struct exchange *x)
     return r;
 }
 
-/* Which events tell it. A response that the client has the beginning of has to end as failed, and the
- * SDKs raise the error behind it. Where it has no beginning the error comes first, for some of them take
- * response.failed for a fault of its own there; it comes behind, for clients that read no error event. */
+/* Which events report the failure. A response that has begun must end with response.failed; the
+ * SDKs raise the error event after it. If it has not begun, the error comes first, because some
+ * SDKs fail on response.failed itself there; response.failed follows for clients that read no error
+ * event. */
 struct telling {
-    bool passed; /* the upstream's own last event is out */
+    bool passed; /* the upstream's own last event was added */
     bool failed_first, error, failed_last;
 };
 
-/* Without memory for it the error event may do. */
+/* If memory is short, the error event may suffice. */
 static void add_failed(struct exchange *x, uint64_t *sequence, struct str object)
 {
     const struct guard_response *known = &x->stream.guard.response;
@@ -186,8 +188,8 @@ static int add_error(struct exchange *x, const struct guard_seen *seen, const st
     return t->error ? rc : 0;
 }
 
-/* Adds the event that reports the failure to the response on its way: the upstream's own error event if it sent one;
- * nothing to a stream of an unknown API. Returns 0 or -ENOMEM. */
+/* Adds the event that reports the failure to the response on its way: the upstream's own error
+ * event if it sent one; nothing to a stream of an unknown API. Returns 0 or -ENOMEM. */
 static int add_last_words(struct exchange *x)
 {
     const struct guard_seen *seen =
@@ -203,16 +205,17 @@ static int add_last_words(struct exchange *x)
             return rc;
     }
     if (dialect == DIALECT_OTHER)
-        return 0; /* ours might be taken for a part of the answer */
+        return 0; /* retryd's own event might be taken for a part of the response */
     has_failed = is_out && seen->is_answer;
     t = (struct telling){is_out, begun && !has_failed, !raised,
                          dialect == DIALECT_RESPONSES && !begun && !has_failed};
     return t.error || t.failed_last ? add_error(x, seen, &t) : 0;
 }
 
-/* --- what every response bears ---------------------------------------------------------------- */
+/* --- headers of every response ---------------------------------------------------------------- */
 
-/* The facts of C25 as they stand. `received`: the status that the upstream sent; 0 for our own. */
+/* Returns the current facts of C25. `received`: the status that the upstream sent; 0 for an error
+ * of retryd's own. */
 static struct response_facts facts(const struct exchange *x, unsigned received, enum reason reason)
 {
     const struct target *target = &x->placement.target;
@@ -228,7 +231,7 @@ static struct response_facts facts(const struct exchange *x, unsigned received, 
         .received_status = received,
         .reason = reason,
         .detail = x->last_detail,
-        .decoded = received && x->stream.on && x->stream.coded,
+        .decoded = received && x->stream.on && x->stream.encoded,
     };
 }
 
@@ -240,16 +243,16 @@ uint64_t relay_upstream_length(const struct headers *h)
     return headers_get(h, STR("content-length"), &v) && str_to_u64(v, &n) ? n : LENGTH_UNKNOWN;
 }
 
-/* An answer without a body still tells the length it would have had. */
+/* Whether the response has no body. It still states the length that the body would have had. */
 static bool bodiless(const struct exchange *x, unsigned status)
 {
     return http_request_is(&x->request.http, "HEAD") || status == 204 || status == 304;
 }
 
-/* --- whole answers ------------------------------------------------------------------------------ */
+/* --- whole responses -------------------------------------------------------------------------- */
 
-/* The upstream's head is larger than what the client's connection has room for: rather than a break
- * that tells nothing the client gets an error of ours, whose head is small. */
+/* The upstream's headers exceed the room of the client's connection. The client gets an error of
+ * retryd's own, with small headers, instead of an unexplained break. */
 static bool refuse_large_headers(struct exchange *x, int rc)
 {
     if (rc != -EMSGSIZE || x->last_reason == REASON_LARGE_HEADERS)
@@ -261,7 +264,7 @@ static bool refuse_large_headers(struct exchange *x, int rc)
     return true;
 }
 
-/* Hands a whole answer over; where that fails the client sees its connection break. */
+/* Hands a whole response over. If that fails, the client's connection breaks. */
 static void hand_over(struct exchange *x, struct http_response *response, struct buf *body,
                       enum exchange_end end)
 {
@@ -308,7 +311,7 @@ void relay_whole(struct exchange *x, unsigned status)
 
 void relay_kept_error(struct exchange *x)
 {
-    x->stream.on = false; /* whatever the last attempt's was: nothing was undone of this one */
+    x->stream.on = false; /* whatever the last attempt was: the kept error is not decoded */
     deliver(x, x->kept.status, x->kept.received, &x->kept.headers, &x->kept.body);
 }
 
@@ -322,7 +325,7 @@ int relay_keep_stream(struct exchange *x)
 
     headers_reset(&kept->headers);
     buf_reset(&kept->body, 0);
-    for (unsigned i = 0; rc == 0 && i < h->count; i++) /* its coding is undone */
+    for (unsigned i = 0; rc == 0 && i < h->count; i++) /* the body is decoded */
         if (!str_ieq(headers_name(h, i), STR("content-encoding")))
             rc = headers_add(&kept->headers, headers_name(h, i), headers_value(h, i));
     if (rc == 0 && held > 0)
@@ -340,7 +343,7 @@ void relay_kept_response(struct exchange *x)
     outbox_drop_held(&x->reply.out);
     x->stream.on = false;
     if (x->reply.begun) {
-        /* The client has the headers, and heartbeats behind them. */
+        /* The client has the headers, and heartbeats after them. */
         struct reply *reply = &x->reply;
         reply->cut = outbox_add(&reply->out, buf_str(&x->kept.body)) < 0;
         reply->ended = true;
@@ -360,7 +363,7 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
     struct buf body;
 
     f.dialect =
-        dialect_of(http_request_path(&x->request.http)); /* it may be too early for the request's */
+        dialect_of(http_request_path(&x->request.http)); /* the request's own may not be set yet */
     http_response_init(&response);
     buf_init(&body, OWN_BODY_MAX);
     if (response_own_error(&response, &body, status, message,
@@ -377,9 +380,9 @@ void relay_own_error(struct exchange *x, enum exchange_end end, unsigned status,
     http_response_deinit(&response);
 }
 
-/* --- answers that go out as they come ------------------------------------------------------------- */
+/* --- responses that go out as they come ------------------------------------------------------- */
 
-/* The head goes out. False where it cannot, and then the exchange has ended. */
+/* Sends the headers. Returns false if that fails; then the exchange has ended. */
 static bool begin(struct exchange *x, int rc, struct http_response *response, bool stream)
 {
     struct reply *reply = &x->reply;
@@ -400,7 +403,7 @@ static bool begin(struct exchange *x, int rc, struct http_response *response, bo
     return false;
 }
 
-/* With the head of the attempt's answer. */
+/* Begins with the headers of the attempt's response. */
 static bool begin_from_upstream(struct exchange *x)
 {
     struct response_facts f = facts(x, x->attempt->status, REASON_OK);
@@ -435,20 +438,21 @@ bool relay_begin_early(struct exchange *x)
     return begin(x, rc, &response, true);
 }
 
-/* Moves the held part of a response that is too long to hold out of memory: the client may be slow. */
+/* Moves the held part of a response that is too long to hold out of memory: the client may be
+ * slow. */
 static void begin_bytes(struct exchange *x)
 {
     struct outbox *out = &x->reply.out;
 
     if (outbox_move(out, &x->attempt->body) < 0)
-        return; /* it stays where it is, and goes from there */
+        return; /* it stays in memory and goes out from there */
     outbox_release(out);
     if (outbox_waiting(out) > RELAY_WAITING_MAX)
         (void)outbox_unload(out, KEEP_IN_MEMORY);
 }
 
-/* Commit: from here on the client has part of this answer. Another one can take over only where it
- * continues this one: spliced, or resumed. */
+/* Commit: from here on the client has a part of this response. Another attempt can take over only
+ * if it continues it, spliced or resumed. */
 void relay_commit(struct exchange *x)
 {
     struct reply *reply = &x->reply;
@@ -460,18 +464,17 @@ void relay_commit(struct exchange *x)
         stream->splices++;
     } else {
         reply->first_byte_ms = x->ops->now_ms(x->world);
-        stream->but_usage = false; /* what was kept is not what the client has now */
+        stream->but_usage = false; /* the kept response is not the one that the client has now */
     }
     mending_end(x);
     reply->committed = true;
     reply->upstream = &x->attempt->headers;
     hedge_drop(x);
     placement_tell_good(x, TURN_BEGUN);
-    x->kept.present = x->kept.good =
-        false; /* of an earlier attempt: it is not what may end this one */
+    x->kept.present = x->kept.good = false; /* it belongs to an earlier attempt */
     if (!(stream->splice && splice_possible(stream->splice)) &&
         !(stream->on && stream_resumable(x)))
-        exchange_cannot_retry(x, "the answer is committed");
+        exchange_cannot_retry(x, "the response is committed");
     exchange_set(x, EXCHANGE_RELAYING);
     if (!stream->on)
         begin_bytes(x);
@@ -522,8 +525,7 @@ void relay_end_without_usage(struct exchange *x)
     exchange_stop_attempt(x);
     hedge_drop(x);
     placement_leave(x);
-    x->reply.cut =
-        stream_add_end(x) < 0; /* behind what is held of it: splice takes that as given */
+    x->reply.cut = stream_add_end(x) < 0; /* behind the held events: splice relies on that */
     x->reply.ended = true;
     if (x->state != EXCHANGE_RELAYING)
         exchange_set(x, EXCHANGE_RELAYING);
@@ -543,12 +545,12 @@ void relay_resume(struct exchange *x)
     x->ops->attempt_resume(x->world, x, x->attempt);
 }
 
-/* --- answers that fail ---------------------------------------------------------------------------- */
+/* --- responses that fail ---------------------------------------------------------------------- */
 
-/* HTTP/1.0: all in one, with its length. */
+/* HTTP/1.0: sends the failure as a whole response, with its length. */
 static void tell_whole(struct exchange *x)
 {
-    x->stream.on = true; /* what was undone of its coding stays so */
+    x->stream.on = true; /* the body stays decoded */
     x->end = END_FAILED;
     if (add_last_words(x) < 0) {
         x->ops->response_cut(x->world, x);
@@ -562,7 +564,7 @@ void relay_last_words(struct exchange *x)
 {
     const struct stream *stream = &x->stream;
     struct reply *reply = &x->reply;
-    /* What was held announces the answer that the upstream's own error event ends. */
+    /* The held events announce the response that the upstream's own error event ends. */
     bool keep = reply->committed || (stream->last_words.event.n > 0 && stream->mode != STREAM_HOLD);
 
     exchange_stop_attempt(x);
@@ -576,8 +578,8 @@ void relay_last_words(struct exchange *x)
     }
     if (!reply->begun && !begin_from_upstream(x))
         return;
-    /* Without memory for it the connection breaks instead; and where no event is sure to be taken for
-     * an error, it breaks in any case. */
+    /* If memory is short, the connection breaks instead. If clients of the API might not take an
+     * event for an error, it breaks in any case. */
     reply->cut = add_last_words(x) < 0 || !dialect_ends_by_event(stream->guard.dialect);
     x->end = reply->committed ? END_BROKEN : END_FAILED;
     reply->ended = true;
@@ -588,7 +590,7 @@ void relay_last_words(struct exchange *x)
     relay_release(x);
 }
 
-/* --- relaying ------------------------------------------------------------------------------------- */
+/* --- relaying --------------------------------------------------------------------------------- */
 
 /* An attempt may still run if the rest of the response was lost. */
 void relay_finish(struct exchange *x)
@@ -602,13 +604,13 @@ void relay_finish(struct exchange *x)
 void relay_step(struct exchange *x)
 {
     if (x->reply.out.moved > 0)
-        (void)outbox_unload(&x->reply.out, 0); /* where that fails it goes from memory */
+        (void)outbox_unload(&x->reply.out, 0); /* if that fails, it stays in memory */
     if (x->reply.ended)
         return;
     if (x->stream.on) {
         stream_step(x);
     } else {
-        /* The bytes of a response that is no stream pass as they come; a break is passed on as a
+        /* The bytes of a response that is no stream are forwarded as they come, and so is a
          * break. */
         struct reply *reply = &x->reply;
         struct attempt *a = x->attempt;
@@ -622,7 +624,7 @@ void relay_step(struct exchange *x)
                 x->last_reason = REASON_TRUNCATED;
                 x->end = END_BROKEN;
             }
-            /* `lost`: for want of memory here, which is no fault of the upstream. */
+            /* `lost`: memory is short here, which is not the upstream's fault. */
             struct verdict v = {
                 .kind = VERDICT_FINAL, .reason = REASON_TRUNCATED, .ambiguous = true};
             struct hint none = {.source = HINT_NONE};
@@ -655,7 +657,7 @@ ptrdiff_t exchange_pull(struct exchange *x, char *to, size_t max)
         reply->bytes_out += (uint64_t)n;
         return n;
     }
-    if (n < 0) { /* the spool has failed: what it had is lost */
+    if (n < 0) { /* the spool has failed, and its bytes are lost */
         reply->cut = reply->pulled_end = true;
         x->end = END_BROKEN;
         x->last_reason = REASON_INTERNAL;

@@ -1,4 +1,4 @@
-/* What retryd reads from a client's request. */
+/* Reads a client's request. */
 #include "exchange/request.h"
 
 #include <errno.h>
@@ -10,8 +10,8 @@
 
 #define OVERRIDE_ATTEMPTS_MAX 100
 
-/* RFC 9562 version 4, variant 10: xxxxxxxx-xxxx-4xxx-[89ab]xxx-xxxxxxxxxxxx. By hand, since every
- * request has one and snprintf takes ten times as long. */
+/* RFC 9562 version 4, variant 10: xxxxxxxx-xxxx-4xxx-[89ab]xxx-xxxxxxxxxxxx. Written by hand,
+ * because every request needs one and snprintf takes ten times as long. */
 static void make_id(char out[REQUEST_ID_MAX], uint64_t a, uint64_t b)
 {
     uint64_t bits[2] = {(a & ~0xf000ULL) | 0x4000, (b & ~(0xc000ULL << 48)) | (0x8000ULL << 48)};
@@ -61,7 +61,8 @@ static bool yes(struct str v, bool *ret)
     return *ret || str_ieq(v, STR("no")) || str_ieq(v, STR("false")) || str_ieq(v, STR("0"));
 }
 
-/* "1.5" is seconds, as the SDKs' own headers have it; "1500ms" and the like work too. */
+/* Reads a deadline: "1.5" is seconds, as in the SDKs' own headers; "1500ms" and the like work,
+ * too. */
 static bool deadline_value(struct str v, uint64_t *ret_ms)
 {
     double seconds;
@@ -113,7 +114,7 @@ static int read_overrides(struct request *r, char *ret_problem, size_t size)
     return 0;
 }
 
-#define CHOICES_MAX 64 /* what the guard can tell apart */
+#define CHOICES_MAX 64 /* as many as the guard can distinguish */
 
 static unsigned choices_of(struct json_value n)
 {
@@ -124,7 +125,7 @@ static unsigned choices_of(struct json_value n)
     return number < CHOICES_MAX ? (unsigned)number : CHOICES_MAX;
 }
 
-/* Undoes percent-encoding. False where that is none, or does not fit, or hides a NUL. */
+/* Decodes percent-encoding. Returns false if it is invalid, does not fit, or contains a NUL. */
 static bool unescape_path(struct str s, char *out, size_t size)
 {
     size_t n = 0;
@@ -156,13 +157,14 @@ static bool query_asks_for_stream(struct str query)
 
 static void read_body(struct request *r)
 {
-    /* Of a packed one not all may be known. */
+    /* A packed body may be known only in part. */
     bool part = body_packed_state(&r->body) != PACKED_READ;
     struct json_value values[BODY_KEYS];
 
     if (!body_values(&r->body, values)) {
         (void)body_form_model(&r->body, r->model, sizeof(r->model));
-        r->may_stream = r->body.length > 0; /* a form's answer: transcriptions and images can */
+        r->may_stream =
+            r->body.length > 0; /* a form's response: transcriptions and images can stream */
         return;
     }
     if (values[BODY_MODEL].type == JSON_STRING)
@@ -170,8 +172,8 @@ static void read_body(struct request *r)
     r->stream = values[BODY_STREAM].type == JSON_TRUE;
     r->background = values[BODY_BACKGROUND].type == JSON_TRUE;
     r->may_stream = r->stream || (part && values[BODY_STREAM].type == JSON_NONE);
-    /* Of a spooled or encoded body only the type of an object is known: options, if there are any,
-     * are taken to ask for usage, since that is what they are for. */
+    /* In a spooled or encoded body only the type of an object is known. Stream options, if present,
+     * are assumed to ask for usage, because that is their purpose. */
     r->usage_wanted =
         !body_is_plain(&r->body)
             ? values[BODY_OPTIONS].type == JSON_OBJECT
@@ -185,8 +187,9 @@ int request_read(struct request *r, char *ret_problem, size_t size)
     uint64_t n;
 
     read_body(r);
-    /* Google's APIs and Azure's deployments name the model in the path, which counts; Google's the
-     * stream, too. Only with alt=sse that is one of events; else it is one array, sent in pieces. */
+    /* Google's APIs and Azure's deployments name the model in the path, which takes precedence.
+     * Google's APIs also request a stream there: with alt=sse a stream of events, else one array,
+     * sent in pieces. */
     struct str path = http_request_path(&r->http), named = dialect_path_model(path), alt;
     char model[MODEL_MAX];
     r->dialect = dialect_of(path);
@@ -202,8 +205,8 @@ int request_read(struct request *r, char *ret_problem, size_t size)
         r->may_stream = r->stream =
             http_query_value(http_request_query(&r->http), STR("alt"), &alt) &&
             str_ieq(alt, STR("sse"));
-        /* How many candidates a request to Gemini asks for; of a body whose text is not in memory that
-         * is not known. */
+        /* The number of candidates that a request to Gemini asks for. It is unknown if the body's
+         * text is not in memory. */
         struct json_value config;
         if (!body_is_plain(&r->body)) {
             r->choices = 1;
@@ -219,7 +222,7 @@ int request_read(struct request *r, char *ret_problem, size_t size)
         r->model_fixed = r->model[0] != '\0';
     }
     if (query_asks_for_stream(http_request_query(&r->http)))
-        r->may_stream = r->stream = true; /* a response that is read again */
+        r->may_stream = r->stream = true; /* a stored response is read again */
     if (headers_get(&r->http.headers, STR("x-stainless-retry-count"), &v) && str_to_u64(v, &n))
         r->sdk_retry = n > 1000 ? 1000 : (unsigned)n;
     return read_overrides(r, ret_problem, size);

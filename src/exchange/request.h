@@ -1,4 +1,5 @@
-/* A client's request: its head, its replayable body, and what retryd reads from both. */
+/* A client's request: its headers, its replayable body, and the values that retryd reads from
+ * both. */
 #ifndef RETRYD_EXCHANGE_REQUEST_H
 #define RETRYD_EXCHANGE_REQUEST_H
 
@@ -26,22 +27,22 @@ struct request_overrides {
 struct request {
     struct http_request http;
     struct body body;
-    char id[REQUEST_ID_MAX]; /* ours, for the log and the idempotency header */
-    uint64_t client;         /* who asks, as a client token told; 0: as its credentials tell */
+    char id[REQUEST_ID_MAX]; /* retryd's own, for the log and the idempotency header */
+    uint64_t client; /* identifies the client by its token; 0: its credentials identify it */
     char client_name[TOKENS_NAME_MAX]; /* of that token; "" without one */
-    enum dialect dialect;              /* of its path, once it was read; and so the next two */
+    enum dialect dialect; /* of its path, known once the request was read; so are the next two */
     enum operation operation;
     bool generates;        /* a POST that dialect_generates knows */
     char model[MODEL_MAX]; /* the path's or the body's "model", a form's too; "": there is none */
-    size_t path_model_at;  /* where the target names it ... */
-    size_t path_model_n;   /* ... as it stands there; 0: nowhere */
+    size_t path_model_at;  /* where the request's target names it ... */
+    size_t path_model_n;   /* ... and the length there; 0: nowhere */
     bool model_hidden;     /* there may be one, but the body is packed and cannot be read */
-    bool model_fixed;      /* it stands in a packed body, and cannot be replaced there */
+    bool model_fixed;      /* it is in a packed body, where it cannot be replaced */
     bool names_resource;   /* the body has it as "models/NAME", as Google's SDKs send it */
-    bool may_stream;       /* the answer may be an event stream, as far as one can tell */
+    bool may_stream;       /* the response may be an event stream, as far as is known */
     bool stream;           /* the JSON body asks for one */
-    bool usage_wanted;     /* ... and for a chunk with its usage, as far as one can tell */
-    unsigned choices;      /* "n": how many it asks for; 1 unless told */
+    bool usage_wanted;     /* ... and for a chunk with its usage, as far as is known */
+    unsigned choices;      /* "n": the number of choices requested; 1 by default */
     bool background;       /* a response that goes on without a client (Responses API) */
     unsigned sdk_retry;    /* x-stainless-retry-count */
     struct request_overrides overrides;
@@ -50,12 +51,12 @@ struct request {
 void request_init(struct request *r, uint64_t max_body, uint64_t random_a, uint64_t random_b);
 void request_deinit(struct request *r);
 
-/* More of the body, behind the head: as body_append. */
+/* Adds to the body, as body_append does. The headers must be complete. */
 ptrdiff_t request_body(struct request *r, const void *data, size_t n);
 
-/* Reads model, whether a stream may come, overrides and the SDK's retry count once the body is
- * finished. 0, or -EINVAL with a sentence for the caller in `ret_problem` about the override that
- * is wrong. */
+/* Reads the model, the signs of a stream, the overrides and the SDK's retry count, once the body is
+ * finished. Returns 0, or -EINVAL with a sentence for the caller in `ret_problem` about the invalid
+ * override. */
 int request_read(struct request *r, char *ret_problem, size_t size);
 
 #endif

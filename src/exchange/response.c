@@ -1,4 +1,4 @@
-/* Builds the responses that clients get. */
+/* Builds the responses to clients. */
 #include "exchange/response.h"
 
 #include <errno.h>
@@ -42,7 +42,7 @@ bool response_is_type(const struct headers *h, struct str type)
 #define SEE_QUEUE "See [queue] in retryd's configuration."
 
 /* The response for a reason: its status (0: 502), the error type of RFC 9209, 2.3 (NULL:
- * http_protocol_error), and what the user can do (NULL: nothing). */
+ * http_protocol_error), and advice for the user (NULL: none). */
 static const struct {
     unsigned status;
     const char *proxy_error, *advice;

@@ -1,5 +1,4 @@
-/* Builds the responses that clients get: headers from upstream responses, and retryd's own
- * errors. */
+/* Builds the responses to clients: headers from upstream responses, and retryd's own errors. */
 #ifndef RETRYD_EXCHANGE_RESPONSE_H
 #define RETRYD_EXCHANGE_RESPONSE_H
 
@@ -56,7 +55,7 @@ int response_own_error(struct http_response *ret, struct buf *ret_body, unsigned
 /* Returns the status for an error with that reason: 502, 503 or 504. */
 unsigned response_status_for(enum reason r);
 
-/* Returns a sentence with what the user can do about the error, or "". */
+/* Returns a sentence that advises the user about the error, or "". */
 const char *response_advice(enum reason r);
 
 #endif

@@ -1,9 +1,9 @@
-/* A spool: where bytes are kept that are too many for memory.
+/* A spool: storage for bytes that exceed what memory may hold.
  *
- * It is written by appending and read from any offset. No call waits for the disk; whoever has one made is
- * told of each news of it: room to write, bytes to read, all stored, an error. The first error (no space, an
- * I/O error) is sticky: every later call returns it. The daemon's is a file (edge/spool_file.h), the tests'
- * a disk that is turned by hand. */
+ * It is written by appending and read from any offset. No call waits for the disk. The owner is
+ * notified of news: room to write, bytes to read, all stored, an error. The first error (no space,
+ * an I/O error) is sticky: every later call returns it. The daemon uses a file (edge/spool_file.h),
+ * the tests a fake disk that they step by hand. */
 #ifndef RETRYD_EXCHANGE_SPOOL_H
 #define RETRYD_EXCHANGE_SPOOL_H
 
@@ -11,14 +11,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Reads the bytes of a spool on their way to where they are stored, so that the loop's thread need not.
+/* Reads the bytes of a spool on their way to the disk, so that the loop's thread need not.
  *
- * The spool owns it and calls `feed` in some other thread with all that was appended, in order and in
- * blocks. What spool_state says is stored was fed before. `feed` returns 0 or -errno, which becomes the
- * spool's error. Once all is stored, the loop's thread may look at it. */
+ * The spool owns it and calls `feed` in another thread with all appended bytes, in order and in
+ * blocks, before spool_state reports them as stored. `feed` returns 0 or -errno, which becomes the
+ * spool's error. Once all is stored, the loop's thread may read the results. */
 struct spool_scan {
     int (*feed)(struct spool_scan *scan, const void *data, size_t n);
-    size_t (*memory)(struct spool_scan *scan); /* bytes that it takes */
+    size_t (*memory)(struct spool_scan *scan); /* returns the bytes of memory that it uses */
     void (*free)(struct spool_scan *scan);
 };
 
@@ -37,21 +37,22 @@ struct spool_ops {
     size_t (*memory)(struct spool *s);
 };
 
-/* At any time; no news follow. NULL is fine. */
+/* Closes and frees the spool, at any time; no news follows. NULL is fine. */
 static inline void spool_close(struct spool *s)
 {
     if (s)
         s->ops->close(s);
 }
 
-/* Has `scan`, which is the spool's from now on, read all that is appended. Before the first byte. */
+/* Passes all appended bytes to `scan`, which the spool owns from now on. Call it before the first
+ * byte. */
 static inline void spool_scan(struct spool *s, struct spool_scan *scan)
 {
     s->ops->scan(s, scan);
 }
 
-/* Appends up to `n` bytes. Returns how many were taken: fewer than n, or 0, while there is no room; the
- * rest is to be brought again after the next news. Or -errno. */
+/* Appends up to `n` bytes. Returns how many were taken, or -errno. While there is no room, it takes
+ * fewer than n, or 0; bring the rest after the next news. */
 static inline ptrdiff_t spool_write(struct spool *s, const void *data, size_t n)
 {
     return s->ops->write(s, data, n);
@@ -63,27 +64,28 @@ static inline bool spool_full(struct spool *s)
     return s->ops->full(s);
 }
 
-/* Sees to it that all that was appended is stored. Appending more is allowed at any time. */
+/* Stores all that was appended. Appending more is allowed at any time. */
 static inline void spool_flush(struct spool *s)
 {
     s->ops->flush(s);
 }
 
-/* Returns 0: all that was appended is stored; -EAGAIN: not yet; else the error. */
+/* Returns 0 if all appended bytes are stored, -EAGAIN if not yet, else the error. */
 static inline int spool_state(struct spool *s)
 {
     return s->ops->state(s);
 }
 
-/* Copies up to `max` bytes from `offset` (at most the length) on. Returns > 0: so many; 0: there are no more;
- * -EAGAIN: they are being read, news follow; else the error. Each offset may be read again; one that follows
- * the last read is there soonest. */
+/* Copies up to `max` bytes from `offset` (at most the length) on. Returns their number; 0 at the
+ * end; -EAGAIN while they are being read, and news follows; else the error. Any offset may be read
+ * again; reading sequentially is fastest. */
 static inline ptrdiff_t spool_read(struct spool *s, uint64_t offset, void *to, size_t max)
 {
     return s->ops->read(s, offset, to, max);
 }
 
-/* Bytes of memory that it takes now, its scan's included as they were when the last block was stored. */
+/* Returns the bytes of memory that it uses now, including its scan's as of the last stored
+ * block. */
 static inline size_t spool_memory(struct spool *s)
 {
     return s->ops->memory(s);

@@ -7,14 +7,14 @@
 #include "base/hash.h"
 #include "exchange/exchange_private.h"
 
-#define HELD_IN_MEMORY (128 * 1024) /* a held answer beyond this size goes to a spool */
+#define HELD_IN_MEMORY (128 * 1024) /* a held response beyond this size goes to a spool */
 #define EVENT_MAX (16u << 20)       /* an image in one event is several MiB long */
 #define TOO_LONG "an event of the stream is larger than 16 MiB"
-#define DECODE_PIECE 256 /* decoding may make it a thousand times as long */
+#define DECODE_PIECE 256 /* decoded, it may be a thousand times as long */
 #define PLAIN_MAX (EVENT_MAX + 2 * 1024 * DECODE_PIECE)
-#define TOO_LARGE "the answer is too large to be spliced"
+#define TOO_LARGE "the response is too large to be spliced"
 
-/* What becomes of an event. */
+/* The fate of an event. */
 enum fate {
     FATE_PASS,
     FATE_DROP,
@@ -55,7 +55,7 @@ void stream_expect(struct exchange *x)
 {
     const struct request *r = &x->request;
 
-    /* An HTTP/1.0 client gets its answer whole, because it could not detect a break. */
+    /* An HTTP/1.0 client gets its response whole, because it could not detect a break. */
     x->stream.mode = r->http.http_1_0               ? STREAM_HOLD
                      : r->overrides.has_stream_mode ? r->overrides.stream_mode
                                                     : x->plan.settings->stream.mode;
@@ -65,20 +65,21 @@ void stream_expect(struct exchange *x)
 /* The buffer that the events arrive in. */
 static struct buf *source(struct exchange *x)
 {
-    return x->stream.coded ? &x->stream.plain : &x->attempt->body;
+    return x->stream.encoded ? &x->stream.plain : &x->attempt->body;
 }
 
-/* A content encoding has to be undone. Without the memory for it, the attempt counts as broken. */
+/* Sets up decoding if there is a content encoding. If memory is short, the attempt counts as
+ * broken. */
 static void start_decoding(struct exchange *x)
 {
     struct stream *stream = &x->stream;
     struct str encoding = {NULL, 0};
 
     headers_get(&x->attempt->headers, STR("content-encoding"), &encoding);
-    stream->coded = encoding.n > 0 && !str_ieq(encoding, STR("identity"));
+    stream->encoded = encoding.n > 0 && !str_ieq(encoding, STR("identity"));
     buf_reset(&stream->plain, 0);
     decoder_deinit(&stream->decoder);
-    stream->plain.failed = stream->coded && decoder_init(&stream->decoder, encoding) < 0;
+    stream->plain.failed = stream->encoded && decoder_init(&stream->decoder, encoding) < 0;
 }
 
 void stream_start(struct exchange *x)
@@ -123,9 +124,9 @@ bool stream_resumable(const struct exchange *x)
            stream->guard.response_id.len > 0 && stream->guard.sequence > 0;
 }
 
-/* --- mending ----------------------------------------------------------------------------------- */
+/* --- mending ---------------------------------------------------------------------------------- */
 
-/* The limits on how long, and how often, retryd mends an answer of which the client has a part
+/* The limits on how long, and how often, retryd mends a response of which the client has a part
  * (C13). */
 
 void mending_set_deadline(struct exchange *x)
@@ -169,8 +170,8 @@ void mending_end(struct exchange *x)
 }
 
 /* Notes an event that is not JSON. Returns true if another attempt had one with the same data, or
- * at the same position: the model answers that way, and another attempt would not help. From then
- * on this holds for all such events, except in STREAM_HOLD, where every event counts. */
+ * at the same position: the model's answer is like that, and another attempt would not help. From
+ * then on this holds for all such events, except in STREAM_HOLD, where every event counts. */
 static bool is_habit(struct exchange *x, struct str data)
 {
     struct stream *stream = &x->stream;
@@ -224,25 +225,25 @@ static enum fate through_splice(struct exchange *x, struct str event, const stru
     case SPLICE_FAILED:
         break;
     }
-    exchange_cannot_retry(x, "the new answer differs from what the client has");
+    exchange_cannot_retry(x, "the new response differs from what the client has");
     snprintf(x->attempt->detail, sizeof(x->attempt->detail),
-             "the new answer does not continue the broken one");
+             "the new response does not continue the broken one");
     return over(o, (struct outcome){.transport = TRANSPORT_WHOLE, .differs = true});
 }
 
-/* The answer ends and says nothing, and another attempt would follow. */
+/* Whether the response ends empty and another attempt would follow. */
 static bool may_be_asked_for_again(struct exchange *x)
 {
     struct outcome o = {
         .transport = TRANSPORT_WHOLE, .status = x->attempt->status, .stream = true, .silent = true};
 
-    /* A kept answer that has content is better than this one. */
+    /* A kept response that has content is better than this one. */
     return guard_silent(&x->stream.guard) &&
            (judge_may_ask_again(x, &o) || (x->stream.but_usage && x->kept.good));
 }
 
 /* Notes when an event brought more than a sign of life. After the last finish reason, only content
- * moves the answer's end. */
+ * moves the response's end. */
 static void note_times(struct stream *stream, const struct guard_seen *seen)
 {
     bool part = seen->kind == GUARD_CONTENT || seen->kind == GUARD_END;
@@ -265,7 +266,7 @@ static enum fate look(struct exchange *x, struct str event, struct over *o)
     if (!ended)
         note_times(&x->stream, seen);
     if (ended) {
-        /* The answer has said that it is complete; no later event can change that. */
+        /* The response has said that it is complete; no later event can change that. */
         switch (seen->kind) {
         case GUARD_UNFIT:
         case GUARD_MALFORMED:
@@ -280,10 +281,10 @@ static enum fate look(struct exchange *x, struct str event, struct over *o)
     case GUARD_UNFIT:
         return drop(x, seen->kind);
     case GUARD_MALFORMED: {
-        /* An event is not JSON. A held answer can still be requested again; an answer that is not
-         * held, or cannot be repeated, continues without the event (C11). If another attempt brings
-         * the same event, the answer is simply like that. Only an answer that is held whole must be
-         * complete. */
+        /* An event is not JSON. A held response can still be requested again; one that is not held,
+         * or cannot be repeated, continues without the event (C11). If another attempt brings the
+         * same event, the model's answer is simply like that. Only a response that is held whole
+         * must be complete. */
         struct outcome outcome = {.transport = TRANSPORT_WHOLE,
                                   .status = x->attempt->status,
                                   .stream = true,
@@ -321,7 +322,7 @@ static enum fate look(struct exchange *x, struct str event, struct over *o)
     return fate;
 }
 
-/* --- all received events ----------------------------------------------------------------------- */
+/* --- all received events ---------------------------------------------------------------------- */
 
 /* Consecutive events of the attempt's buffer that pass unchanged. */
 struct run {
@@ -389,7 +390,7 @@ static void out_of_memory(struct exchange *x)
     judge_internal(x, "out of memory");
 }
 
-/* The attempt ended before its answer was complete. */
+/* The attempt ended before its response was complete. */
 static struct outcome outcome_of(struct exchange *x, bool broke)
 {
     struct attempt *a = x->attempt;
@@ -501,7 +502,7 @@ static bool decode_piece(struct exchange *x)
     return true;
 }
 
-/* --- the end ------------------------------------------------------------------------------------ */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 /* Whether the rest is an event that lacks only its empty line. SDKs cannot read an event without
  * data. */
@@ -515,8 +516,9 @@ static bool lacks_empty_line(const struct buf *rest)
     return event.data_lines > 0 || event.comment_only;
 }
 
-/* An answer that broke after its last finish reason lacks only the requested usage. In a mode that
- * mends answers, the request is sent again for it, once, if the answer can be kept in the meantime. */
+/* A response that broke after its last finish reason lacks only the requested usage. In a mode that
+ * mends responses, the request is sent again for it, once, if the response can be kept in the
+ * meantime. */
 static bool asks_for_usage(struct exchange *x)
 {
     const struct stream *stream = &x->stream;
@@ -530,7 +532,7 @@ static bool asks_for_usage(struct exchange *x)
     if (!stream->but_usage && !judge_may_repeat(x, &o))
         return false;
     if (stream->but_usage)
-        judge_stream(x, &o); /* the earlier answer is as good */
+        judge_stream(x, &o); /* the earlier response is as good */
     else
         judge_without_usage(x, &o);
     return true;
@@ -556,7 +558,7 @@ static void end_stream(struct exchange *x)
     struct attempt *a = x->attempt;
     bool over = x->stream.grace_over;
     bool broke = !over && (a->transport != TRANSPORT_WHOLE || source(x)->len > 0 ||
-                           (x->stream.coded && !decoder_whole(&x->stream.decoder)));
+                           (x->stream.encoded && !decoder_whole(&x->stream.decoder)));
 
     x->stream.lacks_usage = (broke || over) && guard_finished(guard) && guard_lacks_usage(guard);
     if (guard_empty(guard) || !guard_whole(guard, broke)) {
@@ -565,7 +567,7 @@ static void end_stream(struct exchange *x)
     }
     if (broke && asks_for_usage(x))
         return;
-    /* The answer is complete but lacks the end marker that some clients wait for. */
+    /* The response is complete but lacks the end marker that some clients wait for. */
     if ((broke || over) && !guard->marker && stream_add_end(x) < 0) {
         out_of_memory(x);
         return;
@@ -583,7 +585,7 @@ static void end_stream(struct exchange *x)
     judge_stream(x, &silent);
 }
 
-/* --- holding, flowing -------------------------------------------------------------------------- */
+/* --- holding, flowing ------------------------------------------------------------------------- */
 
 static bool may_commit(const struct exchange *x)
 {
@@ -600,7 +602,7 @@ static size_t held_in_memory(const struct exchange *x)
     return x->reply.out.bytes.len - x->reply.out.released;
 }
 
-/* Moves the held part of an answer to a spool before it is too large for memory. Returns false if
+/* Moves the held part of a response to a spool before it is too large for memory. Returns false if
  * the spool lost its bytes. */
 static bool spill(struct exchange *x)
 {
@@ -616,7 +618,7 @@ static bool spill(struct exchange *x)
     return rc != -EIO;
 }
 
-/* An answer that is too large to be held whole is forwarded as it comes. */
+/* Whether the response is too large to be held whole, so that it is forwarded as it comes. */
 static bool must_commit(const struct exchange *x)
 {
     return outbox_held(&x->reply.out) > x->limits.max_body ||
@@ -659,10 +661,10 @@ static bool disk_is_slow(const struct exchange *x)
 
 bool stream_has_more(const struct exchange *x)
 {
-    return x->stream.on && x->stream.coded && x->attempt->body.len > 0;
+    return x->stream.on && x->stream.encoded && x->attempt->body.len > 0;
 }
 
-/* Whether more of an encoded stream may be decoded now: it, too, goes no faster than its client. */
+/* Whether more of an encoded stream may be decoded now, which goes no faster than the client. */
 static bool has_room(const struct exchange *x)
 {
     return outbox_waiting(&x->reply.out) < RELAY_WAITING_MAX && !disk_is_slow(x);
@@ -714,12 +716,12 @@ void stream_step(struct exchange *x)
     struct attempt *a = x->attempt;
 
     /* The disk may have made room; that comes first. */
-    if (x->stream.coded && disk_is_slow(x) && !settle(x))
+    if (x->stream.encoded && disk_is_slow(x) && !settle(x))
         return;
     while (stream_has_more(x) && has_room(x))
         if (!decode_piece(x) || !take_events(x) || (stream_has_more(x) && !settle(x)))
             return;
-    if (!x->stream.coded && !take_events(x))
+    if (!x->stream.encoded && !take_events(x))
         return;
     if (a->done && !stream_has_more(x)) {
         if (a->transport != TRANSPORT_WHOLE || complete_last(x))

@@ -231,7 +231,7 @@ def assert_own(answer, status, code, proxy_error, words):
     assert answer.status == status
     body = answer.error
     assert (body["type"], body["param"], body["code"]) == ("server_error", None, code)
-    assert body["message"].startswith("retryd: no answer from upstream test after ")
+    assert body["message"].startswith("retryd: no response from upstream test after ")
     assert words in body["message"]
     assert set(answer.json()) == {"error"}
     assert proxy_status(answer)["error"] == proxy_error

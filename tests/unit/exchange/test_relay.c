@@ -119,7 +119,7 @@ START_TEST(each_event_the_moment_it_is_whole)
     streamed(END_ANSWERED);
     ck_assert_uint_eq(w.now_ms, 60);
     ck_assert_uint_eq(w.response.content_length, LENGTH_UNKNOWN);
-    ck_assert_str_eq(w.x.cannot_retry, "the answer is committed");
+    ck_assert_str_eq(w.x.cannot_retry, "the response is committed");
     ck_assert_uint_eq(w.x.reply.events, 5);
 }
 END_TEST
@@ -272,7 +272,7 @@ START_TEST(breaks_by_cause)
     ck_assert_uint_eq(w.cancels, hangs);
     ck_assert_uint_eq(w.now_ms, _i == 1 ? 400 : _i == 2 ? 300 : 100);
     ck_assert_uint_eq(w.failures, 1);
-    ck_assert_str_eq(w.reports[0].decision.why_not, "the answer is committed");
+    ck_assert_str_eq(w.reports[0].decision.why_not, "the response is committed");
     ck_assert_uint_eq(w.starts, 1);
 }
 END_TEST

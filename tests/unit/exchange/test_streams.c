@@ -697,7 +697,7 @@ START_TEST(too_much_to_be_remembered)
                TRANSPORT_TRUNCATED),
          whole(WHOLE), SPLICE);
     ck_assert_uint_eq(w.starts, 1);
-    ck_assert_str_eq(w.x.cannot_retry, "the answer is too large to be spliced");
+    ck_assert_str_eq(w.x.cannot_retry, "the response is too large to be spliced");
     world_told(ROLE TEXT("Hello") TEXT("0123456789012345678901234567890123456789"),
                "answer_truncated", END_BROKEN);
 }
@@ -718,7 +718,7 @@ START_TEST(too_much_to_be_held)
     w.disk.open_fails = -EACCES;
     chat(broken(ROLE TEXT("Hello") TEXT(" you") TEXT(" all")), whole(WHOLE), HOLD);
     ck_assert_uint_eq(w.starts, 1);
-    ck_assert_str_eq(w.x.cannot_retry, "the answer is committed");
+    ck_assert_str_eq(w.x.cannot_retry, "the response is committed");
     world_told(ROLE TEXT("Hello") TEXT(" you") TEXT(" all"), "answer_truncated", END_BROKEN);
 }
 END_TEST

@@ -42,7 +42,7 @@ START_TEST(reasons_in_order)
     q.no_retry = true;
     q.verdict = (struct verdict){
         .kind = VERDICT_FINAL, .reason = REASON_CLIENT_ERROR, .ambiguous = true, .excluded = true};
-    q.blocked = "the answer is committed";
+    q.blocked = "the response is committed";
     for (int i = 0; words[i]; i++) {
         struct retry_decision d = retry_decide(&s, &q);
         ck_assert_int_eq(d.action, RETRY_GIVE_UP);

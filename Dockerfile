@@ -15,7 +15,7 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates gcc libc6-dev cmake ninja-build pkgconf libuv1-dev libmicrohttpd-dev \
         libcurl4-openssl-dev libcjson-dev libinih-dev zlib1g-dev libsystemd-dev libmimalloc-dev \
-        libhiredis-dev libxxhash-dev libzstd-dev
+        libhiredis-dev libxxhash-dev libzstd-dev libssl-dev
 WORKDIR /retryd
 COPY . .
 RUN cmake --preset release -DRETRYD_PROVIDER=OFF && cmake --build --preset release --target retryd manual \

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -28,18 +30,105 @@ void fetch_connections_deinit(struct connection_table *t)
     t->input = NULL;
 }
 
+/* --- TLS -------------------------------------------------------------------------------------- */
+
+/* Whether libcurl uses the same OpenSSL as this program. */
+static bool shares_openssl(void)
+{
+    const char *of_curl = curl_version_info(CURLVERSION_NOW)->ssl_version;
+    struct str ours = str_from(OpenSSL_version(OPENSSL_FULL_VERSION_STRING));
+
+    return of_curl && str_starts(str_from(of_curl), STR("OpenSSL/")) &&
+           str_eq(str_from(of_curl + strlen("OpenSSL/")), ours);
+}
+
+/* Takes the bytes of a TLS session over from libcurl, which has called OpenSSL for it until now and
+ * keeps no bytes of its own. A proxy that is itself reached over TLS has a session below this one,
+ * so there libcurl goes on. */
+static void take_session(struct fetch_connection *c)
+{
+    struct curl_tlssessioninfo *info = NULL;
+
+    if (c->tls->tls_proxy || !shares_openssl() ||
+        curl_easy_getinfo(c->tls->easy, CURLINFO_TLS_SSL_PTR, &info) != CURLE_OK || !info ||
+        info->backend != CURLSSLBACKEND_OPENSSL || !info->internals)
+        return;
+    SSL *session = info->internals;
+    /* The BIO of libcurl works only within libcurl's calls. */
+    if (SSL_set_fd(session, c->fd) != 1) {
+        ERR_clear_error();
+        return;
+    }
+    /* One read from the socket takes all that it has, up to a record; the buffer is freed when it is
+     * empty. */
+    SSL_set_read_ahead(session, 1);
+    SSL_set_mode(session, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    c->session = session;
+}
+
+/* Translates the result of an operation that failed. */
+static ptrdiff_t tls_failure(struct fetch_connection *c, int rc)
+{
+    int error = errno;
+    const char *reason;
+
+    switch (SSL_get_error(c->session, rc)) {
+    case SSL_ERROR_ZERO_RETURN:
+        return 0;
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        return -EAGAIN;
+    case SSL_ERROR_SYSCALL:
+        reason = error ? strerror(error) : "the connection was closed";
+        break;
+    default:
+        reason = ERR_reason_error_string(ERR_peek_error());
+        break;
+    }
+    snprintf(c->u->connections.error, sizeof(c->u->connections.error), "TLS: %s",
+             reason ? reason : "unknown error");
+    ERR_clear_error();
+    return -EIO;
+}
+
+static ptrdiff_t tls_recv(struct fetch_connection *c, char *to, size_t n)
+{
+    size_t did = 0;
+    CURLcode rc;
+    int got;
+
+    if (c->session) {
+        got = SSL_read(c->session, to, (int)n);
+        return got > 0 ? got : tls_failure(c, got);
+    }
+    rc = curl_easy_recv(c->tls->easy, to, n, &did);
+    if (rc == CURLE_OK && did > 0)
+        take_session(c);
+    return rc == CURLE_OK ? (ptrdiff_t)did : rc == CURLE_AGAIN ? -EAGAIN : -EIO;
+}
+
+static ptrdiff_t tls_send(struct fetch_connection *c, const struct iovec *piece)
+{
+    size_t did = 0;
+    CURLcode rc;
+    int sent;
+
+    if (c->session) {
+        sent = SSL_write(c->session, piece->iov_base, (int)piece->iov_len);
+        return sent > 0 ? sent : tls_failure(c, sent);
+    }
+    rc = curl_easy_send(c->tls->easy, piece->iov_base, piece->iov_len, &did);
+    return rc == CURLE_OK ? (ptrdiff_t)did : rc == CURLE_AGAIN ? -EAGAIN : -EIO;
+}
+
 /* --- bytes ------------------------------------------------------------------------------------ */
 
 ptrdiff_t fetch_connection_recv(struct fetch_connection *c, char *to, size_t n)
 {
     ssize_t got;
-    size_t did = 0;
-    CURLcode rc;
 
-    if (c->tls) {
-        rc = curl_easy_recv(c->tls->easy, to, n, &did);
-        return rc == CURLE_OK ? (ptrdiff_t)did : rc == CURLE_AGAIN ? -EAGAIN : -EIO;
-    }
+    if (c->tls)
+        return tls_recv(c, to, n);
     do
         got = recv(c->fd, to, n, MSG_DONTWAIT);
     while (got < 0 && errno == EINTR);
@@ -51,21 +140,24 @@ ptrdiff_t fetch_connection_send(struct fetch_connection *c, const struct iovec *
 {
     struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = count};
     ssize_t sent;
-    size_t did = 0;
-    CURLcode rc;
 
-    if (c->tls) {
-        rc = curl_easy_send(c->tls->easy, pieces->iov_base, pieces->iov_len, &did);
-        return rc == CURLE_OK ? (ptrdiff_t)did : rc == CURLE_AGAIN ? -EAGAIN : -EIO;
-    }
+    if (c->tls)
+        return tls_send(c, pieces);
     do
         sent = sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     return sent < 0 ? -errno : sent;
 }
 
+bool fetch_connection_holds_input(const struct fetch_connection *c)
+{
+    return c->session ? SSL_has_pending(c->session) : c->tls && c->tls->tls_proxy;
+}
+
 const char *fetch_connection_error(const struct fetch_connection *c, int rc)
 {
+    if (c->session)
+        return c->u->connections.error;
     return c->tls && c->tls->errbuf[0] ? c->tls->errbuf : strerror(-rc);
 }
 
@@ -180,6 +272,7 @@ void fetch_connection_close(struct fetch_connection *c)
     else
         fetch_close_socket(c->u, c->fd);
     c->tls = NULL;
+    c->session = NULL;
 }
 
 static bool is_too_old(const struct fetch_connection *c, const struct fetch_upstream *upstream,

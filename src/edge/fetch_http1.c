@@ -406,25 +406,25 @@ static void again(struct http1 *x)
     x->u->wake(x->u->arg);
 }
 
-#define READS_AT_ONCE 4
+#define READ_AT_ONCE (4 * CONNECTION_INPUT)
 
 /* Reads what has arrived. `failed`: the loop reported an error. */
 static void download(struct http1 *x, bool failed)
 {
     struct attempt *a = x->a;
     char *input = x->u->connections.input;
-    const struct transfer *tls = x->connection->tls;
+    size_t taken = 0;
     bool news = false;
 
-    for (unsigned i = 0;; i++) {
+    for (;;) {
         ptrdiff_t n;
 
         if (a->body.len >= a->high_water) {
             a->paused = news = true;
             break;
         }
-        if (i == READS_AT_ONCE) { /* others want their turn, too */
-            if (tls)
+        if (taken >= READ_AT_ONCE) { /* others want their turn, too */
+            if (fetch_connection_holds_input(x->connection))
                 again(x);
             break;
         }
@@ -444,10 +444,9 @@ static void download(struct http1 *x, bool failed)
             x->notify(x->arg);
             return;
         }
-        /* The socket has no more, or tells so. A TLS record fits as a whole, and the TLS library
-         * reads none in advance; but within a proxy's TLS it may hold more than the socket
-         * shows. */
-        if ((size_t)n < CONNECTION_INPUT && !(tls && tls->tls_proxy) && !failed)
+        taken += (size_t)n;
+        /* The socket has no more, or tells so. */
+        if ((size_t)n < CONNECTION_INPUT && !fetch_connection_holds_input(x->connection) && !failed)
             break;
     }
     if (news)
@@ -476,8 +475,7 @@ void fetch_http1_resume(struct http1 *x)
     x->a->paused = false;
     if (!x->connection)
         return;
-    /* The TLS library may hold bytes that the socket no longer shows. */
-    if (x->connection->tls)
+    if (fetch_connection_holds_input(x->connection))
         again(x);
     else
         fetch_connection_watch(x->connection, x->connection->armed | UV_READABLE);

@@ -18,7 +18,6 @@
 
 #include "base/buf.h"
 #include "base/escape.h"
-#include "base/log_pretty.h"
 
 #define LINE_MAX_BYTES 4096 /* including the newline */
 #define LINE_CLOSE 32       /* reserved for the end of a line that was cut */

@@ -5,7 +5,7 @@
  * are dropped and counted, and the count is logged once the reader catches up.
  *
  * logfmt: ts=2026-01-02T03:04:05.678Z level=info msg="..." key=value ... (quoted where needed).
- * Pretty: for a person at a terminal; see log_pretty.h.
+ * Pretty: for a person at a terminal; see log_pretty.
  * JSON: the same fields, one object per line.
  * Values are escaped as in escape.h.
  *
@@ -67,5 +67,17 @@ void log_thread_done(void);
 
 /* Returns the number of lines dropped so far. */
 uint64_t log_dropped(void);
+
+/* --- log_pretty.c ------------------------------------------------------------------------------- */
+
+struct buf;
+
+/* Turns a line of the log in logfmt into one for a person: aligned, and with colours if wanted.
+ *
+ * A request is one line: time, status, method and path, model, duration, and what was ridden out.
+ * Everything else is time, message, and the fields. Quoted values keep their escapes, so that nothing
+ * from outside reaches the terminal as it is. `stamp` is the time as it is to be shown. `line` ends with
+ * a newline, and so does the result. */
+void log_pretty(const char *stamp, struct str line, bool colours, struct buf *out);
 
 #endif

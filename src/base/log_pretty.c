@@ -1,7 +1,9 @@
 /* The log for a person at a terminal. */
-#include "base/log_pretty.h"
+#include "base/log.h"
 
 #include <string.h>
+
+#include "base/buf.h"
 
 #define FIELDS_MAX 48
 #define PATH_WIDTH 30

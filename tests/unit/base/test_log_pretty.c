@@ -1,7 +1,8 @@
 /* The log for a person: what each kind of line becomes. */
 #include <check.h>
 
-#include "base/log_pretty.h"
+#include "base/buf.h"
+#include "base/log.h"
 #include "unit.h"
 
 static void becomes(const char *line, bool colours, const char *wanted)

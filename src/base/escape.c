@@ -1,8 +1,11 @@
-/* Escapes the characters that a JSON string cannot hold, and those that a reader would not see. */
+/* Escapes the characters that a JSON string cannot hold, and those that a reader would not see, and undoes
+ * the escapes of others. */
 #include "base/escape.h"
 
 #include <stdbool.h>
 #include <stdio.h>
+
+#define REPLACEMENT 0xfffdu /* U+FFFD */
 
 /* Decodes one valid UTF-8 character of n > 1 bytes. */
 static unsigned code_point(const unsigned char *p, size_t n)
@@ -61,6 +64,8 @@ struct str escape_json(struct str s, char space[ESCAPE_MAX], size_t *ret_used)
     return (struct str){space, (size_t)len};
 }
 
+/* --- undoing them ----------------------------------------------------------------------------- */
+
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
@@ -78,4 +83,114 @@ int escape_percent(struct str s, size_t at)
     high = hex_digit(s.p[at + 1]);
     low = hex_digit(s.p[at + 2]);
     return high < 0 || low < 0 ? -1 : high * 16 + low;
+}
+
+unsigned escape_hex4(struct str s)
+{
+    unsigned value = 0;
+
+    if (s.n < 4)
+        return 0x10000;
+    for (size_t i = 0; i < 4; i++) {
+        int digit = hex_digit(s.p[i]);
+
+        if (digit < 0)
+            return 0x10000;
+        value = value * 16 + (unsigned)digit;
+    }
+    return value;
+}
+
+static struct str after(struct str s, size_t n)
+{
+    return (struct str){s.p + n, s.n - n};
+}
+
+/* The character behind "\u"; a lone half of a surrogate pair becomes U+FFFD. */
+static unsigned take_unicode(struct str *s)
+{
+    unsigned high = escape_hex4(*s);
+
+    if (high > 0xffff)
+        return REPLACEMENT;
+    *s = after(*s, 4);
+    if (high < 0xd800 || high > 0xdfff)
+        return high;
+    if (high > 0xdbff || !str_starts(*s, STR("\\u")))
+        return REPLACEMENT;
+    unsigned low = escape_hex4(after(*s, 2));
+    if (low < 0xdc00 || low > 0xdfff)
+        return REPLACEMENT;
+    *s = after(*s, 6);
+    return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+}
+
+/* Takes what stands behind a backslash. */
+static unsigned take_escape(struct str *s)
+{
+    if (s->n == 0)
+        return REPLACEMENT;
+
+    char c = s->p[0];
+    *s = after(*s, 1);
+    switch (c) {
+    case 'u':
+        return take_unicode(s);
+    case '"':
+    case '\\':
+    case '/':
+        return (unsigned char)c;
+    case 'b':
+    case 'f':
+    case 'n':
+    case 'r':
+    case 't':
+        return ' ';
+    default:
+        return REPLACEMENT;
+    }
+}
+
+/* Takes one character, escaped or plain, into `out`; returns its length there. Control characters
+ * (U+0000 to U+001F, U+007F to U+009F) become a space, bytes that are no UTF-8 the replacement
+ * character. */
+static size_t take_char(struct str *s, char out[4])
+{
+    if (s->p[0] == '\\') {
+        *s = after(*s, 1);
+        unsigned c = take_escape(s);
+        return str_put_utf8(c < 0x20 || (c >= 0x7f && c <= 0x9f) ? ' ' : c, out);
+    }
+
+    size_t n = str_utf8(*s);
+    const unsigned char *p = (const unsigned char *)s->p;
+    if (n == 0) {
+        *s = after(*s, 1);
+        return str_put_utf8(REPLACEMENT, out);
+    }
+    bool control =
+        (n == 1 && (p[0] < 0x20 || p[0] == 0x7f)) || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
+    *s = after(*s, n);
+    if (control)
+        return str_put_utf8(' ', out);
+    memcpy(out, p, n);
+    return n;
+}
+
+size_t escape_undo_json(struct str raw, char *out, size_t size)
+{
+    size_t len = 0;
+
+    if (size == 0)
+        return 0;
+    while (raw.n > 0) {
+        char one[4];
+        size_t n = take_char(&raw, one);
+        if (len + n >= size)
+            break;
+        memcpy(out + len, one, n);
+        len += n;
+    }
+    out[len] = '\0';
+    return len;
 }

@@ -109,4 +109,7 @@ size_t str_utf8(struct str s);
 /* Whether all of `s` is such characters. */
 bool str_is_utf8(struct str s);
 
+/* Writes a code point, or a half of a surrogate pair, as UTF-8. Returns its length. */
+size_t str_put_utf8(unsigned c, char out[4]);
+
 #endif

@@ -168,7 +168,7 @@ static void read_body(struct request *r)
         return;
     }
     if (values[BODY_MODEL].type == JSON_STRING)
-        json_unescape(values[BODY_MODEL].text, r->model, sizeof(r->model));
+        escape_undo_json(values[BODY_MODEL].text, r->model, sizeof(r->model));
     r->stream = values[BODY_STREAM].type == JSON_TRUE;
     r->background = values[BODY_BACKGROUND].type == JSON_TRUE;
     r->may_stream = r->stream || (part && values[BODY_STREAM].type == JSON_NONE);

@@ -1,6 +1,7 @@
 /* Walks over objects and arrays, finds keys in one walk, and undoes the escapes of strings. */
 #include "http/json.h"
 
+#include "base/escape.h"
 #include "http/json_stream.h"
 
 static void skip_space(struct json_iter *c)
@@ -185,7 +186,7 @@ bool json_key_is_escaped(struct str raw_key, struct str key)
     if (raw_key.n <= key.n || raw_key.n > 6 * key.n || key.n >= sizeof plain ||
         !memchr(raw_key.p, '\\', raw_key.n))
         return false;
-    size_t n = json_unescape(raw_key, plain, sizeof plain);
+    size_t n = escape_undo_json(raw_key, plain, sizeof plain);
     return str_eq((struct str){plain, n}, key);
 }
 
@@ -217,145 +218,6 @@ struct json_value json_scan_one(struct str text, struct str key)
 bool json_to_u64(struct json_value value, uint64_t *ret_number)
 {
     return value.type == JSON_NUMBER && str_to_u64(value.text, ret_number);
-}
-
-#define REPLACEMENT 0xfffdu
-
-unsigned json_hex4(struct str s)
-{
-    unsigned value = 0;
-
-    if (s.n < 4)
-        return 0x10000;
-    for (size_t i = 0; i < 4; i++) {
-        char c = s.p[i];
-        unsigned digit = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
-                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
-                         : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
-                                                : 16;
-        if (digit == 16)
-            return 0x10000;
-        value = value * 16 + digit;
-    }
-    return value;
-}
-
-static struct str after(struct str s, size_t n)
-{
-    return (struct str){s.p + n, s.n - n};
-}
-
-/* The character behind "\u"; a lone half of a surrogate pair becomes U+FFFD. */
-static unsigned take_unicode(struct str *s)
-{
-    unsigned high = json_hex4(*s);
-
-    if (high > 0xffff)
-        return REPLACEMENT;
-    *s = after(*s, 4);
-    if (high < 0xd800 || high > 0xdfff)
-        return high;
-    if (high > 0xdbff || !str_starts(*s, STR("\\u")))
-        return REPLACEMENT;
-    unsigned low = json_hex4(after(*s, 2));
-    if (low < 0xdc00 || low > 0xdfff)
-        return REPLACEMENT;
-    *s = after(*s, 6);
-    return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
-}
-
-size_t json_put_utf8(unsigned c, char out[4])
-{
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        out[0] = (char)(0xc0 | c >> 6);
-        out[1] = (char)(0x80 | (c & 0x3f));
-        return 2;
-    }
-    if (c < 0x10000) {
-        out[0] = (char)(0xe0 | c >> 12);
-        out[1] = (char)(0x80 | (c >> 6 & 0x3f));
-        out[2] = (char)(0x80 | (c & 0x3f));
-        return 3;
-    }
-    out[0] = (char)(0xf0 | c >> 18);
-    out[1] = (char)(0x80 | (c >> 12 & 0x3f));
-    out[2] = (char)(0x80 | (c >> 6 & 0x3f));
-    out[3] = (char)(0x80 | (c & 0x3f));
-    return 4;
-}
-
-/* Takes what stands behind a backslash. */
-static unsigned take_escape(struct str *s)
-{
-    if (s->n == 0)
-        return REPLACEMENT;
-
-    char c = s->p[0];
-    *s = after(*s, 1);
-    switch (c) {
-    case 'u':
-        return take_unicode(s);
-    case '"':
-    case '\\':
-    case '/':
-        return (unsigned char)c;
-    case 'b':
-    case 'f':
-    case 'n':
-    case 'r':
-    case 't':
-        return ' ';
-    default:
-        return REPLACEMENT;
-    }
-}
-
-/* Takes one character, escaped or plain, into `out`; returns its length there. Control characters
- * (U+0000 to U+001F, U+007F to U+009F) become a space, bytes that are no UTF-8 the replacement
- * character. */
-static size_t take_char(struct str *s, char out[4])
-{
-    if (s->p[0] == '\\') {
-        *s = after(*s, 1);
-        unsigned c = take_escape(s);
-        return json_put_utf8(c < 0x20 || (c >= 0x7f && c <= 0x9f) ? ' ' : c, out);
-    }
-
-    size_t n = str_utf8(*s);
-    const unsigned char *p = (const unsigned char *)s->p;
-    if (n == 0) {
-        *s = after(*s, 1);
-        return json_put_utf8(REPLACEMENT, out);
-    }
-    bool control =
-        (n == 1 && (p[0] < 0x20 || p[0] == 0x7f)) || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
-    *s = after(*s, n);
-    if (control)
-        return json_put_utf8(' ', out);
-    memcpy(out, p, n);
-    return n;
-}
-
-size_t json_unescape(struct str raw, char *out, size_t size)
-{
-    size_t len = 0;
-
-    if (size == 0)
-        return 0;
-    while (raw.n > 0) {
-        char one[4];
-        size_t n = take_char(&raw, one);
-        if (len + n >= size)
-            break;
-        memcpy(out + len, one, n);
-        len += n;
-    }
-    out[len] = '\0';
-    return len;
 }
 
 bool json_valid(struct str text)

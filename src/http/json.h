@@ -83,17 +83,6 @@ static inline bool json_key_is(struct str raw_key, struct str key)
 /* The value as a whole number; false on other types, signs, fractions, exponents and overflow. */
 bool json_to_u64(struct json_value value, uint64_t *ret_number);
 
-/* The text of a JSON string value with its escapes undone, as UTF-8, cut at `size`-1 bytes (never
- * amid a character) and terminated. Returns its length. Control characters become spaces, what is
- * no UTF-8 becomes U+FFFD. */
-size_t json_unescape(struct str raw, char *out, size_t size);
-
-/* The pieces that escapes are undone with: the value of the four hex digits that `s` begins with,
- * or 0x10000 where it begins with none; and a code point, or a half of a surrogate pair, as UTF-8,
- * which returns its length. */
-unsigned json_hex4(struct str s);
-size_t json_put_utf8(unsigned c, char out[4]);
-
 /* Whether `text`, the data of an event, is JSON in UTF-8: json_stream's grammar, but strict in UTF-8
  * (Python's SDK decodes strictly) and without a mark in front, which no SDK takes there. */
 bool json_valid(struct str text);

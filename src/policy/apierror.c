@@ -2,6 +2,7 @@
  * message; and writes error objects of our own. */
 #include "policy/apierror.h"
 
+#include "base/escape.h"
 #include "base/units.h"
 #include "http/json.h"
 #include "http/json_tree.h"
@@ -63,9 +64,9 @@ static void take_text(const struct json_value *v, char *out, size_t size)
 {
     out[0] = '\0';
     if (v->type == JSON_STRING)
-        (void)json_unescape(v->text, out, size);
+        (void)escape_undo_json(v->text, out, size);
     else if (v->type == JSON_NUMBER && v->text.n < size)
-        (void)json_unescape(v->text, out, size);
+        (void)escape_undo_json(v->text, out, size);
 }
 
 /* Masks the word characters behind each `mark`. A server may quote the key that it rejects, and the
@@ -84,7 +85,7 @@ static void take_message(const struct json_value *v, struct apierror *e)
 {
     if (v->type != JSON_STRING)
         return;
-    (void)json_unescape(v->text, e->message, sizeof e->message);
+    (void)escape_undo_json(v->text, e->message, sizeof e->message);
     mask_behind(e->message, "sk-");
     mask_behind(e->message, "AIza"); /* Google: "Consumer 'api_key:AIza...' has been suspended." */
     mask_behind(e->message, "api_key:");

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/escape.h"
 #include "http/json.h"
 #include "http/json_tree.h"
 #include "policy/apierror.h"
@@ -43,11 +44,11 @@ int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, 
         unsigned status = 503;
         json_scan(error, w, 3);
         if (w[0].value.type == JSON_STRING)
-            (void)json_unescape(w[0].value.text, code, sizeof(code));
+            (void)escape_undo_json(w[0].value.text, code, sizeof(code));
         if (w[1].value.type == JSON_STRING)
-            (void)json_unescape(w[1].value.text, message, sizeof(message));
+            (void)escape_undo_json(w[1].value.text, message, sizeof(message));
         if (w[2].value.type == JSON_STRING)
-            (void)json_unescape(w[2].value.text, type, sizeof(type));
+            (void)escape_undo_json(w[2].value.text, type, sizeof(type));
         if (strcmp(type, "rate_limit_error") == 0)
             status = 429;
         else if (strcmp(type, "invalid_request_error") == 0)

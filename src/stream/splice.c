@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/escape.h"
 #include "http/json.h"
 #include "stream/splice_private.h"
 
@@ -148,10 +149,10 @@ static size_t take_escape(struct str *raw, char out[UNITS_MAX])
         return 1;
     }
     if (raw->p[1] == 'u') {
-        unsigned unit = json_hex4((struct str){raw->p + 2, raw->n - 2});
+        unsigned unit = escape_hex4((struct str){raw->p + 2, raw->n - 2});
         if (unit <= 0xffff) {
             advance(raw, 6);
-            return json_put_utf8(unit, out);
+            return str_put_utf8(unit, out);
         }
     }
     const char *letter = memchr(letters, raw->p[1], sizeof letters - 1);
@@ -173,8 +174,8 @@ static size_t take_wide(struct str *raw, char out[UNITS_MAX])
     unsigned c = (p[0] & 7u) << 18 | (p[1] & 63u) << 12 | (p[2] & 63u) << 6 | (p[3] & 63u);
     c -= 0x10000;
     advance(raw, 4);
-    size_t n = json_put_utf8(0xd800 + (c >> 10), out);
-    return n + json_put_utf8(0xdc00 + (c & 0x3ff), out + n);
+    size_t n = str_put_utf8(0xd800 + (c >> 10), out);
+    return n + str_put_utf8(0xdc00 + (c & 0x3ff), out + n);
 }
 
 /* Takes one character that does not stand for itself. */
@@ -410,7 +411,7 @@ static bool keep_text(struct splice *s, const struct splice_piece *piece)
         return false;
     }
     if (piece->half)
-        (void)buf_add(&part->text, unit, json_put_utf8(piece->half, unit));
+        (void)buf_add(&part->text, unit, str_put_utf8(piece->half, unit));
     struct str raw = piece->rest;
     while (raw.n > 0) {
         char units[UNITS_MAX];

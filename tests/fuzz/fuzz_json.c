@@ -1,6 +1,7 @@
 /* JSON in all the ways retryd reads it: validity, keys, watched keys, fingerprints, error objects, waits. */
 #include <stdlib.h>
 
+#include "base/escape.h"
 #include "fuzz.h"
 #include "http/json_stream.h"
 #include "json_oracle.h"
@@ -71,7 +72,7 @@ static void scan(struct str input, bool valid, const struct json_watch *watches)
 
         FUZZ_CHECK(v.text.n == 0 ||
                    (v.text.p >= input.p && v.text.p + v.text.n <= input.p + input.n));
-        size_t n = json_unescape(v.text, plain, sizeof plain);
+        size_t n = escape_undo_json(v.text, plain, sizeof plain);
         FUZZ_CHECK(n < sizeof plain && str_is_utf8((struct str){plain, n}));
     }
     if (!valid || !json_oracle_comparable(input))

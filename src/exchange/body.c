@@ -54,7 +54,7 @@ struct body_look *body_look_new(struct str encoding, bool sum)
         l->watches[i].key = body_key_names[i];
     json_stream_init(&l->json);
     json_stream_watch(&l->json, l->watches, BODY_KEYS);
-    form_watch_init(&l->form_model, body_key_names[BODY_MODEL]);
+    form_field_init(&l->form_model, body_key_names[BODY_MODEL]);
     l->summed = sum;
     if (sum) {
         json_stream_sum(&l->json, &l->sum);
@@ -86,7 +86,7 @@ static void take_plain(void *arg, struct str plain)
         return;
     /* The first character shows a JSON object or a form. Any other body is not parsed. */
     struct str rest;
-    form_watch_feed(&l->form_model, plain);
+    form_field_feed(&l->form_model, plain);
     if (l->first == '\0') {
         rest = str_trim(plain);
         if (rest.n > 0)
@@ -142,9 +142,9 @@ bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS
 }
 
 /* If reading stopped within the form, the field may be incomplete. */
-const struct form_watch *body_look_form_model(const struct body_look *l)
+const struct form_field *body_look_form_model(const struct body_look *l)
 {
-    const struct form_watch *w = &l->form_model;
+    const struct form_field *w = &l->form_model;
     bool known = is_readable(l) && (l->state != PACKED_LONG || w->state == FORM_OVER);
 
     return known && w->found ? w : NULL;
@@ -409,23 +409,23 @@ bool body_values(const struct body *b, struct json_value ret[BODY_KEYS])
 }
 
 /* Finds a form's model. Returns false if the body is no form or has none. */
-static bool form_model(const struct body *b, struct form_watch *ret)
+static bool form_model(const struct body *b, struct form_field *ret)
 {
-    const struct form_watch *w = b->look ? body_look_form_model(b->look) : NULL;
+    const struct form_field *w = b->look ? body_look_form_model(b->look) : NULL;
 
     if (w) {
         *ret = *w;
     } else {
-        form_watch_init(ret, body_key_names[BODY_MODEL]);
+        form_field_init(ret, body_key_names[BODY_MODEL]);
         if (!b->look)
-            form_watch_feed(ret, buf_str(&b->memory));
+            form_field_feed(ret, buf_str(&b->memory));
     }
     return ret->found;
 }
 
 bool body_form_model(const struct body *b, char *ret_model, size_t size)
 {
-    struct form_watch w;
+    struct form_field w;
     struct str rest;
     size_t n = 1;
 
@@ -443,7 +443,7 @@ bool body_form_model(const struct body *b, char *ret_model, size_t size)
 bool body_model_place(const struct body *b, struct body_place *ret)
 {
     struct json_value values[BODY_KEYS];
-    struct form_watch w;
+    struct form_field w;
 
     if (body_is_packed(b))
         return false;

@@ -17,9 +17,8 @@
 #include "base/hash.h"
 #include "exchange/spool.h"
 #include "http/decode.h"
-#include "http/form_watch.h"
+#include "http/form.h"
 #include "http/json.h"
-#include "http/json_stream.h"
 
 /* --- the content of a body -------------------------------------------------------------------- */
 
@@ -60,7 +59,7 @@ struct body_look {
     char first; /* first character that is no white space; '\0': none yet */
     struct json_stream json;
     struct json_watch watches[BODY_KEYS];
-    struct form_watch form_model;
+    struct form_field form_model;
 
     bool summed;
     struct json_sum sum;
@@ -84,9 +83,9 @@ void body_look_end(struct body_look *l);
 bool body_look_values(const struct body_look *l, struct json_value ret[BODY_KEYS]);
 
 /* Returns a form's model; NULL: the body is no form, has no model, or could not be read. */
-const struct form_watch *body_look_form_model(const struct body_look *l);
+const struct form_field *body_look_form_model(const struct body_look *l);
 
-/* Returns a fingerprint of the body's content (http/json_stream.h) if it could be read, is one JSON
+/* Returns a fingerprint of the body's content (http/json.h) if it could be read, is one JSON
  * object and is not nested too deep; else a fingerprint of its bytes. */
 uint64_t body_look_fingerprint(const struct body_look *l);
 
@@ -188,7 +187,7 @@ ptrdiff_t body_read_edited(struct body *b, const struct body_edit *e, uint64_t o
                            size_t max);
 
 /* Returns a fingerprint (base/fingerprint.h) of a finished body. For a JSON object, packed or not,
- * it depends on the content and not on the order of the members (http/json_stream.h), unless the
+ * it depends on the content and not on the order of the members (http/json.h), unless the
  * object is nested too deep; else it depends on the bytes. A spooled body has one only if the
  * exchange remembers failures. */
 uint64_t body_fingerprint(const struct body *b);

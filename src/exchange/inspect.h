@@ -15,7 +15,7 @@
 
 #include "http/decode.h"
 #include "http/headers.h"
-#include "http/json_stream.h"
+#include "http/json.h"
 
 enum inspect_end {
     INSPECT_NOTHING, /* nothing was promised, or the body cannot be read, or memory ran out */

@@ -6,22 +6,22 @@
 
 #include "base/buf.h"
 #include "fuzz.h"
-#include "http/form_watch.h"
+#include "http/form.h"
 
 static const struct str field = {"model", 5};
 
-static void watch(struct form_watch *w, struct str form, enum fuzz_way way)
+static void watch(struct form_field *w, struct str form, enum fuzz_way way)
 {
     struct fuzz_cutter cutter;
     struct str piece;
 
-    form_watch_init(w, field);
+    form_field_init(w, field);
     fuzz_cut(&cutter, way, form);
     while (fuzz_piece(&cutter, &piece))
-        form_watch_feed(w, piece);
+        form_field_feed(w, piece);
 }
 
-static void check_found(const struct form_watch *w, struct str form)
+static void check_found(const struct form_field *w, struct str form)
 {
     if (!w->found)
         return;
@@ -45,7 +45,7 @@ static void check_found(const struct form_watch *w, struct str form)
 
 static void any_bytes(struct str form)
 {
-    struct form_watch whole, cut;
+    struct form_field whole, cut;
 
     watch(&whole, form, FUZZ_WHOLE);
     check_found(&whole, form);
@@ -83,7 +83,7 @@ static void as_a_value(struct str value)
         mark, mark);
     FUZZ_CHECK(!form.failed);
     for (enum fuzz_way way = FUZZ_WHOLE; way < FUZZ_WAYS; way++) {
-        struct form_watch w;
+        struct form_field w;
         watch(&w, buf_str(&form), way);
         FUZZ_CHECK(w.found && w.at == at && w.length == value.n);
         check_found(&w, buf_str(&form));

@@ -3,7 +3,7 @@
 
 #include "base/escape.h"
 #include "fuzz.h"
-#include "http/json_stream.h"
+#include "http/json.h"
 #include "json_oracle.h"
 #include "policy/apierror.h"
 

@@ -5,7 +5,7 @@
 #include "base/hash.h"
 #include "exchange/body.h"
 #include "fuzz.h"
-#include "http/json_stream.h"
+#include "http/json.h"
 #include "json_oracle.h"
 
 #define CAP (1 << 22)
@@ -47,7 +47,7 @@ static struct body_look *look_at(struct str encoding, struct str bytes, enum fuz
 /* Both say the same. */
 static void compare(const struct body_look *a, const struct body_look *b)
 {
-    const struct form_watch *form_a = body_look_form_model(a), *form_b = body_look_form_model(b);
+    const struct form_field *form_a = body_look_form_model(a), *form_b = body_look_form_model(b);
     struct json_value of_a[BODY_KEYS], of_b[BODY_KEYS];
 
     FUZZ_CHECK(a->state == b->state);

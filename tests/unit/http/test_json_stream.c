@@ -1,7 +1,7 @@
 /* Validity, in pieces of any size, compared with the grammar and with cJSON, and in linear time;
  * watched keys. */
 
-#include "http/json_stream.h"
+#include "http/json.h"
 
 #include <check.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Fingerprints: equal for texts with the same meaning, in pieces of any size, and different for all
  * others. */
-#include "http/json_stream.h"
+#include "http/json.h"
 
 #include <check.h>
 #include <stdio.h>

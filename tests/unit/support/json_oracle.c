@@ -5,7 +5,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 
-#include "http/json_stream.h"
+#include "http/json.h"
 
 static size_t digits(struct str s, size_t i)
 {

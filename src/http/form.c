@@ -1,9 +1,9 @@
 /* Keeps the value of one field of a form while the form passes by. */
-#include "http/form_watch.h"
+#include "http/form.h"
 
-void form_watch_init(struct form_watch *w, struct str name)
+void form_field_init(struct form_field *w, struct str name)
 {
-    *w = (struct form_watch){.name = name};
+    *w = (struct form_field){.name = name};
 }
 
 /* --- a part's header ---------------------------------------------------------------------------- */
@@ -50,7 +50,7 @@ static bool names_field(struct str rest, struct str field)
 /* --- lines -------------------------------------------------------------------------------------- */
 
 /* The form's first line: -- and the boundary, and perhaps padding. */
-static void first_line(struct form_watch *w, struct str line)
+static void first_line(struct form_field *w, struct str line)
 {
     line = str_trim(line);
     if (line.n < 3 || line.n > sizeof(w->mark) || !str_starts(line, STR("--"))) {
@@ -63,7 +63,7 @@ static void first_line(struct form_watch *w, struct str line)
 }
 
 /* Acts on a complete line. */
-static void end_line(struct form_watch *w)
+static void end_line(struct form_field *w)
 {
     bool fits = w->line_length <= sizeof(w->line);
     struct str line = {w->line, fits ? (size_t)w->line_length - w->ends_cr : 0};
@@ -94,7 +94,7 @@ static void end_line(struct form_watch *w)
 }
 
 /* Takes more of a line; `whole`: up to its LF. */
-static void take(struct form_watch *w, struct str text, bool whole)
+static void take(struct form_field *w, struct str text, bool whole)
 {
     bool content = w->state == FORM_CONTENT;
 
@@ -129,7 +129,7 @@ static void take(struct form_watch *w, struct str text, bool whole)
     w->ends_cr = false;
 }
 
-void form_watch_feed(struct form_watch *w, struct str piece)
+void form_field_feed(struct form_field *w, struct str piece)
 {
     if (w->passed == 0 && piece.n > 0 && piece.p[0] != '-')
         w->state = FORM_OVER;

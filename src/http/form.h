@@ -3,8 +3,8 @@
  *
  * The boundary is read from the form's own first line: clients send no preamble (RFC 2046, 5.1.1
  * allows one; such a form is taken for none). A part with a filename is a file and no field. */
-#ifndef RETRYD_HTTP_FORM_WATCH_H
-#define RETRYD_HTTP_FORM_WATCH_H
+#ifndef RETRYD_HTTP_FORM_H
+#define RETRYD_HTTP_FORM_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@
 #define FORM_BOUNDARY_MAX 70 /* RFC 2046, 5.1.1 */
 #define FORM_LINE_MAX 256    /* a longer line of a part's header is passed over */
 
-struct form_watch {
+struct form_field {
     struct str name; /* of the field; not owned */
 
     /* Its value: the first bytes as they stand, not terminated; the offset in the form where it
@@ -42,9 +42,9 @@ struct form_watch {
 };
 
 /* `name` must outlive `w`. */
-void form_watch_init(struct form_watch *w, struct str name);
+void form_field_init(struct form_field *w, struct str name);
 
 /* Reads the form's next piece, however it is cut. Anything that is no form, or a broken one, gives no value. */
-void form_watch_feed(struct form_watch *w, struct str piece);
+void form_field_feed(struct form_field *w, struct str piece);
 
 #endif

@@ -1,5 +1,5 @@
 /* One field of a form, found however the form is cut into pieces. */
-#include "http/form_watch.h"
+#include "http/form.h"
 
 #include <check.h>
 #include <string.h>
@@ -14,16 +14,16 @@
 #define LONG_200 LONG_50 LONG_50 LONG_50 LONG_50
 #define BOUNDARY_70 "0123456789012345678901234567890123456789012345678901234567890123456789"
 
-static struct form_watch whole(struct str form)
+static struct form_field whole(struct str form)
 {
-    struct form_watch w;
+    struct form_field w;
 
-    form_watch_init(&w, STR("model"));
-    form_watch_feed(&w, form);
+    form_field_init(&w, STR("model"));
+    form_field_feed(&w, form);
     return w;
 }
 
-static void same(const struct form_watch *a, const struct form_watch *b)
+static void same(const struct form_field *a, const struct form_field *b)
 {
     ck_assert_int_eq(a->found, b->found);
     ck_assert_uint_eq(a->at, b->at);
@@ -35,17 +35,17 @@ static void same(const struct form_watch *a, const struct form_watch *b)
 /* Cut in two at each place, and into single bytes. */
 static void in_pieces(struct str form)
 {
-    struct form_watch all = whole(form), w;
+    struct form_field all = whole(form), w;
 
     for (size_t cut = 0; cut <= form.n; cut++) {
-        form_watch_init(&w, STR("model"));
-        form_watch_feed(&w, (struct str){form.p, cut});
-        form_watch_feed(&w, (struct str){form.p + cut, form.n - cut});
+        form_field_init(&w, STR("model"));
+        form_field_feed(&w, (struct str){form.p, cut});
+        form_field_feed(&w, (struct str){form.p + cut, form.n - cut});
         same(&w, &all);
     }
-    form_watch_init(&w, STR("model"));
+    form_field_init(&w, STR("model"));
     for (size_t i = 0; i < form.n; i++)
-        form_watch_feed(&w, (struct str){form.p + i, 1});
+        form_field_feed(&w, (struct str){form.p + i, 1});
     same(&w, &all);
 }
 
@@ -105,7 +105,7 @@ START_TEST(where_the_model_is)
 
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct str form = str_from(rows[i].form);
-        struct form_watch w = whole(form);
+        struct form_field w = whole(form);
 
         ck_assert_msg(w.found == (rows[i].want != NULL), "%s", rows[i].form);
         if (w.found) {
@@ -125,7 +125,7 @@ END_TEST
 START_TEST(a_value_longer_than_is_kept)
 {
     struct str form = STR("--b\r\n" FIELD("model", LONG_200 "end") "--b--");
-    struct form_watch w = whole(form);
+    struct form_field w = whole(form);
 
     ck_assert(w.found);
     ck_assert_uint_eq(w.n, sizeof(w.text));
@@ -138,7 +138,7 @@ END_TEST
 
 void unit_tests(Suite *suite)
 {
-    TCase *tcase = unit_case(suite, "form_watch");
+    TCase *tcase = unit_case(suite, "form_field");
 
     tcase_add_test(tcase, where_the_model_is);
     tcase_add_test(tcase, a_value_longer_than_is_kept);

@@ -6,7 +6,7 @@
 #include <uv.h>
 
 #include "base/buf.h"
-#include "http/headers.h"
+#include "http/message.h"
 
 struct admin;
 struct http_request;

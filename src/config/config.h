@@ -119,7 +119,7 @@ struct config_route {
     struct string_list weight_texts;
     unsigned *weights; /* one per upstream, not all 0; NULL: the first healthy one takes all */
     struct string_list fallback_models; /* without duplicates */
-    unsigned fallback_on;               /* enum fallback_on bits of policy/move.h */
+    unsigned fallback_on;               /* enum fallback_on bits of policy/settings.h */
     struct route_settings settings;     /* the global settings with this route's overrides */
 };
 

@@ -6,7 +6,7 @@
 
 #include "config/config_private.h"
 #include "http/dialect.h"
-#include "policy/move.h"
+#include "policy/settings.h"
 
 static const struct config_upstream *find_upstream(const struct config *c, const char *name)
 {

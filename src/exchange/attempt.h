@@ -10,7 +10,7 @@
 
 #include "base/buf.h"
 #include "exchange/body.h"
-#include "http/headers.h"
+#include "http/message.h"
 #include "policy/classify.h"
 #include "targets/turns.h"
 

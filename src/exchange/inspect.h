@@ -14,8 +14,8 @@
 #include <stdbool.h>
 
 #include "http/decode.h"
-#include "http/headers.h"
 #include "http/json.h"
+#include "http/message.h"
 
 enum inspect_end {
     INSPECT_NOTHING, /* nothing was promised, or the body cannot be read, or memory ran out */

@@ -6,7 +6,7 @@
 #include "exchange/exchange_private.h"
 #include "http/decode.h"
 #include "http/json.h"
-#include "stream/error_event.h"
+#include "stream/error.h"
 
 /* --- the event that ends a failed stream (C12) ------------------------------------------------ */
 
@@ -23,7 +23,7 @@ static int own_object(const struct exchange *x, struct buf *out)
              x->reply.committed ? "the stream from" : "no response from", placement_name(x),
              x->reply.committed ? "broke" : "came", x->last_detail[0] ? x->last_detail : code,
              x->cannot_retry ? "; not retried: " : "", x->cannot_retry ? x->cannot_retry : "");
-    return error_event_own(out, message, code);
+    return error_object_own(out, message, code);
 }
 
 /* Writes the event as the body of a response. Returns 0 or -ENOMEM. */
@@ -32,7 +32,7 @@ static int write_body(const struct exchange *x, const struct guard_seen *seen, s
     bool messages = x->stream.guard.dialect == DIALECT_MESSAGES;
 
     (void)buf_add_str(out, messages ? STR("{\"type\":\"error\",\"error\":") : STR("{\"error\":"));
-    if (error_event_object(out, seen->data, &seen->error) < 0 || buf_addc(out, '}') < 0)
+    if (error_object_of(out, seen->data, &seen->error) < 0 || buf_addc(out, '}') < 0)
         return -ENOMEM;
     return 0;
 }
@@ -75,7 +75,7 @@ static int kept_object(const struct kept_error *kept, struct buf *out)
     rc = decode_body(encoding, buf_str(&kept->body), &text);
     apierror_parse(buf_str(&text), &error);
     if (rc == 0)
-        rc = error_event_object(out, buf_str(&text), &error);
+        rc = error_object_of(out, buf_str(&text), &error);
     buf_deinit(&text);
     return rc;
 }
@@ -173,7 +173,7 @@ static int add_error(struct exchange *x, const struct guard_seen *seen, const st
 
     buf_init(&object, ERROR_TEXT_MAX);
     if (seen)
-        rc = error_event_object(&object, seen->data, &seen->error);
+        rc = error_object_of(&object, seen->data, &seen->error);
     else
         rc = kept_error_counts(x) ? kept_object(&x->kept, &object) : own_object(x, &object);
     if (rc == 0 && t->failed_first)

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "policy/apierror.h"
+#include "stream/error.h"
 
 struct str response_request_id(const struct headers *h)
 {
@@ -187,8 +187,8 @@ int response_own_error(struct http_response *ret, struct buf *ret_body, unsigned
     int rc;
 
     ret->status = status ? status : response_status_for(f->reason);
-    rc = apierror_write(ret_body, f->dialect, ret->status, message, type,
-                        code ? code : reason_word(f->reason));
+    rc = error_body_write(ret_body, f->dialect, ret->status, message, type,
+                          code ? code : reason_word(f->reason));
     ret->content_length = ret_body->len;
     if (rc == 0)
         rc = headers_add(&ret->headers, STR("Content-Type"), STR("application/json"));

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "http/headers.h"
+#include "http/message.h"
 
 #define READER_LINE_MAX ((size_t)100 << 10) /* bytes of a line of the headers */
 #define READER_HEADS_MAX \

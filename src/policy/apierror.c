@@ -1,12 +1,10 @@
-/* Determines the meaning of an error object from its code, its type or, without either, its
- * message; and writes error objects of our own. */
+/* Determines the meaning of an error object from its code, its type or, without either, its message: the
+ * table of codes, types and phrases, by provider, and the parser. */
 #include "policy/apierror.h"
 
 #include "base/escape.h"
 #include "base/units.h"
 #include "http/json.h"
-#include "http/json_tree.h"
-#include "policy/apierror_words.h"
 #include "policy/hint.h"
 
 #define BODY_MAX (1024 * 1024) /* a longer body is not parsed, because no error is that long */
@@ -14,6 +12,286 @@
 
 /* A time since 1970 is in milliseconds from this number on, and in seconds below it. */
 #define EPOCH_MS_LEAST UINT64_C(100000000000)
+
+/* --- codes and types ---------------------------------------------------------------------------- */
+
+/* An error listed as QUOTA, KEY, MODEL, CONTEXT or CONTENT_POLICY is never retried at the same
+ * target, and QUOTA and KEY put the key to rest. A word is not listed if one provider uses it for a
+ * per-minute limit and another for an empty account; the status decides then. The same holds for
+ * numbers that two providers use differently (1002, 1004). Sources: the error code pages of the
+ * providers, as of November 2026; for codes without a page, responses that users report. */
+
+struct meaning {
+    enum apierror_kind kind; /* OTHER: unknown, or only the status is known */
+    unsigned status;         /* the HTTP status that it stands for; 0: the one of its kind */
+};
+
+struct word_row {
+    struct str word;
+    struct meaning meaning;
+};
+
+#define KS(text, kind, status)                               \
+    {                                                        \
+        {text, sizeof(text) - 1}, {APIERROR_##kind, status}, \
+    }
+#define W(text, kind) KS(text, kind, 0)
+#define S(text, status) KS(text, OTHER, status)
+
+static const struct word_row known_words[] = {
+    /* OpenAI: guides/error-codes */
+    W("insufficient_quota", QUOTA),
+    W("credit_balance_exhausted", QUOTA),
+    W("organization_spend_limit_exceeded", QUOTA),
+    W("project_spend_limit_exceeded", QUOTA),
+    W("organization_usage_limit_exceeded", QUOTA),
+    W("billing_hard_limit_reached", QUOTA),
+    W("billing_not_active", QUOTA),
+    W("invalid_api_key", KEY), /* StepFun, too */
+    W("account_deactivated", KEY),
+    W("model_not_found", MODEL),
+    W("context_length_exceeded", CONTEXT),
+    W("content_policy_violation", CONTENT_POLICY),
+    W("content_filter", CONTENT_POLICY),
+    W("moderation_blocked", CONTENT_POLICY),
+    W("slow_down", OVERLOADED),
+    W("server_is_overloaded", OVERLOADED),
+    W("rate_limit_exceeded", RATE_LIMIT),
+    W("too_many_requests", RATE_LIMIT),
+    W("usage_limit_reached", RATE_LIMIT), /* Codex's backend; its fields name the wait */
+    S("invalid_request_error", 400),
+    S("invalid_prompt", 400),
+    S("server_error", 500),
+    /* Anthropic: api/errors. An empty balance is a 400 with a phrase; the monthly limit of a tier
+     * is a 429 with this error_code in its details. */
+    W("enforced_spend_limit_reached", QUOTA),
+    KS("billing_error", QUOTA, 402),
+    W("authentication_error", KEY), /* DeepSeek, too */
+    KS("overloaded_error", OVERLOADED, 529),
+    W("rate_limit_error", RATE_LIMIT),
+    S("permission_error", 403),
+    S("not_found_error", 404),
+    S("request_too_large", 413),
+    S("api_error", 500),
+    S("timeout_error", 504),
+    /* Azure OpenAI */
+    W("DeploymentNotFound", MODEL),
+    W("ResponsibleAIPolicyViolation", CONTENT_POLICY),
+    W("RateLimitReached", RATE_LIMIT),
+    /* GitHub Models, GitHub Copilot */
+    W("unknown_model", MODEL),
+    W("tokens_limit_reached", CONTEXT),
+    W("model_max_prompt_tokens_exceeded", CONTEXT),
+    /* Google: canonical codes (google.rpc.Code), and the reason in ErrorInfo */
+    W("unauthenticated", KEY),
+    W("API_KEY_INVALID", KEY),
+    W("unavailable", OVERLOADED),
+    W("resource_exhausted", RATE_LIMIT), /* per minute or per day */
+    S("invalid_argument", 400),
+    S("failed_precondition", 400),
+    S("permission_denied", 403),
+    S("not_found", 404),
+    /* Moonshot: docs/api/errors. An account without credit gets a 429. */
+    W("exceeded_current_quota_error", QUOTA),
+    W("invalid_authentication_error", KEY),
+    W("incorrect_api_key_error", KEY),
+    W("engine_overloaded_error", OVERLOADED),
+    W("rate_limit_reached_error", RATE_LIMIT),
+    S("permission_denied_error", 403),
+    S("resource_not_found_error", 404),
+    /* MiniMax: api-reference/errorcode. An account without credit gets a 402, a 429 or a 500. */
+    W("insufficient_balance_error", QUOTA),
+    W("authorized_error", KEY),
+    W("1008", QUOTA),
+    W("2049", KEY),
+    /* Zhipu, Z.AI: api/api-code. The status is 429, as for rate limits (1302 to 1305, 1308,
+     * 1310). */
+    W("1113", QUOTA), /* in arrears, or no resource package */
+    W("1309", QUOTA), /* the plan has expired */
+    W("1111", KEY),   /* the account does not exist */
+    W("1112", KEY),   /* the account is locked */
+    W("1121", KEY),   /* the account is locked for a violation */
+    W("1211", MODEL),
+    W("1261", CONTEXT),
+    W("1301", CONTENT_POLICY),
+    /* Alibaba Model Studio: help/en/model-studio/error-code. Its AllocationQuota is per minute,
+     * except for a free quota that is used up; see the phrases. */
+    W("Arrearage", QUOTA),
+    W("PrepaidBillOverdue", QUOTA),
+    W("PostpaidBillOverdue", QUOTA),
+    W("AllocationQuota.FreeTierOnly", QUOTA),
+    W("InvalidApiKey", KEY),
+    W("ModelNotFound", MODEL),
+    W("DataInspectionFailed", CONTENT_POLICY),
+    W("data_inspection_failed", CONTENT_POLICY),
+    W("Throttling", RATE_LIMIT),
+    W("Throttling.RateQuota", RATE_LIMIT),
+    W("Throttling.BurstRate", RATE_LIMIT),
+    W("Throttling.AllocationQuota", RATE_LIMIT),
+    W("LimitRequests", RATE_LIMIT),
+    W("limit_requests", RATE_LIMIT),
+    W("limit_burst_rate", RATE_LIMIT),
+    S("InvalidParameter", 400), /* Volcengine, too */
+    /* Baidu Qianfan: the error pages of its V2 API and of AppBuilder */
+    W("BILLING_INSUFFICIENT_BALANCE", QUOTA),
+    W("QUOTA_USER_DAILY_FREE", QUOTA), /* until the account is paid for */
+    W("invalid_iam_token", KEY),
+    W("tokens_too_long", CONTEXT),
+    W("characters_too_long", CONTEXT),
+    W("rpm_rate_limit_exceeded", RATE_LIMIT),
+    W("tpm_rate_limit_exceeded", RATE_LIMIT),
+    /* Volcengine Ark: docs/82379/1299023. An account without credit gets a 403. */
+    W("AccountOverdueError", QUOTA),
+    W("ServiceOverdue", QUOTA),
+    W("SetLimitExceeded", QUOTA), /* the limit set by the owner; the service is paused */
+    W("AuthenticationError", KEY),
+    W("InvalidEndpoint.NotFound", MODEL),
+    W("InvalidEndpointOrModel.NotFound", MODEL),
+    W("ModelNotOpen", MODEL),
+    W("SensitiveContentDetected", CONTENT_POLICY),
+    W("SensitiveContentDetected.SevereViolation", CONTENT_POLICY),
+    W("SensitiveContentDetected.Violence", CONTENT_POLICY),
+    W("InputTextSensitiveContentDetected", CONTENT_POLICY),
+    W("InputImageSensitiveContentDetected", CONTENT_POLICY),
+    W("OutputTextSensitiveContentDetected", CONTENT_POLICY),
+    W("OutputImageSensitiveContentDetected", CONTENT_POLICY),
+    W("InputTextRiskDetection", CONTENT_POLICY),
+    W("InputImageRiskDetection", CONTENT_POLICY),
+    W("OutputTextRiskDetection", CONTENT_POLICY),
+    W("OutputImageRiskDetection", CONTENT_POLICY),
+    W("ServerOverloaded", OVERLOADED),
+    /* Tencent Hunyuan: document/api/1729/101847 */
+    W("FailedOperation.ResourcePackExhausted", QUOTA),
+    W("FailedOperation.FreeResourcePackExhausted", QUOTA),
+    W("FailedOperation.ServiceStopArrears", QUOTA),
+    W("ResourceUnavailable.InArrears", QUOTA),
+    W("ResourceUnavailable.LowBalance", QUOTA),
+    W("ResourceInsufficient.ChargeResourceExhausted", QUOTA),
+    W("AuthFailure.InvalidSecretId", KEY),
+    W("AuthFailure.SecretIdNotFound", KEY),
+    W("FailedOperation.EngineServerLimitExceeded", OVERLOADED),
+    W("RequestLimitExceeded", RATE_LIMIT),
+    /* SiliconFlow: faqs/error-code */
+    W("30001", QUOTA),
+    W("20012", MODEL),
+    /* OpenRouter: api_reference/limits; the limit_source in an error's metadata */
+    W("openrouter_in_flight_budget", RATE_LIMIT),
+    /* Groq: docs/errors, docs/spend-limits */
+    W("blocked_api_access", QUOTA),
+    W("organization_restricted", KEY),
+    W("model_decommissioned", MODEL),
+    /* Mistral */
+    W("invalid_model", MODEL), /* Baidu, too */
+    W("service_tier_capacity_exceeded", OVERLOADED),
+    /* Cerebras, Vercel, Novita, one-api and new-api, LiteLLM, llama.cpp, and words of several */
+    W("payment_required", QUOTA),
+    W("wrong_api_key", KEY),
+    W("insufficient_funds", QUOTA),
+    W("insufficient_balance", QUOTA),
+    W("insufficient_credit", QUOTA),
+    W("insufficient_credits", QUOTA),
+    W("NOT_ENOUGH_BALANCE", QUOTA),
+    W("insufficient_user_quota", QUOTA),
+    W("pre_consume_token_quota_failed", QUOTA),
+    W("sensitive_words_detected", CONTENT_POLICY),
+    W("ContextWindowExceededError", CONTEXT),
+    W("exceed_context_size_error", CONTEXT),
+};
+#undef W
+#undef S
+#undef KS
+
+/* Returns the meaning of an error code or type, ignoring case. */
+static struct meaning meaning_of(struct str word)
+{
+    for (size_t i = 0; i < sizeof(known_words) / sizeof(known_words[0]); i++)
+        if (str_ieq(word, known_words[i].word))
+            return known_words[i].meaning;
+    return (struct meaning){APIERROR_OTHER, 0};
+}
+
+/* --- phrases ---------------------------------------------------------------------------------- */
+
+#define P(text, kind)                             \
+    {                                             \
+        {text, sizeof(text) - 1}, APIERROR_##kind \
+    }
+static const struct {
+    struct str phrase;
+    enum apierror_kind kind;
+} phrases[] = {
+    P("insufficient balance", QUOTA),    /* DeepSeek, MiniMax, Moonshot, Z.AI */
+    P("balance is insufficient", QUOTA), /* SiliconFlow */
+    P("insufficient account balance", QUOTA),
+    P("not enough balance", QUOTA),
+    P("account has an overdue balance", QUOTA),                    /* Volcengine */
+    P("exhausted its free trial quota", QUOTA),                    /* ... */
+    P("make sure your account is in good standing", QUOTA),        /* Alibaba */
+    P("free allocated quota exceeded", QUOTA),                     /* ... */
+    P("credit balance is too low", QUOTA),                         /* Anthropic */
+    P("reached your specified api usage limits", QUOTA),           /* ... */
+    P("reached your specified workspace api usage limits", QUOTA), /* ... */
+    P("prepayment credits are depleted", QUOTA),                   /* Google */
+    P("used all available credits", QUOTA),                        /* xAI */
+    P("monthly spending limit", QUOTA),                            /* xAI, Fireworks */
+    P("api calls / month", QUOTA),  /* Cohere's trial keys; the per-minute limit says "/ minute" */
+    P("key limit exceeded", QUOTA), /* OpenRouter */
+    P("credit limit exceeded", QUOTA),                            /* Together */
+    P("inactive subscription", QUOTA),                            /* Mistral */
+    P("\xe4\xbd\x99\xe9\xa2\x9d\xe4\xb8\x8d\xe8\xb6\xb3", QUOTA), /* "yu'e buzu": no balance */
+    P("\xe6\xac\xa0\xe8\xb4\xb9", QUOTA),                         /* "qianfei": in arrears */
+    P("api key not valid", KEY),                                  /* Google, under a 400 */
+    P("incorrect api key provided", KEY),                         /* xAI, under a 400 */
+    P("invalid api key", KEY),
+    P("not found the model", MODEL),                            /* Moonshot */
+    P("maximum context length", CONTEXT),                       /* vLLM, Mistral, DeepSeek */
+    P("maximum prompt length", CONTEXT),                        /* xAI */
+    P("exceeded model token limit", CONTEXT),                   /* Moonshot */
+    P("context window exceeds limit", CONTEXT),                 /* MiniMax */
+    P("range of input length should be", CONTEXT),              /* Alibaba */
+    P("exceeds the context window", CONTEXT),                   /* OpenAI */
+    P("exceeds the available context size", CONTEXT),           /* llama.cpp */
+    P("exceeds the maximum number of tokens allowed", CONTEXT), /* Google */
+};
+#undef P
+
+static bool says(struct str message, struct str phrase)
+{
+    return str_ifind(message, phrase) >= 0;
+}
+
+/* Returns the kind of error that a message describes. Only phrases that are as fixed as a code and
+ * have one meaning count. */
+static enum apierror_kind kind_of_phrase(struct str m)
+{
+    if (str_istarts(m, STR("prompt is too long"))) /* Anthropic */
+        return APIERROR_CONTEXT;
+    if (str_istarts(m, STR("the model ")) && says(m, STR("does not exist")))
+        return APIERROR_MODEL;
+    if (str_istarts(m, STR("model ")) && says(m, STR("not found")))
+        return APIERROR_MODEL;
+    for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++)
+        if (says(m, phrases[i].phrase))
+            return phrases[i].kind;
+    /* Google's INVALID_ARGUMENT and NOT_FOUND say no more than the status, so the message decides. */
+    if (str_istarts(m, STR("api key ")) && (says(m, STR("not valid")) || says(m, STR("expired"))))
+        return APIERROR_KEY;
+    if (says(m, STR("input token count")) && says(m, STR("exceeds the maximum")))
+        return APIERROR_CONTEXT;
+    if ((str_istarts(m, STR("models/")) && says(m, STR("is not found"))) ||
+        (str_istarts(m, STR("publisher model ")) && says(m, STR("not found"))))
+        return APIERROR_MODEL;
+    return APIERROR_OTHER;
+}
+
+/* Whether the message says that the quota is per minute, whatever the error code is. */
+static bool is_throttling(struct str message)
+{
+    return says(message, STR("allocated quota exceeded")) &&
+           !says(message, STR("free allocated quota exceeded"));
+}
+
+/* --- the kind and the status -------------------------------------------------------------------- */
 
 /* Returns the kind of an error from its texts. "Request too large for gpt-4o ... on tokens per min
  * (TPM): Limit 30000, Requested 40000" is a 429 with rate_limit_exceeded, but no wait makes the
@@ -26,13 +304,13 @@ static enum apierror_kind kind_of(const struct apierror *e, const char *google_s
 
     if (str_istarts(message, STR("request too large for ")))
         return APIERROR_CONTEXT;
-    if (apierror_is_throttling(message))
+    if (is_throttling(message))
         return APIERROR_RATE_LIMIT;
     for (size_t i = 0; i < sizeof(said) / sizeof(said[0]) && kind == APIERROR_OTHER; i++)
-        kind = apierror_word(str_from(said[i])).kind;
+        kind = meaning_of(str_from(said[i])).kind;
     if (kind != APIERROR_OTHER && kind != APIERROR_RATE_LIMIT)
         return kind;
-    phrase = apierror_phrase(message);
+    phrase = kind_of_phrase(message);
     if (phrase == APIERROR_QUOTA || (phrase != APIERROR_OTHER && kind == APIERROR_OTHER))
         return phrase; /* some providers report an empty account as a rate limit */
     return kind == APIERROR_OTHER && e->status == 402 ? APIERROR_QUOTA : kind;
@@ -50,7 +328,7 @@ unsigned apierror_status(const struct apierror *e)
     if (e->status)
         return e->status;
     for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
-        struct apierror_meaning m = apierror_word(str_from(said[i]));
+        struct meaning m = meaning_of(str_from(said[i]));
         if (m.status && m.kind == e->kind) /* the kind came from this word */
             return m.status;
     }
@@ -93,7 +371,7 @@ static void take_message(const struct json_value *v, struct apierror *e)
     struct str text = v->text;
     if (text.n > HINT_TEXT_MAX)
         text.n = HINT_TEXT_MAX;
-    e->has_hint = apierror_message_hint(text, &e->hint_ms);
+    e->has_hint = hint_in_message(text, &e->hint_ms);
 }
 
 /* Returns the status that `text` is, if it is one of an error, else 0. */
@@ -171,7 +449,7 @@ static unsigned status_of_words(const struct apierror *e, const char *google_sta
     const char *const said[] = {e->code, e->type, google_status};
 
     for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
-        unsigned status = apierror_word(str_from(said[i])).status;
+        unsigned status = meaning_of(str_from(said[i])).status;
         if (status >= 400 && status < 500)
             return status;
     }
@@ -302,7 +580,7 @@ static void read_error_object(struct str text, struct apierror *e)
             continue;
         value = json_scan_one(value.text, places[i].member);
         take_text(&value, word, sizeof word);
-        kind = apierror_word(str_from(word)).kind;
+        kind = meaning_of(str_from(word)).kind;
         if (kind != APIERROR_OTHER)
             e->kind = kind;
     }
@@ -318,7 +596,7 @@ static void read_error_text(struct json_want beside[WANTS], struct json_value te
     beside[MESSAGE].value = text;
     read_fields(beside, true, e);
     if (e->kind == APIERROR_OTHER)
-        e->kind = apierror_word(str_from(e->message)).kind;
+        e->kind = meaning_of(str_from(e->message)).kind;
 }
 
 static void read_one_error(struct json_want beside[WANTS], struct json_value value,
@@ -398,11 +676,11 @@ static void read_loose(struct json_want wants[WANTS], struct apierror *e)
     if (wants[MESSAGE].value.type == JSON_STRING) {
         read_fields(wants, true, e);
         e->loose = e->kind;
-        if (apierror_word(str_from(e->code)).kind == APIERROR_OTHER)
+        if (meaning_of(str_from(e->code)).kind == APIERROR_OTHER)
             e->kind = APIERROR_NONE;
     } else {
         take_message(&wants[DETAIL].value, e);
-        e->loose = apierror_phrase(str_from(e->message));
+        e->loose = kind_of_phrase(str_from(e->message));
     }
 }
 
@@ -486,154 +764,4 @@ bool apierror_is_google(struct str object)
     uint64_t n;
 
     return code.type == JSON_NUMBER && str_to_u64(code.text, &n) && n >= 400 && n <= 599;
-}
-
-/* --- the wait in a message -------------------------------------------------------------------- */
-
-static bool is_word_char(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.';
-}
-
-static struct str skip(struct str s, size_t n)
-{
-    return (struct str){s.p + n, s.n - n};
-}
-
-static struct str cut_word(struct str *s)
-{
-    size_t n = 0;
-
-    *s = str_trim(*s);
-    while (n < s->n && is_word_char(s->p[n]))
-        n++;
-    struct str word = {s->p, n};
-    *s = skip(*s, n);
-    while (word.n > 0 && word.p[word.n - 1] == '.')
-        word.n--;
-    return word;
-}
-
-/* Returns the unit as the configuration writes it, or NULL. */
-static const char *unit_of(struct str word)
-{
-    static const struct {
-        struct str name;
-        const char *unit;
-    } units[] = {
-        {{"millisecond", 11}, "ms"}, {{"ms", 2}, "ms"},  {{"second", 6}, "s"},
-        {{"sec", 3}, "s"},           {{"s", 1}, "s"},    {{"minute", 6}, "m"},
-        {{"min", 3}, "m"},           {{"hour", 4}, "h"}, {{"day", 3}, "d"},
-    };
-
-    if (word.n > 2 && (word.p[word.n - 1] | 0x20) == 's')
-        word.n--;
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-        if (str_ieq(word, units[i].name))
-            return units[i].unit;
-    return NULL;
-}
-
-/* Reads "9.816s", "6m0s" or "12 seconds" at the start of `s`. */
-static bool read_wait(struct str s, uint64_t *ret_ms)
-{
-    struct str number = cut_word(&s);
-    const char *unit;
-    char text[32];
-
-    if (number.n == 0 || number.n > 24)
-        return false;
-    if (!str_eq(number, STR("0")) && units_go_duration(number, ret_ms))
-        return true;
-    unit = unit_of(cut_word(&s));
-    if (!unit)
-        return false;
-    memcpy(text, number.p, number.n);
-    memcpy(text + number.n, unit, strlen(unit));
-    return units_duration((struct str){text, number.n + strlen(unit)}, ret_ms);
-}
-
-bool apierror_message_hint(struct str message, uint64_t *ret_ms)
-{
-    static const struct str phrases[] = {
-        {"try again in ", 13}, {"try again after ", 16}, {"retry after ", 12}, {"retry in ", 9},
-        {"reset after ", 12},  {"resets after ", 13},    {"reset in ", 9},     {"resets in ", 10},
-        {"please wait ", 12},  {"please wait for ", 16}};
-
-    for (size_t i = 0; i < sizeof phrases / sizeof phrases[0]; i++) {
-        struct str rest = message;
-        ptrdiff_t at;
-
-        while ((at = str_ifind(rest, phrases[i])) >= 0) {
-            rest = skip(rest, (size_t)at + phrases[i].n);
-            if (read_wait(rest, ret_ms))
-                return true;
-        }
-    }
-    return false;
-}
-
-/* --- errors of our own ------------------------------------------------------------------------ */
-
-static void fill_object(struct json_tree *t, struct cJSON *error, const char *message,
-                        const char *type, const char *code)
-{
-    json_tree_text(t, error, "message", message);
-    json_tree_text(t, error, "type", type);
-    json_tree_text(t, error, "param", NULL);
-    json_tree_text(t, error, "code", code);
-}
-
-/* Returns Google's name for a status, as google/rpc/code.proto maps them. */
-static const char *google_status(unsigned status)
-{
-    static const struct {
-        unsigned status;
-        const char *word;
-    } words_of[] = {
-        {401, "UNAUTHENTICATED"},   {403, "PERMISSION_DENIED"}, {404, "NOT_FOUND"},
-        {408, "DEADLINE_EXCEEDED"}, {409, "ABORTED"},           {429, "RESOURCE_EXHAUSTED"},
-        {500, "INTERNAL"},          {501, "UNIMPLEMENTED"},     {504, "DEADLINE_EXCEEDED"},
-    };
-
-    for (size_t i = 0; i < sizeof words_of / sizeof words_of[0]; i++)
-        if (words_of[i].status == status)
-            return words_of[i].word;
-    return status < 500 ? "INVALID_ARGUMENT" : "UNAVAILABLE";
-}
-
-int apierror_write(struct buf *out, enum dialect dialect, unsigned status, const char *message,
-                   const char *type, const char *code)
-{
-    struct cJSON *error;
-    struct json_tree t;
-
-    json_tree_begin(&t);
-    if (dialect == DIALECT_MESSAGES)
-        json_tree_text(&t, t.root, "type", "error");
-    error = json_tree_object(&t, t.root, "error");
-    if (dialect == DIALECT_GEMINI) {
-        struct cJSON *info, *metadata;
-        json_tree_number(&t, error, "code", status);
-        json_tree_text(&t, error, "message", message ? message : "");
-        json_tree_text(&t, error, "status", google_status(status));
-        info = json_tree_object(&t, json_tree_array(&t, error, "details"), NULL);
-        json_tree_text(&t, info, "@type", "type.googleapis.com/google.rpc.ErrorInfo");
-        json_tree_text(&t, info, "reason", code ? code : "unknown");
-        json_tree_text(&t, info, "domain", "retryd");
-        metadata = json_tree_object(&t, info, "metadata");
-        if (type)
-            json_tree_text(&t, metadata, "type", type);
-    } else
-        fill_object(&t, error, message, type, code);
-    return json_tree_end(&t, out);
-}
-
-int apierror_write_object(struct buf *out, const char *message, const char *type, const char *code)
-{
-    struct json_tree t;
-
-    json_tree_begin(&t);
-    fill_object(&t, t.root, message, type, code);
-    return json_tree_end(&t, out);
 }

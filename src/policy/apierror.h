@@ -27,9 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/buf.h"
 #include "base/str.h"
-#include "http/dialect.h"
 
 /* The meaning of an error for retries. */
 enum apierror_kind {
@@ -78,29 +76,7 @@ void apierror_parse_response(struct str body, struct apierror *ret_error);
  * code or type, else that of its kind, else 502. */
 unsigned apierror_status(const struct apierror *e);
 
-/* Finds the wait that a message names: "try again in 9.816s", "976ms", "6m0s", "1 second", "retry
- * after 12 seconds", "will reset after 2s", "please wait 3 seconds". */
-bool apierror_message_hint(struct str message, uint64_t *ret_ms);
-
 /* Whether an error object has Google's format: its code is a number and an HTTP status. */
 bool apierror_is_google(struct str object);
-
-/* --- errors of our own ------------------------------------------------------------------------ */
-
-/* Writes retryd's own errors in the formats of the APIs:
- * - OpenAI: {"error":{"message":...,"type":...,"param":null,"code":...}}
- * - Anthropic: the same, with "type":"error" in front
- * - Google: {"error":{"code":STATUS,"message":...,"status":"UNAVAILABLE","details":[...]}}, with
- *   `code` as the reason of its ErrorInfo
- *
- * `type` and `code` may be NULL. The functions return 0, -ENOMEM or -EFBIG; after an error `out`
- * has failed and may hold a part. */
-
-/* Appends the body of an error response. */
-int apierror_write(struct buf *out, enum dialect dialect, unsigned status, const char *message,
-                   const char *type, const char *code);
-
-/* Appends only the object that OpenAI and Anthropic have as `error`. */
-int apierror_write_object(struct buf *out, const char *message, const char *type, const char *code);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "http/headers.h"
+#include "http/message.h"
 #include "policy/apierror.h"
 #include "policy/reason.h"
 #include "policy/settings.h"

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "http/headers.h"
+#include "http/message.h"
 
 #define DEADLINE_NONE UINT64_MAX
 

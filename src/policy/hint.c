@@ -371,6 +371,91 @@ static bool read_buckets(const struct headers *h, uint64_t now_ms, uint64_t *ret
     return found;
 }
 
+/* --- the wait in a message -------------------------------------------------------------------- */
+
+static bool is_word_char(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.';
+}
+
+static struct str skip(struct str s, size_t n)
+{
+    return (struct str){s.p + n, s.n - n};
+}
+
+static struct str cut_word(struct str *s)
+{
+    size_t n = 0;
+
+    *s = str_trim(*s);
+    while (n < s->n && is_word_char(s->p[n]))
+        n++;
+    struct str word = {s->p, n};
+    *s = skip(*s, n);
+    while (word.n > 0 && word.p[word.n - 1] == '.')
+        word.n--;
+    return word;
+}
+
+/* Returns the unit as the configuration writes it, or NULL. */
+static const char *unit_of(struct str word)
+{
+    static const struct {
+        struct str name;
+        const char *unit;
+    } units[] = {
+        {{"millisecond", 11}, "ms"}, {{"ms", 2}, "ms"},  {{"second", 6}, "s"},
+        {{"sec", 3}, "s"},           {{"s", 1}, "s"},    {{"minute", 6}, "m"},
+        {{"min", 3}, "m"},           {{"hour", 4}, "h"}, {{"day", 3}, "d"},
+    };
+
+    if (word.n > 2 && (word.p[word.n - 1] | 0x20) == 's')
+        word.n--;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (str_ieq(word, units[i].name))
+            return units[i].unit;
+    return NULL;
+}
+
+/* Reads "9.816s", "6m0s" or "12 seconds" at the start of `s`. */
+static bool read_wait(struct str s, uint64_t *ret_ms)
+{
+    struct str number = cut_word(&s);
+    const char *unit;
+    char text[32];
+
+    if (number.n == 0 || number.n > 24)
+        return false;
+    if (!str_eq(number, STR("0")) && units_go_duration(number, ret_ms))
+        return true;
+    unit = unit_of(cut_word(&s));
+    if (!unit)
+        return false;
+    memcpy(text, number.p, number.n);
+    memcpy(text + number.n, unit, strlen(unit));
+    return units_duration((struct str){text, number.n + strlen(unit)}, ret_ms);
+}
+
+bool hint_in_message(struct str message, uint64_t *ret_ms)
+{
+    static const struct str phrases[] = {
+        {"try again in ", 13}, {"try again after ", 16}, {"retry after ", 12}, {"retry in ", 9},
+        {"reset after ", 12},  {"resets after ", 13},    {"reset in ", 9},     {"resets in ", 10},
+        {"please wait ", 12},  {"please wait for ", 16}};
+
+    for (size_t i = 0; i < sizeof phrases / sizeof phrases[0]; i++) {
+        struct str rest = message;
+        ptrdiff_t at;
+
+        while ((at = str_ifind(rest, phrases[i])) >= 0) {
+            rest = skip(rest, (size_t)at + phrases[i].n);
+            if (read_wait(rest, ret_ms))
+                return true;
+        }
+    }
+    return false;
+}
+
 /* --- all of them, in order -------------------------------------------------------------------- */
 
 /* Reads the hint in the fields of the error object, or else in its message. */

@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "http/headers.h"
+#include "http/message.h"
 #include "policy/apierror.h"
 
 enum hint_source {
@@ -52,5 +52,9 @@ bool hint_http_date(struct str s, uint64_t *ret_unix_ms);
 
 /* Parses an RFC 3339 time, "2026-01-02T03:04:05[.678]Z" or with an offset, as ms since 1970. */
 bool hint_rfc3339(struct str s, uint64_t *ret_unix_ms);
+
+/* Finds the wait that a message names: "try again in 9.816s", "976ms", "6m0s", "1 second", "retry
+ * after 12 seconds", "will reset after 2s", "please wait 3 seconds". */
+bool hint_in_message(struct str message, uint64_t *ret_ms);
 
 #endif

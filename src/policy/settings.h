@@ -29,6 +29,14 @@ enum retry_on {
     RETRY_ON_ALL = (1 << 9) - 1,
 };
 
+/* The failures that `fallback_on` can name, as bits. */
+enum fallback_on {
+    FALLBACK_ON_ERROR = 1 << 0,   /* any other failure */
+    FALLBACK_ON_TIMEOUT = 1 << 1, /* no headers, no content or no next piece in time */
+    FALLBACK_ON_CONTEXT = 1 << 2, /* the request is too long for the model */
+    FALLBACK_ON_ALL = (1 << 3) - 1,
+};
+
 enum stream_mode { STREAM_LIVE, STREAM_SPLICE, STREAM_HOLD };
 
 struct backoff_settings {

@@ -6,7 +6,6 @@
 #include <stdint.h>
 
 #include "base/str.h"
-#include "policy/move.h"
 #include "policy/settings.h"
 
 #define UPSTREAMS_MAX 16           /* upstreams of one route */

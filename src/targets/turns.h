@@ -28,7 +28,7 @@
 #include "base/list.h"
 #include "http/dialect.h"
 #include "policy/classify.h"
-#include "policy/hint.h"
+#include "policy/retry.h"
 #include "targets/breaker.h"
 #include "targets/gate.h"
 #include "targets/target.h"

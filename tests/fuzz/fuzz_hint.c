@@ -85,9 +85,9 @@ static void numbers(uint64_t n)
     FUZZ_CHECK(hint.source == HINT_RETRY_AFTER_MS && hint.delay_ms == n);
     headers_deinit(&h);
     (void)snprintf(text, sizeof text, "Please try again in %llums.", (unsigned long long)n);
-    FUZZ_CHECK(apierror_message_hint(str_from(text), &ms) && ms == n);
+    FUZZ_CHECK(hint_in_message(str_from(text), &ms) && ms == n);
     (void)snprintf(text, sizeof text, "try again in %llus", (unsigned long long)n);
-    FUZZ_CHECK(apierror_message_hint(str_from(text), &ms) && ms == n * 1000);
+    FUZZ_CHECK(hint_in_message(str_from(text), &ms) && ms == n * 1000);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -102,7 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(same(hint, read_all(input, false, true, NOW_MS)));
     struct hint later = read_all(input, false, false, NOW_MS + 86400000);
     FUZZ_CHECK(later.source == hint.source && later.delay_ms <= hint.delay_ms);
-    if (apierror_message_hint(input, &ms))
+    if (hint_in_message(input, &ms))
         FUZZ_CHECK(ms <= FOREVER_MS);
     numbers(fuzz_pick(input, 1, 1000000));
     return 0;

@@ -6,6 +6,7 @@
 #include "http/json.h"
 #include "json_oracle.h"
 #include "policy/apierror.h"
+#include "policy/hint.h"
 
 enum { WATCHES = 3 };
 
@@ -134,7 +135,7 @@ static void read_error(struct str input)
     FUZZ_CHECK(strlen(e.code) < sizeof e.code && strlen(e.type) < sizeof e.type);
     FUZZ_CHECK(str_is_utf8(str_from(e.message)) && str_is_utf8(str_from(e.code)));
     FUZZ_CHECK(e.status == 0 || (e.status >= 400 && e.status <= 599));
-    (void)apierror_message_hint(input, &ms);
+    (void)hint_in_message(input, &ms);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -314,9 +314,9 @@ PREFIXES = {
     "src/http/decode.c": ["decoder"],
     "src/http/dialect.c": ["operation"],
     "src/http/dialect.h": ["operation"],
-    "src/http/message.c": ["http"],
-    "src/http/message.h": ["http"],
-    "src/policy/retry.c": ["backoff"],
+    "src/http/message.c": ["headers"],
+    "src/http/message.h": ["headers"],
+    "src/policy/retry.c": ["backoff", "move"],
     "src/targets/target.h": ["plan"],
 }
 

@@ -10,7 +10,7 @@
 #include "config/config_private.h"
 #include "config_text.h"
 #include "pem_text.h"
-#include "policy/move.h"
+#include "policy/settings.h"
 #include "unit.h"
 
 /* What stands in the dump for a default (NULL: no line) and for a good value; what is said of a bad

@@ -7,7 +7,7 @@
 
 #include "config/config_private.h"
 #include "config_text.h"
-#include "policy/move.h"
+#include "policy/settings.h"
 #include "unit.h"
 
 #define UPSTREAMS \

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "stream/error_event.h"
+#include "stream/error.h"
 #include "stream/sse.h"
 #include "unit.h"
 #include "world_fixture.h"

@@ -1,15 +1,13 @@
-/* Error objects of many servers, what they mean, and retryd's own. */
+/* Error objects of many servers, and what they mean. */
 
 #include "policy/apierror.h"
 
 #include <check.h>
-#include <cjson/cJSON.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "failmem.h"
+#include "base/buf.h"
 #include "unit.h"
 
 struct row {
@@ -555,134 +553,6 @@ START_TEST(keys_in_messages_are_masked)
 }
 END_TEST
 
-START_TEST(waits_in_messages)
-{
-    static const struct {
-        const char *message;
-        int64_t ms; /* -1: none */
-    } cases[] = {
-        {"Rate limit reached. Please try again in 9.816s. Visit https://x.", 9816},
-        {"Please try again in 976ms.", 976},
-        {"Please try again in 6m0s.", 360000},
-        {"Please try again in 1h2m3.5s", 3723500},
-        {"TRY AGAIN IN 20s", 20000},
-        {"try again in 20s, or later", 20000},
-        {"Please retry after 12 seconds.", 12000},
-        {"Please retry after 1 second. To increase", 1000},
-        {"Please retry in 57.3s.", 57300},
-        {"try again in 2 minutes", 120000},
-        {"try again in 1 hour", 3600000},
-        {"try again in 1 day", 86400000},
-        {"try again in 500 milliseconds", 500},
-        {"try again in 1.5 sec", 1500},
-        {"try again in  3 s", 3000},
-        {"try again in 0 seconds", 0},
-        {"try again in 0s", 0},
-        {"try again in a moment; retry after 5 seconds", 5000},
-        {"try again in vain, then try again in 4s", 4000},
-        {"try again after 7s", 7000},
-        {"You have exhausted your capacity. Your quota will reset after 2s.", 2000},
-        {"Usage limit reached; resets in 1h30m", 5400000},
-        {"The limit resets in full", -1},
-        {"try again in 5 attempts", -1},
-        {"retry after 30", -1},
-        {"try again in", -1},
-        {"try again in ", -1},
-        {"try again in -5s", -1},
-        {"try again in 1e9s", -1},
-        {"try again in 99999999999999999999s", -1},
-        {"try again in 9999999999999999999999999999 seconds", -1},
-        {"try again in ...", -1},
-        {"wait 5s", -1},
-        {"Too many requests, please wait 5s.", 5000},
-        {"Please wait for 3 seconds and send it again", 3000},
-        {"Please wait for the next release", -1},
-        {"", -1},
-    };
-
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        uint64_t ms = 4711;
-        bool found = apierror_message_hint(str_from(cases[i].message), &ms);
-        ck_assert_msg(found == (cases[i].ms >= 0), "%s", cases[i].message);
-        ck_assert_msg(ms == (found ? (uint64_t)cases[i].ms : 4711), "%s: %llu", cases[i].message,
-                      (unsigned long long)ms);
-    }
-}
-END_TEST
-
-START_TEST(what_is_written_is_json)
-{
-    char nasty[257];
-    struct apierror e;
-    struct buf b;
-
-    for (int i = 0; i < 255; i++)
-        nasty[i] = (char)(i + 1);
-    nasty[255] = '\0';
-    buf_init(&b, 4096);
-    ck_assert_int_eq(apierror_write(&b, DIALECT_CHAT, 502, nasty, "server_error", "dns_failed"), 0);
-    (void)buf_addc(&b, '\0');
-    cJSON *tree = cJSON_Parse(b.p);
-    ck_assert_ptr_nonnull(tree);
-    const cJSON *error = cJSON_GetObjectItemCaseSensitive(tree, "error");
-    ck_assert(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(error, "param")));
-    ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "code")),
-                     "dns_failed");
-    cJSON_Delete(tree);
-    buf_reset(&b, 4096);
-    ck_assert_int_eq(apierror_write(&b, DIALECT_CHAT, 502, "m", NULL, NULL), 0);
-    ck_assert(
-        str_eq(buf_str(&b),
-               STR("{\"error\":{\"message\":\"m\",\"type\":null,\"param\":null,\"code\":null}}")));
-    buf_reset(&b, 4096);
-    ck_assert_int_eq(apierror_write(&b, DIALECT_CHAT, 502, "hello", "t", "slow_down"), 0);
-    apierror_parse(buf_str(&b), &e);
-    ck_assert_int_eq(e.kind, APIERROR_OVERLOADED);
-    ck_assert_str_eq(e.message, "hello");
-    buf_reset(&b, 4096);
-    ck_assert_int_eq(apierror_write(&b, DIALECT_MESSAGES, 502, "m", "t", "c"), 0);
-    ck_assert(
-        str_eq(buf_str(&b), STR("{\"type\":\"error\",\"error\":{\"message\":\"m\",\"type\":\"t\","
-                                "\"param\":null,\"code\":\"c\"}}")));
-    buf_reset(&b, 4096);
-    ck_assert_int_eq(apierror_write(&b, DIALECT_GEMINI, 429, "m", "t", "c"), 0);
-    ck_assert(
-        str_eq(buf_str(&b),
-               STR("{\"error\":{\"code\":429,\"message\":\"m\",\"status\":\"RESOURCE_EXHAUSTED\","
-                   "\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.ErrorInfo\","
-                   "\"reason\":\"c\",\"domain\":\"retryd\",\"metadata\":{\"type\":\"t\"}}]}}")));
-    buf_deinit(&b);
-}
-END_TEST
-
-START_TEST(writing_fails_cleanly)
-{
-    static char message[1000];
-    size_t n;
-
-    memset(message, 'm', sizeof message - 1);
-    for (n = 1;; n++) {
-        struct buf b;
-        buf_init(&b, 4096);
-        failmem_arm(n);
-        int r = apierror_write(&b, DIALECT_CHAT, 502, message, "t", "c");
-        bool failed = b.failed;
-        buf_deinit(&b);
-        if (!failmem_disarm())
-            break;
-        ck_assert_int_eq(r, -ENOMEM);
-        ck_assert(failed);
-    }
-    ck_assert_uint_gt(n, 3);
-    for (size_t cap = 0; cap < 60; cap++) {
-        struct buf b;
-        buf_init(&b, cap);
-        ck_assert_int_lt(apierror_write(&b, DIALECT_CHAT, 502, "message", "t", "c"), 0);
-        buf_deinit(&b);
-    }
-}
-END_TEST
-
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "apierror");
@@ -699,7 +569,4 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, long_texts_are_cut);
     tcase_add_test(tcase, huge_bodies_are_not_looked_at);
     tcase_add_test(tcase, keys_in_messages_are_masked);
-    tcase_add_test(tcase, waits_in_messages);
-    tcase_add_test(tcase, what_is_written_is_json);
-    tcase_add_test(tcase, writing_fails_cleanly);
 }

@@ -331,6 +331,61 @@ START_TEST(damaged_dates)
 }
 END_TEST
 
+START_TEST(waits_in_messages)
+{
+    static const struct {
+        const char *message;
+        int64_t ms; /* -1: none */
+    } said[] = {
+        {"Rate limit reached. Please try again in 9.816s. Visit https://x.", 9816},
+        {"Please try again in 976ms.", 976},
+        {"Please try again in 6m0s.", 360000},
+        {"Please try again in 1h2m3.5s", 3723500},
+        {"TRY AGAIN IN 20s", 20000},
+        {"try again in 20s, or later", 20000},
+        {"Please retry after 12 seconds.", 12000},
+        {"Please retry after 1 second. To increase", 1000},
+        {"Please retry in 57.3s.", 57300},
+        {"try again in 2 minutes", 120000},
+        {"try again in 1 hour", 3600000},
+        {"try again in 1 day", 86400000},
+        {"try again in 500 milliseconds", 500},
+        {"try again in 1.5 sec", 1500},
+        {"try again in  3 s", 3000},
+        {"try again in 0 seconds", 0},
+        {"try again in 0s", 0},
+        {"try again in a moment; retry after 5 seconds", 5000},
+        {"try again in vain, then try again in 4s", 4000},
+        {"try again after 7s", 7000},
+        {"You have exhausted your capacity. Your quota will reset after 2s.", 2000},
+        {"Usage limit reached; resets in 1h30m", 5400000},
+        {"The limit resets in full", -1},
+        {"try again in 5 attempts", -1},
+        {"retry after 30", -1},
+        {"try again in", -1},
+        {"try again in ", -1},
+        {"try again in -5s", -1},
+        {"try again in 1e9s", -1},
+        {"try again in 99999999999999999999s", -1},
+        {"try again in 9999999999999999999999999999 seconds", -1},
+        {"try again in ...", -1},
+        {"wait 5s", -1},
+        {"Too many requests, please wait 5s.", 5000},
+        {"Please wait for 3 seconds and send it again", 3000},
+        {"Please wait for the next release", -1},
+        {"", -1},
+    };
+
+    for (size_t i = 0; i < COUNT(said); i++) {
+        uint64_t ms = 4711;
+        bool found = hint_in_message(str_from(said[i].message), &ms);
+        ck_assert_msg(found == (said[i].ms >= 0), "%s", said[i].message);
+        ck_assert_msg(ms == (found ? (uint64_t)said[i].ms : 4711), "%s: %llu", said[i].message,
+                      (unsigned long long)ms);
+    }
+}
+END_TEST
+
 void unit_tests(Suite *suite)
 {
     TCase *tcase = unit_case(suite, "hint");
@@ -343,4 +398,5 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, months_end_where_they_do);
     tcase_add_test(tcase, dates_at_the_edges);
     tcase_add_test(tcase, damaged_dates);
+    tcase_add_test(tcase, waits_in_messages);
 }

@@ -1,7 +1,7 @@
 /* What helps against a failure, for every reason, and where the next attempt goes, for every
  * possible question (C4, C18). */
 
-#include "policy/move.h"
+#include "policy/retry.h"
 
 #include <check.h>
 

@@ -1,5 +1,5 @@
-/* Writes an error as an event of a stream. */
-#include "stream/error_event.h"
+/* Writes errors, as bodies and as events of a stream. */
+#include "stream/error.h"
 
 #include <errno.h>
 #include <string.h>
@@ -8,6 +8,73 @@
 #include "http/json.h"
 #include "http/json_tree.h"
 #include "policy/apierror.h"
+
+/* --- bodies --------------------------------------------------------------------------------------- */
+
+static void fill_object(struct json_tree *t, struct cJSON *error, const char *message,
+                        const char *type, const char *code)
+{
+    json_tree_text(t, error, "message", message);
+    json_tree_text(t, error, "type", type);
+    json_tree_text(t, error, "param", NULL);
+    json_tree_text(t, error, "code", code);
+}
+
+/* Returns Google's name for a status, as google/rpc/code.proto maps them. */
+static const char *google_status(unsigned status)
+{
+    static const struct {
+        unsigned status;
+        const char *word;
+    } words_of[] = {
+        {401, "UNAUTHENTICATED"},   {403, "PERMISSION_DENIED"}, {404, "NOT_FOUND"},
+        {408, "DEADLINE_EXCEEDED"}, {409, "ABORTED"},           {429, "RESOURCE_EXHAUSTED"},
+        {500, "INTERNAL"},          {501, "UNIMPLEMENTED"},     {504, "DEADLINE_EXCEEDED"},
+    };
+
+    for (size_t i = 0; i < sizeof words_of / sizeof words_of[0]; i++)
+        if (words_of[i].status == status)
+            return words_of[i].word;
+    return status < 500 ? "INVALID_ARGUMENT" : "UNAVAILABLE";
+}
+
+static int write_object(struct buf *out, const char *message, const char *type, const char *code)
+{
+    struct json_tree t;
+
+    json_tree_begin(&t);
+    fill_object(&t, t.root, message, type, code);
+    return json_tree_end(&t, out);
+}
+
+int error_body_write(struct buf *out, enum dialect dialect, unsigned status, const char *message,
+                     const char *type, const char *code)
+{
+    struct cJSON *error;
+    struct json_tree t;
+
+    json_tree_begin(&t);
+    if (dialect == DIALECT_MESSAGES)
+        json_tree_text(&t, t.root, "type", "error");
+    error = json_tree_object(&t, t.root, "error");
+    if (dialect == DIALECT_GEMINI) {
+        struct cJSON *info, *metadata;
+        json_tree_number(&t, error, "code", status);
+        json_tree_text(&t, error, "message", message ? message : "");
+        json_tree_text(&t, error, "status", google_status(status));
+        info = json_tree_object(&t, json_tree_array(&t, error, "details"), NULL);
+        json_tree_text(&t, info, "@type", "type.googleapis.com/google.rpc.ErrorInfo");
+        json_tree_text(&t, info, "reason", code ? code : "unknown");
+        json_tree_text(&t, info, "domain", "retryd");
+        metadata = json_tree_object(&t, info, "metadata");
+        if (type)
+            json_tree_text(&t, metadata, "type", type);
+    } else
+        fill_object(&t, error, message, type, code);
+    return json_tree_end(&t, out);
+}
+
+/* --- events --------------------------------------------------------------------------------------- */
 
 /* Ends the event. If there was no memory for all of it, removes it. */
 static int end_event(struct buf *out, size_t begin)
@@ -18,8 +85,6 @@ static int end_event(struct buf *out, size_t begin)
     out->failed = false;
     return -ENOMEM;
 }
-
-/* --- error -------------------------------------------------------------------------------------- */
 
 /* Adds a string or a number as a string, anything else as null, as the SDKs' types require. */
 static void add_text(struct json_tree *t, struct cJSON *to, const struct json_want *w)
@@ -53,8 +118,8 @@ int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, 
             status = 429;
         else if (strcmp(type, "invalid_request_error") == 0)
             status = 400;
-        (void)apierror_write(out, DIALECT_GEMINI, status, message, type[0] ? type : NULL,
-                             code[0] ? code : NULL);
+        (void)error_body_write(out, DIALECT_GEMINI, status, message, type[0] ? type : NULL,
+                               code[0] ? code : NULL);
     } else {
         struct json_tree t;
         json_tree_begin(&t);
@@ -162,18 +227,18 @@ static struct json_value find_object(struct str body)
     return w[0].value;
 }
 
-int error_event_own(struct buf *out, const char *message, const char *code)
+int error_object_own(struct buf *out, const char *message, const char *code)
 {
-    return apierror_write_object(out, message, "server_error", code);
+    return write_object(out, message, "server_error", code);
 }
 
-int error_event_object(struct buf *out, struct str body, const struct apierror *read)
+int error_object_of(struct buf *out, struct str body, const struct apierror *read)
 {
     struct json_value object = find_object(body);
 
     if (object.type == JSON_OBJECT)
         return buf_add_str(out, object.text);
-    return apierror_write_object(
-        out, read->message[0] ? read->message : "the upstream reported an error",
-        read->type[0] ? read->type : "server_error", read->code[0] ? read->code : NULL);
+    return write_object(out, read->message[0] ? read->message : "the upstream reported an error",
+                        read->type[0] ? read->type : "server_error",
+                        read->code[0] ? read->code : NULL);
 }

@@ -1,6 +1,6 @@
-/* Errors reported within a stream: one event, in the forms that the SDKs raise as an error. */
+/* Errors as the SDKs raise them: bodies, and events in a stream. */
 
-#include "stream/error_event.h"
+#include "stream/error.h"
 
 #include <cJSON.h>
 #include <check.h>
@@ -182,7 +182,7 @@ START_TEST(an_error_of_our_own)
 {
     cJSON *json;
 
-    ck_assert_int_eq(error_event_own(&out, "it \"broke\"\n", "answer_truncated"), 0);
+    ck_assert_int_eq(error_object_own(&out, "it \"broke\"\n", "answer_truncated"), 0);
     json = cJSON_ParseWithLength(out.p, out.len);
     is_text(json, "message", "it \"broke\"\n");
     is_text(json, "type", "server_error");
@@ -228,7 +228,7 @@ START_TEST(the_upstreams_own_object_where_there_is_one)
     cJSON *json;
 
     apierror_parse(body, &read);
-    ck_assert_int_eq(error_event_object(&out, body, &read), 0);
+    ck_assert_int_eq(error_object_of(&out, body, &read), 0);
     if (bodies[_i].object) {
         ck_assert(str_eq(buf_str(&out), str_from(bodies[_i].object)));
         return;
@@ -242,15 +242,91 @@ START_TEST(the_upstreams_own_object_where_there_is_one)
 }
 END_TEST
 
+/* --- bodies ------------------------------------------------------------------------------------- */
+
+START_TEST(what_is_written_is_json)
+{
+    char nasty[257];
+    struct apierror e;
+    struct buf b;
+
+    for (int i = 0; i < 255; i++)
+        nasty[i] = (char)(i + 1);
+    nasty[255] = '\0';
+    buf_init(&b, 4096);
+    ck_assert_int_eq(error_body_write(&b, DIALECT_CHAT, 502, nasty, "server_error", "dns_failed"),
+                     0);
+    (void)buf_addc(&b, '\0');
+    cJSON *tree = cJSON_Parse(b.p);
+    ck_assert_ptr_nonnull(tree);
+    const cJSON *error = cJSON_GetObjectItemCaseSensitive(tree, "error");
+    ck_assert(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(error, "param")));
+    ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "code")),
+                     "dns_failed");
+    cJSON_Delete(tree);
+    buf_reset(&b, 4096);
+    ck_assert_int_eq(error_body_write(&b, DIALECT_CHAT, 502, "m", NULL, NULL), 0);
+    ck_assert(
+        str_eq(buf_str(&b),
+               STR("{\"error\":{\"message\":\"m\",\"type\":null,\"param\":null,\"code\":null}}")));
+    buf_reset(&b, 4096);
+    ck_assert_int_eq(error_body_write(&b, DIALECT_CHAT, 502, "hello", "t", "slow_down"), 0);
+    apierror_parse(buf_str(&b), &e);
+    ck_assert_int_eq(e.kind, APIERROR_OVERLOADED);
+    ck_assert_str_eq(e.message, "hello");
+    buf_reset(&b, 4096);
+    ck_assert_int_eq(error_body_write(&b, DIALECT_MESSAGES, 502, "m", "t", "c"), 0);
+    ck_assert(
+        str_eq(buf_str(&b), STR("{\"type\":\"error\",\"error\":{\"message\":\"m\",\"type\":\"t\","
+                                "\"param\":null,\"code\":\"c\"}}")));
+    buf_reset(&b, 4096);
+    ck_assert_int_eq(error_body_write(&b, DIALECT_GEMINI, 429, "m", "t", "c"), 0);
+    ck_assert(
+        str_eq(buf_str(&b),
+               STR("{\"error\":{\"code\":429,\"message\":\"m\",\"status\":\"RESOURCE_EXHAUSTED\","
+                   "\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.ErrorInfo\","
+                   "\"reason\":\"c\",\"domain\":\"retryd\",\"metadata\":{\"type\":\"t\"}}]}}")));
+    buf_deinit(&b);
+}
+END_TEST
+
+START_TEST(writing_fails_cleanly)
+{
+    static char message[1000];
+    size_t n;
+
+    memset(message, 'm', sizeof message - 1);
+    for (n = 1;; n++) {
+        struct buf b;
+        buf_init(&b, 4096);
+        failmem_arm(n);
+        int r = error_body_write(&b, DIALECT_CHAT, 502, message, "t", "c");
+        bool failed = b.failed;
+        buf_deinit(&b);
+        if (!failmem_disarm())
+            break;
+        ck_assert_int_eq(r, -ENOMEM);
+        ck_assert(failed);
+    }
+    ck_assert_uint_gt(n, 3);
+    for (size_t cap = 0; cap < 60; cap++) {
+        struct buf b;
+        buf_init(&b, cap);
+        ck_assert_int_lt(error_body_write(&b, DIALECT_CHAT, 502, "message", "t", "c"), 0);
+        buf_deinit(&b);
+    }
+}
+END_TEST
+
 /* --- memory ------------------------------------------------------------------------------------- */
 
 static int write_all(void)
 {
     struct apierror read = {.message = "m"};
-    int rc = error_event_own(&out, "a message", "code");
+    int rc = error_object_own(&out, "a message", "code");
 
     if (rc == 0)
-        rc = error_event_object(&out, STR("<html>"), &read);
+        rc = error_object_of(&out, STR("<html>"), &read);
     return rc;
 }
 
@@ -286,7 +362,7 @@ END_TEST
 
 void unit_tests(Suite *suite)
 {
-    TCase *c = unit_case(suite, "events");
+    TCase *c = unit_case(suite, "error");
 
     tcase_add_checked_fixture(c, set_up, tear_down);
     tcase_add_loop_test(c, nested_for_all_and_flat_for_responses, 0, COUNT(objects));
@@ -297,4 +373,6 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, an_error_of_our_own);
     tcase_add_loop_test(c, the_upstreams_own_object_where_there_is_one, 0, COUNT(bodies));
     tcase_add_test(c, each_allocation_fails);
+    tcase_add_test(c, what_is_written_is_json);
+    tcase_add_test(c, writing_fails_cleanly);
 }

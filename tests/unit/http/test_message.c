@@ -1,6 +1,6 @@
-/* Header lists: order, limits, lookups, and what belongs to one hop. */
+/* Lists of header fields: order, limits, lookups, and what belongs to one hop. */
 
-#include "http/headers.h"
+#include "http/message.h"
 
 #include <check.h>
 #include <errno.h>

@@ -8,7 +8,6 @@
 #include "base/heap.h"
 #include "targets/budget.h"
 #include "targets/pace.h"
-#include "targets/rate.h"
 #include "targets/turns.h"
 
 #define TARGETS_MAX \

@@ -317,6 +317,7 @@ PREFIXES = {
     "src/http/message.c": ["headers"],
     "src/http/message.h": ["headers"],
     "src/policy/retry.c": ["backoff", "move"],
+    "src/targets/pace.c": ["rate"],
     "src/targets/target.h": ["plan"],
 }
 

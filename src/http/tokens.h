@@ -1,14 +1,45 @@
-/* The tokens that clients must send (C29): a set that tells which of them a text is.
+/* Credentials of clients: where a request carries them, and the tokens of retryd's own that admit a client
+ * (C29). */
+#ifndef RETRYD_HTTP_TOKENS_H
+#define RETRYD_HTTP_TOKENS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/str.h"
+#include "http/message.h"
+
+/* --- where a request carries them ------------------------------------------------------------------ */
+
+/* An API key, or a token of retryd's own.
+ *
+ * Headers: Authorization (OpenAI and most APIs, also as "Bearer KEY"), x-api-key (Anthropic),
+ * api-key (Azure), x-goog-api-key (Google). Google's APIs also take the query parameters `key` and
+ * `access_token`. */
+
+/* Whether a header with that name carries credentials. */
+bool credentials_is_field(struct str name);
+/* Whether a query parameter ("key=value") carries credentials in Google's APIs. */
+bool credentials_is_parameter(struct str parameter);
+
+/* Returns the value of such a field without "Bearer ", if that stands before it. */
+struct str credentials_of_field(struct str value);
+
+/* Returns each credential of the request in turn, without "Bearer ", and not decoded. `*at` is 0 at
+ * first. Returns false if none is left. */
+bool credentials_next(const struct http_request *request, unsigned *at, struct str *ret_text);
+
+/* Removes all of them from the request and overwrites them in its memory. Query parameters are
+ * removed only if `in_query`, since other APIs may have a parameter named `key`. */
+void credentials_remove(struct http_request *request, bool in_query);
+
+/* --- the tokens ------------------------------------------------------------------------------------ */
+
+/* The tokens that clients must send: a set that tells which of them a text is.
  *
  * The texts are not kept, only hashes of them: two SipHash-2-4 with keys that nobody outside of the
  * process knows. Nobody can choose a text for its hash, so the time that a comparison takes tells
  * nothing of a token, and each text is compared with all of them. */
-#ifndef RETRYD_HTTP_TOKENS_H
-#define RETRYD_HTTP_TOKENS_H
-
-#include <stdint.h>
-
-#include "base/str.h"
 
 #define TOKENS_MAX 1000
 #define TOKENS_TEXT_MIN 16 /* bytes of a token: a shorter one can be guessed */

@@ -6,7 +6,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "http/credentials.h"
 #include "http/tokens.h"
 #include "worker/access_log.h"
 #include "worker/worker_private.h"

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "edge/frontend.h"
 #include "exchange/response.h"
-#include "http/tokens.h"
+#include "http/credentials.h"
 
 #define ADMIN_CONNECTIONS 64
 #define ADMIN_PLACES \

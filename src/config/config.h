@@ -13,7 +13,7 @@
 #include "base/buf.h"
 #include "base/secret.h"
 #include "config/bundle.h"
-#include "http/tokens.h"
+#include "http/credentials.h"
 #include "policy/settings.h"
 
 struct string_list {
@@ -221,7 +221,7 @@ bool config_is_credential(const char *name);
  * same order. NULL if out of memory. */
 struct config *config_renew(const struct config *c);
 
-/* Makes one token the only one that clients may send (C29); it has no fault (http/tokens.h). To be
+/* Makes one token the only one that clients may send (C29); it has no fault (http/credentials.h). To be
  * called before the snapshot is shared. Returns 0 or -ENOMEM. */
 int config_give_client_token(struct config *c, struct str name, struct str text);
 

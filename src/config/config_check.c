@@ -7,7 +7,7 @@
 #include "base/units.h"
 #include "config/config_private.h"
 #include "edge/spool_file.h"
-#include "http/tokens.h"
+#include "http/credentials.h"
 
 /* --- listeners -------------------------------------------------------------------------------- */
 

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "base/escape.h"
+#include "http/credentials.h"
 #include "http/decode.h"
 #include "http/dialect.h"
-#include "http/tokens.h"
 
 /* Removes the encodings that retryd cannot read (br, zstd, `*`) from an Accept-Encoding value. */
 static int readable_encodings(struct str value, struct headers *out)

@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 #include "exchange/body.h"
+#include "http/credentials.h"
 #include "http/dialect.h"
 #include "http/message.h"
-#include "http/tokens.h"
 #include "policy/settings.h"
 
 #define MODEL_MAX 128

@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "http/tokens.h"
+#include "http/credentials.h"
 #include "worker/access_log.h"
 #include "worker/worker_private.h"
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
-#include "http/tokens.h"
+#include "http/credentials.h"
 
 /* Upstreams of different configurations never share an id, so a handle set up for one is never used
  * for another. */

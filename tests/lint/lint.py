@@ -314,7 +314,7 @@ PREFIXES = {
     "src/http/decode.c": ["decoder"],
     "src/http/dialect.c": ["operation"],
     "src/http/dialect.h": ["operation"],
-    "src/http/tokens.c": ["credentials"],
+    "src/http/credentials.c": ["tokens"],
     "src/http/message.c": ["headers"],
     "src/http/message.h": ["headers"],
     "src/policy/retry.c": ["backoff", "move"],

@@ -2,7 +2,7 @@
 #include <check.h>
 #include <string.h>
 
-#include "http/tokens.h"
+#include "http/credentials.h"
 #include "unit.h"
 
 static struct http_request request_with(const char *target)

@@ -1,11 +1,11 @@
-/* http/tokens: the tokens that clients must send. */
+/* http/credentials: the tokens that clients must send. */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "failmem.h"
-#include "http/tokens.h"
+#include "http/credentials.h"
 #include "unit.h"
 
 static const struct tokens_seed seed = {{1, 2, 3, 4}};

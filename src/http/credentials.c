@@ -1,6 +1,6 @@
 /* Finds and removes the credentials of a request; keeps the hashes of tokens, and compares all of them with that of
  * a text. */
-#include "http/tokens.h"
+#include "http/credentials.h"
 
 #include <assert.h>
 #include <errno.h>

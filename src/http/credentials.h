@@ -1,7 +1,7 @@
 /* Credentials of clients: where a request carries them, and the tokens of retryd's own that admit a client
  * (C29). */
-#ifndef RETRYD_HTTP_TOKENS_H
-#define RETRYD_HTTP_TOKENS_H
+#ifndef RETRYD_HTTP_CREDENTIALS_H
+#define RETRYD_HTTP_CREDENTIALS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -14,7 +14,7 @@
 
 #define ADMIN_CONNECTIONS 64
 #define ADMIN_PLACES \
-    (4 * ADMIN_CONNECTIONS) /* ended connections keep their places for another turn */
+    (4 * ADMIN_CONNECTIONS) /* ended connections keep their places for another iteration */
 /* Scrapers connect every few seconds, if at all; retryd does not wait for hung ones. */
 #define ADMIN_HEADERS_MS 5000
 #define ADMIN_IDLE_MS 30000
@@ -104,7 +104,7 @@ static int respond_text(struct page *p, unsigned status, const char *text)
     return rc;
 }
 
-/* Returns a parameter of the query, still percent-encoded; empty if it is not there. */
+/* Returns a parameter of the query, still percent-encoded; empty if it is missing. */
 static struct str query_value(const struct page *p, struct str name)
 {
     struct str value;
@@ -133,7 +133,7 @@ static const char *const types[] = {[ADMIN_JSON] = "application/json",
 
 static int write_status(struct page *p, enum admin_form form)
 {
-    uint64_t after = 0; /* also if there is no such number */
+    uint64_t after = 0; /* the default, also for an invalid number */
     struct buf body;
     int rc;
 
@@ -143,7 +143,7 @@ static int write_status(struct page *p, enum admin_form form)
     return respond_document(p, rc, types[form], &body);
 }
 
-/* `name`: an id, or the first part of one, and .txt for sentences. */
+/* Writes one request. `name` is an id or its beginning; ".txt" after it asks for sentences. */
 static int write_request(struct page *p, struct str name)
 {
     enum admin_form form = ADMIN_JSON;
@@ -159,7 +159,7 @@ static int write_request(struct page *p, struct str name)
     return respond_document(p, rc, types[form], &body);
 }
 
-/* Decodes a query parameter's %XX and + into `to`, as far as it fits. */
+/* Decodes %XX and + of a query parameter into `to`, as far as it fits. */
 static struct str decode_query(const struct page *p, struct str name, char *to, size_t size)
 {
     struct str text = query_value(p, name);
@@ -174,7 +174,7 @@ static struct str decode_query(const struct page *p, struct str name, char *to, 
     return (struct str){to, n};
 }
 
-/* Actions need a token; a page of another origin is refused before it comes here. */
+/* Carries out an action, which needs a token. Pages of other origins have been refused before. */
 static int act(struct page *p, struct str name)
 {
     char upstream[128], model[256];

@@ -1,4 +1,4 @@
-/* What the status documents share: words, text and the way through the views. */
+/* Parts that the status documents share: words, text and the walk through the views. */
 #include "admin/status.h"
 
 #include <inttypes.h>
@@ -33,7 +33,7 @@ const char *status_health_sentence(enum status_health h)
     return words[h];
 }
 
-/* --- text -------------------------------------------------------------------------------------- */
+/* --- text ------------------------------------------------------------------------------------- */
 
 static void put_html(struct buf *out, struct str c)
 {

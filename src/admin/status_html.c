@@ -1,5 +1,5 @@
-/* Writes the status page as HTML: all that the script then keeps up to date stands in it already, so that it
- * also works without one. */
+/* Writes the status page as HTML. It is complete, so that it also works without the script that
+ * keeps it up to date. */
 #include <inttypes.h>
 #include <status_page_data.h> /* made by the build from src/admin/page/ */
 #include <stdio.h>
@@ -86,7 +86,7 @@ static void write_lane(const struct status *st, const struct story *s, struct bu
                plural(s->kept));
     put_time(out, total);
     buf_printf(out, "\"><rect class=\"f-lane\" x=\"0\" y=\"3\" width=\"100%%\" height=\"4\"/>");
-    for (unsigned i = s->kept; i-- > 0;) { /* a short failure in front of what follows */
+    for (unsigned i = s->kept; i-- > 0;) { /* in reverse: a short failure is drawn on top */
         const struct story_attempt *a = &s->attempt[i];
         uint64_t ms = a->outcome == ATTEMPT_RUNS ? since(total, a->start_ms) : a->duration_ms;
         double width = percent(ms, total);
@@ -114,7 +114,7 @@ static void write_model(const struct story *s, struct buf *out)
     put(out, s->model);
 }
 
-/* What `write` says about a request, escaped. */
+/* Writes the summary of a request, escaped. */
 static void write_summary(const struct status *st, const struct story *s, struct buf *out)
 {
     struct buf words;
@@ -218,7 +218,7 @@ static void write_history(const struct status *st, struct buf *out)
     buf_printf(out, "</tbody></table></section>");
 }
 
-/* --- where the time goes ---------------------------------------------------------------------- */
+/* --- the time --------------------------------------------------------------------------------- */
 
 static void write_key(const char *class, struct buf *out)
 {
@@ -268,8 +268,8 @@ static void write_where(const struct status *st, struct buf *out)
         buf_printf(out, "retryd needs %" PRIu64 " \xc2\xb5s of CPU a request. ",
                    st->cpu_us / st->total.requests);
     buf_printf(out,
-               "Longest turn of an event loop in the last minute: %" PRIu64 " ms. Memory: %" PRIu64
-               " MB.</p></div></section>",
+               "Longest iteration of an event loop in the last minute: %" PRIu64
+               " ms. Memory: %" PRIu64 " MB.</p></div></section>",
                st->lag_max_ms, st->memory / 1000000);
 }
 

@@ -7,7 +7,7 @@
 #include "http/json_tree.h"
 
 #define SENTENCES_MAX 65536
-#define SCHEMA 1 /* changes when a field changes its meaning or goes */
+#define SCHEMA 1 /* changes when a field changes its meaning or is removed */
 
 static void number(struct json_tree *t, struct cJSON *to, const char *key, uint64_t value)
 {
@@ -24,7 +24,7 @@ static void yes_no(struct json_tree *t, struct cJSON *to, const char *key, bool 
     json_tree_raw(t, to, key, value ? STR("true") : STR("false"));
 }
 
-/* null where there is nothing to tell. */
+/* Adds null if there is no value. */
 static void number_if(struct json_tree *t, struct cJSON *to, const char *key, bool known,
                       uint64_t value)
 {
@@ -39,7 +39,7 @@ static void text_if(struct json_tree *t, struct cJSON *to, const char *key, cons
     text(t, to, key, value[0] ? value : NULL);
 }
 
-/* Adds the text in `value`, and frees that. */
+/* Adds the text in `value`, and frees the buffer. */
 static void words(struct json_tree *t, struct cJSON *to, const char *key, struct buf *value)
 {
     (void)buf_addc(value, '\0');
@@ -307,7 +307,7 @@ static void add_times(struct json_tree *t, struct cJSON *to, const struct histor
     number(t, to, "other_ms", status_other_ms(s));
 }
 
-/* What both the hour and each of its minutes have. */
+/* Adds the sums, for the hour and for each of its minutes. */
 static void add_sums(struct json_tree *t, struct cJSON *to, const struct history_sums *s)
 {
     struct cJSON *failures;

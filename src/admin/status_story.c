@@ -1,4 +1,5 @@
-/* Tells requests, gates and breakers in sentences, for the page, the terminal and /status.json. */
+/* Describes requests, gates and breakers in sentences, for the page, the terminal and
+ * /status.json. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,7 +7,7 @@
 
 #include "admin/status.h"
 
-/* Text from outside. */
+/* Writes text from outside. */
 static void put(struct buf *out, const char *text)
 {
     status_put(out, text, false);
@@ -158,7 +159,7 @@ static void tell_end(const struct story *s, struct buf *out)
     (void)status_time(s->ended_ms - s->started_ms, time);
     switch (s->end) {
     case END_ANSWERED:
-        buf_printf(out, "The client got the answer, with status %u, %s after it had asked.\n",
+        buf_printf(out, "The client got the response, with status %u, %s after its request.\n",
                    s->status, time);
         break;
     case END_FAILED:
@@ -169,7 +170,7 @@ static void tell_end(const struct story *s, struct buf *out)
         buf_printf(out, "It was refused with %u before any attempt.\n", s->status);
         break;
     case END_BROKEN:
-        buf_printf(out, "The answer broke after it had begun, and the client was told.\n");
+        buf_printf(out, "The response broke after it had begun, and the client was told.\n");
         break;
     case END_CLIENT_GONE:
         buf_printf(out, "The client left after %s.\n", time);
@@ -203,7 +204,7 @@ static void tell_extras(const struct story *s, struct buf *out)
         buf_printf(out, "%u break%s of the stream %s mended.\n", s->splices, plural(s->splices),
                    s->splices == 1 ? "was" : "were");
     if (s->duplicates > 0)
-        buf_printf(out, "%u attempt%s may have been charged though the answer was lost.\n",
+        buf_printf(out, "%u attempt%s may have been charged although the response was lost.\n",
                    s->duplicates, plural(s->duplicates));
 }
 

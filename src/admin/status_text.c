@@ -10,7 +10,7 @@
 #define REASONS_SHOWN 4
 #define ID_SHOWN 8 /* characters of an id; `retryd explain` takes them */
 
-/* Writes text from outside in so many columns, about: characters count, not bytes. */
+/* Writes text from outside into about `columns` columns: characters count, not bytes. */
 static void put_cell(struct buf *out, const char *text, unsigned columns)
 {
     struct buf plain;
@@ -33,7 +33,7 @@ static void put_cell(struct buf *out, const char *text, unsigned columns)
     buf_deinit(&plain);
 }
 
-/* Writes words of our own so, and empties the buffer. */
+/* Does the same with retryd's own words, and empties the buffer. */
 static void put_words(struct buf *out, struct buf *words, unsigned columns)
 {
     (void)buf_addc(words, '\0');
@@ -41,9 +41,9 @@ static void put_words(struct buf *out, struct buf *words, unsigned columns)
     buf_reset(words, 4096);
 }
 
-/* --- the head --------------------------------------------------------------------------------- */
+/* --- the overview ----------------------------------------------------------------------------- */
 
-static void write_head(const struct status *st, struct buf *out)
+static void write_overview(const struct status *st, struct buf *out)
 {
     char up[STATUS_TIME_MAX];
 
@@ -192,7 +192,7 @@ void status_text(const struct status *st, struct buf *out)
 {
     unsigned rows = 0;
 
-    write_head(st, out);
+    write_overview(st, out);
     write_hour(st, out);
     write_stories(st, st->stories, st->live_count, LIVE_SHOWN, "Being ridden out", out);
     write_stories(st, st->stories + st->live_count, st->ended_count, ENDED_SHOWN,

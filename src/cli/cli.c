@@ -195,8 +195,8 @@ static enum exit_code take_option(int option, char **argv, struct cli *cli, FILE
     }
 }
 
-/* Takes the command and all that follows it. The command parses that itself; only --help right
- * behind its name is the same for all. */
+/* Takes the command and all that follows it, which the command parses itself. Only --help right
+ * after its name is the same for all. */
 static enum exit_code take_command(int argc, char **argv, struct cli *cli, FILE *err)
 {
     cli->command = find_command(argv[0]);
@@ -217,7 +217,7 @@ enum exit_code cli_parse(int argc, char **argv, struct cli *ret_cli, FILE *err)
     struct cli cli = {.mode = CLI_SERVE};
     int option;
 
-    optind = 0; /* makes glibc start anew */
+    optind = 0; /* restarts glibc's parser */
     opterr = 0;
     while ((option = getopt_long(argc, argv, "+:c:h", options, NULL)) != -1) {
         enum exit_code problem = take_option(option, argv, &cli, err);
@@ -248,7 +248,7 @@ const char *cli_user_config(void)
     const char *folder = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
     int n = -1;
 
-    if (folder && folder[0] == '/') /* others are to be ignored, says its specification */
+    if (folder && folder[0] == '/') /* relative paths are ignored, as its specification requires */
         n = snprintf(path, sizeof(path), "%s/retryd/retryd.conf", folder);
     else if (home && home[0] == '/')
         n = snprintf(path, sizeof(path), "%s/.config/retryd/retryd.conf", home);
@@ -268,7 +268,7 @@ void cli_name_config(const char *path, char *ret, size_t size)
 
 /* --- exit codes ------------------------------------------------------------------------------- */
 
-/* --- answers ---------------------------------------------------------------------------------- */
+/* --- running a mode --------------------------------------------------------------------------- */
 
 static void put_buf(const struct buf *b, FILE *out)
 {
@@ -309,7 +309,8 @@ static enum exit_code check(const struct cli *cli, FILE *out, FILE *err)
     buf_init(&notes, TEXT_MAX);
     c = load_by(config_examine, cli->config, &notes, err, &result);
     if (c) {
-        if (geteuid() == 0 && cli->config != cli_user_config()) /* that one is not the service's */
+        if (geteuid() == 0 &&
+            cli->config != cli_user_config()) /* root's own file is not the service's */
             config_note_access(c, &notes);
         fprintf(out, "%s: ok\n", cli->config ? cli->config : "defaults");
         config_note_variables(c, out);
@@ -331,7 +332,7 @@ static enum exit_code dump(const struct cli *cli, FILE *out, FILE *err)
     return result;
 }
 
-/* Whether the address is neither "off" nor has port 0. */
+/* Whether the address can be asked: it is not "off" and its port is not 0. */
 static bool can_be_asked(const char *address)
 {
     const char *colon = strrchr(address, ':');
@@ -392,7 +393,7 @@ static enum exit_code help(FILE *out)
     return EXIT_OK;
 }
 
-static int answer(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err)
+static int run_mode(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err)
 {
     const struct cli_command *c = cli->command;
 
@@ -423,9 +424,9 @@ static int answer(const struct cli *cli, const char *const *libraries, FILE *out
     return EXIT_FAILED;
 }
 
-int cli_answer(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err)
+int cli_run_mode(const struct cli *cli, const char *const *libraries, FILE *out, FILE *err)
 {
-    int result = answer(cli, libraries, out, err);
+    int result = run_mode(cli, libraries, out, err);
 
     if ((fflush(out) != 0 || ferror(out)) && result == EXIT_OK) {
         fprintf(err, "retryd: cannot write: %s\n", strerror(errno));

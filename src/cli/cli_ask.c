@@ -1,4 +1,5 @@
-/* The commands that talk to a running daemon: --health, --ready, wait, reload, status, top and explain. */
+/* The commands that talk to a running daemon: --health, --ready, wait, reload, status, top and
+ * explain. */
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -23,7 +24,7 @@
 
 /* --- --health and --ready --------------------------------------------------------------------- */
 
-/* Tells what came of a question, in one line: `rc` is a status, or -errno. */
+/* Writes the result of a request in one line: `rc` is a status, or -errno. */
 static enum exit_code tell_status(int rc, const char *what, const char *address, FILE *out,
                                   FILE *err)
 {
@@ -49,8 +50,8 @@ enum exit_code cli_health(const char *address, bool ready, unsigned patience_ms,
 #define PAUSE_FIRST_MS 10
 #define PAUSE_MOST_MS 250
 
-/* Asks until the answer is 200 or the time is over; the pauses between two questions grow. Returns
- * the last answer. */
+/* Asks until the response is 200 or the time is over; the pauses between two requests grow. Returns
+ * the last result. */
 static int ask_until_ready(const char *address, uint64_t timeout_ms)
 {
     uint64_t begin = clock_now_ms(), passed = 0, pause = PAUSE_FIRST_MS;
@@ -125,7 +126,7 @@ int cli_wait(const struct cli *cli, FILE *out, FILE *err)
 struct search {
     long pid;       /* the wanted process; 0: any */
     int fd;         /* the connection to the first one found; -1: none */
-    unsigned found; /* how many were found */
+    unsigned found; /* the number of daemons found */
     struct buf pids;
     int error; /* errno, if a socket could not be created */
 };
@@ -169,8 +170,8 @@ static void try_socket(struct search *s, struct str name)
         close(fd);
 }
 
-/* Looks at a line such as
- * "0000000000000000: 00000002 00000000 00010000 0001 01 4711 @retryd-control/0123456789abcdef". */
+/* Tries the socket of a line such as "0000000000000000: 00000002 00000000 00010000 0001 01 4711
+ * @retryd-control/0123456789abcdef". */
 static void try_line(struct search *s, const char *line)
 {
     const char *name = strstr(line, " @" CONTROL_PREFIX), *end;
@@ -228,7 +229,7 @@ static enum exit_code tell(const struct buf *reply, FILE *out, FILE *err)
     uint64_t n;
 
     if (!str_next(&rest, '\n', &code) || !str_to_u64(code, &n) || n > EXIT_MAX) {
-        fputs("retryd: the daemon ended before it answered, or is of another version\n", err);
+        fputs("retryd: the daemon ended before it replied, or is of another version\n", err);
         return EXIT_FAILED;
     }
     fprintf(n == EXIT_OK ? out : err, "%.*s", (int)rest.n, rest.n ? rest.p : "");
@@ -291,7 +292,7 @@ int cli_reload(const struct cli *cli, FILE *out, FILE *err)
     return (int)reload_one((long)pid, out, err);
 }
 
-/* --- status, top and explain: what a running daemon says of itself ---------------------------- */
+/* --- status, top and explain ------------------------------------------------------------------ */
 
 #define TEXT_MAX (1024 * 1024)
 #define PATIENCE_MS 5000
@@ -299,7 +300,7 @@ int cli_reload(const struct cli *cli, FILE *out, FILE *err)
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
-/* Gets a page: EXIT_OK, or EXIT_FAILED after a line on `err`. A 404's body is such a line, too. */
+/* Gets a page. Returns EXIT_OK, or EXIT_FAILED after a line on `err`, which may be a 404's body. */
 static enum exit_code get(const char *address, const char *path, struct buf *ret, FILE *err)
 {
     int rc = fetch_text(address, path, PATIENCE_MS, ret);
@@ -361,8 +362,8 @@ static void on_signal(int number)
     stopped = 1;
 }
 
-/* Draws the text from the upper left corner, each line cut at the terminal's width (in bytes that begin a
- * character), and clears what was there. */
+/* Draws the text from the upper left corner, each line cut at the terminal's width (in bytes that
+ * begin a character), and clears the rest. */
 static void draw(const struct buf *text, FILE *out)
 {
     struct winsize size = {.ws_row = 24, .ws_col = 80};
@@ -396,7 +397,7 @@ static bool wait_key(void)
     return !stopped && key != 'q' && key != 'Q' && key != 4;
 }
 
-/* On the terminal's other screen, without echo; what was there comes back. */
+/* Uses the terminal's alternate screen, without echo, and restores the normal one at the end. */
 static enum exit_code watch_on_terminal(const char *address, FILE *out, FILE *err)
 {
     struct sigaction on = {.sa_handler = on_signal}, before[2];

@@ -19,8 +19,9 @@
 
 #define TEXT_BYTES_MAX (64 * 1024)
 
-/* Keys live in this process's memory: no core file, no reading by others of the same user (C31). A
- * child of `retryd run` gets the hard limit back, so only the daemon lowers that too. */
+/* The memory of this process holds keys: it allows no core file and no reading by other processes
+ * of the same user (C31). A child of `retryd run` gets the hard limit back, so only the daemon
+ * lowers that too. */
 static void guard_secrets(bool for_good)
 {
     struct rlimit core = {0, 0};
@@ -69,7 +70,7 @@ static void print_error(bool json, const char *text)
     buf_deinit(&line);
 }
 
-/* Writes what a program on this machine connects to: "http://HOST:PORT", or the socket's path. */
+/* Writes the address for programs on this machine: "http://HOST:PORT", or the socket's path. */
 static void name_for_clients(const char *address, char *out, size_t size)
 {
     static const char *const every[][2] = {{"0.0.0.0:", "127.0.0.1:"}, {"[::]:", "[::1]:"}};
@@ -84,7 +85,7 @@ static void name_for_clients(const char *address, char *out, size_t size)
             snprintf(out, size, "http://%s%s", every[i][1], address + strlen(every[i][0]));
 }
 
-/* The first minute: what this is, in a terminal that nobody else reads. */
+/* Explains retryd to a person who starts it in a terminal. */
 static void print_greeting(const struct config *c, const char *address, const char *admin)
 {
     char url[160], pages[160], name[PATH_MAX];
@@ -124,14 +125,14 @@ static int serve(struct config *config, bool json)
         return EXIT_FAILED;
     }
     cli_name_config(config->path, name, sizeof(name));
-    if (!log_is_pretty()) /* the greeting has it */
+    if (!log_is_pretty()) /* the greeting contains this line */
         log_line(LOG_INFO, "configuration: %s", name);
     rc = server_run(config, NULL, log_is_pretty() ? print_greeting : NULL);
     log_stop();
     return exit_for(rc);
 }
 
-/* Collects messages about problems, to be printed line by line. NULL when out of memory. */
+/* Collects messages about problems, to be printed line by line. NULL if out of memory. */
 static FILE *open_problems(struct buf *problems)
 {
     buf_init(problems, TEXT_BYTES_MAX);
@@ -158,7 +159,7 @@ static int load_and_serve(const char *path)
     stream = open_problems(&problems);
     config = cli_load(path, &notes, stream ? stream : stderr, &rc);
     json = config ? config->log.format == LOG_JSON : config_wants_json(path);
-    /* These notes are what --check prints; a user should see them once. */
+    /* --check prints the same notes; a user should see them once. */
     if (config)
         print_lines(json, LOG_WARN, &notes);
     print_problems(stream, json, &problems);
@@ -176,21 +177,21 @@ static int load_and_serve(const char *path)
     return (int)rc;
 }
 
-/* If standard error is closed, the next file or socket would get its descriptor, and messages would
- * be written there. */
+/* Opens missing standard descriptors. Otherwise the next file or socket would get the one of
+ * standard error, and messages would be written there. */
 static void fill_descriptors(void)
 {
     int fd;
 
     do
-        fd = open("/dev/null", O_RDWR); /* gets the lowest free one */
+        fd = open("/dev/null", O_RDWR); /* gets the lowest free descriptor */
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0)
         close(fd);
 }
 
 /* SIGUSR1 and SIGUSR2 must not end the daemon. SIGHUP, SIGTERM and SIGINT wait until the server can
- * handle them: as process 1 of a container, retryd would not even notice one that comes before. */
+ * handle them: as process 1 of a container, retryd would miss one that comes earlier. */
 static void settle_signals(void)
 {
     sigset_t set;
@@ -230,7 +231,7 @@ int main(int argc, char **argv)
     if (rc == EXIT_OK && !cli.config)
         cli.config = cli_user_config();
     if (rc == EXIT_OK && cli.mode != CLI_SERVE)
-        rc = cli_answer(&cli, libraries, stdout, stream ? stream : stderr);
+        rc = cli_run_mode(&cli, libraries, stdout, stream ? stream : stderr);
     print_problems(stream, false, &problems);
     if (rc != EXIT_OK || cli.mode != CLI_SERVE)
         return rc;

@@ -1,4 +1,4 @@
-/* `retryd run`: a private retryd on a free port, and a child that is led to it. */
+/* `retryd run`: a private retryd on a free port, and a child that uses it. */
 #include "cli/cli.h"
 
 #include <ctype.h>
@@ -49,7 +49,7 @@ struct options {
     const char *config, *log;
     const char *added[ADDED_MAX];
     unsigned added_count;
-    bool config_given; /* by -c; otherwise it is the user's, or NULL */
+    bool config_given; /* by -c; else `config` is the user's file, or NULL */
     bool hide_key;
     char **argv; /* the command */
     int argc;
@@ -57,7 +57,7 @@ struct options {
 
 struct session {
     struct options options;
-    struct config *config; /* the server has a reference of its own */
+    struct config *config; /* the server has its own reference */
     struct run_env env;
     struct run_child child;
     struct server *server;
@@ -74,7 +74,7 @@ static int complain(const char *what, const char *which)
     return RUN_FAILED;
 }
 
-/* "NAME" or "NAME=/path". */
+/* Whether the text is "NAME" or "NAME=/path". */
 static bool is_addition(const char *text)
 {
     size_t n = strcspn(text, "=");
@@ -91,7 +91,7 @@ static int take_option(int option, char **argv, struct options *o)
 {
     const char *value = optarg ? optarg : "";
 
-    /* As in "--log -- CMD". */
+    /* An option is no value, as in "--log -- CMD". */
     if (value[0] == '-' && value[1])
         return complain("run: an option needs a value, not", value);
     switch (option) {
@@ -162,8 +162,8 @@ static void add_variables(struct session *r, const char *address)
 
 #define CODEX_ARGS 4
 
-/* Codex reads no variable but its configuration, and takes that from the command line too. With a
- * login instead of a key it asks another address. */
+/* Codex reads no variable, only its configuration, which it also takes from the command line. With
+ * a login instead of a key it uses another address. */
 static char **codex_arguments(struct session *r, const char *address)
 {
     static char choice[] = "-c", provider[] = "model_provider=\"retryd\"";
@@ -186,8 +186,8 @@ static char **codex_arguments(struct session *r, const char *address)
     return argv;
 }
 
-/* Programs that read no variable: they get what they need, or the user is told what to set. The
- * caller frees the arguments. */
+/* Handles programs that read no variable: adds the arguments that they need, or tells the user what
+ * to set. The caller frees the arguments. */
 static char **arguments(struct session *r, const char *address)
 {
     const char *slash = strrchr(r->options.argv[0], '/');
@@ -248,7 +248,7 @@ static void on_child_end(void *ctx)
     server_end(((struct session *)ctx)->server);
 }
 
-/* The reason is one that a shell would tell, with the shell's exit code. */
+/* Reports the reason as a shell would, with the shell's exit code. */
 static void tell_not_started(struct session *r, int error)
 {
     fprintf(stderr, "retryd: cannot run %s: %s\n", r->options.argv[0], strerror(error));
@@ -299,7 +299,7 @@ static const char *plural(uint64_t n)
     return n == 1 ? "" : "s";
 }
 
-/* What the child has not seen. Nothing, if there was nothing to ride out. */
+/* Writes the sums that the child has not seen, or nothing if no failure was ridden out. */
 static void tell_sum(const struct metrics_sum *s)
 {
     if (s->rescued > 0)
@@ -317,7 +317,7 @@ static void tell_sum(const struct metrics_sum *s)
                 plural(s->failed));
 }
 
-/* Without --log, only what keeps retryd from starting is told. */
+/* Without --log, only errors that keep retryd from starting are shown. */
 static int open_log(const char *name)
 {
     int fd;
@@ -330,7 +330,7 @@ static int open_log(const char *name)
     return fd;
 }
 
-/* What systemd tells this process is meant for the child. */
+/* Removes systemd's variables from this process; the child keeps them. */
 static void leave_systemd(void)
 {
     static const char *const names[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
@@ -399,7 +399,7 @@ int run(const struct cli *cli, FILE *out, FILE *err)
     int rc;
 
     (void)out;
-    (void)err; /* the child's terminal is not to wait for what is told here */
+    (void)err; /* the child's terminal must not wait for messages here */
     rc = parse(cli, &r.options);
     if (rc)
         return rc;

@@ -1,4 +1,5 @@
-/* What `retryd run` adds to the configuration, and to the environment of its child. */
+/* Adds settings to the configuration of `retryd run`, and variables to the environment of its
+ * child. */
 #include "cli/run_api.h"
 
 #include <stdio.h>
@@ -59,8 +60,8 @@ static void add(struct settings *s, const char *kind, const char *name, const ch
         s->items[s->count++] = (struct config_setting){kind, name, key, value};
 }
 
-/* Requests end with the child, so there is nothing to wait for but what its own children ask. The
- * tokens of client_keys_file are for other machines, and the child has none. */
+/* Requests end with the child, so that only those of its own children are waited for. The tokens of
+ * client_keys_file are for other machines, and the child has none. */
 static void add_private(struct settings *s)
 {
     add(s, "server", "", "listen", "127.0.0.1:0");
@@ -71,13 +72,13 @@ static void add_private(struct settings *s)
     add(s, "admin", "", "listen", "off");
 }
 
-/* Returns what clients of the API append to its base URL. */
+/* Returns the path that clients of the API append to its base URL. */
 static struct str suffix_of(const struct api *a)
 {
     return str_from(a->probe + strlen(a->base));
 }
 
-/* Whether an upstream is known to be of that API. Another one must not get the keys for it. */
+/* Whether an upstream is known to serve the API. Another one must not get the API's keys. */
 static bool is_of(const struct config_upstream *u, const struct api *a)
 {
     const char *host = strstr(a->url, "://") + 3;
@@ -91,7 +92,8 @@ static bool is_of(const struct config_upstream *u, const struct api *a)
     return false;
 }
 
-/* The first upstream stands for OpenAI, unless it is known to be of another API. */
+/* Whether the upstream serves the API; the first one counts as OpenAI's unless it is known to serve
+ * another API. */
 static bool stands_for(const struct config *c, const struct config_upstream *u, const struct api *a)
 {
     bool other = u != c->upstreams || a != &apis[0];
@@ -101,8 +103,8 @@ static bool stands_for(const struct config *c, const struct config_upstream *u, 
     return !other || is_of(u, a);
 }
 
-/* Writes the path below which clients of the API reach the upstream through the route: so that the
- * upstream sees the path that the API has. Returns false if there is none. */
+/* Writes the base path with which clients of the API reach the upstream through the route, so that
+ * the upstream gets the API's own path. Returns false if there is none. */
 static bool base_through(const struct config *c, const struct config_route *r, const struct api *a,
                          char base[BASE_MAX])
 {
@@ -111,7 +113,7 @@ static bool base_through(const struct config *c, const struct config_route *r, c
     char path[BASE_MAX];
     int n;
 
-    /* "/v1" + "/chat/completions": what the API has; an upstream with "/v1" gets the rest. */
+    /* "/v1" + "/chat/completions" is the API's path; an upstream with "/v1" gets the rest. */
     n = snprintf(path, sizeof(path), "%s%.*s", strchr(host, '/') ? strchr(host, '/') : "",
                  (int)suffix.n, suffix.p);
     rest = str_starts(str_from(path), str_from(own)) && path[strlen(own)] == '/'
@@ -155,7 +157,8 @@ static const struct config_upstream *upstream_of(const struct config *c, const s
     return r && r->upstream_count > 0 ? r->upstreams[0] : NULL;
 }
 
-/* Returns the base URL that the environment has for the API, with the variable's name; else NULL. */
+/* Returns the base URL that the environment has for the API, with the variable's name; else
+ * NULL. */
 static const char *address_in(const struct run_env *e, const struct api *a, const char **ret_name)
 {
     for (unsigned i = 0; i < NAMES && a->addresses[i]; i++) {
@@ -168,10 +171,10 @@ static const char *address_in(const struct run_env *e, const struct api *a, cons
     return NULL;
 }
 
-/* An upstream that is added is reached as the child would have reached it: through the proxy of the
+/* An added upstream is reached as the child would have reached it: through the proxy of the
  * environment, and with its authorities. */
-static void add_link(struct settings *s, const struct api *a, const char *url,
-                     const struct run_env *e)
+static void add_address(struct settings *s, const struct api *a, const char *url,
+                        const struct run_env *e)
 {
     bool tls = str_istarts(str_from(url), STR("https:"));
     const char *host = strstr(url, "://"), *proxy, *ca = run_env_get(e, "SSL_CERT_FILE");
@@ -197,10 +200,10 @@ static void add_upstream(struct settings *s, const struct api *a, const struct r
     const char *variable, *url = address_in(e, a, &variable);
 
     add(s, "upstream", a->upstream, "url", url ? url : a->url);
-    add_link(s, a, url ? url : a->url, e);
+    add_address(s, a, url ? url : a->url, e);
 }
 
-/* Adds what the configuration lacks for the API. */
+/* Adds the upstream and the route for the API that the configuration lacks. */
 static void add_api(struct settings *s, const struct config *c, const struct api *a,
                     const struct run_env *e)
 {
@@ -245,8 +248,8 @@ static void add_keys(struct settings *s, const struct config *c, const struct ru
 
 /* --- loading ---------------------------------------------------------------------------------- */
 
-/* A base URL that the environment has, and that the configuration's upstream is not: whoever set it
- * should know that the configuration prevails. */
+/* Remarks that the environment has another base URL than the configuration's upstream, because the
+ * user should know that the configuration prevails. */
 static void remark_address(const struct config *c, const struct api *a, const struct run_env *e,
                            struct buf *remarks)
 {
@@ -262,7 +265,8 @@ static void remark_address(const struct config *c, const struct api *a, const st
                    variable, c->path ? c->path : "the environment", u->host);
 }
 
-/* Loads it with what was added, and says which variables an upstream comes from if that fails. */
+/* Loads the configuration with the added settings. If that fails, says which variables an upstream
+ * comes from. */
 static struct config *load_added(const char *path, const struct settings *s,
                                  const struct run_env *e, struct buf *problems)
 {
@@ -291,7 +295,7 @@ struct config *run_api_load(const char *path, const struct run_env *env, bool hi
     config_unref(first);
     c = load_added(path, &s, env, problems);
     if (c && hide_key) {
-        first = c; /* the names in the settings are its own */
+        first = c; /* it owns the names in the settings */
         add_keys(&s, first, env);
         c = load_added(path, &s, env, problems);
         config_unref(first);
@@ -378,7 +382,7 @@ unsigned run_api_hide(const struct config *c, const char *token, struct run_env 
             continue;
         }
         hidden++;
-        /* The first is set in any case: without a key, the SDKs send nothing. */
+        /* The first one is always set, because the SDKs send nothing without a key. */
         for (unsigned k = 0; k < NAMES && apis[i].keys[k]; k++)
             if (k == 0 || run_env_get(env, apis[i].keys[k]))
                 run_env_set(env, apis[i].keys[k], token);

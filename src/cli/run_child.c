@@ -1,4 +1,4 @@
-/* Starts the child of `retryd run`, relays signals to it, and stops and ends as it does. */
+/* Starts the child of `retryd run`, relays signals to it, and stops and ends like the child. */
 #include "cli/run_child.h"
 
 #include <errno.h>
@@ -62,7 +62,7 @@ static _Noreturn void become(char *const *argv, char *const *envp, pid_t parent,
     int error;
 
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) /* it died before the line above */
+    if (getppid() != parent) /* the parent died before the line above */
         _exit(127);
     birth_give_back();
     execvpe(argv[0], argv, envp);
@@ -95,7 +95,7 @@ int run_child_start(struct run_child *c, char *const *argv, char *const *envp)
     while (n < 0 && errno == EINTR);
     close(report[0]);
     if (n != (ssize_t)sizeof(error))
-        return 0; /* exec has closed it */
+        return 0; /* exec has closed the pipe */
     (void)waitpid(c->pid, &c->status, 0);
     c->pid = 0;
     return -error;
@@ -103,8 +103,8 @@ int run_child_start(struct run_child *c, char *const *argv, char *const *envp)
 
 /* --- while it runs ---------------------------------------------------------------------------- */
 
-/* Stops as the child has. In a process group that no shell controls, the kernel ignores the
- * terminal's stop signals, and retryd goes on. */
+/* Stops with the child's signal. In a process group that no shell controls, the kernel ignores the
+ * terminal's stop signals, and retryd continues. */
 static void stop_too(int number)
 {
     sigset_t set;
@@ -114,7 +114,7 @@ static void stop_too(int number)
     sigemptyset(&set);
     sigaddset(&set, number);
     raise(number);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* stops here */
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* the process stops here */
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -133,8 +133,8 @@ static void look(struct run_child *c)
     }
 }
 
-/* A signal from the kernel comes from the terminal, which has sent it to the whole group. One that
- * the child sends to its group has reached it too. */
+/* Relays a signal. One from the kernel comes from the terminal, which has sent it to the whole
+ * group. One that the child sends to its group has reached it, too. */
 static void relay(struct run_child *c, const struct signalfd_siginfo *info)
 {
     int number = (int)info->ssi_signo;
@@ -145,8 +145,8 @@ static void relay(struct run_child *c, const struct signalfd_siginfo *info)
         (void)kill(c->pid, number);
 }
 
-/* All pending signals are read first: after `fg`, SIGCONT must reach the child before its stop, long
- * over, makes retryd stop again. */
+/* All pending signals are read first: after `fg`, SIGCONT must reach the child before the news of
+ * its earlier stop makes retryd stop again. */
 static void on_signals(uv_poll_t *poll, int status, int events)
 {
     struct run_child *c = poll->data;
@@ -205,7 +205,7 @@ int run_child_pass_on(const struct run_child *c)
     if (!WIFSIGNALED(c->status))
         return WEXITSTATUS(c->status);
     number = WTERMSIG(c->status);
-    (void)setrlimit(RLIMIT_CORE, &none); /* the child has left its own */
+    (void)setrlimit(RLIMIT_CORE, &none); /* the child has dumped its own core */
     signal(number, SIG_DFL);
     raise(number);
     sigemptyset(&set);

@@ -8,7 +8,7 @@
 
 #include "base/str.h"
 
-#define VALUE_MAX (128 * 1024) /* what exec takes */
+#define VALUE_MAX (128 * 1024) /* the limit of exec */
 
 static void wipe(char *item)
 {
@@ -152,7 +152,7 @@ bool run_env_no_proxy(const struct run_env *e, const char *host)
     return false;
 }
 
-/* Both spellings: some programs read one, some the other, and some the first that is there. */
+/* Sets both spellings, because programs read one, the other, or the first that is set. */
 static void exempt(struct run_env *e, const char *name, const char *other, const char *host)
 {
     const char *list = run_env_either(e, name, other);
@@ -182,6 +182,6 @@ void run_env_exempt(struct run_env *e, const char *host)
     exempt(e, "no_proxy", "NO_PROXY", host);
     if (run_env_get(e, "NO_PROXY"))
         exempt(e, "NO_PROXY", "no_proxy", host);
-    else if ((list = run_env_get(e, "no_proxy"))) /* there was memory for it */
+    else if ((list = run_env_get(e, "no_proxy"))) /* unless out of memory */
         run_env_set(e, "NO_PROXY", list);
 }

@@ -1,8 +1,8 @@
-/* A copy in memory of the certificates that a file held when it was read.
+/* A copy in memory of the certificates in a file, as they were when it was read.
  *
- * libcurl reads certificates from a path, at any time. The copy has a path of its own, and stays
- * the same when the file is rewritten, replaced or removed. It is reference-counted, and shared by
- * all who have read the same text. Thread-safe. */
+ * libcurl reads certificates from a path, at any time. The copy has its own path, and stays the
+ * same when the file is rewritten, replaced or removed. It is reference-counted and shared by all
+ * users of the same text. Thread-safe. */
 #ifndef RETRYD_CONFIG_BUNDLE_H
 #define RETRYD_CONFIG_BUNDLE_H
 
@@ -12,7 +12,7 @@
 
 struct bundle;
 
-/* Returns the copy of that text, an existing one if there is one, with one more reference. NULL if
+/* Returns a copy of the text, the existing one if there is one, with one more reference. NULL if
  * out of memory. */
 struct bundle *bundle_new(struct str text);
 struct bundle *bundle_ref(struct bundle *b);

@@ -11,20 +11,21 @@
 #define NAMED_MAX 1000 /* upstreams, routes */
 #define PAIRS_MAX 100  /* headers or models of an upstream */
 
-/* What the file said: the same for all configurations that are renewed from one. */
+/* The entries of the file, which all configurations that are renewed from one another share. */
 struct config_source {
     atomic_uint refs;
     struct config_text text;
 };
 
-/* Where the entries of one section, or of all unnamed sections, go. */
+/* The target of the entries of one section, or of all unnamed sections. */
 struct config_target {
     struct config *config;
     struct config_upstream *upstream; /* of an [upstream] */
     struct config_route *route;       /* of a [route] */
     struct config_origin origin;
     const struct config_section *section;
-    const struct config_row *last; /* which a further line continues; NULL: it had a mistake */
+    const struct config_row
+        *last; /* the row that a further line continues; NULL: it had a mistake */
     char title[96];
 };
 
@@ -125,7 +126,7 @@ static bool is_reserved(struct str name)
     return false;
 }
 
-/* Returns what is expected of a pair, or NULL if it is right. */
+/* Returns NULL if a pair is valid, else a description of what is expected. */
 static const char *pair_problem(const struct config_row *row, struct str name, struct str value,
                                 unsigned count)
 {
@@ -192,8 +193,8 @@ static bool apply_pair(const struct config_target *t, const struct config_row *r
 
 /* --- entries ---------------------------------------------------------------------------------- */
 
-/* Whether an indented line may continue the value above it. In a list that is usual, elsewhere it
- * is most likely a slip. */
+/* Whether an indented line may continue the value above it. That is usual in a list, and most
+ * likely a slip elsewhere. */
 static bool may_continue(const struct config_target *t, const struct config_entry *e)
 {
     bool list = config_row_is_list(t->last);
@@ -214,7 +215,7 @@ static void apply_value(const struct config_target *t, const struct config_row *
     struct config_mistake mistake;
     int rc;
 
-    /* A list starts anew and then grows. A text is replaced only if the new one is right. */
+    /* A list starts anew and then grows. A text is replaced only if the new one is valid. */
     if (!e->continues && config_row_is_list(row))
         config_value_clear(row, owner);
     rc = config_value_parse(row, str_from(e->value), owner, &mistake);
@@ -379,7 +380,7 @@ static bool too_many(const struct config *c, const char *kind, struct config_rep
     return true;
 }
 
-/* Loads the global settings before what takes over their values, and upstreams before the routes
+/* Loads the global settings first, whose values the others inherit, and upstreams before the routes
  * that name them. */
 static void load_parts(struct config *c, bool globals_only, struct config_report *r)
 {
@@ -463,7 +464,7 @@ void config_unref(struct config *c)
 
 /* --- loading ---------------------------------------------------------------------------------- */
 
-/* What a configuration is loaded for. */
+/* The purpose of loading a configuration. */
 enum purpose {
     TO_RUN,
     TO_EXAMINE,
@@ -505,7 +506,7 @@ static void read_source(struct config *c, struct config_report *r)
     r->text = &c->source->text;
 }
 
-/* What is there beside the file. */
+/* Settings that do not come from the file. */
 struct beside {
     const struct config_setting *settings;
     unsigned count;

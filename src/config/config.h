@@ -1,7 +1,8 @@
 /* The configuration: one immutable, reference-counted snapshot of everything a user can set.
  *
- * It is read from one INI file, and from the environment (docs/configuration.md). The table in config_table.c has a row for
- * each setting, which drives parsing, defaults, bounds, --check, --dump-config and --help. */
+ * It is read from one INI file, and from the environment (docs/configuration.md). The table in
+ * config_table.c has a row for each setting, which drives parsing, defaults, bounds, --check,
+ * --dump-config and --help. */
 #ifndef RETRYD_CONFIG_CONFIG_H
 #define RETRYD_CONFIG_CONFIG_H
 
@@ -40,7 +41,7 @@ struct config_server {
     struct string_list allowed_origins;
     char *client_keys_file;       /* "": none */
     struct tokens *client_tokens; /* loaded; NULL: clients need none */
-    bool client_token_given;      /* by config_give_client_token, and no file changes it */
+    bool client_token_given;      /* set by config_give_client_token; no file changes it */
     bool insecure_listen;
 };
 
@@ -74,7 +75,7 @@ struct config_upstream {
     char *origin;      /* "https://host:port", for libcurl; "http://localhost" with a socket */
     char *base_path;   /* the url's path without a trailing slash, "" or "/v1"; it has {model} at
                           most once, which stands for the upstream's name for the model */
-    char *query;       /* is added to each request's query: "a=b&c=d"; "": none */
+    char *query;       /* added to each request's query: "a=b&c=d"; "": none */
     char *host;        /* for Proxy-Status and logs */
     char *unix_socket; /* path of the Unix socket to connect to; "": none */
     bool tls;
@@ -131,30 +132,31 @@ struct config_mark {
 /* Identifies the state of a file whose contents belong to the configuration. */
 struct file_mark {
     uint64_t device, inode, size, changed_ns, modified_ns; /* all 0: there was no file */
-    bool
-        young; /* it changed so shortly before it was read that a later change may not be visible */
+    bool young; /* it changed just before it was read, so a later change may not be visible */
 };
 
 /* A file whose contents belong to the configuration. */
 struct config_file {
     char *section; /* "upstream openai" */
     const char *key;
-    char *path;            /* as it was opened */
+    char *path;            /* the path that was opened */
     struct file_mark mark; /* when it was read */
-    bool changed;          /* set by config_renew: the contents differ from those before */
-    char *problem;         /* set by config_renew: why the contents before were kept; else NULL */
+    bool changed;          /* set by config_renew: the contents have changed */
+    char *problem;         /* set by config_renew: why the previous contents were kept; else NULL */
 };
 
 struct config_source;
 
 struct config {
     atomic_uint refs;
-    uint64_t serial;              /* 1, 2, 3 ... in the order of loading */
-    char *path;                   /* the file; NULL: the built-in defaults */
-    struct config_mark mark;      /* of the file, taken just before it was read */
-    struct config_source *source; /* what the file said; shared by all that are renewed from it */
-    const struct config *before;  /* within config_renew: has what is kept if a file is unusable */
-    struct config_file *files;    /* in the order in which they were read */
+    uint64_t serial;         /* 1, 2, 3 ... in the order of loading */
+    char *path;              /* the file; NULL: the built-in defaults */
+    struct config_mark mark; /* of the file, taken just before it was read */
+    struct config_source
+        *source; /* the file's entries; shared by all configurations that are renewed from it */
+    const struct config
+        *before; /* within config_renew: its contents are kept if a file is unusable */
+    struct config_file *files; /* in the order in which they were read */
     unsigned file_count;
     struct config_server server;
     struct config_admin admin;
@@ -171,19 +173,20 @@ struct config {
     unsigned route_count;
 };
 
-/* Reads the file (NULL: the defaults) and the variables RETRYD_*, which replace what it says, loads the files that it names, and finds the upstreams of
- * each route. Returns a snapshot with one reference, or NULL.
+/* Reads the file (NULL: the defaults) and the variables RETRYD_*, which override it, loads the
+ * files that it names, and finds the upstreams of each route. Returns a snapshot with one
+ * reference, or NULL.
  *
  * All problems are appended to `problems`, not only the first, each as one line "FILE:LINE:
  * [section] key: what was found; what is expected". A setting that this version accepts but does
  * not implement yet, or that has no effect, adds a line to `notes`. Secrets appear in neither.
  *
- * With NULL, errno tells the worst problem: ENOMEM; EINVAL (a value, or the form of the file);
- * EACCES (the user may not read the file); ENOENT (it cannot be read for another reason); ENXIO
- * (a route names an unknown upstream); ENOKEY (an API key or the Redis password is unavailable). */
+ * With NULL, errno is the worst problem: ENOMEM; EINVAL (a value, or the form of the file); EACCES
+ * (the user may not read the file); ENOENT (it cannot be read for another reason); ENXIO (a route
+ * names an unknown upstream); ENOKEY (an API key or the Redis password is unavailable). */
 struct config *config_load(const char *path, struct buf *problems, struct buf *notes);
 
-/* A setting that the file does not have, or that is to replace the one that it has. */
+/* A setting that is added to the file's, or replaces one of them. */
 struct config_setting {
     const char *kind; /* of the section: "upstream" */
     const char *name; /* of the section; "" */
@@ -191,21 +194,20 @@ struct config_setting {
     const char *value;
 };
 
-/* Like config_load, with settings beside those of the file. A section that they name and the file
- * does not have comes behind those of the file. */
+/* Like config_load, with further settings. Their sections that the file does not have come after
+ * those of the file. */
 struct config *config_load_with(const char *path, const struct config_setting *settings,
                                 unsigned count, struct buf *problems, struct buf *notes);
 
-/* Whether the file, or a setting beside it, has a section of that kind: of that name, or of any if
- * `name` is NULL. */
+/* Whether the file, or a further setting, has a section of that kind and name (NULL: any name). */
 bool config_has_section(const struct config *c, const char *kind, const char *name);
 
-/* Does the same for --check and --dump-config, which run outside of the service: a systemd
- * credential that is missing is only noted, and left out of the snapshot. */
+/* Like config_load, for --check and --dump-config, which run outside of the service: a missing
+ * systemd credential is only noted, and left out of the snapshot. */
 struct config *config_examine(const char *path, struct buf *problems, struct buf *notes);
 
 /* Notes files that not every user can read, and a spool_dir that not every user can write to. This
- * is for root, who can read them all, while the user of the service cannot. */
+ * is for root, who can access them all, while the user of the service cannot. */
 void config_note_access(const struct config *c, struct buf *notes);
 
 /* Returns the mark of the file as it is now; `path` may be NULL. */
@@ -221,11 +223,12 @@ bool config_is_credential(const char *name);
  * same order. NULL if out of memory. */
 struct config *config_renew(const struct config *c);
 
-/* Makes one token the only one that clients may send (C29); it has no fault (http/credentials.h). To be
- * called before the snapshot is shared. Returns 0 or -ENOMEM. */
+/* Makes a valid token (http/credentials.h) the only one that clients may send (C29). Call it before the
+ * snapshot is shared. Returns 0 or -ENOMEM. */
 int config_give_client_token(struct config *c, struct str name, struct str text);
 
-/* If `was` got a token so, gives it to `now` too. To be called before `now` is shared. */
+/* Gives `now` the token that config_give_client_token gave `was`, if any. Call it before `now` is
+ * shared. */
 void config_keep_client_token(struct config *now, const struct config *was);
 
 /* Whether any of the files has changed since it was read. */
@@ -234,7 +237,7 @@ bool config_files_differ(const struct config *c);
 /* Whether the key file of an upstream of `c` has changed since it was read. */
 bool config_key_file_differs(const struct config *c, const struct config_upstream *u);
 
-/* Whether one was renewed from the other, or both from a third. */
+/* Whether one was renewed from the other, or both from a third one. */
 bool config_same_source(const struct config *a, const struct config *b);
 
 /* Whether the file asks for a log in JSON, even if the rest of it is wrong. */

@@ -32,7 +32,7 @@ static struct in6_addr mapped(struct in_addr v4)
     return a;
 }
 
-/* "127.0.0.1", as the IPv6 address that it is mapped to. */
+/* Parses "127.0.0.1" into the IPv6 address that it is mapped to. */
 static bool is_ipv4(struct str host, struct in6_addr *ret_address)
 {
     char text[HOST_MAX];
@@ -63,7 +63,7 @@ static bool is_port(struct str port, uint64_t least)
     return port.n <= 5 && str_to_u64(port, &n) && n >= least && n <= 65535;
 }
 
-/* Takes the brackets off "[::1]". Returns false if there are none. */
+/* Removes the brackets of "[::1]". Returns false if there are none. */
 static bool unbracket(struct str host, struct str *ret_inner)
 {
     if (host.n <= 2 || host.p[0] != '[' || host.p[host.n - 1] != ']')
@@ -72,7 +72,7 @@ static bool unbracket(struct str host, struct str *ret_inner)
     return true;
 }
 
-/* Splits host:port at the last colon, and [v6]:port behind the bracket, which stays with the
+/* Splits host:port at the last colon, and [v6]:port after the bracket, which stays with the
  * host. */
 static bool split_port(struct str s, struct str *ret_host, struct str *ret_port)
 {
@@ -109,7 +109,7 @@ static struct str behind(struct str s, size_t n)
     return (struct str){s.p + n, s.n - n};
 }
 
-/* What is behind the user name and password. */
+/* Returns the authority after the user name and password. */
 static struct str behind_user(struct str authority)
 {
     const char *at = authority.n ? memrchr(authority.p, '@', authority.n) : NULL;
@@ -200,7 +200,7 @@ static const char *check_braces(const struct config_url *url)
     return NULL;
 }
 
-/* Whether the name of a query's parameter says that its value is a secret. */
+/* Whether the name of a query's parameter indicates a secret value. */
 static bool names_secret(struct str name)
 {
     static const struct str marks[] = {STR("auth"),   STR("key"),   STR("token"),     STR("secret"),
@@ -254,7 +254,7 @@ static const char *parse_authority(struct str authority, struct config_url *url)
     return is_host(url->host) ? NULL : "a URL with a host name";
 }
 
-/* Parses what is left of a URL without its query. */
+/* Parses a URL without its query. */
 static const char *parse_place(struct str text, struct config_url *url)
 {
     struct str rest;
@@ -358,17 +358,16 @@ const char *config_server_check(struct str server)
     return is_port(port, 1) ? NULL : "a port from 1 to 65535 after the host";
 }
 
-/* --- what leads back here --------------------------------------------------------------------- */
+/* --- addresses of this machine ---------------------------------------------------------------- */
 
-/* A place that is listened on, or that a URL leads to. */
+/* An address of a listener, or the one that a URL leads to. */
 struct place {
     struct str path; /* of a Unix socket; else empty */
     struct str host; /* without brackets */
     unsigned port;
 };
 
-/* Takes apart "host:port", "[v6]:port" or "host", which is how both listeners and URLs are
- * written. */
+/* Splits "host:port", "[v6]:port" or "host", the form in both listeners and URLs. */
 static void split(struct str text, unsigned port, struct place *ret)
 {
     uint64_t n = port;
@@ -453,7 +452,7 @@ static bool same_host(struct str listening, struct str wanted)
     return !memcmp(&mine, &theirs, sizeof mine);
 }
 
-/* Cuts the next part off a path; doubled slashes count once. */
+/* Takes the next part off a path; doubled slashes count once. */
 static struct str next_part(struct str *path)
 {
     struct str part = {NULL, 0};
@@ -474,7 +473,7 @@ static bool same_path(struct str a, struct str b)
     return x.n == 0 && y.n == 0;
 }
 
-/* Returns the place that an upstream's requests go to first: a proxy, if it has one. */
+/* Returns the address that an upstream's requests go to first: its proxy, if it has one. */
 static struct place upstream_place(const struct config_upstream *u)
 {
     struct place p = {.path = str_from(u->unix_socket)};

@@ -1,4 +1,4 @@
-/* What one value alone cannot tell: conflicts between settings, and what follows from them. */
+/* Checks settings against each other, and computes the values that follow from them. */
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +11,8 @@
 
 /* --- listeners -------------------------------------------------------------------------------- */
 
-/* C29: an address that other machines can reach needs client tokens, or a word that none are
- * needed. The admin pages ask for no token, and have a word of their own. */
+/* C29: an address that other machines can reach needs client tokens, or insecure_listen. The admin
+ * pages ask for no token, and have their own insecure_listen. */
 bool config_may_be_reached(const struct config *c, bool admin)
 {
     if (admin)
@@ -85,7 +85,7 @@ void config_check_listeners(const struct config *c, const struct config_origin *
 
 /* --- the spool -------------------------------------------------------------------------------- */
 
-/* This is no problem: all but the largest requests are served without the folder. */
+/* This is only a note: all but the largest requests are served without the folder. */
 void config_check_spool(const struct config *c, const struct config_origin *o)
 {
     int rc = spool_file_probe(c->server.spool_dir);
@@ -101,7 +101,7 @@ void config_check_spool(const struct config *c, const struct config_origin *o)
 
 /* --- retries ---------------------------------------------------------------------------------- */
 
-/* A route that sets neither delay has the global ones, which are checked by themselves. */
+/* A route that sets neither delay has the global ones, which are checked separately. */
 void config_check_settings(const struct route_settings *s, const struct config_origin *o)
 {
     const struct backoff_settings *b = &s->retry.backoff;
@@ -178,8 +178,8 @@ static void check_headers(const struct config_upstream *u, const struct config_o
     }
 }
 
-/* Returns the own listener that the upstream leads to, or NULL. Sockets that systemd passes take
- * the place of the addresses in the file; they are checked at the start. */
+/* Returns the listener of this daemon that the upstream leads to, or NULL. Sockets from systemd
+ * replace the addresses in the file; they are checked at the start. */
 static const char *own_listener(const struct config *c, const struct config_upstream *u)
 {
     for (unsigned i = 0; !getenv("LISTEN_FDS") && i < c->server.listen.count; i++) {
@@ -244,8 +244,8 @@ void config_finish_upstream(struct config *c, struct config_upstream *u,
 
 /* --- access ----------------------------------------------------------------------------------- */
 
-/* Finds what keeps users without special rights from a file: its own mode, or that of a folder
- * above it. Returns that mode, or -1. A missing file is another check's matter. */
+/* Finds the barrier that keeps ordinary users from a file: its own mode, or that of a folder above
+ * it. Returns that mode, or -1. Another check reports missing files. */
 static int find_barrier(const char *path, unsigned bits, char ret_barrier[PATH_MAX])
 {
     size_t n = strlen(path);

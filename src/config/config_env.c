@@ -1,12 +1,12 @@
 /* The environment as entries of the configuration: RETRYD_RETRY_MAX_ATTEMPTS = 7.
  *
- * A variable is RETRYD_SECTION_KEY, and RETRYD_KEY for [server]. In a section with a name it is
- * RETRYD_UPSTREAM_NAME_KEY; without the name it means the first upstream. What is a letter or a
- * digit is in upper case, and everything else is an underscore. One that ends in _FILE and names no
- * setting otherwise gives a file that holds the value.
+ * A variable is named RETRYD_SECTION_KEY, and RETRYD_KEY for [server]. For a section with a name it
+ * is RETRYD_UPSTREAM_NAME_KEY; without the name it sets the first upstream. Letters are in upper
+ * case, and everything but letters and digits is an underscore. A variable that ends in _FILE, and
+ * does not name a setting with that, names a file that holds the value.
  *
- * Entries are the same as those of the file, and replace them: whatever is wrong with one is found
- * and told as it is there, with the variable's name where a line's number would be. */
+ * The entries are like those of the file and replace them. Their mistakes are found and reported in
+ * the same way, with the variable's name instead of a line number. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -16,15 +16,15 @@
 #include "config/config_private.h"
 
 #define PREFIX "RETRYD_"
-#define NAME_MAX_LEN 128 /* of what stands behind the prefix */
+#define NAME_MAX_LEN 128 /* of the part after the prefix */
 
-/* What a variable sets. */
+/* The setting that a variable sets. */
 struct setting {
     const char *section;
     char name[NAME_MAX_LEN]; /* "": none */
     char key[NAME_MAX_LEN];
     bool from_file; /* the value is the name of a file that holds it */
-    size_t weight;  /* how good a guess it is: the longest key is the best, but for these */
+    size_t weight;  /* how good a guess it is: the longest key is the best, except for headers */
 };
 
 #define HEADER_WEIGHT (2 * NAME_MAX_LEN) /* a header's name may end like a key */
@@ -33,12 +33,12 @@ struct setting {
 struct environment {
     struct config_text *text;
     struct config_report *report;
-    unsigned line; /* of the variable that is read */
+    unsigned line; /* of the current variable */
 };
 
 /* --- names ------------------------------------------------------------------------------------ */
 
-/* Writes a name as a variable has it: "max_attempts" as "MAX_ATTEMPTS". */
+/* Writes a name in a variable's form: "max_attempts" as "MAX_ATTEMPTS". */
 static void to_variable(const char *name, char out[NAME_MAX_LEN])
 {
     size_t n = 0;
@@ -48,7 +48,7 @@ static void to_variable(const char *name, char out[NAME_MAX_LEN])
     out[n] = '\0';
 }
 
-/* Writes a section's name, or a header's, of which a variable has only this. */
+/* Writes the name of a new section, or of a header, from a variable's form. */
 static void from_variable(struct str name, char separator, char out[NAME_MAX_LEN])
 {
     size_t n = 0;
@@ -58,7 +58,7 @@ static void from_variable(struct str name, char separator, char out[NAME_MAX_LEN
     out[n] = '\0';
 }
 
-/* Returns the name of the section of that kind that a variable means, or NULL: there is none yet. */
+/* Returns the name of the existing section of that kind that a variable means, or NULL. */
 static const char *known_name(const struct config_text *text, const char *kind, struct str name)
 {
     for (unsigned i = 0; i < text->count; i++) {
@@ -80,10 +80,10 @@ static const char *first_upstream(const struct config_text *text)
     return "openai";
 }
 
-/* --- which setting a variable means ----------------------------------------------------------- */
+/* --- the setting of a variable ---------------------------------------------------------------- */
 
 /* Takes `rest`, "AZURE_URL" or "URL", as the key of a section with a name, if it fits better than
- * what was found before. A section that is there is better than one that would be new. */
+ * the earlier guesses. An existing section is better than a new one. */
 static void try_named(const struct environment *e, const char *kind, const char *key,
                       struct str rest, struct setting *s)
 {
@@ -164,18 +164,19 @@ static void try_section(const struct environment *e, const struct config_section
     }
 }
 
-/* Finds what a name behind RETRYD_ means. */
+/* Finds the meaning of a name after RETRYD_. */
 static bool find_setting(const struct environment *e, struct str rest, struct setting *ret)
 {
-    char head[NAME_MAX_LEN];
+    char prefix[NAME_MAX_LEN];
 
     *ret = (struct setting){0};
     for (unsigned i = 0; i < config_section_count; i++) {
-        to_variable(config_sections[i].name, head);
-        if (rest.n > strlen(head) && str_starts(rest, str_from(head)) &&
-            rest.p[strlen(head)] == '_')
+        to_variable(config_sections[i].name, prefix);
+        if (rest.n > strlen(prefix) && str_starts(rest, str_from(prefix)) &&
+            rest.p[strlen(prefix)] == '_')
             try_section(e, &config_sections[i],
-                        (struct str){rest.p + strlen(head) + 1, rest.n - strlen(head) - 1}, ret);
+                        (struct str){rest.p + strlen(prefix) + 1, rest.n - strlen(prefix) - 1},
+                        ret);
     }
     if (!ret->section)
         try_section(e, config_section_find("server"), rest, ret);
@@ -187,23 +188,23 @@ static bool find_setting(const struct environment *e, struct str rest, struct se
     return true;
 }
 
-/* --- variables that mean nothing -------------------------------------------------------------- */
+/* --- unknown variables ------------------------------------------------------------------------ */
 
-static void try_hint(const char *typed, const char *head, const char *key, size_t *far,
+static void try_hint(const char *typed, const char *prefix, const char *key, size_t *far,
                      char best[NAME_MAX_LEN])
 {
     char name[NAME_MAX_LEN], variable[NAME_MAX_LEN];
 
-    snprintf(name, sizeof name, "%s%s%s", head, head[0] ? "_" : "", key);
+    snprintf(name, sizeof name, "%s%s%s", prefix, prefix[0] ? "_" : "", key);
     to_variable(name, variable);
     if (config_name_nearer(typed, variable, key, far))
         memcpy(best, variable, NAME_MAX_LEN);
 }
 
-/* Finds the variable that a misspelt one is nearest to; "" if none is near. */
+/* Finds the variable that is nearest to a misspelt one; "" if none is near. */
 static void find_hint(const struct config_text *text, struct str rest, char best[NAME_MAX_LEN])
 {
-    char typed[NAME_MAX_LEN], spelt[NAME_MAX_LEN], head[NAME_MAX_LEN];
+    char typed[NAME_MAX_LEN], spelt[NAME_MAX_LEN], prefix[NAME_MAX_LEN];
     size_t far = CONFIG_FAR;
 
     best[0] = '\0';
@@ -219,9 +220,10 @@ static void find_hint(const struct config_text *text, struct str rest, char best
         if (!strcmp(row->section, "server"))
             try_hint(typed, "", row->key, &far, best);
         for (unsigned k = 0; k < text->count; k++) {
-            snprintf(head, sizeof head, "%s_%.60s", text->sections[k].kind, text->sections[k].name);
+            snprintf(prefix, sizeof prefix, "%s_%.60s", text->sections[k].kind,
+                     text->sections[k].name);
             if (!strcmp(text->sections[k].kind, row->section) && text->sections[k].name[0])
-                try_hint(typed, head, row->key, &far, best);
+                try_hint(typed, prefix, row->key, &far, best);
         }
     }
 }
@@ -241,7 +243,7 @@ static void unknown(const struct environment *e, struct str rest)
                        "RETRY_MAX_ATTEMPTS, or another prefix if it is none of retryd's");
 }
 
-/* Whether Kubernetes set the variable, or Docker, for a service that is named like retryd:
+/* Whether Kubernetes or Docker set the variable for a service whose name begins with retryd:
  * RETRYD_SERVICE_HOST, RETRYD_PORT=tcp://10.0.0.1:80, RETRYD_PORT_80_TCP_ADDR, and the same with
  * more words before. */
 static bool is_of_a_service(struct str rest, const char *value)
@@ -275,7 +277,7 @@ static bool read_value(const struct environment *e, const char *path, struct buf
     return rc == 0;
 }
 
-/* Sets what the variable says, unless another variable has said it. */
+/* Applies the variable, unless another variable has set the same. */
 static void put(const struct environment *e, const struct setting *s, struct str value)
 {
     unsigned before = config_text_line(e->text, s->section, s->name, s->key);
@@ -331,7 +333,7 @@ static void take(const struct environment *e, struct str rest, const char *value
     buf_deinit(&content);
 }
 
-/* Whether "NAME=value" may be a setting. One without a value counts as not set. */
+/* Whether "NAME=value" may be a setting. A variable with an empty value counts as not set. */
 static bool is_candidate(const char *variable)
 {
     const char *equals = strchr(variable, '=');

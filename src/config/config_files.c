@@ -1,5 +1,5 @@
-/* Files whose contents belong to the configuration: keys, passwords, certificates. What is read is
- * wiped here, and no message shows any of it. */
+/* Files whose contents belong to the configuration: keys, passwords, certificates. Their contents
+ * are wiped from memory here, and no message shows them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,12 +1,12 @@
-/* Writes the manual page of the file, retryd.conf(5), in mdoc(7): the table of settings, and what
- * holds for all of them. */
+/* Writes the manual page of the file, retryd.conf(5), in mdoc(7): the table of settings, after the
+ * rules for all of them. */
 #include <string.h>
 
 #include "config/config_private.h"
 
 #define WIDTH 76 /* of a line; some readers of mdoc complain about more than 80 */
 
-static const char head[] =
+static const char beginning[] =
     ".Dd " RETRYD_DATE "\n"
     ".Dt RETRYD.CONF 5\n"
     ".Os\n"
@@ -30,7 +30,7 @@ static const char head[] =
     "A line that starts with # or ; is a comment, and so is what follows a space\n"
     "and a ; after a value.\n"
     "A list is separated by commas, and may continue on indented lines.\n"
-    "A line may have 198 bytes.\n"
+    "A line may have up to 198 bytes.\n"
     ".Pp\n"
     "Durations are 250ms, 30s, 1.5s, 10m, 2h and 1d; sizes are 512, 64K, 512M and\n"
     "2G, in powers of 1024; percentages are 20%.\n"
@@ -54,7 +54,7 @@ static const char tail[] =
     ".Ev RETRYD_UPSTREAM_NAME_KEY ;\n"
     "without the name it sets the first upstream:\n"
     ".Ev RETRYD_UPSTREAM_URL .\n"
-    "What is no letter or digit is an underscore.\n"
+    "Characters other than letters and digits become underscores.\n"
     "With\n"
     ".Ev _FILE\n"
     "behind its name, a variable names a file that holds the value.\n"
@@ -132,7 +132,7 @@ static void put_row(const struct config_row *row, FILE *out)
 
 void config_manual(FILE *out)
 {
-    fputs(head, out);
+    fputs(beginning, out);
     for (unsigned i = 0; i < config_section_count; i++) {
         const struct config_section_row *s = &config_sections[i];
 

@@ -4,12 +4,12 @@
  *   config_address.c  addresses to listen on, URLs to forward to
  *   config_type.c     the types of settings: how a value is read, checked and written
  *   config_table.c    the settings, a row each, and how a row is found
- *   config_report.c   what the user is told: problems and notes, the dump, the reference
+ *   config_report.c   texts for the user: problems and notes, the dump, the reference
  *   config_read.c     the file as sections and entries (inih)
  *   config_env.c      the environment as further entries
  *   config_files.c    other files whose contents belong to the configuration
- *   config_secrets.c  what those hold: API keys, passwords, certificates, the tokens that clients must send
- *   config_check.c    conflicts between settings, and what follows from them
+ *   config_secrets.c  their contents: API keys, passwords, certificates, clients' tokens
+ *   config_check.c    conflicts between settings, and values that follow from them
  *   config_route.c    the upstreams of a route, and the route of a request
  *   config_manual.c   the reference as a manual page
  *   config.c          loading, renewing and freeing a configuration */
@@ -25,8 +25,8 @@
 #include "base/str.h"
 #include "config/config.h"
 
-/* Returns the array with room for one more item, or NULL if out of memory. `count` is what it
- * holds: its memory doubles at each power of two. */
+/* Returns the array with room for one more item, or NULL if out of memory. `count` is its present
+ * number of items: its memory doubles at each power of two. */
 static inline void *config_grow(void *items, unsigned count, size_t size)
 {
     return count & (count - 1) ? items : realloc(items, (count ? 2 * (size_t)count : 1) * size);
@@ -56,7 +56,7 @@ enum config_type {
     CONFIG_GLOB,      /* char *, a pattern */
     CONFIG_PATH_GLOB, /* char *, a pattern for a path */
     CONFIG_SERVER,    /* char *, a server to connect to */
-    CONFIG_PREFIX,    /* char *, what names begin with */
+    CONFIG_PREFIX,    /* char *, the prefix of names */
     CONFIG_TEXT,      /* char *, any one line */
     CONFIG_HEADER,    /* struct config_pairs; the key is header.NAME */
     CONFIG_MODEL,     /* struct config_pairs; the key is model.NAME */
@@ -76,7 +76,7 @@ struct config_row {
     const char *fallback; /* the default as a user would write it; "": the setting may be empty */
     const char *const *choices; /* NULL-terminated */
     const char *zero_word;      /* a word for 0, such as "auto"; NULL: none */
-    const char *zero_means;     /* what 0 or an empty value does; NULL: help says it */
+    const char *zero_means;     /* the meaning of 0 or an empty value; NULL: help says it */
     bool restart;               /* a reload does not change it */
     const char *help;           /* one line */
 };
@@ -97,8 +97,8 @@ extern const unsigned config_section_count;
 
 #define CONFIG_KEY_MAX 64 /* of "SECTION.KEY" */
 
-/* Writes the row's key as a section of that kind has it: "url", or "retry.max_attempts" in a
- * route. Returns false if such a section does not have it. */
+/* Writes the row's key in a section of that kind: "url", or "retry.max_attempts" in a route.
+ * Returns false if such a section does not have the key. */
 bool config_row_key(const char *section, const struct config_row *row, char out[CONFIG_KEY_MAX]);
 
 /* Returns the row of `key` in a section of that kind, or NULL. A [route] also has the rows of the
@@ -110,13 +110,13 @@ const struct config_section_row *config_section_find(const char *name);
 /* Returns the section that a misspelt name is nearest to, or NULL. */
 const char *config_section_nearest(const char *name);
 
-/* Whether `typed` may have been meant as `name`, and is nearer to it than `*far`, which is at first
+/* Whether `typed` may be a misspelt `name`, and is nearer to it than `*far`, which starts at
  * CONFIG_FAR. `word` is the part of `name` that counts. */
 #define CONFIG_FAR 40
 bool config_name_nearer(const char *typed, const char *name, const char *word, size_t *far);
 
-/* Writes what an unknown key should perhaps be: "; did you mean x?" or "; it belongs in [retry]".
- * Writes nothing if no key is near. */
+/* Writes a hint for an unknown key: "; did you mean x?" or "; it belongs in [retry]"; nothing if no
+ * key is near. */
 void config_key_hint(const char *section, const char *key, struct buf *out);
 
 /* Returns the row's field. `owner` is the struct that the row's owner names. */
@@ -131,41 +131,41 @@ bool config_row_is_prefix(const struct config_row *row);
 /* Whether the value is a list, which may continue over indented lines. */
 bool config_row_is_list(const struct config_row *row);
 
-/* Whether `text`, meant as a value for the row, may contain a secret, and is not shown. */
+/* Whether `text`, a value for the row, may contain a secret and must not be shown. */
 bool config_row_hides(const struct config_row *row, const char *text);
 
 /* --- values ----------------------------------------------------------------------------------- */
 
 #define CONFIG_VALUE_MAX (1024 * 1024) /* of a value's text */
 
-/* Why a text is not a value. */
+/* The reason why a text is not a valid value. */
 struct config_mistake {
     struct str found;     /* the part that is wrong */
-    const char *expected; /* what would be right; NULL: what config_value_expected writes */
+    const char *expected; /* a valid value; NULL: see config_value_expected */
 };
 
 /* Parses `text` into the row's field of `owner`; a list is appended to. Returns 0, -ENOMEM, or
- * -EINVAL: then the mistake is filled in, and the field is unchanged, but for a list, which keeps
- * the items before the wrong one. */
+ * -EINVAL: then the mistake is filled in, and the field is unchanged, except that a list keeps the
+ * items before the wrong one. */
 int config_value_parse(const struct config_row *row, struct str text, void *owner,
                        struct config_mistake *ret_mistake);
 
-/* Frees what the field holds and leaves it empty. */
+/* Frees the field's value and leaves it empty. */
 void config_value_clear(const struct config_row *row, void *owner);
 
-/* Writes the value in the form that config_value_parse reads, with secrets masked by "***". */
+/* Writes the value for config_value_parse, with secrets masked by "***". */
 void config_value_text(const struct config_row *row, const void *owner, struct buf *out);
 
-/* Whether two owners have the same value, as far as it is not masked. */
+/* Whether two owners have the same value, secrets apart. */
 bool config_value_same(const struct config_row *row, const void *a, const void *b);
 
-/* Writes what is expected: "a duration such as 250ms, 30s or 10m (at least 1ms)". */
+/* Writes the expected kind of value: "a duration such as 250ms, 30s or 10m (at least 1ms)". */
 void config_value_expected(const struct config_row *row, struct buf *out);
 
 /* Writes the type and the bounds of a value: "duration, 1ms to 1h". */
 void config_value_kind(const struct config_row *row, struct buf *out);
 
-/* Writes all that the reference says of a row. */
+/* Writes the reference's text about a row. */
 void config_row_describe(const struct config_row *row, struct buf *out);
 
 /* --- addresses and URLs ----------------------------------------------------------------------- */
@@ -182,10 +182,9 @@ struct config_url {
 
 #define CONFIG_LISTEN_MAX 16 /* addresses of [server] listen */
 
-/* The checks return NULL if the text is right, else what would be. */
+/* The checks return NULL if the text is valid, else a description of what is expected. */
 
-/* An address to listen on. `ret_loopback` (may be NULL) tells whether only this machine can
- * reach it. */
+/* An address to listen on. `ret_loopback` (may be NULL): whether only this machine can reach it. */
 const char *config_address_check(struct str address, bool *ret_loopback);
 
 /* An upstream's URL, a proxy's URL, a server to connect to (HOST:PORT, unix:/PATH). */
@@ -199,7 +198,7 @@ char *config_url_text(struct str url);
 
 /* --- reports ---------------------------------------------------------------------------------- */
 
-/* Why a load failed. The first of these that occurred decides errno. */
+/* The kinds of a load's faults. The first of these that occurred decides errno. */
 enum config_fault {
     FAULT_MEMORY,   /* ENOMEM */
     FAULT_VALUE,    /* EINVAL: a value, or the form of the file */
@@ -229,11 +228,11 @@ struct config_report {
     bool examined; /* for --check and --dump-config: a missing credential is no problem */
 };
 
-/* What a message is about. */
+/* The place in the file that a message is about. */
 struct config_place {
     unsigned line;     /* 0: the file as a whole */
     const char *title; /* of the section, "upstream openai"; NULL: the message names none */
-    const char *group; /* "retry" where a route overrides retry.KEY; NULL: nothing */
+    const char *group; /* "retry" if a route overrides retry.KEY; else NULL */
     const char *key;
 };
 
@@ -253,7 +252,7 @@ bool config_report_bad(const struct config_report *r);
 /* Appends the lines in the order of their numbers. Either buffer may be NULL. */
 void config_report_write(struct config_report *r, struct buf *problems, struct buf *notes);
 
-/* Returns the errno for what was reported, or 0. */
+/* Returns the errno for the reported problems, or 0. */
 int config_report_errno(const struct config_report *r);
 
 /* Whether the text has a control character, also a tab. */
@@ -281,7 +280,7 @@ struct config_section {
     unsigned count;
 };
 
-/* A line from here on is none of the file but a variable of the environment. */
+/* Line numbers from here on stand for variables of the environment. */
 #define CONFIG_LINE_VARIABLES (1u << 24)
 
 struct config_text {
@@ -291,8 +290,8 @@ struct config_text {
     unsigned variable_count;
 };
 
-/* Reads the file into `text`, which is empty. Whatever is wrong with the file's form is reported,
- * and the rest of it is in `text` all the same. */
+/* Reads the file into the empty `text`. Reports faults in the file's form, and continues after
+ * them. */
 void config_read(const char *path, struct config_text *text, struct config_report *r);
 void config_text_deinit(struct config_text *text);
 
@@ -310,19 +309,19 @@ int config_text_section(struct config_text *text, const char *kind, const char *
 unsigned config_text_line(const struct config_text *text, const char *kind, const char *name,
                           const char *key);
 
-/* Replaces what the section says of the key. "models" stands for all model.NAME. */
+/* Replaces the section's entries for the key. "models" stands for all model.NAME. */
 void config_text_set(struct config_text *text, unsigned section, const char *key, const char *value,
                      unsigned line, struct config_report *r);
 
-/* Returns what the file and the environment said. */
+/* Returns the entries of the file and of the environment. */
 const struct config_text *config_source_text(const struct config *c);
 
-/* Adds what the environment says; it replaces what the file says. */
+/* Adds the entries of the environment, which replace those of the file. */
 void config_environment(struct config_text *text, struct config_report *r);
 
 /* --- checks across settings ------------------------------------------------------------------- */
 
-/* Where the settings of one section, or of all unnamed sections together, are in the file. */
+/* The lines of the settings of one section, or of all unnamed sections together. */
 struct config_origin {
     struct config_report *report;
     const char *title;               /* "upstream openai"; NULL: the unnamed sections */
@@ -350,7 +349,7 @@ void config_finish_shared(struct config *c, const struct config_origin *o);
 void config_finish_upstream(struct config *c, struct config_upstream *u,
                             const struct config_origin *o);
 
-/* Finds the upstreams that the route names, and notes settings without effect. */
+/* Finds the route's upstreams, and notes settings without effect. */
 void config_finish_route(const struct config *c, struct config_route *route,
                          const struct config_origin *o);
 
@@ -371,41 +370,40 @@ struct config_reading {
 
     /* Used by config_files.c alone. */
     struct config_report *to, own;
-    const char *remark; /* is added to the message that the file cannot be read */
+    const char *remark; /* added to the message that the file cannot be read */
     unsigned index;     /* in the snapshot's files */
     bool found;
     char *space;     /* wiped before it is freed */
-    char path[4096]; /* what is opened */
+    char path[4096]; /* the path to open */
     char quote[CONFIG_QUOTED_MAX];
 };
 
-/* Begins with the file that the setting `key` of [upstream], [shared] or [server] names, and adds it to the
- * snapshot's files. NULL if out of memory. */
+/* Begins to read the file that the setting `key` of [upstream], [shared] or [server] names, and
+ * adds it to the snapshot's files. NULL if out of memory. */
 struct config_reading *config_reading_new(struct config *c, const struct config_origin *o,
                                           const char *section, const char *key, const char *name);
 
-/* While a configuration is renewed: whether the file is unchanged, and need not be read. */
+/* During config_renew: whether the file is unchanged, so that it need not be read. */
 bool config_reading_as_before(struct config_reading *f);
 
-/* Reads the file. Returns false if that failed, and was reported, or if `f` is NULL. */
+/* Reads the file. Returns false, after a report, if that failed, or if `f` is NULL. */
 bool config_reading_read(struct config_reading *f);
 
 /* Whether no problem was reported; false if `f` is NULL. */
 bool config_reading_good(const struct config_reading *f);
 struct config_file *config_reading_file(struct config_reading *f);
 
-/* Wipes and frees it; NULL is fine. While a configuration is renewed, the problem becomes the
- * file's. */
+/* Wipes and frees it; NULL is fine. During config_renew, the problem becomes the file's. */
 void config_reading_free(struct config_reading *f);
 
 void config_files_free(struct config *c);
 
-/* Returns the same upstream of the configuration that is renewed; NULL if none is. */
+/* During config_renew: returns the same upstream of the previous configuration; else NULL. */
 const struct config_upstream *config_upstream_before(const struct config *c,
                                                      const struct config_upstream *u);
 
-/* Each loads what settings of [upstream], [shared] or [server] name. While a configuration is renewed, what
- * was there before stays where a file is not usable. */
+/* Each loads the files and variables that settings of [upstream], [shared] or [server] name. During
+ * config_renew, the previous contents are kept if a file is not usable. */
 void config_load_keys(struct config *c, struct config_upstream *u, const struct config_origin *o);
 void config_load_client(struct config *c, struct config_upstream *u, const struct config_origin *o);
 void config_load_authorities(struct config *c, struct config_upstream *u,

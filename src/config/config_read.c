@@ -1,8 +1,8 @@
 /* Reads an INI file into sections and entries that know their lines.
  *
- * inih splits a line into key and value, strips comments and tells which lines continue a value.
+ * inih splits a line into key and value, strips comments and detects which lines continue a value.
  * It has four gaps, which this file closes by passing it the lines one by one:
- *  - It does not tell line numbers. They are counted here; inih calls the handler for a line
+ *  - It does not report line numbers. They are counted here; inih calls the handler for a line
  *    before it asks for the next one.
  *  - It cuts a line that does not fit its buffer of 200 bytes. Such a line is reported and
  *    withheld.
@@ -28,12 +28,12 @@
 #define NAME_MAX_LEN 64
 #define MODEL_NAME_MAX 512
 #define READER_MAGIC 0x52454144u
-#define HIDDEN_COLON '\1' /* a line with such a character of its own is refused */
+#define HIDDEN_COLON '\1' /* a line that itself contains this character is refused */
 
 struct reader {
     unsigned magic;
     struct str rest;
-    struct config_place here; /* the line that is read */
+    struct config_place here; /* the current line */
     bool awaiting;            /* the line has to reach the handler */
     bool continues;           /* the line continues a value */
     bool key_seen;            /* since the section's line */
@@ -48,7 +48,7 @@ struct reader {
 static void entry_deinit(struct config_entry *e)
 {
     free(e->key);
-    /* A value may be a header with a token in it. */
+    /* The value may be a header with a token in it. */
     explicit_bzero(e->value, strlen(e->value));
     free(e->value);
 }
@@ -289,7 +289,7 @@ static void show_colons(char *key)
             *key = ':';
 }
 
-/* Returns what inih is to see of the line: nothing, if it is withheld. `room` is the size that
+/* Returns the part of the line that inih gets: nothing if it is withheld. `room` is the size that
  * fits. */
 static struct str filter_line(struct reader *r, struct str line, size_t room)
 {
@@ -316,7 +316,7 @@ static struct str filter_line(struct reader *r, struct str line, size_t room)
             line.n, room);
         return nothing;
     }
-    /* A header's value must not be cut where elsewhere a comment begins. */
+    /* A header's value must not be cut like one with a comment. */
     if (!r->continues && str_starts(text, STR("header.")) && without_comment(text).n < text.n) {
         config_problem(
             r->report, FAULT_VALUE, r->here,
@@ -429,7 +429,7 @@ static int take_entry(void *user, const char *section, const char *name, const c
     return 1;
 }
 
-/* --- what is not from the file ---------------------------------------------------------------- */
+/* --- entries from elsewhere ------------------------------------------------------------------- */
 
 int config_text_section(struct config_text *text, const char *kind, const char *name, unsigned line)
 {
@@ -438,7 +438,7 @@ int config_text_section(struct config_text *text, const char *kind, const char *
     return at >= 0 ? at : text_add(text, str_from(kind), str_from(name), line);
 }
 
-/* Whether an entry is what `key` names. The names of headers have no case. */
+/* Whether an entry is the one that `key` names. The names of headers have no case. */
 static bool says(const char *entry, const char *key)
 {
     if (!strcmp(key, "models"))

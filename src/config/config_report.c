@@ -1,5 +1,4 @@
-/* What the user is told: problems and notes of a file, the configuration in force, the
- * reference. */
+/* Texts for the user: problems and notes of a file, the configuration in force, the reference. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -113,7 +112,7 @@ static int by_line(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* Writes where a line is: "FILE:LINE", or the name of a variable. */
+/* Writes the place of a line: "FILE:LINE", or the name of a variable. */
 static void put_line(const char *path, const struct config_text *text, unsigned line,
                      struct buf *out)
 {
@@ -152,8 +151,7 @@ void config_report_write(struct config_report *r, struct buf *problems, struct b
         lines_write(&r->notes, r, "notes", notes);
 }
 
-/* Whether a text is long and made of the characters that keys are made of, or starts as OpenAI's
- * keys do. */
+/* Whether a text is long and consists of the characters of keys, or starts like OpenAI's keys. */
 static bool looks_secret(struct str text)
 {
     bool digit = false;
@@ -203,8 +201,8 @@ const char *config_quote(struct str text, char out[CONFIG_QUOTED_MAX])
 
 struct dump {
     const struct config *config;
-    bool sources;            /* each value with where it is from */
-    const char *kind, *name; /* of the section that is written */
+    bool sources;            /* each value with its origin */
+    const char *kind, *name; /* of the current section */
     FILE *out;
 };
 
@@ -227,7 +225,7 @@ static void put_source(const struct dump *d, const char *prefix, const char *key
     buf_deinit(&place);
 }
 
-/* Writes a line without spaces around the = where the file may have had no room for them. */
+/* Writes a line, without spaces around the = if they may not have fitted in the file. */
 static void put_pair(const char *prefix, const char *key, struct str value, FILE *out)
 {
     bool tight = strlen(prefix) + strlen(key) + value.n > TIGHT;
@@ -285,7 +283,8 @@ static void put_rows(const struct dump *d, const void *owner)
     }
 }
 
-/* Writes only what differs: a route takes the rest from the sections that it overrides. */
+/* Writes only the values that differ: a route inherits the others from the sections that it
+ * overrides. */
 static void put_overrides(const struct dump *d, const struct config_route *route)
 {
     const struct route_settings *defaults = &d->config->defaults;
@@ -381,7 +380,7 @@ void config_diff_restart(const struct config *old, const struct config *now, str
 
 /* --- the reference ---------------------------------------------------------------------------- */
 
-/* Writes words in lines of up to HELP_WIDTH, each behind `indent` spaces. */
+/* Writes words in lines of up to HELP_WIDTH, each after `indent` spaces. */
 static void put_wrapped(struct str text, int indent, FILE *out)
 {
     size_t column = 0;

@@ -1,4 +1,4 @@
-/* Routes: which upstreams one names, and which route a request takes. */
+/* Routes: the upstreams of a route, and the route of a request. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,7 +83,7 @@ static void fill_weights(struct config_route *route, unsigned upstreams,
         config_note(o->report, place, "have no effect with one upstream");
 }
 
-/* The default of fallback_on is no sign of a mistake: a dump writes it for every route. */
+/* The default of fallback_on is not reported, because a dump writes it for every route. */
 static void note_no_fallback(const struct config_route *route, const struct config_origin *o)
 {
     static const char nothing[] = "has no effect without fallback_models";
@@ -96,13 +96,13 @@ static void note_no_fallback(const struct config_route *route, const struct conf
         config_note(o->report, config_place_of(o, "retry", "attempts_per_tier"), nothing);
 }
 
-/* A client's key is for one provider, and no other should see it. */
+/* A client's key is for one provider, and no other one should see it. */
 static void note_client_keys(const struct config *c, const struct config_route *route,
                              const struct config_origin *o)
 {
     const struct config_upstream *first = NULL;
 
-    /* With tokens, no upstream sees what clients send. */
+    /* With tokens, no upstream sees the clients' credentials. */
     for (unsigned i = 0; !c->server.client_keys_file[0] && i < route->upstream_count; i++) {
         const struct config_upstream *u = route->upstreams[i];
 
@@ -222,8 +222,8 @@ static void tell_twice(struct str path, struct str version, char *ret, size_t si
                                    : "");
 }
 
-/* Tells what a client's base URL ends in to take this route: the route's base, but for the version
- * that some clients add by themselves. Returns false if the route is for another API. */
+/* Finds the end of a client's base URL for this route: the route's base, without the version if
+ * clients of the path add it themselves. Returns false if the route is for another API. */
 static bool client_base(const struct config_route *route, struct str path, struct str *ret)
 {
     enum dialect d = dialect_of(path);

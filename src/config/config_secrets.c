@@ -1,5 +1,5 @@
-/* Loads what files and variables hold: API keys, passwords, certificates, trusted authorities, tokens.
- * Keys and passwords are only kept as secrets, and no message shows any of them. */
+/* Loads API keys, passwords, certificates, trusted authorities and tokens from files and variables.
+ * Keys and passwords are only kept as secrets, and no message shows them. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -22,7 +22,7 @@ static bool same_secret(const struct secret *a, const struct secret *b)
     return str_eq(secret_text(a), secret_text(b));
 }
 
-/* Copies what there was before. */
+/* Keeps the previous secret. */
 static struct secret *keep_secret(const struct secret *was, struct config_report *r)
 {
     struct secret *s = was ? secret_new(secret_text(was)) : NULL;
@@ -48,7 +48,7 @@ static int add_key(struct config_upstream *u, struct str text)
     return 0;
 }
 
-/* Returns what is wrong with a key, or NULL. */
+/* Returns a key's fault, or NULL. */
 static const char *key_fault(struct str key)
 {
     if (!str_is_visible(key))
@@ -207,7 +207,7 @@ void config_load_password(struct config *c, const struct config_origin *o)
             c->before ? c->before->shared_password : NULL, &c->shared_password);
 }
 
-/* Undoes percent-encoding (RFC 3986 2.1). Returns the end of what was written. */
+/* Decodes percent-encoding (RFC 3986 2.1). Returns the end of the output. */
 static char *put_decoded(char *to, struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
@@ -253,7 +253,7 @@ static bool split_user(const char *proxy, struct str *ret_scheme, struct str *re
     return true;
 }
 
-/* Returns what is wrong with a password file beside `proxy`, or NULL. */
+/* Returns the fault of a password file for `proxy`, or NULL. */
 static const char *proxy_fault(const char *proxy)
 {
     struct str scheme, user, rest;
@@ -418,7 +418,7 @@ void config_load_authorities(struct config *c, struct config_upstream *u,
 
 /* --- the client's certificate ----------------------------------------------------------------- */
 
-/* A certificate and its key; `key` is `cert` where one file holds both. */
+/* A certificate and its key; `key` is `cert` if one file holds both. */
 struct cert_pair {
     struct config_reading *cert, *key;
 };
@@ -438,7 +438,7 @@ static bool look_at_key(struct config_reading *f)
     return !pem.encrypted;
 }
 
-/* Reports what the TLS library finds wrong. */
+/* Reports the faults that the TLS library finds. */
 static void check_pair(const struct cert_pair *p)
 {
     struct config_reading *cert = p->cert, *key = p->key;
@@ -485,7 +485,7 @@ static void read_pair(const struct cert_pair *p, struct config_upstream *u,
         check_pair(p);
 }
 
-/* While a configuration is renewed: keeps the pair of before unless both files are good. */
+/* During config_renew: keeps the previous pair unless both files are good. */
 static void settle_pair(const struct cert_pair *p, struct config_upstream *u,
                         const struct config_upstream *was)
 {
@@ -549,7 +549,8 @@ static struct tokens *new_set(void)
 
 /* --- the file --------------------------------------------------------------------------------- */
 
-/* Adds the token on line `n` of the file, "NAME TOKEN" or "TOKEN". Returns false after a problem. */
+/* Adds the token on line `n` of the file, "NAME TOKEN" or "TOKEN". Returns false after a
+ * problem. */
 static bool take_token(struct tokens *t, struct config_reading *f, struct str line, unsigned n)
 {
     struct str name, text;
@@ -612,8 +613,7 @@ static void put(struct config *c, struct tokens *t)
     c->server.client_tokens = t;
 }
 
-/* Loads the tokens of a file that has been opened for that. `was`: those of the configuration that
- * is renewed, or NULL. */
+/* Loads the tokens of an opened file. `was`: those of the previous configuration, or NULL. */
 static struct tokens *load(struct config_reading *f, struct tokens *was)
 {
     struct tokens *now = new_set();
@@ -651,7 +651,7 @@ void config_load_tokens(struct config *c, const struct config_origin *o)
         c->admin.tokens = load(f, was ? was->admin.tokens : NULL);
 }
 
-/* --- a token that no file has ----------------------------------------------------------------- */
+/* --- the token of config_give_client_token ---------------------------------------------------- */
 
 int config_give_client_token(struct config *c, struct str name, struct str text)
 {

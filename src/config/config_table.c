@@ -1,7 +1,7 @@
-/* What can be set: one row per key, and the rows are all there is.
+/* The settings: one row per key.
  *
- * To add a setting, add its field to config.h and its row here; the tests then ask for its lines
- * in conf/retryd.conf and docs/configuration.md. */
+ * To add a setting, add its field to config.h and its row here; the tests then demand its lines in
+ * conf/retryd.conf and docs/configuration.md. */
 #include <stdio.h>
 #include <string.h>
 
@@ -407,8 +407,8 @@ static size_t distance(const char *a, const char *b)
     return row[n];
 }
 
-/* One may be the beginning of the other (api_key, api_key_env), or a third of the letters of `word`
- * may be wrong; two of a short one. */
+/* One may be the beginning of the other (api_key, api_key_env), or a third of the letters of
+ * `word`, or two of a short word, may be wrong. */
 bool config_name_nearer(const char *typed, const char *name, const char *word, size_t *far)
 {
     size_t d = distance(typed, name), n = strlen(word), a = strlen(typed), b = strlen(name);
@@ -438,7 +438,7 @@ const char *config_section_nearest(const char *name)
 void config_key_hint(const char *section, const char *key, struct buf *out)
 {
     const struct config_row *best = NULL, *home = NULL;
-    char name[CONFIG_KEY_MAX], head[WORD_MAX + 1];
+    char name[CONFIG_KEY_MAX], beginning[WORD_MAX + 1];
     size_t far = WORD_MAX;
 
     for (unsigned i = 0; i < config_row_count; i++) {
@@ -446,10 +446,11 @@ void config_key_hint(const char *section, const char *key, struct buf *out)
 
         if (!home && !strcmp(row->key, key))
             home = row;
-        snprintf(head, sizeof head, "%s", key);
-        if (config_row_is_prefix(row) && strchr(head, '.'))
-            strchr(head, '.')[1] = '\0'; /* "haeder." of haeder.X-Org */
-        if (config_row_key(section, row, name) && config_name_nearer(head, name, row->key, &far))
+        snprintf(beginning, sizeof beginning, "%s", key);
+        if (config_row_is_prefix(row) && strchr(beginning, '.'))
+            strchr(beginning, '.')[1] = '\0'; /* "haeder." of haeder.X-Org */
+        if (config_row_key(section, row, name) &&
+            config_name_nearer(beginning, name, row->key, &far))
             best = row;
     }
     if (best && config_row_key(section, best, name))

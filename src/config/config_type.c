@@ -1,4 +1,4 @@
-/* The types of settings: how a value is read, checked, written and described. */
+/* The types of settings: reads, checks, writes and describes their values. */
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -29,7 +29,7 @@ struct value {
     struct config_mistake mistake;
 };
 
-/* What a type can do. A member that it does not need is NULL. */
+/* The operations of a type. A member that it does not need is NULL. */
 struct type {
     const char *kind;     /* in the reference: "duration" */
     const char *expected; /* in messages: "a duration such as 250ms, 30s or 10m" */
@@ -39,10 +39,11 @@ struct type {
     /* For numbers: the unit. */
     bool (*read)(struct str text, uint64_t *ret_value);
     const char *(*write)(uint64_t value, char out[UNITS_TEXT_MAX]);
-    /* For texts and the items of lists: whether one is right, and what would be (NULL: it is). */
+    /* For texts and the items of lists: whether one is valid, and a description of what is expected
+     * (NULL: it is valid). */
     bool (*is)(struct str text);
     const char *(*check)(struct str text);
-    char *(*normal)(struct str text); /* the form that is kept, on the heap */
+    char *(*normal)(struct str text); /* returns the form that is kept, on the heap */
     const char *hides; /* a value with one of these characters is not shown; "": none is */
     bool list, repeats, prefix;
 };
@@ -127,7 +128,7 @@ static int parse_decimal(struct value *v, struct str text)
     return 0;
 }
 
-/* The fewest digits that read back as the same number. */
+/* Writes the fewest digits that read back as the same number. */
 static void format_decimal(const struct value *v, struct buf *out)
 {
     double value = *v->decimal, again;
@@ -250,7 +251,7 @@ static bool list_has(const struct string_list *list, struct str item)
     return false;
 }
 
-/* Whether a text, or an item of a list, is right; if not, fills in the mistake. */
+/* Whether a text, or an item of a list, is valid; if not, fills in the mistake. */
 static bool is_right(struct value *v, struct str text)
 {
     const struct type *type = type_of(v->row);
@@ -329,7 +330,7 @@ static int parse_text(struct value *v, struct str text)
     bool may_be_empty = v->row->fallback[0] == '\0';
     char *copy;
 
-    /* A dump writes a space before the value, and behind a space it would begin a comment. */
+    /* A dump writes a space before the value, and after a space it would begin a comment. */
     if (str_starts(text, STR(";"))) {
         v->mistake.expected = "a value that does not start with a semicolon";
         return -EINVAL;
@@ -469,7 +470,7 @@ static void clear_pairs(struct value *v)
 #define TEXT .parse = parse_text, .format = format_text, .clear = clear_text
 #define LIST .parse = parse_list, .format = format_list, .clear = clear_list, .list = true
 #define PAIRS .clear = clear_pairs, .prefix = true
-#define URL_HIDES "@?#" /* a password stands before an @, a key behind a ? */
+#define URL_HIDES "@?#" /* a password is before an @, a key after a ? */
 
 static const struct type types[] = {
     [CONFIG_DURATION] = {"duration", "a duration such as 250ms, 30s or 10m", U64,

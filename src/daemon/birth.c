@@ -1,4 +1,4 @@
-/* Notes what the process was started with, and gives it back to a child. */
+/* Notes the state that the process was started with, and gives it back to a child. */
 #include "daemon/birth.h"
 
 #include <dirent.h>
@@ -13,7 +13,7 @@
 
 #include "base/str.h"
 
-#define DESCRIPTORS_MAX 256 /* noted; more than that nobody hands to a program */
+#define DESCRIPTORS_MAX 256 /* noted; no program is started with more */
 
 static struct {
     sigset_t mask, ignored;

@@ -38,8 +38,8 @@ struct control {
     bool closing; /* accepts no more clients */
     bool shut;    /* the listening socket is closed */
     uv_pipe_t refused;
-    bool refusing; /* `refused` is a client that found no memory */
-    bool another;  /* and there is another one, which nobody has accepted */
+    bool refusing; /* `refused` is a client for whom there was no memory */
+    bool another;  /* and there is another one, not yet accepted */
     control_act act;
     control_done done;
     void *ctx;
@@ -155,7 +155,7 @@ static void on_refused(uv_handle_t *handle)
     free_if_over(c);
 }
 
-/* Closes the client's connection. libuv accepts nobody else as long as one is left. */
+/* Closes the client's connection. libuv accepts no other one before that. */
 static void turn_away(struct control *c)
 {
     c->another = c->refusing;
@@ -191,7 +191,7 @@ static void on_connection(uv_stream_t *server, int status)
         close_peer(p);
 }
 
-/* Opens a listening socket with a random name. The descriptor, or -errno. */
+/* Opens a listening socket with a random name. Returns the descriptor or -errno. */
 static int open_socket(void)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};

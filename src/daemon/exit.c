@@ -1,4 +1,4 @@
-/* The exit code for an error. */
+/* Chooses the exit code for an error. */
 #include "daemon/exit.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@ enum exit_code exit_for(int error)
     case EACCES:
     case EPERM:
         return EXIT_PERMISSION;
-    case ELOOP:  /* an upstream leads back here */
+    case ELOOP:  /* an upstream leads back to this daemon */
     case EINVAL: /* the configuration does not allow the sockets that systemd passed */
     case E2BIG:
         return EXIT_CONFIG;

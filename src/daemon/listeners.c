@@ -61,7 +61,7 @@ static socklen_t parse_ip(const char *host, uint16_t port, union address *a)
     return 0;
 }
 
-/* "127.0.0.1:4290" or "[::1]:4290". */
+/* Parses "127.0.0.1:4290" or "[::1]:4290". */
 static socklen_t parse(const char *address, union address *a)
 {
     const char *colon = strrchr(address, ':');
@@ -131,7 +131,7 @@ static int open_ip(const char *address, struct listen_socket *ret, char *ret_why
     return 0;
 }
 
-/* Removes a socket file that a crash left behind: nobody accepts on it. */
+/* Removes a socket file that a crash left behind and on which no process accepts. */
 static void remove_stale(const union address *a)
 {
     struct stat st;
@@ -188,8 +188,8 @@ static int open_socket(const char *address, struct listen_socket *ret, char *ret
 
 /* --- sockets that systemd passed -------------------------------------------------------------- */
 
-/* A socket that systemd passed. Its name (FileDescriptorName=, systemd.socket(5)) tells its
- * purpose. Its file, if any, belongs to systemd, so unix_path is empty. */
+/* A socket that systemd passed. Its name (FileDescriptorName=, systemd.socket(5)) is its purpose.
+ * Its file, if any, belongs to systemd, so unix_path is empty. */
 struct inherited {
     struct listen_socket socket;
     bool admin;
@@ -237,7 +237,7 @@ static int take_over(int fd, const char *name, struct inherited *ret, char *ret_
     return -EINVAL;
 }
 
-/* Takes the sockets that systemd passed (sd_listen_fds(3)). Returns how many, or -errno with a
+/* Takes the sockets that systemd passed (sd_listen_fds(3)). Returns their number, or -errno with a
  * sentence in `ret_why`. "admin" is for the admin pages; "api" and a socket without a name are for
  * clients. -EINVAL: any other name, or no listening stream socket of IPv4, IPv6 or Unix; -E2BIG:
  * more than LISTEN_MAX. */
@@ -278,9 +278,9 @@ static void close_socket(struct listen_socket *l)
 /* --- accepting -------------------------------------------------------------------------------- */
 
 #define PROBLEM_MAX 4096
-#define ACCEPTS_PER_TURN 64
-#define ADMINS_PER_TURN 16      /* few, so that each is served before it is ended to make room */
-#define LAST_CALL_ROUNDS 64     /* enough turns for a full backlog */
+#define ACCEPTS_PER_ITERATION 64
+#define ADMINS_PER_ITERATION 16 /* few, so that each is served before it is ended to make room */
+#define LAST_CALL_ROUNDS 64     /* enough rounds for a full backlog */
 #define PAUSE_MS 100            /* pause in listening when no descriptors are left */
 #define FILES_OF_THE_PROCESS 32 /* listeners, admins, signals, the log */
 #define FILES_OF_A_WORKER 8     /* its loop and its libraries */
@@ -301,9 +301,9 @@ static unsigned total_load(const struct server *s, struct worker **ret_least)
     return total;
 }
 
-/* Each client takes two, and may need a connection to an upstream and a file for its body. Without enough
- * descriptors, clients wait in the backlog: better than being accepted and refused, or starving
- * others. */
+/* Each client takes two, and may need a connection to an upstream and a file for its body. Without
+ * enough descriptors, clients wait in the backlog, which is better than to accept and refuse them,
+ * or to starve others. */
 #define FILES_OF_A_CLIENT 4
 
 static unsigned connection_limit(const struct config_server *c)
@@ -369,7 +369,8 @@ static void shed_one(struct server *s, int listen_fd)
     }
     if (s->spare_fd >= 0)
         return;
-    /* Even the spare one is gone, and a listener that stays readable would make the loop spin. */
+    /* The spare descriptor is gone, too, and a listener that stays readable would make the loop
+     * spin. */
     set_listeners(s, false, false);
     set_listeners(s, true, false);
     uv_timer_start(&s->pause, on_pause_over, PAUSE_MS, 0);
@@ -388,11 +389,11 @@ static struct worker *choose_worker(struct server *s)
     return NULL;
 }
 
-/* Accepts some of the waiting connections. True if more may wait. */
+/* Accepts some of the waiting connections. Returns true if more may wait. */
 static bool accept_some(struct listener *l)
 {
     struct server *s = l->s;
-    int most = l->admin ? ADMINS_PER_TURN : ACCEPTS_PER_TURN;
+    int most = l->admin ? ADMINS_PER_ITERATION : ACCEPTS_PER_ITERATION;
 
     for (int i = 0; i < most; i++) {
         struct worker *w = l->admin ? NULL : choose_worker(s);
@@ -522,7 +523,7 @@ static int check_inherited(const struct server *s)
     return allowed ? 0 : -EINVAL;
 }
 
-/* Returns the first listener of that kind, one that is no Unix socket if there is one; "off": none. */
+/* Returns the first listener of that kind, preferably no Unix socket; "off" if there is none. */
 static const char *address_of(const struct server *s, bool admin)
 {
     const char *found = "off";

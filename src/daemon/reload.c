@@ -99,7 +99,7 @@ int rotation_begin(struct server *s)
     free(s->file_warned);
     s->file_warned = warned;
     rewatch(s);
-    rotation_look(s); /* changes from before it was watched */
+    rotation_look(s); /* finds changes from before the watch */
     return 0;
 }
 
@@ -248,7 +248,7 @@ static void refuse(struct server *s, const struct config_mark *disk, const struc
     report(output, LOG_ERROR, STR("reload failed: the previous configuration stays in force"));
 }
 
-/* Why nothing can be reloaded; NULL: it can. */
+/* Returns why nothing can be reloaded; NULL if it can. */
 static const char *why_no_reload(const struct server *s)
 {
     if (!s->config->path)

@@ -20,9 +20,9 @@
 #include "edge/frontend_check.h"
 
 #define PROBLEMS_BYTES_MAX (64 * 1024)
-#define ADMIN_ROUNDS 16 /* before the loop looks at its sockets again */
+#define ADMIN_ROUNDS 16 /* before the loop polls its sockets again */
 #define PING_MS 2000    /* interval between two pings of the workers */
-/* Time that systemd is asked for at each ping, and that cut requests have to end. */
+/* The time that each ping requests from systemd, and that cut requests have to end. */
 #define EXTEND_MS 10000
 
 /* --- unused environment variables ------------------------------------------------------------- */
@@ -62,9 +62,9 @@ static void list(const struct found *f, struct buf *out)
     buf_printf(out, f->count == 1 ? " is set and not used" : " are set and not used");
 }
 
-/* Writes one sentence about variables that are set, that other programs honour, and that retryd
- * does not; it names the keys to set instead. Returns false if there are none. Values are not
- * shown: a proxy's may hold a password. */
+/* Writes one sentence about variables that are set and that other programs honour, but not retryd;
+ * it names the keys to set instead. Returns false if there are none. Values are not shown: a
+ * proxy's may hold a password. */
 static bool unused_environment(const struct config *c, struct buf *out)
 {
     struct found proxies = {.count = 0}, trust = {.count = 0};
@@ -131,7 +131,7 @@ static void on_linger_over(uv_timer_t *timer)
     drain(timer->data);
 }
 
-/* Asks systemd for more time. Called at each ping of the watchdog, so that a main thread that hangs
+/* Asks systemd for more time. Called at each ping of the watchdog, so that a hanging main thread
  * gets none. */
 static void extend_timeout(const struct server *s)
 {
@@ -166,7 +166,7 @@ static void begin_end(struct server *s)
 
 /* --- the admin pages -------------------------------------------------------------------------- */
 
-/* What scrapers and probes ask for, under names that cannot be listed. */
+/* Whether the page is for scrapers and probes, which use names that cannot be listed. */
 static bool is_for_machines(const struct http_request *r)
 {
     struct str path = http_request_path(r);
@@ -175,8 +175,8 @@ static bool is_for_machines(const struct http_request *r)
            str_eq(path, STR("/readyz"));
 }
 
-/* The pages contain no secrets, but web pages have no business there (DNS rebinding). If the pages
- * are open to other machines, any address is allowed as Host, and any name for some pages. */
+/* The pages contain no secrets, but web pages must not read them (DNS rebinding). If the pages are
+ * open to other machines, any address is allowed as Host, and any name for some pages. */
 static bool may_see_admin(void *ctx, const struct http_request *r, char *ret_why, size_t size)
 {
     const struct headers *h = &r->headers;
@@ -192,7 +192,7 @@ static bool may_see_admin(void *ctx, const struct http_request *r, char *ret_why
         any = host.p;
         hosts = (struct string_view_list){&any, 1};
     }
-    /* A browser names the status page's own origin with each POST. */
+    /* A browser sends the status page's own origin with each POST. */
     snprintf(origin, sizeof(origin), "http://%.*s", (int)host.n, host.n ? host.p : "");
     page = origin;
     if (host.n > 0 && host.n < 256)
@@ -260,7 +260,7 @@ static int write_request(void *ctx, enum admin_form form, struct str id, struct 
 
     if (!history_find(s->history, id, &story))
         return -ENOENT;
-    rc = status_take(s, UINT64_MAX, &st); /* without the others that have ended */
+    rc = status_take(s, UINT64_MAX, &st); /* without other ended requests */
     if (rc < 0)
         return rc;
     if (form == ADMIN_JSON)
@@ -342,8 +342,8 @@ static void wake_admin(void *arg)
 
 /* --- ending: closing down --------------------------------------------------------------------- */
 
-/* Blocks the signals that the loop handles, or lets them through (`how`: see pthread_sigmask(3)), for the
- * calling thread and those that it starts. */
+/* Blocks the signals that the loop handles, or lets them through (`how`: see pthread_sigmask(3)),
+ * for the calling thread and those that it starts. */
 static void mask_signals(int how, sigset_t *ret_before)
 {
     sigset_t set;
@@ -368,7 +368,7 @@ static void close_handles(struct server *s)
     s->closed = true;
     if (s->host)
         s->host->close(s->host->ctx);
-    mask_signals(SIG_BLOCK, &before); /* without handlers, one would end the process */
+    mask_signals(SIG_BLOCK, &before); /* without handlers, a signal would end the process */
     listeners_close(s, true);
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
         if (handles[i]->loop)
@@ -410,8 +410,7 @@ static void on_change(uv_async_t *async)
             rotation_look(s);
             break;
         }
-    /* No new admin connections: on_prepare waits for those that are left, then closes
-     * everything. */
+    /* No new admin connections: on_prepare waits for the remaining ones, then closes everything. */
     if (s->draining && all_stopped(s) && s->admin) {
         listeners_close(s, true);
         admin_abort(s->admin);
@@ -469,7 +468,7 @@ static void on_hangup(uv_signal_t *signal, int number)
 
 /* --- the watchdog ----------------------------------------------------------------------------- */
 
-/* Notifies systemd only if every worker has answered since the last ping. */
+/* Notifies systemd only if every worker has replied since the last ping. */
 static void on_watchdog(uv_timer_t *timer)
 {
     struct server *s = timer->data;
@@ -495,7 +494,7 @@ static void start_watchdog(struct server *s)
     uint64_t usec = 0, every_ms = PING_MS;
 
     s->watched = sd_watchdog_enabled(0, &usec) > 0 && usec >= 4000;
-    if (s->watched && usec / 4000 < every_ms) /* two chances to answer in time */
+    if (s->watched && usec / 4000 < every_ms) /* two chances to reply in time */
         every_ms = usec / 4000;
     uv_timer_start(&s->watchdog, on_watchdog, 0, every_ms);
 }
@@ -511,9 +510,9 @@ static unsigned workers_wanted(const struct config *c)
     return c->server.workers ? c->server.workers : uv_available_parallelism();
 }
 
-/* Checks first that there are enough descriptors. libuv aborts if it gets no pipe for signals, and
- * some of its handles do not report errors; libmicrohttpd and libcurl do not say what is
- * missing. */
+/* Checks that there are enough descriptors before anything needs them. libuv aborts if it gets no
+ * pipe for signals, and some of its handles do not report errors; libmicrohttpd and libcurl do not
+ * say what is missing. */
 static int find_descriptors(const struct config *c, int any)
 {
     unsigned workers = workers_wanted(c), n = 0;
@@ -563,7 +562,7 @@ static int set_up_loop(struct server *s)
         uv_signal_start(&s->term, on_term, SIGTERM);
         uv_signal_start(&s->interrupt, on_term, SIGINT);
         uv_signal_start(&s->hangup, on_hangup, SIGHUP);
-        /* main blocks them, so that one during the start neither kills retryd nor is lost. */
+        /* main blocks signals, so that one during the start neither kills retryd nor is lost. */
         mask_signals(SIG_UNBLOCK, NULL);
     }
     uv_prepare_start(&s->prepare, on_prepare);
@@ -620,7 +619,7 @@ static void *wait_for_all(void *unused)
     return NULL;
 }
 
-/* How many of `n` threads cannot be started while the others exist. */
+/* Returns how many of `n` threads cannot be started while the others exist. */
 static unsigned threads_missing(unsigned n)
 {
     pthread_t threads[POOL_THREADS_MAX];

@@ -1,6 +1,6 @@
 /* State and functions that the main thread's files share: server.c starts and ends the daemon,
- * listeners.c accepts connections, reload.c reads the configuration and the files it names again,
- * status_take.c looks at everything for the status pages. */
+ * listeners.c accepts connections, reload.c reads the configuration and its files again,
+ * status_take.c collects the data of the status pages. */
 #ifndef RETRYD_DAEMON_SERVER_PRIVATE_H
 #define RETRYD_DAEMON_SERVER_PRIVATE_H
 
@@ -24,7 +24,7 @@ struct server;
 struct listen_socket {
     int fd;
     char name[128];      /* for messages, with the actual port */
-    char unix_path[108]; /* removed when it is closed; "" if there is no file of ours */
+    char unix_path[108]; /* the file to remove at the end; "" if there is none */
 };
 
 struct listener {
@@ -32,13 +32,13 @@ struct listener {
     struct listen_socket socket;
     uv_poll_t poll;
     bool admin;
-    bool inherited; /* systemd's: clients that wait in its backlog are left to the next process */
+    bool inherited; /* from systemd: the next process serves the clients in its backlog */
     bool open;
 };
 
 /* The state of the configuration file and of its reloads. */
 struct reloads {
-    bool refused; /* the last reload was */
+    bool refused; /* the last reload was refused */
     bool differs; /* at the last look, the file on disk differed from the one in force */
     struct config_mark refused_mark;
     char problem[256];         /* the first problem of the refused reload */
@@ -48,7 +48,7 @@ struct reloads {
 struct server {
     uv_loop_t loop;
     struct config *config;
-    const struct server_host *host; /* NULL: it serves the machine */
+    const struct server_host *host; /* NULL: the daemon serves the machine */
     server_greeting greet;          /* NULL: none */
     struct worker **workers;
     unsigned worker_count;
@@ -59,19 +59,19 @@ struct server {
     struct sharing *sharing; /* NULL: no shared view */
     struct control *control; /* NULL: it could not be opened */
     struct reloads reloads;
-    struct listener listeners[LISTEN_MAX + 1]; /* systemd's come first */
+    struct listener listeners[LISTEN_MAX + 1]; /* those from systemd come first */
     unsigned listener_count;
     uv_signal_t term, interrupt, hangup;
     uv_timer_t drain_timer, watchdog, pause;
     uv_async_t change;
     uv_prepare_t prepare;
     struct watch *watch;      /* for the files whose contents belong to the configuration */
-    bool *file_warned;        /* for each of them: logged that it cannot be used */
+    bool *file_warned;        /* for each file: logged that it cannot be used */
     bool unwatched_warned;    /* logged that a folder cannot be watched */
     bool has_loop;            /* the loop is set up and must be closed */
     uint64_t started_unix_ms; /* wall clock */
     uint64_t pongs_seen;      /* of the worker with the fewest */
-    unsigned pings_missed;    /* consecutive pings that some worker did not answer */
+    unsigned pings_missed;    /* consecutive pings to which some worker did not reply */
     bool watched;             /* systemd expects watchdog notifications */
     int spare_fd;             /* released for a moment when no descriptors are left */
     unsigned max_connections; /* the limit since the start */
@@ -82,12 +82,12 @@ struct server {
     bool admin_work;
 };
 
-/* Opens all addresses or takes over systemd's sockets. 0, or -errno after logging why. */
+/* Opens all addresses or takes over systemd's sockets. Returns 0, or -errno after logging why. */
 int listeners_open(struct server *s);
 /* Accepts the clients that have connected by now; called before the listeners close. */
 void listeners_last_call(struct server *s);
-/* Whether the configuration allows systemd's sockets that other machines can reach (C29); if not,
- * `problems` gets a sentence. */
+/* Whether the configuration allows those sockets from systemd that other machines can reach (C29);
+ * if not, `problems` gets a sentence. */
 bool listeners_allowed(const struct server *s, const struct config *c, struct buf *problems);
 /* Whether only this machine can reach the admin pages. */
 bool listeners_admin_is_local(const struct server *s);
@@ -100,8 +100,8 @@ void listeners_close(struct server *s, bool admin_too);
 void listeners_check(struct server *s);
 
 /* Reads the file again and adopts it, or keeps the configuration in force. `output` gets the lines
- * for the user, which are also logged. EXIT_OK, or the exit code of --check; EXIT_FAILED: there is
- * nothing to read. */
+ * for the user, which are also logged. Returns EXIT_OK, the exit code of --check, or EXIT_FAILED if
+ * there is nothing to read. */
 enum exit_code reload(struct server *s, struct buf *output);
 /* The start has succeeded: from now on systemd's status and the metrics show the configuration's
  * state. */
@@ -111,17 +111,17 @@ void reload_started(struct server *s);
 void reload_look(struct server *s);
 void reload_metrics(const struct server *s, struct buf *out);
 
-/* Watches the files that the configuration in force names; called at the start and after a reload.
- * 0 or -ENOMEM. */
+/* Watches the files that the configuration in force names. Called at the start and after a reload.
+ * Returns 0 or -ENOMEM. */
 int rotation_begin(struct server *s);
-/* Reads the changed ones again. */
+/* Reads the changed files again. */
 void rotation_look(struct server *s);
 void rotation_close(struct server *s);
 
-/* Looks at everything that the status pages show. `after`: stories that ended up to that serial are left out. 0
- * or -ENOMEM; then status_free has been called. */
+/* Collects the data of the status pages. Stories that ended up to the serial `after` are left out.
+ * Returns 0 or -ENOMEM; then status_free has been called. */
 int status_take(struct server *s, uint64_t after, struct status *ret);
-/* Adds what has come since the last call to the last hour. Called every few seconds. */
+/* Adds the growth since the last call to the last hour. Called every few seconds. */
 void status_sample(struct server *s);
 
 #endif

@@ -1,4 +1,5 @@
-/* Joins the shared view and rejoins it after a loss: two connections, logins, what is in force. */
+/* Joins the shared view, and rejoins it after a loss: opens two connections, logs in, and recalls
+ * the news in force. */
 #include "daemon/shared.h"
 
 #include <assert.h>
@@ -41,9 +42,8 @@ static const char report[] =
     "redis.call('PUBLISH', ARGV[5], table.concat({ARGV[1], ARGV[2], ARGV[3], ARGV[4]}, ' '))\n"
     "return 1\n";
 
-/* Publishes on the newcomer's channel instead of returning a list, so that old and new news arrive
- * in the order in which they became true. The first command writes, which reveals a replica at
- * once. */
+/* Publishes on the newcomer's channel instead of returning a list, so that old and new news arrives
+ * in the order of its events. The first command writes, which reveals a replica at once. */
 static const char recall[] =
     "local time = redis.call('TIME')\n"
     "local now = time[1] * 1000 + math.floor(time[2] / 1000)\n"
@@ -91,7 +91,7 @@ static const struct {
     {"NOPERM", SHARED_FORBIDDEN},
     {"ACL failure", SHARED_FORBIDDEN},
     {"user executing the script can't", SHARED_FORBIDDEN},
-    {"unknown command", SHARED_FORBIDDEN}, /* renamed, the practice before ACLs */
+    {"unknown command", SHARED_FORBIDDEN}, /* commands were renamed before there were ACLs */
     {"Unknown Redis command", SHARED_FORBIDDEN},
     {"LOADING", SHARED_LOADING},
     {"READONLY", SHARED_REPLICA},
@@ -127,7 +127,7 @@ static enum shared_cause cause_of_end(enum redis_end end)
     return causes[end];
 }
 
-/* Each follows the server's address. The server's own words are shown only if nothing else is
+/* Each text follows the server's address. The server's own words are shown only if nothing else is
  * known, and never after a login: an error about an unknown command repeats its arguments, even a
  * password. */
 static const char *const causes[SHARED_CAUSES] = {
@@ -314,7 +314,7 @@ static void on_recalled(void *arg, void *tag, const struct redis_reply *a)
     shared_news_flush(s);
 }
 
-/* The recall follows the subscription, so that no news is lost in between. */
+/* The recall comes after the subscription, so that no news is lost in between. */
 static void step(struct shared_line *line)
 {
     struct shared *s = line->shared;
@@ -502,7 +502,7 @@ struct shared *shared_new(uv_loop_t *loop, const struct shared_settings *setting
     s->handler = *handler;
     s->commands.shared = s->hearing.shared = s;
     list_init(&s->unsent);
-    list_init(&s->unanswered);
+    list_init(&s->unconfirmed);
     list_init(&s->upstreams);
     if (!copy_settings(s, settings)) {
         free_shared(s);

@@ -1,5 +1,5 @@
-/* The shared view: daemons that use one account exchange what they learn over a Redis or Valkey
- * server ([shared] redis = host:port). They exchange
+/* The shared view: daemons that use one account exchange their news over a Redis or Valkey server
+ * ([shared] redis = host:port). They exchange
  *   gates      a target (upstream, model, key) is closed for a number of ms (C19)
  *   breakers   a model (upstream, model) is open for a number of ms, or closed again (C20)
  *   rates      attempts of an upstream with requests_per_minute, which share one GCRA (C22)
@@ -7,13 +7,13 @@
  *
  * All of it runs on one loop, and no request ever waits for it. News that arises while the server
  * is unreachable is kept as long as it is in force. Attempts are not counted meanwhile: each daemon
- * works with what it knows itself. It reconnects with increasing delays. A daemon that joins or
- * rejoins receives everything that is in force.
+ * works with its own view. It reconnects with increasing delays. A daemon that joins or rejoins
+ * receives everything that is in force.
  *
  * The server holds these keys, each with an expiry, and channels (PREFIX is a setting):
  *   PREFIX:gates        sorted set: target, by the time its gate opens (ms, the server's clock)
  *   PREFIX:breakers     sorted set: model, by the time of its next probe
- *   PREFIX:rate:SITE    the time at which the upstream's attempts so far are paid for (us)
+ *   PREFIX:rate:UPSTREAM  the time at which the upstream's attempts so far are paid for (us)
  *   PREFIX:news         channel: "gate|open|closed ID MS FROM"
  *   PREFIX:news:FROM    channel: the same, for one daemon that has just joined
  * A user restricted by ACLs needs these keys and channels, and AUTH, PING, SCRIPT|LOAD, EVALSHA,
@@ -62,7 +62,8 @@ void shared_password(struct shared *s, struct str password);
 /* No handler is called from now on. The memory is freed later, on the loop. NULL is fine. */
 void shared_close(struct shared *s);
 
-/* This daemon closed a gate, or opened or closed a breaker. The others learn it within some ms. */
+/* This daemon closed a gate, or opened or closed a breaker. The others learn of it within some
+ * ms. */
 void shared_report_gate(struct shared *s, uint64_t target_id, uint64_t for_ms);
 void shared_report_breaker(struct shared *s, uint64_t model_id, bool open, uint64_t for_ms);
 
@@ -77,7 +78,7 @@ bool shared_is_up(const struct shared *s);
 const char *shared_why_down(const struct shared *s);
 
 struct shared_counts {
-    uint64_t sent;     /* scripts run on the server: news, attempts, what is in force */
+    uint64_t sent;     /* scripts run on the server: news, attempts, recalls */
     uint64_t received; /* news of other daemons */
     uint64_t dropped;  /* news dropped for lack of room or memory */
     uint64_t losses;   /* times that an established view was lost */

@@ -9,8 +9,8 @@
 #include "base/clock.h"
 #include "daemon/shared_private.h"
 
-#define NEWS_MAX 1000        /* unsent and unanswered together */
-#define UNANSWERED_MAX 100   /* the rest waits until some have replies */
+#define NEWS_MAX 1000        /* unsent and unconfirmed together */
+#define UNCONFIRMED_MAX 100  /* further ones wait until some have replies */
 #define CLOSED_NEWS_MS 5000  /* after this time "closed" may be wrong again */
 #define FOR_MS_MAX 86400000u /* longest time that other daemons' news may close a target */
 
@@ -20,7 +20,7 @@ static const char *const kind_words[] = {
 
 /* News of this daemon, kept until the server has it. */
 struct shared_news {
-    struct list node; /* of `unsent` or `unanswered` */
+    struct list node; /* of `unsent` or `unconfirmed` */
     struct shared *shared;
     enum news_kind kind;
     uint64_t id;
@@ -50,10 +50,10 @@ static int send_news(struct shared_news *n, bool with_text)
                       on_sent, n);
 }
 
-static void answered(struct shared_news *n)
+static void confirmed(struct shared_news *n)
 {
     list_remove(&n->node);
-    n->shared->unanswered_count--;
+    n->shared->unconfirmed_count--;
     free(n);
 }
 
@@ -66,7 +66,7 @@ static void on_sent(void *arg, void *tag, const struct redis_reply *a)
     if (shared_script_unknown(a) && send_news(n, true) == 0)
         return;
     if (a->kind == REDIS_IS_NUMBER) {
-        answered(n);
+        confirmed(n);
         shared_news_flush(s);
     } else {
         shared_refused(s, a);
@@ -75,7 +75,7 @@ static void on_sent(void *arg, void *tag, const struct redis_reply *a)
 
 void shared_news_flush(struct shared *s)
 {
-    while (s->state == SHARED_UP && s->unanswered_count < UNANSWERED_MAX) {
+    while (s->state == SHARED_UP && s->unconfirmed_count < UNCONFIRMED_MAX) {
         struct list *node = list_pop(&s->unsent);
 
         if (!node)
@@ -90,8 +90,8 @@ void shared_news_flush(struct shared *s)
         }
         s->unsent_count--;
         if (current && rc == 0) {
-            list_append(&s->unanswered, node);
-            s->unanswered_count++;
+            list_append(&s->unconfirmed, node);
+            s->unconfirmed_count++;
         } else {
             s->counts.dropped += current;
             free(n);
@@ -99,17 +99,18 @@ void shared_news_flush(struct shared *s)
     }
 }
 
-/* They are sent again, in their old order and before all others; sending them twice is harmless. */
+/* Unconfirmed news is sent again, in the same order and before all others. To send it twice is
+ * harmless. */
 void shared_news_take_back(struct shared *s)
 {
-    while (!list_empty(&s->unanswered)) {
-        struct list *last = s->unanswered.prev;
+    while (!list_empty(&s->unconfirmed)) {
+        struct list *last = s->unconfirmed.prev;
 
         list_remove(last);
         list_append(s->unsent.next, last);
         s->unsent_count++;
     }
-    s->unanswered_count = 0;
+    s->unconfirmed_count = 0;
 }
 
 static void forget(struct list *l)
@@ -123,7 +124,7 @@ static void forget(struct list *l)
 void shared_news_forget(struct shared *s)
 {
     forget(&s->unsent);
-    forget(&s->unanswered);
+    forget(&s->unconfirmed);
 }
 
 /* Drops the oldest unsent news if there is no room: newer news matters more. */
@@ -131,7 +132,7 @@ static bool has_room(struct shared *s)
 {
     struct list *oldest;
 
-    if (s->unsent_count + s->unanswered_count < NEWS_MAX)
+    if (s->unsent_count + s->unconfirmed_count < NEWS_MAX)
         return true;
     s->counts.dropped++;
     oldest = list_pop(&s->unsent);
@@ -193,7 +194,8 @@ static bool read_id(struct str s, uint64_t *ret_id)
     return true;
 }
 
-/* "gate|open|closed ID MS FROM". Ignores anything else, such as messages of later versions. */
+/* Reads "gate|open|closed ID MS FROM". Ignores anything else, such as messages of later
+ * versions. */
 void shared_news_hear(struct shared *s, struct str text)
 {
     struct str kind, id_text, ms_text, from;
@@ -220,7 +222,7 @@ void shared_news_hear(struct shared *s, struct str text)
 /* --- rates ------------------------------------------------------------------------------------ */
 
 #define UPSTREAMS_MAX 1000 /* counted at a time */
-#define UNANSWERED 500   /* commands without a reply: the server is slow, and more would not help */
+#define PENDING_MAX 500    /* commands without a reply: the server is slow, and more would not help */
 #define ADD_MAX_US 600e6 /* the script has the same limit */
 
 static void on_time(uv_timer_t *timer);
@@ -268,7 +270,7 @@ static void visit(struct counted *upstream, uint64_t now)
     upstream->add_us = 0;
     upstream->next_ms = now + SHARED_RATE_MS;
     upstream->asked =
-        redis_pending(upstream->shared->commands.redis) < UNANSWERED && ask(upstream, false) == 0;
+        redis_pending(upstream->shared->commands.redis) < PENDING_MAX && ask(upstream, false) == 0;
     if (!upstream->asked)
         upstream->add_us = upstream->sent_us; /* send them with the next ones */
 }
@@ -352,7 +354,7 @@ static struct counted *find_upstream(struct shared *s, uint64_t id)
     return upstream;
 }
 
-/* Counts nothing while the server is away: those attempts are long past when it is back. */
+/* Counts nothing while the server is away, because those attempts are long past when it is back. */
 void shared_report_rate(struct shared *s, uint64_t upstream_id, double per_minute, unsigned taken)
 {
     struct counted *upstream;

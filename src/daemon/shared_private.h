@@ -20,14 +20,14 @@ enum shared_script {
     SHARED_SCRIPTS,
 };
 
-/* Why the view was lost. */
+/* The causes of a loss of the view. */
 enum shared_cause {
     SHARED_FINE,
     SHARED_NO_ADDRESS,
     SHARED_NO_CONNECTION,
     SHARED_LOST,
     SHARED_SILENT,
-    SHARED_NO_REDIS, /* another protocol answers */
+    SHARED_NO_REDIS, /* the server speaks another protocol */
     SHARED_NO_MEMORY,
     SHARED_FULL,     /* the server accepts no more connections */
     SHARED_GUARDED,  /* the server accepts local connections only (protected mode) */
@@ -55,7 +55,7 @@ enum shared_cause {
  *                    +------- lost --------+----------------+       any -> CLOSED: shared_close */
 enum shared_state {
     SHARED_AWAY,    /* not connected; the retry timer runs */
-    SHARED_JOINING, /* connecting both connections, logging in, recalling what is in force */
+    SHARED_JOINING, /* opening both connections, logging in, recalling the news in force */
     SHARED_UP,
     SHARED_CLOSED,
 };
@@ -80,7 +80,7 @@ struct shared {
     char prefix[SHARED_PREFIX_MAX + 1];
     char gates[SHARED_NAME_BYTES], breakers[SHARED_NAME_BYTES]; /* keys */
     char channel[SHARED_NAME_BYTES], own_channel[SHARED_NAME_BYTES];
-    char self[SHARED_HEX_BYTES]; /* a random number that marks our own news */
+    char self[SHARED_HEX_BYTES]; /* a random number that marks this daemon's news */
     char sha[SHARED_SCRIPTS][41];
 
     struct shared_line commands, hearing;
@@ -89,8 +89,8 @@ struct shared {
     unsigned tries; /* consecutive failures to connect */
     uint64_t up_since_ms;
 
-    struct list unsent, unanswered; /* of struct shared_news */
-    size_t unsent_count, unanswered_count;
+    struct list unsent, unconfirmed; /* of struct shared_news */
+    size_t unsent_count, unconfirmed_count;
     struct list upstreams; /* of struct counted */
     size_t upstream_count;
 
@@ -102,21 +102,21 @@ struct shared {
     struct shared_counts counts;
 };
 
-/* The id as 16 hexadecimal digits. */
+/* Writes the id as 16 hexadecimal digits. */
 struct str shared_hex(uint64_t id, char space[SHARED_HEX_BYTES]);
 
 /* The server refused, or its reply is malformed: ends both connections and schedules a retry. */
 void shared_refused(struct shared *s, const struct redis_reply *a);
 
 /* Runs a script by its hash, or by its text if the server has forgotten it. The first `keys` of the
- * words are keys. 0, or as redis_send. */
+ * words are keys. Returns the same as redis_send. */
 int shared_run(struct shared *s, enum shared_script script, bool with_text, unsigned keys,
                size_t count, const struct str words[], redis_reply_fn *reply, void *tag);
 
 /* Whether the reply says that the server has forgotten the script. */
 bool shared_script_unknown(const struct redis_reply *a);
 
-/* shared_news.c: sends what is queued; queues again what has no reply; reads a message; forgets. */
+/* shared_news.c: sends queued news; queues unconfirmed news again; reads a message; forgets. */
 void shared_news_flush(struct shared *s);
 void shared_news_take_back(struct shared *s);
 void shared_news_forget(struct shared *s);

@@ -18,8 +18,8 @@ struct sharing {
 
 /* --- news of other daemons -------------------------------------------------------------------- */
 
-/* News never closes a target for longer than this daemon's own settings would, whatever another daemon's
- * settings or another client of that server say. */
+/* News never closes a target for longer than this daemon's own settings would, whatever other
+ * daemons or other clients of the server say. */
 
 static uint64_t at_most(uint64_t value, uint64_t most)
 {

@@ -1,4 +1,4 @@
-/* Looks at everything that the status pages show, and tells how well it is. */
+/* Collects the data of the status pages, and judges the health. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -17,7 +17,7 @@ static bool is_shut(const struct turns_view *v)
     return v->shut_ms > 0 || v->half_open || v->opening || v->waiting > 0 || v->pace_per_minute > 0;
 }
 
-/* Hides models beyond STATUS_MODELS_MAX of each upstream: clients name any models. */
+/* Hides models beyond STATUS_MODELS_MAX of each upstream, because clients may name any models. */
 static void hide(struct traffic_view *views, unsigned n)
 {
     for (int pass = 0; pass < 2; pass++) /* first come those that are shut */
@@ -160,7 +160,7 @@ static const char *name_of(const struct traffic_view *v)
     return v->model[0] ? v->model : "(no model)";
 }
 
-/* Whether all of the upstream's models that were used are taken for down. */
+/* Whether all models of the upstream that were used count as down. */
 static bool is_down(const struct status *st, const char *upstream)
 {
     const struct traffic_view *v = NULL;
@@ -180,11 +180,11 @@ static void say_view(struct status *st, const struct traffic_view *s)
     char time[STATUS_TIME_MAX];
 
     if (v->kind == VIEW_MODEL && v->half_open)
-        say(st, STATUS_RIDING_OUT, "%s: %s is taken for down; a probe is under way", s->upstream,
+        say(st, STATUS_RIDING_OUT, "%s: %s counts as down; a probe is under way", s->upstream,
             name_of(s));
     else if (v->kind == VIEW_MODEL && v->shut_ms > 0)
-        say(st, STATUS_RIDING_OUT, "%s: %s is taken for down; the next probe goes in %s",
-            s->upstream, name_of(s), status_time(v->shut_ms, time));
+        say(st, STATUS_RIDING_OUT, "%s: %s counts as down; the next probe goes in %s", s->upstream,
+            name_of(s), status_time(v->shut_ms, time));
     else if (v->kind == VIEW_TARGET && v->shut_ms > 0)
         say(st, STATUS_RIDING_OUT, "%s: %s has reached its rate limit; its gate opens in %s",
             s->upstream, name_of(s), status_time(v->shut_ms, time));
@@ -199,7 +199,7 @@ static void judge(struct server *s, struct status *st)
     unsigned riding = 0, down = 0, used = 0;
 
     if (!s->draining && s->pings_missed > PINGS_MISSED_WELL)
-        say(st, STATUS_STUCK, "a worker has not answered for %u seconds", s->pings_missed * 2);
+        say(st, STATUS_STUCK, "a worker has not responded for %u seconds", s->pings_missed * 2);
     if (s->ending)
         say(st, STATUS_DRAINING, "running requests are finished; new connections are %s",
             s->draining ? "refused" : "still accepted");

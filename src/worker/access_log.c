@@ -24,7 +24,7 @@ static void add_names(const struct exchange *x)
 
 /* --- text from upstreams ---------------------------------------------------------------------- */
 
-#define KEY_PIECE 12 /* longest piece of a key that may appear by chance, plus one */
+#define KEY_PIECE 12 /* length from which a piece of a key does not appear by chance */
 
 static bool shares_a_piece(struct str text, struct str key)
 {
@@ -61,7 +61,7 @@ static void add_foreign(const struct exchange *x, const char *field, struct str 
     log_str(field, access_log_foreign(x, text));
 }
 
-/* Logs what the upstream calls the request (response_request_id); `h` may be NULL. */
+/* Logs the upstream's id of the request (response_request_id); `h` may be NULL. */
 static void log_upstream_id(const struct exchange *x, const struct headers *h)
 {
     struct str id = h ? response_request_id(h) : (struct str){NULL, 0};
@@ -243,19 +243,19 @@ void steps_turn(const struct exchange *x, const struct turn *turn,
 static const char *why_there(const struct exchange *x, const struct attempt *a)
 {
     if (a->fresh)
-        return "the kept connection was closed: on a new one";
+        return "the kept connection was closed: uses a new one";
     if (a == x->hedge.rival)
         return "beside a slow attempt";
     if (x->stream.resuming)
-        return "the stream is read on there";
+        return "the stream is resumed there";
     if (a->turn.pass.probe)
-        return "a probe: whether it is up again";
+        return "a probe: checks whether it is up again";
     if (x->placement.target.tier > 0 && x->placement.tier_attempts == 1)
         return "a fallback model";
     if (x->attempts > 1 && x->placement.target_attempts > 1)
         return "the same target again";
     if (a->turn.first_held != TURN_WHY_NONE)
-        return "the first that is free";
+        return "the first free target";
     return x->attempts == 1 ? "the first choice" : "another target";
 }
 

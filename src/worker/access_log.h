@@ -7,10 +7,10 @@
 #include "edge/fetch.h"
 #include "exchange/exchange.h"
 
-/* "attempt 2 of 5 failed: 503 overloaded; next in 2.1 s" and the facts behind it. */
+/* Logs "attempt 2 of 5 failed: 503 overloaded; next in 2.1 s" and the facts. */
 void access_log_attempt(const struct exchange *x, const struct attempt_report *r);
 
-/* Returns what may be shown of a text from outside: the text, or a remark if it quotes a key that the
+/* Returns a text from outside for the log, or a remark instead if the text quotes a key that the
  * upstream received, the configured one or the client's own. */
 struct str access_log_foreign(const struct exchange *x, struct str text);
 
@@ -28,19 +28,19 @@ static inline bool steps_are_logged(void)
     return log_enabled(LOG_DEBUG);
 }
 
-/* The request asked for a turn, which is in state `s`. Before the first attempt, also logs the
+/* Logs that the request asked for a turn, which is in state `s`; before the first attempt also the
  * request's limits. */
 void steps_turn(const struct exchange *x, const struct turn *turn,
                 const struct turn_request *turn_request, enum turn_state s, uint64_t now_ms);
 
-/* The attempt begins. */
+/* Logs that the attempt begins. */
 void steps_attempt(const struct exchange *x, const struct attempt *a);
 
-/* The attempt is over or was cancelled. */
+/* Logs that the attempt is over or was cancelled. */
 void steps_trace(const struct exchange *x, const struct attempt *a,
                  const struct fetch_trace *trace);
 
-/* The response to the client begins, or is handed over whole. */
+/* Logs that the response to the client begins, or is handed over whole. */
 void steps_response(const struct exchange *x, unsigned status, bool whole);
 
 #endif

@@ -153,8 +153,8 @@ static void on_call_timer(uv_timer_t *timer)
 }
 
 /* Firing early is harmless, so an armed timer is only moved if it would fire too late. It fires
- * when the millisecond is over, since a wait may have begun at the end of one, and no hint may be
- * undercut. */
+ * when the millisecond is over, because a wait may have begun at the end of one and must not end
+ * before an upstream's hint. */
 static void world_timer_set(void *world, struct exchange *x, uint64_t at_ms)
 {
     struct call *c = call_of(x);
@@ -177,7 +177,7 @@ static int world_response_whole(void *world, struct exchange *x,
     if (rc == 0 && steps_are_logged())
         steps_response(x, response->status, true);
     if (rc == 0)
-        c->answered = held; /* libmicrohttpd holds it until the client has it */
+        c->handed_over = held; /* libmicrohttpd holds it until the client has it */
     return rc;
 }
 
@@ -296,7 +296,7 @@ static void call_turn_asked(void *world, struct exchange *x, const struct turn *
         steps_turn(x, turn, turn_request, s, clock_now_ms());
 }
 
-/* Of an upstream; NULL: none was chosen. */
+/* Returns the counters of an upstream; NULL: none was chosen. */
 static struct metrics_upstream *counters_of(struct worker *w, const struct upstream *upstream)
 {
     return upstream ? ((const struct worker_upstream *)upstream->worker_upstream)->metrics
@@ -391,7 +391,7 @@ static void record_late_end(struct call *c)
     c->end_pending = false;
     if (!c->sent_whole) {
         x->end = END_CLIENT_GONE;
-        x->reply.bytes_out = 0; /* the client may have read a part: nobody knows */
+        x->reply.bytes_out = 0; /* the client may have read a part: unknown */
         x->last_reason = x->client_stalled ? REASON_CLIENT_STALLED : REASON_CLIENT_GONE;
     }
     record_end(c->w, c);
@@ -501,7 +501,7 @@ static void call_end(struct call *c)
         record_late_end(c);
     story_drop(w->history, &c->story);
     exchange_deinit(&c->x);
-    c->answered = 0;
+    c->handed_over = 0;
     call_count(c);
     worker_config_unref(c->config);
     worker_config_unref(c->config_before);
@@ -540,7 +540,7 @@ void call_run(struct call *c)
 
 /* --- calls from the frontend ------------------------------------------------------------------ */
 
-/* An allowed page may read its responses, and its browser may send a preflight first. 0,
+/* An allowed page may read its responses, and its browser may send a preflight first. Returns 0,
  * FRONTEND_PREFLIGHT or -ENOMEM. */
 static int allow_page(struct frontend_request *r, const struct http_request *request)
 {
@@ -564,8 +564,8 @@ static bool may_read(void *ctx, const struct headers *h)
     return frontend_may_enter(h, w->config->hosts, w->config->origins, &why);
 }
 
-/* C29: the client's token, if tokens are needed. Nothing behind this sees it, nor whatever else the
- * client sent as credentials. Returns 0 or -ENOKEY. */
+/* C29: checks the client's token, if tokens are needed, and removes it and all other credentials of
+ * the client. Returns 0 or -ENOKEY. */
 static int check_token(struct worker *w, struct http_request *request, int *ret_token,
                        char *ret_why, size_t size)
 {
@@ -595,7 +595,7 @@ static int check_token(struct worker *w, struct http_request *request, int *ret_
     return -ENOKEY;
 }
 
-/* 0, or what on_headers returns instead of accepting the request. */
+/* Returns 0, or the value with which on_headers refuses the request. */
 static int refuse_headers(struct worker *w, struct frontend_request *r,
                           struct http_request *request, int *ret_token, char *ret_why, size_t size)
 {
@@ -640,7 +640,7 @@ static int refuse_headers(struct worker *w, struct frontend_request *r,
     return call_shed(w, ret_why, size);
 }
 
-/* Who asks: for its turns, the log and the counters. */
+/* Notes the client, for the request's turns, the log and the counters. */
 static void note_client(struct call *c, int token)
 {
     const struct tokens *t = c->config->parsed->server.client_tokens;
@@ -730,7 +730,7 @@ static void on_closed(void *user, bool whole)
     call_enqueue(c);
 }
 
-#define TLS_LOG_MS 60000 /* such a client may retry again and again */
+#define TLS_LOG_MS 60000 /* such a client may retry many times */
 
 static void on_tls(void *ctx)
 {

@@ -1,4 +1,4 @@
-/* What a call keeps: its request's body, its spools, and the count of the memory that it holds. */
+/* A call's memory: its request's body, its spools, and the count of the bytes that it holds. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,10 +7,10 @@
 #include "edge/spool_file.h"
 #include "worker/worker_private.h"
 
-/* A worker's sum is told once an iteration, and in between where it moved by so much. */
+/* A worker reports its sum once an iteration, and in between after each change by this much. */
 #define TELL_BYTES (1024u * 1024)
 
-/* --- spools --------------------------------------------------------------------------------------- */
+/* --- spools ----------------------------------------------------------------------------------- */
 
 static void on_spool_news(void *arg)
 {
@@ -30,7 +30,7 @@ int call_spool_open(void *world, struct exchange *x, struct spool **ret)
     return 0;
 }
 
-/* --- memory --------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static uint64_t buffered(const struct worker *w)
 {
@@ -52,7 +52,7 @@ bool call_pressed(void *world)
 void call_count(struct call *c)
 {
     struct worker *w = c->w;
-    size_t now = c->answered + exchange_memory(&c->x), untold;
+    size_t now = c->handed_over + exchange_memory(&c->x), untold;
 
     if (now == c->held)
         return;
@@ -80,7 +80,7 @@ int call_shed(struct worker *w, char *ret_why, size_t size)
     return buffered(w) >= most(w) / 100 * 95 ? shed(w, ret_why, size) : 0;
 }
 
-/* --- the request's body ----------------------------------------------------------------------------- */
+/* --- the request's body ----------------------------------------------------------------------- */
 
 static void warn_of_spool(struct call *c)
 {
@@ -101,8 +101,8 @@ ptrdiff_t call_on_body(void *user, const void *data, size_t n, char *ret_why, si
     struct call *c = user;
     ptrdiff_t taken;
 
-    /* ... and at all of it, requests whose heads came in time, and that could still fill all memory
-     * together with their bodies. Those that have a file take no more of it. */
+    /* ... and at all of it, requests whose headers came in time are refused, because together their
+     * bodies could fill all memory. Bodies in a file take no more of it. */
     if (body_in_memory(&c->x.request.body) && buffered(c->w) >= most(c->w))
         return shed(c->w, ret_why, why_size);
     taken = exchange_body(&c->x, data, n);

@@ -1,4 +1,4 @@
-/* Stories of requests: as they go on, and those that are kept; and the sums of the last hour. */
+/* Stories of requests, running and kept; and the sums of the last hour. */
 #include "worker/history.h"
 
 #include <pthread.h>
@@ -11,7 +11,7 @@
 #define MINUTE_MS (60 * 1000)
 
 struct minute {
-    uint64_t number; /* of its time, in minutes */
+    uint64_t number; /* its start in minutes of the clock */
     struct history_sums sums;
 };
 
@@ -222,7 +222,7 @@ unsigned history_live(struct history *h)
 
 #define SUMS (sizeof(struct history_sums) / sizeof(uint64_t))
 
-/* The struct is nothing but numbers. */
+/* The struct consists of numbers only. */
 static uint64_t *numbers(struct history_sums *s)
 {
     return (uint64_t *)(void *)s;
@@ -266,9 +266,9 @@ struct history_sums history_hour(const struct history *h, uint64_t now_ms)
 
 /* --- the story of an exchange: ids, names and numbers, never a header or a key ---------------- */
 
-#define WAIT_WORTH_MS 1000 /* a shorter wait for a turn is no news once it is over */
+#define WAIT_WORTH_MS 1000 /* a shorter wait for a turn is not recorded once it is over */
 
-/* The story, begun if need be, and locked; NULL, and not locked: there can be none. */
+/* Returns the story, begun if need be, and locks; NULL without the lock if there can be none. */
 static struct story *open_story(struct history *h, struct story **slot, const struct exchange *x)
 {
     struct story *s = *slot;
@@ -327,7 +327,7 @@ void story_attempt(struct history *h, struct story **slot, const struct exchange
 {
     struct story *s;
 
-    /* A request that has only waited for a moment is told of no more while it goes on. */
+    /* The story of a request that has only waited for a moment is dropped. */
     if (*slot && a->number == 1 && x->placement.queue_ms < WAIT_WORTH_MS)
         story_drop(h, slot);
     if ((!*slot && a->number == 1) || !(s = open_story(h, slot, x)))

@@ -1,9 +1,9 @@
 /* The history of requests: their stories, and the sums of each minute of the last hour.
  *
- * A story is begun when something befalls a request that is worth telling: an attempt fails, it has
- * to wait for a turn, a second attempt joins the first. Most requests have none and cost nothing
- * here. Its worker writes it, under the lock, and the main thread reads it while it goes on, so that
- * the status page shows what is being ridden out. Ended stories are kept, the last HISTORY_MAX.
+ * A story begins when an attempt of a request fails, the request has to wait for a turn, or a
+ * second attempt joins the first. Most requests have none and cost nothing here. The worker writes
+ * the story, under the lock, and the main thread reads it meanwhile, so that the status page shows
+ * failures that are being ridden out. The last HISTORY_MAX ended stories are kept.
  *
  * The minutes are made on the main thread from the workers' counters. Time is an argument, in ms of
  * one monotonic clock. */
@@ -20,9 +20,9 @@
 #include "targets/turns.h"
 
 #define HISTORY_MAX 200       /* ended stories that are kept */
-#define HISTORY_LIVE_MAX 1000 /* stories that go on; of further requests only the end is told */
+#define HISTORY_LIVE_MAX 1000 /* running stories; of further requests only the end is recorded */
 #define HISTORY_MINUTES 60
-#define STORY_ATTEMPTS 12 /* of one request; of more, the last one replaces the one before it */
+#define STORY_ATTEMPTS 12 /* of one request; a further one replaces the last */
 
 enum story_outcome { ATTEMPT_RUNS, ATTEMPT_FAILED, ATTEMPT_GOOD, ATTEMPT_CANCELLED };
 const char *story_outcome_word(enum story_outcome o);
@@ -58,16 +58,16 @@ struct story {
     uint64_t started_ms, ended_ms;
     enum story_phase phase;
     uint64_t until_ms; /* BACKOFF: when the next attempt starts */
-    enum turn_why why; /* QUEUED: what held its first choice */
+    enum turn_why why; /* QUEUED: why its first choice was not free */
     enum exchange_end end;
-    unsigned status;    /* that the client got; 0: none */
+    unsigned status;    /* the one that the client got; 0: none */
     enum reason reason; /* of the last failure */
     char cannot_retry[96];
     unsigned attempts, max_attempts, hedges, duplicates, splices;
     bool client_repeat;
     uint64_t first_byte_ms; /* since its start; 0: none */
     uint64_t bytes;
-    uint64_t upstream_ms, backoff_ms, queue_ms; /* where its time went */
+    uint64_t upstream_ms, backoff_ms, queue_ms; /* how its time was spent */
     enum turn_why queued_for;
     unsigned kept; /* of `attempt` */
     struct story_attempt attempt[STORY_ATTEMPTS];
@@ -78,30 +78,30 @@ void story_copy(char *to, size_t size, struct str text);
 
 struct history;
 
-struct history *history_new(void); /* NULL when out of memory */
+struct history *history_new(void); /* NULL if out of memory */
 void history_free(struct history *h);
 
-/* Begins a story, which goes on until it is ended or dropped. NULL if too many go on, or when out of
- * memory. From any thread. */
+/* Begins a story, which runs until it is ended or dropped. Returns NULL if too many run, or if out
+ * of memory. From any thread. */
 struct story *history_begin(struct history *h);
-/* Its writer holds the lock while it changes a story. */
+/* The writer holds the lock while it changes a story. */
 void history_lock(struct history *h);
 void history_unlock(struct history *h);
-/* Keeps a story that is complete, and forgets the oldest. From any thread, not locked. */
+/* Keeps a complete story, and forgets the oldest. From any thread that does not hold the lock. */
 void history_end(struct history *h, struct story *s);
 void history_drop(struct history *h, struct story *s);
 
-/* Copies stories: those that go on, in the order in which they began; or those that ended after the
- * one of that serial, the latest first. Returns how many. */
+/* Copies stories: those that run, in the order in which they began; or those that ended after the
+ * one with that serial, the latest first. Returns their number. */
 unsigned history_copy_live(struct history *h, struct story *to, unsigned max);
 unsigned history_copy_ended(struct history *h, uint64_t after, struct story *to, unsigned max);
-/* Copies the story whose id begins so, the latest if there are several; false if there is none, or
- * the beginning is shorter than HISTORY_ID_MIN. */
+/* Copies the story whose id begins with `id`, the latest if there are several. Returns false if
+ * there is none, or if `id` is shorter than HISTORY_ID_MIN. */
 #define HISTORY_ID_MIN 4
 bool history_find(struct history *h, struct str id, struct story *ret);
-unsigned history_live(struct history *h); /* how many go on */
+unsigned history_live(struct history *h); /* the number of running stories */
 
-/* --- the last hour; on the main thread only --- */
+/* --- the last hour; on the main thread only --------------------------------------------------- */
 
 /* Sums since the start. */
 struct history_sums {
@@ -111,21 +111,22 @@ struct history_sums {
     uint64_t failures[REASON_COUNT];                      /* failed attempts */
 };
 
-/* Adds what has come since the last call to the minute of `now_ms`. Called every few seconds. */
+/* Adds the growth since the last call to the minute of `now_ms`. Call it every few seconds. */
 void history_sample(struct history *h, uint64_t now_ms, const struct history_sums *sums);
-/* The sums of one minute: `ago` 0 is the one of `now_ms`, HISTORY_MINUTES - 1 the oldest. */
+/* Returns the sums of one minute: `ago` 0 is the one of `now_ms`, HISTORY_MINUTES - 1 the
+ * oldest. */
 struct history_sums history_minute(const struct history *h, uint64_t now_ms, unsigned ago);
 struct history_sums history_hour(const struct history *h, uint64_t now_ms);
 
-/* --- a story as its exchange goes on, on its worker --------------------------------------------
+/* --- the story of a running exchange, on its worker --------------------------------------------
  *
- * `slot` is the call's: NULL while there is nothing to tell. A request that is answered at the first
- * attempt, at once and in time, leaves it at that. */
+ * `slot` is the call's: NULL while the request has no story. A request that succeeds at its first
+ * attempt, at once and in time, never has one. */
 
-/* It waits for a turn. */
+/* The request waits for a turn. */
 void story_waits(struct history *h, struct story **slot, const struct exchange *x,
                  const struct turn *turn);
-/* An attempt begins: the first one is told only if there is a story by then. */
+/* An attempt begins. The first one is recorded only if there is a story by then. */
 void story_attempt(struct history *h, struct story **slot, const struct exchange *x,
                    const struct attempt *a);
 /* A second attempt is about to join the first. */
@@ -135,14 +136,14 @@ void story_failed(struct history *h, struct story **slot, const struct exchange 
 /* The response is on its way to the client. */
 void story_relays(struct history *h, struct story *s);
 
-/* How long upstreams were worked with on behalf of a request that has ended. */
+/* Returns how long attempts of an ended request ran. */
 uint64_t story_upstream_ms(const struct story *s, const struct exchange *x);
 
 /* The request has ended: keeps its story if it failed, was retried, had to wait, or was slower than
  * `slow_ms` to begin its response (0: none is slow). */
 void story_end(struct history *h, struct story **slot, const struct exchange *x, uint64_t slow_ms);
 
-/* Lets go of one whose end is not to be told. */
+/* Drops a story whose end is not recorded. */
 void story_drop(struct history *h, struct story **slot);
 
 #endif

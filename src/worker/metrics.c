@@ -1,4 +1,5 @@
-/* The metrics: their table, the workers' counters and their sums, the process; written for Prometheus. */
+/* The metrics: their table, the workers' counters and their sums, the process; written for
+ * Prometheus. */
 #include "worker/metrics.h"
 
 #include <dirent.h>
@@ -69,7 +70,7 @@ void metrics_write_label(struct buf *out, const char *name, const char *value)
     buf_addc(out, '"');
 }
 
-/* --- sums -------------------------------------------------------------------------------------- */
+/* --- sums ------------------------------------------------------------------------------------- */
 
 static const uint32_t bucket_limits_ms[METRICS_BUCKETS] = {
     10, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 120000, 300000, 600000};
@@ -144,7 +145,7 @@ void metrics_failed(struct metrics_upstream *u, unsigned status, enum reason rea
     metrics_add(&u->failed[class < METRICS_STATUS_CLASSES ? class : 0][reason], 1);
 }
 
-/* Without a branch for each bucket. */
+/* Counts into the buckets without a branch for each. */
 static void observe(struct metrics_histogram *h, uint64_t ms)
 {
     unsigned at = 0;
@@ -256,8 +257,8 @@ static struct metrics_named *row_of(const struct rows *rows, unsigned i)
     return (struct metrics_named *)(void *)(rows->items + i * rows->size);
 }
 
-/* Adds one worker's item. Workers may have met more names than there is room for: those go to the
- * first row, which is that of "other". */
+/* Adds one worker's item. Workers may have more names than there are rows; the others go to the
+ * first row, "other". */
 static void add_item(struct rows *rows, const struct metrics_named *item)
 {
     size_t words = (rows->size - sizeof(*item)) / sizeof(uint64_t);
@@ -285,8 +286,8 @@ static void add_list(struct rows *rows, struct metrics_list *l)
         add_item(rows, item_of(l, i));
 }
 
-/* Writes the first counter behind each name. The first `special` rows, "other" and "none", have a sample
- * only if something was counted. */
+/* Writes the first counter after each name. The first `special` rows, "other" and "none", have a
+ * sample only if something was counted. */
 static void write_named(const struct rows *rows, unsigned special, enum metric m, const char *label,
                         struct buf *out)
 {
@@ -359,7 +360,7 @@ static bool is_empty(const struct metrics_histogram *h)
     return true;
 }
 
-/* `offset`: of the array with a histogram for each outcome. */
+/* `offset` is that of the array with a histogram for each outcome. */
 static void write_histograms(const struct rows *rows, enum metric m, size_t offset, struct buf *out)
 {
     struct buf labels;
@@ -382,7 +383,7 @@ static void write_histograms(const struct rows *rows, enum metric m, size_t offs
     buf_deinit(&labels);
 }
 
-/* False when out of memory. */
+/* Returns false if out of memory. */
 static bool rows_init(struct rows *rows, size_t size, struct buf *out)
 {
     *rows = (struct rows){.size = size, .items = calloc(ROWS_MAX, size)};
@@ -436,9 +437,9 @@ void metrics_write(struct metrics *const *sets, unsigned count, uint64_t now_ms,
     write_clients(sets, count, out);
 }
 
-/* --- the process: what Prometheus' client libraries tell of each, and the versions ------------ */
+/* --- the process: the metrics of Prometheus' client libraries, and the versions --------------- */
 
-/* Of "libcurl/7.88.1 OpenSSL/3.0.15": "7.88.1". */
+/* Returns "7.88.1" of "libcurl/7.88.1 OpenSSL/3.0.15". */
 static const char *number_of(const char *version, char ret[32])
 {
     const char *slash = strchr(version, '/');

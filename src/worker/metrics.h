@@ -40,7 +40,7 @@
 
 /* --- by upstream and by client ---------------------------------------------------------------- */
 
-#define METRICS_NAMES_MAX 50 /* upstreams, and clients; the rest shares the name "other" */
+#define METRICS_NAMES_MAX 50 /* of upstreams, and of clients; further ones share the name "other" */
 #define METRICS_NAME_MAX 64
 #define METRICS_BUCKETS 14       /* of histograms, without the last one; see metrics.c */
 #define METRICS_STATUS_CLASSES 6 /* none, 1xx to 5xx */
@@ -68,7 +68,7 @@ struct metrics_client {
     _Atomic uint64_t requests;
 };
 
-/* A list that its worker adds to, while others read it. */
+/* A list that the worker adds to while other threads read it. */
 struct metrics_list {
     atomic_uint count;
     struct metrics_named *_Atomic items[METRICS_NAMES_MAX];
@@ -84,10 +84,10 @@ struct metrics {
     _Atomic uint64_t ends[END_CLIENT_GONE + 1]; /* requests by how they ended */
     _Atomic uint64_t retries[REASON_COUNT];     /* failed attempts followed by another, by reason */
     _Atomic uint64_t untried[REASON_COUNT];     /* requests without an attempt, by reason */
-    struct peak lag;                            /* duration of the event loop's turns in ms */
+    struct peak lag;                            /* duration of the event loop's iterations in ms */
     struct metrics_list upstreams, clients;
     struct metrics_upstream other_upstream,
-        no_upstream; /* beyond the limit; before any was chosen */
+        no_upstream; /* of upstreams beyond the limit; and before any was chosen */
     struct metrics_client other_client;
 };
 
@@ -106,20 +106,20 @@ static inline void metrics_set(_Atomic uint64_t *gauge, uint64_t n)
 void metrics_init(struct metrics *m);
 void metrics_deinit(struct metrics *m);
 
-/* Returns the counters of that name, and adds them if there are none yet: to be kept, not looked up
- * for each request. Never NULL. */
+/* Returns the counters of that name, which it adds if there are none yet. Keep the pointer instead
+ * of looking it up for each request. Never NULL. */
 struct metrics_upstream *metrics_upstream(struct metrics *m, const char *name);
 struct metrics_client *metrics_client(struct metrics *m, const char *name);
 
-/* A failed attempt; `status` is 0 if there was no response. */
+/* Counts a failed attempt; `status` is 0 if there was no response. */
 void metrics_failed(struct metrics_upstream *u, unsigned status, enum reason reason);
 
-/* A request has ended. */
+/* Counts a request that has ended. */
 void metrics_request(struct metrics_upstream *u, const struct exchange *x);
 
 /* The outcomes of all requests, in the words of `retryd run`. */
 struct metrics_sum {
-    uint64_t requests, rescued, failed; /* failed: for good, however many attempts */
+    uint64_t requests, rescued, failed; /* failed: finally, after any number of attempts */
     uint64_t failures;                  /* failed attempts */
     uint64_t retries;                   /* of those: followed by another */
     uint64_t wait_ms;
@@ -135,7 +135,7 @@ struct metrics_process {
     uint64_t cpu_us, resident, all;
 };
 struct metrics_process metrics_process(void);
-/* Writes what concerns the process as a whole. */
+/* Writes the metrics of the process. */
 void metrics_write_process(struct buf *out);
 
 #endif

@@ -1,8 +1,8 @@
-/* The metrics: one row for each family, in the order in which /metrics has them.
+/* The metrics: one row for each family, in the order of /metrics.
  *
  * Names follow Prometheus' rules: base units, `_total` for counters. docs/metrics.md has the same
- * rows, and a test compares them. Labels have a limited number of values; where clients or the
- * configuration choose them, what is beyond the limit shares the value "other". */
+ * rows, and a test compares them. Labels have a limited number of values; if clients or the
+ * configuration choose them, those beyond the limit share the value "other". */
 #ifndef RETRYD_WORKER_METRICS_TABLE_H
 #define RETRYD_WORKER_METRICS_TABLE_H
 
@@ -27,9 +27,9 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
     X(UNTRIED, COUNTER, "retryd_requests_untried_total", "reason",                               \
       "Requests that failed without an attempt, since no target was free in time, by reason.")   \
     X(DURATION, HISTOGRAM, "retryd_request_duration_seconds", "upstream, outcome",               \
-      "Time from a request's head to the end of its response.")                                  \
+      "Time from a request's headers to the end of its response.")                               \
     X(FIRST_BYTE, HISTOGRAM, "retryd_request_first_byte_seconds", "upstream, outcome",           \
-      "Time from a request's head to the first byte of its response, if one began.")             \
+      "Time from a request's headers to the first byte of its response, if one began.")          \
     X(WAIT, HISTOGRAM, "retryd_request_wait_seconds", "upstream, outcome",                       \
       "Time that a request spent waiting, in backoff and in the queue.")                         \
     X(CLIENT_REQUESTS, COUNTER, "retryd_client_requests_total", "client",                        \
@@ -114,7 +114,7 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
     X(WAITS, COUNTER, "retryd_queue_waits_total", "why", "Waits for a turn by what they were for.")
 
 #define METRICS_OF_DAEMONS(X)                                                                 \
-    X(SHARED_UP, GAUGE, "retryd_shared_up", "", "Whether what daemons learn is shared now.")  \
+    X(SHARED_UP, GAUGE, "retryd_shared_up", "", "Whether daemons share their view now.")      \
     X(SHARED_SENT, COUNTER, "retryd_shared_sent_total", "",                                   \
       "News and counts sent to the shared view.")                                             \
     X(SHARED_RECEIVED, COUNTER, "retryd_shared_received_total", "", "News of other daemons.") \
@@ -135,11 +135,11 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
     X(SPOOLED, COUNTER, "retryd_spooled_bytes_total", "",                                     \
       "Bytes put into files instead of memory.")                                              \
     X(LAG, GAUGE, "retryd_loop_lag_max_seconds", "",                                          \
-      "The longest turn of an event loop in the last minute.")                                \
+      "The longest iteration of an event loop in the last minute.")                           \
     X(LOG_DROPPED, COUNTER, "retryd_log_lines_dropped_total", "",                             \
       "Log lines dropped because the log's reader was too slow.")                             \
     X(BUILD, GAUGE, "retryd_build_info", "version, libmicrohttpd, libcurl",                   \
-      "Always 1; its labels tell the versions.")                                              \
+      "Always 1; its labels are the versions.")                                               \
     X(PROCESS_CPU, COUNTER, "process_cpu_seconds_total", "", "CPU time of the process.")      \
     X(PROCESS_RESIDENT, GAUGE, "process_resident_memory_bytes", "", "Memory in RAM.")         \
     X(PROCESS_VIRTUAL, GAUGE, "process_virtual_memory_bytes", "", "Memory that is mapped.")   \
@@ -170,13 +170,13 @@ extern const struct metrics_family metrics_families[METRIC_FAMILIES];
 
 const char *metrics_type_word(enum metric_type type);
 
-/* The text format 0.0.4: HELP and TYPE once, before all samples of the family. */
+/* Writes HELP and TYPE, which the text format 0.0.4 has once, before all samples of a family. */
 void metrics_write_head(struct buf *out, enum metric m);
 
-/* Head and sample of a family without labels. */
+/* Writes HELP, TYPE and sample of a family without labels. */
 void metrics_write_count(struct buf *out, enum metric m, uint64_t value);
 
-/* A label's value is escaped: name="value", and a comma before it unless the brace is there. */
+/* Writes name="value", escaped, with a comma before it unless it follows the brace. */
 void metrics_write_label(struct buf *out, const char *name, const char *value);
 
 #endif

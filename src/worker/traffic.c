@@ -164,7 +164,7 @@ static void keep(struct traffic *t, const struct turns_event *e)
     case TURNS_RATE_TAKEN:
         keep_rate(t, e);
         break;
-    case TURNS_GATE_OPEN: /* needs no news: each daemon opens its own gate step by step */
+    case TURNS_GATE_OPEN: /* no news: each daemon opens its own gate step by step */
     case TURNS_BREAKER_PROBE:
     case TURNS_KEY_ASIDE:
     case TURNS_PACE:
@@ -284,7 +284,7 @@ static bool take_rate(struct traffic *t, struct rated *ret)
     return any;
 }
 
-/* Gates and breakers go first: they matter most. */
+/* Gates and breakers go first, because they matter most. */
 static void deliver_news(struct traffic *t)
 {
     struct turns_event e;
@@ -376,7 +376,9 @@ struct series {
     enum metric metric;
     enum turns_view_kind kind;
     double (*value)(const struct turns_view *v);
-    bool zeros; /* written too: of a model once it has been open, for clients name any models */
+    /* Zeros are written, too; for a model only after its breaker has opened, because clients may
+     * name any models. */
+    bool zeros;
 };
 
 static double shut(const struct turns_view *v)
@@ -509,7 +511,8 @@ static void add_up(struct turns_view *sum, const struct turns_view *v)
 }
 
 /* Sorts, and merges views of the same names, since a scraper rejects duplicate samples: targets
- * distinguish clients' own keys, and neither metrics nor the status do. Returns how many are left. */
+ * distinguish clients' own keys, and neither metrics nor the status do. Returns how many are
+ * left. */
 static size_t merge(struct traffic_view *all, size_t n)
 {
     size_t kept = 0;

@@ -14,18 +14,19 @@
 
 struct traffic;
 
-/* Receives events that other daemons should know, on the main thread. Attempts have a queue of
- * their own, so that however many there are, they do not displace gates and breakers. */
+/* Receives events that other daemons should know, on the main thread. Attempts have their own
+ * queue, so that any number of them does not displace gates and breakers. */
 struct traffic_news {
-    /* A gate closed, or a breaker opened or closed. The event's names are empty. */
+    /* Receives a gate that closed, or a breaker that opened or closed. The event's names are
+     * empty. */
     void (*event)(void *arg, const struct turns_event *e);
-    /* `n` attempts began at an upstream with that requests_per_minute since the last call for
-     * it. */
+    /* Receives the number of attempts that began at an upstream with that requests_per_minute since
+     * the last call for it. */
     void (*taken)(void *arg, uint64_t upstream_id, double per_minute, unsigned n);
     void *arg;
 };
 
-/* On the main thread's loop. NULL when out of memory. */
+/* Runs on the main thread's loop. NULL if out of memory. */
 struct traffic *traffic_new(uv_loop_t *loop);
 void traffic_set_news(struct traffic *t, const struct traffic_news *news); /* before any worker */
 uint64_t traffic_news_dropped(struct traffic *t); /* dropped for lack of room */
@@ -36,14 +37,14 @@ void traffic_free(struct traffic *t);
 /* From any thread. */
 struct turns *traffic_turns(struct traffic *t);
 
-/* A view of targets/turns.h with names of its own. */
+/* A view of targets/turns.h with its own copies of the names. */
 struct traffic_view {
     struct turns_view view;
     char upstream[64], model[128];
-    bool hidden; /* on the status page: more of its upstream than are shown */
+    bool hidden; /* left out on the status page, because its upstream has too many */
 };
-/* Views of everything, sorted by upstream, kind, model, operation and key; those that differ only in
- * clients' own keys are one. The caller frees them. 0 or -ENOMEM. */
+/* Returns views of everything, sorted by upstream, kind, model, operation and key; those that
+ * differ only in clients' own keys are merged. The caller frees them. Returns 0 or -ENOMEM. */
 int traffic_views(struct traffic *t, struct traffic_view **ret, size_t *ret_count);
 
 /* Writes the metrics of targets in the Prometheus text format; on the main thread. The number of

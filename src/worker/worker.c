@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "worker/worker_private.h"
 
-#define ROUNDS_PER_TURN 16 /* before the loop looks at its sockets again */
+#define ROUNDS_PER_ITERATION 16 /* before the loop polls its sockets again */
 #define LAG_WARN_MS 100
 
 static void wake_worker(void *arg)
@@ -55,7 +55,7 @@ uint64_t worker_most_buffered(void)
     return atomic_load_explicit(&most_buffered, memory_order_relaxed);
 }
 
-/* --- an iteration ---------------------------------------------------------------------------- */
+/* --- an iteration ----------------------------------------------------------------------------- */
 
 static void publish(struct worker *w)
 {
@@ -97,7 +97,7 @@ static void iterate(struct worker *w)
 {
     struct list *node;
 
-    for (int round = 0; w->work && round < ROUNDS_PER_TURN; round++) {
+    for (int round = 0; w->work && round < ROUNDS_PER_ITERATION; round++) {
         w->work = false;
         if (frontend_run(w->frontend))
             w->work = true;
@@ -108,7 +108,7 @@ static void iterate(struct worker *w)
             call_run(LIST_ENTRY(node, struct call, run));
         }
     }
-    /* By now the kernel has the last events of the streams. */
+    /* By now, the kernel has the last events of the streams. */
     if (w->aborting && !w->cut) {
         w->cut = true;
         w->work = true;

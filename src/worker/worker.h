@@ -16,8 +16,8 @@
 struct worker;
 
 /* Starts the thread, which calls `on_change` when a connection has closed or the worker has
- * stopped. References the configuration; what the workers share must outlive them. NULL with
- * *ret_error if it cannot be started. */
+ * stopped. References the configuration; `shared` must outlive the workers. NULL with *ret_error if
+ * it cannot be started. */
 struct worker_shared {
     struct turns *turns;
     struct failures *failures;
@@ -31,11 +31,11 @@ void worker_free(struct worker *w);
 /* Passes an accepted connection. 0, or -ENOMEM after closing it. */
 int worker_add(struct worker *w, int fd);
 void worker_configure(struct worker *w, struct config *config);
-void worker_drain(struct worker *w); /* ends when the last request is answered */
+void worker_drain(struct worker *w); /* ends after the last request */
 void worker_abort(struct worker *w); /* cuts the remaining requests, then ends */
 void worker_ping(struct worker *w);  /* asks for a pong */
 
-/* Whether it noticed, since the last call, that a file of the configuration has changed. */
+/* Whether the worker noticed, since the last call, that a file of the configuration has changed. */
 bool worker_saw_change(struct worker *w);
 
 bool worker_stopped(struct worker *w);
@@ -45,10 +45,11 @@ uint64_t worker_pongs(struct worker *w); /* pings answered */
 unsigned worker_load(struct worker *w);  /* its open connections */
 struct metrics *worker_metrics(struct worker *w);
 
-/* The bytes that the requests of all workers hold, for [server] max_buffered: now, and the maximum so
- * far. Those that grow with what clients and upstreams send: request bodies in memory, blocks of
- * spools, and responses that are held or being sent. Each worker reports its sum once an iteration, with
- * relaxed atomics as nothing depends on their order, so the total lags a little. */
+/* The bytes that the requests of all workers hold, for [server] max_buffered: now, and the maximum
+ * so far. They are the bytes whose number depends on clients and upstreams: request bodies in
+ * memory, blocks of spools, and responses that are held or being sent. Each worker reports its sum
+ * once an iteration, with relaxed atomics as nothing depends on their order, so the total lags a
+ * little. */
 uint64_t worker_buffered(void);
 uint64_t worker_most_buffered(void);
 

@@ -15,10 +15,10 @@ struct worker_upstream {
     struct target_header *headers;
     struct target_key *keys;
     struct target_model *models;
-    struct metrics_upstream *metrics; /* of its worker */
+    struct metrics_upstream *metrics; /* the worker's counters for it */
 };
 
-/* Each request in progress holds a reference; only its worker counts them. */
+/* Each request in progress holds a reference; only the worker's thread counts them. */
 struct worker_config {
     unsigned refs;
     struct config *parsed;
@@ -28,7 +28,7 @@ struct worker_config {
     struct metrics_client **clients; /* one per client token */
 };
 
-/* References the configuration, and counts into `metrics`. NULL when out of memory. */
+/* References the configuration, and counts into `metrics`. NULL if out of memory. */
 struct worker_config *worker_config_new(struct config *config, struct metrics *metrics);
 struct worker_config *worker_config_ref(struct worker_config *c);
 void worker_config_unref(struct worker_config *c);
@@ -36,8 +36,8 @@ void worker_config_unref(struct worker_config *c);
 /* Whether this daemon has sent the incoming request itself. */
 bool worker_config_is_loop(const struct headers *h);
 
-/* Makes the plan for a request. 0; -ENOENT: no route matches (config_no_route says why); -ENODATA:
- * the model is `hidden` and the routes depend on it. */
+/* Makes the plan for a request. Returns 0; -ENOENT if no route matches (config_no_route says why);
+ * -ENODATA if the model is `hidden` and the routes depend on it. */
 int worker_config_plan(const struct worker_config *c, struct str path, struct str model,
                        bool hidden, struct plan *ret_plan);
 

@@ -25,14 +25,13 @@ struct call {
     uv_timer_t timer;
     uint64_t armed_at;   /* when the timer fires, or TIMER_OFF */
     size_t held;         /* bytes counted for it in the worker's `buffered` */
-    size_t answered;     /* of these, bytes of the response that was handed over */
-    struct story *story; /* NULL: there is nothing to tell of it */
+    size_t handed_over;  /* of these, bytes of the response that was handed over */
+    struct story *story; /* NULL: it has none */
     bool spool_warned;   /* the failure of its spool was logged */
-    bool
-        end_pending; /* its exchange has ended; counted and logged once its client's end is closed */
-    bool sent_whole;  /* the kernel took the whole response */
-    struct list run;  /* in the worker's run queue, or on no list */
-    struct list node; /* among the worker's calls, active or kept */
+    bool end_pending;    /* the exchange has ended; counted and logged once the client's end has */
+    bool sent_whole;     /* the kernel took the whole response */
+    struct list run;     /* in the worker's run queue, or on no list */
+    struct list node;    /* among the worker's calls, active or kept */
 };
 
 struct inbox {
@@ -80,15 +79,15 @@ struct worker {
     void *arg;
 };
 
-/* Uses that configuration for new requests. */
+/* Uses the configuration for new requests. */
 void worker_adopt(struct worker *w, struct config *config);
-/* Adds what its calls hold by now to the sum of all workers. */
+/* Adds the memory that its calls hold to the sum of all workers. */
 void worker_report(struct worker *w);
 
 /* The frontend calls these functions with the worker as context. */
 extern const struct frontend_handler call_handler;
 
-/* Does all that the exchange of a call can do now; ends the call when both its ends are closed. */
+/* Steps the exchange of a call; ends the call when both its ends are closed. */
 void call_run(struct call *c);
 
 /* Puts a call that has something to do into the run queue. */
@@ -104,7 +103,7 @@ void call_pass_body(struct call *c);
 /* Updates the count of the memory that the call holds. */
 void call_count(struct call *c);
 
-/* 0, or -EBUSY with a sentence for the client if there is no memory for new requests. */
+/* Returns 0, or -EBUSY with a sentence for the client if there is no memory for new requests. */
 int call_shed(struct worker *w, char *ret_why, size_t size);
 
 /* The world's spools and its memory: see struct exchange_ops. */

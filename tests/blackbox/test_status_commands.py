@@ -53,7 +53,7 @@ def test_explain_tells_one_request(provider, retryd, conf):
         assert first.startswith("POST /v1/chat/completions for gpt-4o came at 20")
         assert one.startswith("Attempt 1 went to test and failed after") and "503 overloaded (engine_overloaded)" in one
         assert two.startswith("retryd waited ") and "Attempt 2 went to test and was answered with 200" in two
-        assert end.startswith("The client got the answer, with status 200, ") and times.startswith("Its time: ")
+        assert end.startswith("The client got the response, with status 200, ") and times.startswith("Its time: ")
 
 
 @pytest.mark.parametrize("arguments, code, words", [

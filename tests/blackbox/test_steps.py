@@ -67,7 +67,7 @@ def test_where_a_repeat_goes_and_why():
         assert ask(daemon).status == 200
         begins = only(of_request(daemon, 2), "attempt begins")
         assert (begins["target"], begins["why"], begins["first_choice_held_by"]) == \
-            ("two", "the first that is free", "gate")
+            ("two", "the first free target", "gate")
 
 
 def test_the_same_target_again():

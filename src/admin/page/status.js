@@ -56,7 +56,7 @@
     const sum = parts.reduce((n, p) => n + p[2], 0);
     let x = 0;
     const cpu = t.cpu_us_per_request === null ? "" : `retryd needs ${t.cpu_us_per_request} \u00b5s of CPU a request. `;
-    const facts = h("p", { class: "line dim" }, `${cpu}Longest turn of an event loop in the last minute: ${t.loop_lag_max_ms} ms. ` +
+    const facts = h("p", { class: "line dim" }, `${cpu}Longest iteration of an event loop in the last minute: ${t.loop_lag_max_ms} ms. ` +
       `Memory: ${Math.floor(t.memory_bytes / 1e6)} MB.`);
     if (!sum) return [h("p", { class: "line" }, "No request has taken any time in the last hour."), facts];
     return [g("svg", { class: "sum", role: "img", "aria-label": "Where the time of the last hour's requests went" }, parts.map(([name, , ms]) => {

@@ -1,5 +1,5 @@
-/* What the status documents say of requests and targets, for each thing that may befall one; and that they report when
- * memory is short. */
+/* What the status documents say of requests and targets, for each thing that may befall one; and
+ * that they report when memory is short. */
 #include "admin/status.h"
 
 #include <check.h>
@@ -189,7 +189,7 @@ START_TEST(a_request_that_has_ended_is_told_by_its_end)
         {END_FAILED, 3, "failed with 503", "30 s and 3 attempts."},
         {END_REFUSED, 0, "refused with 503", "It was refused with 503 before any attempt."},
         {END_BROKEN, 1, "broke after it had begun: overloaded",
-         "The answer broke after it had begun"},
+         "The response broke after it had begun"},
         {END_CLIENT_GONE, 1, "the client left", "The client left after 30 s."},
         {END_NONE, 1, ": overloaded",
          "Its time: 20 s with upstreams, 2.0 s backing off, 3.0 s in the queue, 5.0 s else."},
@@ -275,7 +275,7 @@ START_TEST(each_attempt_is_told_by_its_outcome)
         "it got one attempt.",
         "2 second attempts joined a slow one.",
         "1 break of the stream was mended.",
-        "2 attempts may have been charged though the answer was lost.",
+        "2 attempts may have been charged although the response was lost.",
     };
     struct story s = eventful();
 
@@ -285,13 +285,14 @@ START_TEST(each_attempt_is_told_by_its_outcome)
     s.splices = 2;
     expect(status_sentences, &s, "1 second attempt joined a slow one.");
     expect(status_sentences, &s, "2 breaks of the stream were mended.");
-    expect(status_sentences, &s, "1 attempt may have been charged though the answer was lost.");
+    expect(status_sentences, &s, "1 attempt may have been charged although the response was lost.");
 }
 END_TEST
 
 /* --- documents -------------------------------------------------------------------------------- */
 
-/* Everything at once: models and targets in each state, a key that is set aside, a hidden model, stories of both kinds. */
+/* Everything at once: models and targets in each state, a key that is set aside, a hidden model,
+ * stories of both kinds. */
 static void fill(void)
 {
     add_view("a", "",
@@ -326,7 +327,7 @@ static void fill(void)
     st.live_count = st.ended_count = 2;
     st.live = 2;
     st.active = 1;
-    snprintf(st.why[st.why_count++], sizeof(st.why[0]), "a: gpt is taken for down");
+    snprintf(st.why[st.why_count++], sizeof(st.why[0]), "a: gpt counts as down");
     st.health = STATUS_RIDING_OUT;
     st.can_act = true;
     st.total.requests = STATUS_CPU_REQUESTS;

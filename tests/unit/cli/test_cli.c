@@ -1,4 +1,5 @@
-/* The command line: what is understood, what each answer says and to whom, the exit codes, --health. */
+/* The command line: what is understood, what each answer says and to whom, the exit codes,
+ * --health. */
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
@@ -180,7 +181,7 @@ START_TEST(what_is_not_understood)
         rc = (int)parse(lines[i][0], store, sizeof store, &cli, o.err);
         if (rc == EXIT_OK) { /* the command itself finds it */
             ck_assert_int_eq(cli.mode, CLI_COMMAND);
-            rc = cli_answer(&cli, NULL, o.out, o.err);
+            rc = cli_run_mode(&cli, NULL, o.out, o.err);
             cli.mode = CLI_DUMP;
         }
         ck_assert_int_eq(rc, EXIT_USAGE);
@@ -202,7 +203,7 @@ static int answer(enum cli_mode mode, const char *config, struct outputs *o)
     int rc;
 
     outputs_init(o);
-    rc = cli_answer(&cli, libraries, o->out, o->err);
+    rc = cli_run_mode(&cli, libraries, o->out, o->err);
     outputs_close(o);
     return rc;
 }
@@ -309,7 +310,7 @@ START_TEST(version_names_the_libraries)
 
     answers(CLI_VERSION, NULL, EXIT_OK, "retryd " RETRYD_VERSION " (libone 1.2, libtwo 3)\n", "");
     outputs_init(&o);
-    ck_assert_int_eq(cli_answer(&cli, NULL, o.out, o.err), EXIT_OK);
+    ck_assert_int_eq(cli_run_mode(&cli, NULL, o.out, o.err), EXIT_OK);
     outputs_close(&o);
     ck_assert_str_eq(o.out_text, "retryd " RETRYD_VERSION "\n");
     outputs_deinit(&o);
@@ -368,7 +369,7 @@ START_TEST(each_command_has_its_help)
 
     outputs_init(&o);
     ck_assert_int_eq(parse("retryd reload --help", store, sizeof store, &cli, o.err), EXIT_OK);
-    ck_assert_int_eq(cli_answer(&cli, NULL, o.out, o.err), EXIT_OK);
+    ck_assert_int_eq(cli_run_mode(&cli, NULL, o.out, o.err), EXIT_OK);
     outputs_close(&o);
     ck_assert_msg(str_starts(str_from(o.out_text), STR("Usage: retryd reload [PID]\n\nMake the")),
                   "%s", o.out_text);
@@ -384,7 +385,7 @@ START_TEST(a_full_disk_is_a_failure)
 
     ck_assert_ptr_nonnull(full);
     outputs_init(&o);
-    ck_assert_int_eq(cli_answer(&cli, NULL, full, o.err), EXIT_FAILED);
+    ck_assert_int_eq(cli_run_mode(&cli, NULL, full, o.err), EXIT_FAILED);
     outputs_close(&o);
     fclose(full);
     ck_assert_str_eq(o.err_text, "retryd: cannot write: No space left on device\n");
@@ -536,7 +537,8 @@ START_TEST(health_with_nobody_there)
 }
 END_TEST
 
-/* A daemon's control socket, of this process: accepts once, and sends the reply, or ends without reading. */
+/* A daemon's control socket, of this process: accepts once, and sends the reply, or ends without
+ * reading. */
 struct control_end {
     int fd;
     const char *reply; /* NULL: none, and what came is not read */
@@ -634,8 +636,8 @@ START_TEST(reload_tells_what_the_daemon_says)
     reload("0\nreloaded\n", EXIT_OK, "reloaded\n", "");
     reload("3\nline 4 is wrong\n", EXIT_CONFIG, "", "line 4 is wrong\n");
     reload("99\n", EXIT_FAILED, "",
-           "retryd: the daemon ended before it answered, or is of another version\n");
-    reload("", EXIT_FAILED, "", "retryd: the daemon ended before it answered");
+           "retryd: the daemon ended before it replied, or is of another version\n");
+    reload("", EXIT_FAILED, "", "retryd: the daemon ended before it replied");
     reload(NULL, EXIT_FAILED, "",
            "retryd: the daemon does not answer the request to reload: Connection reset by peer\n");
 }

@@ -96,7 +96,7 @@ START_TEST(it_is_told_how_well_the_daemon_is)
     s.pings_missed = PINGS_MISSED_WELL;
     is_only(STATUS_WELL, NULL);
     s.pings_missed = PINGS_MISSED_WELL + 1;
-    is_only(STATUS_STUCK, "a worker has not answered for 6 seconds");
+    is_only(STATUS_STUCK, "a worker has not responded for 6 seconds");
     s.pings_missed = 0;
     s.ending = true;
     is_only(STATUS_DRAINING, "running requests are finished; new connections are still accepted");

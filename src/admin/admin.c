@@ -13,8 +13,8 @@
 #include "http/credentials.h"
 
 #define ADMIN_CONNECTIONS 64
-#define ADMIN_PLACES \
-    (4 * ADMIN_CONNECTIONS) /* ended connections keep their places for another iteration */
+/* Ended connections keep their places for another iteration. */
+#define ADMIN_PLACES (4 * ADMIN_CONNECTIONS)
 /* Scrapers connect every few seconds, if at all; retryd does not wait for hung ones. */
 #define ADMIN_HEADERS_MS 5000
 #define ADMIN_IDLE_MS 30000

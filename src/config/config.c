@@ -24,8 +24,8 @@ struct config_target {
     struct config_route *route;       /* of a [route] */
     struct config_origin origin;
     const struct config_section *section;
-    const struct config_row
-        *last; /* the row that a further line continues; NULL: it had a mistake */
+    /* The row that a further line continues; NULL: it had a mistake. */
+    const struct config_row *last;
     char title[96];
 };
 

@@ -92,8 +92,8 @@ struct config_upstream {
     struct secret *client_cert;  /* loaded, PEM; NULL: none */
     struct secret *client_key;   /* loaded together with client_cert */
     char *ca_file;
-    struct bundle
-        *ca; /* the contents of ca_file, or of the system's; NULL: unavailable, or no TLS */
+    /* The contents of ca_file, or of the system's; NULL: unavailable, or no TLS. */
+    struct bundle *ca;
     char *proxy;
     char *proxy_password_file;     /* "": none */
     struct secret *proxy_password; /* loaded; NULL: none */
@@ -152,10 +152,10 @@ struct config {
     uint64_t serial;         /* 1, 2, 3 ... in the order of loading */
     char *path;              /* the file; NULL: the built-in defaults */
     struct config_mark mark; /* of the file, taken just before it was read */
-    struct config_source
-        *source; /* the file's entries; shared by all configurations that are renewed from it */
-    const struct config
-        *before; /* within config_renew: its contents are kept if a file is unusable */
+    /* The file's entries; shared by all configurations that are renewed from it. */
+    struct config_source *source;
+    /* Within config_renew: its contents are kept if a file is unusable. */
+    const struct config *before;
     struct config_file *files; /* in the order in which they were read */
     unsigned file_count;
     struct config_server server;

@@ -222,7 +222,7 @@ void shared_news_hear(struct shared *s, struct str text)
 /* --- rates ------------------------------------------------------------------------------------ */
 
 #define UPSTREAMS_MAX 1000 /* counted at a time */
-#define PENDING_MAX 500    /* commands without a reply: the server is slow, and more would not help */
+#define PENDING_MAX 500  /* commands without a reply: the server is slow, and more would not help */
 #define ADD_MAX_US 600e6 /* the script has the same limit */
 
 static void on_time(uv_timer_t *timer);

@@ -1,4 +1,4 @@
-/* Runs libcurl on the loop: one multi handle, and its transfers. Reports how each went. */
+/* Runs libcurl on the loop: one multi handle, and its transfers. Reports the result of each. */
 #include "edge/fetch.h"
 
 #include <assert.h>
@@ -11,7 +11,7 @@
 
 #include "edge/fetch_private.h"
 
-/* --- how an attempt went on the network ------------------------------------------------------- */
+/* --- the trace of an attempt on the network --------------------------------------------------- */
 
 /* Returns a number that libcurl keeps, in microseconds or bytes. */
 static uint64_t number(const struct transfer *t, CURLINFO info)
@@ -77,7 +77,7 @@ static void trace_transfer(const struct transfer *t, bool cancelled)
 }
 
 #define KEEP_HANDLES 256        /* easy handles kept for reuse */
-#define KICK_MS 250             /* how often connecting transfers are run */
+#define KICK_MS 250             /* interval at which connecting transfers are run */
 #define NO_KICK_NEEDED 0x080400 /* since this version of libcurl */
 
 int fetch_global_init(void)
@@ -604,7 +604,7 @@ static bool run_http1(struct fetch *u)
     struct list *node;
     bool did = false;
 
-    /* Each once: it may want to be run again. */
+    /* Runs each transfer only once, because it may ask to be run again. */
     for (struct list *last = u->ready.prev; last != &u->ready && !list_empty(&u->ready);) {
         node = list_pop(&u->ready);
         fetch_http1_run(LIST_ENTRY(node, struct http1, ready));
@@ -715,14 +715,14 @@ static int ask(CURL *e, const char *address, const char *path, unsigned timeout_
         name = "localhost";
         port = "";
     } else if (str_istarts(str_from(address), STR("localhost:"))) {
-        name = "127.0.0.1"; /* where retryd listens; libcurl would try ::1 first */
+        name = "127.0.0.1"; /* retryd listens there; libcurl would try ::1 first */
         port = strchr(address, ':');
     }
     snprintf(url, sizeof(url), "http://%s%s%s", name, port, path);
     curl_easy_setopt(e, CURLOPT_URL, url);
     curl_easy_setopt(e, CURLOPT_HTTPHEADER, &headers);
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(e, CURLOPT_PROXY, ""); /* else the environment may name one */
+    curl_easy_setopt(e, CURLOPT_PROXY, ""); /* without this, the environment may name a proxy */
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     if (body) {

@@ -108,7 +108,7 @@ enum fetch_fault fetch_check_trust(const char *ca_path, struct str client_cert,
 /* Sends a GET for `path` to a listener ("127.0.0.1:4291", "unix:PATH"). Returns the status or
  * -errno. Blocks for at most `timeout_ms`. */
 int fetch_status(const char *address, const char *path, unsigned timeout_ms);
-/* The same with the response's body, as far as `ret` has room. */
+/* Does the same, and appends the response's body to `ret`, as far as there is room. */
 int fetch_text(const char *address, const char *path, unsigned timeout_ms, struct buf *ret);
 
 /* Calls `wake` whenever fetch_run has something to do, so that the loop runs it. Returns NULL if

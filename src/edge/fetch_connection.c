@@ -43,8 +43,8 @@ static bool shares_openssl(void)
 }
 
 /* Takes the bytes of a TLS session over from libcurl, which has called OpenSSL for it until now and
- * keeps no bytes of its own. A proxy that is itself reached over TLS has a session below this one,
- * so there libcurl goes on. */
+ * keeps no bytes of its own. With a proxy that is itself reached over TLS there is a session below
+ * this one, so libcurl keeps the bytes. */
 static void take_session(struct fetch_connection *c)
 {
     struct curl_tlssessioninfo *info = NULL;
@@ -59,8 +59,8 @@ static void take_session(struct fetch_connection *c)
         ERR_clear_error();
         return;
     }
-    /* One read from the socket takes all that it has, up to a record; the buffer is freed when it is
-     * empty. */
+    /* One read from the socket takes all that it has, up to a record; the buffer is freed when it
+     * is empty. */
     SSL_set_read_ahead(session, 1);
     SSL_set_mode(session, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     c->session = session;
@@ -171,8 +171,8 @@ void fetch_connection_bound_silence(struct fetch_connection *c, unsigned ms)
 
 /* --- the loop --------------------------------------------------------------------------------- */
 
-/* Whether nothing has arrived on a kept connection. Session tickets of TLS 1.3 arrive when they
- * like; reading takes them in. */
+/* Whether nothing has arrived on a kept connection. Session tickets of TLS 1.3 may arrive at any
+ * time; reading takes them in. */
 static bool is_clean(struct fetch_connection *c)
 {
     char byte;
@@ -209,7 +209,7 @@ int fetch_connection_watch(struct fetch_connection *c, int events)
     return 0;
 }
 
-/* --- from the first to the last --------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 struct fetch_connection *fetch_connection_new(struct transfer *made)
 {
@@ -232,7 +232,7 @@ struct fetch_connection *fetch_connection_new(struct transfer *made)
         fetch_release(made, CURL_SOCKET_BAD);
         return NULL;
     }
-    made->errbuf[0] = '\0'; /* of an address that did not answer */
+    made->errbuf[0] = '\0'; /* the error of an address that did not respond */
     made->a = NULL;         /* the connection outlives it */
     c->poll.data = c;
     c->u = u;

@@ -47,7 +47,7 @@ static struct str host_of(const struct fetch_upstream *upstream)
     return host;
 }
 
-static size_t head_size(const struct fetch_request *r)
+static size_t headers_size(const struct fetch_request *r)
 {
     size_t n = 128 + strlen(r->method) + 3 * strlen(r->target) + strlen(r->upstream->origin);
 
@@ -57,7 +57,7 @@ static size_t head_size(const struct fetch_request *r)
 }
 
 /* Writes the request's headers, and for TLS a small body, to x->out. Returns 0 or -ENOMEM. */
-static int write_head(struct http1 *x, const struct fetch_request *r)
+static int write_headers(struct http1 *x, const struct fetch_request *r)
 {
     struct buf *out = &x->out;
     const struct headers *h = r->headers;
@@ -68,7 +68,7 @@ static int write_head(struct http1 *x, const struct fetch_request *r)
 
     x->body_len = head ? 0 : r->body_len;
     buf_init(out, SIZE_MAX / 2);
-    if (buf_reserve(out, head_size(r) + (together ? (size_t)x->body_len : 0)) < 0)
+    if (buf_reserve(out, headers_size(r) + (together ? (size_t)x->body_len : 0)) < 0)
         return -ENOMEM;
     buf_add_str(out, str_from(r->method));
     buf_addc(out, ' ');
@@ -92,7 +92,7 @@ static int write_head(struct http1 *x, const struct fetch_request *r)
         buf_add_str(out, STR("\r\n"));
     }
     buf_add_str(out, STR("\r\n"));
-    x->head_len = out->len;
+    x->headers_len = out->len;
     if (together)
         buf_add(out, r->body, (size_t)x->body_len);
     return out->failed ? -ENOMEM : 0;
@@ -107,10 +107,10 @@ static uint64_t now_us(void)
 
 static bool upload_whole(const struct http1 *x)
 {
-    return x->head_sent && x->body_sent >= x->body_len;
+    return x->headers_sent && x->body_sent >= x->body_len;
 }
 
-/* Lets go of the connection. */
+/* Releases the connection. */
 static void leave(struct http1 *x, bool keep)
 {
     struct fetch_connection *c = x->connection;
@@ -213,7 +213,7 @@ void fetch_http1_cancel(struct http1 *x)
 
 /* --- the upload ------------------------------------------------------------------------------- */
 
-/* Points `pieces` to what is sent next. Returns their number, 0 if nothing can be sent now, or
+/* Points `pieces` to the next bytes to send. Returns their number, 0 if nothing can be sent now, or
  * -errno. The TLS library demands the same piece again after -EAGAIN. */
 static int next_pieces(struct http1 *x, struct iovec pieces[2])
 {
@@ -223,7 +223,7 @@ static int next_pieces(struct http1 *x, struct iovec pieces[2])
 
     if (x->out_at < x->out.len)
         pieces[n++] = (struct iovec){x->out.p + x->out_at, x->out.len - x->out_at};
-    if (left == 0 || (n > 0 && (tls || !x->body || x->out.len > x->head_len)))
+    if (left == 0 || (n > 0 && (tls || !x->body || x->out.len > x->headers_len)))
         return (int)n;
     if (x->body) {
         if (tls && left > TLS_PIECE)
@@ -234,7 +234,7 @@ static int next_pieces(struct http1 *x, struct iovec pieces[2])
     /* The headers are sent: their memory takes a piece of the body. */
     ptrdiff_t got;
     buf_reset(&x->out, PIECE);
-    x->out_at = x->head_len = 0;
+    x->out_at = x->headers_len = 0;
     if (buf_reserve(&x->out, PIECE) < 0)
         return -ENOMEM;
     got = x->read(x->arg, x->body_sent, x->out.p, PIECE);
@@ -256,10 +256,11 @@ static void count_sent(struct http1 *x, size_t n)
     x->sent = true;
     if (n < of_out)
         of_out = n;
-    if (!x->head_sent) {
-        size_t of_head = x->head_len - x->out_at < of_out ? x->head_len - x->out_at : of_out;
-        x->head_sent = x->out_at + of_head == x->head_len;
-        x->body_sent += n - of_head;
+    if (!x->headers_sent) {
+        size_t of_headers =
+            x->headers_len - x->out_at < of_out ? x->headers_len - x->out_at : of_out;
+        x->headers_sent = x->out_at + of_headers == x->headers_len;
+        x->body_sent += n - of_headers;
     } else {
         x->body_sent += n;
     }
@@ -289,7 +290,7 @@ static void upload(struct http1 *x)
             return;
         }
         if (n < 0) {
-            /* What the server has said before is still there to read. */
+            /* The bytes that the server sent before can still be read. */
             x->upload_over = true;
             x->send_failed = (int)n;
             break;
@@ -320,11 +321,11 @@ static void end_of_headers(struct http1 *x)
     }
     a->headers_done = true;
     a->last_piece_ms = uv_now(x->u->sockets.loop);
-    if (a->status >= 300) /* nobody wants the rest of the request */
+    if (a->status >= 300) /* the rest of the request is not wanted */
         x->upload_over = true;
 }
 
-/* Takes what was read. Returns whether the transfer goes on. */
+/* Takes the bytes that were read. Returns whether the transfer goes on. */
 static bool take(struct http1 *x, struct str in)
 {
     struct attempt *a = x->a;
@@ -376,7 +377,7 @@ static void end_of_input(struct http1 *x)
 {
     char text[ATTEMPT_DETAIL_MAX];
 
-    /* After a failure to send, the kernel no longer tells a reset from an end. */
+    /* After a failure to send, the kernel no longer distinguishes a reset from an end. */
     if (x->send_failed && x->reader.state == READER_UNTIL_END && x->a->status < 300)
         lost(x, strerror(-x->send_failed));
     else if (reader_end(&x->reader))
@@ -398,7 +399,7 @@ static void end_of_input(struct http1 *x)
     }
 }
 
-/* Lets the next iteration run it. */
+/* Makes the next iteration run the transfer. */
 static void again(struct http1 *x)
 {
     if (list_empty(&x->ready))
@@ -408,7 +409,7 @@ static void again(struct http1 *x)
 
 #define READ_AT_ONCE (4 * CONNECTION_INPUT)
 
-/* Reads what has arrived. `failed`: the loop reported an error. */
+/* Reads the bytes that have arrived. `failed`: the loop reported an error. */
 static void download(struct http1 *x, bool failed)
 {
     struct attempt *a = x->a;
@@ -423,7 +424,7 @@ static void download(struct http1 *x, bool failed)
             a->paused = news = true;
             break;
         }
-        if (taken >= READ_AT_ONCE) { /* others want their turn, too */
+        if (taken >= READ_AT_ONCE) { /* lets other transfers run, too */
             if (fetch_connection_holds_input(x->connection))
                 again(x);
             break;
@@ -445,7 +446,7 @@ static void download(struct http1 *x, bool failed)
             return;
         }
         taken += (size_t)n;
-        /* The socket has no more, or tells so. */
+        /* The socket has no more bytes, or the loop will report them. */
         if ((size_t)n < CONNECTION_INPUT && !fetch_connection_holds_input(x->connection) && !failed)
             break;
     }
@@ -462,7 +463,7 @@ static void download(struct http1 *x, bool failed)
 
 void fetch_http1_ready(struct http1 *x, int events, bool failed)
 {
-    if (failed) /* nothing can be sent any more; waiting for that would report the failure again and again */
+    if (failed) /* nothing more can be sent; to wait for that would report the failure forever */
         x->upload_over = true;
     if ((events & UV_WRITABLE) && !x->upload_over && !x->upload_paused)
         upload(x);
@@ -496,7 +497,7 @@ void fetch_http1_run(struct http1 *x)
         fetch_http1_ready(x, UV_READABLE | UV_WRITABLE, false);
 }
 
-/* --- the begin -------------------------------------------------------------------------------- */
+/* --- the start -------------------------------------------------------------------------------- */
 
 static void begin(struct http1 *x, struct fetch_connection *c)
 {
@@ -547,7 +548,7 @@ int fetch_http1_start(struct fetch *u, const struct fetch_request *r, struct att
     list_init(&x->node);
     list_init(&x->ready);
     reader_init(&x->reader, &a->headers, !strcmp(r->method, "HEAD"));
-    rc = write_head(x, r);
+    rc = write_headers(x, r);
     if (rc == 0 && !a->fresh && !a->anew)
         c = fetch_connection_take(u, r->upstream);
     if (rc == 0 && !c)

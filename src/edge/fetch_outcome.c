@@ -1,11 +1,11 @@
-/* How a transfer of libcurl ended, in the words of struct attempt. */
+/* Translates the end of a transfer of libcurl into the terms of struct attempt. */
 #include <stdio.h>
 #include <string.h>
 
 #include "edge/fetch_private.h"
 
 /* Whether the server's certificate was rejected. libcurl may report another error if it failed to
- * tell the server so. A verify result of 1 means that nothing was checked. */
+ * send the server an alert. A verify result of 1 means that nothing was checked. */
 static bool is_certificate_rejected(const struct transfer *t, CURLcode rc)
 {
     long verified = 0;
@@ -74,7 +74,7 @@ static enum transport failed_after_send(const struct transfer *t, CURLcode rc)
         return TRANSPORT_BAD_RESPONSE;
     case CURLE_OUT_OF_MEMORY:
         return TRANSPORT_INTERNAL;
-    case CURLE_COULDNT_RESOLVE_HOST: /* of a resend, for which libcurl has reset its byte counts */
+    case CURLE_COULDNT_RESOLVE_HOST: /* a resend, for which libcurl has reset its byte counts */
     case CURLE_COULDNT_RESOLVE_PROXY:
         return t->a->headers_done ? TRANSPORT_TRUNCATED : TRANSPORT_LOST;
     case CURLE_WRITE_ERROR:
@@ -136,7 +136,7 @@ static const char *words_of(long verified)
     }
 }
 
-/* Returns why the certificate was rejected. If libcurl could not tell the server about it, `what`
+/* Returns why the certificate was rejected. If libcurl could not send the server an alert, `what`
  * describes only that later error. */
 static const char *why_rejected(const struct transfer *t, const char *what)
 {

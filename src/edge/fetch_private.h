@@ -34,9 +34,9 @@ struct fetch {
     struct socket_table sockets;
     struct connection_table connections;
     int keep_fd; /* libcurl is to leave this socket open when it closes it; -1: none */
-    struct list
-        ready; /* HTTP/1.1: what the next iteration runs although the loop has no news of it */
-    struct list ended; /* HTTP/1.1: what the next iteration finishes */
+    /* HTTP/1.1: transfers that the next iteration runs although the loop has no news */
+    struct list ready;
+    struct list ended; /* HTTP/1.1: transfers that the next iteration finishes */
     struct list running;
     struct list free; /* transfers with an easy handle that is set up */
     bool early;       /* some transfer has `early` set */
@@ -79,7 +79,7 @@ struct transfer {
     int read_failed;       /* -errno of `read` */
     uint64_t response_len; /* from the response headers; UINT64_MAX: unknown */
     bool early;            /* the response is complete, but the upload is not */
-    unsigned sends;        /* how often the request was sent */
+    unsigned sends;        /* number of times that the request was sent */
     bool refused;          /* HTTP/2: the server said that it will not process the request */
     enum veto veto;
     struct socket_ref socket; /* the connection that the request was sent on */
@@ -104,20 +104,20 @@ struct http1 {
     void *arg;
     struct response_reader reader;
 
-    /* The request: the headers, and behind them a body that is sent with them; later pieces of a
-     * body that is not in memory. */
+    /* The request: the headers, then a body that is sent with them; later pieces of a body that is
+     * not in memory. */
     struct buf out;
-    size_t out_at;   /* how much of it is sent */
-    size_t head_len; /* how much of it is headers */
+    size_t out_at;      /* bytes of it that are sent */
+    size_t headers_len; /* bytes of it that are headers */
     const char *body;
     ptrdiff_t (*read)(void *arg, uint64_t offset, void *to, size_t max);
     uint64_t body_len, body_sent;
-    bool sent, head_sent;
+    bool sent, headers_sent;
     bool upload_paused; /* `read` had no bytes */
-    bool upload_over;   /* all is sent, or nobody wants the rest */
+    bool upload_over;   /* all is sent, or the rest is not wanted */
     int send_failed;    /* -errno */
 
-    bool excess; /* bytes came behind the response */
+    bool excess; /* bytes came after the response */
     bool ended;
     uint64_t serial; /* of the connection */
     uint64_t started_us, first_byte_us, total_us;
@@ -131,28 +131,29 @@ void fetch_http1_cancel(struct http1 *x);
 void fetch_http1_resume(struct http1 *x);
 void fetch_http1_upload_ready(struct http1 *x);
 void fetch_http1_free(struct http1 *x);
-/* The loop has events for its connection. */
+/* Handles events of its connection. */
 void fetch_http1_ready(struct http1 *x, int events, bool failed);
-/* Runs one that is in `ready`. */
+/* Runs a transfer of `ready`. */
 void fetch_http1_run(struct http1 *x);
-/* Reports the end of one in `ended`, and frees it. */
+/* Reports the end of a transfer of `ended`, and frees it. */
 void fetch_http1_finish(struct http1 *x);
-/* Its connection is up. */
+/* Continues once its connection is up. */
 void fetch_http1_connected(struct http1 *x, struct transfer *made);
 
 /* Lets libcurl make a connection for `x`. Returns 0 or -errno. */
 int fetch_connector_start(struct fetch *u, const struct fetch_request *r, struct http1 *x);
 void fetch_connector_cancel(struct transfer *t);
-/* Notes how long it took. */
+/* Notes the duration of the connection's phases. */
 void fetch_connector_trace(const struct transfer *t, struct fetch_trace *trace);
-/* Takes a transfer from libcurl, which closes its connection but for the socket `keep_fd`. */
+/* Takes a transfer from libcurl, which closes the transfer's connection, except the socket
+ * `keep_fd`. */
 void fetch_release(struct transfer *t, int keep_fd);
 
 #define FETCH_SPOOL_FAILED \
     "could not read the request body back from its file: %s; check the disk that spool_dir is on"
 /* Keeps an interim response for the client. */
 void fetch_keep_interim(struct attempt *a);
-/* TCP_USER_TIMEOUT for a request with such a body. */
+/* Returns the TCP_USER_TIMEOUT for a request with a body of this length. */
 unsigned fetch_silence_ms(uint64_t body_len);
 /* Whether requests on the upstream are sent without libcurl. */
 bool fetch_upstream_is_plain_http1(const struct fetch_upstream *upstream);

@@ -11,7 +11,7 @@
 
 /* --- the upload, from memory or in pieces from its owner -------------------------------------- */
 
-#define AT_ONCE_MAX ((size_t)64 << 10) /* libcurl buffers so much together with the headers */
+#define AT_ONCE_MAX ((size_t)64 << 10) /* libcurl buffers this much together with the headers */
 
 static size_t give_up(struct transfer *t, int rc)
 {
@@ -275,7 +275,7 @@ bool fetch_transfer_veto_resend(struct transfer *t)
     return true;
 }
 
-/* Counts the handshake of a new connection. libcurl has no time for one that there was none of. */
+/* Counts the handshake of a new connection. libcurl reports no time if there was none. */
 void fetch_transfer_count_handshake(struct transfer *t)
 {
     curl_off_t connected = 0, done = 0;
@@ -499,7 +499,7 @@ static void set_upstream(struct transfer *t, const struct fetch_upstream *upstre
     }
     if (fetch_upstream_is_plain_http1(upstream)) {
         curl_easy_setopt(e, CURLOPT_CONNECT_ONLY, 1L);
-        /* 7.88 reads no more than this at once. It frees that buffer when the connection is
+        /* 7.88 reads no more than this at once, and frees the buffer when the connection is
          * made. */
         curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)CONNECTION_INPUT);
     }
@@ -566,8 +566,8 @@ static bool is_ascii(const char *s)
     return all < 0x80;
 }
 
-/* Sets what is requested from the origin. libcurl 8 drops the question mark of an empty query from
- * a URL, so such a URL is set as the target, too. */
+/* Sets the target of the request. libcurl 8 drops the question mark of an empty query from a URL,
+ * so such a URL is set as the target, too. */
 static int set_target(struct transfer *t, const struct fetch_request *r)
 {
     size_t n = strlen(r->target), size = strlen(r->upstream->origin) + n + 1;

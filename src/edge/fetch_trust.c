@@ -56,7 +56,7 @@ void fetch_transfer_set_trust(CURL *e, const struct fetch_upstream *upstream)
         return;
     curl_easy_setopt(e, CURLOPT_SSLCERT_BLOB, &certificate);
     curl_easy_setopt(e, CURLOPT_SSLKEY_BLOB, &key);
-    curl_easy_setopt(e, CURLOPT_KEYPASSWD, ""); /* else OpenSSL asks on the terminal */
+    curl_easy_setopt(e, CURLOPT_KEYPASSWD, ""); /* without this, OpenSSL asks on the terminal */
 }
 
 /* --- a handshake without a server ------------------------------------------------------------- */
@@ -128,7 +128,7 @@ static int handshake_begin(struct handshake *h, const struct fetch_upstream *ups
 }
 
 /* Reads the authorities into the multi handle's cache for the first real connection. Other
- * transfers keep running meanwhile, as in any turn. */
+ * transfers keep running meanwhile, as in any iteration. */
 void fetch_warm(struct fetch *u, const struct fetch_upstream *upstream)
 {
     struct handshake h;

@@ -1,4 +1,4 @@
-/* Drives libmicrohttpd and takes requests in: heads and bodies. */
+/* Drives libmicrohttpd and takes in requests: headers and bodies. */
 #include "edge/frontend.h"
 
 #include <assert.h>
@@ -12,8 +12,8 @@
 #include "edge/frontend_private.h"
 
 #define STALL_TIME_MS 60000
-#define HEADERS_TIME_MS 15000   /* for the first head on a new connection */
-#define KEEPALIVE_TIME_MS 75000 /* for the next head on a kept connection */
+#define HEADERS_TIME_MS 15000   /* for the first headers on a new connection */
+#define KEEPALIVE_TIME_MS 75000 /* for the next headers on a kept connection */
 
 const char *frontend_version(void)
 {
@@ -81,16 +81,16 @@ static bool swallows_body(const struct frontend_request *r)
            !headers_get(&r->http.headers, STR("expect"), NULL);
 }
 
-/* A body whose length was accepted with the head is read to its end: it costs only time, and the
+/* A body whose length was accepted with the headers is read to its end: it costs only time, and the
  * client may not read before. */
 static bool swallowed_enough(const struct frontend_request *r)
 {
     return r->content_length == LENGTH_UNKNOWN && r->body_bytes > r->refused_at + SWALLOW_BYTES;
 }
 
-/* Suspends the connection: libmicrohttpd would read on. It passes the unread bytes again afterwards. A
- * client that is gone is cut instead: on_disconnect was called already, so the
- * connection would end only once the owner has room, and a slow disk may delay that for ever. */
+/* Suspends the connection: libmicrohttpd would read on. It passes the unread bytes again
+ * afterwards. A client that is gone is cut instead: on_disconnect was called already, so the
+ * connection would end only once the owner has room, and a slow disk may delay that forever. */
 static enum MHD_Result hold_back(struct frontend_request *r)
 {
     if (r->c->gone) {
@@ -108,7 +108,7 @@ static enum MHD_Result hold_back(struct frontend_request *r)
 
 /* Whether these bytes begin a chunk that makes the body longer than the limit. libmicrohttpd does
  * not expose the chunk's size, but its line is still in memory directly before the bytes if both
- * arrived together. Otherwise the end of the head is there, overwritten with NULs, and the limit
+ * arrived together. Otherwise the end of the headers is there, overwritten with NULs, and the limit
  * applies to the chunk's bytes as they arrive. */
 static bool begins_endless_chunk(const struct frontend_request *r, const char *data)
 {
@@ -149,7 +149,7 @@ static enum MHD_Result take_body(struct frontend_request *r, const char *data, s
     char why[WHY_BYTES] = "";
     ptrdiff_t taken;
 
-    if (r->cut) /* its owner has ended it */
+    if (r->cut) /* the owner has ended it */
         return MHD_NO;
     if (!r->refused && begins_endless_chunk(r, data))
         frontend_refuse_now(r, 413, "retryd: a chunk of the body is larger than max_body");
@@ -243,7 +243,7 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-/* Whether libmicrohttpd 0.9.75 was too lenient about the head (struct frontend_trail). */
+/* Whether libmicrohttpd 0.9.75 was too lenient about the headers (struct frontend_trail). */
 static bool is_cut_or_glued(const struct taking *t, const char *method)
 {
 #if MHD_VERSION < 0x01000000
@@ -267,7 +267,7 @@ static enum MHD_Result refuse_headers(struct frontend_request *r, unsigned statu
     return MHD_YES;
 }
 
-/* The head is complete. A response queued here closes the connection, so only refusals are. */
+/* The headers are complete. A response queued here closes the connection, so only refusals are. */
 static enum MHD_Result first_call(struct frontend_request *r, const char *method,
                                   const char *version)
 {
@@ -279,7 +279,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
 
     r->started = true;
     http_request_text(&r->http.method, method);
-    r->is_head = !strcmp(method, "HEAD"); /* kept here: the owner may take the head */
+    r->is_head = !strcmp(method, "HEAD"); /* noted here, because the owner may take the request */
     frontend_trail_begin(&taking.trail, str_from(method), (struct str){r->uri, r->http.target.len},
                          version);
     MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, take_header, &taking);
@@ -289,7 +289,7 @@ static enum MHD_Result first_call(struct frontend_request *r, const char *method
     if (is_cut_or_glued(&taking, method))
         return frontend_refuse(
             r, 400,
-            "retryd: the request's head contains a NUL, a folded line, a line that does not end "
+            "retryd: the request's headers contain a NUL, a folded line, a line that does not end "
             "with CR LF, or a header without a name");
     if (r->http.target.failed || r->http.method.failed)
         return MHD_NO;
@@ -322,7 +322,7 @@ static enum MHD_Result proceed(struct frontend_request *r, const char *method, c
         return take_body(r, data, size);
     if (r->cut || r->sent_raw)
         return MHD_NO;
-    if (r->answered)
+    if (r->responded)
         return MHD_YES;
     if (r->refused)
         return frontend_refuse(r, r->refused, r->why);
@@ -337,7 +337,7 @@ static enum MHD_Result proceed(struct frontend_request *r, const char *method, c
     }
     if (r->cut)
         return MHD_NO;
-    if (!r->answered)
+    if (!r->responded)
         frontend_wait(r);
     return MHD_YES;
 }
@@ -370,11 +370,11 @@ void frontend_over(struct frontend_request *r, bool whole)
     assert(r->magic == REQUEST_MAGIC);
     r->c->current = NULL;
     if (!r->complete && !r->refused && !r->cut) {
-        /* libmicrohttpd itself answers what it cannot parse with an HTML page, and reports it
-         * nowhere. If it was the body, the owner is notified here. If it was the head, there is no
-         * owner yet, for example if Content-Length is not a number (for 0.9.75, also if blanks
-         * follow it). No callback runs before that response is on its way, so ours cannot replace
-         * it. */
+        /* libmicrohttpd itself answers a request that it cannot parse with an HTML page, and does
+         * not report it. If the body was invalid, the owner is notified here. If the headers were,
+         * there is no owner yet, for example if Content-Length is not a number (for 0.9.75, also if
+         * blanks follow it). No callback runs before that response is on its way, so the frontend
+         * cannot replace it. */
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_HTTP_STATUS);
         if (info && info->http_status >= 400) {
@@ -382,7 +382,7 @@ void frontend_over(struct frontend_request *r, bool whole)
                 r->f->handler->on_body_refused(r->user, info->http_status);
             else if (!r->started)
                 r->f->handler->on_refused(r->f->ctx, info->http_status,
-                                          "libmicrohttpd: the request's head cannot be parsed");
+                                          "libmicrohttpd: the request's headers cannot be parsed");
         }
     }
     if (r->user)
@@ -410,7 +410,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
     /* A client that left unnoticed counts as completed, too: the kernel had room for the whole
      * response. */
     frontend_over(r, r->sent_raw || r->passed ||
-                         (r->answered && code == MHD_REQUEST_TERMINATED_COMPLETED_OK));
+                         (r->responded && code == MHD_REQUEST_TERMINATED_COMPLETED_OK));
     frontend_connection_expect_headers(c);
 }
 
@@ -461,7 +461,7 @@ void frontend_close(struct frontend *f)
     free(f);
 }
 
-/* --- daemons ------------------------------------------------------------------------------------ */
+/* --- daemons ---------------------------------------------------------------------------------- */
 
 static void on_ready(uv_poll_t *poll, int status, int events)
 {
@@ -520,8 +520,8 @@ void frontend_daemon_free(struct client_daemon *daemon)
 
 /* --- an iteration ----------------------------------------------------------------------------- */
 
-/* Whether libmicrohttpd has more to do at once. It has no timeouts set here: 0 means this, unless it waits
- * for us. */
+/* Whether libmicrohttpd has more to do at once. No timeouts are set, so a timeout of 0 means this,
+ * unless the request waits for its owner. */
 static bool has_more(const struct connection *c)
 {
     MHD_UNSIGNED_LONG_LONG timeout;
@@ -532,9 +532,10 @@ static bool has_more(const struct connection *c)
 
 #define RUNS_AT_ONCE 4
 
-/* libmicrohttpd takes several calls for a whole response: for its head, for all bytes, and for the end. A
- * client may have read it and be gone before the last, which then ends in an error on a Unix socket. If
- * the kernel does not take all bytes, libmicrohttpd waits; so if it has more to do, they are passed. */
+/* libmicrohttpd needs several calls for a whole response: for the headers, for all bytes, and for
+ * the end. A client may have read it and be gone before the last call, which then fails on a Unix
+ * socket. If the kernel does not take all bytes, libmicrohttpd waits; so if it has more to do, the
+ * kernel has them. */
 static void run(struct connection *c)
 {
     struct client_daemon *daemon = c->daemon;
@@ -545,7 +546,7 @@ static void run(struct connection *c)
         /* 1.0.1 takes a new connection over here; 0.9.75, in MHD_add_connection */
         c->f->adding = c;
         MHD_run(daemon->mhd);
-        if (daemon->c && !c->known) /* it had no memory for that, and has closed the socket */
+        if (daemon->c && !c->known) /* libmicrohttpd had no memory and has closed the socket */
             frontend_connection_drop(c);
         if (!daemon->c) { /* the connection is closed */
             frontend_daemon_free(daemon);

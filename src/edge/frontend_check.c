@@ -1,4 +1,4 @@
-/* Refuses request heads that are malformed, ambiguous, or from a host or origin that is not
+/* Refuses requests whose headers are malformed, ambiguous, or from a host or origin that is not
  * allowed. */
 #include "edge/frontend_check.h"
 
@@ -29,7 +29,7 @@ static bool is_version(const char *version)
     return !strncmp(version, "HTTP/1.", 7) && version[7] >= '0' && version[7] <= '9' && !version[8];
 }
 
-/* Length of "http://" or "https://" at the start of the target, or 0. */
+/* Returns the length of "http://" or "https://" at the start of the target, or 0. */
 static size_t scheme_length(struct str target)
 {
     if (str_istarts(target, STR("http://")))
@@ -37,8 +37,8 @@ static size_t scheme_length(struct str target)
     return str_istarts(target, STR("https://")) ? 8 : 0;
 }
 
-/* RFC 9112 3.2.2: a target in absolute form is reduced to its path, and its authority replaces the
- * Host, whatever that says. */
+/* RFC 9112 3.2.2: a target in absolute form is reduced to its path, and its authority replaces any
+ * Host. */
 static unsigned take_absolute(struct http_request *request, const char **ret_why)
 {
     struct str target = buf_str(&request->target), host;
@@ -55,10 +55,11 @@ static unsigned take_absolute(struct http_request *request, const char **ret_why
         return refuse(400, "retryd: the request target has no host, or names a user", ret_why);
     rc = headers_set(&request->headers, STR("Host"), host);
     if (rc < 0)
-        return refuse(rc == -E2BIG ? 431 : 503, "retryd: no room for the request's head", ret_why);
+        return refuse(rc == -E2BIG ? 431 : 503, "retryd: no room for the request's headers",
+                      ret_why);
     if (at == target.n || text[at] != '/')
         text[--at] = '/';
-    memmove(text, text + at, target.n - at + 1); /* with its terminator */
+    memmove(text, text + at, target.n - at + 1); /* includes the terminator */
     request->target.len = target.n - at;
     return 0;
 }
@@ -192,7 +193,7 @@ static bool is_port(struct str s)
 }
 
 /* Strips the port: "localhost:4290" becomes "localhost", "[::1]:4290" becomes "[::1]". Anything
- * else after the name stays, and then the whole matches no listed name. */
+ * else after the name stays, and then the text matches no listed name. */
 static struct str without_port(struct str host)
 {
     const char *end = host.p, *stop = host.p + host.n;

@@ -1,4 +1,4 @@
-/* Checks request heads.
+/* Checks request lines and headers.
  *
  * libmicrohttpd 0.9.75 accepts several forms that two HTTP implementations may read differently
  * (request smuggling, RFC 9112 11.2). These functions refuse them with every version of the
@@ -17,15 +17,15 @@ struct string_view_list {
     unsigned count;
 };
 
-/* Returns 0, or the status to refuse with and a sentence in `ret_why`. `version` is the text in the
- * request line ("HTTP/1.1"). Sets request->content_length and request->http_1_0. Turns a target in
- * absolute form into origin form, and its host into the Host header. */
+/* Returns 0, or the status of the refusal with a sentence in `ret_why`. `version` is the text in
+ * the request line ("HTTP/1.1"). Sets request->content_length and request->http_1_0. Turns a target
+ * in absolute form into origin form, and its host into the Host header. */
 unsigned frontend_check(struct http_request *request, const char *version, const char **ret_why);
 
-/* Checks that the fields are in memory as they were on the wire: each directly after the one
+/* Checks that the headers in memory are as the client sent them: each directly after the one
  * before, with only the colon and blanks between name and value, and CR LF at its end.
  * libmicrohttpd 0.9.75 silently cuts a field at a NUL, adds a folded line to the field's *name*,
- * and accepts a bare LF as the end of a line and the line ": x" as the end of the head. As it
+ * and accepts a bare LF as the end of a line and the line ": x" as the end of the headers. As it
  * parses in place, each of these leaves a visible gap. Version 1.0 refuses them itself, and moves
  * the text that it parses. */
 struct frontend_trail {
@@ -33,12 +33,12 @@ struct frontend_trail {
     bool broken;
 };
 
-/* Takes the three parts of the request line as libmicrohttpd has them; then come the fields in
+/* Takes the three parts of the request line as libmicrohttpd has them. The headers follow in
  * order. */
 void frontend_trail_begin(struct frontend_trail *t, struct str method, struct str target,
                           const char *version);
 void frontend_trail_field(struct frontend_trail *t, struct str name, struct str value);
-/* `end` points behind the head's last byte. */
+/* `end` points behind the last byte of the headers. */
 bool frontend_trail_ends(const struct frontend_trail *t, const char *end);
 
 /* Contract C30: whether a request is allowed. Its Host must be listed, with any port. Its Origin
@@ -46,7 +46,7 @@ bool frontend_trail_ends(const struct frontend_trail *t, const char *end);
 bool frontend_may_enter(const struct headers *h, struct string_view_list hosts,
                         struct string_view_list origins, const char **ret_why);
 
-/* Whether the Host is an IP address: nobody can point one at another machine, as they can a name. */
+/* Whether the Host is an IP address, which, unlike a name, nobody can point at another machine. */
 bool frontend_host_is_address(const struct headers *h);
 
 /* Writes the message for a refused client: its Host or Origin, and the key that could allow it.

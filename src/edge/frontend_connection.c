@@ -11,11 +11,11 @@
 
 #include "edge/frontend_private.h"
 
-#define DRAIN_HEADERS_TIME_MS 1000 /* while draining, for a head that has begun */
-#define DRAIN_IDLE_MS 700          /* while draining, for a head to begin */
+#define DRAIN_HEADERS_TIME_MS 1000 /* while draining, for headers that have begun */
+#define DRAIN_IDLE_MS 700          /* while draining, for headers to begin */
 #define BODY_CHECK_MS 10000        /* in each interval of this length ... */
 #define BODY_CHECK_BYTES 1024      /* ... this much of a body must arrive */
-#define BODY_LOOK_MS 500           /* between two looks whether libmicrohttpd is stuck */
+#define BODY_LOOK_MS 500           /* between two checks whether libmicrohttpd is stuck */
 #define LAST_RESPONSE_MS 1000      /* to read a response that ends the connection amid the body */
 #define NEVER UINT64_MAX
 #define KEEPALIVE_IDLE_S 30
@@ -65,7 +65,7 @@ static bool is_tls(const unsigned char *p, size_t n)
     return n >= 2 && p[0] == 0x16 && p[1] == 0x03;
 }
 
-/* Responds in plain HTTP, which the client should have used and whose text its errors show. */
+/* Responds in plain HTTP, which the client should have used. Its error message shows the text. */
 static void respond_tls(struct connection *c)
 {
     static const char body[] =
@@ -105,8 +105,8 @@ void frontend_connection_look_for_tls(struct connection *c)
 /* --- the end of a connection ------------------------------------------------------------------ */
 
 /* The client has closed or half closed its side; either way it counts as gone. libmicrohttpd misses
- * an end that arrives together with bytes and would wait for more of the request. It gets one iteration
- * to read those bytes and to respond. */
+ * an end that arrives together with bytes and would wait for more of the request. It gets one
+ * iteration to read those bytes and to respond. */
 static void on_disconnect(uv_poll_t *watch, int status, int events)
 {
     struct connection *c = watch->data;
@@ -144,9 +144,9 @@ void frontend_connection_reset(struct connection *c)
         frontend_ready(c);
 }
 
-/* Reads a number that grows when the client reads its response. False if there is none: a Unix
- * socket shows only how many bytes it holds, and libmicrohttpd keeps it full of a whole response.
- * Whole responses are limited by hold_limit. */
+/* Reads a number that grows when the client reads its response. Returns false if there is none: a
+ * Unix socket shows only the number of bytes in it, and libmicrohttpd keeps it full of a whole
+ * response. Whole responses are limited by hold_limit. */
 static bool read_taken(const struct connection *c, uint64_t *ret_taken)
 {
     const struct frontend_request *r = c->current;
@@ -181,7 +181,7 @@ static void check_taking(struct connection *c)
 }
 
 /* A chunk line without an end fills libmicrohttpd's memory, and then 0.9.75 silently stops reading.
- * Two looks are many turns apart: bytes that are unread at both will not be read. */
+ * Two checks are many iterations apart: bytes that are unread at both will not be read. */
 static bool is_stuck(struct connection *c)
 {
     struct frontend_request *r = c->current;
@@ -192,7 +192,7 @@ static bool is_stuck(struct connection *c)
     return unread && before;
 }
 
-/* Amid a body: whether to wait for the client until the next look. */
+/* Amid a body: whether to wait for the client until the next check. */
 static bool waits_for_body(struct connection *c)
 {
     struct frontend_request *r = c->current;
@@ -223,7 +223,7 @@ static void on_overdue(struct connection *c)
     struct frontend_request *r = c->current;
 
     if (r && r->complete) {
-        if (r->answered)
+        if (r->responded)
             check_taking(c);
         return;
     }
@@ -374,7 +374,7 @@ int frontend_add(struct frontend *f, int fd)
     if (getpeername(fd, (struct sockaddr *)&peer, &n) < 0)
         n = sizeof(peer.ss_family);
     int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S;
-    /* Unix sockets refuse the TCP options; no failure here is worth refusing the connection. */
+    /* Unix sockets refuse the TCP options. No failure here justifies refusing the connection. */
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
@@ -384,7 +384,7 @@ int frontend_add(struct frontend *f, int fd)
         frontend_ready(c);
         return 0;
     }
-    /* It has closed the socket, and perhaps told so. */
+    /* It has closed the socket, and may have reported that. */
     if (daemon->c)
         frontend_connection_drop(c);
     frontend_daemon_free(daemon);
@@ -404,7 +404,8 @@ void frontend_make_room(struct frontend *f, unsigned max)
     unsigned open;
 
     for (;;) {
-        /* The connection without progress for the longest time; the oldest come first in the list. */
+        /* The connection without progress for the longest time; the oldest come first in the
+         * list. */
         struct connection *found = NULL;
         open = 0;
         for (struct list *n = f->connections.next; n != &f->connections; n = n->next) {
@@ -421,7 +422,7 @@ void frontend_make_room(struct frontend *f, unsigned max)
         if (!c || open < max)
             return;
         c->ended = true;
-        if (c->current && c->current->answered) /* half a response must not look whole */
+        if (c->current && c->current->responded) /* half a response must not look whole */
             frontend_connection_reset(c);
         else
             frontend_connection_shut(c);

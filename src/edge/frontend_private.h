@@ -9,10 +9,10 @@
 
 #define REQUEST_MAGIC 0x66726571u
 
-/* Memory per connection, which also limits a head and a chunk line; HAProxy's buffer has the same
- * size. libmicrohttpd zeroes all of it after each request: 32 KiB would cost 2.7 us more. */
+/* Memory per connection, which also limits the headers and a chunk line; HAProxy's buffer has the
+ * same size. libmicrohttpd zeroes all of it after each request: 32 KiB would cost 2.7 us more. */
 #define POOL_BYTES (16 * 1024)
-#define OWN_HEADERS_BYTES 1536 /* room that our own error's head needs */
+#define OWN_HEADERS_BYTES 1536 /* room for the headers of the frontend's own errors */
 
 struct frontend {
     uv_loop_t *loop;
@@ -29,16 +29,17 @@ struct frontend {
     void *wake_arg;
 };
 
-/* A daemon of libmicrohttpd's for one connection. One with many looks at each that waits whenever one
- * of them goes on, takes each that waits out of its epoll set and back, and frees some late. */
+/* A daemon of libmicrohttpd for one connection. A daemon with many connections visits all that wait
+ * whenever one of them continues, removes each that waits from its epoll set and adds it again, and
+ * frees some late. */
 struct client_daemon {
     struct MHD_Daemon *mhd;
     uv_poll_t poll;       /* of the daemon's epoll set */
     struct connection *c; /* NULL once it is closed */
 };
 
-/* A client's connection. The frontend watches it for its end, since libmicrohttpd does not tell the
- * end of the client's side while a response is under way. */
+/* A client's connection. The frontend watches it for its end, because libmicrohttpd does not report
+ * the end of the client's side while a response is under way. */
 struct connection {
     struct frontend *f;
     struct client_daemon *daemon;
@@ -50,12 +51,12 @@ struct connection {
     unsigned handles;  /* libuv handles not closed yet */
     int fd;
     struct frontend_request *current;
-    bool known; /* to libmicrohttpd */
+    bool known; /* libmicrohttpd has it */
     bool fresh; /* it has sent nothing yet */
     bool gone;
     bool ended;       /* ended to make room: no longer counted */
     uint64_t step_ms; /* when it began, or its last response began or ended */
-    uint64_t taken;   /* how much the client had read at the last check */
+    uint64_t taken;   /* bytes that the client had read at the last check */
 };
 
 struct frontend_request {
@@ -68,79 +69,81 @@ struct frontend_request {
     void *user;                    /* the owner's; NULL if it did not take the request */
     char *origin;                  /* of the page that may read the responses; NULL: none */
     struct MHD_Response *response; /* for libmicrohttpd's next call; NULL: none, or it has it */
-    unsigned status;               /* of it */
-    bool preflight;                /* a CORS preflight, answered here */
-    size_t headers_room; /* bytes of the connection's memory left for the response's head */
-    size_t body_there;   /* how many of these the body may occupy until it is taken */
+    unsigned status;               /* the response's */
+    bool preflight;                /* a CORS preflight, to which the frontend responds */
+    size_t headers_room; /* bytes of the connection's memory left for the response's headers */
+    size_t body_there;   /* the part of them that the body may occupy until it is taken */
     bool is_head;
     bool http_1_0;
     bool started;   /* the first handler call was made */
     bool complete;  /* on_complete was called */
-    bool answered;  /* there is a response */
+    bool responded; /* there is a response */
     bool is_whole;  /* ... with all of its body */
     bool passed;    /* ... and the kernel has all of it */
     bool sent_raw;  /* the response was written straight to the socket: nothing may follow */
-    bool waits;     /* for its owner: libmicrohttpd is not run for it */
+    bool waits;     /* it waits for its owner: libmicrohttpd is not run for it */
     bool held_back; /* ... amid its body, which its owner cannot take now */
     bool cut;
     bool lean;        /* a stream's buffer has no pages to give back */
     unsigned refused; /* status to respond with once the body has been dropped */
     const char *why;
-    char *why_text;          /* where `why` is no literal */
+    char *why_text;          /* if `why` is no literal */
     uint64_t stall_ms;       /* time after which a client that reads nothing is cut off; 0: never */
     uint64_t pulled;         /* bytes of a streamed response handed to libmicrohttpd */
-    uint64_t content_length; /* as in struct http_request, which its owner may take */
+    uint64_t content_length; /* a copy from struct http_request, which the owner may take */
     uint64_t body_bytes;
     uint64_t body_mark;   /* body_bytes at the last rate check */
     uint64_t body_due_ms; /* when the next rate check is due, in the loop's time */
-    uint64_t body_seen;   /* body_bytes at the last look; there are many between rate checks */
-    bool body_unread;     /* at that look no bytes had been read, though some were waiting */
-    uint64_t body_limit;  /* the longest body that chunks may add up to */
-    uint64_t refused_at;  /* body_bytes when it was refused */
+    /* body_bytes at the last look; looks are more frequent than rate checks. */
+    uint64_t body_seen;
+    bool body_unread;    /* at that look no bytes had been read, although some were waiting */
+    uint64_t body_limit; /* the longest body that chunks may add up to */
+    uint64_t refused_at; /* body_bytes when it was refused */
 };
 
-/* The request is over: notifies its owner and frees `r`. */
+/* Ends the request: notifies its owner and frees `r`. */
 void frontend_over(struct frontend_request *r, bool whole);
 
-/* libmicrohttpd has something to do for the connection: requests a turn. */
+/* Makes the next iteration run libmicrohttpd for the connection. */
 void frontend_ready(struct connection *c);
 
-/* Whether libmicrohttpd is run for the connection without news from the client. */
+/* Stops running libmicrohttpd for the request, until frontend_resume or news from the client. */
 void frontend_wait(struct frontend_request *r);
 void frontend_resume(struct frontend_request *r);
 
-/* For a new connection. NULL when out of memory or of descriptors. */
+/* Creates one for a new connection. NULL if out of memory or of descriptors. */
 struct client_daemon *frontend_daemon_new(struct frontend *f);
-/* Its connection is closed. Not from within libmicrohttpd's callbacks. */
+/* Frees it after its connection is closed. Must not be called in a callback of libmicrohttpd. */
 void frontend_daemon_free(struct client_daemon *daemon);
 
-/* Computes how much room the request's head leaves for the response's head. */
+/* Computes the room that the request's headers leave for the response's headers. */
 void frontend_measure_room(struct frontend_request *r);
-/* Answers a CORS preflight. */
+/* Responds to a CORS preflight. */
 enum MHD_Result frontend_respond_preflight(struct frontend_request *r);
-/* Responds with our own error, in the first or the last handler call. */
+/* Responds with an error of the frontend's own, in the first or the last handler call. */
 enum MHD_Result frontend_refuse(struct frontend_request *r, unsigned status, const char *why);
-/* The same amid the body, when libmicrohttpd accepts no response. Ends the connection. */
+/* Does the same amid the body, when libmicrohttpd accepts no response. Ends the connection. */
 void frontend_refuse_now(struct frontend_request *r, unsigned status, const char *why);
 
-/* A connection began or ended (MHD_NotifyConnectionCallback). */
+/* Handles the begin or end of a connection (MHD_NotifyConnectionCallback). */
 void frontend_connection_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
                                 enum MHD_ConnectionNotificationCode code);
 
 /* Forgets a connection that libmicrohttpd has closed. */
 void frontend_connection_drop(struct connection *c);
 
-/* Before libmicrohttpd reads a fresh connection: refuses a client whose first bytes are TLS. */
+/* Refuses a client whose first bytes are TLS. Call it before libmicrohttpd reads a new
+ * connection. */
 void frontend_connection_look_for_tls(struct connection *c);
 
-/* The head is complete: from now on the body must keep coming. */
+/* The headers are complete: from now on the body must keep coming. */
 void frontend_connection_expect_body(struct connection *c);
 /* The request is complete: no deadline until its response begins. */
 void frontend_connection_expect_nothing(struct connection *c);
 /* The response begins: from now on the client must keep reading it. */
 void frontend_connection_expect_taking(struct connection *c);
-/* Shuts the connection down: libmicrohttpd notices and frees it unless it waits. The kernel
- * still sends what it has of the response. */
+/* Shuts the connection down: libmicrohttpd notices and frees it unless it waits. The kernel still
+ * sends the part of the response that it has. */
 void frontend_connection_shut(struct connection *c);
 /* Resets the connection, so that the client can tell a break from an end even without framing. */
 void frontend_connection_reset(struct connection *c);

@@ -1,4 +1,4 @@
-/* Sends responses: the owner's, and the frontend's own errors and answers to preflights. */
+/* Sends responses: the owner's, and the frontend's own errors and responses to preflights. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -11,18 +11,19 @@
 #include "exchange/response.h"
 #include "http/dialect.h"
 
-#define BLOCK 4096       /* libmicrohttpd reads a response by blocks of this size ... */
+#define BLOCK 4096       /* libmicrohttpd reads a response in blocks of this size ... */
 #define LEAN_BYTES 8192  /* a piece of a stream that may touch some pages */
 #define CHUNKED_BLOCK 64 /* ... unless it is chunked: then it reads into the connection's memory */
 
-/* --- room for response heads ------------------------------------------------------------------ */
+/* --- room for response headers ---------------------------------------------------------------- */
 
-/* libmicrohttpd writes a response's head into what the request has left of the connection's memory,
- * and silently closes the connection if that is too little. The memory also holds the request's
- * head, a record for each header, query parameter and cookie, and a copy of the cookies. */
+/* libmicrohttpd writes a response's headers into the memory of the connection that the request has
+ * left, and silently closes the connection if that is too little. The memory also holds the
+ * request's headers, a record for each header, query parameter and cookie, and a copy of the
+ * cookies. */
 #define NOTE_BYTES 64
-#define LINES_OF_ITS_OWN \
-    256 /* lines it adds: status, Date, Connection, Content-Length or Transfer-Encoding */
+/* Lines it adds: status, Date, Connection, Content-Length or Transfer-Encoding. */
+#define LINES_OF_ITS_OWN 256
 
 void frontend_measure_room(struct frontend_request *r)
 {
@@ -30,17 +31,17 @@ void frontend_measure_room(struct frontend_request *r)
         MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     int notes = MHD_get_connection_values(r->mhd, MHD_GET_ARGUMENT_KIND, NULL, NULL) +
                 MHD_get_connection_values(r->mhd, MHD_COOKIE_KIND, NULL, NULL);
-    size_t head = info ? info->header_size : 0;
-    size_t used = head + ((size_t)notes + r->http.headers.count) * NOTE_BYTES + LINES_OF_ITS_OWN;
+    size_t headers = info ? info->header_size : 0;
+    size_t used = headers + ((size_t)notes + r->http.headers.count) * NOTE_BYTES + LINES_OF_ITS_OWN;
     struct str cookies;
 
     if (headers_get(&r->http.headers, STR("cookie"), &cookies))
         used += cookies.n + NOTE_BYTES;
     r->headers_room = used < POOL_BYTES ? POOL_BYTES - used : 0;
-    r->body_there = head < POOL_BYTES / 2 ? POOL_BYTES / 2 - head : 2 * 1024;
+    r->body_there = headers < POOL_BYTES / 2 ? POOL_BYTES / 2 - headers : 2 * 1024;
 }
 
-/* An upper bound of what add_cors writes. */
+/* Returns an upper bound of the bytes that add_cors writes. */
 static size_t cors_bytes(const struct frontend_request *r)
 {
     return r->origin ? strlen(r->origin) + 128 : 0;
@@ -62,7 +63,7 @@ static bool headers_fit(const struct frontend_request *r, const struct http_resp
 
 /* --- responses -------------------------------------------------------------------------------- */
 
-/* Fetch 3.2.3. The request carries no credentials of the browser's, so "*" means all headers. */
+/* Fetch 3.2.3. The request carries no credentials of the browser, so "*" means all headers. */
 static int add_cors(struct MHD_Response *mhd, const char *origin)
 {
     bool ok = MHD_add_response_header(mhd, "Access-Control-Allow-Origin", origin) == MHD_YES &&
@@ -90,8 +91,8 @@ static int add_headers(const struct frontend_request *r, struct MHD_Response *mh
     return 0;
 }
 
-/* libmicrohttpd takes the response from on_request's next call: what it does with a response that is
- * queued at another time can end the request at once. */
+/* libmicrohttpd takes the response from on_request's next call. A response that is queued at
+ * another time can end the request at once. */
 static int queue(struct frontend_request *r, struct MHD_Response *mhd,
                  const struct http_response *response)
 {
@@ -103,7 +104,7 @@ static int queue(struct frontend_request *r, struct MHD_Response *mhd,
     }
     r->response = mhd;
     r->status = response->status;
-    r->answered = true;
+    r->responded = true;
     frontend_connection_expect_taking(r->c);
     frontend_resume(r);
     frontend_ready(r->c); /* no socket event may follow */
@@ -132,7 +133,7 @@ int frontend_whole(struct frontend_request *r, const struct http_response *respo
     char *p;
     int rc;
 
-    if (r->answered)
+    if (r->responded)
         return -EALREADY;
     if (!headers_fit(r, response))
         return -EMSGSIZE;
@@ -156,11 +157,12 @@ int frontend_whole(struct frontend_request *r, const struct http_response *respo
     return rc;
 }
 
-/* Lets the kernel have the whole pages of a buffer whose content no longer matters. libmicrohttpd's memory
- * of a connection has been written once for the request's head, and a stream's events need little. */
+/* Lets the kernel have the whole pages of a buffer whose content no longer matters. libmicrohttpd
+ * has written the connection's memory once for the request's headers, and a stream's events need
+ * little. */
 static void give_back(char *p, size_t n)
 {
-    static const size_t page = 4096; /* a larger one makes madvise fail, which does no harm */
+    static const size_t page = 4096; /* if pages are larger, madvise fails, which is harmless */
     size_t skip = -(uintptr_t)p % page;
 
     if (n >= skip + page)
@@ -196,7 +198,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t max)
 
 int frontend_stream(struct frontend_request *r, const struct http_response *response)
 {
-    if (r->answered)
+    if (r->responded)
         return -EALREADY;
     if (!headers_fit(r, response))
         return -EMSGSIZE;
@@ -220,10 +222,10 @@ void frontend_interim(struct frontend_request *r, struct str interim)
 {
     ssize_t n;
 
-    if (!r->complete || r->answered || r->cut || r->c->gone)
+    if (!r->complete || r->responded || r->cut || r->c->gone)
         return;
     n = send(r->c->fd, interim.p, interim.n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n > 0 && (size_t)n < interim.n) /* no response can follow half a head */
+    if (n > 0 && (size_t)n < interim.n) /* no response can follow incomplete headers */
         frontend_cut(r);
 }
 
@@ -232,14 +234,14 @@ void frontend_wake(struct frontend_request *r)
     frontend_resume(r);
 }
 
-/* A connection that waits goes on, and its content reader or on_request ends it. Otherwise
+/* A connection that waits continues, and its content reader or on_request ends it. Otherwise
  * libmicrohttpd waits for the client, and only closing the socket ends that. */
 void frontend_cut(struct frontend_request *r)
 {
     r->cut = true;
     if (r->waits)
         frontend_resume(r);
-    else if (r->http_1_0 && r->answered)
+    else if (r->http_1_0 && r->responded)
         frontend_connection_reset(r->c);
     else
         frontend_connection_shut(r->c);
@@ -247,7 +249,7 @@ void frontend_cut(struct frontend_request *r)
 
 /* --- CORS ------------------------------------------------------------------------------------- */
 
-#define PREFLIGHT_SECONDS "600" /* for which a browser may cache the answer */
+#define PREFLIGHT_SECONDS "600" /* for which a browser may cache the response */
 
 int frontend_allow_page(struct frontend_request *r, struct str origin)
 {
@@ -322,7 +324,7 @@ static const char *code_for(unsigned status)
 {
     switch (status) {
     case 401:
-        return "invalid_api_key"; /* as OpenAI has it */
+        return "invalid_api_key"; /* OpenAI's code */
     case 403:
         return "not_allowed";
     case 408:

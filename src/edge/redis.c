@@ -146,7 +146,7 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
         connect_next(r);
 }
 
-/* Names are resolved on libuv's thread pool. Numeric addresses take the same way. */
+/* Names are resolved on libuv's thread pool, and so are numeric addresses. */
 static void begin_connecting(struct redis *r)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
@@ -570,8 +570,8 @@ static void silence(struct redis *r)
 }
 
 /* Sends a PING. Returns false if the timer is already set: to report a broken connection at once,
- * or to send another PING at once after a lack of memory. If that fails too, the next one waits for
- * its usual time. */
+ * or to send another PING at once after a lack of memory. If that fails, too, the next one waits
+ * for its usual time. */
 static bool ping(struct redis *r)
 {
     int rc = redis_send(r, 1, &STR("PING"), NULL, NULL);

@@ -38,7 +38,7 @@ struct redis_reply {
 /* Returns item `i` < list->count of a list. */
 struct redis_reply redis_item(const struct redis_reply *list, size_t i);
 
-/* Why a connection is dead. */
+/* The reasons why a connection is dead. */
 enum redis_end {
     REDIS_END_ADDRESS, /* the host name has no address */
     REDIS_END_CONNECT, /* the server cannot be connected to */
@@ -64,9 +64,10 @@ struct redis_handler {
  * closed. */
 typedef void redis_reply_fn(void *arg, void *tag, const struct redis_reply *r);
 
-#define REDIS_REPLY_MS 1000   /* the connection is dead if a reply takes longer */
-#define REDIS_CONNECT_MS 3000 /* likewise until it is connected, including name resolution */
-#define REDIS_PING_MS 500     /* how often an unused connection sends a PING */
+#define REDIS_REPLY_MS 1000 /* the connection is dead if a reply takes longer */
+/* The connection is dead if connecting takes longer, including name resolution. */
+#define REDIS_CONNECT_MS 3000
+#define REDIS_PING_MS 500 /* interval at which an unused connection sends a PING */
 
 /* Checks an address: host, host:port, v4, v4:port, [v6], [v6]:port or unix:/path. The port is 6379
  * by default. Returns 0 or -EINVAL. */

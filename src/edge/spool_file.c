@@ -1,4 +1,4 @@
-/* Keeps bytes in a file without a name, and the loop out of the disk's way. */
+/* Keeps bytes in a file without a name, without blocking the loop. */
 #include "edge/spool_file.h"
 
 #include <assert.h>
@@ -32,21 +32,22 @@ struct spool_file {
     void *arg;
     _Atomic uint64_t *taken;
     int error; /* sticky */
-    int fd;    /* -1 until the first write has made it; a writing job's while it is busy */
+    /* -1 until the first write has created it; belongs to a writing job while that is busy */
+    int fd;
     bool flushing;
     bool closed;
     uint64_t appended;
     uint64_t stored; /* bytes [0, stored) are in the file */
 
-    /* Bytes are gathered in blocks[current] while the other one may be on its way to the file. */
+    /* Bytes are collected in blocks[current] while the other one may be on its way to the file. */
     char *blocks[2];
     unsigned current;
     size_t filled;
     struct job writing;
-    struct spool_scan *scan; /* reads them on the way; NULL: nothing does */
+    struct spool_scan *scan; /* reads the bytes on their way; NULL: none */
     size_t scan_memory;
 
-    /* What was read ahead: bytes [at, at + n) of the file, once `busy` is over. */
+    /* The bytes read ahead: [at, at + n) of the file, once `busy` is over. */
     struct job reading;
     uv_work_t closing;
     char dir[];
@@ -60,7 +61,7 @@ static struct spool_file *file_of(struct spool *spool)
     return s;
 }
 
-/* --- in the thread pool --------------------------------------------------------------------- */
+/* --- in the thread pool ----------------------------------------------------------------------- */
 
 static int open_named(const char *dir)
 {
@@ -77,7 +78,7 @@ static int open_named(const char *dir)
     return fd;
 }
 
-/* Not every file system knows files without a name. */
+/* Not every file system supports files without a name. */
 static int open_file(const char *dir)
 {
     int fd = open(dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
@@ -130,12 +131,12 @@ static void read_block(uv_work_t *work)
 
         if (n > 0)
             done += (size_t)n;
-        else if (n == 0 || errno != EINTR) /* nobody else could have made it shorter */
+        else if (n == 0 || errno != EINTR) /* no other process can have made it shorter */
             j->rc = n == 0 ? -EIO : -errno;
     }
 }
 
-/* Giving back a large file's space takes the disk's time, too. */
+/* Freeing a large file's space takes the disk's time, too. */
 static void close_file(uv_work_t *work)
 {
     close(((struct spool_file *)work->data)->fd);
@@ -181,7 +182,7 @@ static void end_if_idle(struct spool_file *s)
     }
 }
 
-/* I/O that is under way ends by itself, while the loop runs; then the memory is freed. */
+/* Running I/O ends by itself while the loop runs; then the memory is freed. */
 static void file_close(struct spool *spool)
 {
     struct spool_file *s = file_of(spool);
@@ -195,7 +196,7 @@ static void file_close(struct spool *spool)
     end_if_idle(s);
 }
 
-/* A job is over, on the loop's thread. False when nobody is interested any more. */
+/* Ends a job, on the loop's thread. Returns false if the spool has been closed. */
 static bool job_over(struct spool_file *s, struct job *j, int status)
 {
     assert(s->magic == SPOOL_MAGIC);
@@ -226,7 +227,7 @@ static void start_job(struct spool_file *s, struct job *j, uv_work_cb work, uv_a
 
 static void on_written(uv_work_t *work, int status);
 
-/* Sends the block that was gathered on its way, where it is full or wanted, and nothing else is. */
+/* Writes the collected block if it is full or wanted, and no other write is under way. */
 static void write_on(struct spool_file *s)
 {
     struct job *j = &s->writing;
@@ -284,8 +285,8 @@ static ptrdiff_t file_write(struct spool *spool, const void *data, size_t n)
     size_t taken = 0;
 
     while (taken < n && s->error == 0 && s->filled < SPOOL_BLOCK) {
-        /* The block that is gathered in. It is made when it is first needed: short bodies need only
-         * one. */
+        /* The block that bytes are collected in. It is allocated when first needed, because short
+         * bodies need only one. */
         char **gathering = &s->blocks[s->current];
         if (!*gathering)
             *gathering = malloc(SPOOL_BLOCK);
@@ -354,7 +355,7 @@ static void read_on(struct spool_file *s, uint64_t offset)
     start_job(s, j, read_block, on_read);
 }
 
-/* Copies from what was read ahead, and sets about the next block once this one is used up. */
+/* Copies bytes that were read ahead, and begins to read the next block once this one is used up. */
 static size_t take(struct spool_file *s, uint64_t offset, void *to, size_t max)
 {
     struct job *j = &s->reading;
@@ -391,7 +392,7 @@ static ptrdiff_t file_read(struct spool *spool, uint64_t offset, void *to, size_
     return s->error ? s->error : -EAGAIN;
 }
 
-/* --- the spool ---------------------------------------------------------------------------------- */
+/* --- the spool -------------------------------------------------------------------------------- */
 
 static size_t file_memory(struct spool *spool)
 {

@@ -109,8 +109,8 @@ struct body {
     int error;           /* -errno of the spool, sticky; 0 */
 
     struct str encoding; /* its content encoding, not owned; empty: none */
-    struct body_look
-        *look; /* its content; owned by the spool if there is one. NULL: memory has the text */
+    /* Its content; owned by the spool if there is one. NULL: memory has the text. */
+    struct body_look *look;
 };
 
 /* Initializes an empty body that takes up to `max` bytes, in memory. */

@@ -193,8 +193,8 @@ struct placement {
     bool settled;             /* the next attempt costs nothing more, wherever it goes (C9) */
     bool prepaid;    /* ... and the attempt that is about to be decided was charged in advance */
     unsigned silent; /* bit n: in this tier the plan's upstream n was silent, the last time */
-    unsigned
-        sick; /* bit n: the connection of the last attempt at the plan's upstream n is suspect */
+    /* Bit n: the connection of the last attempt at the plan's upstream n is suspect. */
+    unsigned sick;
     struct target_ref tried[PLACEMENT_TRIED_MAX];    /* since the last backoff */
     struct target_ref excluded[PLACEMENT_TRIED_MAX]; /* in this tier, by a verdict */
 };

@@ -398,8 +398,8 @@ static void judge(struct exchange *x, const struct outcome *o)
         return;
     }
     if (v.kind == VERDICT_GOOD && stream->resuming && !x->reply.begun) {
-        stream->not_resumable =
-            true; /* it is not the rest of the stream: start from the beginning */
+        /* It is not the rest of the stream: start from the beginning. */
+        stream->not_resumable = true;
         v = (struct verdict){
             .kind = VERDICT_RETRY, .reason = REASON_BAD_RESPONSE, .ambiguous = true};
     } else if (v.kind == VERDICT_GOOD && x->reply.begun) {
@@ -409,8 +409,8 @@ static void judge(struct exchange *x, const struct outcome *o)
             .kind = VERDICT_FINAL, .reason = REASON_BAD_RESPONSE, .ambiguous = true};
     }
     if (stream->resuming && !x->reply.committed && v.kind == VERDICT_FINAL && o->status >= 400) {
-        stream->not_resumable =
-            true; /* the stream cannot be resumed, but the client has none of it */
+        /* The stream cannot be resumed, but the client has none of it. */
+        stream->not_resumable = true;
         v = (struct verdict){.kind = VERDICT_RETRY, .reason = v.reason, .ambiguous = true};
     }
     if (v.reason == REASON_KEY && placement_finds_other_key(x)) {

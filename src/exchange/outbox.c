@@ -7,8 +7,8 @@
 #include "exchange/exchange.h"
 #include "exchange/spool.h"
 
-#define FORGET_BYTES \
-    (64 * 1024) /* the space of taken bytes is reclaimed once there are this many */
+/* The space of taken bytes is reclaimed once there are this many. */
+#define FORGET_BYTES (64 * 1024)
 /* The memory that an empty buffer keeps. Only a held response's first bytes need more. */
 #define KEEP_BYTES (512 * 1024)
 

@@ -182,7 +182,7 @@ START_TEST(a_request_that_has_ended_is_told_by_its_end)
         const char *summary, *sentence;
     } cases[] = {
         {END_ANSWERED, 1, "answered with 503: overloaded",
-         "with status 503, 30 s after it had asked"},
+         "with status 503, 30 s after its request"},
         {END_ANSWERED, 2, "rescued with 503: overloaded", "with status 503"},
         {END_FAILED, 1, "failed with 503: overloaded",
          "The client got 503 after 30 s and 1 attempt."},

@@ -1,5 +1,5 @@
-/* Escapes the characters that a JSON string cannot hold, and those that a reader would not see, and undoes
- * the escapes of others. */
+/* Escapes the characters that a JSON string cannot hold, and those that a reader would not see, and
+ * decodes the escapes of other texts. */
 #include "base/escape.h"
 
 #include <stdbool.h>
@@ -64,7 +64,7 @@ struct str escape_json(struct str s, char space[ESCAPE_MAX], size_t *ret_used)
     return (struct str){space, (size_t)len};
 }
 
-/* --- undoing them ----------------------------------------------------------------------------- */
+/* --- decoding --------------------------------------------------------------------------------- */
 
 static int hex_digit(char c)
 {
@@ -106,7 +106,7 @@ static struct str after(struct str s, size_t n)
     return (struct str){s.p + n, s.n - n};
 }
 
-/* The character behind "\u"; a lone half of a surrogate pair becomes U+FFFD. */
+/* Takes the character after "\u"; a lone half of a surrogate pair becomes U+FFFD. */
 static unsigned take_unicode(struct str *s)
 {
     unsigned high = escape_hex4(*s);
@@ -125,7 +125,7 @@ static unsigned take_unicode(struct str *s)
     return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
 }
 
-/* Takes what stands behind a backslash. */
+/* Takes the rest of an escape, after its backslash. */
 static unsigned take_escape(struct str *s)
 {
     if (s->n == 0)
@@ -152,7 +152,7 @@ static unsigned take_escape(struct str *s)
 }
 
 /* Takes one character, escaped or plain, into `out`; returns its length there. Control characters
- * (U+0000 to U+001F, U+007F to U+009F) become a space, bytes that are no UTF-8 the replacement
+ * (U+0000 to U+001F, U+007F to U+009F) become a space, bytes that are not UTF-8 the replacement
  * character. */
 static size_t take_char(struct str *s, char out[4])
 {

@@ -1,5 +1,5 @@
-/* Escapes text for a JSON string, and for display on a terminal; undoes the escapes of JSON strings and of
- * URLs. */
+/* Escapes text for a JSON string, and for display on a terminal; decodes the escapes of JSON
+ * strings and of URLs. */
 #ifndef RETRYD_BASE_ESCAPE_H
 #define RETRYD_BASE_ESCAPE_H
 
@@ -14,13 +14,13 @@
 #define ESCAPE_MAX 16
 struct str escape_json(struct str s, char space[ESCAPE_MAX], size_t *ret_used);
 
-/* Undoes the escapes of a JSON string, which `raw` is without its quotes. The text is UTF-8, cut at
- * `size`-1 bytes (never amid a character) and terminated. Returns its length. Control characters become
- * spaces, what is no UTF-8 becomes U+FFFD. */
+/* Decodes the escapes of a JSON string, `raw`, without its quotes. The text is UTF-8, cut at
+ * `size`-1 bytes (never amid a character) and terminated. Returns its length. Control characters
+ * become spaces, bytes that are not UTF-8 become U+FFFD. */
 size_t escape_undo_json(struct str raw, char *out, size_t size);
 
-/* Returns the value of the four hex digits that `s` begins with, which stand behind "\u", or 0x10000 if it
- * does not begin with four. */
+/* Returns the value of the four hex digits at the start of `s`, after "\u", or 0x10000 if there are
+ * no four. */
 unsigned escape_hex4(struct str s);
 
 /* Returns the byte that the "%XX" at `at` stands for (RFC 3986 2.1), or -1 if there is none. */

@@ -25,7 +25,7 @@
 #define BATCH_BYTES (32 * 1024)  /* a thread's lines; a full batch is flushed early */
 #define QUEUE_BYTES (512 * 1024) /* there are two: one fills while the other is written */
 #define STOP_WAIT_MS 1000
-#define WRITER_CHECK_MS 50 /* how often a blocked writer checks whether to give up */
+#define WRITER_CHECK_MS 50 /* interval at which a blocked writer checks whether to give up */
 
 struct line {
     bool json;
@@ -174,7 +174,7 @@ static void line_begin(struct line *l, enum log_level level, struct str msg)
         put_quoted(l, msg);
 }
 
-/* Makes lines for a person of it. */
+/* Replaces it by lines for a person. */
 static void line_prettify(struct line *l)
 {
     struct timespec now;

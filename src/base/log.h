@@ -32,9 +32,9 @@ void log_find_journal(int fd);
  * text that other code writes. The string is static. */
 const char *log_priority(enum log_level level);
 
-/* Turns logfmt into lines for a person if `always`, or if `terminal` and `fd` is one; with colours on
- * a terminal, unless NO_COLOR or TERM=dumb speaks against them. The journal gets no such lines. Call
- * this before log_start. */
+/* Turns logfmt into lines for a person if `always`, or if `terminal` and `fd` is one; with colours
+ * on a terminal, unless NO_COLOR or TERM=dumb speaks against them. The journal gets no such lines.
+ * Call this before log_start. */
 void log_use_terminal(int fd, bool terminal, bool always);
 bool log_is_pretty(void);
 
@@ -68,16 +68,16 @@ void log_thread_done(void);
 /* Returns the number of lines dropped so far. */
 uint64_t log_dropped(void);
 
-/* --- log_pretty.c ------------------------------------------------------------------------------- */
+/* --- log_pretty.c ----------------------------------------------------------------------------- */
 
 struct buf;
 
 /* Turns a line of the log in logfmt into one for a person: aligned, and with colours if wanted.
  *
- * A request is one line: time, status, method and path, model, duration, and what was ridden out.
- * Everything else is time, message, and the fields. Quoted values keep their escapes, so that nothing
- * from outside reaches the terminal as it is. `stamp` is the time as it is to be shown. `line` ends with
- * a newline, and so does the result. */
+ * A request is one line: time, status, method and path, model, duration, and the failures that were
+ * ridden out. Everything else is time, message, and the fields. Quoted values keep their escapes,
+ * so that nothing from outside reaches the terminal as it is. `stamp` is the time to show. `line`
+ * ends with a newline, and so does the result. */
 void log_pretty(const char *stamp, struct str line, bool colours, struct buf *out);
 
 #endif

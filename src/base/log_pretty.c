@@ -140,7 +140,7 @@ static void put_request(const struct fields *f, bool colours, struct buf *out)
     put_id(f, out);
 }
 
-/* Whether the line shows it already, or it is for machines. */
+/* Whether the field is already shown, or is for machines only. */
 static bool is_shown(const struct fields *f, struct str key)
 {
     static const struct str known[] = {STR("ts"), STR("level"), STR("msg")};
@@ -163,7 +163,7 @@ static void put_other(const struct fields *f, bool colours, struct buf *out)
     struct str msg = get(f, "msg");
 
     if (str_starts(msg, STR("attempt ")))
-        buf_printf(out, "    "); /* behind the status of requests */
+        buf_printf(out, "    "); /* after the status of requests */
     paint(out, colours, colour_of(f));
     put_text(out, msg, 0);
     paint(out, colours, DIM);

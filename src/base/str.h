@@ -27,9 +27,9 @@ static inline struct str str_from(const char *s)
 /* Whether the first `n` bytes of both are equal, ignoring ASCII case. */
 bool str_same_folded(const char *a, const char *b, size_t n);
 
-/* Equality, exact and ignoring ASCII case. These are inline because most texts differ in length; the
- * length of `b` is a constant where it is a literal. memcmp must not be given NULL, which an empty
- * slice may hold. */
+/* Equality, exact and ignoring ASCII case. These are inline because most texts differ in length;
+ * the length of `b` is a constant where it is a literal. memcmp must not be given NULL, which an
+ * empty slice may hold. */
 static inline bool str_eq(struct str a, struct str b)
 {
     return a.n == b.n && (b.n == 0 || memcmp(a.p, b.p, b.n) == 0);
@@ -84,8 +84,9 @@ bool str_to_decimal(struct str s, double *ret_value);
  * for each byte that is not printable ASCII. `size` is at least 4. */
 void str_shown(char *out, size_t size, struct str s);
 
-/* Keeps the beginning of a text that comes in pieces: appends what fits of `piece` behind the first
- * `length` bytes of `to`, which has room for `size`. Returns the length of the text so far. */
+/* Keeps the beginning of a text that comes in pieces: appends as much of `piece` as fits after the
+ * first `length` bytes of `to`, which has room for `size`. Returns the length of the text so
+ * far. */
 uint64_t str_keep(struct str piece, char *to, size_t size, uint64_t length);
 
 /* Returns a NUL-terminated copy, which the caller frees; NULL if out of memory. */
@@ -106,7 +107,7 @@ bool str_is_visible(struct str s);
  * byte. */
 size_t str_utf8(struct str s);
 
-/* Whether all of `s` is such characters. */
+/* Whether all of `s` is UTF-8. */
 bool str_is_utf8(struct str s);
 
 /* Writes a code point, or a half of a surrogate pair, as UTF-8. Returns its length. */

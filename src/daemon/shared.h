@@ -11,11 +11,11 @@
  * receives everything that is in force.
  *
  * The server holds these keys, each with an expiry, and channels (PREFIX is a setting):
- *   PREFIX:gates        sorted set: target, by the time its gate opens (ms, the server's clock)
- *   PREFIX:breakers     sorted set: model, by the time of its next probe
+ *   PREFIX:gates          sorted set: target, by the time its gate opens (ms, the server's clock)
+ *   PREFIX:breakers       sorted set: model, by the time of its next probe
  *   PREFIX:rate:UPSTREAM  the time at which the upstream's attempts so far are paid for (us)
- *   PREFIX:news         channel: "gate|open|closed ID MS FROM"
- *   PREFIX:news:FROM    channel: the same, for one daemon that has just joined
+ *   PREFIX:news           channel: "gate|open|closed ID MS FROM"
+ *   PREFIX:news:FROM      channel: the same, for one daemon that has just joined
  * A user restricted by ACLs needs these keys and channels, and AUTH, PING, SCRIPT|LOAD, EVALSHA,
  * EVAL, SUBSCRIBE, and for the scripts TIME, GET, SET, ZADD, ZREM, ZSCORE, ZRANGE,
  * ZREMRANGEBYSCORE, ZREMRANGEBYRANK, PEXPIREAT and PUBLISH. The server must be version 5.0 or newer

@@ -113,7 +113,7 @@ static int add_last_event(struct exchange *x, const struct guard_seen *seen, boo
     enum splice_action action = SPLICE_PASS;
 
     buf_reset(&stream->rewritten, SIZE_MAX);
-    if (stream->splice && seen->is_answer)
+    if (stream->splice && seen->is_response)
         action =
             splice_event(stream->splice, stream->last_words.event, seen->data, &stream->rewritten);
     *ret_out = action == SPLICE_PASS || action == SPLICE_REWRITTEN;
@@ -199,14 +199,14 @@ static int add_last_words(struct exchange *x)
     bool raised = seen && seen->raised && !begun;
     struct telling t;
 
-    if (seen && (raised || seen->is_answer || dialect == DIALECT_OTHER)) {
+    if (seen && (raised || seen->is_response || dialect == DIALECT_OTHER)) {
         int rc = add_last_event(x, seen, &is_out);
         if (rc < 0)
             return rc;
     }
     if (dialect == DIALECT_OTHER)
         return 0; /* retryd's own event might be taken for a part of the response */
-    has_failed = is_out && seen->is_answer;
+    has_failed = is_out && seen->is_response;
     t = (struct telling){is_out, begun && !has_failed, !raised,
                          dialect == DIALECT_RESPONSES && !begun && !has_failed};
     return t.error || t.failed_last ? add_error(x, seen, &t) : 0;

@@ -1,5 +1,5 @@
-/* Finds and removes the credentials of a request; keeps the hashes of tokens, and compares all of them with that of
- * a text. */
+/* Finds and removes the credentials of a request; keeps the hashes of tokens, and compares a text's
+ * hash with all of them. */
 #include "http/credentials.h"
 
 #include <assert.h>
@@ -10,7 +10,7 @@
 
 #include "base/hash.h"
 
-/* --- where a request carries them ------------------------------------------------------------------ */
+/* --- the places in a request ------------------------------------------------------------------ */
 
 static const struct str fields[] = {
     STR("authorization"),
@@ -87,7 +87,7 @@ static void remove_parameters(struct buf *target, size_t query_at)
     if (to == target->p + query_at) /* no question mark without a query */
         to--;
     target->len = (size_t)(to - target->p);
-    explicit_bzero(to, was - target->len); /* the NUL behind it stays */
+    explicit_bzero(to, was - target->len); /* the NUL after it stays */
 }
 
 void credentials_remove(struct http_request *request, bool in_query)
@@ -102,7 +102,7 @@ void credentials_remove(struct http_request *request, bool in_query)
         remove_parameters(&request->target, request->target.len - query.n);
 }
 
-/* --- the tokens ------------------------------------------------------------------------------------ */
+/* --- the tokens ------------------------------------------------------------------------------- */
 
 struct token {
     uint64_t hashes[2];
@@ -207,7 +207,7 @@ int tokens_add(struct tokens *t, struct str name, struct str text)
     return 0;
 }
 
-/* Without a branch that depends on the hashes. */
+/* Has no branch that depends on the hashes. */
 int tokens_find(const struct tokens *t, struct str text)
 {
     uint64_t sought[2];

@@ -1,4 +1,4 @@
-/* Credentials of clients: where a request carries them, and the tokens of retryd's own that admit a client
+/* Credentials of clients: their places in a request, and retryd's own tokens that admit a client
  * (C29). */
 #ifndef RETRYD_HTTP_CREDENTIALS_H
 #define RETRYD_HTTP_CREDENTIALS_H
@@ -9,9 +9,9 @@
 #include "base/str.h"
 #include "http/message.h"
 
-/* --- where a request carries them ------------------------------------------------------------------ */
+/* --- the places in a request ------------------------------------------------------------------ */
 
-/* An API key, or a token of retryd's own.
+/* Credentials are an API key, or one of retryd's own tokens.
  *
  * Headers: Authorization (OpenAI and most APIs, also as "Bearer KEY"), x-api-key (Anthropic),
  * api-key (Azure), x-goog-api-key (Google). Google's APIs also take the query parameters `key` and
@@ -22,7 +22,7 @@ bool credentials_is_field(struct str name);
 /* Whether a query parameter ("key=value") carries credentials in Google's APIs. */
 bool credentials_is_parameter(struct str parameter);
 
-/* Returns the value of such a field without "Bearer ", if that stands before it. */
+/* Returns the value of such a header without a leading "Bearer ". */
 struct str credentials_of_field(struct str value);
 
 /* Returns each credential of the request in turn, without "Bearer ", and not decoded. `*at` is 0 at
@@ -33,13 +33,13 @@ bool credentials_next(const struct http_request *request, unsigned *at, struct s
  * removed only if `in_query`, since other APIs may have a parameter named `key`. */
 void credentials_remove(struct http_request *request, bool in_query);
 
-/* --- the tokens ------------------------------------------------------------------------------------ */
+/* --- the tokens ------------------------------------------------------------------------------- */
 
-/* The tokens that clients must send: a set that tells which of them a text is.
+/* The tokens that clients must send: a set that finds the token that a text is.
  *
- * The texts are not kept, only hashes of them: two SipHash-2-4 with keys that nobody outside of the
- * process knows. Nobody can choose a text for its hash, so the time that a comparison takes tells
- * nothing of a token, and each text is compared with all of them. */
+ * The texts are not kept, only hashes of them: two SipHash-2-4 with keys that are secret to the
+ * process. Nobody can choose a text for its hash, so the time of a comparison reveals nothing about
+ * a token, and each text is compared with all of them. */
 
 #define TOKENS_MAX 1000
 #define TOKENS_TEXT_MIN 16 /* bytes of a token: a shorter one can be guessed */
@@ -57,7 +57,7 @@ struct tokens *tokens_new(const struct tokens_seed *seed);
 struct tokens *tokens_ref(struct tokens *t);
 void tokens_unref(struct tokens *t); /* thread-safe; NULL is fine */
 
-/* Returns what is wrong with a token or its name, or NULL. An empty name is right. */
+/* Return the fault of a token or its name, or NULL. An empty name is valid. */
 const char *tokens_text_fault(struct str text);
 const char *tokens_name_fault(struct str name);
 

@@ -183,10 +183,10 @@ static int feed_bytes(struct decoder *d, const unsigned char *p, size_t n, const
 
 /* Decodes until the input ends. Full output may mean more text, as above, except at the end of a
  * frame. Another frame may follow. */
-static int feed_zstd(struct decoder *d, struct str coded, const struct sink *sink)
+static int feed_zstd(struct decoder *d, struct str encoded, const struct sink *sink)
 {
     char piece[PIECE];
-    ZSTD_inBuffer in = {coded.p, coded.n, 0};
+    ZSTD_inBuffer in = {encoded.p, encoded.n, 0};
     ZSTD_outBuffer out;
 
     do {
@@ -206,46 +206,46 @@ static int feed_zstd(struct decoder *d, struct str coded, const struct sink *sin
 
 /* RFC 1950, 2.2: method 8, a window of at most 32 KiB, no dictionary, a multiple of 31. Raw deflate
  * could start like this only with a stored block whose padding is not zero. */
-static bool is_zlib_head(const unsigned char head[2])
+static bool is_zlib_header(const unsigned char header[2])
 {
-    return (head[0] & 0x0f) == 8 && head[0] >> 4 <= 7 && !(head[1] & 0x20) &&
-           (head[0] * 256 + head[1]) % 31 == 0;
+    return (header[0] & 0x0f) == 8 && header[0] >> 4 <= 7 && !(header[1] & 0x20) &&
+           (header[0] * 256 + header[1]) % 31 == 0;
 }
 
 /* Collects the first two bytes, then sets zlib up for the format that they show. */
-static int take_head(struct decoder *d, struct str *coded, const struct sink *sink)
+static int take_header(struct decoder *d, struct str *encoded, const struct sink *sink)
 {
-    while (d->head_len < sizeof d->head && coded->n > 0) {
-        d->head[d->head_len++] = (unsigned char)coded->p[0];
-        *coded = (struct str){coded->p + 1, coded->n - 1};
-        if (d->head_len < sizeof d->head)
+    while (d->header_len < sizeof d->header && encoded->n > 0) {
+        d->header[d->header_len++] = (unsigned char)encoded->p[0];
+        *encoded = (struct str){encoded->p + 1, encoded->n - 1};
+        if (d->header_len < sizeof d->header)
             continue;
-        if (!is_zlib_head(d->head) && inflateReset2(&d->z, -MAX_WBITS) != Z_OK)
+        if (!is_zlib_header(d->header) && inflateReset2(&d->z, -MAX_WBITS) != Z_OK)
             return -ENOMEM;
-        return feed_bytes(d, d->head, sizeof d->head, sink);
+        return feed_bytes(d, d->header, sizeof d->header, sink);
     }
     return 0;
 }
 
-int decoder_feed(struct decoder *d, struct str coded, void (*sink)(void *arg, struct str plain),
+int decoder_feed(struct decoder *d, struct str encoded, void (*sink)(void *arg, struct str plain),
                  void *arg)
 {
     struct sink to = {sink, arg};
 
     if (d->form == IDENTITY) {
-        if (coded.n > 0)
-            sink(arg, coded);
+        if (encoded.n > 0)
+            sink(arg, encoded);
         return 0;
     }
     if (d->error == 0 && d->form == ZSTANDARD) {
-        if (coded.n > 0 && !d->over)
-            d->error = feed_zstd(d, coded, &to);
+        if (encoded.n > 0 && !d->over)
+            d->error = feed_zstd(d, encoded, &to);
         return d->error;
     }
     if (d->error == 0 && d->form == DEFLATE)
-        d->error = take_head(d, &coded, &to);
+        d->error = take_header(d, &encoded, &to);
     if (d->error == 0)
-        d->error = feed_bytes(d, (const unsigned char *)coded.p, coded.n, &to);
+        d->error = feed_bytes(d, (const unsigned char *)encoded.p, encoded.n, &to);
     return d->error;
 }
 

@@ -1,4 +1,4 @@
-/* Decodes the content encoding of a response or request body, to read what is in it. */
+/* Decodes the content encoding of a response or request body, to read its content. */
 #ifndef RETRYD_HTTP_DECODE_H
 #define RETRYD_HTTP_DECODE_H
 
@@ -18,12 +18,12 @@ struct decoder {
     z_stream z; /* zlib keeps a pointer to it, so a decoder must not be moved */
     ZSTD_DCtx *zstd;
     unsigned char form;
-    bool open;             /* z or zstd must be freed */
-    bool whole;            /* the encoded stream has reached its end */
-    bool over;             /* further input is ignored */
-    int error;             /* of the first decoder_feed that failed */
-    unsigned char head[2]; /* deflate: the first bytes, which show its format */
-    unsigned char head_len;
+    bool open;               /* z or zstd must be freed */
+    bool whole;              /* the encoded stream has reached its end */
+    bool over;               /* further input is ignored */
+    int error;               /* of the first decoder_feed that failed */
+    unsigned char header[2]; /* deflate: the first bytes, which show its format */
+    unsigned char header_len;
 };
 
 /* Sets up a decoder. Returns 0, -ENOMEM, or -EPROTONOSUPPORT for any other encoding and for several
@@ -44,7 +44,7 @@ size_t decoder_memory(const struct decoder *d);
  * valid only during the call. Bytes after the end of the encoded stream are ignored. Returns 0,
  * -ENOMEM, or -EBADMSG if the bytes are not valid in this encoding. The text before an error has
  * been passed on, and every later call returns the same error. */
-int decoder_feed(struct decoder *d, struct str coded, void (*sink)(void *arg, struct str plain),
+int decoder_feed(struct decoder *d, struct str encoded, void (*sink)(void *arg, struct str plain),
                  void *arg);
 
 /* Whether the body may end here: the end of the encoded stream was seen and there was no error.

@@ -1,5 +1,5 @@
-/* Which API, and so which kind of stream, the path of a request belongs to, and which kind of
- * operation it asks for. */
+/* Recognizes the API, and so the kind of stream, of a request by its path, and the kind of
+ * operation that it asks for. */
 #ifndef RETRYD_HTTP_DIALECT_H
 #define RETRYD_HTTP_DIALECT_H
 

@@ -6,10 +6,10 @@ void form_field_init(struct form_field *w, struct str name)
     *w = (struct form_field){.name = name};
 }
 
-/* --- a part's header ---------------------------------------------------------------------------- */
+/* --- a part's headers ------------------------------------------------------------------------- */
 
-/* The value of a parameter: a token, or quoted (with \" in it as it stands, which no name that is
- * looked for has). Cuts it off `*rest`. */
+/* Cuts the value of a parameter off `*rest`: a token, or quoted text, in which \" stays as it is,
+ * because the field's name has none. */
 static struct str cut_value(struct str *rest)
 {
     const char *from = rest->p, *end = rest->p + rest->n, *to;
@@ -47,9 +47,9 @@ static bool names_field(struct str rest, struct str field)
     return named;
 }
 
-/* --- lines -------------------------------------------------------------------------------------- */
+/* --- lines ------------------------------------------------------------------------------------ */
 
-/* The form's first line: -- and the boundary, and perhaps padding. */
+/* Reads the form's first line: -- and the boundary, and perhaps padding. */
 static void first_line(struct form_field *w, struct str line)
 {
     line = str_trim(line);
@@ -106,7 +106,7 @@ static void take(struct form_field *w, struct str text, bool whole)
                                   w->kept_length);
     if (content && w->behind_crlf && w->line_length >= w->mark_length &&
         !memcmp(w->line, w->mark, w->mark_length)) {
-        /* Ends a part at a line behind CR LF that begins with the mark. That CR LF is no content. */
+        /* A line after CR LF that begins with the mark ends a part. That CR LF is no content. */
         w->state = FORM_BOUNDARY;
         if (w->wanted) {
             w->wanted = false;

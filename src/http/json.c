@@ -1,5 +1,5 @@
-/* Walks over texts in memory, and a state machine for texts in pieces that runs over plain text in strings
- * sixteen bytes at a time.
+/* Walks over texts in memory, and a state machine for texts in pieces that runs over plain text in
+ * strings sixteen bytes at a time.
  *
  *     value  = string / number / word / "[" values "]" / "{" members "}"
  *     number = ["-"] ("0" / digit19 *digit) ["." 1*digit] [("e" / "E") ["+" / "-"] 1*digit]
@@ -11,7 +11,8 @@
 
 /* --- runs of bytes ---------------------------------------------------------------------------- */
 
-/* The first byte that is no plain text of a string: a quote, a backslash, a control character. */
+/* Returns the first byte that is not plain text of a string: a quote, a backslash, a control
+ * character. */
 static const char *skip_text(const char *p, const char *end)
 {
     for (size_t left = (size_t)(end - p) / 16; left > 0; left--, p += 16) {
@@ -46,9 +47,9 @@ static const char *skip_space(const char *p, const char *end)
 
 /* --- the parts of a walk ---------------------------------------------------------------------- */
 
-/* From behind an opening quote to behind the closing one. A quote counts as escaped when an odd
- * number of backslashes stands before it; the run is counted back no further than the previous
- * quote, so each byte is looked at twice at most. */
+/* Moves from after an opening quote to after the closing one. A quote is escaped if an odd number
+ * of backslashes precedes it; they are counted back no further than the previous quote, so each
+ * byte is read at most twice. */
 static bool skip_string(struct json_iter *c)
 {
     const char *start = c->p;
@@ -69,8 +70,8 @@ static bool skip_string(struct json_iter *c)
     return false;
 }
 
-/* From an opening bracket to behind the one that closes it. Depth is a count, not recursion, and
- * the kinds of brackets are not matched up. */
+/* Moves from an opening bracket to after the one that closes it. Depth is a count, not recursion,
+ * and the kinds of brackets are not matched. */
 static bool skip_nested(struct json_iter *c)
 {
     size_t depth = 0;
@@ -102,7 +103,7 @@ static bool ends_word(char c)
     return c == ',' || c == '}' || c == ']' || is_space(c);
 }
 
-/* A number or one of the three words: all up to what may follow a value. */
+/* Skips a number or one of the three words: all bytes up to one that may follow a value. */
 static enum json_type skip_word(struct json_iter *c)
 {
     const char *start = c->p;
@@ -121,7 +122,7 @@ static enum json_type skip_word(struct json_iter *c)
     return str_eq(word, STR("false")) ? JSON_FALSE : JSON_NONE;
 }
 
-/* Takes the value at the cursor; false where there is none or it does not end. */
+/* Takes the value at the cursor. Returns false if there is none or it does not end. */
 static bool cut_value(struct json_iter *c, struct json_value *ret_value)
 {
     if (c->p == c->end)
@@ -167,8 +168,8 @@ static bool stop(struct json_iter *i)
     return false;
 }
 
-/* To the next thing's first byte: false at the closing bracket, or where neither it nor a comma
- * stands. */
+/* Moves to the first byte of the next member or element. Returns false at the closing bracket, or
+ * if there is neither that nor a comma. */
 static bool to_next(struct json_iter *i)
 {
     i->p = skip_space(i->p, i->end);
@@ -213,7 +214,7 @@ bool json_next_element(struct json_iter *i, struct json_value *ret_value)
     return cut_value(i, ret_value) || stop(i);
 }
 
-/* --- values by key ------------------------------------------------------------------------------ */
+/* --- values by key ---------------------------------------------------------------------------- */
 
 bool json_key_is_escaped(struct str raw_key, struct str key)
 {
@@ -249,7 +250,7 @@ struct json_value json_scan_one(struct str text, struct str key)
     return want.value;
 }
 
-/* --- single values ------------------------------------------------------------------------------ */
+/* --- single values ---------------------------------------------------------------------------- */
 
 bool json_to_u64(struct json_value value, uint64_t *ret_number)
 {
@@ -258,16 +259,16 @@ bool json_to_u64(struct json_value value, uint64_t *ret_number)
 
 /* --- a text in pieces ------------------------------------------------------------------------- */
 
-/* Each state's function takes all it can of the piece, so that a string, a number or a run of white
- * space costs one step, however long it is; a key takes the colon behind it along, and a comma the
- * key, where they are there. Watches and the sum cost nothing if nobody wants them. */
+/* Each state's function takes as much of the piece as it can, so that a string, a number or a run
+ * of white space costs one step, however long it is; a key includes the colon after it, and a comma
+ * the key, if the piece contains them. Watches and the sum cost nothing if they are not needed. */
 
-/* What may come next. */
+/* The state: what may come next. */
 enum state {
     START, /* the text, perhaps with a byte order mark */
     BOM_2,
     BOM_3,
-    VALUE,       /* from here to AFTER_VALUE white space may stand in front */
+    VALUE,       /* from here to AFTER_VALUE white space may come first */
     FIRST_VALUE, /* a value or "]" */
     FIRST_KEY,   /* a key or "}" */
     KEY,
@@ -278,7 +279,7 @@ enum state {
     HEX,
     WORD,
     MINUS,
-    ZERO, /* the numbers' states: what came last */
+    ZERO, /* the states of a number: what came last */
     INTEGER,
     POINT,
     FRACTION,
@@ -302,7 +303,8 @@ void json_stream_init(struct json_stream *s)
     s->sum = NULL;
 }
 
-/* Keeps code for tokens out of the path of texts whose tokens nobody takes: events and answers. */
+/* Keeps the code for tokens out of the path of texts whose tokens are not needed: events and
+ * responses. */
 #define SELDOM __attribute__((noinline))
 
 /* --- nests ------------------------------------------------------------------------------------ */
@@ -316,7 +318,7 @@ static bool in_object(const struct json_stream *s)
 
 /* --- the sum ---------------------------------------------------------------------------------- */
 
-/* What a fingerprint was made of, so that no kind passes for another. */
+/* The kind of a fingerprint's source, so that no kind equals another. */
 enum kind { KIND_MEMBER, KIND_ELEMENT, KIND_STRING, KIND_SCALAR, KIND_ARRAY, KIND_OBJECT };
 
 static uint64_t join(enum kind kind, uint64_t a, uint64_t b)
@@ -326,8 +328,8 @@ static uint64_t join(enum kind kind, uint64_t a, uint64_t b)
     return fingerprint_of((struct str){(const char *)words, sizeof(words)});
 }
 
-/* Adds a complete value to what holds it. A sum has no order, and, unlike exclusive-or, equal members do
- * not cancel each other out in it. */
+/* Adds a complete value to its container. A sum has no order, and, unlike exclusive-or, equal
+ * members do not cancel each other out in it. */
 static void sum_value(struct json_stream *s, uint64_t id)
 {
     struct json_sum_nest *in = &s->sum->nests[s->depth];
@@ -561,7 +563,7 @@ static const char *start_word(struct json_stream *s, const char *rest, const cha
     return take_word(s, p + 1, end);
 }
 
-/* Where a number stands after `b`; AFTER_VALUE when it ended before it. */
+/* Returns the state of a number after `b`; AFTER_VALUE if the number ended before it. */
 static enum state step_number(enum state state, char b)
 {
     bool digit = is_digit(b), e = (b | 0x20) == 'e';
@@ -645,7 +647,7 @@ static const char *take_value(struct json_stream *s, const char *p, const char *
     }
 }
 
-/* Between values: white space, and one byte of structure. */
+/* Takes white space between values, and one byte of structure. */
 static const char *take_between(struct json_stream *s, const char *p, const char *end)
 {
     switch ((enum state)s->state) {
@@ -708,7 +710,7 @@ static const char *take(struct json_stream *s, const char *p, const char *end)
     case START:
     case BOM_2:
     case BOM_3:
-        /* A mark's later bytes, or what comes first in the text. */
+        /* The rest of a mark, or the beginning of the text. */
         if (s->state == START) {
             s->state = *p == '\xef' ? BOM_2 : VALUE;
             return *p == '\xef' ? p + 1 : p;

@@ -23,7 +23,7 @@ int json_tree_end(struct json_tree *t, struct buf *out)
     return rc;
 }
 
-/* `item` may be NULL. Returns it, or NULL where it could not be added. */
+/* Adds `item`, which may be NULL. Returns it, or NULL if it could not be added. */
 static cJSON *add(struct json_tree *t, cJSON *to, const char *key, cJSON *item)
 {
     if (item && (key ? cJSON_AddItemToObject(to, key, item) : cJSON_AddItemToArray(to, item)))
@@ -43,7 +43,7 @@ struct cJSON *json_tree_array(struct json_tree *t, struct cJSON *to, const char 
     return add(t, to, key, cJSON_CreateArray());
 }
 
-/* Adds the value in `value`, and frees that. */
+/* Adds the value in `value`, and frees the buffer. */
 static void add_written(struct json_tree *t, struct cJSON *to, const char *key, struct buf *value)
 {
     bool written = buf_addc(value, '\0') == 0;

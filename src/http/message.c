@@ -1,12 +1,12 @@
-/* Stores header fields as offsets into one growing block of text, sets up requests and responses, and splits a
- * request's target. */
+/* Stores header fields as offsets into one growing block of text, sets up requests and responses,
+ * and splits a request's target. */
 #include "http/message.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
-/* --- header fields ------------------------------------------------------------------------------ */
+/* --- header fields ---------------------------------------------------------------------------- */
 
 #define FIELDS_FIRST 16 /* doubled until it is HEADERS_MAX */
 _Static_assert(HEADERS_MAX == FIELDS_FIRST << 3, "doubling must not pass HEADERS_MAX");
@@ -135,8 +135,8 @@ bool headers_get(const struct headers *h, struct str name, struct str *ret_value
 
 bool headers_hop_by_hop(const struct headers *h, struct str name)
 {
-    /* RFC 9110 does not list Trailer and the two Proxy-Auth fields, but they too concern this hop
-     * alone: trailers are not forwarded, and the proxy to authenticate to would be retryd. */
+    /* RFC 9110 does not list Trailer and the two Proxy-Auth fields, but they, too, concern only
+     * this hop: trailers are not forwarded, and the proxy to authenticate to would be retryd. */
     if (str_ieq(name, STR("Connection")) || str_ieq(name, STR("Keep-Alive")) ||
         str_ieq(name, STR("Proxy-Connection")) || str_ieq(name, STR("Proxy-Authenticate")) ||
         str_ieq(name, STR("TE")) || str_ieq(name, STR("Trailer")) ||
@@ -155,7 +155,7 @@ bool headers_hop_by_hop(const struct headers *h, struct str name)
     return false;
 }
 
-/* --- messages ----------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 #define TARGET_BYTES_MAX (64 * 1024)
 

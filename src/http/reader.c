@@ -32,8 +32,8 @@ static enum reader_event invalid(struct response_reader *r, const char *why)
 
 /* --- lines ------------------------------------------------------------------------------------ */
 
-/* Takes a line from the front of `*in`, without its end. READER_BODY stands for a complete line, which
- * is valid until the next call. */
+/* Takes a line from the front of `*in`, without its end. READER_BODY stands for a complete line,
+ * which is valid until the next call. */
 static enum reader_event take_line(struct response_reader *r, struct str *in, struct str *line)
 {
     const char *end = in->n ? memchr(in->p, '\n', in->n) : NULL;
@@ -44,10 +44,10 @@ static enum reader_event take_line(struct response_reader *r, struct str *in, st
         buf_reset(&r->line, 0);
     r->line_used = false;
     *line = (struct str){in->p, n};
-    r->heads += n;
+    r->headers_bytes += n;
     if (r->line.len + n > READER_LINE_MAX)
         return fail(r, READER_TOO_LARGE, "a line of the response headers is too large");
-    if (r->heads > READER_HEADS_MAX)
+    if (r->headers_bytes > READER_HEADERS_MAX)
         return fail(r, READER_TOO_LARGE, "the response headers are too large");
     if (!end || r->line.len)
         rc = buf_add(&r->line, in->p, n);
@@ -192,7 +192,7 @@ static enum reader_event read_field(struct response_reader *r, struct str line)
 /* Decides how the response ends (RFC 9112, 6.3). */
 static enum reader_event end_fields(struct response_reader *r)
 {
-    /* Chunks prevail, and the other length must not be passed on. */
+    /* Chunks take precedence, and the other length must not be forwarded. */
     for (unsigned i = r->headers->count; r->chunked && r->has_length && i-- > 0;)
         if (str_ieq(headers_name(r->headers, i), STR("content-length")))
             headers_erase(r->headers, i);
@@ -207,7 +207,7 @@ static enum reader_event end_fields(struct response_reader *r)
     else
         r->state = READER_UNTIL_END;
     r->left = r->state == READER_LENGTH ? r->length : 0;
-    /* Somebody in between may have believed the other one. */
+    /* A proxy in between may have used the other one. */
     r->close |= r->state == READER_UNTIL_END || (r->chunked && r->has_length);
     return READER_HEADERS;
 }
@@ -222,7 +222,7 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* "1a; extension" */
+/* Reads "1a; extension". */
 static enum reader_event read_chunk_size(struct response_reader *r, struct str line)
 {
     uint64_t n = 0;
@@ -252,10 +252,10 @@ static enum reader_event read_line(struct response_reader *r, struct str line)
     case READER_FIELDS:
         return line.n ? read_field(r, line) : end_fields(r);
     case READER_CHUNK_SIZE:
-        r->heads = 0;
+        r->headers_bytes = 0;
         return read_chunk_size(r, line);
     case READER_CHUNK_END:
-        r->heads = 0;
+        r->headers_bytes = 0;
         if (line.n)
             return invalid(r, "a chunk of the response is longer than its size");
         r->state = READER_CHUNK_SIZE;
@@ -285,7 +285,8 @@ static enum reader_event take_body(struct response_reader *r, struct str *in, st
     return READER_BODY;
 }
 
-/* Refuses what is not HTTP at its first bytes: the end of its line may never come. */
+/* Whether the first bytes are not HTTP. They are refused at once, because the end of the line may
+ * never come. */
 static bool is_foreign(const struct response_reader *r, struct str in)
 {
     struct str start = STR("HTTP/1.");
@@ -297,8 +298,8 @@ static bool is_foreign(const struct response_reader *r, struct str in)
     return memcmp(in.p, start.p, in.n < start.n ? in.n : start.n) != 0;
 }
 
-/* Likewise around chunks: the first byte behind one, or of the next one's size, shows whether it had the
- * length that it promised. */
+/* Does the same around chunks: the first byte after one, or of the next one's size, shows whether
+ * the chunk had the promised length. */
 static enum reader_event look_around_chunks(struct response_reader *r, char first)
 {
     if (r->line.len > 0 && !r->line_used)

@@ -1,5 +1,5 @@
-/* Determines the meaning of an error object from its code, its type or, without either, its message: the
- * table of codes, types and phrases, by provider, and the parser. */
+/* Determines the meaning of an error object from its code, its type or, without either, its
+ * message: the table of codes, types and phrases, by provider, and the parser. */
 #include "policy/apierror.h"
 
 #include "base/escape.h"
@@ -13,7 +13,7 @@
 /* A time since 1970 is in milliseconds from this number on, and in seconds below it. */
 #define EPOCH_MS_LEAST UINT64_C(100000000000)
 
-/* --- codes and types ---------------------------------------------------------------------------- */
+/* --- codes and types -------------------------------------------------------------------------- */
 
 /* An error listed as QUOTA, KEY, MODEL, CONTEXT or CONTENT_POLICY is never retried at the same
  * target, and QUOTA and KEY put the key to rest. A word is not listed if one provider uses it for a
@@ -273,7 +273,8 @@ static enum apierror_kind kind_of_phrase(struct str m)
     for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++)
         if (says(m, phrases[i].phrase))
             return phrases[i].kind;
-    /* Google's INVALID_ARGUMENT and NOT_FOUND say no more than the status, so the message decides. */
+    /* Google's INVALID_ARGUMENT and NOT_FOUND say no more than the status, so the message
+     * decides. */
     if (str_istarts(m, STR("api key ")) && (says(m, STR("not valid")) || says(m, STR("expired"))))
         return APIERROR_KEY;
     if (says(m, STR("input token count")) && says(m, STR("exceeds the maximum")))
@@ -291,7 +292,7 @@ static bool is_throttling(struct str message)
            !says(message, STR("free allocated quota exceeded"));
 }
 
-/* --- the kind and the status -------------------------------------------------------------------- */
+/* --- the kind and the status ------------------------------------------------------------------ */
 
 /* Returns the kind of an error from its texts. "Request too large for gpt-4o ... on tokens per min
  * (TPM): Limit 30000, Requested 40000" is a 429 with rate_limit_exceeded, but no wait makes the
@@ -347,7 +348,7 @@ static void take_text(const struct json_value *v, char *out, size_t size)
         (void)escape_undo_json(v->text, out, size);
 }
 
-/* Masks the word characters behind each `mark`. A server may quote the key that it rejects, and the
+/* Masks the word characters after each `mark`. A server may quote the key that it rejects, and the
  * message goes to the log. */
 static void mask_behind(char *message, const char *mark)
 {

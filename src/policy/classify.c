@@ -1,4 +1,4 @@
-/* The rules for what is worth another attempt, and their order. */
+/* The rules that decide whether a failure is worth another attempt, and their order. */
 #include "policy/classify.h"
 
 /* A verdict, and the bits of `retry_on` that allow its retry. One of them is enough; 0 means that
@@ -197,9 +197,9 @@ static bool by_body(const struct outcome *o, struct verdict *ret_verdict)
         {APIERROR_CONTEXT, REASON_CONTEXT},
         {APIERROR_CONTENT_POLICY, REASON_CONTENT_POLICY},
     };
-    bool is_answer = o->status >= 200 && (o->status < 300 || o->status >= 400);
+    bool is_response = o->status >= 200 && (o->status < 300 || o->status >= 400);
 
-    if (!o->error || !is_answer || o->transport == TRANSPORT_INTERNAL)
+    if (!o->error || !is_response || o->transport == TRANSPORT_INTERNAL)
         return false;
     for (size_t i = 0; i < sizeof verdicts / sizeof verdicts[0]; i++) {
         if (o->error->kind != verdicts[i].kind)

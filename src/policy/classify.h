@@ -1,5 +1,5 @@
-/* Classifies how an attempt ended: good, worth another attempt, or a failure that the same request
- * would meet again (C3, C4, C5). */
+/* Classifies the result of an attempt: good, worth another attempt, or a failure that the same
+ * request would meet again (C3, C4, C5). */
 #ifndef RETRYD_POLICY_CLASSIFY_H
 #define RETRYD_POLICY_CLASSIFY_H
 
@@ -33,7 +33,7 @@ enum transport {
     TRANSPORT_INTERNAL, /* an error of retryd itself, such as out of memory */
 };
 
-/* An attempt that has ended, as far as it is known. */
+/* The result of an attempt, as far as it is known. */
 struct outcome {
     enum transport transport;
     unsigned status;               /* 0 without a status line */

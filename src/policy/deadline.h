@@ -35,7 +35,7 @@ struct deadline {
  * first `start_ms`; DEADLINE_NONE if it receives bytes often enough. `config_ms` is the route's
  * deadline and `override_ms` the value of x-retryd-deadline; 0 means none.
  *
- * Times that the client declares are reduced by a margin, so that retryd answers before the client
+ * Times that the client declares are reduced by a margin, so that retryd responds before the client
  * gives up: 5 %, at least 100 ms, at most 2 s, and never more than half. Header values are in
  * seconds, with an optional fraction; malformed values and zero are ignored. A timeout that an SDK
  * declares is for one of its attempts, not for all of them. */

@@ -1,4 +1,4 @@
-/* Reads how long the upstream asks retryd to wait (C6).
+/* Reads the wait that the upstream asks for (C6).
  *
  * The sources, in order:
  * 1. retry-after-ms.

@@ -1,4 +1,5 @@
-/* Why an attempt or a request ended, as one word shared by the log, the metrics and error codes. */
+/* The reasons why an attempt or a request ended, as one word shared by the log, the metrics and
+ * error codes. */
 #ifndef RETRYD_POLICY_REASON_H
 #define RETRYD_POLICY_REASON_H
 

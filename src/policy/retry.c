@@ -1,5 +1,5 @@
-/* The reasons that can end a request's retries, the exponential delay with jitter, for which a hint is the
- * minimum, and the table of what helps after which failure. */
+/* The reasons that can end a request's retries, the exponential delay with jitter, for which a hint
+ * is the minimum, and the table of the moves that help after each failure. */
 #include "policy/retry.h"
 
 #include <assert.h>

@@ -3,7 +3,7 @@
 
 #include "http/json.h"
 
-/* --- content -------------------------------------------------------------------------------------- */
+/* --- content ---------------------------------------------------------------------------------- */
 
 #define NESTED_MAX 6 /* levels that are searched */
 
@@ -48,8 +48,8 @@ bool completion_says(const struct json_value *v)
     return is_something(v, 0);
 }
 
-/* Most answers have a text, and searching for its key is quicker than parsing all. Within a string
- * the key's quotes would have backslashes before them. */
+/* Most responses have a text, and searching for its key is quicker than parsing all. Within a
+ * string the key's quotes would have backslashes before them. */
 static bool has_text(struct str body, struct str quoted_key)
 {
     const char *p;
@@ -96,7 +96,7 @@ static bool object_says(struct str object, struct str common)
     return false;
 }
 
-/* --- choices ------------------------------------------------------------------------------------- */
+/* --- choices ---------------------------------------------------------------------------------- */
 
 static bool choices_are_empty(struct str body)
 {
@@ -119,7 +119,7 @@ static bool choices_are_empty(struct str body)
     return i.whole;
 }
 
-/* --- responses ----------------------------------------------------------------------------------- */
+/* --- responses -------------------------------------------------------------------------------- */
 
 static bool item_is_empty(struct str item)
 {
@@ -167,7 +167,7 @@ bool completion_is_empty(enum dialect dialect, struct str body)
     }
 }
 
-/* --- the request --------------------------------------------------------------------------------- */
+/* --- the request ------------------------------------------------------------------------------ */
 
 static bool is_zero(const struct json_value *v)
 {

@@ -9,7 +9,7 @@
 #include "http/json_tree.h"
 #include "policy/apierror.h"
 
-/* --- bodies --------------------------------------------------------------------------------------- */
+/* --- bodies ----------------------------------------------------------------------------------- */
 
 static void fill_object(struct json_tree *t, struct cJSON *error, const char *message,
                         const char *type, const char *code)
@@ -74,7 +74,7 @@ int error_body_write(struct buf *out, enum dialect dialect, unsigned status, con
     return json_tree_end(&t, out);
 }
 
-/* --- events --------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 /* Ends the event. If there was no memory for all of it, removes it. */
 static int end_event(struct buf *out, size_t begin)
@@ -139,7 +139,7 @@ int error_event_write(struct buf *out, enum dialect dialect, uint64_t sequence, 
     return end_event(out, begin);
 }
 
-/* --- response.failed ---------------------------------------------------------------------------- */
+/* --- response.failed -------------------------------------------------------------------------- */
 
 static void add_text_or(struct json_tree *t, struct cJSON *to, const struct json_want *w,
                         const char *otherwise)
@@ -169,7 +169,7 @@ int error_event_failed(struct buf *out, const struct guard_response *known, uint
     struct cJSON *reason = json_tree_object(&t, response, "error");
     json_scan(error, w, 2);
     add_text_or(&t, reason, &w[0], "server_error");
-    add_text_or(&t, reason, &w[1], "the answer failed");
+    add_text_or(&t, reason, &w[1], "the response failed");
     json_tree_string(&t, response, "model", str_from(known->model));
     /* Strict clients require these fields of a response, too. */
     static const char *const nulls[] = {
@@ -187,7 +187,7 @@ int error_event_failed(struct buf *out, const struct guard_response *known, uint
     return end_event(out, begin);
 }
 
-/* --- error objects ------------------------------------------------------------------------------ */
+/* --- error objects ---------------------------------------------------------------------------- */
 
 /* The object in `error`, wherever the API put it. */
 static struct json_value find_object(struct str body)

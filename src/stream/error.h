@@ -10,7 +10,7 @@
 #include "policy/apierror.h"
 #include "stream/guard.h"
 
-/* --- bodies --------------------------------------------------------------------------------------- */
+/* --- bodies ----------------------------------------------------------------------------------- */
 
 /* Appends the body of one of retryd's own errors, in the format of the API:
  * - OpenAI: {"error":{"message":...,"type":...,"param":null,"code":...}}
@@ -18,14 +18,14 @@
  * - Google: {"error":{"code":STATUS,"message":...,"status":"UNAVAILABLE","details":[...]}}, with
  *   `code` as the reason of its ErrorInfo
  *
- * `type` and `code` may be NULL. Returns 0, -ENOMEM or -EFBIG; after an error `out` has failed and may
- * hold a part. */
+ * `type` and `code` may be NULL. Returns 0, -ENOMEM or -EFBIG; after an error `out` has failed and
+ * may hold a part. */
 int error_body_write(struct buf *out, enum dialect dialect, unsigned status, const char *message,
                      const char *type, const char *code);
 
-/* --- events --------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
-/* The events that report, in a stream that has begun, that its answer failed.
+/* The events that report, in a stream that has begun, that its response failed.
  *
  * Every SDK raises this form as an error (tests/sdk): all streams have `error` as an object, and
  * Responses has the flat fields beside it that its documentation shows
@@ -52,7 +52,7 @@ int error_event_failed(struct buf *out, const struct guard_response *known, uint
 /* Appends one of retryd's own error objects. 0 or -ENOMEM. */
 int error_object_own(struct buf *out, const char *message, const char *code);
 
-/* Appends the error object of a failed answer's body, unchanged; if the body has none, one made
+/* Appends the error object of a failed response's body, unchanged; if the body has none, one made
  * from the error that was read from it. 0 or -ENOMEM. */
 int error_object_of(struct buf *out, struct str body, const struct apierror *read);
 

@@ -177,7 +177,7 @@ static bool is_ping_word(struct str s)
     return false;
 }
 
-/* --- chat completions and completions ------------------------------------------------------------ */
+/* --- chat completions and completions --------------------------------------------------------- */
 
 bool guard_names_reason(const struct json_value *v)
 {
@@ -187,7 +187,7 @@ bool guard_names_reason(const struct json_value *v)
            !str_ieq(reason, STR("none"));
 }
 
-/* A delta with only a role, or with empty texts, just announces the answer. */
+/* A delta with only a role, or with empty texts, just announces the response. */
 static bool has_content(struct str delta)
 {
     struct json_iter i = json_iter(delta);
@@ -296,7 +296,7 @@ static enum guard_kind look_at_chunk(struct guard *g, struct str data,
     return kind;
 }
 
-/* --- typed events: Responses and messages --------------------------------------------------------- */
+/* --- typed events: Responses and messages ----------------------------------------------------- */
 
 struct event_type {
     struct str type;
@@ -374,7 +374,7 @@ static void note_response_id(struct guard *g, const struct json_value *response)
     if (g->response_id.len > 0 || response->type != JSON_OBJECT)
         return;
     json_scan(response->text, w, 3);
-    /* The first answer's response stays, whatever follows. */
+    /* The response of the first attempt stays, whatever follows. */
     struct guard_response *r = &g->response;
     if (!r->id[0]) {
         keep_text(&w[0].value, r->id, sizeof(r->id));
@@ -451,7 +451,7 @@ static bool is_known_end(struct str type)
     return false;
 }
 
-/* --- Gemini --------------------------------------------------------------------------------------- */
+/* --- Gemini ----------------------------------------------------------------------------------- */
 
 /* An enum's value that ends in _UNSPECIFIED means that there is none. */
 static bool names_cause(const struct json_value *v)
@@ -459,7 +459,8 @@ static bool names_cause(const struct json_value *v)
     return guard_names_reason(v) && !str_ends(v->text, STR("_UNSPECIFIED"));
 }
 
-/* Text, a call or bytes are content; the flag that a part is a thought, and its signature, are not. */
+/* Text, a call or bytes are content; the flag that a part is a thought, and its signature, are
+ * not. */
 static bool part_has_content(struct str part)
 {
     struct json_iter i = json_iter(part);
@@ -535,9 +536,9 @@ static enum guard_kind look_at_gemini(struct guard *g, struct str data)
     return kind;
 }
 
-/* --- errors ------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
-/* Whether an event reports that the answer failed. An event named `error` always does; otherwise
+/* Whether an event reports that the response failed. An event named `error` always does; otherwise
  * the data decides. */
 static bool is_error(const struct sse_event *e, const struct guard_words *words,
                      struct guard_seen *seen)
@@ -596,15 +597,15 @@ static void describe_error(struct guard *g, const struct sse_event *e, struct gu
     seen->kind = GUARD_ERROR;
     seen->raised = is_raised(g, e, seen->data, &w[ERROR].value, &w[TYPE].value);
     /* Not every SDK looks for an error beside choices. */
-    seen->is_answer =
+    seen->is_response =
         needs_data(g) && json_valid(seen->data) &&
         (str_eq(w[TYPE].value.text, STR("response.failed")) || w[CHOICES].value.type == JSON_ARRAY);
-    if (seen->is_answer)
+    if (seen->is_response)
         seen->raised = false;
     g->failed = true;
 }
 
-/* --- the events -------------------------------------------------------------------------------- */
+/* --- the events ------------------------------------------------------------------------------- */
 
 /* Joins the event's data lines. Returns false if there is no memory. */
 static bool join(struct guard *g, struct str event, const struct sse_event *e, struct str *ret_data)
@@ -671,8 +672,8 @@ void guard_look(struct guard *g, struct str event, struct guard_seen *ret)
     ret->data = e.data;
     ret->repeated = ret->news = false;
     if (e.data_lines == 0 && e.error_field.n == 0) {
-        /* Google's SDK for Python parses each line as JSON. Its SDK for Node takes a comment for a part
-         * of the next event and loses both. */
+        /* Google's SDK for Python parses each line as JSON. Its SDK for Node takes a comment for a
+         * part of the next event and loses both. */
         bool reads_comments = g->id_seen || g->dialect == DIALECT_GEMINI;
         bool unfit = needs_data(g) && (!e.comment_only || reads_comments);
         ret->kind = unfit ? GUARD_UNFIT : e.comment_only ? GUARD_FILLER : GUARD_LIFECYCLE;
@@ -745,7 +746,7 @@ bool guard_silent(const struct guard *g)
 }
 
 /* Each choice has given a finish reason, though one that ends nothing. Then only a clean end of the
- * connection shows that the answer is complete. */
+ * connection shows that the response is complete. */
 static bool goes_on_to_the_end(const struct guard *g)
 {
     uint64_t reasoned = g->finished | g->went_on;

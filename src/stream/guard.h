@@ -1,4 +1,4 @@
-/* Knows the meaning of a stream's events: which have content, whether the answer has said that it
+/* Knows the meaning of a stream's events: which have content, whether the response has said that it
  * is complete, and whether it has reported a failure.
  *
  * It looks at whole events as stream/sse.h frames them, one after the other, and never changes one.
@@ -22,8 +22,8 @@
 /* Searches the data of an event, in one pass, for the words that call for a closer look.
  *
  * Most events have none of them, and this search is cheaper than parsing. Each word ends in a
- * quote. A quote within a JSON string has a backslash before it, so no word is found in an answer's
- * text. */
+ * quote. A quote within a JSON string has a backslash before it, so no word is found in a
+ * response's text. */
 
 enum {
     GUARD_WORD_ERROR = 1,     /* "error": each form of an error has this key or value */
@@ -35,18 +35,18 @@ enum {
 struct guard_words {
     unsigned found;     /* the words above */
     unsigned reasons;   /* chat, completions: how often "finish_reason" occurs */
-    const char *reason; /* what follows the first of them */
+    const char *reason; /* the text after the first of them */
 };
 
 void guard_words_find(struct str data, enum dialect dialect, struct guard_words *ret);
 
 enum guard_kind {
     GUARD_FILLER,    /* comments and blank lines: a sign of life */
-    GUARD_LIFECYCLE, /* announces an answer (role chunk, response.created) or is unknown; it has no
+    GUARD_LIFECYCLE, /* announces a response (role chunk, response.created) or is unknown; it has no
                       * content */
-    GUARD_CONTENT,   /* content of the answer: a delta, a finished item, a finish_reason */
-    GUARD_END,       /* the marker that the answer is complete */
-    GUARD_ERROR,     /* reports that the answer failed */
+    GUARD_CONTENT,   /* content of the response: a delta, a finished item, a finish_reason */
+    GUARD_END,       /* the marker that the response is complete */
+    GUARD_ERROR,     /* reports that the response failed */
     GUARD_UNFIT,     /* has no data; the SDKs of the known streams raise parse errors on it */
     GUARD_MALFORMED, /* not JSON, although JSON is due */
     GUARD_UNREAD,    /* there was no memory to read it */
@@ -66,10 +66,10 @@ struct guard {
     enum dialect dialect;
     bool usage_wanted;       /* the request asked for a usage chunk */
     unsigned choices_wanted; /* the number of choices that the request asked for */
-    bool content;            /* a part of the answer has arrived */
+    bool content;            /* a part of the response has arrived */
     bool said;               /* a part other than its end has arrived */
     bool curbed;             /* a finish reason explains why there may be no text */
-    bool silent;             /* Responses: it is complete and says nothing */
+    bool silent;             /* Responses: it is complete and empty */
     bool marker;             /* [DONE], response.completed and the like have arrived */
     bool failed;             /* a GUARD_ERROR has arrived */
     bool usage;              /* a usage chunk has arrived */
@@ -98,28 +98,29 @@ struct guard_seen {
                       * chunks have news only if the guard looks closely */
     /* GUARD_ERROR only: */
     struct apierror error;
-    bool raised;    /* every SDK raises it unchanged; else an error event must follow it */
-    bool is_answer; /* it contains more than the error (response.failed, choices) and passes, too */
+    bool raised; /* every SDK raises it unchanged; else an error event must follow it */
+    /* It contains more than the error (response.failed, choices) and passes, too. */
+    bool is_response;
 };
 
-/* Sets the guard up for the answer to a request with this number of choices (at least 1). Allocates
- * nothing. */
+/* Sets the guard up for the response to a request with this number of choices (at least 1).
+ * Allocates nothing. */
 void guard_init(struct guard *g, enum dialect dialect, unsigned choices_wanted, bool usage_wanted);
 void guard_deinit(struct guard *g);
-/* Another answer to the same request begins. */
+/* Another response to the same request begins. */
 void guard_reset(struct guard *g);
 
 /* Looks at the next event, including its closing blank line. */
 void guard_look(struct guard *g, struct str event, struct guard_seen *ret);
 
-/* Whether the answer has said that it is at its end: by an end marker, a finish reason for each
+/* Whether the response has said that it is at its end: by an end marker, a finish reason for each
  * choice or a stop_reason. Only usage and end markers can follow. */
 bool guard_finished(const struct guard *g);
 
 /* Whether the requested usage is still missing. */
 bool guard_lacks_usage(const struct guard *g);
 
-/* Whether the answer is complete (C12). `broke`: the connection did not end in good order. In a
+/* Whether the response is complete (C12). `broke`: the connection did not end in good order. In a
  * stream of another API only `broke` decides, except for a few known end events. */
 bool guard_whole(const struct guard *g, bool broke);
 
@@ -127,12 +128,11 @@ bool guard_whole(const struct guard *g, bool broke);
  * "" for null; others send "null" or "None". */
 bool guard_names_reason(const struct json_value *v);
 
-/* Whether the answer so far has ended and says nothing: it has neither text nor a substitute, and
- * no finish reason explains that (stream/completion.h). Such an end is held back like an
- * announcement. */
+/* Whether the response so far has ended empty: it has neither text nor a substitute, and no finish
+ * reason explains that (stream/completion.h). Such an end is held back like an announcement. */
 bool guard_silent(const struct guard *g);
 
-/* Whether the answer has no content, although it may have been announced or ended. */
+/* Whether the response has no content, although it may have been announced or ended. */
 bool guard_empty(const struct guard *g);
 
 #endif

@@ -1,7 +1,7 @@
-/* Judges each event of a new answer against what the client has, and remembers what goes out.
+/* Judges each event of a new response against what the client has, and remembers what goes out.
  *
  * Judging changes only what belongs to the attempt (`matched`, `seen`). The record of what the
- * client has changes only once the event is sure to go out, so an answer that differs spoils
+ * client has changes only once the event is sure to go out, so a response that differs spoils
  * nothing. */
 #include "stream/splice.h"
 
@@ -13,7 +13,7 @@
 #include "http/json.h"
 #include "stream/splice_private.h"
 
-/* A span of the event's data, and what replaces it: `own` if `own_n` is set, else `with`. */
+/* A span of the event's data, and its replacement: `own` if `own_n` is set, else `with`. */
 struct splice_edit {
     struct str span;
     struct str with;
@@ -21,7 +21,7 @@ struct splice_edit {
     unsigned char own_n;
 };
 
-/* --- the table of parts ------------------------------------------------------------------------ */
+/* --- the table of parts ----------------------------------------------------------------------- */
 
 /* The name is left out: comparing it is as cheap as hashing it, and few parts share the rest. */
 static uint32_t hash_of(struct splice_key key)
@@ -109,9 +109,9 @@ failed:
     return NULL;
 }
 
-/* --- text -------------------------------------------------------------------------------------- */
+/* --- text ------------------------------------------------------------------------------------- */
 
-/* Text is compared without its escapes, so that it does not matter how an answer spells it.
+/* Text is compared without its escapes, so that it does not matter how a response spells it.
  *
  * The form is UTF-8 of UTF-16 units: a character beyond the basic plane becomes the two halves of
  * its surrogate pair, three bytes each (CESU-8, Unicode TR 26). A pair whose halves arrive in two
@@ -211,7 +211,7 @@ bool splice_text_match(struct str have, size_t *at, struct str *raw, unsigned *r
     return true;
 }
 
-/* --- judging ----------------------------------------------------------------------------------- */
+/* --- judging ---------------------------------------------------------------------------------- */
 
 static bool known_before(const struct splice *s, const struct splice_part *part)
 {
@@ -238,7 +238,7 @@ static bool judge_text(struct splice_piece *piece)
 }
 
 /* The event that ends a channel repeats the text of its deltas. This is checked only if an earlier
- * answer had the channel: an upstream may sum up its own answer as it likes. */
+ * response had the channel: an upstream may sum up its own response as it likes. */
 static bool judge_whole(const struct splice *s, const struct splice_piece *piece)
 {
     struct splice_part *part = piece->part;
@@ -255,7 +255,7 @@ static bool judge_whole(const struct splice *s, const struct splice_piece *piece
            !half && part->matched == part->text.len;
 }
 
-/* Returns false if the piece cannot belong to the answer that the client has. */
+/* Returns false if the piece cannot belong to the response that the client has. */
 static bool judge_piece(const struct splice *s, struct splice_piece *piece)
 {
     struct splice_part *part = piece->part;
@@ -266,7 +266,7 @@ static bool judge_piece(const struct splice *s, struct splice_piece *piece)
     case SPLICE_ONCE:
         piece->news = part->delivered == 0;
         piece->repeat = known_before(s, part);
-        /* Two values in one answer are two things that cannot be told apart. */
+        /* Two values in one response are two things that cannot be distinguished. */
         return piece->news || piece->repeat || same_value(piece);
     case SPLICE_TYPE:
         return !known_before(s, part) || same_value(piece);
@@ -315,7 +315,7 @@ static bool any_behind(const struct splice *s, enum splice_kind kind,
     return false;
 }
 
-/* An earlier answer ended the channel. */
+/* An earlier response ended the channel. */
 static bool is_closed(const struct splice *s, const struct splice_key *key)
 {
     for (size_t i = 0; i < s->n_parts; i++) {
@@ -326,10 +326,10 @@ static bool is_closed(const struct splice *s, const struct splice_key *key)
     return false;
 }
 
-/* Judges what only the whole event shows. An end must come after all that the client has in its
- * scope. A field may be new as text, or as a mark, only after its other form is repeated; otherwise
- * it is the same thing in another type. New text may come only after all other text of its choice
- * or item is repeated, as in the first answer, and never after an end. */
+/* Judges the order of the pieces, which needs the whole event. An end must come after all that the
+ * client has in its scope. A field may be new as text, or as a mark, only after its other form is
+ * repeated; otherwise it is the same thing in another type. New text may come only after all other
+ * text of its choice or item is repeated, as in the first response, and never after an end. */
 static bool judge_order(const struct splice *s, const struct splice_piece *piece)
 {
     if (piece->kind == SPLICE_CLOSE)
@@ -381,9 +381,10 @@ static enum splice_action judge(struct splice *s)
     return s->attempt == 0 || judge_names(s) ? SPLICE_PASS : SPLICE_DIFFERS;
 }
 
-/* --- remembering ------------------------------------------------------------------------------- */
+/* --- remembering ------------------------------------------------------------------------------ */
 
-/* The record is of no more use. If the first answer is still on its way, its texts are not, either. */
+/* The record is of no more use. If the first response is still on its way, its texts are not,
+ * either. */
 static void lose(struct splice *s)
 {
     s->lost = true;
@@ -482,7 +483,7 @@ static void keep(struct splice *s)
     }
 }
 
-/* --- rewriting --------------------------------------------------------------------------------- */
+/* --- rewriting -------------------------------------------------------------------------------- */
 
 /* Spans of the event's data are replaced; all other bytes stay as they are. */
 static struct splice_edit *replace(struct splice *s, struct str span, struct str with)
@@ -664,7 +665,7 @@ static bool write_event(const struct splice *s, struct str event, struct str dat
     return !out->failed;
 }
 
-/* --- an answer --------------------------------------------------------------------------------- */
+/* --- a response ------------------------------------------------------------------------------- */
 
 bool splice_knows(enum dialect d)
 {
@@ -731,7 +732,7 @@ enum splice_action splice_event(struct splice *s, struct str event, struct str d
         return SPLICE_PASS;
     splice_look(s, data);
     enum splice_action action = s->failed ? SPLICE_FAILED : judge(s);
-    if (s->attempt == 0) { /* the first answer goes out as it is, whatever is made of it */
+    if (s->attempt == 0) { /* the first response always goes out unchanged */
         if (action == SPLICE_FAILED || action == SPLICE_DIFFERS)
             lose(s);
         else

@@ -13,7 +13,7 @@ static bool is_text(struct json_value value)
     return value.type == JSON_STRING && value.text.n > 0;
 }
 
-/* A scalar says something unless it is null, "" or 0, which stand for an unknown value. */
+/* Whether a scalar has a value: null, "" and 0 stand for an unknown one. */
 static bool is_said(struct json_value value)
 {
     return is_text(value) || value.type == JSON_TRUE || value.type == JSON_FALSE ||
@@ -29,7 +29,7 @@ static bool is_one_of(struct str key, const struct str *names, size_t n)
 }
 
 /* A word that names a channel is compared as it stands. A word with an escape is strange: a client
- * reads it as the name that another answer spells plainly. */
+ * reads it as the name that another response spells plainly. */
 static struct str word(struct splice *s, struct str raw)
 {
     s->strange |= raw.n > 0 && memchr(raw.p, '\\', raw.n) != NULL;
@@ -96,8 +96,8 @@ static void put_said(struct splice *s, struct splice_key key, struct json_value 
         put(s, key, value);
 }
 
-/* Whether a name that says nothing has another type than the client knows. It then takes the form
- * that the client knows. */
+/* Whether an empty name has another type than the client knows. It then takes the form that the
+ * client knows. */
 static bool is_otherwise(const struct splice *s, const struct splice_part *part,
                          struct json_value value)
 {
@@ -121,7 +121,7 @@ static void put_single(struct splice *s, enum splice_single which, struct json_v
         *part = splice_part(
             s, (struct splice_key){SPLICE_NAME, {SPLICE_ANY, SPLICE_ANY, which}, {NULL, 0}});
     if (!*part || (s->attempt == 0 && (*part)->delivered))
-        return; /* the first answer is not compared, and its name is already known */
+        return; /* the first response is not compared, and its name is already known */
     add_piece(s, SPLICE_NAME, *part, SPLICE_ANY, value);
 }
 
@@ -142,7 +142,7 @@ static void put_field(struct splice *s, struct splice_key key, struct json_value
         piece = put(s, key, value);
         if (piece && s->has_rivals)
             piece->rival = find_as(s, key, SPLICE_MARK);
-    } else if (nested && value.text.n > 2) { /* an empty one says nothing */
+    } else if (nested && value.text.n > 2) { /* an empty one has no content */
         key.kind = SPLICE_MARK;
         piece = put(s, key, value);
         if (piece)
@@ -159,7 +159,7 @@ static void put_logprobs(struct splice *s, uint32_t group, struct json_value val
         add_piece(s, SPLICE_LOGPROBS, NULL, group, value);
 }
 
-/* --- chat completions and completions ---------------------------------------------------------- */
+/* --- chat completions and completions --------------------------------------------------------- */
 
 /* The object that holds a string is the third index of its channel. */
 enum { OBJECT_FUNCTION_CALL = 1, OBJECT_AUDIO, OBJECT_CUSTOM };
@@ -265,7 +265,7 @@ static bool chat_choice(struct splice *s, uint32_t position, struct str text)
     return finished;
 }
 
-/* Azure's first chunk, which is about the prompt, has empty names; they say nothing. */
+/* Azure's first chunk, which is about the prompt, has empty names, which do not count. */
 static void chat_name(struct splice *s, struct str key, struct json_value value)
 {
     static const struct {
@@ -312,11 +312,12 @@ static void look_chat(struct splice *s, struct str data)
         put(s, key_in(SPLICE_MARK, SPLICE_ANY, STR("usage")), no_value);
 }
 
-/* --- Responses --------------------------------------------------------------------------------- */
+/* --- Responses -------------------------------------------------------------------------------- */
 
 /* Each event has a type. "response.output_text.delta" brings text of the channel
  * "response.output_text"; any other type is a mark in its place. The place is the item
- * (output_index), its part (content_index) and any other index (summary_index, annotation_index). */
+ * (output_index), its part (content_index) and any other index (summary_index,
+ * annotation_index). */
 struct response_members {
     struct str type;
     uint32_t at[3];
@@ -397,7 +398,7 @@ static void response_name(struct splice *s, uint32_t output, struct str name,
         piece->sealed = sealed;
 }
 
-/* An item's types must be the same in every answer, and its ids stay those that the client knows.
+/* An item's types must be the same in every response, and its ids stay those that the client knows.
  * An item with encrypted content has its id sealed in that content, so the id cannot be replaced.
  * The response object that ends a stream keeps such an id, so that the client can send the item
  * back. */
@@ -472,15 +473,15 @@ static void response_mark(struct splice *s, const struct response_members *m)
     }
 }
 
-/* --- Anthropic's messages ---------------------------------------------------------------------- */
+/* --- Anthropic's messages --------------------------------------------------------------------- */
 
 /* A message is a row of content blocks, each with an index. content_block_start names the block's
  * type, deltas add to it, content_block_stop ends it. Only events that begin something have ids;
- * the client has received those events, so a new answer's are left out, and their ids with them.
+ * the client has received those events, so a new response's are left out, and their ids with them.
  *
  * A signature or encrypted data arrives whole in one event and seals the thinking before it, so no
- * two answers have the same. It is complete with the text that the client has before it. Once
- * another answer has repeated that text, its signature is skipped. */
+ * two responses have the same. It is complete with the text that the client has before it. Once
+ * another response has repeated that text, its signature is skipped. */
 struct message_members {
     struct str type;
     uint32_t index;
@@ -584,7 +585,7 @@ static void look_messages(struct splice *s, struct str data)
         put(s, key_in(SPLICE_CLOSE, m.index, STR("stop")), no_value);
     else if (str_eq(m.type, STR("message_delta"))) {
         /* A message's last delta has the reason for its end and the usage. The last one's usage
-         * counts a whole answer, which the client then has. */
+         * counts a whole response, which the client then has. */
         struct json_value reason = json_scan_one(m.delta.text, STR("stop_reason"));
         if (guard_names_reason(&reason))
             put(s, key_in(SPLICE_CLOSE, SPLICE_ANY, STR("stop_reason")), reason);
@@ -596,7 +597,7 @@ static void look_messages(struct splice *s, struct str data)
         put(s, key_in(SPLICE_MARK, m.index, m.type), no_value);
 }
 
-/* --- an event ---------------------------------------------------------------------------------- */
+/* --- an event --------------------------------------------------------------------------------- */
 
 void splice_look(struct splice *s, struct str data)
 {

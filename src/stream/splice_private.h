@@ -15,7 +15,7 @@ enum splice_kind {
     SPLICE_TEXT,  /* text that grows from event to event: a channel */
     SPLICE_ONCE,  /* a scalar that a client collects once: a role, the id of a tool call */
     SPLICE_NAME,  /* a scalar that stays the same in all events: ids, the model */
-    SPLICE_TYPE,  /* a scalar that must be the same in every answer: the type of an item */
+    SPLICE_TYPE,  /* a scalar that must be the same in every response: the type of an item */
     SPLICE_MARK,  /* something that happens a number of times */
     SPLICE_CLOSE, /* the end of the channels in its scope; its value is the reason, if it has one */
     /* Only pieces have these kinds. */
@@ -33,15 +33,15 @@ struct splice_key {
 };
 
 struct splice_part {
-    struct splice_key key; /* its name lies behind the struct */
+    struct splice_key key; /* its name is stored behind the struct */
     struct buf text;       /* a channel's text without escapes; any other value is raw, and a string
-                            * has its quotes: one answer may send a number and another a string */
-    size_t matched;        /* how much of a channel's text the current attempt has repeated */
-    unsigned
-        delivered;   /* how often the client received it; for a channel, whether it received any */
-    unsigned seen;   /* how often the current attempt brought this SPLICE_MARK */
+                            * has its quotes: one response may send a number and another a string */
+    size_t matched;        /* length of the channel's text that the current attempt has repeated */
+    /* Number of times that the client received it; for a channel, whether it received any. */
+    unsigned delivered;
+    unsigned seen;   /* number of times that the current attempt brought this SPLICE_MARK */
     unsigned born;   /* the attempt that brought it first */
-    unsigned summed; /* the new answer that repeated the whole channel at once; 0: none */
+    unsigned summed; /* the new response that repeated the whole channel at once; 0: none */
     bool partial;    /* a channel's text is incomplete because there was no room */
     char name[];
 };
@@ -49,9 +49,8 @@ struct splice_part {
 struct splice_piece {
     enum splice_kind kind;
     struct splice_part *part; /* NULL for SPLICE_LOGPROBS */
-    struct splice_part
-        *rival;              /* the same field as text, if this is a mark, or as a mark, if this is
-                                * text; or NULL */
+    /* The same field as text, if this is a mark, or as a mark, if this is text; or NULL. */
+    struct splice_part *rival;
     uint32_t group;          /* the choice or the item it belongs to */
     struct json_value value; /* in the event's data */
     bool sealed;     /* a SPLICE_NAME that is signed with other data and cannot be replaced */
@@ -61,7 +60,8 @@ struct splice_piece {
     unsigned half;   /* and before it the low half of a surrogate pair; 0: none */
 };
 
-/* The names that an answer has only once. They have fixed slots because each chunk repeats them. */
+/* The names that a response has only once. They have fixed slots because each chunk repeats
+ * them. */
 enum splice_single {
     SINGLE_ID,
     SINGLE_CREATED,
@@ -78,7 +78,7 @@ struct splice_slot {
 struct splice {
     enum dialect dialect;
     size_t cap, used; /* bytes in all texts */
-    unsigned attempt; /* 0: the first answer */
+    unsigned attempt; /* 0: the first response */
     bool lost;        /* the record of what the client has is incomplete */
 
     struct splice_slot *parts;
@@ -112,7 +112,8 @@ static inline struct str splice_form(struct json_value value)
 
 /* --- splice_dialects.c ------------------------------------------------------------------------ */
 
-/* Takes the event in hand apart. Sets its pieces, sequence_value, strange, says_nothing and failed. */
+/* Takes the event in hand apart. Sets its pieces, sequence_value, strange, says_nothing and
+ * failed. */
 void splice_look(struct splice *s, struct str data);
 
 /* --- splice.c --------------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* Counts how attempts ended, and lets single probes find out when an upstream is back. */
+/* Counts the results of attempts, and lets single probes find out when an upstream is back. */
 #include "targets/breaker.h"
 
 #include <limits.h>
@@ -21,7 +21,7 @@ static void close_it(struct breaker *b)
         b->buckets[i] = (struct breaker_bucket){0};
 }
 
-/* Buckets of other numbers than the window's are old, or of a window of another length. */
+/* Buckets whose numbers are not in the window are old, or of a window of another length. */
 static bool too_many_fail(const struct breaker *b, const struct breaker_settings *s,
                           uint64_t number)
 {
@@ -63,8 +63,8 @@ struct breaker_pass breaker_enter(struct breaker *b, const struct breaker_settin
     return (struct breaker_pass){b->generation, true};
 }
 
-/* Each opening, probe and closing has a generation of its own, so one that matches tells the phase:
- * HALF_OPEN for a probe, CLOSED for what is none. */
+/* Each opening, probe and closing has its own generation, so a pass whose generation matches
+ * implies the phase: HALF_OPEN for a probe, else CLOSED. */
 enum breaker_change breaker_leave(struct breaker *b, const struct breaker_settings *s,
                                   struct breaker_pass pass, enum breaker_news news, uint64_t now_ms)
 {

@@ -8,7 +8,7 @@ static uint64_t number_of(uint64_t now_ms)
     return now_ms / (BUDGET_WINDOW_MS / BUDGET_BUCKETS);
 }
 
-/* The bucket for now; what it held of an earlier time is forgotten. */
+/* Returns the bucket for now, reset if its counts are old. */
 static struct budget_bucket *bucket_at(struct budget *b, uint64_t now_ms)
 {
     uint64_t number = number_of(now_ms);
@@ -63,7 +63,7 @@ void budget_count(const struct budget *b, uint64_t now_ms, uint64_t *ret_request
     *ret_repeats = repeats;
 }
 
-/* Nothing overflows: the hundredth of 20 sums of 32 bits, by a percentage of 32 bits, is below 2^62. */
+/* No overflow: a hundredth of 20 sums of 32 bits, times a percentage of 32 bits, is below 2^62. */
 unsigned budget_left(const struct budget *b, unsigned percent, unsigned min, uint64_t now_ms)
 {
     uint64_t requests, repeats;

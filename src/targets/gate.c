@@ -1,4 +1,4 @@
-/* Lets attempts go to a target: freely, not at all, or in steps that feel for its limit. */
+/* Lets attempts go to a target: freely, not at all, or in steps that probe its limit. */
 #include "targets/gate.h"
 
 #include <limits.h>
@@ -22,7 +22,8 @@ static void count_passed(struct gate *g, unsigned passed)
     g->passed = passed > UINT_MAX - g->passed ? UINT_MAX : g->passed + passed;
 }
 
-/* A 429 came. Those that follow the first one have seen nothing pass: what it said stays. */
+/* Notes a 429. Only the first of several changes `most`, because nothing has passed before the
+ * others. */
 static void learn_most(struct gate *g)
 {
     if (g->passed > 0)
@@ -32,9 +33,9 @@ static void learn_most(struct gate *g)
     g->passed = 0;
 }
 
-/* --- OPEN --- */
+/* --- OPEN ------------------------------------------------------------------------------------- */
 
-/* Time fills the credit up to the cold burst only: what is beyond it has to be earned. */
+/* Time fills the credit up to the cold burst only; good responses earn the rest. */
 static void fill(struct gate *g, uint64_t now_ms)
 {
     if (g->credit > COLD_CREDIT && has_passed(g->good_ms, GATE_WARM_MS, now_ms))
@@ -55,7 +56,7 @@ static void fill(struct gate *g, uint64_t now_ms)
     g->filled_ms += more * GATE_COLD_MS;
 }
 
-/* --- OPENING --- */
+/* --- OPENING ---------------------------------------------------------------------------------- */
 
 static void begin_step(struct gate *g, unsigned step)
 {
@@ -73,13 +74,13 @@ static void begin_opening(struct gate *g)
     begin_step(g, 1);
 }
 
-/* The step has been answered well. */
+/* All attempts of the step ended well. */
 static void next_step(struct gate *g, uint64_t now_ms)
 {
     bool is_above_most = g->most == 0 || g->beyond;
 
     if (g->step >= COLD_CREDIT && is_above_most) {
-        /* What went in the last step still counts: late answers to it make the target warm. */
+        /* Attempts of the last step still count: late responses to them make the target warm. */
         g->phase = GATE_OPEN;
         g->opened = true;
         g->credit = COLD_CREDIT;
@@ -96,7 +97,7 @@ static void next_step(struct gate *g, uint64_t now_ms)
     }
 }
 
-/* Moves on what time alone moves on. */
+/* Makes the moves that depend on time alone. */
 static void advance(struct gate *g, uint64_t now_ms)
 {
     if (g->phase == GATE_CLOSED && now_ms >= g->until_ms)
@@ -113,7 +114,7 @@ static void advance(struct gate *g, uint64_t now_ms)
         fill(g, now_ms);
 }
 
-/* --- the gate --- */
+/* --- the gate --------------------------------------------------------------------------------- */
 
 void gate_init(struct gate *g, uint64_t now_ms)
 {

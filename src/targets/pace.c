@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 
-/* --- a limit that is set ------------------------------------------------------------------------ */
+/* --- a configured limit ----------------------------------------------------------------------- */
 
 #define MINUTE_US 60e6
 #define LONGEST_US ((uint64_t)1 << 60)
@@ -15,7 +15,8 @@ static uint64_t to_us(uint64_t ms)
     return ms > UINT64_MAX / 1000 ? UINT64_MAX : ms * 1000;
 }
 
-/* Between two attempts, rounded up so that there are never more than the rate allows. */
+/* Returns the interval between two attempts, rounded up so that there are never more than the rate
+ * allows. */
 static uint64_t interval_us(double per_minute)
 {
     double us = MINUTE_US / per_minute;
@@ -26,7 +27,8 @@ static uint64_t interval_us(double per_minute)
     return (double)whole < us ? whole + 1 : whole;
 }
 
-/* How far ahead of its time one may go: by all but one of those that may go at once. */
+/* Returns how far ahead of its time an attempt may go: by all but one of those that may go at
+ * once. */
 static uint64_t tolerance_us(double per_minute)
 {
     double second = per_minute / 60;
@@ -65,7 +67,7 @@ void rate_learn(struct rate *r, uint64_t ahead_us, uint64_t now_ms)
         r->tat_us = tat_us;
 }
 
-/* --- a rate that is found ------------------------------------------------------------------------ */
+/* --- adaptive pacing -------------------------------------------------------------------------- */
 
 #define SECOND_MS 1000
 #define SECOND_US 1000000
@@ -80,7 +82,7 @@ static uint64_t since(uint64_t then_ms, uint64_t now_ms)
     return now_ms > then_ms ? now_ms - then_ms : 0;
 }
 
-/* Moves the two seconds that are counted on to now. */
+/* Moves the two counted seconds on to now. */
 static void move_on(struct pace *p, uint64_t now_ms)
 {
     uint64_t second = now_ms / SECOND_MS;
@@ -92,7 +94,7 @@ static void move_on(struct pace *p, uint64_t now_ms)
     p->second = second;
 }
 
-/* Nothing is saved up from before the fall: the next one goes after a whole interval. */
+/* No credit is saved from before the fall: the next attempt goes after a whole interval. */
 static void fall_to(struct pace *p, double per_minute, uint64_t now_ms)
 {
     p->per_minute = larger(per_minute, PACE_LEAST);
@@ -103,7 +105,7 @@ static void fall_to(struct pace *p, double per_minute, uint64_t now_ms)
 
 static bool limited_while_off(struct pace *p, uint64_t now_ms)
 {
-    /* In this second, and in as much of the one before. */
+    /* The attempts of this second, and a part of those of the one before. */
     double part = (double)(SECOND_MS - now_ms % SECOND_MS) / SECOND_MS, sent;
 
     if (p->limited == 0 || since(p->last_429_ms, now_ms) >= PACE_WINDOW_MS)
@@ -132,7 +134,7 @@ static bool limited_while_on(struct pace *p, uint64_t now_ms)
     return true;
 }
 
-/* A long gap is worth as many rises as it has rounds. */
+/* A long gap counts as many rises as it has rounds. */
 static bool rise(struct pace *p, uint64_t now_ms)
 {
     uint64_t from_ms = p->rose_ms > p->last_429_ms ? p->rose_ms : p->last_429_ms;

@@ -1,4 +1,4 @@
-/* The targets of attempts: upstreams, their keys, and the models that are asked for there. */
+/* The targets of attempts: upstreams, their keys, and the models requested there. */
 #ifndef RETRYD_TARGETS_TARGET_H
 #define RETRYD_TARGETS_TARGET_H
 
@@ -8,9 +8,10 @@
 #include "base/str.h"
 #include "policy/settings.h"
 
-#define UPSTREAMS_MAX 16           /* upstreams of one route */
-#define KEYS_MAX 256               /* keys of one upstream */
-#define TARGET_KEY_MAX (16 * 1024) /* bytes of one: tokens of OpenID Connect run to several KiB */
+#define UPSTREAMS_MAX 16 /* upstreams of one route */
+#define KEYS_MAX 256     /* keys of one upstream */
+/* Bytes of a key: tokens of OpenID Connect have up to several KiB. */
+#define TARGET_KEY_MAX (16 * 1024)
 
 struct target_header {
     const char *name;
@@ -19,24 +20,22 @@ struct target_header {
 
 struct target_key {
     struct str text;
-    uint64_t id; /* its fingerprint (base/hash.h): what is known of it is kept under that */
+    uint64_t id; /* its fingerprint (base/hash.h), under which its state is kept */
 };
 
 struct target_model {
-    struct str asked; /* what clients call it */
-    const char *own;  /* what the upstream calls it */
+    struct str asked; /* the clients' name for it */
+    const char *own;  /* the upstream's name for it */
 };
 
-/* An upstream as the configuration has it. All pointers belong to the snapshot that the request
- * holds. */
+/* An upstream of the configuration. All pointers belong to the snapshot that the request holds. */
 struct upstream {
-    const char *name;    /* for logs and x-retryd-target */
-    uint64_t id;         /* of name and origin: the same before and after a reload */
-    uint64_t generation; /* of its configuration: a later one's is larger */
-    const char *host;    /* for Proxy-Status */
-    const char
-        *base_path;    /* stands for the route's base; "" or "/v1"; "{model}" in it is replaced */
-    const char *query; /* added to each request's: "api-version=2024-10-21"; "" for none */
+    const char *name;      /* for logs and x-retryd-target */
+    uint64_t id;           /* of name and origin: the same before and after a reload */
+    uint64_t generation;   /* of its configuration; a later configuration has a larger one */
+    const char *host;      /* for Proxy-Status */
+    const char *base_path; /* replaces the route's base; "" or "/v1"; "{model}" in it is replaced */
+    const char *query;     /* added to each request's: "api-version=2024-10-21"; "" for none */
     const char *auth_header; /* carries the key */
     const struct target_key *keys;
     unsigned key_count; /* 0: the client's own credentials pass through */
@@ -44,22 +43,22 @@ struct upstream {
     unsigned header_count;
     const struct target_model *models;
     unsigned model_count;
-    const char *idempotency_header; /* "" where the upstream has none */
+    const char *idempotency_header; /* "" if the upstream has none */
     unsigned max_concurrency;       /* 0: no limit */
     unsigned requests_per_minute;   /* 0: no limit */
     bool adaptive_pacing;
-    uint64_t key_cooldown_ms; /* a key that is out of quota or rejected is left alone for so long */
+    uint64_t key_cooldown_ms; /* a key that is out of quota or rejected is not used for this long */
     const void *worker_upstream; /* the worker's, opaque here */
 };
 
-/* One attempt's: `upstream` NULL before it has one. */
+/* The target of one attempt; `upstream` is NULL before it has one. */
 struct target {
     const struct upstream *upstream;
-    struct str key;      /* empty: the client's own credentials pass through */
-    unsigned key_number; /* from 1 on; 0: the client's own */
-    unsigned tier;       /* 0: the model that was asked for; n: the route's n-th fallback model */
-    struct str model; /* by the name that clients use; of tier 0 the request's, which may be "" */
-    struct str own_model; /* by the name that the upstream uses */
+    struct str key;       /* empty: the client's own credentials pass through */
+    unsigned key_number;  /* from 1 on; 0: the client's own */
+    unsigned tier;        /* 0: the model that was asked for; n: the route's n-th fallback model */
+    struct str model;     /* the clients' name; in tier 0 the request's, which may be "" */
+    struct str own_model; /* the upstream's name */
 };
 
 /* A target of one tier, in short. KEY_ANY: all keys of that upstream. */
@@ -80,10 +79,10 @@ struct plan {
     const char *const *fallback_models;
     unsigned fallback_count;
     unsigned fallback_on; /* enum fallback_on */
-    const char *via;      /* the Via field's value that tells of this daemon; NULL: none */
+    const char *via;      /* this daemon's value for the Via header; NULL: none */
 };
 
-/* Returns that upstream's name for the model that clients call `model`. */
+/* Returns the upstream's name for the model that clients call `model`. */
 static inline struct str target_own_model(const struct upstream *p, struct str model)
 {
     for (unsigned i = 0; i < p->model_count; i++)
@@ -102,7 +101,7 @@ static inline bool target_among(const struct target_ref *refs, unsigned count,
     return false;
 }
 
-/* The bit of an upstream in sets of the plan's; 0 where it is none of them. */
+/* Returns the bit of an upstream in sets of the plan's upstreams; 0 if it is none of them. */
 static inline unsigned plan_bit(const struct plan *plan, const struct upstream *p)
 {
     for (unsigned i = 0; i < plan->upstream_count; i++)

@@ -1,5 +1,5 @@
-/* Lets requests through to targets, one after the other where they have to wait, and takes in what attempts
- * and other daemons tell of targets. */
+/* Lets requests through to targets, in order if they have to wait, and takes in the results of
+ * attempts and the news of other daemons. */
 #include "targets/turns.h"
 
 #include <assert.h>
@@ -55,10 +55,10 @@ struct turn *turns_ready_take(struct turns *t, struct turns_ready *d)
     t->world.lock(t->world.arg);
     node = list_pop(&d->woken);
     turns_unlock(t);
-    return node ? LIST_ENTRY(node, struct turn, told) : NULL;
+    return node ? LIST_ENTRY(node, struct turn, woken) : NULL;
 }
 
-/* --- events --------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static void tell(struct turns *t, struct turns_event e)
 {
@@ -88,7 +88,7 @@ static void tell_target(struct turns *t, const struct target_state *state, struc
     tell(t, e);
 }
 
-/* --- granting ------------------------------------------------------------------------------------ */
+/* --- granting --------------------------------------------------------------------------------- */
 
 static void grant(struct turns *t, struct turn *turn, const struct candidate *c, uint64_t now_ms)
 {
@@ -109,7 +109,7 @@ static void grant(struct turns *t, struct turn *turn, const struct candidate *c,
     turn->gate_heard = turn->heard = false;
     if (!c->target_state)
         return;
-    if (upstream->key_count > 1) /* the next one begins behind it */
+    if (upstream->key_count > 1) /* the next choice begins after it */
         c->target_state->model_state->upstream->next_key = c->key_number;
     const struct turn_request *turn_request = turn->turn_request;
     struct model_state *busy = c->target_state->model_state;
@@ -136,7 +136,7 @@ void turns_announce(struct turn *turn)
 {
     bool first = list_empty(&turn->ready->woken);
 
-    list_append(&turn->ready->woken, &turn->told);
+    list_append(&turn->ready->woken, &turn->woken);
     if (first)
         turn->ready->wake(turn->ready->arg);
 }
@@ -148,7 +148,7 @@ void turns_refuse(struct turn *turn, const struct outlook *o)
     turn->ready_ms = o->at_least.at_ms;
 }
 
-/* Whoever may go by now. */
+/* Grants all turns that may go by now. */
 static void let_through(struct turns *t, uint64_t now_ms)
 {
     struct candidate c;
@@ -177,9 +177,9 @@ unsigned turns_waiting(struct turns *t)
     return n;
 }
 
-/* --- asking -------------------------------------------------------------------------------------- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
-/* Lets it wait, or refuses it. */
+/* Puts the turn into a queue, or refuses it. */
 static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const struct candidates *c,
                                    uint64_t now_ms)
 {
@@ -197,7 +197,7 @@ static enum turn_state wait_for_it(struct turns *t, struct turn *turn, const str
     }
     tell_target(t, c->list[0].target_state, (struct turns_event){.kind = TURNS_WAIT, .why = o.why});
     let_through(t, now_ms);
-    list_remove(&turn->told); /* it need not be told what it is told here */
+    list_remove(&turn->woken); /* its owner learns the state here */
     return turn->state;
 }
 
@@ -213,9 +213,9 @@ static enum turn_state ask(struct turns *t, struct turn *turn, struct turns_read
     turn->client = NULL;
     turn->target_state = NULL;
     list_init(&turn->node);
-    list_init(&turn->told);
+    list_init(&turn->woken);
     if (t->waiting > 0 && t->next_ms <= now_ms)
-        let_through(t, now_ms); /* those whose time has come are not overtaken */
+        let_through(t, now_ms); /* requests whose time has come are not overtaken */
     turns_candidates(t, turn_request, now_ms, &c);
     for (unsigned i = 0; i < c.count; i++) {
         enum turn_why why;
@@ -263,8 +263,8 @@ void turns_look(struct turns *t, const struct turn_request *turn_request, unsign
     for (unsigned i = 0; i < c.count && !ret->other; i++) {
         const struct candidate *here = &c.list[i];
 
-        /* A request that has tried others is helped by another key of one of their upstreams, or by
-         * another upstream. */
+        /* Another key of an upstream that the request has tried may help it, or another
+         * upstream. */
         bool same_upstream = false;
         for (unsigned j = 0; j < turn_request->tried_count; j++)
             same_upstream |= turn_request->tried[j].upstream == here->upstream;
@@ -277,13 +277,13 @@ void turns_look(struct turns *t, const struct turn_request *turn_request, unsign
     turns_unlock(t);
 }
 
-/* --- what an attempt tells ------------------------------------------------------------------------ */
+/* --- results of attempts ---------------------------------------------------------------------- */
 
-/* A gate stays closed for as long as its 429 said, though nobody may wait for that long: else each
- * request would find it out for itself. But none longer than the longest max_hint that can be set. */
+/* A gate stays closed for as long as its 429 said, even if no request may wait for that long: else
+ * each request would get its own 429. The limit is the longest possible max_hint. */
 #define HINT_MOST_MS (UINT64_C(24) * 60 * 60 * 1000)
 
-/* What a verdict says about the target, rather than about the request. */
+/* The meaning of a verdict for the target, rather than for the request. */
 struct news {
     enum gate_news gate;
     enum breaker_news breaker;
@@ -328,8 +328,8 @@ static struct news news_of(const struct turn_result *r)
     }
 }
 
-/* Those who are under way when a gate closes bring 429s, too: each is a little later than the one
- * before, and not worth telling; one that asks for a longer wait is. */
+/* Attempts under way when a gate closes get 429s, too. Each moves the end of the closing a little;
+ * only one that moves it by more than this is an event. */
 #define LONGER_MS 100
 
 static void shut_gate(struct turns *t, struct target_state *state, uint64_t for_ms,
@@ -339,8 +339,8 @@ static void shut_gate(struct turns *t, struct target_state *state, uint64_t for_
     bool closes = gate_close(&state->gate, for_ms, now_ms);
 
     state->closings += closes;
-    if (closes || state->gate.until_ms >= state->told_ms + LONGER_MS) {
-        state->told_ms = state->gate.until_ms;
+    if (closes || state->gate.until_ms >= state->event_ms + LONGER_MS) {
+        state->event_ms = state->gate.until_ms;
         tell_target(
             t, state,
             (struct turns_event){
@@ -356,7 +356,7 @@ static void set_aside(struct turns *t, struct turn *turn, enum reason reason, ui
     uint64_t cooldown_ms = turn->target.upstream->key_cooldown_ms;
     bool was_aside = key->aside_until_ms > now_ms;
 
-    if (turn->target.key_number == 0) /* a client's own: it is for the client to mend that */
+    if (turn->target.key_number == 0) /* a client's own key, which only the client can replace */
         return;
     key->aside_until_ms = now_ms + cooldown_ms;
     key->asides += !was_aside;
@@ -366,7 +366,7 @@ static void set_aside(struct turns *t, struct turn *turn, enum reason reason, ui
             (struct turns_event){.kind = TURNS_KEY_ASIDE, .for_ms = cooldown_ms, .reason = reason});
 }
 
-/* The target answers again: not all who waited at once. */
+/* The target is back: its gates let the waiting requests through step by step. */
 static void model_closed(struct turns *t, struct model_state *model, bool learned, uint64_t now_ms)
 {
     for (struct list *l = model->states.next; l != &model->states; l = l->next)
@@ -406,7 +406,7 @@ static void gate_news(struct turns *t, struct turn *turn, enum gate_news news, u
         tell_target(t, state, (struct turns_event){.kind = TURNS_GATE_OPEN});
 }
 
-/* Where it had news for those who wait there. */
+/* Serves the requests that wait for a target of which there is news. */
 static void serve_waiting(struct turns *t, struct target_state *state, uint64_t now_ms)
 {
     if (t->waiting == 0)
@@ -415,8 +415,8 @@ static void serve_waiting(struct turns *t, struct target_state *state, uint64_t 
     let_through(t, now_ms);
 }
 
-/* The millisecond that the clock shows may have begun before: a gate opens when as many are over as the hint
- * says, and not sooner. */
+/* Returns how long the gate stays closed. The clock's current millisecond may have begun earlier,
+ * so the rounding is added: the gate must not open before the hint's time is over. */
 static uint64_t hinted_ms(const struct turns *t, const struct hint *hint)
 {
     uint64_t for_ms = hint->delay_ms + t->world.rounding_ms;
@@ -430,7 +430,7 @@ void turns_tell(struct turns *t, struct turn *turn, const struct turn_result *r)
     struct target_state *state = turn->target_state;
     struct news n = news_of(r);
     bool has_hint = r->hint.source != HINT_NONE && r->hint.delay_ms > 0;
-    /* A stream may still break: until it is over it is no success, but for a probe. */
+    /* A stream may still break, so it is no success until it is over, except for a probe. */
     bool of_breaker = r->stage == TURN_OVER || (r->stage == TURN_BEGUN && turn->pass.probe);
 
     assert(turn->state == TURN_GRANTED);
@@ -465,7 +465,7 @@ static void end(struct turns *t, struct turn *turn, uint64_t now_ms)
 
     assert(turn->state == TURN_GRANTED);
     turn->state = TURN_NONE;
-    list_remove(&turn->told); /* one that looked by itself may be through before it is told */
+    list_remove(&turn->woken); /* an owner that asked by itself may be done before the wake-up */
     if (!state)
         return;
     if (!turn->gate_heard)
@@ -474,7 +474,7 @@ static void end(struct turns *t, struct turn *turn, uint64_t now_ms)
         breaker_news(t, turn, BREAKER_NO_NEWS, REASON_OK, now_ms);
     turn->target_state = NULL;
     state->model_state->upstream->in_flight--;
-    state->entry.used_ms = now_ms; /* what it has just told is not idle, however long it took */
+    state->entry.used_ms = now_ms; /* it is in use, however long the attempt took */
     state->entry.refs--;
     serve_waiting(t, state, now_ms);
 }
@@ -489,20 +489,20 @@ void turns_leave(struct turns *t, struct turn *turn)
 {
     uint64_t now_ms = turns_lock(t);
 
-    if (turn->state == TURN_GRANTED) { /* it was let through, and has not heard of it yet */
+    if (turn->state == TURN_GRANTED) { /* its owner has not learned of it yet */
         end(t, turn, now_ms);
     } else if (turn->state != TURN_NONE) {
-        list_remove(&turn->told);
+        list_remove(&turn->woken);
         if (turn->state == TURN_WAITING) {
             turns_queue_leave(t, turn);
-            let_through(t, now_ms); /* another is at the head of its queue */
+            let_through(t, now_ms); /* another turn is now the first of its queue */
         }
         turn->state = TURN_NONE;
     }
     turns_unlock(t);
 }
 
-/* --- budgets and limits -------------------------------------------------------------------------------------- */
+/* --- budgets and limits ----------------------------------------------------------------------- */
 
 bool turns_may_repeat(struct turns *t, const struct upstream *upstream,
                       const struct retry_settings *s)
@@ -542,9 +542,9 @@ void turns_limits(struct turns *t, const struct upstream *upstream)
     turns_unlock(t);
 }
 
-/* --- what other daemons tell ---------------------------------------------------------------------- */
+/* --- news of other daemons -------------------------------------------------------------------- */
 
-/* A target that was never used here: all that is known of it is its id. */
+/* Notes news of a target that was never used here, of which only the id is known. */
 static void learn_unknown(struct turns *t, enum turns_event_kind kind, uint64_t id, uint64_t for_ms,
                           uint64_t now_ms)
 {
@@ -597,7 +597,7 @@ void turns_learn_rate(struct turns *t, uint64_t upstream_id, uint64_t ahead_us)
     turns_unlock(t);
 }
 
-/* --- what a person orders -------------------------------------------------------------------------- */
+/* --- actions of a person ---------------------------------------------------------------------- */
 
 static bool is_meant(struct str wanted, const char *name)
 {

@@ -4,7 +4,7 @@
 
 #include "targets/turns_private.h"
 
-#define WAKES_MAX 64 /* queues that wake in one call: others want the lock, too */
+#define WAKES_MAX 64 /* queues that wake in one call, because other threads need the lock, too */
 
 static bool wakes_before(struct heap_node *a, struct heap_node *b)
 {
@@ -20,7 +20,7 @@ void turns_queues_init(struct turns *t)
     t->next_ms = TURNS_NEVER;
 }
 
-/* --- the order ------------------------------------------------------------------------------------- */
+/* --- the order -------------------------------------------------------------------------------- */
 
 static struct client_queue *first_client(const struct wait_queue *queue)
 {
@@ -42,7 +42,7 @@ static uint64_t served(struct list *node)
     return first_client(LIST_ENTRY(node, struct wait_queue, node))->served;
 }
 
-/* Where it belongs among those awake; the longer it has waited the more to the front. */
+/* Puts the queue at its place among those awake; a longer wait is further to the front. */
 static void place_queue(struct turns *t, struct wait_queue *queue)
 {
     struct list *before;
@@ -57,7 +57,7 @@ static void place_queue(struct turns *t, struct wait_queue *queue)
     list_append(before->next, &queue->node);
 }
 
-/* Where it belongs by when its first has come. */
+/* Puts the client at its place by the arrival of its first turn. */
 static void place_comer(struct client_queue *client)
 {
     struct list *comers = &client->queue->comers, *before;
@@ -79,7 +79,7 @@ static void wake(struct turns *t, struct wait_queue *queue)
     place_queue(t, queue);
 }
 
-/* --- making and unmaking ---------------------------------------------------------------------------- */
+/* --- making and unmaking ---------------------------------------------------------------------- */
 
 static struct wait_queue *make_queue(struct turns *t, uint64_t id,
                                      const struct candidates *candidates, uint64_t now_ms)
@@ -107,7 +107,7 @@ static struct wait_queue *make_queue(struct turns *t, uint64_t id,
     return queue;
 }
 
-/* Most queues have one client, whose own queue costs nothing more. */
+/* Most queues have one client, whose own queue needs no memory. */
 static struct client_queue *make_client(struct turns *t, struct wait_queue *queue, uint64_t id,
                                         uint64_t now_ms)
 {
@@ -121,7 +121,7 @@ static struct client_queue *make_client(struct turns *t, struct wait_queue *queu
         return NULL;
     queue->only_used = true;
     client->queue = queue;
-    client->served = ++t->grants; /* behind those who have waited longer */
+    client->served = ++t->grants; /* behind clients that have waited longer */
     list_init(&client->turns);
     list_init(&client->node);
     list_init(&client->comer);
@@ -129,10 +129,10 @@ static struct client_queue *make_client(struct turns *t, struct wait_queue *queu
     return client;
 }
 
-/* --- joining and leaving ---------------------------------------------------------------------------- */
+/* --- joining and leaving ---------------------------------------------------------------------- */
 
-/* Excluded targets are part of the queue's id: a request keeps its queue when a key returns that others
- * wait for. */
+/* Excluded targets are part of the queue's id, so that a request keeps its queue when a key returns
+ * that others wait for. */
 static uint64_t queue_id(const struct turn_request *turn_request,
                          const struct candidates *candidates)
 {
@@ -143,7 +143,7 @@ static uint64_t queue_id(const struct turn_request *turn_request,
             hash_join(turn_request->excluded[i].upstream->id, turn_request->excluded[i].key_number);
     for (unsigned i = 0; i < candidates->count; i++)
         all += candidates->list[i].target_state->entry.id * 2 + 1;
-    return hash_join(all, candidates->count); /* the table wants all bits to differ */
+    return hash_join(all, candidates->count); /* the table needs ids that differ in all bits */
 }
 
 int turns_queue_join(struct turns *t, struct turn *turn, const struct candidates *candidates,
@@ -165,7 +165,7 @@ int turns_queue_join(struct turns *t, struct turn *turn, const struct candidates
     if (!client)
         client = make_client(t, queue, of_client, now_ms);
     if (!client)
-        return -ENOMEM; /* the queue is not new: that one has room for its first */
+        return -ENOMEM; /* the queue is not a new one, which has room for its first client */
     uint64_t arrived_ms = turn->turn_request->arrived_ms;
     struct list *before = client->turns.prev;
     while (before != &client->turns &&
@@ -220,7 +220,7 @@ void turns_queue_leave(struct turns *t, struct turn *turn)
         place_queue(t, queue);
 }
 
-/* --- waking ------------------------------------------------------------------------------------------ */
+/* --- waking ----------------------------------------------------------------------------------- */
 
 void turns_queues_wake(struct turns *t, struct target_state *state)
 {
@@ -251,12 +251,12 @@ void turns_queues_wake_due(struct turns *t, uint64_t now_ms)
     }
 }
 
-/* --- whose turn it is -------------------------------------------------------------------------------- */
+/* --- the next turn ---------------------------------------------------------------------------- */
 
-/* What is known of where one may go. */
+/* The targets of a queue, as seen by its next turn. */
 struct view {
     bool free;
-    struct candidate candidate; /* ... there */
+    struct candidate candidate; /* ... this one */
     uint64_t at_ms;             /* else the first may be free then */
     bool limited;               /* ... and one of them is held by its upstream's limit */
 };
@@ -283,8 +283,8 @@ static struct view look(struct turns *t, const struct turn *turn, uint64_t now_m
     return v;
 }
 
-/* An opening gate lets through who came first, of all queues there; else it is the turn of whoever was
- * served last the longest ago. */
+/* An opening gate serves the turn that came first, of all queues there; else the client that has
+ * not been served for the longest time is next. */
 static struct client_queue *first_comer(struct turns *t, const struct target_state *state,
                                         uint64_t now_ms, struct candidate *ret_candidate)
 {
@@ -317,7 +317,7 @@ static struct turn *take(struct turns *t, struct client_queue *client)
     return turn;
 }
 
-/* Whether anything can go at all, as far as upstreams' limits say. */
+/* Whether any attempt can go at all by the upstreams' limits. */
 static bool any_upstream_is_free(struct turns *t, uint64_t now_ms)
 {
     bool any = false;
@@ -378,9 +378,9 @@ struct turn *turns_queue_next(struct turns *t, uint64_t now_ms, struct candidate
     return turn;
 }
 
-/* --- in vain ----------------------------------------------------------------------------------------- */
+/* --- in vain ---------------------------------------------------------------------------------- */
 
-/* All in it have the same candidates, and so the same outlook. */
+/* All turns of a queue have the same candidates, and so the same outlook. */
 static void review(struct turns *t, struct wait_queue *queue, bool probe, uint64_t now_ms)
 {
     struct candidates c;
@@ -401,7 +401,7 @@ static void review(struct turns *t, struct wait_queue *queue, bool probe, uint64
             after = m->next;
             if (!turns_is_in_vain(turn->turn_request, &o, probe))
                 continue;
-            /* With the last of its turns the client goes, with the last of its clients the queue. */
+            /* A client is freed with its last turn, and a queue with its last client. */
             last = client->turns.next == m && client->turns.prev == m;
             last_client = last && queue->clients.next == l && queue->clients.prev == l;
             turns_queue_leave(t, turn);

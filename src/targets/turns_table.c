@@ -1,4 +1,4 @@
-/* Keeps what is known of targets, under hashes of their names, and forgets what is idle. Lists the
+/* Keeps the states of targets, under hashes of their names, and forgets idle ones. Lists the
  * targets that a request considers, in order of preference, and whether it may go there. */
 #include <assert.h>
 #include <errno.h>
@@ -34,7 +34,7 @@ void turns_table_free(struct turns *t)
     free(t->buckets);
 }
 
-/* Ids are hashes: all their bits are as good. */
+/* Ids are hashes, so any of their bits will do. */
 static struct entry **bucket(const struct turns *t, uint64_t id)
 {
     return &t->buckets[id >> (64 - t->bits)];
@@ -64,7 +64,7 @@ void *turns_table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t
     if (!e)
         return NULL;
     if (t->count >= 1u << t->bits && t->bits < BITS_MOST) {
-        /* Without memory for more buckets chains are longer, and that is all. */
+        /* If memory is short, the chains are just longer. */
         struct entry **before = t->buckets, **buckets = calloc(2u << t->bits, sizeof(*buckets));
         if (buckets) {
             t->buckets = buckets;
@@ -82,7 +82,7 @@ void *turns_table_add(struct turns *t, uint64_t id, enum entry_kind kind, size_t
     chain(t, e);
     t->count++;
     list_init(&e->used);
-    /* All else goes when nobody needs it, or never. */
+    /* Other kinds are freed with their last reference, or never. */
     if (kind == ENTRY_TARGET || kind == ENTRY_MODEL || kind == ENTRY_LEARNED)
         list_append(&t->shelves[kind].used, &e->used);
     t->shelves[kind].count++;
@@ -96,13 +96,14 @@ static void place_last(struct turns *t, struct entry *e, uint64_t now_ms)
     list_append(&t->shelves[e->kind].used, &e->used);
 }
 
-/* --- forgetting --------------------------------------------------------------------------------- */
+/* --- forgetting ------------------------------------------------------------------------------- */
 
-#define FORGET_TRIES 16 /* of those that were used least lately */
+#define FORGET_TRIES 16 /* entries tried, from the least recently used on */
 
-/* Gates, breakers and paces move on only when somebody asks: what nobody has asked for in IDLE_MS is
- * looked at by the time, not the phase; and a pace is off after 40 rounds without a 429. Before that, only
- * a gate that is open, and a pace that is off, tell no more than new ones do. */
+/* Whether an entry is as good as a new one. Gates, breakers and paces change only when they are
+ * used, so an entry that is idle for IDLE_MS is judged by its times, not its phase; and a pace is
+ * off after 40 rounds without a 429. Before that, only an open gate and a pace that is off are as
+ * good as new. */
 static bool tells_nothing(const struct entry *e, uint64_t now_ms)
 {
     static_assert(IDLE_MS >= 40 * PACE_ROUND_MS, "an idle target has no pace left");
@@ -145,7 +146,7 @@ void turns_table_drop(struct turns *t, struct entry *e)
     if (e->kind == ENTRY_TARGET) {
         list_remove(&state->node);
         state->model_state->entry.refs--;
-        /* Of a client's own key nothing is known but its targets. */
+        /* The state of a client's own key consists of its targets only. */
         if (--state->key->entry.refs == 0 && state->key->key_number == 0)
             turns_table_drop(t, &state->key->entry);
     } else if (e->kind == ENTRY_MODEL) {
@@ -154,9 +155,10 @@ void turns_table_drop(struct turns *t, struct entry *e)
     free(e);
 }
 
-/* Makes room for one more: false where none of those that were used least lately can be spared. These are
- * then as good as new, so that the next look is at others. What was used in this millisecond stays: it may
- * be what the same request has just found. */
+/* Makes room for one more. Returns false if none of the least recently used entries can be
+ * forgotten; they are then moved behind the others, so that the next call tries different ones. An
+ * entry that was used in this millisecond stays, because the same request may have just found
+ * it. */
 static bool make_room(struct turns *t, enum entry_kind kind, unsigned most, uint64_t now_ms)
 {
     struct shelf *shelf = &t->shelves[kind];
@@ -172,9 +174,10 @@ static bool make_room(struct turns *t, enum entry_kind kind, unsigned most, uint
     return shelf->count < most;
 }
 
-/* --- finding and making ---------------------------------------------------------------------------- */
+/* --- finding and making ----------------------------------------------------------------------- */
 
-/* A waiting request has the configuration that it came with: a later one stays in force. */
+/* A waiting request has the configuration that it came with; limits of a later one stay in
+ * force. */
 void turns_table_limit(struct upstream_state *s, const struct upstream *upstream)
 {
     unsigned per_minute = upstream->requests_per_minute;
@@ -183,7 +186,7 @@ void turns_table_limit(struct upstream_state *s, const struct upstream *upstream
         return;
     s->generation = upstream->generation;
     s->max_concurrency = upstream->max_concurrency;
-    /* A limit that was raised, or taken away: what was too much for it before is not any more. */
+    /* The limit was raised or removed: attempts that exceeded the old one do not count any more. */
     if (s->per_minute > 0 && (per_minute == 0 || per_minute > s->per_minute))
         s->rate = (struct rate){0};
     s->per_minute = per_minute;
@@ -223,13 +226,14 @@ void turns_table_learn(struct turns *t, uint64_t id, uint64_t until_ms, uint64_t
         l->until_ms = until_ms;
 }
 
-/* Of generation as it has always been: daemons that share what they know may be of different versions. */
+/* The id for generation is the one of earlier versions, because daemons of different versions share
+ * their view. */
 static uint64_t of_operation(uint64_t id, enum operation o)
 {
     return o == OPERATION_GENERATE ? id : hash_join(id, (uint64_t)o);
 }
 
-/* NULL where there is no room, or no memory. `most`: models that there may be. */
+/* Returns NULL if there is no room or no memory. `most`: the maximum number of models. */
 static struct model_state *find_model(struct turns *t, uint64_t id, const struct upstream *upstream,
                                       struct str name, enum operation o, unsigned most,
                                       uint64_t now_ms)
@@ -263,7 +267,7 @@ static struct target_state *make_target(struct turns *t, struct model_state *mod
                                         uint64_t now_ms)
 {
     uint64_t id = hash_join(model->entry.id, key_id), until_ms = shut_until(t, id);
-    /* A key that may not list models, say, may generate all the same. */
+    /* The operation is part of the id: a key that may not list models may still generate. */
     uint64_t name =
         of_operation(hash_join(upstream->id ^ UINT64_C(0x6b6579), key_id),
                      operation_is_free(model->operation) ? model->operation : OPERATION_GENERATE);
@@ -290,10 +294,10 @@ static struct target_state *make_target(struct turns *t, struct model_state *mod
     return state;
 }
 
-#define SHARED UINT64_C(0x736861726564) /* the id of what stands for many */
+#define SHARED UINT64_C(0x736861726564) /* the id of shared states */
 
-/* There is no room for all: clients with keys of their own share one for their model, models one for their
- * upstream. Of these there are few, so they may always be made. */
+/* There is no room for all states: clients with their own keys share one for their model, and
+ * models share one for their upstream. Shared ones are few, so they may always be created. */
 static struct target_state *shared_target(struct turns *t, const struct upstream *upstream,
                                           unsigned key_number, uint64_t key_id,
                                           struct model_state *own, enum operation o,
@@ -331,7 +335,7 @@ static struct target_state *find_target(struct turns *t, const struct turn_reque
     struct target_state *state = turns_table_find(t, hash_join(id, key_id), ENTRY_TARGET);
 
     if (!state) {
-        /* A target that goes leaves a model that may go, too. */
+        /* A forgotten target leaves a model that may be forgotten, too. */
         bool room = make_room(t, ENTRY_TARGET, TARGETS_MAX, now_ms);
         struct model_state *model = find_model(t, id, upstream, name, o, TARGETS_MAX, now_ms);
 
@@ -342,7 +346,7 @@ static struct target_state *find_target(struct turns *t, const struct turn_reque
         return NULL;
     use(t, &state->entry, now_ms);
     use(t, &state->model_state->entry, now_ms);
-    if (state->key_number != key_number) /* a reload may have moved it */
+    if (state->key_number != key_number) /* a reload may have changed its number */
         state->key_number = state->key->key_number = key_number;
     state->adaptive = upstream->adaptive_pacing;
     state->model_state->settings = turn_request->plan->settings->breaker;
@@ -350,7 +354,7 @@ static struct target_state *find_target(struct turns *t, const struct turn_reque
     return state;
 }
 
-/* --- the view ------------------------------------------------------------------------------------- */
+/* --- the view --------------------------------------------------------------------------------- */
 
 static uint64_t left(uint64_t until_ms, uint64_t now_ms)
 {
@@ -379,7 +383,7 @@ static unsigned waiting_for(const struct target_state *state)
     return n;
 }
 
-/* False: there is none of such an entry. */
+/* Returns false if such an entry has no view. */
 static bool view_of(const struct entry *e, uint64_t now_ms, struct turns_view *ret)
 {
     const struct upstream_state *upstream = (const void *)e;
@@ -439,7 +443,7 @@ static bool view_of(const struct entry *e, uint64_t now_ms, struct turns_view *r
 
 #define TURNS_EACH 256 /* buckets in one call; they hold two entries at most, on average */
 
-/* However the table grows between two calls, the bounds of buckets stay bounds. */
+/* Bounds of buckets stay valid if the table grows between two calls. */
 bool turns_each(struct turns *t, uint64_t *at, void (*each)(void *arg, const struct turns_view *v),
                 void *arg)
 {
@@ -456,7 +460,7 @@ bool turns_each(struct turns *t, uint64_t *at, void (*each)(void *arg, const str
                 each(arg, &v);
         }
     }
-    *at = end << (64 - t->bits); /* 0 behind the last one */
+    *at = end << (64 - t->bits); /* 0 after the last one */
     turns_unlock(t);
     return *at != 0;
 }
@@ -470,8 +474,8 @@ struct str turns_request_model(const struct turn_request *turn_request)
     return str_from(turn_request->plan->fallback_models[turn_request->tier - 1]);
 }
 
-/* Takes one of the upstreams in `left` (a set of bits, not empty): the first, or by their shares; one
- * without a share serves what no other can. */
+/* Takes one of the upstreams in `left` (a set of bits, not empty): the first, or by their shares.
+ * An upstream without a share is taken only if no other is left. */
 static unsigned draw_upstream(const struct plan *plan, unsigned left, uint64_t random)
 {
     uint64_t total = 0, at;
@@ -500,8 +504,8 @@ bool turns_candidate_is_aside(const struct candidate *c, uint64_t now_ms)
     return c->target_state && c->target_state->key->aside_until_ms > now_ms;
 }
 
-/* Up to `most` candidates in all. Where there are more keys than room, those that are set aside are left
- * out as long as there are others. */
+/* Adds the upstream's keys, up to `most` candidates in all. If there are more keys than room, those
+ * that are set aside are left out as long as there are others. */
 static void add_keys(struct turns *t, const struct turn_request *turn_request,
                      const struct upstream *upstream, uint64_t now_ms, struct candidates *c,
                      unsigned most)
@@ -545,14 +549,15 @@ void turns_candidates(struct turns *t, const struct turn_request *turn_request, 
 
     ret->count = 0;
     ret->more_ms = TURNS_NEVER;
-    /* Each place is drawn anew, so that those who stand in for one that is down share its part. */
+    /* Each place is drawn anew, so that the upstreams that replace one that is down divide its
+     * share. */
     while (left) {
         unsigned i = draw_upstream(plan, left, random);
 
         left &= ~(1u << i);
         random *= UINT64_C(0x9e3779b97f4a7c15);
         random ^= random >> 32;
-        /* Many keys leave a place to each upstream behind theirs. */
+        /* An upstream with many keys leaves a place to each upstream after it. */
         add_keys(t, turn_request, plan->upstreams[i], now_ms, ret,
                  CANDIDATES_MAX - (unsigned)__builtin_popcount(left));
     }
@@ -586,7 +591,7 @@ void turns_candidates(struct turns *t, const struct turn_request *turn_request, 
     }
 }
 
-/* --- whether one may go --------------------------------------------------------------------------- */
+/* --- waits ------------------------------------------------------------------------------------ */
 
 static void hold(struct wait *w, uint64_t at_ms, enum turn_why why)
 {
@@ -599,7 +604,7 @@ bool turns_upstream_is_full(const struct upstream_state *s)
     return s->max_concurrency > 0 && s->in_flight >= s->max_concurrency;
 }
 
-/* How long time alone holds it, whatever those do who are under way. */
+/* Returns how long a target is held by time alone, whatever running attempts do. */
 static struct wait wait_for_time(struct target_state *state, uint64_t now_ms)
 {
     const struct upstream_state *s = state->model_state->upstream;

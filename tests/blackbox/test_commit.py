@@ -22,8 +22,8 @@ def body_b64(data):
     return {"body_b64": base64.b64encode(data).decode()}
 
 
-def broken(data, coding=None):
-    return {"headers": {**JSON, **({"content-encoding": coding} if coding else {})}, **body_b64(data)}
+def broken(data, encoding=None):
+    return {"headers": {**JSON, **({"content-encoding": encoding} if encoding else {})}, **body_b64(data)}
 
 
 # What breaks its promise though HTTP calls it whole, and the reason it is given.
@@ -40,7 +40,7 @@ UNKEPT = {
     "no-gzip": (broken(WHOLE, "gzip"), "answer_malformed"),
     "deflate-of-half": (broken(zlib.compress(WHOLE[:200]), "deflate"), "answer_malformed"),
     "half-a-deflate": (broken(zlib.compress(WHOLE)[:-6], "deflate"), "answer_malformed"),
-    "coded-error": (broken(gzip.compress(b'{"error":{"message":"m","code":503}}'), "gzip"), "overloaded"),
+    "encoded-error": (broken(gzip.compress(b'{"error":{"message":"m","code":503}}'), "gzip"), "overloaded"),
 }
 
 
@@ -72,7 +72,7 @@ KEPT = {
     "latin-1": broken(b'{"x": "caf\xe9"}'),
     "bom": broken(b'\xef\xbb\xbf{"x": 1}'),
     "scalar": {"headers": JSON, "body": " 17 "},
-    "unknown-coding": broken(b"whatever", "br"),
+    "unknown-encoding": broken(b"whatever", "br"),
     "gzip-members": broken(gzip.compress(b'{"x":') + gzip.compress(b"1}"), "gzip"),
     "bare-deflate": broken(zlib.compress(WHOLE)[2:-4], "deflate"),
     "error-status": {**broken(b"{half"), "status": 404},

@@ -26,17 +26,17 @@ def zstd(data):
 
 
 PACK = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd}
-every_coding = pytest.mark.parametrize("coding", PACK)
+every_encoding = pytest.mark.parametrize("encoding", PACK)
 
 
-def packed(body, coding):
+def packed(body, encoding):
     """With words that do not shrink much, so that a spool has what to do."""
     words = random.Random(7).randbytes(3000).hex()
-    return PACK[coding](json.dumps({"metadata": {"words": words}, **body}).encode())
+    return PACK[encoding](json.dumps({"metadata": {"words": words}, **body}).encode())
 
 
-def send(daemon, body, coding, path="/v1/chat/completions"):
-    return ask(daemon, body, path, [f"Content-Encoding: {coding}"])
+def send(daemon, body, encoding, path="/v1/chat/completions"):
+    return ask(daemon, body, path, [f"Content-Encoding: {encoding}"])
 
 
 def line_of(daemon):
@@ -45,38 +45,38 @@ def line_of(daemon):
     return dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line))
 
 
-@every_coding
+@every_encoding
 @pytest.mark.parametrize("memory", ["1M", "1K"])
-def test_it_goes_on_as_it_came_and_its_model_is_known(coding, memory, provider, retryd):
+def test_it_goes_on_as_it_came_and_its_model_is_known(encoding, memory, provider, retryd):
     provider.answers(error(503), {"preset": "chat"})
-    body = packed(CHAT, coding)
+    body = packed(CHAT, encoding)
     daemon = retryd(retry=FAST, server={"memory_body": memory})
-    assert send(daemon, body, coding).status == 200
+    assert send(daemon, body, encoding).status == 200
     sent = provider.record()
     assert [r["body_sha256"] for r in sent] == [hashlib.sha256(body).hexdigest()] * 2
-    assert [value(r, "content-encoding") for r in sent] == [coding] * 2
+    assert [value(r, "content-encoding") for r in sent] == [encoding] * 2
     assert line_of(daemon)["model"] == CHAT["model"]
 
 
-@every_coding
-def test_it_asks_for_a_stream(coding, provider, retryd):
-    """C10: So that its answer is asked for without a coding, and a break before its content is ridden out."""
+@every_encoding
+def test_it_asks_for_a_stream(encoding, provider, retryd):
+    """C10: So that its answer is asked for without an encoding, and a break before its content is ridden out."""
     good = {"preset": "chat_stream", "text": "abcd", "events": 4}
     provider.answers({**good, "cut": {"after_events": 1}}, good)
-    answer = ask(retryd(retry=FAST), packed(STREAM, coding), headers=[f"Content-Encoding: {coding}",
+    answer = ask(retryd(retry=FAST), packed(STREAM, encoding), headers=[f"Content-Encoding: {encoding}",
                                                                      "Accept-Encoding: gzip"])
     assert (answer.status, text_of(answer.body)) == (200, "abcd")
     assert {value(r, "accept-encoding") for r in provider.record()} == {"identity"}
 
 
-@every_coding
+@every_encoding
 @pytest.mark.parametrize("memory", ["1M", "1K"])
-def test_it_takes_its_models_route(coding, memory):
+def test_it_takes_its_models_route(encoding, memory):
     """C18."""
     routes = {"small": {"model": "small*", "upstreams": "two"}, "rest": {"upstreams": "one"}}
     with house({"one": {}, "two": {}}, routes=routes, server={"memory_body": memory}) as (provider, daemon):
         for model in ("small-1", "big"):
-            assert send(daemon, packed({**CHAT, "model": model}, coding), coding).status == 200
+            assert send(daemon, packed({**CHAT, "model": model}, encoding), encoding).status == 200
         assert where(provider.record()) == ["two", "one"]
 
 
@@ -135,12 +135,12 @@ def test_a_fallback_that_cannot_be_had_is_told_in_the_log():
         assert "fallback model" in line_of(daemon)["cannot_retry"]
 
 
-@pytest.mark.parametrize("coding, body", [("br", b"\x0b\x01\x80{}\x03"), ("gzip, gzip", b"?"),
+@pytest.mark.parametrize("encoding, body", [("br", b"\x0b\x01\x80{}\x03"), ("gzip, gzip", b"?"),
                                           ("gzip", b"no gzip"), ("zstd", packed(CHAT, "zstd")[:-3])],
                          ids=["br", "two", "broken", "cut"])
-def test_what_cannot_be_read_goes_on_where_nothing_depends_on_it(coding, body, provider, retryd):
+def test_what_cannot_be_read_goes_on_where_nothing_depends_on_it(encoding, body, provider, retryd):
     provider.answers({"preset": "chat"})
-    assert send(retryd(), body, coding).status == 200
+    assert send(retryd(), body, encoding).status == 200
     assert provider.record()[0]["body_sha256"] == hashlib.sha256(body).hexdigest()
 
 

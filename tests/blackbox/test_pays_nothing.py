@@ -55,12 +55,12 @@ def preset_case(preset, how, mode):
 
 
 def plain(answer):
-    """The body without its coding, and without the provider's count of requests."""
+    """The body without its encoding, and without the provider's count of requests."""
     body = answer.body
-    coding = answer.header("content-encoding")
-    if coding == "gzip":
+    encoding = answer.header("content-encoding")
+    if encoding == "gzip":
         body = gzip.decompress(body)
-    elif coding == "deflate":
+    elif encoding == "deflate":
         body = zlib.decompress(body)
     return re.sub(rb"(chatcmpl|cmpl|resp|msg|req|gemini)([-_])[0-9a-f]+", rb"\1\2N", body)
 

@@ -284,11 +284,11 @@ def test_a_stream_that_begins_with_an_error_in_its_last_attempt_has_failed(provi
 # --- compressed, though nobody asked for it -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_a_compressed_stream_is_undone_and_passes_event_by_event(provider, retryd, coding):
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_compressed_stream_is_undone_and_passes_event_by_event(provider, retryd, encoding):
     """C11."""
     interval = 150
-    provider.answers({"preset": "chat_stream", "events": 6, "interval_ms": interval, "encoding": coding})
+    provider.answers({"preset": "chat_stream", "events": 6, "interval_ms": interval, "encoding": encoding})
     d = retryd()
     with Raw(d) as c:
         c.request(body=STREAM, headers=["Accept-Encoding: gzip, deflate"])

@@ -386,11 +386,11 @@ BAD_REQUESTS = {
     "length in hex": post("Content-Length: 0x2"),
     "length with junk": post("Content-Length: 2 2"),
     "length beyond 64 bits": post("Content-Length: 18446744073709551618"),
-    "two codings": post("Transfer-Encoding: chunked", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
-    "coding twice in a line": post("Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n"),
+    "two encodings": post("Transfer-Encoding: chunked", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+    "encoding twice in a line": post("Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n"),
     "chunked not last": post("Transfer-Encoding: chunked, identity", body=b"0\r\n\r\n"),
-    "coding before chunked": post("Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"),
-    "unknown coding": post("Transfer-Encoding: xchunked", body=b"0\r\n\r\n"),
+    "encoding before chunked": post("Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"),
+    "unknown encoding": post("Transfer-Encoding: xchunked", body=b"0\r\n\r\n"),
     "identity": post("Transfer-Encoding: identity", body=b""),
     "vertical tab before chunked": post("Transfer-Encoding: \x0bchunked", body=b"0\r\n\r\n"),
     "chunked in 1.0": post("Transfer-Encoding: chunked", body=b"0\r\n\r\n", version="1.0"),
@@ -425,8 +425,8 @@ BY_THE_PARSER = {"a list of lengths", "negative length", "length with a plus", "
                  "length with junk", "length beyond 64 bits", "no host", "version 2.0", "version 0.9",
                  "chunk size not hex", "negative chunk", "chunk beyond 64 bits", "chunk longer than told"}
 # ... and these 1.0 does.
-BY_A_NEWER_PARSER = {"length and chunked", "chunked and length", "coding twice in a line", "chunked not last",
-                     "coding before chunked", "unknown coding", "identity", "vertical tab before chunked",
+BY_A_NEWER_PARSER = {"length and chunked", "chunked and length", "encoding twice in a line", "chunked not last",
+                     "encoding before chunked", "unknown encoding", "identity", "vertical tab before chunked",
                      "space in a name", "space before the colon"}
 
 

@@ -254,16 +254,16 @@ def test_hop_by_hop_answer_headers(machine):
     assert "close, X-Hop" not in got.all("connection")
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 @pytest.mark.parametrize("status", [200, 404])
-def test_compressed_bytes(machine, coding, status):
+def test_compressed_bytes(machine, encoding, status):
     provider, _ = machine
-    answer = {"status": status, "json": {"choices": [{"text": "hello " * 1000}]}, "encoding": coding}
+    answer = {"status": status, "json": {"choices": [{"text": "hello " * 1000}]}, "encoding": encoding}
     headers = ["Accept-Encoding: gzip, deflate"]
     got, _ = reach(machine, headers=headers, answer=answer)
     direct = ask(("127.0.0.1", provider.port), headers=headers)
     assert got.status == direct.status == status
-    assert got.header("content-encoding") == coding
+    assert got.header("content-encoding") == encoding
     assert got.body == direct.body and len(got.body) < 1000
 
 

@@ -23,7 +23,7 @@ VERDICTS = {
     "content_filter": "content_policy",
 }
 STATUSES = [429, 500, 503, 200]
-CODINGS = ["identity", "gzip", "deflate"]
+ENCODINGS = ["identity", "gzip", "deflate"]
 
 SHAPES = {
     "by-type": ({"error": {"message": "m", "type": "insufficient_quota", "code": None}},
@@ -70,16 +70,16 @@ SHAPES = {
 }
 
 
-def verdict(code, status, coding):
+def verdict(code, status, encoding):
     return {"status": status, "json": {"error": {"message": "no", "type": "t", "param": None,
                                                  "code": code}},
-            **({} if coding == "identity" else {"encoding": coding})}
+            **({} if encoding == "identity" else {"encoding": encoding})}
 
 
 @pytest.fixture(scope="module")
 def seen():
-    cases = {f"{code}-{status}-{coding}": Case([verdict(code, status, coding), AUTO])
-             for code in VERDICTS for status in STATUSES for coding in CODINGS}
+    cases = {f"{code}-{status}-{encoding}": Case([verdict(code, status, encoding), AUTO])
+             for code in VERDICTS for status in STATUSES for encoding in ENCODINGS}
     with pair() as (provider, daemon):
         found = {}
         for status in STATUSES:  # in portions: a thread each
@@ -87,24 +87,24 @@ def seen():
         yield found
 
 
-@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("code", VERDICTS)
-def test_verdict_is_final(seen, code, status, coding):
+def test_verdict_is_final(seen, code, status, encoding):
     """C4."""
-    case = seen[f"{code}-{status}-{coding}"]
+    case = seen[f"{code}-{status}-{encoding}"]
     assert len(case.attempts) == 1
     # A failure that calls itself a success reaches the caller as a failure.
     assert case.answer.status == (status if status >= 400 else 502)
-    assert case.answer.header("content-encoding") == (None if coding == "identity" else coding)
+    assert case.answer.header("content-encoding") == (None if encoding == "identity" else encoding)
     assert case.fact("x-should-retry") == "false"
     failure, = case.failures
     assert (failure["reason"], failure["code"]) == (VERDICTS[code], code)
     assert failure["cannot_retry"] == "the same request would fail again"
     body = case.answer.body
-    if coding == "gzip":
+    if encoding == "gzip":
         body = gzip.decompress(body)
-    elif coding == "deflate":
+    elif encoding == "deflate":
         body = zlib.decompress(body)
     assert f'"{code}"'.encode() in body
 

@@ -69,7 +69,7 @@ def test_empty_bodies(provider, retryd):
         assert c.answer().status == 200
         c.request("POST", PATH, b"")
         assert c.answer().status == 200
-        c.request("POST", PATH)  # neither length nor coding: no body
+        c.request("POST", PATH)  # neither length nor encoding: no body
         assert c.answer().status == 200
         c.request("DELETE", "/v1/models/x")
         c.answer()

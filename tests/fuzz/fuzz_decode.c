@@ -1,4 +1,5 @@
-/* Content codings: any bytes as coded ones, at any split; and the input as text that was coded. */
+/* Content encodings: any bytes as encoded ones, at any split; and the input as text that was
+ * encoded. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -9,7 +10,7 @@
 
 static const struct {
     struct str name;
-    int window_bits; /* as deflateInit2 has them; 0: not coded */
+    int window_bits; /* as deflateInit2 has them; 0: not encoded */
 } encodings[] = {
     {{"gzip", 4}, 9 + 16}, {{"deflate", 7}, 9}, {{"deflate", 7}, -9}, {{"identity", 8}, 0}};
 #define ENCODINGS (sizeof encodings / sizeof encodings[0])
@@ -26,7 +27,7 @@ static void append(void *arg, struct str plain)
     FUZZ_CHECK(buf_add_str(arg, plain) == 0);
 }
 
-static void decode(struct str encoding, struct str coded, enum fuzz_way way, struct outcome *o)
+static void decode(struct str encoding, struct str encoded, enum fuzz_way way, struct outcome *o)
 {
     struct fuzz_cutter cutter;
     struct decoder d;
@@ -35,7 +36,7 @@ static void decode(struct str encoding, struct str coded, enum fuzz_way way, str
     buf_init(&o->text, CAP);
     o->r = 0;
     FUZZ_CHECK(decoder_init(&d, encoding) == 0);
-    fuzz_cut(&cutter, way, coded);
+    fuzz_cut(&cutter, way, encoded);
     while (fuzz_piece(&cutter, &piece)) {
         int r = decoder_feed(&d, piece, append, &o->text);
         FUZZ_CHECK(r == 0 || r == -EBADMSG);
@@ -48,20 +49,20 @@ static void decode(struct str encoding, struct str coded, enum fuzz_way way, str
 }
 
 /* All ways give the first one's outcome, and decode_body its beginning. */
-static void decode_all_ways(struct str encoding, struct str coded, struct outcome *ret)
+static void decode_all_ways(struct str encoding, struct str encoded, struct outcome *ret)
 {
     struct buf room;
 
-    decode(encoding, coded, FUZZ_WHOLE, ret);
+    decode(encoding, encoded, FUZZ_WHOLE, ret);
     for (enum fuzz_way way = FUZZ_BYTES; way < FUZZ_WAYS; way++) {
         struct outcome o;
-        decode(encoding, coded, way, &o);
+        decode(encoding, encoded, way, &o);
         FUZZ_CHECK(o.r == ret->r && o.whole == ret->whole);
         FUZZ_CHECK(str_eq(buf_str(&o.text), buf_str(&ret->text)));
         buf_deinit(&o.text);
     }
-    buf_init(&room, 1 + fuzz_pick(coded, 1, 2000));
-    int r = decode_body(encoding, coded, &room);
+    buf_init(&room, 1 + fuzz_pick(encoded, 1, 2000));
+    int r = decode_body(encoding, encoded, &room);
     FUZZ_CHECK((r == 0) == (ret->whole || ret->text.len > 0));
     FUZZ_CHECK(room.len == (ret->text.len < room.cap ? ret->text.len : room.cap));
     FUZZ_CHECK(room.len == 0 || memcmp(room.p, ret->text.p, room.len) == 0);
@@ -91,11 +92,11 @@ static enum inspect_end inspect(struct str type, bool due, struct str encoding, 
 }
 
 /* What the answer is, told from the decoded text. */
-static enum inspect_end verdict(const struct outcome *o, bool coded, bool json, struct str body)
+static enum inspect_end verdict(const struct outcome *o, bool encoded, bool json, struct str body)
 {
     struct json_stream c;
 
-    if (!coded && !json)
+    if (!encoded && !json)
         return INSPECT_NOTHING;
     if (body.n == 0)
         return json ? INSPECT_EMPTY : INSPECT_NOTHING;
@@ -132,22 +133,22 @@ static void inspect_all_ways(size_t encoding, struct str body, const struct outc
 /* The text comes back from its code, and a part of the code is never taken for the whole. */
 static void round_trip(struct str text, size_t encoding)
 {
-    struct buf coded;
+    struct buf encoded;
     struct outcome o;
 
-    buf_init(&coded, CAP);
-    fuzz_deflate(text, encodings[encoding].window_bits, &coded);
-    decode_all_ways(encodings[encoding].name, buf_str(&coded), &o);
+    buf_init(&encoded, CAP);
+    fuzz_deflate(text, encodings[encoding].window_bits, &encoded);
+    decode_all_ways(encodings[encoding].name, buf_str(&encoded), &o);
     FUZZ_CHECK(o.r == 0 && o.whole && str_eq(buf_str(&o.text), text));
-    inspect_all_ways(encoding, buf_str(&coded), &o);
+    inspect_all_ways(encoding, buf_str(&encoded), &o);
     buf_deinit(&o.text);
 
-    struct str part = {coded.p, fuzz_pick(text, 3, coded.len)};
+    struct str part = {encoded.p, fuzz_pick(text, 3, encoded.len)};
     decode_all_ways(encodings[encoding].name, part, &o);
     FUZZ_CHECK(!o.whole);
     inspect_all_ways(encoding, part, &o);
     buf_deinit(&o.text);
-    buf_deinit(&coded);
+    buf_deinit(&encoded);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

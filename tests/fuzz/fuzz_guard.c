@@ -1,5 +1,5 @@
-/* Any bytes as a stream: what its events mean is the same at any split, and whole exchanges around it
- * give the client whole events only, whatever the mode. */
+/* Any bytes as a stream: what its events mean is the same at any split, and whole exchanges around
+ * it give the client whole events only, whatever the mode. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 static struct fake_world w;
 static struct fake_attempt script[2];
 
-/* --- the guard alone --------------------------------------------------------------------------------- */
+/* --- the guard alone -------------------------------------------------------------------------- */
 
 static bool is_blank(struct str event)
 {
@@ -91,7 +91,7 @@ static void same_at_any_split(struct str input, enum dialect d)
     buf_deinit(&told);
 }
 
-/* --- whole exchanges --------------------------------------------------------------------------------- */
+/* --- whole exchanges -------------------------------------------------------------------------- */
 
 /* The API that such a stream belongs to. */
 static enum dialect guess(struct str input)
@@ -130,13 +130,14 @@ static void run(enum dialect d, enum stream_mode mode, unsigned attempts)
     FUZZ_CHECK(w.x.attempts <= attempts);
 }
 
-/* The client of a stream got whole events, each of which it can read, and an end that it can see. */
+/* The client of a stream got whole events, each of which it can read, and an end that it can
+ * see. */
 static void check_client(enum dialect d)
 {
     struct str rest = buf_str(&w.body);
     struct guard_seen seen = {.kind = GUARD_FILLER};
     enum guard_kind last = GUARD_FILLER;
-    bool was_answer = false, raised = false;
+    bool was_response = false, raised = false;
     struct sse_reader reader;
     struct guard g;
     size_t n;
@@ -144,7 +145,8 @@ static void check_client(enum dialect d)
     if (w.begins == 0)
         return;
     FUZZ_CHECK(w.cuts == 0 && w.got_end != w.got_cut);
-    /* A stream of unknown kind can tell of its failure only by a break, and Gemini's does so as well. */
+    /* A stream of unknown kind can tell of its failure only by a break, and Gemini's does so as
+     * well. */
     FUZZ_CHECK(w.got_cut == (w.x.end != END_ANSWERED && !dialect_ends_by_event(d)));
     sse_init(&reader);
     guard_init(&g, d, 1, false);
@@ -153,9 +155,9 @@ static void check_client(enum dialect d)
         guard_look(&g, event, &seen);
         FUZZ_CHECK(seen.kind != GUARD_MALFORMED);
         FUZZ_CHECK(seen.kind != GUARD_UNFIT || is_blank(event));
-        FUZZ_CHECK(last != GUARD_ERROR || d == DIALECT_OTHER || was_answer ||
-                   (d == DIALECT_RESPONSES && seen.is_answer)); /* response.failed behind it */
-        was_answer = seen.kind == GUARD_ERROR && seen.is_answer;
+        FUZZ_CHECK(last != GUARD_ERROR || d == DIALECT_OTHER || was_response ||
+                   (d == DIALECT_RESPONSES && seen.is_response)); /* response.failed behind it */
+        was_response = seen.kind == GUARD_ERROR && seen.is_response;
         raised |= seen.kind == GUARD_ERROR && seen.raised;
         last = is_blank(event) ? last : seen.kind;
         rest = (struct str){rest.p + n, rest.n - n};

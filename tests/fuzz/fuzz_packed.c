@@ -1,4 +1,5 @@
-/* Packed requests: any bytes under each coding, at any split; and the input as a body that was packed. */
+/* Packed requests: any bytes under each encoding, at any split; and the input as a body that was
+ * packed. */
 #include <stdlib.h>
 #include <zstd.h>
 
@@ -63,8 +64,8 @@ static void compare(const struct body_look *a, const struct body_look *b)
     }
 }
 
-/* The same at any split. But libzstd undoes a frame that is there as a whole in one go, and then gives
- * nothing of a broken one, of which it gives a part elsewhere. */
+/* The same at any split. But libzstd undoes a frame that is there as a whole in one go, and then
+ * gives nothing of a broken one, of which it gives a part elsewhere. */
 static void at_any_split(struct str encoding, struct str bytes)
 {
     struct body_look *first = look_at(encoding, bytes, FUZZ_WHOLE);
@@ -95,22 +96,23 @@ static void zstd_text(struct str text, struct buf *out)
     }
 }
 
-/* What an object says is read however it is packed, and it is known again; of a part of the bytes, which
- * is never taken for the whole, nothing is. A watch in a packed body has room for so much of a value. */
+/* What an object says is read however it is packed, and it is known again; of a part of the bytes,
+ * which is never taken for the whole, nothing is. A watch in a packed body has room for so much of
+ * a value. */
 static void round_trip(struct str text, unsigned encoding)
 {
     struct json_value plain[BODY_KEYS], read[BODY_KEYS];
     struct body before, after;
-    struct buf coded;
+    struct buf encoded;
     bool object;
 
-    buf_init(&coded, CAP);
+    buf_init(&encoded, CAP);
     if (encoding == ZSTD)
-        zstd_text(text, &coded);
+        zstd_text(text, &encoded);
     else
-        fuzz_deflate(text, window_bits[encoding], &coded);
+        fuzz_deflate(text, window_bits[encoding], &encoded);
     receive(&before, STR(""), text);
-    receive(&after, encodings[encoding], buf_str(&coded));
+    receive(&after, encodings[encoding], buf_str(&encoded));
     FUZZ_CHECK(body_packed_state(&after) == PACKED_READ);
     object = body_values(&before, plain) && json_valid(text) && json_oracle_comparable(text);
     if (object) {
@@ -124,13 +126,13 @@ static void round_trip(struct str text, unsigned encoding)
     body_deinit(&after);
     body_deinit(&before);
 
-    struct str part = {coded.p, 1 + fuzz_pick(text, 3, coded.len - 1)};
+    struct str part = {encoded.p, 1 + fuzz_pick(text, 3, encoded.len - 1)};
     receive(&after, encodings[encoding], part);
     FUZZ_CHECK(body_packed_state(&after) == PACKED_READ ||
                body_packed_state(&after) == PACKED_BROKEN);
     body_deinit(&after);
     at_any_split(encodings[encoding], part);
-    buf_deinit(&coded);
+    buf_deinit(&encoded);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -138,7 +140,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct str input = {(const char *)data, size};
 
     if (size == 0)
-        return 0; /* a body that never came has no coding */
+        return 0; /* a body that never came has no encoding */
     at_any_split(STR(""), input);
     for (unsigned i = 0; i < ENCODINGS; i++)
         at_any_split(encodings[i], input);

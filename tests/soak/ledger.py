@@ -155,8 +155,8 @@ class Round:
 
     def check_plain(self, r, answer, line):
         assert line["end"] == "answered", line
-        coded = answer.headers.get("content-encoding") == "gzip"
-        value = json.loads(gzip.decompress(answer.body) if coded else answer.body)
+        encoded = answer.headers.get("content-encoding") == "gzip"
+        value = json.loads(gzip.decompress(answer.body) if encoded else answer.body)
         assert text_of(r.spec.path, value) == TEXT, "its text is another one"
 
     def check_stream(self, r, answer, line):

@@ -170,22 +170,22 @@ START_TEST(coded_json)
 {
     const char *name = encodings[_i].name;
     unsigned char out[512];
-    struct str coded = squeeze(STR(body), encodings[_i].window_bits, out, sizeof out);
+    struct str encoded = squeeze(STR(body), encodings[_i].window_bits, out, sizeof out);
 
-    ck_assert_int_eq(inspect(JSON, name, coded), INSPECT_GOOD);
-    ck_assert_int_eq(inspect("text/plain", name, coded), INSPECT_GOOD);
+    ck_assert_int_eq(inspect(JSON, name, encoded), INSPECT_GOOD);
+    ck_assert_int_eq(inspect("text/plain", name, encoded), INSPECT_GOOD);
     ck_assert_int_eq(inspect(NULL, name, STR("")), INSPECT_NOTHING);
     ck_assert_int_eq(inspect(JSON, name, STR("")), INSPECT_EMPTY);
     ck_assert_int_eq(inspect(JSON, name, STR("{\"error\":{\"code\":null}}")), INSPECT_BAD);
-    for (size_t n = 1; n < coded.n; n++) {
-        ck_assert_int_eq(inspect(JSON, name, (struct str){coded.p, n}), INSPECT_BAD);
-        ck_assert_int_eq(inspect(NULL, name, (struct str){coded.p, n}), INSPECT_BAD);
+    for (size_t n = 1; n < encoded.n; n++) {
+        ck_assert_int_eq(inspect(JSON, name, (struct str){encoded.p, n}), INSPECT_BAD);
+        ck_assert_int_eq(inspect(NULL, name, (struct str){encoded.p, n}), INSPECT_BAD);
     }
-    coded = squeeze(STR("{\"a\":"), encodings[_i].window_bits, out, sizeof out);
-    ck_assert_int_eq(inspect(JSON, name, coded), INSPECT_BAD);
-    ck_assert_int_eq(inspect("audio/mpeg", name, coded), INSPECT_GOOD);
-    coded = squeeze(STR("\n"), encodings[_i].window_bits, out, sizeof out);
-    ck_assert_int_eq(inspect(JSON, name, coded), INSPECT_EMPTY);
+    encoded = squeeze(STR("{\"a\":"), encodings[_i].window_bits, out, sizeof out);
+    ck_assert_int_eq(inspect(JSON, name, encoded), INSPECT_BAD);
+    ck_assert_int_eq(inspect("audio/mpeg", name, encoded), INSPECT_GOOD);
+    encoded = squeeze(STR("\n"), encodings[_i].window_bits, out, sizeof out);
+    ck_assert_int_eq(inspect(JSON, name, encoded), INSPECT_EMPTY);
 }
 END_TEST
 
@@ -238,7 +238,7 @@ END_TEST
 START_TEST(memory)
 {
     unsigned char out[512];
-    struct str coded = squeeze(STR(body), MAX_WBITS + 16, out, sizeof out);
+    struct str encoded = squeeze(STR(body), MAX_WBITS + 16, out, sizeof out);
     struct headers h;
 
     set_headers(&h, JSON, NULL);
@@ -252,7 +252,7 @@ START_TEST(memory)
     size_t n = 1;
     for (;; n++) {
         failmem_arm(n);
-        end = inspect_pieces(&h, coded, 7);
+        end = inspect_pieces(&h, encoded, 7);
         bool failed = failmem_disarm();
         ck_assert_int_eq(end, failed ? INSPECT_NOTHING : INSPECT_GOOD);
         if (!failed)

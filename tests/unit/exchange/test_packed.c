@@ -17,8 +17,8 @@
 
 static const char *const encodings[] = {"gzip", "x-gzip", "deflate", "DEFLATE", "zstd", "Zstd"};
 
-static char *coded;
-static size_t coded_len;
+static char *encoded;
+static size_t encoded_len;
 static struct request r;
 static char problem[200];
 
@@ -27,28 +27,28 @@ static void deflate_text(struct str text, int bits)
     z_stream z = {0};
 
     ck_assert_int_eq(deflateInit2(&z, 6, Z_DEFLATED, bits, 8, Z_DEFAULT_STRATEGY), Z_OK);
-    coded_len = deflateBound(&z, text.n) + 32;
-    coded = malloc(coded_len);
+    encoded_len = deflateBound(&z, text.n) + 32;
+    encoded = malloc(encoded_len);
     z.next_in = (Bytef *)(uintptr_t)text.p;
     z.avail_in = (uInt)text.n;
-    z.next_out = (Bytef *)coded;
-    z.avail_out = (uInt)coded_len;
+    z.next_out = (Bytef *)encoded;
+    z.avail_out = (uInt)encoded_len;
     ck_assert_int_eq(deflate(&z, Z_FINISH), Z_STREAM_END);
-    coded_len = z.total_out;
+    encoded_len = z.total_out;
     deflateEnd(&z);
 }
 
 static void zstd_text(struct str text)
 {
-    coded_len = ZSTD_compressBound(text.n);
-    coded = malloc(coded_len);
-    coded_len = ZSTD_compress(coded, coded_len, text.p, text.n, 3);
-    ck_assert(!ZSTD_isError(coded_len));
+    encoded_len = ZSTD_compressBound(text.n);
+    encoded = malloc(encoded_len);
+    encoded_len = ZSTD_compress(encoded, encoded_len, text.p, text.n, 3);
+    ck_assert(!ZSTD_isError(encoded_len));
 }
 
 static void pack(const char *encoding, struct str text)
 {
-    free(coded);
+    free(encoded);
     if (encoding[0] == 'z' || encoding[0] == 'Z')
         zstd_text(text);
     else if (encoding[0] == 'D')
@@ -71,10 +71,10 @@ static void receive(const char *encoding, size_t piece)
     ck_assert_int_eq(http_request_text(&r.http.method, "POST"), 0);
     ck_assert_int_eq(http_request_text(&r.http.target, "/v1/chat/completions"), 0);
     ck_assert_int_eq(fake_add_headers(&r.http.headers, headers), 0);
-    for (size_t at = 0; at < coded_len; at += piece) {
-        size_t n = coded_len - at < piece ? coded_len - at : piece;
+    for (size_t at = 0; at < encoded_len; at += piece) {
+        size_t n = encoded_len - at < piece ? encoded_len - at : piece;
 
-        ck_assert_int_eq(request_body(&r, coded + at, n), n);
+        ck_assert_int_eq(request_body(&r, encoded + at, n), n);
     }
     body_finish(&r.body);
     ck_assert_int_eq(body_go_on(&r.body), 0);
@@ -89,8 +89,8 @@ static void set_up(void)
 static void tear_down(void)
 {
     request_deinit(&r);
-    free(coded);
-    coded = NULL;
+    free(encoded);
+    encoded = NULL;
 }
 
 static void again(void)
@@ -115,8 +115,8 @@ START_TEST(what_it_says_is_read)
         ck_assert(r.stream && r.may_stream && r.usage_wanted && r.background);
         ck_assert(r.model_fixed && !r.model_hidden);
         ck_assert_uint_eq(r.choices, 3);
-        ck_assert_uint_eq(body_text(&r.body).n, coded_len);
-        ck_assert_mem_eq(body_text(&r.body).p, coded, coded_len);
+        ck_assert_uint_eq(body_text(&r.body).n, encoded_len);
+        ck_assert_mem_eq(body_text(&r.body).p, encoded, encoded_len);
         again();
     }
 }
@@ -145,9 +145,9 @@ END_TEST
 START_TEST(one_that_ends_early_is_not_read)
 {
     pack_text(encodings[_i], ASKS);
-    for (size_t n = coded_len; n > 1;) {
+    for (size_t n = encoded_len; n > 1;) {
         n--;
-        coded_len = n;
+        encoded_len = n;
         receive(encodings[_i], 64);
         ck_assert_msg(body_packed_state(&r.body) == PACKED_BROKEN, "%zu", n);
         ck_assert_str_eq(r.model, "");
@@ -166,7 +166,7 @@ START_TEST(others_are_not_read)
     receive(unknown[_i], 64);
     ck_assert_int_eq(body_packed_state(&r.body), PACKED_UNKNOWN);
     ck_assert(r.model_hidden && r.may_stream && !r.stream);
-    ck_assert_mem_eq(body_text(&r.body).p, coded, coded_len);
+    ck_assert_mem_eq(body_text(&r.body).p, encoded, encoded_len);
 }
 END_TEST
 
@@ -174,8 +174,8 @@ START_TEST(none_at_all)
 {
     static const char *const none[] = {"identity", "Identity", ""};
 
-    coded = strdup(ASKS);
-    coded_len = strlen(coded);
+    encoded = strdup(ASKS);
+    encoded_len = strlen(encoded);
     receive(none[_i], 64);
     ck_assert_str_eq(r.model, "gpt-4o");
     ck_assert(!body_is_packed(&r.body) && !r.model_fixed && r.stream);
@@ -190,7 +190,7 @@ START_TEST(a_model_in_the_path)
     ck_assert_int_eq(http_request_text(&r.http.method, "POST"), 0);
     ck_assert_int_eq(
         http_request_text(&r.http.target, "/openai/deployments/my%20gpt/chat/completions?x=1"), 0);
-    ck_assert_int_eq(request_body(&r, coded, coded_len), coded_len);
+    ck_assert_int_eq(request_body(&r, encoded, encoded_len), encoded_len);
     body_finish(&r.body);
     ck_assert_int_eq(body_go_on(&r.body), 0);
     ck_assert_int_eq(request_read(&r, problem, sizeof(problem)), 0);
@@ -206,9 +206,9 @@ static uint64_t fingerprint_after(const char *encoding, const char *text)
     if (encoding[0]) {
         pack_text(encoding, text);
     } else {
-        free(coded);
-        coded = strdup(text);
-        coded_len = strlen(coded);
+        free(encoded);
+        encoded = strdup(text);
+        encoded_len = strlen(encoded);
     }
     again();
     receive(encoding, 64);
@@ -243,7 +243,7 @@ START_TEST(unread_it_is_known_by_its_bytes)
     ck_assert_uint_eq(body_fingerprint(&r.body), body_fingerprint(&r.body));
     ck_assert_uint_ne(body_fingerprint(&r.body), before);
     again();
-    coded_len--;
+    encoded_len--;
     receive("gzip", 64);
     ck_assert_int_eq(body_packed_state(&r.body), PACKED_BROKEN);
     ck_assert_uint_ne(body_fingerprint(&r.body), before);
@@ -309,7 +309,7 @@ START_TEST(a_large_body_is_read_to_its_end)
 }
 END_TEST
 
-/* --- where it may go ---------------------------------------------------------------------------- */
+/* --- where it may go -------------------------------------------------------------------------- */
 
 static const struct target_model own_models[] = {{STR("gpt-4o"), "eu-4o"}};
 static const char *const fallbacks[] = {"small"};
@@ -322,8 +322,8 @@ static void begin(const char *encoding, const char *target)
     char headers[64];
 
     snprintf(headers, sizeof(headers), "Content-Encoding: %s\n", encoding);
-    w.upload = coded;
-    w.upload_len = coded_len;
+    w.upload = encoded;
+    w.upload_len = encoded_len;
     fake_begin(&w, "POST", target, headers, NULL);
     ck_assert_int_eq(w.begin_rc, 0);
     world_finish();
@@ -355,7 +355,7 @@ START_TEST(spooled_it_is_read_too_and_sent_again_as_it_is)
     ck_assert(!body_in_memory(&w.x.request.body));
     ck_assert_uint_eq(w.starts, 3);
     for (unsigned i = 0; i < 3; i++)
-        ck_assert_uint_eq(w.start[i].sent, coded_len);
+        ck_assert_uint_eq(w.start[i].sent, encoded_len);
 }
 END_TEST
 
@@ -435,14 +435,14 @@ START_TEST(a_hidden_model_that_is_not_needed)
     world_with(1);
     begin("br", "/v1/chat/completions");
     world_answered("{\"n\":1}");
-    ck_assert_uint_eq(w.start[0].sent, coded_len);
+    ck_assert_uint_eq(w.start[0].sent, encoded_len);
 }
 END_TEST
 
 START_TEST(a_request_without_a_model_for_an_url_with_one)
 {
     world_with(2);
-    coded_len = 0;
+    encoded_len = 0;
     w.upstreams[0].base_path = "/openai/deployments/{model}";
     begin("identity", "/v1/models");
     world_answered("{\"n\":1}");
@@ -450,7 +450,7 @@ START_TEST(a_request_without_a_model_for_an_url_with_one)
 
     world_again();
     world_with(1);
-    coded_len = 0;
+    encoded_len = 0;
     w.upstreams[0].base_path = "/openai/deployments/{model}";
     begin("identity", "/v1/models");
     ck_assert(told("model_required"));

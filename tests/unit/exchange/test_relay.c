@@ -52,7 +52,8 @@ static void streamed(enum exchange_end end)
     ck_assert_uint_eq(w.x.reply.bytes_out, w.body.len);
 }
 
-/* The client got those bytes and then a connection that breaks, with nothing of ours between (C12). */
+/* The client got those bytes and then a connection that breaks, with nothing of ours between
+ * (C12). */
 static void broke_off(size_t n, const char *reason)
 {
     ck_assert_uint_eq(w.begins, 1);
@@ -91,7 +92,7 @@ static const char *text_at(const cJSON *object, const char *name)
     return s;
 }
 
-/* --- streams ------------------------------------------------------------------------------------- */
+/* --- streams ---------------------------------------------------------------------------------- */
 
 START_TEST(each_event_the_moment_it_is_whole)
 {
@@ -472,7 +473,7 @@ START_TEST(a_stream_that_brings_only_comments_times_out)
 }
 END_TEST
 
-/* Neither can be told that a stream broke: HTTP/1.0 has no chunks, a coding hides the events. */
+/* Neither can be told that a stream broke: HTTP/1.0 has no chunks, an encoding hides the events. */
 START_TEST(streams_that_are_held_to_their_end)
 {
     const struct fake_attempt script[] = {
@@ -555,7 +556,7 @@ START_TEST(a_client_that_closes_behind_the_end_has_its_answer)
 }
 END_TEST
 
-/* --- answers larger than hold_limit --------------------------------------------------------------- */
+/* --- answers larger than hold_limit ----------------------------------------------------------- */
 
 static char *big; /* events of 1 KiB each */
 #define BIG ((size_t)2 << 20)
@@ -713,7 +714,7 @@ START_TEST(no_idle_timeout_while_paused)
 }
 END_TEST
 
-/* --- all of them --------------------------------------------------------------------------------- */
+/* --- all of them ------------------------------------------------------------------------------ */
 
 void unit_tests(Suite *suite)
 {

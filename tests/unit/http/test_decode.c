@@ -16,9 +16,9 @@
 
 #define TEXT 50000
 
-static char text[TEXT];           /* compresses well, and not to nothing */
-static unsigned char coded[TEXT]; /* of the current coding */
-static size_t coded_len;
+static char text[TEXT];             /* compresses well, and not to nothing */
+static unsigned char encoded[TEXT]; /* of the current encoding */
+static size_t encoded_len;
 
 static const struct {
     const char *name;
@@ -36,10 +36,10 @@ static void compress_text(int window_bits, size_t n)
     ck_assert_int_eq(deflateInit2(&z, 9, Z_DEFLATED, window_bits, 8, Z_DEFAULT_STRATEGY), Z_OK);
     z.next_in = (Bytef *)text;
     z.avail_in = (uInt)n;
-    z.next_out = coded;
-    z.avail_out = sizeof(coded);
+    z.next_out = encoded;
+    z.avail_out = sizeof(encoded);
     ck_assert_int_eq(deflate(&z, Z_FINISH), Z_STREAM_END);
-    coded_len = z.total_out;
+    encoded_len = z.total_out;
     deflateEnd(&z);
 }
 
@@ -52,7 +52,7 @@ static void encode(int window_bits, size_t n)
 
 static struct str coded_part(size_t n)
 {
-    return (struct str){(const char *)coded, n};
+    return (struct str){(const char *)encoded, n};
 }
 
 START_TEST(gives_the_text_back)
@@ -64,7 +64,8 @@ START_TEST(gives_the_text_back)
 
         encode(encodings[_i].window_bits, sizes[i]);
         buf_init(&out, TEXT + 10);
-        ck_assert_int_eq(decode_body(str_from(encodings[_i].name), coded_part(coded_len), &out), 0);
+        ck_assert_int_eq(decode_body(str_from(encodings[_i].name), coded_part(encoded_len), &out),
+                         0);
         ck_assert_msg(out.len == sizes[i], "%s: %zu of %zu bytes", encodings[_i].name, out.len,
                       sizes[i]);
         ck_assert_mem_eq(out.p, text, out.len);
@@ -82,7 +83,8 @@ START_TEST(the_end_of_a_long_run)
         memset(text, 'x', n);
         compress_text(encodings[_i].window_bits, n);
         buf_init(&out, TEXT);
-        ck_assert_int_eq(decode_body(str_from(encodings[_i].name), coded_part(coded_len), &out), 0);
+        ck_assert_int_eq(decode_body(str_from(encodings[_i].name), coded_part(encoded_len), &out),
+                         0);
         ck_assert_msg(out.len == n, "%s: %zu of %zu bytes", encodings[_i].name, out.len, n);
         buf_deinit(&out);
     }
@@ -97,7 +99,8 @@ START_TEST(stops_where_the_room_ends)
         struct buf out;
 
         buf_init(&out, room);
-        ck_assert_int_eq(decode_body(str_from(encodings[_i].name), coded_part(coded_len), &out), 0);
+        ck_assert_int_eq(decode_body(str_from(encodings[_i].name), coded_part(encoded_len), &out),
+                         0);
         ck_assert_uint_eq(out.len, room);
         ck_assert_mem_eq(out.p, text, room);
         buf_deinit(&out);
@@ -111,7 +114,7 @@ START_TEST(a_body_that_ends_early)
     size_t most = 0;
 
     encode(encodings[_i].window_bits, 9000);
-    for (size_t cut = 0; cut < coded_len; cut++) {
+    for (size_t cut = 0; cut < encoded_len; cut++) {
         struct buf out;
         int rc;
 
@@ -168,7 +171,7 @@ START_TEST(pieces_of_any_size)
             bool whole;
 
             buf_init(&out, TEXT);
-            ck_assert_int_eq(decode_pieces(encodings[_i].name, coded_part(coded_len - cut),
+            ck_assert_int_eq(decode_pieces(encodings[_i].name, coded_part(encoded_len - cut),
                                            steps[i], &out, &whole),
                              0);
             ck_assert(whole == (cut == 0));
@@ -201,9 +204,9 @@ START_TEST(behind_the_end)
         bool gzip = cases[i].name[0] == 'g';
         size_t tail = strlen(cases[i].tail), n = 0;
         encode(gzip ? MAX_WBITS + 16 : MAX_WBITS, 30);
-        ck_assert_uint_lt(2 * coded_len + tail, sizeof twice);
-        for (int k = 0; k <= cases[i].again; k++, n += coded_len)
-            memcpy(twice + n, coded, coded_len);
+        ck_assert_uint_lt(2 * encoded_len + tail, sizeof twice);
+        for (int k = 0; k <= cases[i].again; k++, n += encoded_len)
+            memcpy(twice + n, encoded, encoded_len);
         memcpy(twice + n, cases[i].tail, tail);
         for (size_t step = 1; step <= n + tail; step++) {
             struct buf out;
@@ -252,18 +255,18 @@ START_TEST(a_bomb)
     z_stream z = {0};
 
     ck_assert_int_eq(deflateInit2(&z, 9, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-    z.next_out = coded;
-    z.avail_out = sizeof(coded);
+    z.next_out = encoded;
+    z.avail_out = sizeof(encoded);
     for (int i = 0; i < 40; i++) {
         z.next_in = (Bytef *)zeros;
         z.avail_in = sizeof zeros;
         ck_assert_int_eq(deflate(&z, i == 39 ? Z_FINISH : Z_NO_FLUSH),
                          i == 39 ? Z_STREAM_END : Z_OK);
     }
-    coded_len = z.total_out;
+    encoded_len = z.total_out;
     deflateEnd(&z);
     buf_init(&out, 1000);
-    ck_assert_int_eq(decode_body(STR("gzip"), coded_part(coded_len), &out), 0);
+    ck_assert_int_eq(decode_body(STR("gzip"), coded_part(encoded_len), &out), 0);
     ck_assert_uint_eq(out.len, 1000);
     buf_deinit(&out);
 }
@@ -276,7 +279,7 @@ START_TEST(appends_to_what_is_there)
     encode(MAX_WBITS + 16, 10);
     buf_init(&out, 100);
     buf_add_str(&out, STR("before"));
-    ck_assert_int_eq(decode_body(STR("gzip"), coded_part(coded_len), &out), 0);
+    ck_assert_int_eq(decode_body(STR("gzip"), coded_part(encoded_len), &out), 0);
     ck_assert_uint_eq(out.len, 16);
     ck_assert_mem_eq(out.p, "before", 6);
     ck_assert_mem_eq(out.p + 6, text, 10);
@@ -338,13 +341,13 @@ START_TEST(spoilt_bodies)
 {
     for (size_t i = 0; i < COUNT(encodings); i++) {
         encode(encodings[i].window_bits, 3000);
-        for (size_t at = 0; at < coded_len; at++) {
+        for (size_t at = 0; at < encoded_len; at++) {
             struct buf out;
 
             buf_init(&out, 5000);
-            coded[at] ^= (unsigned char)(1u << at % 8);
-            int rc = decode_body(str_from(encodings[i].name), coded_part(coded_len), &out);
-            coded[at] ^= (unsigned char)(1u << at % 8);
+            encoded[at] ^= (unsigned char)(1u << at % 8);
+            int rc = decode_body(str_from(encodings[i].name), coded_part(encoded_len), &out);
+            encoded[at] ^= (unsigned char)(1u << at % 8);
             ck_assert(rc == 0 || rc == -EBADMSG);
             ck_assert_uint_le(out.len, 5000);
             buf_deinit(&out);
@@ -361,7 +364,7 @@ START_TEST(without_memory)
 
         buf_init(&out, TEXT);
         failmem_arm(n);
-        int rc = decode_body(STR("gzip"), coded_part(coded_len), &out);
+        int rc = decode_body(STR("gzip"), coded_part(encoded_len), &out);
         bool failed = failmem_disarm();
         ck_assert_int_eq(rc, failed ? -ENOMEM : 0);
         buf_deinit(&out);

@@ -9,9 +9,9 @@
 #include "failmem.h"
 #include "unit.h"
 
-/* All that a reader says of some bytes, as one text: "<103 a=b>" for each head, the body, "." at the
- * end and "+N" for bytes behind it, "~" where the end of the connection is the end, "!" and the error
- * where it is none. */
+/* All that a reader says of some bytes, as one text: "<103 a=b>" for each head, the body, "." at
+ * the end and "+N" for bytes behind it, "~" where the end of the connection is the end, "!" and the
+ * error where it is none. */
 struct told {
     char text[4096];
     size_t n;
@@ -84,7 +84,8 @@ static bool feed(struct response_reader *r, struct str in, struct told *t, bool 
     }
 }
 
-/* Cuts `s` at `cuts`. Every piece has memory of its own, so that a sanitizer sees a read beyond it. */
+/* Cuts `s` at `cuts`. Every piece has memory of its own, so that a sanitizer sees a read beyond
+ * it. */
 static void read_all(struct str s, bool head, const size_t *cuts, size_t count, struct told *t)
 {
     struct headers headers;
@@ -214,11 +215,11 @@ static const struct sample {
      "!the Content-Length of the response is invalid", false, false},
     {"a folded length", OK "Content-Length: 1\r\n 2\r\n\r\n",
      "!the field that frames the response is folded", false, false},
-    {"an unknown coding", OK "Transfer-Encoding: gzip\r\n\r\n",
+    {"an unknown encoding", OK "Transfer-Encoding: gzip\r\n\r\n",
      "!the Transfer-Encoding of the response is not supported", false, false},
-    {"an unknown coding before chunks", OK "Transfer-Encoding: gzip, chunked\r\n\r\n",
+    {"an unknown encoding before chunks", OK "Transfer-Encoding: gzip, chunked\r\n\r\n",
      "!the Transfer-Encoding of the response is not supported", false, false},
-    {"an unknown coding behind chunks", OK "Transfer-Encoding: chunked, x\r\n\r\n",
+    {"an unknown encoding behind chunks", OK "Transfer-Encoding: chunked, x\r\n\r\n",
      "!the Transfer-Encoding of the response is not supported", false, false},
     {"chunked twice", OK "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
      "!the Transfer-Encoding of the response is not supported", false, false},

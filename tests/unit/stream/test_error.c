@@ -116,9 +116,9 @@ static const struct {
     {"{\"message\":\"try again in 2s\",\"code\":\"rate_limit_exceeded\"}", "rate_limit_exceeded",
      "try again in 2s"},
     {"{\"message\":\"m \\\"x\\\"\",\"code\":502}", "502", "m \"x\""},
-    {"{\"message\":null,\"code\":null}", "server_error", "the answer failed"},
-    {"{\"message\":\"\",\"code\":\"\"}", "server_error", "the answer failed"},
-    {"{}", "server_error", "the answer failed"},
+    {"{\"message\":null,\"code\":null}", "server_error", "the response failed"},
+    {"{\"message\":\"\",\"code\":\"\"}", "server_error", "the response failed"},
+    {"{}", "server_error", "the response failed"},
 };
 
 /* Code and message are strings whatever they were: what reads them strictly reads nothing else. */
@@ -192,7 +192,7 @@ START_TEST(an_error_of_our_own)
 }
 END_TEST
 
-/* --- what an upstream said ----------------------------------------------------------------------- */
+/* --- what an upstream said -------------------------------------------------------------------- */
 
 static const struct {
     const char *body, *object; /* NULL: made from what was read */
@@ -242,7 +242,7 @@ START_TEST(the_upstreams_own_object_where_there_is_one)
 }
 END_TEST
 
-/* --- bodies ------------------------------------------------------------------------------------- */
+/* --- bodies ----------------------------------------------------------------------------------- */
 
 START_TEST(what_is_written_is_json)
 {
@@ -318,7 +318,7 @@ START_TEST(writing_fails_cleanly)
 }
 END_TEST
 
-/* --- memory ------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static int write_all(void)
 {

@@ -54,7 +54,7 @@ static void begin(enum dialect d, bool usage_wanted)
     guard_init(&guard, d, 1, usage_wanted);
 }
 
-/* --- kinds --------------------------------------------------------------------------------------- */
+/* --- kinds ------------------------------------------------------------------------------------ */
 
 struct row {
     enum dialect dialect;
@@ -279,14 +279,14 @@ START_TEST(comments_are_unfit_behind_an_id)
 }
 END_TEST
 
-/* --- errors -------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static const struct {
     enum dialect dialect;
     const char *event;
     enum apierror_kind kind;
     const char *code, *message;
-    bool raised, is_answer;
+    bool raised, is_response;
 } errors[] = {
     {CHAT, "data: {\"error\":{\"message\":\"m\",\"type\":\"server_error\",\"code\":\"c\"}}\n\n",
      APIERROR_OTHER, "c", "m", true, false},
@@ -361,14 +361,14 @@ START_TEST(each_error_is_seen_as_one)
     ck_assert_str_eq(seen.error.code, errors[_i].code);
     ck_assert_str_eq(seen.error.message, errors[_i].message);
     ck_assert_int_eq(seen.raised, errors[_i].raised);
-    ck_assert_int_eq(seen.is_answer, errors[_i].is_answer);
+    ck_assert_int_eq(seen.is_response, errors[_i].is_response);
     ck_assert(guard.failed && !guard.content && !guard.marker);
     guard_reset(&guard);
     ck_assert(!guard.failed);
 }
 END_TEST
 
-/* --- whole, empty ------------------------------------------------------------------------------- */
+/* --- whole, empty ----------------------------------------------------------------------------- */
 
 #define PART "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n"
 #define PART_1 "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"a\"}}]}\n\n"
@@ -567,7 +567,7 @@ START_TEST(as_many_choices_as_were_asked_for)
 }
 END_TEST
 
-/* --- response ids, sequence numbers ------------------------------------------------------------- */
+/* --- response ids, sequence numbers ----------------------------------------------------------- */
 
 static void see_id(const char *id)
 {
@@ -626,7 +626,7 @@ START_TEST(the_sequence_goes_on_behind_the_last_one)
 }
 END_TEST
 
-/* --- memory ------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 START_TEST(without_memory_an_event_is_not_read)
 {

@@ -109,7 +109,7 @@ def test_a_cut_is_mended(name, mode, tmp_path):
 
 
 @pytest.mark.parametrize("name, mode", TOLD)
-def test_a_cut_is_no_answer(name, mode, tmp_path):
+def test_a_cut_is_no_response(name, mode, tmp_path):
     """C12: The agent learns of it, and asks again, or says so."""
     ran = run(name, tmp_path, CUT, WHOLE, config=f"\n[stream]\nmode = {mode}\n")
     assert (len(ran.asked) > 1 and TEXT in ran.said) or (len(ran.asked) == 1 and TEXT not in ran.said), ran

@@ -76,7 +76,7 @@ def test_the_table_has_every_case(quick):
             assert float(found[place]) == pytest.approx(ratio[name], abs=0.01)
 
 
-def test_the_time_to_an_answer_is_told(quick):
+def test_the_time_to_a_response_is_told(quick):
     assert re.search(r"^request, paced: .*p50 \(p99\), at requests a second: retryd -?\d+ \(-?\d+\) at \d+, ", quick[0],
                      re.MULTILINE), quick[0]
 

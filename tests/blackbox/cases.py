@@ -5,7 +5,7 @@
         seen = run(provider, daemon, CASES)
     assert seen["reset"].answer.status == 200 and len(seen["reset"].attempts) == 2
 
-The name of a case goes into the header x-case, which selects its answers, and into the body's model, which appears in
+The name of a case goes into the header x-case, which selects its responses, and into the body's model, which appears in
 the log. The times are the provider's own (tests/provider/README.md).
 """
 
@@ -41,7 +41,7 @@ class Case:
 
 
 class Seen:
-    """What came of a case: the client's answer, the provider's record, the daemon's lines."""
+    """What came of a case: the client's response, the provider's record, the daemon's lines."""
 
     def __init__(self, name):
         self.name, self.answer, self.problem = name, None, None
@@ -58,13 +58,13 @@ class Seen:
 
     @property
     def gaps(self):
-        """From the end of each answer to the first byte of the next attempt. The provider notes the
+        """From the end of each response to the first byte of the next attempt. The provider notes the
         end when all is written; the daemon may have read it a moment before."""
         return [b["t_first"] - a["t_answer_end"] for a, b in zip(self.attempts, self.attempts[1:])]
 
     @property
     def waits(self):
-        """The same from each answer's first byte: what no wait that keeps to a hint falls short of."""
+        """The same from each response's first byte: what no wait that keeps to a hint falls short of."""
         return [b["t_first"] - (a["t_answer_start"] or a["t_answer_end"])
                 for a, b in zip(self.attempts, self.attempts[1:])]
 
@@ -104,7 +104,7 @@ def body_of(name, case):
 
 
 def send(daemon, name, case):
-    """One case's request, answered. The answer's head tells the time."""
+    """One case's request, answered. The response's head tells the time."""
     seen = Seen(name)
     body = body_of(name, case)
     with Raw(daemon) as c:

@@ -153,7 +153,7 @@ class Raw:
             yield data
 
     def answer(self, method="POST"):
-        """A whole answer; Closed if it breaks off."""
+        """A whole response; Closed if it breaks off."""
         answer = self.answer_head()
         while 100 <= answer.status < 200:
             answer = self.answer_head()

@@ -83,7 +83,7 @@ def chat_events(*deltas, finish="stop", number=0):
 
 
 def sse(events, cut=None, **how):
-    """An answer with these events, cut off after so many of them."""
+    """A response with these events, cut off after so many of them."""
     place = {} if cut is None else {"cut": {"after_events": cut, "delay_ms": PAUSE_MS}}
     return {"sse": events, **place, **how}
 

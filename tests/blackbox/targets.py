@@ -110,7 +110,7 @@ def ask(daemon, body=None, path="/v1/chat/completions", headers=(), method="POST
 
 
 def refusal(answer):
-    """The error object of an answer that retryd gave by itself."""
+    """The error object of a response that retryd gave by itself."""
     body = answer.json()["error"]
     assert set(body) >= {"message", "type", "param", "code"} and body["message"], body
     return body
@@ -167,7 +167,7 @@ class Asked:
 
 
 class Heard(Raw):
-    """An answer that has come to its end already."""
+    """A response that has come to its end already."""
 
     def __init__(self, data):
         self.data = data

@@ -63,7 +63,7 @@ def test_metrics_are_in_the_prometheus_text_format(provider, retryd):
     client.request("POST", "/v1/chat/completions", "{}")
     assert client.getresponse().read()
     client.close()
-    raw.wait_metric(d, "retryd_rescued_total", 1)  # counted when the answer is out
+    raw.wait_metric(d, "retryd_rescued_total", 1)  # counted when the response is out
     status, kind, text = ask(d, "/metrics")
     assert status == 200 and kind == "text/plain; version=0.0.4; charset=utf-8"
     declared = set()
@@ -195,7 +195,7 @@ def test_models_beyond_the_cap_stand_together(provider, retryd):
 
 
 def test_a_health_check_gets_through_a_crowd(provider, retryd, tmp_path):
-    """Idle connections, heads that do not end, and scrapers that take nothing of a large answer."""
+    """Idle connections, heads that do not end, and scrapers that take nothing of a large response."""
     provider.answers(TOO_MANY)
     d = retryd(retry={"max_attempts": 1})
     models_named(d, 600)

@@ -153,8 +153,8 @@ def test_what_follows_may_differ(api, both):
 
 
 @pytest.mark.parametrize("api", LEAD)
-def test_held_answers_may_differ(api, both):
-    """The client has had nothing: it gets the second answer alone."""
+def test_held_responses_may_differ(api, both):
+    """The client has had nothing: it gets the second response alone."""
     asked = case(api, [cut(api, LEAD[api] + 20), answer(api, text="something else", events=2)], "hold")
     told, _ = outcome(run(*both, {"a": asked})["a"], api)
     assert_whole(told, api, "something else")
@@ -163,7 +163,7 @@ def test_held_answers_may_differ(api, both):
 @pytest.mark.parametrize("mode", ["splice", "hold"])
 @pytest.mark.parametrize("api", LEAD)
 def test_mended_more_than_once(api, mode, both):
-    """The second answer breaks, too: later than the first, sooner, before its text, or not with a break."""
+    """The second response breaks, too: later than the first, sooner, before its text, or not with a break."""
     lead = LEAD[api]
     firsts = {"later": [10, 20], "sooner": [20, 10], "same": [10, 10], "lead": [10, lead], "head": [10, 0],
               "thrice": [10, 20, 30], "up-and-down": [30, 12, 40, 20]}
@@ -204,7 +204,7 @@ def pieces(text, size):
 
 
 def tool_events(size, number):
-    """Two calls, their arguments in pieces of a size, with ids of this answer."""
+    """Two calls, their arguments in pieces of a size, with ids of this response."""
     deltas = []
     for index, arguments in enumerate(ARGUMENTS):
         deltas.append(call(index, id=f"call_{number}_{index}", name=f"tool{index}"))
@@ -301,7 +301,7 @@ def values(body, name):
 
 
 @pytest.mark.parametrize("field", ["id", "created", "model", "system_fingerprint"])
-def test_a_name_of_another_type_keeps_the_first_answers_form(field, both):
+def test_a_name_of_another_type_keeps_the_first_responses_form(field, both):
     """Whatever the two say, each event is JSON, and the client reads one value in one type."""
     cases = {}
     for a, first in TYPES.items():
@@ -331,7 +331,7 @@ def said_again(number, item, sequence, created):
             for n, e in enumerate(events)]
 
 
-def test_ids_and_numbers_of_a_response_keep_the_first_answers_form(both):
+def test_ids_and_numbers_of_a_response_keep_the_first_responses_form(both):
     first = sse(said_again(1, "msg_1", lambda n: n, 5), 3)
     others = {"strings": said_again(2, 7, str, "5"), "others": said_again(3, None, lambda n: n + 0.5, None)}
     seen = run(*both, {name: case("responses", [first, sse(other)], "splice") for name, other in others.items()})
@@ -364,7 +364,7 @@ def test_text_or_an_index_of_another_type_is_a_difference(both):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_characters_split_over_reads_and_written_otherwise(mode, both):
-    """Bytes come three by three. The first answer writes characters as they are, the second escapes them."""
+    """Bytes come three by three. The first response writes characters as they are, the second escapes them."""
     deltas = ["Gr\u00fc\u00dfe ", "\u4e2d\u6587", " \U0001f642", "\u00e9t\u00e9", ' "quoted\\" /', "\n\tend"]
 
     def spell(deltas, number, ascii_only):
@@ -421,7 +421,7 @@ BAD = "data: {\"choices\":[\n\n"
 SILENT_WHY = "a target that was silent is not asked for the same response again"
 
 
-def test_a_silent_upstream_is_not_asked_for_the_same_answer_again():
+def test_a_silent_upstream_is_not_asked_for_the_same_response_again():
     """With nobody else the break is told at once; held, the client has nothing of it, and it is made again."""
     with pair(timeout={"idle": "1s"}) as running:
         seen = run(*running, {mode: case("chat", [STALL, answer("chat")], mode) for mode in ("splice", "hold")})
@@ -445,7 +445,7 @@ def test_a_silent_upstream_is_mended_by_another():
 
 
 def test_mending_takes_no_longer_than_mend_timeout():
-    """What is to mend the answer is slow, repeats without end, or waits: the break is told in time."""
+    """What is to mend the response is slow, repeats without end, or waits: the break is told in time."""
     slow = answer("chat", delay_ms=60_000)
     repeats = answer("chat", interval_ms=100, text=words(10) * 30, events=300)
     with pair(stream={"mode": "splice", "mend_timeout": "900ms"}) as running:
@@ -462,7 +462,7 @@ def test_mending_takes_no_longer_than_mend_timeout():
 
 
 def test_an_event_that_is_always_garbled_costs_one_attempt(both):
-    """The answer is that way. Splice goes on without the event, as live does; what is held has to be whole."""
+    """The response is that way. Splice goes on without the event, as live does; what is held has to be whole."""
     events = chat_events("a", "b", "c")
     garbled = sse([*events[:2], BAD, *events[2:]], pace={"bytes": 40, "every_ms": 1})
     seen = run(*both, {mode: case("chat", [garbled], mode) for mode in MODES})

@@ -108,7 +108,7 @@ def test_while_streaming(provider, retryd, leave, stall):
     gone_line(d, at)
 
 
-def test_while_a_large_answer_waits_for_it(provider, retryd, leave):
+def test_while_a_large_response_waits_for_it(provider, retryd, leave):
     """The upstream is paused because the client does not read."""
     provider.answers({"body_bytes": 60_000_000})
     d = retryd()
@@ -169,7 +169,7 @@ def test_pipelined_requests_behind_it_are_dropped(provider, retryd, leave):
 
 
 def test_others_on_the_worker_stay(provider, retryd, leave):
-    """Half of the clients leave in all states at once; the other half gets its answers. They take so long
+    """Half of the clients leave in all states at once; the other half gets its responses. They take so long
     that all are under way together, though a target that is new is not sent them all at once."""
     provider.answers({"preset": "auto", "delay_ms": 2000})
     d = retryd()

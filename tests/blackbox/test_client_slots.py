@@ -213,7 +213,7 @@ def test_slot_and_descriptor_are_free_at_once(house, way):
     assert took < 1000 + AT_ONCE_MS
 
 
-def test_who_leaves_amid_an_answer_leaves_nothing_to_wait_for(house):
+def test_who_leaves_amid_a_response_leaves_nothing_to_wait_for(house):
     """All at once; then SIGTERM has only the idle one to see off."""
     h = house(drain_timeout="60s")
     clients = [(h.bring(place), way) for place in PLACES for way in WAYS if not place.startswith("stalled-")]

@@ -286,7 +286,7 @@ def test_claudes_look_at_its_start_costs_one_request(status, path, both):
 
 
 def test_claude_declares_ten_minutes_in_all(both):
-    """C7: What it declares goes on, and the answer is there long before; a 529 is ridden out meanwhile."""
+    """C7: What it declares goes on, and the response is there long before; a 529 is ridden out meanwhile."""
     provider, daemon = both
     provider.answers(OVERLOADED, OVERLOADED, {**AUTO, "text": "hello"})
     answer = ask(daemon, CLAUDE, MESSAGES, claude())

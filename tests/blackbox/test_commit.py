@@ -80,7 +80,7 @@ KEPT = {
     "events-as-text": {"headers": {"content-type": "text/plain"}, "body": "data: {}\n\n"},
     "accepted": {"status": 202, "headers": JSON, "body": ""},
 }
-# What promises nothing, where anything can be the answer.
+# What promises nothing, where anything can be the response.
 FREE = {
     "text": {"headers": {"content-type": "text/plain"}, "body": "{half"},
     "empty-text": {"headers": {"content-type": "text/plain"}, "body": ""},
@@ -263,7 +263,7 @@ def test_without_a_spool_a_stream_that_is_too_long_goes_out(provider, retryd, tm
     assert wait_requests(d, 1)[0]["end"] == "answered"
 
 
-def test_an_answer_beyond_hold_limit_leaves_memory(provider, retryd):
+def test_a_response_beyond_hold_limit_leaves_memory(provider, retryd):
     """Without a length nobody knows until hold_limit is reached; a slow client then does not keep it in memory."""
     size = 24 * MIB
     provider.answers({"body_bytes": size, "chunked": True, "headers": {"content-type": "audio/mpeg"}})

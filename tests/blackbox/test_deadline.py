@@ -127,7 +127,7 @@ def fits(machine):
 
 @pytest.mark.parametrize("name", ["slow-backoff", "hint"])
 def test_no_wait_past_it(fits, name):
-    """The wait does not fit: the answer comes at once, not when the time is up."""
+    """The wait does not fit: the response comes at once, not when the time is up."""
     case = fits[name]
     assert case.answer.status == 503
     assert len(case.attempts) == 1
@@ -149,7 +149,7 @@ def test_the_last_error_rather_than_our_own(fits, name):
 
 
 @pytest.mark.parametrize("name", ["reset-then-silence", "half-a-body", "silent-stream"])
-def test_before_the_answer_is_whole(fits, name):
+def test_before_the_response_is_whole(fits, name):
     case = fits[name]
     assert (case.answer.status, case.answer.error["code"]) == (504, "deadline_exceeded")
     assert case.took_ms >= 899
@@ -221,7 +221,7 @@ WHOLE = ('data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"
 
 
 def piece_by_piece(media, *pieces):
-    """An answer that says something every 700 ms."""
+    """A response that says something every 700 ms."""
     steps = [{"send": HEAD.format(media) + pieces[0]}]
     for piece in pieces[1:]:
         steps += [{"delay_ms": 700}, {"send": piece}]

@@ -19,7 +19,7 @@ THINKING = {"preset": "chat_stream", "events": 20, "stall": {"after_deltas": 1}}
 
 
 def goes_on(c, answers):
-    """One client of a closed loop: it asks again as soon as it has an answer, until it is told to close."""
+    """One client of a closed loop: it asks again as soon as it has a response, until it is told to close."""
     while True:
         c.request(body=CHAT)
         answer = c.answer()
@@ -48,7 +48,7 @@ def test_kept_connections_are_told_before_they_close(provider, retryd):
 
 
 def is_told(client):
-    """Whether the answer says that the connection ends, and so it does."""
+    """Whether the response says that the connection ends, and so it does."""
     answer = client.answer()
     assert answer.status == 200
     if (answer.header("connection") or "").lower() != "close":
@@ -121,7 +121,7 @@ FLOOD = {"wire": [{"send": STREAM_HEAD}, {"repeat": {"count": 15_000, "ops": [{"
 @pytest.mark.parametrize("answer, body", [(FLOOD, STREAM), ({"body_bytes": 60_000_000}, CHAT)],
                          ids=["stream", "bytes"])
 def test_a_client_that_takes_nothing_does_not_hold_up_the_end(provider, retryd, answer, body):
-    """Its answer breaks off, and the log does not say that it left."""
+    """Its response breaks off, and the log does not say that it left."""
     provider.answers(answer)
     d = retryd(server={"drain_timeout": "0"})
     with Raw(d, receive_buffer=8192) as c:
@@ -142,7 +142,7 @@ BEAT = "[route beat]\nmodel = beat*\nstream.heartbeat = 20ms\n[route all]\n"
 
 
 def come(d, kind):
-    """A client that waits for an answer, or has a part of it. Its provider says nothing more."""
+    """A client that waits for a response, or has a part of it. Its provider says nothing more."""
     c = Raw(d)
     headers = [f"x-kind: {kind}"]
     if kind in ("splice", "hold"):

@@ -51,7 +51,7 @@ def completed(output):
 
 
 TOOL = [{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-EMPTY = {  # (path, the answer)
+EMPTY = {  # (path, the response)
     "no-choices": (CHATS, completion()),
     "null-choices": (CHATS, {"json": {"id": "c", "object": "chat.completion", "choices": None}}),
     "content-null": (CHATS, completion(message())),
@@ -274,7 +274,7 @@ def test_the_repeat_of_an_empty_stream_behind_heartbeats():
 
 @pytest.mark.parametrize("kind", ["whole", "stream", "heartbeat"])
 def test_an_empty_completion_is_delivered_at_the_end_of_retryd(kind):
-    """It is an answer, and paid for; its repeat would be cut."""
+    """It is a response, and paid for; its repeat would be cut."""
     empty = EMPTY["content-null"][1] if kind == "whole" else EMPTY_STREAMS["role-and-stop"][1]
     heartbeat = {"stream": {"heartbeat": "50ms"}} if kind == "heartbeat" else {}
     with pair(server={"drain_timeout": "0"}, **heartbeat) as (provider, daemon):
@@ -291,7 +291,7 @@ def test_an_empty_completion_is_delivered_at_the_end_of_retryd(kind):
     assert json.loads(body) == empty["json"] if kind == "whole" else body == ROLE + STOP + DONE
 
 
-def test_an_empty_answer_is_kept_by_no_other_request():
+def test_an_empty_response_is_kept_by_no_other_request():
     with pair() as (provider, daemon):
         provider.answers(*[EMPTY["content-null"][1], completion(message(content="a"))] * 3, then="cycle")
         for _ in range(3):

@@ -81,7 +81,7 @@ def test_systemd_is_asked_for_time(provider, retryd, notify, linger):
 
 
 def test_systemd_is_not_asked_before(retryd, notify):
-    """Before it ends, that would be an answer to no question."""
+    """Before it ends, that would be a response to no question."""
     d = retryd("http://127.0.0.1:1/v1", env={"NOTIFY_SOCKET": notify.getsockname(), "WATCHDOG_USEC": "100000"})
     heard = b""
     while heard.count(b"WATCHDOG=1") < 5:

@@ -58,7 +58,7 @@ def test_last_error_byte_for_byte(machine, name):
 
 
 def test_last_error_before_a_break(machine):
-    """C24: Where the last attempt brought no answer, the one before it did."""
+    """C24: Where the last attempt brought no response, the one before it did."""
     provider, daemon = machine
     told = {"status": 503, "body": "told", "headers": {"x-mark": "yes"}}
     for last in (BREAK, {**error(500), "cut": {"after_bytes": 3}}):
@@ -121,7 +121,7 @@ def events(machine):
 @pytest.mark.parametrize("mode", ["live", "splice", "hold"])
 @pytest.mark.parametrize("name", LAST_EVENTS)
 def test_an_error_event_is_an_upstreams_last_word(events, name, mode, worse):
-    """C24: Where nothing better follows it is told as the error answer that it would have been."""
+    """C24: Where nothing better follows it is told as the error response that it would have been."""
     case = events[f"{name}.{mode}.{worse}"]
     assert len(case.attempts) == 2
     assert case.answer.status == LAST_EVENTS[name][2]
@@ -208,7 +208,7 @@ def closed_port():
         yield s.getsockname()[1]
 
 
-OWN = {  # (the answer, status, code, Proxy-Status error, words of the message)
+OWN = {  # (the response, status, code, Proxy-Status error, words of the message)
     "reset": (BREAK, 502, "connection_lost", "connection_terminated", "after 2 attempts"),
     "truncated": ({"preset": "auto", "cut": {"after_bytes": 9}}, 502, "answer_truncated",
                   "http_response_incomplete", "after 2 attempts"),
@@ -300,7 +300,7 @@ UPSTREAM = {"next-hop": "127.0.0.1"}
     ("large", [{"status": 200, "body_bytes": 5 << 20}], {}, (1, "200")),
     ("error-in-200", [{"status": 200, "json": {"error": {"message": "m", "code": 503}}}], {}, (5, "200")),
 ], ids=lambda v: v if isinstance(v, str) else "")
-def test_facts_of_an_upstreams_answer(machine, name, answers, request_, wanted):
+def test_facts_of_an_upstreams_response(machine, name, answers, request_, wanted):
     """C25."""
     provider, daemon = machine
     provider.answers(*answers)
@@ -311,7 +311,7 @@ def test_facts_of_an_upstreams_answer(machine, name, answers, request_, wanted):
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_facts_of_our_own_answer(own, name):
+def test_facts_of_our_own_response(own, name):
     """C25."""
     attempts, waited, target, status = facts(own[name].answer)
     assert (attempts, target) == (2, "test") and waited > 0

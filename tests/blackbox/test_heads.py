@@ -292,7 +292,7 @@ def fields(n, size=500):
 
 
 @pytest.mark.parametrize("body", [CHAT, {**CHAT, "stream": True}], ids=["whole", "stream"])
-def test_an_answer_head_that_does_not_fit_is_an_error_of_ours(provider, retryd, body):
+def test_a_response_head_that_does_not_fit_is_an_error_of_ours(provider, retryd, body):
     """C24: Heads of request and answer share 16 KiB. The bare close that libmicrohttpd makes of it tells nothing."""
     provider.answers({"preset": "auto", "headers": fields(16)})
     d = retryd()
@@ -314,7 +314,7 @@ def test_an_answer_head_that_does_not_fit_is_an_error_of_ours(provider, retryd, 
 
 @pytest.mark.parametrize("cookie", ["", "a=b; " * 20], ids=["plain", "cookies"])
 def test_no_size_of_both_heads_ends_in_a_bare_close(provider, retryd, cookie):
-    """C24: An answer, or an error that says why there is none: whatever is left of the connection's memory."""
+    """C24: A response, or an error that says why there is none: whatever is left of the connection's memory."""
     provider.answers({"preset": "ok", "headers": fields(8)})
     d = retryd()
     seen = set()
@@ -340,7 +340,7 @@ def test_a_request_head_that_leaves_no_room(provider, retryd):
 
 
 def test_only_what_the_kernel_has_whole_is_logged_as_answered(provider, retryd):
-    """C27: A whole answer that its client never takes: the client is gone, whatever was meant for it."""
+    """C27: A whole response that its client never takes: the client is gone, whatever was meant for it."""
     provider.answers({"preset": "auto", "text": "x" * 12_000_000}, {"preset": "auto"})
     d = retryd(server={"hold_limit": "16M"})
     with Raw(d, receive_buffer=4096) as c:

@@ -125,7 +125,7 @@ def text_of_whole(answer):
 
 
 def test_a_failure_does_not_win():
-    """The first fails while the second is under way: its answer is waited for, and nothing else sent."""
+    """The first fails while the second is under way: its response is waited for, and nothing else sent."""
     with house(route=ALL) as (provider, daemon):
         provider.rules(on("one", error(503, delay_ms=300), {"preset": "auto", "delay_ms": 500, "text": "of the second"}))
         answer = ask(daemon, chat())

@@ -69,7 +69,7 @@ HINTS = {
     "please-wait": (told(message="Too many requests. Please wait 1 second before you try again."), 1000),
     "will-reset-after": (told(message="Your quota will reset after 1s."), 1000),
     "capacity-498": (told(498, retry_after="1"), 1000),
-    # times against the answer's own clock, which is not ours
+    # times against the response's own clock, which is not ours
     "date-of-its-own": (told(date=f"Tue, 01 Jan {FAR} 05:00:00 GMT", retry_after=f"Tue, 01 Jan {FAR} 05:00:01 GMT"),
                         1000),
     "date-long-ago": (told(date="Tue, 01 Jan 2019 05:00:00 GMT", retry_after="Tue, 01 Jan 2019 05:00:01 GMT"), 1000),
@@ -96,7 +96,7 @@ IGNORED = {
     "bucket-not-empty": told(**bucket("tokens", "9s", "1")),
     "bucket-without-remaining": told(x_ratelimit_reset_tokens="9s"),
     "zero": told(retry_after="0"),
-    # A good answer's head asks for no wait, whatever becomes of its body.
+    # A good response's head asks for no wait, whatever becomes of its body.
     "good-but-cut": {"preset": "auto", "headers": {"retry-after": "9"}, "cut": {"after_bytes": 30}},
     "good-but-no-json": {"status": 200, "body": "{", "headers": {"retry-after": "9", "content-type": "application/json"}},
     "epoch-in-the-past": told(x_ratelimit_remaining="0", x_ratelimit_reset="1546318801"),

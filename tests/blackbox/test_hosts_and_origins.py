@@ -113,7 +113,7 @@ ODD = [('evil".example', 'evil".example'), ("a\\b", "a\\b"), ("caf\u00e9".encode
 @pytest.mark.parametrize("name, shown", [("evil.example", "evil.example"), *ODD], ids=range(len(ODD) + 1))
 @pytest.mark.parametrize("field", ["Host", "Origin"])
 def test_who_was_refused_is_named(machine, field, name, shown):
-    """In the answer and in the log, which it can break in no way."""
+    """In the response and in the log, which it can break in no way."""
     daemon = machine[1]
     start = len(daemon.lines)
     how = {"host": name} if field == "Host" else {"headers": [f"Origin: {name}"]}

@@ -12,7 +12,7 @@ GOOD = {"preset": "auto", "events": 5}
 
 
 def ask(daemon, api="chat", headers=(), **more):
-    """A stream asked for by an HTTP/1.0 client; the connection ends with the answer."""
+    """A stream asked for by an HTTP/1.0 client; the connection ends with the response."""
     body = json.dumps(request_of(api, "gpt-4o", **more)).encode()
     lines = ["Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
     with Raw(daemon) as c:
@@ -26,7 +26,7 @@ def ask(daemon, api="chat", headers=(), **more):
 
 @pytest.fixture
 def daemon(retryd):
-    return retryd(stream={"heartbeat": "20ms"})  # a heartbeat would be a part of the answer
+    return retryd(stream={"heartbeat": "20ms"})  # a heartbeat would be a part of the response
 
 
 @pytest.mark.parametrize("mode", [None, *MODES])
@@ -78,7 +78,7 @@ def test_the_upstreams_own_error_with_its_own_status(provider, daemon):
     assert (answer.error["code"], answer.error["message"]) == ("insufficient_quota", "No money.")
 
 
-def test_an_error_that_ends_the_stream_is_in_the_answer(provider, daemon):
+def test_an_error_that_ends_the_stream_is_in_the_response(provider, daemon):
     """C12: The stream and the connection end in one piece with the event: the length counts it."""
     refusal = 'data: {"error":{"message":"no","type":"x","param":null,"code":"content_filter"}}\n\n'
     provider.answers({"headers": {"content-type": "text/event-stream"}, "body": refusal})

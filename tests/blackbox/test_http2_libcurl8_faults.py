@@ -24,7 +24,7 @@ def http2_retryd(retryd, pki):  # noqa: F811
 
 
 def ask_many(d, count, body=CHAT):
-    """So many at once; their answers."""
+    """So many at once; their responses."""
     clients = [Raw(d) for _ in range(count)]
     for c in clients:
         c.request(body=body)
@@ -142,7 +142,7 @@ def test_goaway_that_includes_the_stream_is_ambiguous(pki, retryd):  # noqa: F81
 
 
 def test_a_stream_that_is_reset_is_repeated(pki, retryd):  # noqa: F811
-    """C3: Before its answer and amid it; the connection lives on."""
+    """C3: Before its response and amid it; the connection lives on."""
     def play(request):
         if request.n == 2:
             request.head()

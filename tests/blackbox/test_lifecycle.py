@@ -239,7 +239,7 @@ def test_signals_that_come_as_it_ends_do_not_kill_it(retryd):
     ({"stall": {"before_head": True}}, None, CHAT), ({"preset": "error", "status": 503}, "next in", CHAT),
     (AMID_AN_ANSWER, None, CHAT), ({"preset": "chat_stream", "stall": {"after_events": 1}}, None, STREAM)],
     ids=["attempting", "backoff", "held", "held-stream"])
-def test_what_has_no_answer_when_drain_timeout_has_passed(provider, retryd, answer, seen, body):
+def test_what_has_no_response_when_drain_timeout_has_passed(provider, retryd, answer, seen, body):
     """It is told so, in words that an SDK can read, and that it may come again: to the daemon's next life."""
     provider.answers(answer)
     d = retryd(server={"drain_timeout": "0"}, retry={"initial_delay": "60s"})
@@ -648,7 +648,7 @@ def test_out_of_descriptors(provider, retryd):
         except OSError:
             pass
     d.wait_line("out of file descriptors")
-    assert comes_to_rest(d.pid, within=2.5), "it spins"  # before the first answer frees anything
+    assert comes_to_rest(d.pid, within=2.5), "it spins"  # before the first response frees anything
     served = 0
     for c in clients:
         try:

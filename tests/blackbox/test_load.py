@@ -83,7 +83,7 @@ def compare(provider, requests, attempts):
 
 
 def in_flight(provider, d):
-    """Waits until every client's first attempt is at the provider, which holds its answers, and lets them
+    """Waits until every client's first attempt is at the provider, which holds its responses, and lets them
     go; returns how many requests retryd had in progress then."""
     provider.wait(heads=COUNT, timeout=60)
     wait_metric(d, "retryd_requests_active", COUNT)

@@ -41,8 +41,8 @@ def test_a_slow_upstream_does_not_fill_memory(retryd):
 
 
 @pytest.mark.parametrize("memory_body", ["1M", "32M"])
-def test_an_answer_amid_an_upload_that_waits(retryd, memory_body):
-    """Both ways at once: the upload waits for the upstream, the answer for the client, each in pieces."""
+def test_a_response_amid_an_upload_that_waits(retryd, memory_body):
+    """Both ways at once: the upload waits for the upstream, the response for the client, each in pieces."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         d = retryd(f"http://127.0.0.1:{listener.getsockname()[1]}/v1",
                    server={"hold_limit": "64K", "memory_body": memory_body}, env=without_quarantine())
@@ -52,7 +52,7 @@ def test_an_answer_amid_an_upload_that_waits(retryd, memory_body):
             begin(c, len(body))
             c.send(body)
             upstream, _ = listener.accept()
-            # All of it has come: what grows from here on is the answer's.
+            # All of it has come: what grows from here on is the response's.
             wait_metric(d, {"1M": "retryd_spooled_bytes_total", "32M": "retryd_buffered_bytes"}[memory_body], len(body))
             before = memory_kib(d.pid, "VmHWM")
             with upstream:

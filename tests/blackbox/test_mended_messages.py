@@ -8,7 +8,7 @@ from streams import assert_broken, assert_whole, case, read_messages, sse
 
 THOUGHT, TEXT = "Let me see: \u00e9t\u00e9.", "I look it up. "
 INPUT = '{"city": "Z\u00fcrich", "unit": "C"}'
-FIRST, TRUE = 1, 2  # the number of the first answer, and of the one that is whole
+FIRST, TRUE = 1, 2  # the number of the first response, and of the one that is whole
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def block(index, kind, key, text, size, *behind, **more):
 
 
 def message(size, number, text=TEXT, given=INPUT):
-    """A message in pieces of a size, with the ids and counts of this answer."""
+    """A message in pieces of a size, with the ids and counts of this response."""
     begun = {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": "claude", "content": [],
              "stop_reason": None, "usage": {"input_tokens": 9, "output_tokens": number}}
     return [event("message_start", message=begun), event("ping"),
@@ -57,7 +57,7 @@ def test_every_block_goes_on_wherever_it_broke(both):
         n = int(name.split("-")[0])
         whole = n == len(first) - 1  # all but message_stop, which says nothing new
         assert told.finishes[0] == ["tool_use"] and len(seen.attempts) == (1 if whole else 2), name
-        # What goes in was counted once; what came out is that of a whole answer.
+        # What goes in was counted once; what came out is that of a whole response.
         assert told.usages == [{"input_tokens": 9, "output_tokens": 50 + (FIRST if whole else TRUE),
                                 "total_tokens": 59 + (FIRST if n == len(first) - 1 else TRUE)}], name
 

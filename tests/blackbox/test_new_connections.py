@@ -313,5 +313,5 @@ with daemon(slow.port) as d, Raw(d, timeout=80) as c:
 """
 
 
-def test_an_answer_may_be_silent_where_the_path_is_fine(tmp_path):
+def test_a_response_may_be_silent_where_the_path_is_fine(tmp_path):
     on_own_network(SILENT_ANSWER, tmp_path)

@@ -60,7 +60,7 @@ def test_it_goes_on_as_it_came_and_its_model_is_known(encoding, memory, provider
 
 @every_encoding
 def test_it_asks_for_a_stream(encoding, provider, retryd):
-    """C10: So that its answer is asked for without an encoding, and a break before its content is ridden out."""
+    """C10: So that its response is asked for without an encoding, and a break before its content is ridden out."""
     good = {"preset": "chat_stream", "text": "abcd", "events": 4}
     provider.answers({**good, "cut": {"after_events": 1}}, good)
     answer = ask(retryd(retry=FAST), packed(STREAM, encoding), headers=[f"Content-Encoding: {encoding}",

@@ -105,7 +105,7 @@ def test_what_is_well_costs_one_request_and_arrives_as_it_was_sent(mode, well, d
         assert without_times(plain(got.answer)) == direct[name], name
 
 
-# Ends and pauses that the API allows, or that its clients take for a whole answer.
+# Ends and pauses that the API allows, or that its clients take for a whole response.
 FULL = {"events": 6, "usage": True}
 ALLOWED = {
     "no-mark": {"done": False}, "no-usage-before-the-mark": {"usage": False},
@@ -130,7 +130,7 @@ def test_what_is_whole_costs_one_request(mode, well):
 
 STREAM = {"preset": "chat_stream", "events": 6}
 LONG_MS = 1000  # before it goes wrong: all that came before has then been passed on, also by a busy machine
-# The answer that is always given, and the requests that it costs in the modes live, splice and hold, of at most 5.
+# The response that is always given, and the requests that it costs in the modes live, splice and hold, of at most 5.
 # They are what commit 18e1540 made, unless a comment says what changed them.
 FAULTS = {
     **{f"error-{status}": ({"preset": "error", "status": status}, 1, 1, 1)
@@ -153,7 +153,7 @@ FAULTS = {
     "an-error-amid": ({"sse": [*(f'data: {{"id":"a","choices":[{{"index":0,"delta":{{"content":"{w}"}}}}]}}\n\n' for w in "ab"),
                                'data: {"error":{"message":"m","code":"server_error"}}\n\n'],
                        "stall": {"after_events": 2, "for_ms": LONG_MS}}, 1, 5, 5),
-    # 5 in splice and hold before: an event that comes garbled again is the answer's way.
+    # 5 in splice and hold before: an event that comes garbled again is the response's way.
     "garbled-amid": ({"sse": ['data: {"id":"a","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n', "data: {\n\n",
                               'data: {"id":"a","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
                               "data: [DONE]\n\n"]}, 1, 2, 2),
@@ -177,7 +177,7 @@ def test_what_a_fault_costs(name, wrong):
     assert [len(wrong[f"{mode}/{name}"].attempts) for mode in MODES] == list(FAULTS[name][1:])
 
 
-# Amid, 5 in splice before: what was silent is not asked for the same answer again.
+# Amid, 5 in splice before: what was silent is not asked for the same response again.
 SILENCES = {
     "before-the-head": ({"stall": {"before_head": True}}, 5, 5, 5),
     "before-the-content": ({**STREAM, "stall": {"after_events": 1}}, 5, 5, 5),

@@ -101,7 +101,7 @@ def test_multipart_is_replayed(provider, retryd):
         assert "transfer-encoding" not in headers and "expect" not in headers
 
 
-def test_replayed_after_an_answer_amid_the_upload(provider, retryd):
+def test_replayed_after_a_response_amid_the_upload(provider, retryd):
     """The upstream answers, or leaves, when it has the head; the next attempt has it all."""
     provider.answers({**error(503), "on": "head"}, {"on": "head", "cut": {"before_head": True}},
                      {"preset": "auto"})
@@ -206,7 +206,7 @@ def test_a_full_disk_costs_that_request_alone(provider, retryd, tmp_path, chunke
 
 
 def test_the_last_block_does_not_fit(provider, retryd, tmp_path):
-    """All bytes were taken before the disk said no: the answer comes all the same, and nothing goes out."""
+    """All bytes were taken before the disk said no: the response comes all the same, and nothing goes out."""
     d = retryd(server={"spool_dir": tmp_path, "memory_body": "64K"}, wrap=small_disk("256k", tmp_path))
     with Raw(d) as c:
         for n in (256 * KIB + 1, 300 * KIB):
@@ -379,7 +379,7 @@ GOOD = json.dumps({"id": "x", "object": "chat.completion", "model": "m", "choice
     b"Content-Length: %d\r\n\r\n%s" % (len(GOOD), GOOD),
     b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD),
 ], ids=["length", "chunked"])
-def test_an_early_good_answer_is_taken(retryd, framing):
+def test_an_early_good_response_is_taken(retryd, framing):
     """Whole before the request is: what the request still had to say, and nobody reads, is given up."""
     upstream = AnswersEarly(framing)
     d = retryd(upstream.url, retry={"max_attempts": 1}, timeout={"idle": "20s", "first_byte": "20s"})

@@ -31,7 +31,7 @@ STATUSES = {
     529: "overloaded", 507: "server_error", 599: "server_error",
 }
 
-# name: (the first answer, the reason in the log, the status in the log or None, request fields)
+# name: (the first response, the reason in the log, the status in the log or None, request fields)
 RETRIED = {
     **{f"status-{s}": (error(s), reason, s, {}) for s, reason in STATUSES.items()},
     **{f"bare-{s}": ({"status": s, "body": "<html>oops</html>"}, reason, s, {})
@@ -126,8 +126,8 @@ def test_is_final(seen, status, kind):
     assert case.failures[0]["cannot_retry"] == "the same request would fail again"
 
 
-def test_good_answers_are_not_repeated():
-    """What only looks like a failure: an error told of something else, redirects, empty answers."""
+def test_good_responses_are_not_repeated():
+    """What only looks like a failure: an error told of something else, redirects, empty responses."""
     answers = {
         "null-error": {"status": 200, "json": {"id": "x", "error": None}},
         "empty-error": {"status": 200, "json": {"id": "x", "error": {}}},
@@ -135,7 +135,7 @@ def test_good_answers_are_not_repeated():
         "redirect": {"status": 302, "headers": {"location": "/elsewhere"}, "body": ""},
         "nothing": {"status": 204},
     }
-    elsewhere = {  # where anything may be the answer
+    elsewhere = {  # where anything may be the response
         "text-about-errors": {"status": 200, "body": '{"error":{"code":"x"}}',
                               "headers": {"content-type": "text/plain"}},
         "empty": {"status": 200, "body": ""},
@@ -150,11 +150,11 @@ def test_good_answers_are_not_repeated():
         assert case.answer.status == answers[name]["status"], name
 
 
-# --- what cannot be an answer ----------------------------------------------------------------------
+# --- what cannot be a response ----------------------------------------------------------------------
 
 HTML = {"content-type": "text/html; charset=utf-8"}
 WORDS = {"content-type": "text/plain"}
-USELESS = {  # (the answer, what the message calls it)
+USELESS = {  # (the response, what the message calls it)
     "html": ({"headers": HTML, "body": "<!doctype html><title>Just a moment...</title>"}, "an HTML page"),
     "html-gzipped": ({"headers": HTML, "body": "<html>" + "x" * 900, "gzip": True}, "an HTML page"),
     "html-as-json": ({"headers": {"content-type": "application/json"}, "body": "\n<html>"}, "an HTML page"),
@@ -184,7 +184,7 @@ def useless():
 
 
 @pytest.mark.parametrize("name", USELESS)
-def test_what_cannot_be_an_answer_is_asked_for_again(useless, name):
+def test_what_cannot_be_a_response_is_asked_for_again(useless, name):
     for n, path in enumerate(GENERATES):
         case = useless[f"{name}.{n}"]
         assert (case.answer.status, case.answer.json()) == (200, {"path": path}), path
@@ -197,7 +197,7 @@ def test_what_cannot_be_an_answer_is_asked_for_again(useless, name):
 
 
 @pytest.mark.parametrize("name", USELESS)
-def test_what_cannot_be_an_answer_is_told_as_what_it_is(useless, name):
+def test_what_cannot_be_a_response_is_told_as_what_it_is(useless, name):
     case = useless[f"{name}.never"]
     assert case.answer.status == 502 and len(case.attempts) == 5
     message = case.answer.error["message"]
@@ -235,7 +235,7 @@ def choice(**more):
 
 
 BAD = {"code": 502, "message": "boom"}
-WITHIN = {  # (path, the answer, the reason, the status at the end)
+WITHIN = {  # (path, the response, the reason, the status at the end)
     "in-a-choice": ("/v1/chat/completions", {"json": choice(finish_reason="error", error=BAD)}, "bad_gateway", 502),
     "in-a-choice-alone": ("/v1/chat/completions", {"json": choice(error=BAD)}, "bad_gateway", 502),
     "in-a-choice-as-text": ("/v1/chat/completions", {"json": choice(finish_reason="stop", error="it died",
@@ -268,7 +268,7 @@ WITHIN = {  # (path, the answer, the reason, the status at the end)
 
 
 @pytest.mark.parametrize("name", WITHIN)
-def test_an_error_within_a_good_answer(within, name):
+def test_an_error_within_a_good_response(within, name):
     _, _, reason, status = WITHIN[name]
     rescued, told = within[f"{name}.once"], within[f"{name}.always"]
     assert (rescued.answer.status, len(rescued.attempts)) == (200, 2)
@@ -286,8 +286,8 @@ def within():
         yield run(provider, daemon, cases)
 
 
-def test_words_beside_an_answer_or_in_its_place_elsewhere_are_no_error():
-    """Answers of other endpoints, what is only taken on, and what stands beside choices."""
+def test_words_beside_a_response_or_in_its_place_elsewhere_are_no_error():
+    """Responses of other endpoints, what is only taken on, and what stands beside choices."""
     fine = {"id": "c", "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}
     answers = {"taken-on": ("/v1/chat/completions", {"request_id": "r"}),
                "no-error": ("/v1/chat/completions", {"choices": [{**fine["choices"][0], "error": ""}]}),
@@ -302,7 +302,7 @@ def test_words_beside_an_answer_or_in_its_place_elsewhere_are_no_error():
         **dict.fromkeys(answers, (200, 1)), "accepted": (202, 1)}
 
 
-def test_an_empty_account_beside_an_answer_is_final():
+def test_an_empty_account_beside_a_response_is_final():
     """C4."""
     said = {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
     with pair() as (provider, daemon):
@@ -334,7 +334,7 @@ def test_an_error_beside_no_choices_in_a_stream():
     assert told["limited"] == told["several"] == []
 
 
-def test_a_stored_response_that_failed_is_an_answer():
+def test_a_stored_response_that_failed_is_a_response():
     failed = {"json": {"object": "response", "status": "failed", "error": {"code": "server_error", "message": "m"}}}
     cases = {"get": Case([failed, error(500)], method="GET", path="/v1/responses/r"),
              "cancelled": Case([{"json": {"object": "response", "status": "cancelled", "error": None}}, error(500)],

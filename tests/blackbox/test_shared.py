@@ -152,7 +152,7 @@ def test_requests_per_minute_count_for_all_daemons_together(redis):
 
 @pytest.mark.tsan
 def test_killing_redis_in_the_middle_of_a_load_fails_nothing(redis):
-    # A third of the answers is a 429: some request meets many of them.
+    # A third of the responses is a 429: some request meets many of them.
     with daemons(redis, retry={"max_attempts": 50, "initial_delay": "20ms", "max_delay": "20ms",
                                "budget_min": 100000}, server={"workers": 2}) as (provider, one, two):
         provider.script({"rules": [{"match": {}, "answers": [limited(60), {"preset": "auto"}, {"preset": "auto"}],

@@ -18,7 +18,7 @@ EVENT = 'data: {"choices":[{"index":0,"delta":{"content":"' + "y" * 2000 + '"}}]
 STREAM_HEAD = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 EVENTS = {"repeat": {"count": SIZE // len(EVENT), "ops": [{"send": EVENT}]}}
 
-# name: what is asked for, the provider's answer, and the bytes that it begins with
+# name: what is asked for, the provider's response, and the bytes that it begins with
 ANSWERS = {
     "length": (CHAT, {"body_bytes": SIZE}, pattern(MIB)),
     "chunked": (CHAT, {"body_bytes": SIZE, "chunked": True}, pattern(MIB)),

@@ -139,7 +139,7 @@ IDS = ["x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-g
 @pytest.mark.parametrize("names", [[name] for name in IDS] + [IDS[i::-1] for i in range(1, len(IDS))] + [IDS],
                          ids=lambda names: "+".join(names))
 def test_the_upstreams_id_stands_in_the_requests_line(machine, names):
-    """Where there are many, the first of the rule, however they are ordered in the answer."""
+    """Where there are many, the first of the rule, however they are ordered in the response."""
     provider, daemon = machine
     provider.answers({**AUTO, "headers": {"x-request-id": None, **{name: f"id-of-{name}" for name in names}}})
     start = len(daemon.lines)
@@ -158,7 +158,7 @@ def test_each_attempt_has_its_own(machine):
     assert line_of(daemon, start)["upstream_id"] == "req_2"
 
 
-def test_a_failure_has_that_of_the_answer_that_was_told(machine):
+def test_a_failure_has_that_of_the_response_that_was_told(machine):
     provider, daemon = machine
     provider.answers({**error(500), "headers": {"x-request-id": "req_1"}}, {"cut": {"before_head": True}})
     start = len(daemon.lines)
@@ -174,7 +174,7 @@ def test_so_has_a_stream(machine):
     assert line_of(daemon, start)["upstream_id"] == "req_s"
 
 
-def test_an_answer_of_ours_has_none(machine):
+def test_a_response_of_ours_has_none(machine):
     provider, daemon = machine
     provider.answers({"cut": {"before_head": True}})
     start = len(daemon.lines)

@@ -22,7 +22,7 @@ def daemon(retryd):
 
 
 class Heard:
-    """An answer with the time at which each piece of it came."""
+    """A response with the time at which each piece of it came."""
 
     def __init__(self, head, pieces, asked_ms):
         self.head, self.pieces, self.asked_ms = head, pieces, asked_ms

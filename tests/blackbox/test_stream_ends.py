@@ -118,7 +118,7 @@ def test_behind_the_last_finish_pings_do_not_go_on_for_ever(mode, both):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_pings_alone_keep_no_answer_alive_for_ever(mode):
+def test_pings_alone_keep_no_response_alive_for_ever(mode):
     """Amid it, too: without content for first_content it counts as broken."""
     good = sse([*said("one ", "two ", "three"), FINISH, usage(), DONE])
     cases = {name: case("chat", [for_ever(said("one ", "two "), ping), good], mode) for name, ping in PINGS.items()}
@@ -135,7 +135,7 @@ def test_pings_alone_keep_no_answer_alive_for_ever(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_usage_that_was_asked_for(mode, both):
-    """Where only that is lost hold and splice ask again; live has the answer, and the log tells."""
+    """Where only that is lost hold and splice ask again; live has the response, and the log tells."""
     events = [*said("one ", "two"), FINISH]
     answers = [sse(events, cut=len(events)), sse([*events, usage(), DONE])]
     name = f"usage-{mode}"
@@ -150,7 +150,7 @@ def test_the_usage_that_was_asked_for(mode, both):
 
 @pytest.mark.parametrize("mode", ["splice", "hold"])
 def test_where_the_usage_comes_to_nothing_what_was_whole_is_delivered(mode, both):
-    """It is asked for once, and an answer that does not help, whatever it is, takes nothing away."""
+    """It is asked for once, and a response that does not help, whatever it is, takes nothing away."""
     events = [*said("one ", "two"), FINISH]
     lacking = sse(events, cut=len(events))
     others = {"error": error(503), "final": error(400), "lost": {"cut": {"before_head": True}}, "again": lacking,
@@ -322,7 +322,7 @@ def response_events():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_nobody_knows_is_no_content(mode, both):
-    """C10: A break behind it is ridden out, whatever comes first; behind the answer's own text it is as ever."""
+    """C10: A break behind it is ridden out, whatever comes first; behind the response's own text it is as ever."""
     cases, bodies = {}, {}
     for name, strange in STRANGE.items():
         whole = message(strange, *response_events())

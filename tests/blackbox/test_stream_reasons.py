@@ -44,7 +44,7 @@ def last_two(body):
 
 @pytest.mark.parametrize("mode", ["live", "splice"])
 def test_a_response_that_broke_ends_as_failed(mode, both):
-    """In splice the second answer is another one: the ids and numbers are those of the first."""
+    """In splice the second response is another one: the ids and numbers are those of the first."""
     other = {"preset": "responses_stream", "events": 5, "text": "something else"}
     seen = run(*both, {"a": case("responses", [cut(), other], mode)})["a"]
     told = read_responses(seen.answer.body)
@@ -69,6 +69,6 @@ def test_what_the_upstream_told_is_the_reason_in_both(kind, both):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_response_fails_that_the_client_never_saw_begin(mode, both):
-    """Where it has nothing of one, the answer is an error's as ever."""
+    """Where it has nothing of one, the response is an error's as ever."""
     seen = run(*both, {"a": case("responses", [error(503), error(503)], mode)})["a"]
     assert seen.answer.status == 503 and b"response.failed" not in seen.answer.body

@@ -227,7 +227,7 @@ def test_slow_reader_of_a_stream(provider, retryd):
 @pytest.mark.parametrize("half_closed", [False, True])
 @pytest.mark.parametrize("size", [12_000_000, 60_000_000])
 def test_a_client_that_takes_nothing_is_cut_off(provider, retryd, size, half_closed):
-    """timeout.idle bounds the client, too: held answers and streams that nobody reads do not stay for ever."""
+    """timeout.idle bounds the client, too: held responses and streams that nobody reads do not stay for ever."""
     provider.answers({"body_bytes": size})
     d = retryd(timeout={"idle": "400ms"}, server={"hold_limit": "16M"})
     with Raw(d, receive_buffer=16384) as c:

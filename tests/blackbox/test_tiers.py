@@ -165,7 +165,7 @@ def test_after_attempts_per_tier_the_fallback_model():
     assert answer.header("x-retryd-target") == "one" and fallen_back(answer) == "small"
 
 
-def test_the_answer_names_the_model_that_served_it():
+def test_the_response_names_the_model_that_served_it():
     """C21."""
     with house(route={"fallback_models": "small", "retry.attempts_per_tier": 1}) as (provider, daemon):
         provider.rules(on("one", error(503), model="big"))
@@ -178,8 +178,8 @@ def test_the_answer_names_the_model_that_served_it():
     assert fallen_back(whole) == fallen_back(stream) == "small"
 
 
-def test_the_answer_is_kept_as_it_came():
-    """C21: Whatever name the upstream gives the model in its answer: not a byte of it is changed."""
+def test_the_response_is_kept_as_it_came():
+    """C21: Whatever name the upstream gives the model in its response: not a byte of it is changed."""
     served = {"status": 200, "body": '{ "model" :"small-2026-01-01",  "choices":[{"index":0,"finish_reason":"stop",'
                                      '"message":{"role":"assistant","content":"a"}}] }',
               "headers": {"content-type": "application/json"}}

@@ -45,7 +45,7 @@ def start(retryd, link, **how):
     return retryd(link.url, upstream_settings=link.settings, **how)
 
 
-# --- 1: libcurl sends a POST again when a kept connection dies without an answer --------------------
+# --- 1: libcurl sends a POST again when a kept connection dies without a response --------------------
 
 
 @pytest.mark.parametrize("how", ["fin", "reset"])
@@ -85,13 +85,13 @@ def test_lost_kept_connection_is_our_retry(link, retryd):
     assert wait_metric(d, "retryd_possible_duplicates_total", 1) == 1
 
 
-# --- 2: bytes that nobody asked for on an idle connection become the next answer --------------------
+# --- 2: bytes that nobody asked for on an idle connection become the next response --------------------
 
 POISON = ("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\r\n"
           '"POISON"')
 
 
-def test_unsolicited_bytes_are_never_an_answer(link, retryd):
+def test_unsolicited_bytes_are_never_a_response(link, retryd):
     """C1."""
     link.provider.answers({"preset": "auto", "text": "clean", "after": {"delay_ms": 0, "send": POISON}})
     d = start(retryd, link)
@@ -130,8 +130,8 @@ def test_unsolicited_bytes_in_the_same_turn(link, retryd, first):
     assert [r["conn_n"] for r in link.provider.record()] == [1, 1]
 
 
-def test_bytes_behind_an_answer_end_its_connection(link, retryd):
-    """C1: The bytes come in one piece with the answer before them."""
+def test_bytes_behind_a_response_end_its_connection(link, retryd):
+    """C1: The bytes come in one piece with the response before them."""
     answer = POISON.replace("POISON", "answer")
     link.provider.answers({"wire": [{"send": answer + POISON}]})
     d = start(retryd, link)
@@ -318,7 +318,7 @@ def test_hung_resolver_holds_up_nobody(retryd, tmp_path):
 
 
 def run_many(d, count, payload, timeout=60):
-    """So many requests at once from one thread; the answers' bytes, in order."""
+    """So many requests at once from one thread; the responses' bytes, in order."""
     selector = selectors.DefaultSelector()
     answers = [b""] * count
     for n in range(count):

@@ -279,14 +279,14 @@ def test_binary_body(machine):
     assert got.body == BLOB
 
 
-def test_early_hints_are_not_the_answer(machine):
+def test_early_hints_are_not_the_response(machine):
     got, _ = reach(machine, answer={"preset": "auto", "early_hints": True})
     assert got.status == 200 and got.json()["choices"]
 
 
 @pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
 def test_interim_responses_pass(machine, body):
-    """RFC 9110 15.2: at once, before there is an answer; not to a client of HTTP/1.0, which knows none."""
+    """RFC 9110 15.2: at once, before there is a response; not to a client of HTTP/1.0, which knows none."""
     provider, daemon = machine
     provider.answers({"preset": "auto", "early_hints": True, "delay_ms": 300})
     with Raw(daemon) as c:
@@ -317,7 +317,7 @@ WITHOUT_BODY = {  # name: (the upstream's head, the method, may another request 
 
 @pytest.mark.parametrize("name", WITHOUT_BODY)
 def test_answers_without_a_body(machine, name):
-    """They tell the length they would have had, and nothing follows that is taken for an answer."""
+    """They tell the length they would have had, and nothing follows that is taken for a response."""
     provider, daemon = machine
     lines, method, goes_on = WITHOUT_BODY[name]
     provider.answers(wire(lines), AUTO)

@@ -21,7 +21,7 @@ BREAKS = {
 
 
 def broken_body(c):
-    """What came of an answer in chunks before its connection broke: no last chunk came."""
+    """What came of a response in chunks before its connection broke: no last chunk came."""
     got = b""
     with pytest.raises((Closed, ConnectionResetError)):
         while True:
@@ -55,7 +55,7 @@ def test_hold_rides_it_out(how, provider, retryd):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_behind_a_heartbeat_it_breaks_as_well(mode, provider, retryd):
-    """The head has gone out, an answer never came."""
+    """The head has gone out, a response never came."""
     provider.answers({"sse": [": thinking\n\n"], "stall": {"after_events": 1, "for_ms": 300}})
     d = retryd(retry=FAST, stream={"heartbeat": "50ms"})
     with Raw(d) as c:
@@ -66,7 +66,7 @@ def test_behind_a_heartbeat_it_breaks_as_well(mode, provider, retryd):
 
 
 def test_no_heartbeat_for_what_may_be_no_event_stream(provider, retryd):
-    """C14: Lines of JSON, for example: a head sent ahead of them would spoil a good answer."""
+    """C14: Lines of JSON, for example: a head sent ahead of them would spoil a good response."""
     lines = b'{"a":1}\n{"done":true}\n'
     provider.answers({"body": lines.decode(), "delay_ms": 400, "headers": {"content-type": "application/x-ndjson"}})
     answer = ask(retryd(stream={"heartbeat": "50ms"}), STREAM, "/v1/api/chat")

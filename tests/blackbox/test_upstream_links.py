@@ -103,7 +103,7 @@ def test_concurrent_requests_have_connections_of_their_own(provider, retryd):
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_head_leaves_its_body_behind(provider, retryd, kept):
-    """A body has no meaning there, and libcurl would wait for an answer's."""
+    """A body has no meaning there, and libcurl would wait for a response's."""
     provider.answers({"preset": "models"})
     d = retryd(retry={"max_attempts": 1}, timeout={"first_byte": "2s", "idle": "2s"})
     with Raw(d) as c:
@@ -440,7 +440,7 @@ def test_heads_that_cannot_be_taken(provider, retryd, name):
 
 
 @pytest.mark.parametrize("name", ["a field too large", "fields too large together", "too many fields"])
-def test_a_good_answer_whose_head_is_too_large_is_not_bought_again(provider, retryd, name):
+def test_a_good_response_whose_head_is_too_large_is_not_bought_again(provider, retryd, name):
     """C3: It was made, and would come just so again; that of an error may be smaller the next time."""
     wire, words = BAD_HEADS[name]
     provider.answers({"wire": [{"send": wire}]})
@@ -465,7 +465,7 @@ def keepalive_timers(port):
 
 
 def test_long_silence_keeps_both_sides_awake(provider, retryd):
-    """TCP keep-alive runs on both of retryd's sides while an answer is silent."""
+    """TCP keep-alive runs on both of retryd's sides while a response is silent."""
     provider.answers({"preset": "auto", "stall": {"before_head": True, "for_ms": 400}})
     d = retryd()
     with Raw(d) as c:
@@ -481,7 +481,7 @@ def test_long_silence_keeps_both_sides_awake(provider, retryd):
 
 
 def test_first_byte_zero_waits_on(provider, retryd):
-    """idle is for pieces of an answer, not for its head: 0 waits as long as it takes."""
+    """idle is for pieces of a response, not for its head: 0 waits as long as it takes."""
     provider.answers({"preset": "auto", "delay_ms": 1200})
     d = retryd(timeout={"first_byte": 0, "idle": "200ms", "first_content": 0}, retry={"deadline": 0})
     answer = ask(d)

@@ -13,7 +13,7 @@ def said(status, **error_object):
     return {"status": status, "json": {"error": {"message": "m", **error_object}}}
 
 
-ASIDE = {  # causes that lie with a key: (the answer, its reason)
+ASIDE = {  # causes that lie with a key: (the response, its reason)
     "quota": (verdict("insufficient_quota", 429), "quota_exhausted"),
     "spend-limit": (verdict("project_spend_limit_exceeded", 429), "quota_exhausted"),
     "dead": (verdict("invalid_api_key", 401), "key_rejected"),

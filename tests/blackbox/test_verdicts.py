@@ -163,7 +163,7 @@ def says(status, word, **how):
 
 
 QUOTA = {"code": "insufficient_quota"}
-C5 = {  # (first answer, attempts, reason)
+C5 = {  # (first response, attempts, reason)
     **{f"no-{s}": (says(s, "false"), 1, "upstream_says_no_retry") for s in (408, 409, 429, 500, 503)},
     **{f"yes-{s}": (says(s, "true"), 2, "upstream_says_retry") for s in (400, 401, 404, 422, 501)},
     "yes-500": (says(500, "true"), 2, "server_error"),
@@ -205,7 +205,7 @@ def test_decides_over_retry_on():
     assert len(seen["silent"].attempts) == 1
 
 
-def test_good_answers_stay_good():
+def test_good_responses_stay_good():
     """C5."""
     first = {"preset": "auto", "headers": {"x-should-retry": "true"}}
     with pair() as (provider, daemon):

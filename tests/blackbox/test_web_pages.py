@@ -91,7 +91,7 @@ ANSWERS = {  # name: (case, status)
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_every_answer_can_be_read(machine, name):
+def test_every_response_can_be_read(machine, name):
     """retryd's own errors among them, and what the upstream grants to all is not repeated."""
     case, status = ANSWERS[name]
     case.headers = [*case.headers, f"Origin: {HERE}", "Sec-Fetch-Site: cross-site"]

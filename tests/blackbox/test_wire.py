@@ -276,8 +276,8 @@ def test_too_long_target(provider, retryd):
     assert provider.record() == []
 
 
-def test_large_answer_heads(provider, retryd):
-    """Heads that fit come whole, and one that does not is an answer that cannot be read."""
+def test_large_response_heads(provider, retryd):
+    """Heads that fit come whole, and one that does not is a response that cannot be read."""
     provider.answers({"preset": "ok", "headers": [[f"x-h-{n}", "v" * 200] for n in range(60)]},
                      {"preset": "ok", "headers": [[f"x-h-{n}", "v" * 1000] for n in range(100)]})
     d = retryd(retry={"max_attempts": 1})
@@ -362,7 +362,7 @@ def test_http_1_0_stream_is_whole_or_an_error(provider, retryd):
 
 
 def test_http_1_0_answer_that_breaks_is_a_reset(provider, retryd):
-    """Beyond hold_limit, without a length: a plain end would make half an answer look whole."""
+    """Beyond hold_limit, without a length: a plain end would make half a response look whole."""
     provider.answers({"body_bytes": 3_000_000, "chunked": True, "cut": {"after_bytes": 2_000_000, "delay_ms": 100}},
                      {"body_bytes": 3_000_000, "chunked": True})
     d = retryd(server={"hold_limit": "64K"})
@@ -401,7 +401,7 @@ def test_connection_close_is_kept_to(provider, retryd):
         assert [v for n, v in r["headers"] if n.lower() == "connection"] in ([], ["keep-alive"])
 
 
-def test_keep_alive_after_each_kind_of_answer(provider, retryd):
+def test_keep_alive_after_each_kind_of_response(provider, retryd):
     provider.rules({"key": "x-n", "answers": [{"preset": "auto"}]},)
     d = retryd()
     with Raw(d) as c:

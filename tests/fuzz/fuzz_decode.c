@@ -91,7 +91,7 @@ static enum inspect_end inspect(struct str type, bool due, struct str encoding, 
     return end;
 }
 
-/* What the answer is, told from the decoded text. */
+/* What the response is, told from the decoded text. */
 static enum inspect_end verdict(const struct outcome *o, bool encoded, bool json, struct str body)
 {
     struct json_stream c;

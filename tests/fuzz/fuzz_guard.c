@@ -201,8 +201,8 @@ static void repeated(struct str input, enum dialect d)
     }
 }
 
-/* Taken for the rest of another answer. */
-static void as_a_second_answer(struct str input, enum dialect d)
+/* Taken for the rest of another response. */
+static void as_a_second_response(struct str input, enum dialect d)
 {
     static const char *const firsts[] = {
         [DIALECT_CHAT] =
@@ -237,6 +237,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int any = DIALECT_CHAT; any <= DIALECT_OTHER; any++)
         same_at_any_split(input, (enum dialect)any);
     repeated(input, d);
-    as_a_second_answer(input, d);
+    as_a_second_response(input, d);
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Waits that an answer asks for, in headers and words: bounded, the same however a name is spelled, and
- * never longer for a later clock.
+/* Waits that a response asks for, in headers and words: bounded, the same however a name is
+ * spelled, and never longer for a later clock.
  *
  * An input is header lines, an empty line, and a body. */
 #include <ctype.h>

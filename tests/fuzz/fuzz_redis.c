@@ -1,5 +1,5 @@
-/* Any bytes as what a Redis server answers: the shared view survives them, and nobody is shut out for
- * longer than a day on a stranger's word.
+/* Any bytes as what a Redis server answers: the shared view survives them, and nobody is shut out
+ * for longer than a day on a stranger's word.
  *
  * An input is what the server sends on the first connection, a byte of 1, and what it sends on the
  * second. A byte of 2 is where it waits for something to be asked before it goes on. A server on a
@@ -139,7 +139,7 @@ static bool is_through(const struct line *line)
     return !line->open || (line->rest.n == 0 && !line->writing);
 }
 
-/* Asks for something now and then, for there would be no answers else. */
+/* Asks for something now and then, for there would be no responses else. */
 static void play(uv_loop_t *loop)
 {
     unsigned told = 0;

@@ -1,9 +1,9 @@
-/* Two answers, cut anywhere and joined: what the client reads is JSON, in the first answer's names and
- * numbers, and its texts are those of one answer, never of both.
+/* Two responses, cut anywhere and joined: what the client reads is JSON, in the first response's
+ * names and numbers, and its texts are those of one response, never of both.
  *
- * An input is a byte that names the API, a first answer, a byte of 1, and a second one; without that
- * byte the second is the first once more. The texts are read by cJSON, which shares nothing with
- * splice. */
+ * An input is a byte that names the API, a first response, a byte of 1, and a second one; without
+ * that byte the second is the first once more. The texts are read by cJSON, which shares nothing
+ * with splice. */
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,7 +139,8 @@ static void read_chat(struct reading *r, const cJSON *chunk)
     }
 }
 
-/* An answer whose sum is not what its deltas said has no text of its own to hold others against. */
+/* A response whose sum is not what its deltas said has no text of its own to hold others
+ * against. */
 static void check_sum(struct reading *r, const char *place, const char *type, const cJSON *event)
 {
     static const char *const wholes[] = {"text",  "arguments",  "refusal", "code",
@@ -187,8 +188,8 @@ static bool place_in_response(const cJSON *event, char *out, size_t size)
     return true;
 }
 
-/* Text is what grows in a place; of other types that have a `delta` all is to be held against the same
- * type only, which splice counts. */
+/* Text is what grows in a place; of other types that have a `delta` all is to be held against the
+ * same type only, which splice counts. */
 static void read_responses(struct reading *r, const cJSON *event)
 {
     const cJSON *type = member(event, "type"), *delta = member(event, "delta");
@@ -237,7 +238,8 @@ static void read_messages(struct reading *r, const cJSON *event)
 
 /* --- names and numbers ------------------------------------------------------------------------ */
 
-/* What all events of a chat stream share. Held against the first answer's once a second one began. */
+/* What all events of a chat stream share. Held against the first response's once a second one
+ * began. */
 struct names {
     cJSON *of[4];
 };
@@ -324,7 +326,7 @@ static void deliver(struct reading *client, enum dialect d, struct str event, st
     guard_deinit(&g);
 }
 
-/* --- an answer -------------------------------------------------------------------------------- */
+/* --- a response ------------------------------------------------------------------------------- */
 
 struct game {
     enum dialect d;
@@ -333,7 +335,7 @@ struct game {
     struct names names;
 };
 
-/* All of an answer, read by itself. */
+/* All of a response, read by itself. */
 static void read_whole(struct reading *r, enum dialect d, struct str answer)
 {
     struct guard_seen seen;
@@ -352,7 +354,7 @@ static void read_whole(struct reading *r, enum dialect d, struct str answer)
     guard_deinit(&g);
 }
 
-/* What comes of an answer, cut where `answer` ends. False: it is another one. */
+/* What comes of a response, cut where `answer` ends. False: it is another one. */
 static bool play(struct game *game, struct str answer, bool first)
 {
     struct guard_seen seen;
@@ -389,7 +391,7 @@ static bool is_prefix(const struct buf *a, const struct buf *b)
     return a->len <= b->len && (a->len == 0 || memcmp(a->p, b->p, a->len) == 0);
 }
 
-/* Lengths before the answer: what came since is the answer's own, in its place. */
+/* Lengths before the response: what came since is the response's own, in its place. */
 static void check_texts(struct reading *client, const size_t *before, size_t n_before,
                         struct reading *whole, bool ended)
 {

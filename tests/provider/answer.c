@@ -1,4 +1,4 @@
-/* One answer of a script: its life, and the programs composed from it. */
+/* One response of a script: its life, and the programs composed from it. */
 #include "answer.h"
 #include "compose.h"
 

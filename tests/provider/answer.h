@@ -1,4 +1,4 @@
-/* One answer of a script, as its JSON describes it. */
+/* One response of a script, as its JSON describes it. */
 #ifndef PROVIDER_ANSWER_H
 #define PROVIDER_ANSWER_H
 
@@ -32,7 +32,7 @@ enum encoding { ENCODING_NONE, ENCODING_GZIP, ENCODING_DEFLATE };
 enum limit_at { LIMIT_NONE, BEFORE_HEAD, AFTER_HEAD, AFTER_BYTES, AFTER_EVENTS, AFTER_DELTAS };
 enum limit_how { LIMIT_RESET, LIMIT_FIN, LIMIT_SILENCE, LIMIT_PAUSE };
 
-/* "cut" or "stall": where the answer stops being what it should be, and how. */
+/* "cut" or "stall": where the response stops being what it should be, and how. */
 struct limit {
     enum limit_at at;
     enum limit_how how;
@@ -42,7 +42,7 @@ struct limit {
 
 enum { ANSWER_CACHE = 8, ANSWER_ERROR_MAX = 256 };
 
-/* All of a request that can change the bytes of an answer, so it is also the key of the cache. */
+/* All of a request that can change the bytes of a response, so it is also the key of the cache. */
 struct answer_key {
     enum preset preset; /* never PRESET_AUTO */
     bool head;          /* a HEAD request: no body */
@@ -57,7 +57,7 @@ struct answer_slot {
     struct program *program;
 };
 
-/* The strings and lists belong to the script's JSON, which lives as long as the answer. */
+/* The strings and lists belong to the script's JSON, which lives as long as the response. */
 struct answer {
     enum preset preset;
     const char *text;

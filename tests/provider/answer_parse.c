@@ -1,4 +1,4 @@
-/* Reads an answer's JSON: one table of keys, one function per kind of value. */
+/* Reads a response's JSON: one table of keys, one function per kind of value. */
 #include "answer.h"
 #include "fields.h"
 #include "wire.h"
@@ -340,7 +340,7 @@ enum row_type { ROW_PARSE, ROW_TEXT, ROW_BOOL, ROW_MS, ROW_COUNT };
 
 #define FIELD(member) offsetof(struct answer, member)
 
-/* Every key of an answer, and what reads it. */
+/* Every key of a response, and what reads it. */
 static const struct row {
     const char *key;
     enum row_type type;

@@ -1,4 +1,4 @@
-/* The body of an answer in the pieces it is to be sent in. */
+/* The body of a response in the pieces it is to be sent in. */
 #include "body.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* The body of an answer in the pieces it is to be sent in. */
+/* The body of a response in the pieces it is to be sent in. */
 #ifndef PROVIDER_BODY_H
 #define PROVIDER_BODY_H
 

@@ -108,7 +108,7 @@ class Provider:
         self.script(script)
 
     def answers(self, *answers, then="repeat", **rule):
-        """One rule for every request: these answers, in turn."""
+        """One rule for every request: these responses, in turn."""
         self.rules({"answers": list(answers), "then": then, **rule})
 
     # ---- what it saw ----

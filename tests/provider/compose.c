@@ -1,4 +1,4 @@
-/* Turns an answer into the program that sends it. */
+/* Turns a response into the program that sends it. */
 #include "compose.h"
 #include "body.h"
 #include "presets.h"

@@ -1,4 +1,4 @@
-/* Turns an answer into the program that sends it. */
+/* Turns a response into the program that sends it. */
 #ifndef PROVIDER_COMPOSE_H
 #define PROVIDER_COMPOSE_H
 

@@ -38,7 +38,7 @@ static void begin_read(struct conn *c)
     c->told_to_continue = false;
 }
 
-/* The answer is out: on to the next request. */
+/* The response is out: on to the next request. */
 static void conn_next(struct conn *c)
 {
     if (c->closed) {
@@ -110,7 +110,8 @@ void conn_release(struct conn *c)
     }
 }
 
-/* A model named in the path, made safe for a JSON string; before a colon, where a method follows. */
+/* A model named in the path, made safe for a JSON string; before a colon, where a method
+ * follows. */
 static void model_of_path(const struct request *req, bool method, char *ret_model)
 {
     const char *from = memmem(req->target, req->path_len, "/models/", 8);
@@ -291,7 +292,7 @@ static void refuse(struct conn *c)
     buf_free(&text);
 }
 
-/* The first byte of a request cancels what was to follow the last answer. */
+/* The first byte of a request cancels what was to follow the last response. */
 static void begin_request(struct conn *c)
 {
     c->began = true;
@@ -332,7 +333,7 @@ static size_t feed_step(struct conn *c, const char *data, size_t len)
     return n;
 }
 
-/* Bytes that come while an answer is given: the rest of a body that is to be read all the same,
+/* Bytes that come while a response is given: the rest of a body that is to be read all the same,
  * and what is looked at later. */
 static void keep_input(struct conn *c, const char *data, size_t len)
 {

@@ -45,9 +45,9 @@ struct conn {
     bool feeding;
     bool began;     /* the first byte of a request is in */
     bool head_seen; /* its head is in */
-    bool answered;  /* its answer is complete */
+    bool answered;  /* its response is complete */
     bool told_to_continue;
-    bool draining; /* reads on during an answer that was given at the head */
+    bool draining; /* reads on during a response that was given at the head */
 };
 
 void conn_accept(struct server *s, uv_stream_t *stream, bool is_pipe, SSL_CTX *ctx);
@@ -62,7 +62,7 @@ void conn_finish(struct conn *c, bool notify);
 void conn_unref(struct conn *c);
 /* Plays on where something was held, now that it is not. */
 void conn_release(struct conn *c);
-/* The answer is complete, or as complete as the script wants it. */
+/* The response is complete, or as complete as the script wants it. */
 void conn_answered(struct conn *c);
 /* Counts for the epoch of the current request: one of before the last clear counts no more. */
 void conn_count(struct conn *c, uint64_t *counter);

@@ -1,4 +1,4 @@
-/* Takes checked values out of an answer's JSON. */
+/* Takes checked values out of a response's JSON. */
 #include "fields.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Takes checked values out of an answer's JSON. */
+/* Takes checked values out of a response's JSON. */
 #ifndef PROVIDER_FIELDS_H
 #define PROVIDER_FIELDS_H
 
@@ -6,7 +6,7 @@
 
 enum { FIELD_MS_MAX = 24 * 3600 * 1000 };
 
-/* One parse: where the answer goes, and the first complaint. */
+/* One parse: where the response goes, and the first complaint. */
 struct parse {
     struct answer *a;
     char *error;

@@ -8,7 +8,7 @@
 
 enum play {
     PLAY_WAIT,  /* for the link or the timer */
-    PLAY_END,   /* the answer is complete; play on for what follows it */
+    PLAY_END,   /* the response is complete; play on for what follows it */
     PLAY_STOP,  /* nothing follows */
     PLAY_CLOSE, /* the connection is to end, in one of these ways */
     PLAY_FIN,
@@ -16,8 +16,8 @@ enum play {
     PLAY_GONE /* the peer is not there any more */
 };
 
-/* The owner calls player_play again when the link has drained, the timer has fired, or *released has
- * become true. */
+/* The owner calls player_play again when the link has drained, the timer has fired, or *released
+ * has become true. */
 struct player {
     struct link *link;
     uv_timer_t *timer;

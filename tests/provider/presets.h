@@ -6,7 +6,7 @@
 
 /* Which preset "auto" stands for. */
 enum preset preset_for(const char *path, size_t path_len, bool stream);
-/* Writes the body of key->preset, with the options of the answer, as pieces. */
+/* Writes the body of key->preset, with the options of the response, as pieces. */
 void preset_write(struct body *body, const struct answer *a, const struct answer_key *key);
 const char *status_reason(int status);
 

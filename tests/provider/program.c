@@ -1,4 +1,4 @@
-/* A program: the list of steps that put one answer on the wire. */
+/* A program: the list of steps that put one response on the wire. */
 #include "program.h"
 
 #include <assert.h>

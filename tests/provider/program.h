@@ -1,4 +1,4 @@
-/* A program: the list of steps that put one answer on the wire. */
+/* A program: the list of steps that put one response on the wire. */
 #ifndef PROVIDER_PROGRAM_H
 #define PROVIDER_PROGRAM_H
 
@@ -13,7 +13,8 @@ enum {
     PATTERN_SLICE = 256 * 1024
 };
 
-/* Stand where NUMBER_LEN digits are to be written: the request's number, and the time of the write. */
+/* Stand where NUMBER_LEN digits are to be written: the request's number, and the time of the
+ * write. */
 #define NUMBER_MARK "\001\001\001\001\001\001\001\001\001\001\001\001"
 #define CLOCK_MARK "\002\002\002\002\002\002\002\002\002\002\002\002"
 
@@ -27,7 +28,7 @@ enum op_kind {
     OP_SILENCE,  /* nothing until the peer leaves */
     OP_RESET,    /* RST */
     OP_FIN,      /* FIN; on TLS without a close_notify */
-    OP_END,      /* the answer is complete; what follows is unsolicited */
+    OP_END,      /* the response is complete; what follows is unsolicited */
     OP_CLOSE     /* an orderly close */
 };
 
@@ -46,7 +47,7 @@ struct patch {
     bool clock;
 };
 
-/* Shared by reference count: one program serves every request that gets the same answer. */
+/* Shared by reference count: one program serves every request that gets the same response. */
 struct program {
     unsigned refs;
     int status; /* for the log and the record; 0 for raw wire */

@@ -27,8 +27,8 @@ struct record {
     bool closed_early;
     int rule;
     int answer;
-    uint64_t serial; /* the number that stands in the answer; 0 until there is one */
-    int status;      /* -1 until there is an answer; 0 for raw wire */
+    uint64_t serial; /* the number that stands in the response; 0 until there is one */
+    int status;      /* -1 until there is a response; 0 for raw wire */
     uint64_t sent;
     double t[T_COUNT]; /* 0 when not yet */
 };

@@ -17,7 +17,7 @@ struct scene {
     long long created;
 };
 
-/* Fills text and cuts by the options of the answer; the caller frees both. */
+/* Fills text and cuts by the options of the response; the caller frees both. */
 void scene_init_text(struct scene *s);
 /* The i-th piece of the content, or all of it, as a JSON string. */
 void scene_delta(struct scene *s, uint32_t i);

@@ -336,7 +336,7 @@ static uint64_t *counter(struct rule *r, const struct request *req)
     return r->key != NULL ? keyed_counter(r, value != NULL ? value : "") : &r->taken;
 }
 
-/* The place in the list of the rule's next answer, or -1 when it falls through. */
+/* The place in the list of the rule's next response, or -1 when it falls through. */
 static int next_index(const struct rule *r, uint64_t taken)
 {
     if (taken < r->n_answers) {

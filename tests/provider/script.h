@@ -33,9 +33,9 @@ struct script *script_new_auto(void);
 /* Returns NULL with a message in error when the text is not a script. */
 struct script *script_parse(const char *text, size_t len, char error[ANSWER_ERROR_MAX]);
 void script_free(struct script *s);
-/* Takes the next answer for a whole request. */
+/* Takes the next response for a whole request. */
 struct pick script_pick(struct script *s, const struct request *req);
-/* For a request whose head alone is in: takes its answer if that one is to be given at once. */
+/* For a request whose head alone is in: takes its response if that one is to be given at once. */
 bool script_pick_at_head(struct script *s, const struct request *req, struct pick *ret_pick);
 
 #endif

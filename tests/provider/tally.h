@@ -4,7 +4,7 @@
 
 #include "buf.h"
 
-/* A request is in flight from when it has been read (or is answered at its head) until its answer
+/* A request is in flight from when it has been read (or is answered at its head) until its response
  * has come to its end, or its peer has left. */
 struct tally_count {
     uint64_t requests;
@@ -32,7 +32,7 @@ void tally_begin(struct tally *tally, size_t n_rules);
 /* Forgets what was; what is in flight stays. */
 void tally_clear(struct tally *tally);
 void tally_deinit(struct tally *tally);
-/* A request gets an answer of this rule, -1 for the default. */
+/* A request gets a response of this rule, -1 for the default. */
 struct tally_mark tally_enter(struct tally *tally, int rule);
 /* It is over; doing that again is harmless. */
 void tally_leave(struct tally *tally, struct tally_mark *mark);

@@ -284,7 +284,7 @@ def test_auto_chat(provider, wire):
     assert [r["conn_n"] for r in provider.record()] == [1, 2, 3]
 
 
-def test_each_answer_has_its_own_request_id(wire):
+def test_each_response_has_its_own_request_id(wire):
     ids = set()
     for _ in range(5):
         wire.request()
@@ -295,7 +295,7 @@ def test_each_answer_has_its_own_request_id(wire):
 def test_events_tell_when_they_are_sent(provider, wire):
     provider.answers({"preset": "chat_stream", "events": 3, "interval_ms": 20, "clock": True})
     before = time.monotonic_ns() // 1000 % 10**12
-    for _ in range(2):  # the bytes are kept from one answer to the next
+    for _ in range(2):  # the bytes are kept from one response to the next
         wire.request()
         chunks = [json.loads(event[6:]) for event in wire.answer().events()[:-1]]
         times = [int(text) for c in chunks if (text := c["choices"][0]["delta"].get("content"))]
@@ -757,7 +757,7 @@ def test_unwanted_body_can_be_drained_meanwhile(provider):
     assert [r["body_len"] for r in provider.record()[1:]] == [1_000_000] * 2
 
 
-def test_what_comes_after_the_answer(provider, wire):
+def test_what_comes_after_the_response(provider, wire):
     provider.answers({"body": "x", "after": {"delay_ms": 30, "send": "HTTP/1.1 408 Unasked\r\n\r\n"}},
                      {"body": "y", "after": {"delay_ms": 30, "close": True}})
     wire.request()

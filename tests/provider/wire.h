@@ -1,4 +1,4 @@
-/* Compiles "wire": an answer written byte by byte. */
+/* Compiles "wire": a response written byte by byte. */
 #ifndef PROVIDER_WIRE_H
 #define PROVIDER_WIRE_H
 

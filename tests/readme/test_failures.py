@@ -41,7 +41,7 @@ def test_each_cause_has_its_place():
     assert sorted(told) == sorted(ROWS)
 
 
-def test_the_tests_of_other_answers_exist():
+def test_the_tests_of_other_responses_exist():
     there = {name for path in (ROOT / "tests/blackbox").glob("test_*.py")
              for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
     rows = list(table_rows(ANSWERS))

@@ -17,7 +17,7 @@ GOOD = {"preset": "auto", "text": ANSWER}
 
 
 def failing(status, code=None, **more):
-    """An error answer of the API's own shape."""
+    """An error response of the API's own shape."""
     return {"preset": "error", "status": status, **({"code": code} if code else {}), **more}
 
 

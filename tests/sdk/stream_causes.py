@@ -1,6 +1,6 @@
 """The causes in the table of streams: what an upstream may do to a stream, as scripts for the provider.
 
-Each answer is for one API, "chat" or "responses". A complete stream has TEXT in four pieces and its usage, and ends as
+Each response is for one API, "chat" or "responses". A complete stream has TEXT in four pieces and its usage, and ends as
 the API documents it. A bad stream begins the same and fails after two pieces.
 """
 
@@ -115,7 +115,7 @@ def crlf(api):
 
 
 def called(label, answer):
-    """The same answer under another Content-Type."""
+    """The same response under another Content-Type."""
     return {**answer, "headers": {"content-type": label}}
 
 
@@ -150,12 +150,12 @@ def pausing(api, events):
 
 
 def stops(api, *last):
-    """Two pieces, these, and the end of the answer in good order."""
+    """Two pieces, these, and the end of the response in good order."""
     return pausing(api, [*EVENTS[api]()[:LEAD[api] + 2], *last])
 
 
 def unfinished(api):
-    """All pieces and the end of the answer in good order, but nothing that says so."""
+    """All pieces and the end of the response in good order, but nothing that says so."""
     return pausing(api, EVENTS[api]()[:LEAD[api] + len(PIECES)])
 
 
@@ -170,7 +170,7 @@ def breaks(api, *last):
 
 
 def says_nothing(api):
-    """A stream that ends as it should and holds no answer."""
+    """A stream that ends as it should and holds no response."""
     if api == "chat":
         events = chat_events()
         return {"sse": [events[0], *events[-3:]]}

@@ -1,7 +1,7 @@
 """The rows of the table of streams: what an upstream does to a stream, and what the application then sees.
 
-A row is a cause, with the provider's first answer for chat completions and for the Responses API (None if the API has
-no such case), and the effect in each of the three modes. The provider's second answer is a complete stream, except in
+A row is a cause, with the provider's first response for chat completions and for the Responses API (None if the API has
+no such case), and the effect in each of the three modes. The provider's second response is a complete stream, except in
 rows named "always". An effect is the same for every client, except for those in BUT of test_stream_table.py, which
 runs the rows. docs/failures.md shows the same rows to users.
 
@@ -79,7 +79,7 @@ ROWS = {
     "a-page": (each(lambda api: PAGE), RETRIED),
     "reset": (each(lambda api: cut(LEAD[api] + 2)), told(error())),
     "fin": (each(lambda api: cut(LEAD[api] + 2, "fin")), told(error())),
-    # Who was silent is not asked for the same answer again, and there is nobody else. Held, the client has none of it.
+    # Who was silent is not asked for the same response again, and there is nobody else. Held, the client has none of it.
     "silence": (each(lambda api: {**WHOLE, "stall": {"after_events": LEAD[api] + 2}}),
                 (error("idle_timeout"), error("idle_timeout"), whole(2))),
     "clean-end-amid": (each(stops), told(error())),
@@ -129,7 +129,7 @@ ROWS = {
     "retry-field": (each(lambda api: amid(api, "retry: 10\n\n")), UNHARMED),
     "crlf-and-empty-lines": (each(crlf), UNHARMED),
     "no-json": (each(lambda api: pausing(api, amid(api, NO_JSON)["sse"])), (whole(1), whole(2), whole(2))),
-    # It is the answer's way: asked for once more, and then passed without it, unless it has to be whole.
+    # It is the response's way: asked for once more, and then passed without it, unless it has to be whole.
     "no-json-always": (each(lambda api: pausing(api, amid(api, NO_JSON)["sse"])),
                        (whole(1), whole(2), error("answer_malformed", "", 2))),
     # --- what servers call otherwise, or do not say ---

@@ -30,7 +30,7 @@ def held(client):
     return stream(client, **HOLD)
 
 
-# What the API does, the call, and the provider's answers for it.
+# What the API does, the call, and the provider's responses for it.
 CASES = {
     "breaks a stream before its first word": (stream, [{**STREAM, "cut": {"after_events": 1}}, GOOD]),
     "breaks a stream in the middle of the text": (held, [{**STREAM, "cut": {"after_events": 3, "delay_ms": 400}}, GOOD]),

@@ -1,6 +1,6 @@
 """Gemini's own API and Anthropic's messages, with the SDKs of both: what their applications see.
 
-Each row of the table has the provider's answer, each time or first, and what the application of every client then
+Each row of the table has the provider's response, each time or first, and what the application of every client then
 gets: the complete response, or an error that the SDK raises. Each client runs in one process, with all its own retries
 on, and makes all its calls at the same time.
 """

@@ -32,7 +32,7 @@ RUST = {
     "no-json-always": {"hold": repeated(error("answer_malformed", "", 2), 4)},
     **dict.fromkeys(["detail-always", "detail-in-200-always"],
                     dict.fromkeys(MODES, repeated(error(text="", attempts=3), 4))),
-    # An answer of 429 has to have an `error`.
+    # A response of 429 has to have an `error`.
     "base-resp-always": dict.fromkeys(MODES, raw("", 3)),
     # Its types know neither a reason nor choices like these, with or without retryd.
     "empty-reasons": dict.fromkeys(MODES, raw("")),

@@ -25,7 +25,7 @@ def run(program):
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_prints_the_answer_while_the_provider_fails_twice(program, provider, retryd, environment):
+def test_prints_the_response_while_the_provider_fails_twice(program, provider, retryd, environment):
     environment(retryd())
     provider.answers(failing(503), RESET, GOOD)
     done = run(program)

@@ -7,7 +7,7 @@ import struct
 
 
 class Answer:
-    """What a client has: all bytes, and whether they are a whole answer."""
+    """What a client has: all bytes, and whether they are a whole response."""
 
     __slots__ = ("data", "whole", "ended", "status", "headers", "body")
 
@@ -17,7 +17,7 @@ class Answer:
 
 
 class Reader:
-    """Finds the end of an answer in the bytes that come."""
+    """Finds the end of a response in the bytes that come."""
 
     def __init__(self, answer):
         self.answer = answer

@@ -17,7 +17,7 @@ class Wrong(Exception):
 
 
 def by_request(record):
-    """{number: its attempts at the provider}, and {the number in an attempt's answer: the request's}."""
+    """{number: its attempts at the provider}, and {the number in an attempt's response: the request's}."""
     attempts, owner = defaultdict(list), {}
     for a in record:
         found = PATH.match(a["target"])
@@ -51,7 +51,7 @@ def by_line(lines):
     return requests, {ids[name]: f for name, f in failed.items()}
 
 
-# --- what an answer says ---
+# --- what a response says ---
 
 
 def events_of(body):
@@ -145,7 +145,7 @@ class Round:
             self.check_plain(r, answer, line)
 
     def check_own(self, r, answer):
-        """All numbers of attempts in an answer are this request's own."""
+        """All numbers of attempts in a response are this request's own."""
         body = answer.body if not r.spec.gzip else b""
         numbers = {int(n) for n in NUMBERS.findall(body)} | {
             int(answer.headers.get("x-request-id", "req_0")[4:])} - {0}

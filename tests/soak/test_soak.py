@@ -145,7 +145,7 @@ def test_a_descriptor_that_remains_is_found():
 
 
 def test_a_wrong_account_is_found():
-    """An answer that is another request's, a line too few, a line too many, an attempt not logged."""
+    """A response that is another request's, a line too few, a line too many, an attempt not logged."""
     import ledger
     import plan
 

@@ -1,4 +1,4 @@
-/* The command line: what is understood, what each answer says and to whom, the exit codes,
+/* The command line: what is understood, what each response says and to whom, the exit codes,
  * --health. */
 #include <arpa/inet.h>
 #include <check.h>

@@ -56,7 +56,7 @@ static void tear_down(void)
     loaded_deinit(&loaded);
 }
 
-/* One good answer for the model. */
+/* One good response for the model. */
 static void attempt(const struct upstream *upstream, const char *model)
 {
     struct plan plan = {.route = "r",

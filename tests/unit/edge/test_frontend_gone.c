@@ -11,7 +11,7 @@
 #include "exchange/exchange.h"
 #include "unit.h"
 
-#define LARGE (16u << 20) /* more than the kernel takes of an answer that nobody reads */
+#define LARGE (16u << 20) /* more than the kernel takes of a response that nobody reads */
 
 enum way { CLOSES, RESETS, HALF_CLOSES, WAYS };
 
@@ -25,7 +25,7 @@ struct place {
     size_t body;         /* so many */
     size_t taken;        /* ... of which the owner has room for so many, and never for more */
     unsigned events;     /* how much has happened then */
-    size_t whole;        /* length of the answer */
+    size_t whole;        /* length of the response */
     bool streams, dries; /* ... or one that is pulled, and has nothing to give from some time on */
 };
 
@@ -52,7 +52,7 @@ static const struct place places[] = {
     /* while its owner thinks, with its next request sent, too */
     {.sent = NO_BODY, .events = 2},
     {.sent = NO_BODY NO_BODY, .events = 2},
-    /* with an answer and with a stream that it does not read, and with a stream that waits */
+    /* with a response and with a stream that it does not read, and with a stream that waits */
     {.sent = NO_BODY, .events = 2, .whole = LARGE},
     {.sent = NO_BODY, .events = 3, .streams = true},
     {.sent = NO_BODY, .events = 3, .streams = true, .dries = true},
@@ -72,7 +72,7 @@ static struct {
     bool complete, gone, answered;
 } owner;
 
-/* --- the owner ---------------------------------------------------------------------------------- */
+/* --- the owner -------------------------------------------------------------------------------- */
 
 static int on_headers(void *ctx, struct frontend_request *r, struct http_request *request,
                       void **ret_user, char *ret_why, size_t size)
@@ -195,7 +195,7 @@ static void act(void)
         answer();
 }
 
-/* --- the loop ------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static void on_work(void *arg)
 {
@@ -233,7 +233,7 @@ static void tear_down(void)
     ck_assert_int_eq(uv_loop_close(&loop), 0);
 }
 
-/* --- the client ------------------------------------------------------------------------------------- */
+/* --- the client ------------------------------------------------------------------------------- */
 
 static int connect_one(int *ret_accepted)
 {

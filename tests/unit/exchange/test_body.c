@@ -44,7 +44,7 @@ static void error_message(char *to, size_t size)
     snprintf(to, size, "%.*s", (int)w.body.len, w.body.p ? w.body.p : "");
 }
 
-/* --- sent again and again ------------------------------------------------------------------------- */
+/* --- sent again and again --------------------------------------------------------------------- */
 
 static const size_t lengths[] = {0,
                                  1,
@@ -100,7 +100,7 @@ START_TEST(under_pressure_it_goes_to_the_file_sooner)
 }
 END_TEST
 
-/* --- slow disks ----------------------------------------------------------------------------------- */
+/* --- slow disks ------------------------------------------------------------------------------- */
 
 START_TEST(a_slow_disk_holds_the_client_back)
 {
@@ -135,7 +135,7 @@ START_TEST(the_last_block_is_waited_for)
 END_TEST
 
 /* An attempt that ends amid its upload leaves a read under way; the next one begins anew. */
-START_TEST(an_answer_amid_the_upload)
+START_TEST(a_response_amid_the_upload)
 {
     static const struct fake_attempt script[] = {
         {.status = 503, .headers_ms = 250, .pieces = {{0, "{}", 0}}, .early = true},
@@ -167,7 +167,7 @@ START_TEST(a_client_that_leaves_amid_it)
 }
 END_TEST
 
-/* --- disks that fail ------------------------------------------------------------------------------ */
+/* --- disks that fail -------------------------------------------------------------------------- */
 
 static void expect_507(const char *reason)
 {
@@ -245,7 +245,7 @@ START_TEST(it_cannot_be_read_back)
 }
 END_TEST
 
-/* --- what it says --------------------------------------------------------------------------------- */
+/* --- what it says ----------------------------------------------------------------------------- */
 
 /* A JSON body as long as one likes: the keys stand around the long value. */
 static size_t make_json(size_t filler)
@@ -373,7 +373,7 @@ START_TEST(what_a_spooled_file_asks_for)
 }
 END_TEST
 
-/* --- by itself ------------------------------------------------------------------------------------ */
+/* --- by itself -------------------------------------------------------------------------------- */
 
 START_TEST(in_memory_without_a_world)
 {
@@ -458,7 +458,7 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test(c, under_pressure_it_goes_to_the_file_sooner, 0, 2);
     tcase_add_test(c, a_slow_disk_holds_the_client_back);
     tcase_add_test(c, the_last_block_is_waited_for);
-    tcase_add_test(c, an_answer_amid_the_upload);
+    tcase_add_test(c, a_response_amid_the_upload);
     tcase_add_loop_test(c, a_client_that_leaves_amid_it, 0, 3);
     tcase_add_test(c, no_room_amid_the_body);
     tcase_add_test(c, no_room_for_the_last_block);

@@ -39,7 +39,7 @@
 
 /* What the caller gets. No other result is right and safe. */
 enum caller {
-    RESCUED, /* a whole answer, as if nothing had happened */
+    RESCUED, /* a whole response, as if nothing had happened */
     REFUSED, /* the upstream's own error, at once: no repeat would change it */
     TOLD,    /* the words that came, and one error event behind them: no end, nothing twice */
 };
@@ -159,7 +159,7 @@ static void play(const struct fault *f, enum stream_mode mode)
     world_finish();
 }
 
-/* One answer from its first word to its end, all words once. */
+/* One response from its first word to its end, all words once. */
 static void got_all(void)
 {
     struct stream_told t;

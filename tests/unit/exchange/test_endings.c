@@ -23,7 +23,7 @@ static const struct fake_attempt broken_stream = {
 static const struct fake_attempt whole_stream = {
     .status = 200, .headers = SSE, .pieces = {{0, EVENT "data: [DONE]\n\n", 0}}};
 static char long_text[20000];
-static const struct fake_attempt long_answer = {
+static const struct fake_attempt long_response = {
     .status = 200, .headers = JSON, .pieces = {{0, long_text, sizeof(long_text)}}, .hangs = true};
 
 /* The state in which it happens. */
@@ -48,7 +48,7 @@ static const struct place {
     {.script = &down, .state = EXCHANGE_BACKOFF, .stream = true, .heartbeat = true},
     {.script = &broken_stream, .state = EXCHANGE_BACKOFF, .stream = true},
     {.script = &stream, .state = EXCHANGE_RELAYING, .stream = true},
-    {.script = &long_answer, .state = EXCHANGE_RELAYING},
+    {.script = &long_response, .state = EXCHANGE_RELAYING},
     {.script = &whole_stream, .state = EXCHANGE_RELAYING, .stream = true, .slow = true},
 };
 

@@ -76,7 +76,7 @@ static void own_error(unsigned status, const char *code, char *ret_message, size
     cJSON_Delete(json);
 }
 
-/* --- states --------------------------------------------------------------------------------------- */
+/* --- states ----------------------------------------------------------------------------------- */
 
 /* The diagram of exchange.h, written a second time. */
 static const char *const moves[] = {
@@ -129,9 +129,9 @@ START_TEST(states_and_ends_have_words)
 }
 END_TEST
 
-/* --- answers --------------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
-START_TEST(a_good_answer_passes_unchanged)
+START_TEST(a_good_response_passes_unchanged)
 {
     static const struct fake_attempt a = {
         .status = 201,
@@ -191,7 +191,7 @@ START_TEST(head_and_304_keep_the_length_they_tell)
 }
 END_TEST
 
-/* --- retries --------------------------------------------------------------------------------------- */
+/* --- retries ---------------------------------------------------------------------------------- */
 
 START_TEST(retries_until_success)
 {
@@ -264,7 +264,7 @@ START_TEST(verdicts_pass_at_once_byte_for_byte)
 }
 END_TEST
 
-START_TEST(the_last_error_answer_outlives_a_lost_connection)
+START_TEST(the_last_error_response_outlives_a_lost_connection)
 {
     const struct fake_attempt script[] = {overloaded, rate_limited, refused};
 
@@ -277,7 +277,7 @@ START_TEST(the_last_error_answer_outlives_a_lost_connection)
 }
 END_TEST
 
-START_TEST(an_error_answer_that_broke_off_is_never_passed_on)
+START_TEST(an_error_response_that_broke_off_is_never_passed_on)
 {
     struct fake_attempt a = rate_limited;
 
@@ -341,7 +341,7 @@ START_TEST(own_errors_by_cause)
 }
 END_TEST
 
-START_TEST(a_truncated_answer_is_made_again)
+START_TEST(a_truncated_response_is_made_again)
 {
     const struct fake_attempt script[] = {
         {.status = 200, .headers = JSON, .pieces = {{0, "{\"id\"", 0}}, .end = TRANSPORT_TRUNCATED},
@@ -382,7 +382,7 @@ START_TEST(an_attempt_that_cannot_start)
 }
 END_TEST
 
-START_TEST(an_answer_that_cannot_be_given_is_cut)
+START_TEST(a_response_that_cannot_be_given_is_cut)
 {
     w.whole_fails = -ENOMEM;
     if (_i == 0)
@@ -395,7 +395,7 @@ START_TEST(an_answer_that_cannot_be_given_is_cut)
 }
 END_TEST
 
-/* --- hints ----------------------------------------------------------------------------------------- */
+/* --- hints ------------------------------------------------------------------------------------ */
 
 START_TEST(hints_are_floors)
 {
@@ -439,7 +439,7 @@ START_TEST(a_hint_too_long_is_the_final_word)
 }
 END_TEST
 
-/* --- times ----------------------------------------------------------------------------------------- */
+/* --- times ------------------------------------------------------------------------------------ */
 
 static const struct fake_attempt silent = {.hangs = true};
 static const struct fake_attempt half = {
@@ -622,7 +622,7 @@ START_TEST(an_error_whose_body_stalls_counts_by_its_status)
 }
 END_TEST
 
-/* --- stale connections -------------------------------------------------------------------------------- */
+/* --- stale connections ------------------------------------------------------------------------ */
 
 static const struct fake_attempt stale = {.end = TRANSPORT_STALE, .detail = "stale"};
 
@@ -661,7 +661,7 @@ START_TEST(a_stale_connection_is_not_replaced_past_the_deadline)
 }
 END_TEST
 
-/* --- sick connections --------------------------------------------------------------------------------- */
+/* --- sick connections ------------------------------------------------------------------------- */
 
 /* C3: a kept connection leads to the same server each time. */
 START_TEST(after_a_sick_answer_the_next_attempt_begins_anew)
@@ -675,7 +675,7 @@ START_TEST(after_a_sick_answer_the_next_attempt_begins_anew)
 }
 END_TEST
 
-START_TEST(after_a_broken_answer_the_next_attempt_begins_anew)
+START_TEST(after_a_broken_response_the_next_attempt_begins_anew)
 {
     static const struct fake_attempt lost = {.end = TRANSPORT_LOST, .detail = "lost"};
     static const struct fake_attempt page = {
@@ -688,7 +688,7 @@ START_TEST(after_a_broken_answer_the_next_attempt_begins_anew)
 }
 END_TEST
 
-/* --- clients ------------------------------------------------------------------------------------------- */
+/* --- clients ---------------------------------------------------------------------------------- */
 
 START_TEST(a_client_that_leaves_ends_it_once)
 {
@@ -752,7 +752,7 @@ START_TEST(an_exchange_thrown_away_cancels)
 }
 END_TEST
 
-/* --- the caller's requests ------------------------------------------------------------------------------- */
+/* --- the caller's requests -------------------------------------------------------------------- */
 
 START_TEST(overrides_of_the_attempts)
 {
@@ -827,7 +827,7 @@ START_TEST(one_idempotency_key_for_all_attempts)
 }
 END_TEST
 
-/* --- all of them ----------------------------------------------------------------------------------------- */
+/* --- all of them ------------------------------------------------------------------------------ */
 
 static TCase *begin_case(Suite *s, const char *name)
 {
@@ -844,21 +844,21 @@ static void add_attempts(Suite *s)
     tcase_add_test(c, retries_until_success);
     tcase_add_loop_test(c, at_most_max_attempts, 1, 6);
     tcase_add_loop_test(c, verdicts_pass_at_once_byte_for_byte, 0, 7);
-    tcase_add_test(c, the_last_error_answer_outlives_a_lost_connection);
-    tcase_add_test(c, an_error_answer_that_broke_off_is_never_passed_on);
+    tcase_add_test(c, the_last_error_response_outlives_a_lost_connection);
+    tcase_add_test(c, an_error_response_that_broke_off_is_never_passed_on);
     tcase_add_loop_test(c, an_error_under_200, 0, 2);
     tcase_add_loop_test(c, own_errors_by_cause, 0, 11);
-    tcase_add_test(c, a_truncated_answer_is_made_again);
+    tcase_add_test(c, a_truncated_response_is_made_again);
     tcase_add_test(c, what_may_have_been_processed_is_not_repeated_where_forbidden);
     tcase_add_loop_test(c, an_attempt_that_cannot_start, 0, 2);
-    tcase_add_loop_test(c, an_answer_that_cannot_be_given_is_cut, 0, 2);
+    tcase_add_loop_test(c, a_response_that_cannot_be_given_is_cut, 0, 2);
     tcase_add_loop_test(c, hints_are_floors, 0, 6);
     tcase_add_loop_test(c, a_hint_too_long_is_the_final_word, 0, 2);
     tcase_add_test(c, a_stale_connection_is_no_attempt);
     tcase_add_test(c, stale_twice_is_an_attempt);
     tcase_add_test(c, a_stale_connection_is_not_replaced_past_the_deadline);
     tcase_add_test(c, after_a_sick_answer_the_next_attempt_begins_anew);
-    tcase_add_test(c, after_a_broken_answer_the_next_attempt_begins_anew);
+    tcase_add_test(c, after_a_broken_response_the_next_attempt_begins_anew);
 }
 
 static void add_times_and_clients(Suite *s)
@@ -893,7 +893,7 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test_raise_signal(c, other_moves_abort, SIGABRT, 0, 49);
     tcase_add_test(c, states_and_ends_have_words);
     c = begin_case(suite, "answers");
-    tcase_add_test(c, a_good_answer_passes_unchanged);
+    tcase_add_test(c, a_good_response_passes_unchanged);
     tcase_add_test(c, all_of_it_within_attempt_start);
     tcase_add_loop_test(c, head_and_304_keep_the_length_they_tell, 0, 2);
     add_attempts(suite);

@@ -1,5 +1,5 @@
-/* Each allocation of an exchange fails once in turn: the client gets its answer, an error or a
- * visible break, never a wrong answer; and nothing leaks (the sanitizer checks at exit). */
+/* Each allocation of an exchange fails once in turn: the client gets its response, an error or a
+ * visible break, never a wrong response; and nothing leaks (the sanitizer checks at exit). */
 
 #include <cJSON.h>
 #include <check.h>

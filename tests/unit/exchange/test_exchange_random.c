@@ -50,7 +50,7 @@ static uint64_t some_ms(void)
     return below(most[below(COUNT(most))]);
 }
 
-/* --- drawing ----------------------------------------------------------------------------------- */
+/* --- drawing ---------------------------------------------------------------------------------- */
 
 /* `text` in up to FAKE_PIECES pieces. */
 static void draw_pieces(struct fake_attempt *a, const char *text, size_t n)
@@ -230,14 +230,14 @@ static void draw_world(bool with_huge)
         w.client.pull_max = 4096;
 }
 
-/* --- what must hold ------------------------------------------------------------------------------ */
+/* --- what must hold --------------------------------------------------------------------------- */
 
 static bool starts_with(struct str s, const char *text, size_t n)
 {
     return s.n >= n && (n == 0 || memcmp(s.p, text, n) == 0);
 }
 
-/* The attempt that the answer is from: the last one, unless another one raced with it and won. */
+/* The attempt that the response is from: the last one, unless another one raced with it and won. */
 static unsigned winner(void)
 {
     return w.runs[w.x.attempt - w.x.slots].start;
@@ -307,7 +307,7 @@ static void check_whole(void)
                 starts_with(got, text_of(n), lengths[n]) &&
                 (a->status == w.response.status || (a->status == 200 && w.response.status >= 400));
         MUST(!found || w.response.status >= 400 ||
-             n == w.start[winner()].script); /* no good answer is left lying */
+             n == w.start[winner()].script); /* no good response is left lying */
     }
     MUST(found || (w.response.status >= 400 &&
                    (starts_with(got, OWN_BODY, strlen(OWN_BODY)) || str_eq(got, STR(EVENT_BODY)))));

@@ -56,7 +56,7 @@ START_TEST(a_failure_is_remembered_until_its_time)
 }
 END_TEST
 
-START_TEST(an_answer_ends_it)
+START_TEST(a_response_ends_it)
 {
     add(7, 100, 0);
     add(8, 100, 0);
@@ -105,7 +105,7 @@ START_TEST(its_words_are_kept_until_there_are_others)
 }
 END_TEST
 
-/* --- fingerprints -------------------------------------------------------------------------------- */
+/* --- fingerprints ----------------------------------------------------------------------------- */
 
 START_TEST(a_fingerprint_does_not_depend_on_the_pieces)
 {
@@ -149,7 +149,7 @@ void unit_tests(Suite *suite)
     tcase_add_checked_fixture(set, set_up, tear_down);
     tcase_add_test(set, nothing_is_remembered_at_first);
     tcase_add_test(set, a_failure_is_remembered_until_its_time);
-    tcase_add_test(set, an_answer_ends_it);
+    tcase_add_test(set, a_response_ends_it);
     tcase_add_test(set, it_does_not_grow);
     tcase_add_test(set, its_words_are_kept_until_there_are_others);
     tcase_add_test(fingerprints, a_fingerprint_does_not_depend_on_the_pieces);

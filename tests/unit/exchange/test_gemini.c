@@ -202,7 +202,7 @@ START_TEST(what_googles_errors_mean)
 }
 END_TEST
 
-/* --- whole exchanges ------------------------------------------------------------------------------ */
+/* --- whole exchanges -------------------------------------------------------------------------- */
 
 static const struct fake_attempt good = {
     .status = 200, .headers = SSE, .pieces = {{0, TEXT("a"), 0}, {1, TEXT("b") STOP, 0}}};
@@ -223,7 +223,7 @@ static void run(struct fake_attempt first, enum stream_mode mode)
     w.script = NULL;
 }
 
-/* After a part of the answer an event and a break follow: not every SDK raises the event. */
+/* After a part of the response an event and a break follow: not every SDK raises the event. */
 START_TEST(a_break_is_told_and_is_one)
 {
     static const char told[] = "data: {\"error\":{\"code\":503,\"message\":\"retryd: ";
@@ -242,7 +242,8 @@ START_TEST(a_break_is_told_and_is_one)
 }
 END_TEST
 
-/* An order without a reason is no end; a reason makes a cut behind it harmless, and adds nothing. */
+/* An order without a reason is no end; a reason makes a cut behind it harmless, and adds
+ * nothing. */
 START_TEST(where_a_stream_ends)
 {
     struct fake_attempt clean = cut, finished = cut;
@@ -258,7 +259,7 @@ START_TEST(where_a_stream_ends)
 }
 END_TEST
 
-START_TEST(a_refused_prompt_is_an_answer)
+START_TEST(a_refused_prompt_is_a_response)
 {
     static const char blocked[] = DATA("{\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}");
 
@@ -306,7 +307,7 @@ void unit_tests(Suite *suite)
     tcase_add_checked_fixture(c, world_set_up, world_tear_down);
     tcase_add_loop_test(c, a_break_is_told_and_is_one, 0, 3);
     tcase_add_test(c, where_a_stream_ends);
-    tcase_add_loop_test(c, a_refused_prompt_is_an_answer, 0, 3);
+    tcase_add_loop_test(c, a_refused_prompt_is_a_response, 0, 3);
     tcase_add_loop_test(c, no_comments, 0, 3);
     tcase_add_test(c, an_error_first_is_made_again);
 }

@@ -61,7 +61,7 @@ static void answered(const char *text, uint64_t at_ms)
     ck_assert_uint_eq(w.answered_ms, at_ms);
 }
 
-START_TEST(the_first_good_answer_wins_and_the_other_is_cancelled_at_once)
+START_TEST(the_first_good_response_wins_and_the_other_is_cancelled_at_once)
 {
     static const struct {
         struct fake_attempt script[2];
@@ -93,7 +93,7 @@ START_TEST(the_first_good_answer_wins_and_the_other_is_cancelled_at_once)
 END_TEST
 
 /* The head of the first has come, and its body takes its time. */
-START_TEST(the_second_may_overtake_the_first_amid_its_answer)
+START_TEST(the_second_may_overtake_the_first_amid_its_response)
 {
     static const struct fake_attempt script[] = {
         {.status = 200,
@@ -121,7 +121,7 @@ START_TEST(the_second_may_overtake_the_first_amid_its_answer)
 }
 END_TEST
 
-START_TEST(an_answer_before_its_time_needs_no_second)
+START_TEST(a_response_before_its_time_needs_no_second)
 {
     static const struct fake_attempt script[] = {GOOD(AFTER - 1, "{}")};
 
@@ -242,7 +242,8 @@ START_TEST(a_client_that_leaves_ends_both)
 }
 END_TEST
 
-/* A heartbeat has begun the stream, which so has last words; and the client is slow to take them. */
+/* A heartbeat has begun the stream, which so has last words; and the client is slow to take
+ * them. */
 START_TEST(the_end_of_retryd_ends_both)
 {
     static const struct fake_attempt script[] = {SILENT};
@@ -378,7 +379,7 @@ START_TEST(a_response_of_the_other_is_not_read_on)
 END_TEST
 
 /* Its first bytes fill what an attempt may hold before it is looked at. */
-START_TEST(a_long_answer_of_the_second_is_not_left_waiting)
+START_TEST(a_long_response_of_the_second_is_not_left_waiting)
 {
     static char text[300001];
     static struct fake_attempt script[] = {SILENT, GOOD(50, text)};
@@ -474,7 +475,7 @@ START_TEST(attempts_count_for_both)
 END_TEST
 
 /* The upstream's last word is not lost with the one of two that had it (C24). */
-START_TEST(where_only_one_has_an_answer_that_is_told)
+START_TEST(where_only_one_has_a_response_that_is_told)
 {
     static const struct fake_attempt lost = {.end_ms = 400, .end = TRANSPORT_LOST};
     const struct fake_attempt scripts[][2] = {
@@ -617,9 +618,9 @@ void unit_tests(Suite *suite)
 {
     TCase *c = unit_case(suite, "two");
 
-    tcase_add_test(c, the_first_good_answer_wins_and_the_other_is_cancelled_at_once);
-    tcase_add_test(c, the_second_may_overtake_the_first_amid_its_answer);
-    tcase_add_test(c, an_answer_before_its_time_needs_no_second);
+    tcase_add_test(c, the_first_good_response_wins_and_the_other_is_cancelled_at_once);
+    tcase_add_test(c, the_second_may_overtake_the_first_amid_its_response);
+    tcase_add_test(c, a_response_before_its_time_needs_no_second);
     tcase_add_test(c, one_that_fails_is_told_and_the_other_goes_on);
     tcase_add_test(c, where_both_fail_it_is_made_again);
     tcase_add_test(c, the_second_times_out_by_itself);
@@ -630,12 +631,12 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_stream_that_takes_over_is_read_from_its_first_byte);
     tcase_add_test(c, a_stream_that_takes_over_brings_nothing_of_the_other);
     tcase_add_test(c, a_response_of_the_other_is_not_read_on);
-    tcase_add_test(c, a_long_answer_of_the_second_is_not_left_waiting);
+    tcase_add_test(c, a_long_response_of_the_second_is_not_left_waiting);
     tcase_add_test(c, a_stale_one_is_not_made_again_beside_the_other);
     tcase_add_test(c, a_stale_one_beside_the_other_costs_no_attempt);
     tcase_add_test(c, no_number_is_given_twice);
     tcase_add_test(c, attempts_count_for_both);
-    tcase_add_test(c, where_only_one_has_an_answer_that_is_told);
+    tcase_add_test(c, where_only_one_has_a_response_that_is_told);
     tcase_add_test(c, not_without_budget_or_a_turn_or_time);
     tcase_add_test(c, only_what_is_safe_unless_told_otherwise);
     tcase_add_test(c, at_another_target_where_there_is_one);

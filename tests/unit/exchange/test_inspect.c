@@ -234,7 +234,7 @@ START_TEST(what_is_wanted)
 }
 END_TEST
 
-/* Plain JSON costs no allocation; without memory for zlib the answer has promised nothing. */
+/* Plain JSON costs no allocation; without memory for zlib the response has promised nothing. */
 START_TEST(memory)
 {
     unsigned char out[512];

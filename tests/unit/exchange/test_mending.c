@@ -61,7 +61,7 @@ static void told_at(uint64_t at_ms, unsigned starts, const char *code, const cha
 
 #define SILENT_WHY "a target that was silent is not asked for the same response again"
 
-/* --- whom it asks ------------------------------------------------------------------------------- */
+/* --- whom it asks ----------------------------------------------------------------------------- */
 
 /* The caller's limit is 45 s: it is told, long before, and nothing is paid for twice. */
 START_TEST(a_stall_with_nobody_else_is_told_at_once)
@@ -118,7 +118,7 @@ START_TEST(the_silent_one_is_not_come_back_to)
 END_TEST
 
 /* Silent before it was answered by another: it is not asked in mending, either. */
-START_TEST(silence_before_the_answer_counts)
+START_TEST(silence_before_the_response_counts)
 {
     const struct fake_attempt script[] = {{.hangs = true},
                                           cut(ROLE TEXT("Hello")),
@@ -136,7 +136,7 @@ START_TEST(silence_before_the_answer_counts)
 END_TEST
 
 /* A target that was silent and then responded no longer counts as silent. */
-START_TEST(an_answer_redeems)
+START_TEST(a_response_redeems)
 {
     const struct fake_attempt script[] = {
         {.hangs = true}, cut(ROLE TEXT("Hello")), stream_attempt(WHOLE, TRANSPORT_WHOLE)};
@@ -163,7 +163,7 @@ START_TEST(held_is_no_mending)
 }
 END_TEST
 
-/* --- how long ------------------------------------------------------------------------------------- */
+/* --- how long --------------------------------------------------------------------------------- */
 
 /* Attempt, status, backoff, queue: wherever it is, it ends when its time is over. */
 START_TEST(it_ends_wherever_it_is)
@@ -224,7 +224,7 @@ START_TEST(a_hint_that_would_pass_it_is_not_waited_for)
 }
 END_TEST
 
-/* One answer has so much time for all its breaks, and what lies between them takes none of it. */
+/* One response has so much time for all its breaks, and what lies between them takes none of it. */
 START_TEST(the_time_is_one_for_all_breaks)
 {
     const struct fake_attempt script[] = {
@@ -290,7 +290,7 @@ START_TEST(c14_it_beats_while_it_is_mended)
 }
 END_TEST
 
-/* --- what is read on ------------------------------------------------------------------------------ */
+/* --- what is read on -------------------------------------------------------------------------- */
 
 #define EVENT(n, type, rest) \
     "event: " type "\ndata: {\"type\":\"" type "\",\"sequence_number\":" n rest "}\n\n"
@@ -330,14 +330,14 @@ START_TEST(reading_on_has_the_same_time)
 }
 END_TEST
 
-/* --- events that are no JSON ---------------------------------------------------------------------- */
+/* --- events that are no JSON ------------------------------------------------------------------ */
 
 static const struct fake_attempt bad_amid = {
     .status = 200,
     .headers = SSE,
     .pieces = {{0, ROLE TEXT("Hello"), 0}, {1, BAD TEXT(" you") STOP DONE, 0}}};
 
-/* The answer is that way: it is asked for once more, and goes on without that event. */
+/* The response is that way: it is asked for once more, and goes on without that event. */
 START_TEST(a_habit_costs_one_attempt)
 {
     run(&bad_amid, 1, (enum stream_mode)_i);
@@ -380,7 +380,7 @@ START_TEST(a_habit_before_the_content)
 }
 END_TEST
 
-/* A held answer has to be complete. The same target would repeat it; others may not. */
+/* A held response has to be complete. The same target would repeat it; others may not. */
 START_TEST(a_habit_is_not_held)
 {
     const struct fake_attempt script[] = {bad_amid, bad_amid,
@@ -435,8 +435,8 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_stall_is_mended_elsewhere_at_once);
     tcase_add_test(c, everyone_is_asked_once);
     tcase_add_test(c, the_silent_one_is_not_come_back_to);
-    tcase_add_test(c, silence_before_the_answer_counts);
-    tcase_add_test(c, an_answer_redeems);
+    tcase_add_test(c, silence_before_the_response_counts);
+    tcase_add_test(c, a_response_redeems);
     tcase_add_test(c, held_is_no_mending);
     tcase_add_test(c, it_ends_wherever_it_is);
     tcase_add_test(c, a_backoff_that_would_pass_it_is_not_begun);

@@ -12,7 +12,7 @@
 
 static struct outbox o;
 
-/* --- a world that has spools, and nothing else ----------------------------------------------------- */
+/* --- a world that has spools, and nothing else ------------------------------------------------ */
 
 static struct exchange x;
 static struct fake_disk disk;
@@ -159,7 +159,7 @@ START_TEST(it_survives_a_lack_of_memory)
 }
 END_TEST
 
-/* A long answer that is read slowly does not pile up what was read. */
+/* A long response that is read slowly does not pile up what was read. */
 START_TEST(what_was_taken_is_forgotten)
 {
     static char piece[100000], to[100000];
@@ -182,7 +182,7 @@ START_TEST(what_was_taken_is_forgotten)
 }
 END_TEST
 
-/* --- the spool --------------------------------------------------------------------------------- */
+/* --- the spool -------------------------------------------------------------------------------- */
 
 #define LONG 100000
 
@@ -194,7 +194,8 @@ static void number(void)
         text[i] = (char)('a' + (i * 7 + i / 251) % 26);
 }
 
-/* Lets the disk work until nothing is under way, asking to go on with the unloading after all news. */
+/* Lets the disk work until nothing is under way, asking to go on with the unloading after all
+ * news. */
 static int unload(size_t keep)
 {
     int rc = outbox_unload(&o, keep);
@@ -238,7 +239,7 @@ static void hold(size_t from, size_t to)
     ck_assert_int_eq(outbox_add(&o, (struct str){text + from, to - from}), 0);
 }
 
-START_TEST(a_long_answer_leaves_memory)
+START_TEST(a_long_response_leaves_memory)
 {
     number();
     hold(0, LONG);
@@ -353,7 +354,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, moving_takes_the_memory_where_it_can);
     tcase_add_test(c, it_survives_a_lack_of_memory);
     tcase_add_test(c, what_was_taken_is_forgotten);
-    tcase_add_test(c, a_long_answer_leaves_memory);
+    tcase_add_test(c, a_long_response_leaves_memory);
     tcase_add_test(c, what_is_held_waits_in_the_spool);
     tcase_add_test(c, what_was_held_in_vain_is_gone);
     tcase_add_loop_test(c, nobody_waits_for_what_is_released_early, 0, 2);

@@ -97,7 +97,7 @@ static void went(unsigned start, const char *site, unsigned key, unsigned tier, 
     ck_assert_str_eq(s->model, model);
 }
 
-/* --- moves ---------------------------------------------------------------------------------------- */
+/* --- moves ------------------------------------------------------------------------------------ */
 
 START_TEST(each_cause_leads_where_it_may_go_better)
 {
@@ -235,7 +235,7 @@ START_TEST(with_all_keys_out_the_error_of_the_api_at_once)
     ck_assert_uint_eq(w.starts, 2);
     ck_assert_uint_eq(w.response.status, 429);
     ck_assert(world_body_is(ERROR("insufficient_quota")));
-    ck_assert_uint_eq(w.answered_ms, 20); /* two answers, and nothing waited */
+    ck_assert_uint_eq(w.answered_ms, 20); /* two responses, and nothing waited */
     ck_assert_uint_eq(w.x.wait_ms, 0);
     world_tear_down();
 }
@@ -258,7 +258,7 @@ START_TEST(without_budget_only_where_it_has_not_been)
 }
 END_TEST
 
-/* --- waiting -------------------------------------------------------------------------------------- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 static struct fake_worlds ws;
 static const struct row all_good[] = {{NULL, 0, -1, &good}};

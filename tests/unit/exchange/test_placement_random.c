@@ -2,8 +2,8 @@
  *
  *     test_placement_random [SEED [STEPS]]
  *
- * Each town is some exchanges at the same few upstreams, by one clock. The seed is printed, and so is
- * the number of a town in which something is that must not be; each is drawn from both alone. */
+ * Each town is some exchanges at the same few upstreams, by one clock. The seed is printed, and so
+ * is the number of a town in which something is that must not be; each is drawn from both alone. */
 #include <check.h>
 #include <errno.h>
 #include <signal.h>
@@ -28,7 +28,7 @@ static struct shadow shadow;
 static struct fake_attempt drawn[SHADOW_WORLDS][FAKE_ATTEMPTS];
 static struct fake_world pattern; /* the town's settings */
 static struct target_key keys[FAKE_UPSTREAMS][2];
-static unsigned health[FAKE_UPSTREAMS][SHADOW_TIERS]; /* good answers in a hundred */
+static unsigned health[FAKE_UPSTREAMS][SHADOW_TIERS]; /* good responses in a hundred */
 
 static uint64_t number; /* of the town */
 static uint64_t total_steps, exchanges, starts, ends[END_CLIENT_GONE + 1];
@@ -59,7 +59,7 @@ static uint64_t some_ms(void)
     return below(most[below(COUNT(most))]);
 }
 
-/* --- outcomes -------------------------------------------------------------------------------------- */
+/* --- outcomes --------------------------------------------------------------------------------- */
 
 static const struct fake_attempt good[] = {
     {.status = 200, .headers = JSON, .pieces = {{0, "{\"id\":", 0}, {0, "1}", 0}}},
@@ -123,7 +123,7 @@ static const struct fake_attempt *pick(struct fake_world *w, const struct target
     return a;
 }
 
-/* --- drawing --------------------------------------------------------------------------------------- */
+/* --- drawing ---------------------------------------------------------------------------------- */
 
 static void draw_upstream(unsigned i)
 {
@@ -218,7 +218,7 @@ static void draw_world(unsigned i)
     fake_worlds_begun(&ws, i);
 }
 
-/* --- what must hold -------------------------------------------------------------------------------- */
+/* --- what must hold --------------------------------------------------------------------------- */
 
 static void check_world(const struct fake_world *w)
 {

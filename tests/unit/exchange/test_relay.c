@@ -308,7 +308,7 @@ START_TEST(an_unknown_stream_that_fails_is_cut)
 END_TEST
 
 /* "stream": true of an API that nobody here knows may ask for lines of JSON: until an event stream
- * comes, or the client has said that it takes one, no 200 is sent ahead of the answer. */
+ * comes, or the client has said that it takes one, no 200 is sent ahead of the response. */
 START_TEST(no_heartbeat_where_no_event_stream_is_due)
 {
     static const struct fake_attempt lines = {.status = 200,
@@ -545,7 +545,7 @@ START_TEST(the_deadline_does_not_bound_a_live_stream)
 END_TEST
 
 /* As libmicrohttpd does it: the last byte, the end and the closing in one turn. */
-START_TEST(a_client_that_closes_behind_the_end_has_its_answer)
+START_TEST(a_client_that_closes_behind_the_end_has_its_response)
 {
     static const struct fake_attempt a = {
         .status = 200, .headers = STREAM, .pieces = {{0, "data: 1\n\n", 0}}};
@@ -581,7 +581,7 @@ static void tear_down_big(void)
     world_tear_down();
 }
 
-START_TEST(an_answer_beyond_hold_limit_streams)
+START_TEST(a_response_beyond_hold_limit_streams)
 {
     struct fake_attempt a = {.status = 200,
                              .headers = "Content-Type: audio/mpeg\nContent-Length: 2097152\n",
@@ -739,10 +739,10 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_stream_that_cannot_begin_is_cut);
     tcase_add_loop_test(c, C24_a_head_that_does_not_fit_is_an_error_of_ours, 0, 3);
     tcase_add_test(c, the_deadline_does_not_bound_a_live_stream);
-    tcase_add_test(c, a_client_that_closes_behind_the_end_has_its_answer);
+    tcase_add_test(c, a_client_that_closes_behind_the_end_has_its_response);
     c = unit_case(suite, "big");
     tcase_add_checked_fixture(c, set_up_big, tear_down_big);
-    tcase_add_loop_test(c, an_answer_beyond_hold_limit_streams, 0, 2);
+    tcase_add_loop_test(c, a_response_beyond_hold_limit_streams, 0, 2);
     tcase_add_test(c, an_error_beyond_hold_limit);
     tcase_add_loop_test(c, a_slow_client_slows_the_upstream, 0, 6);
     tcase_add_loop_test(c, a_client_that_stalls_costs_nothing, 0, 40);

@@ -23,12 +23,12 @@ static const char *const fallbacks[] = {"small"};
 
 /* The valid keys; "" is the end. */
 static const char *good_keys;
-static const struct fake_attempt *bad_answer;
+static const struct fake_attempt *bad_response;
 
 static const struct fake_attempt *by_key(struct fake_world *world, const struct target *t)
 {
     (void)world;
-    return t->key.n == 2 && strstr(good_keys, t->key.p) ? &good : bad_answer;
+    return t->key.n == 2 && strstr(good_keys, t->key.p) ? &good : bad_response;
 }
 
 /* One upstream whose file had the first `n` of the keys before, and has `m` of those after. */
@@ -36,7 +36,7 @@ static void set_up(unsigned n, unsigned m, const char *good_ones)
 {
     world_set_up();
     good_keys = good_ones;
-    bad_answer = &rejected;
+    bad_response = &rejected;
     w.pick = by_key;
     w.upstream_count = 1;
     w.upstreams[0] = (struct upstream){
@@ -150,7 +150,7 @@ END_TEST
 START_TEST(each_attempt_takes_what_is_in_force)
 {
     set_up(1, 2, "k3");
-    bad_answer = &server_error;
+    bad_response = &server_error;
     fake_begin_chat(&w, false);
     while (w.failures == 0)
         ck_assert(fake_turn(&w));
@@ -168,7 +168,7 @@ END_TEST
 START_TEST(a_fallback_model_keeps_its_name)
 {
     set_up(1, 1, "k3");
-    bad_answer = &server_error;
+    bad_response = &server_error;
     w.fallback_count = 1;
     w.fallback_on = FALLBACK_ON_ALL;
     w.settings.retry.attempts_per_tier = 1;

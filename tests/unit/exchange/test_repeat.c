@@ -91,7 +91,7 @@ START_TEST(after_the_window_it_is_a_new_request)
 }
 END_TEST
 
-START_TEST(a_good_answer_ends_it)
+START_TEST(a_good_response_ends_it)
 {
     ask(&chat, &down);
     ask(&chat, &fine);
@@ -274,7 +274,7 @@ START_TEST(what_may_come_again_has_not_failed)
 }
 END_TEST
 
-START_TEST(failures_without_an_answer_count)
+START_TEST(failures_without_a_response_count)
 {
     ask(&chat, &lost);
     ck_assert_uint_eq(w.x.attempts, 5);
@@ -318,7 +318,7 @@ void unit_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, a_repeat_gets_one_attempt);
     tcase_add_test(tcase, after_the_window_it_is_a_new_request);
-    tcase_add_test(tcase, a_good_answer_ends_it);
+    tcase_add_test(tcase, a_good_response_ends_it);
     tcase_add_loop_test(tcase, another_request_is_no_repeat, 0, COUNT(others));
     tcase_add_test(tcase, other_headers_make_no_difference);
     tcase_add_test(tcase, another_order_of_members_makes_no_difference);
@@ -328,7 +328,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(tcase, what_nobody_repeats_is_not_remembered);
     tcase_add_test(tcase, a_client_that_left_has_not_failed);
     tcase_add_test(tcase, what_may_come_again_has_not_failed);
-    tcase_add_test(tcase, failures_without_an_answer_count);
+    tcase_add_test(tcase, failures_without_a_response_count);
     tcase_add_test(tcase, a_stream_that_broke_counts);
     tcase_add_test(tcase, it_can_be_off);
 }

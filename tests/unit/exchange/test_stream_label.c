@@ -1,4 +1,5 @@
-/* If a stream was requested, the first bytes show whether the response is one, whatever its label. */
+/* If a stream was requested, the first bytes show whether the response is one, whatever its
+ * label. */
 
 #include <check.h>
 #include <stdio.h>
@@ -149,7 +150,7 @@ START_TEST(until_its_first_bytes_it_may_think)
 END_TEST
 
 /* Nothing of what is no stream waits for anything new. */
-START_TEST(other_answers_are_as_they_were)
+START_TEST(other_responses_are_as_they_were)
 {
     static const struct {
         const char *method, *body, *headers, *text;
@@ -183,7 +184,7 @@ START_TEST(other_answers_are_as_they_were)
 END_TEST
 
 /* Its length says at once that it need not be held: its first byte says that it is no stream. */
-START_TEST(a_long_answer_waits_for_one_byte)
+START_TEST(a_long_response_waits_for_one_byte)
 {
     static const struct {
         const char *first;
@@ -256,8 +257,8 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test(c, it_is_guarded, 0, 3);
     tcase_add_loop_test(c, before_its_content_it_is_made_again, 0, 3);
     tcase_add_loop_test(c, until_its_first_bytes_it_may_think, 0, 3);
-    tcase_add_loop_test(c, other_answers_are_as_they_were, 0, 3);
-    tcase_add_loop_test(c, a_long_answer_waits_for_one_byte, 0, 3);
+    tcase_add_loop_test(c, other_responses_are_as_they_were, 0, 3);
+    tcase_add_loop_test(c, a_long_response_waits_for_one_byte, 0, 3);
     tcase_add_loop_test(c, a_rival_without_a_label, 0, 3);
     tcase_add_loop_test(c, a_heartbeat_has_begun, 0, 3);
     tcase_add_loop_test(c, http_1_0, 0, 3);

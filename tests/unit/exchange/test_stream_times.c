@@ -31,7 +31,7 @@ static void run(const struct fake_attempt *script, unsigned n, enum stream_mode 
 static const struct fake_attempt at_once = {
     .status = 200, .headers = SSE, .pieces = {{0, WHOLE, 0}}};
 
-/* --- timeouts --------------------------------------------------------------------------------------- */
+/* --- timeouts --------------------------------------------------------------------------------- */
 
 /* A model may think for minutes behind its hello: no other time is in force until it speaks. */
 START_TEST(first_content_is_a_time_of_its_own)
@@ -73,7 +73,7 @@ START_TEST(no_content_for_too_long)
 }
 END_TEST
 
-/* And again for the answer that takes over, whose content the client has already. */
+/* And again for the response that takes over, whose content the client has already. */
 /* Whoever was silent is not asked again: each is another upstream's. */
 START_TEST(each_attempt_has_its_times)
 {
@@ -202,7 +202,7 @@ START_TEST(the_deadline_ends_the_next_attempt)
 }
 END_TEST
 
-/* --- the heartbeat ---------------------------------------------------------------------------------- */
+/* --- the heartbeat ---------------------------------------------------------------------------- */
 
 /* In every state that waits: for the head, for content, for the next attempt, within the stream. */
 START_TEST(it_beats_wherever_it_waits)
@@ -240,7 +240,7 @@ START_TEST(it_beats_wherever_it_waits)
     ck_assert(str_eq(fake_header(&w, "content-type"), STR("text/event-stream; charset=utf-8")));
     ck_assert(str_eq(fake_header(&w, "cache-control"), STR("no-cache")));
     ck_assert_uint_eq(w.answered_ms, 100);
-    ck_assert_uint_eq(w.x.reply.first_byte_ms, 900); /* of an answer */
+    ck_assert_uint_eq(w.x.reply.first_byte_ms, 900); /* of a response */
 }
 END_TEST
 
@@ -264,7 +264,7 @@ START_TEST(it_beats_in_front_of_what_is_held)
 }
 END_TEST
 
-/* No answer at all is due to a client that could not read it. */
+/* No response at all is due to a client that could not read it. */
 START_TEST(it_does_not_beat)
 {
     static const struct {
@@ -292,8 +292,8 @@ START_TEST(it_does_not_beat)
 }
 END_TEST
 
-/* An answer that turns out to be none of a stream has its own status, if that comes in time. */
-START_TEST(it_does_not_beat_into_another_answer)
+/* A response that turns out to be none of a stream has its own status, if that comes in time. */
+START_TEST(it_does_not_beat_into_another_response)
 {
     const struct fake_attempt a = {.status = 200,
                                    .headers_ms = 50,
@@ -340,7 +340,7 @@ START_TEST(it_cannot_begin)
 }
 END_TEST
 
-/* --- failures behind a heartbeat --------------------------------------------------------------------- */
+/* --- failures behind a heartbeat -------------------------------------------------------------- */
 
 /* The status has gone out: the failure is an event, with the upstream's own error object. */
 START_TEST(a_failure_is_told_as_an_event)
@@ -386,8 +386,8 @@ START_TEST(a_failure_is_told_as_an_event)
 }
 END_TEST
 
-/* A good answer that is no stream cannot follow; and asking again would bring another one. */
-START_TEST(an_answer_that_is_no_stream)
+/* A good response that is no stream cannot follow; and asking again would bring another one. */
+START_TEST(a_response_that_is_no_stream)
 {
     const struct fake_attempt script[] = {
         {.status = 200, .headers_ms = 150, .headers = JSON, .pieces = {{0, "{\"a\":1}", 0}}}};
@@ -417,7 +417,7 @@ START_TEST(a_stream_that_does_not_end_behind_its_end)
 }
 END_TEST
 
-/* After a heartbeat all attempts are still to be had, and the first whole answer is given. */
+/* After a heartbeat all attempts are still to be had, and the first whole response is given. */
 START_TEST(a_failure_behind_it_is_made_again)
 {
     const struct fake_attempt script[] = {
@@ -455,9 +455,9 @@ START_TEST(a_mark_behind_a_heartbeat)
 }
 END_TEST
 
-/* --- all of them -------------------------------------------------------------------------------------- */
+/* --- all of them ------------------------------------------------------------------------------ */
 
-/* --- the client's own limit on silence (C7) ------------------------------------------------------- */
+/* --- the client's own limit on silence (C7) --------------------------------------------------- */
 
 static void begin_impatient(const struct fake_attempt *script, unsigned n, const char *headers,
                             bool stream)
@@ -571,11 +571,11 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, it_beats_wherever_it_waits);
     tcase_add_loop_test(c, it_beats_in_front_of_what_is_held, 0, 3);
     tcase_add_loop_test(c, it_does_not_beat, 0, 4);
-    tcase_add_loop_test(c, it_does_not_beat_into_another_answer, 0, 3);
+    tcase_add_loop_test(c, it_does_not_beat_into_another_response, 0, 3);
     tcase_add_test(c, it_does_not_pile_up);
     tcase_add_test(c, it_cannot_begin);
     tcase_add_loop_test(c, a_failure_is_told_as_an_event, 0, 3);
-    tcase_add_test(c, an_answer_that_is_no_stream);
+    tcase_add_test(c, a_response_that_is_no_stream);
     tcase_add_loop_test(c, a_stream_that_does_not_end_behind_its_end, 0, 3);
     tcase_add_loop_test(c, a_failure_behind_it_is_made_again, 0, 3);
     tcase_add_loop_test(c, a_mark_behind_a_heartbeat, 0, 3);

@@ -67,11 +67,11 @@ static void answered(const char *text, unsigned starts)
     ck_assert_uint_eq(w.starts, starts);
 }
 
-/* --- cuts, anywhere ------------------------------------------------------------------------------ */
+/* --- cuts, anywhere --------------------------------------------------------------------------- */
 
 static const enum dialect dialects[] = {DIALECT_CHAT, DIALECT_COMPLETIONS, DIALECT_RESPONSES};
 
-/* The same short answer twice, with other ids and cut into other events. */
+/* The same short response twice, with other ids and cut into other events. */
 #define NAMED(id, rest) "data: {\"id\":\"" id "\",\"choices\":[" rest "]}\n\n"
 #define D(id, delta) NAMED(id, "{\"index\":0,\"delta\":" delta "}")
 #define F(id) NAMED(id, "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}")
@@ -152,7 +152,7 @@ static void pair_free(struct pair *p)
     free(p->whole_b);
 }
 
-/* The first answer is cut there; the second one comes whole. */
+/* The first response is cut there; the second one comes whole. */
 static void run_cut(const struct pair *p, size_t cut, enum transport end, int loop)
 {
     static struct fake_attempt script[2];
@@ -169,11 +169,12 @@ static void run_cut(const struct pair *p, size_t cut, enum transport end, int lo
     run(script, 2, dialect_of_loop(loop), mode_of_loop(loop));
 }
 
-/* The client has one whole answer, or was told that it has not. */
+/* The client has one whole response, or was told that it has not. */
 static void check_mended(const struct pair *p, size_t cut, int loop)
 {
     struct stream_told t;
-    bool passed = w.x.stream.splices > 0 || w.x.end == END_BROKEN; /* a part of the first answer */
+    bool passed =
+        w.x.stream.splices > 0 || w.x.end == END_BROKEN; /* a part of the first response */
 
     stream_read(buf_str(&w.body), &t);
     ck_assert_uint_eq(t.rest, 0);
@@ -257,7 +258,7 @@ START_TEST(cut_at_every_byte)
 }
 END_TEST
 
-/* A connection that ends in good order in the middle of an answer is a break, too. */
+/* A connection that ends in good order in the middle of a response is a break, too. */
 START_TEST(a_clean_end_at_every_byte)
 {
     struct pair p;
@@ -274,7 +275,7 @@ START_TEST(a_clean_end_at_every_byte)
 }
 END_TEST
 
-/* The broken answer and the one that mends it come in two pieces each, wherever those meet. */
+/* The broken response and the one that mends it come in two pieces each, wherever those meet. */
 START_TEST(split_at_every_byte)
 {
     static struct fake_attempt script[2];
@@ -312,7 +313,7 @@ START_TEST(split_at_every_byte)
 }
 END_TEST
 
-/* --- before the first content -------------------------------------------------------------------- */
+/* --- before the first content ----------------------------------------------------------------- */
 
 #define CREATED                                                                            \
     "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0," \
@@ -399,7 +400,7 @@ START_TEST(before_its_content_a_stream_is_made_again)
 END_TEST
 
 /* ... where it comes again, or its finish reason explains it. */
-START_TEST(an_end_without_text_is_an_answer)
+START_TEST(an_end_without_text_is_a_response)
 {
 #define LENGTH \
     "data: {\"id\":\"A\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n"
@@ -411,7 +412,7 @@ START_TEST(an_end_without_text_is_an_answer)
 }
 END_TEST
 
-/* --- events that are none ------------------------------------------------------------------------- */
+/* --- events that are none --------------------------------------------------------------------- */
 
 START_TEST(malformed_events)
 {
@@ -468,7 +469,7 @@ START_TEST(unfit_events_are_left_out)
 }
 END_TEST
 
-/* What a client's parser has read of the first answer counts for the second one. */
+/* What a client's parser has read of the first response counts for the second one. */
 START_TEST(unfit_behind_an_id_of_another_attempt)
 {
     chat(after(": c\n\n" ROLE, "id: 7\n" TEXT("Hello"), TRANSPORT_TRUNCATED),
@@ -489,7 +490,7 @@ START_TEST(comments_pass)
 }
 END_TEST
 
-/* --- errors within a stream ------------------------------------------------------------------------ */
+/* --- errors within a stream ------------------------------------------------------------------- */
 
 START_TEST(an_error_after_content)
 {
@@ -586,7 +587,7 @@ START_TEST(response_failed_is_made_again)
 }
 END_TEST
 
-/* --- limits of mending ------------------------------------------------------------------------------ */
+/* --- limits of mending ------------------------------------------------------------------------ */
 
 START_TEST(attempts_are_counted_over_all_breaks)
 {
@@ -614,7 +615,7 @@ START_TEST(what_may_have_been_processed_is_not_repeated)
 }
 END_TEST
 
-START_TEST(another_answer_is_not_joined)
+START_TEST(another_response_is_not_joined)
 {
     chat(broken(ROLE TEXT("Hello")), whole(ROLE TEXT("Hello") TEXT(" you")), SPLICE);
     ck_assert_uint_gt(w.starts, 2); /* that one broke, too */
@@ -630,7 +631,7 @@ START_TEST(another_answer_is_not_joined)
 END_TEST
 
 /* A mark is one with spaces behind it, as the SDKs see it. */
-START_TEST(an_end_too_early_is_another_answer)
+START_TEST(an_end_too_early_is_another_response)
 {
     static const char *const ends[] = {"data: [DONE]\n\n", "data: [DONE] \n\n",
                                        "data: [DONE]\r\n\r\n", "data: [DONE] ok\n\n"};
@@ -643,7 +644,7 @@ START_TEST(an_end_too_early_is_another_answer)
 }
 END_TEST
 
-/* The second answer broke before it came to the second choice, of which the client has a part. */
+/* The second response broke before it came to the second choice, of which the client has a part. */
 START_TEST(all_choices_that_the_client_has_must_end)
 {
 #define SECOND(text) \
@@ -738,7 +739,7 @@ START_TEST(an_error_status_while_mending)
 }
 END_TEST
 
-/* --- ends ------------------------------------------------------------------------------------------- */
+/* --- ends ------------------------------------------------------------------------------------- */
 
 START_TEST(a_finish_reason_without_a_mark)
 {
@@ -794,7 +795,7 @@ START_TEST(the_usage_comes_to_nothing)
     for (size_t i = 0; i < 2 * COUNT(others); i++) {
         const struct fake_attempt script[] = {
             stream_attempt(ROLE TEXT("Hi") STOP, TRANSPORT_TRUNCATED), others[i / 2]};
-        bool ends = i % 2; /* retryd does, while it waits for the other answer */
+        bool ends = i % 2; /* retryd does, while it waits for the other response */
 
         world_again();
         world_follow(script, 2);
@@ -854,7 +855,7 @@ START_TEST(a_finish_reason_that_says_nothing)
 }
 END_TEST
 
-/* It could not see a break: it gets the answer whole, with its length. */
+/* It could not see a break: it gets the response whole, with its length. */
 START_TEST(http_1_0)
 {
     const struct fake_attempt script[] = {broken(ROLE TEXT("Hello")), whole(ROLE DONE),
@@ -888,7 +889,7 @@ START_TEST(http_1_0_never_whole)
 }
 END_TEST
 
-/* --- clients ---------------------------------------------------------------------------------------- */
+/* --- clients ---------------------------------------------------------------------------------- */
 
 /* Events that wait for the client when its stream breaks are not lost, whatever follows. */
 START_TEST(a_slow_client)
@@ -919,7 +920,7 @@ START_TEST(a_slow_client)
 }
 END_TEST
 
-/* In each state, with or without a part of the answer: nothing is left running. */
+/* In each state, with or without a part of the response: nothing is left running. */
 START_TEST(a_client_that_leaves_while_it_is_mended)
 {
     static const struct fake_attempt script[] = {
@@ -955,7 +956,7 @@ START_TEST(a_client_that_leaves_while_it_is_mended)
 }
 END_TEST
 
-/* --- all of them ------------------------------------------------------------------------------------ */
+/* --- all of them ------------------------------------------------------------------------------ */
 
 void unit_tests(Suite *suite)
 {
@@ -970,7 +971,7 @@ void unit_tests(Suite *suite)
     tcase_add_test(c, a_client_that_leaves_while_it_is_mended);
     tcase_add_loop_test(c, it_commits_at_the_first_content, 0, 6);
     tcase_add_loop_test(c, before_its_content_a_stream_is_made_again, 0, 3);
-    tcase_add_loop_test(c, an_end_without_text_is_an_answer, 0, 3);
+    tcase_add_loop_test(c, an_end_without_text_is_a_response, 0, 3);
     tcase_add_loop_test(c, malformed_events, 0, 3);
     tcase_add_loop_test(c, unfit_events_are_left_out, 0, 3);
     tcase_add_test(c, unfit_behind_an_id_of_another_attempt);
@@ -983,8 +984,8 @@ void unit_tests(Suite *suite)
     tcase_add_loop_test(c, response_failed_is_made_again, 0, 2);
     tcase_add_loop_test(c, attempts_are_counted_over_all_breaks, 0, 2);
     tcase_add_test(c, what_may_have_been_processed_is_not_repeated);
-    tcase_add_test(c, another_answer_is_not_joined);
-    tcase_add_loop_test(c, an_end_too_early_is_another_answer, 0, 4);
+    tcase_add_test(c, another_response_is_not_joined);
+    tcase_add_loop_test(c, an_end_too_early_is_another_response, 0, 4);
     tcase_add_loop_test(c, all_choices_that_the_client_has_must_end, 0, 2);
     tcase_add_test(c, all_choices_that_were_asked_for_must_end);
     tcase_add_test(c, too_much_to_be_remembered);

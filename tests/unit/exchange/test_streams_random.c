@@ -2,9 +2,9 @@
  *
  *     test_streams_random [SEED [STEPS]]
  *
- * All answers say the same, cut into events, spelled and named in many ways; now and then one says
- * something else. What is given as whole must be one of the two, whole; all else must end in one
- * error. The seed is printed, and so is the number of an exchange that breaks an invariant. */
+ * All responses say the same, cut into events, spelled and named in many ways; now and then one
+ * says something else. What is given as whole must be one of the two, whole; all else must end in
+ * one error. The seed is printed, and so is the number of an exchange that breaks an invariant. */
 
 #include <check.h>
 #include <errno.h>
@@ -66,9 +66,9 @@ static uint64_t some_ms(void)
     return below(most[below(COUNT(most))]);
 }
 
-/* --- what was said -------------------------------------------------------------------------------- */
+/* --- what was said ---------------------------------------------------------------------------- */
 
-/* Names and ends differ between whole answers: a break may cost the last marks. */
+/* Names and ends differ between whole responses: a break may cost the last marks. */
 static char *comparable(char *text)
 {
     static const char *const names[] = {"chatcmpl-", "\"m-", "fp_", "resp_", "created = 17"};
@@ -129,7 +129,7 @@ static void free_texts(void)
         buf_deinit(&drawn[i]);
 }
 
-/* --- drawing ---------------------------------------------------------------------------------------- */
+/* --- drawing ---------------------------------------------------------------------------------- */
 
 static void draw_pieces(struct fake_attempt *a, struct str text)
 {
@@ -181,7 +181,7 @@ static void draw_extra(struct buf *to, bool *damage)
     (void)buf_add_str(to, str_from(extra[which]));
 }
 
-/* A whole answer, or one that breaks at any byte, with things in between. */
+/* A whole response, or one that breaks at any byte, with things in between. */
 static void draw_stream(struct fake_attempt *a, struct buf *to, const struct stream_text *t)
 {
     bool damage = one_in(4), extras = one_in(3), whole = one_in(3);
@@ -257,7 +257,7 @@ static void draw_world(void)
                                     .leaves_with_the_end = one_in(2)};
 }
 
-/* --- what must hold ---------------------------------------------------------------------------------- */
+/* --- what must hold --------------------------------------------------------------------------- */
 
 /* Each line of `part` begins one of `whole`. */
 static bool is_part(const char *part, const char *whole)

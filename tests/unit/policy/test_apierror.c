@@ -99,7 +99,7 @@ static const struct row rows[] = {
     {"{\"message\":\"ok\"}", APIERROR_NONE, "", "", "ok", 0},
     {"{\"message\":\"m\",\"code\":\"insufficient_quota\"}", APIERROR_QUOTA, "insufficient_quota",
      "", "m", 0},
-    /* good answers */
+    /* good responses */
     {"{\"id\":\"c\",\"object\":\"chat.completion\",\"error\":null}", APIERROR_NONE, "", "", "", 0},
     {"{\"error\":{}}", APIERROR_NONE, "", "", "", 0},
     {"{\"error\":{ }}", APIERROR_NONE, "", "", "", 0},
@@ -302,8 +302,8 @@ START_TEST(c04_words_of_many_providers)
 }
 END_TEST
 
-/* Loose shapes may be good answers: only an error's status makes errors of them. */
-/* MiniMax's, beside an answer: 0 is none, and so is what stands beside choices. */
+/* Loose shapes may be good responses: only an error's status makes errors of them. */
+/* MiniMax's, beside a response: 0 is none, and so is what stands beside choices. */
 START_TEST(c04_base_resp)
 {
     static const struct {

@@ -264,7 +264,7 @@ START_TEST(every_transport_and_status)
 END_TEST
 
 /* An error object under a 2xx, with every status of its own. */
-START_TEST(every_status_in_a_good_answers_body)
+START_TEST(every_status_in_a_good_responses_body)
 {
     make_answers();
     for (unsigned own = 400; own <= 599; own++)
@@ -340,7 +340,7 @@ void unit_tests(Suite *suite)
 
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, every_transport_and_status);
-    tcase_add_test(tcase, every_status_in_a_good_answers_body);
+    tcase_add_test(tcase, every_status_in_a_good_responses_body);
     tcase_add_test(tcase, every_set_of_causes);
     tcase_add_test(tcase, invariants);
     tcase_add_test(tcase, without_an_error_or_headers);

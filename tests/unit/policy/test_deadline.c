@@ -76,7 +76,7 @@ START_TEST(the_smallest_counts)
 }
 END_TEST
 
-/* The answer comes earlier than any time that the client declares, and never before half of that
+/* The response comes earlier than any time that the client declares, and never before half of that
  * time has passed. */
 START_TEST(the_margin_over_all_times)
 {

@@ -119,7 +119,7 @@ static const struct {
     {"RateLimit-Remaining: 0\nRateLimit-Reset: 7", false, HINT_BUCKET, 7000},
     {"retry-after: 1767322100", true, HINT_RETRY_AFTER, 4000},
     {"retry-after: 999999999", false, HINT_RETRY_AFTER, UINT64_C(999999999000)},
-    /* against the answer's own clock, whatever ours says */
+    /* against the response's own clock, whatever ours says */
     {"Date: Fri, 02 Jan 2026 05:00:00 GMT\nretry-after: Fri, 02 Jan 2026 05:00:03 GMT", false,
      HINT_RETRY_AFTER, 3000},
     {"Date: Thu, 01 Jan 2026 05:00:00 GMT\nretry-after: Thu, 01 Jan 2026 05:00:03 GMT", false,

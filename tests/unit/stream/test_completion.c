@@ -103,7 +103,7 @@ START_TEST(c03_who_may_get_nothing)
 }
 END_TEST
 
-/* --- in an exchange ------------------------------------------------------------------------------ */
+/* --- in an exchange --------------------------------------------------------------------------- */
 
 static struct fake_attempt says(const char *text)
 {
@@ -216,11 +216,11 @@ START_TEST(c03_what_forbids_it)
 }
 END_TEST
 
-/* --- the last word of an upstream ---------------------------------------------------------------- */
+/* --- the last word of an upstream ------------------------------------------------------------- */
 
 #define BUSY "{\"message\":\"busy\",\"type\":\"x\",\"code\":\"server_is_overloaded\"}"
 
-/* C24: an error event in front of all content is told as the answer that it would have been. */
+/* C24: an error event in front of all content is told as the response that it would have been. */
 START_TEST(c24_an_error_event_is_kept)
 {
     static const struct fake_attempt page = {

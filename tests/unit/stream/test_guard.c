@@ -99,7 +99,7 @@ static const struct row chunks[] = {
      "data: {\"id\":\"\",\"model\":\"\",\"choices\":[],\"prompt_filter_results\":[{"
      "\"prompt_index\":0,\"content_filter_results\":{\"hate\":{\"filtered\":false}}}]}\n\n",
      GUARD_LIFECYCLE},
-    /* An unknown event is no part of the answer yet. */
+    /* An unknown event is no part of the response yet. */
     {CHAT, "data: {\"object\":\"x\"}\n\n", GUARD_LIFECYCLE},
     {CHAT, "data: {\"x_groq\":{\"id\":\"r\"}}\n\n", GUARD_LIFECYCLE},
     {CHAT, "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n", GUARD_LIFECYCLE},

@@ -1,4 +1,4 @@
-/* Broken answers continued by new ones: the client gets one whole answer. */
+/* Broken responses continued by new ones: the client gets one whole response. */
 
 #include "stream/splice.h"
 
@@ -13,7 +13,7 @@
 static const enum dialect dialects[] = {DIALECT_CHAT, DIALECT_COMPLETIONS, DIALECT_RESPONSES};
 static const size_t chunks[] = {1, 2, 3, 5, 0};
 
-/* The answer `first`, cut after each event in turn, joined with `second`. */
+/* The response `first`, cut after each event in turn, joined with `second`. */
 static void every_cut(const struct script *first, const struct script *second)
 {
     struct events a, b;
@@ -27,7 +27,7 @@ static void every_cut(const struct script *first, const struct script *second)
         ck_assert_int_eq(view_play(s, &a, cut, &view), SPLICE_PASS);
         ck_assert(splice_possible(s));
         splice_restart(s);
-        if (cut == 0) { /* nothing is there that names the answer */
+        if (cut == 0) { /* nothing is there that names the response */
             ck_assert_int_lt(view_play(s, &b, b.n, &view), SPLICE_SKIP);
         } else {
             enum splice_action action = view_play(s, &b, b.n, &view);
@@ -115,9 +115,9 @@ START_TEST(broken_again_and_again)
 }
 END_TEST
 
-/* --- other answers ---------------------------------------------------------------------------- */
+/* --- other responses -------------------------------------------------------------------------- */
 
-/* With all but the end of `a` delivered, `b` must be told as another answer, and nothing of it
+/* With all but the end of `a` delivered, `b` must be told as another response, and nothing of it
  * that is not in `a` may have gone out. */
 static void must_differ(struct script a, struct script b, const char *what)
 {

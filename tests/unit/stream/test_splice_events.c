@@ -203,7 +203,7 @@ START_TEST(logprobs_of_a_cut_text)
 }
 END_TEST
 
-/* Azure names the answer only in its second chunk. */
+/* Azure names the response only in its second chunk. */
 START_TEST(names_that_come_late)
 {
     RUN(DIALECT_CHAT, {"{\"id\":\"\",\"created\":0,\"model\":\"\",\"choices\":[]}", SAME},
@@ -295,7 +295,7 @@ END_TEST
     "{\"id\":" id ",\"created\":" created ",\"choices\":[{\"delta\":" rest "}]}"
 #define SAYS(text) "{\"content\":\"" text "\"}"
 
-/* The client reads the first answer's value in the first answer's type, quotes included. */
+/* The client reads the first response's value in the first response's type, quotes included. */
 START_TEST(names_of_another_type)
 {
     RUN(DIALECT_CHAT, {NAMED("\"A\\n\"", "5", SAYS("a")), SAME}, {RESTART, ""},
@@ -308,7 +308,7 @@ START_TEST(names_of_another_type)
         {NAMED("-3.5e1", "\"now\"", SAYS("c")), SAME});
     RUN(DIALECT_CHAT, {NAMED("true", "1", SAYS("a")), SAME}, {RESTART, ""},
         {NAMED("false", "1", SAYS("ab")), NAMED("true", "1", SAYS("b"))});
-    /* Not known from the first answer: the second's own, from then on. */
+    /* Not known from the first response: the second's own, from then on. */
     RUN(DIALECT_CHAT, {NAMED("null", "0", SAYS("a")), SAME}, {RESTART, ""},
         {NAMED("3", "\"x\"", SAYS("ab")), NAMED("3", "\"x\"", SAYS("b"))}, {RESTART, ""},
         {NAMED("\"B\"", "4", SAYS("abc")), NAMED("3", "\"x\"", SAYS("c"))});
@@ -330,8 +330,8 @@ START_TEST(what_is_given_once_in_another_type)
 }
 END_TEST
 
-/* A value that the client has as text must not be a list, an object or a number in the answer that
- * continues it. */
+/* A value that the client has as text must not be a list, an object or a number in the response
+ * that continues it. */
 START_TEST(text_of_another_type_differs)
 {
     RUN(DIALECT_CHAT, {CONTENT("Hello"), SAME}, {RESTART, ""},

@@ -15,8 +15,8 @@ static const enum dialect dialects[] = {DIALECT_CHAT, DIALECT_COMPLETIONS, DIALE
 
 /* --- limits ----------------------------------------------------------------------------------- */
 
-/* With any cap the first answer passes as it is; a new one is joined correctly, or a break is
- * known not to be repairable; and what is beyond the cap in a new answer still goes out. */
+/* With any cap the first response passes as it is; a new one is joined correctly, or a break is
+ * known not to be repairable; and what is beyond the cap in a new response still goes out. */
 START_TEST(caps)
 {
     struct script a = script_whole, b = script_whole;
@@ -98,7 +98,7 @@ START_TEST(ids_beyond_the_cap)
 }
 END_TEST
 
-/* Each allocation fails in turn, once or from then on: what goes out is the whole answer, or what
+/* Each allocation fails in turn, once or from then on: what goes out is the whole response, or what
  * the client has is a beginning of it and the failure is told. */
 static void fail_each(enum dialect d, bool from, const struct events *first,
                       const struct events *second)

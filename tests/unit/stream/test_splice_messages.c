@@ -1,4 +1,5 @@
-/* Single events of Anthropic's messages, byte by byte: blocks, texts, signatures, calls and ends. */
+/* Single events of Anthropic's messages, byte by byte: blocks, texts, signatures, calls and
+ * ends. */
 
 #include "stream/splice.h"
 
@@ -42,7 +43,7 @@ START_TEST(text_goes_on_in_its_block)
 }
 END_TEST
 
-START_TEST(blocks_go_on_behind_those_of_the_first_answer)
+START_TEST(blocks_go_on_behind_those_of_the_first_response)
 {
     RUN(DIALECT_MESSAGES, {MESSAGE("m1"), SAME}, {START(0, TEXT_BLOCK), SAME},
         {TEXT(0, "ab"), SAME}, {STOP(0), SAME}, {START(1, CALL_BLOCK("t1", "f")), SAME},
@@ -111,7 +112,7 @@ START_TEST(text_in_a_start)
 }
 END_TEST
 
-/* No two answers have the same, and each is whole with the thinking before it. */
+/* No two responses have the same, and each is whole with the thinking before it. */
 START_TEST(signatures)
 {
     RUN(DIALECT_MESSAGES, {START(0, THOUGHT_BLOCK), SAME}, {THOUGHT(0, "ab"), SAME}, {RESTART, ""},
@@ -143,7 +144,7 @@ END_TEST
 #define SEARCH(id) "\"type\":\"server_tool_use\",\"id\":\"" id "\",\"name\":\"web_search\""
 #define FOUND(id) "\"type\":\"web_search_tool_result\",\"tool_use_id\":\"" id "\",\"content\":[{}]"
 
-/* The client has the call of the first answer: a result of another one would answer nothing. */
+/* The client has the call of the first response: a result of another one would answer nothing. */
 START_TEST(results_of_other_calls_differ)
 {
     RUN(DIALECT_MESSAGES, {START(0, SEARCH("c1")), SAME}, {STOP(0), SAME}, {RESTART, ""},
@@ -159,7 +160,7 @@ void unit_tests(Suite *suite)
     TCase *tcase = unit_case(suite, "splice_messages");
 
     tcase_add_test(tcase, text_goes_on_in_its_block);
-    tcase_add_test(tcase, blocks_go_on_behind_those_of_the_first_answer);
+    tcase_add_test(tcase, blocks_go_on_behind_those_of_the_first_response);
     tcase_add_test(tcase, ends_pass_once);
     tcase_add_test(tcase, another_text_differs);
     tcase_add_test(tcase, another_block_differs);

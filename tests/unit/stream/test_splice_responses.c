@@ -79,7 +79,7 @@ START_TEST(whole_texts_agree)
         {"{\"type\":\"response.completed\"," SEQ(1) "}", DIFFERS});
     RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab"), SAME}, {RESTART, ""},
         {"{\"type\":\"response.incomplete\"," SEQ(1) "}", DIFFERS});
-    /* How an upstream sums up its own answer is not judged. */
+    /* How an upstream sums up its own response is not judged. */
     RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab "), SAME}, {TEXT_DONE(1, "ab"), SAME});
     RUN(DIALECT_RESPONSES, {DELTA(0, "m", "ab"), SAME}, {RESTART, ""},
         {DELTA(0, "m", "ab"), SKIPPED}, {TEXT_DONE(1, "abc"), DIFFERS});
@@ -148,7 +148,7 @@ END_TEST
     "{\"type\":\"response.output_text.delta\",\"sequence_number\":" n ",\"item_id\":" item \
     ",\"output_index\":" index ",\"delta\":" text "}"
 
-/* The client reads the first answer's value in the first answer's type, quotes included. */
+/* The client reads the first response's value in the first response's type, quotes included. */
 START_TEST(values_of_another_type)
 {
     RUN(DIALECT_RESPONSES, {QUEUED("0", "\"r1\"", "5"), SAME},
@@ -185,7 +185,7 @@ START_TEST(text_or_places_of_another_type_differ)
 }
 END_TEST
 
-/* An answer that goes on behind what it said to be all of a text says two things. */
+/* A response that goes on behind what it said to be all of a text says two things. */
 START_TEST(text_behind_its_sum_differs)
 {
     RUN(DIALECT_RESPONSES, {TEXT("1", "\"m\"", "0", "\"Hello\""), SAME}, {RESTART, ""},

@@ -1,12 +1,14 @@
-/* What ends an exchange from outside, drawn at random: each kind alone, and each two in the same step. */
+/* What ends an exchange from outside, drawn at random: each kind alone, and each two in the same
+ * step. */
 #ifndef RETRYD_ENDINGS_H
 #define RETRYD_ENDINGS_H
 
 #include "fake_world.h"
 
 enum ending {
-    ENDING_GONE,    /* the client leaves */
-    ENDING_STALLED, /* it takes nothing of its answer; it is cut off, and so leaves, some time later */
+    ENDING_GONE, /* the client leaves */
+    /* it takes nothing of its response; it is cut off, and so leaves, some time later */
+    ENDING_STALLED,
     ENDING_ABORT,    /* retryd ends; it cuts the connection some time later */
     ENDING_REFUSED,  /* the request's body is refused, where it is not whole yet */
     ENDING_DEADLINE, /* the deadline has passed */

@@ -42,7 +42,7 @@ int fake_add_headers(struct headers *h, const char *lines)
     return 0;
 }
 
-/* --- the clock ---------------------------------------------------------------------------------- */
+/* --- the clock -------------------------------------------------------------------------------- */
 
 static uint64_t op_now(void *world)
 {
@@ -72,7 +72,7 @@ static void op_timer_set(void *world, struct exchange *x, uint64_t at_ms)
         w->timer_ms = at_ms;
 }
 
-/* --- attempts ----------------------------------------------------------------------------------- */
+/* --- attempts --------------------------------------------------------------------------------- */
 
 static void only_provider(struct fake_world *w)
 {
@@ -123,7 +123,7 @@ static int op_plan(void *world, struct exchange *x, struct str model, struct pla
     return 0;
 }
 
-/* --- turns --------------------------------------------------------------------------------------- */
+/* --- turns ------------------------------------------------------------------------------------ */
 
 static void on_woken(void *arg)
 {
@@ -182,7 +182,7 @@ static bool op_other_key(void *world, struct exchange *x, const struct target *t
     return false;
 }
 
-/* --- the attempts' events ------------------------------------------------------------------------ */
+/* --- the attempts' events --------------------------------------------------------------------- */
 
 static const struct fake_piece *next_piece(const struct fake_run *r)
 {
@@ -485,7 +485,7 @@ static void op_event_dropped(void *world, struct exchange *x, bool malformed)
         wrong(w, "a dropped event was not counted");
 }
 
-/* --- spools ------------------------------------------------------------------------------------- */
+/* --- spools ----------------------------------------------------------------------------------- */
 
 static int op_spool_open(void *world, struct exchange *x, struct spool **ret)
 {
@@ -498,7 +498,7 @@ static bool op_pressed(void *world)
     return ((struct fake_world *)world)->pressed;
 }
 
-/* --- the answer --------------------------------------------------------------------------------- */
+/* --- the response ----------------------------------------------------------------------------- */
 
 static int take_headers(struct fake_world *w, const struct http_response *response)
 {
@@ -630,7 +630,7 @@ static const struct exchange_ops fake_ops = {
     .ended = op_ended,
 };
 
-/* --- the client --------------------------------------------------------------------------------- */
+/* --- the client ------------------------------------------------------------------------------- */
 
 static bool client_reads(const struct fake_world *w)
 {
@@ -661,7 +661,7 @@ static void client_pulls(struct fake_world *w)
     w->pull_ms = w->now_ms + w->client.every_ms;
 }
 
-/* --- time --------------------------------------------------------------------------------------- */
+/* --- time ------------------------------------------------------------------------------------- */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
@@ -874,7 +874,7 @@ unsigned fake_repeats(const struct fake_world *w, unsigned upstream)
     return n;
 }
 
-/* --- beginning and end --------------------------------------------------------------------------- */
+/* --- beginning and end ------------------------------------------------------------------------ */
 
 void fake_init(struct fake_world *w)
 {

@@ -152,11 +152,11 @@ struct fake_world {
     struct attempt_report reports[FAKE_ATTEMPTS]; /* pointers in them are not to be followed */
     struct buf path;                              /* of the last attempt */
     struct headers sent;                          /* ... and its headers */
-    struct http_response response;                /* of the answer */
+    struct http_response response;                /* of the response */
     struct buf body;                              /* what the client has got of it */
     bool got_end, got_cut;
     uint64_t answered_ms;
-    size_t most_held; /* bytes of the answer in memory, at most, while committed */
+    size_t most_held; /* bytes of the response in memory, at most, while committed */
     unsigned states;  /* bits of the states seen from outside */
 };
 
@@ -186,7 +186,7 @@ unsigned fake_repeats(const struct fake_world *w, unsigned upstream);
 void fake_run(struct fake_world *w);
 void fake_run_until(struct fake_world *w, uint64_t at_ms);
 
-/* A value of the answer's head; "" where there is none. */
+/* A value of the response's head; "" where there is none. */
 struct str fake_header(const struct fake_world *w, const char *name);
 
 /* xorshift64*: for tests that draw. */

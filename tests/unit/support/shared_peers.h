@@ -1,7 +1,7 @@
 /* Daemons in miniature around a real redis-server: one loop, several shared views, one server.
  *
- * Nothing here sleeps: AWAIT runs the loop until what is awaited has happened, or fails the test when
- * a bound has passed. */
+ * Nothing here sleeps: AWAIT runs the loop until what is awaited has happened, or fails the test
+ * when a bound has passed. */
 #ifndef RETRYD_SHARED_PEERS_H
 #define RETRYD_SHARED_PEERS_H
 
@@ -56,13 +56,13 @@ void server_signal(int signal);
 void server_kill(void);                       /* SIGKILL, and waits for its end */
 struct shared_settings server_settings(void); /* to join it; the texts stay */
 
-/* A command of some other client; words are split at spaces. The answer's text, or its number in
+/* A command of some other client; words are split at spaces. The response's text, or its number in
  * decimal; valid until the next call. */
 const char *server_do(const char *words);
 void server_publish(const char *text); /* as news, to one daemon at least */
 
-/* Something else that listens where a server should: answers the first bytes of each connection with
- * `says` (NULL: with nothing), and then nothing more. */
+/* Something else that listens where a server should: answers the first bytes of each connection
+ * with `says` (NULL: with nothing), and then nothing more. */
 struct shared_settings stranger_start(const char *says, size_t n);
 extern unsigned stranger_met; /* connections that came */
 

@@ -10,10 +10,10 @@
 #include "base/str.h"
 #include "stream/splice.h"
 
-/* What an answer says, and how it is cut and spelled. */
+/* What a response says, and how it is cut and spelled. */
 struct script {
     enum dialect dialect;
-    const char *name; /* in its ids: two answers have two */
+    const char *name; /* in its ids: two responses have two */
     size_t chunk;     /* characters in one event; 0: all */
     int spelling;     /* 0: UTF-8 as it is; 1: with escapes, also where none is needed */
     const char *reasoning, *content, *refusal, *second; /* second: of choice 1 */
@@ -55,7 +55,7 @@ void view_free(struct view *view);
 /* What one channel holds; "" where there is none. */
 const char *view_text(const struct view *view, const char *key);
 
-/* All of it as text, to be compared; and what a whole answer comes to. The caller frees it. */
+/* All of it as text, to be compared; and what a whole response comes to. The caller frees it. */
 char *view_print(const struct view *view);
 char *view_print_whole(const struct events *events);
 
@@ -64,7 +64,7 @@ char *view_print_whole(const struct events *events);
 enum splice_action view_play(struct splice *s, const struct events *events, size_t n,
                              struct view *view);
 
-/* One event of an answer and what must come of it. */
+/* One event of a response and what must come of it. */
 struct step {
     const char *data; /* or RESTART */
     const char *want; /* SAME, SKIPPED, DIFFERS, or the data of the rewritten event */

@@ -188,8 +188,8 @@ static int by_key(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Which of two answers an id is from depends on where the first one broke; that it is one id shows
- * in its having one value. */
+/* Which of two responses an id is from depends on where the first one broke; that it is one id
+ * shows in its having one value. */
 static void hide_origin(char *text)
 {
     static const char *const ids[] = {"call_", "rs_", "msg_", "fc_"};

@@ -56,7 +56,7 @@ size_t stream_text_whole(const struct stream_text *t, size_t cut)
     return end;
 }
 
-/* True where the event says that the answer failed. */
+/* True where the event says that the response failed. */
 static bool read_error(struct str data, struct stream_told *t)
 {
     cJSON *json = cJSON_ParseWithLength(data.p, data.n);

@@ -20,7 +20,7 @@ struct stream_text {
     size_t n;
 };
 
-/* The answer of a script, or these events up to a NULL. */
+/* The response of a script, or these events up to a NULL. */
 void stream_text_write(struct stream_text *ret, const struct script *script);
 void stream_text_of(struct stream_text *ret, const char *const *events);
 void stream_text_free(struct stream_text *t);
@@ -36,7 +36,7 @@ struct stream_told {
     char *answer;    /* all events but errors added up (view_print); the caller frees it */
     unsigned events; /* with data */
     unsigned errors; /* events with an `error` */
-    unsigned failed; /* response.failed: no part of an answer either */
+    unsigned failed; /* response.failed: no part of a response either */
     char code[64];   /* of the last one; "" where it has none */
     bool error_last; /* nothing came behind it */
     unsigned beats;  /* our keep-alive comments */

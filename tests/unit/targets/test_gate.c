@@ -10,7 +10,7 @@
 #define START 1000000
 #define BURST ((unsigned)GATE_COLD_BURST)
 
-/* --- OPEN --- */
+/* --- OPEN ------------------------------------------------------------------------------------- */
 
 /* How many may go at once. */
 static unsigned let_go(struct gate *g, unsigned most, uint64_t now_ms)
@@ -38,7 +38,7 @@ START_TEST(a_cold_target_is_not_stormed)
 }
 END_TEST
 
-START_TEST(good_answers_make_it_warm)
+START_TEST(good_responses_make_it_warm)
 {
     struct gate g;
 
@@ -52,7 +52,7 @@ START_TEST(good_answers_make_it_warm)
 }
 END_TEST
 
-START_TEST(without_a_good_answer_it_is_cold_again)
+START_TEST(without_a_good_response_it_is_cold_again)
 {
     struct gate g;
 
@@ -114,7 +114,7 @@ START_TEST(a_limit_without_a_hint_takes_the_credit)
 }
 END_TEST
 
-/* --- CLOSED --- */
+/* --- CLOSED ----------------------------------------------------------------------------------- */
 
 START_TEST(nobody_goes_while_it_is_closed)
 {
@@ -169,9 +169,9 @@ START_TEST(times_near_the_end_of_the_clock)
 }
 END_TEST
 
-/* --- OPENING --- */
+/* --- OPENING ---------------------------------------------------------------------------------- */
 
-/* Closed for `delay_ms` after `passed` good answers, and at the end of that time. Returns now. */
+/* Closed for `delay_ms` after `passed` good responses, and at the end of that time. Returns now. */
 static uint64_t opening_after(struct gate *g, unsigned passed, uint64_t delay_ms)
 {
     gate_init(g, START);
@@ -422,7 +422,7 @@ START_TEST(a_target_that_was_down_is_felt_for_too)
 }
 END_TEST
 
-/* --- whatever happens --- */
+/* --- whatever happens ------------------------------------------------------------------------- */
 
 static unsigned step_most(const struct gate *g)
 {
@@ -485,7 +485,7 @@ START_TEST(a_million_steps)
 }
 END_TEST
 
-/* --- crowds in virtual time --- */
+/* --- crowds in virtual time ------------------------------------------------------------------- */
 
 enum upstream { WINDOWS, BUCKET, HEALTHY };
 
@@ -509,7 +509,7 @@ struct crowd {
         uint64_t back_ms;
         uint32_t epoch;
         bool good;
-    } flights[16 * CROWD_MOST]; /* in the order of their answers */
+    } flights[16 * CROWD_MOST]; /* in the order of their responses */
     size_t first, end;
 };
 
@@ -566,7 +566,7 @@ static void crowd_answer(struct crowd *c)
     }
 }
 
-/* All who wait are let go after each answer: the gate may count on nothing else. */
+/* All who wait are let go after each response: the gate may count on nothing else. */
 static void crowd_run(struct crowd *c, unsigned people)
 {
     c->waiting = people;
@@ -650,7 +650,7 @@ START_TEST(a_crowd_at_a_healthy_target)
 }
 END_TEST
 
-/* One stray limit: what is healthy is open again soon, though its answers take long. */
+/* One stray limit: what is healthy is open again soon, though its responses take long. */
 START_TEST(a_crowd_at_a_target_that_limited_once)
 {
     static const uint64_t answers_ms[] = {1, 20, 300, 30000};
@@ -671,8 +671,8 @@ void unit_tests(Suite *suite)
     TCase *tcase = unit_case(suite, "gate");
 
     tcase_add_test(tcase, a_cold_target_is_not_stormed);
-    tcase_add_test(tcase, good_answers_make_it_warm);
-    tcase_add_test(tcase, without_a_good_answer_it_is_cold_again);
+    tcase_add_test(tcase, good_responses_make_it_warm);
+    tcase_add_test(tcase, without_a_good_response_it_is_cold_again);
     tcase_add_test(tcase, one_that_goes_all_the_same_takes_no_credit_that_is_not_there);
     tcase_add_test(tcase, a_clock_that_stands_or_goes_back_fills_nothing);
     tcase_add_test(tcase, a_limit_without_a_hint_takes_the_credit);

@@ -36,17 +36,16 @@ uint64_t backoff_with_hint(const struct backoff_settings *b, unsigned attempts_m
 
 /* The changes of target that may help after a failure, as bits. */
 enum move_helps {
-    HELPS_AGAIN = 1 << 0,    /* the same target, later */
-    HELPS_KEY = 1 << 1,      /* another key of that upstream */
-    HELPS_UPSTREAM = 1 << 2, /* another upstream with the same model */
-    HELPS_MODEL = 1 << 3,    /* another model: the next tier */
+    HELPS_KEY = 1 << 0,      /* another key of that upstream */
+    HELPS_UPSTREAM = 1 << 1, /* another upstream with the same model */
+    HELPS_MODEL = 1 << 2,    /* another model: the next tier */
 };
 
 /* Returns which other targets may help, as bits of enum move_helps. If a key is rate limited, out
  * of quota or rejected, another key may work. A model that is down may be up at another upstream. A
  * request that is too long needs a model with a larger context. Nothing helps against a
- * content-policy refusal or an invalid request. The result never contains HELPS_AGAIN, because
- * classify decides that. */
+ * content-policy refusal or an invalid request. Whether the same target may be tried again, classify
+ * decides. */
 unsigned move_helps(enum reason r);
 
 /* Returns the bit of enum fallback_on for this failure. 0 means that it never leaves its tier. */

@@ -8,6 +8,7 @@ a function from a Tree to findings and is listed in CHECKS; test_lint.py shows t
 checks of the contract's clauses are in contract.py.
 """
 
+import collections
 import os
 import pathlib
 import re
@@ -301,6 +302,19 @@ def exports_needed(tree):
                 yield name, line_of(code, found.start(1)), f"{what}: only its own file uses it: make it static"
 
 
+def names_needed(tree):
+    """A macro of a header, and a member of a struct, is used somewhere."""
+    uses = collections.Counter(w for f in tree.files if f.suffix in (".c", ".h") for w in re.findall(r"\w+", f.code))
+    for f in tree.sources():
+        macros = re.finditer(r"^#define (\w+)", f.code, re.MULTILINE) if f.suffix == ".h" else ()
+        members = [(found.start(1) + member.start(1), member[1])
+                   for found in re.finditer(r"^struct(?: \w+)? \{(.*?)^\}", f.code, re.MULTILINE | re.DOTALL)
+                   for member in re.finditer(r"\b(\w+)(?:\[[^\]]*\])*\s*[,;]", found[1])]
+        for at, name in [*((m.start(1), m[1]) for m in macros), *members]:
+            if uses[name] == 1:
+                yield f.name, line_of(f.code, at), f"{name}: nothing uses it"
+
+
 # The prefixes of a file's functions that are neither its folder's name nor begin its own.
 PREFIXES = {
     "src/base/hash.c": ["fingerprint"],        # of texts that arrive in pieces
@@ -339,7 +353,7 @@ def module_prefixes(tree):
 
 CHECKS = [layers, library_owners, edges_apart, no_logging_below, pure, forbidden_functions,
           function_length, file_length, opening_sentence, leftovers, waits_and_skips, unit_tests_placed,
-          include_cycles, one_name_one_struct, exports_needed, module_prefixes, *contract.CHECKS]
+          include_cycles, one_name_one_struct, exports_needed, names_needed, module_prefixes, *contract.CHECKS]
 
 
 def main():

@@ -1,10 +1,12 @@
 """Every check of lint.py fails on a wrong snippet, passes a correct one, and passes the tree."""
 
+import json
 import pathlib
 
 import contract
 import lint
 import pytest
+import unused
 
 ROOT = pathlib.Path(__file__).parents[2]
 OPEN = "/* A file. */\n"
@@ -84,6 +86,9 @@ BAD = [
                            "src/base/c.h": '#include "base/a.h"\n'}),
     (lint.include_cycles, {"src/base/a.h": '#include "base/a.h"\n'}),
     (lint.one_name_one_struct, {"src/base/a.c": "struct a {\n};\n", "src/base/b.c": "struct a {\n};\n"}),
+    (lint.names_needed, {"src/base/a.h": "#define A_MAX 2 /* of A_MAX */\n"}),
+    (lint.names_needed, {"src/base/a.c": "struct a {\n    int used, unused;\n};\nint f(struct a *a)\n{\n"
+                                         "    return a->used;\n}\n"}),
     (lint.exports_needed, {"src/base/a.h": "int a_get(int\n n);\n", "src/base/a.c": "int a_get(int n)\n{\n}\n"}),
     (lint.exports_needed, {"src/base/a.h": "void a_get(void);\n", "src/base/a.c": "void a_get(void)\n{\n}\n",
                            "tests/unit/base/test_a.c": "a_get();\n"}),
@@ -150,6 +155,8 @@ GOOD = [
                             "src/base/a.h": "static inline int a_b(void)\n{\n}\nint other(void);\n",
                             "src/policy/retry.c": "int backoff_get(void)\n{\n}\n",
                             "src/cli/main.c": "int main(void)\n{\n}\n"}),
+    (lint.names_needed, {"src/base/a.h": "#define A_MAX 2\n\nstruct a {\n    int many[A_MAX];\n};\n",
+                         "src/base/a.c": "#define A_SYSTEM\nint f(struct a *a)\n{\n    return a->many[0];\n}\n"}),
     (lint.leftovers, {"src/edge/a.c": "/* nothing to do */\n", "build/x.c": "/* TODO */\n"}),
     (lint.waits_and_skips, {"tests/blackbox/test_a.py": "await asyncio.sleep(0)\n",
                             "tests/provider/main.c": "nanosleep(&t, NULL);\n"}),
@@ -197,6 +204,28 @@ C2 Two
   black-box tests: 1
 """
     assert told.err == "docs/contract.md:3: C2: no comment in src/ names it\n"
+
+
+def test_unused_finds_what_main_cannot_reach(tmp_path):
+    files = {"src/a.h": "int a_used(void);\nint a_unused(void);\nint a_only_there(void);\nextern int a_count;\n"
+                        "static inline int a_short(void)\n{\n    return 1;\n}\n"
+                        "static inline int a_long(void)\n{\n    return 2;\n}\n",
+             "src/a.c": '#include "a.h"\nint a_count = 1;\nint a_used(void)\n{\n    return a_long();\n}\n'
+                        "int a_unused(void)\n{\n    return a_only_there();\n}\n",
+             "src/b.c": '#include "a.h"\nint a_only_there(void)\n{\n    return 3;\n}\n'
+                        "int main(void)\n{\n    return a_used();\n}\n",
+             "tests/c.c": '#include "a.h"\nint test(void)\n{\n    return a_unused();\n}\n'}
+    commands = []
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        if name.endswith(".c"):
+            commands.append({"directory": str(tmp_path), "file": str(tmp_path / name),
+                             "command": f"clang -O2 -I{tmp_path}/src -o x.o -c {name}"})
+    (tmp_path / "compile_commands.json").write_text(json.dumps(commands))
+    assert sorted(unused.findings(tmp_path, tmp_path)) == [
+        ("src/a.c", 2, "a_count"), ("src/a.c", 7, "a_unused"), ("src/a.h", 2, "a_unused"), ("src/a.h", 3, "a_only_there"),
+        ("src/a.h", 5, "a_short"), ("src/b.c", 2, "a_only_there")]
 
 
 def test_every_check_is_tried():

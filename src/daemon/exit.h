@@ -2,6 +2,8 @@
 #ifndef RETRYD_DAEMON_EXIT_H
 #define RETRYD_DAEMON_EXIT_H
 
+#include <errno.h>
+
 /* The exit codes. --help lists them, and scripts rely on them. */
 enum exit_code {
     EXIT_OK = 0,
@@ -16,9 +18,40 @@ enum exit_code {
 #define EXIT_MAX EXIT_NO_UPSTREAM
 
 /* Returns the exit code for an errno or -errno; EXIT_OK for 0. */
-enum exit_code exit_for(int error);
+static inline enum exit_code exit_for(int error)
+{
+    switch (error < 0 ? -error : error) {
+    case 0:
+        return EXIT_OK;
+    case EADDRINUSE:
+        return EXIT_ADDRESS_IN_USE;
+    case EACCES:
+    case EPERM:
+        return EXIT_PERMISSION;
+    case ELOOP:  /* an upstream leads back to this daemon */
+    case EINVAL: /* the configuration does not allow the sockets that systemd passed */
+    case E2BIG:
+        return EXIT_CONFIG;
+    default:
+        return EXIT_FAILED;
+    }
+}
 
 /* Returns the exit code for the errno of config_load. */
-enum exit_code exit_for_load(int error);
+static inline enum exit_code exit_for_load(int error)
+{
+    switch (error) {
+    case ENOMEM:
+        return EXIT_FAILED;
+    case ENOKEY:
+        return EXIT_KEY_FILE;
+    case ENXIO:
+        return EXIT_NO_UPSTREAM;
+    case EACCES:
+        return EXIT_PERMISSION;
+    default:
+        return EXIT_CONFIG;
+    }
+}
 
 #endif

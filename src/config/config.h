@@ -13,7 +13,7 @@
 
 #include "base/buf.h"
 #include "base/secret.h"
-#include "config/bundle.h"
+#include "config/pem.h"
 #include "http/credentials.h"
 #include "policy/settings.h"
 

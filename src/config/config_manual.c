@@ -1,10 +1,72 @@
-/* Writes the manual page of the file, retryd.conf(5), in mdoc(7): the table of settings, after the
- * rules for all of them. */
+/* Writes the reference of the settings: for --help, and as the manual page of the file, retryd.conf(5), in
+ * mdoc(7): the table of settings, after the rules for all of them. */
 #include <string.h>
 
 #include "config/config_private.h"
 
 #define WIDTH 76 /* of a line; some readers of mdoc complain about more than 80 */
+
+#define HELP_WIDTH 96
+
+void config_row_describe(const struct config_row *row, struct buf *out)
+{
+    buf_printf(out, "%s (", row->help);
+    config_value_kind(row, out);
+    buf_addc(out, ')');
+    if (row->zero_means)
+        buf_printf(out, "; %s: %s", row->fallback[0] && row->max ? "0" : "empty", row->zero_means);
+    if (row->restart)
+        buf_add_str(out, STR("; a change needs a restart"));
+}
+
+/* --- for --help --------------------------------------------------------------------------------- */
+
+/* Writes words in lines of up to HELP_WIDTH, each after `indent` spaces. */
+static void put_wrapped(struct str text, int indent, FILE *out)
+{
+    size_t column = 0;
+    struct str word;
+
+    while (str_next(&text, ' ', &word)) {
+        if (column && column + 1 + word.n > HELP_WIDTH) {
+            fputc('\n', out);
+            column = 0;
+        }
+        if (column == 0)
+            fprintf(out, "%*s", indent, "");
+        else
+            fputc(' ', out);
+        column = (column ? column + 1 : (size_t)indent) + word.n;
+        fprintf(out, "%.*s", (int)word.n, word.p);
+    }
+    fputc('\n', out);
+}
+
+void config_help(FILE *out)
+{
+    struct buf text;
+
+    for (unsigned i = 0; i < config_section_count; i++) {
+        const struct config_section_row *s = &config_sections[i];
+
+        fprintf(out, "%s[%s%s]\n", i ? "\n" : "", s->name, s->named ? " NAME" : "");
+        put_wrapped(str_from(s->help), 2, out);
+        for (unsigned k = 0; k < config_row_count; k++) {
+            const struct config_row *row = &config_rows[k];
+
+            if (strcmp(row->section, s->name) != 0)
+                continue;
+            fprintf(out, "  %s%s =%s%s\n", row->key, config_row_is_prefix(row) ? "NAME" : "",
+                    row->fallback[0] ? " " : "", row->fallback);
+            buf_init(&text, CONFIG_VALUE_MAX);
+            config_row_describe(row, &text);
+            put_wrapped(buf_str(&text), 6, out);
+            buf_deinit(&text);
+        }
+    }
+}
+
+/* --- as a manual page ------------------------------------------------------------------------------ */
 
 static const char beginning[] =
     ".Dd " RETRYD_DATE "\n"

@@ -4,14 +4,14 @@
  *   config_address.c  addresses to listen on, URLs to forward to
  *   config_type.c     the types of settings: how a value is read, checked and written
  *   config_table.c    the settings, a row each, and how a row is found
- *   config_report.c   texts for the user: problems and notes, the dump, the reference
+ *   config_report.c   texts for the user: problems and notes, the dump
  *   config_read.c     the file as sections and entries (inih)
  *   config_env.c      the environment as further entries
  *   config_files.c    other files whose contents belong to the configuration
  *   config_secrets.c  their contents: API keys, passwords, certificates, clients' tokens
  *   config_check.c    conflicts between settings, and values that follow from them
  *   config_route.c    the upstreams of a route, and the route of a request
- *   config_manual.c   the reference as a manual page
+ *   config_manual.c   the reference of the settings, for --help and as a manual page
  *   config.c          loading, renewing and freeing a configuration */
 #ifndef RETRYD_CONFIG_CONFIG_PRIVATE_H
 #define RETRYD_CONFIG_CONFIG_PRIVATE_H

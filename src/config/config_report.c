@@ -1,4 +1,4 @@
-/* Texts for the user: problems and notes of a file, the configuration in force, the reference. */
+/* Texts for the user: problems and notes of a file, and the configuration in force. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -11,7 +11,6 @@
 #define TEXT_MAX 2048
 #define WIDTH 100 /* a longer list is written with an item a line */
 #define TIGHT 190 /* inih reads lines of up to 198 bytes */
-#define HELP_WIDTH 96
 
 /* --- problems and notes ----------------------------------------------------------------------- */
 
@@ -375,63 +374,5 @@ void config_diff_restart(const struct config *old, const struct config *now, str
             continue;
         buf_printf(out, "%s%s.%s", comma, row->section, row->key);
         comma = ", ";
-    }
-}
-
-/* --- the reference ---------------------------------------------------------------------------- */
-
-/* Writes words in lines of up to HELP_WIDTH, each after `indent` spaces. */
-static void put_wrapped(struct str text, int indent, FILE *out)
-{
-    size_t column = 0;
-    struct str word;
-
-    while (str_next(&text, ' ', &word)) {
-        if (column && column + 1 + word.n > HELP_WIDTH) {
-            fputc('\n', out);
-            column = 0;
-        }
-        if (column == 0)
-            fprintf(out, "%*s", indent, "");
-        else
-            fputc(' ', out);
-        column = (column ? column + 1 : (size_t)indent) + word.n;
-        fprintf(out, "%.*s", (int)word.n, word.p);
-    }
-    fputc('\n', out);
-}
-
-void config_row_describe(const struct config_row *row, struct buf *out)
-{
-    buf_printf(out, "%s (", row->help);
-    config_value_kind(row, out);
-    buf_addc(out, ')');
-    if (row->zero_means)
-        buf_printf(out, "; %s: %s", row->fallback[0] && row->max ? "0" : "empty", row->zero_means);
-    if (row->restart)
-        buf_add_str(out, STR("; a change needs a restart"));
-}
-
-void config_help(FILE *out)
-{
-    struct buf text;
-
-    for (unsigned i = 0; i < config_section_count; i++) {
-        const struct config_section_row *s = &config_sections[i];
-
-        fprintf(out, "%s[%s%s]\n", i ? "\n" : "", s->name, s->named ? " NAME" : "");
-        put_wrapped(str_from(s->help), 2, out);
-        for (unsigned k = 0; k < config_row_count; k++) {
-            const struct config_row *row = &config_rows[k];
-
-            if (strcmp(row->section, s->name) != 0)
-                continue;
-            fprintf(out, "  %s%s =%s%s\n", row->key, config_row_is_prefix(row) ? "NAME" : "",
-                    row->fallback[0] ? " " : "", row->fallback);
-            buf_init(&text, CONFIG_VALUE_MAX);
-            config_row_describe(row, &text);
-            put_wrapped(buf_str(&text), 6, out);
-            buf_deinit(&text);
-        }
     }
 }

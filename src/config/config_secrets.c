@@ -7,8 +7,8 @@
 #include <sys/random.h>
 
 #include "base/escape.h"
-#include "base/pem.h"
 #include "config/config_private.h"
+#include "config/pem.h"
 #include "edge/fetch.h"
 #include "targets/target.h"
 

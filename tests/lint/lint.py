@@ -321,6 +321,8 @@ PREFIXES = {
     "src/worker/access_log.c": ["steps"],      # the lines at level = debug
     "src/worker/access_log.h": ["steps"],
     "src/worker/history.c": ["story"],
+    "src/worker/metrics.h": ["peak"],
+    "src/config/pem.c": ["bundle"],            # copies of what the files hold
     "src/daemon/reload.c": ["rotation"],       # of the log file
     "src/exchange/exchange.c": ["attempt"],    # of attempt.h
     "src/exchange/failures.c": ["repeat"],     # what an exchange asks of them

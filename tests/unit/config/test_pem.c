@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/pem.h"
+#include "config/pem.h"
 #include "pem_text.h"
 #include "unit.h"
 

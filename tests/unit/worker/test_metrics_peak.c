@@ -1,6 +1,6 @@
 /* The largest value of the last minute. */
 
-#include "base/peak.h"
+#include "worker/metrics.h"
 
 #include <check.h>
 #include <string.h>

@@ -76,7 +76,7 @@ static void trace_transfer(const struct transfer *t, bool cancelled)
     t->traced(t->arg, &trace);
 }
 
-#define KEEP_HANDLES 256        /* easy handles kept for reuse */
+#define KEEP_HANDLES 64         /* easy handles kept for reuse */
 #define KICK_MS 250             /* interval at which connecting transfers are run */
 #define NO_KICK_NEEDED 0x080400 /* since this version of libcurl */
 

@@ -138,15 +138,28 @@ def test_the_guard_is_measured_on_the_same_events(quick):
         assert rounds[0]["events_per_read"] < 2, name
 
 
-def judged(ratio, quick, guard=1.0):
-    summary = {CASES[0]: {"cpu_us": {}, "ratio": {"nginx": 9.0, "HAProxy": ratio}}}
-    return bench.judge(bench.ROWS, summary, guard, argparse.Namespace(quick=quick))
+def row_named(name):
+    return next(row for row in [*bench.ROWS, *bench.MORE_ROWS] if row.name == name)
 
 
-def test_the_bar():
-    assert judged(2.0, quick=False) == 0
-    assert judged(2.01, quick=False) == 1
-    assert judged(2.01, quick=True) == 0
+def judged(ratio, quick, guard=1.0, name=CASES[0]):
+    summary = {name: {"cpu_us": {}, "ratio": {"nginx": 9.0, "HAProxy": ratio}}}
+    return bench.judge([row_named(name)], summary, {}, guard, argparse.Namespace(quick=quick))
+
+
+@pytest.mark.parametrize(("name", "bar"), [("request, 32 connections", 1.5), ("request, paced, TLS", 1.5),
+                                           ("slow event, 2000 streams, TLS", 1.3)])
+def test_the_bar(name, bar):
+    assert judged(bar, quick=False, name=name) == 0
+    assert judged(bar + 0.01, quick=False, name=name) == 1
+    assert judged(bar + 0.01, quick=True, name=name) == 0
+
+
+@pytest.mark.parametrize(("name", "bar"), [("memory, 2000 connections", 24), ("memory, 2000 connections, TLS", 70)])
+def test_the_bar_of_memory(name, bar):
+    for kib, status in ((bar, 0), (bar + 0.1, 1)):
+        memory = {name: {"retryd": {"stream_kib": kib}, "HAProxy": {"stream_kib": 70}}}
+        assert bench.judge([row_named(name)], {}, memory, 0, argparse.Namespace(quick=False)) == status
 
 
 def test_the_bar_of_the_guard():

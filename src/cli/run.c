@@ -11,9 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "cli/run_api.h"
-#include "cli/run_child.h"
-#include "cli/run_env.h"
+#include "cli/run_private.h"
 #include "daemon/birth.h"
 #include "daemon/server.h"
 #include "edge/fetch.h"

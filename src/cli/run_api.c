@@ -1,6 +1,6 @@
 /* Adds settings to the configuration of `retryd run`, and variables to the environment of its
  * child. */
-#include "cli/run_api.h"
+#include "cli/run_private.h"
 
 #include <stdio.h>
 #include <string.h>

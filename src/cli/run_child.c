@@ -1,5 +1,5 @@
 /* Starts the child of `retryd run`, relays signals to it, and stops and ends like the child. */
-#include "cli/run_child.h"
+#include "cli/run_private.h"
 
 #include <errno.h>
 #include <fcntl.h>

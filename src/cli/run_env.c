@@ -1,5 +1,5 @@
 /* The environment of the child of `retryd run`. */
-#include "cli/run_env.h"
+#include "cli/run_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>

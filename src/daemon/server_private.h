@@ -1,5 +1,6 @@
 /* State and functions that the main thread's files share: server.c starts and ends the daemon,
  * listeners.c accepts connections, reload.c reads the configuration and its files again,
+ * watch.c tells when those have changed, sharing.c connects the traffic with the shared view,
  * status_take.c collects the data of the status pages. */
 #ifndef RETRYD_DAEMON_SERVER_PRIVATE_H
 #define RETRYD_DAEMON_SERVER_PRIVATE_H
@@ -11,12 +12,12 @@
 #include "daemon/control.h"
 #include "daemon/exit.h"
 #include "daemon/server.h"
-#include "daemon/sharing.h"
-#include "daemon/watch.h"
 #include "worker/traffic.h"
 #include "worker/worker.h"
 
 struct server;
+struct sharing;
+struct watch;
 
 #define LISTEN_MAX 16
 #define PINGS_MISSED_WELL 2 /* consecutive misses that a busy machine may cause */
@@ -123,5 +124,42 @@ void rotation_close(struct server *s);
 int status_take(struct server *s, uint64_t after, struct status *ret);
 /* Adds the growth since the last call to the last hour. Called every few seconds. */
 void status_sample(struct server *s);
+
+/* --- watch.c ----------------------------------------------------------------------------------- */
+
+/* Watches files for changes through their folders. It notices a file that is written in place or
+ * replaced by a rename, and a new target of any symbolic link on the path, also of links that links
+ * lead to. */
+
+/* Calls `changed` on the loop a moment after the last of several changes, at most a second after
+ * the first. `changed` may call the functions below. Returns NULL if out of memory. */
+struct watch *watch_new(uv_loop_t *loop, void (*changed)(void *arg), void *arg);
+
+/* Replaces the set of watched files. Call it again after each change, because links may lead
+ * elsewhere. Copies the paths. Returns 0, or -errno if a folder cannot be watched: the others are,
+ * and `ret_folder`, valid until the next call, names the first that is not. */
+int watch_files(struct watch *w, const char *const *paths, unsigned count, const char **ret_folder);
+
+/* Closes its handles; the memory is freed on the loop. NULL is fine. */
+void watch_close(struct watch *w);
+
+/* --- sharing.c --------------------------------------------------------------------------------- */
+
+/* Connects this daemon's traffic (worker/traffic.h) with the shared view (daemon/shared.h) if
+ * [shared] redis names a server. It runs on the main thread. */
+
+/* Call it before any worker uses the traffic, which must outlive it. Returns 0, with *ret NULL if
+ * the configuration names no server; or -ENOMEM. */
+int sharing_new(uv_loop_t *loop, const struct config *c, struct traffic *t, struct sharing **ret);
+/* Applies new settings: limits for the news of other daemons, and the password for the next login.
+ * NULL is fine. */
+void sharing_configure(struct sharing *s, const struct config *c);
+/* Closes its handles on the loop; NULL is fine. */
+void sharing_close(struct sharing *s);
+/* Frees it after the loop has ended; NULL is fine. */
+void sharing_free(struct sharing *s);
+
+/* Writes its metrics, none for NULL. */
+void sharing_metrics(const struct sharing *s, struct buf *out);
 
 #endif

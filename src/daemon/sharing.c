@@ -1,5 +1,5 @@
 /* Passes news between this daemon's traffic and the shared view. */
-#include "daemon/sharing.h"
+#include "daemon/server_private.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Watches folders with inotify for changes of the names that matter. */
-#include "daemon/watch.h"
+#include "daemon/server_private.h"
 
 #include <errno.h>
 #include <limits.h>

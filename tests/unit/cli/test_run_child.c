@@ -1,5 +1,5 @@
 /* What the child of `retryd run` gets back of the process as it was started, and what retryd makes of its end. */
-#include "cli/run_child.h"
+#include "cli/run_private.h"
 
 #include <check.h>
 #include <dlfcn.h>

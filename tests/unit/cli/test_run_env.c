@@ -1,5 +1,5 @@
 /* The environment that the child of `retryd run` gets. */
-#include "cli/run_env.h"
+#include "cli/run_private.h"
 
 #include <check.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #include "admin/admin.h"
 #include "config_text.h"
 #include "daemon/control.h"
-#include "daemon/sharing.h"
+#include "daemon/server_private.h"
 #include "failmem.h"
 #include "unit.h"
 

@@ -1,5 +1,5 @@
 /* Which folders are watched for a path: of each link on the way, and of the file, be it there or not. */
-#include "daemon/watch.h"
+#include "daemon/server_private.h"
 
 #include <check.h>
 #include <errno.h>

@@ -218,7 +218,7 @@ static int serve(struct page *p)
     struct buf body;
 
     if (http_request_is(&p->http, "POST") && str_starts(path, STR("/actions/")))
-        return act(p, (struct str){path.p + 9, path.n - 9});
+        return act(p, str_after(path, 9));
     if (!http_request_is(&p->http, "GET") && !http_request_is(&p->http, "HEAD"))
         return respond_text(p, 405, "only GET and HEAD are allowed");
     if (str_eq(path, STR("/healthz")))
@@ -239,7 +239,7 @@ static int serve(struct page *p)
     if (str_eq(path, STR("/status.txt")))
         return write_status(p, ADMIN_TEXT);
     if (str_starts(path, STR("/requests/")))
-        return write_request(p, (struct str){path.p + 10, path.n - 10});
+        return write_request(p, str_after(path, 10));
     return respond_text(
         p, 404,
         "not found; the pages are /, /status.json, /status.txt, /metrics, /healthz and /readyz");

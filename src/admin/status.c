@@ -73,7 +73,7 @@ void status_put(struct buf *out, const char *text, bool html)
             put_html(out, c);
         else
             (void)buf_add_str(out, c);
-        rest = (struct str){rest.p + used, rest.n - used};
+        rest = str_after(rest, used);
     }
 }
 

@@ -101,11 +101,6 @@ unsigned escape_hex4(struct str s)
     return value;
 }
 
-static struct str after(struct str s, size_t n)
-{
-    return (struct str){s.p + n, s.n - n};
-}
-
 /* Takes the character after "\u"; a lone half of a surrogate pair becomes U+FFFD. */
 static unsigned take_unicode(struct str *s)
 {
@@ -113,15 +108,15 @@ static unsigned take_unicode(struct str *s)
 
     if (high > 0xffff)
         return REPLACEMENT;
-    *s = after(*s, 4);
+    *s = str_after(*s, 4);
     if (high < 0xd800 || high > 0xdfff)
         return high;
     if (high > 0xdbff || !str_starts(*s, STR("\\u")))
         return REPLACEMENT;
-    unsigned low = escape_hex4(after(*s, 2));
+    unsigned low = escape_hex4(str_after(*s, 2));
     if (low < 0xdc00 || low > 0xdfff)
         return REPLACEMENT;
-    *s = after(*s, 6);
+    *s = str_after(*s, 6);
     return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
 }
 
@@ -132,7 +127,7 @@ static unsigned take_escape(struct str *s)
         return REPLACEMENT;
 
     char c = s->p[0];
-    *s = after(*s, 1);
+    *s = str_after(*s, 1);
     switch (c) {
     case 'u':
         return take_unicode(s);
@@ -157,7 +152,7 @@ static unsigned take_escape(struct str *s)
 static size_t take_char(struct str *s, char out[4])
 {
     if (s->p[0] == '\\') {
-        *s = after(*s, 1);
+        *s = str_after(*s, 1);
         unsigned c = take_escape(s);
         return str_put_utf8(c < 0x20 || (c >= 0x7f && c <= 0x9f) ? ' ' : c, out);
     }
@@ -165,12 +160,12 @@ static size_t take_char(struct str *s, char out[4])
     size_t n = str_utf8(*s);
     const unsigned char *p = (const unsigned char *)s->p;
     if (n == 0) {
-        *s = after(*s, 1);
+        *s = str_after(*s, 1);
         return str_put_utf8(REPLACEMENT, out);
     }
     bool control =
         (n == 1 && (p[0] < 0x20 || p[0] == 0x7f)) || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
-    *s = after(*s, n);
+    *s = str_after(*s, n);
     if (control)
         return str_put_utf8(' ', out);
     memcpy(out, p, n);

@@ -92,7 +92,7 @@ static void put_quoted(struct line *l, struct str s)
         if (!fits(l, one.n))
             break;
         put(l, one.p, one.n);
-        s = (struct str){s.p + used, s.n - used};
+        s = str_after(s, used);
     }
     put(l, "\"", 1);
 }

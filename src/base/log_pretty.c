@@ -55,7 +55,7 @@ static void read_fields(struct str line, struct fields *ret)
         f->value = (struct str){line.p, n};
         if (n >= 2 && line.p[0] == '"' && line.p[n - 1] == '"')
             f->value = (struct str){line.p + 1, n - 2};
-        line = (struct str){line.p + n, line.n - n};
+        line = str_after(line, n);
         ret->count++;
     }
 }

@@ -91,7 +91,7 @@ bool str_next(struct str *rest, char sep, struct str *ret_piece)
     size_t n = end ? (size_t)(end - rest->p) : rest->n;
     size_t used = end ? n + 1 : n;
     *ret_piece = str_trim((struct str){rest->p, n});
-    *rest = (struct str){rest->p + used, rest->n - used};
+    *rest = str_after(*rest, used);
     return true;
 }
 

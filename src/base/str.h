@@ -55,6 +55,12 @@ static inline bool str_ends(struct str s, struct str end)
     return s.n >= end.n && str_eq((struct str){s.p + s.n - end.n, end.n}, end);
 }
 
+/* Returns `s` without its first `n` bytes; it has that many. */
+static inline struct str str_after(struct str s, size_t n)
+{
+    return (struct str){s.p + n, s.n - n};
+}
+
 /* Returns the first occurrence of `needle` in `s`, or NULL. It is faster than memmem for the short
  * needles that are searched for in JSON. */
 const char *str_find(struct str s, struct str needle);

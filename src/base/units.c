@@ -70,7 +70,7 @@ static bool cut_number(struct str *s, uint64_t *ret_whole, uint64_t *ret_billion
     }
     if (digits == 0)
         return false;
-    *s = (struct str){s->p + i, s->n - i};
+    *s = str_after(*s, i);
     *ret_whole = whole;
     *ret_billionths = billionths + more;
     return true;
@@ -85,7 +85,7 @@ static bool cut_unit(struct str *s, const struct unit *units, size_t n, uint64_t
         i++;
     for (size_t u = 0; u < n; u++) {
         if (str_eq((struct str){s->p, i}, units[u].name)) {
-            *s = (struct str){s->p + i, s->n - i};
+            *s = str_after(*s, i);
             *ret_worth = units[u].worth;
             return true;
         }

@@ -60,7 +60,7 @@ static void print_text(enum log_level level, struct str text)
         size_t n = end ? (size_t)(end - text.p) : text.n, used = end ? n + 1 : n;
 
         fprintf(stderr, "%s%.*s\n", log_priority(level), (int)n, text.p);
-        text = (struct str){text.p + used, text.n - used};
+        text = str_after(text, used);
     }
 }
 

@@ -132,7 +132,7 @@ static bool covers(struct str entry, struct str host)
     if (str_eq(entry, STR("*")))
         return true;
     while (entry.n > 0 && (entry.p[0] == '.' || entry.p[0] == '*'))
-        entry = (struct str){entry.p + 1, entry.n - 1};
+        entry = str_after(entry, 1);
     if (entry.n == 0 || host.n < entry.n ||
         !str_ieq((struct str){host.p + host.n - entry.n, entry.n}, entry))
         return false;

@@ -81,7 +81,7 @@ static bool split_port(struct str s, struct str *ret_host, struct str *ret_port)
             return false;
         if (s.p[i - 1] == ':') {
             *ret_host = (struct str){s.p, i - 1};
-            *ret_port = (struct str){s.p + i, s.n - i};
+            *ret_port = str_after(s, i);
             return true;
         }
     }
@@ -104,17 +104,12 @@ static bool is_host(struct str host)
     return host.n > 0 && host.n <= 253;
 }
 
-static struct str behind(struct str s, size_t n)
-{
-    return (struct str){s.p + n, s.n - n};
-}
-
 /* Returns the authority after the user name and password. */
 static struct str behind_user(struct str authority)
 {
     const char *at = authority.n ? memrchr(authority.p, '@', authority.n) : NULL;
 
-    return at ? behind(authority, (size_t)(at + 1 - authority.p)) : authority;
+    return at ? str_after(authority, (size_t)(at + 1 - authority.p)) : authority;
 }
 
 static struct str trim_slashes(struct str path)
@@ -143,7 +138,7 @@ const char *config_address_check(struct str address, bool *ret_loopback)
     struct str host, port, inner;
 
     if (str_starts(address, STR("unix:"))) {
-        const char *why = socket_check(behind(address, 5));
+        const char *why = socket_check(str_after(address, 5));
 
         if (!why && ret_loopback)
             *ret_loopback = true;
@@ -187,7 +182,7 @@ static const char *check_braces(const struct config_url *url)
 
     if (has_brace(url->authority) || has_brace(url->socket) || has_brace(url->query))
         return "{model} only in the path of the URL, and no other braces";
-    for (; rest.n > 0; rest = behind(rest, 1)) {
+    for (; rest.n > 0; rest = str_after(rest, 1)) {
         if (rest.p[0] != '{' && rest.p[0] != '}')
             continue;
         if (!str_starts(rest, model))
@@ -195,7 +190,7 @@ static const char *check_braces(const struct config_url *url)
         if (seen)
             return "{model} only once";
         seen = true;
-        rest = behind(rest, model.n - 1);
+        rest = str_after(rest, model.n - 1);
     }
     return NULL;
 }
@@ -235,7 +230,7 @@ static const char *parse_socket(struct str rest, struct config_url *url)
     for (size_t i = rest.n; i > 1; i--) {
         if (rest.p[i - 2] == ':' && rest.p[i - 1] == '/') {
             url->socket.n = i - 2;
-            url->path = trim_slashes(behind(rest, i - 1));
+            url->path = trim_slashes(str_after(rest, i - 1));
             break;
         }
     }
@@ -261,15 +256,15 @@ static const char *parse_place(struct str text, struct config_url *url)
     const char *slash;
 
     if (str_istarts(text, STR("unix:")))
-        return parse_socket(behind(text, 5), url);
+        return parse_socket(str_after(text, 5), url);
     url->tls = str_istarts(text, STR("https://"));
     if (!url->tls && !str_istarts(text, STR("http://")))
         return "a URL that starts with https://, http:// or unix:/";
     url->scheme = url->tls ? STR("https") : STR("http");
-    rest = behind(text, url->scheme.n + 3);
+    rest = str_after(text, url->scheme.n + 3);
     slash = rest.n ? memchr(rest.p, '/', rest.n) : NULL;
     if (slash) {
-        url->path = trim_slashes(behind(rest, (size_t)(slash - rest.p)));
+        url->path = trim_slashes(str_after(rest, (size_t)(slash - rest.p)));
         rest.n = (size_t)(slash - rest.p);
     }
     return parse_authority(rest, url);
@@ -286,7 +281,7 @@ const char *config_url_parse(struct str text, struct config_url *ret_url)
         return "a URL without a fragment";
     mark = memchr(text.p, '?', text.n);
     if (mark) {
-        url.query = behind(text, (size_t)(mark + 1 - text.p));
+        url.query = str_after(text, (size_t)(mark + 1 - text.p));
         text.n = (size_t)(mark - text.p);
     }
     why = parse_place(text, &url);
@@ -335,7 +330,7 @@ const char *config_proxy_check(struct str url)
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
         if (!str_istarts(url, schemes[i]))
             continue;
-        host = behind_user(trim_slashes(behind(url, schemes[i].n)));
+        host = behind_user(trim_slashes(str_after(url, schemes[i].n)));
         if (split_port(host, &host, &port) && !is_port(port, 1))
             return "a port from 1 to 65535";
         return is_host(host) ? NULL : form;
@@ -352,7 +347,7 @@ const char *config_server_check(struct str server)
     if (!str_is_visible(server))
         return form;
     if (str_starts(server, STR("unix:")))
-        return socket_check(behind(server, 5));
+        return socket_check(str_after(server, 5));
     if (!split_port(server, &host, &port) || !is_host(host) || !str_to_u64(port, &n))
         return form;
     return is_port(port, 1) ? NULL : "a port from 1 to 65535 after the host";
@@ -429,7 +424,7 @@ static bool is_localhost(struct str host)
     static const struct str tail = STR(".localhost"); /* RFC 6761 6.3 */
 
     return str_ieq(host, STR("localhost")) ||
-           (host.n > tail.n && str_ieq(behind(host, host.n - tail.n), tail));
+           (host.n > tail.n && str_ieq(str_after(host, host.n - tail.n), tail));
 }
 
 static bool same_host(struct str listening, struct str wanted)
@@ -482,7 +477,7 @@ static struct place upstream_place(const struct config_upstream *u)
 
     if (p.path.n > 0)
         return p;
-    url = at < 0 ? url : behind(url, (size_t)at + 3);
+    url = at < 0 ? url : str_after(url, (size_t)at + 3);
     (void)str_next(&url, '/', &authority);
     split(behind_user(authority), u->proxy[0] ? 1080 : u->tls ? 443 : 80, &p);
     return p;
@@ -494,7 +489,7 @@ bool config_leads_to(const struct config_upstream *u, const char *address)
     struct str listener = str_from(address);
 
     if (str_starts(listener, STR("unix:")))
-        mine.path = behind(listener, 5);
+        mine.path = str_after(listener, 5);
     else
         split(listener, 0, &mine);
     if (mine.path.n > 0 || theirs.path.n > 0)

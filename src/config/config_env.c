@@ -174,9 +174,7 @@ static bool find_setting(const struct environment *e, struct str rest, struct se
         to_variable(config_sections[i].name, prefix);
         if (rest.n > strlen(prefix) && str_starts(rest, str_from(prefix)) &&
             rest.p[strlen(prefix)] == '_')
-            try_section(e, &config_sections[i],
-                        (struct str){rest.p + strlen(prefix) + 1, rest.n - strlen(prefix) - 1},
-                        ret);
+            try_section(e, &config_sections[i], str_after(rest, strlen(prefix) + 1), ret);
     }
     if (!ret->section)
         try_section(e, config_section_find("server"), rest, ret);
@@ -392,8 +390,7 @@ void config_environment(struct config_text *text, struct config_report *r)
         }
         text->variable_count++;
         e.line = CONFIG_LINE_VARIABLES + i;
-        take(&e, (struct str){name.p + strlen(PREFIX), name.n - strlen(PREFIX)},
-             found[i] + name.n + 1);
+        take(&e, str_after(name, strlen(PREFIX)), found[i] + name.n + 1);
     }
     free(found);
 }

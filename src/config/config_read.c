@@ -205,7 +205,7 @@ static void section_line(struct reader *r, struct str line)
     while (n < title.n && title.p[n] != ' ' && title.p[n] != '\t')
         n++;
     kind = (struct str){title.p, n};
-    name = str_trim((struct str){title.p + n, title.n - n});
+    name = str_trim(str_after(title, n));
     row = section_kind(r, kind);
     if (row)
         r->section = section_enter(r, row, kind, name);
@@ -256,7 +256,7 @@ static struct str cut_line(struct reader *r)
     r->rest.n -= n;
     r->here.line++;
     if (r->here.line == 1 && str_starts(line, STR("\xef\xbb\xbf")))
-        line = (struct str){line.p + 3, line.n - 3};
+        line = str_after(line, 3);
     if (line.n && line.p[line.n - 1] == '\r')
         line.n--;
     return line;
@@ -297,7 +297,7 @@ static struct str filter_line(struct reader *r, struct str line, size_t room)
     struct str text = line;
 
     while (text.n && (text.p[0] == ' ' || text.p[0] == '\t'))
-        text = (struct str){text.p + 1, text.n - 1};
+        text = str_after(text, 1);
     if (text.n == 0 || text.p[0] == ';' || text.p[0] == '#')
         return nothing;
     if (has_control(line)) {
@@ -395,7 +395,7 @@ static void take_models(struct reader *r, struct str list)
                 "spaces or =");
             return;
         }
-        other = str_trim((struct str){piece.p + at + 2, piece.n - (size_t)at - 2});
+        other = str_trim(str_after(piece, (size_t)at + 2));
         snprintf(key, sizeof(key), "model.%.*s", (int)name.n, name.p);
         snprintf(value, sizeof(value), "%.*s", (int)other.n, other.p);
         take_pair(r, key, value);

@@ -147,7 +147,7 @@ static bool is_below(const char *base, struct str path, struct str *ret_rest)
 
     if (!str_starts(path, (struct str){base, n}) || (path.n > n && path.p[n] != '/'))
         return false;
-    *ret_rest = (struct str){path.p + n, path.n - n};
+    *ret_rest = str_after(path, n);
     return true;
 }
 

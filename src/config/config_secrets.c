@@ -561,7 +561,7 @@ static bool take_token(struct tokens *t, struct config_reading *f, struct str li
     while (end < line.n && line.p[end] != ' ' && line.p[end] != '\t')
         end++;
     name = (struct str){line.p, end < line.n ? end : 0};
-    text = str_trim((struct str){line.p + name.n, line.n - name.n});
+    text = str_trim(str_after(line, name.n));
     if (memchr(text.p, ' ', text.n) || memchr(text.p, '\t', text.n)) {
         config_problem(f->report, FAULT_KEY, f->place,
                        "line %u of %s has more than two words; expected TOKEN or NAME TOKEN", n,

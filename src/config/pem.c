@@ -25,7 +25,7 @@ static bool boundary(struct str line, struct str word, struct str *ret_label)
 
     if (line.n < around || !str_starts(line, dashes) || !str_ends(line, dashes))
         return false;
-    if (!str_starts((struct str){line.p + dashes.n, line.n - dashes.n}, word))
+    if (!str_starts(str_after(line, dashes.n), word))
         return false;
     *ret_label = (struct str){line.p + dashes.n + word.n, line.n - around};
     return true;

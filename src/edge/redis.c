@@ -191,7 +191,7 @@ static bool split_address(struct str address, struct str *ret_host, struct str *
         size_t n = colon ? (size_t)(colon - address.p) : address.n;
 
         *ret_host = (struct str){address.p, n};
-        *ret_port = (struct str){address.p + n, address.n - n};
+        *ret_port = str_after(address, n);
         if (n > 0 && memchr(address.p, ':', n))
             return false;
     }
@@ -205,15 +205,15 @@ static int parse_address(const char *text, char host[REDIS_HOST_MAX], int *ret_p
     uint64_t number = DEFAULT_PORT;
 
     if (str_starts(address, STR("unix:"))) {
-        name = (struct str){address.p + 5, address.n - 5};
+        name = str_after(address, 5);
         number = 0;
         if (name.n >= sizeof(((struct sockaddr_un *)NULL)->sun_path) || name.n == 0 ||
             name.p[0] != '/')
             return -EINVAL;
     } else if (!split_address(address, &name, &port)) {
         return -EINVAL;
-    } else if (port.n > 0 && (!str_to_u64((struct str){port.p + 1, port.n - 1}, &number) ||
-                              number == 0 || number > 65535)) {
+    } else if (port.n > 0 &&
+               (!str_to_u64(str_after(port, 1), &number) || number == 0 || number > 65535)) {
         return -EINVAL;
     }
     if (name.n == 0 || name.n >= REDIS_HOST_MAX)

@@ -560,8 +560,7 @@ void judge_held(struct exchange *x)
         struct held_response *held = &x->held;
         struct str body = buf_str(&x->attempt->body);
         if (body.n > held->inspected)
-            inspect_feed(&held->inspect,
-                         (struct str){body.p + held->inspected, body.n - held->inspected});
+            inspect_feed(&held->inspect, str_after(body, held->inspected));
         held->inspected = body.n;
         end = a->done && a->transport == TRANSPORT_WHOLE ? inspect_end(&x->held.inspect) : end;
     }

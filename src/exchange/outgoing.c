@@ -232,7 +232,7 @@ static int outgoing_body(const struct request *r, const struct target *t, struct
         size_t used;
 
         (void)buf_add_str(&edit->put, escape_json(text, space, &used));
-        text = (struct str){text.p + used, text.n - used};
+        text = str_after(text, used);
     }
     (void)buf_addc(&edit->put, '"');
     return edit->put.failed ? -ENOMEM : 0;

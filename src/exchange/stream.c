@@ -372,7 +372,7 @@ static bool skip_mark(struct exchange *x, struct run *run, struct str *event)
     if (!move_run(x, run))
         return false;
     run->from = run->to += mark.n;
-    *event = (struct str){event->p + mark.n, event->n - mark.n};
+    *event = str_after(*event, mark.n);
     return true;
 }
 

@@ -47,7 +47,7 @@ struct str credentials_of_field(struct str value)
 
     if (!str_istarts(value, scheme))
         return value;
-    return str_trim((struct str){value.p + scheme.n, value.n - scheme.n});
+    return str_trim(str_after(value, scheme.n));
 }
 
 bool credentials_next(const struct http_request *request, unsigned *at, struct str *ret_text)

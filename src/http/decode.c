@@ -217,7 +217,7 @@ static int take_header(struct decoder *d, struct str *encoded, const struct sink
 {
     while (d->header_len < sizeof d->header && encoded->n > 0) {
         d->header[d->header_len++] = (unsigned char)encoded->p[0];
-        *encoded = (struct str){encoded->p + 1, encoded->n - 1};
+        *encoded = str_after(*encoded, 1);
         if (d->header_len < sizeof d->header)
             continue;
         if (!is_zlib_header(d->header) && inflateReset2(&d->z, -MAX_WBITS) != Z_OK)
@@ -286,7 +286,7 @@ int decode_body(struct str encoding, struct str body, struct buf *out)
         size_t n = body.n < step ? body.n : step;
 
         r = decoder_feed(&d, (struct str){body.p, n}, add_to_room, &room);
-        body = (struct str){body.p + n, body.n - n};
+        body = str_after(body, n);
     }
     if (room.error < 0 || r == -ENOMEM)
         r = -ENOMEM;

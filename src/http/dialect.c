@@ -36,7 +36,7 @@ static struct str method_of(struct str last)
     const char *colon = last.n ? memrchr(last.p, ':', last.n) : NULL;
     size_t at = colon ? (size_t)(colon - last.p) + 1 : last.n;
 
-    return (struct str){last.p + at, last.n - at};
+    return str_after(last, at);
 }
 
 static bool is_one_of(struct str s, const struct str *names, size_t n)

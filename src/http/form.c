@@ -36,7 +36,7 @@ static bool names_field(struct str rest, struct str field)
         struct str key = {rest.p, (size_t)(equals - rest.p)}, value;
 
         while (key.n > 0 && (*key.p == ';' || *key.p == ' ' || *key.p == '\t'))
-            key = (struct str){key.p + 1, key.n - 1};
+            key = str_after(key, 1);
         key = str_trim(key);
         rest = str_trim((struct str){equals + 1, rest.n - (size_t)(equals + 1 - rest.p)});
         value = cut_value(&rest);
@@ -139,6 +139,6 @@ void form_field_feed(struct form_field *w, struct str piece)
 
         take(w, (struct str){piece.p, n}, end != NULL);
         n += end != NULL;
-        piece = (struct str){piece.p + n, piece.n - n};
+        piece = str_after(piece, n);
     }
 }

@@ -75,7 +75,7 @@ void json_tree_text(struct json_tree *t, struct cJSON *to, const char *key, cons
         size_t used;
 
         (void)buf_add_str(&value, escape_json(rest, space, &used));
-        rest = (struct str){rest.p + used, rest.n - used};
+        rest = str_after(rest, used);
     }
     (void)buf_addc(&value, '"');
     add_written(t, to, key, &value);

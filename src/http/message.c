@@ -216,7 +216,7 @@ struct str http_request_query(const struct http_request *r)
 
     if (path.n == t.n)
         return (struct str){NULL, 0};
-    return (struct str){t.p + path.n + 1, t.n - path.n - 1};
+    return str_after(t, path.n + 1);
 }
 
 bool http_query_value(struct str query, struct str name, struct str *ret_value)
@@ -229,7 +229,7 @@ bool http_query_value(struct str query, struct str name, struct str *ret_value)
 
         if (!str_eq((struct str){parameter.p, n}, name))
             continue;
-        *ret_value = (struct str){parameter.p + n, parameter.n - n};
+        *ret_value = str_after(parameter, n);
         if (mark)
             *ret_value = (struct str){mark + 1, parameter.n - n - 1};
         return true;

@@ -53,7 +53,7 @@ static enum reader_event take_line(struct response_reader *r, struct str *in, st
         rc = buf_add(&r->line, in->p, n);
     if (rc < 0)
         return fail(r, READER_NO_MEMORY, "out of memory");
-    *in = (struct str){in->p + n, in->n - n};
+    *in = str_after(*in, n);
     if (!end)
         return READER_NEED;
     if (r->line.len) {
@@ -276,7 +276,7 @@ static enum reader_event take_body(struct response_reader *r, struct str *in, st
     if (r->state != READER_UNTIL_END && n > r->left)
         n = (size_t)r->left;
     *piece = (struct str){in->p, n};
-    *in = (struct str){in->p + n, in->n - n};
+    *in = str_after(*in, n);
     if (r->state == READER_UNTIL_END)
         return READER_BODY;
     r->left -= n;
@@ -294,7 +294,7 @@ static bool is_foreign(const struct response_reader *r, struct str in)
 
     if (r->state != READER_STATUS_LINE || at >= start.n)
         return false;
-    start = (struct str){start.p + at, start.n - at};
+    start = str_after(start, at);
     return memcmp(in.p, start.p, in.n < start.n ? in.n : start.n) != 0;
 }
 

@@ -739,7 +739,7 @@ void apierror_parse(struct str body, struct apierror *ret_error)
         return;
     body = str_trim(body);
     if (body.n > 0 && body.p[0] == '[') /* Google: [{"error":{...}}] */
-        body = str_trim((struct str){body.p + 1, body.n - 1});
+        body = str_trim(str_after(body, 1));
     if (body.n > 0 && body.p[0] == '{')
         read_object(body, ret_error);
 }

@@ -19,7 +19,7 @@ static bool take(struct str *s, char c)
 {
     if (s->n == 0 || s->p[0] != c)
         return false;
-    *s = (struct str){s->p + 1, s->n - 1};
+    *s = str_after(*s, 1);
     return true;
 }
 
@@ -30,7 +30,7 @@ static bool take_number(struct str *s, unsigned digits, unsigned *ret_value)
 
     if (s->n < digits || !str_to_u64((struct str){s->p, digits}, &value))
         return false;
-    *s = (struct str){s->p + digits, s->n - digits};
+    *s = str_after(*s, digits);
     *ret_value = (unsigned)value;
     return true;
 }
@@ -41,7 +41,7 @@ static bool take_month(struct str *s, unsigned *ret_month)
 
     for (unsigned m = 0; m < 12; m++) {
         if (str_istarts(*s, (struct str){names + 3 * (size_t)m, 3})) {
-            *s = (struct str){s->p + 3, s->n - 3};
+            *s = str_after(*s, 3);
             *ret_month = m + 1;
             return true;
         }
@@ -123,7 +123,7 @@ bool hint_http_date(struct str s, uint64_t *ret_unix_ms)
     s = str_trim(s);
     struct str name = s;
     while (s.n > 0 && ((s.p[0] | 0x20) >= 'a' && (s.p[0] | 0x20) <= 'z'))
-        s = (struct str){s.p + 1, s.n - 1};
+        s = str_after(s, 1);
     if (name.n - s.n < 3)
         return false;
     bool ok = take(&s, ',') ? take_imf(s, &c) || take_rfc850(s, &c) : take_asctime(s, &c);
@@ -150,7 +150,7 @@ static bool take_fraction(struct str *s, unsigned *ret_ms)
         ms += digit * place;
         more |= place == 0 && digit > 0;
         place /= 10;
-        *s = (struct str){s->p + 1, s->n - 1};
+        *s = str_after(*s, 1);
     }
     *ret_ms = ms + more;
     return true;
@@ -285,7 +285,7 @@ static struct str cut_outside_strings(struct str *s, char end)
     }
     struct str part = {s->p, n};
     n += n < s->n;
-    *s = (struct str){s->p + n, s->n - n};
+    *s = str_after(*s, n);
     return str_trim(part);
 }
 
@@ -378,11 +378,6 @@ static bool is_word_char(char c)
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.';
 }
 
-static struct str skip(struct str s, size_t n)
-{
-    return (struct str){s.p + n, s.n - n};
-}
-
 static struct str cut_word(struct str *s)
 {
     size_t n = 0;
@@ -391,7 +386,7 @@ static struct str cut_word(struct str *s)
     while (n < s->n && is_word_char(s->p[n]))
         n++;
     struct str word = {s->p, n};
-    *s = skip(*s, n);
+    *s = str_after(*s, n);
     while (word.n > 0 && word.p[word.n - 1] == '.')
         word.n--;
     return word;
@@ -448,7 +443,7 @@ bool hint_in_message(struct str message, uint64_t *ret_ms)
         ptrdiff_t at;
 
         while ((at = str_ifind(rest, phrases[i])) >= 0) {
-            rest = skip(rest, (size_t)at + phrases[i].n);
+            rest = str_after(rest, (size_t)at + phrases[i].n);
             if (read_wait(rest, ret_ms))
                 return true;
         }

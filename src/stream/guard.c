@@ -168,7 +168,7 @@ static bool is_ping_word(struct str s)
                                        {"keepalive", 9}, {"keep-alive", 10}, {"keep_alive", 10}};
 
     while (s.n > 0 && !is_letter(s.p[0]))
-        s = (struct str){s.p + 1, s.n - 1};
+        s = str_after(s, 1);
     while (s.n > 0 && !is_letter(s.p[s.n - 1]))
         s.n--;
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)

@@ -132,12 +132,6 @@ static size_t plain_run(struct str raw, size_t limit)
     return n;
 }
 
-static void advance(struct str *s, size_t n)
-{
-    s->p += n;
-    s->n -= n;
-}
-
 /* An escape that JSON does not have means its own letter. */
 static size_t take_escape(struct str *raw, char out[UNITS_MAX])
 {
@@ -145,19 +139,19 @@ static size_t take_escape(struct str *raw, char out[UNITS_MAX])
 
     if (raw->n < 2) {
         out[0] = '\\';
-        advance(raw, 1);
+        *raw = str_after(*raw, 1);
         return 1;
     }
     if (raw->p[1] == 'u') {
-        unsigned unit = escape_hex4((struct str){raw->p + 2, raw->n - 2});
+        unsigned unit = escape_hex4(str_after(*raw, 2));
         if (unit <= 0xffff) {
-            advance(raw, 6);
+            *raw = str_after(*raw, 6);
             return str_put_utf8(unit, out);
         }
     }
     const char *letter = memchr(letters, raw->p[1], sizeof letters - 1);
     out[0] = letter ? meanings[letter - letters] : raw->p[1];
-    advance(raw, 2);
+    *raw = str_after(*raw, 2);
     return 1;
 }
 
@@ -168,12 +162,12 @@ static size_t take_wide(struct str *raw, char out[UNITS_MAX])
 
     if (str_utf8(*raw) != 4) {
         out[0] = raw->p[0];
-        advance(raw, 1);
+        *raw = str_after(*raw, 1);
         return 1;
     }
     unsigned c = (p[0] & 7u) << 18 | (p[1] & 63u) << 12 | (p[2] & 63u) << 6 | (p[3] & 63u);
     c -= 0x10000;
-    advance(raw, 4);
+    *raw = str_after(*raw, 4);
     size_t n = str_put_utf8(0xd800 + (c >> 10), out);
     return n + str_put_utf8(0xdc00 + (c & 0x3ff), out + n);
 }
@@ -192,7 +186,7 @@ bool splice_text_match(struct str have, size_t *at, struct str *raw, unsigned *r
         size_t left = have.n - *at, n = plain_run(*raw, left);
         const char *p = raw->p;
         if (n > 0) {
-            advance(raw, n);
+            *raw = str_after(*raw, n);
         } else {
             n = take_char(raw, units);
             p = units;
@@ -419,7 +413,7 @@ static bool keep_text(struct splice *s, const struct splice_piece *piece)
         size_t length = plain_run(raw, raw.n);
         if (length > 0) {
             (void)buf_add(&part->text, raw.p, length);
-            advance(&raw, length);
+            raw = str_after(raw, length);
             continue;
         }
         length = take_char(&raw, units);
@@ -635,7 +629,7 @@ static void write_joined(const struct splice *s, struct str event, struct str da
         if (n < event.n)
             n += event.p[n] == '\r' && n + 1 < event.n && event.p[n + 1] == '\n' ? 2 : 1;
         struct str one = {event.p, n};
-        advance(&event, n);
+        event = str_after(event, n);
         struct str line = one;
         if (!is_data_line(line)) {
             (void)buf_add_str(out, line);

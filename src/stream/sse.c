@@ -18,7 +18,7 @@ static const struct str mark = {"\xef\xbb\xbf", 3};
 
 static struct str without_mark(struct str event)
 {
-    return str_starts(event, mark) ? (struct str){event.p + mark.n, event.n - mark.n} : event;
+    return str_starts(event, mark) ? str_after(event, mark.n) : event;
 }
 
 enum sse_begin sse_begins(struct str text)
@@ -31,7 +31,7 @@ enum sse_begin sse_begins(struct str text)
         return SSE_BEGIN_OPEN;
     text = without_mark(text);
     while (text.n > 0 && (text.p[0] == '\n' || text.p[0] == '\r'))
-        text = (struct str){text.p + 1, text.n - 1};
+        text = str_after(text, 1);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (str_starts(text, names[i]))
             return SSE_BEGIN_YES;
@@ -138,7 +138,7 @@ static bool next_line(struct str *rest, struct str *ret_line)
     size_t n = find_line_end(*rest, 0);
     size_t used = n < rest->n ? n + 1 : n;
     *ret_line = (struct str){rest->p, n};
-    *rest = (struct str){rest->p + used, rest->n - used};
+    *rest = str_after(*rest, used);
     return true;
 }
 
@@ -155,9 +155,9 @@ static bool next_field(struct str *rest, struct str *ret_name, struct str *ret_v
         const char *colon = memchr(line.p, ':', line.n);
         struct str name = {line.p, colon ? (size_t)(colon - line.p) : line.n};
         size_t used = colon ? name.n + 1 : name.n;
-        line = (struct str){line.p + used, line.n - used};
+        line = str_after(line, used);
         if (line.n > 0 && line.p[0] == ' ')
-            line = (struct str){line.p + 1, line.n - 1};
+            line = str_after(line, 1);
         *ret_name = name;
         *ret_value = line;
         return true;

@@ -140,7 +140,7 @@ static void extend_timeout(const struct server *s)
 }
 
 /* Handles SIGTERM and SIGINT. The second signal cuts everything. */
-static void begin_end(struct server *s)
+void server_end(struct server *s)
 {
     const struct config_server *c = &s->config->server;
 
@@ -310,7 +310,7 @@ static int act(void *ctx, const struct admin_action *action, struct buf *out)
     if (str_eq(action->name, STR("drain"))) {
         log_line(LOG_INFO, "an action on the admin listener ends retryd");
         if (!s->ending)
-            begin_end(s);
+            server_end(s);
         buf_printf(out, "running requests are finished, then retryd ends\n");
         return 0;
     }
@@ -395,7 +395,7 @@ static bool all_stopped(const struct server *s)
 static void on_term(uv_signal_t *signal, int number)
 {
     (void)number;
-    begin_end(signal->data);
+    server_end(signal->data);
 }
 
 /* A worker has closed a connection, noticed a changed file, adopted a configuration or stopped. */
@@ -458,7 +458,7 @@ static void on_hangup(uv_signal_t *signal, int number)
 
     (void)number;
     if (birth_terminal_gone()) {
-        begin_end(signal->data);
+        server_end(signal->data);
         return;
     }
     buf_init(&output, PROBLEMS_BYTES_MAX);
@@ -775,9 +775,4 @@ int server_run(struct config *config, const struct server_host *host, server_gre
     if (rc == 0)
         log_line(LOG_INFO, "retryd has stopped");
     return rc;
-}
-
-void server_end(struct server *s)
-{
-    begin_end(s);
 }

@@ -30,7 +30,7 @@ void frontend_ready(struct connection *c)
     c->f->wake(c->f->wake_arg);
 }
 
-void frontend_resume(struct frontend_request *r)
+void frontend_wake(struct frontend_request *r)
 {
     if (!r->waits)
         return;
@@ -179,7 +179,7 @@ void frontend_upload_on(struct frontend_request *r)
     if (!r->held_back)
         return;
     frontend_connection_expect_body(r->c);
-    frontend_resume(r);
+    frontend_wake(r);
 }
 
 /* --- requests --------------------------------------------------------------------------------- */

@@ -101,7 +101,7 @@ int frontend_stream(struct frontend_request *r, const struct http_response *resp
 /* Sends interim responses (1xx), each with complete headers, before the response. */
 void frontend_interim(struct frontend_request *r, struct str interim);
 
-/* Announces that on_pull has more bytes, or the end. */
+/* Announces that on_pull has more bytes, or the end, to a request that waits for them. */
 void frontend_wake(struct frontend_request *r);
 
 /* Ends the connection so that the client can tell that the response is incomplete. */

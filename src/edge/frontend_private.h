@@ -107,9 +107,8 @@ void frontend_over(struct frontend_request *r, bool whole);
 /* Makes the next iteration run libmicrohttpd for the connection. */
 void frontend_ready(struct connection *c);
 
-/* Stops running libmicrohttpd for the request, until frontend_resume or news from the client. */
+/* Stops running libmicrohttpd for the request, until frontend_wake or news from the client. */
 void frontend_wait(struct frontend_request *r);
-void frontend_resume(struct frontend_request *r);
 
 /* Creates one for a new connection. NULL if out of memory or of descriptors. */
 struct client_daemon *frontend_daemon_new(struct frontend *f);

@@ -106,7 +106,7 @@ static int queue(struct frontend_request *r, struct MHD_Response *mhd,
     r->status = response->status;
     r->responded = true;
     frontend_connection_expect_taking(r->c);
-    frontend_resume(r);
+    frontend_wake(r);
     frontend_ready(r->c); /* no socket event may follow */
     return 0;
 }
@@ -229,18 +229,13 @@ void frontend_interim(struct frontend_request *r, struct str interim)
         frontend_cut(r);
 }
 
-void frontend_wake(struct frontend_request *r)
-{
-    frontend_resume(r);
-}
-
 /* A connection that waits continues, and its content reader or on_request ends it. Otherwise
  * libmicrohttpd waits for the client, and only closing the socket ends that. */
 void frontend_cut(struct frontend_request *r)
 {
     r->cut = true;
     if (r->waits)
-        frontend_resume(r);
+        frontend_wake(r);
     else if (r->http_1_0 && r->responded)
         frontend_connection_reset(r->c);
     else

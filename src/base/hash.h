@@ -1,8 +1,8 @@
 /* 64-bit hashes of short texts: table keys, and fingerprints of API keys.
  *
- * The algorithm is SipHash-2-4 (Aumasson and Bernstein, 2012) with a fixed key, but for hash_keyed.
- * A hash is the same on every machine and after every start, because daemons use hashes to share
- * their views. It reveals at most 64 bits of a text; API keys have more. */
+ * The algorithm is SipHash-2-4 (Aumasson and Bernstein, 2012) with a fixed key, except for
+ * hash_keyed. A hash is the same on every machine and after every start, because daemons use hashes
+ * to share their views. It reveals at most 64 bits of a text; API keys have more. */
 #ifndef RETRYD_BASE_HASH_H
 #define RETRYD_BASE_HASH_H
 

@@ -108,7 +108,7 @@ static bool is_plain(struct str s)
     return true;
 }
 
-/* Writes the separator and the key. Returns whether at least part of a value fits behind it. */
+/* Writes the separator and the key. Returns whether at least part of a value fits after it. */
 static bool put_key(struct line *l, const char *key)
 {
     size_t n = strlen(key);

@@ -1,5 +1,6 @@
-/* The parts of `retryd run`: run.c runs the private retryd and its child, run_env.c is the child's environment,
- * run_api.c knows the APIs that its variables lead to, run_child.c starts the child and relays signals. */
+/* The parts of `retryd run`: run.c runs the private retryd and its child, run_env.c is the child's
+ * environment, run_api.c knows the APIs that its variables lead to, run_child.c starts the child
+ * and relays signals. */
 #ifndef RETRYD_CLI_RUN_PRIVATE_H
 #define RETRYD_CLI_RUN_PRIVATE_H
 
@@ -11,7 +12,7 @@
 #include "base/buf.h"
 #include "config/config.h"
 
-/* --- the environment --------------------------------------------------------------------------- */
+/* --- the environment -------------------------------------------------------------------------- */
 
 /* A copy of the environment for a child, to be changed before the child starts. */
 struct run_env {
@@ -41,7 +42,7 @@ bool run_env_no_proxy(const struct run_env *e, const char *host);
 /* If the environment names a proxy, exempts `host`, too. */
 void run_env_exempt(struct run_env *e, const char *host);
 
-/* --- the APIs ---------------------------------------------------------------------------------- */
+/* --- the APIs --------------------------------------------------------------------------------- */
 
 /* The APIs that `retryd run` stands in for: OpenAI's, Anthropic's and Google's. Each has variables
  * that name its base URL, and variables that hold its key.
@@ -68,7 +69,7 @@ void run_api_tell_others(const struct config *c, const char *address, const stru
  * with a key. */
 unsigned run_api_hide(const struct config *c, const char *token, struct run_env *env);
 
-/* --- the child --------------------------------------------------------------------------------- */
+/* --- the child -------------------------------------------------------------------------------- */
 
 /* The one child of `retryd run`: started as the shell would have started it, with every signal
  * relayed that is meant for it.
@@ -84,8 +85,8 @@ struct run_child {
     int signals; /* the signalfd; -1: none */
     uv_poll_t poll;
     bool polling;
-    void (*on_end)(
-        void *ctx); /* called when the child has ended, and for each signal that would end retryd */
+    /* Called when the child has ended, and for each signal that would end retryd. */
+    void (*on_end)(void *ctx);
     void *ctx;
 };
 

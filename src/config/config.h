@@ -223,8 +223,8 @@ bool config_is_credential(const char *name);
  * same order. NULL if out of memory. */
 struct config *config_renew(const struct config *c);
 
-/* Makes a valid token (http/credentials.h) the only one that clients may send (C29). Call it before the
- * snapshot is shared. Returns 0 or -ENOMEM. */
+/* Makes a valid token (http/credentials.h) the only one that clients may send (C29). Call it before
+ * the snapshot is shared. Returns 0 or -ENOMEM. */
 int config_give_client_token(struct config *c, struct str name, struct str text);
 
 /* Gives `now` the token that config_give_client_token gave `was`, if any. Call it before `now` is

@@ -1,5 +1,5 @@
-/* Writes the reference of the settings: for --help, and as the manual page of the file, retryd.conf(5), in
- * mdoc(7): the table of settings, after the rules for all of them. */
+/* Writes the reference of the settings: for --help, and as the manual page of the file,
+ * retryd.conf(5), in mdoc(7): the table of settings, after the rules for all of them. */
 #include <string.h>
 
 #include "config/config_private.h"
@@ -19,7 +19,7 @@ void config_row_describe(const struct config_row *row, struct buf *out)
         buf_add_str(out, STR("; a change needs a restart"));
 }
 
-/* --- for --help --------------------------------------------------------------------------------- */
+/* --- for --help ------------------------------------------------------------------------------- */
 
 /* Writes words in lines of up to HELP_WIDTH, each after `indent` spaces. */
 static void put_wrapped(struct str text, int indent, FILE *out)
@@ -66,7 +66,7 @@ void config_help(FILE *out)
     }
 }
 
-/* --- as a manual page ------------------------------------------------------------------------------ */
+/* --- as a manual page ------------------------------------------------------------------------- */
 
 static const char beginning[] =
     ".Dd " RETRYD_DATE "\n"

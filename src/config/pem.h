@@ -1,4 +1,5 @@
-/* Certificates and keys in PEM files: what is in a text, and copies of texts that libcurl can read. */
+/* Certificates and keys in PEM files: the blocks of a text, and copies of texts that libcurl can
+ * read. */
 #ifndef RETRYD_CONFIG_PEM_H
 #define RETRYD_CONFIG_PEM_H
 
@@ -7,10 +8,10 @@
 
 #include "base/str.h"
 
-/* --- a text --------------------------------------------------------------------------------------- */
+/* --- a text ----------------------------------------------------------------------------------- */
 
-/* Looks at a text of PEM blocks (RFC 7468): which blocks it has, and whether they are complete. A
- * TLS library parses their content later. */
+/* The blocks of a PEM text (RFC 7468), and whether they are complete. A TLS library parses their
+ * content later. */
 struct pem {
     unsigned certificates;
     unsigned keys;  /* private keys of any type */
@@ -21,7 +22,7 @@ struct pem {
 /* Counts the blocks of `text`. Text between blocks is a comment. */
 struct pem pem_look(struct str text);
 
-/* --- a copy --------------------------------------------------------------------------------------- */
+/* --- a copy ----------------------------------------------------------------------------------- */
 
 /* A copy in memory of the certificates in a file, as they were when it was read.
  *

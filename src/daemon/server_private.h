@@ -125,7 +125,7 @@ int status_take(struct server *s, uint64_t after, struct status *ret);
 /* Adds the growth since the last call to the last hour. Called every few seconds. */
 void status_sample(struct server *s);
 
-/* --- watch.c ----------------------------------------------------------------------------------- */
+/* --- watch.c ---------------------------------------------------------------------------------- */
 
 /* Watches files for changes through their folders. It notices a file that is written in place or
  * replaced by a rename, and a new target of any symbolic link on the path, also of links that links
@@ -143,7 +143,7 @@ int watch_files(struct watch *w, const char *const *paths, unsigned count, const
 /* Closes its handles; the memory is freed on the loop. NULL is fine. */
 void watch_close(struct watch *w);
 
-/* --- sharing.c --------------------------------------------------------------------------------- */
+/* --- sharing.c -------------------------------------------------------------------------------- */
 
 /* Connects this daemon's traffic (worker/traffic.h) with the shared view (daemon/shared.h) if
  * [shared] redis names a server. It runs on the main thread. */

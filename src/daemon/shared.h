@@ -43,8 +43,8 @@ struct shared_settings {
 struct shared_handler {
     void (*gate)(void *arg, uint64_t target_id, uint64_t for_ms);
     void (*breaker)(void *arg, uint64_t model_id, bool open, uint64_t for_ms);
-    /* How far the attempts of all daemons are ahead of the upstream's rate: if they were evenly
-     * spaced, the last one would be due `ahead_us` from now. Reply to shared_report_rate. */
+    /* Receives how far the attempts of all daemons are ahead of the upstream's rate: if they were
+     * evenly spaced, the last one would be due `ahead_us` from now. Reply to shared_report_rate. */
     void (*rate)(void *arg, uint64_t upstream_id, uint64_t ahead_us);
     void *arg;
 };

@@ -31,7 +31,7 @@ struct transfer; /* one running attempt */
 
 enum fetch_http { FETCH_HTTP_AUTO, FETCH_HTTP_1_1, FETCH_HTTP_2 };
 
-/* How to reach one configured upstream. The strings belong to the caller and must outlive the
+/* The way to reach one configured upstream. The strings belong to the caller and must outlive the
  * transfer. `id` identifies the settings: an easy handle that was set up for the same id is reused
  * as it is. */
 struct fetch_upstream {
@@ -51,8 +51,8 @@ struct fetch_upstream {
     uint64_t connection_lifetime_ms; /* older connections take no new request; 0: no limit */
 };
 
-/* How an attempt went on the network. The duration of a phase that did not take place is 0, as on a
- * reused connection. */
+/* The course of an attempt on the network. The duration of a phase that did not take place is 0, as
+ * on a reused connection. */
 struct fetch_trace {
     const char *address; /* the peer's IP address or the path of a Unix socket; "" if none */
     unsigned port;       /* 0 for a Unix socket */

@@ -16,12 +16,12 @@
 #define MAX_IDLE_CONNECTIONS 1024L /* per worker */
 #define MAX_IDLE_MS 60000          /* one closed by its peer is discarded earlier */
 
-/* Why retryd stopped libcurl before it sent a request. */
+/* The reasons why retryd stopped libcurl before it sent a request. */
 enum veto {
     VETO_NONE,
     VETO_STALE,   /* the reused connection is closed or dirty */
     VETO_RESEND,  /* libcurl was about to send the request again */
-    VETO_REFUSED, /* likewise, after the server refused the stream */
+    VETO_REFUSED, /* the same, after the server refused the stream */
 };
 
 struct fetch {

@@ -81,7 +81,7 @@ static int add_headers(const struct frontend_request *r, struct MHD_Response *mh
     for (unsigned i = 0; i < h->count; i++) {
         if (r->origin && str_istarts(headers_name(h, i), STR("access-control-")))
             continue;
-        /* It refuses only values that no HTTP message should contain, and empty ones. */
+        /* libmicrohttpd refuses only values that no HTTP message should contain, and empty ones. */
         (void)MHD_add_response_header(mhd, headers_name(h, i).p, headers_value(h, i).p);
     }
     if (r->origin && add_cors(mhd, r->origin) < 0)
@@ -143,7 +143,7 @@ int frontend_whole(struct frontend_request *r, const struct http_response *respo
                                                     ? MHD_SIZE_UNKNOWN
                                                     : response->content_length,
                                                 CHUNKED_BLOCK, no_bytes, NULL, NULL);
-        /* Without a length it would be chunked, and the last chunk would be sent. */
+        /* Without a length the response would be chunked, and the last chunk would be sent. */
         if (mhd && response->content_length == LENGTH_UNKNOWN && response->status != 204)
             MHD_set_response_options(mhd, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
         return queue(r, mhd, response);

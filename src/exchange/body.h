@@ -35,7 +35,7 @@ enum body_key { BODY_MODEL, BODY_STREAM, BODY_OPTIONS, BODY_N, BODY_BACKGROUND, 
 
 extern const struct str body_key_names[BODY_KEYS];
 
-/* How far a packed body (one with a content encoding) could be read. */
+/* The results of reading a packed body (one with a content encoding). */
 enum packed_state {
     PACKED_READ,    /* all of it so far */
     PACKED_UNKNOWN, /* not at all: retryd cannot decode the encoding */

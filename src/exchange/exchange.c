@@ -295,9 +295,9 @@ static bool awaits_content(const struct exchange *x)
     return x->held.open || (x->stream.on && !x->stream.guard.content);
 }
 
-/* How long retryd waits for the end of the connection after a stream has said that it is complete.
- * Some servers keep the connection open, and their clients would wait for nothing. After the last
- * finish_reason the usage and the end mark may still come. */
+/* The time that retryd waits for the end of the connection after a stream has said that it is
+ * complete. Some servers keep the connection open, and their clients would wait for nothing. After
+ * the last finish_reason the usage and the end mark may still come. */
 #define AFTER_MARK_MS 1000
 #define AFTER_FINISH_MS 2000
 

@@ -63,7 +63,7 @@ enum exchange_state {
 
 const char *exchange_state_word(enum exchange_state s);
 
-/* How an exchange ended: the termination code of its log line. */
+/* The end of an exchange: the termination code of its log line. */
 enum exchange_end {
     END_NONE,        /* not yet */
     END_ANSWERED,    /* a complete response of the upstream, below 400 */
@@ -125,8 +125,8 @@ struct exchange_ops {
     /* Requests exchange_step at `at_ms` or (harmlessly) earlier; TIMER_OFF: at no time. */
     void (*timer_set)(void *w, struct exchange *x, uint64_t at_ms);
 
-    /* Sends the response: complete (takes `body`'s memory), or its headers, behind which the bytes
-     * are pulled by exchange_pull. Returns 0; -EMSGSIZE if the headers are too large for the
+    /* Sends the response: complete (takes `body`'s memory), or its headers, after which
+     * exchange_pull provides the bytes. Returns 0; -EMSGSIZE if the headers are too large for the
      * client's connection, and another response may be tried (the body is untouched); or -errno if
      * the connection was cut. */
     int (*response_whole)(void *w, struct exchange *x, const struct http_response *response,
@@ -178,8 +178,8 @@ struct exchange_shared {
 
 /* --- the parts of an exchange, each with the file that changes it ----------------------------- */
 
-/* Where attempts go. placement.c changes it. exchange.c also counts `tier_attempts`, and hedge.c
- * sets `target` when the other of two attempts takes over. */
+/* The targets of attempts. placement.c changes it. exchange.c also counts `tier_attempts`, and
+ * hedge.c sets `target` when the other of two attempts takes over. */
 struct placement {
     struct target target;             /* of the last attempt */
     struct turn_request turn_request; /* for the next attempt; points to `tried` and `excluded` */
@@ -233,7 +233,7 @@ struct held_response {
     uint64_t length;  /* its Content-Length, or LENGTH_UNKNOWN */
 };
 
-/* How long a response that the client has a part of has been mended: from a break until something
+/* The time spent on mending a response that the client has a part of, from a break until something
  * new goes out. stream.c changes it. */
 struct mending {
     bool on;

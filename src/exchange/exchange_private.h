@@ -182,7 +182,7 @@ uint64_t relay_upstream_length(const struct headers *h);
 /* Keeps the stream that came: the attempt's headers and the held events. Returns 0 or -ENOMEM. */
 int relay_keep_stream(struct exchange *x);
 
-/* Delivers the kept response, which was a success: behind the heartbeats, if the client received
+/* Delivers the kept response, which was a success: after the heartbeats, if the client received
  * any. */
 void relay_kept_response(struct exchange *x);
 
@@ -203,7 +203,7 @@ void relay_commit(struct exchange *x);
 /* Committed: releases the held bytes to the client and wakes its side. */
 void relay_release(struct exchange *x);
 
-/* HOLDING or RELAYING: the response is complete and ends behind what was added to it. */
+/* HOLDING or RELAYING: the response is complete and ends after the bytes that were added to it. */
 void relay_end(struct exchange *x);
 
 /* No time is left: ends a stream as complete and returns true if it lacks only its usage, its end

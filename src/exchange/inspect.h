@@ -21,7 +21,7 @@ enum inspect_end {
     INSPECT_NOTHING, /* nothing was promised, or the body cannot be read, or memory ran out */
     INSPECT_GOOD,
     INSPECT_EMPTY, /* JSON was promised or due, and the body is empty or white space */
-    INSPECT_BAD, /* invalid JSON; an encoded body that ends early or is garbage; or not what is due */
+    INSPECT_BAD,   /* invalid JSON; an encoded body that is cut or garbage; or not what is due */
 };
 
 #define INSPECT_BEGINNING 32

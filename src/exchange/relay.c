@@ -143,7 +143,7 @@ static struct guard_response own_response(const struct exchange *x)
     return r;
 }
 
-/* Which events report the failure. A response that has begun must end with response.failed; the
+/* The events that report the failure. A response that has begun must end with response.failed; the
  * SDKs raise the error event after it. If it has not begun, the error comes first, because some
  * SDKs fail on response.failed itself there; response.failed follows for clients that read no error
  * event. */

@@ -8,8 +8,8 @@
 
 #define PIECE 4096
 
-/* How many encoded bytes decode_body feeds at a time. zlib's highest ratio is about 1030, so at
- * most half a MiB of text is decoded in vain before the output is seen to be full. */
+/* The number of encoded bytes that decode_body feeds at a time. zlib's highest ratio is about 1030,
+ * so at most half a MiB of text is decoded in vain before the output is seen to be full. */
 #define STEP 512
 
 #define ZSTD_WINDOW_LOG 23 /* 8 MiB, the limit of RFC 9659 for the content encoding */

@@ -23,14 +23,14 @@ static struct str without_slash(struct str path)
     return path;
 }
 
-/* Whether a segment behind /responses/ is the id of a stored response. Two other words may be
- * there. */
+/* Whether a segment after /responses/ is the id of a stored response. It may also be one of two
+ * other words. */
 static bool is_response_id(struct str s)
 {
     return s.n > 0 && !str_eq(s, STR("input_tokens")) && !str_eq(s, STR("compact"));
 }
 
-/* Returns the method behind the colon of a Google path, or an empty slice. */
+/* Returns the method after the colon of a Google path, or an empty slice. */
 static struct str method_of(struct str last)
 {
     const char *colon = last.n ? memrchr(last.p, ':', last.n) : NULL;
@@ -106,7 +106,7 @@ struct str dialect_path_model(struct str path)
         return (struct str){NULL, 0};
     method = method_of(last);
     if (method.n == 0) {
-        /* Azure's name is behind .../openai/deployments/, if more of the path follows. */
+        /* Azure's name follows .../openai/deployments/, if more of the path comes after it. */
         static const struct str mark = {"/openai/deployments/", 20};
         const char *at = str_find(whole, mark), *from, *slash;
         struct str none = {NULL, 0};

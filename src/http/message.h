@@ -10,10 +10,10 @@
 #include "base/buf.h"
 #include "base/str.h"
 
-/* --- header fields ------------------------------------------------------------------------------ */
+/* --- header fields ---------------------------------------------------------------------------- */
 
-/* A list of header fields in the order they arrived, in one block of memory. Names and values are kept byte
- * for byte (RFC 9110, 5). */
+/* A list of header fields in the order they arrived, in one block of memory. Names and values are
+ * kept byte for byte (RFC 9110, 5). */
 
 #define HEADERS_MAX 128               /* fields */
 #define HEADERS_BYTES_MAX (64 * 1024) /* all names and values together */
@@ -56,7 +56,7 @@ bool headers_get(const struct headers *h, struct str name, struct str *ret_value
  * those that a Connection field of `h` lists. */
 bool headers_hop_by_hop(const struct headers *h, struct str name);
 
-/* --- messages ----------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 #define LENGTH_UNKNOWN UINT64_MAX
 

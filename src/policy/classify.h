@@ -10,7 +10,7 @@
 #include "policy/reason.h"
 #include "policy/settings.h"
 
-/* How far the attempt got on the network. */
+/* The progress of an attempt on the network. */
 enum transport {
     TRANSPORT_WHOLE, /* a status and a complete body, as far as HTTP framing shows */
     TRANSPORT_DNS,

@@ -1,5 +1,5 @@
-/* Decides what follows a failed attempt: whether there is another one, after which delay, and where it goes. No
- * other code decides that. */
+/* Decides what follows a failed attempt: whether there is another one, after which delay, and where
+ * it goes. No other code decides that. */
 #ifndef RETRYD_POLICY_RETRY_H
 #define RETRYD_POLICY_RETRY_H
 
@@ -31,8 +31,8 @@ uint64_t backoff_with_hint(const struct backoff_settings *b, unsigned attempts_m
 
 /* --- the target ------------------------------------------------------------------------------- */
 
-/* The next attempt may go to the same target again, another key, another upstream, or a fallback model
- * (C4, C18). */
+/* The next attempt may go to the same target again, another key, another upstream, or a fallback
+ * model (C4, C18). */
 
 /* The changes of target that may help after a failure, as bits. */
 enum move_helps {
@@ -44,8 +44,8 @@ enum move_helps {
 /* Returns which other targets may help, as bits of enum move_helps. If a key is rate limited, out
  * of quota or rejected, another key may work. A model that is down may be up at another upstream. A
  * request that is too long needs a model with a larger context. Nothing helps against a
- * content-policy refusal or an invalid request. Whether the same target may be tried again, classify
- * decides. */
+ * content-policy refusal or an invalid request. Whether the same target may be tried again,
+ * classify decides. */
 unsigned move_helps(enum reason r);
 
 /* Returns the bit of enum fallback_on for this failure. 0 means that it never leaves its tier. */
@@ -83,7 +83,7 @@ struct move_question {
  * 4. The next tier, if it may help and `fallback_on` includes the failure. */
 enum move move_decide(const struct move_question *q);
 
-/* --- whether at all ---------------------------------------------------------------------------- */
+/* --- the decision ----------------------------------------------------------------------------- */
 
 enum retry_action {
     RETRY_AGAIN,   /* try again after delay_ms */

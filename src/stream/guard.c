@@ -56,7 +56,7 @@ static void look_at(struct str text, struct guard_words *words)
     }
 }
 
-/* Returns a bit for each of sixteen bytes that is one of the letters and has a quote behind it. */
+/* Returns a bit for each of sixteen bytes that is one of the letters and is followed by a quote. */
 static unsigned quotes_behind(const char *p, const bytes16 letters[3])
 {
     bytes16 b = bytes16_load(p), next = bytes16_load(p + 1);
@@ -765,7 +765,7 @@ bool guard_whole(const struct guard *g, bool broke)
         return !broke && g->content && ((g->closes && g->finished == 0) || goes_on_to_the_end(g)) &&
                (unsigned)__builtin_popcountll(g->choices) >= g->choices_wanted;
     case DIALECT_GEMINI:
-        /* It may give fewer candidates than requested. */
+        /* Gemini may give fewer candidates than requested. */
         return !broke && goes_on_to_the_end(g);
     case DIALECT_RESPONSES:
     case DIALECT_MESSAGES:

@@ -289,14 +289,15 @@ static bool covers(const struct splice_key *scope, const struct splice_key *key)
     return true;
 }
 
-/* The current attempt has not yet repeated all that the client has of this channel or mark. */
+/* Whether the current attempt has yet to repeat a part of the channel or mark that the client
+ * has. */
 static bool is_behind(const struct splice_part *part)
 {
     return part->key.kind == SPLICE_TEXT ? part->matched < part->text.len
                                          : part->seen < part->delivered;
 }
 
-/* A channel in the scope is behind; or, with SPLICE_MARK, a block or a part of one. */
+/* Whether a channel in the scope is behind; or, with SPLICE_MARK, a block or a part of one. */
 static bool any_behind(const struct splice *s, enum splice_kind kind,
                        const struct splice_key *scope)
 {
@@ -309,7 +310,7 @@ static bool any_behind(const struct splice *s, enum splice_kind kind,
     return false;
 }
 
-/* An earlier response ended the channel. */
+/* Whether an earlier response ended the channel. */
 static bool is_closed(const struct splice *s, const struct splice_key *key)
 {
     for (size_t i = 0; i < s->n_parts; i++) {
@@ -369,7 +370,7 @@ static enum splice_action judge(struct splice *s)
     for (size_t i = 0; s->attempt > 0 && i < s->n_pieces; i++)
         if (!judge_order(s, &s->pieces[i]))
             return SPLICE_DIFFERS;
-    /* Of the events without a piece that matters, as many are skipped as went out. */
+    /* Events without a piece that matters are skipped as often as they went out. */
     if (!news && (repeat || ++s->bare_seen <= s->bare_delivered))
         return SPLICE_SKIP;
     return s->attempt == 0 || judge_names(s) ? SPLICE_PASS : SPLICE_DIFFERS;

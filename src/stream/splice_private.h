@@ -102,7 +102,7 @@ struct splice {
     bool failed;       /* there was no memory for it */
 };
 
-/* All of a value, including the quotes of a string. */
+/* Returns all of a value, including the quotes of a string. */
 static inline struct str splice_form(struct json_value value)
 {
     if (value.type != JSON_STRING)

@@ -68,7 +68,7 @@ static size_t find_line_end(struct str s, size_t from)
     return (size_t)(p - s.p);
 }
 
-/* One byte that neither ends an event nor lies within a line. */
+/* Takes a byte that neither ends an event nor is within a line. */
 static enum state step(enum state state, char c)
 {
     if (state == BOM_1 && c == '\xef')
@@ -80,7 +80,8 @@ static enum state step(enum state state, char c)
     return IN_LINE;
 }
 
-/* The event ends with the line end at `i`. An LF after a CR belongs to it if it is already there. */
+/* The event ends with the line end at `i`. An LF after a CR belongs to it if it is already
+ * there. */
 static size_t end_event(struct sse_reader *r, struct str s, size_t i)
 {
     size_t len = i + 1;

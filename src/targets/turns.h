@@ -160,8 +160,8 @@ struct turns_event {
 /* The world of the turns. None of these functions may call turns_*. */
 struct turns_world {
     uint64_t (*now_ms)(void *arg);
-    /* How much earlier the current millisecond of now_ms may have begun: 1 for a clock that is
-     * rounded down, 0 for one that stands still in between. */
+    /* The time by which the current millisecond of now_ms may have begun earlier: 1 for a clock
+     * that is rounded down, 0 for one that stands still in between. */
     uint64_t rounding_ms;
     void (*lock)(void *arg);
     /* turns_run must be called at `next_ms`; TURNS_NEVER: not before other calls. */

@@ -15,8 +15,8 @@
 
 /* --- the world of an exchange ----------------------------------------------------------------- */
 
-/* Not the loop's time, which stands still during an iteration: waits would begin before the
- * response that asks for them. */
+/* Returns the current time, not the loop's, which stands still during an iteration: waits would
+ * begin before the response that asks for them. */
 static uint64_t world_now(void *world)
 {
     (void)world;

@@ -57,7 +57,7 @@ static inline uint64_t peak_read(struct peak *p, uint64_t now_ms)
     return most;
 }
 
-/* --- a worker's counters ----------------------------------------------------------------------- */
+/* --- a worker's counters ---------------------------------------------------------------------- */
 
 /* X(field, family): one number each. */
 #define METRICS_SUMS(X)                       \

@@ -34,7 +34,7 @@ uint64_t traffic_news_dropped(struct traffic *t); /* dropped for lack of room */
 void traffic_close(struct traffic *t);
 void traffic_free(struct traffic *t);
 
-/* From any thread. */
+/* Returns the turns. May be called from any thread. */
 struct turns *traffic_turns(struct traffic *t);
 
 /* A view of targets/turns.h with its own copies of the names. */

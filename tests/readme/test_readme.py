@@ -328,11 +328,11 @@ def test_the_readme_is_short():
     assert README.count("\n") <= 130
 
 
-ANSWERS = PAGES["docs/answers.md"]
+RESPONSES = PAGES["docs/responses.md"]
 
 
 def test_headers_are_told(daemon):
-    named = re.findall(r"^\| `([\w-]+)[`:]", ANSWERS, re.MULTILINE)
+    named = re.findall(r"^\| `([\w-]+)[`:]", RESPONSES, re.MULTILINE)
     done = shell(f'curl -qsS --noproxy "*" -D - -o /dev/null {daemon.base_url}/chat/completions '
                  "-d '{\"model\":\"gpt-4o\"}'")
     told = done.stdout.lower()
@@ -341,7 +341,7 @@ def test_headers_are_told(daemon):
 
 
 def test_overrides_are_taken(daemon, provider):
-    line = next(p for p in ANSWERS.split("\n\n") if p.startswith("A request may carry"))
+    line = next(p for p in RESPONSES.split("\n\n") if p.startswith("A request may carry"))
     overrides = re.findall(r"`(x-retryd-[\w-]+: \S+)`", line)
     assert len(overrides) == 4
     headers = " ".join(f"-H '{o}'" for o in overrides)

@@ -10,7 +10,7 @@
 # It runs as any user. Large request bodies wait in /var/tmp. With a read-only root file system, mount a
 # writable volume there or set spool_dir.
 
-FROM docker.io/library/debian:bookworm-slim AS builder
+FROM docker.io/library/debian:trixie-slim AS builder
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         ca-certificates gcc libc6-dev cmake ninja-build pkgconf libuv1-dev libmicrohttpd-dev \

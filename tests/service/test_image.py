@@ -136,7 +136,7 @@ def test_holds_only_what_the_daemon_needs(root):
 def test_tells_whose_the_libraries_are(root):
     """Scanners find each library's package, and its licence is there."""
     packages = {path.name for path in (root / "var/lib/dpkg/status.d").iterdir()}
-    assert {"libc6", "libcurl4", "libssl3", "ca-certificates"} <= packages
+    assert {"libc6", "libcurl4t64", "libssl3t64", "ca-certificates"} <= packages
     assert all((root / f"usr/share/doc/{name}/copyright").stat().st_size for name in packages | {"retryd"})
     assert all((root / f"var/lib/dpkg/status.d/{name}").read_text().startswith(f"Package: {name}\n") for name in packages)
 

@@ -178,9 +178,12 @@ run_ctest() {
     fi
 }
 
+# All that runs there has one system.
+packages_on_other_debian() { packages_of test-unit test-blackbox package bench; }
+
 # on_other_debian COMMAND...: runs it in this tree on Debian 13 if this is 12, and on 12 if this is 13.
 on_other_debian() {
     mkdir -p "$root/build"
     as_root flock "$root/build/debian.lock" env SOURCE_DIR="$root" setpriv --pdeathsig TERM \
-        $python tests/service/other_debian.py "$(packages_of test-unit test-blackbox package bench | tr '\n' ' ')" "$@"
+        $python tests/service/other_debian.py "$(packages_on_other_debian | tr '\n' ' ')" "$@"
 }

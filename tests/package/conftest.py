@@ -39,7 +39,7 @@ def template(able):
 
 def template_of_the_other():
     """The system in which other_debian.py runs the tests, and has built the package."""
-    wanted = subprocess.run(["sh", "-c", ". tests/dev/lib.sh; packages_of test-unit test-blackbox package"], cwd=ROOT,
+    wanted = subprocess.run(["sh", "-c", ". tests/dev/lib.sh; packages_on_other_debian"], cwd=ROOT,
                             capture_output=True, text=True, check=True).stdout.split()
     return debian(OTHER, ["ca-certificates"], sorted(set(wanted)))
 

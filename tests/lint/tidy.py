@@ -3,6 +3,9 @@
 
     tests/lint/tidy.py BUILD_DIR CACHE_DIR
 
+A file that several programs are built from is checked with the first of its compile commands. clang-tidy itself would
+check it with each of them.
+
 A clean file leaves a stamp in CACHE_DIR. The name of the stamp depends on everything that affects the result:
 the file, the tree's headers that it includes, the compile command, .clang-tidy and clang-tidy's version.
 """
@@ -16,6 +19,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -49,23 +53,25 @@ def main():
     version = subprocess.run(["clang-tidy", "--version"], check=True, capture_output=True).stdout
     common = digest(version, (ROOT / ".clang-tidy").read_bytes())
 
-    stamps, known = {}, {}
+    entries = {}
     for entry in json.loads((build / "compile_commands.json").read_text()):
-        source = pathlib.Path(entry["file"])
+        entries.setdefault(pathlib.Path(entry["file"]), entry)
+    stamps, known = {}, {}
+    for source, entry in entries.items():
         folders = [pathlib.Path(word[2:]) for word in shlex.split(entry["command"]) if word.startswith("-I")]
         headers = [h.read_bytes() for h in included(source, folders, known)]
         stamps[source] = cache / digest(common.encode(), entry["command"].encode(), source.read_bytes(), *headers)
     stale = [source for source, stamp in stamps.items() if not stamp.exists()]
 
     def tidy(source):
-        run = subprocess.run(["clang-tidy", "-p", str(build), "--quiet", str(source)],
-                             capture_output=True, text=True)
+        run = subprocess.run(["clang-tidy", "-p", commands, "--quiet", str(source)], capture_output=True, text=True)
         if run.returncode == 0:
             stamps[source].touch()
         return source, run
 
     failed = 0
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (tempfile.TemporaryDirectory() as commands, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool):
+        pathlib.Path(commands, "compile_commands.json").write_text(json.dumps(list(entries.values())))
         for source, run in pool.map(tidy, sorted(stale)):
             if run.returncode != 0:
                 failed += 1

@@ -32,7 +32,7 @@ void fetch_connections_deinit(struct connection_table *t)
 
 /* --- TLS -------------------------------------------------------------------------------------- */
 
-/* Whether libcurl uses the same OpenSSL as this program. */
+/* Whether libcurl uses the same OpenSSL as this program, as far as the versions tell. */
 static bool shares_openssl(void)
 {
     const char *of_curl = curl_version_info(CURLVERSION_NOW)->ssl_version;
@@ -79,7 +79,11 @@ static ptrdiff_t tls_failure(struct fetch_connection *c, int rc)
     case SSL_ERROR_WANT_WRITE:
         return -EAGAIN;
     case SSL_ERROR_SYSCALL:
-        reason = error ? strerror(error) : "the connection was closed";
+        if (error) {
+            ERR_clear_error();
+            return -error;
+        }
+        reason = "the connection was closed";
         break;
     default:
         reason = ERR_reason_error_string(ERR_peek_error());
@@ -98,6 +102,7 @@ static ptrdiff_t tls_recv(struct fetch_connection *c, char *to, size_t n)
     int got;
 
     if (c->session) {
+        ERR_clear_error(); /* libcurl leaves errors of other connections, which SSL_get_error would see */
         got = SSL_read(c->session, to, (int)n);
         return got > 0 ? got : tls_failure(c, got);
     }
@@ -114,6 +119,7 @@ static ptrdiff_t tls_send(struct fetch_connection *c, const struct iovec *piece)
     int sent;
 
     if (c->session) {
+        ERR_clear_error();
         sent = SSL_write(c->session, piece->iov_base, (int)piece->iov_len);
         return sent > 0 ? sent : tls_failure(c, sent);
     }
@@ -157,7 +163,7 @@ bool fetch_connection_holds_input(const struct fetch_connection *c)
 const char *fetch_connection_error(const struct fetch_connection *c, int rc)
 {
     if (c->session)
-        return c->u->connections.error;
+        return rc == -EIO ? c->u->connections.error : strerror(-rc);
     return c->tls && c->tls->errbuf[0] ? c->tls->errbuf : strerror(-rc);
 }
 

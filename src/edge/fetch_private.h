@@ -11,7 +11,7 @@
 #include "http/reader.h"
 
 #define TRANSFER_MAGIC 0x74726e73u
-#define HTTP1_MAGIC 0x77697265u
+#define HTTP1_MAGIC 0x68747470u
 
 #define MAX_IDLE_CONNECTIONS 1024L /* per worker */
 #define MAX_IDLE_MS 60000          /* one closed by its peer is discarded earlier */

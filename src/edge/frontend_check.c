@@ -135,7 +135,7 @@ static unsigned check_framing(struct http_request *request, const struct framing
         return refuse(400, "retryd: Content-Length is not a number", ret_why);
     /* The largest number stands for an unknown length. */
     if (f->lengths && request->content_length == LENGTH_UNKNOWN)
-        return refuse(413, "retryd: Content-Length is larger than any body", ret_why);
+        return refuse(413, "retryd: Content-Length is too large", ret_why);
     return 0;
 }
 

@@ -1,6 +1,7 @@
 """TLS to an upstream, record by record: a peer that decides what each record holds and how its bytes travel."""
 
 import contextlib
+import itertools
 import pathlib
 import socket
 import ssl
@@ -9,9 +10,10 @@ import threading
 
 import pytest
 from pki import pki  # noqa: F401
-from raw import CHAT, Raw, ask, text_of, wait_metric
+from raw import CHAT, Raw, ask, pass_time, text_of, wait_metric
 
 HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+LIVE = "[stream]\nmode = live\n"
 STREAM = {**CHAT, "stream": True}
 TAIL = (b'data: {"id":"1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
         b"\n\ndata: [DONE]\n\n")
@@ -52,16 +54,28 @@ class Session:
         if data:
             self.sock.sendall(data)
 
-    def request(self):
-        """The bytes of one request."""
+    def read(self):
+        data = self._until_done(self.tls.read, 65536)
+        if not data:
+            raise ConnectionError("the daemon has ended the session")
+        return data
+
+    def headers(self):
+        """The headers of a request, the bytes of its body that came with them, and how many more follow."""
         data = b""
         while b"\r\n\r\n" not in data:
-            data += self._until_done(self.tls.read, 65536)
-        length = int(data.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-        whole = data.index(b"\r\n\r\n") + 4 + length
-        while len(data) < whole:
-            data += self._until_done(self.tls.read, 65536)
-        return data
+            data += self.read()
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+        return head, body, length - len(body)
+
+    def request(self):
+        """The body of one request."""
+        _, body, left = self.headers()
+        while left > 0:
+            piece = self.read()
+            body, left = body + piece, left - len(piece)
+        return body
 
     def sealed(self, *records):
         """The ciphertext of records with these contents."""
@@ -85,7 +99,9 @@ class Session:
 class Peer:
     """Plays each connection with `script(session)`."""
 
-    def __init__(self, cert, script, version):
+    def __init__(self, cert, script, version, shakes=lambda: True):
+        """`shakes()`: whether a connection gets a handshake; else the peer is silent."""
+        self.shakes = shakes
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = self.context.maximum_version = version
         self.context.load_cert_chain(*cert)
@@ -107,6 +123,10 @@ class Peer:
 
     def _serve(self, sock):
         with sock, contextlib.suppress(OSError):
+            if not self.shakes():
+                sock.recv(65536)
+                sock.recv(65536)
+                return
             session = Session(sock, self.context)
             self.sessions.append(session)
             self.script(session)
@@ -132,8 +152,8 @@ VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 def behind(request, pki, retryd):  # noqa: F811
     """behind(script, **settings): a daemon whose upstream plays the script."""
     with contextlib.ExitStack() as stack:
-        def start(script, **settings):
-            peer = stack.enter_context(Peer(pki.good, script, VERSIONS[request.param]))
+        def start(script, *shakes, **settings):
+            peer = stack.enter_context(Peer(pki.good, script, VERSIONS[request.param], *shakes))
             daemon = retryd(peer.url, upstream_settings={"ca_file": pki.ca}, **settings)
             daemon.peer = peer
             return daemon
@@ -199,6 +219,11 @@ def test_a_client_that_reads_late_gets_all(behind):
         assert response.status == 200
 
 
+def reads_of(daemon):
+    io = pathlib.Path(f"/proc/{daemon.pid}/io").read_text()
+    return int(io.partition("syscr:")[2].split()[0])
+
+
 def test_an_event_costs_one_read(behind):
     """Bytes of TLS pass straight from the socket through OpenSSL: /proc counts each read(2), and libcurl's are recv(2)."""
     count = 300
@@ -213,19 +238,15 @@ def test_an_event_costs_one_read(behind):
         peer.send(chunk(TAIL), b"0\r\n\r\n")
         peer.request()
 
-    def reads():
-        io = pathlib.Path(f"/proc/{d.pid}/io").read_text()
-        return int(io.partition("syscr:")[2].split()[0])
-
-    d = behind(script, config="[stream]\nmode = live\n")
+    d = behind(script, config=LIVE)
     with Raw(d) as c:
         c.request(body=STREAM)
         c.until(b'"0 "')
-        before = reads()
+        before = reads_of(d)
         for n in range(1, count):
             go.release()
             c.until(b'"%d "' % n)
-        taken = reads() - before
+        taken = reads_of(d) - before
         assert count - 1 <= taken < 1.5 * count
         c.until(b"[DONE]")
 
@@ -233,7 +254,7 @@ def test_an_event_costs_one_read(behind):
 ENDS = {  # what the peer does, and what the log then says
     "close_notify": (Session.close_notify, "closed with 1 bytes of the response outstanding"),
     "no close_notify": (lambda peer: peer.sock.shutdown(socket.SHUT_WR), "TLS: unexpected eof while reading"),
-    "reset": (Session.reset, "TLS: Connection reset by peer"),
+    "reset": (Session.reset, "Connection reset by peer"),
     "garbage": (lambda peer: peer.send_ciphertext(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10), "TLS: wrong version number"),
 }
 
@@ -262,3 +283,64 @@ def test_an_end_within_a_response_is_retried(behind, end, kept):
         assert (response.status, response.body) == (200, b"{}")
     assert len(d.peer.sessions) == 2
     assert detail in d.wait_log("attempt 1 of 5 failed")["detail"]
+
+
+def test_the_failure_of_another_connection_does_no_harm(behind):
+    """A handshake that fails leaves errors in OpenSSL's queue of the thread; a record that is half there is no failure."""
+    go, silent = threading.Event(), threading.Event()
+    handshakes = itertools.count()
+
+    def script(peer):
+        peer.request()
+        peer.send(HEADERS, chunk(event("a ")))
+        go.wait(20)
+        ciphertext = peer.sealed(chunk(event("b ")), chunk(TAIL), b"0\r\n\r\n")
+        peer.send_ciphertext(ciphertext[:40])
+        silent.wait(20)
+        peer.send_ciphertext(ciphertext[40:])
+        peer.request()
+
+    def only_the_first():
+        return next(handshakes) == 0
+
+    d = behind(script, only_the_first, timeout={"connect": "300ms"}, retry={"max_attempts": 1}, config=LIVE)
+    with Raw(d) as c:
+        c.request(body=STREAM)
+        c.until(b'"a "')
+        assert ask(d, CHAT).status == 504
+        before = reads_of(d)
+        go.set()
+        while reads_of(d) == before:  # the daemon has seen the half of the record
+            pass_time(0.01)
+        silent.set()
+        c.until(b"[DONE]")
+    assert d.wait_log('msg="request".*status=200')["end"] == "answered"
+
+
+@pytest.mark.parametrize("size", [300_000, 12_000_000])
+def test_an_upload_that_the_peer_reads_late(behind, size):
+    """OpenSSL wants the same bytes again after the socket was full; on the first request and on kept connections."""
+    bodies = []
+    begun, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def script(peer):
+        while True:
+            _, body, left = peer.headers()
+            begun.release()
+            go.acquire()
+            while left > 0:
+                piece = peer.read()
+                body, left = body + piece, left - len(piece)
+            bodies.append(body)
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+
+    d = behind(script)
+    sent = bytes(range(251)) * (size // 251)
+    for _ in range(3):
+        with Raw(d) as c:
+            c.request("POST", "/v1/files", sent)
+            begun.acquire()
+            go.release()
+            assert c.answer().body == b"{}"
+    assert bodies == [sent] * 3
+    assert len(d.peer.sessions) == 1

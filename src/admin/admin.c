@@ -117,8 +117,8 @@ static int respond_document(struct page *p, int rc, const char *type, struct buf
 {
     if (rc == -ENOENT)
         rc = respond_text(p, 404,
-                          "no such request is known: only those that failed, were retried or were "
-                          "slow are, and of them the last 200");
+                          "no such request is known: retryd keeps only the last 200 that failed, "
+                          "were retried or were slow");
     else if (rc < 0 || body->failed)
         rc = respond_text(p, 503, "out of memory");
     else
@@ -194,12 +194,12 @@ static int act(struct page *p, struct str name)
         return respond_text(p, 403, "actions are off: no [admin] token_file is configured");
     if (rc < 0)
         return respond_text(p, 401,
-                            "an action needs a token of [admin] token_file, as Authorization: "
+                            "actions require a token from [admin] token_file, as Authorization: "
                             "Bearer TOKEN");
     buf_init(&body, STATUS_BYTES_MAX);
     rc = p->a->source->act(p->a->ctx, &action, &body);
     if (rc == -ENOENT)
-        rc = respond_text(p, 404, "no such action; there are reload, drain and reset");
+        rc = respond_text(p, 404, "unknown action; use reload, drain or reset");
     else if (body.failed)
         rc = respond_text(p, 503, "out of memory");
     else

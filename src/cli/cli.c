@@ -71,11 +71,11 @@ static const struct cli_command commands[] = {
      "answers\n200. Exits with 0 then, and with 1 when the time is over.\n\n"
      "  --timeout DURATION  time to wait, such as 90s; 0: no limit. The default is 1m.\n",
      cli_wait},
-    {"status", "", "show how the running retryd is, on one screen",
+    {"status", "", "show the state of the running retryd on one screen",
      "It asks the admin listener, whose address is in the configuration ([admin] listen; -c names "
      "the\nfile). The same is on the web page of that address.\n",
      cli_status},
-    {"top", "", "show the same live; q ends it",
+    {"top", "", "show the same, updated live; press q to quit",
      "Draws the screen of retryd status anew each second. Without a terminal it prints it once.\n",
      cli_top},
     {"explain", "ID", "show what happened to one request",

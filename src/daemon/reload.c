@@ -199,7 +199,7 @@ static void report_credentials(const struct config *c, struct buf *output)
             continue;
         report(
             output, LOG_INFO,
-            STR("systemd credentials are those from the start; new ones need systemctl restart"));
+            STR("systemd credentials are read at the start only; new ones need systemctl restart"));
         return;
     }
 }

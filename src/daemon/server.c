@@ -308,7 +308,7 @@ static int act(void *ctx, const struct admin_action *action, struct buf *out)
     if (str_eq(action->name, STR("reload")))
         return reload(s, out) == EXIT_OK ? 0 : -EINVAL;
     if (str_eq(action->name, STR("drain"))) {
-        log_line(LOG_INFO, "an action on the admin listener ends retryd");
+        log_line(LOG_INFO, "shutting down: requested through the admin listener");
         if (!s->ending)
             server_end(s);
         buf_printf(out, "running requests are finished, then retryd ends\n");

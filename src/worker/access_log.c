@@ -243,7 +243,7 @@ void steps_turn(const struct exchange *x, const struct turn *turn,
 static const char *why_there(const struct exchange *x, const struct attempt *a)
 {
     if (a->fresh)
-        return "the kept connection was closed: uses a new one";
+        return "the kept connection was closed; using a new one";
     if (a == x->hedge.rival)
         return "beside a slow attempt";
     if (x->stream.resuming)

@@ -588,7 +588,7 @@ static int check_token(struct worker *w, struct http_request *request, int *ret_
     if (*ret_token >= 0)
         return 0;
     snprintf(ret_why, size,
-             any ? "retryd: the client token is none of those in client_keys_file; send one as the "
+             any ? "retryd: the client token is not in client_keys_file; send one as the "
                    "API key"
                  : "retryd: a client token is needed (client_keys_file); send one as the API key "
                    "(Authorization: Bearer TOKEN, or x-api-key)");

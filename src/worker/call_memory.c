@@ -68,7 +68,7 @@ static int shed(struct worker *w, char *ret_why, size_t size)
 {
     metrics_add(&w->metrics.shed, 1);
     snprintf(ret_why, size,
-             "retryd: the requests under way hold %llu MiB of memory and may hold %llu MiB; try "
+             "retryd: running requests hold %llu MiB of memory and may hold %llu MiB; try "
              "again in a second, or raise max_buffered",
              (unsigned long long)(buffered(w) >> 20), (unsigned long long)(most(w) >> 20));
     return -EBUSY;

@@ -221,7 +221,7 @@ def test_a_credential_is_that_of_the_start(provider, retryd, tmp_path, key):
     d = retryd(upstream_settings={"proxy": "http://u@127.0.0.1:1", key: "secret"},
                env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
     code, out, _ = verb(d.pid)
-    assert code == OK and "systemd credentials are those from the start" in out
+    assert code == OK and "systemd credentials are read at the start only" in out
     d.wait_line("new ones need systemctl restart")
 
 

@@ -69,6 +69,8 @@ struct config_pairs {
     unsigned count;
 };
 
+/* An upstream as the file has it. worker_config.c makes a struct upstream (targets/target.h), which
+ * a plan has, and a struct fetch_upstream of it. */
 struct config_upstream {
     char *name;
     char *url;         /* as configured, without a trailing slash; or unix:PATH:/base?query */

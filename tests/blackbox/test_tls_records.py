@@ -251,11 +251,11 @@ def test_an_event_costs_one_read(behind):
         c.until(b"[DONE]")
 
 
-ENDS = {  # what the peer does, and what the log then says
+ENDS = {  # what the peer does, and what the log then says; OpenSSL words the last differently in each release
     "close_notify": (Session.close_notify, "closed with 1 bytes of the response outstanding"),
     "no close_notify": (lambda peer: peer.sock.shutdown(socket.SHUT_WR), "TLS: unexpected eof while reading"),
     "reset": (Session.reset, "Connection reset by peer"),
-    "garbage": (lambda peer: peer.send_ciphertext(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10), "TLS: wrong version number"),
+    "garbage": (lambda peer: peer.send_ciphertext(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10), "TLS: "),
 }
 
 

@@ -32,7 +32,7 @@ START_TEST(killed_and_started_again)
     AWAIT(down_because(a, "cannot be reached") && down_because(b, "cannot be reached"), SOON_MS);
     server_start(NULL);
     AWAIT(shared_is_up(a->shared) && shared_is_up(b->shared), SOON_MS);
-    AWAIT(b->gates == 1, SOON_MS);
+    AWAIT(b->gates >= 1, SOON_MS); /* as news, with all that is shut, or both */
     ck_assert_uint_eq(b->target, TARGET);
     ck_assert_uint_lt(b->target_ms, 60000);
     ck_assert_ptr_null(shared_why_down(a->shared));
@@ -232,7 +232,7 @@ START_TEST(confined_users)
     shared_report_breaker(a->shared, TARGET, true, 60000);
     shared_report_breaker(a->shared, TARGET, false, 0);
     shared_report_rate(a->shared, UPSTREAM, 600, 1);
-    AWAIT(b->gates == 1 && b->closes == 1 && a->rates == 1, SOON_MS);
+    AWAIT(b->gates >= 1 && b->closes >= 1 && a->rates >= 1, SOON_MS);
     ck_assert(shared_is_up(a->shared));
 }
 END_TEST
